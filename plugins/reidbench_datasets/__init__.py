@@ -1,0 +1,1 @@
+"""First-party datasets of reidbench; each module is a plugin of its own."""

@@ -1,0 +1,1 @@
+"""First-party rerankers of reidbench; each module is a plugin of its own."""

@@ -1,0 +1,89 @@
+"""reidbench: a plugin-based benchmark suite for metric-learning losses on person re-identification.
+
+This module is the public API, and the one module that plugins import. Names are loaded on first use, so that
+``reidbench --help`` and plugins without a network need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from reidbench.errors import DataError, OptionError, PluginError, ReidbenchError, TrainingError
+    from reidbench.hookspecs import hookimpl
+    from reidbench.interfaces import Backbone, Loss, Metric, Reranker, Section
+    from reidbench.options import File
+    from reidbench.plugins import build
+    from reidbench.progress import track
+    from reidbench.randomness import stream, stream_key
+    from reidbench.record import RunRecord
+    from reidbench.sampling import pk_round, shuffled_round
+    from reidbench.values import (
+        BackboneInfo,
+        IntArray,
+        LossValue,
+        Part,
+        Preprocess,
+        Protocol,
+        Ranking,
+        Recipe,
+        Reference,
+        Samples,
+        Scores,
+        Split,
+        TrainInfo,
+        TrainView,
+    )
+
+_HOME = {
+    "Backbone": "interfaces",
+    "BackboneInfo": "values",
+    "DataError": "errors",
+    "File": "options",
+    "IntArray": "values",
+    "Loss": "interfaces",
+    "LossValue": "values",
+    "Metric": "interfaces",
+    "OptionError": "errors",
+    "Part": "values",
+    "PluginError": "errors",
+    "Preprocess": "values",
+    "Protocol": "values",
+    "Ranking": "values",
+    "Recipe": "values",
+    "Reference": "values",
+    "ReidbenchError": "errors",
+    "Reranker": "interfaces",
+    "RunRecord": "record",
+    "Samples": "values",
+    "Scores": "values",
+    "Section": "interfaces",
+    "Split": "values",
+    "TrainInfo": "values",
+    "TrainView": "values",
+    "TrainingError": "errors",
+    "build": "plugins",
+    "hookimpl": "hookspecs",
+    "pk_round": "sampling",
+    "shuffled_round": "sampling",
+    "stream": "randomness",
+    "stream_key": "randomness",
+    "track": "progress",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reidbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"reidbench.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOME, "__version__"])

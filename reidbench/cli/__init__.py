@@ -1,0 +1,55 @@
+"""The command line: verbs as functions; torch and the plugins are imported inside a verb, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import reidbench
+from reidbench.cli import data, leaderboard, plugins, report, run
+from reidbench.errors import ReidbenchError
+
+app = typer.Typer(
+    name="reidbench",
+    help="Benchmark metric-learning losses on person re-identification.",
+    epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reidbench {reidbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback."""
+    try:
+        app()
+    except ReidbenchError as error:
+        sys.stderr.write(f"reidbench: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("reidbench: interrupted; what was finished is kept, and the same command goes on from there\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

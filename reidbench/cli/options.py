@@ -1,0 +1,36 @@
+"""Flags that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reidbench.errors import OptionError
+from reidbench.settings import Settings
+
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder of the data sets.  [env: REIDBENCH_DATA]", show_default=False)]
+Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]", show_default=False)]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of the caches.  [env: REIDBENCH_CACHE]", show_default=False)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int, typer.Option("--threads", help="CPU threads; 0 is as many as there are cores.")]
+
+
+def settings_of(
+    data: Path | None = None,
+    results: Path | None = None,
+    cache: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    checkpoint_seconds: float = Settings.checkpoint_seconds,
+) -> Settings:
+    """Return the machine's settings: flags first, then the environment, then the platform's folders."""
+    if threads < 0:
+        raise OptionError(f"--threads: expected 0 or more, got {threads}")
+    if not checkpoint_seconds >= 0:
+        raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {checkpoint_seconds}")
+    settings = Settings(device=device, threads=threads, checkpoint_seconds=checkpoint_seconds)
+    folders = {"data": data, "results": results, "cache": cache}
+    return replace(settings, **{name: folder for name, folder in folders.items() if folder is not None})

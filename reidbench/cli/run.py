@@ -1,0 +1,199 @@
+"""``reidbench run``: plan, train, score, and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reidbench.cli.options import Cache, DataRoot, Device, Results, Threads, settings_of
+from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError
+from reidbench.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reidbench.plan import Plan
+    from reidbench.record import RunRecord
+    from reidbench.values import Job
+
+Repeated = Annotated[list[str] | None, typer.Option(show_default=False)]
+
+
+def run(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[SUITE|RECORD]", help="A suite (TOML file or name), or a record.json to make again.", show_default=False),
+    ] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Data and scoring.", show_default=False)] = None,
+    loss: Annotated[list[str] | None, typer.Option(help='Loss, e.g. "batch_hard(margin=0.2)", or none.', show_default=False)] = None,
+    backbone: Annotated[list[str] | None, typer.Option(help="Network.", show_default=False)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help="How it is trained.", show_default=False)] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Distance at test time.", show_default=False)] = None,
+    rerank: Annotated[list[str] | None, typer.Option(help="Re-ranker, or none.", show_default=False)] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")] = False,
+    data_root: DataRoot = None,
+    results: Results = None,
+    cache: Cache = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = Settings.checkpoint_seconds,
+) -> None:
+    """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
+
+    Without arguments: the untrained network, classification and batch hard on the embedded data set.
+    """
+    from rich.console import Console
+
+    from reidbench.estimate import in_words, seconds_left
+    from reidbench.plan import device_of
+    from reidbench.plugins import load
+    from reidbench.runner import execute
+
+    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds)
+    flags = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric, "rerank": rerank, "seed": seed}
+    console = Console(stderr=True, highlight=False)
+    jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
+    if again is not None:
+        # The run that is made again must not answer for itself.
+        settings = settings_of(data_root, settings.results / "again", cache, device, threads, checkpoint_seconds)
+    chosen = device_of(settings)
+    failed_plugins = [plugin.name for plugin in load().plugins if plugin.state != "ok"]
+    if failed_plugins:
+        console.print(f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False)
+    plans = _plans(jobs, settings)
+    if again is not None:
+        _same_data(again, plans[0])
+    estimates = [seconds_left(plan, chosen, settings) for plan in plans]
+    _print_plans(console, plans, estimates, str(chosen), full=dry_run)
+    if dry_run:
+        return
+
+    records: list[tuple[Path, RunRecord]] = []
+    for number, plan in enumerate(plans, start=1):
+        name = f"[{number}/{len(plans)}] {plan.items['loss'].short}, seed {plan.job.seed}"
+        before = plan.done()
+        console.print(f"{name}: {plan.state() if before else 'starting, ' + plan.state()}", markup=False)
+        try:
+            record = execute(plan, settings, lambda line, name=name: console.print(f"{name}: {line}", markup=False))
+        except Interrupted:
+            _print_table(records)
+            raise
+        if record.status != "ok":
+            console.print(f"{name}: {record.status}: {record.error}", markup=False, soft_wrap=True)
+        records.append((plan.run_folder, record))
+    _print_table(records)
+    for folder, _ in records:
+        console.print(f"record: {folder}", markup=False, soft_wrap=True)
+    if again is not None:
+        _print_difference(console, again, records[0][1])
+    else:
+        console.print(f"the plan said about {in_words(sum(estimates))}" if sum(estimates) else "everything was there already", markup=False)
+    if any(record.status != "ok" for _, record in records):
+        raise typer.Exit(1)
+
+
+def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[list[Job], RunRecord | None]:
+    """Return the jobs asked for and, where a record is made again, the record."""
+    from reidbench.plugins import command_defaults
+    from reidbench.store import read_record
+    from reidbench.suite import expand, find_suite, load_suite
+    from reidbench.values import Job
+
+    if what is None:
+        return expand(flags, command_defaults()), None
+    if flags:
+        raise OptionError(f"{what} already says what to run; leave out --{', --'.join(flags)}, or leave out {what}")
+    if not what.endswith(".json"):
+        return load_suite(find_suite(what)).jobs, None
+    record = read_record(Path(what))
+    specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
+    return [Job(**specs, seed=record.job.seed)], record
+
+
+def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
+    """Return a plan for every job; the mistakes of all jobs are raised together, before anything is computed."""
+    from reidbench.plan import Planner
+    from reidbench.plugins import load
+
+    planner = Planner(load(), settings)
+    plans, mistakes = [], []
+    for job in jobs:
+        try:
+            plans.append(planner.plan(job))
+        except ReidbenchError as error:
+            mistakes.append(error)
+    if mistakes:
+        lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
+        raise type(mistakes[0])("\n".join(lines))
+    return plans
+
+
+def _print_plans(console: Console, plans: Sequence[Plan], estimates: Sequence[float], device: str, full: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from reidbench.estimate import in_words
+
+    table = Table(title=f"Plan ({device})", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
+        table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
+    for plan, seconds in zip(plans, estimates, strict=True):
+        items = plan.items
+        cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
+        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds) if seconds else "0 s"]))
+    console.print(table)
+    for plan in {id(plan.split): plan for plan in plans}.values():
+        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
+        said = " (a stand-in: not the published names)" if plan.standin else ""
+        console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=True)
+    if not full:
+        return
+    for plan in plans:
+        console.print(f"\n{plan.id}  (training {plan.train_id[:10]}, seed {plan.job.seed})", markup=False, style="bold")
+        for kind, item in plan.items.items():
+            owners = ", ".join(f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.entries)
+            console.print(f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=True)
+            for option, origin in item.origins.items():
+                if origin != "default":
+                    console.print(f"            {option}: {origin}", markup=False)
+        evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
+        console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=True)
+        console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=True)
+
+
+def _print_table(records: Sequence[tuple[Path, RunRecord]]) -> None:
+    from rich.console import Console
+
+    from reidbench.plugins import command_defaults
+    from reidbench.report import build_sections, render_terminal
+    from reidbench.store import Store
+
+    if records:
+        store = Store(records[0][0].parent.parent)
+        parts = build_sections(command_defaults()["sections"], [record for _, record in records], store)
+        render_terminal(parts, Console(highlight=False))
+
+
+def _same_data(record: RunRecord, plan: Plan) -> None:
+    if record.dataset["digest"] != plan.split.digest:
+        raise DataError(
+            f"the record was made on other data: digest {record.dataset['digest'][:16]} with counts "
+            f"{record.dataset['counts']}, here {plan.split.digest[:16]} with {plan.split.counts}"
+        )
+
+
+def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> None:
+    """Say how the scores of a run made again differ from its record's."""
+    primary = str(before.evaluation["primary"])
+    if primary not in now.scores or primary not in before.scores:
+        return
+    names = [name for name in before.scores if isinstance(before.scores[name], float)]
+    worst = max(names, key=lambda name: abs(now.scores[name] - before.scores[name]))
+    same = "every score is the same to the last digit" if now.scores == before.scores else (
+        f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
+    )  # fmt: skip
+    console.print(f"made again: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}", markup=False)

@@ -1,0 +1,116 @@
+"""Files to pixels: one decoder for every run, and never half an image."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from reidbench.errors import DataError
+from reidbench.values import Samples
+
+T = TypeVar("T")
+PixelArray = NDArray[np.uint8]
+
+# Pillow's own limit. Its other formats are left out: some run external programs on a stranger's file.
+MAX_PIXELS = 89_478_485
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+JPEG_MAGIC = b"\xff\xd8\xff"
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return the 8-bit RGB image in a file, with the pixels as stored: an orientation in its metadata is not applied.
+
+    Raises DataError with the file and the reason where it is missing, empty, damaged, larger than 89 megapixels, has
+    several frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not data:
+        raise DataError(f"{path}: is empty, expected an image")
+    try:
+        return _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else _decode_with_pillow(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make a decoder raise anything, from struct.error to SyntaxError
+        raise DataError(f"{path}: is no usable image: {error or type(error).__name__}") from None
+
+
+def _decode_jpeg(data: bytes) -> Image.Image:
+    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    _check_size(width, height)
+    if colorspace not in ("YCbCr", "RGB", "Gray"):
+        return _decode_with_pillow(data)
+    # Strict: libjpeg's warnings about damaged data are errors, which Pillow lets pass as grey or shifted blocks.
+    return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True))
+
+
+def _decode_with_pillow(data: bytes) -> Image.Image:
+    try:
+        opened = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"expected one of {', '.join(FORMATS)}, found none of them") from None
+    with opened as image:
+        _check_size(*image.size)
+        if getattr(image, "is_animated", False):
+            raise ValueError("it holds several frames; save the one that is meant")
+        if image.mode not in MODES:
+            raise ValueError(f"its pixels are of mode {image.mode}; save it with 8 bits a channel")
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        with_alpha = image.convert("RGBA")
+        if with_alpha.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("it has transparent pixels; lay it on a background and save it without them")
+        return with_alpha.convert("RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width}x{height} pixels, more than {MAX_PIXELS:,}")
+
+
+def decode_images(samples: Samples, first: int, out: PixelArray) -> None:
+    """Write the images from ``first`` on, resized to out's height and width, into ``out`` [c, h, w, 3].
+
+    The whole image is stretched to h x w, bilinear with antialias as Pillow does it. Raises DataError as read_image.
+    """
+    size = (out.shape[2], out.shape[1])
+    for place in range(len(out)):
+        out[place] = np.asarray(read_image(samples.path(first + place)).resize(size, Image.Resampling.BILINEAR))
+
+
+def worker_count(threads: int) -> int:
+    """Return ``threads``, or for 0 the number of cores that this process may use."""
+    return threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def in_threads(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
+    """Yield work(0), …, work(count - 1) in this order, computed in threads (0: one a core).
+
+    No more than one result a thread waits to be taken. The first exception, in this order, ends it.
+    """
+    workers = worker_count(threads)
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for number in range(count):
+                pending.append(pool.submit(work, number))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,78 @@
+"""Images to embeddings: streamed once through the network, averaged over views, pooled per unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reidbench.decoding import PixelArray, decode_images, in_threads
+from reidbench.errors import OptionError
+from reidbench.interfaces import Backbone
+from reidbench.pixels import Crop, normalise, view_crops
+from reidbench.progress import progress
+from reidbench.values import IntArray, Preprocess, Samples
+
+BATCH = 64
+
+
+def embed_images(
+    backbone: Backbone, samples: Samples, views: str, device: torch.device, threads: int, what: str
+) -> Tensor:
+    """Return the embedding of every image [m, D] float32 on the CPU, the mean over the crops of ``views``.
+
+    Images are decoded in ``threads`` threads (0: one a core) while the network, which must lie on ``device``, runs in
+    evaluation mode; every module's own mode is given back. Every batch has one size, so that no value depends on how
+    many images there are. Raises DataError for an image that cannot be used, OptionError for unknown views.
+    """
+    size, crops = view_crops(views, backbone.preprocess)
+    total = len(samples.images)
+
+    def decode(number: int) -> PixelArray:
+        first = number * BATCH
+        pixels = np.zeros((BATCH, *size, 3), dtype=np.uint8)
+        decode_images(samples, first, pixels[: min(BATCH, total - first)])
+        return pixels
+
+    embeddings: list[Tensor] = []
+    with _evaluating(backbone), torch.inference_mode(), progress(what, total) as update:
+        for number, pixels in enumerate(in_threads(decode, -(-total // BATCH), threads), start=1):
+            views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
+            mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
+            embeddings.append(mean.cpu())
+            update(min(number * BATCH, total), "")
+    # Out of inference mode: its tensors could not take part in a later gradient.
+    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])[:total].clone()
+
+
+def _cut(pixels: Tensor, crops: list[Crop], preprocess: Preprocess) -> Iterator[Tensor]:
+    """Yield each crop of uint8 [B, h, w, 3] as the network's input [B, 3, H, W]."""
+    for top, left, mirrored in crops:
+        crop = pixels[:, top : top + preprocess.height, left : left + preprocess.width]
+        yield normalise(crop.flip(2) if mirrored else crop, preprocess)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def pool_units(images: Tensor, starts: IntArray, pool: Literal["mean", "max"]) -> Tensor:
+    """Return one embedding per unit [n, D]: the mean or maximum, per dimension, over its rows of ``images`` [m, D].
+
+    ``starts`` [n + 1] is that of the Samples; the dtype and the device are kept. Raises OptionError for another pool.
+    """
+    if pool not in ("mean", "max"):
+        raise OptionError(f"there is no pool {pool!r}; expected mean or max")
+    offsets = torch.from_numpy(starts).to(images.device)
+    return torch.segment_reduce(images, pool, offsets=offsets, axis=0)

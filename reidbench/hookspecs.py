@@ -1,0 +1,63 @@
+"""The whole extension surface: nine hooks of one shape.
+
+Each hook takes nothing, is called once when plugins are loaded, and returns ``{name: factory}``. A factory's positional
+parameters are what the runner knows; its keyword-only parameters are the item's options, each with a type and a
+default. A name matches ``[A-Za-z][A-Za-z0-9_]*`` with at most one ``/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("reidbench")
+hookimpl = pluggy.HookimplMarker("reidbench")
+
+Factories = Mapping[str, Callable[..., Any]]
+
+
+@hookspec
+def register_losses() -> Factories:  # type: ignore[empty-body]
+    """Losses: ``(info: TrainInfo, *, options) -> Loss``; built once per training, before the first step."""
+
+
+@hookspec
+def register_backbones() -> Factories:  # type: ignore[empty-body]
+    """Networks: ``(*, options) -> Backbone``; the constructor does no I/O, ``initialise`` loads weights."""
+
+
+@hookspec
+def register_datasets() -> Factories:  # type: ignore[empty-body]
+    """Data sets: ``(root: Path, *, options) -> Split``; reads names and ids, never pixels."""
+
+
+@hookspec
+def register_synthesizers() -> Factories:  # type: ignore[empty-body]
+    """Stand-in trees: ``(directory: Path, *, options) -> Iterator[tuple[int, int]]``; yields (done, total) images."""
+
+
+@hookspec
+def register_protocols() -> Factories:  # type: ignore[empty-body]
+    """Protocols: ``(*, options) -> Protocol``; the data and everything after the checkpoint, declared."""
+
+
+@hookspec
+def register_recipes() -> Factories:  # type: ignore[empty-body]
+    """Recipes: ``(backbone: BackboneInfo, *, options) -> Recipe``; everything up to the checkpoint, declared."""
+
+
+@hookspec
+def register_metrics() -> Factories:  # type: ignore[empty-body]
+    """Metrics: ``(*, options) -> Metric``; a distance, perhaps learned on the training embeddings."""
+
+
+@hookspec
+def register_rerankers() -> Factories:  # type: ignore[empty-body]
+    """Re-rankers: ``(*, options) -> Reranker``; a second look at the ranking, over any metric."""
+
+
+@hookspec
+def register_sections() -> Factories:  # type: ignore[empty-body]
+    """Report sections: ``(*, options) -> Section``; turns records into tables, figures and notes."""

@@ -1,0 +1,100 @@
+"""What a plugin's items must be: the loss, the backbone, the metric, the re-ranker and the report section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from reidbench.values import IntArray, LossValue, Part, Preprocess, TrainView
+
+if TYPE_CHECKING:
+    from reidbench.record import RunRecord
+    from reidbench.store import Store
+
+
+class Loss(nn.Module):
+    """Everything that is thrown away after training: the criterion, its heads, how batches are drawn.
+
+    ``metric`` and ``pool`` are what "auto" resolves to at test time (``metric=None``: the command line's default).
+    ``ordered=True`` promises that ``forward`` reads positions, in the order that its own rounds gave them.
+    """
+
+    metric: str | None = None
+    pool: str = "mean"
+    ordered: bool = False
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
+        """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
+
+        A 1-d tensor is one value per item, and its mean is the loss.
+        """
+        raise NotImplementedError
+
+    def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
+        """Return the batches of one finite round, each an array of units; None leaves drawing to the recipe."""
+        return None
+
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return the optimizer's parameter groups for the loss's own parameters, by default one of all of them."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [{"params": parameters}] if parameters else []
+
+
+class Backbone(nn.Module):
+    """Everything that is kept at test time; the constructor does no I/O.
+
+    ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any.
+    """
+
+    embedding_dim: int
+    preprocess: Preprocess
+    pretrained: bool = False
+
+    def initialise(self) -> None:
+        """Load pretrained weights, once, before the first step; not on a dry run, on resume or when embedding."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the test features [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
+        raise NotImplementedError
+
+
+class Metric:
+    """A distance between embeddings, perhaps learned; smaller is closer.
+
+    ``normalize=True`` asks for rows of unit length (after pooling) before anything else here sees them.
+    """
+
+    normalize: bool = False
+
+    def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
+        """Learn from training embeddings [n, D]; called once, only if overridden."""
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return (left, right), both [n, K], such that left(q) @ right(g).T orders each query's gallery as its
+        distances do; None where there is no such form. The dtype of the input is kept.
+        """
+        return None
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the distances [len(a), len(b)] that are shown; they may be negative."""
+        raise NotImplementedError
+
+
+class Reranker:
+    """A second look at a ranking: distances for blocks of queries, from all embeddings at once."""
+
+    def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
+        """Yield distances [at most rows, len(gallery)] float32 in query order, all queries once."""
+        raise NotImplementedError
+
+
+class Section(Protocol):
+    """One part of a report."""
+
+    def build(self, records: Sequence[RunRecord], store: Store) -> Part:
+        """Return the part for these records; ``store`` opens what lies beside them."""
+        ...
+
+

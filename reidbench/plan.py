@@ -1,0 +1,276 @@
+"""What a job comes to before anything is computed: items resolved, data listed, ids, folders, what is done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reidbench.errors import OptionError, PluginError
+from reidbench.interfaces import Backbone, Loss, Metric
+from reidbench.plugins import Catalogue, Resolved, command_defaults
+from reidbench.provenance import changed_files, code_digest, code_files
+from reidbench.randomness import torch_seed
+from reidbench.record import RunRecord
+from reidbench.settings import Settings
+from reidbench.store import RECORD, Store, latest_step, read_record
+from reidbench.training import finished
+from reidbench.values import BackboneInfo, Job, Protocol, Recipe, Split, TrainInfo
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One job with everything resolved.
+
+    ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank; ``pool`` is resolved;
+    ``standin`` says that the tree's names are not the published ones; ``deviations`` are what differs from the named
+    recipe. ``id``, ``train_id`` and ``group`` are sha256 (hex) over resolved options and data digests.
+    """
+
+    job: Job
+    items: dict[str, Resolved]
+    protocol: Protocol
+    split: Split
+    recipe: Recipe
+    info: BackboneInfo
+    pool: str
+    standin: bool
+    deviations: tuple[str, ...]
+    id: str
+    train_id: str
+    group: str
+    code_files: dict[str, str]
+    train_code: str
+    training_folder: Path
+    run_folder: Path
+    earlier: tuple[RunRecord, ...]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a loss to train with; the reserved word none means the untrained network."""
+        return bool(self.items["loss"].entries)
+
+    @cached_property
+    def code(self) -> str:
+        """The digest over all files that can change this run's numbers."""
+        return code_digest(self.code_files)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the recipe is a paper's, with nothing changed."""
+        return bool(self.recipe.faithful_to) and not self.deviations
+
+    def done(self) -> RunRecord | None:
+        """Return the record of this very run with this very code, if it has ended well."""
+        file = self.run_folder / RECORD
+        record = read_record(file) if file.is_file() else None
+        return record if record is not None and record.status == "ok" else None
+
+    def state(self) -> str:
+        """Return what is left to do, in words."""
+        if self.done():
+            return "done"
+        if finished(self.training_folder):
+            return "trained, to be scored"
+        step = latest_step(self.training_folder)
+        if step:
+            return f"goes on at step {step}"
+        if self.earlier:
+            changed = changed_files(self.earlier[0].code_files, self.code_files)
+            return f"again: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''} changed"
+        return "to do"
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Return the device that the settings ask for; raises OptionError where it is not there."""
+    if settings.device == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError:
+        raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"--device {settings.device}: this machine shows {torch.cuda.device_count()} GPUs to torch {torch.__version__}; "
+            "use --device cpu, or install a build of torch for your GPU's driver"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}")
+    return device
+
+
+def threads_of(settings: Settings) -> int:
+    """Return the number of CPU threads to use."""
+    return settings.threads or len(os.sched_getaffinity(0))
+
+
+def seeded(build: Callable[[], Any], seed: int, *names: str) -> Any:
+    """Return ``build()`` with torch's generator seeded by the stream of ``names``, and the generator put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, *names))
+        return build()
+
+
+class Planner:
+    """Turns jobs into plans; a data set that several jobs share is listed once."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self.catalogue = catalogue
+        self.settings = settings
+        self.store = Store(settings.results)
+        self._splits: dict[str, Split] = {}
+
+    def plan(self, job: Job) -> Plan:
+        """Return the plan of a job; raises OptionError, PluginError or DataError where it cannot be run."""
+        items, protocol = self._resolve(job)
+        split = self._split(items["dataset"])
+        backbone = build_backbone(items["backbone"], job.seed)
+        info = BackboneInfo(
+            embedding_dim=backbone.embedding_dim,
+            preprocess=backbone.preprocess,
+            pretrained=backbone.pretrained,
+            parameters=sum(p.numel() for p in backbone.parameters()),
+        )
+        recipe = items["recipe"].build(info)
+        if not isinstance(recipe, Recipe):
+            raise PluginError(f"recipe {items['recipe'].text}: its factory returned {type(recipe).__name__}, not a Recipe")
+        loss = build_loss(items["loss"], info, split, job.seed)
+        if loss is not None:
+            identities = split.counts["train_identities"]
+            if recipe.batches == "pk" and recipe.p > identities:
+                raise OptionError(
+                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has {identities} to train on; "
+                    f'lower it, e.g. --recipe "{items["recipe"].entries[0].name}(p={identities})"'
+                )
+        metric_text = job.metric
+        if metric_text == AUTO:
+            metric_text = (loss.metric if loss is not None else None) or str(command_defaults()["metric"])
+        items["metric"] = self.catalogue.resolve("metric", metric_text, protocol.defaults)
+        pool = (loss.pool if loss is not None else Loss.pool) if protocol.pool == AUTO else protocol.pool
+        deviations = tuple(f"recipe {items['recipe'].short}" for _ in range("(" in items["recipe"].short))
+
+        trained_with = {
+            "data": split.train.digest,
+            "loss": items["loss"].identity,
+            "backbone": items["backbone"].identity,
+            "recipe": items["recipe"].identity,
+        }
+        scored_with = {
+            "data": split.digest,
+            "protocol": [items["protocol"].identity, protocol.version],
+            "views": protocol.views,
+            "pool": pool,
+            "metric": items["metric"].identity,
+            "rerank": items["rerank"].identity,
+        }
+        train_id = _hash(trained_with, job.seed)
+        run_id = _hash(scored_with, train_id)
+        group = _hash(trained_with, scored_with)
+        train_files = code_files(e.factory for kind in ("loss", "backbone", "recipe", "dataset") for e in items[kind].entries)
+        all_files = code_files(entry.factory for item in items.values() for entry in item.entries)
+        names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
+        run_folder = self.store.run_folder(names[:3], job.seed, run_id, code_digest(all_files))
+        return Plan(
+            job=job,
+            items=items,
+            protocol=protocol,
+            split=split,
+            recipe=recipe,
+            info=info,
+            pool=pool,
+            standin=is_standin(protocol, split),
+            deviations=deviations,
+            id=run_id,
+            train_id=train_id,
+            group=group,
+            code_files=all_files,
+            train_code=code_digest(train_files),
+            training_folder=self.store.training_folder(names[1:], job.seed, train_id, code_digest(train_files)),
+            run_folder=run_folder,
+            earlier=tuple(self.store.earlier(run_folder)),
+        )
+
+    def _resolve(self, job: Job) -> tuple[dict[str, Resolved], Protocol]:
+        """Resolve every item that needs nothing built; all mistakes of the request are raised together."""
+        items: dict[str, Resolved] = {}
+        mistakes: list[str] = []
+
+        def resolve(name: str, kind: str, text: str, defaults: Mapping[str, Any]) -> None:
+            try:
+                items[name] = self.catalogue.resolve(kind, text, defaults)
+            except OptionError as error:
+                mistakes.append(str(error))
+
+        resolve("protocol", "protocol", job.protocol, {})
+        protocol = items["protocol"].build() if "protocol" in items else None
+        if protocol is not None and not isinstance(protocol, Protocol):
+            raise PluginError(f"protocol {job.protocol}: its factory returned {type(protocol).__name__}, not a Protocol")
+        defaults = protocol.defaults if protocol else {}
+        if protocol:
+            resolve("dataset", "dataset", protocol.dataset, {})
+        if protocol or job.recipe != AUTO:
+            resolve("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe, defaults)
+        resolve("loss", "loss", job.loss, defaults)
+        resolve("backbone", "backbone", job.backbone, defaults)
+        resolve("rerank", "reranker", job.rerank, defaults)
+        if job.metric != AUTO:
+            resolve("metric", "metric", job.metric, defaults)
+        if mistakes or protocol is None:
+            raise OptionError("\n".join(mistakes))
+        return items, protocol
+
+    def _split(self, dataset: Resolved) -> Split:
+        if dataset.identity not in self._splits:
+            split = dataset.build(self.settings.data)
+            if not isinstance(split, Split):
+                raise PluginError(f"data set {dataset.text}: its factory returned {type(split).__name__}, not a Split")
+            self._splits[dataset.identity] = split
+        return self._splits[dataset.identity]
+
+
+def build_backbone(item: Resolved, seed: int) -> Backbone:
+    """Return the network with its weights drawn from ``seed``; pretrained weights are not loaded yet."""
+    backbone = seeded(item.build, seed, "backbone")
+    if not isinstance(backbone, Backbone):
+        raise PluginError(f"backbone {item.text}: its factory returned {type(backbone).__name__}, not a Backbone")
+    return backbone
+
+
+def build_loss(item: Resolved, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
+    """Return the loss with its heads drawn from ``seed``, or None for the untrained network."""
+    if not item.entries:
+        return None
+    known = TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"])
+    loss = seeded(lambda: item.build(known), seed, "loss")
+    if not isinstance(loss, Loss):
+        raise PluginError(f"loss {item.text}: its factory returned {type(loss).__name__}, not a Loss")
+    return loss
+
+
+def is_standin(protocol: Protocol, split: Split) -> bool:
+    """Whether a protocol publishes its name lists and these are others."""
+    parts = {"train": split.train, "query": split.query, "gallery": split.gallery}
+    return any(parts[name].name_digest != digest for name, digest in protocol.names.items())
+
+
+def names_of(item: Resolved) -> str:
+    """Return an item's name, the names of a sum joined by "+", or "none"."""
+    return "+".join(entry.name for entry in item.entries) or "none"
+
+
+def learns(metric: Metric) -> bool:
+    """Whether a metric is fitted on training embeddings."""
+    return type(metric).fit is not Metric.fit
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

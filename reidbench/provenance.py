@@ -1,0 +1,133 @@
+"""Which code, commit and machine made a number."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CORE = Path(__file__).parent
+
+# Modules that only show or collect finished results: editing them must not make anyone train again.
+PRESENTATION = {"cli", "report", "leaderboard", "suite", "progress", "py.typed"}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _core_files() -> dict[str, str]:
+    return {
+        f"reidbench/{path.relative_to(CORE).as_posix()}": _sha256(path)
+        for path in sorted(CORE.rglob("*.py"))
+        if path.relative_to(CORE).parts[0].removesuffix(".py") not in PRESENTATION
+    }
+
+
+@cache
+def _module_files(module: str) -> dict[str, str]:
+    """Return the files of a module and of all modules of its own top-level package that it imports, with digests."""
+    top = module.partition(".")[0]
+    files: dict[str, str] = {}
+    waiting = [module]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        loaded = sys.modules.get(name)
+        file = getattr(loaded, "__file__", None)
+        if name in seen or name.partition(".")[0] != top or loaded is None or not file:
+            continue
+        seen.add(name)
+        path = Path(file)
+        files["/".join(name.split(".")) + (".py" if path.name != "__init__.py" else "/__init__.py")] = _sha256(path)
+        if path.suffix == ".py":
+            waiting.extend(_imports(path, package=loaded.__name__ if path.name == "__init__.py" else loaded.__package__ or ""))
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+    return files
+
+
+def _imports(path: Path, package: str) -> Iterable[str]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            start = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (start, node.module or "") if part)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def code_files(factories: Iterable[Callable[..., Any]]) -> dict[str, str]:
+    """Return name to sha256 of every file that can change a number: the core, and each factory's module.
+
+    Of the core all modules but those that only present results; of a plugin the factory's module and the modules of
+    the same top-level package that it imports, directly or not.
+    """
+    files = dict(_core_files())
+    for factory in factories:
+        module = inspect.getmodule(inspect.unwrap(factory))
+        if module is not None:
+            files.update(_module_files(module.__name__))
+    return dict(sorted(files.items()))
+
+
+def code_digest(files: Mapping[str, str]) -> str:
+    """Return one digest (64 hex digits) over names and digests of files."""
+    return hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of files that were added, removed or edited between two digests' file lists."""
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+@cache
+def commit() -> tuple[str, bool]:
+    """Return the commit of the checkout that the core lies in and whether it is dirty; ("", False) if in none."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(CORE), *arguments], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy below someone else's repository is not ours
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the kernel gives it, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def environment(device: str, device_name: str, threads: int) -> dict[str, Any]:
+    """Return what the numbers were made with: versions of the libraries that compute, device, threads, system."""
+    versions = {name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "device_name": device_name,
+        "threads": threads,
+    }

@@ -1,0 +1,127 @@
+"""The record of a run: plain JSON with a schema number, from which the run can be made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from reidbench.errors import DataError
+from reidbench.values import Job
+
+SCHEMA = 1
+
+Status = Literal["ok", "failed", "interrupted", "collapsed"]
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """One item of a run: the text that was given, the text with every option resolved, and who provides it.
+
+    ``short`` is the text with only the options that differ from their defaults. ``origins`` says for each option where its value came from: "given", "protocol" or "default".
+    """
+
+    given: str
+    spec: str
+    short: str
+    origins: dict[str, str]
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything about one run.
+
+    ``id`` names the run, ``train_id`` its training, ``group`` the combination without the seed (the leaderboard's
+    ``config_hash``), each 64 hex digits over resolved options; ``code`` is the digest over ``code_files`` (name to
+    sha256). ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank. ``evaluation`` has
+    version, views, pool, exclude, primary and normalize as resolved. ``recipe`` and ``network`` are what was built.
+    ``scores`` are fractions and counts; ``seconds`` per phase; ``error`` is the reason of a status other than ok.
+    """
+
+    status: Status
+    id: str
+    train_id: str
+    group: str
+    code: str
+    code_files: dict[str, str]
+    job: Job
+    items: dict[str, ItemRecord]
+    evaluation: dict[str, Any]
+    dataset: dict[str, Any]
+    recipe: dict[str, Any]
+    network: dict[str, Any]
+    standin: bool
+    faithful: bool
+    deviations: list[str]
+    scores: dict[str, float]
+    seconds: dict[str, float]
+    peak_memory_mib: int
+    environment: dict[str, Any]
+    commit: str
+    dirty: bool
+    started: str
+    finished: str
+    error: str = ""
+    schema: int = field(default=SCHEMA)
+
+    def to_json(self) -> str:
+        """Return the record as JSON text with sorted keys and a final newline."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> RunRecord:
+        """Return the record in ``text``; ``source`` names it in errors.
+
+        Raises DataError where the text is no JSON, has another schema number, or lacks or mistypes a field.
+        """
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{source}: is not JSON ({error}); expected the record.json of a run") from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise DataError(f"{source}: expected a run record with schema {SCHEMA}, got {found!r}")
+        record = _decode(cls, data, source, "")
+        assert isinstance(record, cls)
+        return record
+
+
+def _decode(kind: Any, value: Any, source: str, where: str) -> Any:
+    """Return ``value`` as ``kind``, checked all the way down; a record may come from a stranger."""
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise DataError(f"{source}: {where or 'the record'} must be an object, got {type(value).__name__}")
+        hints = get_type_hints(kind)
+        required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        missing, unknown = sorted(required - set(value)), sorted(set(value) - set(hints))
+        if missing or unknown:
+            said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+            raise DataError(f"{source}: {where or 'the record'} {' and '.join(said)}")
+        return kind(**{name: _decode(hints[name], item, source, f"{where}.{name}".strip(".")) for name, item in value.items()})
+    if origin is Literal:
+        fits = isinstance(value, str) and value in get_args(kind)
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {key: _decode(get_args(kind)[1], item, source, f"{where}.{key}") for key, item in value.items()}
+        fits = False
+    elif origin is list:
+        if isinstance(value, list):
+            return [_decode(get_args(kind)[0], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
+        fits = False
+    elif kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = kind is Any or isinstance(value, kind)
+    if not fits:
+        expected = " or ".join(map(repr, get_args(kind))) if origin is Literal else getattr(kind, "__name__", str(kind))
+        raise DataError(f"{source}: {where} must be {expected}, got {value!r:.80}")
+    return value

@@ -1,0 +1,221 @@
+"""From a plan to its record: train once per training, embed once per view, rank, keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidbench.embedding import embed_images, pool_units
+from reidbench.errors import Interrupted, ReidbenchError, TrainingError
+from reidbench.files import lock, write_atomic
+from reidbench.interfaces import Backbone
+from reidbench.pixels import check_readable
+from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, threads_of
+from reidbench.provenance import commit, environment
+from reidbench.ranking import rank, rank_distances, score
+from reidbench.record import ItemRecord, RunRecord, Status
+from reidbench.settings import Settings
+from reidbench.store import RECORD, load_arrays, save_arrays, save_ranking
+from reidbench.training import finished, load_weights, peak_memory_mib, train
+from reidbench.values import Ranking, Samples
+
+# Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
+RERANK_ROWS = 64
+
+Say = Callable[[str], None]
+
+
+def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
+    """Return the record of a plan, computing what is not there yet; ``say`` gets one line per event.
+
+    A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
+    interruption and a mistake of the request are raised. Raises DataError where another process holds a folder.
+    """
+    record = plan.done()
+    if record is not None:
+        return record
+    device, threads = device_of(settings), threads_of(settings)
+    torch.set_num_threads(threads)
+    started = _now()
+    with ExitStack() as stack:
+        for folder in (plan.training_folder, plan.run_folder):
+            stack.enter_context(lock(folder / "lock", f"running {plan.run_folder.name}"))
+        record = plan.done()  # another process may have finished it while this one planned
+        if record is not None:
+            return record
+        try:
+            seconds, ranking, peak = _compute(plan, settings, device, threads, say)
+            scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
+            record = _record(plan, "ok", scores, seconds, peak, device, threads, started, "")
+            save_ranking(plan.run_folder, ranking)
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            record = _record(plan, "failed", {}, {}, peak_memory_mib(device), device, threads, started, str(error))
+        except (Interrupted, ReidbenchError):
+            raise
+        except Exception as error:
+            # A plugin's bug must not take a suite down; the record keeps where it happened.
+            where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
+            text = f"{type(error).__name__}: {error} ({where})"
+            record = _record(plan, "failed", {}, {}, peak_memory_mib(device), device, threads, started, text)
+            write_atomic(plan.run_folder / "traceback.txt", "".join(traceback.format_exception(error)))
+        write_atomic(plan.run_folder / RECORD, record.to_json())
+    return record
+
+
+def _compute(
+    plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say
+) -> tuple[dict[str, float], Ranking, int]:
+    """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
+    split, seed = plan.split, plan.job.seed
+    seconds: dict[str, float] = {}
+
+    # --- every image is read once before anything is trained, so that a damaged one costs seconds, not a night ---------
+    check_readable((split.train, split.query, split.gallery), settings.cache, split.digest, threads)
+
+    # --- the network: trained before, or now ---------------------------------------------------------------------------
+    backbone = build_backbone(plan.items["backbone"], seed)
+    summary = finished(plan.training_folder)
+    if summary is None and plan.trains:
+        loss = build_loss(plan.items["loss"], plan.info, split, seed)
+        assert loss is not None
+        backbone.initialise()
+        folder = plan.training_folder
+        trained = train(backbone, loss, plan.recipe, split.train, seed, folder, device, threads, settings, say)
+        seconds["train"], peak = trained.seconds, trained.peak_memory_mib
+    elif summary is not None:
+        load_weights(backbone, plan.training_folder)
+        seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
+    else:
+        backbone.initialise()
+        seconds["train"], peak = 0.0, 0
+
+    # --- one embedding per unit ----------------------------------------------------------------------------------------
+    backbone.to(device)
+    views = plan.protocol.views
+    seconds["embed"] = 0.0
+
+    def embed(samples: Samples, part: str) -> Tensor:
+        images, took = _kept_embeddings(backbone, samples, plan.training_folder, views, device, threads, part)
+        seconds["embed"] += took
+        return pool_units(images, samples.starts, plan.pool)
+
+    query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
+    metric = plan.items["metric"].build()
+    if learns(metric):
+        known = embed(split.train, "training")
+        metric.fit(_rows(known, metric.normalize), split.train.pids, split.train.cams)
+
+    # --- ranks of the positives ----------------------------------------------------------------------------------------
+    began = time.monotonic()
+    query, gallery = _rows(query, metric.normalize), _rows(gallery, metric.normalize)
+    ids = (split.query.pids, split.query.cams, split.gallery.pids, split.gallery.cams)
+    if plan.items["rerank"].entries:
+        reranker = plan.items["rerank"].build()
+        ranking = rank_distances(
+            reranker.blocks(query, gallery, metric, RERANK_ROWS), *ids, exclude=plan.protocol.exclude
+        )
+    else:
+        ranking = rank(query, gallery, *ids, metric, exclude=plan.protocol.exclude)
+    seconds["rank"] = time.monotonic() - began
+    return seconds, ranking, max(peak, peak_memory_mib(device))
+
+
+def _kept_embeddings(
+    backbone: Backbone, samples: Samples, folder: Path, views: str, device: torch.device, threads: int, part: str
+) -> tuple[Tensor, float]:
+    """Return the embeddings [m, D] of all images of one part and the seconds that making them took.
+
+    They are kept in the training's folder, so that another metric or re-ranker finds them there.
+    """
+    file = folder / f"embeddings-{views}-{samples.digest[:12]}.npz"
+    if not file.is_file():
+        began = time.monotonic()
+        made = embed_images(backbone, samples, views, device, threads, f"embedding the {part} images")
+        save_arrays(file, {"embeddings": made.numpy(), "seconds": np.array(time.monotonic() - began)})
+    kept = load_arrays(file)
+    return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
+
+
+def _rows(embeddings: Tensor, normalize: bool) -> Tensor:
+    return torch.nn.functional.normalize(embeddings, dim=1) if normalize else embeddings
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _record(
+    plan: Plan,
+    status: Status,
+    scores: dict[str, float],
+    seconds: dict[str, float],
+    peak: int,
+    device: torch.device,
+    threads: int,
+    started: str,
+    error: str,
+) -> RunRecord:
+    given = dataclasses.asdict(plan.job) | {"dataset": plan.protocol.dataset}
+    items = {}
+    for kind, item in plan.items.items():
+        plugins = [entry.plugin for entry in item.entries]
+        items[kind] = ItemRecord(
+            given=str(given[kind]),
+            spec=item.text,
+            short=item.short,
+            origins=item.origins,
+            plugin=", ".join(dict.fromkeys(plugin.name for plugin in plugins)),
+            distribution=", ".join(dict.fromkeys(plugin.distribution for plugin in plugins)),
+            version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
+        )
+    metric = plan.items["metric"].build()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    sha, dirty = commit()
+    return RunRecord(
+        status=status,
+        id=plan.id,
+        train_id=plan.train_id,
+        group=plan.group,
+        code=plan.code,
+        code_files=plan.code_files,
+        job=plan.job,
+        items=items,
+        evaluation={
+            "version": plan.protocol.version,
+            "views": plan.protocol.views,
+            "pool": plan.pool,
+            "exclude": list(plan.protocol.exclude),
+            "primary": plan.protocol.primary,
+            "normalize": metric.normalize,
+            "learned": learns(metric),
+        },
+        dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
+        recipe=dataclasses.asdict(plan.recipe),
+        network={
+            "embedding_dim": plan.info.embedding_dim,
+            "parameters": plan.info.parameters,
+            "pretrained": plan.info.pretrained,
+            "preprocess": dataclasses.asdict(plan.info.preprocess),
+        },
+        standin=plan.standin,
+        faithful=plan.faithful,
+        deviations=list(plan.deviations),
+        scores=scores,
+        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        peak_memory_mib=peak,
+        environment=environment(str(device), name, threads),
+        commit=sha,
+        dirty=dirty,
+        started=started,
+        finished=_now(),
+        error=error,
+    )

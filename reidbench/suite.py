@@ -1,0 +1,132 @@
+"""Suites: TOML files in which lists multiply into jobs."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from reidbench.errors import DataError, OptionError
+from reidbench.options import did_you_mean
+from reidbench.plugins import command_defaults
+from reidbench.values import Job
+
+KEYS = tuple(field.name for field in fields(Job))
+_TABLES = "job"
+_INSTALLED = "reidbench_leaderboards"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of jobs."""
+
+    name: str
+    jobs: list[Job]
+
+
+def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
+    """Return the jobs of a suite's table: every combination of its values once, the seed running fastest.
+
+    The keys are those of a job, each with a text (``seed``: a whole number) or a list of such. With ``[[job]]`` tables
+    each of them multiplies alone, and the other keys are their defaults. ``defaults`` are the command line's for the
+    same keys. Raises OptionError with all mistakes at once.
+    """
+    common = {key: value for key, value in table.items() if key != _TABLES}
+    inner = table.get(_TABLES, [{}])
+    problems = list(_problems(common, "", tables=True))
+    if not isinstance(inner, list) or not all(isinstance(job, Mapping) for job in inner):
+        raise OptionError("\n".join([*problems, "job: expected [[job]] tables, each with keys of its own"]))
+    if not inner:
+        problems.append("job: there is no job in it")
+    for number, job in enumerate(inner, start=1):
+        problems += _problems(job, f"[[job]] {number}: ", tables=False)
+    if problems:
+        raise OptionError("\n".join(problems))
+    jobs = (job for own in inner for job in _multiply({**defaults, **common, **own}))
+    return list(dict.fromkeys(jobs))
+
+
+def load_suite(path: Path) -> Suite:
+    """Return the suite in a TOML file, named after the file; what it leaves out is the command line's default.
+
+    Raises DataError where the file cannot be read, OptionError (with file, and line where it is no TOML) where what it
+    says cannot be used.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; name a suite or its TOML file") from None
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path}: is not TOML: byte {error.start} is no UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"{path}: is not TOML: {error}") from None
+    try:
+        return Suite(path.stem, expand(table, command_defaults()))
+    except OptionError as error:
+        raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def find_suite(name: str) -> Path:
+    """Return the TOML file of a suite, given by its path or by its name among the leaderboards ("paper/table1").
+
+    Raises OptionError with the nearest names where there is none.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    folder = leaderboards_folder()
+    suites = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.toml"))}
+    if name in suites:
+        return suites[name]
+    known = ", ".join(suites) or "none"
+    raise OptionError(
+        f"there is no suite {name!r}{did_you_mean(name, suites)}; known: {known}, or the path of a TOML file"
+    )
+
+
+def leaderboards_folder() -> Path:
+    """Return the folder of leaderboards and suites: the checkout's where it lies beside this package, else the wheel's.
+
+    Raises DataError where there is neither.
+    """
+    checkout = Path(__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "leaderboards").is_dir():
+        return checkout / "leaderboards"
+    spec = importlib.util.find_spec(_INSTALLED)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"this installation of reidbench lacks its leaderboards ({_INSTALLED}); install it again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _problems(table: Mapping[str, Any], where: str, *, tables: bool) -> Iterator[str]:
+    for key, value in table.items():
+        if key not in KEYS:
+            known = ", ".join(KEYS) + (" and [[job]] tables" if tables else "")
+            yield f"{where}unknown key {key!r}{did_you_mean(key, KEYS)}; known: {known}"
+            continue
+        expected = "a whole number from 0" if key == "seed" else "a text"
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            yield f"{where}{key}: the list is empty, so there would be no job; expected {expected}, or a list of such"
+        yield from (
+            f"{where}{key}: expected {expected}, or a list of such, got {item!r:.80}"
+            for item in values
+            if not _fits(key, item)
+        )
+
+
+def _fits(key: str, value: object) -> bool:
+    if key == "seed":
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _multiply(choices: Mapping[str, Any]) -> Iterator[Job]:
+    lists = [value if isinstance(value, list) else [value] for value in (choices[key] for key in KEYS)]
+    for combination in itertools.product(*lists):
+        choice: dict[str, Any] = dict(zip(KEYS, combination, strict=True))
+        yield Job(**choice)

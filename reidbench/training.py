@@ -1,0 +1,292 @@
+"""The training loop: one function, read top to bottom, that goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from reidbench.embedding import embed_images, pool_units
+from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
+from reidbench.files import write_atomic
+from reidbench.interfaces import Backbone, Loss
+from reidbench.pixels import PixelStore, stored_size, training_batch
+from reidbench.progress import progress
+from reidbench.randomness import stream, torch_seed
+from reidbench.sampling import pk_round, shuffled_round
+from reidbench.schedule import beta1, learning_rate
+from reidbench.settings import Settings
+from reidbench.store import TRAINING, WEIGHTS, Checkpoint, drop_checkpoints, latest_checkpoint, save_checkpoint
+from reidbench.values import IntArray, LossValue, Recipe, Samples, TrainView
+
+# Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
+ACTIVE = 1e-5
+
+LOG_COLUMNS = ("step", "learning_rate", "loss", "active")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its folder, the seconds it took over all its parts, and the step it was resumed at."""
+
+    folder: Path
+    seconds: float
+    resumed_at: int
+    peak_memory_mib: int
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return what ``training.json`` says of a finished training, or None where it is not finished."""
+    try:
+        found: dict[str, Any] = json.loads((folder / TRAINING).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / TRAINING}: is damaged ({error}); delete the folder to train again") from None
+    return found
+
+
+def train(
+    backbone: Backbone,
+    loss: Loss,
+    recipe: Recipe,
+    samples: Samples,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    threads: int,
+    settings: Settings,
+    say: Callable[[str], None],
+) -> Trained:
+    """Train ``backbone`` and ``loss`` as ``recipe`` says and leave the weights, the log and ``training.json``.
+
+    The network and the loss come initialised; every later draw is a function of (seed, step) or (seed, round), so a
+    training that was killed and resumed ends with the weights of one that was not (on one machine with one thread
+    count). Checkpoints are written every ``settings.checkpoint_seconds`` and at the first SIGINT or SIGTERM.
+    Raises TrainingError where the loss is not finite, Interrupted after a signal.
+    """
+    # --- what is trained on -------------------------------------------------------------------------------------------
+    labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
+    height, width = stored_size(backbone.preprocess, recipe.crop)
+    pixels = PixelStore.decode(samples, height, width, threads, device, "reading the training images")
+
+    # --- network, loss and optimizer ----------------------------------------------------------------------------------
+    backbone.to(device).train()
+    loss.to(device).train()
+    modules = torch.nn.ModuleDict({"backbone": backbone, "loss": loss})
+    groups = [{"params": [p for p in backbone.parameters() if p.requires_grad]}, *loss.param_groups()]
+    optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
+    rates = [float(group["lr"]) / recipe.learning_rate for group in optimizer.param_groups]
+
+    # --- fresh, or where it stopped -----------------------------------------------------------------------------------
+    batches: list[IntArray] = []
+    step, number, place, seconds, log = 0, 0, 0, 0.0, []
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None:
+        _restore(checkpoint, modules, optimizer, folder)
+        step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
+        seconds, log = float(checkpoint.state["seconds"]), checkpoint.tensors["log"].tolist()
+        batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
+        say(f"resumed at step {step} of {recipe.steps}")
+        if checkpoint.state["threads"] != threads:
+            say(f"it was trained with {checkpoint.state['threads']} threads before and goes on with {threads}: "
+                "the weights will not be bit for bit those of an undisturbed run")  # fmt: skip
+    resumed_at = step
+
+    def save() -> None:
+        tensors = {**_named_tensors(modules, optimizer), "log": torch.tensor(log, dtype=torch.float64).reshape(-1, len(LOG_COLUMNS))}
+        tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
+        tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
+        state = {"round": number, "place": place, "seconds": seconds + time.monotonic() - started, "threads": threads}
+        save_checkpoint(folder, Checkpoint(step, tensors, state))
+
+    def embed(units: IntArray) -> Tensor:
+        taken = samples.take(units)
+        images = embed_images(backbone, taken, "center" if recipe.crop else "original", device, threads, "embedding for the loss")
+        return pool_units(images, taken.starts, "mean")
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+    started = saved = time.monotonic()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with stop_signal() as stop, progress("training", recipe.steps, step) as show:
+        while step < recipe.steps:
+            if place == len(batches):
+                view = TrainView(labels, samples.cams, recipe.p, recipe.k, stream(seed, "round", number), step, embed)
+                batches, place, number = draw_round(loss, recipe, view, number), 0, number + 1
+            units = batches[place]
+            rate = learning_rate(recipe, step)
+            for group, scale in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * scale
+                group["betas"] = (beta1(recipe, step), recipe.beta2)
+
+            # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save.
+            torch.manual_seed(torch_seed(seed, "step", step))
+            images = training_batch(
+                pixels, samples, units, backbone.preprocess, crop=recipe.crop, flip=recipe.flip, seed=seed, step=step
+            )
+            value = evaluate_loss(loss, backbone(images), torch.from_numpy(labels[units]).to(device))
+            total = value.total.item()
+            if not np.isfinite(total):
+                raise TrainingError(
+                    f"the loss is {total} at step {step} (learning rate {rate:.3g}); the batch holds the identities "
+                    f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a square "
+                    "root or logarithm at zero"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            value.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+            active = active_share(value)
+            log.append([float(step), rate, total, active])
+            step, place = step + 1, place + 1
+            done_here, elapsed = step - resumed_at, time.monotonic() - started
+            show(step, f"loss {total:.4f}  {100 * active:3.0f} % active  {done_here * len(units) / elapsed:.0f} images/s")
+            if stop.asked and step < recipe.steps:
+                save()
+                raise Interrupted(
+                    f"stopped at step {step} of {recipe.steps} as asked; the state is saved in {folder}; "
+                    "the same command goes on from there"
+                )
+            if time.monotonic() - saved >= settings.checkpoint_seconds and step < recipe.steps:
+                save()
+                saved = time.monotonic()
+
+    # --- what is kept -------------------------------------------------------------------------------------------------
+    seconds += time.monotonic() - started
+    peak = peak_memory_mib(device)
+    rows = [",".join(LOG_COLUMNS), *(f"{row[0]:.0f},{row[1]:.9g},{row[2]:.9g},{row[3]:.6g}" for row in log)]
+    write_atomic(folder / "log.csv", "\n".join(rows) + "\n")
+    kept = {name: tensor.detach().contiguous().cpu() for name, tensor in backbone.state_dict().items()}
+    write_atomic(folder / WEIGHTS, safetensors.torch.save(kept))
+    summary = {"steps": step, "seconds": seconds, "threads": threads, "resumed_at": resumed_at, "peak_memory_mib": peak}
+    write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    drop_checkpoints(folder)
+    return Trained(folder, seconds, resumed_at, peak)
+
+
+def draw_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> list[IntArray]:
+    """Return the batches of one round: the loss's own, or the recipe's; each an int64 array of units.
+
+    Raises PluginError where a loss's round is empty or names units that are not there, TrainingError where the data
+    set is too small for one batch of the recipe.
+    """
+    own = loss.next_round(view, number)
+    if own is None:
+        if recipe.batches == "pk":
+            return pk_round(view.labels, recipe.p, recipe.k, view.generator)
+        drawn = shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
+        if not drawn:
+            raise TrainingError(f"{len(view.labels)} training units do not fill one batch of {recipe.p * recipe.k}; lower p or k")
+        return drawn
+    batches = [np.asarray(batch, dtype=np.int64) for batch in own]
+    if not batches or any(len(b) == 0 or b.min() < 0 or b.max() >= len(view.labels) for b in batches):
+        raise PluginError(
+            f"loss {type(loss).__name__} ({type(loss).__module__}): next_round must return at least one batch of units in "
+            f"0..{len(view.labels) - 1}"
+        )
+    return batches
+
+
+def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
+    """Return the loss of a batch as a LossValue, computed in float32 (float64 stays) whatever the network runs in.
+
+    Raises PluginError where the loss returns neither a LossValue nor a tensor of at most one dimension.
+    """
+    if embeddings.dtype in (torch.float16, torch.bfloat16):
+        embeddings = embeddings.float()
+    value = loss(embeddings, labels)
+    if isinstance(value, Tensor) and value.ndim <= 1:
+        value = LossValue(total=value.mean(), per_item={"loss": value.reshape(-1)})
+    if not isinstance(value, LossValue) or value.total.ndim != 0:
+        said = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise PluginError(
+            f"loss {type(loss).__name__} ({type(loss).__module__}): forward must return a LossValue with a 0-d total, or a "
+            f"tensor of at most one dimension, got {said}"
+        )
+    return value
+
+
+def active_share(value: LossValue) -> float:
+    """Return the share of a loss's terms above 1e-5 (Supplementary F), or 1.0 where it does not give its terms."""
+    terms = [item.detach().reshape(-1) for item in value.per_item.values() if item.numel()]
+    return float((torch.cat(terms) > ACTIVE).float().mean()) if terms else 1.0
+
+
+def load_weights(backbone: Backbone, folder: Path) -> None:
+    """Load the kept weights of a finished training into a network of the same shape."""
+    file = folder / WEIGHTS
+    try:
+        backbone.load_state_dict(safetensors.torch.load_file(file))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise DataError(f"{file}: cannot be loaded into this network: {error}; delete its folder to train again") from None
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """Return the most memory used so far in MiB: of the device where it is a GPU, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) >> 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def _named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
+    return tensors
+
+
+def _restore(checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    weights = {n.removeprefix("module."): t for n, t in checkpoint.tensors.items() if n.startswith("module.")}
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if name.startswith("optimizer."):
+            _, index, entry = name.split(".", 2)
+            state.setdefault(int(index), {})[entry] = tensor
+    try:
+        modules.load_state_dict(weights)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again") from None
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked the loop to stop after the present step."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stop_signal() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request, the second into an end at once."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.asked:
+            os._exit(128 + number)
+        request.asked = True
+
+    # Only the main thread may set handlers; a caller that trains in another one handles its signals itself.
+    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handle) for number in caught}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

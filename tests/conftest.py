@@ -1,0 +1,71 @@
+"""Fixtures that several tests share: private folders, a small drawn data set, and the oracles beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+SHARED = CHECKOUT.parent / "shared"
+
+# 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
+SMALL_PROTOCOL = "synthetic(identities=40)"
+SMALL_RECIPE = "quick(steps=4, p=6, k=2)"
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data folder for the whole session, so that the small data set is drawn once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _private_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """No test reads or writes the folders of whoever runs it."""
+    monkeypatch.setenv("REIDBENCH_DATA", str(data_folder))
+    monkeypatch.setenv("REIDBENCH_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REIDBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("REIDBENCH_LOAD_PLUGINS", raising=False)
+    yield
+
+
+@pytest.fixture
+def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real command line in a process of its own; returns what it printed and its exit code."""
+
+    def call(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "reidbench", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            timeout=300,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def reidbench_main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the command line's main function here; returns the exit code and what went to stderr."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        from reidbench.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["reidbench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capfd.readouterr().err
+
+    return call

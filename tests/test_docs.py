@@ -1,0 +1,65 @@
+"""Docs that cannot drift: a heading and a user per hook, a page and a test per item, README's commands, no dead links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reidbench import hookspecs
+from reidbench.plugins import KINDS, load
+
+CHECKOUT = Path(__file__).parents[1]
+DOCS = CHECKOUT / "docs"
+HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("register_"))
+FOLDERS = {"loss": "losses"}
+
+
+def first_party() -> list[tuple[str, str]]:
+    return [(e.kind, e.name) for e in load().entries() if e.plugin.distribution == "reidbench"]
+
+
+def test_there_are_nine_hooks() -> None:
+    assert len(HOOKS) == len(KINDS) == 9
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_tested_and_used(hook: str) -> None:
+    assert f"## `{hook}()`" in (DOCS / "hooks.md").read_text()
+    assert hook in (CHECKOUT / "tests" / "test_plugins.py").read_text()
+    users = [path for path in (CHECKOUT / "plugins").rglob("*.py") if f"def {hook}()" in path.read_text()]
+    assert users, f"{hook} has no first-party user"
+
+
+@pytest.mark.parametrize(("kind", "name"), first_party())
+def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
+    page = DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name}.md"
+    assert page.is_file(), f"{kind} {name} needs {page.relative_to(CHECKOUT)}"
+    tests = [path for path in (CHECKOUT / "tests").rglob("test_*.py") if re.search(rf"\b{name}\b", path.read_text())]
+    assert tests, f"no test names {kind} {name}"
+
+
+@pytest.mark.parametrize(("kind", "name"), first_party())
+def test_a_page_names_every_option(kind: str, name: str) -> None:
+    page = (DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name}.md").read_text()
+    resolved = load().entry(kind, name)
+    from reidbench.options import options_of
+
+    for option in options_of(resolved.factory):
+        assert f"`{option}" in page or f"{option}=" in page, f"{kind} {name}: the page does not say what {option} is"
+
+
+def test_readme_holds_its_two_commands() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("reidbench run")
+    assert commands[1].endswith("pytest")
+
+
+def test_links_of_the_docs_lead_somewhere() -> None:
+    for page in [*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(CHECKOUT)} links to {target}"

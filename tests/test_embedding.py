@@ -1,0 +1,143 @@
+"""Streamed embeddings against a slow loop over images and crops with a real small network."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reidbench import embedding
+from reidbench.embedding import embed_images, pool_units
+from reidbench.errors import DataError, OptionError
+from reidbench.interfaces import Backbone
+from reidbench.pixels import VIEWS, view_crops
+from reidbench.values import Preprocess, Samples
+
+CPU = torch.device("cpu")
+
+
+class SmallNet(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding_dim = 6
+        self.preprocess = Preprocess(height=16, width=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+        self.convolution = nn.Conv2d(3, 8, 3, stride=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.frozen_norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout()
+        self.head = nn.LazyLinear(self.embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.frozen_norm(self.norm(self.convolution(images)).relu())
+        return self.head(self.dropout(features.flatten(1)))
+
+
+@pytest.fixture(scope="module")
+def network() -> SmallNet:
+    torch.manual_seed(0)
+    network = SmallNet()
+    network.train()
+    for _ in range(3):
+        network(torch.rand(32, 3, 16, 8))  # so that running statistics and batch statistics differ
+    return network
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> Samples:
+    folder = tmp_path_factory.mktemp("images")
+    names = [f"{number}.png" for number in range(70)]
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, (24 + number % 4, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return Samples.of_images(folder, names, [1] * 70, [1] * 70)
+
+
+def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
+    preprocess = network.preprocess
+    (height, width), crops = view_crops(views, preprocess)
+    network.eval()
+    rows = []
+    for name in samples.images.tolist():
+        image = Image.open(samples.root / name).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        outputs = []
+        for top, left, mirrored in crops:
+            crop = image.crop((left, top, left + preprocess.width, top + preprocess.height))
+            if mirrored:
+                crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            values = (np.asarray(crop) / 255 - preprocess.mean) / preprocess.std
+            with torch.no_grad():
+                outputs.append(network(torch.from_numpy(values.transpose(2, 0, 1)[None]).float())[0].double().numpy())
+        rows.append(np.mean(outputs, axis=0))
+    network.train()
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_views_are_averaged(network, samples, views):
+    found = embed_images(network, samples, views, CPU, 2, "embedding")
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), slowly(network, samples, views), rtol=1e-5, atol=1e-5)
+
+
+def test_neither_threads_nor_the_number_of_images_matter(network, samples, monkeypatch):
+    everything = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
+    assert torch.equal(embed_images(network, samples, "center_flip", CPU, 3, "embedding"), everything)
+    few = embed_images(network, samples.take(np.arange(5)), "center_flip", CPU, 1, "embedding")
+    assert torch.equal(few, everything[:5])
+    monkeypatch.setattr(embedding, "BATCH", 7)
+    other = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
+    torch.testing.assert_close(other, everything, rtol=1e-5, atol=1e-5)
+
+
+def test_modes_are_given_back(network, samples):
+    network.train()
+    network.frozen_norm.eval()
+    embed_images(network, samples.take(np.arange(3)), "original", CPU, 1, "embedding")
+    assert network.training
+    assert network.norm.training
+    assert not network.frozen_norm.training
+    broken = Samples.of_images(samples.root, ["missing.png"], [1], [1])
+    with pytest.raises(DataError, match=r"missing\.png"):
+        embed_images(network, broken, "original", CPU, 1, "embedding")
+    assert network.training
+    network.train()
+
+
+def test_embeddings_can_take_part_in_a_gradient(network, samples):
+    found = embed_images(network, samples.take(np.arange(2)), "original", CPU, 1, "embedding")
+    weight = torch.ones(6, requires_grad=True)
+    (found * weight).sum().backward()
+    assert torch.allclose(weight.grad, found.sum(dim=0))
+
+
+def test_no_images_give_no_rows(network, samples):
+    none = samples.take(np.array([], dtype=np.int64))
+    assert embed_images(network, none, "original", CPU, 1, "embedding").shape == (0, 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooling_against_a_loop(dtype):
+    torch.manual_seed(1)
+    lengths = [1, 5, 2, 1, 9]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    images = torch.randn(18, 4, dtype=dtype)
+    parts = [images[first:end] for first, end in pairwise(starts)]
+    means, maxima = pool_units(images, starts, "mean"), pool_units(images, starts, "max")
+    assert means.dtype == maxima.dtype == dtype
+    torch.testing.assert_close(means, torch.stack([part.mean(dim=0) for part in parts]))
+    assert torch.equal(maxima, torch.stack([part.amax(dim=0) for part in parts]))
+
+
+def test_single_images_are_their_own_pool():
+    images = torch.randn(7, 3)
+    for pool in ("mean", "max"):
+        assert torch.equal(pool_units(images, np.arange(8), pool), images)
+
+
+def test_unknown_pool():
+    with pytest.raises(OptionError, match="no pool 'median'; expected mean or max"):
+        pool_units(torch.zeros(1, 2), np.arange(2), "median")

@@ -1,0 +1,80 @@
+"""The wheel in an environment of its own: complete, lazy, and nothing else importable."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, timeout=120)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def child(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment that sees this one's libraries, with our own wheel installed into it."""
+    folder = tmp_path_factory.mktemp("child")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-index", "--no-deps"]
+    subprocess.run([*command, "--ignore-installed", str(wheel)], check=True, capture_output=True, timeout=120)
+    return python
+
+
+def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([str(python), *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env)
+
+
+def test_the_wheel_holds_the_house_and_nothing_of_the_workshop(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {"reidbench", "reidbench_losses", "reidbench_leaderboards"} <= tops
+    assert not {"tests", "plugins", "benchmarks", "docs"} & tops
+    assert "reidbench/py.typed" in names
+    assert "reidbench/defaults.toml" in names
+    assert "reidbench_leaderboards/synthetic.toml" in names
+
+
+def test_the_installed_command_lists_every_plugin(child: Path, tmp_path: Path) -> None:
+    done = run(child, "-m", "reidbench", "plugins", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)
+    assert listed
+    assert {"reidbench"} == {row["distribution"] for row in listed}
+    assert not [row for row in listed if row["state"] != "ok"]
+    where = run(child, "-c", "import reidbench_losses; print(reidbench_losses.__file__)", cwd=tmp_path)
+    assert str(child.parents[1]) in where.stdout
+    for folder in ("plugins", "tests"):
+        assert run(child, "-c", f"import {folder}", cwd=tmp_path).returncode != 0
+
+
+def test_help_imports_no_torch(child: Path, tmp_path: Path) -> None:
+    done = run(child, "-X", "importtime", "-m", "reidbench", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage: reidbench" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "reidbench.cli" in imported
+    assert not {name for name in imported if name.split(".")[0] in ("torch", "numpy", "pandas", "numba", "pydantic")}
+
+
+def test_an_installed_suite_is_found_by_name(child: Path, tmp_path: Path) -> None:
+    code = "from reidbench.suite import find_suite; print(find_suite('synthetic'))"
+    done = run(child, "-c", code, cwd=tmp_path)
+    assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr

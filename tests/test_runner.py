@@ -1,0 +1,267 @@
+"""The road end to end, small: train once, score, print again, go on after a kill, notice edited code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError, OptionError
+from reidbench.files import lock
+from reidbench.plan import Plan, Planner
+from reidbench.plugins import load
+from reidbench.ranking import score
+from reidbench.record import RunRecord
+from reidbench.runner import execute
+from reidbench.settings import Settings
+from reidbench.store import load_ranking
+from reidbench.values import Job
+
+from .conftest import SMALL_PROTOCOL, SMALL_RECIPE
+
+Process = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def job(**changes: object) -> Job:
+    values: dict[str, object] = {
+        "protocol": SMALL_PROTOCOL,
+        "loss": "batch_hard",
+        "backbone": "tiny",
+        "recipe": SMALL_RECIPE,
+        "metric": "auto",
+        "rerank": "none",
+        "seed": 0,
+        **changes,
+    }
+    return Job(**values)  # type: ignore[arg-type]
+
+
+def plan_of(asked: Job, **settings: object) -> tuple[Plan, Settings]:
+    chosen = Settings(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
+    return Planner(load(), chosen).plan(asked), chosen
+
+
+def run(asked: Job, **settings: object) -> tuple[Plan, RunRecord, list[str]]:
+    plan, chosen = plan_of(asked, **settings)
+    said: list[str] = []
+    return plan, execute(plan, chosen, said.append), said
+
+
+def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
+    plan, record, _ = run(job())
+    assert record.status == "ok", record.error
+    kept = RunRecord.from_json((plan.run_folder / "record.json").read_text(), "record")
+    assert kept == record
+    again = score(load_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.ranks)
+    assert again.as_dict() == record.scores
+    assert 0 <= record.scores["map_market"] <= record.scores["map_step"] <= 1
+    assert record.scores["queries"] == len(plan.split.query)
+    log = np.genfromtxt(plan.training_folder / "log.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(log["step"], np.arange(plan.recipe.steps))
+    assert not list(plan.training_folder.glob("checkpoint-*"))
+
+
+def test_the_same_job_again_computes_nothing() -> None:
+    plan, record, _ = run(job())
+    files = {path: path.stat().st_mtime_ns for path in plan.training_folder.iterdir()}
+    assert run(job())[1] == record
+    assert {path: path.stat().st_mtime_ns for path in plan.training_folder.iterdir()} == files
+
+
+def test_another_metric_or_view_does_not_train_again() -> None:
+    plan, _, _ = run(job())
+    weights = (plan.training_folder / "weights.safetensors").stat().st_mtime_ns
+    other_view, record, _ = run(job(protocol=SMALL_PROTOCOL.replace(")", ", views=original)")))
+    other_rank, reranked, _ = run(job(rerank="k_reciprocal(k1=4, k2=2)"))
+    assert record.status == reranked.status == "ok"
+    for other in (other_view, other_rank):
+        assert other.training_folder == plan.training_folder
+        assert other.id != plan.id
+        assert other.train_id == plan.train_id
+    assert (plan.training_folder / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
+    base = plan_of(job())[0]
+    assert plan_of(job(loss='batch_hard(margin="soft")'))[0].id == base.id, "a spelt-out default is the same run"
+    other_seed = plan_of(job(seed=1))[0]
+    assert other_seed.id != base.id
+    assert other_seed.group == base.group
+    for changed in (job(loss="batch_hard(margin=0.2)"), job(backbone="tiny(norm=none)"), job(recipe="quick(steps=5, p=6, k=2)")):
+        other = plan_of(changed)[0]
+        assert other.train_id != base.train_id
+        assert other.group != base.group
+
+
+def test_the_untrained_network_is_scored_without_a_step() -> None:
+    _, record, said = run(job(loss="none"))
+    assert record.status == "ok", record.error
+    assert record.seconds["train"] == 0
+    assert not [line for line in said if "resumed" in line]
+
+
+def test_the_protocols_defaults_reach_the_network_and_the_users_win() -> None:
+    plan = plan_of(job())[0]
+    assert (plan.info.preprocess.height, plan.info.preprocess.width) == (64, 32)
+    assert plan.items["backbone"].origins["height"] == "protocol"
+    chosen = plan_of(job(backbone="tiny(height=32)"))[0]
+    assert (chosen.info.preprocess.height, chosen.info.preprocess.width) == (32, 32)
+    assert chosen.items["backbone"].origins["height"] == "given"
+
+
+def test_all_mistakes_of_a_request_come_together() -> None:
+    with pytest.raises(OptionError) as caught:
+        plan_of(job(loss="batch_hart(margin=0.2)", backbone="tinny", recipe="quick(stepps=3)"))
+    said = str(caught.value)
+    assert all(word in said for word in ("batch_hard", "tiny", "steps"))
+
+
+def test_more_people_a_batch_than_there_are_is_refused_before_anything() -> None:
+    with pytest.raises(OptionError, match=r"p=500 .* data set has 28 to train on.*lower it"):
+        plan_of(job(recipe="quick(steps=4, p=500, k=2)"))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    import torch
+
+    plan, _ = plan_of(job())
+    index = torch.cuda.device_count()
+    with pytest.raises(OptionError, match=rf"cuda:{index}.*shows {index} GPUs.*--device cpu"):
+        execute(plan, Settings(device=f"cuda:{index}"), print)
+
+
+def test_the_second_process_on_a_folder_learns_who_holds_it() -> None:
+    plan, settings = plan_of(job())
+    with lock(plan.training_folder / "lock", "a test"), pytest.raises(DataError, match=f"{os.getpid()}"):
+        execute(plan, settings, print)
+
+
+def test_a_read_only_results_folder_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(DataError, match="file"):
+        run(job(), results=blocked / "results")
+
+
+def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_process: Process) -> None:
+    tree = tmp_path / "mine"
+    assert reidbench_process("data", "synthesize", "csv_list", str(tree)).returncode == 0
+    victim = sorted(tree.rglob("*.jpg"))[-1]
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(DataError, match=victim.name):
+        run(job(protocol=f'csv_list(file="{tree / "list.csv"}")', backbone="tiny(height=64, width=32)"))
+    assert not list((tmp_path / "results").rglob("weights.safetensors"))
+
+
+PLUGIN = """
+import torch
+from reidbench import Loss, hookimpl
+
+class Mine(Loss):
+    def __init__(self, info):
+        super().__init__()
+
+    def forward(self, embeddings, labels):
+        return {formula}
+
+@hookimpl
+def register_losses():
+    return {{"mine": Mine}}
+"""
+
+
+def install(folder: Path, formula: str) -> None:
+    """Write a stranger's distribution: one module with one loss, found by its entry point."""
+    folder.mkdir(exist_ok=True)
+    (folder / "my_loss.py").write_text(PLUGIN.format(formula=formula))
+    info = folder / "my_loss-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_loss\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[reidbench]\nmy_loss = my_loss\n")
+
+
+def small_run(*more: str) -> list[str]:
+    flags = {"--protocol": SMALL_PROTOCOL, "--backbone": "tiny", "--recipe": SMALL_RECIPE, "--device": "cpu", "--threads": "1"}
+    return ["run", *(part for pair in flags.items() for part in pair), *more]
+
+
+def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(tmp_path: Path, reidbench_process: Process) -> None:
+    plugin = tmp_path / "plugin"
+    install(plugin, "embeddings.square().sum(1)")
+    (plugin / "test_mine.py").write_text("x = 1\n")
+    env = {"PYTHONPATH": str(plugin)}
+    asked = small_run("--loss", "mine")
+    first = reidbench_process(*asked, env=env)
+    assert first.returncode == 0, first.stderr
+    (plugin / "test_mine.py").write_text("x = 2\n")
+    assert "done" in reidbench_process(*asked, "--dry-run", env=env).stderr
+    install(plugin, "embeddings.square().mean(1)")
+    edited = reidbench_process(*asked, "--dry-run", env=env)
+    assert "my_loss.py" in edited.stderr
+    assert "changed" in edited.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
+    plugin = tmp_path / "plugin"
+    install(plugin, "embeddings.sum(1) * float('nan')")
+    done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
+    assert done.returncode == 1
+    assert "the loss is nan at step 0 (learning rate 0.001); the batch holds the identities" in done.stderr
+    assert "Traceback" not in done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert sorted(record["status"] for record in records) == ["failed", "ok"], "the other run of the suite went on"
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
+    for _ in range(1200):
+        if list(results.rglob("checkpoint-*.safetensors")):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint in a minute")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(how: signal.Signals, tmp_path: Path, reidbench_process: Process) -> None:
+    asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
+    asked[asked.index(SMALL_RECIPE)] = "quick(steps=60, p=6, k=3)"
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "reidbench", *asked, "--results", str(tmp_path / "stopped")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(stopped, tmp_path / "stopped")
+    stopped.send_signal(how)
+    said = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == (1 if how == signal.SIGTERM else -how), said
+    if how == signal.SIGTERM:
+        assert "the same command goes on from there" in said
+    resumed = reidbench_process(*asked, "--results", str(tmp_path / "stopped"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stderr
+    assert "resumed at step 0 " not in resumed.stderr
+    undisturbed = reidbench_process(*asked, "--results", str(tmp_path / "undisturbed"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    def outcome(folder: str) -> tuple[bytes, bytes, dict[str, float]]:
+        (weights,) = (tmp_path / folder).rglob("weights.safetensors")
+        (record,) = (tmp_path / folder).rglob("record.json")
+        return weights.read_bytes(), (weights.parent / "log.csv").read_bytes(), json.loads(record.read_text())["scores"]
+
+    assert outcome("stopped") == outcome("undisturbed")
+
+
+def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, record, _ = run(job())
+    done = reidbench_process("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "every score is the same to the last digit" in done.stderr
+    (again,) = (tmp_path / "results" / "again").rglob("record.json")
+    assert json.loads(again.read_text())["scores"] == record.scores

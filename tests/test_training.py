@@ -1,0 +1,194 @@
+"""The loop: exact resume at any step, seeded draws, loss in float32, rounds of a loss's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reidbench import training
+from reidbench.errors import Interrupted, PluginError, TrainingError
+from reidbench.interfaces import Backbone, Loss
+from reidbench.schedule import learning_rate
+from reidbench.settings import Settings
+from reidbench.training import active_share, draw_round, evaluate_loss, finished, load_weights, train
+from reidbench.values import IntArray, LossValue, Preprocess, Recipe, Samples, TrainView
+
+RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
+CPU = torch.device("cpu")
+
+
+class Net(Backbone):
+    """Convolution, batch norm and dropout: weights, buffers and draws to carry over a stop."""
+
+    embedding_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(height=16, width=8)
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(4))
+        self.layers(torch.zeros(2, 3, 16, 8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.layers(images)
+        return out
+
+
+class Spread(Loss):
+    """A loss with a weight of its own and, where asked, rounds of its own."""
+
+    def __init__(self, own_rounds: bool) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.own_rounds = own_rounds
+        self.seen: list[float] = []
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        centre = embeddings.mean(0, keepdim=True)
+        return (self.scale - (embeddings - centre).square().sum(1)).square()
+
+    def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
+        if not self.own_rounds:
+            return None
+        self.seen.append(float(view.embed(np.arange(3)).sum()))
+        order = view.generator.permutation(len(view.labels))
+        return [order[:4], order[4:10]]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    names = [f"{index}.png" for index in range(12)]
+    for name in names:
+        Image.fromarray(generator.integers(0, 256, (20, 10, 3), dtype=np.uint8)).save(folder / name)
+    return Samples.of_images(folder, names, [pid for pid in (3, 5, 8, 9) for _ in range(3)], [1, 2, 3] * 4)
+
+
+def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int | None = None) -> tuple[Net, Spread]:
+    torch.manual_seed(1)
+    net, loss = Net(), Spread(own_rounds)
+    settings = Settings(checkpoint_seconds=1e9)
+    if stop_at is None:
+        train(net, loss, RECIPE, samples, 7, folder, CPU, 1, settings, lambda line: None)
+        return net, loss
+    done = 0
+
+    class StopAfter(training.StopRequest):
+        @property
+        def asked(self) -> bool:
+            nonlocal done
+            done += 1
+            return done >= stop_at
+
+        @asked.setter
+        def asked(self, value: bool) -> None:
+            pass
+
+    original = training.StopRequest
+    training.StopRequest = StopAfter  # type: ignore[misc]
+    try:
+        with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 9"):
+            train(net, loss, RECIPE, samples, 7, folder, CPU, 1, settings, lambda line: None)
+    finally:
+        training.StopRequest = original  # type: ignore[misc]
+    return net, loss
+
+
+@pytest.mark.parametrize("own_rounds", [False, True])
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 8])
+def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(own_rounds: bool, stop_at: int, samples: Samples, tmp_path: Path) -> None:
+    whole, _ = run(samples, tmp_path / "whole", own_rounds)
+    run(samples, tmp_path / "parts", own_rounds, stop_at)
+    assert finished(tmp_path / "parts") is None
+    parts, _ = run(samples, tmp_path / "parts", own_rounds)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, parts.state_dict()[name]), name
+    assert (tmp_path / "whole/log.csv").read_bytes() == (tmp_path / "parts/log.csv").read_bytes()
+    summary = finished(tmp_path / "parts")
+    assert summary is not None
+    assert summary["resumed_at"] == stop_at
+
+
+def test_the_kept_weights_are_the_trained_ones(samples: Samples, tmp_path: Path) -> None:
+    net, _ = run(samples, tmp_path)
+    fresh = Net()
+    load_weights(fresh, tmp_path)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, fresh.state_dict()[name])
+
+
+def test_the_schedule_is_what_the_optimizer_gets(samples: Samples, tmp_path: Path) -> None:
+    run(samples, tmp_path)
+    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(log["learning_rate"], [learning_rate(RECIPE, step) for step in range(9)], rtol=1e-8)
+
+
+def test_the_losss_own_weights_are_trained(samples: Samples, tmp_path: Path) -> None:
+    _, loss = run(samples, tmp_path)
+    assert loss.scale.item() != 1.0
+
+
+def view(labels: list[int]) -> TrainView:
+    def no_embedding(units: IntArray) -> Tensor:
+        raise AssertionError("not asked for")
+
+    return TrainView(np.array(labels), np.zeros(len(labels), dtype=np.int64), 2, 2, np.random.default_rng(0), 0, no_embedding)
+
+
+@pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
+def test_a_round_that_is_none_is_the_plugins_fault(batches: list[IntArray]) -> None:
+    loss = Spread(False)
+    loss.next_round = lambda view, number: batches  # type: ignore[method-assign]
+    with pytest.raises(PluginError, match=r"Spread.*next_round must return at least one batch of units in 0\.\.3"):
+        draw_round(loss, RECIPE, view([0, 0, 1, 1]), 0)
+
+
+def test_too_few_units_for_a_shuffled_batch_are_counted() -> None:
+    recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=3, k=2, batches="shuffled")
+    with pytest.raises(TrainingError, match="4 training units do not fill one batch of 6"):
+        draw_round(Spread(False), recipe, view([0, 0, 1, 1]), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "computed"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_the_loss_sees_float32_or_float64(given: torch.dtype, computed: torch.dtype) -> None:
+    seen = []
+
+    class Watch(Loss):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            seen.append(embeddings.dtype)
+            return embeddings.sum(1)
+
+    value = evaluate_loss(Watch(), torch.ones(3, 2, dtype=given), torch.zeros(3, dtype=torch.int64))
+    assert seen == [computed]
+    assert value.total.dtype == computed
+
+
+def test_a_tensor_of_terms_is_their_mean_and_a_scalar_is_itself() -> None:
+    class Returns(Loss):
+        def __init__(self, value: object) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            return self.value  # type: ignore[return-value]
+
+    batch = torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64)
+    assert evaluate_loss(Returns(torch.tensor([1.0, 3.0])), *batch).total.item() == 2.0
+    assert evaluate_loss(Returns(torch.tensor(5.0)), *batch).total.item() == 5.0
+    for wrong in (torch.zeros(2, 2), 1.0, None, LossValue(total=torch.zeros(2))):
+        with pytest.raises(PluginError, match=r"Returns.*forward must return"):
+            evaluate_loss(Returns(wrong), *batch)
+
+
+def test_the_active_share_counts_terms_above_the_papers_threshold() -> None:
+    terms = torch.tensor([0.0, 9e-6, 2e-5, 1.0])
+    assert active_share(LossValue(total=terms.mean(), per_item={"loss": terms})) == 0.5
+    assert active_share(LossValue(total=terms.mean())) == 1.0
