@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from reidbench.errors import DataError, OptionError, PluginError, ReidbenchError, TrainingError
+    from reidbench.holdout import hold_out
     from reidbench.hookspecs import hookimpl
     from reidbench.interfaces import Backbone, Loss, Metric, Reranker, Section
     from reidbench.options import File
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reidbench.randomness import stream, stream_key
     from reidbench.record import RunRecord
     from reidbench.sampling import pk_round, shuffled_round
+    from reidbench.statistics import mean_and_sd
     from reidbench.values import (
         BackboneInfo,
         IntArray,
@@ -66,7 +68,9 @@ _HOME = {
     "TrainView": "values",
     "TrainingError": "errors",
     "build": "plugins",
+    "hold_out": "holdout",
     "hookimpl": "hookspecs",
+    "mean_and_sd": "statistics",
     "pk_round": "sampling",
     "shuffled_round": "sampling",
     "stream": "randomness",
@@ -74,7 +78,42 @@ _HOME = {
     "track": "progress",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = [
+    "Backbone",
+    "BackboneInfo",
+    "DataError",
+    "File",
+    "IntArray",
+    "Loss",
+    "LossValue",
+    "Metric",
+    "OptionError",
+    "Part",
+    "PluginError",
+    "Preprocess",
+    "Protocol",
+    "Ranking",
+    "Recipe",
+    "Reference",
+    "ReidbenchError",
+    "Reranker",
+    "RunRecord",
+    "Samples",
+    "Scores",
+    "Section",
+    "Split",
+    "TrainInfo",
+    "TrainView",
+    "TrainingError",
+    "build",
+    "hold_out",
+    "hookimpl",
+    "pk_round",
+    "shuffled_round",
+    "stream",
+    "stream_key",
+    "track",
+]
 
 
 def __getattr__(name: str) -> Any:

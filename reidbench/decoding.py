@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,23 +90,17 @@ def decode_images(samples: Samples, first: int, out: PixelArray) -> None:
         out[place] = np.asarray(read_image(samples.path(first + place)).resize(size, Image.Resampling.BILINEAR))
 
 
-def worker_count(threads: int) -> int:
-    """Return ``threads``, or for 0 the number of cores that this process may use."""
-    return threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-
-
 def in_threads(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
-    """Yield work(0), …, work(count - 1) in this order, computed in threads (0: one a core).
+    """Yield work(0), …, work(count - 1) in this order, computed in ``threads`` threads.
 
     No more than one result a thread waits to be taken. The first exception, in this order, ends it.
     """
-    workers = worker_count(threads)
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             for number in range(count):
                 pending.append(pool.submit(work, number))
-                if len(pending) > workers:
+                if len(pending) > threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

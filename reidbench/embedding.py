@@ -25,7 +25,7 @@ def embed_images(
 ) -> Tensor:
     """Return the embedding of every image [m, D] float32 on the CPU, the mean over the crops of ``views``.
 
-    Images are decoded in ``threads`` threads (0: one a core) while the network, which must lie on ``device``, runs in
+    Images are decoded in ``threads`` threads while the network, which must lie on ``device``, runs in
     evaluation mode; every module's own mode is given back. Every batch has one size, so that no value depends on how
     many images there are. Raises DataError for an image that cannot be used, OptionError for unknown views.
     """

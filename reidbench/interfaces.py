@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor, nn
 
+from reidbench.errors import PluginError
 from reidbench.values import IntArray, LossValue, Part, Preprocess, TrainView
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Loss(nn.Module):
     """
 
     metric: str | None = None
-    pool: str = "mean"
+    pool: Literal["mean", "max"] = "mean"
     ordered: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
@@ -98,3 +99,19 @@ class Section(Protocol):
         ...
 
 
+def as_loss_value(loss: Loss, value: object) -> LossValue:
+    """Return what a loss's ``forward`` gave as a LossValue; a bare tensor's terms are named "loss".
+
+    Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
+    """
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return LossValue(total=value.mean(), per_item={"loss": value})
+    if isinstance(value, Tensor):
+        value = LossValue(total=value)
+    if not isinstance(value, LossValue) or value.total.ndim != 0:
+        said = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
+        raise PluginError(
+            f"loss {type(loss).__name__} ({type(loss).__module__}): forward must return a LossValue with a 0-d total, "
+            f"or a tensor of at most one dimension, got {said}"
+        )
+    return value

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from reidbench.errors import OptionError, PluginError
-from reidbench.spec import Item, quoted, write_value
+from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.spec import Item, printable, quoted, write_value
 
 if TYPE_CHECKING:
     from pathlib import Path as PlatformPath
@@ -36,9 +36,12 @@ class File(PlatformPath):
 
     @property
     def sha256(self) -> str:
-        """The sha256 (hex) of the file's content."""
-        with self.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """The sha256 (hex) of the file's content. Raises DataError where it cannot be read."""
+        try:
+            with self.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self}: cannot be read: {error.strerror}") from None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -99,14 +102,14 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     """
     docs = _option_docs(factory)
     return {
-        name: Option(name, parameter.expected, parameter.default, docs.get(name, ""))
+        name: Option(name, parameter.expected, parameter.default, printable(docs.get(name, "")))
         for name, parameter in _parameters(factory).items()
     }
 
 
 def summary_of(factory: Callable[..., Any]) -> str:
     """Return the first sentence of a factory's docstring, or an empty text."""
-    return " ".join(_docstring(factory).partition("\n\n")[0].split())
+    return printable(_docstring(factory).partition("\n\n")[0])
 
 
 def check(factory: Callable[..., Any], item: Item, owner: str, defaults: Mapping[str, Any]) -> Checked:

@@ -6,8 +6,6 @@ A batch is a function of (seed, step) and of the units in it, whatever the threa
 from __future__ import annotations
 
 import difflib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from reidbench.decoding import decode_images, in_threads, read_image
 from reidbench.errors import DataError, OptionError
+from reidbench.files import write_atomic
 from reidbench.progress import progress
 from reidbench.randomness import stream
 from reidbench.values import IntArray, Preprocess, Samples
@@ -40,7 +39,7 @@ class PixelStore:
     def decode(
         cls, samples: Samples, height: int, width: int, threads: int, device: torch.device, what: str
     ) -> PixelStore:
-        """Decode every image, stretched to ``height`` x ``width``, in ``threads`` threads (0: one a core).
+        """Decode every image, stretched to ``height`` x ``width``, in ``threads`` threads.
 
         ``what`` names the work in the progress line. Raises DataError for the first image that cannot be used, and
         where the pixels do not fit into memory.
@@ -174,7 +173,7 @@ def check_readable(parts: Sequence[Samples], cache: Path, digest: str, threads: 
     """Decode every image of ``parts`` once, so that a damaged one is named before the first step.
 
     A success is remembered in ``cache`` under ``digest``, which must cover the files' names and sizes. Raises DataError
-    with up to ten files and their reasons.
+    with up to ten files and their reasons, and where the cache cannot be written.
     """
     marker = cache / "readable" / digest
     if marker.exists():
@@ -198,16 +197,4 @@ def check_readable(parts: Sequence[Samples], cache: Path, digest: str, threads: 
     if mistakes:
         shown = mistakes[:NAMED] + [f"and {len(mistakes) - NAMED} more"] * (len(mistakes) > NAMED)
         raise DataError(f"{len(mistakes)} of {len(files)} images cannot be used:\n  " + "\n  ".join(shown))
-    _write_marker(marker, f"{len(files)} images were decoded\n")
-
-
-def _write_marker(marker: Path, text: str) -> None:
-    try:
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=marker.parent, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, marker)  # noqa: PTH105, the name is text
-    except OSError as error:
-        raise DataError(
-            f"{marker.parent}: the cache cannot be written: {error.strerror}; set REIDBENCH_CACHE to a folder that can"
-        ) from None
+    write_atomic(marker, f"{len(files)} images were decoded\n")

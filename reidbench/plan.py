@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from reidbench.errors import OptionError, PluginError
 from reidbench.interfaces import Backbone, Loss, Metric
+from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
 from reidbench.provenance import changed_files, code_digest, code_files
 from reidbench.randomness import torch_seed
@@ -42,7 +43,7 @@ class Plan:
     split: Split
     recipe: Recipe
     info: BackboneInfo
-    pool: str
+    pool: Literal["mean", "max"]
     standin: bool
     deviations: tuple[str, ...]
     id: str
@@ -100,8 +101,8 @@ def device_of(settings: Settings) -> torch.device:
         raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError(
-            f"--device {settings.device}: this machine shows {torch.cuda.device_count()} GPUs to torch {torch.__version__}; "
-            "use --device cpu, or install a build of torch for your GPU's driver"
+            f"--device {settings.device}: this machine shows {torch.cuda.device_count()} GPUs to torch "
+            f"{torch.__version__}; use --device cpu, or install a build of torch for your GPU's driver"
         )
     if device.type not in ("cpu", "cuda"):
         raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}")
@@ -142,20 +143,23 @@ class Planner:
         )
         recipe = items["recipe"].build(info)
         if not isinstance(recipe, Recipe):
-            raise PluginError(f"recipe {items['recipe'].text}: its factory returned {type(recipe).__name__}, not a Recipe")
+            raise PluginError(
+                f"recipe {items['recipe'].text}: its factory returned {type(recipe).__name__}, not a Recipe"
+            )
         loss = build_loss(items["loss"], info, split, job.seed)
         if loss is not None:
             identities = split.counts["train_identities"]
             if recipe.batches == "pk" and recipe.p > identities:
                 raise OptionError(
-                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has {identities} to train on; "
-                    f'lower it, e.g. --recipe "{items["recipe"].entries[0].name}(p={identities})"'
+                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has {identities} "
+                    f'to train on; lower it, e.g. --recipe "{items["recipe"].entries[0].name}(p={identities})"'
                 )
         metric_text = job.metric
         if metric_text == AUTO:
             metric_text = (loss.metric if loss is not None else None) or str(command_defaults()["metric"])
         items["metric"] = self.catalogue.resolve("metric", metric_text, protocol.defaults)
-        pool = (loss.pool if loss is not None else Loss.pool) if protocol.pool == AUTO else protocol.pool
+        pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
+        self._check_images(protocol, pool, recipe, info)
         deviations = tuple(f"recipe {items['recipe'].short}" for _ in range("(" in items["recipe"].short))
 
         trained_with = {
@@ -175,7 +179,9 @@ class Planner:
         train_id = _hash(trained_with, job.seed)
         run_id = _hash(scored_with, train_id)
         group = _hash(trained_with, scored_with)
-        train_files = code_files(e.factory for kind in ("loss", "backbone", "recipe", "dataset") for e in items[kind].entries)
+        train_files = code_files(
+            e.factory for kind in ("loss", "backbone", "recipe", "dataset") for e in items[kind].entries
+        )
         all_files = code_files(entry.factory for item in items.values() for entry in item.entries)
         names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
         run_folder = self.store.run_folder(names[:3], job.seed, run_id, code_digest(all_files))
@@ -199,6 +205,13 @@ class Planner:
             earlier=tuple(self.store.earlier(run_folder)),
         )
 
+    def _check_images(self, protocol: Protocol, pool: str, recipe: Recipe, info: BackboneInfo) -> None:
+        """Refuse before the first step what would only be noticed after training."""
+        view_crops(protocol.views, info.preprocess)
+        stored_size(info.preprocess, recipe.crop)
+        if pool not in ("mean", "max"):
+            raise PluginError(f"the protocol or the loss asks for the pool {pool!r}; there are mean and max")
+
     def _resolve(self, job: Job) -> tuple[dict[str, Resolved], Protocol]:
         """Resolve every item that needs nothing built; all mistakes of the request are raised together."""
         items: dict[str, Resolved] = {}
@@ -213,7 +226,9 @@ class Planner:
         resolve("protocol", "protocol", job.protocol, {})
         protocol = items["protocol"].build() if "protocol" in items else None
         if protocol is not None and not isinstance(protocol, Protocol):
-            raise PluginError(f"protocol {job.protocol}: its factory returned {type(protocol).__name__}, not a Protocol")
+            raise PluginError(
+                f"protocol {job.protocol}: its factory returned {type(protocol).__name__}, not a Protocol"
+            )
         defaults = protocol.defaults if protocol else {}
         if protocol:
             resolve("dataset", "dataset", protocol.dataset, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,37 +25,47 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Update]:
     at the end. Everything goes to stderr, so that stdout stays the result.
     """
     console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-            TimeRemainingColumn(compact=True),
-        )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(what, total=total, completed=done, detail="")
-            yield lambda now, detail="": bar.update(task, completed=now, detail=detail)
+    if not console.is_terminal:
+        log = _Log(console, what, total, done)
+        yield log.update
+        log.say()
         return
-    started = time.monotonic()
-    state = {"said": started, "done": done, "detail": ""}
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total, completed=done, detail="")
 
-    def say() -> None:
-        now = int(state["done"])
-        elapsed = time.monotonic() - started
-        left = elapsed / (now - done) * (total - now) if now > done else 0.0
-        parts = [f"{what} {now}/{total}", str(state["detail"]), f"{left:.0f} s left" if now < total else f"{elapsed:.0f} s"]
-        console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
+        def update(now: int, detail: str) -> None:
+            bar.update(task, completed=now, detail=detail)
 
-    def update(now: int, detail: str = "") -> None:
-        state.update(done=now, detail=detail)
-        if now < total and time.monotonic() - float(state["said"]) >= LOG_SECONDS:
-            state["said"] = time.monotonic()
-            say()
+        yield update
 
-    yield update
-    say()
-    sys.stderr.flush()
+
+class _Log:
+    """Progress where nobody watches live: lines of text, seldom."""
+
+    def __init__(self, console: Console, what: str, total: int, done: int) -> None:
+        self.console, self.what, self.total, self.first, self.done = console, what, total, done, done
+        self.detail = ""
+        self.started = self.said = time.monotonic()
+
+    def update(self, now: int, detail: str) -> None:
+        self.done, self.detail = now, detail
+        if now < self.total and time.monotonic() - self.said >= LOG_SECONDS:
+            self.said = time.monotonic()
+            self.say()
+
+    def say(self) -> None:
+        elapsed = time.monotonic() - self.started
+        left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
+        time_said = f"{left:.0f} s left" if self.done < self.total else f"{elapsed:.0f} s"
+        parts = [f"{self.what} {self.done}/{self.total}", self.detail, time_said]
+        self.console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:

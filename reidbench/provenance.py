@@ -51,7 +51,9 @@ def _module_files(module: str) -> dict[str, str]:
         path = Path(file)
         files["/".join(name.split(".")) + (".py" if path.name != "__init__.py" else "/__init__.py")] = _sha256(path)
         if path.suffix == ".py":
-            waiting.extend(_imports(path, package=loaded.__name__ if path.name == "__init__.py" else loaded.__package__ or ""))
+            waiting.extend(
+                _imports(path, package=loaded.__name__ if path.name == "__init__.py" else loaded.__package__ or "")
+            )
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return files
@@ -103,7 +105,9 @@ def commit() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy below someone else's repository is not ours
+        git(
+            "ls-files", "--error-unmatch", "__init__.py"
+        )  # an installed copy below someone else's repository is not ours
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return "", False
@@ -120,7 +124,9 @@ def cpu_name() -> str:
 
 def environment(device: str, device_name: str, threads: int) -> dict[str, Any]:
     """Return what the numbers were made with: versions of the libraries that compute, device, threads, system."""
-    versions = {name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")}
+    versions = {
+        name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")
+    }
     return {
         **versions,
         "python": platform.python_version(),

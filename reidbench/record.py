@@ -21,7 +21,8 @@ Status = Literal["ok", "failed", "interrupted", "collapsed"]
 class ItemRecord:
     """One item of a run: the text that was given, the text with every option resolved, and who provides it.
 
-    ``short`` is the text with only the options that differ from their defaults. ``origins`` says for each option where its value came from: "given", "protocol" or "default".
+    ``short`` is the text with only the options that differ from their defaults. ``origins`` says for each
+    option where its value came from: "given", "protocol" or "default".
     """
 
     given: str
@@ -72,7 +73,9 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return the record as JSON text with sorted keys and a final newline."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return (
+            json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str, source: str) -> RunRecord:
@@ -102,9 +105,13 @@ def _decode(kind: Any, value: Any, source: str, where: str) -> Any:
         required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
         missing, unknown = sorted(required - set(value)), sorted(set(value) - set(hints))
         if missing or unknown:
-            said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+            said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(
+                unknown
+            )
             raise DataError(f"{source}: {where or 'the record'} {' and '.join(said)}")
-        return kind(**{name: _decode(hints[name], item, source, f"{where}.{name}".strip(".")) for name, item in value.items()})
+        return kind(
+            **{name: _decode(hints[name], item, source, f"{where}.{name}".strip(".")) for name, item in value.items()}
+        )
     if origin is Literal:
         fits = isinstance(value, str) and value in get_args(kind)
     elif origin is dict:

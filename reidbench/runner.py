@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,17 +55,17 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
         try:
             seconds, ranking, peak = _compute(plan, settings, device, threads, say)
             scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
-            record = _record(plan, "ok", scores, seconds, peak, device, threads, started, "")
+            record = _record(plan, "ok", device, threads, started=started, peak=peak, scores=scores, seconds=seconds)
             save_ranking(plan.run_folder, ranking)
         except (TrainingError, torch.OutOfMemoryError) as error:
-            record = _record(plan, "failed", {}, {}, peak_memory_mib(device), device, threads, started, str(error))
+            record = _failed(plan, device, threads, started, str(error))
         except (Interrupted, ReidbenchError):
             raise
         except Exception as error:
             # A plugin's bug must not take a suite down; the record keeps where it happened.
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             text = f"{type(error).__name__}: {error} ({where})"
-            record = _record(plan, "failed", {}, {}, peak_memory_mib(device), device, threads, started, text)
+            record = _failed(plan, device, threads, started, text)
             write_atomic(plan.run_folder / "traceback.txt", "".join(traceback.format_exception(error)))
         write_atomic(plan.run_folder / RECORD, record.to_json())
     return record
@@ -78,10 +78,10 @@ def _compute(
     split, seed = plan.split, plan.job.seed
     seconds: dict[str, float] = {}
 
-    # --- every image is read once before anything is trained, so that a damaged one costs seconds, not a night ---------
+    # --- every image is read once before anything is trained, so that a damaged one costs seconds, not a night -------
     check_readable((split.train, split.query, split.gallery), settings.cache, split.digest, threads)
 
-    # --- the network: trained before, or now ---------------------------------------------------------------------------
+    # --- the network: trained before, or now -------------------------------------------------------------------------
     backbone = build_backbone(plan.items["backbone"], seed)
     summary = finished(plan.training_folder)
     if summary is None and plan.trains:
@@ -89,7 +89,18 @@ def _compute(
         assert loss is not None
         backbone.initialise()
         folder = plan.training_folder
-        trained = train(backbone, loss, plan.recipe, split.train, seed, folder, device, threads, settings, say)
+        trained = train(
+            backbone,
+            loss,
+            plan.recipe,
+            split.train,
+            seed=seed,
+            folder=folder,
+            device=device,
+            threads=threads,
+            settings=settings,
+            say=say,
+        )
         seconds["train"], peak = trained.seconds, trained.peak_memory_mib
     elif summary is not None:
         load_weights(backbone, plan.training_folder)
@@ -98,13 +109,15 @@ def _compute(
         backbone.initialise()
         seconds["train"], peak = 0.0, 0
 
-    # --- one embedding per unit ----------------------------------------------------------------------------------------
+    # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
     views = plan.protocol.views
     seconds["embed"] = 0.0
 
     def embed(samples: Samples, part: str) -> Tensor:
-        images, took = _kept_embeddings(backbone, samples, plan.training_folder, views, device, threads, part)
+        images, took = _kept_embeddings(
+            backbone, samples, folder=plan.training_folder, views=views, device=device, threads=threads, part=part
+        )
         seconds["embed"] += took
         return pool_units(images, samples.starts, plan.pool)
 
@@ -114,7 +127,7 @@ def _compute(
         known = embed(split.train, "training")
         metric.fit(_rows(known, metric.normalize), split.train.pids, split.train.cams)
 
-    # --- ranks of the positives ----------------------------------------------------------------------------------------
+    # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
     query, gallery = _rows(query, metric.normalize), _rows(gallery, metric.normalize)
     ids = (split.query.pids, split.query.cams, split.gallery.pids, split.gallery.cams)
@@ -130,7 +143,7 @@ def _compute(
 
 
 def _kept_embeddings(
-    backbone: Backbone, samples: Samples, folder: Path, views: str, device: torch.device, threads: int, part: str
+    backbone: Backbone, samples: Samples, *, folder: Path, views: str, device: torch.device, threads: int, part: str
 ) -> tuple[Tensor, float]:
     """Return the embeddings [m, D] of all images of one part and the seconds that making them took.
 
@@ -153,16 +166,21 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _failed(plan: Plan, device: torch.device, threads: int, started: str, error: str) -> RunRecord:
+    return _record(plan, "failed", device, threads, started=started, peak=peak_memory_mib(device), error=error)
+
+
 def _record(
     plan: Plan,
     status: Status,
-    scores: dict[str, float],
-    seconds: dict[str, float],
-    peak: int,
     device: torch.device,
     threads: int,
+    *,
     started: str,
-    error: str,
+    peak: int,
+    scores: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float] | None = None,
+    error: str = "",
 ) -> RunRecord:
     given = dataclasses.asdict(plan.job) | {"dataset": plan.protocol.dataset}
     items = {}
@@ -209,8 +227,8 @@ def _record(
         standin=plan.standin,
         faithful=plan.faithful,
         deviations=list(plan.deviations),
-        scores=scores,
-        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        scores=dict(scores or {}),
+        seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
         environment=environment(str(device), name, threads),
         commit=sha,

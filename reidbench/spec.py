@@ -52,6 +52,11 @@ def quoted(text: str) -> str:
     return f'"{"".join(inner)}"'
 
 
+def printable(text: str) -> str:
+    """Return a stranger's text as one line that can be shown: everything unprintable and all gaps become one space."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def write_value(value: object) -> str:
     """Return the text of an option's value; a path is written as its text.
 

@@ -60,7 +60,9 @@ class Store:
         for place in where or [self.folder]:
             files = [place] if place.is_file() else sorted(place.rglob(RECORD))
             if not files and where:
-                raise DataError(f"{place}: no {RECORD} there or below; name a run folder, its record or a results folder")
+                raise DataError(
+                    f"{place}: no {RECORD} there or below; name a run folder, its record or a results folder"
+                )
             found += [(file.parent, read_record(file)) for file in files]
         return found
 
@@ -96,7 +98,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     state = json.dumps({"step": checkpoint.step, **checkpoint.state}, allow_nan=False)
     data = safetensors.torch.save(
-        {name: tensor.detach().contiguous().cpu() for name, tensor in checkpoint.tensors.items()}, metadata={"state": state}
+        {name: tensor.detach().contiguous().cpu() for name, tensor in checkpoint.tensors.items()},
+        metadata={"state": state},
     )
     write_atomic(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", data)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT_CHECKPOINTS]:

@@ -7,26 +7,8 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from reidbench.errors import OptionError, PluginError
-from reidbench.interfaces import Loss
+from reidbench.interfaces import Loss, as_loss_value
 from reidbench.values import IntArray, LossValue, TrainView
-
-
-def as_loss_value(loss: Loss, value: object) -> LossValue:
-    """Return what a loss's ``forward`` gave as a LossValue; a bare tensor's terms are named "loss".
-
-    Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
-    """
-    if isinstance(value, Tensor) and value.ndim == 1:
-        return LossValue(total=value.mean(), per_item={"loss": value})
-    if isinstance(value, Tensor):
-        value = LossValue(total=value)
-    if not isinstance(value, LossValue) or value.total.ndim != 0:
-        said = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
-        raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): forward must return a LossValue with a 0-d total, or a "
-            f"tensor of at most one dimension, got {said}"
-        )
-    return value
 
 
 class WeightedSum(Loss):
@@ -39,25 +21,26 @@ class WeightedSum(Loss):
 
     def __init__(self, terms: Iterable[tuple[str, float, Loss]]) -> None:
         super().__init__()
-        self.names, self.weights, losses = zip(*terms, strict=True)
-        for name, loss in zip(self.names, losses, strict=True):
+        self.terms = tuple(terms)
+        for name, _, loss in self.terms:
             if not isinstance(loss, Loss):
                 raise PluginError(f"loss {name}: its factory returned {type(loss).__name__}, not a Loss")
-        self.losses = nn.ModuleList(losses)
-        drawing = [place for place, loss in enumerate(losses) if type(loss).next_round is not Loss.next_round]
+        self.losses = nn.ModuleList(loss for _, _, loss in self.terms)  # so that device, mode and state reach them
+        drawing = [place for place, (_, _, loss) in enumerate(self.terms) if _draws(loss)]
         if len(drawing) > 1:
-            names = " and ".join(self.names[place] for place in drawing)
+            names = " and ".join(self.terms[place][0] for place in drawing)
             raise OptionError(f"loss: {names} each bring their own rounds of batches; in a sum at most one may")
-        self._drawing = losses[drawing[0]] if drawing else None
-        self.metric, self.pool = losses[0].metric, losses[0].pool
-        self.ordered = any(loss.ordered for loss in losses)
+        self.drawing = drawing[0] if drawing else None
+        first = self.terms[0][2]
+        self.metric, self.pool = first.metric, first.pool
+        self.ordered = any(loss.ordered for _, _, loss in self.terms)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the weighted sum of the terms' totals, with everything that they log."""
         total = embeddings.new_zeros(())
         per_item: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
-        for name, weight, loss in zip(self.names, self.weights, self.losses, strict=True):
+        for name, weight, loss in self.terms:
             value = as_loss_value(loss, loss(embeddings, labels))
             total = total + weight * value.total
             scalars[name] = value.total
@@ -67,8 +50,12 @@ class WeightedSum(Loss):
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
         """Return the batches of the one term that draws its own, else None: the recipe's."""
-        return self._drawing.next_round(view, number) if self._drawing is not None else None
+        return None if self.drawing is None else self.terms[self.drawing][2].next_round(view, number)
 
     def param_groups(self) -> list[dict[str, object]]:
         """Return the parameter groups of all terms."""
-        return [group for loss in self.losses for group in loss.param_groups()]
+        return [group for _, _, loss in self.terms for group in loss.param_groups()]
+
+
+def _draws(loss: Loss) -> bool:
+    return type(loss).next_round is not Loss.next_round

@@ -24,7 +24,7 @@ from torch import Tensor
 from reidbench.embedding import embed_images, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.files import write_atomic
-from reidbench.interfaces import Backbone, Loss
+from reidbench.interfaces import Backbone, Loss, as_loss_value
 from reidbench.pixels import PixelStore, stored_size, training_batch
 from reidbench.progress import progress
 from reidbench.randomness import stream, torch_seed
@@ -66,6 +66,7 @@ def train(
     loss: Loss,
     recipe: Recipe,
     samples: Samples,
+    *,
     seed: int,
     folder: Path,
     device: torch.device,
@@ -80,20 +81,23 @@ def train(
     count). Checkpoints are written every ``settings.checkpoint_seconds`` and at the first SIGINT or SIGTERM.
     Raises TrainingError where the loss is not finite, Interrupted after a signal.
     """
-    # --- what is trained on -------------------------------------------------------------------------------------------
+    # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = PixelStore.decode(samples, height, width, threads, device, "reading the training images")
 
-    # --- network, loss and optimizer ----------------------------------------------------------------------------------
+    # --- network, loss and optimizer ---------------------------------------------------------------------------------
     backbone.to(device).train()
     loss.to(device).train()
     modules = torch.nn.ModuleDict({"backbone": backbone, "loss": loss})
-    groups = [{"params": [p for p in backbone.parameters() if p.requires_grad]}, *loss.param_groups()]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in backbone.parameters() if p.requires_grad]},
+        *loss.param_groups(),
+    ]
     optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
     rates = [float(group["lr"]) / recipe.learning_rate for group in optimizer.param_groups]
 
-    # --- fresh, or where it stopped -----------------------------------------------------------------------------------
+    # --- fresh, or where it stopped ----------------------------------------------------------------------------------
     batches: list[IntArray] = []
     step, number, place, seconds, log = 0, 0, 0, 0.0, []
     checkpoint = latest_checkpoint(folder)
@@ -109,7 +113,10 @@ def train(
     resumed_at = step
 
     def save() -> None:
-        tensors = {**_named_tensors(modules, optimizer), "log": torch.tensor(log, dtype=torch.float64).reshape(-1, len(LOG_COLUMNS))}
+        tensors = {
+            **_named_tensors(modules, optimizer),
+            "log": torch.tensor(log, dtype=torch.float64).reshape(-1, len(LOG_COLUMNS)),
+        }
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
         state = {"round": number, "place": place, "seconds": seconds + time.monotonic() - started, "threads": threads}
@@ -117,10 +124,12 @@ def train(
 
     def embed(units: IntArray) -> Tensor:
         taken = samples.take(units)
-        images = embed_images(backbone, taken, "center" if recipe.crop else "original", device, threads, "embedding for the loss")
+        images = embed_images(
+            backbone, taken, "center" if recipe.crop else "original", device, threads, "embedding for the loss"
+        )
         return pool_units(images, taken.starts, "mean")
 
-    # --- the loop -----------------------------------------------------------------------------------------------------
+    # --- the loop ----------------------------------------------------------------------------------------------------
     started = saved = time.monotonic()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -145,8 +154,8 @@ def train(
             if not np.isfinite(total):
                 raise TrainingError(
                     f"the loss is {total} at step {step} (learning rate {rate:.3g}); the batch holds the identities "
-                    f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a square "
-                    "root or logarithm at zero"
+                    f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a "
+                    "square root or logarithm at zero"
                 )
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
@@ -156,7 +165,9 @@ def train(
             log.append([float(step), rate, total, active])
             step, place = step + 1, place + 1
             done_here, elapsed = step - resumed_at, time.monotonic() - started
-            show(step, f"loss {total:.4f}  {100 * active:3.0f} % active  {done_here * len(units) / elapsed:.0f} images/s")
+            show(
+                step, f"loss {total:.4f}  {100 * active:3.0f} % active  {done_here * len(units) / elapsed:.0f} images/s"
+            )
             if stop.asked and step < recipe.steps:
                 save()
                 raise Interrupted(
@@ -167,7 +178,7 @@ def train(
                 save()
                 saved = time.monotonic()
 
-    # --- what is kept -------------------------------------------------------------------------------------------------
+    # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started
     peak = peak_memory_mib(device)
     rows = [",".join(LOG_COLUMNS), *(f"{row[0]:.0f},{row[1]:.9g},{row[2]:.9g},{row[3]:.6g}" for row in log)]
@@ -192,34 +203,24 @@ def draw_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> list
             return pk_round(view.labels, recipe.p, recipe.k, view.generator)
         drawn = shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
         if not drawn:
-            raise TrainingError(f"{len(view.labels)} training units do not fill one batch of {recipe.p * recipe.k}; lower p or k")
+            raise TrainingError(
+                f"{len(view.labels)} training units do not fill one batch of {recipe.p * recipe.k}; lower p or k"
+            )
         return drawn
     batches = [np.asarray(batch, dtype=np.int64) for batch in own]
     if not batches or any(len(b) == 0 or b.min() < 0 or b.max() >= len(view.labels) for b in batches):
         raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): next_round must return at least one batch of units in "
-            f"0..{len(view.labels) - 1}"
+            f"loss {type(loss).__name__} ({type(loss).__module__}): next_round must return at least one batch of units "
+            f"in 0..{len(view.labels) - 1}"
         )
     return batches
 
 
 def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
-    """Return the loss of a batch as a LossValue, computed in float32 (float64 stays) whatever the network runs in.
-
-    Raises PluginError where the loss returns neither a LossValue nor a tensor of at most one dimension.
-    """
+    """Return the loss of a batch as a LossValue, computed in float32 (float64 stays) whatever the network runs in."""
     if embeddings.dtype in (torch.float16, torch.bfloat16):
         embeddings = embeddings.float()
-    value = loss(embeddings, labels)
-    if isinstance(value, Tensor) and value.ndim <= 1:
-        value = LossValue(total=value.mean(), per_item={"loss": value.reshape(-1)})
-    if not isinstance(value, LossValue) or value.total.ndim != 0:
-        said = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): forward must return a LossValue with a 0-d total, or a "
-            f"tensor of at most one dimension, got {said}"
-        )
-    return value
+    return as_loss_value(loss, loss(embeddings, labels))
 
 
 def active_share(value: LossValue) -> float:
@@ -234,7 +235,9 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
     try:
         backbone.load_state_dict(safetensors.torch.load_file(file))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: cannot be loaded into this network: {error}; delete its folder to train again") from None
+        raise DataError(
+            f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
+        ) from None
 
 
 def peak_memory_mib(device: torch.device) -> int:
@@ -251,7 +254,9 @@ def _named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimize
     return tensors
 
 
-def _restore(checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+def _restore(
+    checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path
+) -> None:
     weights = {n.removeprefix("module."): t for n, t in checkpoint.tensors.items() if n.startswith("module.")}
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.items():
@@ -262,7 +267,9 @@ def _restore(checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: to
         modules.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again") from None
+        raise DataError(
+            f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again"
+        ) from None
 
 
 @dataclass

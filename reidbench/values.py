@@ -245,7 +245,7 @@ class Protocol:
     version: int
     recipe: str
     views: str
-    pool: str = "auto"
+    pool: Literal["auto", "mean", "max"] = "auto"
     exclude: tuple[str, ...] = ("junk", "same_camera")
     primary: str = "map_market"
     ranks: tuple[int, ...] = (1, 5, 10, 20)

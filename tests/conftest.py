@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _private_folders(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+) -> None:
     """No test reads or writes the folders of whoever runs it."""
     monkeypatch.setenv("REIDBENCH_DATA", str(data_folder))
     monkeypatch.setenv("REIDBENCH_RESULTS", str(tmp_path / "results"))
@@ -35,14 +35,15 @@ def _private_folders(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("REIDBENCH_LOAD_PLUGINS", raising=False)
-    yield
 
 
 @pytest.fixture
 def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command line in a process of its own; returns what it printed and its exit code."""
 
-    def call(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "reidbench", *arguments],
             capture_output=True,
@@ -57,7 +58,9 @@ def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def reidbench_main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def reidbench_main(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
     """Run the command line's main function here; returns the exit code and what went to stderr."""
 
     def call(*arguments: str) -> tuple[int, str]:

@@ -54,7 +54,11 @@ def runtime_imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "reidbench" else {node.module or ""}
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "reidbench"
+                else {node.module or ""}
+            )
     return {name.split(".")[1] for name in found if name.startswith("reidbench.")}
 
 
@@ -84,9 +88,7 @@ def test_plugins_import_nothing_of_the_core_but_the_top() -> None:
 
 def residents() -> set[str]:
     kinds = ("loss", "backbone", "dataset", "metric", "reranker")
-    return {
-        entry.name for kind in kinds for entry in load().entries(kind) if entry.plugin.distribution == "reidbench"
-    }
+    return {entry.name for kind in kinds for entry in load().entries(kind) if entry.plugin.distribution == "reidbench"}
 
 
 def test_the_core_knows_no_resident_by_name() -> None:
@@ -109,7 +111,11 @@ def test_the_core_knows_no_resident_by_name() -> None:
 
 @pytest.mark.parametrize("folder", ["reidbench", "plugins"])
 def test_no_room_is_longer_than_350_lines(folder: str) -> None:
-    long = {str(path): lines for path in (CHECKOUT / folder).rglob("*.py") if (lines := len(path.read_text().splitlines())) > 350}
+    long = {
+        str(path): lines
+        for path in (CHECKOUT / folder).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 350
+    }
     assert not long
 
 

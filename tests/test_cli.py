@@ -51,7 +51,9 @@ def test_every_verb_explains_itself(verb: str) -> None:
     ],
     ids=lambda value: " ".join(value) if value and len(value[0]) < 60 else "",
 )
-def test_a_wrong_request_ends_with_2_and_says_what_to_do(arguments: list[str], words: list[str], reidbench_main: Callable[..., tuple[int, str]]) -> None:
+def test_a_wrong_request_ends_with_2_and_says_what_to_do(
+    arguments: list[str], words: list[str], reidbench_main: Callable[..., tuple[int, str]]
+) -> None:
     code, said = reidbench_main(*arguments)
     assert code == 2, said
     assert said.startswith("reidbench: ")
@@ -71,7 +73,9 @@ def test_the_whole_road(tmp_path: Path, reidbench_process: Process) -> None:
     assert "everything was there already" in again.stderr
     assert reidbench_process("report").stdout == first.stdout
     boards = tmp_path / "leaderboards"
-    added = reidbench_process("leaderboard", "add", os.environ["REIDBENCH_RESULTS"], "--folder", str(boards), "--allow-dirty")
+    added = reidbench_process(
+        "leaderboard", "add", os.environ["REIDBENCH_RESULTS"], "--folder", str(boards), "--allow-dirty"
+    )
     assert added.returncode == 0, added.stderr
     with (boards / "synthetic.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Docs that cannot drift: a heading and a user per hook, a page and a test per item, README's commands, no dead links."""
+"""Docs that cannot drift: a heading and a user per hook, a page and a test per item, README, no dead links."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def child(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run([str(python), *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env)
+    return subprocess.run(
+        [str(python), *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env
+    )
 
 
 def test_the_wheel_holds_the_house_and_nothing_of_the_workshop(wheel: Path) -> None:

@@ -121,7 +121,7 @@ def test_every_crop_flip_and_image_of_a_unit_is_drawn_equally_often(tmp_path):
 
 def test_store_does_not_depend_on_threads(tmp_path):
     samples = write_tree(tmp_path, [1] * 150)
-    stores = [decode(samples, crop=True, threads=threads) for threads in (1, 2, 5, 0)]
+    stores = [decode(samples, crop=True, threads=threads) for threads in (1, 2, 5)]
     assert stores[0].pixels.shape == (150, 36, 18, 3)
     assert stores[0].nbytes == 150 * 36 * 18 * 3
     assert all(torch.equal(store.pixels, stores[0].pixels) for store in stores)
@@ -211,5 +211,5 @@ def test_check_readable_names_up_to_ten_files(tmp_path):
 
 def test_check_readable_needs_a_cache_that_can_be_written(tmp_path, photos):
     (tmp_path / "readable").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="REIDBENCH_CACHE"):
+    with pytest.raises(DataError, match="could not be written"):
         check_readable([photos], tmp_path, DIGEST, 2)

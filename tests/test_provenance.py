@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from reidbench import provenance
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A plugin package whose item imports a helper, which imports another; one file is nobody's."""
     folder = tmp_path / "some_plugin"
     folder.mkdir()
@@ -51,7 +52,9 @@ def test_an_edit_of_an_indirect_import_changes_the_code(package: Path) -> None:
 def test_the_core_counts_but_not_what_only_presents() -> None:
     names = set(provenance.code_files([]))
     assert {"reidbench/training.py", "reidbench/ranking.py", "reidbench/pixels.py"} <= names
-    assert not {name for name in names if "/cli/" in name or name in ("reidbench/report.py", "reidbench/leaderboard.py")}
+    assert not {
+        name for name in names if "/cli/" in name or name in ("reidbench/report.py", "reidbench/leaderboard.py")
+    }
 
 
 def test_the_commit_is_of_this_checkout_or_none() -> None:

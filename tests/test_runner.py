@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reidbench.ranking import score
 
 from reidbench.errors import DataError, OptionError
 from reidbench.files import lock
 from reidbench.plan import Plan, Planner
 from reidbench.plugins import load
-from reidbench.ranking import score
 from reidbench.record import RunRecord
 from reidbench.runner import execute
 from reidbench.settings import Settings
@@ -95,7 +95,11 @@ def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
     other_seed = plan_of(job(seed=1))[0]
     assert other_seed.id != base.id
     assert other_seed.group == base.group
-    for changed in (job(loss="batch_hard(margin=0.2)"), job(backbone="tiny(norm=none)"), job(recipe="quick(steps=5, p=6, k=2)")):
+    for changed in (
+        job(loss="batch_hard(margin=0.2)"),
+        job(backbone="tiny(norm=none)"),
+        job(recipe="quick(steps=5, p=6, k=2)"),
+    ):
         other = plan_of(changed)[0]
         assert other.train_id != base.train_id
         assert other.group != base.group
@@ -189,11 +193,19 @@ def install(folder: Path, formula: str) -> None:
 
 
 def small_run(*more: str) -> list[str]:
-    flags = {"--protocol": SMALL_PROTOCOL, "--backbone": "tiny", "--recipe": SMALL_RECIPE, "--device": "cpu", "--threads": "1"}
+    flags = {
+        "--protocol": SMALL_PROTOCOL,
+        "--backbone": "tiny",
+        "--recipe": SMALL_RECIPE,
+        "--device": "cpu",
+        "--threads": "1",
+    }
     return ["run", *(part for pair in flags.items() for part in pair), *more]
 
 
-def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(tmp_path: Path, reidbench_process: Process) -> None:
+def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(
+    tmp_path: Path, reidbench_process: Process
+) -> None:
     plugin = tmp_path / "plugin"
     install(plugin, "embeddings.square().sum(1)")
     (plugin / "test_mine.py").write_text("x = 1\n")
@@ -230,7 +242,9 @@ def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(how: signal.Signals, tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
+    how: signal.Signals, tmp_path: Path, reidbench_process: Process
+) -> None:
     asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
     asked[asked.index(SMALL_RECIPE)] = "quick(steps=60, p=6, k=3)"
     stopped = subprocess.Popen(

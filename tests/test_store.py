@@ -24,7 +24,9 @@ from reidbench.store import (
 
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}, {"round": step, "note": "é"})
+    return Checkpoint(
+        step, {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}, {"round": step, "note": "é"}
+    )
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:

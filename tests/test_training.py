@@ -30,7 +30,9 @@ class Net(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.preprocess = Preprocess(height=16, width=8)
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(4))
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(4)
+        )
         self.layers(torch.zeros(2, 3, 16, 8))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
     net, loss = Net(), Spread(own_rounds)
     settings = Settings(checkpoint_seconds=1e9)
     if stop_at is None:
-        train(net, loss, RECIPE, samples, 7, folder, CPU, 1, settings, lambda line: None)
+        train(net, loss, RECIPE, samples, seed=7, folder=folder, device=CPU, threads=1, settings=settings, say=print)
         return net, loss
     done = 0
 
@@ -93,7 +95,9 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
     training.StopRequest = StopAfter  # type: ignore[misc]
     try:
         with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 9"):
-            train(net, loss, RECIPE, samples, 7, folder, CPU, 1, settings, lambda line: None)
+            train(
+                net, loss, RECIPE, samples, seed=7, folder=folder, device=CPU, threads=1, settings=settings, say=print
+            )
     finally:
         training.StopRequest = original  # type: ignore[misc]
     return net, loss
@@ -101,7 +105,9 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
 
 @pytest.mark.parametrize("own_rounds", [False, True])
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 8])
-def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(own_rounds: bool, stop_at: int, samples: Samples, tmp_path: Path) -> None:
+def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(
+    own_rounds: bool, stop_at: int, samples: Samples, tmp_path: Path
+) -> None:
     whole, _ = run(samples, tmp_path / "whole", own_rounds)
     run(samples, tmp_path / "parts", own_rounds, stop_at)
     assert finished(tmp_path / "parts") is None
@@ -137,7 +143,9 @@ def view(labels: list[int]) -> TrainView:
     def no_embedding(units: IntArray) -> Tensor:
         raise AssertionError("not asked for")
 
-    return TrainView(np.array(labels), np.zeros(len(labels), dtype=np.int64), 2, 2, np.random.default_rng(0), 0, no_embedding)
+    return TrainView(
+        np.array(labels), np.zeros(len(labels), dtype=np.int64), 2, 2, np.random.default_rng(0), 0, no_embedding
+    )
 
 
 @pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
@@ -156,7 +164,12 @@ def test_too_few_units_for_a_shuffled_batch_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("given", "computed"),
-    [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_the_loss_sees_float32_or_float64(given: torch.dtype, computed: torch.dtype) -> None:
     seen = []

@@ -27,6 +27,6 @@ def synthesize(
     steps = iter(load().resolve("synthesizer", name).build(directory))
     done, total = next(steps, (0, 0))
     with progress("drawing images", total, done) as update:
-        for done, total in steps:
+        for done, _ in steps:
             update(done, "")
     typer.echo(f"{done} of {total} images in {directory}")

@@ -18,8 +18,13 @@ def _root() -> None:
 @app.command("add")
 def add(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.")],
-    folder: Annotated[Path | None, typer.Option("--folder", help="The leaderboards folder.  [default: leaderboards]", show_default=False)] = None,
-    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Take runs of a checkout with uncommitted changes.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="The leaderboards folder.  [default: leaderboards]", show_default=False),
+    ] = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Take runs of a checkout with uncommitted changes.")
+    ] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import add as add_runs

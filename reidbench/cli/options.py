@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reidbench.errors import OptionError
-from reidbench.settings import Settings
+from reidbench.settings import Settings, default_cache, default_data, default_results
 
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder of the data sets.  [env: REIDBENCH_DATA]", show_default=False)]
-Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]", show_default=False)]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Folder of the caches.  [env: REIDBENCH_CACHE]", show_default=False)]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder of the data sets.  [env: REIDBENCH_DATA]", show_default=False)
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results", help="Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]", show_default=False
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of the caches.  [env: REIDBENCH_CACHE]", show_default=False)
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads; 0 is as many as there are cores.")]
 
@@ -31,6 +39,11 @@ def settings_of(
         raise OptionError(f"--threads: expected 0 or more, got {threads}")
     if not checkpoint_seconds >= 0:
         raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {checkpoint_seconds}")
-    settings = Settings(device=device, threads=threads, checkpoint_seconds=checkpoint_seconds)
-    folders = {"data": data, "results": results, "cache": cache}
-    return replace(settings, **{name: folder for name, folder in folders.items() if folder is not None})
+    return Settings(
+        data=data or default_data(),
+        results=results or default_results(),
+        cache=cache or default_cache(),
+        device=device,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+    )

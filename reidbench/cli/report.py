@@ -11,7 +11,10 @@ from reidbench.cli.options import Results, settings_of
 
 
 def report(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders, records, or folders above them.  [default: all results]", show_default=False)] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders, records, or folders above them.  [default: all results]", show_default=False),
+    ] = None,
     section: Annotated[list[str] | None, typer.Option(help="Sections to show.", show_default=False)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the tables as CSV.")] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,28 +20,36 @@ if TYPE_CHECKING:
     from reidbench.record import RunRecord
     from reidbench.values import Job
 
-Repeated = Annotated[list[str] | None, typer.Option(show_default=False)]
-
 
 def run(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[SUITE|RECORD]", help="A suite (TOML file or name), or a record.json to make again.", show_default=False),
+        typer.Argument(
+            metavar="[SUITE|RECORD]",
+            help="A suite (TOML file or name), or a record.json to make again.",
+            show_default=False,
+        ),
     ] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Data and scoring.", show_default=False)] = None,
-    loss: Annotated[list[str] | None, typer.Option(help='Loss, e.g. "batch_hard(margin=0.2)", or none.', show_default=False)] = None,
+    loss: Annotated[
+        list[str] | None, typer.Option(help='Loss, e.g. "batch_hard(margin=0.2)", or none.', show_default=False)
+    ] = None,
     backbone: Annotated[list[str] | None, typer.Option(help="Network.", show_default=False)] = None,
     recipe: Annotated[list[str] | None, typer.Option(help="How it is trained.", show_default=False)] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Distance at test time.", show_default=False)] = None,
     rerank: Annotated[list[str] | None, typer.Option(help="Re-ranker, or none.", show_default=False)] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed.", show_default=False)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
+    ] = False,
     data_root: DataRoot = None,
     results: Results = None,
     cache: Cache = None,
     device: Device = "auto",
     threads: Threads = 0,
-    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = Settings.checkpoint_seconds,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Seconds between two checkpoints.")
+    ] = Settings.checkpoint_seconds,
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
 
@@ -54,7 +63,15 @@ def run(
     from reidbench.runner import execute
 
     settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds)
-    flags = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric, "rerank": rerank, "seed": seed}
+    flags = {
+        "protocol": protocol,
+        "loss": loss,
+        "backbone": backbone,
+        "recipe": recipe,
+        "metric": metric,
+        "rerank": rerank,
+        "seed": seed,
+    }
     console = Console(stderr=True, highlight=False)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if again is not None:
@@ -63,7 +80,9 @@ def run(
     chosen = device_of(settings)
     failed_plugins = [plugin.name for plugin in load().plugins if plugin.state != "ok"]
     if failed_plugins:
-        console.print(f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False)
+        console.print(
+            f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False
+        )
     plans = _plans(jobs, settings)
     if again is not None:
         _same_data(again, plans[0])
@@ -78,7 +97,7 @@ def run(
         before = plan.done()
         console.print(f"{name}: {plan.state() if before else 'starting, ' + plan.state()}", markup=False)
         try:
-            record = execute(plan, settings, lambda line, name=name: console.print(f"{name}: {line}", markup=False))
+            record = execute(plan, settings, partial(_say, console, name))
         except Interrupted:
             _print_table(records)
             raise
@@ -91,9 +110,16 @@ def run(
     if again is not None:
         _print_difference(console, again, records[0][1])
     else:
-        console.print(f"the plan said about {in_words(sum(estimates))}" if sum(estimates) else "everything was there already", markup=False)
+        console.print(
+            f"the plan said about {in_words(sum(estimates))}" if sum(estimates) else "everything was there already",
+            markup=False,
+        )
     if any(record.status != "ok" for _, record in records):
         raise typer.Exit(1)
+
+
+def _say(console: Console, name: str, line: str) -> None:
+    console.print(f"{name}: {line}", markup=False, soft_wrap=True)
 
 
 def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[list[Job], RunRecord | None]:
@@ -196,4 +222,7 @@ def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> No
     same = "every score is the same to the last digit" if now.scores == before.scores else (
         f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
     )  # fmt: skip
-    console.print(f"made again: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}", markup=False)
+    console.print(
+        f"made again: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}",
+        markup=False,
+    )

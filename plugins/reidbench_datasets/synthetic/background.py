@@ -13,16 +13,22 @@ HORIZON = 96  # the row where wall and ground meet
 
 
 @njit(nogil=True)
-def hashed(key: np.uint64, row: int, column: int) -> float:
-    """Return a number in [0, 1) that depends on all bits of the key and of the place (integer arithmetic only)."""
-    x = key ^ (np.uint64(row + 65536) * np.uint64(0x9E3779B97F4A7C15))
-    x ^= np.uint64(column + 65536) * np.uint64(0xC2B2AE3D27D4EB4F)
+def mixed(x: np.uint64) -> np.uint64:
+    """Return 64 bits that each depend on all bits of x (the finisher of splitmix64: integer arithmetic only)."""
     x ^= x >> np.uint64(30)
     x *= np.uint64(0xBF58476D1CE4E5B9)
     x ^= x >> np.uint64(27)
     x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return float(np.int64(x >> np.uint64(40))) / 16777216.0
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(nogil=True)
+def hashed(key: np.uint64, row: int, column: int) -> float:
+    """Return a number in [0, 1) that depends on the key and on the place."""
+    place = np.uint64(row + 65536) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(column + 65536) * np.uint64(
+        0xC2B2AE3D27D4EB4F
+    )
+    return float(np.int64(mixed(key ^ place) >> np.uint64(40))) / 16777216.0
 
 
 @njit(nogil=True)

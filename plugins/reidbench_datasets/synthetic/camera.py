@@ -104,7 +104,7 @@ def draw_camera(seed: int, difficulty: Difficulty, number: int) -> Camera:
         lamp=sun * _tint(draws, 0.95, 1.05, 0.12 * shift),
         sky=(1.0 - 0.75 * sun) * _tint(draws, 0.8, 1.0, 0.12 * shift),
         matrix=matrix,
-        tone=tone_curve(8 + draws.integer(5) - 2, 0.07 * shift * draws.uniform()),
+        tone=tone_curve(6 + draws.integer(5), 0.07 * shift * draws.uniform()),
         blur=draws.uniform(0.0, 0.3 + 0.15 * shift),
         noise=draws.uniform(1.0, 3.0 + 4.0 * shift),
         quality=70 + draws.integer(25),

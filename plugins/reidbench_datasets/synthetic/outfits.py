@@ -61,9 +61,8 @@ MARKS = (DISC, SQUARE, BAR, DIAMOND, CROSS, RING)
 
 @dataclass(frozen=True)
 class Build:
-    """The measures of a body as factors of an average one: height, girth, shoulders, hips, legs, head."""
+    """The measures of a body as factors of an average one, and how it walks (angles in turns)."""
 
-    height: float
     girth: float
     shoulders: float
     hips: float
@@ -134,7 +133,6 @@ DIFFICULTIES = {
 def draw_build(draws: Draws) -> Build:
     """Return a body's measures; women, men and children are not told apart, only sizes."""
     return Build(
-        height=1.0 + draws.centred(0.13),
         girth=0.96 + draws.uniform(-0.12, 0.2),
         shoulders=1.0 + draws.centred(0.14),
         hips=1.0 + draws.centred(0.14),

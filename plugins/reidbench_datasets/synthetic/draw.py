@@ -1,0 +1,294 @@
+"""The renderer: round cones with a depth buffer, shaded in view coordinates, and what a camera does to the result.
+
+View coordinates: X to the right, Y up, Z towards the camera, metres; an orthographic camera looks along -Z.
+The kernels are compiled without fast-math, so that LLVM neither reorders nor fuses + - * / and sqrt.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from reidbench_datasets.synthetic.background import blotches, mixed
+from reidbench_datasets.synthetic.body import BONES, cosine, pose, sine
+from reidbench_datasets.synthetic.cloth import fraction, paint
+from reidbench_datasets.synthetic.wardrobe import (
+    ABOVE,
+    BELOW,
+    BONE,
+    DEEP,
+    LENGTH,
+    RADIUS,
+    RADIUS_END,
+    SHIFT,
+    SPLIT,
+    START_X,
+    START_Y,
+    START_Z,
+    WIDE,
+)
+
+HEIGHT, WIDTH = 128, 64
+FINE = 2  # samples per pixel and axis
+FAR = -1e9
+NOBODY = -1
+NO_OCCLUDER, POLE, BLOCK, LEAVES = range(4)
+
+
+@njit(nogil=True)
+def stage(
+    parts: NDArray, skeleton: NDArray, stance: NDArray, yaw: float, elevation: float, centres: NDArray, axes: NDArray
+) -> tuple[float, float, float, float]:
+    """Pose a figure and turn it into view coordinates.
+
+    Writes the start [n, 3] and the axes as columns [n, 3, 3] of every part; returns the figure's extent: left, right,
+    bottom, top.
+    """
+    origins = np.empty((BONES, 3))
+    frames = np.empty((BONES, 3, 3))
+    pose(skeleton, stance, origins, frames)
+    s, c = sine(yaw), cosine(yaw)
+    t, d = sine(elevation), cosine(elevation)
+    # Rows: the view's X, Y and Z in the body's frame.
+    view = np.array([[c, 0.0, s], [s * t, d, -c * t], [-s * d, t, c * d]])
+    left, right, bottom, top = 1e9, -1e9, 1e9, -1e9
+    start = np.empty(3)
+    for part in range(len(parts)):
+        bone = int(parts[part, BONE])
+        x, y, z = parts[part, START_X], parts[part, START_Y], parts[part, START_Z]
+        frame = frames[bone]
+        for row in range(3):
+            start[row] = origins[bone, row] + frame[row, 0] * x + frame[row, 1] * y + frame[row, 2] * z
+        for row in range(3):
+            centres[part, row] = view[row, 0] * start[0] + view[row, 1] * start[1] + view[row, 2] * start[2]
+            for column in range(3):
+                axes[part, row, column] = (
+                    view[row, 0] * frame[0, column] + view[row, 1] * frame[1, column] + view[row, 2] * frame[2, column]
+                )
+        for end in range(2):
+            reach = parts[part, LENGTH] * end
+            radius = parts[part, RADIUS_END] if end else parts[part, RADIUS]
+            at_x = centres[part, 0] + axes[part, 0, 1] * reach
+            at_y = centres[part, 1] + axes[part, 1, 1] * reach
+            left, right = min(left, at_x - radius), max(right, at_x + radius)
+            bottom, top = min(bottom, at_y - radius), max(top, at_y + radius)
+    return left, right, bottom, top
+
+
+@njit(nogil=True)
+def half_extent(axes: NDArray, row: int, radius: float, wide: float, deep: float) -> float:
+    """Return how far a widened sphere reaches along a view axis."""
+    x, y, z = axes[row, 0] * wide, axes[row, 1], axes[row, 2] * deep
+    return radius * math.sqrt(x * x + y * y + z * z)
+
+
+@njit(nogil=True)
+def rasterise(
+    parts: NDArray, centres: NDArray, axes: NDArray, scale: float, across: float, down: float,
+    depth: NDArray, owner: NDArray,
+) -> None:  # fmt: skip
+    """Find what every sample sees.
+
+    A part's surface is the hull of two spheres in a frame where the part is not widened. There a ray q + t d enters
+    the cone between the spheres where rho^2 = (r - k y)^2 / (1 - k^2), with k = (r - r') / length; the point
+    belongs to the cone while s = (y - k r) / (1 - k^2) lies within the length, else to the sphere at that end.
+    ``scale`` is samples per metre and (across, down) the sample of X = Y = 0; ``depth`` and ``owner`` are updated.
+    """
+    rows, columns = depth.shape
+    for part in range(len(parts)):
+        length, r, r_end = parts[part, LENGTH], parts[part, RADIUS], parts[part, RADIUS_END]
+        wide, deep = parts[part, WIDE], parts[part, DEEP]
+        o, a = centres[part], axes[part]
+        x0 = min(o[0] - half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length - half_extent(a, 0, r_end, wide, deep))
+        x1 = max(o[0] + half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length + half_extent(a, 0, r_end, wide, deep))
+        y0 = min(o[1] - half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length - half_extent(a, 1, r_end, wide, deep))
+        y1 = max(o[1] + half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length + half_extent(a, 1, r_end, wide, deep))
+        first_row, last_row = max(0, int(down - y1 * scale)), min(rows - 1, int(down - y0 * scale) + 1)
+        first_column, last_column = max(0, int(across + x0 * scale)), min(columns - 1, int(across + x1 * scale) + 1)
+        k = (r - r_end) / length
+        c = 1.0 - k * k
+        dx, dy, dz = -a[2, 0] / wide, -a[2, 1], -a[2, 2] / deep
+        quadratic = dx * dx + dz * dz - k * k * dy * dy / c
+        sphere = dx * dx + dy * dy + dz * dz
+        for row in range(first_row, last_row + 1):
+            v = (down - row - 0.5) / scale - o[1]
+            for column in range(first_column, last_column + 1):
+                u = (column + 0.5 - across) / scale - o[0]
+                qx = (a[0, 0] * u + a[1, 0] * v - a[2, 0] * o[2]) / wide
+                qy = a[0, 1] * u + a[1, 1] * v - a[2, 1] * o[2]
+                qz = (a[0, 2] * u + a[1, 2] * v - a[2, 2] * o[2]) / deep
+                g = r - k * qy
+                half = qx * dx + qz * dz + g * k * dy / c
+                inside = half * half - quadratic * (qx * qx + qz * qz - g * g / c)
+                t = -FAR
+                if inside > 0.0 and abs(quadratic) > 1e-9:
+                    reached = (-half - math.sqrt(inside)) / quadratic
+                    s = (qy + reached * dy - k * r) / c
+                    if 0.0 <= s <= length:
+                        t = reached
+                if t == -FAR:
+                    for end in range(2):
+                        ey = qy - length * end
+                        radius = r_end if end else r
+                        half = qx * dx + ey * dy + qz * dz
+                        inside = half * half - sphere * (qx * qx + ey * ey + qz * qz - radius * radius)
+                        if inside > 0.0:
+                            reached = (-half - math.sqrt(inside)) / sphere
+                            s = (qy + reached * dy - k * r) / c
+                            if (end == 0 and s <= 0.0) or (end == 1 and s >= length):
+                                t = min(t, reached)
+                if -t > depth[row, column]:
+                    depth[row, column] = -t
+                    owner[row, column] = part
+
+
+@njit(nogil=True)
+def triangle(value: float) -> float:
+    """Return a triangle wave of period 1 between -1 and 1."""
+    return 4.0 * abs(fraction(value) - 0.5) - 1.0
+
+
+@njit(nogil=True)
+def shade(
+    parts: NDArray, centres: NDArray, axes: NDArray, layers: NDArray, scale: float, across: float, down: float,
+    depth: NDArray, owner: NDArray, light: NDArray, lamp: NDArray, sky: NDArray, folds: float, image: NDArray,
+) -> None:  # fmt: skip
+    """Lay the people over ``image`` [H, W, 3], linear RGB: cloth under lamp and sky, the mean of the samples."""
+    rows, columns = depth.shape
+    each = 1.0 / (FINE * FINE)
+    for row in range(rows):
+        for column in range(columns):
+            part = owner[row, column]
+            if part == NOBODY:
+                continue
+            a, o = axes[part], centres[part]
+            wide, deep = parts[part, WIDE], parts[part, DEEP]
+            u = (column + 0.5 - across) / scale - o[0]
+            v = (down - row - 0.5) / scale - o[1]
+            w = depth[row, column] - o[2]
+            x = a[0, 0] * u + a[1, 0] * v + a[2, 0] * w
+            y = a[0, 1] * u + a[1, 1] * v + a[2, 1] * w
+            z = a[0, 2] * u + a[1, 2] * v + a[2, 2] * w
+            # The normal of the widened surface: from the axis point nearest in the part's own frame, widened twice.
+            r, length = parts[part, RADIUS], parts[part, LENGTH]
+            k = (r - parts[part, RADIUS_END]) / length
+            s = min(max((y - k * r) / (1.0 - k * k), 0.0), length)
+            px, py, pz = x / (wide * wide), y - s, z / (deep * deep)
+            size = math.sqrt(px * px + py * py + pz * pz) + 1e-12
+            nx = (a[0, 0] * px + a[0, 1] * py + a[0, 2] * pz) / size
+            ny = (a[1, 0] * px + a[1, 1] * py + a[1, 2] * pz) / size
+            nz = (a[2, 0] * px + a[2, 1] * py + a[2, 2] * pz) / size
+            garment_y = y + parts[part, SHIFT]
+            layer = int(parts[part, ABOVE]) if garment_y > parts[part, SPLIT] else int(parts[part, BELOW])
+            red, green, blue = paint(layers[layer], x, garment_y, z)
+            lit = 0.2 + 0.8 * max(0.0, nx * light[0] + ny * light[1] + nz * light[2])
+            open_sky = 0.62 + 0.38 * ny
+            bright = 1.0 + 0.05 * triangle(9.0 * y + 6.0 * x + folds) + 0.05 * triangle(17.0 * x - 5.0 * y + 3.0 * folds)
+            # Where something close stands in front, little light arrives: this parts arms from trunk and leg from leg.
+            near = 0
+            for step in (-3, 3):
+                if 0 <= row + step < rows and depth[row + step, column] > depth[row, column] + 0.04:
+                    near += 1
+                if 0 <= column + step < columns and depth[row, column + step] > depth[row, column] + 0.04:
+                    near += 1
+            bright *= each * (1.0 - 0.22 * min(near, 2))
+            pixel = image[row // FINE, column // FINE]
+            pixel[0] += bright * red * (lamp[0] * lit + sky[0] * open_sky)
+            pixel[1] += bright * green * (lamp[1] * lit + sky[1] * open_sky)
+            pixel[2] += bright * blue * (lamp[2] * lit + sky[2] * open_sky)
+
+
+@njit(nogil=True)
+def make_room(owner: NDArray, lamp: NDArray, sky: NDArray, across: float, ground: float, image: NDArray) -> None:
+    """Light the background, darken the ground under the feet, and leave each pixel the share that no person covers."""
+    each = 1.0 / (FINE * FINE)
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            free = 0.0
+            for i in range(FINE):
+                for j in range(FINE):
+                    if owner[FINE * row + i, FINE * column + j] == NOBODY:
+                        free += each
+            u = (column + 0.5 - across) / 17.0
+            v = (row + 0.5 - ground) / 4.5
+            free *= 1.0 - 0.5 * max(0.0, 1.0 - u * u - v * v)
+            for channel in range(3):
+                image[row, column, channel] *= free * (0.8 * lamp[channel] + 0.7 * sky[channel])
+
+
+@njit(nogil=True)
+def occlude(kind: int, left: float, right: float, top: float, colour: NDArray, key: np.uint64, image: NDArray) -> None:
+    """Put something in front, in pixels: a pole or a block from ``top`` down, or leaves between left and right."""
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            inside = left <= column < right and row >= top
+            light = 0.7 + 0.4 * blotches(key, row / 3.0, column / 3.0)
+            if kind == POLE:
+                middle = 2.0 * (column + 0.5 - left) / (right - left) - 1.0
+                light *= 1.0 - 0.5 * middle * middle
+            elif kind == BLOCK:
+                light *= 1.25 if row - top < 3.0 else 1.0
+            elif kind == LEAVES:
+                inside = inside and blotches(key, row / 5.0, column / 5.0) > 0.42
+                light = 0.3 + 1.3 * blotches(key + np.uint64(1), row / 1.7, column / 1.7)
+            if inside:
+                for channel in range(3):
+                    image[row, column, channel] = colour[channel] * light
+
+
+@njit(nogil=True)
+def soften(image: NDArray, weight: float, other: NDArray) -> None:
+    """Blur ``image`` in place with (w, 1 - 2 w, w) along both axes; ``other`` is room of the same shape."""
+    rows, columns, _ = image.shape
+    for row in range(rows):
+        for column in range(columns):
+            before, after = max(column - 1, 0), min(column + 1, columns - 1)
+            for channel in range(3):
+                other[row, column, channel] = (1.0 - 2.0 * weight) * image[row, column, channel] + weight * (
+                    image[row, before, channel] + image[row, after, channel]
+                )
+    for row in range(rows):
+        before, after = max(row - 1, 0), min(row + 1, rows - 1)
+        for column in range(columns):
+            for channel in range(3):
+                image[row, column, channel] = (1.0 - 2.0 * weight) * other[row, column, channel] + weight * (
+                    other[before, column, channel] + other[after, column, channel]
+                )
+
+
+@njit(nogil=True)
+def develop(
+    image: NDArray, matrix: NDArray, tone: NDArray, noise: float, slope_x: float, slope_y: float, key: np.uint64
+) -> NDArray:
+    """Return what the sensor makes of linear light [H, W, 3]: colour matrix, tone table, noise, uint8.
+
+    ``slope_x`` and ``slope_y`` are how unevenly the scene is lit; ``noise`` is a standard deviation in grey levels, the
+    sum of four uniform 16-bit numbers per value.
+    """
+    rows, columns, _ = image.shape
+    picture = np.empty((rows, columns, 3), dtype=np.uint8)
+    tones = len(tone) - 1
+    # Four uniform numbers of 0..65535 have a sum with mean 131070 and variance 4 * 65536^2 / 12.
+    spread = noise * 1.7320508075688772 / 65536.0
+    counter = key
+    for row in range(rows):
+        for column in range(columns):
+            light = 1.0 + slope_x * ((column + 0.5) / columns - 0.5) + slope_y * ((row + 0.5) / rows - 0.5)
+            r, g, b = image[row, column, 0] * light, image[row, column, 1] * light, image[row, column, 2] * light
+            for channel in range(3):
+                value = matrix[channel, 0] * r + matrix[channel, 1] * g + matrix[channel, 2] * b
+                grey = tone[int(min(max(value, 0.0), 1.0) * tones + 0.5)]
+                counter += np.uint64(0x9E3779B97F4A7C15)
+                bits = mixed(counter)
+                total = (
+                    (bits & np.uint64(65535))
+                    + ((bits >> np.uint64(16)) & np.uint64(65535))
+                    + ((bits >> np.uint64(32)) & np.uint64(65535))
+                    + (bits >> np.uint64(48))
+                )
+                grey += spread * (float(np.int64(total)) - 131070.0)
+                picture[row, column, channel] = np.uint8(int(min(max(grey, 0.0), 255.0) + 0.5))
+    return picture

@@ -1,0 +1,181 @@
+"""Reports: asks the sections for their parts and shows these in a terminal, as Markdown or as CSV.
+
+A part's tables are data frames. Two entries of a frame's ``attrs`` are read: ``title``, a line above the table, and
+``best``, {column: [row, …]} with the rows (0-based) whose cells are set in bold. All texts are strangers': they are
+printed as they are, never as markup.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from reidbench.errors import PluginError, ReidbenchError
+from reidbench.plugins import load
+from reidbench.values import Part
+
+if TYPE_CHECKING:
+    from reidbench.record import RunRecord
+    from reidbench.store import Store
+
+_DASH = "–"
+_NUMBER = re.compile(rf"[-+−]?[.]?[0-9].*|{_DASH}?")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def build_sections(sections: Sequence[str], records: Sequence[RunRecord], store: Store) -> list[Part]:
+    """Return the parts that the sections (specs) make of the records, in the order of the sections.
+
+    Raises OptionError where a spec cannot be used, PluginError where a section fails or returns something else.
+    """
+    resolved = [load().resolve("section", text) for text in sections]
+    parts = []
+    for section in resolved:
+        owner = section.entries[0]
+        try:
+            part = section.build().build(records, store)
+        except ReidbenchError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{owner}: could not be made: {type(error).__name__}: {error}") from error
+        if not isinstance(part, Part):
+            raise PluginError(f"{owner}: build must return a Part, got {type(part).__name__}")
+        parts.append(part)
+    return parts
+
+
+def render_terminal(parts: Sequence[Part], console: Console) -> None:
+    """Print parts; where a table is too wide, columns that say the same in every row move to a line above it."""
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        console.print(Text(_line(part.title), style="bold"))
+        for frame in part.tables:
+            _print_frame(frame, console)
+        for note in part.notes:
+            console.print(Text(_line(note)))
+
+
+def to_markdown(part: Part) -> str:
+    """Return a part as GitHub's Markdown, ending with a line end."""
+    blocks = [f"## {_escaped(part.title)}"]
+    for frame in part.tables:
+        if _title(frame):
+            blocks.append(_escaped(_title(frame)))
+        columns = [str(column) for column in frame.columns]
+        rules = ["---:" if _is_numeric(_column(frame, place)) else "---" for place in range(len(columns))]
+        rows = [[_escaped(cell) for cell in row] for row in _rows(frame)]
+        for row, place in _best(frame):
+            rows[row][place] = f"**{rows[row][place]}**"
+        lines = [[_escaped(column) for column in columns], rules, *rows]
+        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if part.notes:
+        blocks.append("\n".join(f"- {_escaped(note)}" for note in part.notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def to_csv(part: Part) -> str:
+    """Return a part's tables as CSV, an empty line between two of them.
+
+    A text that a spreadsheet would run as a formula gets a ``'`` before it.
+    """
+    tables = []
+    for frame in part.tables:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([_inert(cell) for cell in row] for row in [[str(c) for c in frame.columns], *_rows(frame)])
+        tables.append(text.getvalue())
+    return "\n".join(tables)
+
+
+def _print_frame(frame: pd.DataFrame, console: Console) -> None:
+    """Print one table: as it is if it fits, else without its constant columns, else with cells on several lines."""
+    columns = list(range(len(frame.columns)))
+    constant = [place for place in columns[1:] if len(frame) > 1 and _is_constant(_column(frame, place))]
+    slim = [place for place in columns if place not in constant]
+
+    def fits(table: Table) -> bool:
+        return Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width
+
+    if _title(frame):
+        console.print(Text(_title(frame)))
+    table = _table(frame, columns, no_wrap=True)
+    if not fits(table) and constant:
+        said = (f"{_line(str(frame.columns[place]))} {_column(frame, place)[0]}" for place in constant)
+        console.print(Text(" · ".join(said)))
+        table = _table(frame, slim, no_wrap=True)
+        columns = slim
+    console.print(table if fits(table) else _table(frame, columns, no_wrap=False))
+
+
+def _table(frame: pd.DataFrame, columns: Sequence[int], *, no_wrap: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for place in columns:
+        # One word a line keeps columns of numbers narrow.
+        heading = Text("\n".join(_line(str(frame.columns[place])).split()))
+        right = _is_numeric(_column(frame, place))
+        table.add_column(
+            heading, justify="right" if right else "left", no_wrap=no_wrap, overflow="fold", vertical="bottom"
+        )
+    best = set(_best(frame))
+    for number, row in enumerate(_rows(frame)):
+        table.add_row(*(Text(row[place], style="bold" if (number, place) in best else "") for place in columns))
+    return table
+
+
+def _rows(frame: pd.DataFrame) -> list[list[str]]:
+    return [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+
+
+def _column(frame: pd.DataFrame, place: int) -> list[str]:
+    return [_cell(value) for value in frame.iloc[:, place].tolist()]
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else _line(str(value))
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return all(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _is_constant(cells: Sequence[str]) -> bool:
+    return len(set(cells)) == 1 and not _is_numeric(cells)
+
+
+def _best(frame: pd.DataFrame) -> list[tuple[int, int]]:
+    """Return (row, column) of the cells to set in bold."""
+    columns = list(frame.columns)
+    marked: dict[str, list[int]] = frame.attrs.get("best", {})
+    return [(row, columns.index(column)) for column, rows in marked.items() for row in rows]
+
+
+def _title(frame: pd.DataFrame) -> str:
+    return _line(str(frame.attrs.get("title", "")))
+
+
+def _line(text: str) -> str:
+    """Return a text on one line, with every character that could steer a terminal replaced."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
+    escape: Callable[[re.Match[str]], str] = lambda match: "\\" + match.group()  # noqa: E731
+    return _MARKDOWN.sub(escape, _line(text))
+
+
+def _inert(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(cell) else _line(cell)

@@ -1,0 +1,348 @@
+"""Lists on disk, good and bad, in both dialects, and a real data set brought along."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reidbench_datasets.csv_list import csv_list, csv_list_protocol, csv_list_val_protocol
+
+import reidbench
+from reidbench import DataError, File, OptionError, Preprocess, Samples
+from reidbench.pixels import PixelStore, stored_size, training_batch
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+OWN = """\
+path,pid,camid,split
+a/1.png,1,1,train
+a/2.png,1,2,train
+a/3.png,2,1,train
+b/4.png,3,1,query
+b/5.png,3,2,gallery
+b/6.png,3,1,gallery
+b/7.png,0,4,gallery
+b/8.png,-1,2,gallery
+"""
+
+OML = """\
+label,path,split,is_query,is_gallery,category,sequence
+cat,a/1.png,train,,,pets,
+cat,a/2.png,train,,,pets,
+0,a/3.png,train,,,pets,
+-7,b/4.png,validation,1,0,pets,s1
+-7,b/5.png,validation,True,True,pets,s1
+-7,b/6.png,validation,0.0,1.0,pets,s2
+dog,b/7.png,validation,False,True,pets,
+"""
+
+
+def write(folder: Path, text: str, name: str = "list.csv") -> File:
+    for place in ("a", "b"):
+        (folder / place).mkdir(exist_ok=True)
+    for number in range(1, 10):
+        (folder / ("a" if number < 4 else "b") / f"{number}.png").write_bytes(b"pixels are not looked at here")
+    (folder / name).write_text(text, encoding="utf-8")
+    return File(folder / name)
+
+
+def load(folder: Path, text: str, **options) -> reidbench.Split:
+    return csv_list(Path("the data root plays no part"), file=write(folder, text), **options)
+
+
+def mistakes(folder: Path, text: str, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        load(folder, text, **options)
+    assert str(folder / "list.csv") in str(caught.value)
+    return str(caught.value)
+
+
+def rows(samples: Samples) -> list[tuple[list[str], int, int]]:
+    bounds = samples.starts.tolist()
+    units = [samples.images[first:end].tolist() for first, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return list(zip(units, samples.pids.tolist(), samples.cams.tolist(), strict=True))
+
+
+def test_own_list(tmp_path):
+    split = load(tmp_path, OWN)
+    assert split.train.root == tmp_path
+    assert rows(split.train) == [(["a/1.png"], 1, 1), (["a/2.png"], 1, 2), (["a/3.png"], 2, 1)]
+    assert rows(split.query) == [(["b/4.png"], 3, 1)]
+    assert rows(split.gallery) == [(["b/5.png"], 3, 2), (["b/6.png"], 3, 1), (["b/7.png"], 0, 4), (["b/8.png"], -1, 2)]
+    assert split.expected == {}
+
+
+@pytest.mark.parametrize("change", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t + "\n\n"])
+def test_what_spreadsheets_write(tmp_path, change):
+    assert load(tmp_path, change(OWN)).digest == load(tmp_path, OWN).digest
+
+
+def test_columns_in_any_order_and_quoted(tmp_path):
+    lines = [line.split(",") for line in OWN.split()]
+    text = "".join(f'"{split}",{camid},{pid},"{path}"\n' for path, pid, camid, split in lines)
+    assert load(tmp_path, text).digest == load(tmp_path, OWN).digest
+
+
+def test_a_relative_list_and_a_path_written_otherwise(tmp_path, monkeypatch):
+    expected = load(tmp_path, OWN).digest
+    write(tmp_path, OWN.replace("a/1.png", "./a//1.png"))
+    monkeypatch.chdir(tmp_path / "a")
+    assert csv_list(Path(), file=File("../list.csv")).digest == expected
+
+
+def test_without_cameras_only_the_image_itself_shares_its_camera(tmp_path):
+    text = "path,pid,split\na/1.png,1,train\n" + "".join(
+        f"b/{number}.png,3,{part}\n" for number, part in [(4, "query"), (4, "gallery"), (5, "gallery"), (6, "query")]
+    )
+    split = load(tmp_path, text)
+    assert split.query.cams[0] == split.gallery.cams[0]
+    assert len({*split.train.cams.tolist(), *split.query.cams.tolist(), *split.gallery.cams.tolist()}) == 4
+
+
+def test_tracklets_are_units(tmp_path):
+    text = """\
+path,pid,camid,split,tracklet
+a/1.png,1,1,train,t
+a/2.png,1,2,train,t
+b/4.png,3,1,query,x
+b/6.png,3,2,gallery,x
+b/4.png,3,1,gallery,x
+b/7.png,3,2,gallery,
+b/5.png,3,1,gallery,x
+b/8.png,3,2,gallery,x
+b/9.png,3,2,gallery,
+"""
+    split = load(tmp_path, text)
+    assert rows(split.train) == [(["a/1.png"], 1, 1), (["a/2.png"], 1, 2)]
+    assert rows(split.query) == [(["b/4.png"], 3, 1)]
+    assert rows(split.gallery) == [
+        (["b/6.png", "b/8.png"], 3, 2),
+        (["b/4.png", "b/5.png"], 3, 1),
+        (["b/7.png"], 3, 2),
+        (["b/9.png"], 3, 2),
+    ]
+
+
+def test_tracklets_without_cameras_are_cameras(tmp_path):
+    text = "path,pid,split,tracklet\na/1.png,1,train,\na/2.png,1,train,t\na/3.png,1,train,t\n"
+    text += "b/4.png,3,query,t\nb/5.png,3,gallery,t\nb/6.png,3,gallery,u\n"
+    split = load(tmp_path, text)
+    assert [images for images, _, _ in rows(split.train)] == [["a/1.png"], ["a/2.png", "a/3.png"]]
+    assert split.query.cams[0] == split.gallery.cams[0]  # one tracklet of one person
+    assert len({*split.train.cams.tolist(), *split.gallery.cams.tolist()}) == 4  # another person's t is another
+
+
+def test_list_of_open_metric_learning(tmp_path):
+    split = load(tmp_path, OML)
+    assert rows(split.query) == [(["b/4.png"], 3, split.query.cams[0]), (["b/5.png"], 3, split.query.cams[0])]
+    assert [images for images, _, _ in rows(split.gallery)] == [["b/5.png"], ["b/6.png"], ["b/7.png"]]
+    assert split.train.pids.tolist() == [1, 1, 2]  # labels are numbered as they come, 0 and negative ones too
+    assert split.gallery.pids.tolist() == [3, 3, 4]
+    assert split.gallery.cams[0] == split.query.cams[0]  # of sequence s1
+    assert len(set(split.gallery.cams.tolist())) == 3
+    assert len(set(split.train.cams.tolist())) == 3
+
+
+def test_holdout_uses_training_rows_alone(tmp_path):
+    trained = "\n".join(
+        f"{'a' if n < 4 else 'b'}/{n}.png,{pid},{n % 2},train" for n, pid in enumerate([1, 1, 2, 2, 3, 3, 4, 4, 5], 1)
+    )
+    text = "path,pid,camid,split\n" + trained + "\n"  # no test rows are needed
+    split = load(tmp_path, text, holdout=0.4, holdout_seed=1)
+    held = set(split.gallery.pids.tolist())
+    assert len(held) == 2
+    assert set(split.query.pids.tolist()) == held
+    assert set(split.train.pids.tolist()) == {1, 2, 3, 4, 5} - held
+    draws = {tuple(sorted(set(load(tmp_path, text, holdout=0.4, holdout_seed=s).gallery.pids))) for s in range(8)}
+    assert len(draws) > 1
+
+
+@pytest.mark.parametrize("holdout", [-0.1, 1.0])
+def test_holdout_that_is_no_fraction(tmp_path, holdout):
+    with pytest.raises(OptionError, match="expected a fraction from 0 to below 1"):
+        load(tmp_path, OWN, holdout=holdout)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a/nowhere.png,1,1,train", r"path 'a/nowhere.png' cannot be read below .*: No such file"),
+        ("a,1,1,train", "path 'a' is no file"),
+        (".,1,1,train", "path '.' is no file"),
+        (",1,1,train", "path '' must lead from the list's folder downwards"),
+        ("/etc/passwd,1,1,train", "path '/etc/passwd' must lead"),
+        ("a/../../secret.png,1,1,train", r"path 'a/../../secret.png' must lead"),
+        ("b/../a/1.png,1,1,train", r"path 'b/../a/1.png' must lead"),
+        ("a/1.png\0,1,1,train", "must lead"),
+        (f"{'x' * 300}.png,1,1,train", "File name too long"),
+        ("a/1.png,Anna,1,train", "pid 'Anna' is no whole number"),
+        ("a/1.png,1.5,1,train", "pid '1.5' is no whole number"),
+        ("a/1.png,,1,train", "pid '' is no whole number"),
+        ("a/1.png,٣,1,train", "is no whole number"),
+        ("a/1.png,99999999999999999999,1,train", "is no whole number"),
+        ("a/1.png,1,left,train", "camid 'left' is no whole number"),
+        ("a/1.png,1,-1,train", "camid -1 is negative"),
+        ("a/1.png,0,1,train", "pid 0 cannot stand in train; expected 1 or more, for only a gallery may hold"),
+        ("a/1.png,-1,1,query", "pid -1 cannot stand in query"),
+        ("a/1.png,-2,1,gallery", "pid -2 cannot stand in gallery; expected -1 or more"),
+        ("a/1.png,1,1,test", "split 'test' is unknown, expected train, query, gallery"),
+        ("a/1.png,1,1", "has 3 fields, the header has 4"),
+        ("a/1.png,1,1,train,", "has 5 fields, the header has 4"),
+        ("a/3.png,1,2,train", "lists a/3.png for train again, after line 4"),
+        ("./a/3.png,1,2,train", "lists a/3.png for train again, after line 4"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, found):
+    text = mistakes(tmp_path, OWN + "\n" + line + "\n")
+    assert re.search(f"line 11: .*{found}", text), text
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (",a/1.png,train,,", "has no label"),
+        ("9,b/8.png,valid,0,1", "split 'valid' is unknown, expected train, validation"),
+        ("9,b/8.png,validation,,0", "is for validation, but neither is_query nor is_gallery is set"),
+        ("9,b/8.png,train,1,", "is for training, so neither is_query nor is_gallery can be set"),
+        ("9,b/8.png,validation,yes,1", "is_query 'yes' is unknown"),
+    ],
+)
+def test_a_bad_line_of_open_metric_learning_is_named(tmp_path, line, found):
+    start = "label,path,split,is_query,is_gallery\n"
+    assert f"line 2: {found}" in mistakes(tmp_path, start + line + "\n")
+
+
+def test_boxes_are_refused_only_where_there_is_one(tmp_path):
+    head, *lines = OML.splitlines()
+    empty = "\n".join([f"{head},x_1,x_2,y_1,y_2", *(f"{line},,,," for line in lines)])
+    assert load(tmp_path, empty).digest == load(tmp_path, OML).digest
+    boxed = empty.replace("b/4.png,validation,1,0,pets,s1,,,,", "b/4.png,validation,1,0,pets,s1,1,20,1,20")
+    assert "line 5: has a box (x_1, x_2, y_1, y_2), which is not supported" in mistakes(tmp_path, boxed)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "is empty, expected a header line"),
+        (OWN.replace("pid", "id", 1), "lacks the column pid: expected path, pid, split .* found 'path', 'id', 'camid'"),
+        (OWN.replace(",", ";"), "lacks the column path and pid and split.*found 'path;pid;camid;split'"),
+        (OML.replace("is_query,", "", 1), "lacks the column is_query"),
+        (OWN.replace("camid", "camera", 1), "unknown column 'camera', remove it"),
+        (OWN.replace("camid", "split", 1), "names a column twice"),
+        ("path,pid,camid,split\n", "has no rows for train and query and gallery"),
+        ("\n".join(line for line in OWN.split() if "query" not in line), "has no rows for query"),
+        ("\n".join(line for line in OWN.split() if "train" not in line), "has no rows for train"),
+        ('path,pid,split\n"a/1.png,1,train\n', "line 2: is no CSV: unexpected end of data"),
+        ('path,pid,split\n"a/1.png"x,1,train\n', "line 2: is no CSV"),
+        (OWN.replace("b/5.png,3,2", "b/5.png,3,1"), "no query has a match.*leave camid out"),
+    ],
+)
+def test_a_bad_list_is_named(tmp_path, text, found):
+    assert re.search(found, mistakes(tmp_path, text))
+
+
+def test_a_list_in_another_encoding(tmp_path):
+    file = write(tmp_path, OWN)
+    file.write_bytes("path,pid,split\na/ü.png,1,train\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8 text"):
+        csv_list(tmp_path, file=file)
+
+
+def test_mistakes_are_collected_up_to_ten(tmp_path):
+    three = mistakes(tmp_path, OWN.replace("a/1.png,1", "a/1.png,one").replace(",query", ",ask").replace("0,4", "0,x"))
+    assert [line.split(":")[0].strip() for line in three.splitlines()[1:]] == ["line 2", "line 5", "line 8"]
+    many = mistakes(tmp_path, "path,pid,split\n" + "a/1.png,x,train\n" * 30).splitlines()[1:]
+    assert len(many) == 11
+    assert many[-1].strip() == "and perhaps more; reading stopped after 10 mistakes"
+
+
+def test_links_may_not_leave_the_folder(tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(b"x")
+    write(inside, OWN)
+    (inside / "link.png").symlink_to(outside / "secret.png")
+    (inside / "linked").symlink_to(outside)
+    (inside / "fine.png").symlink_to(inside / "a" / "1.png")
+    (inside / "broken.png").symlink_to("nothing")
+    for path in ("link.png", "linked/secret.png"):
+        found = mistakes(inside, OWN + f"{path},1,1,train\n")
+        assert f"line 10: path {path!r} leads by a link to {outside / 'secret.png'}" in found
+    assert "line 10: path 'broken.png' cannot be read" in mistakes(inside, OWN + "broken.png,1,1,train\n")
+    assert "fine.png" in load(inside, OWN + "fine.png,1,1,train\n").train.images
+    (tmp_path / "alias").symlink_to(inside)
+    assert csv_list(tmp_path, file=File(tmp_path / "alias" / "list.csv")).digest == load(inside, OWN).digest
+
+
+def test_a_list_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        csv_list(tmp_path, file=File(tmp_path / "gone.csv"))
+
+
+@pytest.mark.parametrize("name", ["list.csv", 'quote " and \\ back.csv', "ünïcode, list.csv"])
+def test_protocols_name_their_data_set(tmp_path, name):
+    file = write(tmp_path, OWN, name)
+    protocol = csv_list_protocol(file=file)
+    assert reidbench.build("dataset", protocol.dataset, tmp_path).digest == csv_list(tmp_path, file=file).digest
+    assert (protocol.views, protocol.recipe, protocol.exclude) == ("center_flip", "quick", ("junk", "same_camera"))
+    assert protocol.defaults == {"weights": None}
+    held = reidbench.build("dataset", csv_list_val_protocol(file=file, holdout=0.5, holdout_seed=3).dataset, tmp_path)
+    assert held.digest == csv_list(tmp_path, file=file, holdout=0.5, holdout_seed=3).digest
+
+
+def test_protocols_by_name(tmp_path):
+    file = write(tmp_path, OWN)
+    for name in ("csv_list", "csv_list_val"):
+        protocol = reidbench.build("protocol", f'{name}(file="{file}", views=original)')
+        assert protocol.views == "original"
+        assert str(file) in protocol.dataset
+    with pytest.raises(OptionError, match="no file"):
+        reidbench.build("protocol", f'csv_list(file="{tmp_path}/gone.csv")')
+
+
+@pytest.fixture(scope="module")
+def omniglot(tmp_path_factory) -> Path:
+    """Real drawings: identity = character, camera = who drew it; the test characters are of alphabets never seen."""
+    archives = SHARED / "data" / "omniglot"
+    if not archives.is_dir():
+        pytest.skip(f"the real drawings are not there: {archives}")
+    folder = tmp_path_factory.mktemp("omniglot")
+    lines = ["path,pid,camid,split"]
+    characters: dict[str, int] = {}
+    for archive, unseen in (("images_background_small1.zip", None), ("images_background_small2.zip", "Japanese")):
+        with zipfile.ZipFile(archives / archive) as opened:
+            for name in sorted(opened.namelist()):
+                alphabet = name.split("/")[1] if name.endswith(".png") else ""
+                if not alphabet or (unseen and not alphabet.startswith(unseen)):
+                    continue
+                opened.extract(name, folder)
+                character, drawer = os.path.dirname(name), int(name[-6:-4])  # noqa: PTH120, a name in a zip
+                pid = characters.setdefault(character, len(characters) + 1)
+                part = "train" if unseen is None else "query" if drawer <= 2 else "gallery"
+                lines.append(f"{name},{pid},{drawer},{part}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    return folder / "list.csv"
+
+
+def test_real_drawings_become_a_batch(omniglot):
+    split = reidbench.build("dataset", f'csv_list(file="{omniglot}")', Path())
+    assert split.counts["train"] == 2720
+    assert split.counts["train_identities"] == 136
+    assert split.counts["cameras"] == 20
+    assert split.counts["query"] * 9 == split.counts["gallery"]
+    few = split.train.take(np.arange(0, 400))
+    preprocess = Preprocess(height=32, width=32)
+    store = PixelStore.decode(few, *stored_size(preprocess, crop=True), 2, torch.device("cpu"), "decoding")
+    units = np.arange(0, 400, 50)
+    batch = training_batch(store, few, units, preprocess, crop=True, flip=False, seed=0, step=0)
+    dark = (batch < 0.5).float().mean(dim=(1, 2, 3))
+    assert ((dark > 0.01) & (dark < 0.3)).all()  # thin black strokes on white
+    first = np.asarray(Image.open(few.path(0)).convert("RGB").resize((36, 36), Image.Resampling.BILINEAR))
+    assert (store.pixels[0].numpy() == first).all()
