@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reidbench.plugins import build
     from reidbench.progress import track
     from reidbench.randomness import stream, stream_key
+    from reidbench.ranking import nearest, unit_rows
     from reidbench.record import RunRecord
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.statistics import mean_and_sd
@@ -70,12 +71,14 @@ _HOME = {
     "build": "plugins",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
+    "nearest": "ranking",
     "mean_and_sd": "statistics",
     "pk_round": "sampling",
     "shuffled_round": "sampling",
     "stream": "randomness",
     "stream_key": "randomness",
     "track": "progress",
+    "unit_rows": "ranking",
 }
 
 __all__ = [
@@ -108,6 +111,7 @@ __all__ = [
     "build",
     "hold_out",
     "hookimpl",
+    "mean_and_sd",
     "pk_round",
     "shuffled_round",
     "stream",

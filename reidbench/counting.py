@@ -80,7 +80,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Top:
-    """The closest items so far, best first: ``columns`` [n, k], -1 where there are fewer, and ``values`` [n, k], inf."""
+    """The closest items so far, best first: ``columns`` and ``values`` [n, k], -1 and inf where there are fewer."""
 
     columns: IntArray
     values: FloatArray
@@ -99,17 +99,19 @@ def stream(left: FloatArray, chunks: Iterable[FloatArray], reach: FloatArray) ->
     """
     if len(left) == 0:
         return
-    left_reach, left_centre = np.abs(left).max(axis=0), left.mean(axis=0)
+    left_reach = np.abs(left).max(axis=0)
+    _magnitude(left_reach, reach)
+    left_centre = left.mean(axis=0)
     centred = np.column_stack([left - left_centre, np.ones(len(left))])
     left_spread = np.abs(centred).max(axis=0)
     buffer = np.empty(0, dtype=np.float32)
     first = 0
     for right in chunks:
         low, high = right.min(axis=0), right.max(axis=0)
-        centre = right.mean(axis=0)
-        added = right @ left_centre - centre @ left_centre
         reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
         magnitude = _magnitude(left_reach, reach)
+        centre = right.mean(axis=0)
+        added = right @ left_centre - centre @ left_centre
         spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
         used, left_power, right_power, scale = _powers(left_spread, spread)
         filter_left = np.ldexp(centred[:, used], left_power).astype(np.float32)
@@ -136,9 +138,9 @@ def stream(left: FloatArray, chunks: Iterable[FloatArray], reach: FloatArray) ->
 
 def _magnitude(left_reach: FloatArray, right_reach: FloatArray) -> float:
     """Return the largest possible sum of absolute products; raises DataError where sums could leave float64."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         magnitude = float(left_reach @ right_reach)
-    if not max(magnitude, left_reach.max(), right_reach.max()) < _LARGEST:
+    if not np.max([magnitude, left_reach.max(), right_reach.max()]) < _LARGEST:
         raise DataError(
             "the embeddings are too large to be ranked, their products leave float64; "
             "expected products below 1e300, so divide all embeddings by one constant"

@@ -97,13 +97,9 @@ def in_threads(work: Callable[[int], T], count: int, threads: int) -> Iterator[T
     """
     pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            for number in range(count):
-                pending.append(pool.submit(work, number))
-                if len(pending) > threads:
-                    yield pending.popleft().result()
-            while pending:
+        for number in range(count):
+            pending.append(pool.submit(work, number))
+            if len(pending) > threads:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()

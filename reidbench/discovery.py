@@ -149,9 +149,8 @@ def _implementations(module: Any) -> list[tuple[str, Callable[[], Any]]]:
     named = [name for name, _ in found]
     for name in named:
         if name not in HOOKS:
-            raise PluginError(
-                f"there is no hook {quoted(name)}{did_you_mean(name, HOOKS) or f'; hooks: {", ".join(HOOKS)}'}"
-            )
+            near = did_you_mean(name, HOOKS) or f"; hooks: {', '.join(HOOKS)}"
+            raise PluginError(f"there is no hook {quoted(name)}{near}")
     for name in HOOKS:
         if name not in named and callable(getattr(module, name, None)):
             raise PluginError(f"{name} is not marked; write @hookimpl above it")

@@ -45,8 +45,8 @@ def embed_images(
             mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
             embeddings.append(mean.cpu())
             update(min(number * BATCH, total), "")
-    # Out of inference mode: its tensors could not take part in a later gradient.
-    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])[:total].clone()
+    # Joined out of inference mode: tensors made in it can take part in no gradient.
+    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])[:total]
 
 
 def _cut(pixels: Tensor, crops: list[Crop], preprocess: Preprocess) -> Iterator[Tensor]:

@@ -24,11 +24,6 @@ def compiled(function: _Function) -> _Function:
     return cast(_Function, numba.njit(nogil=True)(function))
 
 
-def no_nan(function: _Function) -> _Function:
-    """Compile a search for an extreme among numbers that are never NaN, which only then fills vector registers."""
-    return cast(_Function, numba.njit(nogil=True, fastmath={"nnan", "nsz"})(function))
-
-
 @compiled
 def centre(
     right: FloatArray, centre: FloatArray, added: FloatArray, used: IntArray, scale: FloatArray, out: Float32Array
@@ -86,7 +81,7 @@ def insert(value: float, column: int, values: FloatArray, columns: IntArray) -> 
 
 
 @compiled
-def count(part: Float32Array, low: np.float32, high: np.float32) -> tuple[int, int]:
+def count(part: Float32Array, low: np.float32, high: np.float32) -> tuple[np.int32, np.int32]:
     """Return how many are below ``low`` and how many are not above ``high``; 32-bit counters fill vector registers."""
     below = np.int32(0)
     within = np.int32(0)
@@ -97,7 +92,7 @@ def count(part: Float32Array, low: np.float32, high: np.float32) -> tuple[int, i
 
 
 @compiled
-def count_before(values: FloatArray, value: float, place: int) -> int:
+def count_before(values: FloatArray, value: float, place: int) -> np.int64:
     """Return how many of ``values`` stand before an item of this value at this place; equal ones stand by place."""
     place = min(max(place, 0), values.shape[0])
     count = np.int64(0)
@@ -116,20 +111,23 @@ def hide(product: Float32Array, first: int, starts: IntArray, columns: IntArray)
                 product[i, columns[m] - first] = np.inf
 
 
-@no_nan
-def lowest(part: Float32Array) -> float:
-    value = np.float32(np.inf)
-    for e in range(part.shape[0]):
-        value = part[e] if part[e] < value else value
-    return value
-
-
-@no_nan
-def highest(part: Float32Array) -> float:
-    value = np.float32(-np.inf)
-    for e in range(part.shape[0]):
-        value = part[e] if part[e] > value else value
-    return value
+@compiled
+def lowest(part: Float32Array, lanes: Float32Array) -> np.float32:
+    """Return the minimum. A single running one cannot use vector registers; that of ``lanes`` (64) can."""
+    lanes[:] = np.inf
+    whole = part.shape[0] // 64 * 64
+    for begin in range(0, whole, 64):
+        piece = part[begin : begin + 64]
+        for lane in range(64):
+            lanes[lane] = piece[lane] if piece[lane] < lanes[lane] else lanes[lane]
+    for e in range(whole, part.shape[0]):
+        lanes[e - whole] = min(lanes[e - whole], part[e])
+    half = 32
+    while half > 0:
+        for lane in range(half):
+            lanes[lane] = lanes[lane] if lanes[lane] < lanes[lane + half] else lanes[lane + half]
+        half //= 2
+    return np.float32(lanes[0])
 
 
 @compiled
@@ -142,22 +140,29 @@ def cutoffs(product: Float32Array, length: int, width: FloatArray) -> Float32Arr
     cutoffs = np.full(product.shape[0], np.float32(np.inf), dtype=np.float32)
     if length == 0:
         return cutoffs
-    size = max(1, min(256, product.shape[1] // (8 * length)))
-    groups = product.shape[1] // size
-    if groups < length:
+    groups = max(length, min(16 * length, product.shape[1] // 4))
+    if groups > product.shape[1]:
         return cutoffs
+    lowest_values, lowest_groups = np.empty(length), np.empty(length, dtype=np.int64)
     minima = np.empty(groups, dtype=np.float32)
     for i in range(product.shape[0]):
-        row = product[i]
+        minima[:] = np.inf
+        # Group g is every item at a multiple of ``groups`` from g on, so that neighbours fill vector registers.
+        for begin in range(0, product.shape[1] - groups + 1, groups):
+            piece = product[i, begin : begin + groups]
+            for g in range(groups):
+                minima[g] = piece[g] if piece[g] < minima[g] else minima[g]
+        lowest_values[:] = np.inf
         for g in range(groups):
-            minima[g] = lowest(row[g * size : (g + 1) * size])
-        cut = np.float64(np.partition(minima, length - 1)[length - 1])
+            if minima[g] < lowest_values[length - 1]:
+                insert(np.float64(minima[g]), g, lowest_values, lowest_groups)
+        cut = lowest_values[length - 1]
         cutoffs[i] = np.float32(cut + 2 * width[i] + CAST * abs(cut))
     return cutoffs
 
 
 @compiled
-def visit(
+def visit(  # noqa: PLR0917, compiled functions take arrays by position
     product: Float32Array,
     first: int,
     left: FloatArray,
@@ -176,7 +181,7 @@ def visit(
     cutoffs: Float32Array,
 ) -> None:
     length = top_values.shape[1]
-    settled = np.empty(STRIP)
+    settled, lanes = np.empty(STRIP), np.empty(64, dtype=np.float32)
     flipped = np.empty((left.shape[1], STRIP))
     for strip in range(reach.shape[0]):
         begin = strip * STRIP
@@ -184,7 +189,7 @@ def visit(
         is_flipped = False
         for i in range(product.shape[0]):
             part = product[i, begin:end]
-            nearest = lowest(part)
+            nearest = lowest(part, lanes)
             width = slope[i] * reach[strip] + floor
             is_settled = False
             # One turn for each match, and a last one for the list of the closest.
@@ -196,7 +201,8 @@ def visit(
                     limit = top_values[i, length - 1]
                 else:
                     break
-                threshold = scale * (limit - offset[i])
+                # No product comes near 10^30, but a match in another chunk may lie beyond float32.
+                threshold = min(max(scale * (limit - offset[i]), -1e30), 1e30)
                 doubt = width + CAST * abs(threshold)
                 low, high = np.float32(threshold - doubt), np.float32(threshold + doubt)
                 if not is_match:
@@ -234,8 +240,8 @@ def farthest(product: Float32Array, left: FloatArray, right: FloatArray, width: 
     values = np.full(product.shape[0], -np.inf)
     for i in range(product.shape[0]):
         row = product[i]
-        farthest_product = np.float64(highest(row))
-        limit = farthest_product - 2 * width[i] - CAST * abs(farthest_product)
+        highest = np.float64(row.max())
+        limit = highest - 2 * width[i] - CAST * abs(highest)
         for e in range(row.shape[0]):
             if row[e] >= limit:
                 values[i] = max(values[i], dot(left[i], right[e]))
@@ -243,7 +249,7 @@ def farthest(product: Float32Array, left: FloatArray, right: FloatArray, width: 
 
 
 @compiled
-def visit_values(
+def visit_values(  # noqa: PLR0917
     values: FloatArray,
     starts: IntArray,
     columns: IntArray,

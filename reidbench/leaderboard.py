@@ -15,10 +15,9 @@ from typing import Any
 
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.files import lock, write_atomic
-from reidbench.record import RunRecord
+from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
 from reidbench.spec import Item, Spec, write_value
 from reidbench.statistics import mean_and_sd
-from reidbench.store import RANKINGS, RECORD, read_record
 
 COLUMNS = tuple(
     """
@@ -97,7 +96,7 @@ def add(records: Sequence[tuple[Path, RunRecord]], folder: Path, *, allow_dirty:
         found = list(_unfit(record, allow_dirty))
         reasons += [f"{path}: {reason}" for reason in found]
         if not found:
-            sound[_board_name(record)].append((path if path.is_dir() else path.parent, record))
+            sound[_board_name(record)].append((path, record))
     with lock(folder / ".lock", "adding to the leaderboards", wait=_WAIT_SECONDS):
         boards = [_open(folder, name) for name in sorted(sound)]
         for board in boards:

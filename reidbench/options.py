@@ -108,7 +108,7 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
 
 
 def summary_of(factory: Callable[..., Any]) -> str:
-    """Return the first sentence of a factory's docstring, or an empty text."""
+    """Return the first paragraph of a factory's docstring, one sentence by the house's rule, or an empty text."""
     return printable(_docstring(factory).partition("\n\n")[0])
 
 

@@ -19,9 +19,9 @@ from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
 from reidbench.provenance import changed_files, code_digest, code_files
 from reidbench.randomness import torch_seed
-from reidbench.record import RunRecord
+from reidbench.record import RECORD, RunRecord, read_record
 from reidbench.settings import Settings
-from reidbench.store import RECORD, Store, latest_step, read_record
+from reidbench.store import Store, latest_step
 from reidbench.training import finished
 from reidbench.values import BackboneInfo, Job, Protocol, Recipe, Split, TrainInfo
 
@@ -156,7 +156,7 @@ class Planner:
                 )
         metric_text = job.metric
         if metric_text == AUTO:
-            metric_text = (loss.metric if loss is not None else None) or str(command_defaults()["metric"])
+            metric_text = (loss.metric if loss is not None else None) or str(command_defaults()["auto_metric"])
         items["metric"] = self.catalogue.resolve("metric", metric_text, protocol.defaults)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)

@@ -98,7 +98,10 @@ class Catalogue:
         return sorted(found, key=lambda entry: (KINDS.index(entry.kind), entry.name))
 
     def entry(self, kind: str, name: str) -> Entry:
-        """Return one item. Raises OptionError, with the nearest names and the plugins that failed, where there is none."""
+        """Return one item.
+
+        Raises OptionError, with the nearest names and the plugins that failed, where there is none of that name.
+        """
         if kind not in KINDS:
             raise OptionError(f"there is no kind {quoted(kind)}{did_you_mean(kind, KINDS)}; kinds: {', '.join(KINDS)}")
         known = {entry.name: entry for entry in self.entries(kind)}

@@ -18,7 +18,7 @@ from typing import Any
 CORE = Path(__file__).parent
 
 # Modules that only show or collect finished results: editing them must not make anyone train again.
-PRESENTATION = {"cli", "report", "leaderboard", "suite", "progress", "py.typed"}
+PRESENTATION = {"cli", "report", "leaderboard", "suite", "progress", "statistics", "estimate"}
 
 
 def _sha256(path: Path) -> str:

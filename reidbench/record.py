@@ -7,12 +7,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from reidbench.errors import DataError
 from reidbench.values import Job
 
 SCHEMA = 1
+RECORD = "record.json"
+RANKINGS = "rankings.npz"
 
 Status = Literal["ok", "failed", "interrupted", "collapsed"]
 
@@ -93,6 +96,15 @@ class RunRecord:
         record = _decode(cls, data, source, "")
         assert isinstance(record, cls)
         return record
+
+
+def read_record(file: Path) -> RunRecord:
+    """Return the record in ``file``; raises DataError where it cannot be read or is none."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
+    return RunRecord.from_json(text, str(file))
 
 
 def _decode(kind: Any, value: Any, source: str, where: str) -> Any:

@@ -100,37 +100,40 @@ def to_csv(part: Part) -> str:
 
 
 def _print_frame(frame: pd.DataFrame, console: Console) -> None:
-    """Print one table: as it is if it fits, else without its constant columns, else with cells on several lines."""
+    """Print one table: as it is if it fits, else without its constant columns, else on several lines a row."""
     columns = list(range(len(frame.columns)))
     constant = [place for place in columns[1:] if len(frame) > 1 and _is_constant(_column(frame, place))]
-    slim = [place for place in columns if place not in constant]
+    varying = [place for place in columns if place not in constant]
 
     def fits(table: Table) -> bool:
         return Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width
 
     if _title(frame):
         console.print(Text(_title(frame)))
-    table = _table(frame, columns, no_wrap=True)
-    if not fits(table) and constant:
-        said = (f"{_line(str(frame.columns[place]))} {_column(frame, place)[0]}" for place in constant)
-        console.print(Text(" · ".join(said)))
-        table = _table(frame, slim, no_wrap=True)
-        columns = slim
-    console.print(table if fits(table) else _table(frame, columns, no_wrap=False))
+    table = _table(frame, columns)
+    if not fits(table):
+        if constant:
+            said = (f"{_line(str(frame.columns[place]))} {_column(frame, place)[0]}" for place in constant)
+            console.print(Text(" · ".join(said)))
+        table = _table(frame, varying)
+    console.print()
+    console.print(table if fits(table) else _table(frame, varying, several_lines=True))
+    console.print()
 
 
-def _table(frame: pd.DataFrame, columns: Sequence[int], *, no_wrap: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool = False) -> Table:
+    """Return a table of the given columns; with ``several_lines`` a spread stands below its mean."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold")
     for place in columns:
         # One word a line keeps columns of numbers narrow.
         heading = Text("\n".join(_line(str(frame.columns[place])).split()))
         right = _is_numeric(_column(frame, place))
-        table.add_column(
-            heading, justify="right" if right else "left", no_wrap=no_wrap, overflow="fold", vertical="bottom"
-        )
+        table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
     best = set(_best(frame))
     for number, row in enumerate(_rows(frame)):
-        table.add_row(*(Text(row[place], style="bold" if (number, place) in best else "") for place in columns))
+        cells = [row[place].replace(" ±", "\n±") if several_lines else row[place] for place in columns]
+        styles = ["bold" if (number, place) in best else "" for place in columns]
+        table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
     return table
 
 

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from reidbench.embedding import embed_images, pool_units
-from reidbench.errors import Interrupted, ReidbenchError, TrainingError
+from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, write_atomic
 from reidbench.interfaces import Backbone
 from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, threads_of
 from reidbench.provenance import commit, environment
-from reidbench.ranking import rank, rank_distances, score
-from reidbench.record import ItemRecord, RunRecord, Status
+from reidbench.ranking import rank, rank_distances
+from reidbench.record import RECORD, ItemRecord, RunRecord, Status
+from reidbench.scores import score
 from reidbench.settings import Settings
-from reidbench.store import RECORD, load_arrays, save_arrays, save_ranking
+from reidbench.store import load_arrays, save_arrays, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
 from reidbench.values import Ranking, Samples
 
@@ -38,7 +39,8 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
     """Return the record of a plan, computing what is not there yet; ``say`` gets one line per event.
 
     A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
-    interruption and a mistake of the request are raised. Raises DataError where another process holds a folder.
+    interruption leaves a record too and is raised, as is a mistake of the request. Raises DataError where another
+    process holds a folder.
     """
     record = plan.done()
     if record is not None:
@@ -57,9 +59,14 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
             record = _record(plan, "ok", device, threads, started=started, peak=peak, scores=scores, seconds=seconds)
             save_ranking(plan.run_folder, ranking)
-        except (TrainingError, torch.OutOfMemoryError) as error:
+        except Interrupted as error:
+            peak = peak_memory_mib(device)
+            record = _record(plan, "interrupted", device, threads, started=started, peak=peak, error=str(error))
+            write_atomic(plan.run_folder / RECORD, record.to_json())
+            raise
+        except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
             record = _failed(plan, device, threads, started, str(error))
-        except (Interrupted, ReidbenchError):
+        except ReidbenchError:
             raise
         except Exception as error:
             # A plugin's bug must not take a suite down; the record keeps where it happened.
@@ -71,6 +78,15 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
     return record
 
 
+def check_images(plan: Plan, settings: Settings) -> None:
+    """Read every image of the plan's data once, before anything is trained: a damaged one costs seconds, not a night.
+
+    Raises DataError with the names of those that cannot be used.
+    """
+    parts = (plan.split.train, plan.split.query, plan.split.gallery)
+    check_readable(parts, settings.cache, plan.split.digest, threads_of(settings))
+
+
 def _compute(
     plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say
 ) -> tuple[dict[str, float], Ranking, int]:
@@ -78,8 +94,7 @@ def _compute(
     split, seed = plan.split, plan.job.seed
     seconds: dict[str, float] = {}
 
-    # --- every image is read once before anything is trained, so that a damaged one costs seconds, not a night -------
-    check_readable((split.train, split.query, split.gallery), settings.cache, split.digest, threads)
+    check_images(plan, settings)
 
     # --- the network: trained before, or now -------------------------------------------------------------------------
     backbone = build_backbone(plan.items["backbone"], seed)

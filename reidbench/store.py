@@ -18,11 +18,9 @@ from torch import Tensor
 
 from reidbench.errors import DataError
 from reidbench.files import write_atomic
-from reidbench.record import RunRecord
+from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
 from reidbench.values import Ranking
 
-RECORD = "record.json"
-RANKINGS = "rankings.npz"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 KEPT_CHECKPOINTS = 2
@@ -71,15 +69,6 @@ class Store:
         stem = run_folder.name.rpartition("-")[0]
         files = [f / RECORD for f in run_folder.parent.glob(f"{stem}-*") if f != run_folder and (f / RECORD).is_file()]
         return sorted((read_record(file) for file in files), key=lambda record: record.finished, reverse=True)
-
-
-def read_record(file: Path) -> RunRecord:
-    """Return the record in ``file``; raises DataError where it cannot be read or is none."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
-    return RunRecord.from_json(text, str(file))
 
 
 @dataclass(frozen=True)

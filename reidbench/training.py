@@ -194,19 +194,13 @@ def train(
 def draw_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> list[IntArray]:
     """Return the batches of one round: the loss's own, or the recipe's; each an int64 array of units.
 
-    Raises PluginError where a loss's round is empty or names units that are not there, TrainingError where the data
-    set is too small for one batch of the recipe.
+    Raises PluginError where a loss's round is empty or names units that are not there.
     """
     own = loss.next_round(view, number)
     if own is None:
         if recipe.batches == "pk":
             return pk_round(view.labels, recipe.p, recipe.k, view.generator)
-        drawn = shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
-        if not drawn:
-            raise TrainingError(
-                f"{len(view.labels)} training units do not fill one batch of {recipe.p * recipe.k}; lower p or k"
-            )
-        return drawn
+        return shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
     batches = [np.asarray(batch, dtype=np.int64) for batch in own]
     if not batches or any(len(b) == 0 or b.min() < 0 or b.max() >= len(view.labels) for b in batches):
         raise PluginError(

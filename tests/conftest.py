@@ -13,10 +13,6 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 SHARED = CHECKOUT.parent / "shared"
 
-# 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
-SMALL_PROTOCOL = "synthetic(identities=40)"
-SMALL_RECIPE = "quick(steps=4, p=6, k=2)"
-
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

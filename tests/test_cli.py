@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from reidbench.cli import app
 
-from .test_runner import small_run
+from .jobs import small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
 VERBS = ("run", "report", "leaderboard", "plugins", "data")

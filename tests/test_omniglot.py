@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import SHARED
-from .test_runner import job, run
+from .jobs import job, run
 
 OMNIGLOT = SHARED / "data" / "omniglot"
 UNSEEN = ("Japanese_(katakana)", "Sanskrit", "Tagalog")

@@ -13,46 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reidbench.ranking import score
+from reidbench.scores import score
 
 from reidbench.errors import DataError, OptionError
 from reidbench.files import lock
-from reidbench.plan import Plan, Planner
-from reidbench.plugins import load
 from reidbench.record import RunRecord
 from reidbench.runner import execute
 from reidbench.settings import Settings
 from reidbench.store import load_ranking
-from reidbench.values import Job
 
-from .conftest import SMALL_PROTOCOL, SMALL_RECIPE
+from .jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def job(**changes: object) -> Job:
-    values: dict[str, object] = {
-        "protocol": SMALL_PROTOCOL,
-        "loss": "batch_hard",
-        "backbone": "tiny",
-        "recipe": SMALL_RECIPE,
-        "metric": "auto",
-        "rerank": "none",
-        "seed": 0,
-        **changes,
-    }
-    return Job(**values)  # type: ignore[arg-type]
-
-
-def plan_of(asked: Job, **settings: object) -> tuple[Plan, Settings]:
-    chosen = Settings(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
-    return Planner(load(), chosen).plan(asked), chosen
-
-
-def run(asked: Job, **settings: object) -> tuple[Plan, RunRecord, list[str]]:
-    plan, chosen = plan_of(asked, **settings)
-    said: list[str] = []
-    return plan, execute(plan, chosen, said.append), said
 
 
 def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
@@ -190,17 +162,6 @@ def install(folder: Path, formula: str) -> None:
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_loss\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[reidbench]\nmy_loss = my_loss\n")
-
-
-def small_run(*more: str) -> list[str]:
-    flags = {
-        "--protocol": SMALL_PROTOCOL,
-        "--backbone": "tiny",
-        "--recipe": SMALL_RECIPE,
-        "--device": "cpu",
-        "--threads": "1",
-    }
-    return ["run", *(part for pair in flags.items() for part in pair), *more]
 
 
 def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(

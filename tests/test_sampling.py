@@ -64,7 +64,8 @@ def test_every_unit_and_every_order_has_its_chance():
     labels = np.repeat([5, 9], [4, 2])
     drawn = np.array([pk_round(labels, 2, 2, stream(seed, "test"))[0] for seed in range(400)])
     firsts = Counter(labels[drawn[:, 0]].tolist())
-    assert min(firsts.values()) > 150
+    assert sorted(firsts) == [5, 9]
+    assert min(firsts.values()) > 150  # of 200 expected
     of_five = Counter(drawn[labels[drawn] == 5].tolist())
     assert sorted(of_five) == [0, 1, 2, 3]
     assert min(of_five.values()) > 150  # of 200 expected
@@ -73,6 +74,8 @@ def test_every_unit_and_every_order_has_its_chance():
 def test_more_identities_than_there_are():
     with pytest.raises(OptionError, match=r"p=18 .* from 2 training identities.*lower the recipe's p"):
         pk_round(np.array([1, 1, 2]), 18, 4, stream(0))
+    with pytest.raises(OptionError, match="p must be 1 to 2"):
+        pk_round(np.array([1, 1, 2]), 3, 4, stream(0))
     with pytest.raises(OptionError, match="p=0"):
         pk_round(np.array([1, 1, 2]), 0, 4, stream(0))
     with pytest.raises(OptionError, match="72 images cannot be drawn from 3 training units"):

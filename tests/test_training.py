@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import training
-from reidbench.errors import Interrupted, PluginError, TrainingError
+from reidbench.errors import Interrupted, PluginError
 from reidbench.interfaces import Backbone, Loss
 from reidbench.schedule import learning_rate
 from reidbench.settings import Settings
@@ -154,12 +154,6 @@ def test_a_round_that_is_none_is_the_plugins_fault(batches: list[IntArray]) -> N
     loss.next_round = lambda view, number: batches  # type: ignore[method-assign]
     with pytest.raises(PluginError, match=r"Spread.*next_round must return at least one batch of units in 0\.\.3"):
         draw_round(loss, RECIPE, view([0, 0, 1, 1]), 0)
-
-
-def test_too_few_units_for_a_shuffled_batch_are_counted() -> None:
-    recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=3, k=2, batches="shuffled")
-    with pytest.raises(TrainingError, match="4 training units do not fill one batch of 6"):
-        draw_round(Spread(False), recipe, view([0, 0, 1, 1]), 0)
 
 
 @pytest.mark.parametrize(

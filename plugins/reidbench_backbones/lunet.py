@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,10 +55,10 @@ class LuNet(Backbone):
     """LuNet: pre-activation bottlenecks with max pools between them and no average pool at the end.
 
     Options:
-        embedding_dim: size of the embedding.
-        height: height of the input in pixels.
-        width: width of the input in pixels.
-        channels: factor on every width but the embedding's (0.25 is a quarter-width LuNet).
+        embedding_dim: Size of the embedding.
+        height: Height of the input in pixels.
+        width: Width of the input in pixels.
+        channels: Factor on every width but the embedding's (0.25 is a quarter-width LuNet).
 
     Takes images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], which nothing normalises.
     At the defaults it has 5,001,152 parameters, the paper's 5.00 M: every convolution and linear layer has a bias
@@ -105,6 +106,8 @@ class LuNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
+        # This layout is about a quarter faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        images = images.contiguous(memory_format=torch.channels_last)
         return self.head(self.last_block(self.stages(self.stem(images))).flatten(1))
 
 

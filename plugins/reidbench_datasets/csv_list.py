@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reidbench import DataError, File, OptionError, Protocol, Samples, Split, hold_out, hookimpl
+from reidbench_datasets.csv_list_example import synthesize
 
 PARTS = ("train", "query", "gallery")
 OWN = (("path", "pid", "split"), ("camid", "tracklet"))
@@ -297,3 +298,8 @@ def register_datasets() -> Mapping[str, Callable[..., Any]]:
 @hookimpl
 def register_protocols() -> Mapping[str, Callable[..., Any]]:
     return {"csv_list": csv_list_protocol, "csv_list_val": csv_list_val_protocol}
+
+
+@hookimpl
+def register_synthesizers() -> Mapping[str, Callable[..., Any]]:
+    return {"csv_list": synthesize}

@@ -65,7 +65,7 @@ class BatchHard(Loss):
 
     Options:
         margin: "soft" for ln(1 + e^x), or the margin m >= 0 of the hinge [m + x]_+, in units of the distance.
-        distance: the distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
+        distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
         average: "all" for the mean over all anchors, "nonzero" for the mean over anchors whose term is above 0.
 
     Takes embeddings [B, D] and labels [B]; computes in float32, or in float64 where the embeddings are. An anchor

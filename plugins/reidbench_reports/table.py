@@ -82,9 +82,7 @@ class Table:
             if run.status != "ok"
         ]
         if superseded:
-            notes.append(
-                f"{superseded} earlier runs of the same combination and seed are left out (made by other code)."
-            )
+            notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
         return Part(title="Scores", tables=tables, notes=notes)
 
 
@@ -115,7 +113,7 @@ def _frame(combinations: Sequence[Combination]) -> pd.DataFrame:
             {"loss": f"{loss} {each.marks}".strip()}
             | {kind: each.first.items[kind].short for kind in kinds}
             | {heading: _percent(each, score) for heading, score in SCORES.items()}
-            | {"seeds": _seeds(each), "training": _training(each)}
+            | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(rows)
     frame.attrs["best"] = {heading: _best(combinations, score) for heading, score in SCORES.items()}
@@ -172,7 +170,7 @@ def _about(combinations: Sequence[Combination]) -> str:
         return f"{name}: no run has a score."
     return (
         f"{name}: {scored['queries']:,.0f} queries × {scored['gallery']:,.0f} gallery items, "
-        f"{scored['unmatched']:,.0f} queries without a match; scores in percent{spread}."
+        f"{scored['unmatched']:,.0f} unmatched; scores in percent{spread}."
     )
 
 

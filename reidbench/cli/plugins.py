@@ -38,7 +38,7 @@ def list_plugins(
     # Below the table, since a column would fold a reason into a ribbon.
     for row in rows:
         if row["error"]:
-            _print(Text(f"\n{row['name']} failed at {row['error']}"))
+            _print(Text(f"\n{row['name']} failed at {row['error']}"), soft_wrap=True)
 
 
 @app.command()
@@ -92,7 +92,7 @@ def _table(headings: tuple[str, ...], rows: list[list[str]]) -> Table:
     return table
 
 
-def _print(what: object) -> None:
+def _print(what: object, soft_wrap: bool = False) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(what)
+    Console(highlight=False).print(what, soft_wrap=soft_wrap)

@@ -60,7 +60,7 @@ def run(
     from reidbench.estimate import in_words, seconds_left
     from reidbench.plan import device_of
     from reidbench.plugins import load
-    from reidbench.runner import execute
+    from reidbench.runner import check_images, execute
 
     settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds)
     flags = {
@@ -91,6 +91,9 @@ def run(
     if dry_run:
         return
 
+    for plan in plans:
+        if not plan.done():
+            check_images(plan, settings)
     records: list[tuple[Path, RunRecord]] = []
     for number, plan in enumerate(plans, start=1):
         name = f"[{number}/{len(plans)}] {plan.items['loss'].short}, seed {plan.job.seed}"
@@ -125,7 +128,7 @@ def _say(console: Console, name: str, line: str) -> None:
 def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[list[Job], RunRecord | None]:
     """Return the jobs asked for and, where a record is made again, the record."""
     from reidbench.plugins import command_defaults
-    from reidbench.store import read_record
+    from reidbench.record import read_record
     from reidbench.suite import expand, find_suite, load_suite
     from reidbench.values import Job
 

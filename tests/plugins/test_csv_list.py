@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from reidbench_datasets.csv_list import csv_list, csv_list_protocol, csv_list_val_protocol
+from reidbench_datasets.csv_list_example import synthesize
 
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
-from reidbench.pixels import PixelStore, stored_size, training_batch
+from reidbench.pixels import PixelStore, check_readable, stored_size, training_batch
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -65,7 +67,7 @@ def mistakes(folder: Path, text: str, **options) -> str:
 
 def rows(samples: Samples) -> list[tuple[list[str], int, int]]:
     bounds = samples.starts.tolist()
-    units = [samples.images[first:end].tolist() for first, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    units = [samples.images[first:end].tolist() for first, end in pairwise(bounds)]
     return list(zip(units, samples.pids.tolist(), samples.cams.tolist(), strict=True))
 
 
@@ -278,7 +280,7 @@ def test_links_may_not_leave_the_folder(tmp_path):
     assert "line 10: path 'broken.png' cannot be read" in mistakes(inside, OWN + "broken.png,1,1,train\n")
     assert "fine.png" in load(inside, OWN + "fine.png,1,1,train\n").train.images
     (tmp_path / "alias").symlink_to(inside)
-    assert csv_list(tmp_path, file=File(tmp_path / "alias" / "list.csv")).digest == load(inside, OWN).digest
+    assert csv_list(tmp_path, file=File(tmp_path / "alias" / "list.csv")).query.images.tolist() == ["b/4.png"]
 
 
 def test_a_list_that_cannot_be_read(tmp_path):
@@ -305,6 +307,61 @@ def test_protocols_by_name(tmp_path):
         assert str(file) in protocol.dataset
     with pytest.raises(OptionError, match="no file"):
         reidbench.build("protocol", f'csv_list(file="{tmp_path}/gone.csv")')
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> tuple[Path, list[tuple[int, int]]]:
+    folder = tmp_path_factory.mktemp("example") / "deep" / "people"
+    return folder, list(synthesize(folder, identities=6, cameras=2))
+
+
+def test_example_is_a_list_that_can_be_read(example, tmp_path):
+    folder, steps = example
+    split = csv_list(tmp_path, file=File(folder / "list.csv"))
+    total = len(split.train.images) + len(split.query.images) + len(split.gallery.images)
+    assert steps == [(done, total) for done in range(total + 1)]
+    assert [path for path in folder.parent.iterdir() if path != folder] == []
+    assert split.counts["train_identities"] == 4
+    assert split.counts["query_identities"] == 2
+    assert split.counts["cameras"] == 2
+    assert min(split.counts["junk"], split.counts["distractors"]) > 0
+    check_readable([split.train, split.query, split.gallery], tmp_path, split.digest, 2)
+
+
+def test_example_is_the_same_from_the_same_seed(example, tmp_path):
+    folder, _ = example
+    for seed, same in ((0, True), (1, False)):
+        other = tmp_path / str(seed)
+        other.mkdir()  # an empty folder is welcome
+        for _ in reidbench.build("synthesizer", f"csv_list(identities=6, cameras=2, seed={seed})", other):
+            pass
+        first = sorted((folder / "query").iterdir())[0].name
+        assert ((other / "query" / first).read_bytes() == (folder / "query" / first).read_bytes()) is same
+
+
+def test_example_leaves_other_folders_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    for taken in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(DataError, match="holds something already"):
+            synthesize(taken)
+    with pytest.raises(DataError, match=r"could not be drawn there: Not a directory"):
+        list(synthesize(tmp_path / "mine.txt" / "below", identities=4, cameras=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_example_that_is_broken_off_leaves_nothing(tmp_path):
+    steps = synthesize(tmp_path / "people", identities=4, cameras=2)
+    for _ in range(3):
+        next(steps)
+    assert len(list(tmp_path.iterdir())) == 1
+    steps.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{"identities": 3}, {"cameras": 1}, {"cameras": 10}, {"identities": 10_000}])
+def test_example_of_impossible_numbers(tmp_path, options):
+    with pytest.raises(OptionError, match="4 to 9999 identities and 2 to 9 cameras"):
+        synthesize(tmp_path / "people", **options)
 
 
 @pytest.fixture(scope="module")

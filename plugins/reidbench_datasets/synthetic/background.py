@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 176, 640
 HORIZON = 96  # the row where wall and ground meet
+
+
+class Paints(NamedTuple):
+    """Linear RGB [3] of wall, ground and plants."""
+
+    wall: NDArray[np.float64]
+    ground: NDArray[np.float64]
+    plants: NDArray[np.float64]
 
 
 @njit(nogil=True)
@@ -45,13 +54,11 @@ def blotches(key: np.uint64, y: float, x: float) -> float:
 
 
 @njit(nogil=True)
-def paint_street(
-    key: np.uint64, wall: NDArray, ground: NDArray, doors: NDArray, plants: NDArray, bricks: float, tiles: float
-) -> NDArray:
+def paint_street(key: np.uint64, paints: Paints, doors: NDArray, bricks: float, tiles: float) -> NDArray:
     """Return a street [176, 640, 3], linear RGB float64.
 
-    ``wall``, ``ground`` and ``plants`` [3] are colours, ``doors`` [n, 8] are left, right, top, bottom and colour and
-    whether it is glass, ``bricks`` and ``tiles`` are sizes in pixels.
+    ``doors`` [n, 8] are left, right, top, bottom, linear RGB, and 1 where it is glass; ``bricks`` and ``tiles`` are
+    sizes in pixels.
     """
     street = np.empty((HEIGHT, WIDTH, 3))
     for row in range(HEIGHT):
@@ -65,30 +72,33 @@ def paint_street(
                     (column + 1.1 * bricks * (course % 2.0)) % (2.2 * bricks) < 1.0
                 )
                 light *= 0.72 if joint else 0.9 + 0.25 * hashed(key, int(course), int(column / (2.2 * bricks)))
-                colour = wall
+                colour = paints.wall
                 for door in range(len(doors)):
                     left, right, top, bottom = doors[door, 0], doors[door, 1], doors[door, 2], doors[door, 3]
                     if left <= column < right and top <= row < bottom:
                         colour = doors[door, 4:7]
-                        edge = min(min(column - left, right - 1 - column), min(row - top, bottom - 1 - row))
+                        edge = min(column - left, right - 1 - column, row - top, bottom - 1 - row)
                         light = patch * (0.45 if edge < 2 else 1.0)
                         if doors[door, 7] > 0.0:
-                            light *= 0.6 + 0.8 * blotches(key + np.uint64(3), (row + column) / 9.0, (column - row) / 9.0)
+                            light *= 0.6 + 0.8 * blotches(
+                                key + np.uint64(3), (row + column) / 9.0, (column - row) / 9.0
+                            )
                 leaves = blotches(key + np.uint64(5), row / 30.0, column / 42.0)
                 if leaves + 0.35 * row / HORIZON > 0.95:
-                    colour = plants
+                    colour = paints.plants
                     light = 0.35 + 1.3 * blotches(key + np.uint64(7), row / 2.5, column / 2.5)
             else:
                 # Tiles shrink towards the wall as 1 / distance: a plane seen from above.
                 depth = 40.0 / (row - HORIZON + 14.0)
                 across = (column - 0.5 * WIDTH) * depth / tiles
-                along = 26.0 * depth / tiles * 9.0
-                if across - math.floor(across) < 0.05 or along - math.floor(along) < 0.09:
+                along = 234.0 * depth / tiles
+                tile_row, tile_column = math.floor(along), math.floor(across)
+                if across - tile_column < 0.05 or along - tile_row < 0.09:
                     light *= 0.8
-                light *= 0.92 + 0.16 * hashed(key + np.uint64(9), int(math.floor(along)), int(math.floor(across)))
+                light *= 0.92 + 0.16 * hashed(key + np.uint64(9), tile_row, tile_column)
                 if row < HORIZON + 5:
                     light *= 0.6
-                colour = ground
+                colour = paints.ground
             for channel in range(3):
                 street[row, column, channel] = colour[channel] * light
     return street

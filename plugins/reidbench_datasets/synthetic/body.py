@@ -7,6 +7,7 @@ Only + - * / and sqrt are used, and sines are a polynomial in them, so poses agr
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,6 +23,13 @@ SKELETON_COLUMNS = 7
 # A stance: where in the step, how far the limbs swing, how trunk and head are held, how each arm is held.
 PHASE, STRIDE, SWING, LEAN, TWIST, HEAD_TURN, HEAD_NOD, SPREAD, LIFT_L, LIFT_R, ELBOW_L, ELBOW_R, SWAY = range(13)
 STANCE_COLUMNS = 13
+
+
+class Bones(NamedTuple):
+    """Where every bone begins, ``origins`` [13, 3], and its axes as columns, ``frames`` [13, 3, 3]."""
+
+    origins: NDArray[np.float64]
+    frames: NDArray[np.float64]
 
 
 @njit(nogil=True)
@@ -59,8 +67,9 @@ def rotate(parent: NDArray, axis: int, turns: float, child: NDArray) -> None:
 
 
 @njit(nogil=True)
-def fasten(frames: NDArray, origins: NDArray, parent: int, child: int, x: float, y: float, z: float) -> None:
+def fasten(bones: Bones, parent: int, child: int, x: float, y: float, z: float) -> None:
     """Set where bone ``child`` begins: at (x, y, z) of bone ``parent``."""
+    origins, frames = bones
     for row in range(3):
         origins[child, row] = (
             origins[parent, row] + frames[parent, row, 0] * x + frames[parent, row, 1] * y + frames[parent, row, 2] * z
@@ -84,8 +93,10 @@ def bend(frames: NDArray, parent: int, child: int, forward: float) -> None:
 
 
 @njit(nogil=True)
-def pose(skeleton: NDArray, stance: NDArray, origins: NDArray, frames: NDArray) -> None:
-    """Write where every bone begins, ``origins`` [13, 3], and its axes as columns, ``frames`` [13, 3, 3]."""
+def pose(skeleton: NDArray, stance: NDArray) -> Bones:
+    """Return the bones of a skeleton [7] in a stance [13]."""
+    bones = Bones(np.empty((BONES, 3)), np.empty((BONES, 3, 3)))
+    origins, frames = bones
     upright = np.zeros((3, 3))
     for axis in range(3):
         upright[axis, axis] = 1.0
@@ -97,26 +108,27 @@ def pose(skeleton: NDArray, stance: NDArray, origins: NDArray, frames: NDArray) 
     turned = np.empty((3, 3))
     rotate(upright, 2, 0.075 * stance[STRIDE] * step + stance[SWAY], turned)
     rotate(turned, 1, -0.35 * stance[TWIST] * step, frames[PELVIS])
-    fasten(frames, origins, PELVIS, TRUNK, 0.0, skeleton[WAIST], 0.0)
+    fasten(bones, PELVIS, TRUNK, 0.0, skeleton[WAIST], 0.0)
     rotate(upright, 0, stance[LEAN], turned)
     rotate(turned, 1, stance[TWIST] * step, frames[TRUNK])
-    fasten(frames, origins, TRUNK, HEAD, 0.0, skeleton[NECK], 0.012)
+    fasten(bones, TRUNK, HEAD, 0.0, skeleton[NECK], 0.012)
     rotate(upright, 1, stance[HEAD_TURN], turned)
     rotate(turned, 0, stance[HEAD_NOD], frames[HEAD])
     for side in range(2):
         left = 1.0 - 2.0 * side
-        fasten(frames, origins, TRUNK, ARM_L + side, left * skeleton[SHOULDER], skeleton[NECK] - 0.075, 0.0)
+        fasten(bones, TRUNK, ARM_L + side, left * skeleton[SHOULDER], skeleton[NECK] - 0.085, 0.0)
         swing = -left * stance[SWING] * step + stance[LIFT_L + side]
         hang(frames, TRUNK, ARM_L + side, swing, left * stance[SPREAD])
-        fasten(frames, origins, ARM_L + side, FOREARM_L + side, 0.0, skeleton[UPPER_ARM], 0.0)
+        fasten(bones, ARM_L + side, FOREARM_L + side, 0.0, skeleton[UPPER_ARM], 0.0)
         bend(frames, ARM_L + side, FOREARM_L + side, stance[ELBOW_L + side] + 0.25 * max(0.0, swing))
-        fasten(frames, origins, PELVIS, THIGH_L + side, left * skeleton[HIP], 0.0, 0.0)
+        fasten(bones, PELVIS, THIGH_L + side, left * skeleton[HIP], 0.0, 0.0)
         along = left * stance[STRIDE] * step
         carried = max(0.0, left * cosine(phase))
         knee = 0.012 + 1.6 * stance[STRIDE] * carried * carried
         hang(frames, PELVIS, THIGH_L + side, along + 0.45 * knee, left * 0.004)
-        fasten(frames, origins, THIGH_L + side, SHIN_L + side, 0.0, skeleton[THIGH], 0.0)
+        fasten(bones, THIGH_L + side, SHIN_L + side, 0.0, skeleton[THIGH], 0.0)
         bend(frames, THIGH_L + side, SHIN_L + side, -knee)
-        fasten(frames, origins, SHIN_L + side, FOOT_L + side, 0.0, skeleton[SHIN], 0.0)
+        fasten(bones, SHIN_L + side, FOOT_L + side, 0.0, skeleton[SHIN], 0.0)
         # A foot's y is the way the toes point and its z is up; half of the leg's swing is made up for at the ankle.
         rotate(frames[SHIN_L + side], 0, 0.25 - 0.5 * along + 0.3 * knee, frames[FOOT_L + side])
+    return bones

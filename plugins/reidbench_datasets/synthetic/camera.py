@@ -75,10 +75,8 @@ def _street(draws: Draws) -> FloatArray:
     plants = np.array([draws.uniform(0.02, 0.1), draws.uniform(0.08, 0.2), draws.uniform(0.01, 0.06)])
     return background.paint_street(
         np.uint64(draws.raw()),
-        _tint(draws, 0.06, 0.45, 0.35),
-        _tint(draws, 0.08, 0.4, 0.2),
+        background.Paints(_tint(draws, 0.06, 0.45, 0.35), _tint(draws, 0.08, 0.4, 0.2), plants),
         doors,
-        plants,
         draws.uniform(5.0, 16.0),
         draws.uniform(6.0, 18.0),
     )

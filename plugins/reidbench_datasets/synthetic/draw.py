@@ -7,19 +7,21 @@ The kernels are compiled without fast-math, so that LLVM neither reorders nor fu
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from reidbench_datasets.synthetic.background import blotches, mixed
-from reidbench_datasets.synthetic.body import BONES, cosine, pose, sine
+from reidbench_datasets.synthetic.body import cosine, pose, sine
 from reidbench_datasets.synthetic.cloth import fraction, paint
 from reidbench_datasets.synthetic.wardrobe import (
     ABOVE,
     BELOW,
     BONE,
     DEEP,
+    HANGING,
     LENGTH,
     RADIUS,
     RADIUS_END,
@@ -38,18 +40,53 @@ NOBODY = -1
 NO_OCCLUDER, POLE, BLOCK, LEAVES = range(4)
 
 
+class Staged(NamedTuple):
+    """Posed parts: their rows [n, 14], and in view coordinates their start [n, 3] and axes as columns [n, 3, 3]."""
+
+    parts: NDArray[np.float64]
+    centres: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+
+class Lens(NamedTuple):
+    """Samples per metre, and the sample (from the left, from the top) of X = Y = 0."""
+
+    scale: float
+    across: float
+    down: float
+
+
+class Seen(NamedTuple):
+    """What each sample sees: the Z of the nearest surface, float64, and the part it belongs to, int16, or NOBODY."""
+
+    depth: NDArray[np.float64]
+    owner: NDArray[np.int16]
+
+
+class Light(NamedTuple):
+    """Where the lamp is (a vector in view coordinates), linear RGB of lamp and sky, and the phase of cloth's folds."""
+
+    direction: NDArray[np.float64]
+    lamp: NDArray[np.float64]
+    sky: NDArray[np.float64]
+    folds: float
+
+
+class Sensor(NamedTuple):
+    """A colour matrix [3, 3] on linear RGB, a tone table of linear 0..1, and noise in grey levels."""
+
+    matrix: NDArray[np.float64]
+    tone: NDArray[np.float64]
+    noise: float
+
+
 @njit(nogil=True)
 def stage(
-    parts: NDArray, skeleton: NDArray, stance: NDArray, yaw: float, elevation: float, centres: NDArray, axes: NDArray
-) -> tuple[float, float, float, float]:
-    """Pose a figure and turn it into view coordinates.
-
-    Writes the start [n, 3] and the axes as columns [n, 3, 3] of every part; returns the figure's extent: left, right,
-    bottom, top.
-    """
-    origins = np.empty((BONES, 3))
-    frames = np.empty((BONES, 3, 3))
-    pose(skeleton, stance, origins, frames)
+    parts: NDArray, skeleton: NDArray, stance: NDArray, yaw: float, elevation: float
+) -> tuple[Staged, tuple[float, float, float, float]]:
+    """Pose a figure, turn it into view coordinates; returns it and its extent: left, right, bottom, top in metres."""
+    centres, axes = np.empty((len(parts), 3)), np.empty((len(parts), 3, 3))
+    origins, frames = pose(skeleton, stance)
     s, c = sine(yaw), cosine(yaw)
     t, d = sine(elevation), cosine(elevation)
     # Rows: the view's X, Y and Z in the body's frame.
@@ -75,7 +112,7 @@ def stage(
             at_y = centres[part, 1] + axes[part, 1, 1] * reach
             left, right = min(left, at_x - radius), max(right, at_x + radius)
             bottom, top = min(bottom, at_y - radius), max(top, at_y + radius)
-    return left, right, bottom, top
+    return Staged(parts, centres, axes), (left, right, bottom, top)
 
 
 @njit(nogil=True)
@@ -86,26 +123,33 @@ def half_extent(axes: NDArray, row: int, radius: float, wide: float, deep: float
 
 
 @njit(nogil=True)
-def rasterise(
-    parts: NDArray, centres: NDArray, axes: NDArray, scale: float, across: float, down: float,
-    depth: NDArray, owner: NDArray,
-) -> None:  # fmt: skip
+def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
     """Find what every sample sees.
 
     A part's surface is the hull of two spheres in a frame where the part is not widened. There a ray q + t d enters
     the cone between the spheres where rho^2 = (r - k y)^2 / (1 - k^2), with k = (r - r') / length; the point
     belongs to the cone while s = (y - k r) / (1 - k^2) lies within the length, else to the sphere at that end.
-    ``scale`` is samples per metre and (across, down) the sample of X = Y = 0; ``depth`` and ``owner`` are updated.
     """
+    parts, centres, axes = staged
+    scale, across, down = lens
+    depth, owner = seen
     rows, columns = depth.shape
     for part in range(len(parts)):
         length, r, r_end = parts[part, LENGTH], parts[part, RADIUS], parts[part, RADIUS_END]
         wide, deep = parts[part, WIDE], parts[part, DEEP]
         o, a = centres[part], axes[part]
-        x0 = min(o[0] - half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length - half_extent(a, 0, r_end, wide, deep))
-        x1 = max(o[0] + half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length + half_extent(a, 0, r_end, wide, deep))
-        y0 = min(o[1] - half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length - half_extent(a, 1, r_end, wide, deep))
-        y1 = max(o[1] + half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length + half_extent(a, 1, r_end, wide, deep))
+        x0 = min(
+            o[0] - half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length - half_extent(a, 0, r_end, wide, deep)
+        )
+        x1 = max(
+            o[0] + half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length + half_extent(a, 0, r_end, wide, deep)
+        )
+        y0 = min(
+            o[1] - half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length - half_extent(a, 1, r_end, wide, deep)
+        )
+        y1 = max(
+            o[1] + half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length + half_extent(a, 1, r_end, wide, deep)
+        )
         first_row, last_row = max(0, int(down - y1 * scale)), min(rows - 1, int(down - y0 * scale) + 1)
         first_column, last_column = max(0, int(across + x0 * scale)), min(columns - 1, int(across + x1 * scale) + 1)
         k = (r - r_end) / length
@@ -130,7 +174,7 @@ def rasterise(
                     if 0.0 <= s <= length:
                         t = reached
                 if t == -FAR:
-                    for end in range(2):
+                    for end in range(int(parts[part, HANGING]), 2):
                         ey = qy - length * end
                         radius = r_end if end else r
                         half = qx * dx + ey * dy + qz * dz
@@ -152,11 +196,12 @@ def triangle(value: float) -> float:
 
 
 @njit(nogil=True)
-def shade(
-    parts: NDArray, centres: NDArray, axes: NDArray, layers: NDArray, scale: float, across: float, down: float,
-    depth: NDArray, owner: NDArray, light: NDArray, lamp: NDArray, sky: NDArray, folds: float, image: NDArray,
-) -> None:  # fmt: skip
+def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light, image: NDArray) -> None:
     """Lay the people over ``image`` [H, W, 3], linear RGB: cloth under lamp and sky, the mean of the samples."""
+    parts, centres, axes = staged
+    scale, across, down = lens
+    depth, owner = seen
+    direction, lamp, sky, folds = light
     rows, columns = depth.shape
     each = 1.0 / (FINE * FINE)
     for row in range(rows):
@@ -184,9 +229,11 @@ def shade(
             garment_y = y + parts[part, SHIFT]
             layer = int(parts[part, ABOVE]) if garment_y > parts[part, SPLIT] else int(parts[part, BELOW])
             red, green, blue = paint(layers[layer], x, garment_y, z)
-            lit = 0.2 + 0.8 * max(0.0, nx * light[0] + ny * light[1] + nz * light[2])
+            lit = 0.2 + 0.8 * max(0.0, nx * direction[0] + ny * direction[1] + nz * direction[2])
             open_sky = 0.62 + 0.38 * ny
-            bright = 1.0 + 0.05 * triangle(9.0 * y + 6.0 * x + folds) + 0.05 * triangle(17.0 * x - 5.0 * y + 3.0 * folds)
+            bright = (
+                1.0 + 0.05 * triangle(9.0 * y + 6.0 * x + folds) + 0.05 * triangle(17.0 * x - 5.0 * y + 3.0 * folds)
+            )
             # Where something close stands in front, little light arrives: this parts arms from trunk and leg from leg.
             near = 0
             for step in (-3, 3):
@@ -202,7 +249,7 @@ def shade(
 
 
 @njit(nogil=True)
-def make_room(owner: NDArray, lamp: NDArray, sky: NDArray, across: float, ground: float, image: NDArray) -> None:
+def make_room(owner: NDArray, light: Light, across: float, ground: float, image: NDArray) -> None:
     """Light the background, darken the ground under the feet, and leave each pixel the share that no person covers."""
     each = 1.0 / (FINE * FINE)
     for row in range(image.shape[0]):
@@ -216,12 +263,13 @@ def make_room(owner: NDArray, lamp: NDArray, sky: NDArray, across: float, ground
             v = (row + 0.5 - ground) / 4.5
             free *= 1.0 - 0.5 * max(0.0, 1.0 - u * u - v * v)
             for channel in range(3):
-                image[row, column, channel] *= free * (0.8 * lamp[channel] + 0.7 * sky[channel])
+                image[row, column, channel] *= free * (0.8 * light.lamp[channel] + 0.7 * light.sky[channel])
 
 
 @njit(nogil=True)
-def occlude(kind: int, left: float, right: float, top: float, colour: NDArray, key: np.uint64, image: NDArray) -> None:
-    """Put something in front, in pixels: a pole or a block from ``top`` down, or leaves between left and right."""
+def occlude(kind: int, box: tuple[float, float, float], colour: NDArray, key: np.uint64, image: NDArray) -> None:
+    """Put something in front, in pixels: a pole, a block or leaves in ``box``: left, right and top."""
+    left, right, top = box
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
             inside = left <= column < right and row >= top
@@ -260,14 +308,12 @@ def soften(image: NDArray, weight: float, other: NDArray) -> None:
 
 
 @njit(nogil=True)
-def develop(
-    image: NDArray, matrix: NDArray, tone: NDArray, noise: float, slope_x: float, slope_y: float, key: np.uint64
-) -> NDArray:
+def develop(image: NDArray, sensor: Sensor, slope_x: float, slope_y: float, key: np.uint64) -> NDArray:
     """Return what the sensor makes of linear light [H, W, 3]: colour matrix, tone table, noise, uint8.
 
-    ``slope_x`` and ``slope_y`` are how unevenly the scene is lit; ``noise`` is a standard deviation in grey levels, the
-    sum of four uniform 16-bit numbers per value.
+    ``slope_x`` and ``slope_y`` are how unevenly the scene is lit; noise is the sum of four uniform 16-bit numbers.
     """
+    matrix, tone, noise = sensor
     rows, columns, _ = image.shape
     picture = np.empty((rows, columns, 3), dtype=np.uint8)
     tones = len(tone) - 1

@@ -125,8 +125,8 @@ class Difficulty:
 
 DIFFICULTIES = {
     "easy": Difficulty(palette=16, group=1, lookalikes=0.0, occlusion=0.1, shift=0.5, turn=0.25),
-    "normal": Difficulty(palette=9, group=2, lookalikes=0.5, occlusion=0.25, shift=1.0, turn=0.5),
-    "hard": Difficulty(palette=6, group=4, lookalikes=0.9, occlusion=0.45, shift=1.3, turn=0.5),
+    "normal": Difficulty(palette=8, group=3, lookalikes=0.6, occlusion=0.25, shift=1.1, turn=0.5),
+    "hard": Difficulty(palette=5, group=5, lookalikes=0.9, occlusion=0.5, shift=1.5, turn=0.5),
 }
 
 
@@ -195,8 +195,10 @@ def _other_bag(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Out
 
 def _other_mark(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
     marks = [mark for mark in MARKS if mark != outfit.front_mark]
-    colours = [colour for colour in palette if colour not in (outfit.top_colour, outfit.mark_colour)]
-    return replace(outfit, front_mark=draws.choice(marks), back_mark=draws.choice(marks), mark_colour=draws.choice(colours))
+    colours = [colour for colour in palette if colour not in (outfit.top_colour, outfit.accent, outfit.mark_colour)]
+    return replace(
+        outfit, front_mark=draws.choice(marks), back_mark=draws.choice(marks), mark_colour=draws.choice(colours)
+    )
 
 
 def _other_bottom(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
@@ -226,15 +228,18 @@ def _other_sleeves(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) ->
 
 
 Detail = Callable[[Draws, Outfit, tuple[Colour, ...]], Outfit]
-DETAILS: tuple[Detail, ...] = (
-    _other_bag,
-    _other_mark,
-    _other_bottom,
-    _other_legs,
-    _other_pattern,
-    _other_head,
-    _other_sleeves,
-)
+
+
+def _details(outfit: Outfit) -> list[Detail]:
+    """Return the changes that would be seen on this outfit."""
+    details: list[Detail] = [_other_bag, _other_legs, _other_head]
+    if outfit.top != JACKET:
+        details += [_other_mark, _other_pattern]
+    if outfit.top != VEST:
+        details.append(_other_sleeves)
+    if outfit.bottom != DRESS:
+        details.append(_other_bottom)
+    return details
 
 
 def draw_identity(seed: int, difficulty: Difficulty, kind: str, number: int) -> tuple[Build, Outfit]:
@@ -249,5 +254,5 @@ def draw_identity(seed: int, difficulty: Difficulty, kind: str, number: int) -> 
     draws = Draws(seed, kind, original, "identity")
     build, outfit = draw_build(draws), draw_outfit(draws, palette)
     if original != number:
-        outfit = choice.choice(DETAILS)(choice, outfit, palette)
+        outfit = choice.choice(_details(outfit))(choice, outfit, palette)
     return build, outfit

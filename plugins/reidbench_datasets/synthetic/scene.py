@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from reidbench_datasets.synthetic import body, draw, wardrobe
 from reidbench_datasets.synthetic.background import look
 from reidbench_datasets.synthetic.camera import Camera
+from reidbench_datasets.synthetic.draw import FINE, HEIGHT, WIDTH, Light, Staged
 from reidbench_datasets.synthetic.draws import Draws
 from reidbench_datasets.synthetic.outfits import Build, Difficulty
 from reidbench_datasets.synthetic.wardrobe import Figure
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,19 @@ class Framing:
     down: float
 
 
+@dataclass(frozen=True, eq=False)
+class Cast:
+    """Who is in the picture: a person or nobody, where the box lies, which way they walk (turns), who may pass by."""
+
+    figure: Figure | None
+    framing: Framing
+    heading: float
+    passer: Figure
+
+
 def good_framing(draws: Draws) -> Framing:
     """Return the framing of a detector that does well."""
-    return Framing(draws.uniform(0.8, 0.98), draws.centred(6.0), draws.centred(5.0))
+    return Framing(draws.uniform(0.72, 1.02), draws.centred(10.0), draws.centred(10.0))
 
 
 def bad_framing(draws: Draws) -> Framing:
@@ -40,7 +53,7 @@ def bad_framing(draws: Draws) -> Framing:
     )
 
 
-def draw_stance(draws: Draws, build: Build) -> NDArray[np.float64]:
+def draw_stance(draws: Draws, build: Build) -> FloatArray:
     """Return a stance: mostly a step of the person's own gait, at times standing, an arm at times held up."""
     stance = np.zeros(body.STANCE_COLUMNS)
     walking = 0.15 if draws.chance(0.2) else draws.uniform(0.75, 1.15)
@@ -62,40 +75,24 @@ def draw_stance(draws: Draws, build: Build) -> NDArray[np.float64]:
     return stance
 
 
-@dataclass(frozen=True, eq=False)
-class _Staged:
-    parts: NDArray[np.float64]
-    centres: NDArray[np.float64]
-    axes: NDArray[np.float64]
-    extent: tuple[float, float, float, float]
-
-
-def _stage(figure: Figure, stance: NDArray[np.float64], yaw: float, elevation: float) -> _Staged:
-    count = len(figure.parts)
-    centres, axes = np.empty((count, 3)), np.empty((count, 3, 3))
-    extent = draw.stage(figure.parts, figure.skeleton, stance, yaw, elevation, centres, axes)
-    return _Staged(figure.parts, centres, axes, extent)
-
-
-def _beside(staged: _Staged, other: _Staged, sideways: float, forward: float) -> _Staged:
+def _beside(staged: Staged, other: Staged, sideways: float, forward: float) -> Staged:
     """Return both together, the other one moved in view coordinates; its layers follow the first one's."""
     parts = other.parts.copy()
     parts[:, [wardrobe.ABOVE, wardrobe.BELOW]] += wardrobe.LAYERS
     centres = other.centres + np.array([sideways, 0.0, forward])
-    return _Staged(
+    return Staged(
         np.concatenate([staged.parts, parts]),
         np.concatenate([staged.centres, centres]),
         np.concatenate([staged.axes, other.axes]),
-        staged.extent,
     )
 
 
-def _occluder(draws: Draws, image: NDArray[np.float64]) -> None:
+def _occluder(draws: Draws, image: FloatArray) -> None:
     kind = draws.choice((draw.POLE, draw.BLOCK, draw.BLOCK, draw.LEAVES))
     level = draws.uniform(0.02, 0.3)
     colour = np.array([level * draws.uniform(0.7, 1.3) for _ in range(3)])
     key = np.uint64(draws.raw())
-    left, right, top = 0.0, float(draw.WIDTH), 0.0
+    left, right, top = 0.0, float(WIDTH), 0.0
     if kind == draw.POLE:
         left = draws.uniform(8.0, 50.0)
         right = left + draws.uniform(4.0, 10.0)
@@ -106,69 +103,57 @@ def _occluder(draws: Draws, image: NDArray[np.float64]) -> None:
     if kind == draw.BLOCK:
         top = draws.uniform(62.0, 108.0)
         if top > 84.0:
-            left, right = 0.0, float(draw.WIDTH)
+            left, right = 0.0, float(WIDTH)
     elif kind == draw.LEAVES:
         top = draws.uniform(-40.0, 70.0)
         colour = colour * np.array([0.5, 1.2, 0.4])
-    draw.occlude(kind, left, right, top, colour, key, image)
+    draw.occlude(kind, (left, right, top), colour, key, image)
 
 
-def draw_pixels(
-    figure: Figure | None,
-    camera: Camera,
-    difficulty: Difficulty,
-    draws: Draws,
-    heading: float,
-    framing: Framing,
-    passer: Figure,
-) -> tuple[NDArray[np.uint8], int]:
-    """Return the pixels [128, 64, 3] of one image before JPEG, and JPEG's quality for it.
+def _people(camera: Camera, difficulty: Difficulty, draws: Draws, cast: Cast, light: Light, image: FloatArray) -> None:
+    """Lay the person, if there is one, and at times a passer-by before or behind, over the street in ``image``."""
+    seen = draw.Seen(
+        np.full((FINE * HEIGHT, FINE * WIDTH), draw.FAR),
+        np.full((FINE * HEIGHT, FINE * WIDTH), draw.NOBODY, dtype=np.int16),
+    )
+    figure = cast.figure
+    if figure is None:
+        draw.make_room(seen.owner, light, 0.0, -99.0, image)
+        return
+    yaw = cast.heading + draws.centred(0.06)
+    stance = draw_stance(draws, figure.build)
+    staged, extent = draw.stage(figure.parts, figure.skeleton, stance, yaw, camera.elevation)
+    layers = figure.layers
+    left, right, bottom, top = extent
+    scale = cast.framing.share * HEIGHT / (top - bottom)
+    across = 0.5 * WIDTH + cast.framing.across - 0.5 * scale * (left + right)
+    down = 0.5 * HEIGHT + cast.framing.down + 0.5 * scale * (bottom + top)
+    if draws.chance(0.5 * difficulty.occlusion):
+        passer = cast.passer
+        stance = draw_stance(draws, passer.build)
+        other, _ = draw.stage(passer.parts, passer.skeleton, stance, draws.uniform(), camera.elevation)
+        forward = draws.choice((-0.8, 0.8))
+        staged = _beside(staged, other, draws.choice((-1.0, 1.0)) * draws.uniform(0.4, 0.6), forward)
+        layers = np.concatenate([layers, passer.layers])
+    lens = draw.Lens(FINE * scale, FINE * across, FINE * down)
+    draw.rasterise(staged, lens, seen)
+    draw.make_room(seen.owner, light, across, down - scale * bottom, image)
+    draw.shade(staged, layers, lens, seen, light, image)
 
-    ``figure`` is None for a box without a person; ``heading`` is the way the person walks in this camera, in turns;
-    ``passer`` is who walks by where the stream says that somebody does.
-    """
-    light = camera.light + np.array([draws.centred(0.4), draws.centred(0.3), draws.centred(0.3)])
-    image = np.empty((draw.HEIGHT, draw.WIDTH, 3))
+
+def draw_pixels(camera: Camera, difficulty: Difficulty, draws: Draws, cast: Cast) -> NDArray[np.uint8]:
+    """Return the pixels [128, 64, 3] of one image before JPEG."""
+    direction = camera.light + np.array([draws.centred(0.4), draws.centred(0.3), draws.centred(0.3)])
+    light = Light(direction, camera.lamp, camera.sky, draws.uniform())
+    image = np.empty((HEIGHT, WIDTH, 3))
     step = draws.uniform(0.75, 1.05)
     look(camera.street, camera.top + draws.centred(10.0), draws.uniform(0.0, 560.0), step, image)
-    depth = np.full((draw.FINE * draw.HEIGHT, draw.FINE * draw.WIDTH), draw.FAR)
-    owner = np.full(depth.shape, draw.NOBODY, dtype=np.int16)
-    scale, across, down = 1.0, 0.5 * draw.WIDTH + framing.across, 2.0 * draw.HEIGHT
-    if figure is not None:
-        yaw = heading + draws.centred(0.06)
-        staged = _stage(figure, draw_stance(draws, figure.build), yaw, camera.elevation)
-        left, right, bottom, top = staged.extent
-        scale = framing.share * draw.HEIGHT / (top - bottom)
-        layers = figure.layers
-        across -= 0.5 * scale * (left + right)
-        down = 0.5 * draw.HEIGHT + framing.down + 0.5 * scale * (bottom + top)
-        if draws.chance(0.5 * difficulty.occlusion):
-            other = _stage(passer, draw_stance(draws, passer.build), draws.uniform(), camera.elevation)
-            forward = draws.choice((-0.8, 0.8))
-            staged = _beside(staged, other, draws.choice((-1.0, 1.0)) * draws.uniform(0.4, 0.6), forward)
-            layers = np.concatenate([layers, passer.layers])
-        samples = (draw.FINE * scale, draw.FINE * across, draw.FINE * down)
-        draw.rasterise(staged.parts, staged.centres, staged.axes, *samples, depth, owner)
-        draw.make_room(owner, camera.lamp, camera.sky, across, down - scale * bottom, image)
-        draw.shade(
-            staged.parts, staged.centres, staged.axes, layers, *samples,
-            depth, owner, light, camera.lamp, camera.sky, draws.uniform(), image,
-        )  # fmt: skip
-    else:
-        draw.make_room(owner, camera.lamp, camera.sky, across, down, image)
+    _people(camera, difficulty, draws, cast, light, image)
     if draws.chance(difficulty.occlusion):
         _occluder(draws, image)
     room = np.empty_like(image)
     draw.soften(image, camera.blur * draws.uniform(0.5, 1.0), room)
     draw.soften(image, 0.2 * draws.uniform(), room)
     exposure = 1.0 + difficulty.shift * draws.centred(0.3)
-    picture = draw.develop(
-        image,
-        exposure * camera.matrix,
-        camera.tone,
-        camera.noise,
-        draws.centred(0.7),
-        draws.centred(0.5),
-        np.uint64(draws.raw()),
-    )
-    return picture, camera.quality - draws.integer(15)
+    sensor = draw.Sensor(exposure * camera.matrix, camera.tone, camera.noise)
+    return draw.develop(image, sensor, draws.centred(0.7), draws.centred(0.5), np.uint64(draws.raw()))

@@ -15,8 +15,8 @@ from reidbench_datasets.synthetic.outfits import Build, Colour, Outfit
 
 # A part is a round cone along its bone's y axis, from START over LENGTH, with a radius at either end, widened by WIDE
 # across and DEEP to the front. Beyond SPLIT of the garment's y (the part's y + SHIFT) it shows ABOVE, else BELOW.
-BONE, START_X, START_Y, START_Z, LENGTH, RADIUS, RADIUS_END, WIDE, DEEP, ABOVE, BELOW, SPLIT, SHIFT = range(13)
-PART_COLUMNS = 13
+# Where HANGING is 1 it is a skirt: open at its start, without a cap there.
+BONE, START_X, START_Y, START_Z, LENGTH, RADIUS, RADIUS_END, WIDE, DEEP, ABOVE, BELOW, SPLIT, SHIFT, HANGING = range(14)
 
 SKIN, TOP, SLEEVES, BOTTOM, SHOES, SOCKS, HEAD, HAIR, HAT, BAG = range(10)
 LAYERS = 10
@@ -26,7 +26,7 @@ EVERYWHERE = -10.0
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A person ready to be posed: ``parts`` [n, 13], ``layers`` [10, 21], ``skeleton`` [7], all float64."""
+    """A person ready to be posed: ``parts`` [n, 14], ``layers`` [10, 21], ``skeleton`` [7], all float64."""
 
     build: Build
     parts: NDArray[np.float64]
@@ -118,10 +118,11 @@ class _Parts:
         below: int | None = None,
         split: float = EVERYWHERE,
         shift: float = 0.0,
+        hanging: bool = False,
     ) -> None:
         """Add one round cone; ``below`` is the layer where the garment's y is under ``split``."""
         under = layer if below is None else below
-        self.rows.append([bone, *start, length, *radii, wide, deep, layer, under, split, start[1] + shift])
+        self.rows.append([bone, *start, length, *radii, wide, deep, layer, under, split, start[1] + shift, hanging])
 
 
 def _trunk(parts: _Parts, build: Build, outfit: Outfit) -> None:
@@ -139,14 +140,17 @@ def _trunk(parts: _Parts, build: Build, outfit: Outfit) -> None:
         wide=1.38, below=bottom, split=hem,
     )  # fmt: skip
     parts.add(body.TRUNK, (0.0, 0.17, 0.0), 0.17, (0.104 * g + bulk, 0.108 + bulk), TOP, wide=wide)
-    parts.add(body.TRUNK, (0.0, 0.365, -0.005), 0.085, (0.085 + bulk, 0.05 + bulk), TOP, wide=1.15 * wide)
+    parts.add(body.TRUNK, (0.0, 0.365, -0.005), 0.085, (0.085 + bulk, 0.05 + bulk), TOP, wide=1.3 * wide)
     if outfit.top == outfits.COAT:
-        parts.add(body.PELVIS, (0.0, -0.42, 0.0), 0.5, (0.165 * g, 0.115 * g), TOP, wide=1.25, shift=-0.1)
+        parts.add(body.PELVIS, (0.0, -0.36, 0.0), 0.44, (0.165 * g, 0.12 * g), TOP, wide=1.25, shift=-0.1, hanging=True)
     if outfit.top == outfits.HOODIE:
         parts.add(body.TRUNK, (0.0, 0.42, -0.085), 0.03, (0.062, 0.05), SLEEVES, wide=1.6)
     if outfit.bottom in (outfits.SKIRT, outfits.DRESS):
         layer = TOP if outfit.bottom == outfits.DRESS else BOTTOM
-        parts.add(body.PELVIS, (0.0, -0.4, 0.0), 0.46, (0.185 * g, 0.108 * g), layer, wide=1.3, shift=-0.1)
+        parts.add(
+            body.PELVIS, (0.0, -0.38, 0.0), 0.46, (0.2 * g, 0.112 * g), layer,
+            wide=1.25, deep=1.05, shift=-0.1, hanging=True,
+        )  # fmt: skip
 
 
 def _arms(parts: _Parts, build: Build, outfit: Outfit) -> None:
@@ -156,7 +160,7 @@ def _arms(parts: _Parts, build: Build, outfit: Outfit) -> None:
     sleeve = {outfits.TEE: 0.2, outfits.VEST: -0.2}.get(outfit.top, 0.53)
     for side in range(2):
         parts.add(
-            body.ARM_L + side, (0.0, 0.0, 0.0), 0.28, (0.06 * g + bulk, 0.046 * g + bulk), SKIN,
+            body.ARM_L + side, (0.0, 0.0, 0.0), 0.28, (0.056 * g + bulk, 0.045 * g + bulk), SKIN,
             below=SLEEVES, split=sleeve,
         )  # fmt: skip
         parts.add(
@@ -233,7 +237,7 @@ def dress(build: Build, outfit: Outfit) -> Figure:
     skeleton[body.THIGH] = 0.42 * build.legs
     skeleton[body.SHIN] = 0.42 * build.legs
     skeleton[body.WAIST] = 0.1
-    skeleton[body.SHOULDER] = 0.178 * build.shoulders + 0.02 * (build.girth - 1.0)
+    skeleton[body.SHOULDER] = 0.168 * build.shoulders + 0.03 * (build.girth - 1.0)
     skeleton[body.NECK] = 0.47
     skeleton[body.UPPER_ARM] = 0.28
     return Figure(build, np.array(parts.rows), make_layers(outfit), skeleton)

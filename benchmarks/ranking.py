@@ -1,0 +1,115 @@
+"""What exact ranks cost beyond the bare float32 product of the embeddings, in CPU time and in memory.
+
+Market-1501's sizes and structure, generated embeddings: python benchmarks/ranking.py [--distractors 500000] [--rerank]
+One thread; product and ranking take turns, and the medians of CPU seconds are compared. Linux only (/proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import reidbench
+from reidbench.ranking import CHUNK, rank, rank_distances
+from reidbench.scores import score
+
+
+def market_like(dim: int, distractors: int) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Return (embeddings float32, pids, cams) of 3,368 queries and 19,732 + distractors gallery units."""
+    generator = np.random.default_rng(0)
+    identities = generator.normal(size=(751, dim))
+    cameras = 0.5 * generator.normal(size=(7, dim))
+
+    def units(pids: np.ndarray) -> tuple[np.ndarray, ...]:
+        cams = generator.integers(1, 7, len(pids))
+        strangers = generator.normal(size=(len(pids), dim))
+        centres = np.where((pids > 0)[:, None], identities[np.maximum(pids, 0)], strangers)
+        embeddings = 3 + centres + cameras[cams] + 1.1 * generator.normal(size=(len(pids), dim))
+        return embeddings.astype(np.float32), pids, cams
+
+    query = units(np.sort(generator.integers(1, 751, 3_368)))
+    persons = np.sort(generator.integers(1, 751, 13_115))
+    others = np.concatenate([np.zeros(2_798 + distractors, dtype=np.int64), np.full(3_819, -1)])
+    return query, units(np.concatenate([others, persons]))
+
+
+def product_only(query: np.ndarray, gallery: np.ndarray) -> None:
+    """Multiply in the same blocks as the ranking does, into one buffer."""
+    buffer = np.empty(256 * CHUNK, dtype=np.float32)
+    for first in range(0, len(gallery), CHUNK):
+        part = gallery[first : first + CHUNK]
+        for start in range(0, len(query), 256):
+            rows = query[start : start + 256]
+            np.matmul(rows, part.T, out=buffer[: len(rows) * len(part)].reshape(len(rows), len(part)))
+
+
+def peak_mib() -> float:
+    """Return the largest resident memory of this process since it was last reset, MiB (Linux)."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def reset_peak() -> float:
+    """Let the peak begin again at the present size, and return it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_mib()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--distractors", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--rerank", action="store_true", help="time k-reciprocal re-ranking too (once)")
+    options = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when numpy and torch are imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
+    query, gallery = market_like(options.dim, options.distractors)
+    ids = (*query[1:], *gallery[1:])
+    metric = reidbench.build("metric", "euclidean")
+    kept = np.ascontiguousarray(gallery[0][gallery[1] != -1])
+
+    began = time.perf_counter()
+    rank(query[0][:300], gallery[0][:300], *(x[:300] for x in ids), metric)
+    compiled = time.perf_counter() - began
+    before = reset_peak()
+    ranking = rank(query[0], gallery[0], *ids, metric)
+    above = peak_mib() - before
+
+    product_seconds, rank_seconds = [], []
+    for _ in range(options.repeats):
+        began = time.process_time()
+        product_only(query[0], kept)
+        product_seconds.append(time.process_time() - began)
+        began = time.process_time()
+        rank(query[0], gallery[0], *ids, metric)
+        rank_seconds.append(time.process_time() - began)
+    product, ranked = statistics.median(product_seconds), statistics.median(rank_seconds)
+    scores = score(ranking, len(gallery[0]), (1,))
+    print(f"{len(query[0])} x {len(gallery[0])} x {options.dim}, {len(kept)} ranked")
+    print(f"map_market {scores.map_market:.4f}, {len(ranking.ranks) / len(ranking):.1f} positives a query")
+    print(f"float32 product alone   {product:.3f} CPU s")
+    print(f"ranking                 {ranked:.3f} CPU s, {ranked / product:.2f} x the product")
+    print(f"peak above the inputs   {above:.0f} MiB (inputs {(query[0].nbytes + gallery[0].nbytes) / 2**20:.0f} MiB)")
+    print(f"first call, compiling   {compiled:.1f} s wall")
+    if options.rerank:
+        queries, others = torch.from_numpy(query[0]), torch.from_numpy(gallery[0])
+        reranker = reidbench.build("reranker", "k_reciprocal")
+        list(reranker.blocks(queries[:50], others[:100], metric, 64))  # compiles
+        before, began = reset_peak(), time.process_time()
+        again = rank_distances(reranker.blocks(queries, others, metric, 64), *ids)
+        seconds = time.process_time() - began
+        print(f"re-ranking and scoring  {seconds:.1f} CPU s, {seconds / product:.0f} x the product")
+        print(f"peak above the inputs   {peak_mib() - before:.0f} MiB")
+        print(f"re-ranked map_market    {score(again, len(gallery[0]), (1,)).map_market:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A network small enough to train on a CPU in about a minute."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reidbench import Backbone, OptionError, Preprocess, hookimpl
+
+WIDTHS = (32, 64, 128, 256)  # channels after each convolution, and each max pool halves the image
+SMALLEST = 2 ** len(WIDTHS)
+
+
+class Tiny(Backbone):
+    """Four 3x3 convolutions with max pools, and a linear layer on all that is left of the image.
+
+    Options:
+        norm: "batch" for a batch norm in every stage, "none" for none, so that no image depends on its batch.
+        embedding_dim: Size of the embedding.
+        height: Height of the input in pixels, at least 16.
+        width: Width of the input in pixels, at least 16.
+
+    Takes images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], which nothing normalises.
+    Convolutions start from He et al., the linear layer from Glorot et al., biases from 0, drawn from torch's global
+    generator. Raises OptionError for an option that is too small.
+    Source: ours; it stands for no published network.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm: Literal["batch", "none"] = "batch",
+        embedding_dim: int = 128,
+        height: int = 64,
+        width: int = 32,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("embedding_dim", embedding_dim, 1),
+            ("height", height, SMALLEST),
+            ("width", width, SMALLEST),
+        ):
+            if value < least:
+                raise OptionError(f"tiny: {name} must be at least {least}; got {value}")
+        self.embedding_dim = embedding_dim
+        self.preprocess = Preprocess(height, width)
+
+        self.stages = nn.Sequential()
+        for before, after in itertools.pairwise((3, *WIDTHS)):
+            convolution = nn.Conv2d(before, after, 3, padding=1)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)
+            self.stages.append(convolution)
+            # Pools, not strides, which lose thin lines and learn far less in a few hundred steps. A pool commutes with
+            # the ReLU, so it stands first, where it spares the norm three quarters of its work.
+            self.stages.append(nn.MaxPool2d(2, ceil_mode=True))
+            if norm == "batch":
+                self.stages.append(nn.BatchNorm2d(after))
+            self.stages.append(nn.ReLU())
+        # No average pool: a person is upright, so where a colour stands tells the shirt from the trousers.
+        cells = math.ceil(height / SMALLEST) * math.ceil(width / SMALLEST)
+        self.embedding = nn.Linear(WIDTHS[-1] * cells, embedding_dim)
+        nn.init.xavier_uniform_(self.embedding.weight)
+        nn.init.zeros_(self.embedding.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
+        # This layout is about a quarter faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        images = images.contiguous(memory_format=torch.channels_last)
+        return self.embedding(self.stages(images).flatten(1))
+
+
+@hookimpl
+def register_backbones() -> dict[str, type[Backbone]]:
+    """Offer tiny."""
+    return {"tiny": Tiny}

@@ -1,0 +1,271 @@
+"""Ranks of all positives of all queries, streamed: queries times gallery is never held.
+
+Which item stands before which is decided in ``counting``; here the gallery is read in chunks, the metric gives the
+factors of each, and what was counted becomes a ``Ranking``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidbench import kernels
+from reidbench.counting import Top, stream
+from reidbench.errors import DataError
+from reidbench.matching import EXCLUSION_RULES, Matches
+from reidbench.scores import score
+from reidbench.values import FloatArray, IntArray, Ranking
+
+if TYPE_CHECKING:
+    from reidbench.interfaces import Metric
+
+__all__ = ["nearest", "rank", "rank_distances", "score", "unit_rows"]
+
+Embeddings = Tensor | NDArray[Any]
+
+CHUNK = 16_384
+_TOGETHER = 64  # queries whose matches are read at once
+_PIECE = 1_024  # rows that a metric sees at once: their float64 copies stay in the cache
+_VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
+
+
+def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
+    query: Embeddings,
+    gallery: Embeddings,
+    query_pids: IntArray,
+    query_cams: IntArray,
+    gallery_pids: IntArray,
+    gallery_cams: IntArray,
+    metric: Metric,
+    *,
+    exclude: tuple[str, ...] = EXCLUSION_RULES,
+    top: int = 10,
+    chunk: int = CHUNK,
+) -> Ranking:
+    """Return where the positives of every query stand under a metric.
+
+    ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
+    names the rules of what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
+    query's camera). ``top`` closest items are kept; ``chunk`` gallery rows are in work at once.
+
+    Items stand in the order of left . right of ``metric.factors`` in float64, equal ones in gallery order; where a
+    metric has no factors, in the order of ``metric.distances``. Neither chunks, blocks nor threads change a rank.
+    Distances are ``metric.distances`` in float64. Rows get unit length first where the metric asks for it.
+    Raises DataError (shapes, dtypes, an embedding that is not finite, a query without an identity) and OptionError
+    (an unknown rule).
+    """
+    matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
+    query_rows = _Rows(query, "query", metric, len(query_pids))
+    gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids))
+    query_rows.refuse_other_dim(gallery_rows)
+    best = Top.empty(len(matches.ranked), top)
+    before = np.zeros(len(matches.columns), dtype=np.int64)
+    left = query_rows.factors("left", None)
+    if left is None:
+        for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
+            _visit_values(values, first, matches, before, best)
+    else:
+        _visit_factors(left, gallery_rows, chunk, matches, before, best)
+
+    pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
+    return matches.ranking(before, pair_distances, best.columns, top_distances)
+
+
+def rank_distances(
+    blocks: Iterable[Embeddings],
+    query_pids: IntArray,
+    query_cams: IntArray,
+    gallery_pids: IntArray,
+    gallery_cams: IntArray,
+    *,
+    exclude: tuple[str, ...] = EXCLUSION_RULES,
+    top: int = 10,
+) -> Ranking:
+    """Return where the positives of every query stand under distances made elsewhere.
+
+    ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once; the rest is as in
+    ``rank``. Equal distances stand in gallery order. Raises DataError (shapes, a distance that is not finite, a query
+    without an identity) and OptionError (an unknown rule).
+    """
+    matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
+    queries, size = len(query_pids), len(gallery_pids)
+    best = Top.empty(queries, top)
+    before = np.zeros(len(matches.columns), dtype=np.int64)
+    pair_distances = np.empty(len(matches.columns))
+    first = 0
+    for block in blocks:
+        values = _array(block, "distances")
+        if values.shape[1] != size or first + len(values) > queries:
+            raise DataError(
+                f"distances from query {first} on: expected at most {queries - first} rows of {size} gallery items, "
+                f"got {len(values)} rows of {values.shape[1]}"
+            )
+        _refuse_not_finite(values, "distances of query", first)
+        part = slice(matches.starts[first], matches.starts[first + len(values)])
+        pair_distances[part] = values[matches.queries[part] - first, matches.units[part]]
+        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best)
+        first += len(values)
+    if first != queries:
+        raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
+    return matches.ranking(before, pair_distances, best.columns, best.values)
+
+
+def nearest(
+    query: Embeddings, gallery: Embeddings, metric: Metric, k: int, *, chunk: int = CHUNK
+) -> tuple[IntArray, FloatArray]:
+    """Return the k nearest gallery rows of each query row, and how far the farthest one is.
+
+    The first is int64 [nq, min(k, ng)], nearest first, in the order that ``rank`` has; the second, float64 [nq], is
+    the largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
+    dtypes and errors are those of ``rank``.
+    """
+    query_rows = _Rows(query, "query", metric, len(query))
+    gallery_rows = _Rows(gallery, "gallery", metric, len(gallery))
+    query_rows.refuse_other_dim(gallery_rows)
+    everything = np.arange(len(gallery_rows))
+    best = Top.empty(len(query_rows), min(k, len(gallery_rows)))
+    nothing = np.zeros(len(query_rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    farthest = np.full(len(query_rows), -np.inf)
+    left = query_rows.factors("left", None)
+    if left is None:
+        hidden, before = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64)
+        for first, values in _value_blocks(query_rows, gallery_rows, everything):
+            rows = slice(first, first + len(values))
+            farthest[rows] = values.max(axis=1)
+            own = nothing[0][: len(values) + 1]
+            kernels.visit_values(values, own, nothing[1], hidden, before, best.values[rows], best.columns[rows])
+        return best.columns, farthest
+    for block in stream(left, gallery_rows.chunks(everything, chunk), np.zeros(left.shape[1])):
+        block.visit(*nothing, np.zeros(0), np.zeros(0, dtype=np.int64), best)
+        farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
+    return best.columns, farthest
+
+
+def unit_rows(embeddings: Tensor) -> Tensor:
+    """Return rows [n, D] of Euclidean length 1 in the dtype of the input; a row of zeros stays as it is."""
+    # float64, since the square of a small float32 number may be zero.
+    length = torch.linalg.vector_norm(embeddings.double(), dim=1, keepdim=True)
+    return (embeddings / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
+
+
+class _Rows:
+    """Embeddings as the metric sees them, piece by piece: checked, float64, of unit length where it asks for that."""
+
+    def __init__(self, embeddings: Embeddings, name: str, metric: Metric, expected: int) -> None:
+        self.values = _array(embeddings, name)
+        self.metric = metric
+        if len(self.values) != expected:
+            raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
+        for start in range(0, len(self.values), _PIECE):
+            _refuse_not_finite(self.values[start : start + _PIECE], f"{name} embeddings: row", start)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def refuse_other_dim(self, gallery: _Rows) -> None:
+        ours, theirs = self.values.shape[1], gallery.values.shape[1]
+        if ours != theirs:
+            raise DataError(f"query embeddings have {ours} dimensions, gallery embeddings {theirs}; expected the same")
+
+    def take(self, rows: IntArray | slice) -> Tensor:
+        """Return rows in float64, always as one contiguous copy, so that their sums do not depend on the layout."""
+        piece = torch.from_numpy(np.array(self.values[rows], dtype=np.float64, order="C"))
+        return unit_rows(piece) if self.metric.normalize else piece
+
+    def factors(self, side: str, rows: IntArray | None) -> FloatArray | None:
+        """Return the left or right factors [n, K] float64 of the rows (None: all); None where the metric has none."""
+        count = len(self) if rows is None else len(rows)
+        result: FloatArray | None = None
+        for start in range(0, max(count, 1), _PIECE):
+            part = slice(start, min(start + _PIECE, count))
+            both = self.metric.factors(self.take(part if rows is None else rows[part]))
+            if both is None:
+                return None
+            piece = both[0 if side == "left" else 1].numpy()
+            if result is None:
+                result = np.empty((count, piece.shape[1]))
+            result[part] = piece
+        return result
+
+    def chunks(self, rows: IntArray, size: int) -> Iterator[FloatArray]:
+        """Yield the right factors of the rows, ``size`` rows at a time."""
+        for start in range(0, len(rows), size):
+            right = self.factors("right", rows[start : start + size])
+            assert right is not None  # the left factors of the same metric were there
+            yield right
+
+
+def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matches, before: IntArray, best: Top) -> None:
+    """Count and list by factors: first the value of every match, then the whole gallery against all values."""
+    needed, position = np.unique(matches.columns, return_inverse=True)
+    values = np.empty(len(matches.columns))
+    reach = np.zeros(left.shape[1])
+    for start in range(0, len(needed), chunk):
+        right = gallery.factors("right", matches.kept[needed[start : start + chunk]])
+        assert right is not None  # the left factors of the same metric were there
+        reach = np.maximum(reach, np.abs(right).max(axis=0))
+        here = np.flatnonzero((position >= start) & (position < start + chunk))
+        values[here] = kernels.pair_values(left, right, matches.queries[here], position[here] - start)
+    hidden = matches.hidden_only()
+    for block in stream(left, gallery.chunks(matches.kept, chunk), reach):
+        block.hide(*hidden)
+        block.visit(matches.starts, matches.columns, values, before, best)
+
+
+def _visit_values(values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top) -> None:
+    """Count and list by ready values [r, kept] of queries from ``first`` on, which are overwritten."""
+    rows = slice(first, first + len(values))
+    starts = matches.starts[first : rows.stop + 1]
+    kernels.visit_values(values, starts, matches.columns, matches.hidden, before, best.values[rows], best.columns[rows])
+
+
+def _value_blocks(query: _Rows, gallery: _Rows, kept: IntArray) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the first query and the distances [r, kept] of blocks of queries, for a metric without factors."""
+    size = max(1, _VALUES // max(len(kept), 1))
+    candidates = gallery.take(kept)
+    for first in range(0, len(query), size):
+        values = query.metric.distances(query.take(slice(first, first + size)), candidates)
+        block = np.array(values.detach().cpu().numpy(), dtype=np.float64, order="C")
+        _refuse_not_finite(block, "the metric's distances of query", first)
+        yield first, block
+
+
+def _shown(query: _Rows, gallery: _Rows, matches: Matches, best: Top) -> tuple[FloatArray, FloatArray]:
+    """Return the metric's distances in float64 of all matches and of the closest items, inf where there are fewer."""
+    listed = best.columns >= 0
+    queries = np.concatenate([matches.queries, np.nonzero(listed)[0]])
+    order = np.argsort(queries, kind="stable")
+    units = matches.kept[np.concatenate([matches.columns, best.columns[listed]])[order]]
+    edges = np.searchsorted(queries[order], np.arange(len(query) + 1)).tolist()
+    shown = np.empty(len(queries))
+    for first in range(0, len(query), _TOGETHER):
+        last = min(first + _TOGETHER, len(query))
+        asked, found = query.take(slice(first, last)), gallery.take(units[edges[first] : edges[last]])
+        for row in range(first, last):
+            start, stop = edges[row] - edges[first], edges[row + 1] - edges[first]
+            if start < stop:
+                values = query.metric.distances(asked[row - first : row - first + 1], found[start:stop])
+                shown[order[edges[row] : edges[row + 1]]] = values.detach().cpu().numpy()[0]
+    top = np.full(best.columns.shape, np.inf)
+    top[listed] = shown[len(matches.columns) :]
+    return shown[: len(matches.columns)], top
+
+
+def _array(values: Embeddings, name: str) -> NDArray[Any]:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
+        raise DataError(f"{name}: expected a matrix of float32 or float64, got {array.dtype} {list(array.shape)}")
+    return array
+
+
+def _refuse_not_finite(values: NDArray[Any], name: str, first: int) -> None:
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        column = int(np.argmin(np.isfinite(values[row])))
+        raise DataError(f"{name} {first + row} holds {values[row, column]} at {column}; expected finite numbers only")

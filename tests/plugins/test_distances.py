@@ -1,0 +1,98 @@
+"""The distances of the losses: exact where the expanded form is not, finite gradients where rows coincide."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reidbench_losses.distances import Distance, pairwise
+from torch import Tensor
+
+DISTANCES: tuple[Distance, ...] = ("euclidean", "sqeuclidean", "cosine")
+
+
+def slowly(a: list[float], b: list[float], distance: Distance) -> float:
+    if distance == "cosine":
+        return 1 - sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+    squared = math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    return squared if distance == "sqeuclidean" else math.sqrt(squared)
+
+
+def gradient(embeddings: Tensor, distance: Distance) -> Tensor:
+    rows = embeddings.clone().requires_grad_()
+    pairwise(rows, distance).sum().backward()
+    assert rows.grad is not None
+    return rows.grad
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 2**31))
+def test_distances_are_those_of_a_loop(distance: Distance, rows: int, size: int, seed: int) -> None:
+    embeddings = torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    listed = embeddings.tolist()
+    expected = torch.tensor([[slowly(a, b, distance) for b in listed] for a in listed], dtype=torch.float64)
+    torch.testing.assert_close(pairwise(embeddings, distance), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_equal_rows_are_exactly_0_apart_and_close_ones_are_not(distance: Distance) -> None:
+    # 40 rows: above 25 the expanded form would be off by the square root of the norms' rounding.
+    embeddings = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)) + 30
+    embeddings[7] = embeddings[3]
+    embeddings[8] = embeddings[3] * (1 + 1e-5)
+    embeddings[8, 0] += 1e-3
+    found = pairwise(embeddings, distance)
+    assert found[3, 7] == 0
+    assert (found.diagonal() == 0).all()
+    assert (found >= 0).all()
+    exact = pairwise(embeddings.double(), distance)
+    # Cosine rounds its unit rows; the others subtract what came in.
+    tolerance = 2e-2 if distance == "cosine" else 1e-6
+    assert found[3, 8].item() == pytest.approx(exact[3, 8].item(), rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_coincident_rows_pass_no_gradient_to_each_other(distance: Distance, dtype: torch.dtype) -> None:
+    embeddings = torch.randn(30, 5, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    assert (gradient(embeddings[:1].expand(30, 5), distance) == 0).all()
+    embeddings[1] = embeddings[0]
+    twins = gradient(embeddings, distance)
+    assert twins.isfinite().all()
+    torch.testing.assert_close(twins[0], twins[1])
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_gradients_are_those_of_finite_differences(distance: Distance) -> None:
+    embeddings = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    weights = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).fill_diagonal_(0)
+    assert torch.autograd.gradcheck(lambda rows: (weights * pairwise(rows, distance)).sum(), embeddings)
+
+
+def test_a_row_of_zeros_has_no_direction() -> None:
+    embeddings = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [-1.0, 0.0]])
+    found = pairwise(embeddings, "cosine")
+    torch.testing.assert_close(found[0], torch.tensor([0.0, 0.0, 0.5, 0.5]))
+    slopes = gradient(embeddings, "cosine")
+    assert slopes.isfinite().all()
+    assert slopes.abs().max() < 10  # no division by a tiny norm
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_half_precision_is_widened_first(distance: Distance, dtype: torch.dtype) -> None:
+    embeddings = torch.randn(8, 3, generator=torch.Generator().manual_seed(4)).to(dtype)
+    found = pairwise(embeddings, distance)
+    assert found.dtype == torch.float32
+    assert found.equal(pairwise(embeddings.float(), distance))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_nan_is_not_hidden(distance: Distance) -> None:
+    embeddings = torch.randn(3, 2, generator=torch.Generator().manual_seed(5))
+    embeddings[1, 0] = math.nan
+    assert pairwise(embeddings, distance)[0, 1].isnan()

@@ -1,0 +1,451 @@
+"""The embedded data set: its files, its people, its renderer, and that its pixels are the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from numpy.typing import NDArray
+from reidbench_datasets.synthetic import (
+    outfits,
+    register_datasets,
+    register_protocols,
+    synthetic,
+    synthetic_protocol,
+    synthetic_val_protocol,
+)
+from reidbench_datasets.synthetic.artist import Artist
+from reidbench_datasets.synthetic.body import STANCE_COLUMNS, sine
+from reidbench_datasets.synthetic.camera import TONES, tone_curve
+from reidbench_datasets.synthetic.cloth import CROSS, HOOPS, MARK_COLOUR, NO_MARK, around, fraction, paint
+from reidbench_datasets.synthetic.draw import FAR, NOBODY, Lens, Light, Seen, Staged, develop, rasterise, shade, stage
+from reidbench_datasets.synthetic.draws import Draws
+from reidbench_datasets.synthetic.outfits import DIFFICULTIES, PALETTE, draw_build, draw_identity, draw_outfit
+from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
+from reidbench_datasets.synthetic.wardrobe import ABOVE, BAG, Figure, dress
+
+from reidbench import DataError, OptionError, Split
+
+SMALL = {"identities": 12, "cameras": 3, "seed": 5}
+DEFAULT = Tree(identities=500, cameras=6, difficulty="normal", seed=0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def split(root: Path) -> Split:
+    return synthetic(root, **SMALL)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "shot", "expected"),
+    [
+        ("easy", Shot(TRAIN, 1, 1, "person", 1, 0), "EASY"),
+        ("normal", Shot(QUERY, 400, 6, "person", 400, 0), "NORMAL"),
+        ("hard", Shot(GALLERY, 401, 3, "person", 401, 1), "HARD"),
+        ("normal", Shot(GALLERY, 0, 2, "distractor", 7, 1), "DISTRACTOR"),
+        ("normal", Shot(GALLERY, -1, 4, "junk", 3, 0), "JUNK"),
+    ],
+)
+def test_pixels_are_the_same_on_every_machine(difficulty: str, shot: Shot, expected: str) -> None:
+    pixels, _ = Artist(Tree(500, 6, difficulty, 0)).pixels(shot)
+    assert pixels.shape == (128, 64, 3)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
+
+
+def test_an_image_depends_on_neither_order_nor_threads_nor_the_size_of_the_tree() -> None:
+    shots = [shot for shot in plan(Tree(12, 6, "normal", 3)) if shot.kind == "person"][::15]
+    one_by_one = [Artist(Tree(12, 6, "normal", 3)).jpeg(shot) for shot in shots]
+    artist = Artist(Tree(900, 6, "normal", 3))
+    with ThreadPoolExecutor(4) as pool:
+        backwards = list(pool.map(artist.jpeg, shots[::-1]))
+    assert backwards[::-1] == one_by_one
+    assert len(set(one_by_one)) == len(shots)
+
+
+def test_another_seed_draws_other_people() -> None:
+    shot = Shot(TRAIN, 1, 1, "person", 1, 0)
+    assert Artist(Tree(12, 2, "normal", 0)).jpeg(shot) != Artist(Tree(12, 2, "normal", 1)).jpeg(shot)
+
+
+def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
+    @njit
+    def both(x: float, y: float, z: float) -> float:
+        return x * y + z
+
+    tiny = 1.0 / 1073741824.0
+    assert both(1.0 + tiny, 1.0 - tiny, -1.0) == 0.0, "a fused multiply-add would give -2^-60"
+    Artist(Tree(12, 2, "normal", 0)).jpeg(Shot(TRAIN, 1, 1, "person", 1, 0))
+    for kernel in (stage, rasterise, shade, develop):
+        assert kernel.signatures, "compiled above"
+        assert not any(re.search(r"\bvf?n?madd|\bfmadd|\bfmla", text) for text in kernel.inspect_asm().values())
+
+
+def test_sine_needs_no_library() -> None:
+    turns = np.linspace(-2.0, 2.0, 997)
+    ours = np.array([sine(turn) for turn in turns.tolist()])
+    assert np.abs(ours - np.sin(2 * np.pi * turns)).max() < 1e-7
+
+
+@pytest.mark.parametrize("sixteenths", [4, 8, 11])
+def test_tone_curve_is_a_power(sixteenths: int) -> None:
+    x = np.arange(TONES) / (TONES - 1)
+    np.testing.assert_allclose(tone_curve(sixteenths, 0.0), 255 * x ** (sixteenths / 16), rtol=1e-12)
+    lifted = tone_curve(sixteenths, 0.1)
+    assert lifted[0] == pytest.approx(25.5)
+    assert lifted[-1] == pytest.approx(255.0)
+
+
+def test_draws_are_our_own_arithmetic_on_the_raw_stream() -> None:
+    draws, again = Draws(3, "a", 1), Draws(3, "a", 1)
+    raw = [again.raw() for _ in range(200)]
+    assert [draws.raw() for _ in range(200)] == raw, "also past the end of a block"
+    values = Draws(3, "a", 1)
+    assert values.uniform(2.0, 4.0) == 2.0 + 2.0 * (raw[0] >> 11) * 2.0**-53
+    assert values.integer(10) == (raw[1] >> 32) * 10 // 2**32
+    assert Draws(3, "a", 2).raw() != raw[0]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 50))
+def test_draws_stay_within_bounds(seed: int, below: int) -> None:
+    draws = Draws(seed, "bounds")
+    assert all(0 <= draws.integer(below) < below for _ in range(20))
+    assert all(-1.0 <= draws.uniform(-1.0, 1.0) < 1.0 for _ in range(20))
+    assert sorted(draws.shuffled(range(below))) == list(range(below))
+
+
+# Geometry
+
+
+def _turned(a: float, b: float) -> NDArray[np.float64]:
+    """A rotation by two angles, in radians."""
+    ca, sa, cb, sb = math.cos(a), math.sin(a), math.cos(b), math.sin(b)
+    about_z = np.array([[ca, -sa, 0.0], [sa, ca, 0.0], [0.0, 0.0, 1.0]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cb, -sb], [0.0, sb, cb]])
+    return about_x @ about_z
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.floats(0.03, 0.2), st.floats(0.03, 0.2)),
+    st.floats(0.2, 0.6),
+    st.tuples(st.floats(0.6, 1.6), st.floats(0.6, 1.6)),
+    st.tuples(st.floats(-3.1, 3.1), st.floats(-3.1, 3.1)),
+)
+def test_a_part_is_the_hull_of_its_spheres(
+    radii: tuple[float, float], length: float, widths: tuple[float, float], angles: tuple[float, float]
+) -> None:
+    """The closed form against the nearest of 1,000 widened spheres along the axis, cut by each sample's ray."""
+    axes = _turned(*angles)
+    part = np.zeros((1, 14))
+    part[0, 4:9] = (length, *radii, *widths)
+    seen = Seen(np.full((16, 16), FAR), np.full((16, 16), NOBODY, dtype=np.int16))
+    rasterise(Staged(part, np.zeros((1, 3)), axes[None].copy()), Lens(8.0, 8.0, 8.0), seen)
+    stretch = np.array([1 / widths[0], 1.0, 1 / widths[1]])
+    along = np.linspace(0.0, 1.0, 1000)
+    row, column = np.mgrid[0:16, 0:16]
+    start = np.stack([(column + 0.5 - 8) / 8, (8 - row - 0.5) / 8, np.zeros((16, 16))], -1) @ axes * stretch
+    ray = axes[2] * stretch
+    offset = start[..., None, :] - np.outer(along * length, [0.0, 1.0, 0.0])
+    radius = radii[0] + (radii[1] - radii[0]) * along
+    half, square = offset @ ray, ray @ ray
+    inside = half**2 - square * ((offset**2).sum(-1) - radius**2)
+    nearest = np.where(inside >= 0, (-half + np.sqrt(np.maximum(inside, 0))) / square, FAR).max(-1)
+    sure = np.abs(inside.max(-1)) > 1e-3  # not on the outline, where 1,000 spheres are too few
+    assert ((seen.owner == 0) == (nearest > FAR))[sure].all()
+    both = sure & (seen.owner == 0)
+    np.testing.assert_allclose(seen.depth[both], nearest[both], atol=2e-3)
+
+
+def _visible(figure: Figure, yaw: float) -> tuple[Staged, Seen, Lens]:
+    staged, _ = stage(figure.parts, figure.skeleton, np.zeros(STANCE_COLUMNS), yaw, 0.03)
+    seen = Seen(np.full((256, 128), FAR), np.full((256, 128), NOBODY, dtype=np.int16))
+    lens = Lens(130.0, 64.0, 240.0)
+    rasterise(staged, lens, seen)
+    return staged, seen, lens
+
+
+def _picture(figure: Figure, yaw: float) -> NDArray[np.float64]:
+    staged, seen, lens = _visible(figure, yaw)
+    image = np.zeros((128, 64, 3))
+    light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3), 0.0)
+    shade(staged, figure.layers, lens, seen, light, image)
+    return image
+
+
+def _plain_figure(**changes: object) -> Figure:
+    draws = Draws(0, "test")
+    outfit = draw_outfit(draws, PALETTE)
+    plain = {"top": outfits.LONG_SLEEVES, "pattern": 0, "bag": outfits.NO_BAG, "bottom": outfits.TROUSERS}
+    plain |= {"front_mark": NO_MARK, "back_mark": NO_MARK}
+    return dress(draw_build(draws), outfits.replace(outfit, **(plain | changes)))
+
+
+def test_a_rucksack_is_seen_from_the_back() -> None:
+    figure = _plain_figure(bag=outfits.RUCKSACK)
+    bag = np.flatnonzero(figure.parts[:, ABOVE] == BAG)
+    front, back = (np.isin(_visible(figure, yaw)[1].owner, bag).sum() for yaw in (0.0, 0.5))
+    assert back > 1000
+    assert front < back / 10
+
+
+def test_a_logo_is_seen_from_the_front() -> None:
+    figure = _plain_figure(front_mark=CROSS, mark_x=0.0)
+    colour = figure.layers[1, MARK_COLOUR : MARK_COLOUR + 3]
+    shown = []
+    for yaw in (0.0, 0.5):
+        staged, seen, _ = _visible(figure, yaw)
+        count = 0
+        for row, column in np.argwhere(seen.owner != NOBODY):
+            part = int(seen.owner[row, column])
+            at = np.array([(column + 0.5 - 64) / 130, (240 - row - 0.5) / 130, seen.depth[row, column]])
+            x, y, z = (at - staged.centres[part]) @ staged.axes[part]
+            layer = int(figure.parts[part, ABOVE])
+            count += layer == 1 and np.allclose(paint(figure.layers[1], x, y + figure.parts[part, 12], z), colour)
+        shown.append(count)
+    assert shown[0] > 100
+    assert shown[1] == 0
+
+
+def test_people_stand_upright_on_two_feet() -> None:
+    figure = _plain_figure()
+    _, seen, _ = _visible(figure, 0.0)
+    rows = np.flatnonzero((seen.owner != NOBODY).any(1))
+    height = (rows[-1] - rows[0]) / 130
+    assert 1.5 < height < 2.0
+    feet = (seen.owner[rows[-1] - 8] != NOBODY).astype(int)
+    assert (np.diff(feet) == 1).sum() == 2
+
+
+def test_patterns_repeat_in_the_garments_own_frame() -> None:
+    layer = np.zeros(21)
+    layer[:3] = (HOOPS, 0.1, 0.0)
+    layer[12:15] = 1.0
+    assert paint(layer, 0.1, 0.02, 0.1) == paint(layer, -0.1, 0.12, -0.1) == (1.0, 1.0, 1.0)
+    assert paint(layer, 0.1, 0.07, 0.1) == (0.0, 0.0, 0.0)
+    assert fraction(-0.25) == 0.75
+    assert around(0.0, 1.0) == 0.0
+    assert around(1.0, 0.0) == -around(-1.0, 0.0) == 0.25
+
+
+# People
+
+
+def test_an_identity_is_a_function_of_its_number() -> None:
+    difficulty = DIFFICULTIES["normal"]
+    assert draw_identity(0, difficulty, "person", 17) == draw_identity(0, difficulty, "person", 17)
+    assert draw_identity(0, difficulty, "person", 17) != draw_identity(0, difficulty, "distractor", 17)
+
+
+@pytest.mark.parametrize("name", ["normal", "hard"])
+def test_lookalikes_differ_in_a_detail_that_is_seen(name: str) -> None:
+    difficulty = DIFFICULTIES[name]
+    alike = 0
+    for number in range(150):
+        first = number - number % difficulty.group
+        build, outfit = draw_identity(0, difficulty, "person", number)
+        original_build, original = draw_identity(0, difficulty, "person", first)
+        if number == first or build != original_build:
+            continue
+        alike += 1
+        changed = [field for field in vars(outfit) if getattr(outfit, field) != getattr(original, field)]
+        assert 1 <= len(changed) <= 3, changed
+        figures = dress(build, outfit), dress(build, original)
+        pictures = [np.concatenate([_picture(figure, yaw) for yaw in (0.0, 0.3, 0.5, 0.8)]) for figure in figures]
+        seen = (np.abs(pictures[0] - pictures[1]).max(2) > 0.002).sum()
+        assert seen > 20, (number, changed)
+    expected = 150 * difficulty.lookalikes * (difficulty.group - 1) / difficulty.group
+    assert 0.7 * expected < alike < 1.3 * expected
+
+
+def test_difficulty_moves_palette_lookalikes_occlusion_and_cameras() -> None:
+    easy, normal, hard = (DIFFICULTIES[name] for name in ("easy", "normal", "hard"))
+    assert easy.palette > normal.palette > hard.palette >= 4
+    assert easy.lookalikes < normal.lookalikes < hard.lookalikes
+    assert easy.occlusion < normal.occlusion < hard.occlusion
+    assert easy.shift < normal.shift < hard.shift
+
+
+# The tree
+
+
+@pytest.mark.parametrize(("identities", "cameras"), [(10, 2), (500, 6), (60, 9)])
+def test_the_plan_is_market_like(identities: int, cameras: int) -> None:
+    shots = plan(Tree(identities, cameras, "normal", 0))
+    assert len({shot.name for shot in shots}) == len(shots)
+    assert all(re.fullmatch(r"\w+/(-1|\d{4})_c[1-9]s\d_\d{6}_\d{2}\.jpg", shot.name) for shot in shots)
+    train, query, gallery = ([shot for shot in shots if shot.folder == part] for part in (TRAIN, QUERY, GALLERY))
+    assert {shot.pid for shot in train} == set(range(1, identities * 7 // 10 + 1))
+    assert {shot.pid for shot in query} == set(range(identities * 7 // 10 + 1, identities + 1))
+    assert {shot.pid for shot in gallery} == {shot.pid for shot in query} | {-1, 0}
+    asked = [(shot.pid, shot.camera) for shot in query]
+    assert len(set(asked)) == len(asked)
+    searched = {(shot.pid, shot.camera) for shot in gallery if shot.pid > 0}
+    assert searched == set(asked)
+    assert all(any(pid == other and camera != there for other, there in searched) for pid, camera in asked)
+
+
+def test_the_default_plan_has_the_promised_size() -> None:
+    shots = plan(DEFAULT)
+    train = [shot.pid for shot in shots if shot.folder == TRAIN]
+    per_identity = np.bincount(train)[1:]
+    assert len(shots) <= 7000
+    assert 10 <= per_identity.mean() <= 12
+    assert 3 <= (per_identity == 1).sum() <= 30
+    assert {shot.camera for shot in shots} == {1, 2, 3, 4, 5, 6}
+
+
+def test_files_are_jpegs_in_the_folder_of_their_options(root: Path, split: Split) -> None:
+    assert split.train.root == root / "synthetic" / Tree(12, 3, "normal", 5).folder
+    assert split.counts["train_identities"] == 8
+    assert split.counts["query_identities"] == 4
+    assert split.counts["junk"] == split.counts["distractors"] == 8
+    assert split.counts["cameras"] == 3
+    for samples in (split.train, split.query, split.gallery):
+        for image in range(0, len(samples), 5):
+            assert simplejpeg.decode_jpeg(samples.path(image).read_bytes()).shape == (128, 64, 3)
+            name = Path(str(samples.images[image])).name
+            assert int(name.split("_")[0]) == samples.pids[image]
+            assert int(name.split("_c")[1][0]) == samples.cams[image]
+
+
+def test_the_jpeg_shows_the_pixels() -> None:
+    artist = Artist(DEFAULT)
+    shot = Shot(TRAIN, 1, 1, "person", 1, 0)
+    pixels, quality = artist.pixels(shot)
+    assert 50 < quality < 100
+    decoded = simplejpeg.decode_jpeg(artist.jpeg(shot)).astype(int)
+    assert np.abs(decoded - pixels).mean() < 10
+
+
+def test_a_second_call_only_lists(root: Path, split: Split) -> None:
+    files = sorted(split.train.root.rglob("*.jpg"))
+    before = [file.stat().st_mtime_ns for file in files]
+    again = synthetic(root, **SMALL)
+    assert again.digest == split.digest
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_listing_imports_neither_compiler_nor_torch(root: Path, split: Split) -> None:
+    code = (
+        "import sys, pathlib, reidbench_datasets.synthetic as s;"
+        f"print(s.synthetic(pathlib.Path({str(root)!r}), **{SMALL!r}).digest, {{'numba', 'torch'}} & set(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split(maxsplit=1) == [split.digest, "set()\n"]
+
+
+def test_holdout_never_shows_test_identities(root: Path, split: Split) -> None:
+    held = synthetic(root, **SMALL, holdout=0.25)
+    assert len(np.unique(held.train.pids)) == 6
+    assert len(np.unique(held.gallery.pids)) == 2
+    assert set(held.train.pids.tolist()) | set(held.gallery.pids.tolist()) == set(split.train.pids.tolist())
+    assert not set(held.train.pids.tolist()) & set(held.query.pids.tolist())
+
+
+def test_two_at_once_and_what_a_kill_left(tmp_path: Path) -> None:
+    tree = Tree(10, 2, "easy", 1)
+    unfinished = tmp_path / "synthetic" / f".{tree.folder}.unfinished"
+    (unfinished / TRAIN).mkdir(parents=True)
+    (unfinished / TRAIN / "0001_c1s1_000000_00.jpg").write_bytes(b"half")
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(synthetic, tmp_path, identities=10, cameras=2, difficulty="easy", seed=1) for _ in range(2)
+        ]
+        one, two = (call.result() for call in calls)
+    assert one.digest == two.digest
+    assert not unfinished.exists()
+    assert (one.train.path(0)).stat().st_size > 500
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, reidbench_datasets.synthetic as s;"
+        "print(s.synthetic(pathlib.Path(sys.argv[1]), identities=60).digest)"
+    )
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+
+    first = start()
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("*.jpg"))) < 50 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    folder = tmp_path / "synthetic" / Tree(60, 6, "normal", 0).folder
+    assert len(list(tmp_path.rglob("*.jpg"))) >= 50
+    assert not folder.exists()
+    both = [start(), start()]
+    digests = {process.communicate()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(digests) == 1
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    drawn = synthetic(tmp_path, identities=10, cameras=2)
+    drawn.query.path(1).unlink()
+    with pytest.raises(DataError, match=re.escape(str(drawn.query.images[1]))):
+        synthetic(tmp_path, identities=10, cameras=2)
+
+
+def test_a_root_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "synthetic").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="could not be drawn"):
+        synthetic(tmp_path, identities=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"identities": 9}, "identities: expected 10 or more"),
+        ({"cameras": 1}, "cameras: expected 2 to 9"),
+        ({"cameras": 10}, "cameras: expected 2 to 9"),
+        ({"holdout": 1.0}, "holdout: expected a fraction"),
+        ({"holdout": -0.1}, "holdout: expected a fraction"),
+    ],
+)
+def test_options_out_of_range(tmp_path: Path, options: dict[str, float], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        synthetic(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+# Protocols
+
+
+def test_protocols_pass_the_options_of_the_data_set_on() -> None:
+    protocol = synthetic_protocol(identities=40, difficulty="hard", seed=3, views="original")
+    assert protocol.dataset == "synthetic(identities=40, cameras=6, difficulty=hard, seed=3)"
+    assert protocol.views == "original"
+    assert protocol.exclude == ("junk", "same_camera")
+    assert protocol.defaults == {"weights": None, "height": 64, "width": 32}
+    held = synthetic_val_protocol(identities=40)
+    assert held.dataset == "synthetic(identities=40, cameras=6, difficulty=normal, seed=0, holdout=0.2)"
+
+
+def test_hooks_name_data_set_and_protocols() -> None:
+    assert register_datasets() == {"synthetic": synthetic}
+    assert set(register_protocols()) == {"synthetic", "synthetic_val"}

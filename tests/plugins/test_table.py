@@ -1,0 +1,183 @@
+"""The section ``table``: what its rows are the mean of, what is marked, and what stands below it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from reidbench import Part, RunRecord
+from reidbench.report import build_sections, render_terminal
+from reidbench.store import Store
+from tests.records import digest, make_item, make_record
+
+
+def build(records: Sequence[RunRecord]) -> Part:
+    (part,) = build_sections(["table"], records, Store(Path()))
+    return part
+
+
+def frame_of(records: Sequence[RunRecord]) -> pd.DataFrame:
+    (frame,) = build(records).tables
+    return frame
+
+
+def text_at(width: int, records: Sequence[RunRecord]) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, _environ={})
+    render_terminal([build(records)], console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def first_command() -> list[RunRecord]:
+    market = {"classification": 0.3456, "none": 0.0043, "batch_hard": 0.2501}
+    return [make_record(loss, scores={"map_market": value, "map_step": value + 0.01}) for loss, value in market.items()]
+
+
+def test_the_untrained_network_comes_first_and_the_rest_as_given() -> None:
+    frame = frame_of(first_command())
+    assert frame["loss"].tolist() == ["none (untrained)", "classification ‡", "batch_hard ‡"]
+    assert frame["mAP (market)"].tolist() == ["0.43", "34.56", "25.01"]
+    assert frame["mAP (step)"].tolist() == ["1.43", "35.56", "26.01"]
+    assert frame["train time"].tolist() == ["–", "81 s", "81 s"]
+    assert frame["seeds"].tolist() == ["1", "1", "1"]
+
+
+def test_no_heading_says_map_alone() -> None:
+    headings = list(frame_of(first_command()).columns)
+    assert headings == [
+        "loss",
+        "backbone",
+        "recipe",
+        "metric",
+        "mAP (market)",
+        "mAP (step)",
+        "rank-1",
+        "rank-5",
+        "mINP",
+        "seeds",
+        "train time",
+    ]
+
+
+def test_a_cell_is_mean_and_sd_over_the_seeds_in_percent() -> None:
+    draws = random.Random(0)
+    values = [draws.uniform(0.1, 0.2) for _ in range(5)]
+    frame = frame_of([make_record("a", seed, scores={"r1": value}) for seed, value in enumerate(values)])
+    assert frame["rank-1"].tolist() == [f"{100 * statistics.mean(values):.2f} ±{100 * statistics.stdev(values):.2f}"]
+    assert frame["seeds"].tolist() == ["5"]
+    assert "mean ± standard deviation over seeds" in build([make_record("a", 0), make_record("a", 1)]).notes[0]
+    assert "±" not in build([make_record("a", 0)]).notes[0]
+
+
+def test_seeds_that_are_mixed_in_the_order_given_still_share_their_row() -> None:
+    records = [make_record(loss, seed) for seed in (0, 1) for loss in ("b", "a")]
+    assert frame_of(records)["loss"].tolist() == ["b ‡", "a ‡"]
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "collapsed"])
+def test_a_run_that_did_not_end_well_is_named_and_never_averaged(status: Any) -> None:
+    bad = make_record("a", 1, status=status, error="because [bold]of this[/bold]", scores={"r1": 1.0})
+    part = build([make_record("a", 0), bad, dataclasses.replace(bad, group=digest("alone"), id=digest("other"))])
+    (frame,) = part.tables
+    assert frame["rank-1"].tolist() == ["30.00", "–"]
+    assert frame["seeds"].tolist() == ["1 of 2", "0 of 1"]
+    assert frame["train time"].tolist() == ["81 s", "–"]
+    assert part.notes.count(f"a, seed 1: {status}: because [bold]of this[/bold]") == 2
+
+
+def test_only_failed_runs_still_make_a_table() -> None:
+    failed = dataclasses.replace(make_record("a", status="failed", error="no memory"), scores={}, seconds={})
+    part = build([failed])
+    assert part.notes[0] == "Protocol synthetic, version 1: no run has a score."
+    assert "a, seed 0: failed: no memory" in part.notes
+
+
+def test_the_best_is_marked_among_rows_that_differ_in_the_loss_alone() -> None:
+    def run(loss: str, net: str, market: float) -> RunRecord:
+        return make_record(loss, items={"backbone": make_item(net)}, scores={"map_market": market})
+
+    frame = frame_of([run("a", "tiny", 0.1), run("b", "tiny", 0.2), run("a", "wide", 0.25), run("c", "deep", 0.05)])
+    assert frame.attrs["best"]["mAP (market)"] == [1]
+    assert frame.attrs["best"]["mAP (step)"] == [0, 1]  # a tie
+    assert frame.attrs["best"]["mINP"] == [0, 1]
+
+
+def test_marks_stand_only_where_they_are_true_and_are_explained_once() -> None:
+    faithful = make_record("a", faithful=True)
+    assert frame_of([faithful])["loss"].tolist() == ["a"]
+    assert len(build([faithful]).notes) == 1
+    part = build([make_record("none", standin=True), make_record("b", standin=True), make_record("c", standin=True)])
+    assert part.tables[0]["loss"].tolist() == ["none (untrained) †", "b †‡", "c †‡"]
+    assert [note[0] for note in part.notes] == ["P", "†", "‡"]
+
+
+def test_a_short_training_is_not_taken_for_the_papers() -> None:
+    notes = build([make_record("a")]).notes
+    assert notes[1] == "‡ not a paper's training: quick trains 300 steps, not the 25,000 of Hermans et al. (2017)."
+    long = make_record("a", recipe={"steps": 25_000}, deviations=["recipe quick(p=3)"])
+    assert build([long]).notes[1] == "‡ not a paper's training: quick trains 25,000 steps (recipe quick(p=3))."
+
+
+def test_the_protocol_is_said_with_its_version_and_its_counts() -> None:
+    record = make_record("a", scores={"queries": 3368, "gallery": 19732, "unmatched": 2})
+    assert build([record]).notes[0] == (
+        "Protocol synthetic, version 1: 3,368 queries × 19,732 gallery items, 2 unmatched; scores in percent."
+    )
+
+
+def test_other_protocols_or_data_stand_in_tables_of_their_own() -> None:
+    other = make_record("a", items={"protocol": make_item("market1501")})
+    data = make_record("a", dataset={"digest": digest("other data")})
+    part = build([make_record("a"), other, data, make_record("b")])
+    assert [frame["loss"].tolist() for frame in part.tables] == [["a ‡", "b ‡"], ["a ‡"], ["a ‡"]]
+    assert [frame.attrs["title"].split(",")[0] for frame in part.tables] == [
+        "Protocol synthetic",
+        "Protocol market1501",
+        "Protocol synthetic",
+    ]
+
+
+def test_reranking_has_a_column_only_where_something_was_reranked() -> None:
+    reranked = make_record("a", items={"rerank": make_item("k_reciprocal(k1=20)", short="k_reciprocal")})
+    assert "rerank" not in frame_of([make_record("a")])
+    assert frame_of([make_record("a"), reranked])["rerank"].tolist() == ["none", "k_reciprocal"]
+
+
+def test_of_two_runs_with_one_id_the_newer_counts() -> None:
+    old = make_record("a", scores={"r1": 0.1}, finished="2026-11-20T10:00:00+00:00", code=digest("old"))
+    part = build([make_record("a"), old])
+    assert part.tables[0]["rank-1"].tolist() == ["30.00"]
+    assert part.notes[-1] == "Earlier runs of the same combination and seed, left out: 1."
+    assert build([make_record("a"), make_record("a")]).notes[1:] == build([make_record("a")]).notes[1:]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(9.4, "9 s"), (99.4, "99 s"), (150.0, "2 min"), (5000.0, "83 min"), (36_000.0, "10.0 h")]
+)
+def test_times_are_readable(seconds: float, said: str) -> None:
+    assert frame_of([make_record("a", seconds={"train": seconds, "embed": 1.0})])["train time"].tolist() == [said]
+
+
+def test_the_first_command_fits_a_terminal_of_80_columns_without_a_broken_word() -> None:
+    text = text_at(80, first_command())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "backbone tiny · recipe quick · metric euclidean" in text
+    for row in ("none (untrained)      0.43", "classification ‡     34.56", "batch_hard ‡         25.01"):
+        assert row in text
+    assert "backbone  recipe  metric" in text_at(120, first_command())
+
+
+def test_three_seeds_fit_a_terminal_of_80_columns_with_the_spread_below_the_mean() -> None:
+    text = text_at(80, [make_record(loss, seed) for loss in ("none", "classification") for seed in range(3)])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "classification ‡" in text
+    assert text.count("±0.00") == 10

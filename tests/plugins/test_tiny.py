@@ -1,0 +1,108 @@
+"""tiny: shapes at every size, what norm means, repeatable starts, and a network that learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reidbench_backbones.tiny import Tiny, register_backbones
+from torch import Tensor, nn
+
+from reidbench import OptionError, Preprocess
+
+
+def images(count: int, height: int = 64, width: int = 32, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    norm=st.sampled_from(["batch", "none"]),
+    size=st.integers(1, 40),
+    height=st.integers(16, 80),
+    width=st.integers(16, 80),
+)
+def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int, height: int, width: int) -> None:
+    network = Tiny(norm=norm, embedding_dim=size, height=height, width=width)
+    assert network.preprocess == Preprocess(height, width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    assert network.embedding_dim == size
+    assert not network.pretrained
+    found = network(images(2, height, width))
+    assert found.shape == (2, size)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize(("option", "value"), [("embedding_dim", 0), ("height", 15), ("width", 8)])
+def test_what_is_too_small_is_refused(option: str, value: int) -> None:
+    with pytest.raises(OptionError, match=rf"tiny: {option} must be at least \d+; got {value}"):
+        Tiny(**{option: value})
+
+
+def test_without_a_norm_an_embedding_depends_on_its_own_image_alone() -> None:
+    batch = images(8).double()
+    plain = Tiny(norm="none").double()
+    assert not [module for module in plain.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    torch.testing.assert_close(plain(batch)[:2], plain(batch[:2]), rtol=1e-12, atol=1e-12)
+    normed = Tiny(norm="batch").double()
+    assert not torch.allclose(normed(batch)[:2], normed(batch[:2]))
+    normed.eval()
+    torch.testing.assert_close(normed(batch)[:2], normed(batch[:2]), rtol=1e-12, atol=1e-12)
+
+
+def test_no_activation_stands_after_the_embedding_layer() -> None:
+    found = Tiny()(images(8))
+    assert (found < 0).any()
+    assert (found > 0).any()
+    network = Tiny()
+    assert network.stages(images(2)).flatten(1).shape[1] == network.embedding.in_features
+    assert network.stages(images(2)).min() >= 0
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_the_start_keeps_the_size_of_the_signal(norm: str) -> None:
+    torch.manual_seed(0)
+    spread = Tiny(norm=norm)(images(64)).std().item()
+    assert 0.05 < spread < 5
+
+
+def test_the_start_is_drawn_from_torchs_generator() -> None:
+    def start(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        return list(Tiny().parameters())
+
+    assert all(a.equal(b) for a, b in zip(start(1), start(1), strict=True))
+    assert not start(1)[0].equal(start(2)[0])
+
+
+def test_the_layout_of_the_batch_changes_no_bit() -> None:
+    network = Tiny()
+    batch = images(4)
+    assert network(batch).equal(network(batch.contiguous(memory_format=torch.channels_last)))
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_every_parameter_has_a_gradient_and_a_few_steps_tell_stripes_from_stripes(norm: str) -> None:
+    torch.manual_seed(0)
+    network = Tiny(norm=norm, embedding_dim=2, height=16, width=16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    batch = images(32, 16, 16)
+    batch[::2, :, ::4] += 1  # horizontal
+    batch[1::2, :, :, ::4] += 1  # vertical
+    labels = torch.arange(32) % 2
+    for step in range(40):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(batch), labels)
+        loss.backward()
+        if step == 0:
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+    unseen = images(32, 16, 16, seed=1)
+    unseen[::2, :, ::4] += 1
+    unseen[1::2, :, :, ::4] += 1
+    network.eval()
+    assert (network(unseen).argmax(dim=1) == labels).float().mean() > 0.9
+
+
+def test_it_registers() -> None:
+    assert register_backbones() == {"tiny": Tiny}
