@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from reidbench.compiled import compiled
     from reidbench.errors import DataError, OptionError, PluginError, ReidbenchError, TrainingError
     from reidbench.holdout import hold_out
     from reidbench.hookspecs import hookimpl
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         Protocol,
         Ranking,
         Recipe,
-        Reference,
         Samples,
         Scores,
         Split,
@@ -57,7 +57,6 @@ _HOME = {
     "Protocol": "values",
     "Ranking": "values",
     "Recipe": "values",
-    "Reference": "values",
     "ReidbenchError": "errors",
     "Reranker": "interfaces",
     "RunRecord": "record",
@@ -69,6 +68,7 @@ _HOME = {
     "TrainView": "values",
     "TrainingError": "errors",
     "build": "plugins",
+    "compiled": "compiled",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
     "nearest": "ranking",
@@ -97,7 +97,6 @@ __all__ = [
     "Protocol",
     "Ranking",
     "Recipe",
-    "Reference",
     "ReidbenchError",
     "Reranker",
     "RunRecord",
@@ -109,14 +108,17 @@ __all__ = [
     "TrainView",
     "TrainingError",
     "build",
+    "compiled",
     "hold_out",
     "hookimpl",
     "mean_and_sd",
+    "nearest",
     "pk_round",
     "shuffled_round",
     "stream",
     "stream_key",
     "track",
+    "unit_rows",
 ]
 
 

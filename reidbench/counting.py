@@ -12,11 +12,11 @@ computed in float32. All constant left columns vanish.
 The bound. Let u = 2^-24 and w = 2^-53. Casting both sides to float32 and adding n = K + 1 products in any order, fused
 or not, is off by at most (n + 2) u / (1 - (n + 2) u) * |left'| |right'| with the Euclidean norms of the filter's own
 rows, plus what underflow can take, less than n * 2^-120 as no entry exceeds 1. Everything in float64 (the centring,
-the added column, v of both items, left . c and the difference of the last two) is off by less than
-8 (K + 8) (w * M + 2^-1022), where M, the sum over k of max |left_k| * max |right_k|, bounds every sum of absolute
-products in sight. A threshold that is widened by both, and by 2^-22 of itself for its own cast to float32, separates
-what is surely closer and surely farther than a match; what is left between is settled by v. The factor 1.01 covers
-the rounding of the bounds.
+the added column, left . c and v itself) is off by less than 8 (K + 8) (w * M + 2^-1022), where M, the sum over k of
+max |left_k| * max |right_k|, bounds every sum of absolute products in the chunk. A match's v, as computed, is what it
+is compared by, so it has no error here; its threshold, v less left . c, is widened by both bounds, and by 2^-22 of
+itself for its own rounding. That separates what is surely closer and surely farther than the match; what is left
+between is settled by v. The factor 1.01 covers the rounding of the bounds.
 """
 
 from __future__ import annotations
@@ -91,16 +91,16 @@ class Top:
         return cls(np.full((queries, length), -1, dtype=np.int64), np.full((queries, length), np.inf))
 
 
-def stream(left: FloatArray, chunks: Iterable[FloatArray], reach: FloatArray) -> Iterator[Block]:
+def stream(left: FloatArray, chunks: Iterable[FloatArray]) -> Iterator[Block]:
     """Yield the blocks of ``left`` [nq, K] against the gallery, whose factors [n, K] come in chunks, in gallery order.
 
-    ``reach`` [K] is the largest absolute value of each column of the right factors of all matches. The product of a
-    block is overwritten by the next one. Raises DataError where values are so large that v could overflow.
+    The product of a block is overwritten by the next one. Raises DataError where values are so large that v could
+    overflow.
     """
     if len(left) == 0:
         return
     left_reach = np.abs(left).max(axis=0)
-    _magnitude(left_reach, reach)
+    _magnitude(left_reach, np.zeros_like(left_reach))
     left_centre = left.mean(axis=0)
     centred = np.column_stack([left - left_centre, np.ones(len(left))])
     left_spread = np.abs(centred).max(axis=0)
@@ -108,8 +108,7 @@ def stream(left: FloatArray, chunks: Iterable[FloatArray], reach: FloatArray) ->
     first = 0
     for right in chunks:
         low, high = right.min(axis=0), right.max(axis=0)
-        reach = np.maximum(reach, np.maximum(np.abs(low), np.abs(high)))
-        magnitude = _magnitude(left_reach, reach)
+        magnitude = _magnitude(left_reach, np.maximum(np.abs(low), np.abs(high)))
         centre = right.mean(axis=0)
         added = right @ left_centre - centre @ left_centre
         spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
@@ -121,7 +120,7 @@ def stream(left: FloatArray, chunks: Iterable[FloatArray], reach: FloatArray) ->
         slope = (
             1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24) * np.linalg.norm(filter_left.astype(np.float64), axis=1)
         )
-        in_float64 = 8 * (len(reach) + 8) * (2.0**-53 * magnitude + 2.0**-1022)
+        in_float64 = 8 * (len(centre) + 8) * (2.0**-53 * magnitude + 2.0**-1022)
         floor = 1.01 * (in_float64 * scale + terms * 2.0**-120)
         strips = np.maximum.reduceat(norms, np.arange(0, len(norms), STRIP))
         offset = left @ centre

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from reidbench.compiled import compiled
 from reidbench.values import FloatArray, IntArray
 
 Float32Array = NDArray[np.float32]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 STRIP = 1024  # columns that are counted at once: they stay in the first-level cache for all matches of a query
 DENSE = 32  # so many open columns in a strip, and the whole strip is settled at once, in vector instructions
 CAST = 2.0**-22  # widens a float64 threshold for its rounding to float32
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile on first use, in plain IEEE arithmetic without fused operations; the interpreter's lock is released."""
-    return cast(_Function, numba.njit(nogil=True)(function))
 
 
 @compiled

@@ -150,9 +150,10 @@ class Planner:
         if loss is not None:
             identities = split.counts["train_identities"]
             if recipe.batches == "pk" and recipe.p > identities:
+                name = items["recipe"].entries[0].name
                 raise OptionError(
-                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has {identities} "
-                    f'to train on; lower it, e.g. --recipe "{items["recipe"].entries[0].name}(p={identities})"'
+                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has "
+                    f'{identities} to train on; lower it, e.g. --recipe "{name}(p={identities})"'
                 )
         metric_text = job.metric
         if metric_text == AUTO:
@@ -244,12 +245,13 @@ class Planner:
         return items, protocol
 
     def _split(self, dataset: Resolved) -> Split:
-        if dataset.identity not in self._splits:
+        # By text: two lists of one content may stand in two folders.
+        if dataset.text not in self._splits:
             split = dataset.build(self.settings.data)
             if not isinstance(split, Split):
                 raise PluginError(f"data set {dataset.text}: its factory returned {type(split).__name__}, not a Split")
-            self._splits[dataset.identity] = split
-        return self._splits[dataset.identity]
+            self._splits[dataset.text] = split
+        return self._splits[dataset.text]
 
 
 def build_backbone(item: Resolved, seed: int) -> Backbone:

@@ -140,7 +140,7 @@ def nearest(
             own = nothing[0][: len(values) + 1]
             kernels.visit_values(values, own, nothing[1], hidden, before, best.values[rows], best.columns[rows])
         return best.columns, farthest
-    for block in stream(left, gallery_rows.chunks(everything, chunk), np.zeros(left.shape[1])):
+    for block in stream(left, gallery_rows.chunks(everything, chunk)):
         block.visit(*nothing, np.zeros(0), np.zeros(0, dtype=np.int64), best)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
     return best.columns, farthest
@@ -204,15 +204,13 @@ def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matche
     """Count and list by factors: first the value of every match, then the whole gallery against all values."""
     needed, position = np.unique(matches.columns, return_inverse=True)
     values = np.empty(len(matches.columns))
-    reach = np.zeros(left.shape[1])
     for start in range(0, len(needed), chunk):
         right = gallery.factors("right", matches.kept[needed[start : start + chunk]])
         assert right is not None  # the left factors of the same metric were there
-        reach = np.maximum(reach, np.abs(right).max(axis=0))
         here = np.flatnonzero((position >= start) & (position < start + chunk))
         values[here] = kernels.pair_values(left, right, matches.queries[here], position[here] - start)
     hidden = matches.hidden_only()
-    for block in stream(left, gallery.chunks(matches.kept, chunk), reach):
+    for block in stream(left, gallery.chunks(matches.kept, chunk)):
         block.hide(*hidden)
         block.visit(matches.starts, matches.columns, values, before, best)
 

@@ -22,7 +22,7 @@ from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, threads_of
 from reidbench.provenance import commit, environment
 from reidbench.ranking import rank, rank_distances
-from reidbench.record import RECORD, ItemRecord, RunRecord, Status
+from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
 from reidbench.store import load_arrays, save_arrays, save_ranking
@@ -75,7 +75,7 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             record = _failed(plan, device, threads, started, text)
             write_atomic(plan.run_folder / "traceback.txt", "".join(traceback.format_exception(error)))
         write_atomic(plan.run_folder / RECORD, record.to_json())
-    return record
+    return read_record(plan.run_folder / RECORD)
 
 
 def check_images(plan: Plan, settings: Settings) -> None:

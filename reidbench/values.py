@@ -127,8 +127,7 @@ class Samples:
 class Split:
     """A data set: what is trained on, what is asked, and what is searched.
 
-    ``train`` has pids >= 1; ``query`` has pids >= 1; ``gallery`` may hold junk and distractors. ``expected`` are the
-    published counts, "train", "query" and "gallery" in images, or empty where nothing is published.
+    Only ``gallery`` may hold junk and distractors. ``expected`` are the published counts of images, or empty.
     """
 
     train: Samples
@@ -144,8 +143,7 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """The sha256 (hex) of all three parts."""
-        parts = (self.train.digest, self.query.digest, self.gallery.digest)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return hashlib.sha256(f"{self.train.digest} {self.query.digest} {self.gallery.digest}".encode()).hexdigest()
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -179,7 +177,7 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a recipe may know of a network: the size of its embedding, its input, its weights."""
+    """What a recipe may know of a network."""
 
     embedding_dim: int
     preprocess: Preprocess
@@ -221,16 +219,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A published number to print beside our own: whose, which score, how much (a fraction), and where it stands."""
-
-    system: str
-    score: str
-    value: float
-    source: str
-
-
-@dataclass(frozen=True)
 class Protocol:
     """The data and everything after the checkpoint; declarative.
 
@@ -251,7 +239,6 @@ class Protocol:
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,13 @@ CORE = CHECKOUT / "reidbench"
 
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
-    {"errors", "randomness"},
-    {"values", "files", "hookspecs", "settings", "progress", "provenance", "statistics"},
-    {"record", "spec", "sampling", "schedule", "holdout", "decoding"},
-    {"options", "interfaces", "pixels", "scores"},
-    {"discovery", "sums", "store", "matching", "kernels"},
-    {"plugins", "counting"},
-    {"ranking", "suite"},
-    {"embedding", "report", "leaderboard"},
-    {"training"},
+    {"errors", "randomness", "settings"},
+    {"values", "files", "hookspecs", "progress", "provenance", "statistics", "compiled"},
+    {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
+    {"options", "interfaces", "pixels", "counting"},
+    {"discovery", "sums", "store", "ranking", "leaderboard"},
+    {"plugins", "embedding"},
+    {"suite", "report", "training"},
     {"plan"},
     {"runner", "estimate"},
     {"cli"},

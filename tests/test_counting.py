@@ -43,7 +43,7 @@ CASES = {
 def test_no_product_is_further_off_than_the_bound(case: str) -> None:
     left, right = CASES[case]
     columns = 0
-    for block in stream(left[:7], [right[:25], right[25:]], np.zeros(left.shape[1])):
+    for block in stream(left[:7], [right[:25], right[25:]]):
         for i in range(len(block.product)):
             bound = Fraction(float(block.slope[i])) * Fraction(float(block.reach[0])) + Fraction(block.floor)
             for e in range(block.product.shape[1]):
@@ -58,7 +58,7 @@ def test_no_product_is_further_off_than_the_bound(case: str) -> None:
 @pytest.mark.parametrize("case", ["plain", "shifted", "tiny", "huge", "one column"])
 def test_the_bound_is_narrow_enough_to_filter(case: str) -> None:
     left, right = CASES[case]
-    (block,) = stream(left, [right], np.zeros(left.shape[1]))
+    (block,) = stream(left, [right])
     spread = block.product.max() - block.product.min()
     assert (block.slope * block.reach.max() + block.floor).max() < 1e-3 * spread
 
@@ -76,13 +76,34 @@ def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
     starts = np.arange(6) * (len(columns) // 5)
     wanted = everything[np.repeat(np.arange(5), len(columns) // 5), columns]
     before, top = np.zeros(len(columns), dtype=np.int64), Top.empty(5, 12)
-    for block in stream(left, [right[:STRIP], right[STRIP:]], np.abs(right).max(axis=0)):
+    for block in stream(left, [right[:STRIP], right[STRIP:]]):
         block.visit(starts, columns, wanted, before, top)
     order = np.argsort(everything, axis=1, kind="stable")
     places = np.argsort(order, axis=1)
     np.testing.assert_array_equal(before, places[np.repeat(np.arange(5), len(columns) // 5), columns])
     np.testing.assert_array_equal(top.columns, order[:, :12])
     np.testing.assert_array_equal(top.values, np.sort(everything, axis=1)[:, :12])
+
+
+def test_the_farthest_is_exact_among_nearly_equal_ones() -> None:
+    left, right = GENERATOR.normal(size=(6, 200)), np.tile(GENERATOR.normal(size=200), (500, 1))
+    right += 1e-7 * GENERATOR.normal(size=right.shape)  # about as much as float32 rounds away
+    right[::7] = -right[::7]
+    (block,) = stream(left, [right])
+    expected = [max(sum_in_order(query, item) for item in right) for query in left]
+    assert block.farthest().tolist() == expected
+
+
+def test_a_match_may_lie_beyond_everything_in_another_chunk() -> None:
+    left = np.abs(GENERATOR.normal(size=(3, 4)))
+    near = GENERATOR.normal(size=(20, 4)) * 1e-130
+    far = np.full((1, 4), 1e200)
+    starts, columns = np.arange(4), np.full(3, 20)
+    values = np.array([sum_in_order(query, far[0]) for query in left])
+    before = np.zeros(3, dtype=np.int64)
+    for block in stream(left, [near, far]):
+        block.visit(starts, columns, values, before, Top.empty(3, 0))
+    assert before.tolist() == [20, 20, 20]
 
 
 def sum_in_order(a: np.ndarray, b: np.ndarray) -> float:

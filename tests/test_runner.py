@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reidbench.scores import score
 
 from reidbench.errors import DataError, OptionError
 from reidbench.files import lock
 from reidbench.record import RunRecord
 from reidbench.runner import execute
+from reidbench.scores import score
 from reidbench.settings import Settings
 from reidbench.store import load_ranking
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from reidbench import DataError, Metric, OptionError, Reranker, hookimpl, nearest, unit_rows
+from reidbench import DataError, Metric, OptionError, Reranker, compiled, hookimpl, nearest, unit_rows
 
 _PAIRS = 20_000  # pairs whose distances are computed at once: two float64 copies of 128 columns take 40 MB
 _VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
@@ -151,7 +150,7 @@ def _arrays(matrix: sparse.csc_array) -> tuple[NDArray[np.int32], NDArray[np.int
     return matrix.indptr, matrix.indices, matrix.data
 
 
-@numba.njit(nogil=True)
+@compiled
 def _add_overlap(  # noqa: PLR0917, compiled functions take arrays by position
     row_starts: NDArray[np.int32],
     row_columns: NDArray[np.int32],

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 import reidbench
-from reidbench.cli import data, leaderboard, plugins, report, run
+from reidbench.cli.data import app as data
+from reidbench.cli.leaderboard import app as leaderboard
+from reidbench.cli.plugins import app as plugins
+from reidbench.cli.report import report
+from reidbench.cli.run import run
 from reidbench.errors import ReidbenchError
 
 app = typer.Typer(
@@ -20,11 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("report")(report.report)
-app.add_typer(leaderboard.app, name="leaderboard")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(data.app, name="data")
+app.command("run")(run)
+app.command("report")(report)
+app.add_typer(leaderboard, name="leaderboard")
+app.add_typer(plugins, name="plugins")
+app.add_typer(data, name="data")
 
 
 def _version(wanted: bool) -> None:

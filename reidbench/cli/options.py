@@ -11,7 +11,10 @@ from reidbench.errors import OptionError
 from reidbench.settings import Settings, default_cache, default_data, default_results
 
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="Folder of the data sets.  [env: REIDBENCH_DATA]", show_default=False)
+    Path | None,
+    typer.Option(
+        "--data-root", metavar="FOLDER", help="Folder of the data sets.  [env: REIDBENCH_DATA]", show_default=False
+    ),
 ]
 Results = Annotated[
     Path | None,
@@ -20,10 +23,13 @@ Results = Annotated[
     ),
 ]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Folder of the caches.  [env: REIDBENCH_CACHE]", show_default=False)
+    Path | None,
+    typer.Option("--cache", metavar="FOLDER", help="Folder of the caches.  [env: REIDBENCH_CACHE]", show_default=False),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int, typer.Option("--threads", help="CPU threads; 0 is as many as there are cores.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[
+    int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is as many as there are cores.")
+]
 
 
 def settings_of(

@@ -30,15 +30,24 @@ def run(
             show_default=False,
         ),
     ] = None,
-    protocol: Annotated[list[str] | None, typer.Option(help="Data and scoring.", show_default=False)] = None,
-    loss: Annotated[
-        list[str] | None, typer.Option(help='Loss, e.g. "batch_hard(margin=0.2)", or none.', show_default=False)
+    protocol: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Data and scoring.", show_default=False)
     ] = None,
-    backbone: Annotated[list[str] | None, typer.Option(help="Network.", show_default=False)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help="How it is trained.", show_default=False)] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Distance at test time.", show_default=False)] = None,
-    rerank: Annotated[list[str] | None, typer.Option(help="Re-ranker, or none.", show_default=False)] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed.", show_default=False)] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help='Loss, e.g. "batch_hard(margin=0.2)", or none.', show_default=False),
+    ] = None,
+    backbone: Annotated[list[str] | None, typer.Option(metavar="SPEC", help="Network.", show_default=False)] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="How it is trained.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Distance at test time.", show_default=False)
+    ] = None,
+    rerank: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Re-ranker, or none.", show_default=False)
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(metavar="NUMBER", help="Seed.", show_default=False)] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
     ] = False,
@@ -48,16 +57,17 @@ def run(
     device: Device = "auto",
     threads: Threads = 0,
     checkpoint_seconds: Annotated[
-        float, typer.Option(help="Seconds between two checkpoints.")
+        float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
     ] = Settings.checkpoint_seconds,
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
 
-    Without arguments: the untrained network, classification and batch hard on the embedded data set.
+    Without arguments: an untrained network and two losses on the embedded data set. A SPEC is a name with options,
+    as reidbench plugins lists them.
     """
     from rich.console import Console
 
-    from reidbench.estimate import in_words, seconds_left
+    from reidbench.estimate import seconds_left
     from reidbench.plan import device_of
     from reidbench.plugins import load
     from reidbench.runner import check_images, execute
@@ -112,11 +122,6 @@ def run(
         console.print(f"record: {folder}", markup=False, soft_wrap=True)
     if again is not None:
         _print_difference(console, again, records[0][1])
-    else:
-        console.print(
-            f"the plan said about {in_words(sum(estimates))}" if sum(estimates) else "everything was there already",
-            markup=False,
-        )
     if any(record.status != "ok" for _, record in records):
         raise typer.Exit(1)
 

@@ -43,6 +43,7 @@ def test_options_reach_the_recipe() -> None:
     recipe = quick(BACKBONE, steps=7, learning_rate=0.5, p=3, k=2, crop=False, flip=False, decay_start=0)
     found = (recipe.steps, recipe.learning_rate, recipe.p, recipe.k, recipe.crop, recipe.flip, recipe.decay_start)
     assert found == (7, 0.5, 3, 2, False, False, 0)
+    assert (quick(BACKBONE, crop=False).crop, quick(BACKBONE, crop=False).flip) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from reidbench_datasets.synthetic.kernel import kernel
 
 BONES = 13
 PELVIS, TRUNK, HEAD, ARM_L, ARM_R, FOREARM_L, FOREARM_R, THIGH_L, THIGH_R, SHIN_L, SHIN_R, FOOT_L, FOOT_R = range(BONES)
@@ -32,7 +33,7 @@ class Bones(NamedTuple):
     frames: NDArray[np.float64]
 
 
-@njit(nogil=True)
+@kernel
 def sine(turns: float) -> float:
     """Return the sine of an angle in turns, within 1e-7: an odd polynomial on a quarter of the circle."""
     x = turns - math.floor(turns + 0.5)
@@ -45,13 +46,13 @@ def sine(turns: float) -> float:
     return a * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))))
 
 
-@njit(nogil=True)
+@kernel
 def cosine(turns: float) -> float:
     """Return the cosine of an angle in turns, within 1e-7."""
     return sine(turns + 0.25)
 
 
-@njit(nogil=True)
+@kernel
 def rotate(parent: NDArray, axis: int, turns: float, child: NDArray) -> None:
     """Write into ``child`` [3, 3] the frame that ``parent`` becomes when it turns about its own axis 0, 1 or 2."""
     s = sine(turns)
@@ -66,7 +67,7 @@ def rotate(parent: NDArray, axis: int, turns: float, child: NDArray) -> None:
         child[row, two] = b * c - a * s
 
 
-@njit(nogil=True)
+@kernel
 def fasten(bones: Bones, parent: int, child: int, x: float, y: float, z: float) -> None:
     """Set where bone ``child`` begins: at (x, y, z) of bone ``parent``."""
     origins, frames = bones
@@ -76,7 +77,7 @@ def fasten(bones: Bones, parent: int, child: int, x: float, y: float, z: float) 
         )
 
 
-@njit(nogil=True)
+@kernel
 def hang(frames: NDArray, parent: int, child: int, forward: float, outward: float) -> None:
     """Let a limb hang from a bone: its y points down, swung ``forward`` and ``outward`` (to the left) in turns."""
     swung = np.empty((3, 3))
@@ -86,13 +87,13 @@ def hang(frames: NDArray, parent: int, child: int, forward: float, outward: floa
         frames[child, row, 1] = -frames[child, row, 1]
 
 
-@njit(nogil=True)
+@kernel
 def bend(frames: NDArray, parent: int, child: int, forward: float) -> None:
     """Let the lower half of a limb bend ``forward`` in turns against the upper half."""
     rotate(frames[parent], 0, forward, frames[child])
 
 
-@njit(nogil=True)
+@kernel
 def pose(skeleton: NDArray, stance: NDArray) -> Bones:
     """Return the bones of a skeleton [7] in a stance [13]."""
     bones = Bones(np.empty((BONES, 3)), np.empty((BONES, 3, 3)))

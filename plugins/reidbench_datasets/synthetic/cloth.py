@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
 from numpy.typing import NDArray
+
+from reidbench_datasets.synthetic.kernel import kernel
 
 PLAIN, HOOPS, STRIPES, CHECKS, BLOCK, BAND, HALVES, DOTS, OPEN, SEAM, PATCH, FACE = range(12)
 NO_MARK, DISC, SQUARE, BAR, DIAMOND, CROSS, RING = range(7)
@@ -21,13 +22,13 @@ FIRST, SECOND, MARK_COLOUR, STRAP_COLOUR = 9, 12, 15, 18
 LAYER_COLUMNS = 21
 
 
-@njit(nogil=True)
+@kernel
 def fraction(value: float) -> float:
     """Return value - floor(value), in [0, 1)."""
     return value - math.floor(value)
 
 
-@njit(nogil=True)
+@kernel
 def around(x: float, z: float) -> float:
     """Return how far round the part a point lies, in about metres: a pseudo-angle, 0 at the front, +-0.5 behind."""
     total = abs(x) + abs(z)
@@ -37,7 +38,7 @@ def around(x: float, z: float) -> float:
     return side if x >= 0.0 else -side
 
 
-@njit(nogil=True)
+@kernel
 def in_mark(kind: int, x: float, y: float) -> bool:
     """Return whether a point, in units of the mark's half size, lies on a mark of this kind."""
     if kind == DISC:
@@ -55,7 +56,7 @@ def in_mark(kind: int, x: float, y: float) -> bool:
     return False
 
 
-@njit(nogil=True)
+@kernel
 def on_second(layer: NDArray, x: float, y: float, z: float) -> bool:
     """Return whether the layer's pattern shows its second colour at a point."""
     pattern = int(layer[PATTERN])
@@ -86,7 +87,7 @@ def on_second(layer: NDArray, x: float, y: float, z: float) -> bool:
     return False
 
 
-@njit(nogil=True)
+@kernel
 def face(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Return the colour of a head: skin with eyes and mouth in front, hair above the hairline and behind."""
     hairline = 0.205 - 0.35 * max(0.0, 0.02 - z) - layer[LEVEL]
@@ -100,7 +101,7 @@ def face(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, fl
     return layer[FIRST] * shade, layer[FIRST + 1] * shade, layer[FIRST + 2] * shade
 
 
-@njit(nogil=True)
+@kernel
 def paint(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Return the linear RGB albedo of a layer at a point of the garment's frame."""
     if layer[PATTERN] == FACE:

@@ -10,12 +10,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from reidbench_datasets.synthetic.background import blotches, mixed
 from reidbench_datasets.synthetic.body import cosine, pose, sine
 from reidbench_datasets.synthetic.cloth import fraction, paint
+from reidbench_datasets.synthetic.kernel import kernel
 from reidbench_datasets.synthetic.wardrobe import (
     ABOVE,
     BELOW,
@@ -80,7 +80,7 @@ class Sensor(NamedTuple):
     noise: float
 
 
-@njit(nogil=True)
+@kernel
 def stage(
     parts: NDArray, skeleton: NDArray, stance: NDArray, yaw: float, elevation: float
 ) -> tuple[Staged, tuple[float, float, float, float]]:
@@ -115,14 +115,14 @@ def stage(
     return Staged(parts, centres, axes), (left, right, bottom, top)
 
 
-@njit(nogil=True)
+@kernel
 def half_extent(axes: NDArray, row: int, radius: float, wide: float, deep: float) -> float:
     """Return how far a widened sphere reaches along a view axis."""
     x, y, z = axes[row, 0] * wide, axes[row, 1], axes[row, 2] * deep
     return radius * math.sqrt(x * x + y * y + z * z)
 
 
-@njit(nogil=True)
+@kernel
 def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
     """Find what every sample sees.
 
@@ -138,50 +138,50 @@ def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
         length, r, r_end = parts[part, LENGTH], parts[part, RADIUS], parts[part, RADIUS_END]
         wide, deep = parts[part, WIDE], parts[part, DEEP]
         o, a = centres[part], axes[part]
-        x0 = min(
-            o[0] - half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length - half_extent(a, 0, r_end, wide, deep)
-        )
-        x1 = max(
-            o[0] + half_extent(a, 0, r, wide, deep), o[0] + a[0, 1] * length + half_extent(a, 0, r_end, wide, deep)
-        )
-        y0 = min(
-            o[1] - half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length - half_extent(a, 1, r_end, wide, deep)
-        )
-        y1 = max(
-            o[1] + half_extent(a, 1, r, wide, deep), o[1] + a[1, 1] * length + half_extent(a, 1, r_end, wide, deep)
-        )
+        tip_x, tip_y = o[0] + a[0, 1] * length, o[1] + a[1, 1] * length
+        reach_x, reach_tip_x = half_extent(a, 0, r, wide, deep), half_extent(a, 0, r_end, wide, deep)
+        reach_y, reach_tip_y = half_extent(a, 1, r, wide, deep), half_extent(a, 1, r_end, wide, deep)
+        x0, x1 = min(o[0] - reach_x, tip_x - reach_tip_x), max(o[0] + reach_x, tip_x + reach_tip_x)
+        y0, y1 = min(o[1] - reach_y, tip_y - reach_tip_y), max(o[1] + reach_y, tip_y + reach_tip_y)
         first_row, last_row = max(0, int(down - y1 * scale)), min(rows - 1, int(down - y0 * scale) + 1)
         first_column, last_column = max(0, int(across + x0 * scale)), min(columns - 1, int(across + x1 * scale) + 1)
         k = (r - r_end) / length
-        c = 1.0 - k * k
+        c = 1.0 / (1.0 - k * k)
+        # A ray's start in the part's frame is linear in X and Y: what one metre of each adds, and where it starts from.
+        ux, uy, uz = a[0, 0] / wide, a[0, 1], a[0, 2] / deep
+        vx, vy, vz = a[1, 0] / wide, a[1, 1], a[1, 2] / deep
         dx, dy, dz = -a[2, 0] / wide, -a[2, 1], -a[2, 2] / deep
-        quadratic = dx * dx + dz * dz - k * k * dy * dy / c
+        ox = o[2] * dx - o[0] * ux - o[1] * vx
+        oy = o[2] * dy - o[0] * uy - o[1] * vy
+        oz = o[2] * dz - o[0] * uz - o[1] * vz
+        quadratic = dx * dx + dz * dz - k * k * dy * dy * c
         sphere = dx * dx + dy * dy + dz * dz
+        open_start = int(parts[part, HANGING])
+        metre = 1.0 / scale
         for row in range(first_row, last_row + 1):
-            v = (down - row - 0.5) / scale - o[1]
+            v = (down - row - 0.5) * metre
+            rx, ry, rz = ox + v * vx, oy + v * vy, oz + v * vz
             for column in range(first_column, last_column + 1):
-                u = (column + 0.5 - across) / scale - o[0]
-                qx = (a[0, 0] * u + a[1, 0] * v - a[2, 0] * o[2]) / wide
-                qy = a[0, 1] * u + a[1, 1] * v - a[2, 1] * o[2]
-                qz = (a[0, 2] * u + a[1, 2] * v - a[2, 2] * o[2]) / deep
+                u = (column + 0.5 - across) * metre
+                qx, qy, qz = rx + u * ux, ry + u * uy, rz + u * uz
                 g = r - k * qy
-                half = qx * dx + qz * dz + g * k * dy / c
-                inside = half * half - quadratic * (qx * qx + qz * qz - g * g / c)
+                half = qx * dx + qz * dz + g * k * dy * c
+                inside = half * half - quadratic * (qx * qx + qz * qz - g * g * c)
                 t = -FAR
                 if inside > 0.0 and abs(quadratic) > 1e-9:
                     reached = (-half - math.sqrt(inside)) / quadratic
-                    s = (qy + reached * dy - k * r) / c
+                    s = (qy + reached * dy - k * r) * c
                     if 0.0 <= s <= length:
                         t = reached
                 if t == -FAR:
-                    for end in range(int(parts[part, HANGING]), 2):
+                    for end in range(open_start, 2):
                         ey = qy - length * end
                         radius = r_end if end else r
                         half = qx * dx + ey * dy + qz * dz
                         inside = half * half - sphere * (qx * qx + ey * ey + qz * qz - radius * radius)
                         if inside > 0.0:
                             reached = (-half - math.sqrt(inside)) / sphere
-                            s = (qy + reached * dy - k * r) / c
+                            s = (qy + reached * dy - k * r) * c
                             if (end == 0 and s <= 0.0) or (end == 1 and s >= length):
                                 t = min(t, reached)
                 if -t > depth[row, column]:
@@ -189,13 +189,13 @@ def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
                     owner[row, column] = part
 
 
-@njit(nogil=True)
+@kernel
 def triangle(value: float) -> float:
     """Return a triangle wave of period 1 between -1 and 1."""
     return 4.0 * abs(fraction(value) - 0.5) - 1.0
 
 
-@njit(nogil=True)
+@kernel
 def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light, image: NDArray) -> None:
     """Lay the people over ``image`` [H, W, 3], linear RGB: cloth under lamp and sky, the mean of the samples."""
     parts, centres, axes = staged
@@ -209,8 +209,8 @@ def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light,
             part = owner[row, column]
             if part == NOBODY:
                 continue
-            a, o = axes[part], centres[part]
-            wide, deep = parts[part, WIDE], parts[part, DEEP]
+            shape, a, o = parts[part], axes[part], centres[part]
+            wide, deep = shape[WIDE], shape[DEEP]
             u = (column + 0.5 - across) / scale - o[0]
             v = (down - row - 0.5) / scale - o[1]
             w = depth[row, column] - o[2]
@@ -218,16 +218,16 @@ def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light,
             y = a[0, 1] * u + a[1, 1] * v + a[2, 1] * w
             z = a[0, 2] * u + a[1, 2] * v + a[2, 2] * w
             # The normal of the widened surface: from the axis point nearest in the part's own frame, widened twice.
-            r, length = parts[part, RADIUS], parts[part, LENGTH]
-            k = (r - parts[part, RADIUS_END]) / length
+            r, length = shape[RADIUS], shape[LENGTH]
+            k = (r - shape[RADIUS_END]) / length
             s = min(max((y - k * r) / (1.0 - k * k), 0.0), length)
             px, py, pz = x / (wide * wide), y - s, z / (deep * deep)
             size = math.sqrt(px * px + py * py + pz * pz) + 1e-12
             nx = (a[0, 0] * px + a[0, 1] * py + a[0, 2] * pz) / size
             ny = (a[1, 0] * px + a[1, 1] * py + a[1, 2] * pz) / size
             nz = (a[2, 0] * px + a[2, 1] * py + a[2, 2] * pz) / size
-            garment_y = y + parts[part, SHIFT]
-            layer = int(parts[part, ABOVE]) if garment_y > parts[part, SPLIT] else int(parts[part, BELOW])
+            garment_y = y + shape[SHIFT]
+            layer = int(shape[ABOVE]) if garment_y > shape[SPLIT] else int(shape[BELOW])
             red, green, blue = paint(layers[layer], x, garment_y, z)
             lit = 0.2 + 0.8 * max(0.0, nx * direction[0] + ny * direction[1] + nz * direction[2])
             open_sky = 0.62 + 0.38 * ny
@@ -248,7 +248,7 @@ def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light,
             pixel[2] += bright * blue * (lamp[2] * lit + sky[2] * open_sky)
 
 
-@njit(nogil=True)
+@kernel
 def make_room(owner: NDArray, light: Light, across: float, ground: float, image: NDArray) -> None:
     """Light the background, darken the ground under the feet, and leave each pixel the share that no person covers."""
     each = 1.0 / (FINE * FINE)
@@ -266,7 +266,7 @@ def make_room(owner: NDArray, light: Light, across: float, ground: float, image:
                 image[row, column, channel] *= free * (0.8 * light.lamp[channel] + 0.7 * light.sky[channel])
 
 
-@njit(nogil=True)
+@kernel
 def occlude(kind: int, box: tuple[float, float, float], colour: NDArray, key: np.uint64, image: NDArray) -> None:
     """Put something in front, in pixels: a pole, a block or leaves in ``box``: left, right and top."""
     left, right, top = box
@@ -287,7 +287,7 @@ def occlude(kind: int, box: tuple[float, float, float], colour: NDArray, key: np
                     image[row, column, channel] = colour[channel] * light
 
 
-@njit(nogil=True)
+@kernel
 def soften(image: NDArray, weight: float, other: NDArray) -> None:
     """Blur ``image`` in place with (w, 1 - 2 w, w) along both axes; ``other`` is room of the same shape."""
     rows, columns, _ = image.shape
@@ -307,7 +307,7 @@ def soften(image: NDArray, weight: float, other: NDArray) -> None:
                 )
 
 
-@njit(nogil=True)
+@kernel
 def develop(image: NDArray, sensor: Sensor, slope_x: float, slope_y: float, key: np.uint64) -> NDArray:
     """Return what the sensor makes of linear light [H, W, 3]: colour matrix, tone table, noise, uint8.
 

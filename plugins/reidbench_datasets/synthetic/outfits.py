@@ -125,7 +125,7 @@ class Difficulty:
 
 DIFFICULTIES = {
     "easy": Difficulty(palette=16, group=1, lookalikes=0.0, occlusion=0.1, shift=0.5, turn=0.25),
-    "normal": Difficulty(palette=8, group=3, lookalikes=0.6, occlusion=0.25, shift=1.1, turn=0.5),
+    "normal": Difficulty(palette=9, group=3, lookalikes=0.5, occlusion=0.2, shift=1.0, turn=0.5),
     "hard": Difficulty(palette=5, group=5, lookalikes=0.9, occlusion=0.5, shift=1.5, turn=0.5),
 }
 

@@ -39,7 +39,7 @@ class Cast:
 
 def good_framing(draws: Draws) -> Framing:
     """Return the framing of a detector that does well."""
-    return Framing(draws.uniform(0.72, 1.02), draws.centred(10.0), draws.centred(10.0))
+    return Framing(draws.uniform(0.76, 1.02), draws.centred(8.0), draws.centred(8.0))
 
 
 def bad_framing(draws: Draws) -> Framing:
