@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from reidbench.compiled import compiled
+    from reidbench.compilation import compiled
     from reidbench.errors import DataError, OptionError, PluginError, ReidbenchError, TrainingError
     from reidbench.holdout import hold_out
     from reidbench.hookspecs import hookimpl
@@ -68,7 +68,7 @@ _HOME = {
     "TrainView": "values",
     "TrainingError": "errors",
     "build": "plugins",
-    "compiled": "compiled",
+    "compiled": "compilation",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
     "nearest": "ranking",

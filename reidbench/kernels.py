@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.compiled import compiled
+from reidbench.compilation import compiled
 from reidbench.values import FloatArray, IntArray
 
 Float32Array = NDArray[np.float32]

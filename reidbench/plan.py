@@ -26,6 +26,7 @@ from reidbench.training import finished
 from reidbench.values import BackboneInfo, Job, Protocol, Recipe, Split, TrainInfo
 
 AUTO = "auto"
+TO_DO = "to do"
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ class Plan:
         step = latest_step(self.training_folder)
         if step:
             return f"goes on at step {step}"
-        if self.earlier:
-            changed = changed_files(self.earlier[0].code_files, self.code_files)
-            return f"again: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''} changed"
-        return "to do"
+        return "again: code changed" if self.earlier else TO_DO
+
+    def changed(self) -> list[str]:
+        """Return the files that have changed since this run was last made by other code, if it was."""
+        return changed_files(self.earlier[0].code_files, self.code_files) if self.earlier else []
 
 
 def device_of(settings: Settings) -> torch.device:

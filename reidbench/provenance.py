@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import inspect
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +37,38 @@ def _core_files() -> dict[str, str]:
 
 @cache
 def _module_files(module: str) -> dict[str, str]:
-    """Return the files of a module and of all modules of its own top-level package that it imports, with digests."""
+    """Return the files of a module and of all modules of its own top-level package that it imports, with digests.
+
+    Read from the import statements, not from what happens to be loaded, so that the answer is always the same.
+    """
     top = module.partition(".")[0]
     files: dict[str, str] = {}
     waiting = [module]
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        loaded = sys.modules.get(name)
-        file = getattr(loaded, "__file__", None)
-        if name in seen or name.partition(".")[0] != top or loaded is None or not file:
+        if name in seen or name.partition(".")[0] != top:
             continue
         seen.add(name)
-        path = Path(file)
-        files["/".join(name.split(".")) + (".py" if path.name != "__init__.py" else "/__init__.py")] = _sha256(path)
+        spec = _spec(name)
+        if spec is None or not spec.origin or not Path(spec.origin).is_file():
+            continue
+        path = Path(spec.origin)
+        package = spec.submodule_search_locations is not None
+        files["/".join(name.split(".")) + ("/__init__.py" if package else path.suffix)] = _sha256(path)
         if path.suffix == ".py":
-            waiting.extend(
-                _imports(path, package=loaded.__name__ if path.name == "__init__.py" else loaded.__package__ or "")
-            )
+            waiting.extend(_imports(path, package=name if package else name.rpartition(".")[0]))
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return files
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Return where a module lies, loaded or not: what is imported only inside a function counts as well."""
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # the name is no module but something that a module defines
+        return None
 
 
 def _imports(path: Path, package: str) -> Iterable[str]:

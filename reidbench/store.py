@@ -51,8 +51,8 @@ class Store:
     def records(self, where: Sequence[Path] = ()) -> list[tuple[Path, RunRecord]]:
         """Return (run folder, record) for the run folders, record files or folders above them in ``where``.
 
-        Without ``where``, all records of this results folder. Sorted by path within each place. Raises DataError where
-        a given place holds no record, or a record is damaged.
+        Without ``where``, all records of this results folder. Within each place in the order in which they began.
+        Raises DataError where a given place holds no record, or a record is damaged.
         """
         found: list[tuple[Path, RunRecord]] = []
         for place in where or [self.folder]:
@@ -61,7 +61,8 @@ class Store:
                 raise DataError(
                     f"{place}: no {RECORD} there or below; name a run folder, its record or a results folder"
                 )
-            found += [(file.parent, read_record(file)) for file in files]
+            pairs = [(file.parent, read_record(file)) for file in files]
+            found += sorted(pairs, key=lambda pair: (pair[1].started, pair[0]))
         return found
 
     def earlier(self, run_folder: Path) -> list[RunRecord]:

@@ -442,7 +442,8 @@ def test_there_is_a_hook_for_every_kind_and_no_other() -> None:
 
 def test_the_command_lines_defaults() -> None:
     defaults = command_defaults()
-    assert set(defaults) == {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed", "sections"}
+    jobs = {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed"}
+    assert set(defaults) == jobs | {"auto_metric", "sections"}
     for text in [defaults["protocol"], *defaults["loss"], defaults["backbone"], defaults["metric"], defaults["rerank"]]:
         Spec.parse(text)
     defaults["loss"].clear()

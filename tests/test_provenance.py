@@ -14,12 +14,12 @@ from reidbench import provenance
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A plugin package whose item imports a helper, which imports another; one file is nobody's."""
+    """A plugin package whose item imports a helper, which imports another when it runs; one file is nobody's."""
     folder = tmp_path / "some_plugin"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "item.py").write_text("from some_plugin.helper import f\nimport json\n\ndef factory():\n    return f()\n")
-    (folder / "helper.py").write_text("from . import deeper\n\ndef f():\n    return deeper.x\n")
+    (folder / "helper.py").write_text("def f():\n    from . import deeper\n    return deeper.x\n")
     (folder / "deeper.py").write_text("x = 1\n")
     (folder / "stranger.py").write_text("y = 2\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -37,6 +37,13 @@ def files_of(folder: Path) -> dict[str, str]:
 def test_a_plugins_own_imports_count_and_strangers_do_not(package: Path) -> None:
     names = {name for name in files_of(package) if name.startswith("some_plugin")}
     assert names == {f"some_plugin/{module}.py" for module in ("__init__", "item", "helper", "deeper")}
+
+
+def test_what_is_loaded_does_not_matter(package: Path) -> None:
+    before = files_of(package)
+    importlib.import_module("some_plugin.item").factory()
+    assert "some_plugin.deeper" in sys.modules
+    assert files_of(package) == before
 
 
 def test_an_edit_of_an_indirect_import_changes_the_code(package: Path) -> None:

@@ -49,7 +49,7 @@ def _root(
 def main() -> None:
     """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback."""
     try:
-        app()
+        app(prog_name="reidbench")
     except ReidbenchError as error:
         sys.stderr.write(f"reidbench: {error}\n")
         sys.exit(error.exit_code)

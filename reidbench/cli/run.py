@@ -68,7 +68,7 @@ def run(
     from rich.console import Console
 
     from reidbench.estimate import seconds_left
-    from reidbench.plan import device_of
+    from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
     from reidbench.runner import check_images, execute
 
@@ -107,8 +107,8 @@ def run(
     records: list[tuple[Path, RunRecord]] = []
     for number, plan in enumerate(plans, start=1):
         name = f"[{number}/{len(plans)}] {plan.items['loss'].short}, seed {plan.job.seed}"
-        before = plan.done()
-        console.print(f"{name}: {plan.state() if before else 'starting, ' + plan.state()}", markup=False)
+        state = plan.state()
+        console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
             record = execute(plan, settings, partial(_say, console, name))
         except Interrupted:
@@ -180,6 +180,13 @@ def _print_plans(console: Console, plans: Sequence[Plan], estimates: Sequence[fl
         cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
         table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds) if seconds else "0 s"]))
     console.print(table)
+    for plan in plans:
+        if plan.changed() and not plan.done():
+            _say(
+                console,
+                plan.items["loss"].short,
+                f"made before by other code; since then {', '.join(plan.changed())} changed",
+            )
     for plan in {id(plan.split): plan for plan in plans}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""

@@ -50,13 +50,25 @@ def test_without_a_norm_an_embedding_depends_on_its_own_image_alone() -> None:
     torch.testing.assert_close(normed(batch)[:2], normed(batch[:2]), rtol=1e-12, atol=1e-12)
 
 
-def test_no_activation_stands_after_the_embedding_layer() -> None:
-    found = Tiny()(images(8))
-    assert (found < 0).any()
-    assert (found > 0).any()
-    network = Tiny()
-    assert network.stages(images(2)).flatten(1).shape[1] == network.embedding.in_features
-    assert network.stages(images(2)).min() >= 0
+def test_nothing_stands_after_the_embedding_layer() -> None:
+    network = Tiny().double().eval()
+    batch = images(8).double()
+    features = network.stages(batch).flatten(1)
+    expected = features @ network.embedding.weight.T + network.embedding.bias
+    torch.testing.assert_close(network(batch), expected, rtol=1e-12, atol=1e-12)
+    assert (expected < 0).any()
+    assert (expected > 0).any()
+
+
+def test_the_stages_are_convolution_pool_norm_and_leaky_relu() -> None:
+    network = Tiny(norm="none").double()
+    batch = expected = images(2, 50, 31).double()
+    for convolution in (module for module in network.stages if isinstance(module, nn.Conv2d)):
+        activated = nn.functional.conv2d(expected, convolution.weight, convolution.bias, padding=1)
+        activated = torch.where(activated > 0, activated, 0.3 * activated)
+        expected = nn.functional.max_pool2d(activated, 2, ceil_mode=True)
+    assert expected.shape == (2, 256, 4, 2)
+    torch.testing.assert_close(network.stages(batch), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from reidbench import DataError, track
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 
-KILOBYTES = 3  # of an average image
+KILOBYTES = 4  # that an average image takes on a disk
 
 
 @contextmanager

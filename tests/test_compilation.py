@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 MODULE = """
-from reidbench.compiled import compiled
+from reidbench.compilation import compiled
 from helper import two
 
 @compiled
@@ -17,7 +17,7 @@ def f(x):
     return two(x) + 1.0
 """
 HELPER = """
-from reidbench.compiled import compiled
+from reidbench.compilation import compiled
 
 @compiled
 def two(x):
