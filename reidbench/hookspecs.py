@@ -60,4 +60,4 @@ def register_rerankers() -> Factories:  # type: ignore[empty-body]
 
 @hookspec
 def register_sections() -> Factories:  # type: ignore[empty-body]
-    """Report sections: ``(*, options) -> Section``; turns records into tables, figures and notes."""
+    """Report sections: ``(*, options) -> Section``; turns records into tables and notes."""
