@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +38,6 @@ from reidbench.values import IntArray, LossValue, Recipe, Samples, TrainView
 
 # Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
 ACTIVE = 1e-5
-
-LOG_COLUMNS = ("step", "learning_rate", "loss", "active")
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def train(
 
     # --- fresh, or where it stopped ----------------------------------------------------------------------------------
     batches: list[IntArray] = []
-    step, number, place, seconds, log = 0, 0, 0, 0.0, []
+    step, number, place, seconds = 0, 0, 0, 0.0
+    log: dict[str, list[float]] = {}
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         _restore(checkpoint, modules, optimizer, folder)
         step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
-        seconds, log = float(checkpoint.state["seconds"]), checkpoint.tensors["log"].tolist()
+        seconds = float(checkpoint.state["seconds"])
+        log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
         batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
         say(f"resumed at step {step} of {recipe.steps}")
         if checkpoint.state["threads"] != threads:
@@ -113,13 +115,12 @@ def train(
     resumed_at = step
 
     def save() -> None:
-        tensors = {
-            **_named_tensors(modules, optimizer),
-            "log": torch.tensor(log, dtype=torch.float64).reshape(-1, len(LOG_COLUMNS)),
-        }
+        tensors = _named_tensors(modules, optimizer)
+        tensors["log"] = torch.tensor(list(log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
-        state = {"round": number, "place": place, "seconds": seconds + time.monotonic() - started, "threads": threads}
+        spent = seconds + time.monotonic() - started
+        state = {"round": number, "place": place, "seconds": spent, "threads": threads, "log": list(log)}
         save_checkpoint(folder, Checkpoint(step, tensors, state))
 
     def embed(units: IntArray) -> Tensor:
@@ -157,12 +158,13 @@ def train(
                     f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a "
                     "square root or logarithm at zero"
                 )
+            scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before a weight among them moves
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
             active = active_share(value)
-            log.append([float(step), rate, total, active])
+            _append(log, {"step": step, "learning_rate": rate, "loss": total, "active": active, **scalars})
             step, place = step + 1, place + 1
             done_here, elapsed = step - resumed_at, time.monotonic() - started
             show(
@@ -181,8 +183,7 @@ def train(
     # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started
     peak = peak_memory_mib(device)
-    rows = [",".join(LOG_COLUMNS), *(f"{row[0]:.0f},{row[1]:.9g},{row[2]:.9g},{row[3]:.6g}" for row in log)]
-    write_atomic(folder / "log.csv", "\n".join(rows) + "\n")
+    write_atomic(folder / "log.csv", _log_text(log))
     kept = {name: tensor.detach().contiguous().cpu() for name, tensor in backbone.state_dict().items()}
     write_atomic(folder / WEIGHTS, safetensors.torch.save(kept))
     summary = {"steps": step, "seconds": seconds, "threads": threads, "resumed_at": resumed_at, "peak_memory_mib": peak}
@@ -221,6 +222,21 @@ def active_share(value: LossValue) -> float:
     """Return the share of a loss's terms above 1e-5 (Supplementary F), or 1.0 where it does not give its terms."""
     terms = [item.detach().reshape(-1) for item in value.per_item.values() if item.numel()]
     return float((torch.cat(terms) > ACTIVE).float().mean()) if terms else 1.0
+
+
+def _append(log: dict[str, list[float]], row: Mapping[str, float]) -> None:
+    """Add one step to the log; a column that begins later, or misses a step, has nan there."""
+    steps = len(log.get("step", []))
+    for name in {**log, **row}:
+        log.setdefault(name, [np.nan] * steps).append(float(row.get(name, np.nan)))
+
+
+def _log_text(log: Mapping[str, list[float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(log)
+    writer.writerows([f"{value:.9g}" for value in row] for row in zip(*log.values(), strict=True))
+    return text.getvalue()
 
 
 def load_weights(backbone: Backbone, folder: Path) -> None:

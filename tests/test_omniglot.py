@@ -43,7 +43,7 @@ def test_a_small_network_learns_real_drawings(drawings: Path) -> None:
     asked = {
         "protocol": f'csv_list(file="{drawings}", views=original)',
         "backbone": "tiny(height=32, width=32)",
-        "recipe": "quick(steps=120, p=16, k=4, flip=false)",
+        "recipe": "quick(steps=200, p=16, k=4, flip=false)",
     }
     _, untrained, _ = run(job(**asked, loss="none"))
     plan, trained, _ = run(job(**asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,10 @@ class Spread(Loss):
         self.own_rounds = own_rounds
         self.seen: list[float] = []
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         centre = embeddings.mean(0, keepdim=True)
-        return (self.scale - (embeddings - centre).square().sum(1)).square()
+        terms = (self.scale - (embeddings - centre).square().sum(1)).square()
+        return LossValue(terms.mean(), {"loss": terms}, {"scale, of all": self.scale.detach()})
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
         if not self.own_rounds:
@@ -130,8 +132,26 @@ def test_the_kept_weights_are_the_trained_ones(samples: Samples, tmp_path: Path)
 
 def test_the_schedule_is_what_the_optimizer_gets(samples: Samples, tmp_path: Path) -> None:
     run(samples, tmp_path)
-    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True)
-    np.testing.assert_allclose(log["learning_rate"], [learning_rate(RECIPE, step) for step in range(9)], rtol=1e-8)
+    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", skip_header=1)
+    np.testing.assert_allclose(log[:, 1], [learning_rate(RECIPE, step) for step in range(9)], rtol=1e-8)
+
+
+def test_the_log_has_what_the_loss_reports(samples: Samples, tmp_path: Path) -> None:
+    _, loss = run(samples, tmp_path)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "learning_rate", "loss", "active", "scale, of all"]
+    assert [int(row["step"]) for row in rows] == list(range(9))
+    assert float(rows[0]["scale, of all"]) == 1.0
+    assert float(rows[-1]["scale, of all"]) != loss.scale.item(), "it is what the step began with"
+
+
+def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
+    log: dict[str, list[float]] = {}
+    for row in ({"step": 0}, {"step": 1, "late": 5}, {"step": 2}):
+        training._append(log, row)
+    np.testing.assert_array_equal(log["step"], [0, 1, 2])
+    np.testing.assert_array_equal(log["late"], [np.nan, 5, np.nan])
 
 
 def test_the_losss_own_weights_are_trained(samples: Samples, tmp_path: Path) -> None:
