@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -41,14 +40,14 @@ def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float:
 
     _, crops = view_crops(plan.protocol.views, plan.info.preprocess)
     tested = len(plan.split.query.images) + len(plan.split.gallery.images)
-    total = _median_seconds(embed, device) / count * tested * len(crops)
+    total = _least_seconds(embed, device) / count * tested * len(crops)
     if plan.trains and finished(plan.training_folder) is None:
         steps = plan.recipe.steps - latest_step(plan.training_folder)
-        total += _median_seconds(update, device) / count * plan.recipe.p * plan.recipe.k * steps
+        total += _least_seconds(update, device) / count * plan.recipe.p * plan.recipe.k * steps
     return total
 
 
-def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+def _least_seconds(work: Callable[[], None], device: torch.device) -> float:
     taken = []
     for _ in range(4):
         began = time.perf_counter()
@@ -56,7 +55,7 @@ def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:])
+    return min(taken[1:])  # the others waited for other work of the machine
 
 
 def in_words(seconds: float) -> str:
