@@ -158,7 +158,7 @@ def train(
                     f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a "
                     "square root or logarithm at zero"
                 )
-            scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before a weight among them moves
+            scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before its weights move
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
