@@ -26,12 +26,14 @@ def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float:
         return 0.0
     torch.set_num_threads(threads_of(settings))
     backbone = build_backbone(plan.items["backbone"], plan.job.seed).to(device)
-    count = min(MEASURED_IMAGES, plan.recipe.p * plan.recipe.k)
+    count = max(2, min(MEASURED_IMAGES, plan.recipe.p * plan.recipe.k))  # one image has no batch statistics
     images = torch.zeros(count, 3, plan.info.preprocess.height, plan.info.preprocess.width, device=device)
 
     def update() -> None:
         backbone.train()
-        backbone(images).square().sum().backward()
+        out = backbone(images).square().sum()
+        if out.requires_grad:
+            out.backward()
 
     def embed() -> None:
         backbone.eval()

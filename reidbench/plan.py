@@ -75,7 +75,9 @@ class Plan:
         """Return the record of this very run with this very code, if it has ended well."""
         file = self.run_folder / RECORD
         record = read_record(file) if file.is_file() else None
-        return record if record is not None and record.status == "ok" else None
+        if record is None or (record.status, record.id, record.code) != ("ok", self.id, self.code):
+            return None
+        return record
 
     def state(self) -> str:
         """Return what is left to do, in words."""
@@ -163,7 +165,7 @@ class Planner:
         items["metric"] = self.catalogue.resolve("metric", metric_text, protocol.defaults)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
-        deviations = tuple(f"recipe {items['recipe'].short}" for _ in range("(" in items["recipe"].short))
+        deviations = (f"recipe {items['recipe'].short}",) if "(" in items["recipe"].short else ()
 
         trained_with = {
             "data": split.train.digest,

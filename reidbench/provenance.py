@@ -10,11 +10,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+from reidbench.errors import PluginError
 
 CORE = Path(__file__).parent
 
@@ -91,9 +93,13 @@ def code_files(factories: Iterable[Callable[..., Any]]) -> dict[str, str]:
     """
     files = dict(_core_files())
     for factory in factories:
-        module = inspect.getmodule(inspect.unwrap(factory))
-        if module is not None:
-            files.update(_module_files(module.__name__))
+        inner: Any = factory
+        while isinstance(inner, partial):
+            inner = inner.func
+        module = inspect.getmodule(inspect.unwrap(inner))
+        if module is None:
+            raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
+        files.update(_module_files(module.__name__))
     return dict(sorted(files.items()))
 
 

@@ -19,13 +19,13 @@ from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingE
 from reidbench.files import lock, write_atomic
 from reidbench.interfaces import Backbone
 from reidbench.pixels import check_readable
-from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, threads_of
+from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
 from reidbench.provenance import commit, environment
-from reidbench.ranking import rank, rank_distances
+from reidbench.ranking import rank, rank_distances, unit_rows
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
-from reidbench.store import load_arrays, save_arrays, save_ranking
+from reidbench.store import latest_step, load_arrays, save_arrays, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
 from reidbench.values import Ranking, Samples
 
@@ -102,8 +102,9 @@ def _compute(
     if summary is None and plan.trains:
         loss = build_loss(plan.items["loss"], plan.info, split, seed)
         assert loss is not None
-        backbone.initialise()
         folder = plan.training_folder
+        if latest_step(folder) == 0:
+            seeded(backbone.initialise, seed, "initialise")
         trained = train(
             backbone,
             loss,
@@ -121,7 +122,7 @@ def _compute(
         load_weights(backbone, plan.training_folder)
         seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
     else:
-        backbone.initialise()
+        seeded(backbone.initialise, seed, "initialise")
         seconds["train"], peak = 0.0, 0
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
@@ -140,11 +141,10 @@ def _compute(
     metric = plan.items["metric"].build()
     if learns(metric):
         known = embed(split.train, "training")
-        metric.fit(_rows(known, metric.normalize), split.train.pids, split.train.cams)
+        metric.fit(unit_rows(known) if metric.normalize else known, split.train.pids, split.train.cams)
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
-    query, gallery = _rows(query, metric.normalize), _rows(gallery, metric.normalize)
     ids = (split.query.pids, split.query.cams, split.gallery.pids, split.gallery.cams)
     if plan.items["rerank"].entries:
         reranker = plan.items["rerank"].build()
@@ -168,13 +168,15 @@ def _kept_embeddings(
     if not file.is_file():
         began = time.monotonic()
         made = embed_images(backbone, samples, views, device, threads, f"embedding the {part} images")
+        if not torch.isfinite(made).all():
+            row = int((~torch.isfinite(made)).any(dim=1).nonzero()[0, 0])
+            raise TrainingError(
+                f"the trained network gives an embedding that is not finite for {samples.images[row]}; "
+                "its training has diverged: try a lower learning_rate"
+            )
         save_arrays(file, {"embeddings": made.numpy(), "seconds": np.array(time.monotonic() - began)})
     kept = load_arrays(file)
     return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
-
-
-def _rows(embeddings: Tensor, normalize: bool) -> Tensor:
-    return torch.nn.functional.normalize(embeddings, dim=1) if normalize else embeddings
 
 
 def _now() -> str:

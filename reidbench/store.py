@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -23,6 +24,7 @@ from reidbench.values import Ranking
 
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
+AGAIN = "again"
 KEPT_CHECKPOINTS = 2
 
 
@@ -51,12 +53,14 @@ class Store:
     def records(self, where: Sequence[Path] = ()) -> list[tuple[Path, RunRecord]]:
         """Return (run folder, record) for the run folders, record files or folders above them in ``where``.
 
-        Without ``where``, all records of this results folder. Within each place in the order in which they began.
+        Without ``where``, all records of this results folder. Runs that were made again, in a folder "again", count
+        only where that folder itself is given. Within each place in the order in which they began.
         Raises DataError where a given place holds no record, or a record is damaged.
         """
         found: list[tuple[Path, RunRecord]] = []
         for place in where or [self.folder]:
-            files = [place] if place.is_file() else sorted(place.rglob(RECORD))
+            below = (file for file in place.rglob(RECORD) if AGAIN not in file.relative_to(place).parts)
+            files = [place] if place.is_file() else sorted(below)
             if not files and where:
                 raise DataError(
                     f"{place}: no {RECORD} there or below; name a run folder, its record or a results folder"
@@ -66,10 +70,14 @@ class Store:
         return found
 
     def earlier(self, run_folder: Path) -> list[RunRecord]:
-        """Return the finished records of the same run made by other code, newest first."""
+        """Return the records of the same run made by other code, newest first; unreadable ones are passed over."""
         stem = run_folder.name.rpartition("-")[0]
-        files = [f / RECORD for f in run_folder.parent.glob(f"{stem}-*") if f != run_folder and (f / RECORD).is_file()]
-        return sorted((read_record(file) for file in files), key=lambda record: record.finished, reverse=True)
+        found = []
+        for folder in run_folder.parent.glob(f"{stem}-*"):
+            if folder != run_folder and (folder / RECORD).is_file():
+                with contextlib.suppress(DataError):  # of an older schema, for example
+                    found.append(read_record(folder / RECORD))
+        return sorted(found, key=lambda record: record.finished, reverse=True)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ def train(
         while step < recipe.steps:
             if place == len(batches):
                 view = TrainView(labels, samples.cams, recipe.p, recipe.k, stream(seed, "round", number), step, embed)
+                torch.manual_seed(torch_seed(seed, "round", number))
                 batches, place, number = draw_round(loss, recipe, view, number), 0, number + 1
             units = batches[place]
             rate = learning_rate(recipe, step)
@@ -164,7 +165,8 @@ def train(
             optimizer.step()
 
             active = active_share(value)
-            _append(log, {"step": step, "learning_rate": rate, "loss": total, "active": active, **scalars})
+            own = {"step": step, "learning_rate": rate, "loss": total, "active": active}
+            _append(log, own | {f"loss.{name}" if name in own else name: scalar for name, scalar in scalars.items()})
             step, place = step + 1, place + 1
             done_here, elapsed = step - resumed_at, time.monotonic() - started
             show(
@@ -189,6 +191,10 @@ def train(
     summary = {"steps": step, "seconds": seconds, "threads": threads, "resumed_at": resumed_at, "peak_memory_mib": peak}
     write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
     drop_checkpoints(folder)
+    if stop.asked:
+        raise Interrupted(
+            f"stopped as asked after the last step; it is trained in {folder}; the same command scores it"
+        )
     return Trained(folder, seconds, resumed_at, peak)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -13,7 +15,7 @@ from reidbench.cli.leaderboard import app as leaderboard
 from reidbench.cli.plugins import app as plugins
 from reidbench.cli.report import report
 from reidbench.cli.run import run
-from reidbench.errors import ReidbenchError
+from reidbench.errors import Interrupted, ReidbenchError
 
 app = typer.Typer(
     name="reidbench",
@@ -46,16 +48,21 @@ def _root(
     pass
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("interrupted; what was finished is kept, and the same command goes on from there")
+
+
 def main() -> None:
-    """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback."""
+    """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback.
+
+    SIGINT and SIGTERM end it cleanly at any moment; the training loop catches them itself to finish its step.
+    """
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app(prog_name="reidbench")
     except ReidbenchError as error:
         sys.stderr.write(f"reidbench: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("reidbench: interrupted; what was finished is kept, and the same command goes on from there\n")
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

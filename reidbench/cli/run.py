@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.options import Cache, DataRoot, Device, Results, Threads, settings_of
-from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError
+from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(
     from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
     from reidbench.runner import check_images, execute
+    from reidbench.store import AGAIN
 
     settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds)
     flags = {
@@ -86,7 +87,7 @@ def run(
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if again is not None:
         # The run that is made again must not answer for itself.
-        settings = settings_of(data_root, settings.results / "again", cache, device, threads, checkpoint_seconds)
+        settings = settings_of(data_root, settings.results / AGAIN, cache, device, threads, checkpoint_seconds)
     chosen = device_of(settings)
     failed_plugins = [plugin.name for plugin in load().plugins if plugin.state != "ok"]
     if failed_plugins:
@@ -111,7 +112,7 @@ def run(
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
             record = execute(plan, settings, partial(_say, console, name))
-        except Interrupted:
+        except ReidbenchError:
             _print_table(records)
             raise
         if record.status != "ok":
@@ -144,6 +145,16 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
     if not what.endswith(".json"):
         return load_suite(find_suite(what)).jobs, None
     record = read_record(Path(what))
+    wanted = {"protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank"}
+    if (
+        set(record.items) != wanted
+        or "primary" not in record.evaluation
+        or not {"digest", "counts"} <= set(record.dataset)
+    ):
+        raise DataError(
+            f"{what}: expected a record with the items {', '.join(sorted(wanted))}, evaluation.primary, dataset.digest and "
+            "dataset.counts; it was not written by reidbench run, or has been edited"
+        )
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     return [Job(**specs, seed=record.job.seed)], record
 
