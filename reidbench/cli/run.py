@@ -152,8 +152,8 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
         or not {"digest", "counts"} <= set(record.dataset)
     ):
         raise DataError(
-            f"{what}: expected a record with the items {', '.join(sorted(wanted))}, evaluation.primary, dataset.digest and "
-            "dataset.counts; it was not written by reidbench run, or has been edited"
+            f"{what}: expected a record with the items {', '.join(sorted(wanted))}, evaluation.primary, dataset.digest "
+            "and dataset.counts; it was not written by reidbench run, or has been edited"
         )
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     return [Job(**specs, seed=record.job.seed)], record
