@@ -46,15 +46,20 @@ class Loss(nn.Module):
 class Backbone(nn.Module):
     """Everything that is kept at test time; the constructor does no I/O.
 
-    ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any.
+    ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any;
+    ``batch`` is (P, K), the batch that a paper trains this network with, for recipes that follow one.
     """
 
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool = False
+    batch: tuple[int, int] = (18, 4)
 
     def initialise(self) -> None:
-        """Load pretrained weights, once, before the first step; not on a dry run, on resume or when embedding."""
+        """Load pretrained weights, once, before the first step; not on a dry run, on resume or when embedding.
+
+        Raises DataError, naming the file and where it was looked for, where they can be neither found nor fetched.
+        """
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the test features [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""

@@ -144,6 +144,7 @@ class Planner:
             preprocess=backbone.preprocess,
             pretrained=backbone.pretrained,
             parameters=sum(p.numel() for p in backbone.parameters()),
+            batch=backbone.batch,
         )
         recipe = items["recipe"].build(info)
         if not isinstance(recipe, Recipe):

@@ -126,13 +126,15 @@ class Samples:
 class Split:
     """A data set: what is trained on, what is asked, and what is searched.
 
-    Only ``gallery`` may hold junk and distractors. ``expected`` are the published counts of images, or empty.
+    Only ``gallery`` may hold junk and distractors. ``expected`` are the counts that the data set should have, by the
+    names of ``counts``, or empty. ``ignored`` counts, by a name for people, the files that were passed over.
     """
 
     train: Samples
     query: Samples
     gallery: Samples
     expected: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, samples in (("train", self.train), ("query", self.query)):
@@ -176,12 +178,13 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a recipe may know of a network."""
+    """What a recipe may know of a network; ``batch`` is (P, K), the identities and the images of each in a batch."""
 
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool
     parameters: int
+    batch: tuple[int, int] = (18, 4)
 
 
 @dataclass(frozen=True)
