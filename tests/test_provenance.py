@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from reidbench import provenance
 
@@ -70,6 +71,6 @@ def test_the_commit_is_of_this_checkout_or_none() -> None:
 
 
 def test_the_environment_names_what_computes() -> None:
-    found = provenance.environment("cpu", "cpu", 2)
+    found = provenance.environment(torch.device("cpu"), 2)
     assert found["threads"] == 2
     assert {"torch", "numpy", "python", "cpu", "system"} <= set(found)

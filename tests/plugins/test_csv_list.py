@@ -325,7 +325,7 @@ def test_example_is_a_list_that_can_be_read(example, tmp_path):
     assert split.counts["query_identities"] == 2
     assert split.counts["cameras"] == 2
     assert min(split.counts["junk"], split.counts["distractors"]) > 0
-    check_readable([split.train, split.query, split.gallery], tmp_path, split.digest, 2)
+    check_readable([split.train, split.query, split.gallery], tmp_path, 2)
 
 
 def test_example_is_the_same_from_the_same_seed(example, tmp_path):
