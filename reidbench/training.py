@@ -95,9 +95,9 @@ def train(
         {"params": [p for p in backbone.parameters() if p.requires_grad]},
         *loss.param_groups(),
     ]
+    own_betas = ["betas" in group for group in groups]  # asked before Adam writes its defaults into them
     optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
     rates = [float(group["lr"]) / recipe.learning_rate for group in optimizer.param_groups]
-    own_betas = ["betas" in group for group in groups]
 
     # --- fresh, or where it stopped ----------------------------------------------------------------------------------
     batches: list[IntArray] = []
