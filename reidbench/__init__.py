@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reidbench.ranking import nearest, unit_rows
     from reidbench.record import RunRecord
     from reidbench.sampling import pk_round, shuffled_round
+    from reidbench.scores import Scores
     from reidbench.statistics import mean_and_sd
     from reidbench.values import (
         BackboneInfo,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         Ranking,
         Recipe,
         Samples,
-        Scores,
         Split,
         TrainInfo,
         TrainView,
@@ -61,7 +61,7 @@ _HOME = {
     "Reranker": "interfaces",
     "RunRecord": "record",
     "Samples": "values",
-    "Scores": "values",
+    "Scores": "scores",
     "Section": "interfaces",
     "Split": "values",
     "TrainInfo": "values",

@@ -16,14 +16,22 @@ from reidbench.training import finished
 MEASURED_IMAGES = 16
 
 
-def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float:
+def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float | None:
     """Return about how many seconds a plan needs: its updates and its embeddings, without reading and ranking.
 
     Measured on a small batch of blank images and scaled by the number of images, so it is right within a factor of
-    about two; the progress line of the run itself is exact.
+    about two; the progress line of the run itself is exact. None where the network cannot be measured: an estimate
+    stops nobody, the run itself will say what is wrong.
     """
     if plan.done():
         return 0.0
+    try:
+        return _measured(plan, device, settings)
+    except Exception:  # whatever a stranger's network raises on blank images
+        return None
+
+
+def _measured(plan: Plan, device: torch.device, settings: Settings) -> float:
     torch.set_num_threads(threads_of(settings))
     backbone = build_backbone(plan.items["backbone"], plan.job.seed).to(device)
     count = max(2, min(MEASURED_IMAGES, plan.recipe.p * plan.recipe.k))  # one image has no batch statistics
@@ -60,8 +68,10 @@ def _least_seconds(work: Callable[[], None], device: torch.device) -> float:
     return min(taken[1:])  # the others waited for other work of the machine
 
 
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it: "45 s", "12 min", "3.5 h"."""
+def in_words(seconds: float | None) -> str:
+    """Return a duration as people say it: "45 s", "12 min", "3.5 h", and "?" for None."""
+    if seconds is None:
+        return "?"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -54,6 +54,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise _refused(path, f"{path.name} ({len(content):,} bytes) could not be written", error) from None
 
 
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that a process which was killed left in ``folder``; hold the folder's lock."""
+    for file in folder.glob(".*.tmp"):
+        file.unlink(missing_ok=True)
+
+
 @contextmanager
 def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the file ``path`` for this process (and this thread) alone while the block runs.

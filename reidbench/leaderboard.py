@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.files import lock, write_atomic
-from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
+from reidbench.record import ITEMS, RANKINGS, RECORD, RunRecord, read_record
 from reidbench.spec import Item, Spec, write_value
 from reidbench.statistics import mean_and_sd
 
@@ -32,16 +31,6 @@ _SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 _SCORES = ("map_market", "map_step", "r1", "r5", "r10", "r20", "minp")
 _RISING = (("r1", "r5"), ("r5", "r10"), ("r10", "r20"), ("map_market", "map_step"))
 _ROUNDING = 1e-12
-
-# What a row reads from the parts of a record that the record itself leaves open.
-_NEEDED: dict[str, dict[str, type]] = {
-    "evaluation": {"version": int, "views": str, "pool": str, "normalize": bool, "learned": bool},
-    "dataset": {"digest": str},
-    "recipe": {"steps": int},
-    "network": {"embedding_dim": int, "parameters": int},
-    "environment": {"reidbench": str, "device_name": str},
-}
-_KINDS = ("protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank")
 
 _WAIT_SECONDS = 60.0
 
@@ -135,24 +124,18 @@ def _unfit(record: RunRecord, allow_dirty: bool) -> Iterator[str]:
     for name, text in digests.items():
         if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
             yield f"{name} must be 64 hex digits, got {text!r:.80}"
-    for part, needed in _NEEDED.items():
-        values: Mapping[str, Any] = getattr(record, part)
-        for name, form in needed.items():
-            if type(values.get(name)) is not form:
-                yield f"{part}.{name} must be {form.__name__}, got {values.get(name)!r:.80}"
+    yield from record.lacks()
     for phase in ("train", "embed"):
         if not record.seconds.get(phase, -1.0) >= 0.0:
             yield f"seconds.{phase} must be 0 or more, got {record.seconds.get(phase)!r}"
     if not _day(record):
         yield f"finished must be a date and time with its offset from UTC, got {record.finished!r:.80}"
     yield from _wrong_scores(record.scores)
-    for kind in _KINDS:
+    for kind, item in record.items.items():
         try:
-            spec = Spec.parse(record.items[kind].spec)
+            spec = Spec.parse(item.spec)
             if kind not in ("loss", "rerank"):
                 _ = spec.item
-        except KeyError:
-            yield f"items.{kind} is missing"
         except ReidbenchError as error:
             yield f"items.{kind}.spec: {error}"
 
@@ -222,7 +205,7 @@ def _derive(board: _Board) -> Iterator[str]:
 def _row(runs: Sequence[RunRecord]) -> Row:
     """Return the row of one combination; ``runs`` are its seeds in order."""
     first, latest = runs[0], max(runs, key=lambda run: (_day(run) or date.min, run.finished, run.id))
-    items = {kind: Spec.parse(first.items[kind].spec) for kind in _KINDS}
+    items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
     options = dict(backbone.options)
     means: dict[str, str] = {}
@@ -235,7 +218,7 @@ def _row(runs: Sequence[RunRecord]) -> Row:
         "schema": str(first.schema),
         "dataset": dataset,
         "protocol": f"{items['protocol'].item.name}@{first.evaluation['version']}",
-        "track": _track(first),
+        "track": first.track,
         "loss": str(Spec(tuple(type(term)(term.weight, Item(term.item.name)) for term in terms))),
         "loss_params": " + ".join(_options(term.item) for term in terms),
         "backbone": backbone.name,
@@ -270,16 +253,6 @@ def _row(runs: Sequence[RunRecord]) -> Row:
         "notes": _each(deviation for run in runs for deviation in run.deviations),
     }
     return {column: cells[column] for column in COLUMNS}
-
-
-def _track(record: RunRecord) -> str:
-    """Return what rows are ranked within: everything but the loss and the seed, options only where they differ."""
-    items = record.items
-    metric = "auto" if items["metric"].given == "auto" else items["metric"].short
-    parts = {"backbone": items["backbone"].short, "recipe": items["recipe"].short, "metric": metric}
-    text = " ".join(f"{kind}={short}" for kind, short in {**parts, "rerank": items["rerank"].short}.items())
-    protocol = items["protocol"].short
-    return f"protocol={protocol} {text}" if "(" in protocol else text
 
 
 def _options(item: Item) -> str:

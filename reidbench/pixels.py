@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.decoding import decode_images, in_threads, read_image
+from reidbench.decoding import decode_images, files_digest, in_threads, read_image
 from reidbench.errors import DataError, OptionError
 from reidbench.files import write_atomic
 from reidbench.progress import progress
@@ -169,13 +169,13 @@ def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list
     return (height, width), [(top, left, mirrored) for top, left in places for mirrored in mirrorings]
 
 
-def check_readable(parts: Sequence[Samples], cache: Path, digest: str, threads: int) -> None:
+def check_readable(parts: Sequence[Samples], cache: Path, threads: int) -> None:
     """Decode every image of ``parts`` once, so that a damaged one is named before the first step.
 
-    A success is remembered in ``cache`` under ``digest``, which must cover the files' names and sizes. Raises DataError
-    with up to ten files and their reasons, and where the cache cannot be written.
+    A success is remembered in ``cache`` until a file is touched or the decoder changes. Raises DataError with up to
+    ten files and their reasons, and where the cache cannot be written.
     """
-    marker = cache / "readable" / digest
+    marker = cache / "readable" / files_digest(parts)
     if marker.exists():
         return
     files = list(dict.fromkeys(samples.path(image) for samples in parts for image in range(len(samples.images))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+import reidbench
 from reidbench.errors import OptionError, PluginError
 from reidbench.interfaces import Backbone, Loss, Metric
 from reidbench.pixels import stored_size, view_crops
@@ -34,8 +35,9 @@ class Plan:
     """One job with everything resolved.
 
     ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank; ``pool`` is resolved;
-    ``standin`` says that the tree's names are not the published ones; ``deviations`` are what differs from the named
-    recipe. ``id``, ``train_id`` and ``group`` are sha256 (hex) over resolved options and data digests.
+    ``metric_is_auto`` says that the metric is what "auto" comes to, asked for or not; ``standin`` says that the tree's
+    names are not the published ones; ``deviations`` are what differs from the named recipe. ``id``, ``train_id`` and
+    ``group`` are sha256 (hex) over resolved options and data digests.
     """
 
     job: Job
@@ -45,6 +47,7 @@ class Plan:
     recipe: Recipe
     info: BackboneInfo
     pool: Literal["mean", "max"]
+    metric_is_auto: bool
     standin: bool
     deviations: tuple[str, ...]
     id: str
@@ -153,17 +156,11 @@ class Planner:
             )
         loss = build_loss(items["loss"], info, split, job.seed)
         if loss is not None:
-            identities = split.counts["train_identities"]
-            if recipe.batches == "pk" and recipe.p > identities:
-                name = items["recipe"].entries[0].name
-                raise OptionError(
-                    f"recipe {items['recipe'].short}: p={recipe.p} identities a batch, but the data set has "
-                    f'{identities} to train on; lower it, e.g. --recipe "{name}(p={identities})"'
-                )
-        metric_text = job.metric
-        if metric_text == AUTO:
-            metric_text = (loss.metric if loss is not None else None) or str(command_defaults()["auto_metric"])
-        items["metric"] = self.catalogue.resolve("metric", metric_text, protocol.defaults)
+            _check_batch(items["recipe"], recipe, split)
+        own_metric = self.catalogue.resolve(
+            "metric", (loss and loss.metric) or str(command_defaults()["auto_metric"]), protocol.defaults
+        )
+        items.setdefault("metric", own_metric)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
         deviations = (f"recipe {items['recipe'].short}",) if "(" in items["recipe"].short else ()
@@ -185,10 +182,8 @@ class Planner:
         train_id = _hash(trained_with, job.seed)
         run_id = _hash(scored_with, train_id)
         group = _hash(trained_with, scored_with)
-        train_files = code_files(
-            e.factory for kind in ("loss", "backbone", "recipe", "dataset") for e in items[kind].entries
-        )
-        all_files = code_files(entry.factory for item in items.values() for entry in item.entries)
+        train_files = _code([items[kind] for kind in ("loss", "backbone", "recipe", "dataset")])
+        all_files = _code(items.values())
         names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
         run_folder = self.store.run_folder(names[:3], job.seed, run_id, code_digest(all_files))
         return Plan(
@@ -199,6 +194,7 @@ class Planner:
             recipe=recipe,
             info=info,
             pool=pool,
+            metric_is_auto=items["metric"].identity == own_metric.identity,
             standin=is_standin(protocol, split),
             deviations=deviations,
             id=run_id,
@@ -278,6 +274,22 @@ def build_loss(item: Resolved, info: BackboneInfo, split: Split, seed: int) -> L
     return loss
 
 
+def _check_batch(item: Resolved, recipe: Recipe, split: Split) -> None:
+    """Refuse batches that the training set cannot fill."""
+    name = item.entries[0].name
+    identities, units = split.counts["train_identities"], len(split.train)
+    if recipe.batches == "pk" and recipe.p > identities:
+        raise OptionError(
+            f"recipe {item.short}: p={recipe.p} identities a batch, but the data set has {identities} to train on; "
+            f'lower it, e.g. --recipe "{name}(p={identities})"'
+        )
+    if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
+        raise OptionError(
+            f"recipe {item.short}: p * k = {recipe.p * recipe.k} a batch, but the data set has {units} to train on; "
+            "lower p or k"
+        )
+
+
 def is_standin(protocol: Protocol, split: Split) -> bool:
     """Whether a protocol publishes its name lists and these are others."""
     parts = {"train": split.train, "query": split.query, "gallery": split.gallery}
@@ -292,6 +304,13 @@ def names_of(item: Resolved) -> str:
 def learns(metric: Metric) -> bool:
     """Whether a metric is fitted on training embeddings."""
     return type(metric).fit is not Metric.fit
+
+
+def _code(items: Iterable[Resolved]) -> dict[str, str]:
+    """Return the files that make these items with their digests, and the distributions with their versions."""
+    entries = [entry for item in items for entry in item.entries]
+    versions = {f"distribution {entry.plugin.distribution}": entry.plugin.version for entry in entries}
+    return code_files(entry.factory for entry in entries) | {"distribution reidbench": reidbench.__version__} | versions
 
 
 def _hash(*parts: Any) -> str:

@@ -15,7 +15,7 @@ from reidbench.errors import OptionError, PluginError, ReidbenchError
 from reidbench.options import File, check, did_you_mean, options_of
 from reidbench.spec import MAX_TEXT, Item, Spec, Term, quoted, write_value
 
-__all__ = ["KINDS", "Catalogue", "Entry", "Part", "Plugin", "Resolved", "build", "command_defaults", "load"]
+__all__ = ["KINDS", "Catalogue", "Chosen", "Entry", "Plugin", "Resolved", "build", "command_defaults", "load"]
 
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
 OPTIONAL = ("loss", "reranker")
@@ -24,7 +24,7 @@ _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Part:
+class Chosen:
     """One item of a spec with the values of all its options and its weight in a sum."""
 
     entry: Entry
@@ -35,6 +35,9 @@ class Part:
         """Return what the factory makes; raises PluginError from whatever it raises that is no error of reidbench."""
         try:
             return self.entry.factory(*known, **self.values)
+        except OptionError as error:
+            said = str(error)
+            raise OptionError(said if self.entry.name in said else f"{self.entry}: {said}") from None
         except ReidbenchError:
             raise
         except Exception as error:
@@ -57,7 +60,7 @@ class Resolved:
     identity: str
     short: str
     origins: dict[str, str]
-    parts: tuple[Part, ...]
+    parts: tuple[Chosen, ...]
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -123,7 +126,7 @@ class Catalogue:
             raise OptionError(f"{kind}: none is only for a {' or a '.join(OPTIONAL)}; name a {kind}")
         if kind != "loss" and spec.terms and (len(spec.terms) > 1 or spec.terms[0].weight != 1):
             raise OptionError(f"{kind}: expected a single item, got {str(spec)!r}; only losses are added and weighted")
-        parts: list[Part] = []
+        parts: list[Chosen] = []
         origins: list[dict[str, str]] = []
         mistakes: list[str] = []
         for term in spec.terms:
@@ -133,7 +136,7 @@ class Catalogue:
             except OptionError as error:
                 mistakes.append(str(error))
             else:
-                parts.append(Part(entry, term.weight, checked.values))
+                parts.append(Chosen(entry, term.weight, checked.values))
                 origins.append(checked.origins)
         if mistakes:
             raise OptionError("\n".join(mistakes))
@@ -185,19 +188,19 @@ def load() -> Catalogue:
     return Catalogue(tuple(plugins), tuple(items))
 
 
-def _spec(parts: list[Part], choose: Callable[[Part], dict[str, Any]]) -> str:
+def _spec(parts: list[Chosen], choose: Callable[[Chosen], dict[str, Any]]) -> str:
     return str(Spec(tuple(Term(p.weight, Item(p.entry.name, tuple(choose(p).items()))) for p in parts)))
 
 
-def _all(part: Part) -> dict[str, Any]:
+def _all(part: Chosen) -> dict[str, Any]:
     return part.values
 
 
-def _by_content(part: Part) -> dict[str, Any]:
+def _by_content(part: Chosen) -> dict[str, Any]:
     return {name: _files(value, lambda file: f"sha256:{file.sha256}") for name, value in part.values.items()}
 
 
-def _changed(part: Part) -> dict[str, Any]:
+def _changed(part: Chosen) -> dict[str, Any]:
     options = options_of(part.entry.factory)
     changed = {
         name: value for name, value in part.values.items() if write_value(value) != write_value(options[name].default)

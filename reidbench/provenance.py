@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reidbench.errors import PluginError
 
 CORE = Path(__file__).parent
@@ -39,17 +41,18 @@ def _core_files() -> dict[str, str]:
 
 @cache
 def _module_files(module: str) -> dict[str, str]:
-    """Return the files of a module and of all modules of its own top-level package that it imports, with digests.
+    """Return the files of a module and of all modules that it imports from its own package or other plugins' packages.
 
-    Read from the import statements, not from what happens to be loaded, so that the answer is always the same.
+    With their digests. Read from the import statements, not from what happens to be loaded, so that the answer is
+    always the same.
     """
-    top = module.partition(".")[0]
+    tops = {module.partition(".")[0], *_plugin_packages()}
     files: dict[str, str] = {}
     waiting = [module]
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name.partition(".")[0] != top:
+        if name in seen or name.partition(".")[0] not in tops:
             continue
         seen.add(name)
         spec = _spec(name)
@@ -63,6 +66,11 @@ def _module_files(module: str) -> dict[str, str]:
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return files
+
+
+@cache
+def _plugin_packages() -> frozenset[str]:
+    return frozenset(point.module.partition(".")[0] for point in metadata.entry_points(group="reidbench"))
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -89,7 +97,7 @@ def code_files(factories: Iterable[Callable[..., Any]]) -> dict[str, str]:
     """Return name to sha256 of every file that can change a number: the core, and each factory's module.
 
     Of the core all modules but those that only present results; of a plugin the factory's module and the modules of
-    the same top-level package that it imports, directly or not.
+    plugins' packages that it imports, directly or not.
     """
     files = dict(_core_files())
     for factory in factories:
@@ -99,7 +107,7 @@ def code_files(factories: Iterable[Callable[..., Any]]) -> dict[str, str]:
         module = inspect.getmodule(inspect.unwrap(inner))
         if module is None:
             raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
-        files.update(_module_files(module.__name__))
+        files |= _module_files(module.__name__)
     return dict(sorted(files.items()))
 
 
@@ -115,7 +123,10 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 @cache
 def commit() -> tuple[str, bool]:
-    """Return the commit of the checkout that the core lies in and whether it is dirty; ("", False) if in none."""
+    """Return the commit of the checkout that the core lies in and whether it is dirty; ("", False) if in none.
+
+    Dirty is a tracked file with changes, or a new module that git does not know. Looked up once in a process.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -126,7 +137,9 @@ def commit() -> tuple[str, bool]:
         git(
             "ls-files", "--error-unmatch", "__init__.py"
         )  # an installed copy below someone else's repository is not ours
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        edited = git("status", "--porcelain", "--untracked-files=no")
+        new = git("-C", "..", "ls-files", "--others", "--exclude-standard", "--", "reidbench/*.py", "plugins/*.py")
+        return git("rev-parse", "HEAD"), bool(edited or new)
     except (OSError, subprocess.SubprocessError):
         return "", False
 
@@ -140,8 +153,8 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(device: str, device_name: str, threads: int) -> dict[str, Any]:
-    """Return what the numbers were made with: versions of the libraries that compute, device, threads, system."""
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Return what numbers are made with here: versions of the libraries that compute, device, threads, system."""
     versions = {
         name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")
     }
@@ -151,7 +164,7 @@ def environment(device: str, device_name: str, threads: int) -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "device": device,
-        "device_name": device_name,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
     }

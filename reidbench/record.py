@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +16,24 @@ from reidbench.values import Job
 SCHEMA = 1
 RECORD = "record.json"
 RANKINGS = "rankings.npz"
+
+ITEMS = ("protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank")
+# What is read from the parts of a record that its own type leaves open.
+NEEDED: Mapping[str, Mapping[str, type]] = {
+    "evaluation": {
+        "version": int,
+        "views": str,
+        "pool": str,
+        "primary": str,
+        "normalize": bool,
+        "learned": bool,
+        "metric_is_auto": bool,
+    },
+    "dataset": {"digest": str, "counts": dict},
+    "recipe": {"steps": int},
+    "network": {"embedding_dim": int, "parameters": int},
+    "environment": {"reidbench": str, "device_name": str},
+}
 
 Status = Literal["ok", "failed", "interrupted", "collapsed"]
 
@@ -43,9 +61,10 @@ class RunRecord:
 
     ``id`` names the run, ``train_id`` its training, ``group`` the combination without the seed (the leaderboard's
     ``config_hash``), each 64 hex digits over resolved options; ``code`` is the digest over ``code_files`` (name to
-    sha256). ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank. ``evaluation`` has
-    version, views, pool, exclude, primary and normalize as resolved. ``recipe`` and ``network`` are what was built.
-    ``scores`` are fractions and counts; ``seconds`` per phase; ``error`` is the reason of a status other than ok.
+    sha256). ``items`` has the kinds of ``ITEMS``. ``evaluation`` has version, views, pool, exclude, primary, normalize
+    and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts;
+    ``seconds`` per phase. ``environment`` is where the network was trained (an untrained one: where it was scored),
+    ``scored_in`` where it was scored. ``error`` is the reason of a status other than ok.
     """
 
     status: Status
@@ -67,12 +86,36 @@ class RunRecord:
     seconds: dict[str, float]
     peak_memory_mib: int
     environment: dict[str, Any]
+    scored_in: dict[str, Any]
     commit: str
     dirty: bool
     started: str
     finished: str
     error: str = ""
     schema: int = field(default=SCHEMA)
+
+    @property
+    def track(self) -> str:
+        """What rows are ranked within: all of a combination but the loss and the seed, as one line.
+
+        Of options only those that differ from their defaults; ``metric=auto`` where the metric is the loss's own.
+        """
+        kinds = ("backbone", "recipe", "metric", "rerank")
+        texts = {kind: self.items[kind].short for kind in kinds}
+        if self.evaluation["metric_is_auto"]:
+            texts["metric"] = "auto"
+        protocol = self.items["protocol"].short
+        text = " ".join(f"{kind}={texts[kind]}" for kind in kinds)
+        return f"protocol={protocol} {text}" if "(" in protocol else text
+
+    def lacks(self) -> Iterator[str]:
+        """Yield what a record that was not written by this program lacks, each as one clause."""
+        yield from (f"items.{kind} is missing" for kind in ITEMS if kind not in self.items)
+        for part, needed in NEEDED.items():
+            values: Mapping[str, Any] = getattr(self, part)
+            for name, form in needed.items():
+                if type(values.get(name)) is not form:
+                    yield f"{part}.{name} must be {form.__name__}, got {values.get(name)!r:.80}"
 
     def to_json(self) -> str:
         """Return the record as JSON text with sorted keys and a final newline."""

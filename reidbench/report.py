@@ -102,7 +102,7 @@ def to_csv(part: Part) -> str:
 def _print_frame(frame: pd.DataFrame, console: Console) -> None:
     """Print one table: as it is if it fits, else without its constant columns, else on several lines a row."""
     columns = list(range(len(frame.columns)))
-    constant = [place for place in columns[1:] if len(frame) > 1 and _is_constant(_column(frame, place))]
+    constant = [place for place in columns[1:] if _is_constant(_column(frame, place))]
     varying = [place for place in columns if place not in constant]
 
     def fits(table: Table) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from reidbench.embedding import embed_images, pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
-from reidbench.files import lock, write_atomic
+from reidbench.files import lock, sweep, write_atomic
 from reidbench.interfaces import Backbone
 from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
@@ -31,6 +32,7 @@ from reidbench.values import Ranking, Samples
 
 # Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
 RERANK_ROWS = 64
+TRACEBACK = "traceback.txt"
 
 Say = Callable[[str], None]
 
@@ -48,12 +50,16 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
     device, threads = device_of(settings), threads_of(settings)
     torch.set_num_threads(threads)
     started = _now()
+    commit()  # as it is while this code is loaded, not when the run ends
     with ExitStack() as stack:
         for folder in (plan.training_folder, plan.run_folder):
             stack.enter_context(lock(folder / "lock", f"running {plan.run_folder.name}"))
         record = plan.done()  # another process may have finished it while this one planned
         if record is not None:
             return record
+        for folder in (plan.training_folder, plan.run_folder):
+            sweep(folder)
+        (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
         try:
             seconds, ranking, peak = _compute(plan, settings, device, threads, say)
             scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
@@ -73,7 +79,7 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             text = f"{type(error).__name__}: {error} ({where})"
             record = _failed(plan, device, threads, started, text)
-            write_atomic(plan.run_folder / "traceback.txt", "".join(traceback.format_exception(error)))
+            write_atomic(plan.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
         write_atomic(plan.run_folder / RECORD, record.to_json())
     return read_record(plan.run_folder / RECORD)
 
@@ -84,7 +90,7 @@ def check_images(plan: Plan, settings: Settings) -> None:
     Raises DataError with the names of those that cannot be used.
     """
     parts = (plan.split.train, plan.split.query, plan.split.gallery)
-    check_readable(parts, settings.cache, plan.split.digest, threads_of(settings))
+    check_readable(parts, settings.cache, threads_of(settings))
 
 
 def _compute(
@@ -179,6 +185,12 @@ def _kept_embeddings(
     return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
 
 
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
+    names = "; ".join(dict.fromkeys(str(part["device_name"]) for part in parts))
+    return {**parts[-1], "device_name": names, "earlier_parts": list(parts[:-1])}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -213,7 +225,8 @@ def _record(
             version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
         )
     metric = plan.items["metric"].build()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    scored_in = environment(device, threads)
+    trained = finished(plan.training_folder) if plan.trains else None
     sha, dirty = commit()
     return RunRecord(
         status=status,
@@ -230,6 +243,7 @@ def _record(
             "pool": plan.pool,
             "exclude": list(plan.protocol.exclude),
             "primary": plan.protocol.primary,
+            "metric_is_auto": plan.metric_is_auto,
             "normalize": metric.normalize,
             "learned": learns(metric),
         },
@@ -247,7 +261,8 @@ def _record(
         scores=dict(scores or {}),
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
-        environment=environment(str(device), name, threads),
+        environment=_joined(trained["parts"]) if trained else scored_in,
+        scored_in=scored_in,
         commit=sha,
         dirty=dirty,
         started=started,

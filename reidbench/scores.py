@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from reidbench.errors import DataError
-from reidbench.values import FloatArray, IntArray, Ranking, Scores
+from reidbench.values import FloatArray, IntArray, Ranking
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the queries, as fractions: both average precisions, the cumulative match at each rank, mINP.
+
+    A query without a match counts as 0 in every mean and is counted in ``unmatched``.
+    """
+
+    map_market: float
+    map_step: float
+    cmc: Mapping[int, float]
+    minp: float
+    queries: int
+    gallery: int
+    unmatched: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched."""
+        return {
+            "map_market": self.map_market,
+            "map_step": self.map_step,
+            **{f"r{rank}": value for rank, value in self.cmc.items()},
+            "minp": self.minp,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "unmatched": self.unmatched,
+        }
 
 
 def average_precision(ranking: Ranking, definition: Literal["market", "step"]) -> FloatArray:

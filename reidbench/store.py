@@ -89,16 +89,24 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in memory of the CPU, each in its own: safetensors refuses what shares some (tied weights)."""
+    seen: set[int] = set()
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = (tensor.clone() if place in seen else tensor).detach().contiguous().cpu()
+        seen.add(place)
+    return found
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint aside and rename it, then drop all but the newest two.
 
     One safetensors file holds the tensors and, in its header, the state, so that the two can never disagree.
     """
     state = json.dumps({"step": checkpoint.step, **checkpoint.state}, allow_nan=False)
-    data = safetensors.torch.save(
-        {name: tensor.detach().contiguous().cpu() for name, tensor in checkpoint.tensors.items()},
-        metadata={"state": state},
-    )
+    data = safetensors.torch.save(on_cpu(checkpoint.tensors), metadata={"state": state})
     write_atomic(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", data)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT_CHECKPOINTS]:
         old.unlink()

@@ -29,11 +29,12 @@ from reidbench.files import write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
 from reidbench.pixels import PixelStore, stored_size, training_batch
 from reidbench.progress import progress
+from reidbench.provenance import environment
 from reidbench.randomness import stream, torch_seed
 from reidbench.sampling import pk_round, shuffled_round
 from reidbench.schedule import beta1, learning_rate
 from reidbench.settings import Settings
-from reidbench.store import TRAINING, WEIGHTS, Checkpoint, drop_checkpoints, latest_checkpoint, save_checkpoint
+from reidbench.store import TRAINING, WEIGHTS, Checkpoint, drop_checkpoints, latest_checkpoint, on_cpu, save_checkpoint
 from reidbench.values import IntArray, LossValue, Recipe, Samples, TrainView
 
 # Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
@@ -94,6 +95,7 @@ def train(
         {"params": [p for p in backbone.parameters() if p.requires_grad]},
         *loss.param_groups(),
     ]
+    own_betas = ["betas" in group for group in groups]  # asked before Adam writes its defaults into them
     optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
     rates = [float(group["lr"]) / recipe.learning_rate for group in optimizer.param_groups]
 
@@ -101,6 +103,7 @@ def train(
     batches: list[IntArray] = []
     step, number, place, seconds = 0, 0, 0, 0.0
     log: dict[str, list[float]] = {}
+    parts = [environment(device, threads)]  # one for each machine, device or thread count that had a hand in it
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         _restore(checkpoint, modules, optimizer, folder)
@@ -109,9 +112,12 @@ def train(
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
         batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
         say(f"resumed at step {step} of {recipe.steps}")
-        if checkpoint.state["threads"] != threads:
-            say(f"it was trained with {checkpoint.state['threads']} threads before and goes on with {threads}: "
-                "the weights will not be bit for bit those of an undisturbed run")  # fmt: skip
+        before, now = checkpoint.state["parts"], parts[0]
+        parts = before if before[-1] == now else [*before, now]
+        if changed := [name for name in now if before[-1].get(name) != now[name]]:
+            say(f"it goes on with another {' and '.join(changed)} than before: "
+                + ", ".join(f"{name} {before[-1].get(name)}, now {now[name]}" for name in changed)
+                + "; the weights will not be bit for bit those of an undisturbed run")  # fmt: skip
     resumed_at = step
 
     def save() -> None:
@@ -120,7 +126,7 @@ def train(
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
         spent = seconds + time.monotonic() - started
-        state = {"round": number, "place": place, "seconds": spent, "threads": threads, "log": list(log)}
+        state = {"round": number, "place": place, "seconds": spent, "parts": parts, "log": list(log)}
         save_checkpoint(folder, Checkpoint(step, tensors, state))
 
     def embed(units: IntArray) -> Tensor:
@@ -142,9 +148,10 @@ def train(
                 batches, place, number = draw_round(loss, recipe, view, number), 0, number + 1
             units = batches[place]
             rate = learning_rate(recipe, step)
-            for group, scale in zip(optimizer.param_groups, rates, strict=True):
+            for group, scale, keeps in zip(optimizer.param_groups, rates, own_betas, strict=True):
                 group["lr"] = rate * scale
-                group["betas"] = (beta1(recipe, step), recipe.beta2)
+                if not keeps:
+                    group["betas"] = (beta1(recipe, step), recipe.beta2)
 
             # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save.
             torch.manual_seed(torch_seed(seed, "step", step))
@@ -186,9 +193,8 @@ def train(
     seconds += time.monotonic() - started
     peak = peak_memory_mib(device)
     write_atomic(folder / "log.csv", _log_text(log))
-    kept = {name: tensor.detach().contiguous().cpu() for name, tensor in backbone.state_dict().items()}
-    write_atomic(folder / WEIGHTS, safetensors.torch.save(kept))
-    summary = {"steps": step, "seconds": seconds, "threads": threads, "resumed_at": resumed_at, "peak_memory_mib": peak}
+    write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(backbone.state_dict())))
+    summary = {"steps": step, "seconds": seconds, "parts": parts, "resumed_at": resumed_at, "peak_memory_mib": peak}
     write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
     drop_checkpoints(folder)
     if stop.asked:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.errors import DataError
+from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,6 +203,7 @@ class Recipe:
     ``steps`` (Hermans et al. 2017, Eq. 9); Adam's beta1 switches to ``late_beta1`` at ``decay_start``. ``batches`` is
     "pk" (P identities with K images) or "shuffled" (P * K images of a shuffled pass). ``faithful_to`` names the paper
     whose training this is with all options at their defaults, or is empty.
+    Raises OptionError for values that no training can have.
     """
 
     steps: int
@@ -218,6 +219,22 @@ class Recipe:
     crop: bool = True
     flip: bool = True
     faithful_to: str = ""
+
+    def __post_init__(self) -> None:
+        sound = {
+            f"steps must be 1 or more, got {self.steps}": self.steps >= 1,
+            f"decay_start must be between 0 and steps={self.steps}, got {self.decay_start}": 0
+            <= self.decay_start
+            <= self.steps,
+            f"learning_rate must be above 0, got {self.learning_rate:g}": self.learning_rate > 0,
+            f"decay_factor must be above 0 and at most 1, got {self.decay_factor:g}": 0 < self.decay_factor <= 1,
+            f"p and k must be 1 or more, got {self.p} and {self.k}": self.p >= 1 and self.k >= 1,
+        } | {
+            f"{name} must be from 0 to below 1, got {value:g}": 0 <= value < 1
+            for name, value in (("beta1", self.beta1), ("beta2", self.beta2), ("late_beta1", self.late_beta1))
+        }
+        if wrong := [text for text, fine in sound.items() if not fine]:
+            raise OptionError("; ".join(wrong))
 
 
 @dataclass(frozen=True)
@@ -299,34 +316,6 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Means over the queries, as fractions: both average precisions, the cumulative match at each rank, mINP.
-
-    A query without a match counts as 0 in every mean and is counted in ``unmatched``.
-    """
-
-    map_market: float
-    map_step: float
-    cmc: Mapping[int, float]
-    minp: float
-    queries: int
-    gallery: int
-    unmatched: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched."""
-        return {
-            "map_market": self.map_market,
-            "map_step": self.map_step,
-            **{f"r{rank}": value for rank, value in self.cmc.items()},
-            "minp": self.minp,
-            "queries": self.queries,
-            "gallery": self.gallery,
-            "unmatched": self.unmatched,
-        }
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_sums_learned_metrics_weights_and_heads_have_their_columns(tmp_path: Pat
         "rerank": make_item("k_reciprocal", "k_reciprocal(k1=20, k2=6, lam=0.3)", "k_reciprocal"),
     }
     record = make_record("batch_hard(margin=0.2) + 0.5*classification(smoothing=0)", items=items)
-    learned = {**record.evaluation, "learned": True, "normalize": True}
+    learned = {**record.evaluation, "learned": True, "normalize": True, "metric_is_auto": False}
     record = dataclasses.replace(record, evaluation=learned, deviations=["recipe quick(steps=300)", "own crop"])
     add_all(tmp_path / "boards", [record])
     (row,) = rows_of(tmp_path / "boards")
@@ -187,7 +187,7 @@ def test_the_same_records_give_the_same_bytes_in_any_order_of_adding(tmp_path: P
 
 def test_rows_are_sorted_by_track_loss_options_and_hash(tmp_path: Path) -> None:
     records = [
-        make_record(loss, items={"backbone": make_item(net)}, dataset={"digest": digest(data)})
+        make_record(loss, items={"backbone": make_item(net)}, dataset={"digest": digest(data), "counts": {}})
         for loss, net, data in itertools.product(("a(x=2)", "a(x=1)", "b", "a"), ("wide", "tiny"), ("one", "two"))
     ]
     add_all(tmp_path / "boards", records)

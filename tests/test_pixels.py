@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from reidbench.values import Preprocess, Samples
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-DIGEST = "ab" * 32
 
 
 def write_tree(folder: Path, lengths: list[int]) -> Samples:
+    folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number:03d}.{'png' if number % 3 == 0 else 'jpg'}" for number in range(sum(lengths))]
     for number, name in enumerate(names):
         shape = (20 + number % 5 * 8, 12 + number % 3 * 9, 3)
@@ -183,15 +184,30 @@ def test_unknown_views():
     assert all(view_crops(name, PREPROCESS) for name in VIEWS)
 
 
-def test_check_readable_reads_everything_once(tmp_path, photos, tracklets):
-    check_readable([photos, tracklets], tmp_path, DIGEST, 2)
-    marker = tmp_path / "readable" / DIGEST
-    assert marker.read_text() == "25 images were decoded\n"
-    assert list(marker.parent.iterdir()) == [marker]  # no temporary file is left
-    gone = Samples.of_images(tmp_path, ["gone.jpg"], [1], [1])
-    check_readable([gone], tmp_path, DIGEST, 2)  # the digest stands for the content, so nothing is read again
-    with pytest.raises(DataError, match=r"gone\.jpg"):
-        check_readable([gone], tmp_path, "cd" * 32, 2)
+def test_check_readable_reads_everything_once_until_a_file_changes(tmp_path):
+    samples = write_tree(tmp_path / "tree", [1, 2, 3])
+    check_readable([samples, samples], tmp_path, 2)
+    (marker,) = (tmp_path / "readable").iterdir()  # no temporary file is left
+    assert marker.read_text() == "6 images were decoded\n"
+
+    damaged = samples.path(1)
+    before, whole = damaged.stat(), damaged.read_bytes()
+    damaged.write_bytes(whole[:-30] + bytes(30))  # of the same size
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
+    check_readable([samples, samples], tmp_path, 2)  # neither size nor time tell that it changed: nothing is read
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(DataError, match=damaged.name):
+        check_readable([samples, samples], tmp_path, 2)
+
+
+def test_check_readable_takes_no_other_tree_for_this_one(tmp_path):
+    sound, other = (write_tree(tmp_path / name, [1, 2]) for name in ("sound", "other"))
+    check_readable([sound], tmp_path, 2)
+    damaged, twin = other.path(0), sound.path(0)
+    damaged.write_bytes(damaged.read_bytes()[:-30] + bytes(30))
+    os.utime(damaged, ns=(twin.stat().st_atime_ns, twin.stat().st_mtime_ns))
+    with pytest.raises(DataError, match=damaged.name):
+        check_readable([other], tmp_path, 2)
 
 
 def test_check_readable_names_up_to_ten_files(tmp_path):
@@ -200,7 +216,7 @@ def test_check_readable_names_up_to_ten_files(tmp_path):
     for number in bad:
         samples.path(number).write_bytes(samples.path(number).read_bytes()[:-30])
     with pytest.raises(DataError, match="13 of 140 images cannot be used") as caught:
-        check_readable([samples, samples], tmp_path / "cache", DIGEST, 2)
+        check_readable([samples, samples], tmp_path / "cache", 2)
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) == 11
     for line, number in zip(lines[:10], sorted(bad)[:10], strict=True):
@@ -212,4 +228,4 @@ def test_check_readable_names_up_to_ten_files(tmp_path):
 def test_check_readable_needs_a_cache_that_can_be_written(tmp_path, photos):
     (tmp_path / "readable").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="could not be written"):
-        check_readable([photos], tmp_path, DIGEST, 2)
+        check_readable([photos], tmp_path, 2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from reidbench import provenance
 
@@ -70,6 +72,41 @@ def test_the_commit_is_of_this_checkout_or_none() -> None:
 
 
 def test_the_environment_names_what_computes() -> None:
-    found = provenance.environment("cpu", "cpu", 2)
+    found = provenance.environment(torch.device("cpu"), 2)
     assert found["threads"] == 2
     assert {"torch", "numpy", "python", "cpu", "system"} <= set(found)
+
+
+def test_imports_are_followed_into_other_plugins_packages(package: Path) -> None:
+    item = package / "item.py"
+    item.write_text(item.read_text() + "from reidbench_losses import distances\n")
+    importlib.invalidate_caches()
+    names = set(files_of(package))
+    assert {"reidbench_losses/distances.py", "some_plugin/deeper.py"} <= names
+    assert "reidbench_losses/triplet.py" not in names
+
+
+def test_a_new_module_makes_a_checkout_dirty_and_a_note_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = tmp_path / "reidbench"
+    core.mkdir()
+    (core / "__init__.py").write_text("")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(provenance, "CORE", core)
+
+    def dirty() -> bool:
+        provenance.commit.cache_clear()
+        return provenance.commit()[1]
+
+    try:
+        (tmp_path / "note.txt").write_text("")
+        assert not dirty()
+        (core / "new.py").write_text("")
+        assert dirty()
+        (core / "new.py").unlink()
+        (core / "__init__.py").write_text("x = 1\n")
+        assert dirty()
+    finally:
+        provenance.commit.cache_clear()

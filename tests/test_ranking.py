@@ -17,8 +17,8 @@ import reidbench
 from reidbench import Metric
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking import nearest, rank, rank_distances, unit_rows
-from reidbench.scores import average_precision, first_match, inverse_negative_penalty, score
-from reidbench.values import Ranking, Scores
+from reidbench.scores import Scores, average_precision, first_match, inverse_negative_penalty, score
+from reidbench.values import Ranking
 
 ORACLES = Path(__file__).parents[2] / "shared" / "oracles"
 RANKS = (1, 5, 10, 20)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reidbench import RunRecord
 from reidbench.errors import DataError
-from tests.records import make_record
+from tests.records import make_item, make_record
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.floats(0, 1) | st.integers(0, 10**6))
@@ -130,3 +130,22 @@ def test_a_cut_file_is_never_taken_for_a_record() -> None:
     for end in range(0, len(text) - 2, 37):
         with pytest.raises(DataError, match=r"^r\.json: "):
             RunRecord.from_json(text[:end], "r.json")
+
+
+def test_a_track_is_all_but_the_loss_and_the_seed() -> None:
+    plain = make_record("a").track
+    assert plain == "backbone=tiny recipe=quick metric=auto rerank=none"
+    assert make_record("b", 7).track == plain
+    chosen = make_record("a", evaluation={**make_record().evaluation, "metric_is_auto": False}).track
+    assert chosen == "backbone=tiny recipe=quick metric=euclidean rerank=none"
+    hard = make_item("synthetic", "synthetic(difficulty=hard)", "synthetic(difficulty=hard)")
+    assert make_record("a", items={"protocol": hard}).track == f"protocol=synthetic(difficulty=hard) {plain}"
+
+
+def test_what_a_record_lacks_is_said_at_once() -> None:
+    record = make_record()
+    assert list(record.lacks()) == []
+    edited = dataclasses.replace(
+        record, items={kind: item for kind, item in record.items.items() if kind != "metric"}, recipe={"steps": True}
+    )
+    assert list(edited.lacks()) == ["items.metric is missing", "recipe.steps must be int, got True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import pytest
 
 from reidbench.errors import DataError, OptionError
 from reidbench.files import lock
+from reidbench.plan import Planner, _check_batch
+from reidbench.plugins import load
 from reidbench.record import RunRecord
 from reidbench.runner import execute
 from reidbench.scores import score
@@ -240,3 +243,49 @@ def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_p
     assert "every score is the same to the last digit" in done.stderr
     (again,) = (tmp_path / "results" / "again").rglob("record.json")
     assert json.loads(again.read_text())["scores"] == record.scores
+
+
+def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, _, _ = run(job())
+    flags = ["--device", "cpu", "--threads", "1"]
+    assert reidbench_process("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
+    (again,) = (tmp_path / "results" / "again").rglob("record.json")
+    asked = reidbench_process("run", str(again), *flags)
+    assert asked.returncode == 2
+    assert "lies where it would be made again; name another folder with --results" in asked.stderr
+
+
+def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() -> None:
+    _, trained, _ = run(job())
+    assert (trained.environment["threads"], trained.scored_in["threads"]) == (1, 1)
+    asked, chosen = job(metric="euclidean(normalize=true)"), Settings(device="cpu", threads=2)
+    scored = execute(Planner(load(), chosen).plan(asked), chosen, print)
+    assert scored.train_id == trained.train_id
+    assert (scored.environment["threads"], scored.scored_in["threads"]) == (1, 2)
+    assert scored.environment == trained.environment
+
+
+def test_the_metric_that_auto_comes_to_is_auto_whoever_asked_for_it() -> None:
+    assert plan_of(job())[0].metric_is_auto
+    assert plan_of(job(metric="euclidean"))[0].metric_is_auto
+    assert not plan_of(job(metric="euclidean(normalize=true)"))[0].metric_is_auto
+
+
+def test_shuffled_batches_larger_than_the_training_set_are_refused() -> None:
+    plan, _ = plan_of(job())
+    recipe = dataclasses.replace(plan.recipe, batches="shuffled", p=10_000)
+    with pytest.raises(
+        OptionError, match=r"p \* k = 20000 a batch, but the data set has \d+ to train on; lower p or k"
+    ):
+        _check_batch(plan.items["recipe"], recipe, plan.split)
+
+
+def test_what_a_killed_process_left_is_swept_up() -> None:
+    plan, chosen = plan_of(job())
+    left = [folder / ".record.json.abc.tmp" for folder in (plan.run_folder, plan.training_folder)]
+    for file in (*left, plan.run_folder / "traceback.txt"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("half")
+    execute(plan, chosen, print)
+    assert not any(file.exists() for file in left)
+    assert not (plan.run_folder / "traceback.txt").exists()

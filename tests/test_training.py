@@ -219,3 +219,51 @@ def test_the_active_share_counts_terms_above_the_papers_threshold() -> None:
     terms = torch.tensor([0.0, 9e-6, 2e-5, 1.0])
     assert active_share(LossValue(total=terms.mean(), per_item={"loss": terms})) == 0.5
     assert active_share(LossValue(total=terms.mean())) == 1.0
+
+
+def test_another_thread_count_on_resume_is_announced_and_kept(samples: Samples, tmp_path: Path) -> None:
+    run(samples, tmp_path, stop_at=4)
+    said: list[str] = []
+    torch.manual_seed(1)
+    settings = Settings(checkpoint_seconds=1e9)
+    train(Net(), Spread(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=2, settings=settings,
+          say=said.append)  # fmt: skip
+    assert said[1].startswith("it goes on with another threads than before: threads 1, now 2")
+    summary = finished(tmp_path)
+    assert summary is not None
+    assert [part["threads"] for part in summary["parts"]] == [1, 2]
+
+
+def test_weights_that_two_layers_share_are_kept_and_come_back(samples: Samples, tmp_path: Path) -> None:
+    class Tied(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twin = self.layers[0]
+
+    net, settings = Tied(), Settings(checkpoint_seconds=0)  # a checkpoint at every step
+    train(net, Spread(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1, settings=settings,
+          say=print)  # fmt: skip
+    other = Tied()
+    load_weights(other, tmp_path)
+    assert all(
+        torch.equal(one, two) for one, two in zip(net.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_a_groups_own_betas_stay_its_own(samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[tuple[float, float]]] = []
+
+    class Recorder(torch.optim.Adam):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            seen.append([group["betas"] for group in self.param_groups])
+            super().step(closure)
+
+    class Own(Spread):
+        def param_groups(self) -> list[dict[str, object]]:
+            return [{"params": [self.scale], "betas": (0.1, 0.2)}]
+
+    monkeypatch.setattr(torch.optim, "Adam", Recorder)
+    train(Net(), Own(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1,
+          settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    assert [groups[0][0] for groups in seen] == [0.9] * 5 + [0.5] * 4
+    assert {groups[1] for groups in seen} == {(0.1, 0.2)}

@@ -65,8 +65,13 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
         raise DataError(f"{file}: has no rows for {' and '.join(missing)}; a list needs rows for {', '.join(wanted)}")
     cameras = _numbers(row.camera for row in rows)
     train, query, gallery = (_samples(folder, [row for row in rows if part in row.parts], cameras) for part in PARTS)
-    if holdout:
-        return hold_out(train, holdout, holdout_seed)
+    split = hold_out(train, holdout, holdout_seed) if holdout else Split(train, query, gallery)
+    _check_matches(file, split.query, split.gallery)
+    return split
+
+
+def _check_matches(file: Path, query: Samples, gallery: Samples) -> None:
+    """Refuse a list in which no query can be answered: every score would be 0, whatever the network."""
     seen = set(zip(gallery.pids.tolist(), gallery.cams.tolist(), strict=True))
     cameras_of: dict[int, set[int]] = {}
     for pid, camera in seen:
@@ -77,7 +82,6 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
             f"{file}: no query has a match: the gallery shows none of their identities in another camera than the "
             "query's; check pid and camid, or leave camid out where there is but one camera"
         )
-    return Split(train, query, gallery)
 
 
 def read_list(file: Path, folder: Path) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reidbench import BackboneInfo, OptionError, Recipe, hookimpl
+from reidbench import BackboneInfo, Recipe, hookimpl
 
 
 def quick(
@@ -35,14 +35,6 @@ def quick(
     """
     if decay_start is None:
         decay_start = steps * 3 // 5
-    counts = {"steps": steps, "p": p, "k": k}
-    problems = [f"{name} must be at least 1, got {value}" for name, value in counts.items() if value < 1]
-    if learning_rate <= 0:
-        problems.append(f"learning_rate must be above 0, got {learning_rate}")
-    if not problems and not 0 <= decay_start <= steps:
-        problems.append(f"decay_start must be between 0 and steps={steps}, got {decay_start}")
-    if problems:
-        raise OptionError(f"quick: {'; '.join(problems)}")
     return Recipe(
         steps=steps,
         decay_start=decay_start,

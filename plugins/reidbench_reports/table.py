@@ -44,12 +44,6 @@ class Combination:
         unfaithful = not self.untrained and not self.first.faithful
         return STANDIN * self.first.standin + UNFAITHFUL * unfaithful
 
-    @property
-    def track(self) -> tuple[str, ...]:
-        """What is compared within: everything but the loss and the seed."""
-        items = self.first.items
-        return tuple(items[kind].short for kind in ("protocol", "backbone", "recipe", "metric", "rerank"))
-
 
 class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
@@ -87,10 +81,14 @@ class Table:
 
 
 def _newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
-    """Return one record for each run, the last to finish, in the order given, and how many that leaves out."""
+    """Return one record for each run, in the order given, and how many that leaves out.
+
+    It is the last to finish, a failed one only where none has a score.
+    """
     newest: dict[str, RunRecord] = {}
     for record in records:
-        if record.id not in newest or record.finished > newest[record.id].finished:
+        other = newest.get(record.id)
+        if other is None or (record.status == "ok", record.finished) > (other.status == "ok", other.finished):
             newest[record.id] = record
     return list(newest.values()), len({(record.id, record.code, record.finished) for record in records}) - len(newest)
 
@@ -122,10 +120,10 @@ def _frame(combinations: Sequence[Combination]) -> pd.DataFrame:
 
 def _best(combinations: Sequence[Combination], score: str) -> list[int]:
     """Return the rows with the highest score of their track, where there is more than one to compare."""
-    tracks: dict[tuple[str, ...], dict[int, float]] = {}
+    tracks: dict[str, dict[int, float]] = {}
     for row, each in enumerate(combinations):
         if each.scored:
-            tracks.setdefault(each.track, {})[row] = _mean(run.scores[score] for run in each.scored)
+            tracks.setdefault(each.first.track, {})[row] = _mean(run.scores[score] for run in each.scored)
     return [
         row
         for scores in tracks.values()

@@ -96,7 +96,7 @@ def run(
         )
     plans = _plans(jobs, settings)
     if again is not None:
-        _same_data(again, plans[0])
+        _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
     _print_plans(console, plans, estimates, str(chosen), full=dry_run)
     if dry_run:
@@ -145,16 +145,8 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
     if not what.endswith(".json"):
         return load_suite(find_suite(what)).jobs, None
     record = read_record(Path(what))
-    wanted = {"protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank"}
-    if (
-        set(record.items) != wanted
-        or "primary" not in record.evaluation
-        or not {"digest", "counts"} <= set(record.dataset)
-    ):
-        raise DataError(
-            f"{what}: expected a record with the items {', '.join(sorted(wanted))}, evaluation.primary, dataset.digest "
-            "and dataset.counts; it was not written by reidbench run, or has been edited"
-        )
+    if lacking := list(record.lacks()):
+        raise DataError(f"{what}: was not written by reidbench run, or has been edited: {'; '.join(lacking)}")
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     return [Job(**specs, seed=record.job.seed)], record
 
@@ -177,7 +169,9 @@ def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
     return plans
 
 
-def _print_plans(console: Console, plans: Sequence[Plan], estimates: Sequence[float], device: str, full: bool) -> None:
+def _print_plans(
+    console: Console, plans: Sequence[Plan], estimates: Sequence[float | None], device: str, full: bool
+) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -189,7 +183,7 @@ def _print_plans(console: Console, plans: Sequence[Plan], estimates: Sequence[fl
     for plan, seconds in zip(plans, estimates, strict=True):
         items = plan.items
         cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
-        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds) if seconds else "0 s"]))
+        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds)]))
     console.print(table)
     for plan in plans:
         if plan.changed() and not plan.done():
@@ -230,7 +224,10 @@ def _print_table(records: Sequence[tuple[Path, RunRecord]]) -> None:
         render_terminal(parts, Console(highlight=False))
 
 
-def _same_data(record: RunRecord, plan: Plan) -> None:
+def _check_again(file: Path, record: RunRecord, plan: Plan) -> None:
+    """Refuse what cannot be made again: a record of other data, and one that would answer for itself."""
+    if file.resolve().parent == plan.run_folder.resolve():
+        raise DataError(f"{file}: lies where it would be made again; name another folder with --results")
     if record.dataset["digest"] != plan.split.digest:
         raise DataError(
             f"the record was made on other data: digest {record.dataset['digest'][:16]} with counts "
@@ -239,7 +236,9 @@ def _same_data(record: RunRecord, plan: Plan) -> None:
 
 
 def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> None:
-    """Say how the scores of a run made again differ from its record's."""
+    """Say how the scores of a run made again differ from its record's, and what else does."""
+    from reidbench.provenance import changed_files
+
     primary = str(before.evaluation["primary"])
     if primary not in now.scores or primary not in before.scores:
         return
@@ -248,6 +247,12 @@ def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> No
     same = "every score is the same to the last digit" if now.scores == before.scores else (
         f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
     )  # fmt: skip
+    changed = changed_files(before.code_files, now.code_files)
+    for name in ("device_name", "threads", "torch"):
+        was, made = before.environment.get(name), now.environment.get(name)
+        changed += [f"{name} ({was} before, {made} now)"] if was != made else []
+    if changed:
+        console.print(f"not the same: {', '.join(changed)}", markup=False, soft_wrap=True)
     console.print(
         f"made again: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}",
         markup=False,

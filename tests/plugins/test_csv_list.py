@@ -249,6 +249,13 @@ def test_a_bad_list_is_named(tmp_path, text, found):
     assert re.search(found, mistakes(tmp_path, text))
 
 
+def test_one_camera_is_refused_for_held_out_people_too(tmp_path):
+    one_camera = "".join(f"a/{image}.png,{pid},1,train\n" for image, pid in ((1, 1), (2, 1), (3, 2)))
+    file = write(tmp_path, "path,pid,camid,split\n" + one_camera)
+    with pytest.raises(DataError, match="no query has a match"):
+        csv_list(tmp_path, file=file, holdout=0.5)
+
+
 def test_a_list_in_another_encoding(tmp_path):
     file = write(tmp_path, OWN)
     file.write_bytes("path,pid,split\na/ü.png,1,train\n".encode("latin-1"))
@@ -325,7 +332,7 @@ def test_example_is_a_list_that_can_be_read(example, tmp_path):
     assert split.counts["query_identities"] == 2
     assert split.counts["cameras"] == 2
     assert min(split.counts["junk"], split.counts["distractors"]) > 0
-    check_readable([split.train, split.query, split.gallery], tmp_path, split.digest, 2)
+    check_readable([split.train, split.query, split.gallery], tmp_path, 2)
 
 
 def test_example_is_the_same_from_the_same_seed(example, tmp_path):

@@ -160,6 +160,12 @@ def test_of_two_runs_with_one_id_the_newer_counts() -> None:
     assert build([make_record("a"), make_record("a")]).notes[1:] == build([make_record("a")]).notes[1:]
 
 
+def test_a_run_with_a_score_counts_before_a_newer_one_that_failed() -> None:
+    failed = make_record("a", status="failed", scores={}, finished="2027-01-01T00:00:00+00:00", code=digest("new"))
+    assert build([make_record("a"), failed]).tables[0]["rank-1"].tolist() == ["30.00"]
+    assert build([failed, make_record("a")]).tables[0]["rank-1"].tolist() == ["30.00"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(9.4, "9 s"), (99.4, "99 s"), (150.0, "2 min"), (5000.0, "83 min"), (36_000.0, "10.0 h")]
 )
@@ -174,6 +180,13 @@ def test_the_first_command_fits_a_terminal_of_80_columns_without_a_broken_word()
     for row in ("none (untrained)      0.43", "classification ‡     34.56", "batch_hard ‡         25.01"):
         assert row in text
     assert "backbone  recipe  metric" in text_at(120, first_command())
+
+
+def test_one_run_fits_a_terminal_of_80_columns() -> None:
+    text = text_at(80, [make_record("classification")])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "backbone tiny · recipe quick · metric euclidean" in text
+    assert "classification ‡" in text
 
 
 def test_three_seeds_fit_a_terminal_of_80_columns_with_the_spread_below_the_mean() -> None:
