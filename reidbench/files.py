@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,25 +51,58 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _refused(path, f"{path.name} ({len(content):,} bytes) could not be written", error) from None
+        raise refused(path, f"{path.name} ({len(content):,} bytes) could not be written", error) from None
 
 
-def sweep(folder: Path) -> None:
-    """Delete the temporary files that a process which was killed left in ``folder``; hold the folder's lock."""
-    for file in folder.glob(".*.tmp"):
+@contextmanager
+def reserved(path: Path, size: int) -> Iterator[Path]:
+    """Yield a temporary file of ``size`` bytes, with its room on the disk taken, that becomes ``path`` at the end.
+
+    For files that are filled through a mapping: a disk that is full then kills a process without a word. Missing
+    folders are made. Where the block ends with an exception nothing is left. Raises DataError as ``write_atomic``.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise refused(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
+        yield temporary
+        try:
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise refused(path, f"{path.name} could not be put in place", error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Delete the temporary files for ``name`` that a killed process left in ``folder``; hold the lock that guards them.
+
+    A ``name`` of "*" stands for all.
+    """
+    for file in folder.glob(f".{name}.*.tmp"):
         file.unlink(missing_ok=True)
 
 
 @contextmanager
-def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
+def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the file ``path`` for this process (and this thread) alone while the block runs.
 
     The kernel lets go when the process ends, however it ends. The file says who holds it, since when and for what
-    ``purpose``, and is removed with the lock. ``wait`` is how long to wait for another holder, in seconds. Raises
-    DataError where another one still holds it, and names it.
+    ``purpose``, and is removed with the lock. ``wait`` is how long to wait for another holder, in seconds;
+    ``waiting`` is told once who that is. Raises DataError where another one still holds it, and names it.
     """
     deadline = time.monotonic() + wait
     while (descriptor := _try_lock(path)) is None:
+        if waiting is not None:
+            waiting(_holder(path))
+            waiting = None
         if time.monotonic() >= deadline:
             raise DataError(f"{path.parent}: is in use by {_holder(path)}; wait until it is done, or stop it")
         time.sleep(_POLL_SECONDS)
@@ -84,7 +117,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
         except OSError as error:
-            raise _refused(path, "the lock could not be written", error) from None
+            raise refused(path, "the lock could not be written", error) from None
         yield
     finally:
         # Removed while it is still held: who opened it before finds it gone and opens the next one.
@@ -100,7 +133,7 @@ def _try_lock(path: Path) -> int | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise _refused(path, "the lock could not be made", error) from None
+            raise refused(path, "the lock could not be made", error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -108,7 +141,7 @@ def _try_lock(path: Path) -> int | None:
             return None
         except OSError as error:
             os.close(descriptor)
-            raise _refused(path, "the lock could not be taken", error) from None
+            raise refused(path, "the lock could not be taken", error) from None
         if _names(path, descriptor):
             return descriptor
         os.close(descriptor)
@@ -140,6 +173,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _refused(path: Path, what: str, error: OSError) -> DataError:
+def refused(path: Path, what: str, error: OSError) -> DataError:
+    """Return what to raise where the system refuses ``path``: ``what`` could not be done, why, and what helps."""
     advice = _ADVICE.get(error.errno or 0, "mend that, or name another folder")
     return DataError(f"{path.parent}: {what}: {error.strerror}; {advice}")

@@ -25,7 +25,7 @@ def register_losses() -> Factories:  # type: ignore[empty-body]
 
 @hookspec
 def register_backbones() -> Factories:  # type: ignore[empty-body]
-    """Networks: ``(*, options) -> Backbone``; the constructor does no I/O, ``initialise`` loads weights."""
+    """Networks: ``(*, options) -> Backbone``; the constructor loads no weights, ``initialise`` does."""
 
 
 @hookspec

@@ -44,7 +44,7 @@ class Loss(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Everything that is kept at test time; the constructor does no I/O.
+    """Everything that is kept at test time; the constructor reads no file but the header of a weights file.
 
     ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any;
     ``batch`` is (P, K), the batch that a paper trains this network with, for recipes that follow one.

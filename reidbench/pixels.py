@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.decoding import decode_images, files_digest, in_threads, read_image
+from reidbench.decoding import files_digest, in_threads, read_image
 from reidbench.errors import DataError, OptionError
 from reidbench.files import write_atomic
 from reidbench.progress import progress
@@ -34,48 +34,6 @@ class PixelStore:
     """All images of a Samples, decoded once: ``pixels`` uint8 [m, h, w, 3] RGB on the device, in the images' order."""
 
     pixels: Tensor
-
-    @classmethod
-    def decode(
-        cls, samples: Samples, height: int, width: int, threads: int, device: torch.device, what: str
-    ) -> PixelStore:
-        """Decode every image, stretched to ``height`` x ``width``, in ``threads`` threads.
-
-        ``what`` names the work in the progress line. Raises DataError for the first image that cannot be used, and
-        where the pixels do not fit into memory.
-        """
-        total = len(samples.images)
-        shape = (total, height, width, 3)
-        try:
-            pixels = np.empty(shape, dtype=np.uint8)
-        except MemoryError:
-            raise _too_large(shape, "memory") from None
-
-        def decode_chunk(number: int) -> int:
-            first = number * CHUNK
-            decode_images(samples, first, pixels[first : first + CHUNK])
-            return min(first + CHUNK, total)
-
-        with progress(what, total) as update:
-            for done in in_threads(decode_chunk, -(-total // CHUNK), threads):
-                update(done, "")
-        try:
-            return cls(torch.from_numpy(pixels).to(device))
-        except torch.OutOfMemoryError:
-            raise _too_large(shape, str(device)) from None
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes that the pixels take."""
-        return self.pixels.nbytes
-
-
-def _too_large(shape: tuple[int, ...], place: str) -> DataError:
-    gib = float(np.prod(shape, dtype=np.float64)) / 2**30
-    return DataError(
-        f"{shape[0]:,} images of {shape[1]}x{shape[2]} pixels take {gib:.1f} GiB, more than {place} has left; "
-        "lower the backbone's height and width, or use another device"
-    )
 
 
 def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
@@ -172,12 +130,19 @@ def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list
 def check_readable(parts: Sequence[Samples], cache: Path, threads: int) -> None:
     """Decode every image of ``parts`` once, so that a damaged one is named before the first step.
 
-    A success is remembered in ``cache`` until a file is touched or the decoder changes. Raises DataError with up to
-    ten files and their reasons, and where the cache cannot be written.
+    A success is remembered in ``cache`` until a file is touched or the decoder changes. Raises DataError as
+    ``decode_all``, and where the cache cannot be written.
     """
     marker = cache / "readable" / files_digest(parts)
-    if marker.exists():
-        return
+    if not marker.exists():
+        write_atomic(marker, f"{decode_all(parts, threads)} images were decoded\n")
+
+
+def decode_all(parts: Sequence[Samples], threads: int) -> int:
+    """Decode every image of ``parts``, keep none, and return how many there are.
+
+    Raises DataError with up to ten files that cannot be used and their reasons.
+    """
     files = list(dict.fromkeys(samples.path(image) for samples in parts for image in range(len(samples.images))))
 
     def complaints(number: int) -> list[str]:
@@ -197,4 +162,4 @@ def check_readable(parts: Sequence[Samples], cache: Path, threads: int) -> None:
     if mistakes:
         shown = mistakes[:NAMED] + [f"and {len(mistakes) - NAMED} more"] * (len(mistakes) > NAMED)
         raise DataError(f"{len(mistakes)} of {len(files)} images cannot be used:\n  " + "\n  ".join(shown))
-    write_atomic(marker, f"{len(files)} images were decoded\n")
+    return len(files)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 import reidbench
-from reidbench.errors import OptionError, PluginError
+from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.interfaces import Backbone, Loss, Metric
 from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
@@ -141,6 +142,12 @@ class Planner:
         """Return the plan of a job; raises OptionError, PluginError or DataError where it cannot be run."""
         items, protocol = self._resolve(job)
         split = self._split(items["dataset"])
+        if split.wrong_counts and not self.settings.allow_partial:
+            raise DataError(
+                f"data set {items['dataset'].text} below {split.train.root} is not whole: "
+                f"{'; '.join(split.wrong_counts)}; unpack it again, or go on with --allow-partial, which is "
+                "recorded"
+            )
         backbone = build_backbone(items["backbone"], job.seed)
         info = BackboneInfo(
             embedding_dim=backbone.embedding_dim,
@@ -226,11 +233,7 @@ class Planner:
                 mistakes.append(str(error))
 
         resolve("protocol", "protocol", job.protocol, {})
-        protocol = items["protocol"].build() if "protocol" in items else None
-        if protocol is not None and not isinstance(protocol, Protocol):
-            raise PluginError(
-                f"protocol {job.protocol}: its factory returned {type(protocol).__name__}, not a Protocol"
-            )
+        protocol = _protocol(items["protocol"]) if "protocol" in items else None
         defaults = protocol.defaults if protocol else {}
         if protocol:
             resolve("dataset", "dataset", protocol.dataset, {})
@@ -253,6 +256,19 @@ class Planner:
                 raise PluginError(f"data set {dataset.text}: its factory returned {type(split).__name__}, not a Split")
             self._splits[dataset.text] = split
         return self._splits[dataset.text]
+
+    def data(self, protocol: str) -> tuple[Resolved, Protocol, Split]:
+        """Return a protocol, by its spec, and its data, whatever their counts; raises as ``plan``."""
+        item = self.catalogue.resolve("protocol", protocol)
+        built = _protocol(item)
+        return item, built, self._split(self.catalogue.resolve("dataset", built.dataset))
+
+
+def _protocol(item: Resolved) -> Protocol:
+    protocol = item.build()
+    if not isinstance(protocol, Protocol):
+        raise PluginError(f"protocol {item.text}: its factory returned {type(protocol).__name__}, not a Protocol")
+    return protocol
 
 
 def build_backbone(item: Resolved, seed: int) -> Backbone:
@@ -293,7 +309,8 @@ def _check_batch(item: Resolved, recipe: Recipe, split: Split) -> None:
 def is_standin(protocol: Protocol, split: Split) -> bool:
     """Whether a protocol publishes its name lists and these are others."""
     parts = {"train": split.train, "query": split.query, "gallery": split.gallery}
-    return any(parts[name].name_digest != digest for name, digest in protocol.names.items())
+    lists = {key: reduce(operator.add, (parts[name] for name in key.split("+"))) for key in protocol.names}
+    return any(lists[key].name_digest != digest for key, digest in protocol.names.items())
 
 
 def names_of(item: Resolved) -> str:

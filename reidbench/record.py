@@ -61,7 +61,8 @@ class RunRecord:
 
     ``id`` names the run, ``train_id`` its training, ``group`` the combination without the seed (the leaderboard's
     ``config_hash``), each 64 hex digits over resolved options; ``code`` is the digest over ``code_files`` (name to
-    sha256). ``items`` has the kinds of ``ITEMS``. ``evaluation`` has version, views, pool, exclude, primary, normalize
+    sha256). ``items`` has the kinds of ``ITEMS``. ``training`` is the training's folder in the results
+    folder, where it was made. ``evaluation`` has version, views, pool, exclude, primary, normalize
     and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts;
     ``seconds`` per phase. ``environment`` is where the network was trained (an untrained one: where it was scored),
     ``scored_in`` where it was scored. ``error`` is the reason of a status other than ok.
@@ -75,6 +76,7 @@ class RunRecord:
     code_files: dict[str, str]
     job: Job
     items: dict[str, ItemRecord]
+    training: str
     evaluation: dict[str, Any]
     dataset: dict[str, Any]
     recipe: dict[str, Any]

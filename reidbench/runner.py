@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +91,21 @@ def check_images(plan: Plan, settings: Settings) -> None:
     """
     parts = (plan.split.train, plan.split.query, plan.split.gallery)
     check_readable(parts, settings.cache, threads_of(settings))
+
+
+def check_weights(plans: Iterable[Plan]) -> None:
+    """Load the weights that the plans' networks start from once, before anything is trained.
+
+    Raises DataError where a network's own can be neither found nor fetched.
+    """
+    seen: set[str] = set()
+    for plan in plans:
+        item = plan.items["backbone"]
+        started = plan.done() or finished(plan.training_folder) or latest_step(plan.training_folder)
+        if started or item.identity in seen:
+            continue
+        seen.add(item.identity)
+        seeded(build_backbone(item, plan.job.seed).initialise, plan.job.seed, "initialise")
 
 
 def _compute(
@@ -237,6 +252,7 @@ def _record(
         code_files=plan.code_files,
         job=plan.job,
         items=items,
+        training=f"{plan.training_folder.parent.name}/{plan.training_folder.name}",
         evaluation={
             "version": plan.protocol.version,
             "views": plan.protocol.views,
@@ -247,7 +263,12 @@ def _record(
             "normalize": metric.normalize,
             "learned": learns(metric),
         },
-        dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
+        dataset={
+            "digest": plan.split.digest,
+            "train_digest": plan.split.train.digest,
+            "counts": plan.split.counts,
+            "wrong_counts": plan.split.wrong_counts,
+        },
         recipe=dataclasses.asdict(plan.recipe),
         network={
             "embedding_dim": plan.info.embedding_dim,
@@ -257,7 +278,7 @@ def _record(
         },
         standin=plan.standin,
         faithful=plan.faithful,
-        deviations=list(plan.deviations),
+        deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
         scores=dict(scores or {}),
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,

@@ -34,7 +34,8 @@ class Settings:
     """A machine's settings.
 
     ``device`` is "auto", "cpu" or "cuda[:N]"; ``threads`` is the number of CPU threads of torch and of decoding (0: as
-    many as there are cores); ``checkpoint_seconds`` is the time between two checkpoints.
+    many as there are cores); ``checkpoint_seconds`` is the time between two checkpoints; ``allow_partial`` goes on with
+    a data set whose counts are not those that it should have, which the record then says.
     """
 
     data: Path = field(default_factory=default_data)
@@ -43,3 +44,4 @@ class Settings:
     device: str = "auto"
     threads: int = 0
     checkpoint_seconds: float = 15.0
+    allow_partial: bool = False

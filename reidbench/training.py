@@ -27,7 +27,8 @@ from reidbench.embedding import embed_images, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.files import write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
-from reidbench.pixels import PixelStore, stored_size, training_batch
+from reidbench.pixel_cache import open_pixels
+from reidbench.pixels import stored_size, training_batch
 from reidbench.progress import progress
 from reidbench.provenance import environment
 from reidbench.randomness import stream, torch_seed
@@ -85,7 +86,7 @@ def train(
     # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
-    pixels = PixelStore.decode(samples, height, width, threads, device, "reading the training images")
+    pixels = open_pixels(samples, height, width, cache=settings.cache, threads=threads, device=device, say=say)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     backbone.to(device).train()

@@ -161,6 +161,15 @@ class Split:
             "cameras": len(np.unique(np.concatenate([self.train.cams, self.query.cams, self.gallery.cams]))),
         }
 
+    @cached_property
+    def wrong_counts(self) -> list[str]:
+        """What differs from the counts that the data set should have, each as one clause."""
+        return [
+            f"{name.replace('_', ' ')}: {expected:,} expected, {self.counts[name]:,} found"
+            for name, expected in self.expected.items()
+            if self.counts[name] != expected
+        ]
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -245,7 +254,8 @@ class Protocol:
     ``exclude`` names what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``primary`` is the score that ranks. ``version`` moves whenever a number can change. ``recipe`` is
     the default recipe. ``defaults`` are defaults for options of other items, by name. ``names`` holds the sha256 of
-    the published sorted name lists ("train", "query", "gallery"): any other tree is a stand-in.
+    the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are published):
+    any other tree is a stand-in.
     """
 
     dataset: str

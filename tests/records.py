@@ -68,6 +68,7 @@ def make_record(
         code_files={"reidbench/ranking.py": digest("ranking")},
         job=job,
         items=items,
+        training="trainings/somewhere",
         evaluation={
             "version": 1,
             "views": "full",

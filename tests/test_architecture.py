@@ -20,11 +20,11 @@ LAYERS = (
     {"values", "files", "hookspecs", "progress", "provenance", "statistics", "compilation"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
     {"options", "interfaces", "pixels", "counting"},
-    {"discovery", "sums", "store", "ranking", "leaderboard"},
+    {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
     {"plugins", "embedding"},
     {"suite", "report", "training"},
     {"plan"},
-    {"runner", "estimate"},
+    {"runner", "estimate", "inspection", "trained"},
     {"cli"},
     {"__main__"},
 )

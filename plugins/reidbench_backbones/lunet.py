@@ -70,6 +70,8 @@ class LuNet(Backbone):
     Source: Hermans, Beyer, Leibe 2017, Supplementary D, Table 6.
     """
 
+    batch = (32, 4)
+
     def __init__(self, *, embedding_dim: int = 128, height: int = 128, width: int = 64, channels: float = 1.0) -> None:
         super().__init__()
         options = {"embedding_dim": embedding_dim, "height": height, "width": width, "channels": channels}

@@ -1,13 +1,19 @@
-"""``reidbench data``: draw trees of images in a data set's layout."""
+"""``reidbench data``: look at data sets, draw stand-ins, and look after the cache."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+from reidbench.cli.options import Cache, DataRoot, Threads, settings_of
+from reidbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from reidbench.inspection import Inspection
+
+app = typer.Typer(help="Check data sets, draw stand-ins, look after the cache.", no_args_is_help=True)
 
 
 @app.callback()
@@ -15,18 +21,120 @@ def _root() -> None:
     pass
 
 
+@app.command("verify")
+def verify(
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol; see reidbench plugins.")],
+    data_root: DataRoot = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Open every image.")] = False,
+    threads: Threads = 0,
+) -> None:
+    """Say what lies there: counts, names, queries without a match, and whether it is the real data or a stand-in."""
+    from reidbench.inspection import inspect
+    from reidbench.pixels import decode_all
+    from reidbench.plan import Planner, threads_of
+    from reidbench.plugins import load
+
+    settings = settings_of(data=data_root, threads=threads)
+    item, built, split = Planner(load(), settings).data(protocol)
+    found = inspect(built, split)
+    typer.echo(f"{item.text} in {split.train.root}")
+    _print_counts(found)
+    if decode:
+        count = decode_all((split.train, split.query, split.gallery), threads_of(settings))
+        typer.echo(f"every image can be decoded: {count:,}")
+    typer.echo(f"this is {found.verdict}")
+    if split.wrong_counts:
+        typer.echo("not whole: " + "; ".join(split.wrong_counts))
+        raise typer.Exit(1)
+
+
+def _print_counts(found: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    split = found.split
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("found", "expected"):
+        table.add_column(heading, justify="right")
+    for name, count in split.counts.items():
+        expected = f"{split.expected[name]:,}" if name in split.expected else "–"
+        table.add_row(name.replace("_", " "), f"{count:,}", expected)
+    Console(highlight=False).print(table)
+    for name, count in split.ignored.items():
+        typer.echo(f"passed over: {count:,} {name}")
+    lost = found.unmatched
+    said = [f"{lost.absent:,} whose identity the gallery lacks"] if lost.absent else []
+    said += [f"{count:,} that the rule {rule} empties" for rule, count in lost.by_rule.items() if count]
+    typer.echo(f"queries without a match: {lost.total:,}" + (f" ({', '.join(said)})" if said else ""))
+
+
 @app.command("synthesize")
 def synthesize(
-    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(identities=20)"; see reidbench plugins.')],
+    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; see reidbench plugins.')],
     directory: Annotated[Path, typer.Argument(help="The folder to write.")],
+    identities: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="How many people, as the option of that name.", show_default=False),
+    ] = None,
+    distractors: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="How many distractors, likewise.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="What everything is drawn from.", show_default=False)
+    ] = None,
 ) -> None:
-    """Draw people and write them in a data set's own layout."""
+    """Draw people and write them in a data set's own layout; the same command again goes on where it stopped."""
     from reidbench.plugins import load
     from reidbench.progress import progress
+    from reidbench.spec import Item, Spec
 
-    steps = iter(load().resolve("synthesizer", name).build(directory))
+    item = Spec.parse(name, where="synthesizer").item
+    flags = {"identities": identities, "distractors": distractors, "seed": seed}
+    given = [(option, value) for option, value in flags.items() if value is not None]
+    if twice := sorted({option for option, _ in given} & {option for option, _ in item.options}):
+        raise OptionError(f"{name} already says {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
+    spec = Item(item.name, (*item.options, *given))
+    steps = iter(load().resolve("synthesizer", str(spec)).build(directory))
     done, total = next(steps, (0, 0))
     with progress("drawing images", total, done) as update:
         for done, _ in steps:
             update(done, "")
-    typer.echo(f"{done} of {total} images in {directory}")
+    typer.echo(f"{done:,} of {total:,} images in {directory}")
+
+
+@app.command("cache")
+def cache_of(
+    cache: Cache = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete what is there.")] = False,
+) -> None:
+    """Show the decoded images that are kept, or delete all that is in the cache."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from reidbench.pixel_cache import clear as clear_cache
+    from reidbench.pixel_cache import entries
+
+    folder = settings_of(cache=cache).cache
+    if clear:
+        typer.echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("images", "height", "width", "MiB"):
+        table.add_column(heading, justify="right")
+    for heading in ("decoded", "from"):
+        table.add_column(heading, overflow="fold")
+    total = 0.0
+    for file, entry in entries(folder):
+        size = file.stat().st_size / 2**20
+        total += size
+        cells = (
+            [f"{entry.images:,}", str(entry.height), str(entry.width), f"{size:,.1f}", entry.made[:16], entry.root]
+            if entry
+            else ["?", "?", "?", f"{size:,.1f}", "damaged", str(file)]
+        )
+        table.add_row(*map(Text, cells))
+    if table.row_count:
+        Console(highlight=False).print(table)
+    typer.echo(f"{total:,.1f} MiB of decoded images in {folder}")

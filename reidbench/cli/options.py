@@ -30,6 +30,9 @@ Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu
 Threads = Annotated[
     int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is as many as there are cores.")
 ]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Go on with a data set whose counts are wrong; the record says so.")
+]
 
 
 def settings_of(
@@ -39,6 +42,7 @@ def settings_of(
     device: str = "auto",
     threads: int = 0,
     checkpoint_seconds: float = Settings.checkpoint_seconds,
+    allow_partial: bool = False,
 ) -> Settings:
     """Return the machine's settings: flags first, then the environment, then the platform's folders."""
     if threads < 0:
@@ -52,4 +56,5 @@ def settings_of(
         device=device,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
+        allow_partial=allow_partial,
     )

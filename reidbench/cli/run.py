@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import Cache, DataRoot, Device, Results, Threads, settings_of
+from reidbench.cli.options import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.settings import Settings
 
@@ -52,6 +53,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
     ] = False,
     data_root: DataRoot = None,
+    allow_partial: AllowPartial = False,
     results: Results = None,
     cache: Cache = None,
     device: Device = "auto",
@@ -70,10 +72,10 @@ def run(
     from reidbench.estimate import seconds_left
     from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
-    from reidbench.runner import check_images, execute
+    from reidbench.runner import check_images, check_weights, execute
     from reidbench.store import AGAIN
 
-    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds)
+    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial)
     flags = {
         "protocol": protocol,
         "loss": loss,
@@ -87,7 +89,7 @@ def run(
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if again is not None:
         # The run that is made again must not answer for itself.
-        settings = settings_of(data_root, settings.results / AGAIN, cache, device, threads, checkpoint_seconds)
+        settings = dataclasses.replace(settings, results=settings.results / AGAIN)
     chosen = device_of(settings)
     failed_plugins = [plugin.name for plugin in load().plugins if plugin.state != "ok"]
     if failed_plugins:
@@ -105,6 +107,7 @@ def run(
     for plan in plans:
         if not plan.done():
             check_images(plan, settings)
+    check_weights(plans)
     records: list[tuple[Path, RunRecord]] = []
     for number, plan in enumerate(plans, start=1):
         name = f"[{number}/{len(plans)}] {plan.items['loss'].short}, seed {plan.job.seed}"
@@ -203,9 +206,11 @@ def _print_plans(
         for kind, item in plan.items.items():
             owners = ", ".join(f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.entries)
             console.print(f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=True)
+            by_origin: dict[str, list[str]] = {}
             for option, origin in item.origins.items():
-                if origin != "default":
-                    console.print(f"            {option}: {origin}", markup=False)
+                by_origin.setdefault(origin, []).append(option)
+            for origin, options in by_origin.items():
+                console.print(f"            from {origin}: {', '.join(options)}", markup=False, soft_wrap=True)
         evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
         console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=True)
         console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=True)

@@ -17,7 +17,8 @@ from reidbench_datasets.csv_list_example import synthesize
 
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
-from reidbench.pixels import PixelStore, check_readable, stored_size, training_batch
+from reidbench.pixel_cache import open_pixels
+from reidbench.pixels import check_readable, stored_size, training_batch
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -395,7 +396,7 @@ def omniglot(tmp_path_factory) -> Path:
     return folder / "list.csv"
 
 
-def test_real_drawings_become_a_batch(omniglot):
+def test_real_drawings_become_a_batch(omniglot, tmp_path):
     split = reidbench.build("dataset", f'csv_list(file="{omniglot}")', Path())
     assert split.counts["train"] == 2720
     assert split.counts["train_identities"] == 136
@@ -403,7 +404,8 @@ def test_real_drawings_become_a_batch(omniglot):
     assert split.counts["query"] * 9 == split.counts["gallery"]
     few = split.train.take(np.arange(0, 400))
     preprocess = Preprocess(height=32, width=32)
-    store = PixelStore.decode(few, *stored_size(preprocess, crop=True), 2, torch.device("cpu"), "decoding")
+    size = stored_size(preprocess, crop=True)
+    store = open_pixels(few, *size, cache=tmp_path, threads=2, device=torch.device("cpu"), say=print)
     units = np.arange(0, 400, 50)
     batch = training_batch(store, few, units, preprocess, crop=True, flip=False, seed=0, step=0)
     dark = (batch < 0.5).float().mean(dim=(1, 2, 3))

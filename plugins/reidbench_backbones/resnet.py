@@ -1,0 +1,99 @@
+"""ResNet-50 of torchvision with the paper's head (TriNet), or none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reidbench import Backbone, OptionError, Preprocess, hookimpl
+from reidbench_backbones.heads import build_head
+from reidbench_backbones.weights import (
+    Normalisation,
+    Weights,
+    load,
+    read_normalisation,
+    read_published,
+    read_tensors,
+    torch_hub_file,
+)
+
+FIRST = "conv1"
+CLASSIFIER = "fc"
+FEATURES = 2048
+SMALLEST = 32  # pixels to one cell of the last stage
+
+
+class ResNet50(Backbone):
+    """ResNet-50 with average pooling and the paper's head: with pretrained weights, TriNet's network.
+
+    Options:
+        head: "trinet" for 1024 units, batch norm, ReLU and 128 units; none for the pooled 2048-D feature.
+        weights: "imagenet" for torchvision's first weights, a safetensors file, or none for drawn ones.
+        height: Height of the input in pixels, at least 32.
+        width: Width of the input in pixels, at least 32.
+
+    Takes images [B, 3, height, width] to embeddings [B, 128] ([B, 2048] without a head), which nothing normalises.
+    Mean and std are those of the weights: torchvision's, the file's, or none (pixels / 255). With the head it has
+    25,738,432 parameters, the paper's 25.74 M. Drawn weights start as torchvision's do, the head as ``build_head``
+    says. The constructor reads a weights file's metadata, since mean and std must be known to plan, and nothing else.
+    Raises OptionError for a size below 32, DataError where weights can be neither found nor fetched or do not fit.
+    Source: Hermans, Beyer, Leibe 2017, section 3.3; He et al. 2016, in torchvision's variant with the stride in the
+    3x3 convolution.
+    """
+
+    batch = (18, 4)
+
+    def __init__(
+        self,
+        *,
+        head: Literal["trinet"] | None = "trinet",
+        weights: Weights = "imagenet",
+        height: int = 256,
+        width: int = 128,
+    ) -> None:
+        from torchvision.models import ResNet50_Weights, resnet50  # noqa: PLC0415, listing does not wait for it
+
+        super().__init__()
+        for name, value in (("height", height), ("width", width)):
+            if value < SMALLEST:
+                raise OptionError(f"resnet50: {name} must be at least {SMALLEST}; got {value}")
+        self.weights = weights
+        self.pretrained = weights is not None
+        self.published = ResNet50_Weights.IMAGENET1K_V1
+        if weights is None:
+            self.normalisation = Normalisation()
+        elif weights == "imagenet":
+            transform = self.published.transforms()
+            self.normalisation = Normalisation(tuple(transform.mean), tuple(transform.std))
+        else:
+            self.normalisation = read_normalisation(weights)
+        self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
+        self.network = resnet50(weights=None)
+        self.network.fc = nn.Identity()
+        self.head, self.embedding_dim = build_head(head, FEATURES)
+
+    def initialise(self) -> None:
+        """Load the weights; raises DataError where they can be neither found nor fetched, or do not fit."""
+        if self.weights is None:
+            return
+        if self.weights == "imagenet":
+            file = torch_hub_file(self.published.url, "resnet50(weights=imagenet)")
+            tensors = read_published(file)
+        else:
+            file = self.weights
+            tensors = read_tensors(file)
+        flip = [FIRST] if self.normalisation.bgr else []
+        load(self.network, self.head, tensors, source=str(file), classifier=[CLASSIFIER], flip=flip)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
+        # This layout is faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        return self.head(self.network(images.contiguous(memory_format=torch.channels_last)))
+
+
+@hookimpl
+def register_backbones() -> dict[str, type[Backbone]]:
+    """Offer resnet50."""
+    return {"resnet50": ResNet50}

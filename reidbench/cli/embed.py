@@ -1,0 +1,31 @@
+"""``reidbench embed``: a trained network on somebody's own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reidbench.cli.options import Device, Threads, settings_of
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
+    images: Annotated[
+        Path, typer.Option("--images", metavar="LIST", help="A CSV file with a column path (and perhaps pid, camid).")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .npz file to write.")],
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Write the embeddings of your own images, made by the network of a run as it was scored."""
+    import torch
+
+    from reidbench.plan import threads_of
+    from reidbench.trained import embed_list
+
+    settings = settings_of(device=device, threads=threads)
+    torch.set_num_threads(threads_of(settings))
+    count, dimensions = embed_list(run, images, out, settings)
+    typer.echo(f"{count} embeddings of {dimensions} dimensions in {out}")

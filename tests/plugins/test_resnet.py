@@ -1,0 +1,146 @@
+"""resnet50: the paper's 25.74 M parameters, its head, its weights and what they expect of a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from reidbench_backbones.heads import build_head
+from reidbench_backbones.resnet import ResNet50, register_backbones
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reidbench import DataError, File, OptionError, Preprocess
+
+METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_parameters_are_the_papers_25_74_million() -> None:
+    network = ResNet50(weights=None)
+    convolutions = 3 * 64 * 7**2
+    norms = 64
+    before = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            convolutions += before * width + width * width * 3**2 + width * 4 * width
+            norms += 6 * width
+            if block == 0:
+                convolutions += before * 4 * width
+                norms += 4 * width
+            before = 4 * width
+    body = convolutions + 2 * norms
+    head = 2048 * 1024 + 2 * 1024 + 1024 * 128 + 128
+    assert parameters(network.network) == body == 23_508_032
+    assert parameters(network.head) == head
+    assert parameters(network) == 25_738_432
+    assert f"{parameters(network) / 1e6:.2f}" == "25.74"
+    assert (network.embedding_dim, network.batch, network.pretrained) == (128, (18, 4), False)
+
+
+def test_without_a_head_it_is_the_pooled_feature_of_torchvisions_network() -> None:
+    torch.manual_seed(0)
+    network = ResNet50(head=None, weights=None, height=64, width=32).eval()
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    theirs.fc = nn.Identity()
+    theirs.load_state_dict(network.network.state_dict())
+    images = torch.rand(2, 3, 64, 32)
+    with torch.no_grad():
+        found = network(images)
+        torch.testing.assert_close(found, theirs(images), rtol=1e-4, atol=1e-5)
+        assert found.equal(network(images.contiguous(memory_format=torch.channels_last)))
+    assert found.shape == (2, network.embedding_dim) == (2, 2048)
+    assert parameters(network) == 23_508_032
+
+
+def test_the_head_is_linear_norm_relu_linear() -> None:
+    torch.manual_seed(0)
+    head, size = build_head("trinet", 12)
+    x = torch.randn(6, 12)
+    hidden = x @ head[0].weight.T
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()
+    expected = hidden.clamp(min=0) @ head[3].weight.T + head[3].bias
+    torch.testing.assert_close(head(x), expected, rtol=1e-4, atol=1e-5)
+    assert size == 128
+    bound = (6 / (12 + 1024)) ** 0.5
+    assert head[0].weight.abs().max().item() == pytest.approx(bound, rel=1e-2)
+    torch.testing.assert_close(head[3].weight @ head[3].weight.T, torch.eye(128), rtol=0, atol=1e-5)
+    assert (head[3].bias == 0).all()
+
+
+def test_the_same_seed_draws_the_same_weights_and_all_take_part() -> None:
+    torch.manual_seed(3)
+    network = ResNet50(weights=None, height=64, width=32)
+    torch.manual_seed(3)
+    assert all(a.equal(b) for a, b in zip(network.parameters(), ResNet50(weights=None).parameters(), strict=True))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.initialise()  # without weights there is nothing to load
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+    network(torch.rand(4, 3, 64, 32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
+    assert ResNet50(weights=None).preprocess == Preprocess(256, 128, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    published = ResNet50(height=64, width=32)  # the constructor fetches nothing
+    assert published.preprocess == Preprocess(64, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert published.pretrained
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata=METADATA | {"channels": "BGR"})
+    own = ResNet50(weights=File(tmp_path / "w.safetensors"))
+    assert own.preprocess == Preprocess(256, 128, (0.3, 0.2, 0.1), (0.6, 0.5, 0.4))
+    assert own.pretrained
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match=r"its metadata has no mean, std, channels; write it with"):
+        ResNet50(weights=File(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_a_file_of_torchvisions_names_is_loaded(tmp_path: Path, channels: str) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
+    network = ResNet50(head=None, weights=File(tmp_path / "w.safetensors"), height=64, width=32).eval()
+    network.initialise()
+    images = torch.rand(2, 3, 64, 32)
+    theirs.fc = nn.Identity()
+    with torch.no_grad():
+        expected = theirs(images.flip(1) if channels == "BGR" else images)
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trained_network_comes_back_with_its_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = ResNet50(weights=None, height=64, width=32)
+    save_file(trained.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
+    network = ResNet50(weights=File(tmp_path / "w.safetensors"), height=64, width=32)
+    assert not network.head[0].weight.equal(trained.head[0].weight)
+    network.initialise()
+    kept: dict[str, Tensor] = trained.state_dict()
+    assert all(value.equal(kept[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused_with_the_names(tmp_path: Path) -> None:
+    other = torchvision.models.resnet18(weights=None)
+    save_file(other.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
+    network = ResNet50(weights=File(tmp_path / "w.safetensors"))
+    wrong = set(network.network.state_dict()) - set(other.state_dict())
+    wrong = {name for name in wrong if not name.endswith("num_batches_tracked")}
+    with pytest.raises(
+        DataError, match=rf"w\.safetensors: is not of this network: {len(wrong)} missing \(layer1\.0\.conv3"
+    ):
+        network.initialise()
+
+
+@pytest.mark.parametrize("option", ["height", "width"])
+def test_an_image_below_one_cell_is_refused(option: str) -> None:
+    with pytest.raises(OptionError, match=f"resnet50: {option} must be at least 32; got 31"):
+        ResNet50(**{option: 31})
+
+
+def test_it_registers() -> None:
+    assert register_backbones() == {"resnet50": ResNet50}

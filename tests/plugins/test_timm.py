@@ -1,0 +1,199 @@
+"""timm: networks of several families take a step or are refused by name; their weights and what those expect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from reidbench_backbones.timm import Timm, register_backbones
+from safetensors.torch import save_file
+
+from reidbench import DataError, File, OptionError, Preprocess, build
+
+METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
+
+# Ten families: convolutions old and new, transformers of a fixed size, both, and a mixer.
+FAMILIES = [
+    "resnet18",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+    "mobilenetv3_small_050",
+    "efficientnet_b0",
+    "regnetx_002",
+    "densenet121",
+    "swin_tiny_patch4_window7_224",
+    "mobilevit_xxs",
+    "mixer_s32_224",
+    "ghostnet_050",
+    "deit_tiny_distilled_patch16_224",
+]
+
+
+def steps(network: Timm, count: int, height: int, width: int) -> list[float]:
+    """Return the losses of some real steps on one batch of four, two images of each of two people."""
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, height, width)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(count):
+        embeddings = network.train()(images)
+        assert embeddings.shape == (4, network.embedding_dim)
+        loss = torch.nn.functional.softplus(
+            (embeddings[0] - embeddings[1]).norm() - (embeddings[0] - embeddings[2]).norm()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    return losses
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto"])
+def test_a_network_takes_a_step_at_a_small_size(name: str) -> None:
+    torch.manual_seed(0)
+    network = Timm(name=name, weights=None, height=64, width=32)
+    assert network.preprocess == Preprocess(64, 32)
+    assert not network.pretrained
+    before = [parameter.clone() for parameter in network.parameters()]
+    steps(network, 1, 64, 32)
+    assert any(not a.equal(b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ten_families_and_more_train_steps(name: str) -> None:
+    network = build("backbone", f"timm(name={name}, weights=none, head=trinet, height=128, width=64)")
+    assert network.embedding_dim == 128
+    assert len(steps(network, 3, 128, 64)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inception_v3", "efficientformer_l1", "crossvit_tiny_240"])
+def test_families_that_do_not_take_the_size_are_refused_by_name(name: str) -> None:
+    with pytest.raises(OptionError, match=f"timm: name={name} does not take images of 128 x 64 pixels: .+; try"):
+        build("backbone", f"timm(name={name}, weights=none, height=128, width=64)")
+
+
+def test_the_same_seed_draws_the_same_weights() -> None:
+    torch.manual_seed(0)
+    first = Timm(weights=None, head="trinet", height=32, width=32)
+    torch.manual_seed(0)
+    second = Timm(weights=None, head="trinet", height=32, width=32)
+    assert first.embedding_dim == 128
+    assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert first.training
+    assert all(module.training for module in first.modules())  # the trial image leaves no trace
+    assert all((buffer == 0).all() for name, buffer in first.named_buffers() if name.endswith("running_mean"))
+
+
+def test_the_feature_is_timms_own() -> None:
+    torch.manual_seed(0)
+    network = Timm(weights=None, height=32, width=32).eval()
+    images = torch.rand(2, 3, 32, 32)
+    theirs = timm.create_model("resnet18", num_classes=0).eval()
+    theirs.load_state_dict(network.network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(images))
+    assert network.embedding_dim == theirs.num_features == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18x", r"there is no network 'resnet18x' in timm .*; did you mean resnet18 or"),
+        ("hf-hub:timm/resnet18", r"there is no network 'hf-hub:timm/resnet18' in timm"),
+        ("resnet18.nobody", r"has no weights 'resnet18\.nobody'; there are .*resnet18\.tv_in1k"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Timm(name=name)
+
+
+@pytest.mark.parametrize(("name", "height", "width"), [("efficientformer_l1", 64, 32), ("vit_tiny_patch16_224", 64, 8)])
+def test_a_network_that_does_not_take_the_size_is_refused_by_name(name: str, height: int, width: int) -> None:
+    with pytest.raises(
+        OptionError, match=rf"timm: name={name} does not take images of {height} x {width} pixels: .+; try"
+    ):
+        Timm(name=name, weights=None, height=height, width=width)
+    with pytest.raises(OptionError, match="timm: height must be at least 1; got 0"):
+        Timm(height=0)
+
+
+def test_a_network_without_weights_is_refused_unless_they_are_drawn() -> None:
+    name = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
+    with pytest.raises(OptionError, match=rf"name={name}: timm has no weights for it; say weights=none"):
+        Timm(name=name, height=32, width=32)
+
+
+def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
+    vit = Timm(name="vit_tiny_patch16_224", height=32, width=32)  # the constructor fetches nothing
+    assert vit.preprocess == Preprocess(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert vit.pretrained
+    resnet = Timm(name="resnet18.tv_in1k", height=32, width=32)
+    assert resnet.preprocess == Preprocess(32, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata=METADATA)
+    assert Timm(weights=File(tmp_path / "w.safetensors")).preprocess.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_a_file_of_timms_names_is_loaded_without_its_classifier(tmp_path: Path, channels: str) -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet18").eval()
+    save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
+    network = Timm(weights=File(tmp_path / "w.safetensors"), height=32, width=32).eval()
+    network.initialise()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = theirs.forward_head(
+            theirs.forward_features(images.flip(1) if channels == "BGR" else images), pre_logits=True
+        )
+        torch.testing.assert_close(network(images), expected)
+
+
+def test_weights_of_another_network_are_refused_with_the_names(tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
+    network = Timm(name="mobilenetv3_small_050", weights=File(tmp_path / "w.safetensors"), height=32, width=32)
+    with pytest.raises(DataError, match=r"w\.safetensors: is not of this network: \d+ missing \(conv_stem\.weight"):
+        network.initialise()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_published_weights_are_read_from_the_hubs_cache_without_a_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as the hub's client lays it out; the transformer's positions are fitted from 224 x 224 to our size."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    theirs = timm.create_model(name)
+    folder = tmp_path / f"models--{theirs.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+    save_file(theirs.state_dict(), snapshot / "model.safetensors")
+    network = Timm(name=name, height=64, width=32)
+    network.initialise()
+    block = next(n for n in theirs.state_dict() if n.endswith(("layer1.0.conv1.weight", "blocks.0.attn.qkv.weight")))
+    assert network.network.state_dict()[block].equal(theirs.state_dict()[block])
+    (snapshot / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"model\.safetensors: cannot be loaded by timm: .*delete it to fetch it again"):
+        network.initialise()
+
+
+def test_bgr_weights_need_a_layer_that_sees_three_channels(tmp_path: Path) -> None:
+    """The first convolution of this network sees 48 channels: the image folded."""
+    torch.manual_seed(0)
+    metadata = METADATA | {"channels": "BGR"}
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata=metadata)
+    network = Timm(name="tresnet_m", weights=File(tmp_path / "w.safetensors"), height=64, width=32)
+    with pytest.raises(DataError, match="no layer of tresnet_m is known to see just three channels; reorder"):
+        network.initialise()
+
+
+def test_it_registers() -> None:
+    assert register_backbones() == {"timm": Timm}

@@ -1,0 +1,180 @@
+"""The pixels on disk: whole or not there, whoever is killed, however many build them, whatever has changed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reidbench.errors import DataError
+from reidbench.pixel_cache import FOLDER, clear, entries, open_pixels
+from reidbench.values import Samples
+
+SIZE = (36, 18)
+BUILD = """
+import sys, torch
+from pathlib import Path
+from reidbench.pixel_cache import open_pixels
+from reidbench.values import Samples
+root, cache = map(Path, sys.argv[1:3])
+names = sorted(path.name for path in root.iterdir())
+samples = Samples.of_images(root, names, [1] * len(names), [1] * len(names))
+print("ready", flush=True)
+store = open_pixels(samples, 36, 18, cache=cache, threads=1, device=torch.device("cpu"), say=print)
+print(int(store.pixels.long().sum()), flush=True)
+"""
+
+
+def tree(folder: Path, count: int, size: tuple[int, int] = (24, 12)) -> Samples:
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    names = [f"{number:04d}.jpg" for number in range(count)]
+    for name in names:
+        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    return Samples.of_images(folder, names, [1] * count, [1] * count)
+
+
+def pixels(samples: Samples, cache: Path, said: list[str] | None = None) -> np.ndarray:
+    say = print if said is None else said.append
+    store = open_pixels(samples, *SIZE, cache=cache, threads=2, device=torch.device("cpu"), say=say)
+    return store.pixels.numpy()
+
+
+def plain(samples: Samples) -> np.ndarray:
+    """The same pixels, one image after the other."""
+    images = (Image.open(samples.path(number)).convert("RGB") for number in range(len(samples.images)))
+    return np.stack([np.asarray(image.resize(SIZE[::-1], Image.Resampling.BILINEAR)) for image in images])
+
+
+def start(samples: Samples, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILD, str(samples.root), str(cache)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def files(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / FOLDER).iterdir())
+
+
+def test_pixels_are_decoded_once_and_are_those_of_the_images(tmp_path: Path) -> None:
+    samples = tree(tmp_path / "tree", 70)
+    first = pixels(samples, tmp_path / "cache")
+    # Lossy decoders differ by a grey level or two; the resizing is the same.
+    assert np.abs(first.astype(int) - plain(samples)).max() <= 3
+    (kept,) = (tmp_path / "cache" / FOLDER).iterdir()
+    before = kept.stat().st_mtime_ns
+    assert np.array_equal(pixels(samples, tmp_path / "cache"), first)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_another_size_tree_or_order_has_pixels_of_its_own(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 5), tmp_path / "cache"
+    first = pixels(samples, cache)
+    turned = samples.take(np.arange(5)[::-1].copy())
+    assert np.array_equal(pixels(turned, cache), first[::-1])
+    assert np.array_equal(pixels(tree(tmp_path / "twin", 5), cache), first)
+    assert len(files(cache)) == 3
+
+
+def test_an_image_that_changed_is_decoded_again_and_the_old_pixels_go(tmp_path: Path) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 5), tmp_path / "cache", []
+    first = pixels(samples, cache, said)
+    assert said == []
+    Image.fromarray(np.zeros((24, 12, 3), dtype=np.uint8)).save(samples.path(2))
+    second = pixels(samples, cache, said)
+    assert said == ["images, or the decoder, have changed since the pixels were kept: they are decoded again"]
+    assert not second[2].any()
+    assert np.array_equal(np.delete(second, 2, 0), np.delete(first, 2, 0))
+    assert len(files(cache)) == 1
+
+
+def test_what_is_written_to_pixels_in_memory_stays_there(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 3), tmp_path / "cache"
+    first = pixels(samples, cache)
+    kept = first.copy()
+    first[:] = 0
+    assert np.array_equal(pixels(samples, cache), kept)
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "empty"])
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
+    samples, cache = tree(tmp_path / "tree", 3), tmp_path / "cache"
+    first = pixels(samples, cache).copy()
+    (file,) = (cache / FOLDER).iterdir()
+    whole = file.read_bytes()
+    file.write_bytes({"cut": whole[:-1], "header": b"x" + whole[1:], "empty": b""}[damage])
+    assert [entry for _, entry in entries(cache)] == [None]
+    assert np.array_equal(pixels(samples, cache), first)
+
+
+def test_killed_at_ten_random_moments_it_is_whole_or_not_there(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 900, size=(128, 64)), tmp_path / "cache"
+    # How long building takes here and now, so that the moments fall before, within and after it.
+    process = start(samples, tmp_path / "other")
+    began = time.monotonic()
+    expected = process.communicate()[0]
+    whole = time.monotonic() - began
+    generator = np.random.default_rng(os.getpid())
+    for moment in generator.uniform(0, whole, 10):
+        process = start(samples, cache)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert all(entry is not None and entry.images == 900 for _, entry in entries(cache))
+    assert start(samples, cache).communicate()[0].splitlines()[-1] == expected.splitlines()[-1]
+    assert not [name for name in files(cache) if name.endswith(".tmp")]
+
+
+def test_two_that_build_at_once_both_end_well(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 900, size=(128, 64)), tmp_path / "cache"
+    outputs = [process.communicate()[0].splitlines() for process in [start(samples, cache), start(samples, cache)]]
+    assert outputs[0][-1] == outputs[1][-1] == str(int(pixels(samples, cache).astype(np.int64).sum()))
+    assert len([name for name in files(cache) if name.endswith(".pixels")]) == 1
+
+
+def test_a_damaged_image_leaves_nothing_behind(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 70), tmp_path / "cache"
+    samples.path(66).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0066\.jpg"):
+        pixels(samples, cache)
+    assert files(cache) == []
+
+
+def test_a_cache_without_room_is_named_before_anything_is_decoded(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 70), tmp_path / "cache"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(
+            DataError, match=r"cache.pixels: .*\(140,176 bytes\) could not be written: .*another folder"
+        ):
+            pixels(samples, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="a part of that path is a file: name another folder"):
+        pixels(tree(tmp_path / "tree", 3), tmp_path / "cache")
+
+
+def test_clearing_deletes_what_is_ours_alone(tmp_path: Path) -> None:
+    samples, cache = tree(tmp_path / "tree", 3), tmp_path / "cache"
+    pixels(samples, cache)
+    (cache / "somebody's.txt").write_text("keep me")
+    assert clear(cache) == 4096 + 3 * 36 * 18 * 3
+    assert [path.name for path in cache.iterdir()] == ["somebody's.txt"]
+    assert clear(cache) == 0
