@@ -47,13 +47,17 @@ KNOWN = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",),
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: its name, the distribution that brings it, and whether it loaded; ``error`` says why not."""
+    """One entry point: its name, the distribution that brings it, and whether it loaded; ``error`` says why not.
+
+    ``module`` is the module that it names, which holds the hooks.
+    """
 
     name: str
     distribution: str
     version: str
     state: str
     error: str = ""
+    module: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}, {self.distribution} {self.version}"
@@ -114,7 +118,7 @@ def _entry_points() -> list[metadata.EntryPoint]:
 
 def _load_one(point: metadata.EntryPoint, taken: Mapping[tuple[str, str], Entry]) -> tuple[Plugin, list[Entry]]:
     """Import one plugin, ask its hooks and check the answers; whatever goes wrong becomes the reason of its failure."""
-    plugin = Plugin(printable(point.name), *_owner(point), state="ok")
+    plugin = Plugin(printable(point.name), *_owner(point), state="ok", module=point.module)
     stage = "import"
     try:
         with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not break what we print for programs

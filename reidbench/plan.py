@@ -327,7 +327,8 @@ def _code(items: Iterable[Resolved]) -> dict[str, str]:
     """Return the files that make these items with their digests, and the distributions with their versions."""
     entries = [entry for item in items for entry in item.entries]
     versions = {f"distribution {entry.plugin.distribution}": entry.plugin.version for entry in entries}
-    return code_files(entry.factory for entry in entries) | {"distribution reidbench": reidbench.__version__} | versions
+    files = code_files((entry.factory for entry in entries), {entry.plugin.module for entry in entries})
+    return files | {"distribution reidbench": reidbench.__version__} | versions
 
 
 def _hash(*parts: Any) -> str:

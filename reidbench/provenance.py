@@ -93,22 +93,28 @@ def _imports(path: Path, package: str) -> Iterable[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def code_files(factories: Iterable[Callable[..., Any]]) -> dict[str, str]:
-    """Return name to sha256 of every file that can change a number: the core, and each factory's module.
+def code_files(factories: Iterable[Callable[..., Any]], modules: Iterable[str] = ()) -> dict[str, str]:
+    """Return name to sha256 of every file that can change a number: the core, each factory's module, and ``modules``.
 
-    Of the core all modules but those that only present results; of a plugin the factory's module and the modules of
-    plugins' packages that it imports, directly or not.
+    Of the core all modules but those that only present results; of a plugin the factory's module, ``modules`` (those
+    that offer the items, where a factory may have been made), and the modules of plugins' packages that these import,
+    directly or not.
     """
     files = dict(_core_files())
-    for factory in factories:
-        inner: Any = factory
-        while isinstance(inner, partial):
-            inner = inner.func
-        module = inspect.getmodule(inspect.unwrap(inner))
-        if module is None:
-            raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
-        files |= _module_files(module.__name__)
+    for name in {*map(_module_of, factories), *modules}:
+        files |= _module_files(name)
     return dict(sorted(files.items()))
+
+
+def _module_of(factory: Callable[..., Any]) -> str:
+    """Return the module of the function or class behind a factory, however it is wrapped."""
+    inner: Any = factory
+    while isinstance(inner, partial) or hasattr(inner, "__wrapped__"):
+        inner = inner.func if isinstance(inner, partial) else inner.__wrapped__
+    module = inspect.getmodule(inner)
+    if module is None:
+        raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
+    return module.__name__
 
 
 def code_digest(files: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import subprocess
 import sys
@@ -110,3 +111,15 @@ def test_a_new_module_makes_a_checkout_dirty_and_a_note_does_not(
         assert dirty()
     finally:
         provenance.commit.cache_clear()
+
+
+def test_a_factory_is_found_behind_whatever_wraps_it_and_so_is_who_offers_it(package: Path) -> None:
+    factory = importlib.import_module("some_plugin.item").factory
+
+    @functools.wraps(functools.partial(factory))
+    def wrapped() -> int:
+        return int(factory())
+
+    for each in (wrapped, functools.partial(wrapped), functools.partial(functools.partial(factory))):
+        assert "some_plugin/item.py" in provenance.code_files([each])
+    assert "some_plugin/stranger.py" in provenance.code_files([], ["some_plugin.stranger"])

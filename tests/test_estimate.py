@@ -1,0 +1,129 @@
+"""How long a plan takes: only what is left counts, and a clock of our own makes the sums exact."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from reidbench import estimate
+from reidbench.discovery import Entry, Plugin
+from reidbench.estimate import in_words, seconds_left
+from reidbench.plan import Plan, Planner
+from reidbench.plugins import Catalogue, load
+from reidbench.settings import Settings
+from reidbench.store import TRAINING, Checkpoint, save_checkpoint
+
+from .jobs import SMALL_PROTOCOL, job, plan_of
+from .records import make_record, put
+
+CPU = torch.device("cpu")
+P, K = 6, 2
+
+
+def with_steps(steps: int, **changes: object) -> tuple[Plan, Settings]:
+    return plan_of(job(recipe=f"quick(steps={steps}, p={P}, k={K})", **changes))
+
+
+def left(asked: tuple[Plan, Settings]) -> float:
+    plan, settings = asked
+    seconds = seconds_left(plan, CPU, settings)
+    assert seconds is not None
+    return seconds
+
+
+class Clock:
+    """A clock that is a second later at every look, so that whatever lies between two looks takes one."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def perf_counter(self) -> float:
+        self.looks += 1
+        return float(self.looks)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(estimate, "time", clock)
+    return clock
+
+
+def test_more_steps_take_longer_and_an_untrained_network_takes_none() -> None:
+    few, many, untrained = left(with_steps(1)), left(with_steps(1_000_000)), left(with_steps(1_000_000, loss="none"))
+    assert 0 < few < many
+    assert 0 < untrained < many
+
+
+def test_updates_and_embeddings_are_counted_by_images(clock: Clock) -> None:
+    # One second for a batch of p * k = 12 images, be it trained on or embedded.
+    plan, _ = with_steps(50)
+    tested = len(plan.split.query.images) + len(plan.split.gallery.images)
+    for views, crops in (("original", 1), ("center_flip", 2), ("five_crops_flip", 10)):
+        seen = with_steps(50, protocol=SMALL_PROTOCOL.replace(")", f", views={views})"))
+        assert left(seen) == pytest.approx(50 + crops * tested / 12)
+    assert clock.looks > 0
+
+
+def test_what_is_trained_already_does_not_count(clock: Clock) -> None:
+    plan, settings = with_steps(1000)
+    whole = left((plan, settings))
+    save_checkpoint(plan.training_folder, Checkpoint(400, {}, {}))
+    assert left((plan, settings)) == pytest.approx(whole - 400)
+    (plan.training_folder / TRAINING).write_text(json.dumps({"steps": 1000}))
+    assert left((plan, settings)) == pytest.approx(whole - 1000)
+    assert left((plan, settings)) == left(with_steps(1000, loss="none"))
+
+
+def test_a_finished_run_needs_nothing_and_measures_nothing(clock: Clock) -> None:
+    plan, settings = with_steps(1000)
+    put(plan.run_folder, make_record(id=plan.id, code=plan.code, status="failed"))
+    assert left((plan, settings)) > 0
+    put(plan.run_folder, make_record(id=plan.id, code=plan.code))
+    looks = clock.looks
+    assert left((plan, settings)) == 0.0
+    assert clock.looks == looks
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_batches_of_one_image_are_measured_with_two(steps: int) -> None:
+    # A batch norm has no statistics of one image, so that one image must not be what is measured.
+    assert left(plan_of(job(recipe=f"quick(steps={steps}, p=1, k=1)"))) > 0
+
+
+class Fussy(load().entry("backbone", "tiny").factory):  # type: ignore[misc]
+    """A network that refuses blank images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise ValueError("there is nobody in it")
+
+
+def test_a_network_that_cannot_be_measured_stops_nobody() -> None:
+    known = load()
+    settings = Settings(device="cpu", threads=1)
+    own = Entry("backbone", "fussy", Fussy, Plugin("ours", "tests", "1", "ok"))
+    plan = Planner(Catalogue(known.plugins, (*known.items, own)), settings).plan(job(backbone="fussy"))
+    assert seconds_left(plan, CPU, settings) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "?"),
+        (0.0, "0 s"),
+        (0.4, "0 s"),
+        (45.3, "45 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (720, "12 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (12_600, "3.5 h"),
+        (360_000, "100.0 h"),
+    ],
+)
+def test_a_duration_is_said_in_the_unit_that_fits(seconds: float | None, said: str) -> None:
+    assert in_words(seconds) == said
