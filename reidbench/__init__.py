@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from reidbench.holdout import hold_out
     from reidbench.hookspecs import hookimpl
     from reidbench.interfaces import Backbone, Loss, Metric, Reranker, Section
-    from reidbench.options import File
+    from reidbench.options import File, choose
     from reidbench.plugins import build
     from reidbench.progress import track
     from reidbench.randomness import stream, stream_key
     from reidbench.ranking import nearest, unit_rows
+    from reidbench.recipe import Recipe
     from reidbench.record import RunRecord
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.scores import Scores
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         Preprocess,
         Protocol,
         Ranking,
-        Recipe,
         Samples,
         Split,
         TrainInfo,
@@ -56,7 +56,7 @@ _HOME = {
     "Preprocess": "values",
     "Protocol": "values",
     "Ranking": "values",
-    "Recipe": "values",
+    "Recipe": "recipe",
     "ReidbenchError": "errors",
     "Reranker": "interfaces",
     "RunRecord": "record",
@@ -68,6 +68,7 @@ _HOME = {
     "TrainView": "values",
     "TrainingError": "errors",
     "build": "plugins",
+    "choose": "options",
     "compiled": "compilation",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
@@ -108,6 +109,7 @@ __all__ = [
     "TrainView",
     "TrainingError",
     "build",
+    "choose",
     "compiled",
     "hold_out",
     "hookimpl",

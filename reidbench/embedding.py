@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reidbench.decoding import PixelArray, decode_images, in_threads
 from reidbench.errors import OptionError
 from reidbench.interfaces import Backbone
-from reidbench.pixels import Crop, normalise, view_crops
+from reidbench.pixels import Crop, PixelStore, normalise, view_crops
 from reidbench.progress import progress
 from reidbench.values import IntArray, Preprocess, Samples
 
@@ -47,6 +47,26 @@ def embed_images(
             update(min(number * BATCH, total), "")
     # Joined out of inference mode: tensors made in it can take part in no gradient.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])[:total]
+
+
+def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Tensor:
+    """Return the embeddings [len(images), D] float32, on the store's device, of images that are decoded already.
+
+    ``images`` are places in ``store``, which holds the network's input or 9/8 of it: what the network sees is the whole
+    image or its centre, as with the views "original" and "center" of ``embed_images``. The network, on the same
+    device, runs in evaluation mode; every module's own mode is given back. Every batch has one size here too.
+    """
+    preprocess = backbone.preprocess
+    top, left = (store.pixels.shape[1] - preprocess.height) // 2, (store.pixels.shape[2] - preprocess.width) // 2
+    total, device = len(images), store.pixels.device
+    places = torch.from_numpy(np.concatenate([images, np.zeros(-total % BATCH, dtype=np.int64)])).view(-1, BATCH)
+    embeddings = []
+    with _evaluating(backbone), torch.inference_mode():
+        for batch in places.to(device):
+            (view,) = _cut(store.pixels[batch], [(top, left, False)], preprocess)
+            embeddings.append(backbone(view).float())
+    # Joined out of inference mode, as above.
+    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim, device=device)])[:total]
 
 
 def _cut(pixels: Tensor, crops: list[Crop], preprocess: Preprocess) -> Iterator[Tensor]:

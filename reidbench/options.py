@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.spec import Item, printable, quoted, write_value
+from reidbench.spec import Item, Spec, printable, quoted, write_value
 
 if TYPE_CHECKING:
     from pathlib import Path as PlatformPath
@@ -141,6 +141,20 @@ def check(factory: Callable[..., Any], item: Item, owner: str, defaults: Mapping
     if mistakes:
         raise OptionError("\n".join(mistakes))
     return Checked(values, origins)
+
+
+def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *known: Any) -> Any:
+    """Return what one of ``factories`` makes as ``text``, an item, says; for options that name an item themselves.
+
+    ``what`` says in errors what the items are, and ``known`` is what the factories are told. Raises OptionError where
+    the text cannot be read, there is no item of that name, or its options do not fit.
+    """
+    item = Spec.parse(text, where=what).item
+    if item.name not in factories:
+        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
+        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
+    factory = factories[item.name]
+    return factory(*known, **check(factory, item, f"{what} {item.name}", {}).values)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
 from reidbench.provenance import changed_files, code_digest, code_files
 from reidbench.randomness import torch_seed
+from reidbench.recipe import Recipe
 from reidbench.record import RECORD, RunRecord, read_record
 from reidbench.settings import Settings
 from reidbench.store import Store, latest_step
 from reidbench.training import finished
-from reidbench.values import BackboneInfo, Job, Protocol, Recipe, Split, TrainInfo
+from reidbench.values import BackboneInfo, Job, Protocol, Split, TrainInfo
 
 AUTO = "auto"
 TO_DO = "to do"

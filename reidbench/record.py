@@ -64,7 +64,8 @@ class RunRecord:
     sha256). ``items`` has the kinds of ``ITEMS``. ``training`` is the training's folder in the results
     folder, where it was made. ``evaluation`` has version, views, pool, exclude, primary, normalize
     and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts;
-    ``seconds`` per phase. ``environment`` is where the network was trained (an untrained one: where it was scored),
+    ``seconds`` per phase (``rounds``: the part of ``train`` in which batches were drawn, mining included).
+    ``environment`` is where the network was trained (an untrained one: where it was scored),
     ``scored_in`` where it was scored. ``error`` is the reason of a status other than ok.
     """
 

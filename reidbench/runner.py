@@ -138,13 +138,14 @@ def _compute(
             settings=settings,
             say=say,
         )
-        seconds["train"], peak = trained.seconds, trained.peak_memory_mib
+        seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
     elif summary is not None:
         load_weights(backbone, plan.training_folder)
         seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
+        seconds["rounds"] = float(summary["drawing"])
     else:
         seeded(backbone.initialise, seed, "initialise")
-        seconds["train"], peak = 0.0, 0
+        seconds["train"], seconds["rounds"], peak = 0.0, 0.0, 0
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reidbench.values import Recipe
+from reidbench.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -23,20 +23,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from reidbench.embedding import embed_images, pool_units
+from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.files import write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
+from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
 from reidbench.pixels import stored_size, training_batch
 from reidbench.progress import progress
 from reidbench.provenance import environment
 from reidbench.randomness import stream, torch_seed
+from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round, shuffled_round
-from reidbench.schedule import beta1, learning_rate
 from reidbench.settings import Settings
 from reidbench.store import TRAINING, WEIGHTS, Checkpoint, drop_checkpoints, latest_checkpoint, on_cpu, save_checkpoint
-from reidbench.values import IntArray, LossValue, Recipe, Samples, TrainView
+from reidbench.values import IntArray, LossValue, Samples, TrainView
 
 # Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
 ACTIVE = 1e-5
@@ -44,10 +45,14 @@ ACTIVE = 1e-5
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its folder, the seconds it took over all its parts, and the step it was resumed at."""
+    """A finished training: its folder, the seconds it took over all its parts, and the step it was resumed at.
+
+    ``drawing`` is how many of these seconds it took to draw its batches round by round, mining included.
+    """
 
     folder: Path
     seconds: float
+    drawing: float
     resumed_at: int
     peak_memory_mib: int
 
@@ -96,20 +101,19 @@ def train(
         {"params": [p for p in backbone.parameters() if p.requires_grad]},
         *loss.param_groups(),
     ]
-    own_betas = ["betas" in group for group in groups]  # asked before Adam writes its defaults into them
-    optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
-    rates = [float(group["lr"]) / recipe.learning_rate for group in optimizer.param_groups]
+    schedule = ScheduledOptimizer(recipe, groups)
+    optimizer = schedule.optimizer
 
     # --- fresh, or where it stopped ----------------------------------------------------------------------------------
     batches: list[IntArray] = []
-    step, number, place, seconds = 0, 0, 0, 0.0
+    step, number, place, seconds, drawing = 0, 0, 0, 0.0, 0.0  # drawing: the seconds that rounds of batches took
     log: dict[str, list[float]] = {}
     parts = [environment(device, threads)]  # one for each machine, device or thread count that had a hand in it
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         _restore(checkpoint, modules, optimizer, folder)
         step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
-        seconds = float(checkpoint.state["seconds"])
+        seconds, drawing = float(checkpoint.state["seconds"]), float(checkpoint.state["drawing"])
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
         batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
         say(f"resumed at step {step} of {recipe.steps}")
@@ -126,16 +130,13 @@ def train(
         tensors["log"] = torch.tensor(list(log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
-        spent = seconds + time.monotonic() - started
-        state = {"round": number, "place": place, "seconds": spent, "parts": parts, "log": list(log)}
+        spent = {"seconds": seconds + time.monotonic() - started, "drawing": drawing}
+        state = {"round": number, "place": place, **spent, "parts": parts, "log": list(log)}
         save_checkpoint(folder, Checkpoint(step, tensors, state))
 
     def embed(units: IntArray) -> Tensor:
-        taken = samples.take(units)
-        images = embed_images(
-            backbone, taken, "center" if recipe.crop else "original", device, threads, "embedding for the loss"
-        )
-        return pool_units(images, taken.starts, "mean")
+        images, starts = samples.rows(units)
+        return pool_units(embed_stored(backbone, pixels, images), starts, "mean")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     started = saved = time.monotonic()
@@ -144,15 +145,13 @@ def train(
     with stop_signal() as stop, progress("training", recipe.steps, step) as show:
         while step < recipe.steps:
             if place == len(batches):
+                began = time.monotonic()
                 view = TrainView(labels, samples.cams, recipe.p, recipe.k, stream(seed, "round", number), step, embed)
                 torch.manual_seed(torch_seed(seed, "round", number))
                 batches, place, number = draw_round(loss, recipe, view, number), 0, number + 1
+                drawing += time.monotonic() - began
             units = batches[place]
-            rate = learning_rate(recipe, step)
-            for group, scale, keeps in zip(optimizer.param_groups, rates, own_betas, strict=True):
-                group["lr"] = rate * scale
-                if not keeps:
-                    group["betas"] = (beta1(recipe, step), recipe.beta2)
+            rate = schedule.set_rates(step)
 
             # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save.
             torch.manual_seed(torch_seed(seed, "step", step))
@@ -195,14 +194,15 @@ def train(
     peak = peak_memory_mib(device)
     write_atomic(folder / "log.csv", _log_text(log))
     write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(backbone.state_dict())))
-    summary = {"steps": step, "seconds": seconds, "parts": parts, "resumed_at": resumed_at, "peak_memory_mib": peak}
+    summary = {"steps": step, "seconds": seconds, "drawing": drawing, "parts": parts, "resumed_at": resumed_at}
+    summary["peak_memory_mib"] = peak
     write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
     drop_checkpoints(folder)
     if stop.asked:
         raise Interrupted(
             f"stopped as asked after the last step; it is trained in {folder}; the same command scores it"
         )
-    return Trained(folder, seconds, resumed_at, peak)
+    return Trained(folder, seconds, drawing, resumed_at, peak)
 
 
 def draw_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> list[IntArray]:

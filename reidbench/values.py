@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,10 +89,15 @@ class Samples:
 
     def take(self, units: IntArray) -> Samples:
         """Return the given units [n'] in the given order."""
+        images, starts = self.rows(units)
+        return Samples(self.root, self.images[images], self.pids[units], self.cams[units], starts)
+
+    def rows(self, units: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the places in ``images`` [m'] of the given units' images, unit by unit, and their starts [n' + 1]."""
         lengths = np.diff(self.starts)[units]
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
         images = np.repeat(self.starts[:-1][units] - starts[:-1], lengths) + np.arange(starts[-1])
-        return Samples(self.root, self.images[images], self.pids[units], self.cams[units], starts)
+        return images, starts
 
     def path(self, image: int) -> Path:
         """Return the file of one image."""
@@ -205,48 +210,6 @@ class TrainInfo:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything up to the checkpoint but the network's own input; declarative.
-
-    The learning rate is flat up to ``decay_start`` and then falls exponentially to ``learning_rate * decay_factor`` at
-    ``steps`` (Hermans et al. 2017, Eq. 9); Adam's beta1 switches to ``late_beta1`` at ``decay_start``. ``batches`` is
-    "pk" (P identities with K images) or "shuffled" (P * K images of a shuffled pass). ``faithful_to`` names the paper
-    whose training this is with all options at their defaults, or is empty.
-    Raises OptionError for values that no training can have.
-    """
-
-    steps: int
-    decay_start: int
-    learning_rate: float
-    p: int
-    k: int
-    decay_factor: float = 0.001
-    beta1: float = 0.9
-    beta2: float = 0.999
-    late_beta1: float = 0.5
-    batches: Literal["pk", "shuffled"] = "pk"
-    crop: bool = True
-    flip: bool = True
-    faithful_to: str = ""
-
-    def __post_init__(self) -> None:
-        sound = {
-            f"steps must be 1 or more, got {self.steps}": self.steps >= 1,
-            f"decay_start must be between 0 and steps={self.steps}, got {self.decay_start}": 0
-            <= self.decay_start
-            <= self.steps,
-            f"learning_rate must be above 0, got {self.learning_rate:g}": self.learning_rate > 0,
-            f"decay_factor must be above 0 and at most 1, got {self.decay_factor:g}": 0 < self.decay_factor <= 1,
-            f"p and k must be 1 or more, got {self.p} and {self.k}": self.p >= 1 and self.k >= 1,
-        } | {
-            f"{name} must be from 0 to below 1, got {value:g}": 0 <= value < 1
-            for name, value in (("beta1", self.beta1), ("beta2", self.beta2), ("late_beta1", self.late_beta1))
-        }
-        if wrong := [text for text, fine in sound.items() if not fine]:
-            raise OptionError("; ".join(wrong))
-
-
-@dataclass(frozen=True)
 class Protocol:
     """The data and everything after the checkpoint; declarative.
 
@@ -289,7 +252,8 @@ class TrainView:
 
     ``labels`` [n] are 0..num_pids-1 and ``cams`` [n] the cameras, per unit; ``p`` and ``k`` are the recipe's;
     ``generator`` belongs to (seed, round) alone; ``step`` is the number of steps done; ``embed(units)`` returns the
-    present network's embeddings [len(units), D] without gradient.
+    present network's embeddings [len(units), D] float32 on its device without gradient, each the mean over the unit's
+    images, of which the network, in evaluation mode, sees the centre.
     """
 
     labels: IntArray

@@ -17,11 +17,11 @@ CORE = CHECKOUT / "reidbench"
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
     {"errors", "randomness", "settings"},
-    {"values", "files", "hookspecs", "progress", "provenance", "statistics", "compilation"},
+    {"values", "recipe", "files", "hookspecs", "progress", "provenance", "statistics", "compilation"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
     {"options", "interfaces", "pixels", "counting"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
-    {"plugins", "embedding"},
+    {"plugins", "embedding", "optimizers"},
     {"suite", "report", "training"},
     {"plan"},
     {"runner", "estimate", "inspection", "trained"},

@@ -16,6 +16,11 @@ HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("register_"))
 FOLDERS = {"loss": "losses"}
 
 
+def page_of(kind: str, name: str) -> Path:
+    """A family such as ``pml/NAME`` shares the page of its owner."""
+    return DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name.partition('/')[0]}.md"
+
+
 def first_party() -> list[tuple[str, str]]:
     return [(e.kind, e.name) for e in load().entries() if e.plugin.distribution == "reidbench"]
 
@@ -34,15 +39,16 @@ def test_every_hook_is_documented_tested_and_used(hook: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), first_party())
 def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
-    page = DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name}.md"
+    page = page_of(kind, name)
     assert page.is_file(), f"{kind} {name} needs {page.relative_to(CHECKOUT)}"
-    tests = [path for path in (CHECKOUT / "tests").rglob("test_*.py") if re.search(rf"\b{name}\b", path.read_text())]
+    named = re.compile(rf"\b{name.partition('/')[0]}\b")
+    tests = [path for path in (CHECKOUT / "tests").rglob("test_*.py") if named.search(path.read_text())]
     assert tests, f"no test names {kind} {name}"
 
 
 @pytest.mark.parametrize(("kind", "name"), first_party())
 def test_a_page_names_every_option(kind: str, name: str) -> None:
-    page = (DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name}.md").read_text()
+    page = page_of(kind, name).read_text()
     resolved = load().entry(kind, name)
     from reidbench.options import options_of
 

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import embedding
-from reidbench.embedding import embed_images, pool_units
+from reidbench.embedding import embed_images, embed_stored, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Backbone
-from reidbench.pixels import VIEWS, view_crops
+from reidbench.pixel_cache import open_pixels
+from reidbench.pixels import VIEWS, stored_size, view_crops
 from reidbench.values import Preprocess, Samples
 
 CPU = torch.device("cpu")
@@ -142,3 +143,23 @@ def test_single_images_are_their_own_pool():
 def test_unknown_pool():
     with pytest.raises(OptionError, match="no pool 'median'; expected mean or max"):
         pool_units(torch.zeros(1, 2), np.arange(2), "median")
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_decoded_pixels_give_the_embeddings_of_the_files(network, samples, tmp_path, crop):
+    size = stored_size(network.preprocess, crop)
+    store = open_pixels(samples, *size, cache=tmp_path, threads=1, device=CPU, say=print)
+    images = np.array([3, 69, 0, 3, *range(66)])
+    network.train()
+    network.frozen_norm.eval()
+    found = embed_stored(network, store, images)
+    assert network.training
+    assert network.norm.training
+    assert not network.frozen_norm.training
+    network.train()
+    expected = embed_images(network, samples, "center" if crop else "original", CPU, 1, "embedding")[images]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(embed_stored(network, store, images[1:4]), found[1:4]), "whatever else is embedded"
+    assert embed_stored(network, store, np.array([], dtype=np.int64)).shape == (0, 6)
+    assert not found.requires_grad
+    (found * torch.ones(6, requires_grad=True)).sum().backward()

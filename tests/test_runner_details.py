@@ -30,11 +30,12 @@ from reidbench.plan import Plan, Planner
 from reidbench.plugins import Catalogue, load
 from reidbench.provenance import code_files
 from reidbench.ranking import unit_rows
+from reidbench.recipe import Recipe
 from reidbench.record import RECORD, RunRecord
 from reidbench.runner import execute
 from reidbench.settings import Settings
 from reidbench.store import TRAINING, load_arrays
-from reidbench.values import BackboneInfo, Job, Preprocess, Protocol, Recipe, Samples, Split, TrainInfo
+from reidbench.values import BackboneInfo, Job, Preprocess, Protocol, Samples, Split, TrainInfo
 
 HEIGHT, WIDTH = 16, 8
 PATCH = 8

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from reidbench.recipe import Recipe
 from reidbench.schedule import beta1, learning_rate
-from reidbench.values import Recipe
 
 PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
 

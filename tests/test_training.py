@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from reidbench import training
 from reidbench.errors import Interrupted, PluginError
 from reidbench.interfaces import Backbone, Loss
+from reidbench.recipe import Recipe
 from reidbench.schedule import learning_rate
 from reidbench.settings import Settings
 from reidbench.training import active_share, draw_round, evaluate_loss, finished, load_weights, train
-from reidbench.values import IntArray, LossValue, Preprocess, Recipe, Samples, TrainView
+from reidbench.values import IntArray, LossValue, Preprocess, Samples, TrainView
 
 RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
 CPU = torch.device("cpu")

@@ -16,13 +16,15 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reidbench.errors import Interrupted, TrainingError
 from reidbench.interfaces import Backbone, Loss
+from reidbench.pixel_cache import open_pixels
 from reidbench.pixels import PixelStore, training_batch
 from reidbench.randomness import stream, torch_seed
+from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round
 from reidbench.settings import Settings
 from reidbench.store import WEIGHTS, latest_step
 from reidbench.training import Trained, finished, train
-from reidbench.values import IntArray, Preprocess, Recipe, Samples, TrainView
+from reidbench.values import IntArray, Preprocess, Samples, TrainView
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)
@@ -123,6 +125,10 @@ def fit(
     return train(net, loss, recipe, samples, seed=seed, folder=folder, say=print, **machine)
 
 
+def decoded(samples: Samples, height: int, width: int) -> PixelStore:
+    return open_pixels(samples, height, width, cache=Settings().cache, threads=1, device=CPU, say=print)
+
+
 def made(loss: type[Head] = Head, dropout: float = 0.0, **options: Any) -> tuple[Net, Head]:
     """Return a network and a loss with the same weights at every call."""
     torch.manual_seed(1)
@@ -146,7 +152,7 @@ def by_hand(net: Net, loss: Head, samples: Samples) -> None:
     """Train as RECIPE says, each part of a step said in its own words; the temperature has a rate of its own."""
     label_of = {pid: label for label, pid in enumerate(sorted(set(samples.pids.tolist())))}
     labels = np.array([label_of[pid] for pid in samples.pids.tolist()])
-    pixels = PixelStore.decode(samples, 18, 9, 1, CPU, "by hand")
+    pixels = decoded(samples, 18, 9)
     optimizer = torch.optim.Adam(
         [
             {"params": list(net.parameters())},
@@ -268,7 +274,7 @@ def test_a_loss_is_shown_the_evaluated_network_without_gradient(samples: Samples
     assert isinstance(loss, Drops)
     fresh, _ = made(Drops)
     fresh.eval()
-    centre = PixelStore.decode(samples, 18, 9, 1, CPU, "the centre").pixels[[1, 0], 1:17, 0:8]
+    centre = decoded(samples, 18, 9).pixels[[1, 0], 1:17, 0:8]
     expected = fresh(centre.permute(0, 3, 1, 2).float() / 255)
     assert torch.allclose(loss.embedded[0], expected, atol=1e-5)
     assert not any(embedded.requires_grad for embedded in loss.embedded)
@@ -299,7 +305,7 @@ def test_every_step_and_seed_has_its_own_augmentation(kind: str, samples: Sample
 
 def test_without_crop_and_flip_an_image_is_always_itself(samples: Samples, tmp_path: Path) -> None:
     images = images_of(samples, tmp_path, crop=False, flip=False)
-    pixels = PixelStore.decode(samples, 16, 8, 1, CPU, "whole").pixels.permute(0, 3, 1, 2).float() / 255
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
     assert len(images) == RECIPE.steps
     for batch in images:
         torch.testing.assert_close(batch, pixels, rtol=0, atol=1e-6)
@@ -325,7 +331,7 @@ def test_images_and_labels_of_a_batch_belong_together(samples: Samples, tmp_path
     recipe = Recipe(**{**vars(RECIPE), "crop": False, "flip": False})
     net, loss = made()
     fit(net, loss, samples, tmp_path, recipe=recipe)
-    pixels = PixelStore.decode(samples, 16, 8, 1, CPU, "whole").pixels.permute(0, 3, 1, 2).float() / 255
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
     for images, labels in zip(net.trained_on, loss.labels, strict=True):
         units = [int((pixels - image).abs().amax((1, 2, 3)).argmin()) for image in images]
         assert labels.tolist() == [SORTED.index(samples.pids[unit]) for unit in units]

@@ -44,6 +44,9 @@ def test_take_gives_the_named_units_in_the_named_order(value: Samples, data: st.
     wanted = data.draw(st.lists(st.integers(0, len(value) - 1), max_size=10)) if len(value) else []
     taken = value.take(np.array(wanted, dtype=np.int64))
     assert units(taken) == [units(value)[i] for i in wanted]
+    images, starts = value.rows(np.array(wanted, dtype=np.int64))
+    assert value.images[images].tolist() == taken.images.tolist()
+    assert starts.tolist() == taken.starts.tolist()
     assert taken.root == value.root
 
 

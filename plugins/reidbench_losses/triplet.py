@@ -1,4 +1,4 @@
-"""Triplet losses over the batch: every image is an anchor, and the batch holds its positives and negatives."""
+"""Batch hard: every image is an anchor, with the hardest positive and the hardest negative of its batch."""
 
 from __future__ import annotations
 
@@ -9,34 +9,58 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, hookimpl
-from reidbench_losses.distances import Distance, pairwise
+from reidbench_losses.distances import Distance, between, may_be_hardest, pairwise
 
 Margin = Literal["soft"] | float
+Average = Literal["all", "nonzero"]
 
 
-def hardest(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each anchor's largest distance to its own label and its smallest to another one, both [B].
+def same_identity(labels: Tensor, name: str) -> Tensor:
+    """Return which images [B, B] share their label, for the loss ``name``; an image shares it with itself.
 
-    ``distances`` [B, B] has zeros on its diagonal, ``labels`` is [B]. An anchor whose label occurs once has hardest
-    positive 0. Equally hard ones share the gradient. Raises TrainingError where no label occurs twice, or only one.
+    Raises TrainingError where no label occurs twice (no anchor has a positive), or only one occurs (none a negative).
     """
     same = labels[:, None] == labels[None, :]
     pairs = int(same.sum())
     images = len(labels)
     if pairs == images:
         raise TrainingError(
-            f"batch_hard: no anchor has a positive, as all {images} images of the batch are of different identities; "
+            f"{name}: no anchor has a positive, as all {images} images of the batch are of different identities; "
             "draw at least k=2 images of an identity (pk batches)"
         )
     if pairs == images * images:
         raise TrainingError(
-            f"batch_hard: no anchor has a negative, as all {images} images of the batch are of one identity; "
+            f"{name}: no anchor has a negative, as all {images} images of the batch are of one identity; "
             "draw at least p=2 identities (pk batches)"
         )
-    # The anchor may stand among its positives: its own distance, 0, wins only where no other is larger.
-    hardest_positive = distances.masked_fill(~same, -torch.inf).amax(dim=1)
-    hardest_negative = distances.masked_fill(same, torch.inf).amin(dim=1)
-    return hardest_positive, hardest_negative
+    return same
+
+
+def hardest(embeddings: Tensor, same: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+    """Return each anchor's largest distance to its own identity and its smallest to another one, both [B].
+
+    ``embeddings`` is [B, D] and ``same`` [B, B] as ``same_identity`` gives it. An anchor alone with its identity has
+    hardest positive 0. Equally hard ones share the gradient.
+    """
+    # Which pairs may be the hardest is read off the whole matrix without gradient; these few are then measured exactly.
+    far, near = may_be_hardest(embeddings, same, distance)
+    if 4 * (len(far) + len(near)) > same.numel():  # in a collapsed batch these few are nearly all pairs
+        distances = pairwise(embeddings, distance)
+        return distances.masked_fill(~same, -torch.inf).amax(dim=1), distances.masked_fill(same, torch.inf).amin(dim=1)
+    first, second = torch.cat([far, near]).T
+    measured = between(embeddings, first, second, distance)
+    nothing = measured.new_full((len(same),), torch.nan)
+    return (
+        nothing.index_fill(0, far[:, 0], -torch.inf).scatter_reduce(0, far[:, 0], measured[: len(far)], "amax"),
+        nothing.index_fill(0, near[:, 0], torch.inf).scatter_reduce(0, near[:, 0], measured[len(far) :], "amin"),
+    )
+
+
+def checked_margin(margin: Margin, name: str) -> Margin:
+    """Return ``margin``. Raises OptionError, naming the loss ``name``, for a negative one."""
+    if margin != "soft" and margin < 0:
+        raise OptionError(f"{name}: margin must be at least 0, or soft; got {margin}")
+    return margin
 
 
 def with_margin(difference: Tensor, margin: Margin) -> Tensor:
@@ -44,20 +68,34 @@ def with_margin(difference: Tensor, margin: Margin) -> Tensor:
     if margin == "soft":
         # Above the default threshold of 20 softplus returns x itself, which is 2e-9 off: too much for float64.
         return functional.softplus(difference, threshold=50)
-    return functional.relu(margin + difference)
+    return functional.relu(margin + difference, inplace=True)  # the sum is nobody else's
+
+
+def mean_of_terms(terms: Tensor, average: Average) -> Tensor:
+    """Return the mean of ``terms`` [T], or of those above 0 where ``average`` is "nonzero" (0 where there is none)."""
+    # Terms are never negative, so the sum over those above 0 is the sum over all, and 0 keeps its graph.
+    count = torch.count_nonzero(terms).clamp(min=1) if average == "nonzero" else len(terms)
+    return terms.sum() / count
 
 
 def batch_hard_terms(
-    embeddings: Tensor, labels: Tensor, margin: Margin = "soft", distance: Distance = "euclidean"
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: Margin = "soft",
+    distance: Distance = "euclidean",
+    singletons: Literal["count", "skip"] = "count",
 ) -> Tensor:
-    """Return the terms [B] of batch hard, one an anchor: the margin function of D(hardest positive) - D(negative).
+    """Return the terms of batch hard, one an anchor: the margin function of D(hardest positive) - D(negative).
 
     ``embeddings`` [B, D] of any float dtype, ``labels`` [B] integers in any order and number; the result is float32,
-    or float64 where the embeddings are. Raises TrainingError where no anchor has a positive, or none a negative.
+    or float64 where the embeddings are; [B], or shorter where ``singletons`` are skipped. Raises TrainingError where
+    no anchor has a positive, or none a negative.
     Source: Hermans et al. 2017, Eq. 5 with the bracket closed after the negative, and Eq. 8.
     """
-    hardest_positive, hardest_negative = hardest(pairwise(embeddings, distance), labels)
-    return with_margin(hardest_positive - hardest_negative, margin)
+    same = same_identity(labels, "batch_hard")
+    hardest_positive, hardest_negative = hardest(embeddings, same, distance)
+    difference = hardest_positive - hardest_negative
+    return with_margin(difference[same.sum(dim=1) > 1] if singletons == "skip" else difference, margin)
 
 
 class BatchHard(Loss):
@@ -67,9 +105,10 @@ class BatchHard(Loss):
         margin: "soft" for ln(1 + e^x), or the margin m >= 0 of the hinge [m + x]_+, in units of the distance.
         distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
         average: "all" for the mean over all anchors, "nonzero" for the mean over anchors whose term is above 0.
+        singletons: "count" an anchor alone with its identity as one with D_ap = 0, or "skip" it.
 
-    Takes embeddings [B, D] and labels [B]; computes in float32, or in float64 where the embeddings are. An anchor
-    alone with its identity has D_ap = 0 and counts. Logs the mean distances to the hardest positives and negatives.
+    Takes embeddings [B, D] and labels [B]; computes in float32, or in float64 where the embeddings are. Logs the mean
+    distances to the hardest positives and negatives of the anchors that count.
     Raises OptionError for a negative margin, TrainingError for a batch without any positive or without any negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 5 and 8 (mean over the terms); "nonzero" is the variant marked in Table 1.
     """
@@ -80,23 +119,25 @@ class BatchHard(Loss):
         *,
         margin: Margin = "soft",
         distance: Distance = "euclidean",
-        average: Literal["all", "nonzero"] = "all",
+        average: Average = "all",
+        singletons: Literal["count", "skip"] = "count",
     ) -> None:
         super().__init__()
-        if margin != "soft" and margin < 0:
-            raise OptionError(f"batch_hard: margin must be at least 0, or soft; got {margin}")
-        self.margin = margin
+        self.margin = checked_margin(margin, "batch_hard")
         self.distance = distance
         self.average = average
+        self.singletons = singletons
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the loss of a batch, its per-anchor terms and the mean hardest distances."""
-        hardest_positive, hardest_negative = hardest(pairwise(embeddings, self.distance), labels)
+        same = same_identity(labels, "batch_hard")
+        hardest_positive, hardest_negative = hardest(embeddings, same, self.distance)
+        if self.singletons == "skip":
+            accompanied = same.sum(dim=1) > 1
+            hardest_positive, hardest_negative = hardest_positive[accompanied], hardest_negative[accompanied]
         terms = with_margin(hardest_positive - hardest_negative, self.margin)
-        # Terms are never negative, so the sum over those above 0 is the sum over all, and 0 keeps its graph.
-        count = (terms > 0).sum().clamp(min=1) if self.average == "nonzero" else len(terms)
         return LossValue(
-            total=terms.sum() / count,
+            total=mean_of_terms(terms, self.average),
             per_item={"loss": terms},
             scalars={
                 "hardest_positive": hardest_positive.detach().mean(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.classification import Classification, register_losses
 
-from reidbench import TrainInfo
+from reidbench import OptionError, TrainInfo
+
+from .tiny_training import INFO as TRAINED
+from .tiny_training import RECIPE, assert_exact
 
 
 def build(embedding_dim: int = 5, num_pids: int = 7, seed: int = 0) -> Classification:
@@ -78,3 +83,53 @@ def test_the_head_is_drawn_from_torchs_generator() -> None:
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["classification"](TrainInfo(embedding_dim=5, num_pids=7))
     assert (loss.metric, loss.pool, loss.ordered) == (None, "max", False)
+
+
+@settings(max_examples=15, deadline=None)
+@given(smoothing=st.floats(0, 0.99), pids=st.integers(1, 6), seed=st.integers(0, 2**31))
+def test_label_smoothing_shares_the_weight_among_all_identities(smoothing: float, pids: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    loss = Classification(TrainInfo(embedding_dim=3, num_pids=pids), label_smoothing=smoothing).double()
+    embeddings, labels = torch.randn(4, 3, dtype=torch.float64), torch.randint(0, pids, (4,))
+    value = loss(embeddings, labels)
+    for row, label, term in zip(embeddings.tolist(), labels.tolist(), value.per_item["loss"].tolist(), strict=True):
+        weight, bias = (parameter.tolist() for parameter in loss.parameters())
+        logits = [sum(w * x for w, x in zip(line, row, strict=True)) + b for line, b in zip(weight, bias, strict=True)]
+        whole = math.log(sum(math.exp(logit) for logit in logits))
+        shares = [smoothing / pids + (1 - smoothing) * (place == label) for place in range(pids)]
+        expected = sum(share * (whole - logit) for share, logit in zip(shares, logits, strict=True))
+        assert term == pytest.approx(expected, abs=1e-9)
+
+
+def test_dropout_hides_entries_of_the_embedding_in_training_only() -> None:
+    info = TrainInfo(embedding_dim=400, num_pids=7)
+    torch.manual_seed(0)
+    loss, plain = Classification(info, dropout=0.5), Classification(info)
+    plain.load_state_dict(loss.state_dict())
+    embeddings, labels = torch.ones(7, 400, requires_grad=True), torch.arange(7)
+    total = loss(embeddings, labels).total
+    total.backward()
+    assert embeddings.grad is not None
+    assert 150 < int((embeddings.grad[0] == 0).sum()) < 250
+    assert not total.equal(plain(embeddings, labels).total)
+    loss.eval()
+    assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "dropout"])
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_options_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(OptionError, match=f"classification: {name} must be from 0 to below 1, got {value}"):
+        Classification(TrainInfo(embedding_dim=5, num_pids=7), **{name: value})
+
+
+def test_a_training_is_repeated_and_gone_on_with_exactly(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, batches="shuffled", optimizer="adadelta", learning_rate=1.0)
+    assert_exact(lambda: Classification(TRAINED, label_smoothing=0.1, dropout=0.3), tmp_path, recipe)
+
+
+def test_coincident_embeddings_have_a_finite_gradient() -> None:
+    embeddings = torch.zeros(6, 5, requires_grad=True)
+    build()(embeddings, torch.arange(6)).total.backward()
+    assert embeddings.grad is not None
+    assert embeddings.grad.isfinite().all()

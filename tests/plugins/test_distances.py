@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance, pairwise
+from reidbench_losses.distances import Distance, between, may_be_hardest, pairwise
 from torch import Tensor
 
 DISTANCES: tuple[Distance, ...] = ("euclidean", "sqeuclidean", "cosine")
@@ -28,6 +29,19 @@ def gradient(embeddings: Tensor, distance: Distance) -> Tensor:
     return rows.grad
 
 
+def kept_bytes(forward: Callable[[], Tensor]) -> int:
+    """The bytes that autograd keeps for the backward pass of ``forward``, shared memory counted once."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
 @pytest.mark.parametrize("distance", DISTANCES)
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 2**31))
@@ -36,6 +50,49 @@ def test_distances_are_those_of_a_loop(distance: Distance, rows: int, size: int,
     listed = embeddings.tolist()
     expected = torch.tensor([[slowly(a, b, distance) for b in listed] for a in listed], dtype=torch.float64)
     torch.testing.assert_close(pairwise(embeddings, distance), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1), seed=st.integers(0, 2**31))
+def test_distances_of_given_pairs_are_those_of_a_loop(
+    distance: Distance, pairs: list[tuple[int, int]], seed: int
+) -> None:
+    embeddings = torch.randn(10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    listed, (first, second) = embeddings.tolist(), torch.tensor(pairs).T
+    expected = [slowly(listed[a], listed[b], distance) for a, b in pairs]
+    assert between(embeddings, first, second, distance).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("clusters", [2, 20])  # 2: most pairs are close, which takes another way
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_tight_clusters_far_from_the_origin_keep_values_and_gradients(distance: Distance, clusters: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    centres = torch.randn(clusters, 8, dtype=torch.float64, generator=generator) + 20
+    near = 1e-3 * torch.randn(40, 8, dtype=torch.float64, generator=generator)
+    narrow = (centres.repeat(40 // clusters, 1) + near).float()
+    exact = narrow.double()
+    rows = torch.nn.functional.normalize(exact) / 2**0.5 if distance == "cosine" else exact
+    differences = rows[:, None] - rows[None, :]
+    expected = differences.norm(dim=2) if distance == "euclidean" else differences.square().sum(dim=2)
+    found = pairwise(narrow, distance)
+    torch.testing.assert_close(found.double(), expected, rtol=5e-2 if distance == "cosine" else 2e-5, atol=0)
+    slopes, wide = gradient(narrow, distance).double(), gradient(exact, distance)
+    assert (slopes - wide).norm() < (1e-2 if distance == "cosine" else 1e-4) * wide.norm()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_few_pairs_may_be_the_hardest_and_the_hardest_are_among_them(distance: Distance) -> None:
+    embeddings = torch.randn(200, 128, generator=torch.Generator().manual_seed(8)) + 3
+    same = torch.arange(200)[:, None] // 4 == torch.arange(200) // 4
+    exact = pairwise(embeddings.double(), distance)
+    for found, hardest in zip(
+        may_be_hardest(embeddings, same, distance),
+        (exact.masked_fill(~same, -1).argmax(dim=1), exact.masked_fill(same, 1e9).argmin(dim=1)),
+        strict=True,
+    ):
+        assert 200 <= len(found) < 240
+        assert set(enumerate(hardest.tolist())) <= set(map(tuple, found.tolist()))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -71,6 +128,14 @@ def test_gradients_are_those_of_finite_differences(distance: Distance) -> None:
     embeddings = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     weights = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).fill_diagonal_(0)
     assert torch.autograd.gradcheck(lambda rows: (weights * pairwise(rows, distance)).sum(), embeddings)
+    first, second = torch.tensor([[0, 1], [3, 2], [0, 5], [0, 1]]).T
+    assert torch.autograd.gradcheck(lambda rows: between(rows, first, second, distance), embeddings)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_coincident_rows_keep_no_differences_of_all_pairs(distance: Distance) -> None:
+    rows = torch.full((256, 64), 0.7, requires_grad=True)  # they would be 16 MiB
+    assert kept_bytes(lambda: pairwise(rows, distance)) < 4 << 20
 
 
 def test_a_row_of_zeros_has_no_direction() -> None:
