@@ -44,6 +44,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["run", "synthetic", "--loss", "none"], ["--loss"]),
         (["run", "--device", "tpu"], ["tpu", "cuda"]),
         (["run", "--threads", "-1"], ["--threads"]),
+        (["run", "--threads", "3000"], ["--threads", "256"]),
         (["run", "--protocol", 'csv_list(file="nowhere.csv")'], ["nowhere.csv"]),
         (["report", "nowhere"], ["nowhere"]),
         (["report"], ["reidbench run"]),
