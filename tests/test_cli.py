@@ -39,6 +39,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["run", "--loss", "batch_hrad"], ["batch_hrad", "batch_hard"]),
         (["run", "--loss", "batch_hard(margn=1)"], ["margn", "margin"]),
         (["run", "--loss", "batch_hard(margin="], ["batch_hard(margin="]),
+        (["run", "--loss", "batch_hard + 0*classification"], ["classification", "weight of 0"]),
         (["run", "no_such_suite"], ["no_such_suite"]),
         (["run", "nowhere/record.json"], ["nowhere/record.json"]),
         (["run", "synthetic", "--loss", "none"], ["--loss"]),
