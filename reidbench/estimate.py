@@ -14,6 +14,7 @@ from reidbench.store import latest_step
 from reidbench.training import finished
 
 MEASURED_IMAGES = 16
+PATIENCE_SECONDS = 2.0
 
 
 def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float | None:
@@ -65,7 +66,9 @@ def _least_seconds(work: Callable[[], None], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - began)
-    return min(taken[1:])  # the others waited for other work of the machine
+        if len(taken) > 1 and sum(taken) > PATIENCE_SECONDS:
+            break
+    return min(taken[1:])  # the first warms up, others may have waited for other work of the machine
 
 
 def in_words(seconds: float | None) -> str:

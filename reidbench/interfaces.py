@@ -109,14 +109,17 @@ def as_loss_value(loss: Loss, value: object) -> LossValue:
 
     Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
     """
+    named = f"loss {type(loss).__name__} ({type(loss).__module__})"
     if isinstance(value, Tensor) and value.ndim == 1:
+        if not len(value):
+            raise PluginError(f"{named}: forward returned no terms at all, whose mean is no number")
         return LossValue(total=value.mean(), per_item={"loss": value})
     if isinstance(value, Tensor):
         value = LossValue(total=value)
     if not isinstance(value, LossValue) or value.total.ndim != 0:
         said = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
         raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): forward must return a LossValue with a 0-d total, "
+            f"{named}: forward must return a LossValue with a 0-d total, "
             f"or a tensor of at most one dimension, got {said}"
         )
     return value

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +79,10 @@ class Plan:
     def done(self) -> RunRecord | None:
         """Return the record of this very run with this very code, if it has ended well."""
         file = self.run_folder / RECORD
-        record = read_record(file) if file.is_file() else None
+        try:
+            record = read_record(file) if file.is_file() else None
+        except DataError as error:
+            raise DataError(f"{error}; delete it, and the same command scores again") from None
         if record is None or (record.status, record.id, record.code) != ("ok", self.id, self.code):
             return None
         return record
@@ -238,6 +241,11 @@ class Planner:
         defaults = protocol.defaults if protocol else {}
         if protocol:
             resolve("dataset", "dataset", protocol.dataset, {})
+            if "dataset" in items:  # its text is the protocol's, not the user's
+                origins = {
+                    name: origin.replace("given", "protocol") for name, origin in items["dataset"].origins.items()
+                }
+                items["dataset"] = replace(items["dataset"], origins=origins)
         if protocol or job.recipe != AUTO:
             resolve("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe, defaults)
         resolve("loss", "loss", job.loss, defaults)

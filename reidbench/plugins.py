@@ -131,6 +131,8 @@ class Catalogue:
         mistakes: list[str] = []
         for term in spec.terms:
             try:
+                if term.weight == 0:
+                    raise OptionError(f"{kind} {term.item}: a weight of 0 trains nothing; leave the term out")
                 entry = self.entry(kind, term.item.name)
                 checked = check(entry.factory, term.item, str(entry), defaults)
             except OptionError as error:

@@ -127,7 +127,7 @@ def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool =
     for place in columns:
         # One word a line keeps columns of numbers narrow.
         heading = Text("\n".join(_line(str(frame.columns[place])).split()))
-        right = _is_numeric(_column(frame, place))
+        right = place > 0 and _is_numeric(_column(frame, place))  # the first column names its row
         table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
     best = set(_best(frame))
     for number, row in enumerate(_rows(frame)):

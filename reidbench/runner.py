@@ -74,8 +74,8 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             record = _failed(plan, device, threads, started, str(error))
         except ReidbenchError:
             raise
-        except Exception as error:
-            # A plugin's bug must not take a suite down; the record keeps where it happened.
+        except (Exception, SystemExit) as error:
+            # A plugin's bug, or its way out, must not take a suite down; the record keeps where it happened.
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             text = f"{type(error).__name__}: {error} ({where})"
             record = _failed(plan, device, threads, started, text)

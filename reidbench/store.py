@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,10 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz that this store wrote; raises DataError where it is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        # Opened here, since numpy leaves the file open where it is no archive.
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: is damaged ({error}); delete it and run the same command again") from None
 
 

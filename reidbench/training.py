@@ -25,7 +25,7 @@ from torch import Tensor
 
 from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
-from reidbench.files import write_atomic
+from reidbench.files import refused, write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
@@ -63,6 +63,8 @@ def finished(folder: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads((folder / TRAINING).read_text())
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise refused(folder, "no results can lie there", error) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / TRAINING}: is damaged ({error}); delete the folder to train again") from None
     return found
@@ -162,9 +164,9 @@ def train(
             total = value.total.item()
             if not np.isfinite(total):
                 raise TrainingError(
-                    f"the loss is {total} at step {step} (learning rate {rate:.3g}); the batch holds the identities "
-                    f"{np.unique(samples.pids[units]).tolist()}; try a lower learning_rate, or check the loss for a "
-                    "square root or logarithm at zero"
+                    f"the loss ({type(loss).__name__}, {type(loss).__module__}) is {total} at step {step} (learning "
+                    f"rate {rate:.3g}); the batch holds the identities {np.unique(samples.pids[units]).tolist()}; try "
+                    "a lower learning_rate, or check the loss for a square root or logarithm at zero"
                 )
             scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before its weights move
             optimizer.zero_grad(set_to_none=True)
@@ -228,7 +230,13 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
     """Return the loss of a batch as a LossValue, computed in float32 (float64 stays) whatever the network runs in."""
     if embeddings.dtype in (torch.float16, torch.bfloat16):
         embeddings = embeddings.float()
-    return as_loss_value(loss, loss(embeddings, labels))
+    value = as_loss_value(loss, loss(embeddings, labels))
+    if embeddings.requires_grad and not value.total.requires_grad:
+        raise PluginError(
+            f"loss {type(loss).__name__} ({type(loss).__module__}): its total has no gradient, so nothing could be "
+            "learned; compute it from the embeddings, without detaching them"
+        )
+    return value
 
 
 def active_share(value: LossValue) -> float:

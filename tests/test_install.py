@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,28 +14,37 @@ from pathlib import Path
 
 import pytest
 
+from .jobs import small_run
+
 CHECKOUT = Path(__file__).parents[1]
+STRANGER = Path(__file__).parent / "stranger"
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build(source: Path, folder: Path) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     return next(folder.glob("*.whl"))
 
 
-@pytest.fixture(scope="session")
-def child(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment that sees this one's libraries, with our own wheel installed into it."""
-    folder = tmp_path_factory.mktemp("child")
+def environment(folder: Path, *wheels: Path) -> Path:
+    """Return the interpreter of a fresh environment that sees this one's libraries, with these wheels installed."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     site = next(folder.glob("lib/python*/site-packages"))
     (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-index", "--no-deps"]
-    subprocess.run([*command, "--ignore-installed", str(wheel)], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, "--ignore-installed", *map(str, wheels)], check=True, capture_output=True, timeout=120)
     return python
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(CHECKOUT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def child(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment(tmp_path_factory.mktemp("child"), wheel)
 
 
 def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -80,3 +90,31 @@ def test_an_installed_suite_is_found_by_name(child: Path, tmp_path: Path) -> Non
     code = "from reidbench.suite import find_suite; print(find_suite('synthetic'))"
     done = run(child, "-c", code, cwd=tmp_path)
     assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr
+
+
+def test_a_stranger_adds_a_loss_by_installing_a_package(wheel: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(STRANGER, source)
+    lines = [line for line in (source / "somebodys_losses.py").read_text().splitlines() if line.strip()]
+    assert len(lines[lines.index("class CentrePull(Loss):") :]) <= 15
+    python = environment(tmp_path / "child", wheel, build(source, tmp_path / "wheels"))
+    listed = json.loads(run(python, "-m", "reidbench", "plugins", "--json", cwd=tmp_path).stdout)
+    (row,) = [row for row in listed if row["name"] == "centre_pull"]
+    assert (row["kind"], row["distribution"], row["version"], row["state"]) == (
+        "loss",
+        "somebodys-losses",
+        "1.2.3",
+        "ok",
+    )
+
+    asked = small_run("--loss", "centre_pull(strength=0.5)", "--results", str(tmp_path / "results"))
+    done = run(python, "-m", "reidbench", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = (json.loads(file.read_text()) for file in (tmp_path / "results").rglob("record.json"))
+    assert record["items"]["loss"]["spec"] == "centre_pull(strength=0.5)"
+    assert (record["items"]["loss"]["distribution"], record["items"]["loss"]["version"]) == (
+        "somebodys-losses",
+        "1.2.3",
+    )
+    assert {"somebodys_losses.py", "distribution somebodys-losses"} <= set(record["code_files"])
+    assert record["scores"]["map_market"] > 0

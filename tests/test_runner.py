@@ -190,7 +190,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_batch(tmp_path: Path
     install(plugin, "embeddings.sum(1) * float('nan')")
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
     assert done.returncode == 1
-    assert "the loss is nan at step 0 (learning rate 0.001); the batch holds the identities" in done.stderr
+    assert (
+        "the loss (Mine, my_loss) is nan at step 0 (learning rate 0.001); the batch holds the identities" in done.stderr
+    )
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert sorted(record["status"] for record in records) == ["failed", "ok"], "the other run of the suite went on"
@@ -289,3 +291,47 @@ def test_what_a_killed_process_left_is_swept_up() -> None:
     execute(plan, chosen, print)
     assert not any(file.exists() for file in left)
     assert not (plan.run_folder / "traceback.txt").exists()
+
+
+def test_a_loss_that_leaves_the_program_costs_its_run_alone(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "__import__('sys').exit(0)")
+    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
+    assert done.returncode == 1
+    assert "failed: SystemExit: 0" in done.stderr
+    assert "none (untrained)" in done.stdout
+
+
+def test_a_loss_without_a_gradient_is_named(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "embeddings.detach().square().sum()")
+    done = reidbench_process(*small_run("--loss", "mine"), env={"PYTHONPATH": str(tmp_path / "plugin")})
+    assert done.returncode == 1
+    assert "its total has no gradient, so nothing could be learned" in done.stderr
+
+
+def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
+    plan, _, _ = run(job(loss="none"))
+    file = next(plan.training_folder.glob("embeddings-*.npz"))
+    file.write_bytes(file.read_bytes()[:300])
+    (plan.run_folder / "record.json").unlink()
+    with pytest.raises(DataError, match=r"embeddings-.*npz: is damaged .*delete it and run the same command again"):
+        run(job(loss="none"))
+    (plan.run_folder / "record.json").write_text("{")
+    with pytest.raises(DataError, match=r"record\.json: is not JSON .*; delete it, and the same command scores again"):
+        run(job(loss="none"))
+
+
+def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="a part of that path is a file: name another folder"):
+        run(job(), results=tmp_path / "file")
+
+
+def test_an_edited_record_is_not_made_again(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, _, _ = run(job(loss="none"))
+    edited = json.loads((plan.run_folder / "record.json").read_text())
+    edited["job"]["seed"] = 5
+    (tmp_path / "record.json").write_text(json.dumps(edited))
+    asked = reidbench_process("run", str(tmp_path / "record.json"), "--device", "cpu", "--threads", "1")
+    assert asked.returncode == 2
+    assert f"it says {plan.id[:12]}: it has been edited" in asked.stderr

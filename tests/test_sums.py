@@ -121,3 +121,5 @@ def test_what_forward_may_return() -> None:
     for wrong, said in ((torch.zeros(2, 2), r"\(2, 2\)"), (LossValue(torch.zeros(2)), r"\(2,\)"), (3.0, "float")):
         with pytest.raises(PluginError, match=f"loss Squares .*test_sums.*got .*{said}"):
             as_loss_value(Squares(), wrong)
+    with pytest.raises(PluginError, match=r"loss Squares .*returned no terms at all"):
+        as_loss_value(Squares(), torch.zeros(0))

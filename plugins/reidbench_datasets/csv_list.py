@@ -189,7 +189,7 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
 
 def _whole(text: str, column: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{column} {text!r} is no whole number")
+        raise ValueError(f"{column} {text!r} is no whole number of at most 18 digits")
     return int(text)
 
 

@@ -186,7 +186,8 @@ def _unfaithful(run: RunRecord) -> str:
     text = f"{UNFAITHFUL} not a paper's training: {recipe} trains {steps:,} steps"
     if steps != PAPER_STEPS:
         text += f", not the {PAPER_STEPS:,} of {PAPER}"
-    return f"{text} ({'; '.join(run.deviations)})." if run.deviations else f"{text}."
+    others = [deviation for deviation in run.deviations if deviation != f"recipe {recipe}"]
+    return f"{text} ({'; '.join(others)})." if others else f"{text}."
 
 
 @hookimpl

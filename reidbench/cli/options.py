@@ -10,6 +10,8 @@ import typer
 from reidbench.errors import OptionError
 from reidbench.settings import Settings, default_cache, default_data, default_results
 
+MOST_THREADS = 256  # thousands bring a machine down before they bring a result
+
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -45,8 +47,8 @@ def settings_of(
     allow_partial: bool = False,
 ) -> Settings:
     """Return the machine's settings: flags first, then the environment, then the platform's folders."""
-    if threads < 0:
-        raise OptionError(f"--threads: expected 0 or more, got {threads}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise OptionError(f"--threads: expected 0 to {MOST_THREADS}, got {threads}")
     if not checkpoint_seconds >= 0:
         raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {checkpoint_seconds}")
     return Settings(

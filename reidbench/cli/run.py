@@ -180,6 +180,7 @@ def _print_plans(
 
     from reidbench.estimate import in_words
 
+    whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
     table = Table(title=f"Plan ({device})", title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
         table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
@@ -198,22 +199,25 @@ def _print_plans(
     for plan in {id(plan.split): plan for plan in plans}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""
-        console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=True)
+        console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=whole)
     if not full:
         return
     for plan in plans:
-        console.print(f"\n{plan.id}  (training {plan.train_id[:10]}, seed {plan.job.seed})", markup=False, style="bold")
+        console.print(f"\n{plan.id}", markup=False, style="bold")
+        console.print(f"  {'training':9} {plan.train_id[:10]}, seed {plan.job.seed}", markup=False)
         for kind, item in plan.items.items():
             owners = ", ".join(f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.entries)
-            console.print(f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=True)
+            console.print(
+                f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=whole
+            )
             by_origin: dict[str, list[str]] = {}
             for option, origin in item.origins.items():
                 by_origin.setdefault(origin, []).append(option)
             for origin, options in by_origin.items():
-                console.print(f"            from {origin}: {', '.join(options)}", markup=False, soft_wrap=True)
+                console.print(f"            from {origin}: {', '.join(options)}", markup=False, soft_wrap=whole)
         evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
-        console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=True)
-        console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=True)
+        console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=whole)
+        console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=whole)
 
 
 def _print_table(records: Sequence[tuple[Path, RunRecord]]) -> None:
@@ -237,6 +241,12 @@ def _check_again(file: Path, record: RunRecord, plan: Plan) -> None:
         raise DataError(
             f"the record was made on other data: digest {record.dataset['digest'][:16]} with counts "
             f"{record.dataset['counts']}, here {plan.split.digest[:16]} with {plan.split.counts}"
+        )
+    if record.id != plan.id:
+        raise DataError(
+            f"{file}: what it asks for has the id {plan.id[:12]}, but it says {record.id[:12]}: it has been edited, or "
+            f"protocol {plan.items['protocol'].text} has changed since (version {record.evaluation['version']} then, "
+            f"{plan.protocol.version} now)"
         )
 
 

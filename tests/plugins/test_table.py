@@ -125,6 +125,8 @@ def test_a_short_training_is_not_taken_for_the_papers() -> None:
     assert notes[1] == "‡ not a paper's training: quick trains 300 steps, not the 25,000 of Hermans et al. (2017)."
     long = make_record("a", recipe={"steps": 25_000}, deviations=["recipe quick(p=3)"])
     assert build([long]).notes[1] == "‡ not a paper's training: quick trains 25,000 steps (recipe quick(p=3))."
+    short = make_record("a", deviations=["recipe quick", "partial data: gallery: 2 expected, 1 found"])
+    assert build([short]).notes[1].endswith("2017) (partial data: gallery: 2 expected, 1 found).")  # named once
 
 
 def test_the_protocol_is_said_with_its_version_and_its_counts() -> None:

@@ -68,7 +68,8 @@ def ensure_drawn(tree: Tree, parent: Path) -> Path:
         except OSError as error:
             raise DataError(
                 f"{folder}: its {len(shots)} images (about {len(shots) * KILOBYTES // 1000 + 1} MB) could not be drawn "
-                f"there: {error.strerror or error}; free some space, or name another data root"
+                f"there: {error.strerror or error}; make room there or make it writable, or name another "
+                "data root"
             ) from None
     present = {f"{part}/{name}" for part in (TRAIN, QUERY, GALLERY) for name in _listed(folder / part)}
     missing = [shot.name for shot in shots if shot.name not in present]
