@@ -83,9 +83,8 @@ class Plan:
             record = read_record(file) if file.is_file() else None
         except DataError as error:
             raise DataError(f"{error}; delete it, and the same command scores again") from None
-        if record is None or (record.status, record.id, record.code) != ("ok", self.id, self.code):
-            return None
-        return record
+        ended = record is not None and record.scored and (record.id, record.code) == (self.id, self.code)
+        return record if ended else None
 
     def state(self) -> str:
         """Return what is left to do, in words."""

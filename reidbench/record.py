@@ -65,8 +65,8 @@ class RunRecord:
     folder, where it was made. ``evaluation`` has version, views, pool, exclude, primary, normalize
     and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts;
     ``seconds`` per phase (``rounds``: the part of ``train`` in which batches were drawn, mining included).
-    ``environment`` is where the network was trained (an untrained one: where it was scored),
-    ``scored_in`` where it was scored. ``error`` is the reason of a status other than ok.
+    ``environment`` is where the network was trained (an untrained one: where it was scored), ``scored_in`` where it was
+    scored. ``observed`` is what the monitor saw of the training. ``error`` is the reason of a status other than ok.
     """
 
     status: Status
@@ -90,12 +90,18 @@ class RunRecord:
     peak_memory_mib: int
     environment: dict[str, Any]
     scored_in: dict[str, Any]
+    observed: dict[str, Any]
     commit: str
     dirty: bool
     started: str
     finished: str
     error: str = ""
     schema: int = field(default=SCHEMA)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the run came to its scores; a collapsed one did, and no leaderboard takes it."""
+        return self.status in ("ok", "collapsed")
 
     @property
     def track(self) -> str:

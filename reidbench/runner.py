@@ -63,7 +63,10 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
         try:
             seconds, ranking, peak = _compute(plan, settings, device, threads, say)
             scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
-            record = _record(plan, "ok", device, threads, started=started, peak=peak, scores=scores, seconds=seconds)
+            status, error = _outcome(plan)
+            record = _record(
+                plan, status, device, threads, started=started, peak=peak, scores=scores, seconds=seconds, error=error
+            )
             save_ranking(plan.run_folder, ranking)
         except Interrupted as error:
             peak = peak_memory_mib(device)
@@ -201,6 +204,17 @@ def _kept_embeddings(
     return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
 
 
+def _outcome(plan: Plan) -> tuple[Status, str]:
+    """Return the status of a run that was scored, and its reason where the network tells no images apart."""
+    trained = finished(plan.training_folder) if plan.trains else None
+    if trained is None or trained["verdict"] != "collapsed":
+        return "ok", ""
+    return "collapsed", (
+        f"at its last steps all images of a batch lay in one point, as in {trained['packed_steps']} of "
+        f"{trained['steps']} steps; the scores are such a network's; try a lower learning_rate or another margin"
+    )
+
+
 def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
     names = "; ".join(dict.fromkeys(str(part["device_name"]) for part in parts))
@@ -285,6 +299,7 @@ def _record(
         peak_memory_mib=peak,
         environment=_joined(trained["parts"]) if trained else scored_in,
         scored_in=scored_in,
+        observed={name: trained[name] for name in ("verdict", "packed_steps")} if trained else {},
         commit=sha,
         dirty=dirty,
         started=started,

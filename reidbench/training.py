@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import resource
@@ -27,6 +25,7 @@ from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.files import refused, write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
+from reidbench.monitor import Monitor
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
 from reidbench.pixels import stored_size, training_batch
@@ -36,11 +35,19 @@ from reidbench.randomness import stream, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round, shuffled_round
 from reidbench.settings import Settings
-from reidbench.store import TRAINING, WEIGHTS, Checkpoint, drop_checkpoints, latest_checkpoint, on_cpu, save_checkpoint
+from reidbench.store import (
+    TRAINING,
+    WEIGHTS,
+    Checkpoint,
+    drop_checkpoints,
+    latest_checkpoint,
+    on_cpu,
+    save_arrays,
+    save_checkpoint,
+)
 from reidbench.values import IntArray, LossValue, Samples, TrainView
 
-# Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
-ACTIVE = 1e-5
+LOG = "log.npz"
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def train(
     batches: list[IntArray] = []
     step, number, place, seconds, drawing = 0, 0, 0, 0.0, 0.0  # drawing: the seconds that rounds of batches took
     log: dict[str, list[float]] = {}
+    monitor = Monitor(recipe.steps, seed, device)
     parts = [environment(device, threads)]  # one for each machine, device or thread count that had a hand in it
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
@@ -117,6 +125,7 @@ def train(
         step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
         seconds, drawing = float(checkpoint.state["seconds"]), float(checkpoint.state["drawing"])
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
+        monitor.restore(checkpoint.tensors)
         batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
         say(f"resumed at step {step} of {recipe.steps}")
         before, now = checkpoint.state["parts"], parts[0]
@@ -128,7 +137,7 @@ def train(
     resumed_at = step
 
     def save() -> None:
-        tensors = _named_tensors(modules, optimizer)
+        tensors = _named_tensors(modules, optimizer) | monitor.tensors()
         tensors["log"] = torch.tensor(list(log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
@@ -141,7 +150,7 @@ def train(
         return pool_units(embed_stored(backbone, pixels, images), starts, "mean")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
-    started = saved = time.monotonic()
+    started = saved = ended = time.monotonic()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with stop_signal() as stop, progress("training", recipe.steps, step) as show:
@@ -160,7 +169,8 @@ def train(
             images = training_batch(
                 pixels, samples, units, backbone.preprocess, crop=recipe.crop, flip=recipe.flip, seed=seed, step=step
             )
-            value = evaluate_loss(loss, backbone(images), torch.from_numpy(labels[units]).to(device))
+            embeddings = backbone(images)
+            value = evaluate_loss(loss, embeddings, torch.from_numpy(labels[units]).to(device))
             total = value.total.item()
             if not np.isfinite(total):
                 raise TrainingError(
@@ -171,16 +181,22 @@ def train(
             scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before its weights move
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
+            monitor.record(step, value, embeddings, gradient_norm(optimizer))
             optimizer.step()
 
-            active = active_share(value)
-            own = {"step": step, "learning_rate": rate, "loss": total, "active": active}
+            clock = time.monotonic()
+            own = {
+                "step": step,
+                "learning_rate": rate,
+                "loss": total,
+                "images_per_second": len(units) / (clock - ended),
+            }
+            ended = clock
             _append(log, own | {f"loss.{name}" if name in own else name: scalar for name, scalar in scalars.items()})
+            said = f"loss {total:.4f}  {100 * monitor.active(step):3.0f} % active"
+            said += "  packed" * monitor.packed(step)
             step, place = step + 1, place + 1
-            done_here, elapsed = step - resumed_at, time.monotonic() - started
-            show(
-                step, f"loss {total:.4f}  {100 * active:3.0f} % active  {done_here * len(units) / elapsed:.0f} images/s"
-            )
+            show(step, f"{said}  {(step - resumed_at) * len(units) / (clock - started):.0f} images/s")
             if stop.asked and step < recipe.steps:
                 save()
                 raise Interrupted(
@@ -194,10 +210,10 @@ def train(
     # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started
     peak = peak_memory_mib(device)
-    write_atomic(folder / "log.csv", _log_text(log))
+    save_arrays(folder / LOG, {name: np.array(column) for name, column in log.items()} | monitor.arrays())
     write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(backbone.state_dict())))
     summary = {"steps": step, "seconds": seconds, "drawing": drawing, "parts": parts, "resumed_at": resumed_at}
-    summary["peak_memory_mib"] = peak
+    summary |= {"peak_memory_mib": peak, "verdict": monitor.verdict(step), "packed_steps": monitor.packed_steps(step)}
     write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
     drop_checkpoints(folder)
     if stop.asked:
@@ -239,10 +255,10 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
     return value
 
 
-def active_share(value: LossValue) -> float:
-    """Return the share of a loss's terms above 1e-5 (Supplementary F), or 1.0 where it does not give its terms."""
-    terms = [item.detach().reshape(-1) for item in value.per_item.values() if item.numel()]
-    return float((torch.cat(terms) > ACTIVE).float().mean()) if terms else 1.0
+def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return the length, 0-d, of the gradient of all that is trained, loss heads included."""
+    groups = (group["params"] for group in optimizer.param_groups)
+    return torch.nn.utils.get_total_norm([p.grad for group in groups for p in group if p.grad is not None])
 
 
 def _append(log: dict[str, list[float]], row: Mapping[str, float]) -> None:
@@ -250,14 +266,6 @@ def _append(log: dict[str, list[float]], row: Mapping[str, float]) -> None:
     steps = len(log.get("step", []))
     for name in {**log, **row}:
         log.setdefault(name, [np.nan] * steps).append(float(row.get(name, np.nan)))
-
-
-def _log_text(log: Mapping[str, list[float]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(log)
-    writer.writerows([f"{value:.9g}" for value in row] for row in zip(*log.values(), strict=True))
-    return text.getvalue()
 
 
 def load_weights(backbone: Backbone, folder: Path) -> None:

@@ -90,6 +90,7 @@ def make_record(
         peak_memory_mib=700,
         environment={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
         scored_in={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
+        observed={},
         commit="00e1234000000000000000000000000000000000",
         dirty=False,
         started="2026-11-22T10:00:00+00:00",

@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "randomness", "settings"},
     {"values", "recipe", "files", "hookspecs", "progress", "provenance", "statistics", "compilation"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
-    {"options", "interfaces", "pixels", "counting"},
+    {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
     {"plugins", "embedding", "optimizers"},
     {"suite", "report", "training"},

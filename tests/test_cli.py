@@ -136,7 +136,7 @@ def test_weights_that_are_not_at_hand_end_a_run_before_its_first_step(
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert all(text in ended.stderr for text in ("resnet50-0676ba61.pth", str(tmp_path), "weights=none"))
-    assert not list(Path(os.environ["REIDBENCH_RESULTS"]).rglob("log.csv"))
+    assert not list(Path(os.environ["REIDBENCH_RESULTS"]).rglob("log.npz"))
 
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_process: Process) -> None:

@@ -26,6 +26,7 @@ from reidbench.settings import Settings
 from reidbench.store import load_ranking
 
 from .jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
+from .logs import assert_same_log, read_log
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,8 +40,7 @@ def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
     assert again.as_dict() == record.scores
     assert 0 <= record.scores["map_market"] <= record.scores["map_step"] <= 1
     assert record.scores["queries"] == len(plan.split.query)
-    log = np.genfromtxt(plan.training_folder / "log.csv", delimiter=",", names=True)
-    np.testing.assert_array_equal(log["step"], np.arange(plan.recipe.steps))
+    np.testing.assert_array_equal(read_log(plan.training_folder)["step"], np.arange(plan.recipe.steps))
     assert not list(plan.training_folder.glob("checkpoint-*"))
 
 
@@ -230,12 +230,13 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
     undisturbed = reidbench_process(*asked, "--results", str(tmp_path / "undisturbed"))
     assert undisturbed.returncode == 0, undisturbed.stderr
 
-    def outcome(folder: str) -> tuple[bytes, bytes, dict[str, float]]:
+    def outcome(folder: str) -> tuple[bytes, dict[str, float]]:
         (weights,) = (tmp_path / folder).rglob("weights.safetensors")
         (record,) = (tmp_path / folder).rglob("record.json")
-        return weights.read_bytes(), (weights.parent / "log.csv").read_bytes(), json.loads(record.read_text())["scores"]
+        return weights.read_bytes(), json.loads(record.read_text())["scores"]
 
     assert outcome("stopped") == outcome("undisturbed")
+    assert_same_log(*(next((tmp_path / name / "trainings").iterdir()) for name in ("stopped", "undisturbed")))
 
 
 def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,14 @@ from torch import Tensor, nn
 from reidbench import training
 from reidbench.errors import Interrupted, PluginError
 from reidbench.interfaces import Backbone, Loss
+from reidbench.monitor import COLUMNS
 from reidbench.recipe import Recipe
 from reidbench.schedule import learning_rate
 from reidbench.settings import Settings
-from reidbench.training import active_share, draw_round, evaluate_loss, finished, load_weights, train
+from reidbench.training import draw_round, evaluate_loss, finished, load_weights, train
 from reidbench.values import IntArray, LossValue, Preprocess, Samples, TrainView
+
+from .logs import assert_same_log, read_log
 
 RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
 CPU = torch.device("cpu")
@@ -117,7 +119,7 @@ def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(
     parts, _ = run(samples, tmp_path / "parts", own_rounds)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, parts.state_dict()[name]), name
-    assert (tmp_path / "whole/log.csv").read_bytes() == (tmp_path / "parts/log.csv").read_bytes()
+    assert_same_log(tmp_path / "whole", tmp_path / "parts")
     summary = finished(tmp_path / "parts")
     assert summary is not None
     assert summary["resumed_at"] == stop_at
@@ -133,18 +135,63 @@ def test_the_kept_weights_are_the_trained_ones(samples: Samples, tmp_path: Path)
 
 def test_the_schedule_is_what_the_optimizer_gets(samples: Samples, tmp_path: Path) -> None:
     run(samples, tmp_path)
-    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", skip_header=1)
-    np.testing.assert_allclose(log[:, 1], [learning_rate(RECIPE, step) for step in range(9)], rtol=1e-8)
+    rates = read_log(tmp_path)["learning_rate"]
+    np.testing.assert_array_equal(rates, [learning_rate(RECIPE, step) for step in range(9)])
 
 
 def test_the_log_has_what_the_loss_reports(samples: Samples, tmp_path: Path) -> None:
     _, loss = run(samples, tmp_path)
-    with (tmp_path / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["step", "learning_rate", "loss", "active", "scale, of all"]
-    assert [int(row["step"]) for row in rows] == list(range(9))
-    assert float(rows[0]["scale, of all"]) == 1.0
-    assert float(rows[-1]["scale, of all"]) != loss.scale.item(), "it is what the step began with"
+    log = read_log(tmp_path)
+    own = ["step", "learning_rate", "loss", "images_per_second", "scale, of all"]
+    assert list(log) == [*own, *COLUMNS, "items"]
+    assert log["step"].tolist() == list(range(9))
+    assert log["scale, of all"][0] == 1.0
+    assert log["scale, of all"][-1] != loss.scale.item(), "it is what the step began with"
+    assert not np.isnan(np.stack([log[name] for name in COLUMNS])).any()
+    assert log["items"].shape == (9, 128)
+    np.testing.assert_allclose(np.nanmean(log["items"], axis=1), log["loss"], rtol=1e-2)
+    np.testing.assert_allclose(log["item_mean"], log["loss"], rtol=1e-6)
+
+
+def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_path: Path) -> None:
+    class Reporter(Spread):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
+            value = super().forward(embeddings, labels)
+            gradients = torch.autograd.grad(value.total, [*net.parameters(), self.scale], retain_graph=True)
+            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+            return LossValue(value.total, value.per_item, {"norm": norm})
+
+    torch.manual_seed(1)
+    net = Net()
+    train(net, Reporter(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1,
+          settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    log = read_log(tmp_path)
+    np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
+
+
+def test_a_net_that_collapses_is_told_from_one_that_recovers(samples: Samples, tmp_path: Path) -> None:
+    class Point(Net):
+        """Packs everything into one point at the steps of ``packs``."""
+
+        def __init__(self, packs: range) -> None:
+            super().__init__()
+            self.packs, self.done = packs, 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            out = super().forward(images)
+            self.done += self.training
+            return out * 1e-6 + 1 if self.done - 1 in self.packs else out
+
+    def verdict(name: str, packs: range) -> tuple[str, int]:
+        train(Point(packs), Spread(False), RECIPE, samples, seed=7, folder=tmp_path / name, device=CPU, threads=1,
+              settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+        said = finished(tmp_path / name)
+        assert said is not None
+        return said["verdict"], said["packed_steps"]
+
+    assert verdict("never", range(0)) == ("healthy", 0)
+    assert verdict("recovers", range(2, 8)) == ("packed", 6)
+    assert verdict("ends so", range(6, 9)) == ("collapsed", 3)
 
 
 def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
@@ -214,12 +261,6 @@ def test_a_tensor_of_terms_is_their_mean_and_a_scalar_is_itself() -> None:
     for wrong in (torch.zeros(2, 2), 1.0, None, LossValue(total=torch.zeros(2))):
         with pytest.raises(PluginError, match=r"Returns.*forward must return"):
             evaluate_loss(Returns(wrong), *batch)
-
-
-def test_the_active_share_counts_terms_above_the_papers_threshold() -> None:
-    terms = torch.tensor([0.0, 9e-6, 2e-5, 1.0])
-    assert active_share(LossValue(total=terms.mean(), per_item={"loss": terms})) == 0.5
-    assert active_share(LossValue(total=terms.mean())) == 1.0
 
 
 def test_another_thread_count_on_resume_is_announced_and_kept(samples: Samples, tmp_path: Path) -> None:

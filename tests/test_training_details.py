@@ -25,6 +25,7 @@ from reidbench.settings import Settings
 from reidbench.store import WEIGHTS, latest_step
 from reidbench.training import Trained, finished, train
 from reidbench.values import IntArray, Preprocess, Samples, TrainView
+from tests.logs import assert_same_log
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)
@@ -434,7 +435,7 @@ def test_heads_buffers_and_draws_of_a_loss_outlive_a_stop(
     same(loss, whole)
     assert int(loss.calls) == RECIPE.steps, "the buffer goes on where it stood"
     assert len(loss.labels) == RECIPE.steps - stop_at - 1, "no step is done twice"
-    assert (tmp_path / "parts/log.csv").read_bytes() == (tmp_path / "whole/log.csv").read_bytes()
+    assert_same_log(tmp_path / "parts", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
@@ -450,8 +451,8 @@ def test_a_stop_in_the_last_step_leaves_a_finished_training(
     assert said is not None
     assert said["steps"] == RECIPE.steps
     assert latest_step(tmp_path / "stopped") == 0
-    for kept in (WEIGHTS, "log.csv"):
-        assert (tmp_path / "stopped" / kept).read_bytes() == (tmp_path / "whole" / kept).read_bytes()
+    assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert_same_log(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_signals_mean_afterwards_what_they_meant_before(samples: Samples, tmp_path: Path) -> None:

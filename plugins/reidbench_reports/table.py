@@ -17,7 +17,7 @@ SCORES = {
     "mINP": "minp",
 }
 NOTHING = "–"
-STANDIN, UNFAITHFUL = "†", "‡"
+STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
@@ -29,7 +29,7 @@ class Combination:
 
     @property
     def scored(self) -> tuple[RunRecord, ...]:
-        return tuple(run for run in self.runs if run.status == "ok")
+        return tuple(run for run in self.runs if run.scored)
 
     @property
     def first(self) -> RunRecord:
@@ -42,7 +42,8 @@ class Combination:
     @property
     def marks(self) -> str:
         unfaithful = not self.untrained and not self.first.faithful
-        return STANDIN * self.first.standin + UNFAITHFUL * unfaithful
+        collapsed = any(run.status == "collapsed" for run in self.runs)
+        return STANDIN * self.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
 
 
 class Table:
@@ -71,7 +72,8 @@ class Table:
             tables.append(table)
         notes += _footnotes([Combination((record,)) for record in newest])
         notes += [
-            f"{run.items['loss'].short}, seed {run.job.seed}: {run.status}: {run.error or 'no reason was recorded'}"
+            f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
+            f"{run.error or 'no reason was recorded'}"
             for run in newest
             if run.status != "ok"
         ]
@@ -88,7 +90,7 @@ def _newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
     newest: dict[str, RunRecord] = {}
     for record in records:
         other = newest.get(record.id)
-        if other is None or (record.status == "ok", record.finished) > (other.status == "ok", other.finished):
+        if other is None or (record.scored, record.finished) > (other.scored, other.finished):
             newest[record.id] = record
     return list(newest.values()), len({(record.id, record.code, record.finished) for record in records}) - len(newest)
 

@@ -17,6 +17,7 @@ from reidbench import Backbone, IntArray, Loss, Preprocess, Recipe, Samples, Tra
 from reidbench.errors import Interrupted
 from reidbench.settings import Settings
 from reidbench.training import Trained, train
+from tests.logs import assert_same_log
 
 CPU = torch.device("cpu")
 # One identity is seen once, one twice; the others as often as a batch asks for, or more.
@@ -86,7 +87,7 @@ def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE
         assert state.keys() == other.keys()
         for key, tensor in state.items():
             assert torch.equal(tensor, other[key]), key
-        assert (folder / "whole/log.csv").read_bytes() == (folder / name / "log.csv").read_bytes()
+        assert_same_log(folder / "whole", folder / name)
     return loss
 
 
