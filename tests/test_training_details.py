@@ -515,7 +515,7 @@ def test_a_loss_that_is_no_number_names_step_rate_and_identities(
         fit(net, loss, samples, tmp_path)
     identities = sorted({SORTED[label] for label in loss.labels[-1].tolist()})
     assert len(identities) == RECIPE.p
-    said = f"the loss is {value} at step 4 (learning rate 0.001); the batch holds the identities {identities}"
+    said = f"the loss (Diverges, {__name__}) is {value} at step 4 (learning rate 0.001); the batch holds the identities {identities}"
     assert str(caught.value).startswith(said)
     assert len(loss.labels) == 5, "it ends there"
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters()), "no update from it"

@@ -1,0 +1,33 @@
+"""Each loss of the suite of all losses trains, and twice alike: its log, its weights and its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reidbench.plugins import load
+from reidbench.store import WEIGHTS
+from reidbench.suite import find_suite, load_suite
+from tests.jobs import job, run
+from tests.logs import assert_same_log
+
+LOSSES = [each.loss for each in load_suite(find_suite("losses")).jobs]
+
+
+def test_the_suite_has_every_loss_but_the_bridged_ones() -> None:
+    named = {entry.name for loss in LOSSES for entry in load().resolve("loss", loss).entries}
+    own = {entry.name for entry in load().entries("loss") if entry.plugin.distribution == "reidbench"}
+    assert {name for name in own if "/" not in name} <= named
+    assert any("/" in name for name in named)
+    assert "none" in LOSSES
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "none"])
+def test_a_few_steps_twice_end_alike(loss: str, tmp_path: Path) -> None:
+    asked = job(loss=loss, recipe="quick(steps=5, p=6, k=4)")
+    (first, one, _), (second, other, _) = (run(asked, results=tmp_path / name) for name in ("first", "second"))
+    assert one.status in ("ok", "collapsed"), one.error
+    assert one.scores == other.scores
+    assert (first.training_folder / WEIGHTS).read_bytes() == (second.training_folder / WEIGHTS).read_bytes()
+    assert_same_log(first.training_folder, second.training_folder)
