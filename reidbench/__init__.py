@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from reidbench.compilation import compiled
     from reidbench.errors import DataError, OptionError, PluginError, ReidbenchError, TrainingError
+    from reidbench.evaluation import evaluate
     from reidbench.holdout import hold_out
     from reidbench.hookspecs import hookimpl
     from reidbench.interfaces import Backbone, Loss, Metric, Reranker, Section
@@ -70,6 +71,7 @@ _HOME = {
     "build": "plugins",
     "choose": "options",
     "compiled": "compilation",
+    "evaluate": "evaluation",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
     "nearest": "ranking",
@@ -111,6 +113,7 @@ __all__ = [
     "build",
     "choose",
     "compiled",
+    "evaluate",
     "hold_out",
     "hookimpl",
     "mean_and_sd",

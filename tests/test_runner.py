@@ -336,3 +336,48 @@ def test_an_edited_record_is_not_made_again(tmp_path: Path, reidbench_process: P
     asked = reidbench_process("run", str(tmp_path / "record.json"), "--device", "cpu", "--threads", "1")
     assert asked.returncode == 2
     assert f"it says {plan.id[:12]}: it has been edited" in asked.stderr
+
+
+POINT = """
+import torch
+from reidbench import Backbone, Preprocess, hookimpl
+
+class Point(Backbone):
+    embedding_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.preprocess = Preprocess(64, 32)
+        self.layer = torch.nn.Linear(3, 4)
+
+    def forward(self, images):
+        return 1 + 1e-6 * self.layer(images.mean((2, 3)))
+
+@hookimpl
+def register_backbones():
+    return {"point": Point}
+"""
+
+
+def test_a_collapsed_network_is_scored_and_kept_from_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "embeddings.sum(1)")
+    (tmp_path / "plugin" / "my_loss.py").write_text(POINT)
+    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    asked = [part if part != "tiny" else "point" for part in small_run("--loss", "batch_hard")]
+    for _ in range(2):  # the second time it is only shown
+        done = reidbench_process(*asked, env=env)
+        assert done.returncode == 1, done.stderr
+        assert "collapsed: at its last steps all images of a batch lay in one point" in done.stderr
+        assert "batch_hard ‡*" in done.stdout
+    assert "starting" not in done.stderr
+    (file,) = (tmp_path / "results").rglob("record.json")
+    record = json.loads(file.read_text())
+    assert record["status"] == "collapsed"
+    assert record["observed"] == {"verdict": "collapsed", "packed_steps": 4}
+    assert 0 < record["scores"]["map_market"] < 0.2
+    added = reidbench_process(
+        "leaderboard", "add", str(file.parent), "--folder", str(tmp_path / "boards"), "--allow-dirty"
+    )
+    assert added.returncode == 2
+    assert "the run is collapsed" in added.stderr
+    assert not (tmp_path / "boards").exists() or not list((tmp_path / "boards").rglob("*.csv"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reidbench import Metric, hookimpl
+from reidbench import Metric, hookimpl, unit_rows
 
 
 class Euclidean(Metric):
@@ -36,6 +36,42 @@ class Euclidean(Metric):
         return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+class SquaredEuclidean(Euclidean):
+    """The squared Euclidean distance between embeddings, which ranks as the Euclidean distance does.
+
+    Options:
+        normalize: Whether rows get length 1 first; the distance is then 2 - 2 cos.
+
+    Shapes and dtypes are those of the Euclidean distance, and so are the factors.
+    """
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return |a_i - b_j|^2 [len(a), len(b)]."""
+        return super().distances(a, b).square()
+
+
+class Cosine(Metric):
+    """The cosine distance between embeddings, 1 - cos: 0 for one direction, 2 for opposite ones.
+
+    Embeddings are [n, D], float32 or float64; the dtype is kept. Their lengths play no part; a row of zeros has no
+    direction and is 1 away from everything. Identical rows are exactly 0 apart.
+    """
+
+    normalize = True
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return -u and u, the rows u of length 1: their product is the distance less 1."""
+        unit = unit_rows(embeddings)
+        return -unit, unit
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return 1 - cos(a_i, b_j) [len(a), len(b)]."""
+        # |u - v|^2 = |u|^2 + |v|^2 - 2 u.v: from differences, as 1 - u.v would lose what tells near rows apart.
+        apart = torch.cdist(unit_rows(a), unit_rows(b), compute_mode="donot_use_mm_for_euclid_dist").square()
+        zeros_a, zeros_b = ((rows == 0).all(dim=1) for rows in (a, b))
+        return torch.where(zeros_a[:, None] | zeros_b[None], 1.0, apart / 2)
+
+
 @hookimpl
 def register_metrics() -> dict[str, Callable[..., Metric]]:
-    return {"euclidean": Euclidean}
+    return {"euclidean": Euclidean, "sqeuclidean": SquaredEuclidean, "cosine": Cosine}

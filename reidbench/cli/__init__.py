@@ -12,6 +12,7 @@ import typer
 import reidbench
 from reidbench.cli.data import app as data
 from reidbench.cli.embed import embed
+from reidbench.cli.evaluate import evaluate
 from reidbench.cli.leaderboard import app as leaderboard
 from reidbench.cli.plugins import app as plugins
 from reidbench.cli.report import report
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("report")(report)
 app.command("embed")(embed)
+app.command("evaluate")(evaluate)
 app.add_typer(leaderboard, name="leaderboard")
 app.add_typer(plugins, name="plugins")
 app.add_typer(data, name="data")

@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import reidbench
 from reidbench import Metric
@@ -62,3 +64,74 @@ def test_euclidean_keeps_the_dtype_and_declares_its_normalisation(euclidean: Met
         x = rows(3, 2, 6).to(dtype)
         assert euclidean.distances(x, x).dtype == dtype
         assert {factor.dtype for factor in euclidean.factors(x)} == {dtype}
+
+
+def test_squared_euclidean_and_cosine_distances_are_those_of_math() -> None:
+    a, b = rows(4, 7, 0), rows(5, 7, 1)
+    squares = [[sum((p - q) ** 2 for p, q in zip(x, y, strict=True)) for y in b.tolist()] for x in a.tolist()]
+    cosines = [
+        [1 - sum(p * q for p, q in zip(x, y, strict=True)) / math.hypot(*x) / math.hypot(*y) for y in b.tolist()]
+        for x in a.tolist()
+    ]
+    for name, expected in (("sqeuclidean", squares), ("cosine", cosines)):
+        found = reidbench.build("metric", name).distances(a, b)
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+@given(
+    name=st.sampled_from(["euclidean", "sqeuclidean", "cosine"]),
+    seed=st.integers(0, 10_000),
+    dim=st.integers(1, 9),
+    exponent=st.integers(-6, 6),
+)
+@settings(max_examples=60, deadline=None)
+def test_factors_order_as_the_distances(name: str, seed: int, dim: int, exponent: int) -> None:
+    metric = reidbench.build("metric", name)
+    query, gallery = rows(3, dim, seed) * 10.0**exponent, rows(20, dim, seed + 1) * 10.0**exponent
+    gallery[7] = gallery[3]
+    products = metric.factors(query)[0] @ metric.factors(gallery)[1].T
+    distances = metric.distances(query, gallery)
+    for row in range(3):
+        # What rounding may change places is equal to it; nothing else does.
+        ordered = distances[row][products[row].argsort(stable=True)]
+        assert (ordered.diff() >= -1e-6 * distances.max()).all()
+    assert distances[:, 7].equal(distances[:, 3])
+
+
+def test_cosine_looks_at_directions_alone() -> None:
+    cosine = reidbench.build("metric", "cosine")
+    assert cosine.normalize is True
+    x = rows(6, 5, 1)
+    lengths = torch.tensor([1e-30, 1e-3, 0.5, 2.0, 7.0, 1e30], dtype=torch.float64)[:, None]
+    torch.testing.assert_close(cosine.distances(x * lengths, x), cosine.distances(x, x))
+    assert cosine.distances(x, x).diagonal().eq(0).all()
+    torch.testing.assert_close(cosine.distances(x, -x).diagonal(), torch.full((6,), 2.0, dtype=torch.float64))
+    near = torch.tensor([[1.0, 0.0], [1.0, 1e-9]], dtype=torch.float64)
+    assert cosine.distances(near, near)[0, 1].item() == pytest.approx(5e-19)
+    zero = torch.zeros(1, 5, dtype=torch.float64)
+    assert cosine.distances(zero, torch.cat([x, zero])).eq(1).all()
+    assert (cosine.factors(zero)[0] @ cosine.factors(x)[1].T).eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["sqeuclidean", "cosine"])
+def test_squared_euclidean_and_cosine_of_a_pair_depend_on_its_rows_alone(name: str) -> None:
+    metric = reidbench.build("metric", name)
+    x = rows(70, 129, 5)
+    left, right = metric.factors(x)
+    distances = metric.distances(x, x)
+    for row in (0, 3, 69):
+        alone = x[row : row + 1].clone()
+        assert metric.factors(alone)[0][0].equal(left[row])
+        assert metric.factors(alone)[1][0].equal(right[row])
+        assert metric.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
+    single = x.float()
+    assert metric.distances(single, single).dtype == torch.float32
+    assert {factor.dtype for factor in metric.factors(single)} == {torch.float32}
+
+
+def test_squared_euclidean_ranks_as_euclidean_and_may_be_normalised() -> None:
+    x = rows(5, 4, 2)
+    squared, plain = reidbench.build("metric", "sqeuclidean"), reidbench.build("metric", "euclidean")
+    assert all(a.equal(b) for a, b in zip(squared.factors(x), plain.factors(x), strict=True))
+    assert squared.normalize is False
+    assert reidbench.build("metric", "sqeuclidean(normalize=true)").normalize is True

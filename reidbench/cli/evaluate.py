@@ -1,0 +1,82 @@
+"""``reidbench evaluate``: scores of embeddings or distances that were made elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from reidbench.errors import OptionError
+
+
+def evaluate(
+    query: Annotated[
+        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams.")
+    ],
+    gallery: Annotated[Path, typer.Option(metavar="FILE", help="The gallery, likewise.")],
+    train: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Training units, for a metric that is learned.", show_default=False),
+    ] = None,
+    distances: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="An .npy matrix [queries, gallery] instead of embeddings.", show_default=False
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Whose rules and ranks; Market-1501's otherwise.", show_default=False),
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="SPEC", help="Distance; auto is the suite's default.")] = "auto",
+    rerank: Annotated[str, typer.Option(metavar="SPEC", help="Re-ranker, or none.")] = "none",
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="mean or max, for units of several rows (starts).")
+    ] = "mean",
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False)
+    ] = None,
+    per_query: Annotated[
+        Path | None,
+        typer.Option(
+            "--per-query", metavar="FILE", help="Write ap_market, ap_step and first as .npz.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Score embeddings, or a matrix of distances, exactly as a run is scored."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reidbench.evaluation import Evaluation, evaluate_files
+    from reidbench.evaluation import per_query as of_queries
+    from reidbench.files import write_atomic
+    from reidbench.plugins import load
+    from reidbench.store import save_arrays
+    from reidbench.values import Protocol
+
+    if pool not in ("mean", "max"):
+        raise OptionError(f"--pool: expected mean or max, got {pool!r}")
+    if per_query is not None and per_query.suffix != ".npz":
+        raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
+    how = Evaluation(metric, rerank, normalize=normalize)
+    if protocol is not None:
+        rules = load().resolve("protocol", protocol).build()
+        assert isinstance(rules, Protocol)
+        how = Evaluation.of(rules, metric, rerank, normalize)
+    scores, ranking = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in scores.as_dict().items():
+        table.add_row(name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}")
+    if as_json is not None:
+        write_atomic(as_json, json.dumps(scores.as_dict(), indent=1) + "\n")
+    if per_query is not None:
+        save_arrays(per_query, of_queries(ranking))
+    Console(highlight=False).print(table)

@@ -1,0 +1,173 @@
+"""KISSME against the official results and against loops over pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from reidbench_metrics.pairs import negatives, positives
+
+import reidbench
+from reidbench import DataError, OptionError, stream
+
+from .people import (
+    assert_a_form,
+    assert_close_forms,
+    assert_official,
+    assert_rows_stand_alone,
+    form_of,
+    oracle,
+    people,
+    slow_scatters,
+)
+
+
+def kissme(options: str = "") -> Any:
+    return reidbench.build("metric", f"kissme({options})")
+
+
+def components(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The first principal directions [D, count], from the centred rows themselves."""
+    return np.linalg.svd(rows - rows.mean(axis=0))[2][:count].T
+
+
+def slow_form(basis: NDArray[np.float64], one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrix = np.linalg.inv(basis.T @ one @ basis) - np.linalg.inv(basis.T @ two @ basis)
+    values, vectors = np.linalg.eigh(matrix)
+    if values.min() <= 0:
+        values = np.array([value if value > 1e-10 else 1e-6 for value in values])
+    return basis @ vectors @ np.diag(values) @ vectors.T @ basis.T
+
+
+@pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
+def test_given_pairs_give_the_official_results(name: str) -> None:
+    data = oracle(name)
+    metric = kissme(f"pca={data['pca_basis'].shape[1]}")
+    metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_a"], data["pair_b"])
+    assert_close_forms(form_of(metric), data["pca_basis"] @ data["M_kissme"] @ data["pca_basis"].T)
+    assert_official(metric, data, "_kissme", "dist_kissme")
+
+
+@pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
+def test_pairs_of_one_person_stand_as_in_the_official_list(name: str) -> None:
+    data = oracle(name)
+    first, second = positives(data["train_pid"], data["train_cam"])
+    np.testing.assert_array_equal(first, data["pair_a"][data["pair_same"]])
+    np.testing.assert_array_equal(second, data["pair_b"][data["pair_same"]])
+
+
+@pytest.mark.parametrize(("dim", "pca"), [(1, "200"), (6, "200"), (6, "4"), (6, "none")])
+def test_all_pairs_are_those_of_loops(dim: int, pca: str) -> None:
+    rows, pids, cams = people(12, dim, seed=dim)
+    metric = kissme(f"pairs=all, pca={pca}, normalize=false")
+    metric.fit(rows, pids, cams)
+    basis = components(rows.numpy(), 4 if pca == "4" else dim)
+    one, two, _, _ = slow_scatters(rows.numpy(), pids, cams)
+    assert_close_forms(form_of(metric), slow_form(basis, one, two), 1e-8)
+
+
+def test_a_matrix_that_is_not_positive_definite_is_mended() -> None:
+    rows, pids, cams = people(40, 5, seed=0)
+    pids = np.random.default_rng(0).permutation(pids)  # who is who says nothing: differences are alike
+    metric = kissme("pairs=all, normalize=false")
+    metric.fit(rows, pids, cams)
+    one, two, _, _ = slow_scatters(rows.numpy(), pids, cams)
+    assert np.linalg.eigvalsh(np.linalg.inv(one) - np.linalg.inv(two)).min() < 0, "the case should need mending"
+    assert_close_forms(form_of(metric), slow_form(np.eye(5), one, two), 1e-8)
+    assert np.linalg.eigvalsh(form_of(metric)).min() == pytest.approx(1e-6, rel=1e-6)
+    assert (metric.distances(rows, rows) >= 0).all()
+
+
+def test_drawn_pairs_are_every_tenth_of_the_positives_and_as_many_negatives() -> None:
+    rows, pids, cams = people(40, 4, seed=2)
+    metric = kissme("seed=5")
+    metric.fit(rows, pids, cams)
+    first, second = positives(pids, cams)
+    others = negatives(pids, cams, len(first), stream(5, "kissme", "pairs"))
+    pairs = np.concatenate([np.stack([first, second], axis=1), np.stack(others, axis=1)])[::10]
+    sums, counts = np.zeros((2, 4, 4)), [0, 0]
+    for a, b in pairs:
+        kind = int(pids[a] != pids[b])
+        sums[kind] += np.outer(rows[a] - rows[b], rows[a] - rows[b])
+        counts[kind] += 1
+    assert abs(counts[0] - counts[1]) <= 1
+    assert_close_forms(form_of(metric), slow_form(np.eye(4), sums[0] / counts[0], sums[1] / counts[1]), 1e-8)
+    again, other = kissme("seed=5"), kissme("seed=6")
+    again.fit(rows, pids, cams)
+    other.fit(rows, pids, cams)
+    assert again.map.equal(metric.map)
+    assert np.abs(form_of(other) - form_of(metric)).max() > 1e-6 * np.abs(form_of(metric)).max()
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(2, 6), wanted=st.integers(0, 3_000))
+@settings(max_examples=30, deadline=None)
+def test_pairs_are_of_one_and_of_two_people_in_two_cameras(seed: int, count: int, wanted: int) -> None:
+    _, pids, cams = people(count, 1, 3, seed, each=(1, 6))
+    first, second = positives(pids, cams)
+    expected = {(a, b) for b in range(len(pids)) for a in range(b) if pids[a] == pids[b] and cams[a] != cams[b]}
+    assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == sorted(expected)
+    possible = {(a, b) for a in range(len(pids)) for b in range(len(pids)) if pids[a] != pids[b] and cams[a] != cams[b]}
+    if possible:
+        first, second = negatives(pids, cams, wanted, np.random.default_rng(seed))
+        assert len(first) == len(second) == wanted
+        drawn = set(zip(first.tolist(), second.tolist(), strict=True))
+        assert drawn <= possible
+        assert wanted < 2_000 or drawn == possible
+
+
+@given(seed=st.integers(0, 10_000), dim=st.integers(1, 7))
+@settings(max_examples=30, deadline=None)
+def test_factors_order_as_the_distances_and_both_are_the_form(seed: int, dim: int) -> None:
+    rows, pids, cams = people(20, dim, seed=seed)
+    metric = kissme("pairs=all")
+    metric.fit(rows, pids, cams)
+    assert_a_form(metric, people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows)
+
+
+def test_a_row_gives_the_same_in_company_and_alone() -> None:
+    rows, pids, cams = people(60, 33, seed=3)
+    metric = kissme("pairs=all, pca=17")
+    metric.fit(rows, pids, cams)
+    assert metric.map.shape == (33, 17)
+    assert_rows_stand_alone(metric, rows)
+
+
+def test_what_is_learned_does_not_depend_on_order_place_or_axes() -> None:
+    rows, pids, cams = people(20, 6, seed=4)
+    base = kissme("pairs=all, pca=4")
+    base.fit(rows, pids, cams)
+    order = np.random.default_rng(0).permutation(len(pids))
+    turn = components(np.random.default_rng(1).normal(size=(9, 6)), 6)
+    for moved, expected in (
+        ((rows[order], pids[order], cams[order]), form_of(base)),
+        ((rows + 50, pids, cams), form_of(base)),
+        ((rows @ torch.from_numpy(turn), pids, cams), turn.T @ form_of(base) @ turn),
+        ((rows * 8, pids, cams), form_of(base) / 64),
+    ):
+        metric = kissme("pairs=all, pca=4")
+        metric.fit(*moved)
+        assert_close_forms(form_of(metric), expected, 1e-7)
+
+
+def test_mistakes_are_errors_that_say_what_to_do() -> None:
+    assert kissme().normalize is True
+    assert kissme("normalize=false").normalize is False
+    with pytest.raises(OptionError, match="metric kissme: expected pca of none or at least 1"):
+        kissme("pca=0")
+    rows, pids, cams = people(6, 4)
+    with pytest.raises(DataError, match="metric kissme: it has learned nothing yet"):
+        kissme().factors(rows)
+    with pytest.raises(DataError, match="kissme: 0 pairs of one person"):
+        kissme().fit(rows, pids, np.ones_like(cams))
+    with pytest.raises(DataError, match="and 0 of two people"):
+        kissme().fit(rows, np.ones_like(pids), np.arange(len(pids)))
+    with pytest.raises(DataError, match=r"of one person in 4 dimensions is singular; lower pca, try pairs=all"):
+        kissme().fit(rows, pids, cams)
+    first, second = positives(pids, cams)
+    with pytest.raises(DataError, match=r"covariance of 0 differences of two people"):
+        kissme("pca=1").fit_pairs(rows, pids, first, second)

@@ -1,0 +1,212 @@
+"""XQDA against the official results, against loops over pairs, and through a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from reidbench_metrics.pairs import counts_across, halves, scatters_across
+
+import reidbench
+from reidbench import DataError, OptionError, stream
+from reidbench.ranking import rank_distances
+from reidbench.scores import score
+
+from ..jobs import job, run
+from .people import (
+    assert_a_form,
+    assert_close_forms,
+    assert_official,
+    assert_rows_stand_alone,
+    form_of,
+    oracle,
+    people,
+    slow_scatters,
+)
+
+
+def xqda(options: str = "") -> Any:
+    return reidbench.build("metric", f"xqda({options})")
+
+
+def slow_form(intra: NDArray[np.float64], extra: NDArray[np.float64], lam: float, dims: int) -> NDArray[np.float64]:
+    intra = intra + lam * np.eye(len(intra))
+    vectors, values, _ = np.linalg.svd(np.linalg.inv(intra) @ extra)
+    kept = vectors[:, : min(dims, max(1, (values > 1).sum()))]
+    middle = np.linalg.inv(kept.T @ intra @ kept) - np.linalg.inv(kept.T @ extra @ kept)
+    return kept @ middle @ kept.T
+
+
+@pytest.mark.parametrize("name", ["xqda_dev", "xqda_qr_dev"])
+def test_given_pairs_give_the_official_results(name: str) -> None:
+    data, metric = oracle(name), xqda()
+    metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_ind1"], data["pair_ind2"])
+    assert metric.map.shape[1] == data["qda_dims"]
+    assert_close_forms(form_of(metric), data["WMWt"])
+    assert_official(metric, data, "", "dist")
+
+
+def test_re_ranking_over_xqda_is_the_official_one() -> None:
+    data, learned, metric = oracle("rerank_xqda_dev"), oracle("xqda_dev"), xqda()
+    metric.fit_pairs(
+        torch.from_numpy(learned["train"]), learned["train_pid"], learned["pair_ind1"], learned["pair_ind2"]
+    )
+    reranker = reidbench.build("reranker", "k_reciprocal(k1=20, k2=6, lam=0.3)")
+    blocks = reranker.blocks(torch.from_numpy(learned["q"]), torch.from_numpy(learned["g"]), metric, 64)
+    distances = torch.cat(list(blocks)).numpy()
+    np.testing.assert_allclose(distances, data["dist"], atol=5e-6)
+    ids = (learned["q_pid"], learned["q_cam"], learned["g_pid"], learned["g_cam"])
+    scores = score(rank_distances([distances], *ids), len(learned["g"]), (1, 5, 10, 20))
+    assert scores.map_market == pytest.approx(float(data["mAP"]), abs=1e-6)
+    np.testing.assert_allclose([scores.cmc[at] for at in (1, 5, 10, 20)], data["rank1_5_10_20"], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dim", "lam", "dims"), [(1, 0.001, 9), (6, 0.001, 99), (6, 0.5, 99), (6, 0.0, 2), (80, 0.01, 5), (80, 0.01, 99)]
+)
+def test_all_pairs_are_those_of_loops(dim: int, lam: float, dims: int) -> None:
+    rows, pids, cams = people(10, dim, seed=dim)
+    metric = xqda(f"pairs=all, lam={lam}, dims={dims}, normalize=false")
+    metric.fit(rows, pids, cams)
+    intra, extra, _, _ = slow_scatters(rows.numpy(), pids, cams)
+    assert_close_forms(form_of(metric), slow_form(intra, extra, lam, dims), 1e-8)
+
+
+def test_official_pairs_are_drawn_and_all_of_their_units_meet() -> None:
+    rows, pids, cams = people(14, 5, seed=1)
+    metric = xqda("seed=3")
+    metric.fit(rows, pids, cams)
+    first, second = halves(pids, cams, stream(3, "xqda", "pairs"))
+    both, sides = np.concatenate([first, second]), np.repeat([0, 1], len(first))
+    intra, extra, _, _ = slow_scatters(rows[both].numpy(), pids[both], sides)
+    assert_close_forms(form_of(metric), slow_form(intra, extra, 0.001, 99))
+    again, other = xqda("seed=3"), xqda("seed=4")
+    again.fit(rows, pids, cams)
+    other.fit(rows, pids, cams)
+    assert again.map.equal(metric.map)
+    assert np.abs(form_of(other) - form_of(metric)).max() > 1e-6 * np.abs(form_of(metric)).max()
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 6), cams=st.integers(1, 3), dim=st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_sums_over_pairs_and_halves_of_people(seed: int, count: int, cams: int, dim: int) -> None:
+    rows, pids, seen = people(count, dim, cams, seed, each=(1, 6))
+    first, second = halves(pids, seen, np.random.default_rng(seed))
+    assert len(np.unique(np.concatenate([first, second]))) == 2 * len(first)
+    assert (pids[first] == pids[second]).all()
+    assert (seen[first] != seen[second]).all()
+    if cams > 1 and max(counts_across(pids, seen)) > 0:
+        one, two = scatters_across(rows, rows.mean(dim=0), pids, seen)
+        with np.errstate(invalid="ignore"):
+            intra, extra, within, between = slow_scatters(rows.numpy(), pids, seen)
+        assert counts_across(pids, seen) == (within, between)
+        for found, expected, number in ((one, intra, within), (two, extra, between)):
+            np.testing.assert_allclose(found.numpy(), np.nan_to_num(expected) * number, rtol=1e-9, atol=1e-9)
+
+
+def test_halves_pair_everybody_where_cameras_always_differ() -> None:
+    pids, cams = np.array([5, 2, 5, 2, 5, 2, 2, 9]), np.arange(8)
+    first, _ = halves(pids, cams, np.random.default_rng(0))
+    assert sorted(pids[first]) == [2, 2, 5]
+    drawn = {tuple(halves(pids, cams, np.random.default_rng(seed))[0]) for seed in range(20)}
+    assert len(drawn) > 5
+
+
+@given(seed=st.integers(0, 10_000), dim=st.integers(1, 7), count=st.integers(4, 15))
+@settings(max_examples=30, deadline=None)
+def test_factors_order_as_the_distances_and_both_are_the_form(seed: int, dim: int, count: int) -> None:
+    rows, pids, cams = people(count, dim, seed=seed, each=(3, 7))
+    metric = xqda("pairs=all")
+    metric.fit(rows, pids, cams)
+    query, gallery = people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows
+    assert_a_form(metric, query, gallery)
+
+
+def test_distances_may_be_negative_and_are_not_rooted() -> None:
+    rows, pids, cams = people(4, 12, seed=0)
+    metric = xqda("pairs=all, normalize=false")
+    metric.fit(rows, pids, cams)
+    assert metric.signs.min() == -1, "the case should have a direction in which one person differs more than two"
+    at = metric.mean
+    far = at + torch.linalg.pinv(metric.map.T)[:, -1]
+    assert metric.distances(at[None], far[None]).item() == pytest.approx(-1)
+    assert_a_form(metric, rows[:5], rows)
+
+
+@pytest.mark.parametrize("dim", [1, 5, 33, 129])
+def test_a_row_gives_the_same_in_company_and_alone(dim: int) -> None:
+    rows, pids, cams = people(20, dim, seed=3)
+    metric = xqda("pairs=all, lam=0.1")
+    metric.fit(rows, pids, cams)
+    assert_rows_stand_alone(metric, rows)
+
+
+def test_what_is_learned_does_not_depend_on_order_place_or_axes() -> None:
+    rows, pids, cams = people(12, 6, seed=4)
+    base = xqda("pairs=all")
+    base.fit(rows, pids, cams)
+    order = np.random.default_rng(0).permutation(len(pids))
+    turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(6, 6))))[0]
+    for moved, expected in (
+        ((rows[order], pids[order], cams[order]), form_of(base)),
+        ((rows + 50, pids, cams), form_of(base)),
+        ((rows, pids * 7, 9 - cams), form_of(base)),
+        ((rows @ turn, pids, cams), turn.T.numpy() @ form_of(base) @ turn.numpy()),
+    ):
+        metric = xqda("pairs=all")
+        metric.fit(*moved)
+        assert_close_forms(form_of(metric), expected, 1e-7)
+    largest = base.map.gather(0, base.map.abs().argmax(dim=0, keepdim=True))
+    assert (largest > 0).all()
+
+
+def test_normalisation_is_the_default_and_an_option() -> None:
+    assert xqda().normalize is True
+    assert xqda("normalize=false").normalize is False
+
+
+def test_mistakes_are_errors_that_say_what_to_do() -> None:
+    for options in ("dims=0", "lam=-1"):
+        with pytest.raises(OptionError, match="metric xqda: expected dims"):
+            xqda(options)
+    rows, pids, cams = people(6, 4)
+    with pytest.raises(DataError, match="learned nothing yet"):
+        xqda().distances(rows, rows)
+    for pairs in ("official", "all"):
+        with pytest.raises(DataError, match=r"xqda: 0 pairs of one person and .* two cameras have seen"):
+            xqda(f"pairs={pairs}").fit(rows, pids, np.ones_like(cams))
+        with pytest.raises(DataError, match="and 0 of two people"):
+            xqda(f"pairs={pairs}").fit(rows, np.ones_like(pids), np.arange(len(pids)))
+    flat = torch.cat([rows, rows[:, :1]], dim=1)
+    with pytest.raises(DataError, match=r"singular; raise lam \(rank 4 of 5\)"):
+        xqda("pairs=all, lam=0").fit(flat, pids, cams)
+    with pytest.raises(DataError, match="between people is singular in the subspace"):
+        xqda("pairs=all").fit(torch.ones_like(rows), pids, cams)
+    with pytest.raises(DataError, match="training embeddings with 3 cams"):
+        xqda().fit(rows, pids, cams[:3])
+    with pytest.raises(DataError, match="training embedding 1 is not finite"):
+        xqda().fit(torch.where(torch.arange(len(rows))[:, None] == 1, torch.nan, rows), pids, cams)
+    with pytest.raises(DataError, match="training embedding 0 has pid -1"):
+        xqda().fit(rows, np.concatenate([[-1], pids[1:]]), cams)
+    with pytest.raises(DataError, match=r"expected training embeddings \[n, D\]"):
+        xqda().fit(rows[:0], pids[:0], cams[:0])
+    with pytest.raises(DataError, match=r"got torch\.float16"):
+        xqda().fit(rows.half(), pids, cams)
+    metric = xqda("pairs=all")
+    metric.fit(rows, pids, cams)
+    with pytest.raises(DataError, match="embeddings have 3 dimensions, those that it was learned from 4"):
+        metric.distances(rows[:, :3], rows[:, :3])
+
+
+def test_a_run_learns_it_on_the_training_units() -> None:
+    _, record, _ = run(job(loss="none", metric="xqda"))
+    assert record.status == "ok", record.error
+    assert record.evaluation["learned"]
+    assert record.evaluation["normalize"]
+    assert "seed=0" in record.items["metric"].spec
+    assert 0 < record.scores["map_market"] <= 1
