@@ -20,6 +20,16 @@ class PluginError(ReidbenchError):
     """A plugin, or an item of one, that breaks the contract of its hook."""
 
 
+class PromiseError(ReidbenchError, AssertionError):
+    """A promise of an item's kind that the item breaks, as ``reidbench.testing`` found; ``promise`` is its name."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, promise: str = "") -> None:
+        super().__init__(message)
+        self.promise = promise
+
+
 class DataError(ReidbenchError):
     """A file or a folder of a data set, a record or a store that is missing, damaged or not what it should be."""
 

@@ -38,7 +38,7 @@ class Inspection:
         """Whose data these are, in words."""
         if self.standin:
             return "a STAND-IN: not the published names, so no score of it compares with a published one"
-        return "the real data: every name is published" if self.known else "no names are published for this data"
+        return "the real data: every published list of names matches" if self.known else "no names are published for this data"
 
 
 def inspect(protocol: Protocol, split: Split) -> Inspection:

@@ -56,8 +56,8 @@ class Samples:
         if self.starts[0] != 0 or self.starts[-1] != len(self.images) or (np.diff(self.starts) < 1).any():
             raise DataError(f"{self.root}: starts must rise from 0 to the number of images ({len(self.images)})")
         for name in self.images.tolist():
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts:
+            # The plain text first: a path object for each of 10^6 names would take seconds.
+            if name.startswith("/") or (".." in name and ".." in PurePosixPath(name).parts):
                 raise DataError(f"{self.root}: the image path {name!r} leaves its root; name files below the root")
 
     @classmethod

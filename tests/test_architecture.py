@@ -17,14 +17,15 @@ CORE = CHECKOUT / "reidbench"
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
     {"errors", "randomness", "settings"},
-    {"values", "recipe", "files", "hookspecs", "progress", "provenance", "statistics", "compilation"},
+    {"values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
     {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
-    {"plugins", "embedding", "optimizers"},
+    {"plugins", "embedding", "optimizers", "scaffold"},
     {"suite", "report", "training"},
     {"plan"},
-    {"runner", "estimate", "inspection", "trained"},
+    {"runner", "estimate", "inspection", "trained", "testing"},
+    {"evaluation"},
     {"cli"},
     {"__main__"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -69,3 +70,15 @@ def test_links_of_the_docs_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(CHECKOUT)} links to {target}"
+
+
+def test_the_loss_in_the_readme_keeps_every_promise_of_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reidbench.testing import check_loss
+
+    blocks = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "(Loss)" in block]
+    (tmp_path / "readme_loss.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    offered = importlib.import_module("readme_loss").register_losses()
+    for factory in offered.values():
+        assert "learning brings positives closer than negatives" in check_loss(factory)

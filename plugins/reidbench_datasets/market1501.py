@@ -1,19 +1,29 @@
-"""Market-1501 from its official tree, with its two protocols, and a drawn stand-in for who does not have it."""
+"""Market-1501 from its official tree: single and multi-query, with and without the 500,000 distractors."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from reidbench import DataError, OptionError, Protocol, Samples, Split, hold_out, hookimpl
+import numpy as np
+
+from reidbench import DataError, OptionError, Samples, Split, hold_out, hookimpl, stream
+from reidbench_datasets.market1501_protocols import (
+    market1501_500k_protocol,
+    market1501_multiquery_protocol,
+    market1501_protocol,
+    market1501_val_protocol,
+)
 
 TRAIN, QUERY, GALLERY = FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+HAND_DRAWN, EXTRA = "gt_bbox", "images"
 
 # Where people keep the tree below their data root: as unpacked, and as the loaders in use ask for it.
 SPELLINGS = (
@@ -42,37 +52,88 @@ PUBLISHED = {
     "cameras": 6,
 }
 
-# The sha256 of the sorted file names of the official tree, one a line.
-TRAIN_NAMES = "98fca78ed7a1b36c34f3763b43b41bf8fd4124fe2c19b44ff48c8860e306a299"
-QUERY_NAMES = "7d7433deabefac2a19b508089fc7893e76703fd3fb3395c2c2db3f3a2e8fc0ef"
-GALLERY_NAMES = "6feef7b0b24679c2d9d111d76722def1b88a5742bc05db0cdfc7d1c2436c9cbd"
+# How many images the folders hold of which only a part is drawn or pooled.
+PUBLISHED_FOLDERS = {HAND_DRAWN: 25259, EXTRA: 500_000}
 
-Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
+NO_CAMERA = 0
+
+Queries = Literal["single", "multi"]
 
 
-def market1501(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
+@dataclass(frozen=True, eq=False)
+class MarketSplit(Split):
+    """A split that counts, beside its own images, what it was made of: ``further`` counts by name."""
+
+    further: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        return {**super().counts, **self.further}
+
+
+def market1501(
+    root: Path,
+    *,
+    holdout: float = 0.0,
+    holdout_seed: int = 0,
+    queries: Queries = "single",
+    distractors: int = 0,
+    distractors_seed: int = 0,
+) -> Split:
     """Market-1501 (Zheng et al. 2015): 1,501 people seen by six cameras, from its official folders.
 
     Options:
         holdout: the fraction of the training identities that is asked and searched instead of the test identities.
         holdout_seed: the seed that draws these identities.
+        queries: single, or multi: each query is all images of gt_bbox that show its identity in its camera.
+        distractors: how many of the 500,000 further images in the folder images join the gallery.
+        distractors_seed: the seed of the order in which they join; fewer are always the first of more.
 
     The tree (bounding_box_train, query, bounding_box_test) is the root itself or lies below it as one of SPELLINGS; the
     first that is there counts. Pid and camera are read from a file's base name alone; junk (-1) and distractors (0000)
     stay in the gallery; images are in the order of their names. ``expected`` are the published counts, or those of the
     tree's own STANDIN.json where it was drawn; a held-out part has none. Whatever is not named like an image of
     Market-1501 is passed over and counted in ``ignored``.
-    Raises DataError where there is no tree or a folder of it cannot be used; OptionError for a fraction outside 0 to 1.
+    Multi-query has as many queries, in the same order, as single query; a unit does not hold the query's own file but
+    the images of gt_bbox alone. Distractors stand behind the gallery; their pid is 0 and their camera 0 whatever their
+    names say, since nothing depends on the camera of an image that is nobody's match.
+    Raises DataError where there is no tree, a folder of it cannot be used, a query has no image in gt_bbox, or there
+    are fewer distractors; OptionError for values out of range or that do not go together.
     """
-    if not 0 <= holdout < 1:
-        raise OptionError(f"market1501: option holdout: expected a fraction from 0 to below 1, got {holdout:g}")
+    _check(holdout, queries, distractors)
     tree = _find(root)
     ignored: Counter[str] = Counter()
     train = _samples(tree, TRAIN, ignored)
     if holdout:
         return replace(hold_out(train, holdout, holdout_seed), ignored=dict(ignored))
     query, gallery = (_samples(tree, folder, ignored) for folder in (QUERY, GALLERY))
-    return Split(train, query, gallery, expected=_expected(tree), ignored=dict(ignored))
+    expected, folders = _expected(tree)
+    further = {}
+    if queries == "multi":
+        boxes = _samples(tree, HAND_DRAWN, ignored)
+        # How many images are pooled is published nowhere: that both folders are whole is what can be checked.
+        expected |= {"queries": expected.pop("query"), HAND_DRAWN: folders[HAND_DRAWN]}
+        further |= {"queries": len(query), HAND_DRAWN: len(boxes)}
+        query = multi_query(query, boxes)
+    if distractors:
+        names = _distractor_names(tree, ignored)
+        expected |= {name: expected[name] + distractors for name in ("gallery", "distractors")}
+        expected |= {"cameras": expected["cameras"] + 1, EXTRA: folders[EXTRA]}
+        further[EXTRA] = len(names)
+        gallery = _with_distractors(gallery, names, distractors, distractors_seed)
+    return MarketSplit(train, query, gallery, expected, dict(ignored), further)
+
+
+def _check(holdout: float, queries: Queries, distractors: int) -> None:
+    if not 0 <= holdout < 1:
+        raise OptionError(f"market1501: option holdout: expected a fraction from 0 to below 1, got {holdout:g}")
+    if distractors < 0:
+        raise OptionError(f"market1501: option distractors: expected 0 or more, got {distractors}")
+    if holdout and (queries != "single" or distractors):
+        raise OptionError(
+            f"market1501: a held-out part of the training identities has single queries and no distractors, got "
+            f"holdout={holdout:g}, queries={queries}, distractors={distractors}; leave the last two away, or holdout"
+        )
 
 
 def _find(root: Path) -> Path:
@@ -93,19 +154,27 @@ def _find(root: Path) -> Path:
 
 
 def _samples(tree: Path, folder: str, ignored: Counter[str]) -> Samples:
-    try:
-        entries = os.listdir(tree / folder)  # noqa: PTH208, a Path for each of 20,000 names would double the time
-    except OSError as error:
-        raise DataError(f"{tree / folder}: cannot be read: {error.strerror}") from None
-    samples, strays = named(tree, folder, entries)
+    samples, strays = named(tree, folder, _entries(tree, folder))
     ignored.update(_kind(folder, name) for name in strays)
     return samples
+
+
+def _entries(tree: Path, folder: str) -> list[str]:
+    try:
+        return os.listdir(tree / folder)  # noqa: PTH208, a Path for each of 20,000 names would double the time
+    except OSError as error:
+        advice = {
+            HAND_DRAWN: "multi-query needs this folder of the archive; unpack it again, or ask single queries",
+            EXTRA: "distractors need this folder, which distractors_500k.zip unpacks into; put it there",
+        }
+        hint = f"; {advice[folder]}" if folder in advice else ""
+        raise DataError(f"{tree / folder}: cannot be read: {error.strerror}{hint}") from None
 
 
 def named(tree: Path, folder: str, entries: Iterable[str]) -> tuple[Samples, list[str]]:
     """Return the images among the entries of one folder, and the names of the other entries, both by name.
 
-    Raises DataError where there is no image, or where junk or distractors stand outside the gallery.
+    Raises DataError where there is no image, or where junk or distractors stand among the training images or queries.
     """
     images, strays = [], []
     for name in sorted(entries):
@@ -119,13 +188,66 @@ def named(tree: Path, folder: str, entries: Iterable[str]) -> tuple[Samples, lis
             f"{len(strays)} entries{f', the first is {strays[0]}' if strays else ''}; unpack the archive again"
         )
     strangers = [name for name, pid, _ in images if pid < 1]
-    if folder != GALLERY and strangers:
+    if folder in (TRAIN, QUERY) and strangers:
         raise DataError(
             f"{tree / folder}: holds {len(strangers)} junk or distractor images (pid -1 or 0000), the first is "
             f"{strangers[0]}; they belong into {GALLERY}"
         )
     names, pids, cams = zip(*images, strict=True)
     return Samples.of_images(tree, (f"{folder}/{name}" for name in names), pids, cams), strays
+
+
+def multi_query(query: Samples, boxes: Samples) -> Samples:
+    """Return for each query, in the same order, one unit of all boxes of its identity in its camera.
+
+    Raises DataError where a query has no such box.
+    """
+    places = defaultdict(list)
+    for place, visit in enumerate(zip(boxes.pids.tolist(), boxes.cams.tolist(), strict=True)):
+        places[visit].append(place)
+    owned = [places[visit] for visit in zip(query.pids.tolist(), query.cams.tolist(), strict=True)]
+    bare = [number for number, found in enumerate(owned) if not found]
+    if bare:
+        raise DataError(
+            f"{query.root / HAND_DRAWN}: {len(bare)} of {len(query)} queries have no image there, the first is "
+            f"{query.images[bare[0]]} (identity {query.pids[bare[0]]}, camera {query.cams[bare[0]]}); unpack the "
+            "archive again, or ask single queries"
+        )
+    starts = np.cumsum([0, *map(len, owned)], dtype=np.int64)
+    return Samples(query.root, boxes.images[np.concatenate(owned)], query.pids, query.cams, starts)
+
+
+def _distractor_names(tree: Path, ignored: Counter[str]) -> list[str]:
+    """Return the base names of all JPEG files in the folder of further distractors, by name."""
+    images = []
+    for name in sorted(_entries(tree, EXTRA)):
+        if name.endswith(".jpg") and not name.startswith("."):
+            images.append(name)
+        else:
+            ignored[_kind(EXTRA, name)] += 1
+    return images
+
+
+def _with_distractors(gallery: Samples, names: list[str], count: int, seed: int) -> Samples:
+    """Return the gallery and behind it the first ``count`` of the named distractors, in the order of ``seed``.
+
+    Raises DataError where there are fewer.
+    """
+    if len(names) < count:
+        raise DataError(
+            f"{gallery.root / EXTRA}: {count:,} distractors are asked for, {len(names):,} images are there; unpack "
+            f"distractors_500k.zip again, or ask for at most {len(names):,}"
+        )
+    # numpy promises that the raw numbers stay the same for ever, of its own shuffling it does not.
+    drawn = stream(seed, "market1501", "distractors").bit_generator.random_raw(len(names))
+    order = np.argsort(drawn, kind="stable")[:count].tolist()
+    # Made at once, since every image's name is checked whenever samples are made.
+    return Samples.of_images(
+        gallery.root,
+        [*gallery.images.tolist(), *(f"{EXTRA}/{names[place]}" for place in order)],
+        [*gallery.pids.tolist(), *[0] * count],
+        [*gallery.cams.tolist(), *[NO_CAMERA] * count],
+    )
 
 
 def _kind(folder: str, name: str) -> str:
@@ -136,60 +258,21 @@ def _kind(folder: str, name: str) -> str:
     return f"{folder}/*{suffix}" if suffix else f"{folder}/{name}"
 
 
-def _expected(tree: Path) -> dict[str, int]:
+def _expected(tree: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the counts that the tree should have, and how many images the folders of PUBLISHED_FOLDERS should hold."""
     card = tree / CARD
     if not card.exists():
-        return dict(PUBLISHED)
+        return dict(PUBLISHED), dict(PUBLISHED_FOLDERS)
     try:
-        counts = json.loads(card.read_text(encoding="utf-8"))["counts"]
-        if set(counts) == set(PUBLISHED) and all(type(count) is int for count in counts.values()):
-            return dict(counts)
+        content = json.loads(card.read_text(encoding="utf-8"))
+        counts, images = content["counts"], content.get("images", {})
+        folders = {folder: images.get(folder, 0) for folder in PUBLISHED_FOLDERS}
+        if set(counts) == set(PUBLISHED) and all(type(count) is int for count in (counts | folders).values()):
+            return dict(counts), folders
         reason = f"its counts are not whole numbers for {', '.join(PUBLISHED)}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{card}: does not say what the stand-in should hold: {reason}; draw it again into another folder")
-
-
-def market1501_protocol(*, views: Views = "five_crops_flip") -> Protocol:
-    """Market-1501, single query, as its authors' script scores it: junk and the query's own camera leave the ranking.
-
-    Options:
-        views: the test-time views that are averaged.
-
-    The default recipe and views are those of Hermans et al. 2017, sections 3.2 to 3.5 and table 4. A tree with other
-    file names than the official ones is a stand-in.
-    """
-    return Protocol(
-        dataset="market1501",
-        version=1,
-        recipe="hermans2017",
-        views=views,
-        exclude=("junk", "same_camera"),
-        names={"train": TRAIN_NAMES, "query": QUERY_NAMES, "gallery": GALLERY_NAMES},
-    )
-
-
-def market1501_val_protocol(
-    *, views: Views = "five_crops_flip", holdout: float = 0.2, holdout_seed: int = 0
-) -> Protocol:
-    """Market-1501's training images alone, a part of their identities held out, so that nobody tunes on the test.
-
-    Options:
-        views: the test-time views that are averaged.
-        holdout: the fraction of the training identities that is held out.
-        holdout_seed: the seed that draws them.
-
-    What is trained on and what is searched are together the official training images, whoever is held out: by their
-    names a stand-in is told from the real data.
-    """
-    return Protocol(
-        dataset=f"market1501(holdout={holdout}, holdout_seed={holdout_seed})",
-        version=1,
-        recipe="hermans2017",
-        views=views,
-        exclude=("junk", "same_camera"),
-        names={"train+gallery": TRAIN_NAMES},
-    )
 
 
 @hookimpl
@@ -199,4 +282,9 @@ def register_datasets() -> Mapping[str, Callable[..., Any]]:
 
 @hookimpl
 def register_protocols() -> Mapping[str, Callable[..., Any]]:
-    return {"market1501": market1501_protocol, "market1501_val": market1501_val_protocol}
+    return {
+        "market1501": market1501_protocol,
+        "market1501_multiquery": market1501_multiquery_protocol,
+        "market1501_500k": market1501_500k_protocol,
+        "market1501_val": market1501_val_protocol,
+    }

@@ -1,17 +1,26 @@
-"""``reidbench plugins``: what is installed, who brings it, what failed, and the options of an item."""
+"""``reidbench plugins``: what is installed and what failed, an item's options and promises, and a new plugin."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reidbench.cli.options import DataRoot
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
-    from reidbench.plugins import Catalogue
+    from reidbench.plugins import Catalogue, Entry
 
-app = typer.Typer(help="List plugins and what they offer.", invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List plugins, show and check what they offer, write a new one.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 
 HEADINGS = ("name", "kind", "distribution", "version", "state")
 
@@ -60,6 +69,86 @@ def show(
     _print(Text(f"from {entry.plugin}"))
     rows = [[o.name, o.annotation, write_value(o.default), o.doc] for o in options]
     _print(Text("\nIt has no options.") if not rows else _table(("option", "type", "default", "meaning"), rows))
+
+
+@app.command()
+def check(
+    item: Annotated[str, typer.Argument(metavar="NAME", help='Name of an item, also with options: "NAME(option=1)".')],
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only the item of this kind.  [default: every kind of that name]")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Check that an item keeps the promises of its kind; ends with 1 and the promise that is broken."""
+    from reidbench.errors import OptionError, PromiseError
+    from reidbench.plugins import KINDS, load
+
+    checks = _checks(data_root)
+    entries = _named(load(), item, kind)
+    asked = [entry.kind for entry in entries if entry.kind in checks]
+    if not asked:
+        known = ", ".join(name for name in KINDS if name in checks)
+        raise OptionError(
+            f"{entries[0]}: nothing is promised of a {entries[0].kind} that could be checked; of: {known}"
+        )
+    broken: list[PromiseError] = []
+    for each in asked:
+        try:
+            held = checks[each](item)
+        except PromiseError as error:
+            broken.append(error)
+            continue
+        typer.echo(f"{each} {item}: {len(held)} promises held")
+        for promise in held:
+            typer.echo(f"  {promise}")
+    if broken:
+        raise PromiseError("\n".join(map(str, broken)), broken[0].promise)
+
+
+def _checks(data_root: Path | None) -> dict[str, Callable[[str], tuple[str, ...]]]:
+    """Return the check of each kind that has one."""
+    from reidbench import testing
+
+    return {
+        "loss": testing.check_loss,
+        "backbone": testing.check_backbone,
+        "dataset": lambda item: testing.check_dataset(item, root=data_root),
+        "metric": testing.check_metric,
+        "reranker": testing.check_reranker,
+    }
+
+
+def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[Entry]:
+    """Return the entries of all kinds, or of one, whose name is that of ``item``, a spec."""
+    from reidbench.errors import OptionError
+    from reidbench.options import did_you_mean
+    from reidbench.spec import Spec, quoted
+
+    name = Spec.parse(item, where="NAME").item.name
+    if kind is not None:
+        return [catalogue.entry(kind, name)]
+    found = [entry for entry in catalogue.entries() if entry.name == name]
+    if found:
+        return found
+    failed = [f"{plugin.name} ({plugin.distribution})" for plugin in catalogue.plugins if plugin.state == "failed"]
+    lost = f"; failed to load: {', '.join(failed)}; see why: reidbench plugins" if failed else ""
+    names = {entry.name for entry in catalogue.entries()}
+    near = did_you_mean(name, sorted(names)) or "; see what there is: reidbench plugins"
+    raise OptionError(f"no plugin offers {quoted(name)}{near}{lost}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the plugin, its item and its module, such as my_loss.")],
+    kind: Annotated[str, typer.Option("--kind", help="loss, backbone or metric.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where its folder is made.")] = Path(),
+) -> None:
+    """Write a plugin of one's own to a new folder: it installs, passes its own test, and is yours to change."""
+    from reidbench.scaffold import write_plugin
+
+    target = write_plugin(name, kind, folder)
+    typer.echo(f"wrote {target}; next:")
+    typer.echo(f"  python -m pip install -e {target}\n  reidbench plugins check {name}\n  python -m pytest {target}")
 
 
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:

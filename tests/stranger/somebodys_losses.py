@@ -9,7 +9,7 @@ class CentrePull(Loss):
         self.strength = strength
 
     def forward(self, embeddings, labels):
-        same = (labels[:, None] == labels).float()
+        same = (labels[:, None] == labels).to(embeddings.dtype)
         centres = same @ embeddings / same.sum(1, keepdim=True)
         apart = (centres - embeddings.mean(0)).square().sum(1)
         return self.strength * (embeddings - centres).square().sum(1) - (1 + apart).log()

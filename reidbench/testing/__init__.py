@@ -1,0 +1,22 @@
+"""The conformance kit: what an item of a kind promises, checked with numbers; for our own tests and everybody's.
+
+    from reidbench.testing import check_loss
+
+    def test_it_keeps_its_promises():
+        check_loss("my_loss(margin=0.2)")      # an installed item, as a spec
+        check_loss(MyLoss, margin=0.2)         # or a factory with its options
+
+Each check returns the names of the promises that hold and raises PromiseError at the first one that does not. Options
+that do not fit raise OptionError, as they do on the command line.
+"""
+
+from __future__ import annotations
+
+from reidbench.errors import PromiseError
+from reidbench.testing.backbones import check_backbone
+from reidbench.testing.datasets import check_dataset
+from reidbench.testing.losses import check_loss
+from reidbench.testing.metrics import check_metric
+from reidbench.testing.rerankers import check_reranker
+
+__all__ = ["PromiseError", "check_backbone", "check_dataset", "check_loss", "check_metric", "check_reranker"]

@@ -1,0 +1,388 @@
+"""Market-1501 with several images a query or further distractors: units, order, counts, recognition, whole runs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, market1501, multi_query, named
+from reidbench_datasets.market1501_protocols import (
+    market1501_500k_protocol,
+    market1501_multiquery_protocol,
+    market1501_protocol,
+)
+
+import reidbench
+from reidbench import DataError, OptionError, Protocol, Samples, Split, stream_key
+from reidbench.embedding import pool_units
+from reidbench.inspection import inspect
+from reidbench.plan import is_standin
+from reidbench.plugins import load
+from reidbench.ranking import rank
+from reidbench.scores import average_precision, score
+from reidbench.values import Job
+
+from ..jobs import job, plan_of, run
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+LISTS = SHARED / "data" / "market1501"
+ORACLE = SHARED / "oracles" / "market_mq_dev.npz"
+
+TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg", "0007_c3s3_077419_03.jpg")
+QUERY = ("0001_c1s1_001051_00.jpg", "0001_c2s1_000301_00.jpg", "1488_c2s3_065527_00.jpg.jpg")
+GALLERY = ("-1_c1s1_000401_03.jpg", "0000_c4s6_022316_04.jpg", "0001_c6s4_002202_01.jpg", "1488_c1s6_023021_02.jpg")
+BOXES = (
+    "0001_c1s1_001051_00.jpg",
+    "0001_c1s2_003001_00.jpg",
+    "0001_c2s1_000301_00.jpg",
+    "0001_c3s1_000301_00.jpg",  # a camera that nobody asks from
+    "0002_c1s1_000451_00.jpg",  # somebody of the training images
+    "1488_c2s3_065527_00.jpg.jpg",
+    "1488_c2s3_065552_00.jpg",
+)
+# The names of the real ones are looser than those of the tree.
+EXTRA = (*(f"0000_c{number % 9}s1_{number:07d}.jpg" for number in range(30)), "distractor 7.jpg", "1488_c2.jpg")
+
+
+def grow(tree: Path, boxes: Iterable[str] | None = BOXES, extra: Iterable[str] | None = EXTRA) -> Path:
+    """Write a tree of empty files; without the folders that are None."""
+    names = {**dict(zip(FOLDERS, (TRAIN, QUERY, GALLERY), strict=True)), "gt_bbox": boxes, "images": extra}
+    for folder, inside in names.items():
+        if inside is not None:
+            (tree / folder).mkdir(parents=True)
+            for name in inside:
+                (tree / folder / name).touch()
+    return tree
+
+
+def units(samples: Samples) -> list[list[str]]:
+    """Return the images of each unit."""
+    return [part.tolist() for part in np.split(samples.images, samples.starts[1:-1])]
+
+
+# Multi-query
+
+
+def test_a_multi_query_is_all_hand_drawn_images_of_the_querys_identity_and_camera(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    (tree / "gt_bbox" / "Thumbs.db").touch()
+    (tree / "gt_bbox" / "-1_c1s1_000401_00.jpg").touch()
+    single, multi = market1501(tree), market1501(tree, queries="multi")
+    assert units(multi.query) == [
+        ["gt_bbox/0001_c1s1_001051_00.jpg", "gt_bbox/0001_c1s2_003001_00.jpg"],
+        ["gt_bbox/0001_c2s1_000301_00.jpg"],
+        ["gt_bbox/1488_c2s3_065527_00.jpg.jpg", "gt_bbox/1488_c2s3_065552_00.jpg"],
+    ]
+    assert multi.query.pids.tolist() == single.query.pids.tolist()
+    assert multi.query.cams.tolist() == single.query.cams.tolist()
+    assert (multi.train.digest, multi.gallery.digest) == (single.train.digest, single.gallery.digest)
+    assert multi.ignored == {"gt_bbox/*.db": 1}
+
+
+VISITS = st.tuples(st.integers(1, 4), st.integers(1, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=st.lists(VISITS, min_size=1, max_size=8), others=st.lists(VISITS, max_size=12), data=st.data())
+def test_grouping_is_a_search_for_each_query(
+    asked: list[tuple[int, int]], others: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    drawn = data.draw(st.permutations([*asked, *others]))
+
+    def samples(folder: str, visits: list[tuple[int, int]]) -> Samples:
+        names = [f"{folder}/{number}" for number in range(len(visits))]
+        return Samples.of_images(Path("tree"), names, (pid for pid, _ in visits), (cam for _, cam in visits))
+
+    found = multi_query(samples("query", asked), samples("gt_bbox", drawn))
+    expected = [[f"gt_bbox/{place}" for place, other in enumerate(drawn) if other == visit] for visit in asked]
+    assert units(found) == expected
+    assert list(zip(found.pids.tolist(), found.cams.tolist(), strict=True)) == asked
+
+
+def test_without_hand_drawn_images_multi_query_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gt_bbox: cannot be read: .*multi-query needs this folder"):
+        market1501(grow(tmp_path / "none", boxes=None), queries="multi")
+    lacking = grow(tmp_path / "one", boxes=[name for name in BOXES if not name.startswith("0001_c2")])
+    with pytest.raises(
+        DataError,
+        match=r"gt_bbox: 1 of 3 queries have no image there, .*0001_c2s1_000301_00.jpg .*identity 1, camera 2",
+    ):
+        market1501(lacking, queries="multi")
+    assert len(market1501(lacking).query) == len(QUERY)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize("norm", ["raw", "l2"])
+def test_multi_query_from_image_embeddings_is_the_official_result(pool: str, norm: str) -> None:
+    if not ORACLE.is_file():
+        pytest.skip(f"no oracle: {ORACLE} is absent")
+    with np.load(ORACLE, allow_pickle=False) as arrays:
+        data = dict(arrays)
+
+    def samples(pids: np.ndarray, cams: np.ndarray) -> Samples:
+        return Samples.of_images(Path("tree"), map(str, range(len(pids))), pids, cams)
+
+    query = multi_query(samples(data["q_pid"], data["q_cam"]), samples(data["mq_pid"], data["mq_cam"]))
+    images = torch.from_numpy(data["mqf"][query.images.astype(np.int64)])
+    embeddings = pool_units(images, query.starts, "max" if pool == "max" else "mean")
+    np.testing.assert_allclose(embeddings.numpy(), data[f"pooled_{pool}_raw"], rtol=0, atol=1e-12)
+    metric = reidbench.build("metric", f"euclidean(normalize={str(norm == 'l2').lower()})")
+    ranking = rank(
+        embeddings, torch.from_numpy(data["gf"]), query.pids, query.cams, data["g_pid"], data["g_cam"], metric
+    )
+    np.testing.assert_allclose(average_precision(ranking, "market"), data[f"{pool}_{norm}_ap"], atol=1e-9)
+    scores = score(ranking, 0, (1, 5, 10, 20))
+    assert scores.map_market == pytest.approx(float(data[f"{pool}_{norm}_mAP"]), abs=1e-9)
+    np.testing.assert_allclose(list(scores.cmc.values()), data[f"{pool}_{norm}_rank1_5_10_20"], atol=1e-9)
+
+
+# Distractors
+
+
+def test_distractors_stand_behind_the_gallery_whatever_their_names_say(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    for stray in ("Thumbs.db", ".DS_Store", "._0000_c1s1_0000001.jpg"):
+        (tree / "images" / stray).touch()
+    plain, split = market1501(tree), market1501(tree, distractors=len(EXTRA))
+    assert split.gallery.images[: len(GALLERY)].tolist() == plain.gallery.images.tolist()
+    assert split.gallery.pids[: len(GALLERY)].tolist() == plain.gallery.pids.tolist()
+    assert sorted(split.gallery.images[len(GALLERY) :].tolist()) == sorted(f"images/{name}" for name in EXTRA)
+    assert set(split.gallery.pids[len(GALLERY) :].tolist()) == set(split.gallery.cams[len(GALLERY) :].tolist()) == {0}
+    assert split.gallery.path(len(GALLERY)).is_file()
+    assert split.ignored == {"images/*.db": 1, "images/.*": 2}
+    assert (split.train.digest, split.query.digest) == (plain.train.digest, plain.query.digest)
+    assert market1501(tree, distractors=0).digest == plain.digest
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_fewer_distractors_are_the_first_of_more_in_one_order(seed: int, tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    numbers = np.random.Philox(key=stream_key(seed, "market1501", "distractors")).random_raw(len(EXTRA)).tolist()
+    order = [f"images/{name}" for _, name in sorted(zip(numbers, sorted(EXTRA), strict=True))]
+    for count in (1, 5, 20, len(EXTRA)):
+        gallery = market1501(tree, distractors=count, distractors_seed=seed).gallery
+        assert gallery.images[len(GALLERY) :].tolist() == order[:count]
+
+
+def test_another_seed_is_another_order(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    assert len({market1501(tree, distractors=5, distractors_seed=seed).gallery.digest for seed in range(4)}) == 4
+
+
+def test_too_few_distractors_are_an_error_with_both_numbers(tmp_path: Path) -> None:
+    tree = grow(tmp_path / "some")
+    with pytest.raises(DataError, match=r"images: 500,000 distractors are asked for, 32 images are there"):
+        market1501(tree, distractors=500_000)
+    with pytest.raises(DataError, match=r"images: cannot be read: .*distractors_500k.zip"):
+        market1501(grow(tmp_path / "none", extra=None), distractors=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"distractors": -1}, "option distractors: expected 0 or more, got -1"),
+        ({"holdout": 0.5, "distractors": 3}, "held-out part.*distractors=3"),
+        ({"holdout": 0.5, "queries": "multi"}, "held-out part.*queries=multi"),
+    ],
+)
+def test_options_that_make_no_sense_are_errors(options: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=said):
+        market1501(grow(tmp_path), **options)  # type: ignore[arg-type]
+
+
+def test_the_camera_of_a_distractor_matters_to_nothing() -> None:
+    draws = np.random.default_rng(3)
+    query_pids, query_cams = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
+    pids = np.concatenate([np.repeat(np.arange(1, 7), 3), np.full(4, -1), np.zeros(60, dtype=np.int64)])
+    cams = draws.integers(1, 4, len(pids))
+    query, gallery = (torch.from_numpy(draws.normal(size=(count, 3))) for count in (12, len(pids)))
+    metric = reidbench.build("metric", "euclidean")
+    rankings = []
+    for told in (np.zeros(60, dtype=np.int64), draws.integers(1, 7, 60), np.full(60, 2)):
+        rankings.append(rank(query, gallery, query_pids, query_cams, pids, np.concatenate([cams[:-60], told]), metric))
+    for other in rankings[1:]:
+        for name in type(other).__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(other, name), getattr(rankings[0], name), err_msg=name)
+
+
+# What it should hold, and whose it is
+
+
+def test_the_published_counts_grow_with_what_joins(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    multi = market1501(tree, queries="multi")
+    kept = {name: count for name, count in PUBLISHED.items() if name != "query"}
+    assert multi.expected == kept | {"queries": 3368, "gt_bbox": 25259}
+    assert (multi.counts["query"], multi.counts["queries"], multi.counts["gt_bbox"]) == (5, 3, len(BOXES))
+    assert "gt bbox: 25,259 expected, 7 found" in multi.wrong_counts
+    joined = market1501(tree, distractors=20)
+    grown = {"gallery": 19752, "distractors": 2818, "cameras": 7, "images": 500_000}
+    assert joined.expected == PUBLISHED | grown
+    assert {name: joined.counts[name] for name in grown} == {
+        "gallery": len(GALLERY) + 20,
+        "distractors": 21,
+        "cameras": 6,  # 5 are in this tree
+        "images": len(EXTRA),
+    }
+    both = market1501(tree, queries="multi", distractors=20)
+    assert both.expected == kept | grown | {"queries": 3368, "gt_bbox": 25259}
+
+
+@pytest.mark.parametrize("images", [7, {"gt_bbox": "many"}, {"images": None}])
+def test_a_card_without_whole_numbers_for_its_folders_is_refused(images: object, tmp_path: Path) -> None:
+    (grow(tmp_path) / "STANDIN.json").write_text(json.dumps({"counts": PUBLISHED, "images": images}))
+    with pytest.raises(DataError, match=r"STANDIN.json: does not say what the stand-in should hold"):
+        market1501(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def official() -> Split:
+    """The real lists as single query, without a file."""
+    if not LISTS.is_dir():
+        pytest.skip(f"the real file lists are not there: {LISTS}")
+    parts = []
+    for part, folder in zip(("train", "query", "test"), FOLDERS, strict=True):
+        lines = gzip.decompress((LISTS / f"{part}.csv.gz").read_bytes()).decode().splitlines()
+        parts.append(named(Path("tree"), folder, [line.rpartition("/")[2] for line in lines])[0])
+    return Split(*parts)
+
+
+def changed(samples: Samples) -> Samples:
+    """Return the same units, one image of which has another name."""
+    images = samples.images.copy()
+    images[-1] = f"{Path(images[-1]).parent}/1501_c6s1_000001_09.jpg"
+    return Samples(samples.root, images, samples.pids, samples.cams, samples.starts)
+
+
+def joined(official: Split, count: int) -> Split:
+    extra = Samples.of_images(Path("tree"), (f"images/{i}.jpg" for i in range(count)), [0] * count, [0] * count)
+    return Split(official.train, official.query, official.gallery + extra)
+
+
+def grouped(official: Split) -> Split:
+    boxes = Samples(Path("tree"), *(getattr(official.query, name) for name in ("images", "pids", "cams", "starts")))
+    return Split(
+        official.train, multi_query(official.query, boxes + boxes.take(np.arange(0, 3368, 2))), official.gallery
+    )
+
+
+def test_the_official_lists_are_recognised_and_any_other_is_a_stand_in(official: Split) -> None:
+    multi, more = grouped(official), joined(official, 50)
+    cases: list[tuple[Protocol, Split, tuple[str, ...]]] = [
+        (market1501_multiquery_protocol(), multi, ("train", "gallery")),
+        (market1501_500k_protocol(distractors=50), more, ("train", "query")),
+        (market1501_500k_protocol(distractors=0), official, ("train", "query", "gallery")),
+    ]
+    for protocol, split, checked in cases:
+        assert not is_standin(protocol, split)
+        parts = {name: getattr(split, name) for name in ("train", "query", "gallery")}
+        for name in checked:
+            assert is_standin(protocol, Split(**parts | {name: changed(parts[name])})), name
+    assert is_standin(market1501_protocol(), multi)
+    assert is_standin(market1501_protocol(), more)
+
+
+def test_the_official_lists_ask_as_many_queries_and_each_has_a_match(official: Split) -> None:
+    multi = inspect(market1501_multiquery_protocol(), grouped(official))
+    assert (len(multi.split.query), len(multi.split.query.images)) == (3368, 3368 + 1684)
+    assert multi.split.counts["gallery"] == 19732
+    more = inspect(market1501_500k_protocol(), joined(official, 100))
+    assert (len(more.split.query), len(more.split.gallery), more.split.counts["junk"]) == (3368, 19832, 3819)
+    assert multi.unmatched.total == more.unmatched.total == 0
+
+
+# Protocols
+
+
+def test_protocols_differ_from_single_query_in_what_their_names_say() -> None:
+    single, multi, more = market1501_protocol(), market1501_multiquery_protocol(), market1501_500k_protocol()
+    assert multi.dataset == "market1501(queries=multi)"
+    assert more.dataset == "market1501(distractors=500000, distractors_seed=0)"
+    assert (multi.pool, market1501_multiquery_protocol(pool="max").pool) == ("auto", "max")
+    for other in (multi, more):
+        for name in ("recipe", "views", "exclude", "primary", "ranks", "defaults"):
+            assert getattr(other, name) == getattr(single, name)
+    for build in (market1501_multiquery_protocol, market1501_500k_protocol):
+        assert build(views="center").views == "center"
+
+
+def test_specs_reach_the_data_set(tmp_path: Path) -> None:
+    catalogue, tree = load(), grow(tmp_path)
+    for spec, options in {
+        "market1501_multiquery": {"queries": "multi"},
+        "market1501_500k(distractors=9, distractors_seed=4)": {"distractors": 9, "distractors_seed": 4},
+    }.items():
+        protocol = catalogue.resolve("protocol", spec).build()
+        split = catalogue.resolve("dataset", protocol.dataset).build(tree)
+        assert split.digest == market1501(tree, **options).digest  # type: ignore[arg-type]
+
+
+# From end to end, on a stand-in
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("standin") / "tree"
+    for _ in reidbench.build("synthesizer", "market1501(identities=24, distractors=300)", folder):
+        pass
+    return folder
+
+
+def asked(protocol: str, **changes: object) -> Job:
+    return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
+
+
+def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None:
+    curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 100, 300)]
+    specs = ["market1501(views=original)", "market1501_multiquery(views=original)", *curve]
+    runs = [run(asked(spec), data=standin) for spec in specs]
+    plans, records, _ = zip(*runs, strict=True)
+    assert [record.status for record in records] == ["ok"] * 5
+    assert len({plan.training_folder for plan in plans}) == 1
+    assert len({record.id for record in records}) == 5
+    assert all(record.standin for record in records)
+    assert not any(plan.split.wrong_counts for plan in plans)
+    single, multi, *points = records
+    counts = plans[1].split.counts
+    assert counts["queries"] == plans[0].split.counts["query"] < counts["query"]
+    assert [record.dataset["counts"]["gallery"] - counts["gallery"] for record in points] == [0, 100, 300]
+    assert multi.scores["queries"] == single.scores["queries"]
+    assert points[0].scores == single.scores
+    # A distractor can only push a match back.
+    falling = [record.scores["map_market"] for record in points]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > falling[2]
+
+
+def test_images_of_a_query_are_pooled_as_the_loss_or_the_user_says(standin: Path) -> None:
+    def pool(protocol: str, loss: str) -> str:
+        return plan_of(asked(protocol, loss=loss), data=standin)[0].pool
+
+    assert pool("market1501_multiquery", "batch_hard") == "mean"
+    assert pool("market1501_multiquery", "classification") == "max"
+    assert pool("market1501_multiquery(pool=mean)", "classification") == "mean"
+
+
+def test_a_stand_in_that_has_lost_an_image_is_not_whole(standin: Path) -> None:
+    def wrong(**options: object) -> list[str]:
+        return market1501(standin, **options).wrong_counts  # type: ignore[arg-type]
+
+    assert not wrong(queries="multi", distractors=300)
+    lost = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
+    kept = {path: path.read_bytes() for path in lost}
+    for path in lost:
+        path.unlink()
+    try:
+        assert not wrong()
+        assert [text.partition(":")[0] for text in wrong(queries="multi")] == ["gt bbox"]
+        assert wrong(distractors=100) == ["images: 300 expected, 299 found"]
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
