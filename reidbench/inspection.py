@@ -38,7 +38,9 @@ class Inspection:
         """Whose data these are, in words."""
         if self.standin:
             return "a STAND-IN: not the published names, so no score of it compares with a published one"
-        return "the real data: every published list of names matches" if self.known else "no names are published for this data"
+        if self.known:
+            return "the real data: every published list of names matches"
+        return "no names are published for this data"
 
 
 def inspect(protocol: Protocol, split: Split) -> Inspection:

@@ -113,7 +113,13 @@ def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbenc
 def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reidbench_process: Process) -> None:
     tree = tmp_path / "tree"
     assert reidbench_process("data", "synthesize", "market1501(identities=12)", str(tree)).returncode == 0
-    next((tree / "query").glob("*.jpg")).unlink()
+    one, other = sorted((tree / "query").glob("*.jpg"))[:2]
+    other.write_bytes(other.read_bytes()[:100])
+    decoded = reidbench_process("data", "verify", "market1501", "--data-root", str(tree), "--decode")
+    assert decoded.returncode == 1
+    assert "images cannot be used" in decoded.stdout
+    assert other.name in decoded.stdout
+    one.unlink()
     checked = reidbench_process("data", "verify", "market1501", "--data-root", str(tree))
     assert checked.returncode == 1
     assert "not whole: query: " in checked.stdout

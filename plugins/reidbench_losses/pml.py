@@ -90,7 +90,8 @@ class PmlLoss(Loss):
                 setattr(part, name, state.detach())
         terms = {name: part["losses"] for name, part in parts.items() if part["reduction_type"] != "already_reduced"}
         return LossValue(
-            total=total.reshape(()), per_item={name: term.reshape(-1) for name, term in terms.items() if isinstance(term, Tensor)}
+            total=total.reshape(()),
+            per_item={name: term.reshape(-1) for name, term in terms.items() if isinstance(term, Tensor)},
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.options import Cache, DataRoot, Threads, settings_of
-from reidbench.errors import OptionError
+from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from reidbench.inspection import Inspection
@@ -39,12 +39,18 @@ def verify(
     found = inspect(built, split)
     typer.echo(f"{item.text} in {split.train.root}")
     _print_counts(found)
+    damaged = ""
     if decode:
-        count = decode_all((split.train, split.query, split.gallery), threads_of(settings))
-        typer.echo(f"every image can be decoded: {count:,}")
+        try:
+            count = decode_all((split.train, split.query, split.gallery), threads_of(settings))
+            typer.echo(f"every image can be decoded: {count:,}")
+        except DataError as error:
+            damaged = str(error)
+            typer.echo(damaged)
     typer.echo(f"this is {found.verdict}")
     if split.wrong_counts:
         typer.echo("not whole: " + "; ".join(split.wrong_counts))
+    if damaged or split.wrong_counts:
         raise typer.Exit(1)
 
 
