@@ -1,0 +1,380 @@
+"""MARS: where its tree is found, what lists and tables say, what is refused, the official tables, its protocols."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reidbench_datasets.mars import (
+    INFO_SPELLINGS,
+    PUBLISHED,
+    SPELLINGS,
+    mars,
+    mars_protocol,
+    mars_torchreid_gallery_protocol,
+    mars_val_protocol,
+    read_mat,
+    tracklets,
+)
+from scipy.io import savemat
+
+from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
+from reidbench.inspection import inspect
+from reidbench.plan import is_standin
+from reidbench.plugins import load
+
+TABLES = Path(__file__).parents[2].parent / "shared" / "data" / "mars"
+
+# frames, pid, camera. Person 2 is seen by one camera twice; the last query's only other tracklet is a query itself.
+TRAIN = [(3, 2, 1), (2, 2, 1), (4, 2, 5), (1, 7, 2), (2, 7, 3)]
+TEST = [(2, -1, 1), (3, 0, 4), (2, 1, 1), (4, 1, 1), (1, 1, 6), (2, 9, 2), (3, 9, 3)]
+QUERIES = [3, 6, 7]
+
+
+def label(pid: int) -> str:
+    return "00-1" if pid == -1 else f"{pid:04d}"
+
+
+def names_of(rows: list[tuple[int, int, int]]) -> list[str]:
+    """Names of a part; tracklet numbers leave some out, as the official ones do."""
+    return [
+        f"{label(pid)}C{camera}T{2 * number:04d}F{frame:03d}.jpg"
+        for number, (frames, pid, camera) in enumerate(rows, start=1)
+        for frame in range(1, frames + 1)
+    ]
+
+
+def table_of(rows: list[tuple[int, int, int]]) -> IntArray:
+    last = np.cumsum([frames for frames, *_ in rows])
+    return np.array([(end - row[0] + 1, end, *row[1:]) for end, row in zip(last, rows, strict=True)], dtype=np.int32)
+
+
+def grow(tree: Path, info: str = "info", nested: bool = False) -> Path:
+    """Write a tree of empty images with its lists and tables."""
+    place = tree / info
+    for part, rows in (("train", TRAIN), ("test", TEST)):
+        folder = tree / f"bbox_{part}" / (f"bbox_{part}" if nested else "")
+        for name in names_of(rows):
+            (folder / name[:4]).mkdir(parents=True, exist_ok=True)
+            (folder / name[:4] / name).touch()
+        place.resolve().mkdir(parents=True, exist_ok=True)
+        (place / f"{part}_name.txt").write_text("".join(f"{name}\n" for name in names_of(rows)))
+        savemat(place / f"tracks_{part}_info.mat", {f"track_{part}_info": table_of(rows)})
+    savemat(place / "query_IDX.mat", {"query_IDX": np.array([QUERIES], dtype=np.uint16)})
+    return tree
+
+
+def members(samples: Samples, unit: int) -> list[str]:
+    return samples.images[samples.starts[unit] : samples.starts[unit + 1]].tolist()
+
+
+# The tree
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> None:
+    root = tmp_path / "0042C3T0001F001"
+    tree = grow(root / spelling)
+    split = mars(root)
+    assert split.train.root.samefile(tree / "bbox_train")
+    assert split.gallery.path(0).is_file()
+
+
+@pytest.mark.parametrize("info", INFO_SPELLINGS)
+def test_lists_and_tables_are_found_with_the_images_or_with_the_evaluation_code(info: str, tmp_path: Path) -> None:
+    assert len(mars(grow(tmp_path / "mars", info=info)).gallery) == len(TEST)
+
+
+def test_a_nested_mirror_is_the_same_data(tmp_path: Path) -> None:
+    plain, nested = mars(grow(tmp_path / "a")), mars(grow(tmp_path / "b", nested=True))
+    assert nested.gallery.path(0).parts[-4:-2] == ("bbox_test", "bbox_test")
+    assert nested.digest == plain.digest
+
+
+def test_without_a_tree_every_place_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "mars" / "bbox_test").mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        mars(tmp_path)
+    lines = str(caught.value).splitlines()
+    for spelling in SPELLINGS:
+        assert any(line.strip().startswith(f"{tmp_path / spelling}: ") for line in lines)
+    assert f"  {tmp_path / 'mars'}: lacks bbox_train" in lines
+    assert "synthesize mars" in lines[-1]
+
+
+def test_without_lists_and_tables_every_place_is_named(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    (tree / "info" / "test_name.txt").unlink()
+    with pytest.raises(DataError, match=r"info: lacks test_name\.txt\n(.|\n)*MARS-evaluation beside bbox_train"):
+        mars(tmp_path)
+
+
+def test_units_are_those_of_the_tables_in_their_order(tmp_path: Path) -> None:
+    split = mars(grow(tmp_path))
+    assert split.gallery.pids.tolist() == [pid for _, pid, _ in TEST]
+    assert split.gallery.cams.tolist() == [camera for _, _, camera in TEST]
+    assert members(split.gallery, 0) == ["00-1/00-1C1T0002F001.jpg", "00-1/00-1C1T0002F002.jpg"]
+    assert [members(split.query, n) for n in range(3)] == [members(split.gallery, place - 1) for place in QUERIES]
+    assert (split.counts["junk"], split.counts["distractors"]) == (1, 1)
+
+
+def test_strays_change_nothing_and_a_missing_image_is_named(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    clean = mars(tree).digest
+    (tree / "bbox_test" / "0001" / "Thumbs.db").touch()
+    (tree / "bbox_test" / "0055").mkdir()
+    (tree / "bbox_test" / "0055" / "0055C1T0001F001.jpg").touch()
+    assert mars(tree).digest == clean
+    (tree / "bbox_train" / "0002" / "0002C5T0006F004.jpg").unlink()
+    with pytest.raises(DataError, match=r"0002C5T0006F004\.jpg: cannot be read: No such file"):
+        _ = mars(tree).digest
+
+
+def test_windows_line_ends_are_read(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    clean = mars(tree).digest
+    file = tree / "info" / "train_name.txt"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert mars(tree).digest == clean
+
+
+# Training
+
+
+def test_a_batch_holds_k_frames_of_a_person_whatever_the_tracklet(tmp_path: Path) -> None:
+    train = mars(grow(tmp_path)).train
+    assert len(train) == len(train.images) == sum(frames for frames, *_ in TRAIN)
+    seen: set[frozenset[str]] = set()
+    for number in range(40):
+        for batch in pk_round(train.pids, 2, 3, stream(0, "test", number)):
+            frames = [str(train.images[train.starts[unit]]) for unit in batch]
+            for person in (frames[:3], frames[3:]):
+                assert len({name[:4] for name in person}) == 1
+                assert len(set(person)) == 3, "without replacement"
+                seen.add(frozenset(name.rpartition("/")[2][:11] for name in person))
+    # Three frames of one tracklet, and frames of three: both happen to person 2.
+    assert {len(kinds) for kinds in seen} == {1, 2, 3}
+
+
+def test_per_tracklet_trains_on_tracklets(tmp_path: Path) -> None:
+    train = mars(grow(tmp_path), frames="per_tracklet").train
+    assert train.pids.tolist() == [pid for _, pid, _ in TRAIN]
+    assert np.diff(train.starts).tolist() == [frames for frames, *_ in TRAIN]
+
+
+# The gallery of torchreid, and a part held out
+
+
+def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    split = mars(tree, gallery="torchreid")
+    assert split.gallery.pids.tolist() == [0, 1, 1]
+    assert split.query.digest == mars(tree).query.digest
+    assert inspect(mars_torchreid_gallery_protocol(), split).unmatched.absent == 2
+    assert inspect(mars_protocol(), mars(tree)).unmatched.total == 0
+
+
+def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    split = mars(tree, holdout=1)
+    assert split.counts["train_identities"] == 1
+    assert not set(split.train.pids) & set(split.gallery.pids)
+    whole = mars(tree, frames="per_tracklet").train
+    held = whole.take(np.flatnonzero(np.isin(whole.pids, split.gallery.pids)))
+    assert held.digest == split.gallery.digest
+    pairs = list(zip(split.query.pids.tolist(), split.query.cams.tolist(), strict=True))
+    assert sorted(pairs) == sorted(set(zip(held.pids.tolist(), held.cams.tolist(), strict=True)))
+    assert len(split.train) == len(split.train.images)
+    assert not split.expected
+
+
+def test_the_seed_draws_who_is_held_out(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    held = [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
+    assert set(held) == {2, 7}
+    assert held == [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
+
+
+def test_a_holdout_that_leaves_nobody_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"150 of 2 training identities .*mars_val\(holdout=1\)"):
+        mars(grow(tmp_path), holdout=150)
+    with pytest.raises(OptionError, match="option holdout"):
+        mars(tmp_path, holdout=-1)
+
+
+# What is refused
+
+
+def test_a_malformed_name_is_named_with_its_line(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    file = tree / "info" / "train_name.txt"
+    file.write_text(file.read_text().replace("0002C1T0002F003.jpg", "../../C1T0002F003.jpg"))
+    with pytest.raises(DataError, match=r"train_name\.txt: line 3: '\.\./.*' is not named like an image of MARS"):
+        mars(tree)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        (1, 0, 5, r"row 2 is the images 5 to 5, expected .* from 4 on"),
+        (0, 0, 0, r"row 1 is the images 0 to 3, expected .* from 1 on"),
+        (4, 1, 13, r"covers 13 images, but .* lists 12"),
+        (1, 2, 3, r"line 4: 0002C1T0004F001\.jpg is no image of one tracklet 0003C1T…, which row 2"),
+        (1, 3, 2, r"line 4: 0002C1T0004F001\.jpg is no image of one tracklet 0002C2T…, which row 2"),
+    ],
+)
+def test_a_table_that_contradicts_the_list_is_refused(
+    row: int, column: int, value: int, message: str, tmp_path: Path
+) -> None:
+    tree = grow(tmp_path)
+    table = table_of(TRAIN)
+    table[row, column] = value
+    savemat(tree / "info" / "tracks_train_info.mat", {"track_train_info": table})
+    with pytest.raises(DataError, match=message):
+        mars(tree)
+
+
+def test_a_list_in_another_order_is_refused(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    file = tree / "info" / "train_name.txt"
+    names = file.read_text().split()
+    names[2], names[3] = names[3], names[2]
+    file.write_text("\n".join(names))
+    with pytest.raises(DataError, match=r"line 3: 0002C1T0004F001\.jpg is no image of one tracklet"):
+        mars(tree)
+
+
+@pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file".ljust(400), b"\x89HDF\r\n\x1a\n" * 20])
+def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    (tree / "info" / "tracks_test_info.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"tracks_test_info\.mat: has no table track_test_info that can be read"):
+        mars(tree)
+
+
+@pytest.mark.parametrize("table", [np.array([[1.5, 2, 3, 4]]), np.array([["a"]], dtype=object)])
+def test_a_table_of_something_else_is_refused(table: np.ndarray, tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    savemat(tree / "info" / "tracks_test_info.mat", {"track_test_info": table})
+    with pytest.raises(DataError, match=r"must be whole numbers"):
+        mars(tree)
+
+
+@pytest.mark.parametrize("asked", [[0], [8], [3, 3], [1], [2], []])
+def test_queries_that_are_no_tracklets_of_people_are_refused(asked: list[int], tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    savemat(tree / "info" / "query_IDX.mat", {"query_IDX": np.array([asked], dtype=np.uint16)})
+    with pytest.raises(DataError, match=r"query_IDX\.mat: expected different numbers from 1 to 7"):
+        mars(tree)
+
+
+def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: Path) -> None:
+    split = mars(grow(tmp_path))
+    assert split.expected == PUBLISHED
+    (tmp_path / "STANDIN.json").write_text(json.dumps({"counts": split.counts}))
+    assert not mars(tmp_path).wrong_counts
+    assert not mars(tmp_path, gallery="torchreid").wrong_counts
+    (tmp_path / "STANDIN.json").write_text("{}")
+    with pytest.raises(DataError, match="does not say what the stand-in should hold"):
+        mars(tmp_path)
+
+
+# Protocols
+
+
+def test_the_protocols_ask_for_their_data(tmp_path: Path) -> None:
+    grow(tmp_path)
+    catalogue = load()
+
+    def split_of(spec: str) -> tuple[Protocol, Split]:
+        protocol = catalogue.resolve("protocol", spec).build()
+        return protocol, catalogue.resolve("dataset", protocol.dataset).build(tmp_path)
+
+    protocol, split = split_of("mars")
+    assert (protocol.recipe, protocol.views, protocol.exclude) == (
+        "hermans2017",
+        "five_crops_flip",
+        ("junk", "same_camera"),
+    )
+    assert split.digest == mars(tmp_path).digest
+    assert split_of("mars(frames=per_tracklet)")[1].digest == mars(tmp_path, frames="per_tracklet").digest
+    assert split_of("mars_torchreid_gallery")[1].digest == mars(tmp_path, gallery="torchreid").digest
+    protocol, split = split_of("mars_val(holdout=1, holdout_seed=3)")
+    assert split.digest == mars(tmp_path, holdout=1, holdout_seed=3).digest
+    assert protocol.views == "original"
+    recipe = catalogue.resolve("recipe", protocol.recipe, protocol.defaults)
+    assert "crop=false" in recipe.text
+    assert "flip=false" in recipe.text
+    assert all(is_standin(*split_of(spec)) for spec in ("mars", "mars_torchreid_gallery", "mars_val(holdout=1)"))
+    assert "holdout=150" in mars_val_protocol().dataset
+
+
+# The official tables
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official tables with lists of names that agree with them; no image is there."""
+    if not TABLES.is_dir():
+        pytest.skip(f"the real track tables are not there: {TABLES}")
+    tree = tmp_path_factory.mktemp("official")
+    shutil.copytree(TABLES, tree / "info")
+    for part in ("train", "test"):
+        (tree / f"bbox_{part}").mkdir()
+        table = read_mat(TABLES / f"tracks_{part}_info.mat", f"track_{part}_info")
+        with (tree / "info" / f"{part}_name.txt").open("w") as file:
+            for number, (first, last, pid, camera) in enumerate(table.tolist()):
+                begun = f"{label(pid)}C{camera}T{number % 9999 + 1:04d}F"
+                file.writelines(f"{begun}{frame:03d}.jpg\n" for frame in range(1, last - first + 2))
+    return tree
+
+
+@pytest.fixture(scope="module")
+def published(official: Path) -> Split:
+    return mars(official)
+
+
+def test_the_official_tables_are_read_whole(published: Split) -> None:
+    assert published.counts == published.expected == PUBLISHED
+    assert (len(published.query), len(published.gallery)) == (1980, 12180)
+    found = inspect(mars_protocol(), published)
+    assert found.unmatched.total == 0
+    assert found.known
+    assert not found.standin
+
+
+def test_without_the_queries_140_of_them_are_unmatched(published: Split) -> None:
+    gallery = published.gallery
+    asked = np.flatnonzero(np.isin(gallery.starts[:-1], query_starts(published)))
+    searched = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), asked))
+    found = inspect(mars_torchreid_gallery_protocol(), Split(published.train, published.query, searched))
+    assert len(searched) == 9330
+    assert found.unmatched.total == 140
+    assert not found.standin
+
+
+def query_starts(split: Split) -> list[int]:
+    place = {name: start for start, name in zip(split.gallery.starts, first_names(split.gallery), strict=False)}
+    return [int(place[name]) for name in first_names(split.query)]
+
+
+def first_names(samples: Samples) -> list[str]:
+    return samples.images[samples.starts[:-1]].tolist()
+
+
+@pytest.mark.slow
+def test_the_variants_of_the_official_tables(official: Path) -> None:
+    split = mars(official, gallery="torchreid")
+    assert (len(split.gallery), inspect(mars_torchreid_gallery_protocol(), split).unmatched.total) == (9330, 140)
+    split = mars(official, holdout=150)
+    assert (split.counts["train_identities"], split.counts["query_identities"]) == (475, 150)
+    assert not is_standin(mars_val_protocol(), split)
+
+
+def test_a_table_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("0001C1T0001F001.jpg\n")
+    with pytest.raises(DataError, match=r"expected a table of 4 columns .* got \(1, 3\)"):
+        tracklets(tmp_path, tmp_path / "names.txt", tmp_path / "table.mat", np.ones((1, 3), dtype=np.int64))
