@@ -23,13 +23,14 @@ PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 @dataclass(frozen=True)
 class Combination:
-    """The runs of one combination, one a seed, and those of them that ended well."""
+    """The runs of one combination, one a seed; where none of them ended well, ``scored`` are the collapsed ones."""
 
     runs: tuple[RunRecord, ...]
 
     @property
     def scored(self) -> tuple[RunRecord, ...]:
-        return tuple(run for run in self.runs if run.scored)
+        ended_well = tuple(run for run in self.runs if run.status == "ok")
+        return ended_well or tuple(run for run in self.runs if run.scored)
 
     @property
     def first(self) -> RunRecord:

@@ -83,7 +83,7 @@ def test_seeds_that_are_mixed_in_the_order_given_still_share_their_row() -> None
     assert frame_of(records)["loss"].tolist() == ["b ‡", "a ‡"]
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted", "collapsed"])
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_a_run_that_did_not_end_well_is_named_and_never_averaged(status: Any) -> None:
     bad = make_record("a", 1, status=status, error="because [bold]of this[/bold]", scores={"r1": 1.0})
     part = build([make_record("a", 0), bad, dataclasses.replace(bad, group=digest("alone"), id=digest("other"))])
@@ -92,6 +92,19 @@ def test_a_run_that_did_not_end_well_is_named_and_never_averaged(status: Any) ->
     assert frame["seeds"].tolist() == ["1 of 2", "0 of 1"]
     assert frame["train time"].tolist() == ["81 s", "–"]
     assert part.notes.count(f"a, seed 1: {status}: because [bold]of this[/bold]") == 2
+
+
+def test_a_collapsed_run_has_the_papers_star_and_is_never_averaged_with_others() -> None:
+    bad = make_record("a", 1, status="collapsed", error="one point", scores={"r1": 0.01})
+    frame = build([make_record("a", 0), bad]).tables[0]
+    assert (frame["rank-1"].tolist(), frame["seeds"].tolist(), frame["loss"].tolist()) == (
+        ["30.00"],
+        ["1 of 2"],
+        ["a ‡*"],
+    )
+    part = build([bad])
+    assert part.tables[0]["rank-1"].tolist() == ["1.00"]
+    assert part.notes[-1] == "*a, seed 1: collapsed: one point"
 
 
 def test_only_failed_runs_still_make_a_table() -> None:
