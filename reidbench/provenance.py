@@ -22,8 +22,12 @@ from reidbench.errors import PluginError
 
 CORE = Path(__file__).parent
 
-# Modules that only show or collect finished results: editing them must not make anyone train again.
-PRESENTATION = {"cli", "report", "leaderboard", "suite", "progress", "statistics", "estimate"}
+# Modules that a run's number does not pass through: editing them must not make anyone train again.
+PRESENTATION = {
+    *("cli", "report", "leaderboard", "suite", "progress", "statistics", "estimate"),  # show and collect what is done
+    *("evaluation", "arrays", "trained", "inspection"),  # serve other verbs than run
+    *("testing", "scaffold"),  # help those who write plugins
+}
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import reidbench
+from reidbench import provenance
 from reidbench.plugins import load
 
 CHECKOUT = Path(__file__).parents[1]
@@ -130,3 +131,16 @@ def test_the_public_api_is_what_it_says() -> None:
     assert not set(reidbench.__all__) & {path.stem for path in CORE.iterdir()}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = reidbench.nonsense
+
+
+def test_no_number_passes_through_a_module_that_the_code_digest_leaves_out() -> None:
+    left_out = provenance.PRESENTATION
+    assert left_out <= set.union(*LAYERS)
+    used = {
+        f"{path.name} imports {room}"
+        for path in core_modules()
+        if room_of(path) not in {*left_out, "__init__", "__main__"}
+        for room in runtime_imports(path) & left_out
+    }
+    used = {text for text in used if not text.endswith("imports progress")}  # shows how far a loop is
+    assert not used
