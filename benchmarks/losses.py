@@ -1,8 +1,9 @@
 """Forward and backward of our losses beside pytorch-metric-learning's, and their peak memory. Linux only (/proc).
 
-Run: python benchmarks/losses.py [--images 128 512] [--seconds 20]. P x 4 images, embeddings of 128 float32 numbers, one
-thread of the CPU. Both compute the same number (the difference is printed) and take turns; CPU seconds are compared,
-which a busy machine disturbs less, and the ratio is the median over the pairs.
+Run: python benchmarks/losses.py [--images 128 512] [--seconds 20] [--block 10]. P x 4 images, embeddings of 128 float32
+numbers, one thread of the CPU. Both compute the same number (the difference is printed) and take turns in blocks of a
+few steps, so that neither starts every time from caches that the other has filled; `--block 1` shows that case. CPU
+seconds are compared, which a busy machine disturbs less, and the ratio is the median over the pairs of blocks.
 Required: batch hard 1.5, all triplets 5, lifted 50 times as fast, at P·K = 128 and 512.
 """
 
@@ -72,13 +73,15 @@ def batch(images: int) -> tuple[Tensor, Tensor]:
     return (centres[labels] + torch.randn(images, DIM, generator=generator)) / DIM**0.5, labels
 
 
-def step(criterion: Criterion, rows: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the CPU seconds of one forward and backward, and the loss."""
+def step(criterion: Criterion, rows: Tensor, labels: Tensor, block: int = 1) -> tuple[float, float]:
+    """Return the CPU seconds of one forward and backward, as the mean over a block of them, and the loss."""
     leaf = rows.clone().requires_grad_()
     began = time.process_time()
-    value = criterion(leaf, labels)
-    value.backward()
-    return time.process_time() - began, value.item()
+    for _ in range(block):
+        leaf.grad = None
+        value = criterion(leaf, labels)
+        value.backward()
+    return (time.process_time() - began) / block, value.item()
 
 
 def peak_mib() -> float:
@@ -115,15 +118,15 @@ def available_gib() -> float:
     return int(line.split()[1]) / 2**20
 
 
-def compare(case: Case, ours: Criterion, images: int, seconds: float) -> None:
-    """Time pairs until ``seconds`` have passed, at most 200, and print the medians."""
+def compare(case: Case, ours: Criterion, images: int, seconds: float, block: int) -> None:
+    """Time pairs of blocks until ``seconds`` have passed, at most 200, and print the medians."""
     rows, labels = batch(images)
     for criterion in (ours, case.theirs):
         step(criterion, *batch(16))
     pairs: list[tuple[float, float]] = []
     began = time.perf_counter()
     while not pairs or (time.perf_counter() - began < seconds and len(pairs) < 200):
-        mine, theirs = step(ours, rows, labels), step(case.theirs, rows, labels)
+        mine, theirs = step(ours, rows, labels, block), step(case.theirs, rows, labels, block)
         pairs.append((mine[0], theirs[0]))
     ratio = statistics.median(their_seconds / our_seconds for our_seconds, their_seconds in pairs)
     medians = [1000 * statistics.median(side) for side in zip(*pairs, strict=True)]
@@ -139,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--seconds", type=float, default=20, help="how long each comparison takes turns")
+    parser.add_argument("--block", type=int, default=10, help="steps that one side makes before the other's turn")
     parser.add_argument("--peak", nargs=3, metavar=("CASE", "SIDE", "IMAGES"), help="print one peak (internal)")
     options = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when torch is imported
@@ -158,7 +162,7 @@ def main() -> None:
             if case.spec.startswith("lifted") and images == 512 and available_gib() < LIFTED_GIB:
                 print(f"{images:4d}  {case.spec}\n      left out: the library's takes up to {LIFTED_GIB} GiB of memory")
                 continue
-            compare(case, ours, images, options.seconds)
+            compare(case, ours, images, options.seconds, options.block)
             if images == 512:
                 peaks = [peak_apart(number, side, images) for side in ("ours", "library")]
                 print(f"      peak memory: ours {peaks[0]:.0f} MiB, library {peaks[1]:.0f} MiB", flush=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from reidbench import Loss, LossValue, TrainInfo, hookimpl
 from reidbench_losses.distances import Distance, pairwise, rows_of
@@ -22,16 +26,37 @@ def batch_all_terms(
     same = same_identity(labels, "batch_all")
     distances = pairwise(embeddings, distance)
     others = same.clone().fill_diagonal_(False)
-    images, counts = len(labels), same.sum(dim=1)
-    positives = distances.masked_select(others)
+    counts = same.sum(dim=1)
     if bool((counts == counts[0]).all()):
-        # One number of images for all: rows are of one length, and nothing is gathered or masked out of the grid.
-        negatives = distances.masked_select(~same)
-        differences = positives.view(images, -1, 1) - negatives.view(images, 1, -1)
+        differences: Tensor = _Grid.apply(distances, others, ~same)
     else:
         anchors = others.nonzero()[:, 0]
+        positives = distances.masked_select(others)
         differences = (positives[:, None] - rows_of(distances, anchors)).masked_select(~same[anchors])
     return with_margin(differences.flatten(), margin)
+
+
+class _Grid(torch.autograd.Function):
+    """D_ap - D_an [B, K - 1, PK - K] of all triplets, where every identity has as many images.
+
+    Rows are of one length then, and nothing is masked out of the grid. Written out, since the gradient of two sums is
+    two sums, not passes over the grid.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, distances: Tensor, others: Tensor, strangers: Tensor) -> Tensor:
+        ctx.save_for_backward(others, strangers)
+        images = len(distances)
+        positives = distances.masked_select(others).view(images, -1, 1)
+        return positives - distances.masked_select(strangers).view(images, 1, -1)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        others, strangers = ctx.saved_tensors
+        slopes = gradient.new_zeros(others.shape)
+        slopes.masked_scatter_(others, gradient.sum(dim=2)).masked_scatter_(strangers, gradient.sum(dim=1).neg_())
+        return slopes, None, None
 
 
 class BatchAll(Loss):
