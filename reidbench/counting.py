@@ -32,6 +32,8 @@ from reidbench.kernels import STRIP, Float32Array
 from reidbench.values import FloatArray, IntArray
 
 ROWS = 256  # queries in a block; its product with a chunk of 16,384 takes 16 MiB, which is reused
+GROUPS = (256, 64, 16)  # columns whose lowest product says whether any of them counts; each divides a strip
+ABOVE_ALL = 1e30  # above every product, below the infinity of what is hidden
 _LARGEST = 1e300
 
 
@@ -64,13 +66,38 @@ class Block:
         The matches of query q are ``columns[starts[q]:starts[q + 1]]`` with their ``values`` v.
         """
         lists = (top.values[self.rows], top.columns[self.rows])
-        width = self.slope * self.reach.max() + self.floor
-        cutoffs = kernels.cutoffs(self.product, lists[0].shape[1], width)
-        own = starts[self.rows.start : self.rows.stop + 1]
+        length, columns_here = lists[0].shape[1], self.product.shape[1]
+        group = next(size for size in GROUPS if columns_here >= 4 * size * length or size == GROUPS[-1])
+        lowest = np.minimum.reduceat(self.product, np.arange(0, columns_here, group), axis=1)
         bound = (self.offset, self.scale, self.slope, self.reach, self.floor)
         kernels.visit(
-            self.product, self.first, self.left, self.right, *bound, own, columns, values, before, *lists, cutoffs
+            self.product,
+            lowest,
+            group,
+            self.first,
+            self.left,
+            self.right,
+            *bound,
+            starts[self.rows.start : self.rows.stop + 1],
+            columns,
+            values,
+            before,
+            *lists,
+            self._cutoffs(lowest, length),
         )
+
+    def _cutoffs(self, lowest: Float32Array, length: int) -> Float32Array:
+        """Return for each row a value [r] that no product of its ``length`` closest items exceeds.
+
+        The lowest of ``length`` groups are that many items; so the closest ones lie below the largest of the lowest,
+        give or take the bound of both.
+        """
+        if not 0 < length <= lowest.shape[1]:
+            return np.full(len(lowest), ABOVE_ALL, dtype=np.float32)
+        cut = np.partition(lowest, length - 1, axis=1)[:, length - 1].astype(np.float64)
+        width = self.slope * self.reach.max() + self.floor
+        cutoffs: Float32Array = np.minimum(cut + 2 * width + kernels.CAST * np.abs(cut), ABOVE_ALL).astype(np.float32)
+        return cutoffs
 
     def farthest(self) -> FloatArray:
         """Return the largest v of each row [r]."""

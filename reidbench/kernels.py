@@ -103,58 +103,19 @@ def hide(product: Float32Array, first: int, starts: IntArray, columns: IntArray)
 
 
 @compiled
-def lowest(part: Float32Array, lanes: Float32Array) -> np.float32:
-    """Return the minimum. A single running one cannot use vector registers; that of ``lanes`` (64) can."""
-    lanes[:] = np.inf
-    whole = part.shape[0] // 64 * 64
-    for begin in range(0, whole, 64):
-        piece = part[begin : begin + 64]
-        for lane in range(64):
-            lanes[lane] = piece[lane] if piece[lane] < lanes[lane] else lanes[lane]
-    for e in range(whole, part.shape[0]):
-        lanes[e - whole] = min(lanes[e - whole], part[e])
-    half = 32
-    while half > 0:
-        for lane in range(half):
-            lanes[lane] = lanes[lane] if lanes[lane] < lanes[lane + half] else lanes[lane + half]
-        half //= 2
-    return np.float32(lanes[0])
-
-
-@compiled
-def cutoffs(product: Float32Array, length: int, width: FloatArray) -> Float32Array:
-    """Return for each row a value that no product of its ``length`` closest items exceeds.
-
-    The lowest of ``length`` groups are that many items; so the closest ones lie below the largest of the lowest, give
-    or take the bound of both.
-    """
-    cutoffs = np.full(product.shape[0], np.float32(np.inf), dtype=np.float32)
-    if length == 0:
-        return cutoffs
-    groups = max(length, min(16 * length, product.shape[1] // 4))
-    if groups > product.shape[1]:
-        return cutoffs
-    lowest_values, lowest_groups = np.empty(length), np.empty(length, dtype=np.int64)
-    minima = np.empty(groups, dtype=np.float32)
-    for i in range(product.shape[0]):
-        minima[:] = np.inf
-        # Group g is every item at a multiple of ``groups`` from g on, so that neighbours fill vector registers.
-        for begin in range(0, product.shape[1] - groups + 1, groups):
-            piece = product[i, begin : begin + groups]
-            for g in range(groups):
-                minima[g] = piece[g] if piece[g] < minima[g] else minima[g]
-        lowest_values[:] = np.inf
-        for g in range(groups):
-            if minima[g] < lowest_values[length - 1]:
-                insert(np.float64(minima[g]), g, lowest_values, lowest_groups)
-        cut = lowest_values[length - 1]
-        cutoffs[i] = np.float32(cut + 2 * width[i] + CAST * abs(cut))
-    return cutoffs
+def bounds(limit: float, scale: float, offset: float, width: float) -> tuple[np.float32, np.float32]:
+    """Return below which products a value v surely lies above, and above which it surely lies below."""
+    # No product comes near 10^30, but a match in another chunk may lie beyond float32.
+    threshold = min(max(scale * (limit - offset), -1e30), 1e30)
+    doubt = width + CAST * abs(threshold)
+    return np.float32(threshold - doubt), np.float32(threshold + doubt)
 
 
 @compiled
 def visit(  # noqa: PLR0917, compiled functions take arrays by position
     product: Float32Array,
+    lowest: Float32Array,
+    group: int,
     first: int,
     left: FloatArray,
     right: FloatArray,
@@ -172,15 +133,15 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
     cutoffs: Float32Array,
 ) -> None:
     length = top_values.shape[1]
-    settled, lanes = np.empty(STRIP), np.empty(64, dtype=np.float32)
+    settled = np.empty(STRIP)
     flipped = np.empty((left.shape[1], STRIP))
     for strip in range(reach.shape[0]):
         begin = strip * STRIP
         end = min(begin + STRIP, product.shape[1])
+        groups = range(begin // group, (end + group - 1) // group)
         is_flipped = False
         for i in range(product.shape[0]):
-            part = product[i, begin:end]
-            nearest = lowest(part, lanes)
+            nearest = lowest[i, groups.start : groups.stop].min()
             width = slope[i] * reach[strip] + floor
             is_settled = False
             # One turn for each match, and a last one for the list of the closest.
@@ -188,42 +149,52 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
                 is_match = m < starts[i + 1]
                 if is_match:
                     limit = values[m]
+                    low, high = bounds(limit, scale, offset[i], width)
                 elif length > 0:
-                    limit = top_values[i, length - 1]
+                    limit, low, high = top_values[i, length - 1], np.float32(-np.inf), cutoffs[i]
+                    if limit < np.inf:
+                        high = min(high, bounds(limit, scale, offset[i], width)[1])
                 else:
                     break
-                # No product comes near 10^30, but a match in another chunk may lie beyond float32.
-                threshold = min(max(scale * (limit - offset[i]), -1e30), 1e30)
-                doubt = width + CAST * abs(threshold)
-                low, high = np.float32(threshold - doubt), np.float32(threshold + doubt)
-                if not is_match:
-                    low, high = np.float32(-np.inf), min(high, cutoffs[i]) if limit < np.inf else cutoffs[i]
                 if high < nearest:
                     continue
-                below, within = count(part, low, high)
-                if within - below > DENSE and not is_settled:
+                below, doubts = np.int64(0), np.int64(0)
+                own = columns[m] - first if is_match else -1  # a match does not stand before itself
+                if begin <= own < end and low <= product[i, own] <= high:
+                    doubts = np.int64(-1)
+                for g in groups:
+                    if lowest[i, g] <= high:
+                        surely, within = count(product[i, g * group : min((g + 1) * group, end)], low, high)
+                        below += surely
+                        doubts += within - surely
+                if doubts > DENSE and not is_settled:
                     if not is_flipped:
                         for e in range(begin, end):
                             for k in range(left.shape[1]):
                                 flipped[k, e - begin] = right[e, k]
                         is_flipped = True
-                    settle_strip(left[i], flipped, part, settled)
+                    settle_strip(left[i], flipped, product[i, begin:end], settled)
                     is_settled = True
                 if is_match and is_settled:
                     before[m] += count_before(settled[: end - begin], limit, columns[m] - first - begin)
                     continue
                 if is_match:
                     before[m] += below
-                if within == below:
-                    continue
-                for e in range(end - begin):
-                    if low <= part[e] <= high and part[e] < np.inf:
-                        value = settled[e] if is_settled else dot(left[i], right[begin + e])
-                        column = first + begin + e
-                        if is_match:
-                            before[m] += value < limit or (value == limit and column < columns[m])
-                        elif value < top_values[i, length - 1]:
-                            insert(value, column, top_values[i], top_columns[i])
+                for g in groups:
+                    if doubts == 0:
+                        break
+                    if lowest[i, g] > high:
+                        continue
+                    for e in range(g * group, min((g + 1) * group, end)):
+                        if low <= product[i, e] <= high and e != own:
+                            doubts -= 1
+                            value = settled[e - begin] if is_settled else dot(left[i], right[e])
+                            if is_match:
+                                before[m] += value < limit or (value == limit and first + e < columns[m])
+                            elif value < top_values[i, length - 1]:
+                                insert(value, first + e, top_values[i], top_columns[i])
+                            if doubts == 0:
+                                break
 
 
 @compiled
