@@ -11,27 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from reidbench.arrays import read_arrays, read_matrix
+from reidbench.comparison import Embedded, compare
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError, OptionError
-from reidbench.interfaces import Metric
-from reidbench.plan import learns
+from reidbench.interfaces import Metric, learns
 from reidbench.plugins import command_defaults, load
-from reidbench.ranking import rank, rank_distances, unit_rows
-from reidbench.runner import RERANK_ROWS
+from reidbench.ranking import rank_distances
 from reidbench.scores import Scores, average_precision, first_match, score
 from reidbench.values import IntArray, Protocol, Ranking
 
 Triple = tuple[Any, Any, Any]
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Units with one embedding each [n, D] float32 or float64 (or none), their ``pids`` and ``cams`` int64 [n]."""
-
-    embeddings: torch.Tensor
-    pids: IntArray
-    cams: IntArray
 
 
 @dataclass(frozen=True)
@@ -113,16 +103,9 @@ def _whole(values: Any, named: str) -> IntArray:
 def ranking_of(query: Embedded, gallery: Embedded, train: Embedded | None, how: Evaluation) -> Ranking:
     """Return where the positives of every query stand; raises DataError and OptionError."""
     metric = _metric(how)
-    if learns(metric):
-        if train is None:
-            raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
-        metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
-    reranker = load().resolve("reranker", how.rerank).build()
-    ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    if reranker is None:
-        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=how.exclude)
-    blocks = reranker.blocks(query.embeddings.float(), gallery.embeddings.float(), metric, RERANK_ROWS)
-    return rank_distances(blocks, *ids, exclude=how.exclude)
+    if learns(metric) and train is None:
+        raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
+    return compare(query, gallery, metric, load().resolve("reranker", how.rerank).build(), train, how.exclude)
 
 
 def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Ranking:

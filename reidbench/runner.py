@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidbench.comparison import Embedded, compare
 from reidbench.embedding import embed_images, pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
-from reidbench.interfaces import Backbone
+from reidbench.interfaces import Backbone, learns
 from reidbench.pixels import check_readable
-from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
+from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
-from reidbench.ranking import rank, rank_distances, unit_rows
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
@@ -30,8 +30,6 @@ from reidbench.store import latest_step, load_arrays, save_arrays, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
 from reidbench.values import Ranking, Samples
 
-# Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
-RERANK_ROWS = 64
 TRACEBACK = "traceback.txt"
 
 Say = Callable[[str], None]
@@ -92,8 +90,7 @@ def check_images(plan: Plan, settings: Settings) -> None:
 
     Raises DataError with the names of those that cannot be used.
     """
-    parts = (plan.split.train, plan.split.query, plan.split.gallery)
-    check_readable(parts, settings.cache, threads_of(settings))
+    check_readable(plan.split.parts, settings.cache, threads_of(settings))
 
 
 def check_weights(plans: Iterable[Plan]) -> None:
@@ -155,29 +152,21 @@ def _compute(
     views = plan.protocol.views
     seconds["embed"] = 0.0
 
-    def embed(samples: Samples, part: str) -> Tensor:
+    def embed(samples: Samples, part: str) -> Embedded:
         images, took = _kept_embeddings(
             backbone, samples, folder=plan.training_folder, views=views, device=device, threads=threads, part=part
         )
         seconds["embed"] += took
-        return pool_units(images, samples.starts, plan.pool)
+        return Embedded(pool_units(images, samples.starts, plan.pool), samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric = plan.items["metric"].build()
-    if learns(metric):
-        known = embed(split.train, "training")
-        metric.fit(unit_rows(known) if metric.normalize else known, split.train.pids, split.train.cams)
+    known = embed(split.fit, "training") if learns(metric) else None
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
-    ids = (split.query.pids, split.query.cams, split.gallery.pids, split.gallery.cams)
-    if plan.items["rerank"].entries:
-        reranker = plan.items["rerank"].build()
-        ranking = rank_distances(
-            reranker.blocks(query, gallery, metric, RERANK_ROWS), *ids, exclude=plan.protocol.exclude
-        )
-    else:
-        ranking = rank(query, gallery, *ids, metric, exclude=plan.protocol.exclude)
+    reranker = plan.items["rerank"].build()
+    ranking = compare(query, gallery, metric, reranker, known, plan.protocol.exclude)
     seconds["rank"] = time.monotonic() - began
     return seconds, ranking, max(peak, peak_memory_mib(device))
 

@@ -21,7 +21,7 @@ LAYERS = (
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
     {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
-    {"plugins", "embedding", "optimizers", "scaffold"},
+    {"plugins", "embedding", "optimizers", "scaffold", "comparison"},
     {"suite", "report", "training"},
     {"plan"},
     {"runner", "estimate", "inspection", "trained", "testing"},

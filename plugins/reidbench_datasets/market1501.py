@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -60,15 +60,14 @@ NO_CAMERA = 0
 Queries = Literal["single", "multi"]
 
 
-@dataclass(frozen=True, eq=False)
-class MarketSplit(Split):
-    """A split that counts, beside its own images, what it was made of: ``further`` counts by name."""
-
-    further: Mapping[str, int] = field(default_factory=dict)
+class WithDistractors(Samples):
+    """A gallery that distractors have joined: it is recognised by its own names, since theirs are published nowhere."""
 
     @cached_property
-    def counts(self) -> dict[str, int]:
-        return {**super().counts, **self.further}
+    def name_digest(self) -> str:
+        """The sha256 (hex) of the sorted base names of the gallery's own images, one a line."""
+        joined = np.char.startswith(self.images, f"{EXTRA}/")
+        return Samples.take(self, np.flatnonzero(~joined)).name_digest
 
 
 def market1501(
@@ -121,7 +120,7 @@ def market1501(
         expected |= {"cameras": expected["cameras"] + 1, EXTRA: folders[EXTRA]}
         further[EXTRA] = len(names)
         gallery = _with_distractors(gallery, names, distractors, distractors_seed)
-    return MarketSplit(train, query, gallery, expected, dict(ignored), further)
+    return Split(train, query, gallery, expected, dict(ignored), further)
 
 
 def _check(holdout: float, queries: Queries, distractors: int) -> None:
@@ -242,7 +241,7 @@ def _with_distractors(gallery: Samples, names: list[str], count: int, seed: int)
     drawn = stream(seed, "market1501", "distractors").bit_generator.random_raw(len(names))
     order = np.argsort(drawn, kind="stable")[:count].tolist()
     # Made at once, since every image's name is checked whenever samples are made.
-    return Samples.of_images(
+    return WithDistractors.of_images(
         gallery.root,
         [*gallery.images.tolist(), *(f"{EXTRA}/{names[place]}" for place in order)],
         [*gallery.pids.tolist(), *[0] * count],

@@ -43,6 +43,8 @@ PUBLISHED = {
     "cameras": 6,
 }
 
+PUBLISHED_TRACKLETS = {"train_tracklets": 8298, "query_tracklets": 1980, "gallery_tracklets": 12180}
+
 # The digests (see Tracklets) of the official track tables: training, queries, test, and test without queries and junk.
 TRAIN_DIGEST = "a205ae632798236648661275fcdcf0de928a6b5047a53a26c5eeba941ecbed2a"
 QUERY_DIGEST = "b01d9c0b77ca9a4137d800e1e22f3a3b17fd601de20baeeaabe492e14110bf5c"
@@ -105,6 +107,7 @@ def mars(
     folder is listed; units and queries are those of the official tables, in their order. A recipe's K units of a person
     are K of the person's frames, whatever the tracklet, or one frame of each of K tracklets. ``expected`` are the
     published counts, or those of the tree's own STANDIN.json where it was drawn; a held-out part has none.
+    A learned metric is fitted on the training tracklets, each pooled as those of the test are.
     Raises DataError where there is no tree, where lists and tables are missing or contradict each other, or where
     nothing is left to train on; OptionError for a negative holdout.
     Source: the MARS-evaluation code (test_mars.m) of its authors; Hermans et al. 2017, section 3.5, for training.
@@ -121,8 +124,10 @@ def mars(
     query, searched = test.take(asked), test
     if gallery == "torchreid":
         searched = test.take(np.setdiff1d(np.flatnonzero(test.pids >= 0), asked))
-        expected = {name: count for name, count in expected.items() if name != "gallery"} | {"junk": 0}
-    return Split(_units(train, frames), query, searched, expected=expected)
+        del expected["gallery"], expected["gallery_tracklets"]
+        expected["junk"] = 0
+    further = _tracklets(train, query, searched)
+    return Split(_units(train, frames), query, searched, expected=expected, further=further, fit=train)
 
 
 def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Split:
@@ -133,7 +138,12 @@ def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Spli
             f'hold out fewer, e.g. "mars_val(holdout={max(1, identities * 150 // 625)})"'
         )
     split = hold_out(train, holdout / identities, seed)
-    return replace(split, train=_units(_marked(split.train), frames))
+    known = _marked(split.train)
+    return replace(split, train=_units(known, frames), fit=known, further=_tracklets(known, split.query, split.gallery))
+
+
+def _tracklets(train: Samples, query: Samples, gallery: Samples) -> dict[str, int]:
+    return dict(zip(PUBLISHED_TRACKLETS, map(len, (train, query, gallery)), strict=True))
 
 
 def _units(tracklets: Tracklets, frames: Frames) -> Tracklets:
@@ -261,22 +271,31 @@ def _queries(file: Path, test: Tracklets) -> IntArray:
 def _expected(tree: Path) -> dict[str, int]:
     card = tree / CARD
     if not card.exists():
-        return dict(PUBLISHED)
+        return PUBLISHED | PUBLISHED_TRACKLETS
     try:
-        counts = json.loads(card.read_text(encoding="utf-8"))["counts"]
-        if set(counts) == set(PUBLISHED) and all(type(count) is int for count in counts.values()):
+        content = json.loads(card.read_text(encoding="utf-8"))
+        counts = content["counts"] | {f"{part}_tracklets": count for part, count in content["tracklets"].items()}
+        if set(counts) == {*PUBLISHED, *PUBLISHED_TRACKLETS} and all(type(count) is int for count in counts.values()):
             return dict(counts)
-        reason = f"its counts are not whole numbers for {', '.join(PUBLISHED)}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"its counts are not whole numbers for {', '.join([*PUBLISHED, *PUBLISHED_TRACKLETS])}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{card}: does not say what the stand-in should hold: {reason}; draw it again into another folder")
 
 
-def _protocol(dataset: str, views: Views, names: Mapping[str, str], **more: Any) -> Protocol:
-    # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
-    rules = ("junk", "same_camera")
+def _protocol(views: Views, frames: Frames, names: Mapping[str, str], **options: Any) -> Protocol:
+    asked = ", ".join(f"{name}={value}" for name, value in {"frames": frames, **options}.items())
+    # A recipe's K units of a person are K frames, whatever the tracklet (Hermans et al. 2017, section 3.5).
+    other = "trained on one frame of each of K tracklets, not on K frames of a person"
     return Protocol(
-        dataset=dataset, version=1, recipe="hermans2017", views=views, exclude=rules, names=dict(names), **more
+        dataset=f"mars({asked})",
+        version=1,
+        recipe="hermans2017",
+        views=views,
+        # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
+        exclude=("junk", "same_camera"),
+        names=dict(names),
+        deviations=() if frames == "per_identity" else (other,),
     )
 
 
@@ -285,12 +304,12 @@ def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_ide
 
     Options:
         views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
+        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
 
     All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    return _protocol(f"mars(frames={frames})", views, names)
+    return _protocol(views, frames, names)
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
@@ -298,12 +317,12 @@ def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames:
 
     Options:
         views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
+        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
 
     The unmatched queries stay in the denominator with AP 0 and a miss; torchreid leaves them out.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TORCHREID_DIGEST}
-    return _protocol(f"mars(frames={frames}, gallery=torchreid)", views, names)
+    return _protocol(views, frames, names, gallery="torchreid")
 
 
 def mars_val_protocol(
@@ -317,15 +336,15 @@ def mars_val_protocol(
 
     Options:
         views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
+        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
         holdout: how many of the training identities are held out.
         holdout_seed: the seed that draws them, and the query tracklets.
 
     One query tracklet for each held-out identity and camera; the gallery is all their tracklets, the queries among
-    them. Training neither crops nor flips (section 3.4), and the view is the whole image.
+    them. The view is the whole image. That training neither crops nor flips there (section 3.4), and the network's
+    input of 128 x 64, are for the suite to say: recipe "hermans2017(crop=false, flip=false)".
     """
-    dataset = f"mars(frames={frames}, holdout={holdout}, holdout_seed={holdout_seed})"
-    return _protocol(dataset, views, {"train+gallery": TRAIN_DIGEST}, defaults={"crop": False, "flip": False})
+    return _protocol(views, frames, {"train+gallery": TRAIN_DIGEST}, holdout=holdout, holdout_seed=holdout_seed)
 
 
 @hookimpl
