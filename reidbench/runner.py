@@ -8,25 +8,23 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from reidbench.comparison import Embedded, compare
-from reidbench.embedding import embed_images, pool_units
+from reidbench.embedding import pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
-from reidbench.interfaces import Backbone, learns
+from reidbench.interfaces import learns
+from reidbench.kept_embeddings import KeptEmbeddings
 from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
-from reidbench.store import latest_step, load_arrays, save_arrays, save_ranking
+from reidbench.store import latest_step, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
 from reidbench.values import Ranking, Samples
 
@@ -149,19 +147,15 @@ def _compute(
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
-    views = plan.protocol.views
-    seconds["embed"] = 0.0
+    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, threads)
 
     def embed(samples: Samples, part: str) -> Embedded:
-        images, took = _kept_embeddings(
-            backbone, samples, folder=plan.training_folder, views=views, device=device, threads=threads, part=part
-        )
-        seconds["embed"] += took
-        return Embedded(pool_units(images, samples.starts, plan.pool), samples.pids, samples.cams)
+        return Embedded(pool_units(kept.of(samples, part), samples.starts, plan.pool), samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric = plan.items["metric"].build()
     known = embed(split.fit, "training") if learns(metric) else None
+    seconds["embed"] = kept.seconds
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
@@ -169,28 +163,6 @@ def _compute(
     ranking = compare(query, gallery, metric, reranker, known, plan.protocol.exclude)
     seconds["rank"] = time.monotonic() - began
     return seconds, ranking, max(peak, peak_memory_mib(device))
-
-
-def _kept_embeddings(
-    backbone: Backbone, samples: Samples, *, folder: Path, views: str, device: torch.device, threads: int, part: str
-) -> tuple[Tensor, float]:
-    """Return the embeddings [m, D] of all images of one part and the seconds that making them took.
-
-    They are kept in the training's folder, so that another metric or re-ranker finds them there.
-    """
-    file = folder / f"embeddings-{views}-{samples.digest[:12]}.npz"
-    if not file.is_file():
-        began = time.monotonic()
-        made = embed_images(backbone, samples, views, device, threads, f"embedding the {part} images")
-        if not torch.isfinite(made).all():
-            row = int((~torch.isfinite(made)).any(dim=1).nonzero()[0, 0])
-            raise TrainingError(
-                f"the trained network gives an embedding that is not finite for {samples.images[row]}; "
-                "its training has diverged: try a lower learning_rate"
-            )
-        save_arrays(file, {"embeddings": made.numpy(), "seconds": np.array(time.monotonic() - began)})
-    kept = load_arrays(file)
-    return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
 
 
 def _outcome(plan: Plan) -> tuple[Status, str]:

@@ -22,7 +22,7 @@ LAYERS = (
     {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
     {"plugins", "embedding", "optimizers", "scaffold", "comparison"},
-    {"suite", "report", "training"},
+    {"suite", "report", "training", "kept_embeddings"},
     {"plan"},
     {"runner", "estimate", "inspection", "trained", "testing"},
     {"evaluation"},

@@ -21,6 +21,7 @@ from reidbench_datasets.market1501_protocols import (
     market1501_protocol,
     market1501_val_protocol,
 )
+from reidbench_datasets.standin_tree import CARD
 
 TRAIN, QUERY, GALLERY = FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 HAND_DRAWN, EXTRA = "gt_bbox", "images"
@@ -34,9 +35,6 @@ SPELLINGS = (
     "Market-1501",
     "Market",
 )
-
-# A drawn tree says in this file what it should hold.
-CARD = "STANDIN.json"
 
 # pid, camera, sequence, frame, box. 24 files of the official tree do end in .jpg.jpg.
 NAME = re.compile(r"(-1|[0-9]{4})_c([1-6])s[0-9]+_[0-9]{6}_[0-9]{2}\.jpg(?:\.jpg)?")

@@ -14,12 +14,10 @@ from reidbench_datasets.mars import (
     PUBLISHED_TRACKLETS,
     SPELLINGS,
     mars,
-    mars_protocol,
-    mars_torchreid_gallery_protocol,
-    mars_val_protocol,
     read_mat,
     tracklets,
 )
+from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
 
 from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
