@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from reidbench.arrays import read_arrays, read_matrix
-from reidbench.comparison import Embedded, compare
+from reidbench.comparison import Embedded, compare, compare_distances
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Metric, learns
 from reidbench.plugins import command_defaults, load
-from reidbench.ranking import rank_distances
 from reidbench.scores import Scores, average_precision, first_match, score
 from reidbench.values import IntArray, Protocol, Ranking
 
@@ -105,7 +104,7 @@ def ranking_of(query: Embedded, gallery: Embedded, train: Embedded | None, how: 
     metric = _metric(how)
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
-    return compare(query, gallery, metric, load().resolve("reranker", how.rerank).build(), train, how.exclude)
+    return compare(query, gallery, metric, load().resolve("reranker", how.rerank).build(), train, how.exclude).ranking
 
 
 def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Ranking:
@@ -119,7 +118,7 @@ def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedde
         raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    return rank_distances(blocks, *ids, exclude=how.exclude)
+    return compare_distances(blocks, *ids, exclude=how.exclude).ranking
 
 
 def _metric(how: Evaluation) -> Metric:
@@ -161,8 +160,11 @@ def evaluate_files(
     distances: Path | None,
     pool: Literal["mean", "max"],
     how: Evaluation,
-) -> tuple[Scores, Ranking]:
-    """Return the scores and the ranking of files; ``distances`` replaces the embeddings. Raises as the above."""
+) -> tuple[Scores, Ranking, IntArray]:
+    """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
+
+    Raises as the above.
+    """
     asked = read_embedded(query, pool, ids_only=distances is not None)
     searched = read_embedded(gallery, pool, ids_only=distances is not None)
     if distances is not None:
@@ -176,4 +178,4 @@ def evaluate_files(
         raise DataError(
             f"{query}: no query has a match in {gallery}: no gallery item has the pid of a query and another camera"
         )
-    return score(ranking, len(searched.pids), how.ranks), ranking
+    return score(ranking, len(searched.pids), how.ranks), ranking, asked.pids

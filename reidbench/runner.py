@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from reidbench.comparison import Embedded, compare
+from reidbench.cameras import camera_scores, own_units
+from reidbench.comparison import Compared, Embedded, compare
 from reidbench.embedding import pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
@@ -22,11 +23,11 @@ from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
-from reidbench.scores import score
+from reidbench.scores import intervals, score
 from reidbench.settings import Settings
 from reidbench.store import latest_step, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
-from reidbench.values import Ranking, Samples
+from reidbench.values import Samples
 
 TRACEBACK = "traceback.txt"
 
@@ -57,13 +58,11 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             sweep(folder)
         (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
         try:
-            seconds, ranking, peak = _compute(plan, settings, device, threads, say)
-            scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
+            seconds, found, peak = _compute(plan, settings, device, threads, say)
             status, error = _outcome(plan)
-            record = _record(
-                plan, status, device, threads, started=started, peak=peak, scores=scores, seconds=seconds, error=error
-            )
-            save_ranking(plan.run_folder, ranking)
+            record = _record(plan, status, device, threads, started=started, peak=peak, seconds=seconds, error=error)
+            record = _scored(plan, found, record)
+            save_ranking(plan.run_folder, found.ranking)
         except Interrupted as error:
             peak = peak_memory_mib(device)
             record = _record(plan, "interrupted", device, threads, started=started, peak=peak, error=str(error))
@@ -108,7 +107,7 @@ def check_weights(plans: Iterable[Plan]) -> None:
 
 def _compute(
     plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say
-) -> tuple[dict[str, float], Ranking, int]:
+) -> tuple[dict[str, float], Compared, int]:
     """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
     split, seed = plan.split, plan.job.seed
     seconds: dict[str, float] = {}
@@ -160,9 +159,9 @@ def _compute(
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
     reranker = plan.items["rerank"].build()
-    ranking = compare(query, gallery, metric, reranker, known, plan.protocol.exclude)
+    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True)
     seconds["rank"] = time.monotonic() - began
-    return seconds, ranking, max(peak, peak_memory_mib(device))
+    return seconds, found, max(peak, peak_memory_mib(device))
 
 
 def _outcome(plan: Plan) -> tuple[Status, str]:
@@ -190,6 +189,18 @@ def _failed(plan: Plan, device: torch.device, threads: int, started: str, error:
     return _record(plan, "failed", device, threads, started=started, peak=peak_memory_mib(device), error=error)
 
 
+def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
+    """Return the record with everything that follows from the ranking."""
+    query, gallery = plan.split.query, plan.split.gallery
+    assert found.with_junk is not None
+    return dataclasses.replace(
+        record,
+        scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),
+        intervals=intervals(found.ranking, query.pids),
+        cameras=camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict(),
+    )
+
+
 def _record(
     plan: Plan,
     status: Status,
@@ -198,7 +209,6 @@ def _record(
     *,
     started: str,
     peak: int,
-    scores: Mapping[str, float] | None = None,
     seconds: Mapping[str, float] | None = None,
     error: str = "",
 ) -> RunRecord:
@@ -255,7 +265,7 @@ def _record(
         standin=plan.standin,
         faithful=plan.faithful,
         deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
-        scores=dict(scores or {}),
+        scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
         environment=_joined(trained["parts"]) if trained else scored_in,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -305,6 +305,16 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ranking]) -> Ranking:
+        """Return the queries of all parts, which were ranked against one gallery, in their order."""
+        arrays = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+        whole = {name: np.concatenate(each) for name, each in arrays.items() if "starts" not in name}
+        for name in ("starts", "same_camera_starts"):
+            lengths = np.concatenate([np.diff(each) for each in arrays[name]])
+            whole[name] = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        return cls(**whole)
 
 
 @dataclass(frozen=True)
