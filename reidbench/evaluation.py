@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from reidbench.arrays import read_arrays, read_matrix
 from reidbench.comparison import Embedded, compare, compare_distances
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError, OptionError
+from reidbench.hdf5 import read_hdf5
 from reidbench.interfaces import Metric, learns
 from reidbench.plugins import command_defaults, load
 from reidbench.scores import Scores, average_precision, first_match, score
 from reidbench.values import IntArray, Protocol, Ranking
 
 Triple = tuple[Any, Any, Any]
+HDF5 = (".h5", ".hdf5")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
 
 
@@ -140,9 +143,16 @@ def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
     }
 
 
-def read_embedded(file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False) -> Embedded:
-    """Return the units in a file; with ``ids_only`` its embeddings may be missing. Raises DataError."""
-    arrays = read_arrays(file)
+def read_embedded(
+    file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False, listed: Path | None = None
+) -> Embedded:
+    """Return the units in a file; with ``ids_only`` its embeddings may be missing, ``listed`` is the CSV of an .h5.
+
+    Raises DataError and OptionError.
+    """
+    arrays = read_hdf5(file, listed) if file.suffix in HDF5 else read_arrays(file)
+    if listed is not None and file.suffix not in HDF5:
+        raise OptionError(f"{listed}: only an .h5 file needs a CSV, not {file}")
     if not ids_only:
         return embedded(arrays, str(file), pool)
     if missing := [key for key in ("pids", "cams") if key not in arrays]:
@@ -160,19 +170,22 @@ def evaluate_files(
     distances: Path | None,
     pool: Literal["mean", "max"],
     how: Evaluation,
+    *,
+    lists: Mapping[str, Path | None] | None = None,
 ) -> tuple[Scores, Ranking, IntArray]:
     """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
 
-    Raises as the above.
+    ``lists`` are the CSV files of "query", "gallery" and "train" where those are .h5. Raises as the above.
     """
-    asked = read_embedded(query, pool, ids_only=distances is not None)
-    searched = read_embedded(gallery, pool, ids_only=distances is not None)
+    csv = lists or {}
+    asked = read_embedded(query, pool, ids_only=distances is not None, listed=csv.get("query"))
+    searched = read_embedded(gallery, pool, ids_only=distances is not None, listed=csv.get("gallery"))
     if distances is not None:
         if (how.metric, how.rerank) != ("auto", "none") or train is not None:
             raise OptionError("--distances are ranked as they are; leave out --metric, --rerank and --train")
         ranking = ranking_of_distances(read_matrix(distances), asked, searched, how)
     else:
-        known = read_embedded(train, pool) if train is not None else None
+        known = read_embedded(train, pool, listed=csv.get("train")) if train is not None else None
         ranking = ranking_of(asked, searched, known, how)
     if not len(ranking.ranks):
         raise DataError(

@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "randomness", "settings"},
     {"values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
-    {"options", "interfaces", "pixels", "counting", "monitor", "cameras"},
+    {"options", "interfaces", "pixels", "counting", "monitor", "cameras", "hdf5"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
     {"plugins", "embedding", "optimizers", "scaffold", "comparison"},
     {"suite", "report", "training", "kept_embeddings"},

@@ -12,7 +12,7 @@ from reidbench.errors import OptionError
 
 def evaluate(
     query: Annotated[
-        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams.")
+        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams, or .h5.")
     ],
     gallery: Annotated[Path, typer.Option(metavar="FILE", help="The gallery, likewise.")],
     train: Annotated[
@@ -37,6 +37,11 @@ def evaluate(
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
     ] = None,
+    query_csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pids and names of an .h5; else beside it.", show_default=False)
+    ] = None,
+    gallery_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
+    train_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False)
     ] = None,
@@ -70,7 +75,10 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation.of(rules, metric, rerank, normalize)
-    scores, ranking, pids = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
+    lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
+    scores, ranking, pids = evaluate_files(
+        query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists
+    )
     between = intervals(ranking, pids)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("", "left"), ("score", "right"), ("95 % interval", "right")):
