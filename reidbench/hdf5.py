@@ -45,8 +45,8 @@ def read_hdf5(file: Path, listed: Path | None) -> dict[str, NDArray[Any]]:
             size = found.dtype.itemsize * int(np.prod(found.shape or (), dtype=object))
             if found.dtype.hasobject or size > most_bytes():
                 raise ValueError(
-                    f"{DATASET} has shape {found.shape} of {found.dtype}, {size / 2**30:.1f} GiB; expected numbers that "
-                    f"fit into half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)"
+                    f"{DATASET} has shape {found.shape} of {found.dtype}, {size / 2**30:.1f} GiB; expected numbers "
+                    f"that fit into half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)"
                 )
             embeddings = found[()]
     except (OSError, ValueError, RuntimeError, KeyError) as error:

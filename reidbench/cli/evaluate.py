@@ -77,7 +77,7 @@ def evaluate(
         how = Evaluation.of(rules, metric, rerank, normalize)
     lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
     scores, ranking, pids = evaluate_files(
-        query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists
+        query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists=lists
     )
     between = intervals(ranking, pids)
     table = Table(box=None, pad_edge=False, header_style="bold")
