@@ -146,12 +146,12 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_atomic(file, buffer.getvalue())
 
 
-def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz that this store wrote; raises DataError where it is damaged."""
+def load_arrays(file: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Return the named arrays, or all, of an npz that this store wrote; raises DataError where it is damaged."""
     try:
         # Opened here, since numpy leaves the file open where it is no archive.
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as opened:
-            return {name: opened[name] for name in opened.files}
+            return {name: opened[name] for name in names or opened.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: is damaged ({error}); delete it and run the same command again") from None
 

@@ -16,6 +16,7 @@ SCORES = {
     "rank-5": "r5",
     "mINP": "minp",
 }
+INTERVAL = "95 %"
 NOTHING = "–"
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -50,8 +51,10 @@ class Combination:
 class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
-    One table for each protocol, version and data set; the best of each column is marked among rows that differ in
-    nothing but the loss. ``build(records, store)`` returns a Part; runs without a score are named in its notes.
+    Rows of several protocols, versions or data sets stand below each other, those of one together, with the protocol's
+    name; the best of each column is marked among rows that differ in nothing but the loss. The 95 % interval is that of
+    mAP (market) over the queries' identities, where there is one seed. ``build(records, store)`` returns a Part; runs
+    without a score are named in its notes.
     """
 
     def build(self, records: Sequence[RunRecord], store: object) -> Part:
@@ -61,16 +64,9 @@ class Table:
         for record in newest:
             board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
             boards.setdefault(board, []).append(record)
-        tables, notes = [], []
-        for runs in boards.values():
-            combinations = _combinations(runs)
-            table = _frame(combinations)
-            about = _about(combinations)
-            if len(boards) > 1:
-                table.attrs["title"] = about
-            else:
-                notes.append(about)
-            tables.append(table)
+        listed = [_combinations(runs) for runs in boards.values()]
+        tables = [_frame(listed)] if listed else []
+        notes = [_about(combinations) for combinations in listed]
         notes += _footnotes([Combination((record,)) for record in newest])
         notes += [
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
@@ -104,21 +100,39 @@ def _combinations(records: Sequence[RunRecord]) -> list[Combination]:
     return sorted((Combination(tuple(runs)) for runs in groups.values()), key=lambda each: not each.untrained)
 
 
-def _frame(combinations: Sequence[Combination]) -> pd.DataFrame:
+def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
+    """Return one row a combination, board by board."""
+    combinations = [each for board in boards for each in board]
     reranked = any(each.first.items["rerank"].spec != "none" for each in combinations)
-    kinds = ("backbone", "recipe", "metric", "rerank") if reranked else ("backbone", "recipe", "metric")
+    kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
+    known = any(_interval(each) for each in combinations)
     rows = []
     for each in combinations:
         loss = each.first.items["loss"].short + " (untrained)" * each.untrained
+        scores: dict[str, str] = {}
+        for heading, score in SCORES.items():
+            scores[heading] = _percent(each, score)
+            if known and score == "map_market":
+                scores[INTERVAL] = _interval(each)
         rows.append(
             {"loss": f"{loss} {each.marks}".strip()}
             | {kind: each.first.items[kind].short for kind in kinds}
-            | {heading: _percent(each, score) for heading, score in SCORES.items()}
+            | scores
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(rows)
-    frame.attrs["best"] = {heading: _best(combinations, score) for heading, score in SCORES.items()}
+    starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
+    frame.attrs["best"] = {
+        heading: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, score)]
+        for heading, score in SCORES.items()
+    }
     return frame
+
+
+def _interval(each: Combination) -> str:
+    """Return the interval of a single seed's mAP (market); several seeds have their standard deviation."""
+    between = each.scored[0].intervals.get("map_market") if len(each.scored) == 1 else None
+    return "–".join(f"{100 * end:.1f}" for end in between) if between else ""
 
 
 def _best(combinations: Sequence[Combination], score: str) -> list[int]:
