@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidbench.decoding import PixelArray, decode_images, in_threads
+from reidbench.decoding import decode_images, in_threads
 from reidbench.errors import OptionError
 from reidbench.interfaces import Backbone
-from reidbench.pixels import Crop, PixelStore, normalise, view_crops
+from reidbench.pixel_loops import PixelArray
+from reidbench.pixel_stores import PixelStore, Windows, normalise
+from reidbench.pixels import Crop, view_crops
 from reidbench.progress import progress
 from reidbench.values import IntArray, Preprocess, Samples
 
@@ -35,7 +37,8 @@ def embed_images(
     def decode(number: int) -> PixelArray:
         first = number * BATCH
         pixels = np.zeros((BATCH, *size, 3), dtype=np.uint8)
-        decode_images(samples, first, pixels[: min(BATCH, total - first)])
+        images = range(first, min(first + BATCH, total))
+        decode_images(samples, images, pixels[: len(images)])
         return pixels
 
     embeddings: list[Tensor] = []
@@ -57,14 +60,19 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
     device, runs in evaluation mode; every module's own mode is given back. Every batch has one size here too.
     """
     preprocess = backbone.preprocess
-    top, left = (store.pixels.shape[1] - preprocess.height) // 2, (store.pixels.shape[2] - preprocess.width) // 2
-    total, device = len(images), store.pixels.device
-    places = torch.from_numpy(np.concatenate([images, np.zeros(-total % BATCH, dtype=np.int64)])).view(-1, BATCH)
+    top, left = (store.shape[1] - preprocess.height) // 2, (store.shape[2] - preprocess.width) // 2
+    total, device = len(images), store.device
+    batches = np.concatenate([images, np.zeros(-total % BATCH, dtype=np.int64)]).reshape(-1, BATCH)
+
+    def fetch(number: int) -> Tensor:
+        places = (np.full(BATCH, top), np.full(BATCH, left), np.zeros(BATCH, dtype=np.bool_))
+        return store.fetch(Windows(batches[number], *places), preprocess)
+
     embeddings = []
     with _evaluating(backbone), torch.inference_mode():
-        for batch in places.to(device):
-            (view,) = _cut(store.pixels[batch], [(top, left, False)], preprocess)
-            embeddings.append(backbone(view).float())
+        # Cut in another thread while the network works, where it is the processor that cuts.
+        for fetched in in_threads(fetch, len(batches), 1) if store.ahead else map(fetch, range(len(batches))):
+            embeddings.append(backbone(store.finish(fetched, preprocess)).float())
     # Joined out of inference mode, as above.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim, device=device)])[:total]
 

@@ -15,6 +15,7 @@ from reidbench.embedding import embed_images, embed_stored, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Backbone
 from reidbench.pixel_cache import open_pixels
+from reidbench.pixel_loops import resize
 from reidbench.pixels import VIEWS, stored_size, view_crops
 from reidbench.values import Preprocess, Samples
 
@@ -63,7 +64,9 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     network.eval()
     rows = []
     for name in samples.images.tolist():
-        image = Image.open(samples.root / name).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        resize(np.asarray(Image.open(samples.root / name).convert("RGB")), pixels)
+        image = Image.fromarray(pixels)
         outputs = []
         for top, left, mirrored in crops:
             crop = image.crop((left, top, left + preprocess.width, top + preprocess.height))
