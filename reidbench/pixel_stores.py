@@ -107,6 +107,8 @@ class HostPixels:
         self._buffers = Buffers()
 
     def fetch(self, windows: Windows, preprocess: Preprocess) -> Tensor:
+        if len(windows.images) and not 0 <= windows.images.min() <= windows.images.max() < self.shape[0]:
+            raise IndexError(f"there are images 0..{self.shape[0] - 1}, asked for {windows.images.tolist()}")
         if isinstance(self.pixels, np.memmap):
             _read_ahead(self.pixels, windows.images)
         return _cut(np.asarray(self.pixels), windows, preprocess, self.device, self._buffers)
@@ -176,8 +178,6 @@ def _cut(
     pixels: PixelArray, windows: Windows, preprocess: Preprocess, device: torch.device, buffers: Buffers
 ) -> Tensor:
     """Return the network's input for the CPU, else the pixels of the batch [B, H, W, 3] in pinned memory."""
-    if len(windows.images) and not 0 <= windows.images.min() <= windows.images.max() < len(pixels):
-        raise IndexError(f"there are images 0..{len(pixels) - 1}, asked for {windows.images.tolist()}")
     size, count = (preprocess.height, preprocess.width), len(windows.images)
     places = (windows.images, windows.top, windows.left, windows.mirrored)
     if device.type == "cpu":
