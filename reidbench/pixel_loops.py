@@ -42,12 +42,13 @@ def _taps(size: int, wanted: int) -> tuple[IntArray, IntArray, Float32Array]:
 
 
 @compiled
-def _stretch_rows(source: NDArray[np.generic], out: Float32Array) -> None:
-    """Stretch [h, n] to [H, n], column by column."""
+def _stretch_down(source: NDArray[np.generic], out: Float32Array) -> None:
+    """Stretch [h, n] to [H, n], the same way in every column."""
     first, count, weights = _taps(len(source), len(out))
     for place in range(len(out)):
         row = out[place]
-        row[:] = 0
+        for column in range(len(row)):
+            row[column] = 0
         for tap in range(count[place]):
             weight = weights[place, tap]
             other = source[first[place] + tap]
@@ -56,49 +57,53 @@ def _stretch_rows(source: NDArray[np.generic], out: Float32Array) -> None:
 
 
 @compiled
-def _stretch_columns(source: NDArray[np.generic], out: Float32Array) -> None:
-    """Stretch [h, w, 3] to [h, W, 3]."""
-    first, count, weights = _taps(source.shape[1], out.shape[1])
+def _stretch_across(source: NDArray[np.generic], out: Float32Array) -> None:
+    """Stretch rows of pixels [h, 3 w] to [h, 3 W]."""
+    first, count, weights = _taps(source.shape[1] // 3, out.shape[1] // 3)
     for y in range(len(out)):
-        row = source[y]
-        for place in range(out.shape[1]):
-            begin = first[place]
+        row, to = source[y], out[y]
+        for place in range(len(first)):
             red, green, blue = np.float32(0), np.float32(0), np.float32(0)
             for tap in range(count[place]):
                 weight = weights[place, tap]
-                red += weight * np.float32(row[begin + tap, 0])
-                green += weight * np.float32(row[begin + tap, 1])
-                blue += weight * np.float32(row[begin + tap, 2])
-            out[y, place, 0] = red
-            out[y, place, 1] = green
-            out[y, place, 2] = blue
+                pixel = 3 * (first[place] + tap)
+                red += weight * np.float32(row[pixel])
+                green += weight * np.float32(row[pixel + 1])
+                blue += weight * np.float32(row[pixel + 2])
+            to[3 * place] = red
+            to[3 * place + 1] = green
+            to[3 * place + 2] = blue
 
 
 @compiled
+def _stretch(image: PixelArray, out: PixelArray) -> None:
+    """Stretch [h, 3 w] to [H, 3 W]; the slower pass, across, runs over as few rows as it can."""
+    exact = np.empty(out.shape, dtype=np.float32)
+    if len(out) < len(image):
+        between = np.empty((len(out), image.shape[1]), dtype=np.float32)
+        _stretch_down(image, between)
+        _stretch_across(between, exact)
+    else:
+        between = np.empty((len(image), out.shape[1]), dtype=np.float32)
+        _stretch_across(image, between)
+        _stretch_down(between, exact)
+    for y in range(len(out)):
+        row, to = exact[y], out[y]
+        for place in range(len(row)):
+            to[place] = np.uint8(row[place] + np.float32(0.5))
+
+
 def resize(image: PixelArray, out: PixelArray) -> None:
-    """Stretch ``image`` [h, w, 3] over ``out`` [H, W, 3], bilinear with antialias.
+    """Stretch ``image`` [h, w, 3] over ``out`` [H, W, 3], a contiguous array: bilinear with antialias.
 
     Every value is the rounding of the exact one, or of one within 10⁻⁴ of it: between the two passes nothing is
     rounded. Pillow rounds there too, at most half a grey level, so it is never more than one grey level away.
     """
-    height, width = image.shape[:2]
-    tall, wide = out.shape[:2]
-    if (height, width) == (tall, wide):
+    if image.shape == out.shape:
         out[:] = image
-        return
-    exact = np.empty((tall, wide, 3), dtype=np.float32)
-    # The slower pass across a row runs over as few rows as it can.
-    if tall < height:
-        between = np.empty((tall, width, 3), dtype=np.float32)
-        _stretch_rows(image.reshape(height, width * 3), between.reshape(tall, width * 3))
-        _stretch_columns(between, exact)
     else:
-        between = np.empty((height, wide, 3), dtype=np.float32)
-        _stretch_columns(image, between)
-        _stretch_rows(between.reshape(height, wide * 3), exact.reshape(tall, wide * 3))
-    from_, to = exact.reshape(-1), out.reshape(-1)
-    for place in range(len(to)):
-        to[place] = np.uint8(from_[place] + np.float32(0.5))
+        # Plain rows of numbers: compiling anything on three dimensions takes numba seconds.
+        _stretch(image.reshape(len(image), -1), out.reshape(len(out), -1))
 
 
 @compiled
@@ -114,12 +119,10 @@ def crop(
         for y in range(height):
             row = pixels[images[place], top[place] + y, left[place] : left[place] + width]
             to = out[place, y]
-            if mirrored[place]:
-                for x in range(width):
-                    for channel in range(3):
-                        to[x, channel] = row[width - 1 - x, channel]
-            else:
-                to[:] = row
+            for x in range(width):
+                source = width - 1 - x if mirrored[place] else x
+                for channel in range(3):
+                    to[x, channel] = row[source, channel]
 
 
 @compiled
