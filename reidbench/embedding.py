@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Literal
 
 import numpy as np
@@ -27,9 +27,10 @@ def embed_images(
 ) -> Tensor:
     """Return the embedding of every image [m, D] float32 on the CPU, the mean over the crops of ``views``.
 
-    Images are decoded in ``threads`` threads while the network, which must lie on ``device``, runs in
-    evaluation mode; every module's own mode is given back. Every batch has one size, so that no value depends on how
-    many images there are. Raises DataError for an image that cannot be used, OptionError for unknown views.
+    Images are decoded in ``threads`` threads, at most two more batches than threads at a time, while the network, which
+    must lie on ``device``, runs in evaluation mode; every module's own mode is given back. Every batch has one size, so
+    that no value depends on how many images there are. Raises DataError for an image that cannot be used, OptionError
+    for unknown views.
     """
     size, crops = view_crops(views, backbone.preprocess)
     total = len(samples.images)
@@ -42,8 +43,13 @@ def embed_images(
         return pixels
 
     embeddings: list[Tensor] = []
-    with _evaluating(backbone), torch.inference_mode(), progress(what, total) as update:
-        for number, pixels in enumerate(in_threads(decode, -(-total // BATCH), threads), start=1):
+    with (
+        _evaluating(backbone),
+        torch.inference_mode(),
+        progress(what, total) as update,
+        closing(in_threads(decode, -(-total // BATCH), threads)) as batches,  # no thread outlives an interruption
+    ):
+        for number, pixels in enumerate(batches, start=1):
             views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
             mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
             embeddings.append(mean.cpu())
@@ -69,9 +75,11 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
         return store.fetch(Windows(batches[number], *places), preprocess)
 
     embeddings = []
-    with _evaluating(backbone), torch.inference_mode():
+    with _evaluating(backbone), torch.inference_mode(), ExitStack() as stack:
         # Cut in another thread while the network works, where it is the processor that cuts.
-        for fetched in in_threads(fetch, len(batches), 1) if store.ahead else map(fetch, range(len(batches))):
+        ahead = in_threads(fetch, len(batches), 1) if store.ahead else (fetch(k) for k in range(len(batches)))
+        stack.enter_context(closing(ahead))
+        for fetched in ahead:
             embeddings.append(backbone(store.finish(fetched, preprocess)).float())
     # Joined out of inference mode, as above.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim, device=device)])[:total]
