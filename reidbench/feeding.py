@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,13 +18,25 @@ DEPTH = 2
 
 
 class Feed:
-    """Batches from a store; ``batch`` gives what ``training_batch`` would."""
+    """Batches from a store; ``batch`` gives what ``training_batch`` would.
+
+    Of several processes each has its own share of a batch: ``places`` tells it from the batch's length.
+    """
 
     def __init__(
-        self, store: PixelStore, samples: Samples, preprocess: Preprocess, *, crop: bool, flip: bool, seed: int
+        self,
+        store: PixelStore,
+        samples: Samples,
+        preprocess: Preprocess,
+        *,
+        crop: bool,
+        flip: bool,
+        seed: int,
+        places: Callable[[int], slice] = slice,
     ) -> None:
         self.store, self.samples, self.preprocess = store, samples, preprocess
         self.crop, self.flip, self.seed = crop, flip, seed
+        self.places = places
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._coming: dict[int, tuple[IntArray, Future[Tensor]]] = {}
 
@@ -50,7 +63,7 @@ class Feed:
         self.store.close()
 
     def _fetch(self, units: IntArray, step: int) -> Tensor:
-        drawn = {"crop": self.crop, "flip": self.flip}
+        drawn: dict[str, Any] = {"crop": self.crop, "flip": self.flip, "part": self.places(len(units))}
         windows = draw_windows(
             self.store.shape, self.samples, units, self.preprocess, **drawn, seed=self.seed, step=step
         )

@@ -54,12 +54,14 @@ def training_batch(
     flip: bool,
     seed: int,
     step: int,
+    part: slice = slice(None),
 ) -> Tensor:
     """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
 
     Which image, which window of it and whether it is mirrored is drawn as ``draw_windows`` says.
     """
-    windows = draw_windows(store.shape, samples, units, preprocess, crop=crop, flip=flip, seed=seed, step=step)
+    how = {"crop": crop, "flip": flip}
+    windows = draw_windows(store.shape, samples, units, preprocess, **how, seed=seed, step=step, part=part)
     return store.finish(store.fetch(windows, preprocess), preprocess)
 
 
@@ -73,15 +75,17 @@ def draw_windows(
     flip: bool,
     seed: int,
     step: int,
+    part: slice = slice(None),
 ) -> Windows:
     """Return what the batch of ``units`` [B] is cut from, in pixels stored with ``shape`` (m, h, w, 3).
 
     A unit of several images gives one of them; with ``crop`` a window of H x W at a uniform place; with ``flip`` half
     of the images mirrored. All of it is drawn from (seed, step): place i of a batch has the same draws in every batch.
+    Of ``part`` alone where it is given: a process's own share of the batch.
     """
     if shape[1:3] != stored_size(preprocess, crop):
         raise ValueError(f"the store holds {shape[1]}x{shape[2]}, {stored_size(preprocess, crop)} is needed")
-    draws = stream(seed, "augment", step).random((len(units), 4))
+    draws, units = stream(seed, "augment", step).random((len(units), 4))[part], units[part]
     lengths = samples.starts[units + 1] - samples.starts[units]
     return Windows(
         images=samples.starts[units] + (draws[:, 0] * lengths).astype(np.int64),

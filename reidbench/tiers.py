@@ -105,8 +105,8 @@ def in_gib(size: int) -> str:
 
 
 def room_of(device: torch.device, cache: Path) -> Room:
-    """Return what is free here and now."""
-    host = free_memory()
+    """Return what is free here and now; processes that torchrun started beside this one want as much memory each."""
+    host = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host
     folder = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
     return Room(on_device, host, shutil.disk_usage(folder).free, str(device), cache)

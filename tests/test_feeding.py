@@ -80,6 +80,20 @@ def test_a_feed_gives_the_plain_batches(samples: Samples, tmp_path: Path, tier: 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("feed", "decode"))]
 
 
+def test_the_shares_of_several_processes_are_the_whole(samples: Samples, tmp_path: Path) -> None:
+    plain = opened(samples, tmp_path, "device")
+    units = np.arange(9)[::-1].copy()
+    shares = []
+    for share in (0, 1):
+        store = opened(samples, tmp_path, "map")
+        places = (lambda count: slice(count // 2), lambda count: slice(count // 2, count))[share]
+        with closing(Feed(store, samples, PREPROCESS, **HOW, places=places)) as feed:
+            feed.batch(units, 4, [units])
+            shares.append(feed.batch(units, 5))
+    assert [len(batch) for batch in shares] == [4, 5]
+    assert torch.equal(torch.cat(shares), training_batch(plain, samples, units, PREPROCESS, **HOW, step=5))
+
+
 def test_a_wrong_guess_is_dropped(samples: Samples, tmp_path: Path) -> None:
     plain = opened(samples, tmp_path, "device")
     units, others = np.arange(8), np.arange(8)[::-1].copy()

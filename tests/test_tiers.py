@@ -116,6 +116,12 @@ def test_what_is_free_here(tmp_path: Path) -> None:
     assert there.disk > 0
 
 
+def test_processes_on_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = room_of(torch.device("cpu"), tmp_path)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert room_of(torch.device("cpu"), tmp_path).host < whole.host / 4
+
+
 def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       9000 kB\nMemAvailable:   8000 kB\n")
