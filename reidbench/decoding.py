@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
@@ -15,14 +15,17 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from reidbench import pixel_loops
 from reidbench.errors import DataError
-from reidbench.values import Samples
+from reidbench.pixel_loops import PixelArray
+from reidbench.values import IntArray, Samples
 
 T = TypeVar("T")
-PixelArray = NDArray[np.uint8]
+
+# Images that one thread decodes before it takes the next ones.
+CHUNK = 64
 
 # Pillow's own limit. Its other formats are left out: some run external programs on a stranger's file.
 MAX_PIXELS = 89_478_485
@@ -33,9 +36,10 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 @cache
 def decoder_digest() -> str:
-    """Return a sha256 (hex) over all that turns a file into pixels: this module and the libraries' versions."""
+    """Return a sha256 (hex) over all that turns a file into pixels: these modules and the libraries' versions."""
     versions = f"{metadata.version('simplejpeg')} {metadata.version('pillow')}\n"
-    return hashlib.sha256(versions.encode() + Path(__file__).read_bytes()).hexdigest()
+    code = Path(__file__).read_bytes() + Path(pixel_loops.__file__).read_bytes()
+    return hashlib.sha256(versions.encode() + code).hexdigest()
 
 
 def files_digest(parts: Sequence[Samples]) -> str:
@@ -56,8 +60,8 @@ def files_digest(parts: Sequence[Samples]) -> str:
     return digest.hexdigest()
 
 
-def read_image(path: Path) -> Image.Image:
-    """Return the 8-bit RGB image in a file, with the pixels as stored: an orientation in its metadata is not applied.
+def read_image(path: Path) -> PixelArray:
+    """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
     Raises DataError with the file and the reason where it is missing, empty, damaged, larger than 89 megapixels, has
     several frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
@@ -69,20 +73,21 @@ def read_image(path: Path) -> Image.Image:
     if not data:
         raise DataError(f"{path}: is empty, expected an image")
     try:
-        return _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else _decode_with_pillow(data)
+        return _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else np.asarray(_decode_with_pillow(data))
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything, from struct.error to SyntaxError
         raise DataError(f"{path}: is no usable image: {error or type(error).__name__}") from None
 
 
-def _decode_jpeg(data: bytes) -> Image.Image:
+def _decode_jpeg(data: bytes) -> PixelArray:
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
     if colorspace not in ("YCbCr", "RGB", "Gray"):
-        return _decode_with_pillow(data)
+        return np.asarray(_decode_with_pillow(data))
     # Strict: libjpeg's warnings about damaged data are errors, which Pillow lets pass as grey or shifted blocks.
-    return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True))
+    decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
+    return decoded
 
 
 def _decode_with_pillow(data: bytes) -> Image.Image:
@@ -109,17 +114,16 @@ def _check_size(width: int, height: int) -> None:
         raise ValueError(f"it has {width}x{height} pixels, more than {MAX_PIXELS:,}")
 
 
-def decode_images(samples: Samples, first: int, out: PixelArray) -> None:
-    """Write the images from ``first`` on, resized to out's height and width, into ``out`` [c, h, w, 3].
+def decode_images(samples: Samples, images: Sequence[int] | IntArray, out: PixelArray) -> None:
+    """Write ``images`` of ``samples``, stretched to out's height and width, into ``out`` [len(images), h, w, 3].
 
-    The whole image is stretched to h x w, bilinear with antialias as Pillow does it. Raises DataError as read_image.
+    Bilinear with antialias, at most one grey level from what Pillow makes of it. Raises DataError as read_image.
     """
-    size = (out.shape[2], out.shape[1])
-    for place in range(len(out)):
-        out[place] = np.asarray(read_image(samples.path(first + place)).resize(size, Image.Resampling.BILINEAR))
+    for place, image in enumerate(images):
+        pixel_loops.resize(read_image(samples.path(int(image))), out[place])
 
 
-def in_threads(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
+def in_threads(work: Callable[[int], T], count: int, threads: int) -> Generator[T, None, None]:
     """Yield work(0), …, work(count - 1) in this order, computed in ``threads`` threads.
 
     No more than one result a thread waits to be taken. The first exception, in this order, ends it.

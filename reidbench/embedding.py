@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidbench.decoding import PixelArray, decode_images, in_threads
+from reidbench.decoding import decode_images, in_threads
 from reidbench.errors import OptionError
 from reidbench.interfaces import Backbone
-from reidbench.pixels import Crop, PixelStore, normalise, view_crops
+from reidbench.pixel_loops import PixelArray
+from reidbench.pixel_stores import PixelStore, Windows, normalise
+from reidbench.pixels import Crop, view_crops
 from reidbench.progress import progress
 from reidbench.values import IntArray, Preprocess, Samples
 
@@ -43,10 +45,10 @@ def embed_batches(
 ) -> Generator[Tensor]:
     """Yield the embeddings [b, D] float32 on the CPU of all images, batch by batch, the mean over the crops of views.
 
-    Images are decoded in ``threads`` threads while the network, which must lie on ``device``, runs in evaluation mode;
-    every module's own mode is given back at the end. Every batch that the network sees has one size, so that no value
-    depends on how many images there are. Raises DataError for an image that cannot be used, OptionError for unknown
-    views.
+    Images are decoded in ``threads`` threads, at most two more batches than threads at a time, while the network, which
+    must lie on ``device``, runs in evaluation mode; every module's own mode is given back at the end. Every batch that
+    the network sees has one size, so that no value depends on how many images there are. Raises DataError for an image
+    that cannot be used, OptionError for unknown views.
     """
     size, crops = view_crops(views, backbone.preprocess)
     total = len(samples.images)
@@ -54,11 +56,13 @@ def embed_batches(
     def decode(number: int) -> PixelArray:
         first = number * BATCH
         pixels = np.zeros((BATCH, *size, 3), dtype=np.uint8)
-        decode_images(samples, first, pixels[: min(BATCH, total - first)])
+        images = range(first, min(first + BATCH, total))
+        decode_images(samples, images, pixels[: len(images)])
         return pixels
 
-    with _evaluating(backbone):
-        for number, pixels in enumerate(in_threads(decode, -(-total // BATCH), threads)):
+    # Closed even where the caller stops early: no thread outlives an interruption.
+    with _evaluating(backbone), closing(in_threads(decode, -(-total // BATCH), threads)) as batches:
+        for number, pixels in enumerate(batches):
             with torch.inference_mode():
                 views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
                 mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
@@ -73,14 +77,21 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
     device, runs in evaluation mode; every module's own mode is given back. Every batch has one size here too.
     """
     preprocess = backbone.preprocess
-    top, left = (store.pixels.shape[1] - preprocess.height) // 2, (store.pixels.shape[2] - preprocess.width) // 2
-    total, device = len(images), store.pixels.device
-    places = torch.from_numpy(np.concatenate([images, np.zeros(-total % BATCH, dtype=np.int64)])).view(-1, BATCH)
+    top, left = (store.shape[1] - preprocess.height) // 2, (store.shape[2] - preprocess.width) // 2
+    total, device = len(images), store.device
+    batches = np.concatenate([images, np.zeros(-total % BATCH, dtype=np.int64)]).reshape(-1, BATCH)
+
+    def fetch(number: int) -> Tensor:
+        places = (np.full(BATCH, top), np.full(BATCH, left), np.zeros(BATCH, dtype=np.bool_))
+        return store.fetch(Windows(batches[number], *places), preprocess)
+
     embeddings = []
-    with _evaluating(backbone), torch.inference_mode():
-        for batch in places.to(device):
-            (view,) = _cut(store.pixels[batch], [(top, left, False)], preprocess)
-            embeddings.append(backbone(view).float())
+    with _evaluating(backbone), torch.inference_mode(), ExitStack() as stack:
+        # Cut in another thread while the network works, where it is the processor that cuts.
+        ahead = in_threads(fetch, len(batches), 1) if store.ahead else (fetch(k) for k in range(len(batches)))
+        stack.enter_context(closing(ahead))
+        for fetched in ahead:
+            embeddings.append(backbone(store.finish(fetched, preprocess)).float())
     # Joined out of inference mode, as above.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim, device=device)])[:total]
 

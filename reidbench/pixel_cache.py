@@ -1,7 +1,7 @@
 """Decoded pixels kept on disk: one file for each set of images and size, whole or not there.
 
 A file begins with a header of JSON, padded to ``HEADER`` bytes, that says what it was made from; uint8 pixels
-[m, h, w, 3] follow and are mapped into memory. It is found by the images' place and names, and used only where the
+[m, h, w, 3] follow. It is found by the images' place and names, and used only where the
 header's digest of the files agrees, so an image that has changed since is decoded anew and the old pixels are replaced.
 """
 
@@ -12,21 +12,26 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from reidbench.decoding import PixelArray, decode_images, files_digest, in_threads
+from reidbench.decoding import CHUNK, decode_images, files_digest, in_threads
 from reidbench.errors import DataError
 from reidbench.files import lock, refused, reserved, sweep
-from reidbench.pixels import CHUNK, PixelStore
+from reidbench.pixel_stores import DevicePixels, HostPixels, PixelStore, StreamedPixels
 from reidbench.progress import progress
+from reidbench.tiers import AUTO, choose, describe, in_gib, room_of
 from reidbench.values import Samples
 
 HEADER = 4096
+# Bytes read at once.
+PIECE = 64 * 2**20
 FOLDER = "pixels"
 # All that lives below a cache folder: what the other modules keep there is made again when it is missed.
 FOLDERS = (FOLDER, "readable", "compiled")
@@ -62,37 +67,80 @@ def open_pixels(
     threads: int,
     device: torch.device,
     say: Callable[[str], None],
+    tier: str = AUTO,
 ) -> PixelStore:
-    """Return all images of ``samples``, stretched to ``height`` x ``width``, on ``device``; decoded only once.
+    """Return all images of ``samples``, stretched to ``height`` x ``width``, for a network on ``device``.
 
-    Where another process is decoding the same images, this one says so and waits for it. Raises DataError for the
-    first image that cannot be used, where the cache cannot be written or has no room, and where the pixels do not fit
-    into the device's memory.
+    They are decoded once and kept below ``cache``, in ``threads`` threads; the ``tier``, see tiers.py, says where they
+    are held, and one that decodes them for every batch keeps nothing. Where another process is decoding the same
+    images, this one says so and waits for it. Raises DataError for the first image that cannot be used, where the cache
+    cannot be written or has no room, and where the pixels do not fit into memory; OptionError for an unknown tier.
     """
-    files = files_digest([samples])
-    wanted = Entry(str(samples.root.resolve()), len(samples.images), height, width, files, "")
-    file = cache / FOLDER / f"{_key(samples, wanted)}.pixels"
-    if not _holds(file, wanted):
-        said = "waits for {}, which decodes the same images"
-        with lock(
-            file.with_suffix(".lock"),
-            "decoding images",
-            wait=_PATIENCE_SECONDS,
-            waiting=lambda holder: say(said.format(holder)),
-        ):
-            if not _holds(file, wanted):  # else another process has just made it
-                sweep(file.parent, file.name)
-                if file.exists():
-                    say("images, or the decoder, have changed since the pixels were kept: they are decoded again")
-                _decode(samples, wanted, file, threads)
-    mapped = np.memmap(file, dtype=np.uint8, mode="c", offset=HEADER, shape=wanted.shape)
+    wanted = _entry(samples, height, width, files_digest([samples]))
+    file = _file(cache, samples, wanted)
+    kept = _holds(file, wanted)
+    chosen = choose(tier, HEADER + wanted.nbytes, room_of(device, cache), kept=kept)
+    if tier != AUTO or chosen.name != "device":
+        say(describe(chosen, wanted.shape, device))
+    if chosen.name == "stream":
+        return StreamedPixels(samples, height, width, device, threads)
+    if not kept:
+        _make(samples, wanted, file, threads, say)
+    if chosen.name == "map":
+        return HostPixels(
+            np.memmap(file, dtype=np.uint8, mode="r", offset=HEADER, shape=wanted.shape), device, ahead=True
+        )
+    on_gpu = chosen.name == "device" and device.type != "cpu"
     try:
-        return PixelStore(torch.from_numpy(mapped).to(device))
-    except torch.OutOfMemoryError:
+        held = _load(file, wanted, device if on_gpu else torch.device("cpu"))
+    except (torch.OutOfMemoryError, MemoryError):
         raise DataError(
-            f"{wanted.images:,} images of {height}x{width} pixels take {wanted.nbytes / 2**30:.1f} GiB, more than "
-            f"{device} has left; lower the backbone's height and width, or use another device"
+            f"{wanted.images:,} images of {height}x{width} pixels take {in_gib(wanted.nbytes)}, more than is left "
+            f"{'on ' + str(device) if on_gpu else 'in memory'}; use --pixels {'host' if on_gpu else 'map'}"
         ) from None
+    return DevicePixels(held) if on_gpu else HostPixels(held.numpy(), device, ahead=chosen.name == "host")
+
+
+def planned_tier(samples: Samples, height: int, width: int, *, cache: Path, device: torch.device, tier: str) -> str:
+    """Return in words where ``open_pixels`` would hold the pixels, as far as it can be told without looking at files.
+
+    Raises as ``choose``.
+    """
+    wanted = _entry(samples, height, width, "")
+    found = _read(_file(cache, samples, wanted))
+    kept = found is not None and found.shape == wanted.shape
+    return describe(choose(tier, HEADER + wanted.nbytes, room_of(device, cache), kept=kept), wanted.shape, device)
+
+
+def _make(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
+    """Decode the images into ``file``, or wait for another process that does."""
+    with lock(
+        file.with_suffix(".lock"),
+        "decoding images",
+        wait=_PATIENCE_SECONDS,
+        waiting=lambda holder: say(f"waits for {holder}, which decodes the same images"),
+    ):
+        if not _holds(file, wanted):  # else another process has just made it
+            sweep(file.parent, file.name)
+            if file.exists():
+                say("images, or the decoder, have changed since the pixels were kept: they are decoded again")
+            _decode(samples, wanted, file, threads)
+
+
+def _load(file: Path, wanted: Entry, device: torch.device) -> Tensor:
+    """Return the pixels in a device's memory, read piece by piece so that they are never in memory twice."""
+    _, height, width, _ = wanted.shape
+    held = torch.empty(wanted.shape, dtype=torch.uint8, device=device)
+    images = max(1, PIECE // (height * width * 3))
+    with file.open("rb") as opened:
+        opened.seek(HEADER)
+        for first in range(0, wanted.images, images):
+            part = held[first : first + images]
+            piece = part if device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
+            if opened.readinto(piece.numpy().data.cast("B")) != piece.nbytes:
+                raise DataError(f"{file}: is shorter than it was a moment ago; try again")
+            part.copy_(piece)
+    return held
 
 
 def entries(cache: Path) -> list[tuple[Path, Entry | None]]:
@@ -113,6 +161,14 @@ def clear(cache: Path) -> int:
         except OSError as error:
             raise refused(cache / name, "could not be deleted", error) from None
     return freed
+
+
+def _entry(samples: Samples, height: int, width: int, files: str) -> Entry:
+    return Entry(str(samples.root.resolve()), len(samples.images), height, width, files, "")
+
+
+def _file(cache: Path, samples: Samples, entry: Entry) -> Path:
+    return cache / FOLDER / f"{_key(samples, entry)}.pixels"
 
 
 def _key(samples: Samples, entry: Entry) -> str:
@@ -141,18 +197,32 @@ def _decode(samples: Samples, wanted: Entry, file: Path, threads: int) -> None:
     made = datetime.now(UTC).isoformat(timespec="seconds")
     header = json.dumps(asdict(wanted) | {"made": made}).encode().ljust(HEADER)
     total = wanted.images
-    # The room is taken before the first image is decoded: a disk that fills up under a mapping kills the process.
-    with reserved(file, HEADER + wanted.nbytes) as temporary:
-        with temporary.open("r+b") as opened:
-            opened.write(header)
-        pixels: PixelArray = np.memmap(temporary, dtype=np.uint8, mode="r+", offset=HEADER, shape=wanted.shape)
+    # The room is taken before the first image is decoded, so that a full disk is noticed now and not after an hour.
+    with reserved(file, HEADER + wanted.nbytes) as temporary, temporary.open("r+b", buffering=0) as opened:
+        opened.write(header)
+        size = wanted.height * wanted.width * 3
 
         def decode_chunk(number: int) -> int:
-            first = number * CHUNK
-            decode_images(samples, first, pixels[first : first + CHUNK])
-            return min(first + CHUNK, total)
+            images = range(number * CHUNK, min((number + 1) * CHUNK, total))
+            pixels = np.empty((len(images), *wanted.shape[1:]), dtype=np.uint8)
+            decode_images(samples, images, pixels)
+            # Written, not mapped: memory stays bounded, and a disk's error is an exception that says so.
+            _write(opened.fileno(), pixels.data.cast("B"), HEADER + images.start * size, file)
+            return images.stop
 
-        with progress("decoding the training images", total) as update:
-            for done in in_threads(decode_chunk, -(-total // CHUNK), threads):
+        # Closed first, whatever happens: no thread may write after the file is closed.
+        with (
+            progress("decoding the training images", total) as update,
+            closing(in_threads(decode_chunk, -(-total // CHUNK), threads)) as chunks,
+        ):
+            for done in chunks:
                 update(done, "")
-        pixels.flush()  # type: ignore[attr-defined]
+
+
+def _write(descriptor: int, data: memoryview, place: int, file: Path) -> None:
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, place)
+            data, place = data[written:], place + written
+    except OSError as error:
+        raise refused(file, f"{file.name} could not be written", error) from None

@@ -1,39 +1,30 @@
-"""Pixels: decoded once, kept as uint8 on the device, and cropped, flipped and normalised there.
+"""Batches of a training and views of a test: which windows are cut from which images.
 
-A batch is a function of (seed, step) and of the units in it, whatever the threads, the device and the machine.
+A batch is a function of (seed, step) and of the units in it, whatever the threads, the store and the machine.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from reidbench.decoding import files_digest, in_threads, read_image
+from reidbench.decoding import CHUNK, files_digest, in_threads, read_image
 from reidbench.errors import DataError, OptionError
 from reidbench.files import write_atomic
+from reidbench.pixel_stores import PixelStore, Shape, Windows
 from reidbench.progress import progress
 from reidbench.randomness import stream
 from reidbench.values import IntArray, Preprocess, Samples
 
 VIEWS = ("original", "center", "center_flip", "five_crops", "five_crops_flip")
 
-CHUNK = 64
 NAMED = 10
 
 Crop = tuple[int, int, bool]
-
-
-@dataclass(frozen=True, eq=False)
-class PixelStore:
-    """All images of a Samples, decoded once: ``pixels`` uint8 [m, h, w, 3] RGB on the device, in the images' order."""
-
-    pixels: Tensor
 
 
 def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
@@ -63,46 +54,45 @@ def training_batch(
     flip: bool,
     seed: int,
     step: int,
+    part: slice = slice(None),
 ) -> Tensor:
     """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
 
+    Which image, which window of it and whether it is mirrored is drawn as ``draw_windows`` says.
+    """
+    how = {"crop": crop, "flip": flip}
+    windows = draw_windows(store.shape, samples, units, preprocess, **how, seed=seed, step=step, part=part)
+    return store.finish(store.fetch(windows, preprocess), preprocess)
+
+
+def draw_windows(
+    shape: Shape,
+    samples: Samples,
+    units: IntArray,
+    preprocess: Preprocess,
+    *,
+    crop: bool,
+    flip: bool,
+    seed: int,
+    step: int,
+    part: slice = slice(None),
+) -> Windows:
+    """Return what the batch of ``units`` [B] is cut from, in pixels stored with ``shape`` (m, h, w, 3).
+
     A unit of several images gives one of them; with ``crop`` a window of H x W at a uniform place; with ``flip`` half
     of the images mirrored. All of it is drawn from (seed, step): place i of a batch has the same draws in every batch.
+    Of ``part`` alone where it is given: a process's own share of the batch.
     """
-    height, width = preprocess.height, preprocess.width
-    stored_height, stored_width = store.pixels.shape[1:3]
-    if (stored_height, stored_width) != stored_size(preprocess, crop):
-        raise ValueError(f"the store holds {stored_height}x{stored_width}, {stored_size(preprocess, crop)} is needed")
-    draws = stream(seed, "augment", step).random((len(units), 4))
+    if shape[1:3] != stored_size(preprocess, crop):
+        raise ValueError(f"the store holds {shape[1]}x{shape[2]}, {stored_size(preprocess, crop)} is needed")
+    draws, units = stream(seed, "augment", step).random((len(units), 4))[part], units[part]
     lengths = samples.starts[units + 1] - samples.starts[units]
-    images = samples.starts[units] + (draws[:, 0] * lengths).astype(np.int64)
-    top = (draws[:, 1] * (stored_height - height + 1)).astype(np.int64)
-    left = (draws[:, 2] * (stored_width - width + 1)).astype(np.int64)
-    rows = (images * stored_height + top)[:, None] + np.arange(height)
-    starts = rows * stored_width + left[:, None]
-    batch = _gather(store.pixels, starts, width)
-    if flip:
-        mirrored = torch.from_numpy(draws[:, 3] < 0.5).to(batch.device)
-        batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
-    return normalise(batch, preprocess)
-
-
-def _gather(pixels: Tensor, starts: IntArray, width: int) -> Tensor:
-    """Return uint8 [B, H, width, 3]: the ``width`` pixels that begin at each of ``starts`` [B, H]."""
-    # The overlapping view has a row for every pixel, the run of pixels from it on, so that one gather copies whole
-    # rows of all crops: 3 to 30 times faster than indexing single pixels.
-    flat = pixels.view(-1)
-    runs = flat.as_strided((len(flat) // 3 - width + 1, 3 * width), (3, 1))
-    picked = runs.index_select(0, torch.from_numpy(starts.ravel()).to(pixels.device))
-    return picked.view(*starts.shape, width, 3)
-
-
-def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """Return uint8 [B, H, W, 3] as the network's input: float32 [B, 3, H, W], (x / 255 - mean) / std per channel."""
-    mean = torch.tensor(preprocess.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocess.std, device=pixels.device).view(1, 3, 1, 1)
-    images = torch.empty((len(pixels), 3, *pixels.shape[1:3]), device=pixels.device)
-    return images.copy_(pixels.permute(0, 3, 1, 2)).mul_(1 / (255 * std)).sub_(mean / std)
+    return Windows(
+        images=samples.starts[units] + (draws[:, 0] * lengths).astype(np.int64),
+        top=(draws[:, 1] * (shape[1] - preprocess.height + 1)).astype(np.int64),
+        left=(draws[:, 2] * (shape[2] - preprocess.width + 1)).astype(np.int64),
+        mirrored=(draws[:, 3] < 0.5) & flip,
+    )
 
 
 def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list[Crop]]:

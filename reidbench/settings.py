@@ -35,7 +35,8 @@ class Settings:
 
     ``device`` is "auto", "cpu" or "cuda[:N]"; ``threads`` is the number of CPU threads of torch and of decoding (0: as
     many as there are cores); ``checkpoint_seconds`` is the time between two checkpoints; ``allow_partial`` goes on with
-    a data set whose counts are not those that it should have, which the record then says.
+    a data set whose counts are not those that it should have, which the record then says; ``pixels`` says where the
+    decoded training pixels are held: "auto", or one of the names in tiers.py.
     """
 
     data: Path = field(default_factory=default_data)
@@ -45,3 +46,4 @@ class Settings:
     threads: int = 0
     checkpoint_seconds: float = 15.0
     allow_partial: bool = False
+    pixels: str = "auto"

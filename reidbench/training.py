@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,12 +23,13 @@ from torch import Tensor
 
 from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
+from reidbench.feeding import Feed
 from reidbench.files import refused, write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
 from reidbench.monitor import Monitor
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixels import stored_size, training_batch
+from reidbench.pixels import stored_size
 from reidbench.progress import progress
 from reidbench.provenance import environment
 from reidbench.randomness import stream, torch_seed
@@ -100,7 +101,17 @@ def train(
     # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
-    pixels = open_pixels(samples, height, width, cache=settings.cache, threads=threads, device=device, say=say)
+    pixels = open_pixels(
+        samples,
+        height,
+        width,
+        cache=settings.cache,
+        threads=threads,
+        device=device,
+        say=say,
+        tier=settings.pixels,
+    )
+    feed = Feed(pixels, samples, backbone.preprocess, crop=recipe.crop, flip=recipe.flip, seed=seed)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     backbone.to(device).train()
@@ -153,7 +164,7 @@ def train(
     started = saved = ended = time.monotonic()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with stop_signal() as stop, progress("training", recipe.steps, step) as show:
+    with stop_signal() as stop, closing(feed), progress("training", recipe.steps, step) as show:
         while step < recipe.steps:
             if place == len(batches):
                 began = time.monotonic()
@@ -166,9 +177,7 @@ def train(
 
             # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save.
             torch.manual_seed(torch_seed(seed, "step", step))
-            images = training_batch(
-                pixels, samples, units, backbone.preprocess, crop=recipe.crop, flip=recipe.flip, seed=seed, step=step
-            )
+            images = feed.batch(units, step, batches[place + 1 :])
             embeddings = backbone(images)
             value = evaluate_loss(loss, embeddings, torch.from_numpy(labels[units]).to(device))
             total = value.total.item()

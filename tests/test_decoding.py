@@ -56,14 +56,14 @@ def test_same_pixels_as_pillow(tmp_path, data):
     file.write_bytes(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     image = read_image(file)
-    assert image.mode == "RGB"
-    assert (np.asarray(image) == expected).all()
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, expected)
 
 
 def test_opaque_alpha_is_dropped(tmp_path):
     image = picture().convert("RGBA")
     image.save(tmp_path / "opaque.png")
-    assert (np.asarray(read_image(tmp_path / "opaque.png")) == np.asarray(picture())).all()
+    assert np.array_equal(read_image(tmp_path / "opaque.png"), np.asarray(picture()))
 
 
 def damaged_scan() -> bytes:
@@ -136,10 +136,10 @@ def test_decode_images_resizes_as_pillow(tmp_path):
         picture(50 + 9 * number, 30 + number, seed=number).save(tmp_path / name)
     samples = Samples.of_images(tmp_path, names, [1] * 5, [1] * 5)
     out = np.zeros((3, 18, 9, 3), dtype=np.uint8)
-    decode_images(samples, 2, out)
-    for place, name in enumerate(names[2:]):
+    decode_images(samples, [2, 4, 3], out)
+    for place, name in enumerate([names[2], names[4], names[3]]):
         expected = Image.open(tmp_path / name).convert("RGB").resize((9, 18), Image.Resampling.BILINEAR)
-        assert (out[place] == np.asarray(expected)).all()
+        assert np.abs(out[place].astype(int) - np.asarray(expected)).max() <= 1
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import embedding
+from reidbench.decoding import decode_images
 from reidbench.embedding import embed_images, embed_stored, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Backbone
 from reidbench.pixel_cache import open_pixels
+from reidbench.pixel_loops import resize
 from reidbench.pixels import VIEWS, stored_size, view_crops
 from reidbench.values import Preprocess, Samples
 
@@ -63,7 +70,9 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     network.eval()
     rows = []
     for name in samples.images.tolist():
-        image = Image.open(samples.root / name).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        resize(np.asarray(Image.open(samples.root / name).convert("RGB")), pixels)
+        image = Image.fromarray(pixels)
         outputs = []
         for top, left, mirrored in crops:
             crop = image.crop((left, top, left + preprocess.width, top + preprocess.height))
@@ -107,6 +116,58 @@ def test_modes_are_given_back(network, samples):
         embed_images(network, broken, "original", CPU, 1, "embedding")
     assert network.training
     network.train()
+
+
+class Interrupting(SmallNet):
+    """A network that somebody interrupts while it sees its third batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("of", ["files", "store"])
+def test_an_interruption_leaves_no_thread_and_gives_the_modes_back(samples, tmp_path, monkeypatch, of):
+    monkeypatch.setattr(embedding, "BATCH", 8)
+    network = Interrupting()
+    network.train()
+    store = open_pixels(samples, 16, 8, cache=tmp_path, threads=2, device=CPU, say=print, tier="host")
+
+    def embed() -> Tensor:
+        if of == "files":
+            return embed_images(network, samples, "original", CPU, 3, "embedding")
+        return embed_stored(network, store, np.arange(70))
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        embed()
+    assert network.seen == 3
+    assert network.training
+    # Even while the error, and with it every frame that it passed, is kept.
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")], caught
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_only_a_few_batches_are_decoded_at_a_time(samples, monkeypatch, threads):
+    monkeypatch.setattr(embedding, "BATCH", 2)
+    decoded: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def noting(samples: Samples, images: range, out: np.ndarray) -> None:
+        decode_images(samples, images, out)
+        decoded.append(weakref.ref(out.base))
+
+    class Slow(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            time.sleep(0.01)
+            alive.append(sum(pixels() is not None for pixels in decoded))
+            return super().forward(images)
+
+    monkeypatch.setattr(embedding, "decode_images", noting)
+    embed_images(Slow(), samples, "original", CPU, threads, "embedding")
+    assert len(decoded) == len(alive) == 35
+    assert threads <= max(alive) <= threads + 2
 
 
 def test_embeddings_can_take_part_in_a_gradient(network, samples):

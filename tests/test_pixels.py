@@ -13,7 +13,9 @@ from PIL import Image
 
 from reidbench.errors import DataError, OptionError
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixels import VIEWS, PixelStore, check_readable, stored_size, training_batch, view_crops
+from reidbench.pixel_loops import resize
+from reidbench.pixel_stores import HostPixels
+from reidbench.pixels import VIEWS, check_readable, stored_size, training_batch, view_crops
 from reidbench.randomness import stream
 from reidbench.values import Preprocess, Samples
 
@@ -46,14 +48,16 @@ def tracklets(tmp_path_factory) -> Samples:
     return write_tree(tmp_path_factory.mktemp("tracklets"), [3, 1, 7, 2])
 
 
-def decode(samples: Samples, crop: bool, threads: int = 2) -> PixelStore:
+def decode(samples: Samples, crop: bool, threads: int = 2) -> HostPixels:
     with tempfile.TemporaryDirectory() as cache:
         size = stored_size(PREPROCESS, crop)
-        return open_pixels(samples, *size, cache=Path(cache), threads=threads, device=CPU, say=print)
+        store = open_pixels(samples, *size, cache=Path(cache), threads=threads, device=CPU, say=print)
+        assert isinstance(store, HostPixels)
+        return store
 
 
 def one_by_one(samples: Samples, units: np.ndarray, *, crop: bool, flip: bool, seed: int, step: int) -> np.ndarray:
-    """The same batch, image by image; only the order of the four draws of a place is taken from the module."""
+    """The same batch, image by image; only the stretching and the order of the draws of a place are the core's."""
     height, width = PREPROCESS.height, PREPROCESS.width
     margin_y, margin_x = (height // 8, width // 8) if crop else (0, 0)
     generator = stream(seed, "augment", step)
@@ -61,8 +65,9 @@ def one_by_one(samples: Samples, units: np.ndarray, *, crop: bool, flip: bool, s
     for unit in units.tolist():
         which, down, across, mirror = (generator.random() for _ in range(4))
         first, end = samples.starts[unit : unit + 2].tolist()
-        image = Image.open(samples.path(first + int(which * (end - first)))).convert("RGB")
-        image = image.resize((width + margin_x, height + margin_y), Image.Resampling.BILINEAR)
+        pixels = np.empty((height + margin_y, width + margin_x, 3), dtype=np.uint8)
+        resize(np.asarray(Image.open(samples.path(first + int(which * (end - first)))).convert("RGB")), pixels)
+        image = Image.fromarray(pixels)
         top, left = int(down * (margin_y + 1)), int(across * (margin_x + 1))
         image = image.crop((left, top, left + width, top + height))
         if flip and mirror < 0.5:
@@ -107,14 +112,16 @@ def test_every_crop_flip_and_image_of_a_unit_is_drawn_equally_often(tmp_path):
     small = Preprocess(height=8, width=16)
     samples = write_tree(tmp_path, [2])
     stored_height, stored_width = stored_size(small, crop=True)
-    codes = torch.zeros(2, stored_height, stored_width, 3, dtype=torch.uint8)
-    codes[..., 0] = torch.arange(stored_height)[:, None]
-    codes[..., 1] = torch.arange(stored_width)
+    codes = np.zeros((2, stored_height, stored_width, 3), dtype=np.uint8)
+    codes[..., 0] = np.arange(stored_height)[:, None]
+    codes[..., 1] = np.arange(stored_width)
     codes[1, ..., 2] = 255
     seen: dict[tuple[int, ...], int] = {}
     for step in range(24):
         units = np.zeros(100, dtype=np.int64)
-        batch = training_batch(PixelStore(codes), samples, units, small, crop=True, flip=True, seed=0, step=step)
+        batch = training_batch(
+            HostPixels(codes, CPU, ahead=False), samples, units, small, crop=True, flip=True, seed=0, step=step
+        )
         corner = (batch[:, :, 0, 0] * 255).round().int()
         direction = ((batch[:, 1, 0, 1] - batch[:, 1, 0, 0]) * 255).round().int()
         for key in torch.cat([corner, direction[:, None]], dim=1).tolist():
@@ -127,9 +134,8 @@ def test_every_crop_flip_and_image_of_a_unit_is_drawn_equally_often(tmp_path):
 def test_store_does_not_depend_on_threads(tmp_path):
     samples = write_tree(tmp_path, [1] * 150)
     stores = [decode(samples, crop=True, threads=threads) for threads in (1, 2, 5)]
-    assert stores[0].pixels.shape == (150, 36, 18, 3)
-    assert stores[0].pixels.nbytes == 150 * 36 * 18 * 3
-    assert all(torch.equal(store.pixels, stores[0].pixels) for store in stores)
+    assert stores[0].shape == stores[0].pixels.shape == (150, 36, 18, 3)
+    assert all(np.array_equal(store.pixels, stores[0].pixels) for store in stores)
 
 
 def test_store_of_another_size_is_refused(photos):

@@ -45,6 +45,7 @@ def settings_of(
     threads: int = 0,
     checkpoint_seconds: float = Settings.checkpoint_seconds,
     allow_partial: bool = False,
+    pixels: str = Settings.pixels,
 ) -> Settings:
     """Return the machine's settings: flags first, then the environment, then the platform's folders."""
     if not 0 <= threads <= MOST_THREADS:
@@ -59,4 +60,5 @@ def settings_of(
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
         allow_partial=allow_partial,
+        pixels=pixels,
     )

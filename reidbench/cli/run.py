@@ -61,6 +61,9 @@ def run(
     checkpoint_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
     ] = Settings.checkpoint_seconds,
+    pixels: Annotated[
+        str, typer.Option(metavar="NAME", help="Where training pixels are held: auto, device, host, map or stream.")
+    ] = Settings.pixels,
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
 
@@ -74,8 +77,10 @@ def run(
     from reidbench.plugins import load
     from reidbench.runner import check_images, check_weights, execute
     from reidbench.store import AGAIN
+    from reidbench.tiers import check_name
 
-    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial)
+    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial, pixels)
+    check_name(settings.pixels)
     flags = {
         "protocol": protocol,
         "loss": loss,
@@ -100,7 +105,7 @@ def run(
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
-    _print_plans(console, plans, estimates, str(chosen), full=dry_run)
+    _print_plans(console, plans, estimates, settings, full=dry_run)
     if dry_run:
         return
 
@@ -175,15 +180,18 @@ def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
 
 
 def _print_plans(
-    console: Console, plans: Sequence[Plan], estimates: Sequence[float | None], device: str, full: bool
+    console: Console, plans: Sequence[Plan], estimates: Sequence[float | None], settings: Settings, full: bool
 ) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from reidbench.estimate import in_words
+    from reidbench.plan import device_of
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
-    table = Table(title=f"Plan ({device})", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=f"Plan ({device_of(settings)})", title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
         table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
     for plan, seconds in zip(plans, estimates, strict=True):
@@ -202,6 +210,8 @@ def _print_plans(
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""
         console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=whole)
+    for line in dict.fromkeys(_pixels(plan, settings) for plan in plans if _will_train(plan)):
+        console.print(line, markup=False, soft_wrap=whole)
     if not full:
         return
     for plan in plans:
@@ -220,6 +230,24 @@ def _print_plans(
         evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
         console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=whole)
         console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=whole)
+
+
+def _will_train(plan: Plan) -> bool:
+    from reidbench.training import finished
+
+    return plan.trains and plan.done() is None and finished(plan.training_folder) is None
+
+
+def _pixels(plan: Plan, settings: Settings) -> str:
+    """Return in words where a plan's training pixels will be held, and why."""
+    from reidbench.pixel_cache import planned_tier
+    from reidbench.pixels import stored_size
+    from reidbench.plan import device_of
+
+    height, width = stored_size(plan.info.preprocess, plan.recipe.crop)
+    return planned_tier(
+        plan.split.train, height, width, cache=settings.cache, device=device_of(settings), tier=settings.pixels
+    )
 
 
 def _print_table(records: Sequence[tuple[Path, RunRecord]]) -> None:

@@ -105,7 +105,7 @@ class _Checks:
                 f"{len(missing)} of {len(part.images)} files of {name} are not there, the first "
                 f"{part.path(missing[0]) if missing else ''}",
             )
-            decode_images(part, 0, np.zeros((1, SMALLEST, SMALLEST, 3), dtype=np.uint8))
+            decode_images(part, [0], np.zeros((1, SMALLEST, SMALLEST, 3), dtype=np.uint8))
 
     def equal(self) -> None:
         first, second = self.split, self.fresh()

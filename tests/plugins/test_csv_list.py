@@ -411,4 +411,4 @@ def test_real_drawings_become_a_batch(omniglot, tmp_path):
     dark = (batch < 0.5).float().mean(dim=(1, 2, 3))
     assert ((dark > 0.01) & (dark < 0.3)).all()  # thin black strokes on white
     first = np.asarray(Image.open(few.path(0)).convert("RGB").resize((36, 36), Image.Resampling.BILINEAR))
-    assert (store.pixels[0].numpy() == first).all()
+    assert np.abs(store.pixels[0].astype(int) - first).max() <= 1

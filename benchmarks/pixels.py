@@ -1,0 +1,277 @@
+"""What pixels cost beside the usual way: batches, decoding, resizing and embedding, as ratios measured in one run.
+
+    python benchmarks/pixels.py [--images FOLDER] [--device cuda] [--check]
+
+Market-like JPEGs (128 x 64, drawn here; or those below FOLDER). Both sides of a ratio take turns, and the medians of
+their CPU seconds are compared (one thread), but for what two workers gain, where wall time counts, and on a GPU.
+``--check`` ends with 1 where something that is required is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+import reidbench
+from reidbench.decoding import decode_images, in_threads, read_image
+from reidbench.embedding import embed_images
+from reidbench.feeding import Feed
+from reidbench.pixel_cache import open_pixels
+from reidbench.pixel_loops import resize
+from reidbench.pixels import view_crops
+from reidbench.sampling import shuffled_round
+from reidbench.values import Preprocess, Samples
+
+BATCH = 128
+PILLOW = Image.Resampling.BILINEAR
+missed: list[str] = []
+
+
+def say(what: str, value: float, required: float | None = None, unit: str = "x", most: bool = False) -> None:
+    """Print a ratio beside what is required of it."""
+    text = ""
+    if required is not None:
+        met = value <= required if most else value >= required
+        text = f"  (required: at {'most' if most else 'least'} {required:g} {unit})" + ("" if met else "  MISSED")
+        if not met:
+            missed.append(what)
+    print(f"{what:58} {value:8.2f} {unit}{text}")
+
+
+def in_turns(
+    works: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Return the median seconds of each, measured one after the other again and again; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            began = clock()
+            work()
+            if turn:
+                seconds[name].append(clock() - began)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def draw(folder: Path, count: int) -> None:
+    """Write JPEGs as large as Market-1501's, of about 3 kB."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(generator.integers(0, 256, (16, 8, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((64, 128), Image.Resampling.BICUBIC)).astype(int)
+        noisy = np.clip(smooth + generator.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{number:05d}.jpg", quality=90)
+
+
+class Usual(Dataset):  # type: ignore[type-arg]
+    """Files opened by Pillow and augmented by torchvision, image by image."""
+
+    def __init__(self, samples: Samples, preprocess: Preprocess) -> None:
+        height, width = preprocess.height, preprocess.width
+        self.samples = samples
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((height // 8 * 9, width // 8 * 9)),
+                transforms.RandomCrop((height, width)),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(preprocess.mean, preprocess.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        tensor: torch.Tensor = self.transform(Image.open(self.samples.path(index)).convert("RGB"))
+        return tensor
+
+
+def batches(samples: Samples, cache: Path, repeats: int) -> None:
+    """Measure (a): the pipeline alone, from the cache and as usual."""
+    labels = np.arange(len(samples))
+    for height, width in ((128, 64), (256, 128)):
+        preprocess = Preprocess(height, width, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        usual = DataLoader(Usual(samples, preprocess), BATCH, shuffle=True, drop_last=True, num_workers=0)
+        works: dict[str, Callable[[], object]] = {"usual": lambda loader=usual: [None for _ in loader]}
+        for tier in ("device", "host", "map", "stream"):
+            store = open_pixels(
+                samples, height // 8 * 9, width // 8 * 9, cache=cache, threads=1, device=torch.device("cpu"),
+                say=lambda _: None, tier=tier,
+            )  # fmt: skip
+
+            def ours(store=store, preprocess=preprocess) -> None:  # type: ignore[no-untyped-def]
+                with closing(Feed(store, samples, preprocess, crop=True, flip=True, seed=0)) as feed:
+                    known = shuffled_round(labels, BATCH, np.random.default_rng(0))
+                    for step, units in enumerate(known):
+                        feed.batch(units, step, known[step + 1 :])
+
+            if tier != "stream":
+                works[tier] = ours
+        seconds = in_turns(works, repeats)
+        images = len(samples) // BATCH * BATCH
+        print(f"\nbatches of {BATCH} at {height}x{width}, images per CPU second (DataLoader without workers)")
+        print(f"  {'torchvision in a DataLoader':56} {images / seconds['usual']:10,.0f}")
+        for tier in works:
+            if tier != "usual":
+                print(f"  {'pixels: ' + tier:56} {images / seconds[tier]:10,.0f}")
+        say(f"batches at {height}x{width} over the usual", seconds["usual"] / seconds["device"], 10)
+
+
+def decoding(samples: Samples, repeats: int) -> None:
+    """Measure (b) and (c): decode, resize, both together, and what a second worker gains."""
+    count = len(samples)
+    data = [samples.path(number).read_bytes() for number in range(count)]
+    arrays = [read_image(samples.path(number)) for number in range(count)]
+    images = [Image.fromarray(array) for array in arrays]
+    print("\nbuilding the cache, images per CPU second")
+
+    def compare(what: str, ours: Callable[[], object], pillow: Callable[[], object], required: float | None) -> None:
+        seconds = in_turns({"ours": ours, "Pillow": pillow}, repeats)
+        rates = {name: count / taken for name, taken in seconds.items()}
+        print(f"  {what:38} {rates['ours']:10,.0f}, Pillow {rates['Pillow']:8,.0f}")
+        say(f"{what} over Pillow's", rates["ours"] / rates["Pillow"], required)
+
+    compare(
+        "decode from the file",
+        lambda: [read_image(samples.path(number)) for number in range(count)],
+        lambda: [np.asarray(Image.open(samples.path(number)).convert("RGB")) for number in range(count)],
+        2,
+    )
+    for height, width in ((144, 72), (288, 144), (72, 36)):
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        compare(
+            f"resize to {height}x{width}",
+            lambda out=out: [resize(array, out) for array in arrays],
+            lambda size=(width, height): [np.asarray(image.resize(size, PILLOW)) for image in images],
+            None,
+        )
+
+    pixels = np.empty((count, 144, 72, 3), dtype=np.uint8)
+
+    def build(workers: int) -> None:
+        def chunk(number: int) -> None:
+            places = range(64 * number, min(64 * number + 64, count))
+            decode_images(samples, places, pixels[places.start : places.stop])
+
+        for _ in in_threads(chunk, -(-count // 64), workers):
+            pass
+
+    wall = in_turns({"1": lambda: build(1), "2": lambda: build(2)}, 3 * repeats, time.perf_counter)
+    print(
+        f"  decode and resize to 144x72, one worker: {count / wall['1']:,.0f} images/s, two: {count / wall['2']:,.0f}"
+    )
+    say("two workers over one, wall time", wall["1"] / wall["2"], 1.6)
+
+    generator, worst = np.random.default_rng(0), 0
+    for number in range(400):
+        opened = Image.open(io.BytesIO(data[number % count])).convert("RGB")
+        height, width = generator.integers(1, 300, 2).tolist()
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        resize(arrays[number % count], out)
+        worst = max(worst, int(np.abs(out.astype(int) - np.asarray(opened.resize((width, height), PILLOW))).max()))
+    say("grey levels from Pillow, 400 sizes of 1 to 299 pixels", worst, 1, "levels", most=True)
+
+
+def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, required: float | None) -> None:
+    """Measure (d): ten views of every image, and the forward passes alone on tensors that are there."""
+    network = reidbench.build("backbone", spec).to(device).eval()
+    _, crops = view_crops("five_crops_flip", network.preprocess)
+    images = torch.rand(64, 3, network.preprocess.height, network.preprocess.width, device=device)
+    passes = -(-len(samples) // 64) * len(crops)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(passes):
+                network(images)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def whole() -> None:
+        embed_images(network, samples, "five_crops_flip", device, 1 if device.type == "cpu" else 8, "embedding")
+
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    seconds = in_turns({"bare": bare, "whole": whole}, repeats, clock)
+    print(f"\nembedding with ten views, {spec}: {len(samples) / seconds['whole']:,.0f} images/s")
+    say(f"forward passes in embedding, {spec}", 100 * seconds["bare"] / seconds["whole"], required, "%")
+
+
+def on_gpu(samples: Samples, cache: Path, device: torch.device) -> None:
+    """Measure wall times on a GPU: batches in every tier beside the bare training step that waits for them."""
+    network = reidbench.build("backbone", "lunet(height=128, width=64)").to(device).train()
+    images = torch.rand(BATCH, 3, 128, 64, device=device)
+    known = shuffled_round(np.arange(len(samples)), BATCH, np.random.default_rng(0))
+
+    def step() -> None:
+        for _ in known:
+            network(images).square().sum().backward()
+        torch.cuda.synchronize()
+
+    works: dict[str, Callable[[], object]] = {"bare step": step}
+    for tier in ("device", "host", "map", "stream"):
+        store = open_pixels(samples, 144, 72, cache=cache, threads=8, device=device, say=lambda _: None, tier=tier)
+        feed = Feed(store, samples, network.preprocess, crop=True, flip=True, seed=0)
+
+        def pipeline(feed=feed) -> None:  # type: ignore[no-untyped-def]
+            for number, units in enumerate(known):
+                feed.batch(units, number, known[number + 1 :])
+            torch.cuda.synchronize()
+
+        works[tier] = pipeline
+    seconds = in_turns(works, 5, time.perf_counter)
+    print(f"\nlunet at 128x64 on {torch.cuda.get_device_name(device)}, images/s")
+    for name, taken in seconds.items():
+        print(f"  {name:56} {len(known) * BATCH / taken:10,.0f}")
+    for tier in ("device", "host", "map"):
+        say(f"batches in the tier {tier} over bare steps", seconds["bare step"] / seconds[tier], 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="JPEGs to measure with, instead of drawn ones")
+    parser.add_argument("--count", type=int, default=1280)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when torch is imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
+    torch.set_num_threads(1)
+    device = torch.device(asked.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.images or Path(scratch, "images")
+        if asked.images is None:
+            folder.mkdir()
+            draw(folder, asked.count)
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))[: asked.count]
+        samples = Samples.of_images(folder, names, list(range(1, len(names) + 1)), [1] * len(names))
+        mean = statistics.mean(samples.path(number).stat().st_size for number in range(len(names)))
+        print(f"{len(names)} JPEGs of {mean / 1000:.1f} kB, torch {torch.__version__}, {os.cpu_count()} cores")
+        if device.type == "cuda":
+            on_gpu(samples, Path(scratch), device)
+        else:
+            batches(samples, Path(scratch), asked.repeats)
+            decoding(samples, asked.repeats)
+        few = samples.take(np.arange(min(len(samples), 64 if device.type == "cpu" else 1280)))
+        embedding(few, "lunet(height=64, width=32)" if device.type == "cpu" else "lunet", device, 2, 90)
+        embedding(few, "tiny(height=64, width=32)", device, asked.repeats, None)
+    if missed:
+        print(f"\nmissed: {', '.join(missed)}")
+    sys.exit(bool(missed) and asked.check)
+
+
+if __name__ == "__main__":
+    main()
