@@ -20,6 +20,7 @@ from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingE
 from reidbench.files import lock, sweep, write_atomic
 from reidbench.interfaces import Backbone
 from reidbench.pixels import check_readable
+from reidbench.memory import peak_memory_mib
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
 from reidbench.provenance import commit, environment
 from reidbench.ranking import rank, rank_distances, unit_rows
@@ -27,7 +28,7 @@ from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
 from reidbench.store import latest_step, load_arrays, save_arrays, save_ranking
-from reidbench.training import finished, load_weights, peak_memory_mib, train
+from reidbench.training import finished, load_weights, train
 from reidbench.values import Ranking, Samples
 
 # Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.

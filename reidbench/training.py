@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,6 +19,7 @@ from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.files import refused, write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
+from reidbench.memory import peak_memory_mib, says_what_to_lower
 from reidbench.monitor import Monitor
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
@@ -35,6 +30,7 @@ from reidbench.randomness import stream, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round, shuffled_round
 from reidbench.settings import Settings
+from reidbench.stopping import stop_signal
 from reidbench.store import (
     TRAINING,
     WEIGHTS,
@@ -45,9 +41,11 @@ from reidbench.store import (
     save_arrays,
     save_checkpoint,
 )
+from reidbench.training_state import named_tensors, restore
 from reidbench.values import IntArray, LossValue, Samples, TrainView
 
 LOG = "log.npz"
+SAVING_SHARE = 0.02  # of a training's time at most, where a large state is saved slowly
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,9 @@ def train(
 
     The network and the loss come initialised; every later draw is a function of (seed, step) or (seed, round), so a
     training that was killed and resumed ends with the weights of one that was not (on one machine with one thread
-    count). Checkpoints are written every ``settings.checkpoint_seconds`` and at the first SIGINT or SIGTERM.
-    Raises TrainingError where the loss is not finite, Interrupted after a signal.
+    count). Checkpoints are written every ``settings.checkpoint_seconds`` (less often where writing one takes more than
+    2 % of that; after every step where it is 0) and at SIGINT, SIGTERM or SIGUSR1.
+    Raises TrainingError where the loss is not finite or memory ends, Interrupted after a signal.
     """
     # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
@@ -121,7 +120,7 @@ def train(
     parts = [environment(device, threads)]  # one for each machine, device or thread count that had a hand in it
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
-        _restore(checkpoint, modules, optimizer, folder)
+        restore(checkpoint, modules, optimizer, folder)
         step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
         seconds, drawing = float(checkpoint.state["seconds"]), float(checkpoint.state["drawing"])
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
@@ -137,7 +136,7 @@ def train(
     resumed_at = step
 
     def save() -> None:
-        tensors = _named_tensors(modules, optimizer) | monitor.tensors()
+        tensors = named_tensors(modules, optimizer) | monitor.tensors()
         tensors["log"] = torch.tensor(list(log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
@@ -151,9 +150,11 @@ def train(
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     started = saved = ended = time.monotonic()
+    every = settings.checkpoint_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with stop_signal() as stop, progress("training", recipe.steps, step) as show:
+    memory = says_what_to_lower(backbone, recipe, device, recipe.p * recipe.k)
+    with memory, stop_signal() as stop, progress("training", recipe.steps, step) as show:
         while step < recipe.steps:
             if place == len(batches):
                 began = time.monotonic()
@@ -200,12 +201,14 @@ def train(
             if stop.asked and step < recipe.steps:
                 save()
                 raise Interrupted(
-                    f"stopped at step {step} of {recipe.steps} as asked; the state is saved in {folder}; "
+                    f"stopped at step {step} of {recipe.steps} {stop.words}; the state is saved in {folder}; "
                     "the same command goes on from there"
                 )
-            if time.monotonic() - saved >= settings.checkpoint_seconds and step < recipe.steps:
+            if time.monotonic() - saved >= every and step < recipe.steps:
+                began = time.monotonic()
                 save()
                 saved = time.monotonic()
+                every = settings.checkpoint_seconds and max(settings.checkpoint_seconds, (saved - began) / SAVING_SHARE)
 
     # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started
@@ -218,7 +221,7 @@ def train(
     drop_checkpoints(folder)
     if stop.asked:
         raise Interrupted(
-            f"stopped as asked after the last step; it is trained in {folder}; the same command scores it"
+            f"stopped {stop.words} after the last step; it is trained in {folder}; the same command scores it"
         )
     return Trained(folder, seconds, drawing, resumed_at, peak)
 
@@ -277,62 +280,3 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
         raise DataError(
             f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
         ) from None
-
-
-def peak_memory_mib(device: torch.device) -> int:
-    """Return the most memory used so far in MiB: of the device where it is a GPU, else of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) >> 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
-
-def _named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
-    return tensors
-
-
-def _restore(
-    checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path
-) -> None:
-    weights = {n.removeprefix("module."): t for n, t in checkpoint.tensors.items() if n.startswith("module.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in checkpoint.tensors.items():
-        if name.startswith("optimizer."):
-            _, index, entry = name.split(".", 2)
-            state.setdefault(int(index), {})[entry] = tensor
-    try:
-        modules.load_state_dict(weights)
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again"
-        ) from None
-
-
-@dataclass
-class StopRequest:
-    """Whether somebody asked the loop to stop after the present step."""
-
-    asked: bool = False
-
-
-@contextmanager
-def stop_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request, the second into an end at once."""
-    request = StopRequest()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if request.asked:
-            os._exit(128 + number)
-        request.asked = True
-
-    # Only the main thread may set handlers; a caller that trains in another one handles its signals itself.
-    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, handle) for number in caught}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -59,9 +59,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback.
 
-    SIGINT and SIGTERM end it cleanly at any moment; the training loop catches them itself to finish its step.
+    SIGINT, SIGTERM and SIGUSR1 end it cleanly at any moment; the training loop catches them itself to finish its step.
     """
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         app(prog_name="reidbench")
     except ReidbenchError as error:
