@@ -127,8 +127,8 @@ def _advice(backbone: Backbone, recipe: Recipe, free: int, images: int) -> str:
         each = BACKWARD * kept_bytes(backbone)
     except Exception:  # whatever a network raises that finds no memory for two images
         return (
-            f"not even {MEASURED_IMAGES} images of {height}x{width} fit into the {_gib(free)} that were free; lower the "
-            "backbone's height and width"
+            f"not even {MEASURED_IMAGES} images of {height}x{width} fit into the {_gib(free)} that were free; "
+            "lower the backbone's height and width"
         )
     left, need = max(0, free - states), each * images
     batch = f"a batch of p={recipe.p} x k={recipe.k} images of {height}x{width}"

@@ -7,6 +7,9 @@ from typing import Literal
 
 from reidbench.errors import OptionError
 
+# Options that change in which order numbers are added, as another device does, and nothing else: no deviations.
+ROUNDING_ONLY = ("channels_last", "compile", "fused")
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -19,8 +19,8 @@ from reidbench.embedding import embed_images, pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
 from reidbench.interfaces import Backbone
-from reidbench.pixels import check_readable
 from reidbench.memory import peak_memory_mib
+from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
 from reidbench.provenance import commit, environment
 from reidbench.ranking import rank, rank_distances, unit_rows

@@ -1,4 +1,4 @@
-"""How a training is asked to stop: by a person, by a machine that shuts down, by a cluster before a job's time is up."""
+"""How a training is asked to stop: by a person, by a machine that shuts down, by a cluster before a job's time ends."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ LAYERS = (
     {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache", "memory"},
     {"plugins", "embedding", "optimizers", "scaffold", "training_state"},
-    {"suite", "report", "training"},
+    {"suite", "report", "training", "fidelity"},
     {"plan"},
     {"runner", "estimate", "inspection", "trained", "testing"},
     {"evaluation"},

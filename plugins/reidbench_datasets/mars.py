@@ -272,6 +272,9 @@ def _expected(tree: Path) -> dict[str, int]:
     raise DataError(f"{card}: does not say what the stand-in should hold: {reason}; draw it again into another folder")
 
 
+PAPER = "Hermans et al. (2017)"
+
+
 def _protocol(dataset: str, views: Views, names: Mapping[str, str], **more: Any) -> Protocol:
     # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
     rules = ("junk", "same_camera")
@@ -290,7 +293,8 @@ def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_ide
     All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    return _protocol(f"mars(frames={frames})", views, names)
+    paper = PAPER if (views, frames) == ("five_crops_flip", "per_identity") else ""
+    return _protocol(f"mars(frames={frames})", views, names, faithful_to=paper)
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
@@ -325,7 +329,9 @@ def mars_val_protocol(
     them. Training neither crops nor flips (section 3.4), and the view is the whole image.
     """
     dataset = f"mars(frames={frames}, holdout={holdout}, holdout_seed={holdout_seed})"
-    return _protocol(dataset, views, {"train+gallery": TRAIN_DIGEST}, defaults={"crop": False, "flip": False})
+    paper = PAPER if (views, frames, holdout) == ("original", "per_identity", 150) else ""
+    plain = {"crop": False, "flip": False}
+    return _protocol(dataset, views, {"train+gallery": TRAIN_DIGEST}, defaults=plain, faithful_to=paper)
 
 
 @hookimpl

@@ -196,6 +196,11 @@ def _print_plans(
                 plan.items["loss"].short,
                 f"made before by other code; since then {', '.join(plan.changed())} changed",
             )
+    for differing in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
+        paper, found = differing
+        if paper:
+            said = f"differs from {paper}: {'; '.join(found)}" if found else f"faithful to {paper}"
+            console.print(said, markup=False, soft_wrap=whole)
     for plan in {id(plan.split): plan for plan in plans}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""
