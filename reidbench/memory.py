@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reidbench.errors import TrainingError
+from reidbench.errors import OutOfMemory
 from reidbench.interfaces import Backbone
 from reidbench.recipe import Recipe
 
@@ -97,7 +97,7 @@ def ran_out(error: BaseException) -> bool:
 
 @contextmanager
 def says_what_to_lower(backbone: Backbone, recipe: Recipe, device: torch.device, images: int) -> Iterator[None]:
-    """Turn an end of memory in the block into a TrainingError that says what to lower, and to what.
+    """Turn an end of memory in the block into an OutOfMemory that says what to lower, and to what.
 
     ``images`` is how many of a batch this process holds. What was free is measured here, before the first step; what an
     image takes is measured when it did not fit.
@@ -111,7 +111,7 @@ def says_what_to_lower(backbone: Backbone, recipe: Recipe, device: torch.device,
         said = _sentence(str(error)) or type(error).__name__
     else:
         return
-    raise TrainingError(f"out of memory on {device}: {said}; {_advice(backbone, recipe, free, images)}")
+    raise OutOfMemory(f"out of memory on {device}: {said}; {_advice(backbone, recipe, free, images)}")
 
 
 def _sentence(text: str) -> str:

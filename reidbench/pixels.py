@@ -63,17 +63,19 @@ def training_batch(
     flip: bool,
     seed: int,
     step: int,
+    part: slice = slice(None),
 ) -> Tensor:
     """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
 
     A unit of several images gives one of them; with ``crop`` a window of H x W at a uniform place; with ``flip`` half
     of the images mirrored. All of it is drawn from (seed, step): place i of a batch has the same draws in every batch.
+    Of ``part`` alone where it is given: a process's own share of the batch.
     """
     height, width = preprocess.height, preprocess.width
     stored_height, stored_width = store.pixels.shape[1:3]
     if (stored_height, stored_width) != stored_size(preprocess, crop):
         raise ValueError(f"the store holds {stored_height}x{stored_width}, {stored_size(preprocess, crop)} is needed")
-    draws = stream(seed, "augment", step).random((len(units), 4))
+    draws, units = stream(seed, "augment", step).random((len(units), 4))[part], units[part]
     lengths = samples.starts[units + 1] - samples.starts[units]
     images = samples.starts[units] + (draws[:, 0] * lengths).astype(np.int64)
     top = (draws[:, 1] * (stored_height - height + 1)).astype(np.int64)

@@ -18,13 +18,13 @@ LOG_SECONDS = 15.0
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Update]:
+def progress(what: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
     """Show work of ``total`` parts, ``done`` of them before; yields ``update(done, detail)``.
 
     On a terminal this is one live line with the time left; elsewhere a line of text at most every 15 seconds, and one
-    at the end. Everything goes to stderr, so that stdout stays the result.
+    at the end. Everything goes to stderr, so that stdout stays the result. Nothing is said where ``shown`` is false.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=not shown)
     if not console.is_terminal:
         log = _Log(console, what, total, done)
         yield log.update

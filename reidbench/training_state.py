@@ -29,10 +29,17 @@ def restore(
         if name.startswith("optimizer."):
             _, index, entry = name.split(".", 2)
             state.setdefault(int(index), {})[entry] = tensor
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
         modules.load_state_dict(weights)
+        for number, kept in state.items():  # in the weights' own memory layout, which fused kernels take for granted
+            like = parameters[number]
+            state[number] = {
+                name: torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                for name, value in kept.items()
+            }
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise DataError(
             f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -65,7 +66,9 @@ def main() -> None:
     try:
         app(prog_name="reidbench")
     except ReidbenchError as error:
-        sys.stderr.write(f"reidbench: {error}\n")
+        # Of several processes that torchrun started, those that are not the first say who they are.
+        who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+        sys.stderr.write(f"reidbench: {who}{error}\n")
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

@@ -69,13 +69,16 @@ def run(
     """
     from rich.console import Console
 
+    from reidbench.arithmetic import check_device
+    from reidbench.distributed import join
     from reidbench.estimate import seconds_left
     from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
-    from reidbench.runner import check_images, check_weights, execute
+    from reidbench.runner import check_images, check_weights, execute, follow
     from reidbench.store import AGAIN
 
-    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial)
+    world = join()
+    settings = world.settled(settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial))
     flags = {
         "protocol": protocol,
         "loss": loss,
@@ -85,7 +88,7 @@ def run(
         "rerank": rerank,
         "seed": seed,
     }
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=not world.first)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if again is not None:
         # The run that is made again must not answer for itself.
@@ -96,7 +99,13 @@ def run(
         console.print(
             f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False
         )
-    plans = _plans(jobs, settings)
+    plans = world.in_turn(lambda: _plans(jobs, settings))
+    for plan in plans:
+        check_device(plan.recipe, chosen)
+    if not world.first:
+        for plan in plans if not dry_run else ():
+            follow(plan, settings, world)
+        return
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
@@ -114,7 +123,7 @@ def run(
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
-            record = execute(plan, settings, partial(_say, console, name))
+            record = execute(plan, settings, partial(_say, console, name), world)
         except ReidbenchError:
             _print_table(records)
             raise
