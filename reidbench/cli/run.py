@@ -71,7 +71,7 @@ def run(
 
     from reidbench.arithmetic import check_device
     from reidbench.distributed import join
-    from reidbench.estimate import seconds_left
+    from reidbench.estimate import needs, seconds_left
     from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
     from reidbench.runner import check_images, check_weights, execute, follow
@@ -110,6 +110,9 @@ def run(
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
     _print_plans(console, plans, estimates, str(chosen), full=dry_run)
+    lines = [(plan.items["backbone"].short, plan.recipe, found) for plan in plans if (found := needs(plan, chosen))]
+    for backbone_said, _, found in dict.fromkeys(lines):
+        console.print(f"training {backbone_said}: {found}", markup=False, soft_wrap=not console.is_terminal)
     if dry_run:
         return
 
@@ -187,7 +190,7 @@ def _print_plans(
     from rich.table import Table
     from rich.text import Text
 
-    from reidbench.estimate import in_words
+    from reidbench.progress import in_words
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
     table = Table(title=f"Plan ({device})", title_justify="left", box=None, pad_edge=False, header_style="bold")
