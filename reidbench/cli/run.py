@@ -110,9 +110,9 @@ def run(
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
     _print_plans(console, plans, estimates, str(chosen), full=dry_run)
-    lines = [(plan.items["backbone"].short, plan.recipe, found) for plan in plans if (found := needs(plan, chosen))]
-    for backbone_said, _, found in dict.fromkeys(lines):
-        console.print(f"training {backbone_said}: {found}", markup=False, soft_wrap=not console.is_terminal)
+    taken = [(plan, found) for plan in plans if (found := needs(plan, chosen))]
+    for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if dry_run:
         return
 
