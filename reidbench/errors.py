@@ -40,6 +40,16 @@ class TrainingError(ReidbenchError):
     exit_code = 1
 
 
+class OutOfMemory(TrainingError):
+    """A training that found no memory left; the message says what to lower."""
+
+
+class PeerError(ReidbenchError):
+    """A process that cannot go on since another, which trains with it, has ended and says why."""
+
+    exit_code = 1
+
+
 class Interrupted(ReidbenchError):
     """A run that stopped because it was asked to, after the step was finished and the state saved."""
 

@@ -1,16 +1,19 @@
-"""How long a plan will take, from a few measured passes of its own network."""
+"""What a plan will take: steps, images, disk and memory by counting, time from a few measured passes of its network."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from reidbench.pixels import view_crops
+from reidbench.memory import STATES, room, training_bytes
+from reidbench.monitor import COLUMNS, KEPT_ITEMS
+from reidbench.pixels import stored_size, view_crops
 from reidbench.plan import Plan, build_backbone, threads_of
 from reidbench.settings import Settings
-from reidbench.store import latest_step
+from reidbench.store import KEPT_CHECKPOINTS, latest_step
 from reidbench.training import finished
 
 MEASURED_IMAGES = 16
@@ -71,10 +74,46 @@ def _least_seconds(work: Callable[[], None], device: torch.device) -> float:
     return min(taken[1:])  # the first warms up, others may have waited for other work of the machine
 
 
-def in_words(seconds: float | None) -> str:
-    """Return a duration as people say it: "45 s", "12 min", "3.5 h", and "?" for None."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+@dataclass(frozen=True)
+class Needs:
+    """What a plan's training is about to take: ``steps`` that are left, their ``images``, and bytes.
+
+    ``pixels`` are its decoded images, in the cache and on the device; ``results`` its checkpoints, weights, log and
+    embeddings; ``memory`` what the device holds at most, ``free`` what it has.
+    """
+
+    steps: int
+    images: int
+    pixels: int
+    results: int
+    memory: int
+    free: int
+
+    def __str__(self) -> str:
+        disk = f"{_size(self.pixels + self.results)} of disk ({_size(self.pixels)} of it pixels)"
+        said = f"{self.steps:,} steps, {self.images:,} images, about {disk}, {_size(self.memory)} of memory"
+        return f"{said}, more than the {_size(self.free)} that are free" if self.memory > self.free else said
+
+
+def needs(plan: Plan, device: torch.device) -> Needs | None:
+    """Return what a training takes, None where there is nothing to train or its network cannot be measured."""
+    if not plan.trains or plan.done() or finished(plan.training_folder) is not None:
+        return None
+    recipe, split = plan.recipe, plan.split
+    height, width = stored_size(plan.info.preprocess, recipe.crop)
+    pixels = len(split.train.images) * height * width * 3
+    log = recipe.steps * (4 * len(COLUMNS) + 2 * KEPT_ITEMS)
+    weights = 4 * plan.info.parameters
+    tested = len(split.query.images) + len(split.gallery.images)
+    results = KEPT_CHECKPOINTS * (STATES * weights + log) + weights + log + 4 * tested * plan.info.embedding_dim
+    backbone = build_backbone(plan.items["backbone"], plan.job.seed)
+    try:
+        memory = training_bytes(backbone, recipe.p * recipe.k) + pixels + log
+    except Exception:  # whatever a stranger's network raises on blank images
+        return None
+    steps = recipe.steps - latest_step(plan.training_folder)
+    return Needs(steps, steps * recipe.p * recipe.k, pixels, results, memory, room(device))
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(1, round(size / 2**20))} MiB"

@@ -47,13 +47,15 @@ class Backbone(nn.Module):
     """Everything that is kept at test time; the constructor reads no file but the header of a weights file.
 
     ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any;
-    ``batch`` is (P, K), the batch that a paper trains this network with, for recipes that follow one.
+    ``batch`` is (P, K), the batch that a paper trains this network with, for recipes that follow one; ``faithful_to``
+    names the paper whose network this is as built, or is empty where an option makes it another.
     """
 
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool = False
     batch: tuple[int, int] = (18, 4)
+    faithful_to: str = ""
 
     def initialise(self) -> None:
         """Load pretrained weights, once, before the first step; not on a dry run, on resume or when embedding.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.randomness import stream
+from reidbench.transfers import sent
 from reidbench.values import LossValue
 
 # Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
@@ -60,10 +61,14 @@ class Monitor:
         self.rows[step] = torch.cat([torch.stack(heads), *(percentiles(each) for each in measured)])
         if len(items) > KEPT_ITEMS:
             chosen = stream(self.seed, "monitor", step).permutation(len(items))[:KEPT_ITEMS]
-            items = items[torch.from_numpy(chosen).to(items.device)]
+            items = items[sent(chosen, items.device)]
         # Beyond the range of half precision a term is shown as its end, not as infinity.
         largest = torch.finfo(torch.float16).max
         self.items[step, : len(items)] = items.clamp(-largest, largest).to(torch.float16)
+
+    def glance(self, step: int) -> str:
+        """Return what a step looked like in a few words; waits for the device."""
+        return f"{100 * self.active(step):3.0f} % active" + "  packed" * self.packed(step)
 
     def active(self, step: int) -> float:
         """Return the share of a step's terms above 1e-5, or 1.0 where the loss does not give its terms."""
@@ -116,4 +121,5 @@ def percentiles(values: Tensor) -> Tensor:
     if not len(values):
         return torch.full((len(PERCENTILES),), torch.nan, device=values.device)
     places = [round(percentile * (len(values) - 1) / 100) for percentile in PERCENTILES]
-    return values.sort().values[places]
+    ordered = values.sort().values
+    return torch.stack([ordered[place] for place in places])  # a list as an index would be sent, and waited for

@@ -16,6 +16,7 @@ import torch
 
 import reidbench
 from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.fidelity import deviations
 from reidbench.interfaces import Backbone, Loss
 from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
@@ -38,7 +39,7 @@ class Plan:
 
     ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank; ``pool`` is resolved;
     ``metric_is_auto`` says that the metric is what "auto" comes to, asked for or not; ``standin`` says that the tree's
-    names are not the published ones; ``deviations`` are what differs from the named recipe. ``id``, ``train_id`` and
+    names are not the published ones; ``deviations`` are what differs from the recipe's paper. ``id``, ``train_id`` and
     ``group`` are sha256 (hex) over resolved options and data digests.
     """
 
@@ -73,7 +74,7 @@ class Plan:
 
     @property
     def faithful(self) -> bool:
-        """Whether the recipe is a paper's, with nothing changed."""
+        """Whether recipe, network and protocol are those of one paper, with nothing changed."""
         return bool(self.recipe.faithful_to) and not self.deviations
 
     def done(self) -> RunRecord | None:
@@ -158,6 +159,7 @@ class Planner:
             pretrained=backbone.pretrained,
             parameters=sum(p.numel() for p in backbone.parameters()),
             batch=backbone.batch,
+            faithful_to=backbone.faithful_to,
         )
         recipe = items["recipe"].build(info)
         if not isinstance(recipe, Recipe):
@@ -173,9 +175,6 @@ class Planner:
         items.setdefault("metric", own_metric)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
-        changed = (f"recipe {items['recipe'].short}",) if "(" in items["recipe"].short else ()
-        deviations = (*changed, *protocol.deviations)
-
         trained_with = {
             "data": split.train.digest,
             "loss": items["loss"].identity,
@@ -207,7 +206,7 @@ class Planner:
             pool=pool,
             metric_is_auto=items["metric"].identity == own_metric.identity,
             standin=is_standin(protocol, split),
-            deviations=deviations,
+            deviations=deviations(items, recipe, info, protocol),
             id=run_id,
             train_id=train_id,
             group=group,

@@ -63,6 +63,11 @@ class Resolved:
     parts: tuple[Chosen, ...]
 
     @property
+    def changed(self) -> list[str]:
+        """The options, by name, whose values differ from their own item's defaults."""
+        return [name for part in self.parts for name in _changed(part)]
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """The catalogue's entries of all items, in the order of the spec."""
         return tuple(part.entry for part in self.parts)

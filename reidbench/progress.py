@@ -18,13 +18,13 @@ LOG_SECONDS = 15.0
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Update]:
+def progress(what: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
     """Show work of ``total`` parts, ``done`` of them before; yields ``update(done, detail)``.
 
     On a terminal this is one live line with the time left; elsewhere a line of text at most every 15 seconds, and one
-    at the end. Everything goes to stderr, so that stdout stays the result.
+    at the end. Everything goes to stderr, so that stdout stays the result. Nothing is said where ``shown`` is false.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=not shown)
     if not console.is_terminal:
         log = _Log(console, what, total, done)
         yield log.update
@@ -46,6 +46,15 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Update]:
         yield update
 
 
+def in_words(seconds: float | None) -> str:
+    """Return a duration as people say it: "45 s", "12 min", "3.5 h", and "?" for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class _Log:
     """Progress where nobody watches live: lines of text, seldom."""
 
@@ -63,7 +72,7 @@ class _Log:
     def say(self) -> None:
         elapsed = time.monotonic() - self.started
         left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
-        time_said = f"{left:.0f} s left" if self.done < self.total else f"{elapsed:.0f} s"
+        time_said = f"{in_words(left)} left" if self.done < self.total else in_words(elapsed)
         parts = [f"{self.what} {self.done}/{self.total}", self.detail, time_said]
         self.console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
 

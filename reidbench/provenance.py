@@ -163,8 +163,8 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(device: torch.device, threads: int) -> dict[str, Any]:
-    """Return what numbers are made with here: versions of the libraries that compute, device, threads, system."""
+def environment(device: torch.device, threads: int, processes: int = 1) -> dict[str, Any]:
+    """Return what numbers are made with here: versions of libraries, device, threads, processes, system."""
     versions = {
         name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")
     }
@@ -177,4 +177,5 @@ def environment(device: torch.device, threads: int) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": threads,
+        "processes": processes,
     }

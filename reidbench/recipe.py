@@ -7,6 +7,9 @@ from typing import Literal
 
 from reidbench.errors import OptionError
 
+# Options that change in which order numbers are added, as another device does, and nothing else: no deviations.
+ROUNDING_ONLY = ("channels_last", "compile", "fused")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -15,8 +18,10 @@ class Recipe:
     The learning rate is flat up to ``decay_start`` and then falls exponentially to ``learning_rate * decay_factor`` at
     ``steps`` (Hermans et al. 2017, Eq. 9). ``optimizer`` is "adam", whose beta1 switches to ``late_beta1`` at
     ``decay_start``, or "adadelta" with ``rho`` and ``epsilon``, whose rate is a factor on its own steps. ``batches`` is
-    "pk" (P identities with K images) or "shuffled" (P * K images of a shuffled pass). ``faithful_to`` names the paper
-    whose training this is with all options at their defaults, or is empty.
+    "pk" (P identities with K images) or "shuffled" (P * K images of a shuffled pass). ``precision`` is that of the
+    network's products ("tf32" on GPUs alone, "bf16" by autocast; weights and loss stay float32), ``channels_last`` its
+    memory layout; ``compile`` runs it through torch.compile, ``fused`` takes Adam's fused kernel. ``faithful_to`` names
+    the paper whose training this is with all options at their defaults, or is empty.
     Raises OptionError for values that no training can have.
     """
 
@@ -35,6 +40,10 @@ class Recipe:
     batches: Literal["pk", "shuffled"] = "pk"
     crop: bool = True
     flip: bool = True
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    fused: bool = False
     faithful_to: str = ""
 
     def __post_init__(self) -> None:
@@ -46,6 +55,9 @@ class Recipe:
             f"learning_rate must be above 0, got {self.learning_rate:g}": self.learning_rate > 0,
             f"decay_factor must be above 0 and at most 1, got {self.decay_factor:g}": 0 < self.decay_factor <= 1,
             f"optimizer must be adam or adadelta, got {self.optimizer}": self.optimizer in ("adam", "adadelta"),
+            f"precision must be float32, tf32 or bf16, got {self.precision}": self.precision
+            in ("float32", "tf32", "bf16"),
+            f"fused is of adam alone, the optimizer is {self.optimizer}": self.optimizer == "adam" or not self.fused,
             f"epsilon must be above 0, got {self.epsilon:g}": self.epsilon > 0,
             f"p and k must be 1 or more, got {self.p} and {self.k}": self.p >= 1 and self.k >= 1,
         } | {

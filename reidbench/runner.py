@@ -6,19 +6,22 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
+from reidbench.arithmetic import float32_products
 from reidbench.cameras import camera_scores, own_units
 from reidbench.comparison import Compared, Embedded, compare
+from reidbench.distributed import ALONE, World
 from reidbench.embedding import pool_units
-from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
+from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
-from reidbench.interfaces import learns
+from reidbench.interfaces import Backbone, learns
 from reidbench.kept_embeddings import KeptEmbeddings
+from reidbench.memory import peak_memory_mib
 from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
@@ -26,24 +29,49 @@ from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import intervals, score
 from reidbench.settings import Settings
 from reidbench.store import latest_step, save_ranking
-from reidbench.training import finished, load_weights, peak_memory_mib, train
+from reidbench.training import Trained, finished, load_weights, train
 from reidbench.values import Samples
 
 TRACEBACK = "traceback.txt"
+# What the first process tells those that follow it.
+TRAIN, END = "train", "end"
 
 Say = Callable[[str], None]
 
 
-def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
+def execute(plan: Plan, settings: Settings, say: Say, world: World = ALONE) -> RunRecord:
     """Return the record of a plan, computing what is not there yet; ``say`` gets one line per event.
 
     A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
     interruption leaves a record too and is raised, as is a mistake of the request. Raises DataError where another
-    process holds a folder.
+    process holds a folder. Of several processes the first calls this, the others ``follow``.
     """
-    record = plan.done()
-    if record is not None:
-        return record
+    try:
+        record = plan.done() or _execute(plan, settings, say, world)
+    except Interrupted:
+        world.from_first(lambda: END)
+        raise
+    world.from_first(lambda: END)
+    return record
+
+
+def follow(plan: Plan, settings: Settings, world: World) -> None:
+    """Take part in the training of a plan that the first process executes, if there is one."""
+    torch.set_num_threads(threads_of(settings))
+    while world.from_first(lambda: "") == TRAIN:
+        try:
+            _train(plan, build_backbone(plan.items["backbone"], plan.job.seed), settings, lambda line: None, world)
+        except OutOfMemory:  # which the others have not met
+            raise
+        except Interrupted:
+            with suppress(PeerError):
+                world.from_first(lambda: "")  # until the first has written its record
+            raise
+        except (TrainingError, PluginError, PeerError):  # the first one says it
+            continue
+
+
+def _execute(plan: Plan, settings: Settings, say: Say, world: World) -> RunRecord:
     device, threads = device_of(settings), threads_of(settings)
     torch.set_num_threads(threads)
     started = _now()
@@ -57,8 +85,10 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
         for folder in (plan.training_folder, plan.run_folder):
             sweep(folder)
         (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
+        single = False  # whether it failed in a way that the other processes have not met
         try:
-            seconds, found, peak = _compute(plan, settings, device, threads, say)
+            with float32_products():
+                seconds, found, peak = _compute(plan, settings, device, threads, say, world)
             status, error = _outcome(plan)
             record = _record(plan, status, device, threads, started=started, peak=peak, seconds=seconds, error=error)
             record = _scored(plan, found, record)
@@ -69,6 +99,7 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             write_atomic(plan.run_folder / RECORD, record.to_json())
             raise
         except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
+            single = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
             record = _failed(plan, device, threads, started, str(error))
         except ReidbenchError:
             raise
@@ -76,9 +107,12 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             # A plugin's bug, or its way out, must not take a suite down; the record keeps where it happened.
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             text = f"{type(error).__name__}: {error} ({where})"
+            single = True
             record = _failed(plan, device, threads, started, text)
             write_atomic(plan.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
         write_atomic(plan.run_folder / RECORD, record.to_json())
+        if single and world.size > 1:
+            raise TrainingError(f"{record.error}; it ends all {world.size} processes")
     return read_record(plan.run_folder / RECORD)
 
 
@@ -106,7 +140,7 @@ def check_weights(plans: Iterable[Plan]) -> None:
 
 
 def _compute(
-    plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say
+    plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say, world: World
 ) -> tuple[dict[str, float], Compared, int]:
     """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
     split, seed = plan.split, plan.job.seed
@@ -118,23 +152,10 @@ def _compute(
     backbone = build_backbone(plan.items["backbone"], seed)
     summary = finished(plan.training_folder)
     if summary is None and plan.trains:
-        loss = build_loss(plan.items["loss"], plan.info, split, seed)
-        assert loss is not None
-        folder = plan.training_folder
-        if latest_step(folder) == 0:
+        if latest_step(plan.training_folder) == 0:
             seeded(backbone.initialise, seed, "initialise")
-        trained = train(
-            backbone,
-            loss,
-            plan.recipe,
-            split.train,
-            seed=seed,
-            folder=folder,
-            device=device,
-            threads=threads,
-            settings=settings,
-            say=say,
-        )
+        world.from_first(lambda: TRAIN)
+        trained = _train(plan, backbone, settings, say, world)
         seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
     elif summary is not None:
         load_weights(backbone, plan.training_folder)
@@ -162,6 +183,24 @@ def _compute(
     found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True)
     seconds["rank"] = time.monotonic() - began
     return seconds, found, max(peak, peak_memory_mib(device))
+
+
+def _train(plan: Plan, backbone: Backbone, settings: Settings, say: Say, world: World) -> Trained:
+    loss = build_loss(plan.items["loss"], plan.info, plan.split, plan.job.seed)
+    assert loss is not None
+    return train(
+        backbone,
+        loss,
+        plan.recipe,
+        plan.split.train,
+        seed=plan.job.seed,
+        folder=plan.training_folder,
+        device=device_of(settings),
+        threads=threads_of(settings),
+        settings=settings,
+        say=say,
+        world=world,
+    )
 
 
 def _outcome(plan: Plan) -> tuple[Status, str]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,11 +17,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from reidbench.arithmetic import check_device, float32_products, prepared
+from reidbench.distributed import ALONE, World
 from reidbench.embedding import embed_stored, pool_units
 from reidbench.errors import DataError, Interrupted, PluginError, TrainingError
 from reidbench.feeding import Feed
 from reidbench.files import refused, write_atomic
 from reidbench.interfaces import Backbone, Loss, as_loss_value
+from reidbench.memory import peak_memory_mib, says_what_to_lower
 from reidbench.monitor import Monitor
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_cache import open_pixels
@@ -36,6 +35,7 @@ from reidbench.randomness import stream, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round, shuffled_round
 from reidbench.settings import Settings
+from reidbench.stopping import stop_signal
 from reidbench.store import (
     TRAINING,
     WEIGHTS,
@@ -46,9 +46,13 @@ from reidbench.store import (
     save_arrays,
     save_checkpoint,
 )
+from reidbench.training_state import named_tensors, restore
+from reidbench.transfers import Reading, sent
 from reidbench.values import IntArray, LossValue, Samples, TrainView
 
 LOG = "log.npz"
+SHOWN_SECONDS = 0.5
+SAVING_SHARE = 0.02  # of a training's time at most, where a large state is saved slowly
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,20 @@ def train(
     threads: int,
     settings: Settings,
     say: Callable[[str], None],
+    world: World = ALONE,
 ) -> Trained:
     """Train ``backbone`` and ``loss`` as ``recipe`` says and leave the weights, the log and ``training.json``.
 
     The network and the loss come initialised; every later draw is a function of (seed, step) or (seed, round), so a
     training that was killed and resumed ends with the weights of one that was not (on one machine with one thread
-    count). Checkpoints are written every ``settings.checkpoint_seconds`` and at the first SIGINT or SIGTERM.
-    Raises TrainingError where the loss is not finite, Interrupted after a signal.
+    count). Checkpoints are written every ``settings.checkpoint_seconds`` (less often where writing one takes more than
+    2 % of that; after every step where it is 0) and at SIGINT, SIGTERM or SIGUSR1.
+    Of several processes in ``world`` each calls this; together they train as one does, and the first alone writes.
+    Raises TrainingError where the loss is not finite or memory ends, Interrupted after a signal, OptionError where the
+    device has not the recipe's arithmetic.
     """
+    check_device(recipe, device)
+
     # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
@@ -111,11 +121,14 @@ def train(
         say=say,
         tier=settings.pixels,
     )
-    feed = Feed(pixels, samples, backbone.preprocess, crop=recipe.crop, flip=recipe.flip, seed=seed)
+    drawn: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "places": world.places}
+    feed = Feed(pixels, samples, backbone.preprocess, **drawn)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
+    world.synchronised(backbone, device)
     backbone.to(device).train()
     loss.to(device).train()
+    forward = prepared(backbone, recipe, device)
     modules = torch.nn.ModuleDict({"backbone": backbone, "loss": loss})
     groups: list[dict[str, Any]] = [
         {"params": [p for p in backbone.parameters() if p.requires_grad]},
@@ -129,10 +142,12 @@ def train(
     step, number, place, seconds, drawing = 0, 0, 0, 0.0, 0.0  # drawing: the seconds that rounds of batches took
     log: dict[str, list[float]] = {}
     monitor = Monitor(recipe.steps, seed, device)
-    parts = [environment(device, threads)]  # one for each machine, device or thread count that had a hand in it
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is not None:
-        _restore(checkpoint, modules, optimizer, folder)
+    parts = [environment(device, threads, world.size)]  # one for each machine, device or thread count that took part
+    checkpoint = world.from_first(lambda: latest_checkpoint(folder))
+    if checkpoint is None and world.size > 1:
+        modules.load_state_dict(world.from_first(lambda: on_cpu(modules.state_dict())))
+    elif checkpoint is not None:
+        restore(checkpoint, modules, optimizer, folder)
         step, number, place = checkpoint.step, int(checkpoint.state["round"]), int(checkpoint.state["place"])
         seconds, drawing = float(checkpoint.state["seconds"]), float(checkpoint.state["drawing"])
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
@@ -148,7 +163,9 @@ def train(
     resumed_at = step
 
     def save() -> None:
-        tensors = _named_tensors(modules, optimizer) | monitor.tensors()
+        if not world.first:
+            return
+        tensors = named_tensors(modules, optimizer) | monitor.tensors()
         tensors["log"] = torch.tensor(list(log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in batches]), dtype=torch.int64)
@@ -161,35 +178,46 @@ def train(
         return pool_units(embed_stored(backbone, pixels, images), starts, "mean")
 
     # --- the loop ----------------------------------------------------------------------------------------------------
-    started = saved = ended = time.monotonic()
+    started = saved = ended = shown = time.monotonic()
+    every = settings.checkpoint_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with stop_signal() as stop, closing(feed), progress("training", recipe.steps, step) as show:
+    memory = says_what_to_lower(backbone, recipe, device, recipe.p * recipe.k // world.size)
+    products = float32_products(tf32=recipe.precision == "tf32")
+    shown_at = progress("training", recipe.steps, step, world.first)
+    with memory, products, stop_signal() as stop, closing(feed), shown_at as show:
         while step < recipe.steps:
             if place == len(batches):
                 began = time.monotonic()
                 view = TrainView(labels, samples.cams, recipe.p, recipe.k, stream(seed, "round", number), step, embed)
                 torch.manual_seed(torch_seed(seed, "round", number))
-                batches, place, number = draw_round(loss, recipe, view, number), 0, number + 1
+                batches = world.from_first(partial(draw_round, loss, recipe, view, number))
+                place, number = 0, number + 1
+                world.share_buffers(loss)  # what the round left for the loss
                 drawing += time.monotonic() - began
             units = batches[place]
             rate = schedule.set_rates(step)
 
-            # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save.
-            torch.manual_seed(torch_seed(seed, "step", step))
+            # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save. A
+            # network sees its process's part of the batch and draws for it; the loss sees all and draws alike in all.
+            torch.manual_seed(torch_seed(seed, "step", step, world.rank))
             images = feed.batch(units, step, batches[place + 1 :])
-            embeddings = backbone(images)
-            value = evaluate_loss(loss, embeddings, torch.from_numpy(labels[units]).to(device))
-            total = value.total.item()
-            if not np.isfinite(total):
+            embeddings = world.gather(forward(images), len(units))
+            torch.manual_seed(torch_seed(seed, "loss", step))
+            value = evaluate_loss(loss, embeddings, sent(labels[units], device))
+            # They travel while the gradient is computed: a device never waits for the host to have read them.
+            reading = Reading([value.total, *value.scalars.values()])
+            optimizer.zero_grad(set_to_none=True)
+            value.total.backward()  # type: ignore[no-untyped-call]
+            world.add_gradients(backbone, loss)
+            total, *scalars = reading.values()
+            asked, lost = world.any(stop.asked, not np.isfinite(total))
+            if lost:
                 raise TrainingError(
                     f"the loss ({type(loss).__name__}, {type(loss).__module__}) is {total} at step {step} (learning "
                     f"rate {rate:.3g}); the batch holds the identities {np.unique(samples.pids[units]).tolist()}; try "
                     "a lower learning_rate, or check the loss for a square root or logarithm at zero"
                 )
-            scalars = {name: scalar.item() for name, scalar in value.scalars.items()}  # before its weights move
-            optimizer.zero_grad(set_to_none=True)
-            value.total.backward()  # type: ignore[no-untyped-call]
             monitor.record(step, value, embeddings, gradient_norm(optimizer))
             optimizer.step()
 
@@ -201,33 +229,39 @@ def train(
                 "images_per_second": len(units) / (clock - ended),
             }
             ended = clock
-            _append(log, own | {f"loss.{name}" if name in own else name: scalar for name, scalar in scalars.items()})
-            said = f"loss {total:.4f}  {100 * monitor.active(step):3.0f} % active"
-            said += "  packed" * monitor.packed(step)
+            reported = zip(value.scalars, scalars, strict=True)
+            _append(log, own | {f"loss.{name}" if name in own else name: scalar for name, scalar in reported})
             step, place = step + 1, place + 1
-            show(step, f"{said}  {(step - resumed_at) * len(units) / (clock - started):.0f} images/s")
-            if stop.asked and step < recipe.steps:
+            if asked or step == recipe.steps or clock - shown >= SHOWN_SECONDS:  # to look is to wait for the device
+                shown = clock
+                speed = (step - resumed_at) * len(units) / (clock - started)
+                show(step, f"loss {total:.4f}  {monitor.glance(step - 1)}  {speed:.0f} images/s")
+            if asked and step < recipe.steps:
                 save()
                 raise Interrupted(
-                    f"stopped at step {step} of {recipe.steps} as asked; the state is saved in {folder}; "
+                    f"stopped at step {step} of {recipe.steps} {stop.words}; the state is saved in {folder}; "
                     "the same command goes on from there"
                 )
-            if time.monotonic() - saved >= settings.checkpoint_seconds and step < recipe.steps:
+            if time.monotonic() - saved >= every and step < recipe.steps:
+                began = time.monotonic()
                 save()
                 saved = time.monotonic()
+                every = settings.checkpoint_seconds and max(settings.checkpoint_seconds, (saved - began) / SAVING_SHARE)
 
     # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started
     peak = peak_memory_mib(device)
-    save_arrays(folder / LOG, {name: np.array(column) for name, column in log.items()} | monitor.arrays())
-    write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(backbone.state_dict())))
-    summary = {"steps": step, "seconds": seconds, "drawing": drawing, "parts": parts, "resumed_at": resumed_at}
-    summary |= {"peak_memory_mib": peak, "verdict": monitor.verdict(step), "packed_steps": monitor.packed_steps(step)}
-    write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    drop_checkpoints(folder)
-    if stop.asked:
+    if world.first:
+        save_arrays(folder / LOG, {name: np.array(column) for name, column in log.items()} | monitor.arrays())
+        write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(backbone.state_dict())))
+        summary = {"steps": step, "seconds": seconds, "drawing": drawing, "parts": parts, "resumed_at": resumed_at}
+        seen = {"verdict": monitor.verdict(step), "packed_steps": monitor.packed_steps(step)}
+        summary |= {"peak_memory_mib": peak, **seen}
+        write_atomic(folder / TRAINING, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        drop_checkpoints(folder)
+    if world.any(stop.asked)[0]:
         raise Interrupted(
-            f"stopped as asked after the last step; it is trained in {folder}; the same command scores it"
+            f"stopped {stop.words} after the last step; it is trained in {folder}; the same command scores it"
         )
     return Trained(folder, seconds, drawing, resumed_at, peak)
 
@@ -286,62 +320,3 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
         raise DataError(
             f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
         ) from None
-
-
-def peak_memory_mib(device: torch.device) -> int:
-    """Return the most memory used so far in MiB: of the device where it is a GPU, else of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) >> 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
-
-def _named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
-    return tensors
-
-
-def _restore(
-    checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path
-) -> None:
-    weights = {n.removeprefix("module."): t for n, t in checkpoint.tensors.items() if n.startswith("module.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in checkpoint.tensors.items():
-        if name.startswith("optimizer."):
-            _, index, entry = name.split(".", 2)
-            state.setdefault(int(index), {})[entry] = tensor
-    try:
-        modules.load_state_dict(weights)
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again"
-        ) from None
-
-
-@dataclass
-class StopRequest:
-    """Whether somebody asked the loop to stop after the present step."""
-
-    asked: bool = False
-
-
-@contextmanager
-def stop_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request, the second into an end at once."""
-    request = StopRequest()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if request.asked:
-            os._exit(128 + number)
-        request.asked = True
-
-    # Only the main thread may set handlers; a caller that trains in another one handles its signals itself.
-    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, handle) for number in caught}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -205,13 +205,17 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a recipe may know of a network; ``batch`` is (P, K), the identities and the images of each in a batch."""
+    """What a recipe may know of a network; ``batch`` is (P, K), the identities and the images of each in a batch.
+
+    ``faithful_to`` names the paper whose network this is, with all that the paper says of it.
+    """
 
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool
     parameters: int
     batch: tuple[int, int] = (18, 4)
+    faithful_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,10 +233,10 @@ class Protocol:
     ``dataset`` is a spec; ``views`` names the test-time views; ``pool`` is "auto" (the loss's own), "mean" or "max";
     ``exclude`` names what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``primary`` is the score that ranks. ``version`` moves whenever a number can change. ``recipe`` is
-    the default recipe. ``defaults`` are defaults for options of other items, by name. ``deviations`` say what the
-    protocol, as its options have it, changes of the training that its recipe is named after. ``names`` holds the
-    sha256 of the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are
-    published): any other tree is a stand-in.
+    the default recipe. ``defaults`` are defaults for options of other items, by name. ``names`` holds the sha256 of
+    the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are published):
+    any other tree is a stand-in. ``faithful_to`` names the paper that draws its training images, looks at test images
+    (views) and pools them so, with the recipe's options ``faithful_options`` where they are not the recipe's defaults.
     """
 
     dataset: str
@@ -245,7 +249,8 @@ class Protocol:
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    deviations: tuple[str, ...] = ()
+    faithful_to: str = ""
+    faithful_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

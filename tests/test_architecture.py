@@ -18,13 +18,16 @@ CORE = CHECKOUT / "reidbench"
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
     {"errors", "randomness", "settings"},
-    {"values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"},
+    {
+        *("values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"),
+        *("stopping", "distributed"),
+    },
     {"pixel_loops"},
-    {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
+    {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "transfers", "kernels", "scores"},
     {"options", "interfaces", "pixel_stores", "tiers", "counting", "monitor", "cameras", "hdf5"},
-    {"discovery", "sums", "store", "ranking", "leaderboard", "pixels", "pixel_cache"},
-    {"plugins", "embedding", "feeding", "optimizers", "scaffold", "comparison"},
-    {"suite", "report", "training", "kept_embeddings"},
+    {"discovery", "sums", "store", "ranking", "leaderboard", "pixels", "pixel_cache", "memory", "arithmetic"},
+    {"plugins", "embedding", "feeding", "optimizers", "scaffold", "comparison", "training_state"},
+    {"suite", "report", "training", "kept_embeddings", "fidelity"},
     {"plan"},
     {"runner", "estimate", "inspection", "trained", "testing"},
     {"evaluation"},

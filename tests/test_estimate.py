@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from reidbench import estimate
 from reidbench.discovery import Entry, Plugin
-from reidbench.estimate import in_words, seconds_left
+from reidbench.estimate import needs, seconds_left
 from reidbench.plan import Plan, Planner
 from reidbench.plugins import Catalogue, load
+from reidbench.progress import in_words
 from reidbench.settings import Settings
 from reidbench.store import TRAINING, Checkpoint, save_checkpoint
 
@@ -107,6 +109,35 @@ def test_a_network_that_cannot_be_measured_stops_nobody() -> None:
     own = Entry("backbone", "fussy", Fussy, Plugin("ours", "tests", "1", "ok"))
     plan = Planner(Catalogue(known.plugins, (*known.items, own)), settings).plan(job(backbone="fussy"))
     assert seconds_left(plan, CPU, settings) is None
+
+
+def test_what_a_training_takes_is_counted() -> None:
+    plan, _ = with_steps(1000)
+    found = needs(plan, CPU)
+    assert found is not None
+    assert (found.steps, found.images) == (1000, 12_000)
+    assert found.pixels == len(plan.split.train.images) * 72 * 36 * 3
+    weights, log = 4 * plan.info.parameters, 1000 * (4 * 23 + 2 * 128)
+    tested = len(plan.split.query.images) + len(plan.split.gallery.images)
+    assert found.results == 2 * (3 * weights + log) + weights + log + tested * 128 * 4
+    assert found.memory > 4 * weights + found.pixels
+    twice = needs(with_steps(1000, backbone="tiny(height=128, width=64)")[0], CPU)
+    assert twice is not None
+    assert twice.memory > found.memory
+    assert "1,000 steps, 12,000 images, about " in str(found)
+    assert "more than" not in str(found)
+    assert "of memory, more than the 1 MiB that are free" in str(dataclasses.replace(found, free=2**20))
+
+
+def test_only_what_is_left_to_train_is_counted() -> None:
+    plan, _ = with_steps(1000)
+    save_checkpoint(plan.training_folder, Checkpoint(400, {}, {}))
+    found = needs(plan, CPU)
+    assert found is not None
+    assert (found.steps, found.images) == (600, 7200)
+    (plan.training_folder / TRAINING).write_text(json.dumps({"steps": 1000}))
+    assert needs(plan, CPU) is None
+    assert needs(with_steps(1000, loss="none")[0], CPU) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reidbench import training
+from reidbench import stopping, training
 from reidbench.errors import Interrupted, PluginError
 from reidbench.interfaces import Backbone, Loss
 from reidbench.monitor import COLUMNS
@@ -85,7 +85,7 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
         return net, loss
     done = 0
 
-    class StopAfter(training.StopRequest):
+    class StopAfter(stopping.StopRequest):
         @property
         def asked(self) -> bool:
             nonlocal done
@@ -96,15 +96,15 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
         def asked(self, value: bool) -> None:
             pass
 
-    original = training.StopRequest
-    training.StopRequest = StopAfter  # type: ignore[misc]
+    original = stopping.StopRequest
+    stopping.StopRequest = StopAfter  # type: ignore[misc]
     try:
         with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 9"):
             train(
                 net, loss, RECIPE, samples, seed=7, folder=folder, device=CPU, threads=1, settings=settings, say=print
             )
     finally:
-        training.StopRequest = original  # type: ignore[misc]
+        stopping.StopRequest = original  # type: ignore[misc]
     return net, loss
 
 

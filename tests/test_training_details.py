@@ -23,6 +23,7 @@ from reidbench.randomness import stream, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round
 from reidbench.settings import Settings
+from reidbench.stopping import SIGNALS
 from reidbench.store import WEIGHTS, latest_step
 from reidbench.training import Trained, finished, train
 from reidbench.values import IntArray, Preprocess, Samples, TrainView
@@ -171,7 +172,7 @@ def by_hand(net: Net, loss: Head, samples: Samples) -> None:
         if step % 2 == 0:
             batches = pk_round(labels, 2, 2, stream(SEED, "round", step // 2))
         units = batches[step % 2]
-        torch.manual_seed(torch_seed(SEED, "step", step))
+        torch.manual_seed(torch_seed(SEED, "step", step, 0))
         images = training_batch(pixels, samples, units, net.preprocess, crop=True, flip=True, seed=SEED, step=step)
         optimizer.zero_grad()
         loss(net(images), torch.from_numpy(labels[units])).mean().backward()
@@ -441,7 +442,7 @@ def test_heads_buffers_and_draws_of_a_loss_outlive_a_stop(
     assert_same_log(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_stop_in_the_last_step_leaves_a_finished_training(
     which: signal.Signals, samples: Samples, tmp_path: Path
 ) -> None:
@@ -462,12 +463,12 @@ def test_signals_mean_afterwards_what_they_meant_before(samples: Samples, tmp_pa
     def mine(number: int, frame: object) -> None:
         raise AssertionError("the training takes its own signals")
 
-    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, mine) for number in SIGNALS}
     try:
         net, loss = made(Signals, stop_at=1)
         with pytest.raises(Interrupted):
             fit(net, loss, samples, tmp_path)
-        assert [signal.getsignal(number) for number in before] == [mine, mine]
+        assert [signal.getsignal(number) for number in before] == [mine] * len(SIGNALS)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -80,6 +80,8 @@ class LuNet(Backbone):
                 raise OptionError(f"lunet: {name} must be above 0; got {value}")
         self.embedding_dim = embedding_dim
         self.preprocess = Preprocess(height, width)
+        if (embedding_dim, height, width, channels) == (128, 128, 64, 1):
+            self.faithful_to = "Hermans et al. (2017)"
 
         def scaled(number: int) -> int:
             return max(1, round(number * channels))

@@ -70,6 +70,8 @@ class ResNet50(Backbone):
         else:
             self.normalisation = read_normalisation(weights)
         self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
+        if (head, weights, height, width) == ("trinet", "imagenet", 256, 128):
+            self.faithful_to = "Hermans et al. (2017)"
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
         self.head, self.embedding_dim = build_head(head, FEATURES)

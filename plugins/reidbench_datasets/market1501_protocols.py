@@ -11,6 +11,9 @@ TRAIN_NAMES = "98fca78ed7a1b36c34f3763b43b41bf8fd4124fe2c19b44ff48c8860e306a299"
 QUERY_NAMES = "7d7433deabefac2a19b508089fc7893e76703fd3fb3395c2c2db3f3a2e8fc0ef"
 GALLERY_NAMES = "6feef7b0b24679c2d9d111d76722def1b88a5742bc05db0cdfc7d1c2436c9cbd"
 
+# It pools nothing in single query, and in multi-query what the loss says (section 3.5).
+PAPER, PAPER_VIEWS = "Hermans et al. (2017)", "five_crops_flip"
+
 Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
 Pool = Literal["auto", "mean", "max"]
 
@@ -31,6 +34,7 @@ def market1501_protocol(*, views: Views = "five_crops_flip") -> Protocol:
         views=views,
         exclude=("junk", "same_camera"),
         names={"train": TRAIN_NAMES, "query": QUERY_NAMES, "gallery": GALLERY_NAMES},
+        faithful_to=PAPER if views == PAPER_VIEWS else "",
     )
 
 
@@ -52,6 +56,7 @@ def market1501_multiquery_protocol(*, views: Views = "five_crops_flip", pool: Po
         pool=pool,
         exclude=("junk", "same_camera"),
         names={"train": TRAIN_NAMES, "gallery": GALLERY_NAMES},
+        faithful_to=PAPER if (views, pool) == (PAPER_VIEWS, "auto") else "",
     )
 
 
@@ -75,6 +80,7 @@ def market1501_500k_protocol(
         views=views,
         exclude=("junk", "same_camera"),
         names={"train": TRAIN_NAMES, "query": QUERY_NAMES, "gallery": GALLERY_NAMES},
+        faithful_to=PAPER if views == PAPER_VIEWS else "",
     )
 
 

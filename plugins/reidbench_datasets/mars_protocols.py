@@ -17,10 +17,13 @@ Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_f
 Frames = Literal["per_identity", "per_tracklet"]
 
 
-def _protocol(views: Views, frames: Frames, names: Mapping[str, str], **options: Any) -> Protocol:
+PAPER = "Hermans et al. (2017)"
+
+
+def _protocol(
+    views: Views, frames: Frames, names: Mapping[str, str], paper: Mapping[str, Any], **options: Any
+) -> Protocol:
     asked = ", ".join(f"{name}={value}" for name, value in {"frames": frames, **options}.items())
-    # A recipe's K units of a person are K frames, whatever the tracklet (Hermans et al. 2017, section 3.5).
-    other = "trained on one frame of each of K tracklets, not on K frames of a person"
     return Protocol(
         dataset=f"mars({asked})",
         version=1,
@@ -29,7 +32,7 @@ def _protocol(views: Views, frames: Frames, names: Mapping[str, str], **options:
         # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
         exclude=("junk", "same_camera"),
         names=dict(names),
-        deviations=() if frames == "per_identity" else (other,),
+        **paper,
     )
 
 
@@ -43,7 +46,9 @@ def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_ide
     All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    return _protocol(views, frames, names)
+    # A recipe's K units of a person are K frames, whatever the tracklet (section 3.5).
+    faithful = (views, frames) == ("five_crops_flip", "per_identity")
+    return _protocol(views, frames, names, {"faithful_to": PAPER} if faithful else {})
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
@@ -56,7 +61,7 @@ def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames:
     The unmatched queries stay in the denominator with AP 0 and a miss; torchreid leaves them out.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TORCHREID_DIGEST}
-    return _protocol(views, frames, names, gallery="torchreid")
+    return _protocol(views, frames, names, {}, gallery="torchreid")
 
 
 def mars_val_protocol(
@@ -78,4 +83,7 @@ def mars_val_protocol(
     them. The view is the whole image. That training neither crops nor flips there (section 3.4), and the network's
     input of 128 x 64, are for the suite to say: recipe "hermans2017(crop=false, flip=false)".
     """
-    return _protocol(views, frames, {"train+gallery": TRAIN_DIGEST}, holdout=holdout, holdout_seed=holdout_seed)
+    faithful = (views, frames, holdout) == ("original", "per_identity", 150)
+    paper = {"faithful_to": PAPER, "faithful_options": {"crop": False, "flip": False}} if faithful else {}
+    names = {"train+gallery": TRAIN_DIGEST}
+    return _protocol(views, frames, names, paper, holdout=holdout, holdout_seed=holdout_seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reidbench import BackboneInfo, Recipe, hookimpl
+from reidbench_recipes.options import Precision
 
 PRETRAINED, FROM_SCRATCH = 3e-4, 1e-3
 
@@ -19,6 +20,10 @@ def hermans2017(
     k: int | None = None,
     crop: bool = True,
     flip: bool = True,
+    precision: Precision = "float32",
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002, as torch calls it
+    fused: bool = False,
 ) -> Recipe:
     """Return the paper's training: Adam on P x K batches, 25,000 steps, the rate flat for 15,000 and then falling.
 
@@ -30,6 +35,10 @@ def hermans2017(
         k: Images of each identity in a batch; none for the network's own number (4).
         crop: Train on random crops of the image enlarged by 9/8.
         flip: Mirror half of the training images.
+        precision: Arithmetic of the network: float32, tf32 (NVIDIA GPUs alone), or bf16; the loss is always float32.
+        channels_last: Keep images and weights with their channels last, which GPUs are faster with.
+        compile: Run the network through torch.compile.
+        fused: Take the optimizer's fused kernel.
 
     The learning rate falls to a thousandth at the last step; there is no weight decay. Raises OptionError for values
     that make no training.
@@ -47,6 +56,10 @@ def hermans2017(
         k=backbone.batch[1] if k is None else k,
         crop=crop,
         flip=flip,
+        precision=precision,
+        channels_last=channels_last,
+        compile=compile,
+        fused=fused,
         faithful_to="Hermans et al. (2017)",
     )
 

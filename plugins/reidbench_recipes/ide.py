@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reidbench import BackboneInfo, Recipe, hookimpl
+from reidbench_recipes.options import Precision
 
 
 def ide(
@@ -19,6 +20,9 @@ def ide(
     k: int = 4,
     crop: bool = True,
     flip: bool = True,
+    precision: Precision = "float32",
+    channels_last: bool = False,
+    compile: bool = False,  # noqa: A002, as torch calls it
 ) -> Recipe:
     """Return Adadelta on shuffled batches of 72 images, 25,000 steps, the rate flat for 15,000 and then falling.
 
@@ -32,6 +36,9 @@ def ide(
         k: With p, the images of a batch.
         crop: Train on random crops of the image enlarged by 9/8.
         flip: Mirror half of the training images.
+        precision: Arithmetic of the network: float32, tf32 (NVIDIA GPUs alone), or bf16; the loss is always float32.
+        channels_last: Keep images and weights with their channels last, which GPUs are faster with.
+        compile: Run the network through torch.compile.
 
     The learning rate falls to a thousandth at the last step; there is no weight decay. Raises OptionError for values
     that make no training.
@@ -50,6 +57,9 @@ def ide(
         batches="shuffled",
         crop=crop,
         flip=flip,
+        precision=precision,
+        channels_last=channels_last,
+        compile=compile,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -59,13 +60,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback.
 
-    SIGINT and SIGTERM end it cleanly at any moment; the training loop catches them itself to finish its step.
+    SIGINT, SIGTERM and SIGUSR1 end it cleanly at any moment; the training loop catches them itself to finish its step.
     """
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         app(prog_name="reidbench")
     except ReidbenchError as error:
-        sys.stderr.write(f"reidbench: {error}\n")
+        # Of several processes that torchrun started, those that are not the first say who they are.
+        who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+        sys.stderr.write(f"reidbench: {who}{error}\n")
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

@@ -72,14 +72,19 @@ def run(
     """
     from rich.console import Console
 
-    from reidbench.estimate import seconds_left
+    from reidbench.arithmetic import check_device
+    from reidbench.distributed import join
+    from reidbench.estimate import needs, seconds_left
     from reidbench.plan import TO_DO, device_of
     from reidbench.plugins import load
-    from reidbench.runner import check_images, check_weights, execute
+    from reidbench.runner import check_images, check_weights, execute, follow
     from reidbench.store import AGAIN
     from reidbench.tiers import check_name
 
-    settings = settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial, pixels)
+    world = join()
+    settings = world.settled(
+        settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial, pixels)
+    )
     check_name(settings.pixels)
     flags = {
         "protocol": protocol,
@@ -90,7 +95,7 @@ def run(
         "rerank": rerank,
         "seed": seed,
     }
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=not world.first)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if again is not None:
         # The run that is made again must not answer for itself.
@@ -101,11 +106,20 @@ def run(
         console.print(
             f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False
         )
-    plans = _plans(jobs, settings)
+    plans = world.in_turn(lambda: _plans(jobs, settings))
+    for plan in plans:
+        check_device(plan.recipe, chosen)
+    if not world.first:
+        for plan in plans if not dry_run else ():
+            follow(plan, settings, world)
+        return
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
     _print_plans(console, plans, estimates, settings, full=dry_run)
+    taken = [(plan, found) for plan in plans if (found := needs(plan, chosen))]
+    for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if dry_run:
         return
 
@@ -119,7 +133,7 @@ def run(
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
-            record = execute(plan, settings, partial(_say, console, name))
+            record = execute(plan, settings, partial(_say, console, name), world)
         except ReidbenchError:
             _print_table(records)
             raise
@@ -185,8 +199,8 @@ def _print_plans(
     from rich.table import Table
     from rich.text import Text
 
-    from reidbench.estimate import in_words
     from reidbench.plan import device_of
+    from reidbench.progress import in_words
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
     table = Table(
@@ -206,6 +220,11 @@ def _print_plans(
                 plan.items["loss"].short,
                 f"made before by other code; since then {', '.join(plan.changed())} changed",
             )
+    for differing in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
+        paper, found = differing
+        if paper:
+            said = f"differs from {paper}: {'; '.join(found)}" if found else f"faithful to {paper}"
+            console.print(said, markup=False, soft_wrap=whole)
     for plan in {id(plan.split): plan for plan in plans}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""

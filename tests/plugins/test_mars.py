@@ -175,9 +175,12 @@ def test_a_metric_is_fitted_on_tracklets_whatever_is_trained_on(tmp_path: Path) 
 
 
 def test_only_the_papers_sampling_is_faithful() -> None:
-    for make in (mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol):
-        assert not make().deviations
-        assert "one frame of each of K tracklets" in make(frames="per_tracklet").deviations[0]
+    for make in (mars_protocol, mars_val_protocol):
+        assert make().faithful_to
+        assert not make(frames="per_tracklet").faithful_to
+    assert mars_val_protocol().faithful_options == {"crop": False, "flip": False}
+    assert not mars_val_protocol(holdout=100).faithful_to
+    assert not mars_torchreid_gallery_protocol().faithful_to
 
 
 def test_tracklets_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+"""What a training costs beside its network: time of a step outside forward, loss, backward and optimizer.
+
+    python benchmarks/training.py
+
+On the CPU: LuNet at 64x32, batch hard, 32 x 4 images, one thread, in CPU seconds of this process, so that other work
+on the machine does not count; of each step what lies outside of the four parts, and its share of the whole step.
+Required: at most 1 %. Where a GPU is at hand, in the same run: whole steps over bare steps on a fixed batch in memory,
+in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and for each precision a bare step and
+its peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from reidbench.arithmetic import float32_products, prepared
+from reidbench.optimizers import ScheduledOptimizer
+from reidbench.plan import Plan, Planner, build_backbone, build_loss
+from reidbench.plugins import load
+from reidbench.settings import Settings
+from reidbench.store import load_arrays
+from reidbench.training import LOG, evaluate_loss, train
+from reidbench.values import Job
+
+REQUIRED_PERCENT, REQUIRED_RATIO = 1.0, 1.05
+GPU_NETWORKS = (("lunet(height=128, width=64)", 32, 4), ("resnet50(weights=none, height=256, width=128)", 18, 4))
+PRECISIONS = (
+    "precision=float32",
+    "precision=tf32",
+    "precision=tf32, channels_last=true, fused=true",
+    "precision=bf16",
+    "precision=bf16, channels_last=true, fused=true",
+    "precision=bf16, channels_last=true, fused=true, compile=true",
+)
+WARM = 10  # steps at the beginning that are not counted
+
+
+def plan_of(backbone: str, recipe: str, settings: Settings) -> Plan:
+    job = Job("synthetic(identities=100)", "batch_hard", backbone, f"quick({recipe})", "auto", "none", 0)
+    return Planner(load(), settings).plan(job)
+
+
+def trained(plan: Plan, settings: Settings, device: torch.device) -> Path:
+    """Train a plan anew and return its folder."""
+    loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
+    assert loss is not None
+    folder = Path(tempfile.mkdtemp(dir=settings.results))
+    train(build_backbone(plan.items["backbone"], 0), loss, plan.recipe, plan.split.train, seed=0, folder=folder,
+          device=device, threads=settings.threads, settings=settings, say=print)  # fmt: skip
+    return folder
+
+
+# --- the CPU: one step, part by part ---------------------------------------------------------------------------------
+
+
+class Parts:
+    """CPU seconds of each part of every step, from clocks at the parts' own doors."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.now: dict[str, float] = defaultdict(float)
+        self.began = self.opened = time.process_time()
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return work(*arguments, **options)
+            finally:
+                self.now[name] += time.process_time() - began
+
+        return wrapped
+
+    def optimizer_begins(self, *_: Any) -> None:
+        self.opened = time.process_time()
+
+    def optimizer_ends(self, *_: Any) -> None:
+        """A step ends with its optimizer; what comes after it, up to the next one's, belongs to the next step."""
+        ended = time.process_time()
+        self.now["optimizer"] = ended - self.opened
+        self.steps.append({**self.now, "whole": ended - self.began})
+        self.now, self.began = defaultdict(float), ended
+
+
+def overhead(settings: Settings, steps: int) -> None:
+    plan = plan_of("lunet(height=64, width=32)", f"steps={steps}, p=32, k=4", settings)
+    backbone, loss = build_backbone(plan.items["backbone"], 0), build_loss(plan.items["loss"], plan.info, plan.split, 0)
+    assert loss is not None
+    parts = Parts()
+    backbone.forward = parts.timed("forward", backbone.forward)  # type: ignore[method-assign]
+    loss.forward = parts.timed("loss", loss.forward)  # type: ignore[method-assign]
+    backward = torch.Tensor.backward
+    torch.Tensor.backward = parts.timed("backward", backward)  # type: ignore[method-assign]
+    hooks = [
+        register_optimizer_step_pre_hook(parts.optimizer_begins),
+        register_optimizer_step_post_hook(parts.optimizer_ends),
+    ]
+    try:
+        folder = Path(tempfile.mkdtemp(dir=settings.results))
+        train(backbone, loss, plan.recipe, plan.split.train, seed=0, folder=folder, device=torch.device("cpu"),
+              threads=1, settings=settings, say=print)  # fmt: skip
+    finally:
+        torch.Tensor.backward = backward  # type: ignore[method-assign]
+        for hook in hooks:
+            hook.remove()
+    counted = parts.steps[1:]  # the first opens the pixels
+    names = ("forward", "loss", "backward", "optimizer")
+    whole = statistics.median(step["whole"] for step in counted)
+    outside = statistics.median(step["whole"] - sum(step[name] for name in names) for step in counted)
+    said = ", ".join(f"{name} {1000 * statistics.median(step[name] for step in counted):.1f}" for name in names)
+    print(
+        f"CPU, one thread, {len(counted)} steps of lunet at 64x32 with 32 x 4 images, CPU ms a step (medians): {said}"
+    )
+    print(f"whole {1000 * whole:.1f} ms, outside of the four {1000 * outside:.2f} ms: "
+          f"{100 * outside / whole:.2f} % (required: at most {REQUIRED_PERCENT:g} %)")  # fmt: skip
+
+
+# --- a GPU: whole steps over bare steps ------------------------------------------------------------------------------
+
+
+def bare(plan: Plan, device: torch.device) -> Callable[[], None]:
+    """Return one update on a fixed batch in the device's memory: forward, loss, backward, optimizer."""
+    recipe = plan.recipe
+    backbone = build_backbone(plan.items["backbone"], 0).to(device).train()
+    loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
+    assert loss is not None
+    loss.to(device).train()
+    forward = prepared(backbone, recipe, device)
+    optimizer = ScheduledOptimizer(recipe, [{"params": list(backbone.parameters())}, *loss.param_groups()]).optimizer
+    size = (recipe.p * recipe.k, 3, plan.info.preprocess.height, plan.info.preprocess.width)
+    images = torch.rand(size, device=device)
+    labels = torch.arange(recipe.p, device=device).repeat_interleave(recipe.k)
+
+    def update() -> None:
+        value = evaluate_loss(loss, forward(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        value.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return update
+
+
+def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> float:
+    with float32_products(tf32=tf32):
+        for _ in range(WARM):
+            update()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(steps):
+            update()
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began) / steps
+
+
+def whole_milliseconds(plan: Plan, settings: Settings, device: torch.device) -> float:
+    """Return the time of a step of the loop itself, rounds of batches included, its first steps not."""
+    speeds = load_arrays(trained(plan, settings, device) / LOG)["images_per_second"][WARM:]
+    return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
+
+
+def on_gpu(settings: Settings, steps: int, turns: int) -> None:
+    device = torch.device("cuda")
+    print(f"\n{torch.cuda.get_device_name(device)}, torch {torch.__version__}")
+    for backbone, p, k in GPU_NETWORKS:
+        print(f"\n{backbone}, {p} x {k} images")
+        for precision in PRECISIONS:
+            plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", settings)
+            tf32 = plan.recipe.precision == "tf32"
+            torch.cuda.reset_peak_memory_stats()
+            update, pairs = bare(plan, device), []
+            alone = bare_milliseconds(update, steps, tf32)
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            for _ in range(turns):
+                pairs.append((whole_milliseconds(plan, settings, device), bare_milliseconds(update, steps, tf32)))
+            ratio = statistics.median(whole / alone for whole, alone in pairs)
+            whole = statistics.median(whole for whole, _ in pairs)
+            print(f"  {precision}: bare {alone:.2f} ms ({1000 * p * k / alone:,.0f} images/s), peak {peak:.2f} GiB; "
+                  f"whole {whole:.2f} ms, ratio {ratio:.3f} (required: at most {REQUIRED_RATIO})")  # fmt: skip
+            del update
+            torch.cuda.empty_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12, help="steps of the CPU's part")
+    parser.add_argument("--gpu-steps", type=int, default=100, help="steps of each turn on a GPU")
+    parser.add_argument("--turns", type=int, default=3, help="pairs of whole and bare steps on a GPU")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as results:
+        settings = Settings(results=Path(results), threads=1, checkpoint_seconds=1e9)
+        overhead(settings, asked.steps)
+        if torch.cuda.is_available():
+            on_gpu(settings, asked.gpu_steps, asked.turns)
+        else:
+            print("\nno GPU here: the part for GPUs was not run")
+
+
+if __name__ == "__main__":
+    main()
