@@ -170,10 +170,21 @@ def decoding(samples: Samples, repeats: int) -> None:
         for _ in in_threads(chunk, -(-count // 64), workers):
             pass
 
-    wall = in_turns({"1": lambda: build(1), "2": lambda: build(2)}, 3 * repeats, time.perf_counter)
+    # What two threads that share nothing at all gain here and now, on a machine that others may use too.
+    large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
+
+    def alone(workers: int) -> None:
+        for _ in in_threads(lambda number: resize(large, halves[number % 2]), 8, workers):
+            pass
+
+    works: dict[str, Callable[[], object]] = {f"build {n}": lambda n=n: build(n) for n in (1, 2)}
+    works |= {f"alone {n}": lambda n=n: alone(n) for n in (1, 2)}
+    taken = in_turns(works, 5 * repeats, time.perf_counter)
+    wall = {str(n): taken[f"build {n}"] for n in (1, 2)}
     print(
         f"  decode and resize to 144x72, one worker: {count / wall['1']:,.0f} images/s, two: {count / wall['2']:,.0f}"
     )
+    say("two threads over one in a compiled loop, wall time", taken["alone 1"] / taken["alone 2"])
     say("two workers over one, wall time", wall["1"] / wall["2"], 1.6)
 
     generator, worst = np.random.default_rng(0), 0
