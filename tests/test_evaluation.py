@@ -90,6 +90,15 @@ def test_distances_from_elsewhere_are_ranked_as_they_are(tmp_path: Path) -> None
     np.save(tmp_path / "d.npy", matrix)
     files = save(tmp_path, query=query, gallery=gallery)
     close(evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].as_dict(), slowly(query, gallery, matrix))
+    for wrong, said in (
+        (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
+        (matrix[0], "expected a matrix of distances, one row a query, got shape"),
+        (matrix.astype(np.int64), "expected float32 or float64, got int64"),
+        (matrix[:0], "expected 40 rows .* got 0 of 200"),
+    ):
+        np.save(tmp_path / "d.npy", wrong)
+        with pytest.raises(DataError, match=said):
+            evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
     np.save(tmp_path / "d.npy", matrix.T)
     with pytest.raises(DataError, match=r"expected 40 rows \(queries\) of 200 columns \(gallery\), got 200 of 40"):
         evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
@@ -139,6 +148,9 @@ def hostile(name: str, folder: Path) -> Path:
         "junk query": lambda: good.update(pids=np.array([1, 2, -1, 3, 4])),
         "no cams": lambda: good.pop("cams"),
         "bad starts": lambda: good.update(starts=np.array([0, 3, 2, 5])),
+        "lying starts": lambda: good.update(starts=np.array([0, 3, 9])),
+        "huge pids": lambda: good.update(pids=np.full(5, 2**63 + 5, dtype=np.uint64)),
+        "pids in a table": lambda: good.update(pids=np.ones((5, 1), dtype=np.int64)),
         "no match": lambda: good.update(pids=good["pids"] + 1000),
     }
     if name in edits:
@@ -182,6 +194,9 @@ class Bomb:
         ("junk query", "query row 2 has pid -1"),
         ("no cams", "lacks the array cams; it has embeddings, pids"),
         ("bad starts", r"starts must rise from 0 to the number of rows \(5\)"),
+        ("lying starts", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
+        ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
+        ("pids in a table", r"query\.npz: pids must be whole numbers \[n\], got int64 \[5, 1\]"),
         ("no match", "no query has a match in"),
         ("pickle", "pids holds pickled objects, which are not read"),
         ("truncated", "query.npz: cannot be read"),
