@@ -18,7 +18,7 @@ from reidbench.store import latest_step
 from .jobs import SMALL_RECIPE, small_run
 from .logs import assert_same_log
 
-STEPS = 120
+STEPS = 300  # enough that none of the kills comes too late, however busy the machine
 KILLS = 10
 
 
