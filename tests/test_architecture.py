@@ -17,7 +17,7 @@ CORE = CHECKOUT / "reidbench"
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
     {"errors", "randomness", "settings"},
-    {"values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"},
+    {"values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation", "page"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "kernels", "scores"},
     {"options", "interfaces", "pixels", "counting", "monitor"},
     {"discovery", "sums", "store", "ranking", "leaderboard", "pixel_cache"},
