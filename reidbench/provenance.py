@@ -23,7 +23,7 @@ from reidbench.errors import PluginError
 CORE = Path(__file__).parent
 
 # Modules that only show or collect finished results: editing them must not make anyone train again.
-PRESENTATION = {"cli", "report", "page", "leaderboard", "suite", "progress", "statistics", "estimate"}
+PRESENTATION = {"cli", "report", "page", "leaderboard", "comparison", "suite", "progress", "statistics", "estimate"}
 
 
 def _sha256(path: Path) -> str:
