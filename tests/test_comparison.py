@@ -72,14 +72,14 @@ def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_equally_good_rankings_are_rarely_called_different() -> None:
-    rate, gap = rate_and_gap(0.0)
+    rate, gap = rate_and_gap(0.0, pairs=400)  # 200 alone say "more than 8 %" once in fifteen times
     assert rate <= 0.08
     assert abs(gap) < 0.003
 
 
 def test_a_gap_of_three_points_is_mostly_seen() -> None:
-    rate, gap = rate_and_gap(0.2)
-    assert 0.025 < gap < 0.035
+    rate, gap = rate_and_gap(0.14)
+    assert 0.025 < gap < 0.032
     assert rate >= 0.80
 
 
