@@ -207,7 +207,7 @@ def _named_systems(folder: Path, planner: Planner) -> list[tuple[str, dict[str, 
             suite = load_suite(file)
             for job, name in suite.names.items():
                 items, _ = planner.resolve(job)
-                asked = {kind: item.text for kind, item in items.items()}
+                asked = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
                 named[name, tuple(sorted(asked.items()))] = None
         except ReidbenchError as error:
             raise DataError(f"{file}: names a system that cannot be looked up: {error}") from None
@@ -216,11 +216,6 @@ def _named_systems(folder: Path, planner: Planner) -> list[tuple[str, dict[str, 
 
 def _is(record: RunRecord, asked: Mapping[str, str]) -> bool:
     """Whether a run is the named combination; one that names no metric means the loss's own."""
-    own = AUTO if record.evaluation["metric_is_auto"] else record.items["metric"].spec
-    said = {kind: record.items[kind].spec for kind in asked if kind != "metric"}
-    wanted = {kind: text for kind, text in asked.items() if kind != "metric"}
-    return (
-        said == wanted
-        and ("metric" in asked or own == AUTO)
-        and asked.get("metric", own) in (own, record.items["metric"].spec)
-    )
+    if any(record.items[kind].spec != text for kind, text in asked.items()):
+        return False
+    return "metric" in asked or bool(record.evaluation["metric_is_auto"])
