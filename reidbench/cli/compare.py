@@ -46,7 +46,7 @@ def _lines(comparison: Comparison, firsts: list[RunRecord]) -> list[str]:
     lines = []
     for name, record, seeds in zip("AB", firsts, comparison.seeds, strict=True):
         of = f"seed {record.job.seed}" if seeds == 1 else f"{seeds} seeds"
-        lines.append(printable(f"{name}  {record.items['loss'].short}, {record.items['backbone'].short}, {of}"))
+        lines.append(f"{name}  " + printable(f"{record.items['loss'].short}, {record.items['backbone'].short}, {of}"))
     lines += ["", f"{'in percent':12}{'A':>8}{'B':>8}{'A - B':>9}   95 % interval"]
     for row in comparison.differences:
         interval = "–" if row.interval is None else f"{100 * row.interval[0]:+.2f} to {100 * row.interval[1]:+.2f}"
@@ -57,7 +57,7 @@ def _lines(comparison: Comparison, firsts: list[RunRecord]) -> list[str]:
         f"Intervals: paired bootstrap over {comparison.identities} identities of {comparison.queries} queries."
     )
     if comparison.others:
-        lines += ["", "What else differs (A | B):", *(printable(f"  {other}") for other in comparison.others)]
+        lines += ["", "What else differs (A | B):", *(f"  {printable(other)}" for other in comparison.others)]
     return lines
 
 
@@ -68,7 +68,7 @@ def _verdict(comparison: Comparison) -> str:
         limits = "."
     else:
         whom = "Of these checkpoints"
-        limits = ". With fewer than three seeds on a side this says nothing of the losses themselves."
+        limits = ".\nWith fewer than three seeds on a side this says nothing of the losses themselves."
     if primary.interval is None:
         return f"{whom}: one identity alone says nothing about chance{limits}"
     if not primary.more_than_chance:
