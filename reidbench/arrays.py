@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,8 +23,8 @@ def most_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` or ``.safetensors`` file by their names, of ``NAMES`` only.
+def read_arrays(file: Path, names: Collection[str] = NAMES) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` or ``.safetensors`` file by their names, of ``names`` only.
 
     Raises DataError, naming file and array, for another format, a damaged file, pickled objects, and arrays that would
     take more than half of the memory; nothing is unpickled, and no array is read before its size is known.
@@ -31,7 +32,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
     if file.suffix not in (".npz", ".safetensors"):
         raise DataError(f"{file}: expected a file that ends with .npz, .safetensors or .h5")
     try:
-        return _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
+        return _read_npz(file, names) if file.suffix == ".npz" else _read_safetensors(file, names)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
 
@@ -50,13 +51,13 @@ def read_matrix(file: Path) -> NDArray[Any]:
     return matrix
 
 
-def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
+def _read_npz(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {}
     left = most_bytes()
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
-            if name not in NAMES:
+            if name not in names:
                 continue
             with archive.open(member) as opened:
                 shape, dtype = _header(opened)
@@ -69,11 +70,11 @@ def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _read_safetensors(file: Path) -> dict[str, NDArray[Any]]:
+def _read_safetensors(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     if file.stat().st_size > most_bytes():
         raise ValueError(f"it is larger than half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)")
     with safetensors.safe_open(file, framework="np") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys() if name in NAMES}  # noqa: SIM118, no mapping
+        return {name: opened.get_tensor(name) for name in opened.keys() if name in names}  # noqa: SIM118, no mapping
 
 
 def _header(opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +15,7 @@ import torch
 import reidbench
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.fidelity import deviations
+from reidbench.identity import identity
 from reidbench.interfaces import Backbone, Loss
 from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
@@ -144,7 +143,7 @@ class Planner:
 
     def plan(self, job: Job) -> Plan:
         """Return the plan of a job; raises OptionError, PluginError or DataError where it cannot be run."""
-        items, protocol = self._resolve(job)
+        items, protocol = self.resolve(job)
         split = self._split(items["dataset"])
         if split.wrong_counts and not self.settings.allow_partial:
             raise DataError(
@@ -175,27 +174,19 @@ class Planner:
         items.setdefault("metric", own_metric)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
-        trained_with = {
-            "data": split.train.digest,
-            "loss": items["loss"].identity,
-            "backbone": items["backbone"].identity,
-            "recipe": items["recipe"].identity,
-        }
-        scored_with = {
-            "data": split.digest,
-            "protocol": [items["protocol"].identity, protocol.version],
-            "views": protocol.views,
-            "pool": pool,
-            "metric": items["metric"].identity,
-            "rerank": items["rerank"].identity,
-        }
-        train_id = _hash(trained_with, job.seed)
-        run_id = _hash(scored_with, train_id)
-        group = _hash(trained_with, scored_with)
+        ids = identity(
+            {kind: item.identity for kind, item in items.items()},
+            seed=job.seed,
+            train_digest=split.train.digest,
+            digest=split.digest,
+            version=protocol.version,
+            views=protocol.views,
+            pool=pool,
+        )
         train_files = _code([items[kind] for kind in ("loss", "backbone", "recipe", "dataset")])
         all_files = _code(items.values())
         names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
-        run_folder = self.store.run_folder(names[:3], job.seed, run_id, code_digest(all_files))
+        run_folder = self.store.run_folder(names[:3], job.seed, ids.id, code_digest(all_files))
         return Plan(
             job=job,
             items=items,
@@ -207,12 +198,12 @@ class Planner:
             metric_is_auto=items["metric"].identity == own_metric.identity,
             standin=is_standin(protocol, split),
             deviations=deviations(items, recipe, info, protocol),
-            id=run_id,
-            train_id=train_id,
-            group=group,
+            id=ids.id,
+            train_id=ids.train_id,
+            group=ids.group,
             code_files=all_files,
             train_code=code_digest(train_files),
-            training_folder=self.store.training_folder(names[1:], job.seed, train_id, code_digest(train_files)),
+            training_folder=self.store.training_folder(names[1:], job.seed, ids.train_id, code_digest(train_files)),
             run_folder=run_folder,
             earlier=tuple(self.store.earlier(run_folder)),
         )
@@ -224,8 +215,8 @@ class Planner:
         if pool not in ("mean", "max"):
             raise PluginError(f"the protocol or the loss asks for the pool {pool!r}; there are mean and max")
 
-    def _resolve(self, job: Job) -> tuple[dict[str, Resolved], Protocol]:
-        """Resolve every item that needs nothing built; all mistakes of the request are raised together."""
+    def resolve(self, job: Job) -> tuple[dict[str, Resolved], Protocol]:
+        """Return every item that needs nothing built, and the protocol; all mistakes are raised together."""
         items: dict[str, Resolved] = {}
         mistakes: list[str] = []
 
@@ -332,7 +323,3 @@ def _code(items: Iterable[Resolved]) -> dict[str, str]:
     versions = {f"distribution {entry.plugin.distribution}": entry.plugin.version for entry in entries}
     files = code_files((entry.factory for entry in entries), {entry.plugin.module for entry in entries})
     return files | {"distribution reidbench": reidbench.__version__} | versions
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -24,7 +24,8 @@ CORE = Path(__file__).parent
 
 # Modules that a run's number does not pass through: editing them must not make anyone train again.
 PRESENTATION = {
-    *("cli", "report", "leaderboard", "suite", "progress", "estimate"),  # show and collect what is done
+    # Show, compare and collect what is done.
+    *("cli", "report", "page", "leaderboard", "run_comparison", "suite", "progress", "estimate"),
     *("evaluation", "arrays", "hdf5", "trained", "inspection"),  # serve other verbs than run
     *("testing", "scaffold"),  # help those who write plugins
 }

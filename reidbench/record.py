@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from reidbench.errors import DataError
+from reidbench.identity import Identity, identity
 from reidbench.values import Job
 
 SCHEMA = 1
@@ -29,7 +30,7 @@ NEEDED: Mapping[str, Mapping[str, type]] = {
         "learned": bool,
         "metric_is_auto": bool,
     },
-    "dataset": {"digest": str, "counts": dict},
+    "dataset": {"digest": str, "train_digest": str, "counts": dict},
     "recipe": {"steps": int},
     "network": {"embedding_dim": int, "parameters": int},
     "environment": {"reidbench": str, "device_name": str},
@@ -43,7 +44,8 @@ class ItemRecord:
     """One item of a run: the text that was given, the text with every option resolved, and who provides it.
 
     ``short`` is the text with only the options that differ from their defaults. ``origins`` says for each
-    option where its value came from: "given", "protocol" or "default".
+    option where its value came from: "given", "protocol" or "default". ``identity`` is what enters ids, where that is
+    not ``spec``: files by their sha256.
     """
 
     given: str
@@ -53,6 +55,7 @@ class ItemRecord:
     plugin: str
     distribution: str
     version: str
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,18 @@ class RunRecord:
         protocol = self.items["protocol"].short
         text = " ".join(f"{kind}={texts[kind]}" for kind in kinds)
         return f"protocol={protocol} {text}" if "(" in protocol else text
+
+    def identity(self) -> Identity:
+        """Return the ids that follow from what the record says was run; of a record that ``lacks`` nothing."""
+        return identity(
+            {kind: item.identity or item.spec for kind, item in self.items.items()},
+            seed=self.job.seed,
+            train_digest=self.dataset["train_digest"],
+            digest=self.dataset["digest"],
+            version=self.evaluation["version"],
+            views=self.evaluation["views"],
+            pool=self.evaluation["pool"],
+        )
 
     def lacks(self) -> Iterator[str]:
         """Yield what a record that was not written by this program lacks, each as one clause."""

@@ -263,6 +263,7 @@ def _record(
             plugin=", ".join(dict.fromkeys(plugin.name for plugin in plugins)),
             distribution=", ".join(dict.fromkeys(plugin.distribution for plugin in plugins)),
             version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
+            identity="" if item.identity == item.text else item.identity,
         )
     metric = plan.items["metric"].build()
     scored_in = environment(device, threads)

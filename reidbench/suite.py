@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,27 @@ from reidbench.options import did_you_mean
 from reidbench.plugins import command_defaults
 from reidbench.values import Job
 
-KEYS = tuple(field.name for field in fields(Job))
+KEYS = tuple(part.name for part in fields(Job))
+NAME = "name"
 _TABLES = "job"
 _INSTALLED = "reidbench_leaderboards"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of jobs."""
+    """A named list of jobs; ``names`` are those of whole combinations, systems, that it gives to some of them."""
 
     name: str
     jobs: list[Job]
+    names: Mapping[Job, str] = field(default_factory=dict)
 
 
 def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of a suite's table: every combination of its values once, the seed running fastest.
 
     The keys are those of a job, each with a text (``seed``: a whole number) or a list of such. With ``[[job]]`` tables
-    each of them multiplies alone, and the other keys are their defaults. ``defaults`` are the command line's for the
-    same keys. Raises OptionError with all mistakes at once.
+    each of them multiplies alone, and the other keys are their defaults; such a table may have a ``name``.
+    ``defaults`` are the command line's for the same keys. Raises OptionError with all mistakes at once.
     """
     common = {key: value for key, value in table.items() if key != _TABLES}
     inner = table.get(_TABLES, [{}])
@@ -43,11 +45,27 @@ def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     if not inner:
         problems.append("job: there is no job in it")
     for number, job in enumerate(inner, start=1):
-        problems += _problems(job, f"[[job]] {number}: ", tables=False)
+        problems += _problems(_unnamed(job), f"[[job]] {number}: ", tables=False)
+        name = job.get(NAME, "a name")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            problems.append(f"[[job]] {number}: name: expected a text, got {name!r:.80}")
     if problems:
         raise OptionError("\n".join(problems))
-    jobs = (job for own in inner for job in _multiply({**defaults, **common, **own}))
-    return list(dict.fromkeys(jobs))
+    return list(_named_jobs(table, defaults))
+
+
+def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:
+    """Return the jobs of a sound table, each once, with the name that its own table gives it or an empty text."""
+    common = {key: value for key, value in table.items() if key != _TABLES}
+    named: dict[Job, str] = {}
+    for own in table.get(_TABLES, [{}]):
+        for job in _multiply({**defaults, **common, **_unnamed(own)}):
+            named[job] = named.get(job, "") or str(own.get(NAME, ""))
+    return named
+
+
+def _unnamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != NAME}
 
 
 def load_suite(path: Path) -> Suite:
@@ -65,9 +83,11 @@ def load_suite(path: Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"{path}: is not TOML: {error}") from None
     try:
-        return Suite(path.stem, expand(table, command_defaults()))
+        jobs = expand(table, command_defaults())
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+    names = {job: name for job, name in _named_jobs(table, command_defaults()).items() if name}
+    return Suite(path.stem, jobs, names)
 
 
 def find_suite(name: str) -> Path:

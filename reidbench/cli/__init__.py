@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import reidbench
+from reidbench.cli.compare import compare
 from reidbench.cli.data import app as data
 from reidbench.cli.embed import embed
 from reidbench.cli.evaluate import evaluate
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("embed")(embed)
 app.command("evaluate")(evaluate)
 app.add_typer(leaderboard, name="leaderboard")

@@ -1,4 +1,4 @@
-"""``reidbench leaderboard``: rows that can be made again."""
+"""``reidbench leaderboard``: rows that can be made again, and looked at by anyone."""
 
 from __future__ import annotations
 
@@ -7,28 +7,100 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Publish runs as rows of a CSV.", no_args_is_help=True)
+from reidbench.cli.options import DataRoot, settings_of
+
+app = typer.Typer(help="Publish runs as rows of a CSV, and check those of others.", no_args_is_help=True)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="The leaderboards folder.  [default: leaderboards]", show_default=False),
+]
 
 
-@app.callback()
-def _root() -> None:
-    pass
+def _folder(given: Path | None) -> Path:
+    return given or Path("leaderboards")
 
 
 @app.command("add")
 def add(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.")],
-    folder: Annotated[
-        Path | None,
-        typer.Option("--folder", help="The leaderboards folder.  [default: leaderboards]", show_default=False),
-    ] = None,
+    folder: Folder = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="The runs were made again from records that are kept here already.")
+    ] = False,
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Take runs of a checkout with uncommitted changes.")
+    ] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Take seeds of one row that were made by different code.")
     ] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import add as add_runs
     from reidbench.store import Store
 
-    added = add_runs(Store(Path()).records(runs), folder or Path("leaderboards"), allow_dirty=allow_dirty)
+    records = Store(Path()).records(runs)
+    added = add_runs(records, _folder(folder), allow_dirty=allow_dirty, allow_mixed=allow_mixed, again=again)
     typer.echo(str(added))
+
+
+@app.command("merge")
+def merge(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Other leaderboards folders.  [default: none]", show_default=False)
+    ] = None,
+    folder: Folder = None,
+) -> None:
+    """Join other people's leaderboards into these, and make every PROTOCOL.csv anew from the records."""
+    from reidbench.leaderboard import merge as merge_boards
+
+    typer.echo(str(merge_boards(sources or [], _folder(folder))))
+
+
+@app.command("check")
+def check(folder: Folder = None) -> None:
+    """Say everything that is wrong with the leaderboards; needs no data. Exit code 1 where something is."""
+    from reidbench.leaderboard import check as check_boards
+
+    findings = check_boards(_folder(folder))
+    for finding in findings:
+        typer.echo(str(finding))
+    if findings:
+        raise typer.Exit(1)
+    typer.echo("nothing is wrong")
+
+
+@app.command("verify")
+def verify(folder: Folder = None, data_root: DataRoot = None) -> None:
+    """Check, and compute every score again from the rankings and these from the data sets' lists; show each row's tier.
+
+    Exit code 1 where something is wrong.
+    """
+    from reidbench.leaderboard import verify as verify_boards
+    from reidbench.plan import Planner
+    from reidbench.plugins import load
+
+    found = verify_boards(_folder(folder), Planner(load(), settings_of(data_root)))
+    for finding in found.findings:
+        typer.echo(str(finding))
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    for group, tier in sorted(found.tiers.items()):
+        typer.echo(f"{group[:12]}  {tier}")
+    if found.findings:
+        raise typer.Exit(1)
+
+
+@app.command("html")
+def html(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the site; it is made.")],
+    folder: Folder = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Build the site: a page for each protocol, with what each row has shown."""
+    from reidbench.leaderboard import build_site
+    from reidbench.plan import Planner
+    from reidbench.plugins import load
+
+    for file in build_site(_folder(folder), target, Planner(load(), settings_of(data_root))):
+        typer.echo(f"wrote {file}")

@@ -1,0 +1,153 @@
+"""The rows of a leaderboard: what its columns say of a combination, and how they are written and read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.soundness import SCORES, Fault, day_of
+from reidbench.record import ITEMS, RunRecord
+from reidbench.spec import Item, Spec, write_value
+from reidbench.statistics import mean_and_sd
+
+COLUMNS = tuple(
+    """
+    schema dataset protocol track loss loss_params backbone weights head embedding_dim test_metric pool normalize tta
+    rerank metric_learner map_market map_market_sd map_step r1 r1_sd r5 r10 r20 minp n_seeds iterations params_m
+    train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty data_fingerprint config_hash tier faithful
+    trained_on source date notes
+    """.split()  # noqa: SIM905, forty-five lines of one word each would be harder to compare with the documentation
+)
+SORTED_BY = ("track", "loss", "loss_params", "config_hash")
+SELF_REPORTED = "self-reported"
+MIXED_CODE = "seeds made by different code"
+_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+
+Row = dict[str, str]
+
+
+def board_name(record: RunRecord) -> str:
+    """Return the name of the leaderboard that a record belongs to; stand-ins have their own."""
+    # A third party's "owner/name" stays one file name: no item's name holds a "-".
+    name = Spec.parse(record.items["protocol"].spec).item.name.replace("/", "-")
+    return f"{name}.standin" if record.standin else name
+
+
+def row_of(runs: Sequence[RunRecord]) -> Row:
+    """Return the row of one combination; ``runs`` are its seeds in order."""
+    first, latest = runs[0], max(runs, key=lambda run: (day_of(run) or date.min, run.finished, run.id))
+    items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
+    terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
+    options = dict(backbone.options)
+    means: dict[str, str] = {}
+    for name in SCORES:
+        mean, sd = mean_and_sd(run.scores[name] for run in runs)
+        means[name] = f"{mean:.6f}"
+        means[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
+    dataset = items["dataset"].item.name
+    mixed = [MIXED_CODE] if len({run.code for run in runs}) > 1 else []
+    cells = {
+        "schema": str(first.schema),
+        "dataset": dataset,
+        "protocol": f"{items['protocol'].item.name}@{first.evaluation['version']}",
+        "track": first.track,
+        "loss": str(Spec(tuple(type(term)(term.weight, Item(term.item.name)) for term in terms))),
+        "loss_params": " + ".join(_options(term.item) for term in terms),
+        "backbone": backbone.name,
+        "weights": write_value(options["weights"]) if "weights" in options else "",
+        "head": write_value(options["head"]) if "head" in options else "",
+        "embedding_dim": str(first.network["embedding_dim"]),
+        "test_metric": metric.name,
+        "pool": first.evaluation["pool"],
+        "normalize": write_value(first.evaluation["normalize"]),
+        "tta": first.evaluation["views"],
+        "rerank": str(items["rerank"]),
+        "metric_learner": metric.name if first.evaluation["learned"] else "",
+        **{name: text for name, text in means.items() if name in COLUMNS},
+        "n_seeds": str(len(runs)),
+        "iterations": str(first.recipe["steps"]),
+        "params_m": f"{first.network['parameters'] / 1e6:.6f}",
+        "train_s": f"{mean_and_sd(run.seconds['train'] for run in runs)[0]:.2f}",
+        "extract_s": f"{mean_and_sd(run.seconds['embed'] for run in runs)[0]:.2f}",
+        "gpu": _each(run.environment["device_name"] for run in runs),
+        "reidbench": _each(run.environment["reidbench"] for run in runs),
+        "plugin_dist": first.items["loss"].distribution,
+        "plugin_version": first.items["loss"].version,
+        "commit": latest.commit,
+        "dirty": write_value(any(run.dirty for run in runs)),
+        "data_fingerprint": first.dataset["digest"][:16],
+        "config_hash": first.group,
+        "tier": SELF_REPORTED,
+        "faithful": write_value(all(run.faithful for run in runs)),
+        "trained_on": dataset,
+        "source": "reidbench",
+        "date": str(day_of(latest)),
+        "notes": _each([*(deviation for run in runs for deviation in run.deviations), *mixed]),
+    }
+    return {column: cells[column] for column in COLUMNS}
+
+
+def _options(item: Item) -> str:
+    return ", ".join(f"{name}={write_value(value)}" for name, value in item.options)
+
+
+def _each(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
+def unsafe_cells(row: Row) -> Iterator[Fault]:
+    """Yield the cells that a spreadsheet would run as a formula, or that would not show what they hold."""
+    for column, text in row.items():
+        if text.startswith(("=", "+", "-", "@")):
+            yield column, f"begins with {text[0]!r}, which spreadsheets run as a formula: {text!r:.80}"
+        if not text.isprintable():
+            yield column, f"holds characters that cannot be shown: {text!r:.80}"
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Return rows as they stand in a file."""
+    return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
+
+
+def write_rows(rows: Iterable[Row]) -> bytes:
+    """Return the bytes of a leaderboard's file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_lines(file: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines of a leaderboard as cells, every cell as text, each with the number of the line it begins on.
+
+    Lines that git puts between two versions are passed over. Raises DataError where this is no CSV.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8")
+        lines = ["\n" if line.startswith(_MARKERS) else line for line in io.StringIO(text, newline="")]
+        reader = csv.reader(lines, strict=True)
+        found, begins = [], 1
+        for cells in reader:
+            if cells:
+                found.append((begins, cells))
+            begins = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: is no leaderboard ({error}); move it away and add again") from None
+    return found
+
+
+def read_rows(file: Path) -> dict[str, Row]:
+    """Return the rows of a leaderboard by ``config_hash``; none where there is no such file. Raises DataError."""
+    if not file.is_file():
+        return {}
+    lines = read_lines(file)
+    header = lines[0][1] if lines else []
+    if "config_hash" not in header:
+        raise DataError(f"{file}: is no leaderboard (it has no column config_hash); move it away and add again")
+    rows = (dict(zip(header, cells, strict=False)) for _, cells in lines[1:] if cells != header)
+    return {row.get("config_hash", ""): row for row in rows}

@@ -1,0 +1,167 @@
+"""What a record, and the rankings beside it, must fulfil to stand in a leaderboard; no data are needed for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+
+from reidbench.arrays import read_arrays
+from reidbench.errors import DataError, ReidbenchError
+from reidbench.provenance import code_digest
+from reidbench.record import RANKINGS, RunRecord
+from reidbench.scores import score
+from reidbench.spec import Spec
+from reidbench.values import Ranking
+
+SCORES = ("map_market", "map_step", "r1", "r5", "r10", "r20", "minp")
+RISING = (("r1", "r5"), ("r5", "r10"), ("r10", "r20"), ("map_market", "map_step"))
+
+_ARRAYS = tuple(field.name for field in fields(Ranking))
+_FLOATS = ("distances", "same_camera_distances", "top_distances")
+_ROUNDING = 1e-9
+_DISTANCE_ROUNDING = 1e-6  # shown distances are computed otherwise than the order
+
+# What is wrong: the field of the record, and a clause that says it of the field.
+Fault = tuple[str, str]
+
+
+def in_words(fault: Fault) -> str:
+    """Return a fault as one clause."""
+    return " ".join(filter(None, fault))
+
+
+def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault]:
+    """Yield why a record cannot stand in a leaderboard, looking at nothing but itself."""
+    if record.status != "ok":
+        yield "status", f"is {record.status}, expected ok: {record.error or 'no reason given'}"
+        return
+    if record.dirty and not allow_dirty:
+        yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
+    digests = {
+        "id": record.id,
+        "train_id": record.train_id,
+        "group": record.group,
+        "dataset.digest": record.dataset.get("digest"),
+    }
+    for name, text in digests.items():
+        if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+            yield name, f"must be 64 hex digits, got {text!r:.80}"
+    lacking = list(record.lacks())
+    yield from (("", clause) for clause in lacking)
+    for phase in ("train", "embed"):
+        if not record.seconds.get(phase, -1.0) >= 0.0:
+            yield f"seconds.{phase}", f"must be 0 or more, got {record.seconds.get(phase)!r}"
+    if not day_of(record):
+        yield "finished", f"must be a date and time with its offset from UTC, got {record.finished!r:.80}"
+    yield from _wrong_scores(record.scores)
+    for kind, item in record.items.items():
+        try:
+            spec = Spec.parse(item.spec)
+            if kind not in ("loss", "rerank"):
+                _ = spec.item
+        except ReidbenchError as error:
+            yield f"items.{kind}.spec", f"cannot be used: {error}"
+    if record.code != code_digest(record.code_files):
+        yield "code", "is not the digest of the files in code_files"
+    if not lacking:
+        ids = record.identity()
+        for name in ("train_id", "group", "id"):
+            follows, said = getattr(ids, name), getattr(record, name)
+            if follows != said:
+                yield name, f"is {said[:12]!r}, but the options, data and seed give {follows[:12]!r}: one was changed"
+
+
+def rising_faults(scores: Mapping[str, float], rounding: float = _ROUNDING) -> Iterator[Fault]:
+    """Yield which of the scores that cannot fall do."""
+    for lower, upper in RISING:
+        if scores[lower] > scores[upper] + rounding:
+            yield lower, f"= {scores[lower]!r} cannot be above {upper} = {scores[upper]!r}"
+
+
+def _wrong_scores(scores: Mapping[str, float]) -> Iterator[Fault]:
+    wrong = [name for name in SCORES if not 0.0 <= scores.get(name, -1.0) <= 1.0]
+    yield from ((f"scores.{name}", f"must be a fraction from 0 to 1, got {scores.get(name)!r}") for name in wrong)
+    if not wrong:
+        yield from ((f"scores.{name}", what) for name, what in rising_faults(scores))
+
+
+def day_of(record: RunRecord) -> date | None:
+    """Return the day (UTC) on which a run finished, None where its time cannot be placed."""
+    try:
+        moment = datetime.fromisoformat(record.finished)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC).date() if moment.tzinfo else None
+
+
+def read_ranking(folder: Path) -> Ranking:
+    """Return the rankings in a folder that may be a stranger's; raises DataError where they are none."""
+    file = folder / RANKINGS
+    if not file.is_file():
+        raise DataError(f"{file}: is missing; a record is kept with the rank of every positive")
+    arrays = read_arrays(file, _ARRAYS)
+    for name in _ARRAYS:
+        array = arrays.get(name)
+        dtype = np.dtype(np.float64 if name in _FLOATS else np.int64)
+        if array is None or array.dtype != dtype or array.ndim != 1 + name.startswith("top"):
+            found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise DataError(
+                f"{file}: {name} must be {dtype} [{'n, k' if name.startswith('top') else 'n'}], got {found}"
+            )
+    return Ranking(**arrays)
+
+
+def ranking_faults(ranking: Ranking) -> Iterator[str]:
+    """Yield what no ranking can be, whatever was ranked."""
+    queries = len(ranking)
+    sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
+    wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
+    for part in ("", "same_camera_"):
+        starts, units, ranks, distances = (
+            getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances")
+        )
+        if len(starts) != queries + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+            wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
+        elif not len(units) == len(ranks) == len(distances) == starts[-1]:
+            wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
+    if queries < 1 or wrong or ranking.top.shape != ranking.top_distances.shape:
+        yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'no query'}"
+        return
+    query = np.repeat(np.arange(queries), np.diff(ranking.starts))
+    same = query[1:] == query[:-1]
+    outside = (ranking.ranks < 0) | (ranking.ranks >= ranking.ranked[query])
+    if outside.any():
+        yield f"query {query[outside][0]} has a rank outside of what was ranked"
+    tied = same & (np.diff(ranking.ranks) <= 0)
+    if tied.any():
+        yield f"query {query[1:][tied][0]} has ranks that do not rise"
+    near = _DISTANCE_ROUNDING * max(1.0, float(np.abs(ranking.distances).max(initial=0.0)))
+    falling = same & ~(np.diff(ranking.distances) >= -near)
+    if falling.any():
+        yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
+    listed = (
+        ranking.top_distances[:, :-1][ranking.top[:, 1:] >= 0],
+        ranking.top_distances[:, 1:][ranking.top[:, 1:] >= 0],
+    )
+    if not (listed[1] - listed[0] >= -near).all():
+        yield "the closest items do not stand in the order of their distances"
+    width = ranking.top.shape[1]
+    shown = ~outside & (ranking.ranks < width)
+    if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():
+        yield "the closest items are not those that the ranks say"
+
+
+def score_faults(record: RunRecord, ranking: Ranking) -> Iterator[Fault]:
+    """Yield which scores of a record do not follow from its rankings."""
+    ranks = tuple(sorted(int(name[1:]) for name in record.scores if re.fullmatch(r"r[1-9][0-9]{0,5}", name)))
+    follow = score(ranking, int(record.scores.get("gallery", 0)), ranks).as_dict()
+    for name in sorted({*follow, *record.scores}):
+        said, right = record.scores.get(name), follow.get(name)
+        if said is None or right is None or not math.isclose(said, right, rel_tol=0.0, abs_tol=_ROUNDING):
+            yield f"scores.{name}", f"is {said!r}, but the rankings give {right!r}"
