@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reidbench.record import RunRecord
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.scores import Scores
-    from reidbench.statistics import mean_and_sd
+    from reidbench.statistics import interval, mean_and_sd, paired_difference
     from reidbench.values import (
         BackboneInfo,
         IntArray,
@@ -74,8 +74,10 @@ _HOME = {
     "evaluate": "evaluation",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
+    "interval": "statistics",
     "nearest": "ranking",
     "mean_and_sd": "statistics",
+    "paired_difference": "statistics",
     "pk_round": "sampling",
     "shuffled_round": "sampling",
     "stream": "randomness",
@@ -116,8 +118,10 @@ __all__ = [
     "evaluate",
     "hold_out",
     "hookimpl",
+    "interval",
     "mean_and_sd",
     "nearest",
+    "paired_difference",
     "pk_round",
     "shuffled_round",
     "stream",

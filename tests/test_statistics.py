@@ -1,4 +1,4 @@
-"""Mean and standard deviation over seeds, against exact fractions."""
+"""Seeds against exact fractions; the bootstrap over identities by how often it is right."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import random
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench import mean_and_sd
+from reidbench import interval, mean_and_sd, paired_difference
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
 
@@ -41,3 +42,88 @@ def test_one_seed_has_no_spread(number: float) -> None:
 def test_no_values_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         mean_and_sd([])
+
+
+class Simulation:
+    """Two systems' average precisions on queries of which those of one identity are easy or hard together."""
+
+    def __init__(self, seed: int, people: int) -> None:
+        self.draw = np.random.default_rng(seed)
+        self.pids = np.repeat(np.arange(people), self.draw.integers(1, 7, people))
+        self.shared = self.draw.normal(0, 1.2, people)[self.pids]
+        self.people = people
+
+    def system(self, quality: float) -> np.ndarray:
+        """Ranks of 3 positives among 60 others, drawn anew, as the mean of k / rank."""
+        own = self.draw.normal(0, 0.4, self.people)[self.pids]  # what this training likes of an identity
+        positives = self.draw.normal((quality + self.shared + own)[:, None], 1, (len(self.pids), 3))
+        others = self.draw.normal(0, 1, (len(self.pids), 60))
+        before = np.sort((others[:, None] > positives[:, :, None]).sum(2), axis=1)
+        return (np.arange(1, 4) / (before + np.arange(1, 4))).mean(axis=1)
+
+
+def called(people: int, gap: float, trials: int = 200) -> float:
+    """How often a difference is called."""
+    calls = 0
+    for trial in range(trials):
+        simulation = Simulation(trial, people)
+        _, between = paired_difference(simulation.system(2 + gap), simulation.system(2), simulation.pids, draws=800)
+        assert between is not None
+        calls += not between[0] <= 0 <= between[1]
+    return calls / trials
+
+
+@pytest.mark.parametrize("people", [12, 150])
+def test_equal_rankings_are_seldom_called_different(people: int) -> None:
+    assert called(people, 0) <= 0.08
+
+
+def test_a_gap_of_three_points_is_found() -> None:
+    gap = 0.13
+    far = [
+        Simulation(trial, 750).system(2 + gap).mean() - Simulation(trial, 750).system(2).mean() for trial in range(9)
+    ]
+    assert 0.027 < np.mean(far) < 0.031
+    assert called(750, gap, trials=60) >= 0.8
+
+
+def test_drawing_single_queries_would_call_too_many() -> None:
+    """That whole identities are drawn is what the calibration rests on."""
+    calls = 0
+    for trial in range(200):
+        simulation = Simulation(trial, 150)
+        a, b = simulation.system(2), simulation.system(2)
+        _, between = paired_difference(a, b, np.arange(len(a)), draws=800)
+        assert between is not None
+        calls += not between[0] <= 0 <= between[1]
+    assert calls / 200 > 0.09
+
+
+def test_the_interval_is_that_of_plain_loops() -> None:
+    """Without the expansion's small widening: many identities, and quantiles of means that loops made."""
+    draw = np.random.default_rng(0)
+    pids = draw.integers(0, 300, 900)
+    values = draw.random(900) + 0.3 * (pids % 7 == 0)
+    groups = [values[pids == pid] for pid in np.unique(pids)]
+    means = []
+    for _ in range(4000):
+        drawn = [groups[place] for place in draw.integers(0, len(groups), len(groups))]
+        means.append(np.concatenate(drawn).mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    between = interval(values, pids, 3)
+    assert between is not None
+    assert between == pytest.approx((low, high), abs=0.06 * (high - low))
+    assert between == interval(values, pids, 3) != interval(values, pids, 4)
+
+
+def test_one_identity_has_no_interval_and_equal_values_a_narrow_one() -> None:
+    assert interval(np.array([0.1, 0.9]), np.array([7, 7])) is None
+    assert interval(np.full(5, 0.5), np.array([1, 1, 2, 3, 3])) == (0.5, 0.5)
+    assert paired_difference(np.array([0.25, 0.75]), np.array([0.0, 0.25]), np.array([1, 2]))[0] == 0.375
+
+
+def test_lengths_that_differ_are_an_error() -> None:
+    with pytest.raises(ValueError, match="one pid for each of 3 values, got 2"):
+        interval(np.zeros(3), np.array([1, 2]))
+    with pytest.raises(ValueError, match="two values for every query, got 3 and 2"):
+        paired_difference(np.zeros(3), np.zeros(2), np.zeros(3))
