@@ -1,5 +1,6 @@
 """Reports: asks the sections for their parts and shows these in a terminal, as Markdown or as CSV.
 
+Drawings are for pages and files (``figures``); a terminal says that they are there.
 A part's tables are data frames. Two entries of a frame's ``attrs`` are read: ``title``, a line above the table, and
 ``best``, {column: [row, …]} with the rows (0-based) whose cells are set in bold. All texts are strangers': they are
 printed as they are, never as markup.
@@ -27,14 +28,14 @@ from reidbench.values import Part
 
 if TYPE_CHECKING:
     from reidbench.record import RunRecord
-    from reidbench.store import Store
+    from reidbench.run_files import RunFiles
 
 _DASH = "–"
 _NUMBER = re.compile(rf"[-+−]?[.]?[0-9].*|{_DASH}?")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def build_sections(sections: Sequence[str], records: Sequence[RunRecord], store: Store) -> list[Part]:
+def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
     """Return the parts that the sections (specs) make of the records, in the order of the sections.
 
     Raises OptionError where a spec cannot be used, PluginError where a section fails or returns something else.
@@ -44,7 +45,7 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], store:
     for section in resolved:
         owner = section.entries[0]
         try:
-            part = section.build().build(records, store)
+            part = section.build().build(records, files)
         except ReidbenchError:
             raise
         except Exception as error:
@@ -63,6 +64,9 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
         console.print(Text(_line(part.title), style="bold"))
         for frame in part.tables:
             _print_frame(frame, console)
+        if part.figures:
+            drawings = "a drawing" if len(part.figures) == 1 else f"{len(part.figures)} drawings"
+            console.print(Text(f"({drawings}, seen with --html FILE or --plots FOLDER)"))
         for note in part.notes:
             console.print(Text(_line(note)))
 

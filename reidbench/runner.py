@@ -26,7 +26,7 @@ from reidbench.ranking import rank, rank_distances, unit_rows
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import score
 from reidbench.settings import Settings
-from reidbench.store import latest_step, load_arrays, save_arrays, save_ranking
+from reidbench.store import embeddings_file, latest_step, load_arrays, save_arrays, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
 from reidbench.values import Ranking, Samples
 
@@ -189,7 +189,7 @@ def _kept_embeddings(
 
     They are kept in the training's folder, so that another metric or re-ranker finds them there.
     """
-    file = folder / f"embeddings-{views}-{samples.digest[:12]}.npz"
+    file = folder / embeddings_file(views, samples)
     if not file.is_file():
         began = time.monotonic()
         made = embed_images(backbone, samples, views, device, threads, f"embedding the {part} images")

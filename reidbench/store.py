@@ -21,7 +21,7 @@ from torch import Tensor
 from reidbench.errors import DataError
 from reidbench.files import write_atomic
 from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
-from reidbench.values import Ranking
+from reidbench.values import Ranking, Samples
 
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
@@ -137,6 +137,11 @@ def drop_checkpoints(folder: Path) -> None:
     """Delete the checkpoints of a training that is complete."""
     for file in folder.glob("checkpoint-*.safetensors"):
         file.unlink()
+
+
+def embeddings_file(views: str, part: Samples) -> str:
+    """Return the name, in a training's folder, of the embeddings of all images of one part of the data."""
+    return f"embeddings-{views}-{part.digest[:12]}.npz"
 
 
 def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
 from reidbench import Part, RunRecord, hookimpl, mean_and_sd
+from reidbench_reports.combinations import Combination, combinations, newest
 
 SCORES = {
     "mAP (market)": "map_market",
@@ -21,61 +21,35 @@ STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, T
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
-@dataclass(frozen=True)
-class Combination:
-    """The runs of one combination, one a seed; where none of them ended well, ``scored`` are the collapsed ones."""
-
-    runs: tuple[RunRecord, ...]
-
-    @property
-    def scored(self) -> tuple[RunRecord, ...]:
-        ended_well = tuple(run for run in self.runs if run.status == "ok")
-        return ended_well or tuple(run for run in self.runs if run.scored)
-
-    @property
-    def first(self) -> RunRecord:
-        return self.runs[0]
-
-    @property
-    def untrained(self) -> bool:
-        return self.first.items["loss"].spec == "none"
-
-    @property
-    def marks(self) -> str:
-        unfaithful = not self.untrained and not self.first.faithful
-        collapsed = any(run.status == "collapsed" for run in self.runs)
-        return STANDIN * self.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
-
-
 class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
     One table for each protocol, version and data set; the best of each column is marked among rows that differ in
-    nothing but the loss. ``build(records, store)`` returns a Part; runs without a score are named in its notes.
+    nothing but the loss. ``build(records, files)`` returns a Part; runs without a score are named in its notes.
     """
 
-    def build(self, records: Sequence[RunRecord], store: object) -> Part:
+    def build(self, records: Sequence[RunRecord], files: object) -> Part:
         """Return the part for these records, rows in their order."""
-        newest, superseded = _newest(records)
+        kept, superseded = newest(records)
         boards: dict[tuple[object, ...], list[RunRecord]] = {}
-        for record in newest:
+        for record in kept:
             board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
             boards.setdefault(board, []).append(record)
         tables, notes = [], []
         for runs in boards.values():
-            combinations = _combinations(runs)
-            table = _frame(combinations)
-            about = _about(combinations)
+            rows = combinations(runs)
+            table = _frame(rows)
+            about = _about(rows)
             if len(boards) > 1:
                 table.attrs["title"] = about
             else:
                 notes.append(about)
             tables.append(table)
-        notes += _footnotes([Combination((record,)) for record in newest])
+        notes += _footnotes([Combination((record,)) for record in kept])
         notes += [
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
             f"{run.error or 'no reason was recorded'}"
-            for run in newest
+            for run in kept
             if run.status != "ok"
         ]
         if superseded:
@@ -83,48 +57,33 @@ class Table:
         return Part(title="Scores", tables=tables, notes=notes)
 
 
-def _newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
-    """Return one record for each run, in the order given, and how many that leaves out.
-
-    It is the last to finish, a failed one only where none has a score.
-    """
-    newest: dict[str, RunRecord] = {}
-    for record in records:
-        other = newest.get(record.id)
-        if other is None or (record.scored, record.finished) > (other.scored, other.finished):
-            newest[record.id] = record
-    return list(newest.values()), len({(record.id, record.code, record.finished) for record in records}) - len(newest)
+def _marks(each: Combination) -> str:
+    unfaithful = not each.untrained and not each.first.faithful
+    collapsed = any(run.status == "collapsed" for run in each.runs)
+    return STANDIN * each.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
 
 
-def _combinations(records: Sequence[RunRecord]) -> list[Combination]:
-    """Return the records by combination, the untrained networks first, else in the order given."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    return sorted((Combination(tuple(runs)) for runs in groups.values()), key=lambda each: not each.untrained)
-
-
-def _frame(combinations: Sequence[Combination]) -> pd.DataFrame:
-    reranked = any(each.first.items["rerank"].spec != "none" for each in combinations)
+def _frame(rows: Sequence[Combination]) -> pd.DataFrame:
+    reranked = any(each.first.items["rerank"].spec != "none" for each in rows)
     kinds = ("backbone", "recipe", "metric", "rerank") if reranked else ("backbone", "recipe", "metric")
-    rows = []
-    for each in combinations:
+    cells = []
+    for each in rows:
         loss = each.first.items["loss"].short + " (untrained)" * each.untrained
-        rows.append(
-            {"loss": f"{loss} {each.marks}".strip()}
+        cells.append(
+            {"loss": f"{loss} {_marks(each)}".strip()}
             | {kind: each.first.items[kind].short for kind in kinds}
             | {heading: _percent(each, score) for heading, score in SCORES.items()}
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
-    frame = pd.DataFrame(rows)
-    frame.attrs["best"] = {heading: _best(combinations, score) for heading, score in SCORES.items()}
+    frame = pd.DataFrame(cells)
+    frame.attrs["best"] = {heading: _best(rows, score) for heading, score in SCORES.items()}
     return frame
 
 
-def _best(combinations: Sequence[Combination], score: str) -> list[int]:
+def _best(rows: Sequence[Combination], score: str) -> list[int]:
     """Return the rows with the highest score of their track, where there is more than one to compare."""
     tracks: dict[str, dict[int, float]] = {}
-    for row, each in enumerate(combinations):
+    for row, each in enumerate(rows):
         if each.scored:
             tracks.setdefault(each.first.track, {})[row] = _mean(run.scores[score] for run in each.scored)
     return [
@@ -160,12 +119,12 @@ def _training(each: Combination) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _about(combinations: Sequence[Combination]) -> str:
+def _about(rows: Sequence[Combination]) -> str:
     """Return the protocol with its version and what was scored, as one line."""
-    first = combinations[0].first
+    first = rows[0].first
     name = f"Protocol {first.items['protocol'].short}, version {first.evaluation['version']}"
     scored = next((each.scored[0].scores for each in combinations if each.scored), None)
-    several = any(len(each.scored) > 1 for each in combinations)
+    several = any(len(each.scored) > 1 for each in rows)
     spread = ", mean ± standard deviation over seeds" if several else ""
     if scored is None:
         return f"{name}: no run has a score."
@@ -178,9 +137,9 @@ def _about(combinations: Sequence[Combination]) -> str:
 def _footnotes(runs: Sequence[Combination]) -> list[str]:
     """Return what the marks in the table mean, each said once and only where it is used."""
     notes = []
-    if any(STANDIN in run.marks for run in runs):
+    if any(STANDIN in _marks(run) for run in runs):
         notes.append(f"{STANDIN} stand-in data: not the published file lists, so not comparable with published scores.")
-    notes += dict.fromkeys(_unfaithful(run.first) for run in runs if UNFAITHFUL in run.marks)
+    notes += dict.fromkeys(_unfaithful(run.first) for run in runs if UNFAITHFUL in _marks(run))
     return notes
 
 
