@@ -107,8 +107,9 @@ def _tidy(root: ElementTree.Element, prefix: str) -> None:
         for name, value in element.attrib.items():
             renamed = re.sub(r"url\(#", f"url(#{prefix}-", value)
             element.set(name, f"#{prefix}-{value[1:]}" if name.endswith("href") and value.startswith("#") else renamed)
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
+    root.attrib.pop("version", None)
+    for name in ("width", "height"):  # in points; 4 pixels are 3 points
+        root.set(name, f"{float(root.attrib[name].removesuffix('pt')) * 4 / 3:g}")
 
 
 def _references(root: ElementTree.Element) -> Iterator[str]:

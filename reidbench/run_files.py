@@ -65,6 +65,8 @@ class RunFiles:
         return pool_units(images, part.starts, record.evaluation["pool"])
 
     def _folder(self, record: RunRecord) -> Path:
+        if _key(record) not in self._folders:
+            raise DataError(f"run {record.id[:12]} has no folder here")
         return self._folders[_key(record)]
 
     def _in_training(self, record: RunRecord, name: str) -> Path:

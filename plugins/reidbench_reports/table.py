@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from reidbench import Part, RunRecord, hookimpl, mean_and_sd
-from reidbench_reports.combinations import Combination, combinations, newest
+from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl, mean_and_sd
+from reidbench_reports.combinations import KINDS, Combination, combinations, newest
+from reidbench_reports.differences import differences, said
 
 SCORES = {
     "mAP (market)": "map_market",
@@ -25,26 +26,36 @@ class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
     One table for each protocol, version and data set; the best of each column is marked among rows that differ in
-    nothing but the loss. ``build(records, files)`` returns a Part; runs without a score are named in its notes.
+    nothing but the loss, and the difference to the baseline is taken there. Runs without a score are named in notes.
+
+    Options:
+        baseline: the loss, with only the options that differ from their defaults, that the others are compared with.
     """
 
-    def build(self, records: Sequence[RunRecord], files: object) -> Part:
+    def __init__(self, *, baseline: str = "batch_hard") -> None:
+        self.baseline = baseline
+
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
         """Return the part for these records, rows in their order."""
         kept, superseded = newest(records)
         boards: dict[tuple[object, ...], list[RunRecord]] = {}
         for record in kept:
             board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
             boards.setdefault(board, []).append(record)
-        tables, notes = [], []
+        tables: list[pd.DataFrame] = []
+        notes: list[str] = []
+        remarks: list[str] = []
         for runs in boards.values():
             rows = combinations(runs)
             table = _frame(rows)
+            compared, said_of = self._compare(rows, files)
             about = _about(rows)
             if len(boards) > 1:
                 table.attrs["title"] = about
             else:
                 notes.append(about)
-            tables.append(table)
+            tables += [table, *compared]
+            remarks += said_of
         notes += _footnotes([Combination((record,)) for record in kept])
         notes += [
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
@@ -52,9 +63,30 @@ class Table:
             for run in kept
             if run.status != "ok"
         ]
+        notes += dict.fromkeys(remarks)
         if superseded:
             notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
         return Part(title="Scores", tables=tables, notes=notes)
+
+    def _compare(self, rows: Sequence[Combination], files: RunFiles) -> tuple[list[pd.DataFrame], list[str]]:
+        """Return the table of differences where there is something to compare, and what has to be said of it."""
+        try:
+            found = differences(rows, self.baseline, files)
+        except DataError as error:
+            return [], [f"Differences to {self.baseline} are left out: {error}"]
+        kinds = [kind for kind in KINDS if len({each.first.items[kind].short for each in rows}) > 1]
+        cells = [
+            {kind: each.first.items[kind].short for kind in ("loss", *kinds)} | said(difference)
+            for each, difference in zip(rows, found, strict=True)
+            if difference
+        ]
+        if not cells:
+            return [], []
+        frame = pd.DataFrame(cells)
+        frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points"
+        few = any(len(row.scored) < 3 for row, each in zip(rows, found, strict=True) if each)
+        about = "95 % interval: a paired bootstrap over query identities" + ", of these checkpoints, not of the losses"
+        return [frame], [f"{about if few else about.partition(',')[0]}."]
 
 
 def _marks(each: Combination) -> str:
@@ -76,6 +108,7 @@ def _frame(rows: Sequence[Combination]) -> pd.DataFrame:
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(cells)
+    frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
     frame.attrs["best"] = {heading: _best(rows, score) for heading, score in SCORES.items()}
     return frame
 
@@ -110,10 +143,16 @@ def _seeds(each: Combination) -> str:
     return str(runs) if scored == runs else f"{scored} of {runs}"
 
 
-def _training(each: Combination) -> str:
+def _seconds(each: Combination) -> float | None:
     if each.untrained or not each.scored:
+        return None
+    return _mean(run.seconds["train"] for run in each.scored)
+
+
+def _training(each: Combination) -> str:
+    seconds = _seconds(each)
+    if seconds is None:
         return NOTHING
-    seconds = _mean(run.seconds["train"] for run in each.scored)
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
@@ -123,7 +162,7 @@ def _about(rows: Sequence[Combination]) -> str:
     """Return the protocol with its version and what was scored, as one line."""
     first = rows[0].first
     name = f"Protocol {first.items['protocol'].short}, version {first.evaluation['version']}"
-    scored = next((each.scored[0].scores for each in combinations if each.scored), None)
+    scored = next((each.scored[0].scores for each in rows if each.scored), None)
     several = any(len(each.scored) > 1 for each in rows)
     spread = ", mean ± standard deviation over seeds" if several else ""
     if scored is None:

@@ -42,8 +42,10 @@ def report(
     from rich.console import Console
 
     from reidbench.figures import write_plots
+    from reidbench.files import write_atomic
     from reidbench.plugins import command_defaults
     from reidbench.report import build_sections, render_terminal, to_csv, to_markdown
+    from reidbench.report_page import to_html
     from reidbench.run_files import RunFiles
     from reidbench.store import Store
 
@@ -58,6 +60,10 @@ def report(
         typer.echo("\n".join((to_markdown if markdown else to_csv)(part) for part in parts), nl=False)
     elif not html:
         render_terminal(parts, Console(highlight=False))
+    if html:
+        about = f"{len(found)} runs, shown by reidbench report."
+        write_atomic(html, to_html(parts, "Report of reidbench", about))
+        typer.echo(f"wrote {html}", err=True)
     if plots:
         figures = [figure for part in parts for figure in part.figures]
         if not figures:

@@ -7,7 +7,6 @@ import io
 import random
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
