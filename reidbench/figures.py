@@ -15,8 +15,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from reidbench.files import write_atomic
@@ -40,7 +38,7 @@ def to_svg(figure: Figure, prefix: str) -> str:
     """
     raw = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), _without_glyph_warnings():
-        FigureCanvasSVG(figure).print_svg(raw, metadata=_NOBODY)  # type: ignore[no-untyped-call]
+        figure.savefig(raw, format="svg", dpi=_DPI, metadata=_NOBODY)
     root = ElementTree.fromstring(raw.getvalue())
     _tidy(root, prefix)
     root.attrib.update({"role": "img", "aria-label": title_of(figure), "font-family": "sans-serif"})
@@ -53,7 +51,6 @@ def to_svg(figure: Figure, prefix: str) -> str:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG, 150 dots an inch, on white."""
     raw = io.BytesIO()
-    FigureCanvasAgg(figure)
     see_through = figure.patch.get_alpha()
     figure.patch.set_alpha(1.0)
     with _without_glyph_warnings():
