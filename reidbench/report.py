@@ -130,12 +130,15 @@ def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool =
         table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
     best = set(best_of(frame))
     for number, row in enumerate(rows_of(frame)):
-        cells = [
-            row[place].replace(" ±", "\n±").replace(" [", "\n[") if several_lines else row[place] for place in columns
-        ]
+        cells = [_several_lines(row[place]) if several_lines else row[place] for place in columns]
         styles = ["bold" if (number, place) in best else "" for place in columns]
         table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
     return table
+
+
+def _several_lines(cell: str) -> str:
+    """Return a number with its spread, and what stands in brackets behind it, on lines of their own."""
+    return cell.replace(" ±", "\n±").replace(" (", "\n(") if NUMBER.fullmatch(cell) else cell
 
 
 def _is_constant(cells: Sequence[str]) -> bool:

@@ -56,7 +56,7 @@ class Paper:
         ours, others = self._sorted(records, wanted)
         part = Part(title=f"Table {self.table} of {PAPER}, published and ours")
         part.tables.append(_beside(published, ours, KEYS[self.table]))
-        part.tables[0].attrs["title"] = "In percent; Δ is ours less the published, in points"
+        part.tables[0].attrs["title"] = "In percent; in brackets ours less the published, in points"
         filled = sum(cell.job in ours for cell in published)
         part.notes.append(
             f"{filled} of {len(published)} numbers have one of ours; reidbench run paper/table{self.table} makes those "
@@ -107,34 +107,32 @@ def _rows(published: Sequence[Cell]) -> dict[tuple[str, str], dict[str, Cell]]:
 
 def _beside(published: Sequence[Cell], ours: Mapping[Job, Sequence[RunRecord]], keys: tuple[str, str]) -> pd.DataFrame:
     scores = [score for score in HEADINGS if any(cell.score == score for cell in published)]
-    rows, best = [], {f"{HEADINGS[score]} published": [] for score in scores}  # type: dict[str, list[int]]
+    rows: list[dict[str, str]] = []
+    best: dict[str, list[int]] = {HEADINGS[score]: [] for score in scores}
     for number, (key, found) in enumerate(_rows(published).items()):
         row = dict(zip(keys, key, strict=True))
         for score in scores:
             cell = found.get(score)
             runs = ours.get(cell.job, []) if cell is not None and cell.job is not None else []
-            row |= dict(zip(_columns(score), _texts(cell, score, runs), strict=True))
+            row[HEADINGS[score]] = NOTHING if cell is None else cell.printed
+            row[f"ours: {HEADINGS[score]}"] = NOTHING if cell is None else _ours(cell, runs)
             if cell is not None and "bold" in cell.mark:
-                best[f"{HEADINGS[score]} published"].append(number)
+                best[HEADINGS[score]].append(number)
         rows.append(row)
     frame = pd.DataFrame(rows)
     frame.attrs["best"] = best
     return frame
 
 
-def _columns(score: str) -> tuple[str, str, str]:
-    return f"{HEADINGS[score]} published", f"{HEADINGS[score]} ours", f"{HEADINGS[score]} Δ"
-
-
-def _texts(cell: Cell | None, score: str, runs: Sequence[RunRecord]) -> tuple[str, str, str]:
-    """Return published, ours and the difference as they are printed."""
-    said = NOTHING if cell is None else cell.printed
-    if cell is None or not runs:
-        return said, NOTHING, NOTHING
+def _ours(cell: Cell, runs: Sequence[RunRecord]) -> str:
+    """Return ours and its difference from the published number as they are printed."""
+    if not runs:
+        return NOTHING
     ended = [run for run in runs if run.status == "ok"] or list(runs)
-    mean, sd = mean_and_sd(100 * run.scores[score] for run in ended)
+    mean, sd = mean_and_sd(100 * run.scores[cell.score] for run in ended)
     star = COLLAPSED * (ended[0].status == "collapsed")
-    return said, f"{mean:.2f}{star}" + ("" if sd is None else f" ±{sd:.2f}"), f"{mean - cell.value:+.2f}"
+    spread = "" if sd is None else f" ±{sd:.2f}"
+    return f"{mean:.2f}{star}{spread} ({mean - cell.value:+.2f})"
 
 
 def _others(
