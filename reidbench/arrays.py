@@ -29,7 +29,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
     take more than half of the memory; nothing is unpickled, and no array is read before its size is known.
     """
     if file.suffix not in (".npz", ".safetensors"):
-        raise DataError(f"{file}: expected a file that ends with .npz or .safetensors")
+        raise DataError(f"{file}: expected a file that ends with .npz, .safetensors or .h5")
     try:
         return _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError) as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Literal
 
 import numpy as np
@@ -25,9 +25,28 @@ def embed_images(
 ) -> Tensor:
     """Return the embedding of every image [m, D] float32 on the CPU, the mean over the crops of ``views``.
 
-    Images are decoded in ``threads`` threads while the network, which must lie on ``device``, runs in
-    evaluation mode; every module's own mode is given back. Every batch has one size, so that no value depends on how
-    many images there are. Raises DataError for an image that cannot be used, OptionError for unknown views.
+    The rest is as in ``embed_batches``.
+    """
+    total, done = len(samples.images), 0
+    embeddings: list[Tensor] = []
+    with closing(embed_batches(backbone, samples, views, device, threads)) as batches, progress(what, total) as update:
+        for batch in batches:
+            embeddings.append(batch)
+            done += len(batch)
+            update(done, "")
+    # Joined out of inference mode: tensors made in it can take part in no gradient.
+    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])
+
+
+def embed_batches(
+    backbone: Backbone, samples: Samples, views: str, device: torch.device, threads: int
+) -> Generator[Tensor]:
+    """Yield the embeddings [b, D] float32 on the CPU of all images, batch by batch, the mean over the crops of views.
+
+    Images are decoded in ``threads`` threads while the network, which must lie on ``device``, runs in evaluation mode;
+    every module's own mode is given back at the end. Every batch that the network sees has one size, so that no value
+    depends on how many images there are. Raises DataError for an image that cannot be used, OptionError for unknown
+    views.
     """
     size, crops = view_crops(views, backbone.preprocess)
     total = len(samples.images)
@@ -38,15 +57,12 @@ def embed_images(
         decode_images(samples, first, pixels[: min(BATCH, total - first)])
         return pixels
 
-    embeddings: list[Tensor] = []
-    with _evaluating(backbone), torch.inference_mode(), progress(what, total) as update:
-        for number, pixels in enumerate(in_threads(decode, -(-total // BATCH), threads), start=1):
-            views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
-            mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
-            embeddings.append(mean.cpu())
-            update(min(number * BATCH, total), "")
-    # Joined out of inference mode: tensors made in it can take part in no gradient.
-    return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])[:total]
+    with _evaluating(backbone):
+        for number, pixels in enumerate(in_threads(decode, -(-total // BATCH), threads)):
+            with torch.inference_mode():
+                views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
+                mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
+            yield mean.cpu()[: total - number * BATCH]
 
 
 def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Tensor:

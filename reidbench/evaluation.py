@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,27 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from reidbench.arrays import read_arrays, read_matrix
+from reidbench.comparison import Embedded, compare, compare_distances
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError, OptionError
-from reidbench.interfaces import Metric
-from reidbench.plan import learns
+from reidbench.hdf5 import read_hdf5
+from reidbench.interfaces import Metric, learns
 from reidbench.plugins import command_defaults, load
-from reidbench.ranking import rank, rank_distances, unit_rows
-from reidbench.runner import RERANK_ROWS
 from reidbench.scores import Scores, average_precision, first_match, score
 from reidbench.values import IntArray, Protocol, Ranking
 
 Triple = tuple[Any, Any, Any]
+HDF5 = (".h5", ".hdf5")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Units with one embedding each [n, D] float32 or float64 (or none), their ``pids`` and ``cams`` int64 [n]."""
-
-    embeddings: torch.Tensor
-    pids: IntArray
-    cams: IntArray
 
 
 @dataclass(frozen=True)
@@ -113,16 +105,9 @@ def _whole(values: Any, named: str) -> IntArray:
 def ranking_of(query: Embedded, gallery: Embedded, train: Embedded | None, how: Evaluation) -> Ranking:
     """Return where the positives of every query stand; raises DataError and OptionError."""
     metric = _metric(how)
-    if learns(metric):
-        if train is None:
-            raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
-        metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
-    reranker = load().resolve("reranker", how.rerank).build()
-    ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    if reranker is None:
-        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=how.exclude)
-    blocks = reranker.blocks(query.embeddings.float(), gallery.embeddings.float(), metric, RERANK_ROWS)
-    return rank_distances(blocks, *ids, exclude=how.exclude)
+    if learns(metric) and train is None:
+        raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
+    return compare(query, gallery, metric, load().resolve("reranker", how.rerank).build(), train, how.exclude).ranking
 
 
 def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Ranking:
@@ -136,7 +121,7 @@ def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedde
         raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    return rank_distances(blocks, *ids, exclude=how.exclude)
+    return compare_distances(blocks, *ids, exclude=how.exclude).ranking
 
 
 def _metric(how: Evaluation) -> Metric:
@@ -158,9 +143,16 @@ def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
     }
 
 
-def read_embedded(file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False) -> Embedded:
-    """Return the units in a file; with ``ids_only`` its embeddings may be missing. Raises DataError."""
-    arrays = read_arrays(file)
+def read_embedded(
+    file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False, listed: Path | None = None
+) -> Embedded:
+    """Return the units in a file; with ``ids_only`` its embeddings may be missing, ``listed`` is the CSV of an .h5.
+
+    Raises DataError and OptionError.
+    """
+    arrays = read_hdf5(file, listed) if file.suffix in HDF5 else read_arrays(file)
+    if listed is not None and file.suffix not in HDF5:
+        raise OptionError(f"{listed}: only an .h5 file needs a CSV, not {file}")
     if not ids_only:
         return embedded(arrays, str(file), pool)
     if missing := [key for key in ("pids", "cams") if key not in arrays]:
@@ -178,19 +170,25 @@ def evaluate_files(
     distances: Path | None,
     pool: Literal["mean", "max"],
     how: Evaluation,
-) -> tuple[Scores, Ranking]:
-    """Return the scores and the ranking of files; ``distances`` replaces the embeddings. Raises as the above."""
-    asked = read_embedded(query, pool, ids_only=distances is not None)
-    searched = read_embedded(gallery, pool, ids_only=distances is not None)
+    *,
+    lists: Mapping[str, Path | None] | None = None,
+) -> tuple[Scores, Ranking, IntArray]:
+    """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
+
+    ``lists`` are the CSV files of "query", "gallery" and "train" where those are .h5. Raises as the above.
+    """
+    csv = lists or {}
+    asked = read_embedded(query, pool, ids_only=distances is not None, listed=csv.get("query"))
+    searched = read_embedded(gallery, pool, ids_only=distances is not None, listed=csv.get("gallery"))
     if distances is not None:
         if (how.metric, how.rerank) != ("auto", "none") or train is not None:
             raise OptionError("--distances are ranked as they are; leave out --metric, --rerank and --train")
         ranking = ranking_of_distances(read_matrix(distances), asked, searched, how)
     else:
-        known = read_embedded(train, pool) if train is not None else None
+        known = read_embedded(train, pool, listed=csv.get("train")) if train is not None else None
         ranking = ranking_of(asked, searched, known, how)
     if not len(ranking.ranks):
         raise DataError(
             f"{query}: no query has a match in {gallery}: no gallery item has the pid of a query and another camera"
         )
-    return score(ranking, len(searched.pids), how.ranks), ranking
+    return score(ranking, len(searched.pids), how.ranks), ranking, asked.pids

@@ -88,11 +88,19 @@ class Metric:
         raise NotImplementedError
 
 
+def learns(metric: Metric) -> bool:
+    """Whether a metric is fitted on training embeddings."""
+    return type(metric).fit is not Metric.fit
+
+
 class Reranker:
     """A second look at a ranking: distances for blocks of queries, from all embeddings at once."""
 
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
-        """Yield distances [at most rows, len(gallery)] float32 in query order, all queries once."""
+        """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, all queries once.
+
+        ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored.
+        """
         raise NotImplementedError
 
 

@@ -16,7 +16,7 @@ import torch
 
 import reidbench
 from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.interfaces import Backbone, Loss, Metric
+from reidbench.interfaces import Backbone, Loss
 from reidbench.pixels import stored_size, view_crops
 from reidbench.plugins import Catalogue, Resolved, command_defaults
 from reidbench.provenance import changed_files, code_digest, code_files
@@ -173,7 +173,8 @@ class Planner:
         items.setdefault("metric", own_metric)
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
-        deviations = (f"recipe {items['recipe'].short}",) if "(" in items["recipe"].short else ()
+        changed = (f"recipe {items['recipe'].short}",) if "(" in items["recipe"].short else ()
+        deviations = (*changed, *protocol.deviations)
 
         trained_with = {
             "data": split.train.digest,
@@ -324,11 +325,6 @@ def is_standin(protocol: Protocol, split: Split) -> bool:
 def names_of(item: Resolved) -> str:
     """Return an item's name, the names of a sum joined by "+", or "none"."""
     return "+".join(entry.name for entry in item.entries) or "none"
-
-
-def learns(metric: Metric) -> bool:
-    """Whether a metric is fitted on training embeddings."""
-    return type(metric).fit is not Metric.fit
 
 
 def _code(items: Iterable[Resolved]) -> dict[str, str]:

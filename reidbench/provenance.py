@@ -24,9 +24,9 @@ CORE = Path(__file__).parent
 
 # Modules that a run's number does not pass through: editing them must not make anyone train again.
 PRESENTATION = {
-    *("cli", "report", "leaderboard", "suite", "progress", "statistics", "estimate"),  # show and collect what is done
+    *("cli", "report", "leaderboard", "suite", "progress", "estimate"),  # show and collect what is done
     *("figures", "frames", "report_page", "run_files", "page"),
-    *("evaluation", "arrays", "trained", "inspection"),  # serve other verbs than run
+    *("evaluation", "arrays", "hdf5", "trained", "inspection"),  # serve other verbs than run
     *("testing", "scaffold"),  # help those who write plugins
 }
 

@@ -63,7 +63,8 @@ class RunRecord:
     ``config_hash``), each 64 hex digits over resolved options; ``code`` is the digest over ``code_files`` (name to
     sha256). ``items`` has the kinds of ``ITEMS``. ``training`` is the training's folder in the results
     folder, where it was made. ``evaluation`` has version, views, pool, exclude, primary, normalize
-    and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts;
+    and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts,
+    ``intervals`` the 95 % interval [low, high] of some of them, and ``cameras`` the matrix of ``CameraScores.as_dict``;
     ``seconds`` per phase (``rounds``: the part of ``train`` in which batches were drawn, mining included).
     ``environment`` is where the network was trained (an untrained one: where it was scored), ``scored_in`` where it was
     scored. ``observed`` is what the monitor saw of the training. ``error`` is the reason of a status other than ok.
@@ -96,6 +97,8 @@ class RunRecord:
     started: str
     finished: str
     error: str = ""
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
 
     @property
@@ -166,7 +169,7 @@ def _decode(kind: Any, value: Any, source: str, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise DataError(f"{source}: {where or 'the record'} must be an object, got {type(value).__name__}")
         hints = get_type_hints(kind)
-        required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
         missing, unknown = sorted(required - set(value)), sorted(set(value) - set(hints))
         if missing or unknown:
             said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(

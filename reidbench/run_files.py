@@ -12,10 +12,13 @@ from torch import Tensor
 
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError
+from reidbench.kept_embeddings import KeptEmbeddings
+from reidbench.plan import threads_of
 from reidbench.plugins import load
 from reidbench.record import RunRecord
 from reidbench.settings import Settings
-from reidbench.store import embeddings_file, load_arrays, load_ranking
+from reidbench.store import load_arrays, load_ranking
+from reidbench.trained import load_network
 from reidbench.training import LOG
 from reidbench.values import Ranking, Samples, Split
 
@@ -43,7 +46,7 @@ class RunFiles:
         """Return the log of the training, each column [steps] by its name, ``items`` [steps, 128]."""
         if record.items["loss"].spec == "none":
             raise DataError("the untrained network has no log")
-        return load_arrays(self._in_training(record, LOG))
+        return load_arrays(self._training(record) / LOG)
 
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, as it lies below this machine's data root."""
@@ -59,23 +62,33 @@ class RunFiles:
         return split
 
     def embeddings(self, record: RunRecord, part: Samples) -> Tensor:
-        """Return one embedding a unit [n, D] float32, pooled as the run was scored, of the split's query or gallery."""
-        name = embeddings_file(str(record.evaluation["views"]), part)
-        images = torch.from_numpy(load_arrays(self._in_training(record, name))["embeddings"])
-        return pool_units(images, part.starts, record.evaluation["pool"])
+        """Return one embedding a unit [n, D] float32, pooled as the run was scored, of the split's query or gallery.
+
+        Those that were not kept are made again.
+        """
+        self._training(record)
+        network, _ = load_network(self._folder(record))
+        kept = KeptEmbeddings(
+            self._training(record),
+            network,
+            str(record.evaluation["views"]),
+            torch.device("cpu"),
+            threads_of(self.settings),
+        )
+        return pool_units(kept.of(part, "test"), part.starts, record.evaluation["pool"])
 
     def _folder(self, record: RunRecord) -> Path:
         if _key(record) not in self._folders:
             raise DataError(f"run {record.id[:12]} has no folder here")
         return self._folders[_key(record)]
 
-    def _in_training(self, record: RunRecord, name: str) -> Path:
+    def _training(self, record: RunRecord) -> Path:
         results = self._folder(record).absolute().parent.parent
-        file = results / record.training / name
+        folder = results / record.training
         # A record may come from a stranger: no path of it leads out of its results.
-        if not file.resolve().is_relative_to(results.resolve()) or not file.is_file():
-            raise DataError(f"{file} is not there: a record alone does not bring it; make the run again to see it")
-        return file
+        if not folder.resolve().is_relative_to(results.resolve()) or not folder.is_dir():
+            raise DataError(f"{folder} is not there: a record alone does not bring it; make the run again to see it")
+        return folder
 
 
 def _key(record: RunRecord) -> tuple[str, str, str]:

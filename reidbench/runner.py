@@ -8,30 +8,27 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from reidbench.embedding import embed_images, pool_units
+from reidbench.cameras import camera_scores, own_units
+from reidbench.comparison import Compared, Embedded, compare
+from reidbench.embedding import pool_units
 from reidbench.errors import Interrupted, PluginError, ReidbenchError, TrainingError
 from reidbench.files import lock, sweep, write_atomic
-from reidbench.interfaces import Backbone
+from reidbench.interfaces import learns
+from reidbench.kept_embeddings import KeptEmbeddings
 from reidbench.pixels import check_readable
-from reidbench.plan import Plan, build_backbone, build_loss, device_of, learns, seeded, threads_of
+from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
-from reidbench.ranking import rank, rank_distances, unit_rows
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
-from reidbench.scores import score
+from reidbench.scores import intervals, score
 from reidbench.settings import Settings
-from reidbench.store import embeddings_file, latest_step, load_arrays, save_arrays, save_ranking
+from reidbench.store import latest_step, save_ranking
 from reidbench.training import finished, load_weights, peak_memory_mib, train
-from reidbench.values import Ranking, Samples
+from reidbench.values import Samples
 
-# Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
-RERANK_ROWS = 64
 TRACEBACK = "traceback.txt"
 
 Say = Callable[[str], None]
@@ -61,13 +58,11 @@ def execute(plan: Plan, settings: Settings, say: Say) -> RunRecord:
             sweep(folder)
         (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
         try:
-            seconds, ranking, peak = _compute(plan, settings, device, threads, say)
-            scores = score(ranking, len(plan.split.gallery), plan.protocol.ranks).as_dict()
+            seconds, found, peak = _compute(plan, settings, device, threads, say)
             status, error = _outcome(plan)
-            record = _record(
-                plan, status, device, threads, started=started, peak=peak, scores=scores, seconds=seconds, error=error
-            )
-            save_ranking(plan.run_folder, ranking)
+            record = _record(plan, status, device, threads, started=started, peak=peak, seconds=seconds, error=error)
+            record = _scored(plan, found, record)
+            save_ranking(plan.run_folder, found.ranking)
         except Interrupted as error:
             peak = peak_memory_mib(device)
             record = _record(plan, "interrupted", device, threads, started=started, peak=peak, error=str(error))
@@ -92,8 +87,7 @@ def check_images(plan: Plan, settings: Settings) -> None:
 
     Raises DataError with the names of those that cannot be used.
     """
-    parts = (plan.split.train, plan.split.query, plan.split.gallery)
-    check_readable(parts, settings.cache, threads_of(settings))
+    check_readable(plan.split.parts, settings.cache, threads_of(settings))
 
 
 def check_weights(plans: Iterable[Plan]) -> None:
@@ -113,7 +107,7 @@ def check_weights(plans: Iterable[Plan]) -> None:
 
 def _compute(
     plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say
-) -> tuple[dict[str, float], Ranking, int]:
+) -> tuple[dict[str, float], Compared, int]:
     """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
     split, seed = plan.split, plan.job.seed
     seconds: dict[str, float] = {}
@@ -152,56 +146,22 @@ def _compute(
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
-    views = plan.protocol.views
-    seconds["embed"] = 0.0
+    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, threads)
 
-    def embed(samples: Samples, part: str) -> Tensor:
-        images, took = _kept_embeddings(
-            backbone, samples, folder=plan.training_folder, views=views, device=device, threads=threads, part=part
-        )
-        seconds["embed"] += took
-        return pool_units(images, samples.starts, plan.pool)
+    def embed(samples: Samples, part: str) -> Embedded:
+        return Embedded(pool_units(kept.of(samples, part), samples.starts, plan.pool), samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric = plan.items["metric"].build()
-    if learns(metric):
-        known = embed(split.train, "training")
-        metric.fit(unit_rows(known) if metric.normalize else known, split.train.pids, split.train.cams)
+    known = embed(split.fit, "training") if learns(metric) else None
+    seconds["embed"] = kept.seconds
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
-    ids = (split.query.pids, split.query.cams, split.gallery.pids, split.gallery.cams)
-    if plan.items["rerank"].entries:
-        reranker = plan.items["rerank"].build()
-        ranking = rank_distances(
-            reranker.blocks(query, gallery, metric, RERANK_ROWS), *ids, exclude=plan.protocol.exclude
-        )
-    else:
-        ranking = rank(query, gallery, *ids, metric, exclude=plan.protocol.exclude)
+    reranker = plan.items["rerank"].build()
+    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True)
     seconds["rank"] = time.monotonic() - began
-    return seconds, ranking, max(peak, peak_memory_mib(device))
-
-
-def _kept_embeddings(
-    backbone: Backbone, samples: Samples, *, folder: Path, views: str, device: torch.device, threads: int, part: str
-) -> tuple[Tensor, float]:
-    """Return the embeddings [m, D] of all images of one part and the seconds that making them took.
-
-    They are kept in the training's folder, so that another metric or re-ranker finds them there.
-    """
-    file = folder / embeddings_file(views, samples)
-    if not file.is_file():
-        began = time.monotonic()
-        made = embed_images(backbone, samples, views, device, threads, f"embedding the {part} images")
-        if not torch.isfinite(made).all():
-            row = int((~torch.isfinite(made)).any(dim=1).nonzero()[0, 0])
-            raise TrainingError(
-                f"the trained network gives an embedding that is not finite for {samples.images[row]}; "
-                "its training has diverged: try a lower learning_rate"
-            )
-        save_arrays(file, {"embeddings": made.numpy(), "seconds": np.array(time.monotonic() - began)})
-    kept = load_arrays(file)
-    return torch.from_numpy(kept["embeddings"]), float(kept["seconds"])
+    return seconds, found, max(peak, peak_memory_mib(device))
 
 
 def _outcome(plan: Plan) -> tuple[Status, str]:
@@ -229,6 +189,18 @@ def _failed(plan: Plan, device: torch.device, threads: int, started: str, error:
     return _record(plan, "failed", device, threads, started=started, peak=peak_memory_mib(device), error=error)
 
 
+def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
+    """Return the record with everything that follows from the ranking."""
+    query, gallery = plan.split.query, plan.split.gallery
+    assert found.with_junk is not None
+    return dataclasses.replace(
+        record,
+        scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),
+        intervals=intervals(found.ranking, query.pids),
+        cameras=camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict(),
+    )
+
+
 def _record(
     plan: Plan,
     status: Status,
@@ -237,7 +209,6 @@ def _record(
     *,
     started: str,
     peak: int,
-    scores: Mapping[str, float] | None = None,
     seconds: Mapping[str, float] | None = None,
     error: str = "",
 ) -> RunRecord:
@@ -294,7 +265,7 @@ def _record(
         standin=plan.standin,
         faithful=plan.faithful,
         deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
-        scores=dict(scores or {}),
+        scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
         environment=_joined(trained["parts"]) if trained else scored_in,

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from reidbench.errors import DataError
+from reidbench.statistics import interval
 from reidbench.values import FloatArray, IntArray, Ranking
 
 
@@ -50,12 +51,20 @@ def average_precision(ranking: Ranking, definition: Literal["market", "step"]) -
     """
     counts = np.diff(ranking.starts)
     number = np.arange(1, len(ranking.ranks) + 1) - np.repeat(ranking.starts[:-1], counts)
-    precision = number / (ranking.ranks + 1)
-    if definition == "market":
-        before = np.where(ranking.ranks > 0, (number - 1) / np.maximum(ranking.ranks, 1), 1.0)
-        precision = (before + precision) / 2
     query = np.repeat(np.arange(len(counts)), counts)
-    return np.bincount(query, weights=precision, minlength=len(counts)) / np.maximum(counts, 1)
+    weights = precision(number, ranking.ranks, definition)
+    return np.bincount(query, weights=weights, minlength=len(counts)) / np.maximum(counts, 1)
+
+
+def precision(number: IntArray, ranks: IntArray, definition: Literal["market", "step"]) -> FloatArray:
+    """Return what each positive adds to an average precision; ``number`` [n] counts them from 1, ``ranks`` [n] from 0.
+
+    The formulas are those of ``average_precision``.
+    """
+    after = number / (ranks + 1)
+    if definition == "step":
+        return after
+    return (np.where(ranks > 0, (number - 1) / np.maximum(ranks, 1), 1.0) + after) / 2
 
 
 def inverse_negative_penalty(ranking: Ranking) -> FloatArray:
@@ -97,6 +106,22 @@ def score(ranking: Ranking, gallery_size: int, ranks: tuple[int, ...]) -> Scores
         gallery=gallery_size,
         unmatched=int((~matched).sum()),
     )
+
+
+def intervals(ranking: Ranking, pids: IntArray) -> dict[str, list[float]]:
+    """Return the 95 % interval [low, high] of each mean by its name, drawn over the queries' identities ``pids`` [nq].
+
+    Empty where all queries show one identity. The draws are the same for every ranking of these queries.
+    """
+    first = first_match(ranking)
+    values = {
+        "map_market": average_precision(ranking, "market"),
+        "map_step": average_precision(ranking, "step"),
+        "r1": (first == 0).astype(np.float64),
+        "minp": inverse_negative_penalty(ranking),
+    }
+    found = {name: interval(each, pids) for name, each in values.items()}
+    return {name: list(between) for name, between in found.items() if between is not None}
 
 
 def _mean(values: FloatArray) -> float:

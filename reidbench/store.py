@@ -21,7 +21,7 @@ from torch import Tensor
 from reidbench.errors import DataError
 from reidbench.files import write_atomic
 from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
-from reidbench.values import Ranking, Samples
+from reidbench.values import Ranking
 
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
@@ -139,11 +139,6 @@ def drop_checkpoints(folder: Path) -> None:
         file.unlink()
 
 
-def embeddings_file(views: str, part: Samples) -> str:
-    """Return the name, in a training's folder, of the embeddings of all images of one part of the data."""
-    return f"embeddings-{views}-{part.digest[:12]}.npz"
-
-
 def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays as one npz, atomically and without pickles."""
     buffer = io.BytesIO()
@@ -151,12 +146,12 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_atomic(file, buffer.getvalue())
 
 
-def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz that this store wrote; raises DataError where it is damaged."""
+def load_arrays(file: Path, names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Return the named arrays, or all, of an npz that this store wrote; raises DataError where it is damaged."""
     try:
         # Opened here, since numpy leaves the file open where it is no archive.
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as opened:
-            return {name: opened[name] for name in opened.files}
+            return {name: opened[name] for name in names or opened.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: is damaged ({error}); delete it and run the same command again") from None
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +132,11 @@ class Samples:
 class Split:
     """A data set: what is trained on, what is asked, and what is searched.
 
+    ``fit`` are the units that a learned metric is fitted on, where they are others than the units of ``train`` (left
+    away, or None): the same people in units that are pooled as those of the test are. Who replaces one replaces both.
     Only ``gallery`` may hold junk and distractors. ``expected`` are the counts that the data set should have, by the
-    names of ``counts``, or empty. ``ignored`` counts, by a name for people, the files that were passed over.
+    names of ``counts``, or empty. ``ignored`` counts, by a name for people, the files that were passed over;
+    ``further`` are counts of the data set's own (tracklets, folders) by name, beside those of images.
     """
 
     train: Samples
@@ -141,20 +144,29 @@ class Split:
     gallery: Samples
     expected: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
+    further: Mapping[str, int] = field(default_factory=dict)
+    fit: Samples = field(default=cast("Samples", None), kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, samples in (("train", self.train), ("query", self.query)):
+        if cast("Samples | None", self.fit) is None:
+            object.__setattr__(self, "fit", self.train)
+        for name, samples in (("train", self.train), ("fit", self.fit), ("query", self.query)):
             if (samples.pids <= DISTRACTOR).any():
                 raise DataError(f"{samples.root}: {name} holds junk or distractors (pids below 1); only a gallery may")
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 (hex) of all three parts."""
-        return hashlib.sha256(f"{self.train.digest} {self.query.digest} {self.gallery.digest}".encode()).hexdigest()
+        """The sha256 (hex) of all parts."""
+        return hashlib.sha256(" ".join(part.digest for part in self.parts).encode()).hexdigest()
+
+    @property
+    def parts(self) -> tuple[Samples, ...]:
+        """What is trained on, asked, searched and, where it is something else, fitted on."""
+        return (self.train, self.query, self.gallery, *([] if self.fit is self.train else [self.fit]))
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Images and identities of each part, and the gallery's junk and distractors."""
+        """Images and identities of each part, the gallery's junk and distractors (units), and what is ``further``."""
         gallery = self.gallery.pids
         return {
             "train": len(self.train.images),
@@ -165,6 +177,7 @@ class Split:
             "junk": int((gallery == JUNK).sum()),
             "distractors": int((gallery == DISTRACTOR).sum()),
             "cameras": len(np.unique(np.concatenate([self.train.cams, self.query.cams, self.gallery.cams]))),
+            **self.further,
         }
 
     @cached_property
@@ -217,9 +230,10 @@ class Protocol:
     ``dataset`` is a spec; ``views`` names the test-time views; ``pool`` is "auto" (the loss's own), "mean" or "max";
     ``exclude`` names what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``primary`` is the score that ranks. ``version`` moves whenever a number can change. ``recipe`` is
-    the default recipe. ``defaults`` are defaults for options of other items, by name. ``names`` holds the sha256 of
-    the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are published):
-    any other tree is a stand-in.
+    the default recipe. ``defaults`` are defaults for options of other items, by name. ``deviations`` say what the
+    protocol, as its options have it, changes of the training that its recipe is named after. ``names`` holds the
+    sha256 of the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are
+    published): any other tree is a stand-in.
     """
 
     dataset: str
@@ -232,6 +246,7 @@ class Protocol:
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -291,6 +306,16 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ranking]) -> Ranking:
+        """Return the queries of all parts, which were ranked against one gallery, in their order."""
+        arrays = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
+        whole = {name: np.concatenate(each) for name, each in arrays.items() if "starts" not in name}
+        for name in ("starts", "same_camera_starts"):
+            lengths = np.concatenate([np.diff(each) for each in arrays[name]])
+            whole[name] = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        return cls(**whole)
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,11 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_proc
         "queries",
         "gallery",
         "unmatched",
+        "intervals",
     }
+    low, high = written["intervals"]["map_market"]
+    assert 0 < low < expected["map_market"] < high < 1
+    assert f"{100 * low:.2f} – {100 * high:.2f}" in done.stdout
     each = np.load(tmp_path / "each.npz")
     assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
     assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])

@@ -312,10 +312,12 @@ def test_a_loss_without_a_gradient_is_named(tmp_path: Path, reidbench_process: P
 
 def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
     plan, _, _ = run(job(loss="none"))
-    file = next(plan.training_folder.glob("embeddings-*.npz"))
+    file = next(plan.training_folder.glob("embeddings-*/*.npz"))
     file.write_bytes(file.read_bytes()[:300])
     (plan.run_folder / "record.json").unlink()
-    with pytest.raises(DataError, match=r"embeddings-.*npz: is damaged .*delete it and run the same command again"):
+    with pytest.raises(
+        DataError, match=r"embeddings-.*/000000.npz: is damaged .*delete it and run the same command again"
+    ):
         run(job(loss="none"))
     (plan.run_folder / "record.json").write_text("{")
     with pytest.raises(DataError, match=r"record\.json: is not JSON .*; delete it, and the same command scores again"):

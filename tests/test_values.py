@@ -146,6 +146,20 @@ def test_a_split_counts_images_identities_junk_distractors_and_cameras(tree: Pat
     assert split.digest != Split(train, query, query).digest
 
 
+def test_a_metric_is_fitted_on_the_training_units_or_on_others_of_the_same_images(tree: Path) -> None:
+    train = of_tree(tree)
+    split = Split(train, train, train)
+    assert split.fit is train
+    assert len(split.parts) == 3
+    images = np.array(["a.jpg", "b.jpg"])
+    pooled = Samples(tree, images, np.array([1]), np.array([1]), np.array([0, 2]))
+    other = Split(train, train, train, fit=pooled)
+    assert other.fit is other.parts[3] is pooled
+    assert other.digest != split.digest == Split(train, train, train, fit=train).digest
+    with pytest.raises(DataError, match="fit holds junk or distractors"):
+        Split(train, train, train, fit=of_tree(tree, pids=(-1, 1)))
+
+
 @pytest.mark.parametrize("pid", [0, -1])
 def test_junk_and_distractors_stay_out_of_training_and_queries(pid: int) -> None:
     good, bad = (Samples.of_images(ROOT, ["a"], [number], [1]) for number in (1, pid))

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from reidbench_datasets.market1501_protocols import (
     market1501_protocol,
     market1501_val_protocol,
 )
+from reidbench_datasets.standin_tree import CARD
 
 TRAIN, QUERY, GALLERY = FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 HAND_DRAWN, EXTRA = "gt_bbox", "images"
@@ -34,9 +35,6 @@ SPELLINGS = (
     "Market-1501",
     "Market",
 )
-
-# A drawn tree says in this file what it should hold.
-CARD = "STANDIN.json"
 
 # pid, camera, sequence, frame, box. 24 files of the official tree do end in .jpg.jpg.
 NAME = re.compile(r"(-1|[0-9]{4})_c([1-6])s[0-9]+_[0-9]{6}_[0-9]{2}\.jpg(?:\.jpg)?")
@@ -60,15 +58,14 @@ NO_CAMERA = 0
 Queries = Literal["single", "multi"]
 
 
-@dataclass(frozen=True, eq=False)
-class MarketSplit(Split):
-    """A split that counts, beside its own images, what it was made of: ``further`` counts by name."""
-
-    further: Mapping[str, int] = field(default_factory=dict)
+class WithDistractors(Samples):
+    """A gallery that distractors have joined: it is recognised by its own names, since theirs are published nowhere."""
 
     @cached_property
-    def counts(self) -> dict[str, int]:
-        return {**super().counts, **self.further}
+    def name_digest(self) -> str:
+        """The sha256 (hex) of the sorted base names of the gallery's own images, one a line."""
+        joined = np.char.startswith(self.images, f"{EXTRA}/")
+        return Samples.take(self, np.flatnonzero(~joined)).name_digest
 
 
 def market1501(
@@ -121,7 +118,7 @@ def market1501(
         expected |= {"cameras": expected["cameras"] + 1, EXTRA: folders[EXTRA]}
         further[EXTRA] = len(names)
         gallery = _with_distractors(gallery, names, distractors, distractors_seed)
-    return MarketSplit(train, query, gallery, expected, dict(ignored), further)
+    return Split(train, query, gallery, expected, dict(ignored), further)
 
 
 def _check(holdout: float, queries: Queries, distractors: int) -> None:
@@ -242,7 +239,7 @@ def _with_distractors(gallery: Samples, names: list[str], count: int, seed: int)
     drawn = stream(seed, "market1501", "distractors").bit_generator.random_raw(len(names))
     order = np.argsort(drawn, kind="stable")[:count].tolist()
     # Made at once, since every image's name is checked whenever samples are made.
-    return Samples.of_images(
+    return WithDistractors.of_images(
         gallery.root,
         [*gallery.images.tolist(), *(f"{EXTRA}/{names[place]}" for place in order)],
         [*gallery.pids.tolist(), *[0] * count],

@@ -65,17 +65,16 @@ def market1501_500k_protocol(
         distractors: how many join the gallery; 0, 100000 … 500000 are the points of the paper's figure 2.
         distractors_seed: the seed of the order in which they join.
 
-    The distractors' names are published nowhere, so the real data are recognised by their training images and queries,
-    and by their gallery too where no distractor has joined it.
+    The distractors' names are published nowhere, so the real data are recognised by their training images, their
+    queries, and the images of the gallery that the distractors join.
     """
-    names = {"train": TRAIN_NAMES, "query": QUERY_NAMES}
     return Protocol(
         dataset=f"market1501(distractors={distractors}, distractors_seed={distractors_seed})",
         version=1,
         recipe="hermans2017",
         views=views,
         exclude=("junk", "same_camera"),
-        names=names if distractors else names | {"gallery": GALLERY_NAMES},
+        names={"train": TRAIN_NAMES, "query": QUERY_NAMES, "gallery": GALLERY_NAMES},
     )
 
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reidbench import DataError, OptionError, hookimpl
-from reidbench_datasets.market1501 import CARD
+from reidbench import OptionError, hookimpl
+from reidbench_datasets.standin_tree import CAMERAS, claimed, mat_file, present, shared_out, write, write_images
 from reidbench_datasets.synthetic.draws import Draws
-from reidbench_datasets.synthetic.plan import DRAWING_VERSION, GALLERY, QUERY, TRAIN, Shot, Tree
+from reidbench_datasets.synthetic.plan import DRAWING_VERSION, GALLERY, QUERY, TRAIN, Shot
 
 # Moves whenever a name, or who a name shows, can change.
 PLAN_VERSION = 1
 
-LOCK = ".STANDIN.lock"
 HAND_DRAWN, GROUND_TRUTH, EXTRA = "gt_bbox", "gt_query", "images"
 
 # What a folder holds is drawn in this order: when the training images are there, so is everything else.
@@ -33,7 +24,6 @@ DRAWN = (EXTRA, HAND_DRAWN, GALLERY, QUERY, TRAIN)
 
 FEWEST_IDENTITIES, ALL_IDENTITIES, MOST_IDENTITIES = 4, 1501, 9999
 MOST_DISTRACTORS = 500_000
-CAMERAS = 6
 
 # The real counts of 1,501 identities; a visit is an identity in a camera, and each test visit gives one query.
 TRAIN_IMAGES, TRAIN_VISITS = 12936, 3262
@@ -42,7 +32,6 @@ HAND_DRAWN_BOXES = 25259
 
 FRAMES = 25  # between two images of a visit
 SIGHTINGS = 4  # images of one distractor
-CHUNK = 1024  # images between two words about the progress
 
 
 @dataclass(frozen=True)
@@ -121,14 +110,8 @@ def _people(draws: Draws, pids: Sequence[int], visits: int, images: int, fewest:
     ]
     patience = {pid: 500 + draws.integer(100) * draws.integer(100) for pid in pids}  # some walk by, some stay
     weights = [patience[pid] * (20 + draws.integer(100)) for pid, _ in seen]
-    counts = [fewest + share for share in _shared_out(images - fewest * visits, weights)]
+    counts = [fewest + share for share in shared_out(images - fewest * visits, weights)]
     return [_visit(draws, pid, camera, count) for (pid, camera), count in zip(seen, counts, strict=True)]
-
-
-def _shared_out(total: int, weights: Iterable[int]) -> list[int]:
-    """Return whole shares that add up to ``total``, in proportion to the weights."""
-    below = np.concatenate([[0], np.cumsum(np.fromiter(weights, dtype=np.int64))])
-    return np.diff(total * below // below[-1]).tolist()
 
 
 def _visit(draws: Draws, pid: int, camera: int, count: int) -> list[Picture]:
@@ -197,21 +180,14 @@ def synthesize(
 def _draw(directory: Path, standin: StandIn) -> Iterator[tuple[int, int]]:
     pictures = plan(standin)
     card = _card(standin, pictures)
-    try:
-        with _claimed(directory, card):
-            present = {folder: _present(directory / folder) for folder in (*DRAWN, GROUND_TRUTH)}
-            missing = [picture for picture in pictures if picture.name not in present[picture.shot.folder]]
-            done = len(pictures) - len(missing)
-            yield done, len(pictures)
-            _write_ground_truth(directory / GROUND_TRUTH, pictures, present[GROUND_TRUTH])
-            for drawn in _write_images(directory, standin, missing):
-                yield done + drawn, len(pictures)
-    except OSError as error:
-        raise DataError(
-            f"{directory}: the stand-in's {len(pictures)} images (about {len(pictures) * 4 // 1000 + 1} MB) could not "
-            f"be drawn there: {error.strerror or error}; make room or make the folder writable and call again with the "
-            "same options, it goes on where it stopped; or name another folder"
-        ) from None
+    with claimed(directory, card, len(pictures)):
+        there = {folder: present(directory / folder) for folder in (*DRAWN, GROUND_TRUTH)}
+        missing = [picture for picture in pictures if picture.name not in there[picture.shot.folder]]
+        done = len(pictures) - len(missing)
+        yield done, len(pictures)
+        _write_ground_truth(directory / GROUND_TRUTH, pictures, there[GROUND_TRUTH])
+        for drawn in write_images(directory, standin.identities, standin.seed, missing):
+            yield done + drawn, len(pictures)
 
 
 def _card(standin: StandIn, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -226,91 +202,7 @@ def _card(standin: StandIn, pictures: Sequence[Picture]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _claimed(directory: Path, card: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder for this process while the block runs; it is new, empty, or was begun with the same card."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / CARD
-    held = sorted({path.name for path in directory.iterdir()} - {LOCK, f".{CARD}.tmp"})
-    if held and CARD not in held:
-        raise DataError(
-            f"{directory}: holds something else already ({', '.join(held[:3])}{', …' if len(held) > 3 else ''}); "
-            "name a folder that is new or empty"
-        )
-    with (directory / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{directory}: another process is drawing into it; wait until it is done") from None
-        if not file.exists():
-            _write(file, (json.dumps(card, indent=2) + "\n").encode())
-        _check(file, card)
-        yield
-
-
-def _check(file: Path, card: dict[str, Any]) -> None:
-    """Raise DataError where a folder's card is not that of the stand-in which is asked for."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: cannot be read ({error}); delete the folder, or name another one") from None
-    if found == card:
-        return
-    options = found.get("options") if isinstance(found, dict) else None
-    if isinstance(options, dict) and options != card["options"]:
-        there, asked = (", ".join(f"{k}={v}" for k, v in said.items()) for said in (options, card["options"]))
-        reason = f"was begun with other options ({there}), now asked for ({asked}); give the same ones"
-    else:
-        reason = "was begun by another version of reidbench; delete the folder"
-    raise DataError(f"{file.parent}: {reason}, or name another folder")
-
-
-def _present(folder: Path) -> set[str]:
-    """Return the names of the files that are there; an empty one, as a loss of power leaves it, counts as missing."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.stat().st_size}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole or not there; one process holds the folder, so the temporary name is its own."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write_images(directory: Path, standin: StandIn, pictures: Sequence[Picture]) -> Iterator[int]:
-    """Draw images on all processors and yield how many are done."""
-    if not pictures:
-        return
-    # The renderer brings a compiler: it is imported only where there is something to draw.
-    from reidbench_datasets.synthetic.artist import Artist  # noqa: PLC0415
-
-    artist = Artist(Tree(standin.identities, CAMERAS, "normal", standin.seed))
-    artist.jpeg(pictures[0].shot)  # compiles the kernels, so that the time left is that of drawing
-
-    def write(picture: Picture) -> None:
-        _write(directory / picture.shot.folder / picture.name, artist.jpeg(picture.shot))
-
-    for folder in {picture.shot.folder for picture in pictures}:
-        (directory / folder).mkdir(exist_ok=True)
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    try:
-        done, rest = 0, iter(pictures)
-        while chunk := list(islice(rest, CHUNK)):
-            for _ in pool.map(write, chunk):
-                done += 1
-                yield done
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _write_ground_truth(folder: Path, pictures: Sequence[Picture], present: set[str]) -> None:
+def _write_ground_truth(folder: Path, pictures: Sequence[Picture], there: set[str]) -> None:
     """Write for each query which images of bounding_box_test are good and which are junk, counted from 1 by name.
 
     Good is the query's identity in another camera; junk is every junk image and the identity in the query's camera.
@@ -328,18 +220,9 @@ def _write_ground_truth(folder: Path, pictures: Sequence[Picture], present: set[
         indices = {"good": mine[~same_camera], "junk": np.concatenate([junk, mine[same_camera]])}
         for kind, found in indices.items():
             name = f"{picture.name.removesuffix('.jpg')}_{kind}.mat"
-            if name not in present:
-                _write(folder / name, _mat(f"{kind}_index", found + 1))
-
-
-def _mat(name: str, indices: NDArray[np.int64]) -> bytes:
-    """Return a MATLAB 5 file with one row of whole numbers, the same whenever it is made."""
-    from scipy.io import savemat  # noqa: PLC0415, it would be loaded with every listing of plugins
-
-    content = io.BytesIO()
-    savemat(content, {name: indices[None].astype(np.int32)}, do_compression=True)
-    # The first 116 bytes are text for people, in which scipy puts the time.
-    return b"MATLAB 5.0 MAT-file, of a stand-in for Market-1501".ljust(116) + content.getvalue()[116:]
+            if name not in there:
+                table = (found + 1)[None].astype(np.int32)
+                write(folder / name, mat_file(f"{kind}_index", table, "Market-1501"))
 
 
 @hookimpl

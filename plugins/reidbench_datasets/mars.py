@@ -13,7 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, hold_out, hookimpl
+from reidbench import DataError, IntArray, OptionError, Samples, Split, hold_out, hookimpl
+from reidbench_datasets.mars_protocols import (
+    Frames,
+    mars_protocol,
+    mars_torchreid_gallery_protocol,
+    mars_val_protocol,
+)
+from reidbench_datasets.standin_tree import CARD
 
 TRAIN, TEST = "bbox_train", "bbox_test"
 TRAIN_LIST, TEST_LIST = "train_name.txt", "test_name.txt"
@@ -24,9 +31,6 @@ INFO = (TRAIN_LIST, TEST_LIST, TRAIN_TRACKS, TEST_TRACKS, QUERIES)
 # images, so they are looked for in both places.
 SPELLINGS = (".", "mars", "MARS", "Mars", "MARS-v160809", "mars/MARS-v160809")
 INFO_SPELLINGS = ("info", "MARS-evaluation/info", "MARS-evaluation-master/info", "../MARS-evaluation/info")
-
-# A drawn tree says in this file what it should hold.
-CARD = "STANDIN.json"
 
 # pid, camera, tracklet, frame. Tracklets are numbered for each pid, with gaps; 00-1 is junk, 0000 a distractor.
 NAME = re.compile(r"(?:00-1|[0-9]{4})C[1-6]T[0-9]{4}F[0-9]{3}\.jpg")
@@ -43,14 +47,8 @@ PUBLISHED = {
     "cameras": 6,
 }
 
-# The digests (see Tracklets) of the official track tables: training, queries, test, and test without queries and junk.
-TRAIN_DIGEST = "a205ae632798236648661275fcdcf0de928a6b5047a53a26c5eeba941ecbed2a"
-QUERY_DIGEST = "b01d9c0b77ca9a4137d800e1e22f3a3b17fd601de20baeeaabe492e14110bf5c"
-TEST_DIGEST = "681ec1ff6f06b724bfaccac2412b985382dcee5ab69ef2852658a6b9b1598450"
-TORCHREID_DIGEST = "416550b717ff6828cfd5827d5b8061d8840d0e608b76fc61a3eba55876fb33fb"
+PUBLISHED_TRACKLETS = {"train_tracklets": 8298, "query_tracklets": 1980, "gallery_tracklets": 12180}
 
-Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
-Frames = Literal["per_identity", "per_tracklet"]
 Gallery = Literal["all", "torchreid"]
 
 
@@ -105,6 +103,7 @@ def mars(
     folder is listed; units and queries are those of the official tables, in their order. A recipe's K units of a person
     are K of the person's frames, whatever the tracklet, or one frame of each of K tracklets. ``expected`` are the
     published counts, or those of the tree's own STANDIN.json where it was drawn; a held-out part has none.
+    A learned metric is fitted on the training tracklets, each pooled as those of the test are.
     Raises DataError where there is no tree, where lists and tables are missing or contradict each other, or where
     nothing is left to train on; OptionError for a negative holdout.
     Source: the MARS-evaluation code (test_mars.m) of its authors; Hermans et al. 2017, section 3.5, for training.
@@ -121,8 +120,10 @@ def mars(
     query, searched = test.take(asked), test
     if gallery == "torchreid":
         searched = test.take(np.setdiff1d(np.flatnonzero(test.pids >= 0), asked))
-        expected = {name: count for name, count in expected.items() if name != "gallery"} | {"junk": 0}
-    return Split(_units(train, frames), query, searched, expected=expected)
+        del expected["gallery"], expected["gallery_tracklets"]
+        expected["junk"] = 0
+    further = _tracklets(train, query, searched)
+    return Split(_units(train, frames), query, searched, expected=expected, further=further, fit=train)
 
 
 def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Split:
@@ -133,7 +134,12 @@ def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Spli
             f'hold out fewer, e.g. "mars_val(holdout={max(1, identities * 150 // 625)})"'
         )
     split = hold_out(train, holdout / identities, seed)
-    return replace(split, train=_units(_marked(split.train), frames))
+    known = _marked(split.train)
+    return replace(split, train=_units(known, frames), fit=known, further=_tracklets(known, split.query, split.gallery))
+
+
+def _tracklets(train: Samples, query: Samples, gallery: Samples) -> dict[str, int]:
+    return dict(zip(PUBLISHED_TRACKLETS, map(len, (train, query, gallery)), strict=True))
 
 
 def _units(tracklets: Tracklets, frames: Frames) -> Tracklets:
@@ -261,71 +267,16 @@ def _queries(file: Path, test: Tracklets) -> IntArray:
 def _expected(tree: Path) -> dict[str, int]:
     card = tree / CARD
     if not card.exists():
-        return dict(PUBLISHED)
+        return PUBLISHED | PUBLISHED_TRACKLETS
     try:
-        counts = json.loads(card.read_text(encoding="utf-8"))["counts"]
-        if set(counts) == set(PUBLISHED) and all(type(count) is int for count in counts.values()):
+        content = json.loads(card.read_text(encoding="utf-8"))
+        counts = content["counts"] | {f"{part}_tracklets": count for part, count in content["tracklets"].items()}
+        if set(counts) == {*PUBLISHED, *PUBLISHED_TRACKLETS} and all(type(count) is int for count in counts.values()):
             return dict(counts)
-        reason = f"its counts are not whole numbers for {', '.join(PUBLISHED)}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"its counts are not whole numbers for {', '.join([*PUBLISHED, *PUBLISHED_TRACKLETS])}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{card}: does not say what the stand-in should hold: {reason}; draw it again into another folder")
-
-
-def _protocol(dataset: str, views: Views, names: Mapping[str, str], **more: Any) -> Protocol:
-    # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
-    rules = ("junk", "same_camera")
-    return Protocol(
-        dataset=dataset, version=1, recipe="hermans2017", views=views, exclude=rules, names=dict(names), **more
-    )
-
-
-def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
-    """MARS as its authors' script scores it: 1,980 queries against all 12,180 test tracklets, the queries among them.
-
-    Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
-
-    All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
-    """
-    names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    return _protocol(f"mars(frames={frames})", views, names)
-
-
-def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
-    """MARS with the gallery of torchreid: without the queries and without junk, which leaves 140 queries unmatched.
-
-    Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
-
-    The unmatched queries stay in the denominator with AP 0 and a miss; torchreid leaves them out.
-    """
-    names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TORCHREID_DIGEST}
-    return _protocol(f"mars(frames={frames}, gallery=torchreid)", views, names)
-
-
-def mars_val_protocol(
-    *,
-    views: Views = "original",
-    frames: Frames = "per_identity",
-    holdout: int = 150,
-    holdout_seed: int = 0,
-) -> Protocol:
-    """The setting of table 1 of Hermans et al. 2017: 150 of MARS's 625 training identities are held out.
-
-    Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one frame of each of K tracklets.
-        holdout: how many of the training identities are held out.
-        holdout_seed: the seed that draws them, and the query tracklets.
-
-    One query tracklet for each held-out identity and camera; the gallery is all their tracklets, the queries among
-    them. Training neither crops nor flips (section 3.4), and the view is the whole image.
-    """
-    dataset = f"mars(frames={frames}, holdout={holdout}, holdout_seed={holdout_seed})"
-    return _protocol(dataset, views, {"train+gallery": TRAIN_DIGEST}, defaults={"crop": False, "flip": False})
 
 
 @hookimpl

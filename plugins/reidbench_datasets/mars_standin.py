@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reidbench import DataError, IntArray, OptionError, hookimpl
-from reidbench_datasets.market1501_standin import _claimed, _present, _shared_out, _write, _write_images
+from reidbench import IntArray, OptionError, hookimpl
 from reidbench_datasets.mars import (
     INFO_SPELLINGS,
     QUERIES,
@@ -22,13 +20,13 @@ from reidbench_datasets.mars import (
     TRAIN_LIST,
     TRAIN_TRACKS,
 )
+from reidbench_datasets.standin_tree import CAMERAS, claimed, mat_file, present, shared_out, write, write_images
 from reidbench_datasets.synthetic.draws import Draws
 from reidbench_datasets.synthetic.plan import DRAWING_VERSION, Shot
 
 # Moves whenever a name, or who a name shows, can change.
 PLAN_VERSION = 1
 
-CAMERAS = 6
 FEWEST_IDENTITIES, ALL_IDENTITIES = 4, 1259
 FEWEST_FRAMES, MOST_FRAMES = 2, 100
 
@@ -154,7 +152,7 @@ def _people(draws: Draws, pids: Sequence[int], tracklets: int) -> list[Seen]:
         for pid in pids
         for camera in sorted(draws.shuffled(range(1, CAMERAS + 1))[: 2 + draws.integer(3)])
     ]
-    shares = _shared_out(max(0, tracklets - len(visits)), [20 + draws.integer(100) for _ in visits])
+    shares = shared_out(max(0, tracklets - len(visits)), [20 + draws.integer(100) for _ in visits])
     return [
         (pid, camera, "person", pid)
         for (pid, camera), share in zip(visits, shares, strict=True)
@@ -164,7 +162,7 @@ def _people(draws: Draws, pids: Sequence[int], tracklets: int) -> list[Seen]:
 
 def _tracks(draws: Draws, seen: Sequence[Seen], frames: int) -> list[Track]:
     """Return the tracklets with ``frames`` images in the mean and two or more each, numbered for each pid from 1."""
-    shares = _shared_out((frames - FEWEST_FRAMES) * len(seen), [10 + draws.integer(100) for _ in seen])
+    shares = shared_out((frames - FEWEST_FRAMES) * len(seen), [10 + draws.integer(100) for _ in seen])
     numbers: dict[int, int] = {}
     before: dict[Seen, int] = {}
     tracks = []
@@ -202,24 +200,17 @@ def synthesize(directory: Path, *, identities: int = 40, frames: int = 8, seed: 
 def _draw(directory: Path, standin: StandIn) -> Iterator[tuple[int, int]]:
     planned = plan(standin)
     pictures = planned.pictures()
-    try:
-        with _claimed(directory, _card(standin, planned)):
-            folders = dict.fromkeys(picture.shot.folder for picture in pictures)
-            present = {folder: _present(directory / folder) for folder in folders}
-            missing = [picture for picture in pictures if picture.name not in present[picture.shot.folder]]
-            done = len(pictures) - len(missing)
-            yield done, len(pictures)
-            for part in (TEST, TRAIN):
-                (directory / part).mkdir(exist_ok=True)
-            for drawn in _write_images(directory, standin, missing):
-                yield done + drawn, len(pictures)
-            _write_info(directory / INFO_SPELLINGS[0], planned, pictures)
-    except OSError as error:
-        raise DataError(
-            f"{directory}: the stand-in's {len(pictures)} images (about {len(pictures) * 4 // 1000 + 1} MB) could not "
-            f"be drawn there: {error.strerror or error}; make room or make the folder writable and call again with the "
-            "same options, it goes on where it stopped; or name another folder"
-        ) from None
+    with claimed(directory, _card(standin, planned), len(pictures)):
+        folders = dict.fromkeys(picture.shot.folder for picture in pictures)
+        there = {folder: present(directory / folder) for folder in folders}
+        missing = [picture for picture in pictures if picture.name not in there[picture.shot.folder]]
+        done = len(pictures) - len(missing)
+        yield done, len(pictures)
+        for part in (TEST, TRAIN):
+            (directory / part).mkdir(exist_ok=True)
+        for drawn in write_images(directory, standin.identities, standin.seed, missing):
+            yield done + drawn, len(pictures)
+        _write_info(directory / INFO_SPELLINGS[0], planned, pictures)
 
 
 def _card(standin: StandIn, planned: Plan) -> dict[str, Any]:
@@ -235,19 +226,19 @@ def _card(standin: StandIn, planned: Plan) -> dict[str, Any]:
 
 def _write_info(folder: Path, planned: Plan, pictures: Sequence[Picture]) -> None:
     """Write the lists, the tables and the queries, where they are not there already."""
-    present = _present(folder)
+    there = present(folder)
     folder.mkdir(exist_ok=True)
     for part, names in ((TRAIN, TRAIN_LIST), (TEST, TEST_LIST)):
-        if names not in present:
+        if names not in there:
             listed = [picture.name for picture in pictures if picture.shot.folder.startswith(f"{part}/")]
-            _write(folder / names, "".join(f"{name}\n" for name in listed).encode())
+            write(folder / names, "".join(f"{name}\n" for name in listed).encode())
     for file, key, table in (
         (TRAIN_TRACKS, "track_train_info", _table(planned.train)),
         (TEST_TRACKS, "track_test_info", _table(planned.test)),
         (QUERIES, "query_IDX", np.array([planned.asked], dtype=np.uint16) + 1),
     ):
-        if file not in present:
-            _write(folder / file, _mat(key, table))
+        if file not in there:
+            write(folder / file, mat_file(key, table, "MARS"))
 
 
 def _table(tracks: Sequence[Track]) -> IntArray:
@@ -256,16 +247,6 @@ def _table(tracks: Sequence[Track]) -> IntArray:
     first = np.concatenate([[1], 1 + last[:-1]])
     ids = np.array([(track.pid, track.camera) for track in tracks])
     return np.column_stack([first, last, ids]).astype(np.int32)
-
-
-def _mat(key: str, table: IntArray) -> bytes:
-    """Return a MATLAB 5 file with one table, the same whenever it is made."""
-    from scipy.io import savemat  # noqa: PLC0415, it would be loaded with every listing of plugins
-
-    content = io.BytesIO()
-    savemat(content, {key: table}, do_compression=True)
-    # The first 116 bytes are text for people, in which scipy puts the time.
-    return b"MATLAB 5.0 MAT-file, of a stand-in for MARS".ljust(116) + content.getvalue()[116:]
 
 
 @hookimpl

@@ -17,6 +17,7 @@ SCORES = {
     "rank-5": "r5",
     "mINP": "minp",
 }
+INTERVAL = "95 %"
 NOTHING = "–"
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -25,8 +26,10 @@ PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
-    One table for each protocol, version and data set; the best of each column is marked among rows that differ in
-    nothing but the loss, and the difference to the baseline is taken there. Runs without a score are named in notes.
+    Rows of several protocols, versions or data sets stand below each other, those of one together, with the protocol's
+    name; the best of each column is marked among rows that differ in nothing but the loss, and the difference to the
+    baseline is taken there. The 95 % interval is that of mAP (market) over the queries' identities, where there is one
+    seed. Runs without a score are named in notes.
 
     Options:
         baseline: the loss, with only the options that differ from their defaults, that the others are compared with.
@@ -42,19 +45,13 @@ class Table:
         for record in kept:
             board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
             boards.setdefault(board, []).append(record)
-        tables: list[pd.DataFrame] = []
-        notes: list[str] = []
+        listed = [combinations(runs) for runs in boards.values()]
+        tables = [_frame(listed)] if listed else []
+        notes = [_about(rows) for rows in listed]
         remarks: list[str] = []
-        for runs in boards.values():
-            rows = combinations(runs)
-            table = _frame(rows)
-            compared, said_of = self._compare(rows, files)
-            about = _about(rows)
-            if len(boards) > 1:
-                table.attrs["title"] = about
-            else:
-                notes.append(about)
-            tables += [table, *compared]
+        for rows in listed:
+            compared, said_of = self._compare(rows, files, several=len(listed) > 1)
+            tables += compared
             remarks += said_of
         notes += _footnotes([Combination((record,)) for record in kept])
         notes += [
@@ -68,7 +65,9 @@ class Table:
             notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
         return Part(title="Scores", tables=tables, notes=notes)
 
-    def _compare(self, rows: Sequence[Combination], files: RunFiles) -> tuple[list[pd.DataFrame], list[str]]:
+    def _compare(
+        self, rows: Sequence[Combination], files: RunFiles, *, several: bool
+    ) -> tuple[list[pd.DataFrame], list[str]]:
         """Return the table of differences where there is something to compare, and what has to be said of it."""
         try:
             found = differences(rows, self.baseline, files)
@@ -83,7 +82,8 @@ class Table:
         if not cells:
             return [], []
         frame = pd.DataFrame(cells)
-        frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points"
+        on = f", {rows[0].first.items['protocol'].short}" if several else ""
+        frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points{on}"
         few = any(len(row.scored) < 3 for row, each in zip(rows, found, strict=True) if each)
         about = "95 % interval: a paired bootstrap over query identities" + ", of these checkpoints, not of the losses"
         return [frame], [f"{about if few else about.partition(',')[0]}."]
@@ -95,22 +95,40 @@ def _marks(each: Combination) -> str:
     return STANDIN * each.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
 
 
-def _frame(rows: Sequence[Combination]) -> pd.DataFrame:
+def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
+    """Return one row a combination, board by board."""
+    rows = [each for board in boards for each in board]
     reranked = any(each.first.items["rerank"].spec != "none" for each in rows)
-    kinds = ("backbone", "recipe", "metric", "rerank") if reranked else ("backbone", "recipe", "metric")
+    kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
+    known = any(_interval(each) for each in rows)
     cells = []
     for each in rows:
         loss = each.first.items["loss"].short + " (untrained)" * each.untrained
+        scores: dict[str, str] = {}
+        for heading, score in SCORES.items():
+            scores[heading] = _percent(each, score)
+            if known and score == "map_market":
+                scores[INTERVAL] = _interval(each)
         cells.append(
             {"loss": f"{loss} {_marks(each)}".strip()}
             | {kind: each.first.items[kind].short for kind in kinds}
-            | {heading: _percent(each, score) for heading, score in SCORES.items()}
+            | scores
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(cells)
     frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
-    frame.attrs["best"] = {heading: _best(rows, score) for heading, score in SCORES.items()}
+    starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
+    frame.attrs["best"] = {
+        heading: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, score)]
+        for heading, score in SCORES.items()
+    }
     return frame
+
+
+def _interval(each: Combination) -> str:
+    """Return the interval of a single seed's mAP (market); several seeds have their standard deviation."""
+    between = each.scored[0].intervals.get("map_market") if len(each.scored) == 1 else None
+    return "–".join(f"{100 * end:.1f}" for end in between) if between else ""
 
 
 def _best(rows: Sequence[Combination], score: str) -> list[int]:

@@ -42,7 +42,7 @@ def verify(
     damaged = ""
     if decode:
         try:
-            count = decode_all((split.train, split.query, split.gallery), threads_of(settings))
+            count = decode_all(split.parts, threads_of(settings))
             typer.echo(f"every image can be decoded: {count:,}")
         except DataError as error:
             damaged = str(error)

@@ -12,7 +12,7 @@ from reidbench.errors import OptionError
 
 def evaluate(
     query: Annotated[
-        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams.")
+        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams, or .h5.")
     ],
     gallery: Annotated[Path, typer.Option(metavar="FILE", help="The gallery, likewise.")],
     train: Annotated[
@@ -37,6 +37,11 @@ def evaluate(
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
     ] = None,
+    query_csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pids and names of an .h5; else beside it.", show_default=False)
+    ] = None,
+    gallery_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
+    train_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False)
     ] = None,
@@ -57,6 +62,7 @@ def evaluate(
     from reidbench.evaluation import per_query as of_queries
     from reidbench.files import write_atomic
     from reidbench.plugins import load
+    from reidbench.scores import intervals
     from reidbench.store import save_arrays
     from reidbench.values import Protocol
 
@@ -69,14 +75,19 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation.of(rules, metric, rerank, normalize)
-    scores, ranking = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
+    scores, ranking, pids = evaluate_files(
+        query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists=lists
+    )
+    between = intervals(ranking, pids)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in (("", "left"), ("score", "right"), ("95 % interval", "right")):
+        table.add_column(heading, justify=cast(Literal["left", "right"], justify))
     for name, value in scores.as_dict().items():
-        table.add_row(name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}")
+        spread = " – ".join(f"{100 * end:.2f}" for end in between.get(name, []))
+        table.add_row(name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}", spread)
     if as_json is not None:
-        write_atomic(as_json, json.dumps(scores.as_dict(), indent=1) + "\n")
+        write_atomic(as_json, json.dumps({**scores.as_dict(), "intervals": between}, indent=1) + "\n")
     if per_query is not None:
         save_arrays(per_query, of_queries(ranking))
     Console(highlight=False).print(table)

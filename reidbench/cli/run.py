@@ -69,8 +69,8 @@ def run(
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
 
-    Without arguments: an untrained network and two losses on the embedded data set. A SPEC is a name with options,
-    as reidbench plugins lists them.
+    Without arguments: the suite synthetic, an untrained network and two losses on the embedded data set, with a learned
+    metric and re-ranked. A SPEC is a name with options, as reidbench plugins lists them.
     """
     from rich.console import Console
 
@@ -148,6 +148,8 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
     from reidbench.suite import expand, find_suite, load_suite
     from reidbench.values import Job
 
+    if what is None and not flags:
+        what = str(command_defaults()["suite"])
     if what is None:
         return expand(flags, command_defaults()), None
     if flags:

@@ -81,6 +81,8 @@ class _Checks:
             gallery.min() >= JUNK,
             f"pids are {JUNK} for junk, {DISTRACTOR} for distractors, else above 0; the gallery has {gallery.min()}",
         )
+        strangers = np.setdiff1d(self.split.fit.pids, people)
+        expect(not len(strangers), f"fit shows {len(strangers)} people whom train does not, e.g. {strangers[:1]}")
         expect(
             bool(np.isin(query, gallery).any()),
             f"the gallery holds none of the {len(np.unique(query))} people asked for",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, market1501, multi_query, named
+from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, _with_distractors, market1501, multi_query, named
 from reidbench_datasets.market1501_protocols import (
     market1501_500k_protocol,
     market1501_multiquery_protocol,
@@ -262,8 +263,8 @@ def changed(samples: Samples) -> Samples:
 
 
 def joined(official: Split, count: int) -> Split:
-    extra = Samples.of_images(Path("tree"), (f"images/{i}.jpg" for i in range(count)), [0] * count, [0] * count)
-    return Split(official.train, official.query, official.gallery + extra)
+    gallery = _with_distractors(official.gallery, [f"{i}.jpg" for i in range(count)], count, 0)
+    return Split(official.train, official.query, gallery)
 
 
 def grouped(official: Split) -> Split:
@@ -278,6 +279,7 @@ def test_the_official_lists_are_recognised_and_any_other_is_a_stand_in(official:
     cases: list[tuple[Protocol, Split, tuple[str, ...]]] = [
         (market1501_multiquery_protocol(), multi, ("train", "gallery")),
         (market1501_500k_protocol(distractors=50), more, ("train", "query")),
+        (market1501_500k_protocol(distractors=50), official, ("gallery",)),
         (market1501_500k_protocol(distractors=0), official, ("train", "query", "gallery")),
     ]
     for protocol, split, checked in cases:
@@ -286,7 +288,10 @@ def test_the_official_lists_are_recognised_and_any_other_is_a_stand_in(official:
         for name in checked:
             assert is_standin(protocol, Split(**parts | {name: changed(parts[name])})), name
     assert is_standin(market1501_protocol(), multi)
-    assert is_standin(market1501_protocol(), more)
+    images = more.gallery.images.copy()
+    images[7] = "bounding_box_test/1501_c6s1_000001_09.jpg"
+    other = dataclasses.replace(more, gallery=dataclasses.replace(more.gallery, images=images))
+    assert is_standin(market1501_500k_protocol(distractors=50), other), "of the gallery's own images one is another"
 
 
 def test_the_official_lists_ask_as_many_queries_and_each_has_a_match(official: Split) -> None:

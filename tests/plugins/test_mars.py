@@ -11,14 +11,13 @@ import pytest
 from reidbench_datasets.mars import (
     INFO_SPELLINGS,
     PUBLISHED,
+    PUBLISHED_TRACKLETS,
     SPELLINGS,
     mars,
-    mars_protocol,
-    mars_torchreid_gallery_protocol,
-    mars_val_protocol,
     read_mat,
     tracklets,
 )
+from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
 
 from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
@@ -165,6 +164,31 @@ def test_per_tracklet_trains_on_tracklets(tmp_path: Path) -> None:
     assert np.diff(train.starts).tolist() == [frames for frames, *_ in TRAIN]
 
 
+def test_a_metric_is_fitted_on_tracklets_whatever_is_trained_on(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    tracks = mars(tree, frames="per_tracklet")
+    assert tracks.fit is tracks.train
+    assert mars(tree).fit.digest == tracks.train.digest != mars(tree).train.digest
+    held = mars(tree, holdout=1)
+    assert held.fit.pids.tolist() == mars(tree, holdout=1, frames="per_tracklet").train.pids.tolist()
+    assert not set(held.fit.pids) & set(held.gallery.pids)
+
+
+def test_only_the_papers_sampling_is_faithful() -> None:
+    for make in (mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol):
+        assert not make().deviations
+        assert "one frame of each of K tracklets" in make(frames="per_tracklet").deviations[0]
+
+
+def test_tracklets_are_counted(tmp_path: Path) -> None:
+    tree = grow(tmp_path)
+    names = list(PUBLISHED_TRACKLETS)
+    assert [mars(tree).counts[name] for name in names] == [len(TRAIN), len(QUERIES), len(TEST)]
+    assert mars(tree, gallery="torchreid").counts["gallery_tracklets"] == 3
+    assert "gallery_tracklets" not in mars(tree, gallery="torchreid").expected
+    assert mars(tree, holdout=1).counts["train_tracklets"] < len(TRAIN)
+
+
 # The gallery of torchreid, and a part held out
 
 
@@ -273,8 +297,12 @@ def test_queries_that_are_no_tracklets_of_people_are_refused(asked: list[int], t
 
 def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: Path) -> None:
     split = mars(grow(tmp_path))
-    assert split.expected == PUBLISHED
-    (tmp_path / "STANDIN.json").write_text(json.dumps({"counts": split.counts}))
+    assert split.expected == PUBLISHED | PUBLISHED_TRACKLETS
+    card: dict[str, dict[str, int]] = {"counts": {}, "tracklets": {}}
+    for name, count in split.counts.items():
+        card["tracklets" if "tracklets" in name else "counts"][name.removesuffix("_tracklets")] = count
+    (tmp_path / "STANDIN.json").write_text(json.dumps(card))
+    assert mars(tmp_path).expected == split.counts
     assert not mars(tmp_path).wrong_counts
     assert not mars(tmp_path, gallery="torchreid").wrong_counts
     (tmp_path / "STANDIN.json").write_text("{}")
@@ -305,9 +333,7 @@ def test_the_protocols_ask_for_their_data(tmp_path: Path) -> None:
     protocol, split = split_of("mars_val(holdout=1, holdout_seed=3)")
     assert split.digest == mars(tmp_path, holdout=1, holdout_seed=3).digest
     assert protocol.views == "original"
-    recipe = catalogue.resolve("recipe", protocol.recipe, protocol.defaults)
-    assert "crop=false" in recipe.text
-    assert "flip=false" in recipe.text
+    assert not protocol.defaults, "crop and flip are for the suite to turn off"
     assert all(is_standin(*split_of(spec)) for spec in ("mars", "mars_torchreid_gallery", "mars_val(holdout=1)"))
     assert "holdout=150" in mars_val_protocol().dataset
 
@@ -338,7 +364,9 @@ def published(official: Path) -> Split:
 
 
 def test_the_official_tables_are_read_whole(published: Split) -> None:
-    assert published.counts == published.expected == PUBLISHED
+    assert published.counts == published.expected == PUBLISHED | PUBLISHED_TRACKLETS
+    assert published.fit.starts[-1] == len(published.train)
+    assert len(published.fit) == 8298
     assert (len(published.query), len(published.gallery)) == (1980, 12180)
     found = inspect(mars_protocol(), published)
     assert found.unmatched.total == 0

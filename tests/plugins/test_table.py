@@ -149,16 +149,30 @@ def test_the_protocol_is_said_with_its_version_and_its_counts() -> None:
     )
 
 
-def test_other_protocols_or_data_stand_in_tables_of_their_own() -> None:
+def test_rows_of_one_protocol_and_data_stand_together_with_its_name() -> None:
     other = make_record("a", items={"protocol": make_item("market1501")})
     data = make_record("a", dataset={"digest": digest("other data")})
     part = build([make_record("a"), other, data, make_record("b")])
-    assert [frame["loss"].tolist() for frame in part.tables] == [["a ‡", "b ‡"], ["a ‡"], ["a ‡"]]
-    assert [frame.attrs["title"].split(",")[0] for frame in part.tables] == [
-        "Protocol synthetic",
-        "Protocol market1501",
-        "Protocol synthetic",
-    ]
+    (frame,) = part.tables
+    assert frame["loss"].tolist() == ["a ‡", "b ‡", "a ‡", "a ‡"]
+    assert frame["protocol"].tolist() == ["synthetic", "synthetic", "market1501", "synthetic"]
+    assert [note.split(",")[0] for note in part.notes[:3]] == [f"Protocol {name}" for name in frame["protocol"][1:]]
+    assert "protocol" not in frame_of([make_record("a"), make_record("b")])
+
+
+def test_the_best_is_marked_within_a_protocol_alone() -> None:
+    other = {"protocol": make_item("market1501")}
+    low = [make_record(loss, scores={"r1": r1}) for loss, r1 in (("a", 0.1), ("b", 0.2))]
+    high = [make_record(loss, scores={"r1": r1}, items=other) for loss, r1 in (("a", 0.9), ("b", 0.8))]
+    assert frame_of([*low, *high]).attrs["best"]["rank-1"] == [1, 2]
+
+
+def test_a_single_seed_shows_its_interval_and_several_their_deviation() -> None:
+    between = {"map_market": [0.251, 0.3849]}
+    assert frame_of([make_record("a", intervals=between)])["95 %"].tolist() == ["25.1–38.5"]
+    both = [make_record("a", seed, intervals=between) for seed in (0, 1)]
+    assert frame_of([*both, make_record("b", intervals=between)])["95 %"].tolist() == ["", "25.1–38.5"]
+    assert "95 %" not in frame_of([make_record("a")])
 
 
 def test_reranking_has_a_column_only_where_something_was_reranked() -> None:

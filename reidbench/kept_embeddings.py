@@ -1,0 +1,130 @@
+"""Embeddings of a training's images: kept as they are made, and found again by whatever part asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidbench.embedding import embed_batches
+from reidbench.errors import DataError, TrainingError
+from reidbench.files import sweep
+from reidbench.interfaces import Backbone
+from reidbench.progress import progress
+from reidbench.store import load_arrays, save_arrays
+from reidbench.values import Samples
+
+IMAGES_A_FILE = 4_096
+SECONDS_A_FILE = 60.0
+
+
+class KeptEmbeddings:
+    """The embeddings of single images under one network and one of the test-time views, in files below ``folder``.
+
+    An image is known by its name below the data's root, its size and the time of its last change, not by the part that
+    holds it: a query that stands in the gallery too, and the first N distractors of a longer list, are embedded once.
+    Files are written after every 4,096 images or 60 seconds, so that a kill costs no more. Whoever makes one holds the
+    lock of ``folder``.
+    """
+
+    def __init__(self, folder: Path, backbone: Backbone, views: str, device: torch.device, threads: int) -> None:
+        self.folder = folder / f"embeddings-{views}"
+        self.backbone, self.views, self.device, self.threads = backbone, views, device, threads
+        sweep(self.folder)
+        self._files: list[Path] = []
+        self._starts = np.zeros(1, dtype=np.int64)
+        self._keys = np.zeros(0, dtype="S32")
+        self._seconds = np.zeros(0)
+        self._used = np.zeros(0, dtype=np.bool_)
+        for file in sorted(self.folder.glob("*.npz")):
+            kept = load_arrays(file, ("keys", "seconds"))
+            self._list(file, kept["keys"], float(kept["seconds"]))
+
+    @property
+    def seconds(self) -> float:
+        """How long making all embeddings took that were asked for, now or earlier."""
+        return float(self._seconds[self._used].sum())
+
+    def of(self, samples: Samples, part: str) -> Tensor:
+        """Return the embedding of every image [m, D] float32 on the CPU, making those that are not there.
+
+        ``part`` names the samples for people. Raises DataError for an image that cannot be used or a damaged file, and
+        TrainingError where an embedding is not finite.
+        """
+        keys = _keys(samples)
+        unique, first = np.unique(keys, return_index=True)
+        self._make(samples, keys, np.sort(first[~np.isin(unique, self._keys)]), part)
+        order = np.argsort(self._keys)
+        rows = order[np.searchsorted(self._keys, keys, sorter=order)]
+        self._used[rows] = True
+        found = torch.empty(len(keys), self.backbone.embedding_dim)
+        for file, start, stop in zip(self._files, self._starts[:-1], self._starts[1:], strict=True):
+            here = np.flatnonzero((rows >= start) & (rows < stop))
+            if len(here):
+                kept = load_arrays(file, ("embeddings",))["embeddings"]
+                found[torch.from_numpy(here)] = torch.from_numpy(kept[rows[here] - start])
+        return found
+
+    def _make(self, samples: Samples, keys: NDArray[Any], missing: NDArray[np.int64], part: str) -> None:
+        """Embed the images at the places ``missing``, and keep them file by file."""
+        if not len(missing):
+            return
+        nobody = np.zeros(len(missing), dtype=np.int64)
+        images = Samples(samples.root, samples.images[missing], nobody, nobody, np.arange(len(missing) + 1))
+        batches = embed_batches(self.backbone, images, self.views, self.device, self.threads)
+        pending: list[Tensor] = []
+        done, began = 0, time.monotonic()
+        with closing(batches), progress(f"embedding the {part} images", len(missing)) as update:
+            for batch in batches:
+                _refuse_not_finite(batch, images, done + sum(map(len, pending)))
+                pending.append(batch)
+                ready = done + sum(map(len, pending))
+                seconds = time.monotonic() - began
+                if ready - done >= IMAGES_A_FILE or seconds >= SECONDS_A_FILE or ready == len(missing):
+                    self._keep(keys[missing[done:ready]], torch.cat(pending), seconds)
+                    pending, done, began = [], ready, time.monotonic()
+                update(ready, "")
+
+    def _keep(self, keys: NDArray[Any], embeddings: Tensor, seconds: float) -> None:
+        number = 1 + max((int(file.stem) for file in self._files), default=-1)
+        file = self.folder / f"{number:06d}.npz"
+        save_arrays(file, {"keys": keys, "embeddings": embeddings.numpy(), "seconds": np.array(seconds)})
+        self._list(file, keys, seconds)
+
+    def _list(self, file: Path, keys: NDArray[Any], seconds: float) -> None:
+        self._files.append(file)
+        self._starts = np.append(self._starts, self._starts[-1] + len(keys))
+        self._keys = np.concatenate([self._keys, keys])
+        self._seconds = np.concatenate([self._seconds, np.full(len(keys), seconds / max(len(keys), 1))])
+        self._used = np.concatenate([self._used, np.zeros(len(keys), dtype=np.bool_)])
+
+
+def _keys(samples: Samples) -> NDArray[Any]:
+    """Return what each image is known by [m], 32 hex digits."""
+    keys = []
+    for name in samples.images.tolist():
+        try:
+            found = os.stat(f"{samples.root}/{name}")  # noqa: PTH116, pathlib would double the time of 10^6 files
+        except OSError as error:
+            raise DataError(f"{samples.root}/{name}: cannot be read: {error.strerror}") from None
+        text = f"{name}\0{found.st_size}\0{found.st_mtime_ns}"
+        keys.append(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+    return np.array(keys, dtype="S32")
+
+
+def _refuse_not_finite(embeddings: Tensor, images: Samples, first: int) -> None:
+    finite = torch.isfinite(embeddings).all(dim=1)
+    if not finite.all():
+        name = images.images[first + int((~finite).nonzero()[0, 0])]
+        raise TrainingError(
+            f"the trained network gives an embedding that is not finite for {name}; "
+            "its training has diverged: try a lower learning_rate"
+        )
