@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from reidbench.ranking import nearest, unit_rows
     from reidbench.recipe import Recipe
     from reidbench.record import RunRecord
+    from reidbench.run_files import RunFiles
     from reidbench.sampling import pk_round, shuffled_round
-    from reidbench.scores import Scores
+    from reidbench.scores import Scores, average_precision, first_match
     from reidbench.statistics import interval, mean_and_sd, paired_difference
+    from reidbench.suite import leaderboards_folder, load_suite
     from reidbench.values import (
         BackboneInfo,
         IntArray,
+        Job,
         LossValue,
         Part,
         Preprocess,
@@ -48,6 +51,7 @@ _HOME = {
     "DataError": "errors",
     "File": "options",
     "IntArray": "values",
+    "Job": "values",
     "Loss": "interfaces",
     "LossValue": "values",
     "Metric": "interfaces",
@@ -60,6 +64,7 @@ _HOME = {
     "Recipe": "recipe",
     "ReidbenchError": "errors",
     "Reranker": "interfaces",
+    "RunFiles": "run_files",
     "RunRecord": "record",
     "Samples": "values",
     "Scores": "scores",
@@ -68,13 +73,17 @@ _HOME = {
     "TrainInfo": "values",
     "TrainView": "values",
     "TrainingError": "errors",
+    "average_precision": "scores",
     "build": "plugins",
     "choose": "options",
     "compiled": "compilation",
     "evaluate": "evaluation",
+    "first_match": "scores",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
     "interval": "statistics",
+    "leaderboards_folder": "suite",
+    "load_suite": "suite",
     "nearest": "ranking",
     "mean_and_sd": "statistics",
     "paired_difference": "statistics",
@@ -92,6 +101,7 @@ __all__ = [
     "DataError",
     "File",
     "IntArray",
+    "Job",
     "Loss",
     "LossValue",
     "Metric",
@@ -104,6 +114,7 @@ __all__ = [
     "Recipe",
     "ReidbenchError",
     "Reranker",
+    "RunFiles",
     "RunRecord",
     "Samples",
     "Scores",
@@ -112,13 +123,17 @@ __all__ = [
     "TrainInfo",
     "TrainView",
     "TrainingError",
+    "average_precision",
     "build",
     "choose",
     "compiled",
     "evaluate",
+    "first_match",
     "hold_out",
     "hookimpl",
     "interval",
+    "leaderboards_folder",
+    "load_suite",
     "mean_and_sd",
     "nearest",
     "paired_difference",

@@ -12,7 +12,7 @@ from reidbench.values import IntArray, LossValue, Part, Preprocess, TrainView
 
 if TYPE_CHECKING:
     from reidbench.record import RunRecord
-    from reidbench.store import Store
+    from reidbench.run_files import RunFiles
 
 
 class Loss(nn.Module):
@@ -109,8 +109,11 @@ class Reranker:
 class Section(Protocol):
     """One part of a report."""
 
-    def build(self, records: Sequence[RunRecord], store: Store) -> Part:
-        """Return the part for these records; ``store`` opens what lies beside them."""
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        """Return the part for these records; ``files`` opens what lies beside them.
+
+        What a record lacks (no ranking, no log, other data here) is said in a note and stops no report.
+        """
         ...
 
 

@@ -26,6 +26,7 @@ CORE = Path(__file__).parent
 PRESENTATION = {
     # Show, compare and collect what is done.
     *("cli", "report", "page", "leaderboard", "run_comparison", "suite", "progress", "estimate"),
+    *("figures", "frames", "report_page", "run_files"),
     *("evaluation", "arrays", "hdf5", "trained", "inspection"),  # serve other verbs than run
     *("testing", "scaffold"),  # help those who write plugins
 }

@@ -1,15 +1,12 @@
 """Reports: asks the sections for their parts and shows these in a terminal, as Markdown or as CSV.
 
-A part's tables are data frames. Two entries of a frame's ``attrs`` are read: ``title``, a line above the table, and
-``best``, {column: [row, …]} with the rows (0-based) whose cells are set in bold. All texts are strangers': they are
-printed as they are, never as markup.
+Drawings are for pages and files (``figures``); a terminal says that they are there.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -22,19 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from reidbench.errors import PluginError, ReidbenchError
+from reidbench.frames import NUMBER, best_of, column_of, is_numeric, one_line, rows_of, title_of
 from reidbench.plugins import load
 from reidbench.values import Part
 
 if TYPE_CHECKING:
     from reidbench.record import RunRecord
-    from reidbench.store import Store
+    from reidbench.run_files import RunFiles
 
-_DASH = "–"
-_NUMBER = re.compile(rf"[-+−]?[.]?[0-9].*|{_DASH}?")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def build_sections(sections: Sequence[str], records: Sequence[RunRecord], store: Store) -> list[Part]:
+def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
     """Return the parts that the sections (specs) make of the records, in the order of the sections.
 
     Raises OptionError where a spec cannot be used, PluginError where a section fails or returns something else.
@@ -44,7 +40,7 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], store:
     for section in resolved:
         owner = section.entries[0]
         try:
-            part = section.build().build(records, store)
+            part = section.build().build(records, files)
         except ReidbenchError:
             raise
         except Exception as error:
@@ -60,23 +56,26 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
     for number, part in enumerate(parts):
         if number:
             console.print()
-        console.print(Text(_line(part.title), style="bold"))
+        console.print(Text(one_line(part.title), style="bold"))
         for frame in part.tables:
             _print_frame(frame, console)
+        if part.figures:
+            drawings = "a drawing" if len(part.figures) == 1 else f"{len(part.figures)} drawings"
+            console.print(Text(f"({drawings}, seen with --html FILE or --plots FOLDER)"))
         for note in part.notes:
-            console.print(Text(_line(note)))
+            console.print(Text(one_line(note)))
 
 
 def to_markdown(part: Part) -> str:
     """Return a part as GitHub's Markdown, ending with a line end."""
     blocks = [f"## {_escaped(part.title)}"]
     for frame in part.tables:
-        if _title(frame):
-            blocks.append(_escaped(_title(frame)))
+        if title_of(frame):
+            blocks.append(_escaped(title_of(frame)))
         columns = [str(column) for column in frame.columns]
-        rules = ["---:" if _is_numeric(_column(frame, place)) else "---" for place in range(len(columns))]
-        rows = [[_escaped(cell) for cell in row] for row in _rows(frame)]
-        for row, place in _best(frame):
+        rules = ["---:" if is_numeric(column_of(frame, place)) else "---" for place in range(len(columns))]
+        rows = [[_escaped(cell) for cell in row] for row in rows_of(frame)]
+        for row, place in best_of(frame):
             rows[row][place] = f"**{rows[row][place]}**"
         lines = [[_escaped(column) for column in columns], rules, *rows]
         blocks.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
@@ -94,7 +93,7 @@ def to_csv(part: Part) -> str:
     for frame in part.tables:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([_inert(cell) for cell in row] for row in [[str(c) for c in frame.columns], *_rows(frame)])
+        writer.writerows([_inert(cell) for cell in row] for row in [[str(c) for c in frame.columns], *rows_of(frame)])
         tables.append(text.getvalue())
     return "\n".join(tables)
 
@@ -102,18 +101,18 @@ def to_csv(part: Part) -> str:
 def _print_frame(frame: pd.DataFrame, console: Console) -> None:
     """Print one table: as it is if it fits, else without its constant columns, else on several lines a row."""
     columns = list(range(len(frame.columns)))
-    constant = [place for place in columns[1:] if _is_constant(_column(frame, place))]
+    constant = [place for place in columns[1:] if _is_constant(column_of(frame, place))]
     varying = [place for place in columns if place not in constant]
 
     def fits(table: Table) -> bool:
         return Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width
 
-    if _title(frame):
-        console.print(Text(_title(frame)))
+    if title_of(frame):
+        console.print(Text(title_of(frame)))
     table = _table(frame, columns)
     if not fits(table):
         if constant:
-            said = (f"{_line(str(frame.columns[place]))} {_column(frame, place)[0]}" for place in constant)
+            said = (f"{one_line(str(frame.columns[place]))} {column_of(frame, place)[0]}" for place in constant)
             console.print(Text(" · ".join(said)))
         table = _table(frame, varying)
     console.print()
@@ -126,59 +125,30 @@ def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool =
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold")
     for place in columns:
         # One word a line keeps columns of numbers narrow.
-        heading = Text("\n".join(_line(str(frame.columns[place])).split()))
-        right = place > 0 and _is_numeric(_column(frame, place))  # the first column names its row
+        heading = Text("\n".join(one_line(str(frame.columns[place])).split()))
+        right = place > 0 and is_numeric(column_of(frame, place))  # the first column names its row
         table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    best = set(_best(frame))
-    for number, row in enumerate(_rows(frame)):
-        cells = [row[place].replace(" ±", "\n±") if several_lines else row[place] for place in columns]
+    best = set(best_of(frame))
+    for number, row in enumerate(rows_of(frame)):
+        cells = [_several_lines(row[place]) if several_lines else row[place] for place in columns]
         styles = ["bold" if (number, place) in best else "" for place in columns]
         table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
     return table
 
 
-def _rows(frame: pd.DataFrame) -> list[list[str]]:
-    return [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-
-
-def _column(frame: pd.DataFrame, place: int) -> list[str]:
-    return [_cell(value) for value in frame.iloc[:, place].tolist()]
-
-
-def _cell(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else _line(str(value))
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    return all(_NUMBER.fullmatch(cell) for cell in cells)
+def _several_lines(cell: str) -> str:
+    """Return a number with its spread, and what stands in brackets behind it, on lines of their own."""
+    return cell.replace(" ±", "\n±").replace(" (", "\n(") if NUMBER.fullmatch(cell) else cell
 
 
 def _is_constant(cells: Sequence[str]) -> bool:
-    return len(set(cells)) == 1 and not _is_numeric(cells)
-
-
-def _best(frame: pd.DataFrame) -> list[tuple[int, int]]:
-    """Return (row, column) of the cells to set in bold."""
-    columns = list(frame.columns)
-    marked: dict[str, list[int]] = frame.attrs.get("best", {})
-    return [(row, columns.index(column)) for column, rows in marked.items() for row in rows]
-
-
-def _title(frame: pd.DataFrame) -> str:
-    return _line(str(frame.attrs.get("title", "")))
-
-
-def _line(text: str) -> str:
-    """Return a text on one line, with every character that could steer a terminal replaced."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+    return len(set(cells)) == 1 and not is_numeric(cells)
 
 
 def _escaped(text: str) -> str:
     escape: Callable[[re.Match[str]], str] = lambda match: "\\" + match.group()  # noqa: E731
-    return _MARKDOWN.sub(escape, _line(text))
+    return _MARKDOWN.sub(escape, one_line(text))
 
 
 def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(cell) else _line(cell)
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(cell) else one_line(cell)

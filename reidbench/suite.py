@@ -1,33 +1,71 @@
-"""Suites: TOML files in which lists multiply into jobs."""
+"""Suites: TOML files in which lists multiply into jobs, perhaps at other scales too."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from reidbench.errors import DataError, OptionError
 from reidbench.options import did_you_mean
 from reidbench.plugins import command_defaults
+from reidbench.spec import is_name
 from reidbench.values import Job
 
 KEYS = tuple(part.name for part in fields(Job))
 NAME = "name"
 _TABLES = "job"
+_SCALES = "scale"
+_DATA = "data"
 _INSTALLED = "reidbench_leaderboards"
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Another size of a suite: what stands in the place of what, and data that are drawn for it.
+
+    ``replaced`` maps a key of a job and a text of it to the text in its place; ``data`` maps a folder's name to the
+    synthesizer that draws into it.
+    """
+
+    name: str
+    replaced: Mapping[str, Mapping[str, str]]
+    data: Mapping[str, str]
+
+    def of(self, job: Job) -> Job:
+        """Return the job at this scale; what is not replaced stays."""
+        texts: dict[str, Any] = {key: self.replaced.get(key, {}).get(text, text) for key, text in asdict(job).items()}
+        return Job(**texts)
+
+
+@dataclass(frozen=True)
 class Suite:
-    """A named list of jobs; ``names`` are those of whole combinations, systems, that it gives to some of them."""
+    """A named list of jobs; ``names`` are those of whole combinations, systems, that it gives to some of them.
+
+    ``scales`` are its other sizes, by name.
+    """
 
     name: str
     jobs: list[Job]
     names: Mapping[Job, str] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def scale(self, name: str) -> Scale:
+        """Return a scale; raises OptionError with the nearest name where there is none."""
+        if name not in self.scales:
+            known = ", ".join(self.scales) or "none"
+            raise OptionError(
+                f"suite {self.name} has no scale {name!r}{did_you_mean(name, self.scales)}; it has {known}"
+            )
+        return self.scales[name]
+
+    def every_scale(self) -> list[Job]:
+        """Return the jobs as they are and at every scale."""
+        return [*self.jobs, *(scale.of(job) for scale in self.scales.values() for job in self.jobs)]
 
 
 def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
@@ -83,11 +121,13 @@ def load_suite(path: Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"{path}: is not TOML: {error}") from None
     try:
+        sizes = table.pop(_SCALES, {})
         jobs = expand(table, command_defaults())
+        scales = _scales(sizes, jobs)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     names = {job: name for job, name in _named_jobs(table, command_defaults()).items() if name}
-    return Suite(path.stem, jobs, names)
+    return Suite(path.stem, jobs, names, scales)
 
 
 def find_suite(name: str) -> Path:
@@ -143,6 +183,38 @@ def _fits(key: str, value: object) -> bool:
     if key == "seed":
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return isinstance(value, str) and bool(value.strip())
+
+
+def _scales(tables: object, jobs: Sequence[Job]) -> dict[str, Scale]:
+    """Return the scales of a suite; raises OptionError with all mistakes at once."""
+    if not isinstance(tables, Mapping):
+        raise OptionError(f"{_SCALES}: expected tables [{_SCALES}.NAME], got {tables!r:.80}")
+    problems: list[str] = []
+    for name, table in tables.items():
+        problems += (
+            f"{_SCALES}.{name}{problem}"
+            for problem in (_scale_problems(table, jobs) if isinstance(table, Mapping) else [": expected a table"])
+        )
+    if problems:
+        raise OptionError("\n".join(problems))
+    return {
+        name: Scale(name, {key: texts for key, texts in table.items() if key != _DATA}, table.get(_DATA, {}))
+        for name, table in tables.items()
+    }
+
+
+def _scale_problems(table: Mapping[str, Any], jobs: Sequence[Job]) -> Iterator[str]:
+    known = [*(key for key in KEYS if key != "seed"), _DATA]
+    for key, texts in table.items():
+        if key not in known:
+            yield f": unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
+        elif not isinstance(texts, Mapping) or not all(isinstance(text, str) and text for text in texts.values()):
+            yield f".{key}: expected a table of texts"
+        elif key == _DATA:
+            yield from (f".{key}: {name!r} is no name for a folder" for name in texts if not is_name(name))
+        else:
+            used = {getattr(job, key) for job in jobs}
+            yield from (f".{key}: no job of the suite has {text!r}" for text in texts if text not in used)
 
 
 def _multiply(choices: Mapping[str, Any]) -> Iterator[Job]:

@@ -21,6 +21,7 @@ from reidbench.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 IntArray = NDArray[np.int64]
@@ -337,8 +338,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a report: a title, tables and notes; the core renders it for terminal and files."""
+    """One part of a report: a title, tables, figures and notes; the core renders it for terminal, page and files.
+
+    A figure's label says what it shows: it stands above the drawing and is its accessible name.
+    """
 
     title: str
     tables: list[pd.DataFrame] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

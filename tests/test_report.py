@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,7 +15,8 @@ from reidbench import OptionError, Part, PluginError
 from reidbench import report as report_module
 from reidbench.plugins import Catalogue, Entry, Plugin
 from reidbench.report import build_sections, render_terminal, to_csv, to_markdown
-from reidbench.store import Store
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
 from tests.records import make_record
 
 FRAME = pd.DataFrame(
@@ -172,17 +172,17 @@ def test_any_text_keeps_its_place_in_every_form(heading: str, one: str, other: s
 
 
 class Fine:
-    def build(self, records: object, store: object) -> Part:
+    def build(self, records: object, files: object) -> Part:
         return Part(title="fine")
 
 
 class Broken(Fine):
-    def build(self, records: object, store: object) -> Part:
+    def build(self, records: object, files: object) -> Part:
         raise KeyError("map_market")
 
 
 class Wrong(Fine):
-    def build(self, records: object, store: object) -> Part:
+    def build(self, records: object, files: object) -> Part:
         return "a text"  # type: ignore[return-value]
 
 
@@ -195,13 +195,13 @@ def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_sections")
 def test_sections_are_built_in_order_and_what_fails_is_named_with_its_owner() -> None:
-    store = Store(Path())
-    assert [part.title for part in build_sections(["fine", "fine"], [], store)] == ["fine", "fine"]
+    files = RunFiles([], Settings())
+    assert [part.title for part in build_sections(["fine", "fine"], [], files)] == ["fine", "fine"]
     with pytest.raises(
         PluginError, match=r"section broken \(acme.sections, acme 1\.2\): could not be made: KeyError: 'map_market'"
     ):
-        build_sections(["fine", "broken"], [make_record()], store)
+        build_sections(["fine", "broken"], [make_record()], files)
     with pytest.raises(PluginError, match=r"section wrong .*: build must return a Part, got str"):
-        build_sections(["wrong"], [make_record()], store)
+        build_sections(["wrong"], [make_record()], files)
     with pytest.raises(OptionError, match=r'there is no section "fime"; did you mean "fine"'):
-        build_sections(["fime"], [make_record()], store)
+        build_sections(["fime"], [make_record()], files)

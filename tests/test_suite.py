@@ -158,3 +158,48 @@ def test_every_suite_of_the_house_can_be_resolved(file: Path) -> None:
     for job in jobs:
         for key, kind in kinds.items():
             load().resolve(kind, getattr(job, key))
+
+
+SCALED = """
+loss = ["a", "b"]
+backbone = ["wide", "deep(x=1)"]
+
+[scale.tiny.data]
+market = "drawn(identities=4)"
+
+[scale.tiny.backbone]
+wide = "narrow"
+
+[scale.small.backbone]
+"deep(x=1)" = "shallow"
+"""
+
+
+def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(SCALED)
+    suite = load_suite(tmp_path / "s.toml")
+    assert [suite.scale("tiny").of(job).backbone for job in suite.jobs] == ["narrow", "deep(x=1)"] * 2
+    assert dict(suite.scale("tiny").data) == {"market": "drawn(identities=4)"}
+    assert [job.loss for job in map(suite.scale("small").of, suite.jobs)] == ["a", "a", "b", "b"]
+    assert len(suite.every_scale()) == 12
+    with pytest.raises(OptionError, match=r'suite s has no scale \'tinny\'; did you mean "tiny"\?; it has tiny, small'):
+        suite.scale("tinny")
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ('[scale.tiny.backbon]\na = "b"', r"scale.tiny: unknown key 'backbon'; did you mean \"backbone\""),
+        ("[scale.tiny.seed]\n0 = 1", r"scale.tiny: unknown key 'seed'"),
+        ('[scale.tiny.loss]\nc = "d"', r"scale.tiny.loss: no job of the suite has 'c'"),
+        ("[scale.tiny.loss]\na = 3", r"scale.tiny.loss: expected a table of texts"),
+        ('[scale.tiny.data]\n"../x" = "drawn"', r"scale.tiny.data: '\.\./x' is no name for a folder"),
+        ("[scale]\ntiny = 3", r"scale.tiny: expected a table"),
+        ("scale = 3", r"scale: expected tables \[scale.NAME\], got 3"),
+    ],
+)
+def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
+    own = scale + '\nloss = "a"' if scale.startswith("scale =") else 'loss = "a"\n' + scale
+    (tmp_path / "bad.toml").write_text(own)
+    with pytest.raises(OptionError, match=rf"bad\.toml: {said}"):
+        load_suite(tmp_path / "bad.toml")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
-from reidbench import Part, RunRecord, hookimpl, mean_and_sd
+from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl, mean_and_sd
+from reidbench_reports.combinations import KINDS, Combination, combinations, newest
+from reidbench_reports.differences import differences, said
 
 SCORES = {
     "mAP (market)": "map_market",
@@ -22,105 +23,100 @@ STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, T
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
-@dataclass(frozen=True)
-class Combination:
-    """The runs of one combination, one a seed; where none of them ended well, ``scored`` are the collapsed ones."""
-
-    runs: tuple[RunRecord, ...]
-
-    @property
-    def scored(self) -> tuple[RunRecord, ...]:
-        ended_well = tuple(run for run in self.runs if run.status == "ok")
-        return ended_well or tuple(run for run in self.runs if run.scored)
-
-    @property
-    def first(self) -> RunRecord:
-        return self.runs[0]
-
-    @property
-    def untrained(self) -> bool:
-        return self.first.items["loss"].spec == "none"
-
-    @property
-    def marks(self) -> str:
-        unfaithful = not self.untrained and not self.first.faithful
-        collapsed = any(run.status == "collapsed" for run in self.runs)
-        return STANDIN * self.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
-
-
 class Table:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
     Rows of several protocols, versions or data sets stand below each other, those of one together, with the protocol's
-    name; the best of each column is marked among rows that differ in nothing but the loss. The 95 % interval is that of
-    mAP (market) over the queries' identities, where there is one seed. ``build(records, store)`` returns a Part; runs
-    without a score are named in its notes.
+    name; the best of each column is marked among rows that differ in nothing but the loss, and the difference to the
+    baseline is taken there. The 95 % interval is that of mAP (market) over the queries' identities, where there is one
+    seed. Runs without a score are named in notes.
+
+    Options:
+        baseline: the loss, with only the options that differ from their defaults, that the others are compared with.
     """
 
-    def build(self, records: Sequence[RunRecord], store: object) -> Part:
+    def __init__(self, *, baseline: str = "batch_hard") -> None:
+        self.baseline = baseline
+
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
         """Return the part for these records, rows in their order."""
-        newest, superseded = _newest(records)
+        kept, superseded = newest(records)
         boards: dict[tuple[object, ...], list[RunRecord]] = {}
-        for record in newest:
+        for record in kept:
             board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
             boards.setdefault(board, []).append(record)
-        listed = [_combinations(runs) for runs in boards.values()]
+        listed = [combinations(runs) for runs in boards.values()]
         tables = [_frame(listed)] if listed else []
-        notes = [_about(combinations) for combinations in listed]
-        notes += _footnotes([Combination((record,)) for record in newest])
+        notes = [_about(rows) for rows in listed]
+        remarks: list[str] = []
+        for rows in listed:
+            compared, said_of = self._compare(rows, files, several=len(listed) > 1)
+            tables += compared
+            remarks += said_of
+        notes += _footnotes([Combination((record,)) for record in kept])
         notes += [
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
             f"{run.error or 'no reason was recorded'}"
-            for run in newest
+            for run in kept
             if run.status != "ok"
         ]
+        notes += dict.fromkeys(remarks)
         if superseded:
             notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
         return Part(title="Scores", tables=tables, notes=notes)
 
+    def _compare(
+        self, rows: Sequence[Combination], files: RunFiles, *, several: bool
+    ) -> tuple[list[pd.DataFrame], list[str]]:
+        """Return the table of differences where there is something to compare, and what has to be said of it."""
+        try:
+            found = differences(rows, self.baseline, files)
+        except DataError as error:
+            return [], [f"Differences to {self.baseline} are left out: {error}"]
+        kinds = [kind for kind in KINDS if len({each.first.items[kind].short for each in rows}) > 1]
+        cells = [
+            {kind: each.first.items[kind].short for kind in ("loss", *kinds)} | said(difference)
+            for each, difference in zip(rows, found, strict=True)
+            if difference
+        ]
+        if not cells:
+            return [], []
+        frame = pd.DataFrame(cells)
+        on = f", {rows[0].first.items['protocol'].short}" if several else ""
+        frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points{on}"
+        few = any(len(row.scored) < 3 for row, each in zip(rows, found, strict=True) if each)
+        about = "95 % interval: a paired bootstrap over query identities" + ", of these checkpoints, not of the losses"
+        return [frame], [f"{about if few else about.partition(',')[0]}."]
 
-def _newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
-    """Return one record for each run, in the order given, and how many that leaves out.
 
-    It is the last to finish, a failed one only where none has a score.
-    """
-    newest: dict[str, RunRecord] = {}
-    for record in records:
-        other = newest.get(record.id)
-        if other is None or (record.scored, record.finished) > (other.scored, other.finished):
-            newest[record.id] = record
-    return list(newest.values()), len({(record.id, record.code, record.finished) for record in records}) - len(newest)
-
-
-def _combinations(records: Sequence[RunRecord]) -> list[Combination]:
-    """Return the records by combination, the untrained networks first, else in the order given."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    return sorted((Combination(tuple(runs)) for runs in groups.values()), key=lambda each: not each.untrained)
+def _marks(each: Combination) -> str:
+    unfaithful = not each.untrained and not each.first.faithful
+    collapsed = any(run.status == "collapsed" for run in each.runs)
+    return STANDIN * each.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
 
 
 def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
     """Return one row a combination, board by board."""
-    combinations = [each for board in boards for each in board]
-    reranked = any(each.first.items["rerank"].spec != "none" for each in combinations)
+    rows = [each for board in boards for each in board]
+    reranked = any(each.first.items["rerank"].spec != "none" for each in rows)
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
-    known = any(_interval(each) for each in combinations)
-    rows = []
-    for each in combinations:
+    known = any(_interval(each) for each in rows)
+    cells = []
+    for each in rows:
         loss = each.first.items["loss"].short + " (untrained)" * each.untrained
         scores: dict[str, str] = {}
         for heading, score in SCORES.items():
             scores[heading] = _percent(each, score)
             if known and score == "map_market":
                 scores[INTERVAL] = _interval(each)
-        rows.append(
-            {"loss": f"{loss} {each.marks}".strip()}
+        cells.append(
+            {"loss": f"{loss} {_marks(each)}".strip()}
             | {kind: each.first.items[kind].short for kind in kinds}
             | scores
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(cells)
+    frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
     starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
     frame.attrs["best"] = {
         heading: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, score)]
@@ -135,10 +131,10 @@ def _interval(each: Combination) -> str:
     return "–".join(f"{100 * end:.1f}" for end in between) if between else ""
 
 
-def _best(combinations: Sequence[Combination], score: str) -> list[int]:
+def _best(rows: Sequence[Combination], score: str) -> list[int]:
     """Return the rows with the highest score of their track, where there is more than one to compare."""
     tracks: dict[str, dict[int, float]] = {}
-    for row, each in enumerate(combinations):
+    for row, each in enumerate(rows):
         if each.scored:
             tracks.setdefault(each.first.track, {})[row] = _mean(run.scores[score] for run in each.scored)
     return [
@@ -165,21 +161,27 @@ def _seeds(each: Combination) -> str:
     return str(runs) if scored == runs else f"{scored} of {runs}"
 
 
-def _training(each: Combination) -> str:
+def _seconds(each: Combination) -> float | None:
     if each.untrained or not each.scored:
+        return None
+    return _mean(run.seconds["train"] for run in each.scored)
+
+
+def _training(each: Combination) -> str:
+    seconds = _seconds(each)
+    if seconds is None:
         return NOTHING
-    seconds = _mean(run.seconds["train"] for run in each.scored)
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _about(combinations: Sequence[Combination]) -> str:
+def _about(rows: Sequence[Combination]) -> str:
     """Return the protocol with its version and what was scored, as one line."""
-    first = combinations[0].first
+    first = rows[0].first
     name = f"Protocol {first.items['protocol'].short}, version {first.evaluation['version']}"
-    scored = next((each.scored[0].scores for each in combinations if each.scored), None)
-    several = any(len(each.scored) > 1 for each in combinations)
+    scored = next((each.scored[0].scores for each in rows if each.scored), None)
+    several = any(len(each.scored) > 1 for each in rows)
     spread = ", mean ± standard deviation over seeds" if several else ""
     if scored is None:
         return f"{name}: no run has a score."
@@ -192,9 +194,9 @@ def _about(combinations: Sequence[Combination]) -> str:
 def _footnotes(runs: Sequence[Combination]) -> list[str]:
     """Return what the marks in the table mean, each said once and only where it is used."""
     notes = []
-    if any(STANDIN in run.marks for run in runs):
+    if any(STANDIN in _marks(run) for run in runs):
         notes.append(f"{STANDIN} stand-in data: not the published file lists, so not comparable with published scores.")
-    notes += dict.fromkeys(_unfaithful(run.first) for run in runs if UNFAITHFUL in run.marks)
+    notes += dict.fromkeys(_unfaithful(run.first) for run in runs if UNFAITHFUL in _marks(run))
     return notes
 
 

@@ -91,9 +91,8 @@ def synthesize(
     ] = None,
 ) -> None:
     """Draw people and write them in a data set's own layout; the same command again goes on where it stopped."""
-    from reidbench.plugins import load
-    from reidbench.progress import progress
     from reidbench.spec import Item, Spec
+    from reidbench.synthesis import synthesize as draw
 
     item = Spec.parse(name, where="synthesizer").item
     flags = {"identities": identities, "distractors": distractors, "seed": seed}
@@ -101,11 +100,7 @@ def synthesize(
     if twice := sorted({option for option, _ in given} & {option for option, _ in item.options}):
         raise OptionError(f"{name} already says {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
     spec = Item(item.name, (*item.options, *given))
-    steps = iter(load().resolve("synthesizer", str(spec)).build(directory))
-    done, total = next(steps, (0, 0))
-    with progress("drawing images", total, done) as update:
-        for done, _ in steps:
-            update(done, "")
+    done, total = draw(str(spec), directory)
     typer.echo(f"{done:,} of {total:,} images in {directory}")
 
 

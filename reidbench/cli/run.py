@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,9 @@ def run(
         list[str] | None, typer.Option(metavar="SPEC", help="Re-ranker, or none.", show_default=False)
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(metavar="NUMBER", help="Seed.", show_default=False)] = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another size of a suite, e.g. tiny.", show_default=False)
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
     ] = False,
@@ -97,6 +102,8 @@ def run(
     }
     console = Console(stderr=True, highlight=False, quiet=not world.first)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
+    if scale is not None:
+        jobs, settings = _at_scale(console, what, scale, settings, data_root)
     if again is not None:
         # The run that is made again must not answer for itself.
         settings = dataclasses.replace(settings, results=settings.results / AGAIN)
@@ -135,12 +142,12 @@ def run(
         try:
             record = execute(plan, settings, partial(_say, console, name), world)
         except ReidbenchError:
-            _print_table(records)
+            _print_table(records, settings)
             raise
         if record.status != "ok":
             console.print(f"{name}: {record.status}: {record.error}", markup=False, soft_wrap=True)
         records.append((plan.run_folder, record))
-    _print_table(records)
+    _print_table(records, settings)
     for folder, _ in records:
         console.print(f"record: {folder}", markup=False, soft_wrap=True)
     if again is not None:
@@ -173,6 +180,33 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
         raise DataError(f"{what}: was not written by reidbench run, or has been edited: {'; '.join(lacking)}")
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     return [Job(**specs, seed=record.job.seed)], record
+
+
+def _at_scale(
+    console: Console, what: str | None, name: str, settings: Settings, data_root: Path | None
+) -> tuple[list[Job], Settings]:
+    """Return a suite's jobs at another scale and the settings with its data; says what stands for what, and draws."""
+    from reidbench.suite import find_suite, load_suite
+    from reidbench.synthesis import synthesize
+
+    if what is None or what.endswith(".json"):
+        raise OptionError(f"--scale {name}: is for suites; name one, e.g. reidbench run paper/table2 --scale {name}")
+    if data_root is not None:
+        raise OptionError(f"--scale {name}: draws its own data; leave out --data-root")
+    suite = load_suite(find_suite(what))
+    scale = suite.scale(name)
+    _say(console, f"scale {name}", "not the suite's own systems; no score of it is one of the suite's")
+    for key, texts in scale.replaced.items():
+        for text, other in texts.items():
+            _say(console, f"  {key}", f"{other} in the place of {text}")
+    digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
+    folder = settings.cache / "scales" / f"{name}-{digest[:12]}"
+    for part, synthesizer in scale.data.items():
+        _say(console, "  data", f"{synthesizer} in {folder / part}")
+    for part, synthesizer in scale.data.items():
+        synthesize(synthesizer, folder / part)
+    jobs = list(dict.fromkeys(scale.of(job) for job in suite.jobs))
+    return jobs, dataclasses.replace(settings, data=folder) if scale.data else settings
 
 
 def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
@@ -269,16 +303,16 @@ def _pixels(plan: Plan, settings: Settings) -> str:
     )
 
 
-def _print_table(records: Sequence[tuple[Path, RunRecord]]) -> None:
+def _print_table(records: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
     from rich.console import Console
 
     from reidbench.plugins import command_defaults
     from reidbench.report import build_sections, render_terminal
-    from reidbench.store import Store
+    from reidbench.run_files import RunFiles
 
     if records:
-        store = Store(records[0][0].parent.parent)
-        parts = build_sections(command_defaults()["sections"], [record for _, record in records], store)
+        files = RunFiles(records, settings)
+        parts = build_sections(command_defaults()["sections"], [record for _, record in records], files)
         render_terminal(parts, Console(highlight=False))
 
 

@@ -1,204 +1,125 @@
-"""Sections 3.2, 3.3 and 3.5 of Hermans et al. 2017, statement by statement: what no other test here holds already.
-
-docs/fidelity.md lists all statements, with the test of each or how it differs here.
-"""
+"""The paper's numbers and suites agree, and only the paper's own systems on its own data stand beside a number."""
 
 from __future__ import annotations
 
-import inspect
-from itertools import pairwise
+import re
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from reidbench_backbones.lunet import LuNet
-from reidbench_backbones.resnet import ResNet50
-from reidbench_datasets.market1501_protocols import (
-    market1501_500k_protocol,
-    market1501_multiquery_protocol,
-    market1501_protocol,
+from reidbench_reports.published import TABLES, cells
+
+from reidbench import Job, OptionError, RunRecord
+from reidbench.report import build_sections
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
+from reidbench.suite import find_suite, load_suite
+from tests.conftest import SHARED
+from tests.records import digest, make_record
+
+FILES = RunFiles([], Settings())
+
+
+def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
+    record = make_record("x", seed, **changes)  # type: ignore[arg-type]
+    return replace(record, job=replace(job, seed=seed), id=digest(job, seed))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_suite_makes_exactly_the_cells_that_have_a_job_and_each_scale_all_of_them(table: int) -> None:
+    suite = load_suite(find_suite(f"paper/table{table}"))
+    assert {replace(job, seed=0) for job in suite.jobs} == {cell.job for cell in cells(table) if cell.job}
+    small = [suite.scale("tiny").of(job) for job in suite.jobs]
+    assert len(set(small)) == len(suite.jobs)
+    assert not set(small) & set(suite.jobs)
+
+
+def test_figure_2_is_table_5() -> None:
+    assert load_suite(find_suite("paper/fig2")).jobs == load_suite(find_suite("paper/table5")).jobs
+
+
+@pytest.mark.parametrize(
+    ("figure", "loss"),
+    [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard"), (9, "triplet_ohm(margin=0.1)")],
 )
-from reidbench_datasets.mars import mars_protocol
-from reidbench_recipes.hermans2017 import hermans2017
-from reidbench_recipes.ide import ide
-from torch import nn
-
-import reidbench
-from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
-from reidbench.optimizers import ScheduledOptimizer
-from reidbench.pixels import PixelStore, normalise, stored_size, training_batch, view_crops
-from reidbench.sampling import pk_round
-from reidbench.values import IntArray, Samples
-
-TRINET = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=25_738_432, batch=ResNet50.batch)
-LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=5_001_152, batch=LuNet.batch)
+def test_the_logs_are_those_of_the_papers_figures(figure: int, loss: str) -> None:
+    (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs
+    assert (job.loss, job.protocol) == (loss, "mars" if figure == 9 else "market1501")
+    assert job.backbone == ("tiny" if figure == 8 else "lunet")
 
 
-@pytest.fixture(scope="module")
-def lunet() -> LuNet:
-    return LuNet()
+@pytest.mark.parametrize("table", TABLES)
+def test_every_printed_number_is_there_in_its_order(table: int) -> None:
+    file = SHARED / "paper" / "hermans2017.md"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there: the paper's text lies beside the checkout only where this was written")
+    text = file.read_text(encoding="utf-8")
+    lines = text[: text.index(f"\nTable {table}:")].rstrip().split("\n")
+    block: list[str] = []
+    while "\t" in lines[-1]:
+        block.insert(0, lines.pop())
+    # Rows of numbers, not the two lines of headings; the first cell names the row, Table 2's second its type.
+    values = [
+        float(found)
+        for line in block[2:]
+        for cell in line.split("\t")[1:]
+        for found in re.findall(r"^(?:<b>)?([0-9]+\.[0-9]+)\*?(?:</b>)?$", cell.strip())
+    ]
+    assert sorted(values) == sorted(cell.value for cell in cells(table))
+    assert sum(line.count("*") for line in block[2:]) == sum("*" in cell.mark for cell in cells(table))
 
 
-def loss_of(spec: str) -> Loss:
-    loss: Loss = reidbench.build("loss", spec, TrainInfo(embedding_dim=4, num_pids=3))
-    return loss
+def test_ours_stands_beside_the_published_with_the_difference() -> None:
+    trinet = next(cell.job for cell in cells(2) if cell.row == "TriNet" and cell.column == "MARS")
+    assert trinet is not None
+    runs = [run_of(trinet, seed, scores={"map_market": value}) for seed, value in enumerate((0.67, 0.69))]
+    (part,) = build_sections(["paper(table=2)"], runs, FILES)
+    (frame,) = part.tables
+    row = frame[(frame["system"] == "TriNet") & (frame["data"] == "MARS")].iloc[0]
+    assert row["mAP (market)"] == "67.70"
+    assert row["ours: mAP (market)"] == "68.00 ±1.41 (+0.30)"
+    assert frame["ours: rank-1"].tolist().count("–") == len(frame) - 1
+    assert part.notes[0].startswith("3 of 93 numbers have one of ours")
 
 
-# --- 3.2 Training ----------------------------------------------------------------------------------------------------
+def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
+    suite = load_suite(find_suite("paper/table2"))
+    job = suite.jobs[0]
+    runs = [
+        run_of(job, 0, standin=True),
+        run_of(job, 1, deviations=["partial data: gallery: 2 expected, 1 found"]),
+        run_of(job, 2, status="failed", scores={}),
+        run_of(suite.scale("tiny").of(job), 3),
+        run_of(replace(job, loss="classification"), 4),
+    ]
+    (part,) = build_sections(["paper(table=2)"], runs, FILES)
+    ours, others = part.tables
+    assert set(ours["ours: mAP (market)"]) == {"–"}
+    assert others["but"].tolist() == ["stand-in data", "partial data: gallery: 2 expected, 1 found", "failed", "tiny"]
+    assert set(others["system"]) == {"TriNet"}
+    assert set(others["data"]) == {"Market-1501 SQ"}
 
 
-def test_one_procedure_for_all_data_sets() -> None:
-    """3.2: "we use the same training procedure across all experiments and on all datasets": it sees networks only."""
-    known = [p.name for p in inspect.signature(hermans2017).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    assert known == ["backbone"]
-    protocols = (market1501_protocol, market1501_multiquery_protocol, market1501_500k_protocol, mars_protocol)
-    assert {protocol().recipe for protocol in protocols} == {"hermans2017"}
+def test_a_collapsed_run_has_the_papers_star() -> None:
+    cell = next(cell for cell in cells(1) if "*" in cell.mark)
+    assert cell.printed == "16.6*"
+    assert cell.job is not None
+    collapsed = run_of(cell.job, status="collapsed", scores={"map_market": 0.1})
+    (part,) = build_sections(["paper(table=1)"], [collapsed], FILES)
+    row = part.tables[0][part.tables[0]["ours: mAP (market)"] != "–"].iloc[0]
+    assert (row["mAP (market)"], row["ours: mAP (market)"]) == ("16.6*", "10.00* (-6.60)")
 
 
-@pytest.mark.parametrize("info", [TRINET, LUNET])
-def test_adam_with_its_defaults(info: BackboneInfo) -> None:
-    """3.2: "the Adam optimizer with the default hyper-parameter values"; no word on weight decay, so none."""
-    optimizer = ScheduledOptimizer(hermans2017(info), [{"params": [nn.Parameter(torch.ones(1))]}]).optimizer
-    assert type(optimizer) is torch.optim.Adam
-    defaults = optimizer.defaults
-    assert (defaults["betas"], defaults["eps"], defaults["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)
-    assert not defaults["amsgrad"]
+def test_there_are_five_tables() -> None:
+    with pytest.raises(OptionError, match="option table: expected one of the Tables 1 to 5, got 6"):
+        build_sections(["paper(table=6)"], [], FILES)
 
 
-@pytest.mark.parametrize(("info", "initial"), [(TRINET, 3e-4), (LUNET, 1e-3)])
-def test_every_one_of_the_25_000_updates_has_the_rate_of_eq_9(info: BackboneInfo, initial: float) -> None:
-    """3.2, Eq. 9, "t0 = 15 000, and t1 = 25 000, stopping training when reaching t1"; "We also set beta1 = 0.5"."""
-    schedule = ScheduledOptimizer(hermans2017(info), [{"params": [nn.Parameter(torch.ones(1))]}])
-    assert schedule.recipe.steps == 25_000
-    (group,) = schedule.optimizer.param_groups
-    rates, betas = [], []
-    for step in range(schedule.recipe.steps):
-        schedule.set_rates(step)
-        rates.append(group["lr"])
-        betas.append(group["betas"][0])
-    t = np.arange(25_000)
-    np.testing.assert_allclose(rates, initial * 0.001 ** (np.maximum(t - 15_000, 0) / 10_000), rtol=1e-12)
-    assert betas == [0.9] * 15_000 + [0.5] * 10_000
+def test_every_number_names_its_table_and_cell() -> None:
+    for table in TABLES:
+        for cell in cells(table):
+            assert cell.source.startswith(f"Hermans et al. 2017, Table {table}, row {cell.row}, column {cell.column}, ")
 
 
-# --- 3.3 Network architectures ---------------------------------------------------------------------------------------
-
-
-def test_the_batch_norms_forget_as_slowly_as_in_the_networks_of_the_time(lunet: LuNet) -> None:
-    """3.3: "batch normalization [14]", no word on its momentum: a tenth of each batch, as Theano's layers have it."""
-    modules = (*lunet.modules(), *ResNet50(weights=None).modules())
-    norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert len(norms) > 50
-    assert {(norm.momentum, norm.affine, norm.track_running_stats) for norm in norms} == {(0.1, True, True)}
-
-
-@pytest.mark.parametrize("name", ["lunet", "resnet50(weights=none)"])
-def test_nothing_follows_the_last_linear_layer(name: str) -> None:
-    """3.3: "the second goes down to 128 units, our final embedding dimension": twice the layer, twice the embedding."""
-    network = reidbench.build("backbone", name).eval()
-    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-    assert last.out_features == network.embedding_dim == 128
-    images = torch.rand(1, 3, network.preprocess.height, network.preprocess.width)
-    with torch.no_grad():
-        before = network(images)
-        last.weight.mul_(2)
-        last.bias.mul_(2)
-        torch.testing.assert_close(network(images), 2 * before)
-
-
-# --- 3.5 Performance on Market-1501 and MARS -------------------------------------------------------------------------
-
-
-def test_batch_hard_has_the_soft_margin_unless_told_otherwise() -> None:
-    """3.5: "the batch hard variant of the triplet loss and the soft margin": ln(1 + exp(D_ap - D_an))."""
-    embeddings = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
-    value = loss_of("batch_hard")(embeddings, torch.tensor([0, 0, 1, 1]))
-    terms = torch.tensor([1 - 3, 1 - 2, 2 - 2, 2 - 4], dtype=torch.float32).exp().log1p()
-    torch.testing.assert_close(value.total, terms.mean())
-
-
-@pytest.mark.parametrize(("network", "height", "width"), [("resnet50(weights=none)", 256, 128), ("lunet", 128, 64)])
-def test_input_and_stored_sizes(network: str, height: int, width: int) -> None:
-    """3.5: "For all pretrained networks we set H = 256, W = 128", "from scratch" 128 and 64; 1 1/8 of it is kept."""
-    preprocess = reidbench.build("backbone", network).preprocess
-    assert (preprocess.height, preprocess.width) == (height, width)
-    kept = stored_size(preprocess, hermans2017(LUNET).crop)
-    assert kept == (height * 9 / 8, width * 9 / 8)
-    assert kept[0] / kept[1] == height / width
-
-
-def test_own_models_divide_by_255(lunet: LuNet) -> None:
-    """3.5: "for our own models we simply divide the RGB values by 255"."""
-    values = np.arange(256, dtype=np.uint8)
-    pixels = torch.from_numpy(np.broadcast_to(values[None, None, :, None], (1, 1, 256, 3)).copy())
-    expected = torch.arange(256, dtype=torch.float32) / 255
-    for preprocess in (lunet.preprocess, ResNet50(weights=None).preprocess):
-        images = normalise(pixels, preprocess)
-        torch.testing.assert_close(images, expected.expand(1, 3, 1, 256), rtol=1e-6, atol=0)
-
-
-def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
-    """3.5: "random crops of size H x W" out of 1 1/8 of it, "and random horizontal flips during training"."""
-    recipe, preprocess = hermans2017(LUNET), lunet.preprocess
-    height, width = stored_size(preprocess, recipe.crop)
-    places = np.arange(height * width).reshape(height, width)
-    coded = np.stack([places // width, places % width, np.zeros_like(places)], axis=-1).astype(np.uint8)
-    samples = Samples.of_images(__file__, ["one.jpg"], [1], [1])
-    units = np.zeros(400, dtype=np.int64)
-    store = PixelStore(torch.from_numpy(coded)[None])
-    batch = training_batch(store, samples, units, preprocess, crop=recipe.crop, flip=recipe.flip, seed=0, step=0)
-    codes = (batch * 255).round().long()
-    assert codes.shape == (400, 3, 128, 64)
-    steps = codes[:, 1, 0, 1] - codes[:, 1, 0, 0]
-    assert set(steps.tolist()) == {-1, 1}
-    assert 150 < int((steps < 0).sum()) < 250
-    assert {int(top) for top in codes[:, 0, 0, 0]} == set(range(height - 128 + 1))
-    assert {int(left) for left in codes[:, 1].amin((1, 2))} == set(range(width - 64 + 1))
-
-
-def test_k_images_of_a_person_come_without_replacement_where_there_are_k() -> None:
-    """3.5: "we then sample K images, without replacement whenever possible, otherwise replicating images"."""
-    labels = np.repeat(np.arange(20), 5)
-    for batch in rounds(labels, p=18, k=4):
-        assert len(set(batch.tolist())) == 72
-        assert all(len(set(labels[four])) == 1 for four in batch.reshape(18, 4))
-        assert len(set(labels[batch])) == 18, "persons are drawn without replacement"
-    few = np.repeat(np.arange(20), 3)
-    for batch in rounds(few, p=18, k=4):
-        assert all(len(set(four.tolist())) == 3 for four in batch.reshape(18, 4))
-
-
-def rounds(labels: IntArray, p: int, k: int) -> list[IntArray]:
-    return [batch for number in range(20) for batch in pk_round(labels, p, k, stream(0, "round", number))]
-
-
-def test_test_images_are_averaged_over_five_crops_and_their_flips() -> None:
-    """3.5: "We apply test-time augmentation in all our experiments", "five crops and their flips"."""
-    for protocol in (market1501_protocol, market1501_multiquery_protocol, market1501_500k_protocol, mars_protocol):
-        assert protocol().views == "five_crops_flip"
-    _, crops = view_crops("five_crops_flip", Preprocess(128, 64))
-    corners = {(0, 0), (0, 8), (16, 0), (16, 8), (8, 4)}
-    assert sorted(crops) == sorted((*corner, flipped) for corner in corners for flipped in (False, True))
-
-
-def test_mean_for_embeddings_and_maximum_for_classification() -> None:
-    """3.5: "average-pooling worked best for our triplet based models", "max-pooling" for "classification based"."""
-    assert {loss_of(name).pool for name in ("batch_hard", "batch_all", "lifted_generalized")} == {"mean"}
-    assert loss_of("classification").pool == "max"
-
-
-def test_the_baseline_is_trained_by_adadelta() -> None:
-    """3.5: "we resorted to Adadelta [35]", whose author's rho is 0.95 and epsilon 1e-6."""
-    optimizer = ScheduledOptimizer(ide(TRINET), [{"params": [nn.Parameter(torch.ones(1))]}]).optimizer
-    assert type(optimizer) is torch.optim.Adadelta
-    found = [optimizer.defaults[name] for name in ("rho", "eps", "weight_decay", "lr")]
-    assert found == [0.95, 1e-6, 0, 1.0]
-
-
-def test_the_rate_falls_for_the_baseline_too() -> None:
-    """3.2: "Unless specifically noted otherwise, we use the same training procedure": Eq. 9 holds here as well."""
-    schedule = ScheduledOptimizer(ide(TRINET), [{"params": [nn.Parameter(torch.ones(1))]}])
-    rates = [schedule.set_rates(step) for step in (0, 15_000, 16_000, 17_000, 24_999)]
-    assert rates[0] == rates[1] == 1
-    assert all(after < before for before, after in pairwise(rates[1:]))
-    assert rates[2] ** 2 == pytest.approx(rates[3], rel=1e-9)
+def test_the_suites_folder_is_the_installed_one_or_the_checkouts() -> None:
+    assert find_suite("paper/table2").is_relative_to(Path(__file__).parents[2])

@@ -7,7 +7,6 @@ import io
 import random
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,12 +15,13 @@ from rich.console import Console
 
 from reidbench import Part, RunRecord
 from reidbench.report import build_sections, render_terminal
-from reidbench.store import Store
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
 from tests.records import digest, make_item, make_record
 
 
 def build(records: Sequence[RunRecord]) -> Part:
-    (part,) = build_sections(["table"], records, Store(Path()))
+    (part,) = build_sections(["table"], records, RunFiles([], Settings()))
     return part
 
 

@@ -1,0 +1,78 @@
+"""What runs cost: time, speed, memory, on which machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from reidbench import Part, RunFiles, RunRecord, hookimpl
+from reidbench_reports.combinations import TRAINING, names, newest, trainings
+
+NOTHING = "–"
+
+
+class Cost:
+    """Time, speed and memory of every run, and what all of them took together.
+
+    Times are seconds on the machine named; what several runs share (a training, embeddings) is counted once below.
+    """
+
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        """Return the part: one row a run."""
+        runs = [record for record in newest(records)[0] if record.scored]
+        part = Part(title="Cost")
+        if not runs:
+            part.notes.append("No run came to its scores.")
+            return part
+        trained = trainings(runs)
+        if trained:
+            rows = [_training(*each) for each in zip(names(trained, TRAINING), trained, strict=True)]
+            part.tables.append(pd.DataFrame(rows))
+            part.tables[-1].attrs["title"] = "Training"
+        part.tables.append(pd.DataFrame([_scoring(*each) for each in zip(names(runs), runs, strict=True)]))
+        part.tables[-1].attrs["title"] = "Scoring"
+        for device in dict.fromkeys(str(run.environment["device_name"]) for run in runs):
+            own = [run for run in runs if run.environment["device_name"] == device]
+            trained = {run.train_id: run.seconds["train"] for run in own}
+            rest = sum(run.seconds["rank"] for run in own)
+            embedded = {(run.train_id, run.dataset["digest"]): run.seconds["embed"] for run in own}
+            hours = (sum(trained.values()) + rest + sum(embedded.values())) / 3600
+            part.notes.append(
+                f"{device}: {len(own)} runs, {sum(value > 0 for value in trained.values())} trainings, "
+                f"{hours:.2f} hours together."
+            )
+        return part
+
+
+def _training(name: str, run: RunRecord) -> dict[str, str]:
+    seconds, steps = run.seconds["train"], int(run.recipe["steps"])
+    batch = int(run.recipe.get("p", 0)) * int(run.recipe.get("k", 0))
+    return {
+        "training": name,
+        "device": str(run.environment["device_name"]),
+        "params, M": f"{run.network['parameters'] / 1e6:.2f}",
+        "numbers": f"{run.network['embedding_dim']:,}",
+        "s": f"{seconds:,.1f}",
+        "drawing, %": f"{100 * run.seconds.get('rounds', 0.0) / seconds:.0f}" if seconds else NOTHING,
+        "images/s": f"{steps * batch / seconds:,.0f}" if seconds and batch else NOTHING,
+        "peak, MiB": f"{run.peak_memory_mib:,}",
+    }
+
+
+def _scoring(name: str, run: RunRecord) -> dict[str, str]:
+    tested = int(run.dataset["counts"].get("query", 0)) + int(run.dataset["counts"].get("gallery", 0))
+    seconds = run.seconds["embed"]
+    return {
+        "run": name,
+        "device": str(run.scored_in["device_name"]),
+        "embedding, s": f"{seconds:,.1f}",
+        "images/s": f"{tested / seconds:,.0f}" if seconds and tested else NOTHING,
+        "ranking, s": f"{run.seconds['rank']:,.2f}",
+        "peak, MiB": f"{run.peak_memory_mib:,}",
+    }
+
+
+@hookimpl
+def register_sections() -> Mapping[str, Callable[..., Cost]]:
+    return {"cost": Cost}

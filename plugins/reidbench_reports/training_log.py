@@ -1,0 +1,158 @@
+"""What a training looked like from inside, as in the paper's Figures 6 to 9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl
+from reidbench_reports.combinations import TRAINING, names, trainings
+from reidbench_reports.drawing import COLOURS, bare, canvas
+
+CLOUD, MEAN, LOWEST = "#9aa3ad", "#3b82c4", "#8b6fd1"
+BANDS = ((0, 100, 0.16), (5, 95, 0.30))
+_MOST_BINS = 400
+_CLOUD_ROWS = 160
+Log = Mapping[str, NDArray[Any]]
+
+
+class TrainingLog:
+    """Loss cloud, active terms, norms, entries, distances and rate of every training, step by step.
+
+    Options:
+        most: how many trainings are drawn.
+    """
+
+    def __init__(self, *, most: int = 12) -> None:
+        self.most = most
+
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        """Return the part: one drawing a training, and one table of how each of them ended."""
+        part = Part(title="Training logs")
+        trained = trainings(records)
+        rows = []
+        for record, name in zip(trained, names(trained, TRAINING), strict=True):
+            if len(rows) == self.most:
+                part.notes.append(f"{len(trained)} trainings, of which the first {self.most} are drawn.")
+                break
+            try:
+                log = files.log(record)
+            except DataError as error:
+                part.notes.append(f"{name}: {error}")
+                continue
+            rows.append(_row(name, record, log))
+            part.figures.append(draw(f"Training log: {name}", log))
+        if rows:
+            frame = pd.DataFrame(rows)
+            frame.attrs["title"] = "The last step: medians over its batch"
+            part.tables.append(frame)
+            part.notes.append(
+                "Bands: 0, 5, 50, 95 and 100 percentile of a batch. Active: share of the loss's terms above 1e-5. "
+                f"Steps are drawn in at most {_MOST_BINS} groups: means of each, and of its 0 and 100 percentile the "
+                "least and the greatest."
+            )
+        return part
+
+
+def draw(title: str, log: Log) -> Figure:
+    """Return the drawing of one log, after Supplementary F of Hermans et al. (2017)."""
+    figure = canvas(title, width=8.4, height=7.6)
+    grid = figure.add_gridspec(4, 2, height_ratios=(1.25, 1, 1, 1))
+    step = np.asarray(log["step"], dtype=np.float64)
+    cloud = bare(figure.add_subplot(grid[0, :]), "value of the loss: every term")
+    _cloud(cloud, step, log["items"])
+    loss = bare(figure.add_subplot(grid[1, 0]), "loss: terms, mean, 5 percentile")
+    _cloud(loss, step, log["items"])
+    for column, colour, name in (("item_mean", MEAN, "mean"), ("item_5", LOWEST, "5 percentile")):
+        loss.plot(*_grouped(step, log[column]), color=colour, linewidth=1.3, label=name)
+    loss.legend(frameon=False, fontsize=7, loc="upper right")
+    active = bare(figure.add_subplot(grid[1, 1]), "% of terms that are not zero")
+    active.plot(*_grouped(step, 100 * log["active"]), color=COLOURS[1], linewidth=1.1)
+    active.set_ylim(-3, 103)
+    for place, (what, said) in enumerate(
+        (("norm", "length of the embeddings"), ("entry", "entries of the embeddings"), ("distance", "distances"))
+    ):
+        axes = bare(figure.add_subplot(grid[2 + place // 2, place % 2]), said)
+        _bands(axes, step, log, what)
+        if place >= 2:
+            axes.set_xlabel("updates", fontsize=9)
+    rate = bare(figure.add_subplot(grid[3, 1]), "learning rate", x="updates")
+    rate.plot(*_grouped(step, log["learning_rate"]), color=COLOURS[4], linewidth=1.3)
+    if (log["learning_rate"] > 0).all():
+        rate.set_yscale("log")
+    for axes in figure.axes:
+        axes.set_xlim(0, max(float(step[-1]), 1.0))
+        axes.tick_params(labelbottom=axes.get_subplotspec().is_last_row())  # type: ignore[union-attr]
+    return figure
+
+
+def _cloud(axes: Axes, step: NDArray[Any], items: NDArray[Any]) -> None:
+    """Draw the terms as dots, or how many lie where as an image: millions of dots would make no page."""
+    values = items.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return
+    if len(step) <= _MOST_BINS:
+        across = np.broadcast_to(step[:, None], values.shape)[finite]
+        axes.scatter(across, values[finite], s=4, c=CLOUD, alpha=0.5, linewidths=0, rasterized=True, zorder=1.5)
+        return
+    low, high = float(values[finite].min()), float(values[finite].max())
+    low, high = min(low, 0.0), high if high > low else low + 1.0
+    steps = np.broadcast_to(np.arange(len(step))[:, None], values.shape)
+    counts, _, _ = np.histogram2d(
+        steps[finite], values[finite], bins=(_MOST_BINS, _CLOUD_ROWS), range=((0, len(step)), (low, high))
+    )
+    fade = LinearSegmentedColormap.from_list("cloud", [(*_rgb(CLOUD), 0.0), (*_rgb(CLOUD), 0.45), (*_rgb(CLOUD), 1.0)])
+    share = np.log1p(counts.T) / np.log1p(counts.max())
+    extent = (float(step[0]), float(step[-1]) + 1, low, high)
+    axes.imshow(share, cmap=fade, origin="lower", aspect="auto", extent=extent, interpolation="nearest", zorder=1.5)
+    axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+
+
+def _bands(axes: Axes, step: NDArray[Any], log: Log, what: str) -> None:
+    for low, high, alpha in BANDS:
+        x, bottom = _grouped(step, log[f"{what}_{low}"], np.nanmin if low == 0 else np.nanmean)
+        _, top = _grouped(step, log[f"{what}_{high}"], np.nanmax if high == 100 else np.nanmean)
+        axes.fill_between(x, bottom, top, color=COLOURS[0], alpha=alpha, linewidth=0)
+    axes.plot(*_grouped(step, log[f"{what}_50"]), color=COLOURS[0], linewidth=1.4)
+
+
+def _grouped(
+    step: NDArray[Any], values: NDArray[Any], summary: Callable[..., Any] = np.nanmean
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return steps and values in at most 400 groups of neighbours, each group's values as one."""
+    if len(step) <= _MOST_BINS:
+        return step, np.asarray(values, dtype=np.float64)
+    parts = np.array_split(np.asarray(values, dtype=np.float64), _MOST_BINS)
+    middles = np.array([part.mean() for part in np.array_split(step, _MOST_BINS)])
+    return middles, np.array([summary(part) if np.isfinite(part).any() else np.nan for part in parts])
+
+
+def _row(name: str, record: RunRecord, log: Log) -> dict[str, str]:
+    verdict = str(record.observed.get("verdict", "–"))
+    return {
+        "training": name,
+        "steps": f"{len(log['step']):,}",
+        "loss": f"{log['loss'][-1]:.4g}",
+        "active %": f"{100 * log['active'][-1]:.1f}",
+        "norm": f"{log['norm_50'][-1]:.3g}",
+        "distance": f"{log['distance_50'][-1]:.3g}",
+        "packed steps": f"{record.observed.get('packed_steps', 0)}",
+        "verdict": verdict,
+    }
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    return tuple(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))  # type: ignore[return-value]
+
+
+@hookimpl
+def register_sections() -> Mapping[str, Callable[..., TrainingLog]]:
+    return {"training_log": TrainingLog}

@@ -1,0 +1,131 @@
+"""A map of the test embeddings as in the paper's Figures 1 and 5: Barnes-Hut t-SNE, each image at its place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
+
+from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, stream, unit_rows
+from reidbench_reports.combinations import names, newest
+from reidbench_reports.drawing import COLOURS, canvas
+from reidbench_reports.pictures import picture
+
+STEPS, TRIAL_STEPS, TRIAL_IMAGES = 1_000, 250, 300
+SIDE = 2_000  # pixels of the map
+# The paper's 5,000 of 6,000: where there are fewer images, the perplexity keeps this share.
+LARGEST_SHARE = 5 / 6
+
+
+class Tsne:
+    """Where the test images lie beside each other: t-SNE of their embeddings.
+
+    Options:
+        images: how many gallery images with an identity are drawn from the seed.
+        perplexity: about how many neighbours count; lowered to 5/6 of the images where there are fewer.
+        pictures: whether to show the images, or dots coloured by identity.
+        seed: what the images and the map are drawn from.
+        most: how many runs are shown.
+    """
+
+    def __init__(
+        self, *, images: int = 6_000, perplexity: float = 5_000, pictures: bool = True, seed: int = 0, most: int = 1
+    ) -> None:
+        self.images = images
+        self.perplexity = perplexity
+        self.pictures = pictures
+        self.seed = seed
+        self.most = most
+
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        """Return the part: one map a run. How long it will take is printed first."""
+        part = Part(title="Map of the test embeddings")
+        runs = [record for record in newest(records)[0] if record.scored]
+        if len(runs) > self.most:
+            part.notes.append(f"{len(runs)} runs, of which the first {self.most} are mapped.")
+        for record, name in zip(runs[: self.most], names(runs), strict=False):
+            try:
+                gallery = files.split(record).gallery
+                embeddings = files.embeddings(record, gallery)
+                shown = self._chosen(gallery.pids)
+                rows = (unit_rows(embeddings) if record.evaluation["normalize"] else embeddings).numpy()[shown]
+                perplexity = min(self.perplexity, LARGEST_SHARE * len(shown))
+                _say_time(name, rows, perplexity, self.seed)
+                places = embed(rows, perplexity, self.seed, STEPS)
+                part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, shown))
+            except DataError as error:
+                part.notes.append(f"{name}: {error}")
+                continue
+            said = f"{name}: {len(shown):,} images, perplexity {perplexity:,.0f}, seed {self.seed}"
+            lowered = perplexity < self.perplexity
+            part.notes.append(f"{said} (lowered from {self.perplexity:,.0f})." if lowered else f"{said}.")
+        return part
+
+    def _chosen(self, pids: IntArray) -> IntArray:
+        units = np.flatnonzero(pids > 0)
+        if len(units) < 5:
+            raise DataError(f"{len(units)} gallery images with an identity are too few for a map; expected 5 or more")
+        if len(units) <= self.images:
+            return units
+        return np.sort(stream(self.seed, "tsne").choice(units, self.images, replace=False))
+
+    def _draw(self, title: str, places: NDArray[np.float64], gallery: Samples, shown: IntArray) -> Figure:
+        figure = canvas(title, width=8, height=8)
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.patch.set_alpha(0.0)
+        if self.pictures:
+            axes.imshow(paint(places, gallery, shown), interpolation="none")
+            return figure
+        _, person = np.unique(gallery.pids[shown], return_inverse=True)
+        colours = [COLOURS[number % len(COLOURS)] for number in person]
+        axes.scatter(places[:, 0], places[:, 1], s=9, c=colours, linewidths=0, alpha=0.85)
+        axes.set_aspect("equal")
+        return figure
+
+
+def embed(rows: NDArray[np.float32], perplexity: float, seed: int, steps: int) -> NDArray[np.float64]:
+    """Return places [n, 2] of embeddings [n, D] by Barnes-Hut t-SNE, begun from their two principal axes."""
+    from sklearn.manifold import TSNE  # noqa: PLC0415, a second to import, for this section alone
+
+    tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", max_iter=steps, random_state=seed)
+    return np.asarray(tsne.fit_transform(rows.astype(np.float64)), dtype=np.float64)
+
+
+def paint(places: NDArray[np.float64], gallery: Samples, shown: IntArray, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return the map as RGBA [side, side, 4]: every unit's picture at its place, the rest transparent."""
+    height = int(np.clip(1.6 * side / np.sqrt(len(shown)), 16, side / 12))
+    width = height // 2
+    low, high = places.min(axis=0), places.max(axis=0)
+    spread = np.where(high > low, high - low, 1.0)
+    corner = np.round((places - low) / spread * (side - np.array([width, height]))).astype(int)
+    board = np.zeros((side, side, 4), dtype=np.uint8)
+    for (left, top), unit in zip(corner, shown, strict=True):
+        board[top : top + height, left : left + width, :3] = picture(gallery, int(unit), height, width)
+        board[top : top + height, left : left + width, 3] = 255
+    return board
+
+
+def _say_time(name: str, rows: NDArray[np.float32], perplexity: float, seed: int) -> None:
+    """Print about how long the map will take, by a quarter of the steps on a few of its rows."""
+    few = rows[:TRIAL_IMAGES]
+    if len(few) == len(rows):
+        return
+    began = time.monotonic()
+    embed(few, min(perplexity, LARGEST_SHARE * len(few)), seed, TRIAL_STEPS)
+    # Neighbours are up to three times the perplexity; time goes with images times neighbours.
+    work = len(rows) * min(3 * perplexity, len(rows)) / (len(few) * len(few))
+    minutes = (time.monotonic() - began) * work * STEPS / TRIAL_STEPS / 60
+    said = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    console = Console(stderr=True, highlight=False)
+    console.print(Text(f"t-SNE of {len(rows):,} images ({name}), perplexity {perplexity:,.0f}: about {said}"))
+
+
+@hookimpl
+def register_sections() -> Mapping[str, Callable[..., Tsne]]:
+    return {"tsne": Tsne}

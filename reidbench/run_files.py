@@ -1,0 +1,95 @@
+"""What lies beside the records of a report: rankings, logs, embeddings, and the images they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidbench.embedding import pool_units
+from reidbench.errors import DataError
+from reidbench.kept_embeddings import KeptEmbeddings
+from reidbench.plan import threads_of
+from reidbench.plugins import load
+from reidbench.record import RunRecord
+from reidbench.settings import Settings
+from reidbench.store import load_arrays, load_ranking
+from reidbench.trained import load_network
+from reidbench.training import LOG
+from reidbench.values import Ranking, Samples, Split
+
+
+class RunFiles:
+    """The files of ``runs``, (run folder, record) each, and the data below ``settings.data``.
+
+    Every method takes one of these records and raises DataError, saying what is missing and what to do, where its file
+    is not there, is damaged, or belongs to other data.
+    """
+
+    def __init__(self, runs: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
+        self.settings = settings
+        self._folders = {_key(record): folder for folder, record in runs}
+        self._splits: dict[str, Split] = {}
+
+    def ranking(self, record: RunRecord) -> Ranking:
+        """Return where the positives of every query stand."""
+        folder = self._folder(record)
+        if not record.scored:
+            raise DataError(f"{folder}: was not scored: {record.error or record.status}")
+        return load_ranking(folder)
+
+    def log(self, record: RunRecord) -> Mapping[str, NDArray[Any]]:
+        """Return the log of the training, each column [steps] by its name, ``items`` [steps, 128]."""
+        if record.items["loss"].spec == "none":
+            raise DataError("the untrained network has no log")
+        return load_arrays(self._training(record) / LOG)
+
+    def split(self, record: RunRecord) -> Split:
+        """Return the data that the run was scored on, as it lies below this machine's data root."""
+        spec = record.items["dataset"].spec
+        if spec not in self._splits:
+            self._splits[spec] = load().resolve("dataset", spec).build(self.settings.data)
+        split = self._splits[spec]
+        if split.digest != record.dataset["digest"]:
+            raise DataError(
+                f"data set {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
+                f"the run's {record.dataset['digest'][:12]}); name its folder with --data-root"
+            )
+        return split
+
+    def embeddings(self, record: RunRecord, part: Samples) -> Tensor:
+        """Return one embedding a unit [n, D] float32, pooled as the run was scored, of the split's query or gallery.
+
+        Those that were not kept are made again.
+        """
+        self._training(record)
+        network, _ = load_network(self._folder(record))
+        kept = KeptEmbeddings(
+            self._training(record),
+            network,
+            str(record.evaluation["views"]),
+            torch.device("cpu"),
+            threads_of(self.settings),
+        )
+        return pool_units(kept.of(part, "test"), part.starts, record.evaluation["pool"])
+
+    def _folder(self, record: RunRecord) -> Path:
+        if _key(record) not in self._folders:
+            raise DataError(f"run {record.id[:12]} has no folder here")
+        return self._folders[_key(record)]
+
+    def _training(self, record: RunRecord) -> Path:
+        results = self._folder(record).absolute().parent.parent
+        folder = results / record.training
+        # A record may come from a stranger: no path of it leads out of its results.
+        if not folder.resolve().is_relative_to(results.resolve()) or not folder.is_dir():
+            raise DataError(f"{folder} is not there: a record alone does not bring it; make the run again to see it")
+        return folder
+
+
+def _key(record: RunRecord) -> tuple[str, str, str]:
+    return record.id, record.code, record.finished

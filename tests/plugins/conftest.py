@@ -1,0 +1,26 @@
+"""Runs that the tests of the report sections share: two losses, trained for a few steps on few people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reidbench.record import RunRecord
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
+from tests.jobs import job, plan_of, run
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[list[RunRecord], RunFiles]:
+    """Two finished runs of the small data set, and what lies beside them."""
+    folder = tmp_path_factory.mktemp("ran")
+    settings = {"data": data_folder, "results": folder / "results", "cache": folder / "cache"}
+    pairs = []
+    for loss in ("batch_hard", "classification"):
+        asked = job(loss=loss)
+        _, record, _ = run(asked, **settings)
+        pairs.append((plan_of(asked, **settings)[0].run_folder, record))
+    chosen = Settings(data=data_folder, results=folder / "results", cache=folder / "cache", device="cpu", threads=1)
+    return [record for _, record in pairs], RunFiles(pairs, chosen)

@@ -1,0 +1,33 @@
+"""The section ``cost``: what is shared counts once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reidbench.report import build_sections
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
+from tests.records import make_record
+
+
+def test_a_shared_training_counts_once() -> None:
+    first = make_record(
+        "a",
+        seconds={"train": 3600.0, "rounds": 360.0, "embed": 36.0, "rank": 36.0},
+        recipe={"steps": 100, "p": 18, "k": 4},
+        dataset={"digest": "d", "counts": {"query": 100, "gallery": 260}},
+    )
+    second = replace(first, id="2", group="2")
+    failed = make_record("b", status="failed", seconds={}, scores={})
+    (part,) = build_sections(["cost"], [first, second, failed], RunFiles([], Settings()))
+    training, scoring = part.tables
+    assert training["s"].tolist() == ["3,600.0"]
+    assert training["drawing, %"].tolist() == ["10"]
+    assert training["images/s"].tolist() == ["2"]
+    assert scoring["images/s"].tolist() == ["10", "10"]
+    assert part.notes == ["cpu: 2 runs, 1 trainings, 1.03 hours together."]
+
+
+def test_nothing_that_was_scored_costs_nothing() -> None:
+    (part,) = build_sections(["cost"], [], RunFiles([], Settings()))
+    assert part.notes == ["No run came to its scores."]

@@ -1,0 +1,82 @@
+"""The section ``curves``: what is counted, what belongs to one curve, and the published ones beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reidbench_reports.curves import cumulative_match
+
+from reidbench import RunRecord
+from reidbench.report import build_sections
+from tests.rankings import ranking_of, with_rankings
+from tests.records import digest, make_item, make_record
+
+queries = st.lists(st.lists(st.integers(0, 9), max_size=3, unique=True).map(sorted), min_size=1, max_size=8)
+
+
+@given(queries, st.integers(1, 12))
+def test_the_cumulative_match_is_the_share_of_queries_with_a_match_by_then(ranks: list[list[int]], most: int) -> None:
+    expected = [sum(any(rank < k for rank in own) for own in ranks) / len(ranks) for k in range(1, most + 1)]
+    np.testing.assert_allclose(cumulative_match(ranking_of(ranks), most), expected)
+
+
+def test_a_line_is_the_mean_over_seeds_and_a_run_without_its_ranking_is_named(tmp_path: Path) -> None:
+    good = ranking_of([[0], [0], [4], [9]])
+    other = ranking_of([[0], [3], [4], [9]])
+    runs = [(make_record("a", 0), good), (make_record("a", 1), other), (make_record("[b]$x$"), None)]
+    (part,) = build_sections(["curves"], [run for run, _ in runs], with_rankings(tmp_path, runs))
+    (frame,) = part.tables
+    assert frame["combination"].tolist() == ["a"]
+    assert frame["rank-1"].tolist() == ["37.50"]
+    assert frame["rank-5"].tolist() == ["75.00"]
+    (line,) = part.figures[0].axes[0].lines
+    assert line.get_ydata()[[0, 4, 9]].tolist() == [37.5, 75.0, 100.0]
+    assert [note for note in part.notes if "rankings.npz" in note and note.startswith("[b]$x$, seed 0: ")]
+
+
+def grown(gallery: int, market: float, standin: bool = False, loss: str = "batch_hard") -> RunRecord:
+    given = f"market1501_500k(distractors={gallery})"
+    return make_record(
+        loss,
+        items={"protocol": make_item(given)},
+        dataset={"digest": digest("data", gallery), "counts": {}},
+        scores={"gallery": gallery, "map_market": market},
+        standin=standin,
+    )
+
+
+def test_runs_that_differ_in_their_distractors_are_one_curve(tmp_path: Path) -> None:
+    records = [grown(300, 0.1), grown(100, 0.3), grown(200, 0.2), make_record("batch_hard")]
+    (part,) = build_sections(["curves"], records, with_rankings(tmp_path, []))
+    (frame,) = part.tables
+    assert frame["gallery"].tolist() == ["100", "200", "300"]
+    assert frame["mAP (market)"].tolist() == ["30.00", "20.00", "10.00"]
+    (axes,) = part.figures[0].axes
+    ours = axes.lines[0]
+    assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([100, 200, 300], [30.0, 20.0, 10.0])
+
+
+def test_the_published_curves_stand_beside_ours_and_apart_from_a_stand_ins(tmp_path: Path) -> None:
+    def drawn(standin: bool, section: str = "curves") -> list[list[str]]:
+        records = [grown(19_732, 0.6, standin), grown(119_732, 0.5, standin)]
+        (part,) = build_sections([section], records, with_rankings(tmp_path, []))
+        return [[str(line.get_label()) for line in axes.lines] for axes in part.figures[0].axes]
+
+    (both,) = drawn(False)
+    assert sum("published" in label for label in both) == 3
+    own, theirs = drawn(True)
+    assert not any("published" in label for label in own)
+    assert sum("published" in label for label in theirs) == 3
+    (alone,) = drawn(False, "curves(published=false)")
+    assert len(alone) == 2
+
+
+@pytest.mark.parametrize("records", [[], [make_record("a", status="failed", scores={})]])
+def test_nothing_to_draw_is_said(tmp_path: Path, records: list[RunRecord]) -> None:
+    (part,) = build_sections(["curves"], records, with_rankings(tmp_path, []))
+    assert (part.figures, part.tables) == ([], [])
+    assert part.notes[-1] == "There is no ranking to draw."

@@ -1,0 +1,52 @@
+"""The section ``tsne``: seeded, its time said first, the perplexity lowered in the open, pictures only where wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reidbench_reports import tsne
+from reidbench_reports.tsne import embed, paint
+
+from reidbench import Samples
+from reidbench.record import RunRecord
+from reidbench.report import build_sections
+from reidbench.run_files import RunFiles
+
+Ran = tuple[list[RunRecord], RunFiles]
+
+
+def test_people_who_lie_apart_lie_apart_on_the_map_and_a_seed_repeats_it() -> None:
+    draw = np.random.default_rng(0)
+    rows = np.concatenate([draw.normal(size=(20, 8)), draw.normal(size=(20, 8)) + 30]).astype(np.float32)
+    places = embed(rows, 10, 0, 250)
+    one, other = places[:20], places[20:]
+    across = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
+    assert across > 2 * max(one.std(), other.std())
+    np.testing.assert_array_equal(places, embed(rows, 10, 0, 250))
+
+
+def test_the_map_shows_each_picture_at_its_place(ran: Ran) -> None:
+    gallery: Samples = ran[1].split(ran[0][0]).gallery
+    shown = np.flatnonzero(gallery.pids > 0)[:6]
+    places = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
+    board = paint(places, gallery, shown, side=240)
+    assert board.shape == (240, 240, 4)
+    assert {int(board[0, 0, 3]), int(board[-1, -1, 3]), int(board[0, -1, 3])} == {255}
+    assert board[60, 60, 3] == 0  # nothing lies there
+
+
+def test_the_perplexity_is_lowered_in_the_open_and_the_time_is_said_first(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tsne, "STEPS", 250)
+    monkeypatch.setattr(tsne, "TRIAL_IMAGES", 12)
+    (part,) = build_sections(["tsne(images=30, pictures=false)"], ran[0], ran[1])
+    assert part.notes == [
+        "2 runs, of which the first 1 are mapped.",
+        "batch_hard: 30 images, perplexity 25, seed 0 (lowered from 5,000).",
+    ]
+    assert capsys.readouterr().err.startswith("t-SNE of 30 images (batch_hard), perplexity 25: about ")
+    (figure,) = part.figures
+    assert not figure.axes[0].images
+    (dots,) = figure.axes[0].collections
+    assert len(np.asarray(dots.get_offsets())) == 30

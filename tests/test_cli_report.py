@@ -1,0 +1,61 @@
+"""``reidbench report`` and ``run --scale``: pages, plots, suites by name, and hostile names all the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reidbench.suite import find_suite, load_suite
+from tests.records import make_record, put
+
+Main = Callable[..., tuple[int, str]]
+HOSTILE = "[bold]=cmd[/foo]<script>../x\u202e" + "y" * 200
+
+
+def test_a_page_of_hostile_runs_is_one_file_of_plain_text(reidbench_main: Main, tmp_path: Path) -> None:
+    put(tmp_path / "results" / "runs" / "a", make_record(HOSTILE, scores={"gallery": 100}), None)
+    put(tmp_path / "results" / "runs" / "b", make_record(HOSTILE, 1, status="failed", error=HOSTILE, scores={}), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", str(tmp_path / "results"), "--html", str(page))
+    assert code == 0, said
+    html = page.read_text(encoding="utf-8")
+    assert "<script>../x" not in html
+    assert "[bold]=cmd[/foo]&lt;script&gt;../x" in html
+    assert "\u202e" not in html
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results"]
+    code, said = reidbench_main("report", str(tmp_path / "results"), "--plots", str(tmp_path / "plots"))
+    assert (code, "section table draws nothing here" in said) == (2, True)
+
+
+def test_a_suites_runs_are_found_by_its_name_at_every_scale(
+    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = load_suite(find_suite("paper/fig6")).every_scale()
+    code, said = reidbench_main("report", "paper/fig6")
+    assert code == 2
+    assert "holds no run of suite paper/fig6; make them with: reidbench run paper/fig6" in said
+    for number, job in enumerate(jobs):
+        put(tmp_path / "results" / "runs" / str(number), replace(make_record(f"of-it-{number}"), job=job), None)
+    put(tmp_path / "results" / "runs" / "other", make_record("not-of-it"), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", "paper/fig6", "--html", str(page), "--section", "table")
+    assert code == 0, said
+    html = page.read_text(encoding="utf-8")
+    assert ["of-it-0" in html, "of-it-1" in html, "not-of-it" in html] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scale", "tiny"], "is for suites; name one"),
+        (["paper/table2", "--scale", "huge"], "has no scale 'huge'"),
+        (["paper/table2", "--scale", "tiny", "--data-root", "x"], "draws its own data; leave out --data-root"),
+    ],
+)
+def test_a_scale_is_a_suites_own(reidbench_main: Main, arguments: list[str], said: str) -> None:
+    code, stderr = reidbench_main("run", *arguments)
+    assert code == 2
+    assert said in " ".join(stderr.split())

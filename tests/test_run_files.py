@@ -1,0 +1,39 @@
+"""What lies beside records: found where it is, refused where it leads elsewhere or belongs to other data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reidbench.errors import DataError
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
+from tests.records import make_record, put
+
+
+def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "log.npz").write_bytes(b"secret")
+    for training in ("../../outside", str(outside), "trainings/gone"):
+        record = make_record("a", training=training)
+        files = RunFiles([put(tmp_path / "results" / "deep" / "runs" / "a", record)], Settings(data=tmp_path))
+        with pytest.raises(DataError, match="is not there: a record alone does not bring it"):
+            files.log(record)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
+    files = RunFiles(
+        [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], Settings(data=tmp_path)
+    )
+    with pytest.raises(DataError, match=r"rankings\.npz"):
+        files.ranking(record)
+    with pytest.raises(DataError, match="was not scored: no memory"):
+        files.ranking(failed)
+    with pytest.raises(DataError, match="has no folder here"):
+        files.ranking(replace(record, id="elsewhere"))
+    with pytest.raises(DataError, match="the untrained network has no log"):
+        files.log(make_record("none"))
