@@ -124,7 +124,7 @@ def test_a_real_end_of_memory_is_explained(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
-    assert "TrainingError: out of memory on cpu: " in last, ended.stderr[-2000:]
+    assert "OutOfMemory: out of memory on cpu: " in last, ended.stderr[-2000:]
     assert "can't allocate memory" in last
     assert "a batch of p=40 x k=40 images of 256x128 needs about" in last
     assert "lower the recipe's p to " in last

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.options import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
+from reidbench.cli.plan_lines import print_plans, say
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.settings import Settings
 
@@ -123,7 +124,7 @@ def run(
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
-    _print_plans(console, plans, estimates, settings, full=dry_run)
+    print_plans(console, plans, estimates, settings, full=dry_run)
     taken = [(plan, found) for plan in plans if (found := needs(plan, chosen))]
     for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
@@ -140,7 +141,7 @@ def run(
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
-            record = execute(plan, settings, partial(_say, console, name), world)
+            record = execute(plan, settings, partial(say, console, name), world)
         except ReidbenchError:
             _print_table(records, settings)
             raise
@@ -154,10 +155,6 @@ def run(
         _print_difference(console, again, records[0][1])
     if any(record.status != "ok" for _, record in records):
         raise typer.Exit(1)
-
-
-def _say(console: Console, name: str, line: str) -> None:
-    console.print(f"{name}: {line}", markup=False, soft_wrap=True)
 
 
 def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[list[Job], RunRecord | None]:
@@ -195,14 +192,14 @@ def _at_scale(
         raise OptionError(f"--scale {name}: draws its own data; leave out --data-root")
     suite = load_suite(find_suite(what))
     scale = suite.scale(name)
-    _say(console, f"scale {name}", "not the suite's own systems; no score of it is one of the suite's")
+    say(console, f"scale {name}", "not the suite's own systems; no score of it is one of the suite's")
     for key, texts in scale.replaced.items():
         for text, other in texts.items():
-            _say(console, f"  {key}", f"{other} in the place of {text}")
+            say(console, f"  {key}", f"{other} in the place of {text}")
     digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
     folder = settings.cache / "scales" / f"{name}-{digest[:12]}"
     for part, synthesizer in scale.data.items():
-        _say(console, "  data", f"{synthesizer} in {folder / part}")
+        say(console, "  data", f"{synthesizer} in {folder / part}")
     for part, synthesizer in scale.data.items():
         synthesize(synthesizer, folder / part)
     jobs = list(dict.fromkeys(scale.of(job) for job in suite.jobs))
@@ -225,82 +222,6 @@ def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
     return plans
-
-
-def _print_plans(
-    console: Console, plans: Sequence[Plan], estimates: Sequence[float | None], settings: Settings, full: bool
-) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from reidbench.plan import device_of
-    from reidbench.progress import in_words
-
-    whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
-    table = Table(
-        title=f"Plan ({device_of(settings)})", title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
-        table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
-    for plan, seconds in zip(plans, estimates, strict=True):
-        items = plan.items
-        cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
-        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds)]))
-    console.print(table)
-    for plan in plans:
-        if plan.changed() and not plan.done():
-            _say(
-                console,
-                plan.items["loss"].short,
-                f"made before by other code; since then {', '.join(plan.changed())} changed",
-            )
-    for differing in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
-        paper, found = differing
-        if paper:
-            said = f"differs from {paper}: {'; '.join(found)}" if found else f"faithful to {paper}"
-            console.print(said, markup=False, soft_wrap=whole)
-    for plan in {id(plan.split): plan for plan in plans}.values():
-        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
-        said = " (a stand-in: not the published names)" if plan.standin else ""
-        console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=whole)
-    for line in dict.fromkeys(_pixels(plan, settings) for plan in plans if _will_train(plan)):
-        console.print(line, markup=False, soft_wrap=whole)
-    if not full:
-        return
-    for plan in plans:
-        console.print(f"\n{plan.id}", markup=False, style="bold")
-        console.print(f"  {'training':9} {plan.train_id[:10]}, seed {plan.job.seed}", markup=False)
-        for kind, item in plan.items.items():
-            owners = ", ".join(f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.entries)
-            console.print(
-                f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=whole
-            )
-            by_origin: dict[str, list[str]] = {}
-            for option, origin in item.origins.items():
-                by_origin.setdefault(origin, []).append(option)
-            for origin, options in by_origin.items():
-                console.print(f"            from {origin}: {', '.join(options)}", markup=False, soft_wrap=whole)
-        evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
-        console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=whole)
-        console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=whole)
-
-
-def _will_train(plan: Plan) -> bool:
-    from reidbench.training import finished
-
-    return plan.trains and plan.done() is None and finished(plan.training_folder) is None
-
-
-def _pixels(plan: Plan, settings: Settings) -> str:
-    """Return in words where a plan's training pixels will be held, and why."""
-    from reidbench.pixel_cache import planned_tier
-    from reidbench.pixels import stored_size
-    from reidbench.plan import device_of
-
-    height, width = stored_size(plan.info.preprocess, plan.recipe.crop)
-    return planned_tier(
-        plan.split.train, height, width, cache=settings.cache, device=device_of(settings), tier=settings.pixels
-    )
 
 
 def _print_table(records: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:

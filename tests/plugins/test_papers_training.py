@@ -26,7 +26,8 @@ from torch import nn
 import reidbench
 from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
 from reidbench.optimizers import ScheduledOptimizer
-from reidbench.pixels import PixelStore, normalise, stored_size, training_batch, view_crops
+from reidbench.pixel_stores import HostPixels, normalise
+from reidbench.pixels import stored_size, training_batch, view_crops
 from reidbench.sampling import pk_round
 from reidbench.values import IntArray, Samples
 
@@ -145,7 +146,7 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     coded = np.stack([places // width, places % width, np.zeros_like(places)], axis=-1).astype(np.uint8)
     samples = Samples.of_images(__file__, ["one.jpg"], [1], [1])
     units = np.zeros(400, dtype=np.int64)
-    store = PixelStore(torch.from_numpy(coded)[None])
+    store = HostPixels(coded[None], torch.device("cpu"), ahead=False)
     batch = training_batch(store, samples, units, preprocess, crop=recipe.crop, flip=recipe.flip, seed=0, step=0)
     codes = (batch * 255).round().long()
     assert codes.shape == (400, 3, 128, 64)
