@@ -1,9 +1,9 @@
 """A report's tables as texts.
 
-A part's tables are data frames. Three entries of a frame's ``attrs`` are read: ``title``, a line above the table;
+A part's tables are data frames. Four entries of a frame's ``attrs`` are read: ``title``, a line above the table;
 ``best``, {column: [row, …]} with the rows (0-based) whose cells are set in bold; ``values``, {column: [number, …]},
-what a page sorts a column by whose texts do not begin with comparable numbers ("2 min"). All texts are strangers':
-they are shown as they are, never as markup.
+what a page sorts a column by whose texts do not begin with comparable numbers ("2 min"); ``minor``, [column, …], what a
+narrow terminal leaves out, the last first. All texts are strangers': they are shown as they are, never as markup.
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def to_csv(part: Part) -> str:
 
 
 def _print_frame(frame: pd.DataFrame, console: Console) -> None:
-    """Print one table: as it is if it fits, else without its constant columns, else on several lines a row."""
+    """Print one table: as it is if it fits, else without its constant columns, on several lines a row, and in the end
+    without the columns that the section calls ``minor`` in ``frame.attrs``, the last ones first.
+    """
     columns = list(range(len(frame.columns)))
     constant = [place for place in columns[1:] if _is_constant(column_of(frame, place))]
     varying = [place for place in columns if place not in constant]
@@ -109,15 +111,22 @@ def _print_frame(frame: pd.DataFrame, console: Console) -> None:
 
     if title_of(frame):
         console.print(Text(title_of(frame)))
-    table = _table(frame, columns)
-    if not fits(table):
-        if constant:
-            said = (f"{one_line(str(frame.columns[place]))} {column_of(frame, place)[0]}" for place in constant)
-            console.print(Text(" · ".join(said)))
-        table = _table(frame, varying)
+    if not fits(_table(frame, columns)) and constant:
+        said = (f"{one_line(str(frame.columns[place]))} {column_of(frame, place)[0]}" for place in constant)
+        console.print(Text(" · ".join(said)))
+    shown = columns if fits(_table(frame, columns)) else varying
+    minor = [list(frame.columns).index(name) for name in frame.attrs.get("minor", ())]
+    dropped: list[str] = []
+    while minor and not fits(_table(frame, shown)) and not fits(_table(frame, shown, several_lines=True)):
+        shown = [place for place in shown if place != minor[-1]]
+        dropped.insert(0, one_line(str(frame.columns[minor.pop()])))
+    table = _table(frame, shown)
     console.print()
-    console.print(table if fits(table) else _table(frame, varying, several_lines=True))
+    console.print(table if fits(table) else _table(frame, shown, several_lines=True))
     console.print()
+    if dropped:
+        console.print(Text(f"Not shown at this width: {', '.join(dropped)}."))
+        console.print()
 
 
 def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool = False) -> Table:
@@ -125,7 +134,7 @@ def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool =
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold")
     for place in columns:
         # One word a line keeps columns of numbers narrow.
-        heading = Text("\n".join(one_line(str(frame.columns[place])).split()))
+        heading = Text(re.sub(r"\s+(?!%)", "\n", one_line(str(frame.columns[place])).strip()))
         right = place > 0 and is_numeric(column_of(frame, place))  # the first column names its row
         table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
     best = set(best_of(frame))

@@ -86,6 +86,18 @@ def test_nothing_is_cut_off_and_no_line_is_too_long(width: int) -> None:
         assert cell in letters
 
 
+def test_a_narrow_terminal_leaves_minor_columns_out_the_last_first_and_says_so() -> None:
+    frame = pd.DataFrame({"loss": ["a" * 20, "b" * 20], "mAP": ["1.00", "2.00"], "mINP": ["3.00", "4.00"]})
+    frame.attrs["minor"] = ["mAP", "mINP"]
+    assert "Not shown" not in shown(part_of(frame), 32)
+    narrow = shown(part_of(frame), 28)
+    assert "Not shown at this width: mINP." in narrow
+    assert "2.00" in narrow
+    assert "4.00" not in narrow
+    assert "4.00" in to_csv(part_of(frame))
+    assert "Not shown at this width: mAP, mINP." in shown(part_of(frame), 22)
+
+
 def test_the_best_is_bold_in_a_terminal_and_in_markdown() -> None:
     frame = marked(market=[1], seeds=[0, 2])
     terminal = shown(part_of(frame), terminal=True)

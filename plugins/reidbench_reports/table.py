@@ -18,6 +18,7 @@ SCORES = {
     "mINP": "minp",
 }
 INTERVAL = "95 %"
+MINOR = ("seeds", "mAP (step)", "mINP", "rank-5")  # what a narrow terminal can do without, the last first
 NOTHING = "–"
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -116,6 +117,7 @@ def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(cells)
+    frame.attrs["minor"] = [name for name in MINOR if name in frame.columns]
     frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
     starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
     frame.attrs["best"] = {
