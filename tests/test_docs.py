@@ -62,7 +62,7 @@ def test_readme_holds_its_two_commands() -> None:
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("reidbench run")
-    assert commands[1].endswith("pytest")
+    assert commands[1].endswith("pytest -n 2")
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

@@ -91,11 +91,11 @@ def test_a_narrow_terminal_leaves_minor_columns_out_the_last_first_and_says_so()
     frame.attrs["minor"] = ["mAP", "mINP"]
     assert "Not shown" not in shown(part_of(frame), 32)
     narrow = shown(part_of(frame), 28)
-    assert "Not shown at this width: mINP." in narrow
+    assert "Not shown at this width: mINP." in " ".join(narrow.split())
     assert "2.00" in narrow
     assert "4.00" not in narrow
     assert "4.00" in to_csv(part_of(frame))
-    assert "Not shown at this width: mAP, mINP." in shown(part_of(frame), 22)
+    assert "Not shown at this width: mAP, mINP." in " ".join(shown(part_of(frame), 22).split())
 
 
 def test_the_best_is_bold_in_a_terminal_and_in_markdown() -> None:
