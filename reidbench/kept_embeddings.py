@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidbench.decoding import decoder_digest
 from reidbench.embedding import embed_batches
 from reidbench.errors import DataError, TrainingError
 from reidbench.files import sweep
@@ -29,16 +30,23 @@ SECONDS_A_FILE = 60.0
 class KeptEmbeddings:
     """The embeddings of single images under one network and one of the test-time views, in files below ``folder``.
 
-    An image is known by its name below the data's root, its size and the time of its last change, not by the part that
-    holds it: a query that stands in the gallery too, and the first N distractors of a longer list, are embedded once.
-    Files are written after every 4,096 images or 60 seconds, so that a kill costs no more. Whoever makes one holds the
-    lock of ``folder``.
+    An image is known by its place, its size and the time of its last change, not by the part that holds it: one that is
+    query and gallery, and the first N distractors of a longer list, are embedded once. What was made with other
+    weights, another decoder, torch or kind of device is made again. Files are written after every 4,096 images or 60
+    seconds, so that a kill costs no more. Whoever makes one holds the lock of ``folder``, unless ``keep`` is false:
+    then it only reads, and what is missing is made and not written.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone, views: str, device: torch.device, threads: int) -> None:
+    def __init__(
+        self, folder: Path, backbone: Backbone, views: str, device: torch.device, threads: int, *, keep: bool = True
+    ) -> None:
         self.folder = folder / f"embeddings-{views}"
         self.backbone, self.views, self.device, self.threads = backbone, views, device, threads
-        sweep(self.folder)
+        self.keep = keep
+        self._made_with = _made_with(backbone, device)
+        if keep:
+            sweep(self.folder)
+        self._made: dict[Path, Tensor] = {}
         self._files: list[Path] = []
         self._starts = np.zeros(1, dtype=np.int64)
         self._keys = np.zeros(0, dtype="S32")
@@ -59,7 +67,7 @@ class KeptEmbeddings:
         ``part`` names the samples for people. Raises DataError for an image that cannot be used or a damaged file, and
         TrainingError where an embedding is not finite.
         """
-        keys = _keys(samples)
+        keys = _keys(samples, self._made_with)
         unique, first = np.unique(keys, return_index=True)
         self._make(samples, keys, np.sort(first[~np.isin(unique, self._keys)]), part)
         order = np.argsort(self._keys)
@@ -69,7 +77,9 @@ class KeptEmbeddings:
         for file, start, stop in zip(self._files, self._starts[:-1], self._starts[1:], strict=True):
             here = np.flatnonzero((rows >= start) & (rows < stop))
             if len(here):
-                kept = load_arrays(file, ("embeddings",))["embeddings"]
+                kept = (
+                    self._made[file].numpy() if file in self._made else load_arrays(file, ("embeddings",))["embeddings"]
+                )
                 found[torch.from_numpy(here)] = torch.from_numpy(kept[rows[here] - start])
         return found
 
@@ -96,7 +106,10 @@ class KeptEmbeddings:
     def _keep(self, keys: NDArray[Any], embeddings: Tensor, seconds: float) -> None:
         number = 1 + max((int(file.stem) for file in self._files), default=-1)
         file = self.folder / f"{number:06d}.npz"
-        save_arrays(file, {"keys": keys, "embeddings": embeddings.numpy(), "seconds": np.array(seconds)})
+        if self.keep:
+            save_arrays(file, {"keys": keys, "embeddings": embeddings.numpy(), "seconds": np.array(seconds)})
+        else:
+            self._made[file] = embeddings
         self._list(file, keys, seconds)
 
     def _list(self, file: Path, keys: NDArray[Any], seconds: float) -> None:
@@ -107,15 +120,23 @@ class KeptEmbeddings:
         self._used = np.concatenate([self._used, np.zeros(len(keys), dtype=np.bool_)])
 
 
-def _keys(samples: Samples) -> NDArray[Any]:
+def _made_with(backbone: Backbone, device: torch.device) -> str:
+    """Return one digest of all but the image that an embedding depends on."""
+    digest = hashlib.sha256(f"{decoder_digest()} {torch.__version__} {device.type}".encode())
+    for name, tensor in backbone.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _keys(samples: Samples, made_with: str) -> NDArray[Any]:
     """Return what each image is known by [m], 32 hex digits."""
-    keys = []
+    keys, root = [], Path(samples.root).resolve()
     for name in samples.images.tolist():
         try:
             found = os.stat(f"{samples.root}/{name}")  # noqa: PTH116, pathlib would double the time of 10^6 files
         except OSError as error:
             raise DataError(f"{samples.root}/{name}: cannot be read: {error.strerror}") from None
-        text = f"{name}\0{found.st_size}\0{found.st_mtime_ns}"
+        text = f"{made_with}\0{root}\0{name}\0{found.st_size}\0{found.st_mtime_ns}"
         keys.append(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
     return np.array(keys, dtype="S32")
 

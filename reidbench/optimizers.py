@@ -23,7 +23,8 @@ class ScheduledOptimizer:
         self.optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adam":
             betas = (recipe.beta1, recipe.beta2)
-            self.optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=betas, fused=recipe.fused)
+            fused = recipe.fused or None  # False would switch torch's loop over many tensors at once off as well
+            self.optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=betas, fused=fused)
         else:
             self.optimizer = torch.optim.Adadelta(groups, lr=recipe.learning_rate, rho=recipe.rho, eps=recipe.epsilon)
         self._ratios = [float(group["lr"]) / recipe.learning_rate for group in self.optimizer.param_groups]

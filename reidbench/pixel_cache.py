@@ -34,7 +34,7 @@ HEADER = 4096
 PIECE = 64 * 2**20
 FOLDER = "pixels"
 # All that lives below a cache folder: what the other modules keep there is made again when it is missed.
-FOLDERS = (FOLDER, "readable", "compiled")
+FOLDERS = (FOLDER, "readable", "compiled", "scales")
 _PATIENCE_SECONDS = 7 * 24 * 3600.0
 
 

@@ -161,6 +161,8 @@ def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
             f"{name} holds {len(groups)} combinations ({', '.join(map(str, list(groups.values())[:3]))}); "
             "name one run, or a folder with nothing but the seeds of one combination"
         )
+    if len({record.code for _, record in side}) > 1:
+        raise DataError(f"{name} holds runs of several versions of the code; name runs of one")
     seeds = [record.job.seed for _, record in side]
     if len(seeds) != len(set(seeds)):
         raise DataError(f"{name} holds one seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")

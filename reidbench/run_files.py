@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.embedding import pool_units
-from reidbench.errors import DataError
+from reidbench.errors import DataError, ReidbenchError
 from reidbench.kept_embeddings import KeptEmbeddings
 from reidbench.plan import threads_of
 from reidbench.plugins import load
@@ -52,7 +52,10 @@ class RunFiles:
         """Return the data that the run was scored on, as it lies below this machine's data root."""
         spec = record.items["dataset"].spec
         if spec not in self._splits:
-            self._splits[spec] = load().resolve("dataset", spec).build(self.settings.data)
+            try:
+                self._splits[spec] = load().resolve("dataset", spec).build(self.settings.data)
+            except ReidbenchError as error:
+                raise DataError(str(error)) from None
         split = self._splits[spec]
         if split.digest != record.dataset["digest"]:
             raise DataError(
@@ -67,13 +70,17 @@ class RunFiles:
         Those that were not kept are made again.
         """
         self._training(record)
-        network, _ = load_network(self._folder(record))
+        try:
+            network, _ = load_network(self._folder(record))
+        except ReidbenchError as error:
+            raise DataError(str(error)) from None
         kept = KeptEmbeddings(
             self._training(record),
             network,
             str(record.evaluation["views"]),
             torch.device("cpu"),
             threads_of(self.settings),
+            keep=False,  # a run may be writing there, and a report holds no lock
         )
         return pool_units(kept.of(part, "test"), part.starts, record.evaluation["pool"])
 

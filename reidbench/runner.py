@@ -303,7 +303,7 @@ def _record(
             "preprocess": dataclasses.asdict(plan.info.preprocess),
         },
         standin=plan.standin,
-        faithful=plan.faithful,
+        faithful=plan.faithful and not plan.split.wrong_counts,
         deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
         scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reidbench.arithmetic import float32_products
 from reidbench.embedding import embed_images
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Backbone
@@ -60,7 +61,8 @@ def embed_list(run: Path, images: Path, out: Path, settings: Settings) -> tuple[
     network, record = load_network(run)
     device = device_of(settings)
     views = str(record.evaluation["views"])
-    made = embed_images(network.to(device), samples, views, device, threads_of(settings), "embedding the images")
+    with float32_products():
+        made = embed_images(network.to(device), samples, views, device, threads_of(settings), "embedding the images")
     names = {"pid": "pids", "camid": "cams"}
     kept = {names[column]: getattr(samples, names[column]) for column in columns}
     save_arrays(out, {"embeddings": made.numpy(), "paths": samples.images, **kept})

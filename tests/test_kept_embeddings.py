@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,32 @@ def test_what_is_wrong_is_named(gallery: Samples, tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DataError, match=r"black\.png: cannot be read: No such file"):
         kept(tmp_path, Counting()).of(black, "query")
+
+
+def test_other_weights_and_other_roots_are_made_anew(gallery: Samples, tmp_path: Path) -> None:
+    kept(tmp_path, Counting()).of(gallery, "gallery")
+    other = Counting()
+    with torch.no_grad():
+        other.layer.weight.add_(1)
+    assert torch.equal(
+        kept(tmp_path, other).of(gallery, "gallery"), embed_images(other, gallery, "original", CPU, 2, "all")
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    name = str(gallery.images[0])
+    Image.new("RGB", (5, 9), (9, 200, 9)).save(elsewhere / name)
+    size = (gallery.root / name).stat().st_size
+    with (elsewhere / name).open("ab") as file:
+        file.write(b"\0" * (size - file.tell()))  # the same name and size
+    stamp = (gallery.root / name).stat()
+    os.utime(elsewhere / name, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    same_name = Samples.of_images(elsewhere, [name], [1], [1])
+    expected = embed_images(Counting(), same_name, "original", CPU, 2, "all")
+    assert torch.equal(kept(tmp_path, Counting()).of(same_name, "query"), expected)
+
+
+def test_who_only_reads_writes_nothing(gallery: Samples, tmp_path: Path) -> None:
+    reader = KeptEmbeddings(tmp_path, Counting(), "original", CPU, 2, keep=False)
+    found = reader.of(gallery, "gallery")
+    assert torch.equal(found, embed_images(Counting(), gallery, "original", CPU, 2, "all"))
+    assert not list(tmp_path.rglob("*"))

@@ -135,13 +135,13 @@ def test_what_differs_between_seeds_is_joined_in_their_order_and_the_last_to_fin
 ) -> None:
     days = ["2026-11-21T10:00:00+00:00", "2026-11-23T01:00:00+02:00", "2026-11-20T10:00:00+00:00"]
     seeds = [
-        sound("a", seed, finished=day, commit=f"c{seed}", faithful=seed > 0, deviations=["p=3", f"seed {seed}"])
-        for seed, day in enumerate(days)
+        sound("a", seed, finished=day, commit=f"c{seed}", faithful=not said, deviations=said)
+        for seed, (day, said) in enumerate(zip(days, [["p=3", "seed 0"], [], ["p=3", "seed 2"]], strict=True))
     ]
     add_all(tmp_path / "boards", seeds[::-1])
     (row,) = rows_of(tmp_path / "boards")
     assert (row["date"], row["commit"]) == ("2026-11-22", "c1")
-    assert row["notes"] == "p=3; seed 0; seed 1; seed 2"
+    assert row["notes"] == "p=3; seed 0; seed 2"
     assert row["faithful"] == "false"
 
 

@@ -104,7 +104,7 @@ def run(
     console = Console(stderr=True, highlight=False, quiet=not world.first)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if scale is not None:
-        jobs, settings = _at_scale(console, what, scale, settings, data_root)
+        jobs, settings = world.in_turn(lambda: _at_scale(console, what, str(scale), settings, data_root))
     if again is not None:
         # The run that is made again must not answer for itself.
         settings = dataclasses.replace(settings, results=settings.results / AGAIN)

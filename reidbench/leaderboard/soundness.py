@@ -43,6 +43,8 @@ def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault
         return
     if record.dirty and not allow_dirty:
         yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
+    if record.faithful and record.deviations:
+        yield "faithful", f"is true, but deviations name {'; '.join(record.deviations)}"
     digests = {
         "id": record.id,
         "train_id": record.train_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from reidbench.leaderboard.soundness import SCORES, read_ranking
 from reidbench.matching import Matches
 from reidbench.plan import Planner, is_standin
 from reidbench.record import RANKINGS, RECORD, RunRecord
+from reidbench.scores import intervals
 from reidbench.statistics import mean_and_sd
 from reidbench.values import IntArray, Protocol, Ranking, Split
 
@@ -89,10 +90,18 @@ def _follow_from_lists(runs: Sequence[Kept], planner: Planner, found: Verificati
         )
         faults += _against_protocol(file, record, protocol, split, same=same, standin=standin)
         ranking = read_ranking(path)
-        faults += [Finding(path / RANKINGS, 0, "", what) for what in against_lists(ranking, protocol, split)]
+        wrong = [Finding(path / RANKINGS, 0, "", what) for what in against_lists(ranking, protocol, split)]
+        faults += wrong
+        if not wrong and not _close(record.intervals, intervals(ranking, split.query.pids)):
+            faults.append(in_record(file, "intervals", "do not follow from the rankings"))
         found.findings += faults
         if not faults:
             yield path, record
+
+
+def _close(said: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[float]]) -> bool:
+    """Say whether intervals are the same to rounding; a record from before there were any has none."""
+    return not said or (said.keys() == found.keys() and all(np.allclose(said[name], found[name]) for name in found))
 
 
 def _against_protocol(
