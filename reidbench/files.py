@@ -37,6 +37,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Missing folders are made. Raises DataError, and leaves no temporary file behind, where the folder cannot be written
     to or is full.
     """
+    if not path.name or path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it")
     content = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:

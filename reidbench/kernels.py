@@ -105,10 +105,11 @@ def hide(product: Float32Array, first: int, starts: IntArray, columns: IntArray)
 @compiled
 def bounds(limit: float, scale: float, offset: float, width: float) -> tuple[np.float32, np.float32]:
     """Return below which products a value v surely lies above, and above which it surely lies below."""
-    # No product comes near 10^30, but a match in another chunk may lie beyond float32.
+    # No product comes near 10^30, but a match in another chunk, or a bound, may lie beyond float32. What is hidden is
+    # infinite and must stay above.
     threshold = min(max(scale * (limit - offset), -1e30), 1e30)
     doubt = width + CAST * abs(threshold)
-    return np.float32(threshold - doubt), np.float32(threshold + doubt)
+    return np.float32(max(threshold - doubt, -1e30)), np.float32(min(threshold + doubt, 1e30))
 
 
 @compiled

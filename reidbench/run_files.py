@@ -46,7 +46,10 @@ class RunFiles:
         """Return the log of the training, each column [steps] by its name, ``items`` [steps, 128]."""
         if record.items["loss"].spec == "none":
             raise DataError("the untrained network has no log")
-        return load_arrays(self._training(record) / LOG)
+        file = self._training(record) / LOG
+        if not file.is_file():
+            raise DataError(f"{file} is not there: the run is {record.status}: {record.error or 'no reason was kept'}")
+        return load_arrays(file)
 
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, as it lies below this machine's data root."""

@@ -202,6 +202,9 @@ def test_after_a_conflict_in_git_the_file_is_made_anew(boards: Path) -> None:
 # --- against the lists -----------------------------------------------------------------------------------------------
 
 
+NETWORK = ("embedding_dim", "parameters", "pretrained")
+
+
 @cache
 def planner(data: Path) -> Planner:
     return Planner(load(), Settings(data=data))
@@ -229,6 +232,8 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         items=items,
         scores=score(ranking, len(gallery), plan.protocol.ranks).as_dict(),
         dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
+        recipe=asdict(plan.recipe),
+        network={**base.network, **{name: getattr(plan.info, name) for name in NETWORK}},
         evaluation={
             **base.evaluation,
             "views": plan.protocol.views,
@@ -265,6 +270,29 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
     assert (found.findings, found.tiers[runs[0][0].group]) == ([], "reproduced")
     assert check(boards) == []
     assert [row["tier"] for row in rows_of(boards)] == ["self-reported"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"faithful": True}, "faithful"),
+        ({"recipe": {"steps": 25_000}}, "recipe.steps"),
+        ({"network": {"parameters": 1}}, "network.parameters"),
+        ({"intervals": {"map_market": [0.98, 0.99]}}, "intervals"),
+    ],
+)
+def test_what_the_items_do_not_give_is_caught(
+    tmp_path: Path, data_folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    record, ranking = listed(data_folder, "batch_hard")
+    edited = {
+        name: {**getattr(record, name), **value} if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    boards = publish(tmp_path, [(replace(record, **edited), ranking)])
+    found = verify(boards, planner(data_folder))
+    assert [finding.column for finding in found.findings] == [said]
+    assert set(found.tiers.values()) == {"self-reported"}
 
 
 def test_a_run_made_again_with_other_scores_reproduces_nothing(tmp_path: Path, data_folder: Path) -> None:

@@ -408,3 +408,14 @@ def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
         rank_distances([np.zeros((2, 5)), np.zeros((2, 5))], *ids)
     with pytest.raises(DataError, match="rows of 5 gallery items, got 3 rows of 4"):
         rank_distances([np.zeros((3, 4))], *ids)
+
+
+@pytest.mark.parametrize("value", [0.3, 3e30, 3e38])
+def test_equal_rows_of_any_size_stand_in_gallery_order_and_hidden_ones_do_not_count(value: float) -> None:
+    pids, cams = np.arange(20) % 5 + 1, np.arange(20) % 3
+    rows = torch.full((20, 8), value)
+    ranking = rank(rows, rows, pids, cams, pids, cams, reidbench.build("metric", "euclidean"))
+    for query in range(20):
+        shown = [unit for unit in range(20) if pids[unit] != pids[query] or cams[unit] != cams[query]]
+        expected = [place for place, unit in enumerate(shown) if pids[unit] == pids[query]]
+        assert ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]].tolist() == expected

@@ -70,6 +70,12 @@ def evaluate(
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
+    read = {file.resolve() for file in (query, gallery, train, distances, query_csv, gallery_csv, train_csv) if file}
+    for option, out in (("--json", as_json), ("--per-query", per_query)):
+        if out is not None and (not out.name or out.is_dir()):
+            raise OptionError(f"{option} {out}: is a folder; name a file in it")
+        if out is not None and out.resolve() in read:
+            raise OptionError(f"{option} {out}: is one of the files to be read; name another")
     how = Evaluation(metric, rerank, normalize=normalize)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()

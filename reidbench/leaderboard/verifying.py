@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from reidbench.plan import Planner, is_standin
 from reidbench.record import RANKINGS, RECORD, RunRecord
 from reidbench.scores import intervals
 from reidbench.statistics import mean_and_sd
-from reidbench.values import IntArray, Protocol, Ranking, Split
+from reidbench.values import IntArray, Job, Protocol, Ranking, Split
 
 CONSISTENT, REPRODUCED = "consistent", "reproduced"
 TIERS = (SELF_REPORTED, CONSISTENT, REPRODUCED)
@@ -94,6 +94,8 @@ def _follow_from_lists(runs: Sequence[Kept], planner: Planner, found: Verificati
         faults += wrong
         if not wrong and not _close(record.intervals, intervals(ranking, split.query.pids)):
             faults.append(in_record(file, "intervals", "do not follow from the rankings"))
+        if same and not faults:
+            faults += _against_plan(file, record, planner)
         found.findings += faults
         if not faults:
             yield path, record
@@ -102,6 +104,24 @@ def _follow_from_lists(runs: Sequence[Kept], planner: Planner, found: Verificati
 def _close(said: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[float]]) -> bool:
     """Say whether intervals are the same to rounding; a record from before there were any has none."""
     return not said or (said.keys() == found.keys() and all(np.allclose(said[name], found[name]) for name in found))
+
+
+def _against_plan(file: Path, record: RunRecord, planner: Planner) -> Iterator[Finding]:
+    """Yield what a record says of its recipe, network and mark that its items, as they are here, do not give."""
+    specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
+    try:
+        plan = planner.plan(Job(**specs, seed=record.job.seed))
+    except ReidbenchError:  # an item that is not installed here, or another version of it, has other options
+        return
+    if plan.id != record.id:
+        return
+    network = {name: getattr(plan.info, name) for name in ("embedding_dim", "parameters", "pretrained")}
+    for what, said, found in (("recipe", record.recipe, asdict(plan.recipe)), ("network", record.network, network)):
+        for name in sorted(said.keys() & found.keys()):
+            if said[name] != found[name]:
+                yield in_record(file, f"{what}.{name}", f"is {said[name]!r}, the run's items give {found[name]!r}")
+    if record.faithful and not plan.faithful:
+        yield in_record(file, "faithful", f"is true, but the run differs: {'; '.join(plan.deviations) or 'no paper'}")
 
 
 def _against_protocol(
