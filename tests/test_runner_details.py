@@ -27,7 +27,7 @@ from reidbench.embedding import pool_units
 from reidbench.errors import Interrupted
 from reidbench.interfaces import Backbone, Loss, Metric
 from reidbench.kept_embeddings import KeptEmbeddings
-from reidbench.plan import Plan, Planner
+from reidbench.plan import Plan, Planner, build_backbone, seeded
 from reidbench.plugins import Catalogue, load
 from reidbench.provenance import code_files
 from reidbench.ranking import unit_rows
@@ -36,6 +36,7 @@ from reidbench.record import RECORD, RunRecord
 from reidbench.runner import execute
 from reidbench.settings import Settings
 from reidbench.store import TRAINING
+from reidbench.training import finished, load_weights
 from reidbench.values import BackboneInfo, Job, Preprocess, Protocol, Samples, Split, TrainInfo
 
 HEIGHT, WIDTH = 16, 8
@@ -264,7 +265,11 @@ def run(machine: Settings, **changes: Any) -> tuple[Plan, RunRecord]:
 
 def embeddings_of(plan: Plan, part: Samples) -> Tensor:
     """Return the kept embeddings [m, D] of a part's images."""
-    network = Patches()
+    network = build_backbone(plan.items["backbone"], plan.job.seed)
+    if finished(plan.training_folder):
+        load_weights(network, plan.training_folder)
+    else:
+        seeded(network.initialise, plan.job.seed, "initialise")
     network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
     kept = KeptEmbeddings(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
     return kept.of(part, "kept")
