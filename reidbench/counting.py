@@ -21,17 +21,20 @@ between is settled by v. The factor 1.01 covers the rounding of the bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from reidbench import kernels
 from reidbench.errors import DataError
-from reidbench.kernels import STRIP, Float32Array
+from reidbench.kernels import Float32Array
+from reidbench.threads import Workers
 from reidbench.values import FloatArray, IntArray
 
-ROWS = 256  # queries in a block; its product with a chunk of 16,384 takes 16 MiB, which is reused
+ROWS = 256  # queries in a block at most; its product with a chunk of 16,384 takes 16 MiB, which is reused
+PIECE = 1_024  # gallery rows that are prepared at once: what is made of them stays in the cache
 GROUPS = (256, 64, 16)  # columns whose lowest product says whether any of them counts; each divides a strip
 ABOVE_ALL = 1e30  # above every product, below the infinity of what is hidden
 _LARGEST = 1e300
@@ -41,7 +44,7 @@ _LARGEST = 1e300
 class Block:
     """The filter's product of some queries with one chunk of the gallery, and what is needed to settle its doubts.
 
-    ``product`` [r, n] float32 is off by at most ``slope[i] * reach[strip] + floor`` from ``scale * (v - offset[i])``;
+    ``product`` [r, n] float32 is off by at most ``width[i]`` from ``scale * (v - offset[i])``;
     ``left`` [r, K] and ``right`` [n, K] are the float64 factors; column 0 is column ``first`` of the gallery.
     """
 
@@ -52,9 +55,7 @@ class Block:
     right: FloatArray
     offset: FloatArray
     scale: float
-    slope: FloatArray
-    reach: FloatArray
-    floor: float
+    width: FloatArray
 
     def hide(self, starts: IntArray, columns: IntArray) -> None:
         """Take ``columns[starts[q]:starts[q + 1]]`` out of every query's gallery."""
@@ -69,7 +70,6 @@ class Block:
         length, columns_here = lists[0].shape[1], self.product.shape[1]
         group = next(size for size in GROUPS if columns_here >= 4 * size * length or size == GROUPS[-1])
         lowest = np.minimum.reduceat(self.product, np.arange(0, columns_here, group), axis=1)
-        bound = (self.offset, self.scale, self.slope, self.reach, self.floor)
         kernels.visit(
             self.product,
             lowest,
@@ -77,7 +77,9 @@ class Block:
             self.first,
             self.left,
             self.right,
-            *bound,
+            self.offset,
+            self.scale,
+            self.width,
             starts[self.rows.start : self.rows.stop + 1],
             columns,
             values,
@@ -95,14 +97,14 @@ class Block:
         if not 0 < length <= lowest.shape[1]:
             return np.full(len(lowest), ABOVE_ALL, dtype=np.float32)
         cut = np.partition(lowest, length - 1, axis=1)[:, length - 1].astype(np.float64)
-        width = self.slope * self.reach.max() + self.floor
-        cutoffs: Float32Array = np.minimum(cut + 2 * width + kernels.CAST * np.abs(cut), ABOVE_ALL).astype(np.float32)
+        cutoffs: Float32Array = np.minimum(cut + 2 * self.width + kernels.CAST * np.abs(cut), ABOVE_ALL).astype(
+            np.float32
+        )
         return cutoffs
 
     def farthest(self) -> FloatArray:
         """Return the largest v of each row [r]."""
-        width = self.slope * self.reach.max() + self.floor
-        return kernels.farthest(self.product, self.left, self.right, width)
+        return kernels.farthest(self.product, self.left, self.right, self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,48 +120,108 @@ class Top:
         return cls(np.full((queries, length), -1, dtype=np.int64), np.full((queries, length), np.inf))
 
 
-def stream(left: FloatArray, chunks: Iterable[FloatArray]) -> Iterator[Block]:
-    """Yield the blocks of ``left`` [nq, K] against the gallery, whose factors [n, K] come in chunks, in gallery order.
+def walk(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable[[Block], None], crew: Workers) -> None:
+    """Show ``visit`` all blocks of ``left`` [nq, K] against the gallery, whose factors [n, K] come in gallery order.
 
-    The product of a block is overwritten by the next one. Raises DataError where values are so large that v could
-    overflow.
+    The crew visits blocks with rows of their own at once, a chunk after the one before it.
+    A block's product is overwritten afterwards. Raises DataError where values are so large that v could overflow.
     """
     if len(left) == 0:
         return
-    left_reach = np.abs(left).max(axis=0)
-    _magnitude(left_reach, np.zeros_like(left_reach))
-    left_centre = left.mean(axis=0)
-    centred = np.column_stack([left - left_centre, np.ones(len(left))])
-    left_spread = np.abs(centred).max(axis=0)
-    buffer = np.empty(0, dtype=np.float32)
+    queries, buffer = _Queries(left), _Buffer()
     first = 0
     for right in chunks:
-        low, high = right.min(axis=0), right.max(axis=0)
-        magnitude = _magnitude(left_reach, np.maximum(np.abs(low), np.abs(high)))
-        centre = right.mean(axis=0)
-        added = right @ left_centre - centre @ left_centre
-        spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
-        used, left_power, right_power, scale = _powers(left_spread, spread)
-        filter_left = np.ldexp(centred[:, used], left_power).astype(np.float32)
-        filter_right = np.empty((len(right), len(used)), dtype=np.float32)
-        norms = kernels.centre(right, centre, added, used, np.ldexp(1.0, right_power), filter_right)
-        terms = len(used) + 2
-        slope = (
-            1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24) * np.linalg.norm(filter_left.astype(np.float64), axis=1)
-        )
-        in_float64 = 8 * (len(centre) + 8) * (2.0**-53 * magnitude + 2.0**-1022)
-        floor = 1.01 * (in_float64 * scale + terms * 2.0**-120)
-        strips = np.maximum.reduceat(norms, np.arange(0, len(norms), STRIP))
-        offset = left @ centre
-        for start in range(0, len(left), ROWS):
-            rows = slice(start, min(start + ROWS, len(left)))
-            size = (rows.stop - start) * len(right)
-            if len(buffer) < size:
-                buffer = np.empty(size, dtype=np.float32)
-            product = buffer[:size].reshape(rows.stop - start, len(right))
-            np.matmul(filter_left[rows], filter_right.T, out=product)
-            yield Block(rows, first, product, left[rows], right, offset[rows], scale, slope[rows], strips, floor)
+        chunk = _Chunk(queries, right, first, crew)
+
+        def visit_rows(rows: slice, chunk: _Chunk = chunk) -> None:
+            visit(chunk.block(rows, buffer))
+
+        crew.each(visit_rows, _parts(len(left), crew.count))
         first += len(right)
+
+
+class _Queries:
+    """The left side of the filter before it is scaled, which all chunks share."""
+
+    def __init__(self, left: FloatArray) -> None:
+        self.rows, self.ones = left, np.ones(len(left))
+        low, high = left.min(axis=0), left.max(axis=0)
+        self.reach = np.maximum(np.abs(low), np.abs(high))
+        _magnitude(self.reach, np.zeros_like(self.reach))
+        self.centre = left.mean(axis=0)
+        self.spread = np.append(np.maximum(high - self.centre, self.centre - low), 1.0)
+
+
+class _Chunk:
+    """The filter of all queries and one chunk of the gallery, whose first column is ``first``."""
+
+    def __init__(self, queries: _Queries, right: FloatArray, first: int, crew: Workers) -> None:
+        self.left, self.right, self.first = queries.rows, right, first
+        pieces = [slice(start, start + PIECE) for start in range(0, len(right), PIECE)]
+        extremes, projected = np.empty((3, len(pieces), right.shape[1])), np.empty(len(right))
+
+        def survey(number: int) -> None:
+            piece = right[pieces[number]]
+            with np.errstate(over="ignore", invalid="ignore"):  # sums that leave float64 are refused below
+                extremes[:, number] = piece.min(axis=0), piece.max(axis=0), piece.sum(axis=0)
+
+        def project(own: slice) -> None:
+            projected[own] = right[own] @ queries.centre
+
+        crew.each(survey, range(len(pieces)))
+        low, high = extremes[0].min(axis=0), extremes[1].max(axis=0)
+        magnitude = _magnitude(queries.reach, np.maximum(np.abs(low), np.abs(high)))
+        centre = extremes[2].sum(axis=0) / len(right)
+        crew.each(project, pieces)
+        added = projected - centre @ queries.centre
+        spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
+        used, left_power, right_power, self.scale = _powers(queries.spread, spread)
+        self.filter_left, left_norms = _side(queries.rows, queries.centre, queries.ones, used, left_power, crew)
+        self.filter_right, right_norms = _side(right, centre, added, used, right_power, crew)
+        terms = len(used) + 2
+        error = 1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24)
+        in_float64 = 8 * (len(centre) + 8) * (2.0**-53 * magnitude + 2.0**-1022)
+        floor = 1.01 * (in_float64 * self.scale + terms * 2.0**-120)
+        self.width = error * left_norms * right_norms.max() + floor
+        self.offset = self.left @ centre
+
+    def block(self, rows: slice, buffer: _Buffer) -> Block:
+        product = buffer.matrix(rows.stop - rows.start, len(self.right))
+        np.matmul(self.filter_left[rows], self.filter_right.T, out=product)
+        bound = (self.offset[rows], self.scale, self.width[rows])
+        return Block(rows, self.first, product, self.left[rows], self.right, *bound)
+
+
+def _side(
+    rows: FloatArray, centre: FloatArray, added: FloatArray, used: IntArray, power: IntArray, crew: Workers
+) -> tuple[Float32Array, FloatArray]:
+    """Return one side of the filter [n, len(used)], the last column being ``added`` [n], and the norms of its rows."""
+    side, norms, scale = np.empty((len(rows), len(used)), dtype=np.float32), np.empty(len(rows)), np.ldexp(1.0, power)
+
+    def fill(start: int) -> None:
+        own = slice(start, start + PIECE)
+        norms[own] = kernels.fill(rows[own], centre, added[own], used, scale, side[own])
+
+    crew.each(fill, range(0, len(rows), PIECE))
+    return side, norms
+
+
+class _Buffer(threading.local):
+    """Memory for one product, each thread's own."""
+
+    memory: Float32Array = np.empty(0, dtype=np.float32)
+
+    def matrix(self, rows: int, columns: int) -> Float32Array:
+        if len(self.memory) < rows * columns:
+            self.memory = np.empty(rows * columns, dtype=np.float32)
+        return self.memory[: rows * columns].reshape(rows, columns)
+
+
+def _parts(count: int, threads: int) -> list[slice]:
+    """Cut rows into equal parts of at most ``ROWS``, as many for each thread."""
+    parts = -(-count // (ROWS * threads)) * threads
+    size = -(-count // parts)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _magnitude(left_reach: FloatArray, right_reach: FloatArray) -> float:

@@ -89,6 +89,13 @@ class Metric:
         """Return the distances [len(a), len(b)] that are shown; they may be negative."""
         raise NotImplementedError
 
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distances [n] of the rows ``first`` of ``a`` and ``second`` of ``b``, both int64 [n].
+
+        By default all distances of ``a`` and ``b`` are made and most are thrown away; a metric that can do less should.
+        """
+        return self.distances(a, b)[first, second]
+
 
 def learns(metric: Metric) -> bool:
     """Whether a metric is fitted on training embeddings."""

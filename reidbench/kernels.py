@@ -16,12 +16,13 @@ CAST = 2.0**-22  # widens a float64 threshold for its rounding to float32
 
 
 @compiled
-def centre(
-    right: FloatArray, centre: FloatArray, added: FloatArray, used: IntArray, scale: FloatArray, out: Float32Array
+def fill(
+    rows: FloatArray, centre: FloatArray, added: FloatArray, used: IntArray, scale: FloatArray, out: Float32Array
 ) -> FloatArray:
-    norms = np.empty(right.shape[0])
-    for i in range(right.shape[0]):
-        row, target, total = right[i], out[i], 0.0
+    """Write one side of the filter, and return the norms of its rows."""
+    norms = np.empty(rows.shape[0])
+    for i in range(rows.shape[0]):
+        row, target, total = rows[i], out[i], 0.0
         for c in range(used.shape[0]):
             column = used[c]
             value = row[column] - centre[column] if column < row.shape[0] else added[i]
@@ -40,11 +41,42 @@ def dot(a: FloatArray, b: FloatArray) -> float:
 
 
 @compiled
+def dots(a: FloatArray, right: FloatArray, columns: IntArray, values: FloatArray) -> None:
+    """Write the products of one row with some others, each in the order of ``dot``, four sums at a time."""
+    full = columns.shape[0] // 4 * 4
+    for c in range(0, full, 4):
+        b0, b1, b2, b3 = right[columns[c]], right[columns[c + 1]], right[columns[c + 2]], right[columns[c + 3]]
+        t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+        for k in range(a.shape[0]):
+            t0 += a[k] * b0[k]
+            t1 += a[k] * b1[k]
+            t2 += a[k] * b2[k]
+            t3 += a[k] * b3[k]
+        values[c], values[c + 1], values[c + 2], values[c + 3] = t0, t1, t2, t3
+    for c in range(full, columns.shape[0]):
+        values[c] = dot(a, right[columns[c]])
+
+
+@compiled
 def pair_values(left: FloatArray, right: FloatArray, rows: IntArray, columns: IntArray) -> FloatArray:
+    """Return v of each row of ``left`` with the item of ``right`` beside it; those of one row stand together."""
     values = np.empty(rows.shape[0])
-    for i in range(rows.shape[0]):
-        values[i] = dot(left[rows[i]], right[columns[i]])
+    first = 0
+    while first < rows.shape[0]:
+        last = first
+        while last < rows.shape[0] and rows[last] == rows[first]:
+            last += 1
+        dots(left[rows[first]], right, columns[first:last], values[first:last])
+        first = last
     return values
+
+
+@compiled
+def flip(right: FloatArray, begin: int, end: int, flipped: FloatArray) -> None:
+    """Write the rows of a strip as columns."""
+    for e in range(begin, end):
+        for k in range(right.shape[1]):
+            flipped[k, e - begin] = right[e, k]
 
 
 @compiled
@@ -83,6 +115,42 @@ def count(part: Float32Array, low: np.float32, high: np.float32) -> tuple[np.int
 
 
 @compiled
+def count_groups(
+    part: Float32Array, lowest: Float32Array, group: int, low: np.float32, high: np.float32
+) -> tuple[np.int64, np.int64]:
+    """Return how many of a strip are below ``low``, and how many from there to ``high``; most groups have neither."""
+    below, doubts = np.int64(0), np.int64(0)
+    for g in range(lowest.shape[0]):
+        if lowest[g] <= high:
+            surely, within = count(part[g * group : (g + 1) * group], low, high)
+            below += surely
+            doubts += within - surely
+    return below, doubts
+
+
+@compiled
+def find_open(  # noqa: PLR0917
+    part: Float32Array,
+    lowest: Float32Array,
+    group: int,
+    low: np.float32,
+    high: np.float32,
+    own: int,
+    found: IntArray,
+) -> None:
+    """Write the columns of a strip from ``low`` to ``high``, all but one's own; ``found`` has as many places."""
+    count = 0
+    for g in range(lowest.shape[0]):
+        if count == found.shape[0]:
+            break
+        if lowest[g] <= high:
+            for e in range(g * group, min((g + 1) * group, part.shape[0])):
+                if low <= part[e] <= high and e != own:
+                    found[count] = e
+                    count += 1
+
+
+@compiled
 def count_before(values: FloatArray, value: float, place: int) -> np.int64:
     """Return how many of ``values`` stand before an item of this value at this place; equal ones stand by place."""
     place = min(max(place, 0), values.shape[0])
@@ -113,6 +181,19 @@ def bounds(limit: float, scale: float, offset: float, width: float) -> tuple[np.
 
 
 @compiled
+def all_bounds(
+    starts: IntArray, values: FloatArray, scale: float, offset: FloatArray, width: FloatArray, limits: Float32Array
+) -> tuple[Float32Array, Float32Array]:
+    """Return the bounds of all values, and raise the limit of each row to the highest of its own."""
+    low, high = np.empty((2, starts[-1] - starts[0]), dtype=np.float32)
+    for i in range(width.shape[0]):
+        for m in range(starts[i], starts[i + 1]):
+            low[m - starts[0]], high[m - starts[0]] = bounds(values[m], scale, offset[i], width[i])
+            limits[i] = max(limits[i], high[m - starts[0]])
+    return low, high
+
+
+@compiled
 def visit(  # noqa: PLR0917, compiled functions take arrays by position
     product: Float32Array,
     lowest: Float32Array,
@@ -122,9 +203,7 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
     right: FloatArray,
     offset: FloatArray,
     scale: float,
-    slope: FloatArray,
-    reach: FloatArray,
-    floor: float,
+    width: FloatArray,
     starts: IntArray,
     columns: IntArray,
     values: FloatArray,
@@ -134,68 +213,60 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
     cutoffs: Float32Array,
 ) -> None:
     length = top_values.shape[1]
-    settled = np.empty(STRIP)
+    settled, open_values = np.empty((2, STRIP))
+    open_columns = np.empty(STRIP, dtype=np.int64)
     flipped = np.empty((left.shape[1], STRIP))
-    for strip in range(reach.shape[0]):
-        begin = strip * STRIP
+    farthest = cutoffs.copy()
+    lows, highs = all_bounds(starts, values, scale, offset, width, farthest)
+    for begin in range(0, product.shape[1], STRIP):
         end = min(begin + STRIP, product.shape[1])
-        groups = range(begin // group, (end + group - 1) // group)
+        groups = slice(begin // group, (end + group - 1) // group)
         is_flipped = False
         for i in range(product.shape[0]):
-            nearest = lowest[i, groups.start : groups.stop].min()
-            width = slope[i] * reach[strip] + floor
+            part, least = product[i, begin:end], lowest[i, groups]
+            nearest = least.min()
+            if nearest > farthest[i]:
+                continue
             is_settled = False
             # One turn for each match, and a last one for the list of the closest.
-            for m in range(starts[i], starts[i + 1] + 1):
+            for m in range(starts[i], starts[i + 1] + (length > 0)):
                 is_match = m < starts[i + 1]
                 if is_match:
-                    limit = values[m]
-                    low, high = bounds(limit, scale, offset[i], width)
-                elif length > 0:
+                    limit, low, high = values[m], lows[m - starts[0]], highs[m - starts[0]]
+                else:
                     limit, low, high = top_values[i, length - 1], np.float32(-np.inf), cutoffs[i]
                     if limit < np.inf:
-                        high = min(high, bounds(limit, scale, offset[i], width)[1])
-                else:
-                    break
+                        high = min(high, bounds(limit, scale, offset[i], width[i])[1])
                 if high < nearest:
                     continue
-                below, doubts = np.int64(0), np.int64(0)
-                own = columns[m] - first if is_match else -1  # a match does not stand before itself
-                if begin <= own < end and low <= product[i, own] <= high:
-                    doubts = np.int64(-1)
-                for g in groups:
-                    if lowest[i, g] <= high:
-                        surely, within = count(product[i, g * group : min((g + 1) * group, end)], low, high)
-                        below += surely
-                        doubts += within - surely
+                own = columns[m] - first - begin if is_match else -1  # a match does not stand before itself
+                below, doubts = count_groups(part, least, group, low, high)
+                if 0 <= own < part.shape[0] and low <= part[own] <= high:
+                    doubts -= 1
                 if doubts > DENSE and not is_settled:
                     if not is_flipped:
-                        for e in range(begin, end):
-                            for k in range(left.shape[1]):
-                                flipped[k, e - begin] = right[e, k]
+                        flip(right, begin, end, flipped)
                         is_flipped = True
-                    settle_strip(left[i], flipped, product[i, begin:end], settled)
+                    settle_strip(left[i], flipped, part, settled)
                     is_settled = True
                 if is_match and is_settled:
-                    before[m] += count_before(settled[: end - begin], limit, columns[m] - first - begin)
+                    before[m] += count_before(settled[: part.shape[0]], limit, own)
                     continue
                 if is_match:
                     before[m] += below
-                for g in groups:
-                    if doubts == 0:
-                        break
-                    if lowest[i, g] > high:
-                        continue
-                    for e in range(g * group, min((g + 1) * group, end)):
-                        if low <= product[i, e] <= high and e != own:
-                            doubts -= 1
-                            value = settled[e - begin] if is_settled else dot(left[i], right[e])
-                            if is_match:
-                                before[m] += value < limit or (value == limit and first + e < columns[m])
-                            elif value < top_values[i, length - 1]:
-                                insert(value, first + e, top_values[i], top_columns[i])
-                            if doubts == 0:
-                                break
+                if doubts == 0:
+                    continue
+                find_open(part, least, group, low, high, own, open_columns[:doubts])
+                if is_settled:
+                    open_values[:doubts] = settled[open_columns[:doubts]]
+                else:
+                    dots(left[i], right[begin:end], open_columns[:doubts], open_values)
+                for o in range(doubts):
+                    value, e = open_values[o], open_columns[o]
+                    if is_match:
+                        before[m] += value < limit or (value == limit and e < own)
+                    elif value < top_values[i, length - 1]:
+                        insert(value, first + begin + e, top_values[i], top_columns[i])
 
 
 @compiled

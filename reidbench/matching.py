@@ -81,8 +81,9 @@ class Matches:
         self, before: IntArray, distances: FloatArray, top_columns: IntArray, top_distances: FloatArray
     ) -> Ranking:
         """Return what was counted for each match, in rank order, with units instead of columns."""
-        # Hidden items do not count each other, so several may share a rank: the closer one first, then gallery order.
-        order = np.lexsort((self.columns, distances, before, self.queries))
+        # Hidden items do not count each other, so several may share a rank: the closer one first, then gallery order,
+        # which they come in.
+        order = np.lexsort((distances, self.queries * (len(self.kept) + 1) + before))
         hidden = self.hidden[order]
         units, ranks, distances = self.units[order], before[order], distances[order]
         top = np.full(top_columns.shape, -1, dtype=np.int64)

@@ -7,7 +7,7 @@ factors of each, and what was counted becomes a ``Ranking``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench import kernels
-from reidbench.counting import Top, stream
+from reidbench.counting import PIECE, Block, Top, walk
 from reidbench.errors import DataError
 from reidbench.matching import EXCLUSION_RULES, Matches
 from reidbench.scores import score
+from reidbench.threads import Workers, workers
 from reidbench.values import FloatArray, IntArray, Ranking
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ __all__ = ["nearest", "rank", "rank_distances", "score", "unit_rows"]
 Embeddings = Tensor | NDArray[Any]
 
 CHUNK = 16_384
-_TOGETHER = 64  # queries whose matches are read at once
-_CROSSED = 4  # queries whose matches are measured at once
-_PIECE = 1_024  # rows that a metric sees at once: their float64 copies stay in the cache
+_TOGETHER = 64  # queries whose matches are measured at once
 _VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
 
 
@@ -61,19 +60,19 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     (an unknown rule).
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
-    query_rows = _Rows(query, "query", metric, len(query_pids))
-    gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids))
-    query_rows.refuse_other_dim(gallery_rows)
     best = Top.empty(len(matches.ranked), top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
-    left = query_rows.factors("left", None)
-    if left is None:
-        for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
-            _visit_values(values, first, matches, before, best)
-    else:
-        _visit_factors(left, gallery_rows, chunk, matches, before, best)
-
-    pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
+    with workers() as crew:
+        query_rows = _Rows(query, "query", metric, len(query_pids), crew)
+        gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids), crew)
+        query_rows.refuse_other_dim(gallery_rows)
+        left = query_rows.factors("left")
+        if left is None:
+            for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
+                _visit_values(values, first, matches, before, best)
+        else:
+            _visit_factors(left, gallery_rows, chunk, matches, before, best)
+        pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
     return matches.ranking(before, pair_distances, best.columns, top_distances)
 
 
@@ -125,25 +124,28 @@ def nearest(
     the largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
     dtypes and errors are those of ``rank``.
     """
-    query_rows = _Rows(query, "query", metric, len(query))
-    gallery_rows = _Rows(gallery, "gallery", metric, len(gallery))
-    query_rows.refuse_other_dim(gallery_rows)
-    everything = np.arange(len(gallery_rows))
-    best = Top.empty(len(query_rows), min(k, len(gallery_rows)))
-    nothing = np.zeros(len(query_rows) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    farthest = np.full(len(query_rows), -np.inf)
-    left = query_rows.factors("left", None)
-    if left is None:
-        hidden, before = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64)
+    everything = np.arange(len(gallery))
+    best = Top.empty(len(query), min(k, len(gallery)))
+    farthest = np.full(len(query), -np.inf)
+    starts, columns = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)  # no matches
+
+    def visit(block: Block) -> None:
+        block.visit(starts, columns, np.zeros(0), columns, best)
+        farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
+
+    with workers() as crew:
+        query_rows = _Rows(query, "query", metric, len(query), crew)
+        gallery_rows = _Rows(gallery, "gallery", metric, len(gallery), crew)
+        query_rows.refuse_other_dim(gallery_rows)
+        left = query_rows.factors("left")
+        if left is not None:
+            walk(left, gallery_rows.chunks(everything, chunk), visit, crew)
+            return best.columns, farthest
         for first, values in _value_blocks(query_rows, gallery_rows, everything):
             rows = slice(first, first + len(values))
             farthest[rows] = values.max(axis=1)
-            own = nothing[0][: len(values) + 1]
-            kernels.visit_values(values, own, nothing[1], hidden, before, best.values[rows], best.columns[rows])
-        return best.columns, farthest
-    for block in stream(left, gallery_rows.chunks(everything, chunk)):
-        block.visit(*nothing, np.zeros(0), np.zeros(0, dtype=np.int64), best)
-        farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
+            own, hidden = starts[: len(values) + 1], columns.astype(np.bool_)
+            kernels.visit_values(values, own, columns, hidden, columns, best.values[rows], best.columns[rows])
     return best.columns, farthest
 
 
@@ -157,13 +159,13 @@ def unit_rows(embeddings: Tensor) -> Tensor:
 class _Rows:
     """Embeddings as the metric sees them, piece by piece: checked, float64, of unit length where it asks for that."""
 
-    def __init__(self, embeddings: Embeddings, name: str, metric: Metric, expected: int) -> None:
+    def __init__(self, embeddings: Embeddings, name: str, metric: Metric, expected: int, crew: Workers) -> None:
         self.values = _array(embeddings, name)
-        self.metric = metric
+        self.metric, self.crew = metric, crew
         if len(self.values) != expected:
             raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
-        for start in range(0, len(self.values), _PIECE):
-            _refuse_not_finite(self.values[start : start + _PIECE], f"{name} embeddings: row", start)
+        for start in range(0, len(self.values), PIECE):
+            _refuse_not_finite(self.values[start : start + PIECE], f"{name} embeddings: row", start)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -178,20 +180,24 @@ class _Rows:
         piece = torch.from_numpy(np.array(self.values[rows], dtype=np.float64, order="C"))
         return unit_rows(piece) if self.metric.normalize else piece
 
-    def factors(self, side: str, rows: IntArray | None) -> FloatArray | None:
+    def factors(self, side: Literal["left", "right"], rows: IntArray | None = None) -> FloatArray | None:
         """Return the left or right factors [n, K] float64 of the rows (None: all); None where the metric has none."""
-        count = len(self) if rows is None else len(rows)
-        result: FloatArray | None = None
-        for start in range(0, max(count, 1), _PIECE):
-            part = slice(start, min(start + _PIECE, count))
-            both = self.metric.factors(self.take(part if rows is None else rows[part]))
-            if both is None:
-                return None
-            piece = both[0 if side == "left" else 1].numpy()
-            if result is None:
-                result = np.empty((count, piece.shape[1]))
-            result[part] = piece
+        rows = np.arange(len(self)) if rows is None else rows
+        first = self._factors(side, rows[:PIECE])
+        if first is None:
+            return None
+        result = np.empty((len(rows), first.shape[1]))
+        result[:PIECE] = first
+
+        def fill(start: int) -> None:
+            result[start : start + PIECE] = self._factors(side, rows[start : start + PIECE])
+
+        self.crew.each(fill, range(PIECE, len(rows), PIECE))
         return result
+
+    def _factors(self, side: Literal["left", "right"], rows: IntArray) -> FloatArray | None:
+        both = self.metric.factors(self.take(rows))
+        return None if both is None else both[0 if side == "left" else 1].numpy()
 
     def chunks(self, rows: IntArray, size: int) -> Iterator[FloatArray]:
         """Yield the right factors of the rows, ``size`` rows at a time."""
@@ -203,17 +209,25 @@ class _Rows:
 
 def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matches, before: IntArray, best: Top) -> None:
     """Count and list by factors: first the value of every match, then the whole gallery against all values."""
-    needed, position = np.unique(matches.columns, return_inverse=True)
-    values = np.empty(len(matches.columns))
-    for start in range(0, len(needed), chunk):
-        right = gallery.factors("right", matches.kept[needed[start : start + chunk]])
-        assert right is not None  # the left factors of the same metric were there
-        here = np.flatnonzero((position >= start) & (position < start + chunk))
-        values[here] = kernels.pair_values(left, right, matches.queries[here], position[here] - start)
+    chunks: Iterable[FloatArray]
+    parts: Iterable[FloatArray]
+    if len(matches.kept) <= chunk:  # one chunk serves both
+        position = matches.columns
+        parts = chunks = list(gallery.chunks(matches.kept, chunk))
+    else:
+        needed, position = np.unique(matches.columns, return_inverse=True)
+        parts, chunks = gallery.chunks(matches.kept[needed], chunk), gallery.chunks(matches.kept, chunk)
+    queries, values = matches.queries, np.empty(len(matches.columns))
+    for number, right in enumerate(parts):
+        here = np.flatnonzero(position // chunk == number)
+        values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
     hidden = matches.hidden_only()
-    for block in stream(left, gallery.chunks(matches.kept, chunk)):
+
+    def visit(block: Block) -> None:
         block.hide(*hidden)
         block.visit(matches.starts, matches.columns, values, before, best)
+
+    walk(left, chunks, visit, gallery.crew)
 
 
 def _visit_values(values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top) -> None:
@@ -236,26 +250,21 @@ def _value_blocks(query: _Rows, gallery: _Rows, kept: IntArray) -> Iterator[tupl
 
 def _shown(query: _Rows, gallery: _Rows, matches: Matches, best: Top) -> tuple[FloatArray, FloatArray]:
     """Return the metric's distances in float64 of all matches and of the closest items, inf where there are fewer."""
-    listed = best.columns >= 0
-    queries = np.concatenate([matches.queries, np.nonzero(listed)[0]])
-    order = np.argsort(queries, kind="stable")
-    units = matches.kept[np.concatenate([matches.columns, best.columns[listed]])[order]]
-    edges = np.searchsorted(queries[order], np.arange(len(query) + 1)).tolist()
-    shown = np.empty(len(queries))
-    for first in range(0, len(query), _TOGETHER):
-        last = min(first + _TOGETHER, len(query))
-        asked, found = query.take(slice(first, last)), gallery.take(units[edges[first] : edges[last]])
-        # A few queries to all of their items: more distances than are needed, in fewer calls.
-        for row in range(first, last, _CROSSED):
-            until = min(row + _CROSSED, last)
-            start, stop = edges[row] - edges[first], edges[until] - edges[first]
-            if start < stop:
-                values = query.metric.distances(asked[row - first : until - first], found[start:stop])
-                own = slice(edges[row], edges[until])
-                shown[order[own]] = values.detach().cpu().numpy()[queries[order[own]] - row, np.arange(stop - start)]
-    top = np.full(best.columns.shape, np.inf)
-    top[listed] = shown[len(matches.columns) :]
-    return shown[: len(matches.columns)], top
+    shown, top = np.empty(len(matches.columns)), np.full(best.columns.shape, np.inf)
+    queries, listed = matches.queries, best.columns >= 0
+
+    def show(start: int) -> None:
+        block = slice(start, min(start + _TOGETHER, len(query)))
+        own = slice(matches.starts[block.start], matches.starts[block.stop])
+        rows = np.concatenate([queries[own] - start, np.nonzero(listed[block])[0]])
+        columns = np.concatenate([matches.columns[own], best.columns[block][listed[block]]])
+        columns, places = np.unique(columns, return_inverse=True)
+        asked, found = query.take(block), gallery.take(matches.kept[columns])
+        pairs = query.metric.pair_distances(asked, found, torch.from_numpy(rows), torch.from_numpy(places))
+        shown[own], top[block][listed[block]] = np.split(pairs.detach().cpu().numpy(), [own.stop - own.start])
+
+    query.crew.each(show, range(0, len(query), _TOGETHER))
+    return shown, top
 
 
 def _array(values: Embeddings, name: str) -> NDArray[Any]:

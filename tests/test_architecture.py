@@ -20,7 +20,7 @@ LAYERS = (
     {"errors", "randomness", "settings"},
     {
         *("values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"),
-        *("stopping", "distributed", "identity", "page"),
+        *("threads", "stopping", "distributed", "identity", "page"),
     },
     {"pixel_loops", "figures", "frames"},
     {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "transfers", "kernels", "scores"},

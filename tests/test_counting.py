@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from reidbench.counting import Top, stream
+from reidbench.counting import Block, Top, walk
 from reidbench.kernels import STRIP
+from reidbench.threads import workers
 
 GENERATOR = np.random.default_rng(0)
 
@@ -43,24 +45,28 @@ CASES = {
 def test_no_product_is_further_off_than_the_bound(case: str) -> None:
     left, right = CASES[case]
     columns = 0
-    for block in stream(left[:7], [right[:25], right[25:]]):
+
+    def check(block: Block) -> None:
+        nonlocal columns
         for i in range(len(block.product)):
-            bound = Fraction(float(block.slope[i])) * Fraction(float(block.reach[0])) + Fraction(block.floor)
+            bound = Fraction(float(block.width[i]))
             for e in range(block.product.shape[1]):
                 pairs = zip(block.left[i], block.right[e], strict=True)
                 exact = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in pairs)
                 expected = Fraction(block.scale) * (exact - Fraction(float(block.offset[i])))
                 assert abs(Fraction(float(block.product[i, e])) - expected) <= bound
-        columns += block.product.shape[1]
-    assert columns == 40
+        columns += block.product.size
+
+    visit_all(left[:7], [right[:25], right[25:]], check)
+    assert columns == 7 * 40
 
 
 @pytest.mark.parametrize("case", ["plain", "shifted", "tiny", "huge", "one column"])
 def test_the_bound_is_narrow_enough_to_filter(case: str) -> None:
     left, right = CASES[case]
-    (block,) = stream(left, [right])
-    spread = block.product.max() - block.product.min()
-    assert (block.slope * block.reach.max() + block.floor).max() < 1e-3 * spread
+    shares = []
+    visit_all(left, [right], lambda block: shares.append(block.width.max() / np.ptp(block.product)))
+    assert max(shares) < 1e-3
 
 
 def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
@@ -76,8 +82,7 @@ def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
     starts = np.arange(6) * (len(columns) // 5)
     wanted = everything[np.repeat(np.arange(5), len(columns) // 5), columns]
     before, top = np.zeros(len(columns), dtype=np.int64), Top.empty(5, 12)
-    for block in stream(left, [right[:STRIP], right[STRIP:]]):
-        block.visit(starts, columns, wanted, before, top)
+    visit_all(left, [right[:STRIP], right[STRIP:]], lambda block: block.visit(starts, columns, wanted, before, top))
     order = np.argsort(everything, axis=1, kind="stable")
     places = np.argsort(order, axis=1)
     np.testing.assert_array_equal(before, places[np.repeat(np.arange(5), len(columns) // 5), columns])
@@ -89,9 +94,13 @@ def test_the_farthest_is_exact_among_nearly_equal_ones() -> None:
     left, right = GENERATOR.normal(size=(6, 200)), np.tile(GENERATOR.normal(size=200), (500, 1))
     right += 1e-7 * GENERATOR.normal(size=right.shape)  # about as much as float32 rounds away
     right[::7] = -right[::7]
-    (block,) = stream(left, [right])
-    expected = [max(sum_in_order(query, item) for item in right) for query in left]
-    assert block.farthest().tolist() == expected
+    found = np.empty(6)
+
+    def visit(block: Block) -> None:
+        found[block.rows] = block.farthest()
+
+    visit_all(left, [right], visit)
+    assert found.tolist() == [max(sum_in_order(query, item) for item in right) for query in left]
 
 
 def test_a_match_may_lie_beyond_everything_in_another_chunk() -> None:
@@ -101,9 +110,13 @@ def test_a_match_may_lie_beyond_everything_in_another_chunk() -> None:
     starts, columns = np.arange(4), np.full(3, 20)
     values = np.array([sum_in_order(query, far[0]) for query in left])
     before = np.zeros(3, dtype=np.int64)
-    for block in stream(left, [near, far]):
-        block.visit(starts, columns, values, before, Top.empty(3, 0))
+    visit_all(left, [near, far], lambda block: block.visit(starts, columns, values, before, Top.empty(3, 0)))
     assert before.tolist() == [20, 20, 20]
+
+
+def visit_all(left: np.ndarray, chunks: list[np.ndarray], visit: Callable[[Block], None]) -> None:
+    with workers() as crew:
+        walk(left, chunks, visit, crew)
 
 
 def sum_in_order(a: np.ndarray, b: np.ndarray) -> float:

@@ -443,6 +443,11 @@ class Relative(Straight):
         return super().distances(a - b.mean(dim=0), b)
 
 
+class OtherPairs(Straight):
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        return super().pair_distances(a, b, first, second).square()
+
+
 class Learns(Straight):
     def fit(self, embeddings: Tensor, pids: np.ndarray, cams: np.ndarray) -> None:
         self.scale = 1 + np.random.default_rng().random()
@@ -463,6 +468,7 @@ def test_a_sound_metric_keeps_every_promise(metric: str | Callable[..., Metric])
         (OtherOrder, "factors order as distances do"),
         (Rounds, "distances"),
         (Relative, "a distance belongs to its pair"),
+        (OtherPairs, "pair distances are distances"),
         (Learns, "fit repeats"),
     ],
 )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench import DataError, IntArray, Metric, compiled
+from reidbench_metrics.vectors import differences
 
 _TILE = 16  # columns of the embeddings at once: their part of the matrix stays in the cache for all rows
 
@@ -54,6 +55,12 @@ class LearnedForm(Metric):
             for part in (slice(None, positive), slice(positive, None))
         )
         return (added - taken).to(a)
+
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return (a_i - b_j)' A (a_i - b_j) [n] of the rows i = first and j = second, as ``distances`` does."""
+        squares = differences(self._mapped(a), self._mapped(b), first, second).square_()
+        positive = int((self.signs > 0).sum())
+        return (squares[:, :positive].sum(dim=1) - squares[:, positive:].sum(dim=1)).to(a)
 
     def _mapped(self, embeddings: Tensor) -> Tensor:
         """Return (x - mean) map [n, K] float64 on the CPU, every row by itself."""

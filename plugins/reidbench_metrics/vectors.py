@@ -35,6 +35,10 @@ class Euclidean(Metric):
         """Return |a_i - b_j| [len(a), len(b)]."""
         return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return |a_i - b_j| [n] of the rows i = first and j = second."""
+        return torch.linalg.vector_norm(differences(a, b, first, second), dim=1)
+
 
 class SquaredEuclidean(Euclidean):
     """The squared Euclidean distance between embeddings, which ranks as the Euclidean distance does.
@@ -48,6 +52,10 @@ class SquaredEuclidean(Euclidean):
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         """Return |a_i - b_j|^2 [len(a), len(b)]."""
         return super().distances(a, b).square()
+
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return |a_i - b_j|^2 [n] of the rows i = first and j = second."""
+        return super().pair_distances(a, b, first, second).square()
 
 
 class Cosine(Metric):
@@ -64,12 +72,26 @@ class Cosine(Metric):
         unit = unit_rows(embeddings)
         return -unit, unit
 
+    # |u - v|^2 = |u|^2 + |v|^2 - 2 u.v: from differences, as 1 - u.v would lose what tells near rows apart.
+
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         """Return 1 - cos(a_i, b_j) [len(a), len(b)]."""
-        # |u - v|^2 = |u|^2 + |v|^2 - 2 u.v: from differences, as 1 - u.v would lose what tells near rows apart.
         apart = torch.cdist(unit_rows(a), unit_rows(b), compute_mode="donot_use_mm_for_euclid_dist").square()
-        zeros_a, zeros_b = ((rows == 0).all(dim=1) for rows in (a, b))
-        return torch.where(zeros_a[:, None] | zeros_b[None], 1.0, apart / 2)
+        return torch.where(_zero(a)[:, None] | _zero(b)[None], 1.0, apart / 2)
+
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return 1 - cos(a_i, b_j) [n] of the rows i = first and j = second."""
+        apart = differences(unit_rows(a), unit_rows(b), first, second).square().sum(dim=1)
+        return torch.where(_zero(a)[first] | _zero(b)[second], 1.0, apart / 2)
+
+
+def differences(a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return a_i - b_j [n, D] of the rows i = first and j = second, both int64 [n]."""
+    return a.index_select(0, first).sub_(b.index_select(0, second))
+
+
+def _zero(rows: Tensor) -> Tensor:
+    return (rows == 0).all(dim=1)
 
 
 @hookimpl

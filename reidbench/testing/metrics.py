@@ -44,6 +44,7 @@ def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **option
             "contract": checks.contract,
             "distances": checks.distances,
             "a distance belongs to its pair": checks.pairs,
+            "pair distances are distances": checks.pair_distances,
             "smaller is closer": checks.closer,
             "coincident embeddings": checks.coincident,
             "factors": checks.factors,
@@ -97,6 +98,20 @@ class _Checks:
             same(whole, part, _CLOSE[torch.float64]),
             f"the same pairs among fewer rows are {largest_difference(whole, part):.3g} of the largest off",
         )
+
+    def pair_distances(self) -> None:
+        for dtype in (torch.float32, torch.float64):
+            metric = self.fresh(dtype)
+            rows = self.rows(metric, "test", dtype)
+            first, second = torch.tensor([0, 2, 2, 1]), torch.tensor([7, 0, 40, 7])
+            whole = metric.distances(rows[:3], rows)[first, second]
+            some = metric.pair_distances(rows[:3], rows, first, second)
+            expect(tuple(some.shape) == (4,), f"for 4 pairs the shape must be (4,), got {tuple(some.shape)}")
+            expect(some.dtype == dtype, f"{dtype} embeddings must give {dtype} distances, got {some.dtype}")
+            expect(
+                same(whole, some, _CLOSE[dtype]),
+                f"pair_distances and distances are {largest_difference(whole, some):.3g} of the largest apart",
+            )
 
     def closer(self) -> None:
         metric = self.fresh()

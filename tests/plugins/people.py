@@ -101,6 +101,8 @@ def assert_rows_stand_alone(metric: Any, rows: Tensor) -> None:
         assert metric.factors(alone)[0][0].equal(left[row])
         assert metric.factors(alone)[1][0].equal(right[row])
         assert metric.distances(alone, rows[5:])[0].equal(distances[row, 5:])
+        pairs = metric.pair_distances(rows, rows, torch.tensor([0, row]), torch.tensor([1, 5]))
+        assert metric.pair_distances(alone, rows, torch.tensor([0]), torch.tensor([5])).equal(pairs[1:])
     single = rows.float()
     assert {factor.dtype for factor in metric.factors(single)} == {torch.float32}
     assert metric.distances(single, single).dtype == torch.float32

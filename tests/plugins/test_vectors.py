@@ -55,6 +55,22 @@ def test_euclidean_of_a_pair_depends_on_its_rows_alone(euclidean: Metric, dim: i
         assert euclidean.factors(alone)[0][0].equal(left[row])
         assert euclidean.factors(alone)[1][0].equal(right[row])
         assert euclidean.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
+        second = torch.arange(10, 50)
+        pairs = euclidean.pair_distances(x, x, torch.full((40,), row), second)
+        assert euclidean.pair_distances(alone, x[30:31], torch.tensor([0]), torch.tensor([0])).equal(pairs[20:21])
+
+
+@pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "cosine"])
+def test_pair_distances_are_those_of_the_matrix(name: str) -> None:
+    metric = reidbench.build("metric", name)
+    a, b = rows(20, 9, 6), rows(30, 9, 7)
+    a[4], b[7], b[8] = 0, 0, a[5]
+    first, second = torch.tensor([0, 4, 4, 3, 5, 5]), torch.tensor([29, 7, 0, 7, 8, 8])
+    found = metric.pair_distances(a, b, first, second)
+    torch.testing.assert_close(found, metric.distances(a, b)[first, second], rtol=1e-13, atol=0)
+    assert found[4:].eq(0).all()
+    a[0] += 1  # the rows were copied
+    torch.testing.assert_close(metric.pair_distances(a, b, first, second)[1:], found[1:], rtol=0, atol=0)
 
 
 def test_euclidean_keeps_the_dtype_and_declares_its_normalisation(euclidean: Metric) -> None:
