@@ -18,7 +18,7 @@ DEPTH = 2
 
 
 class Feed:
-    """Batches from a store; ``batch`` gives what ``training_batch`` would.
+    """Batches from a store, drawn as ``draw_windows`` says.
 
     Of several processes each has its own share of a batch: ``places`` tells it from the batch's length.
     """

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from reidbench.decoding import CHUNK, files_digest, in_threads, read_image
 from reidbench.errors import DataError, OptionError
 from reidbench.files import write_atomic
-from reidbench.pixel_stores import PixelStore, Shape, Windows
+from reidbench.pixel_stores import Shape, Windows
 from reidbench.progress import progress
 from reidbench.randomness import stream
 from reidbench.values import IntArray, Preprocess, Samples
@@ -42,27 +41,6 @@ def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
             "use multiples of 8, or turn cropping off (the recipe's crop=false, the protocol's views=original)"
         )
     return height // 8 * 9, width // 8 * 9
-
-
-def training_batch(
-    store: PixelStore,
-    samples: Samples,
-    units: IntArray,
-    preprocess: Preprocess,
-    *,
-    crop: bool,
-    flip: bool,
-    seed: int,
-    step: int,
-    part: slice = slice(None),
-) -> Tensor:
-    """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
-
-    Which image, which window of it and whether it is mirrored is drawn as ``draw_windows`` says.
-    """
-    how = {"crop": crop, "flip": flip}
-    windows = draw_windows(store.shape, samples, units, preprocess, **how, seed=seed, step=step, part=part)
-    return store.finish(store.fetch(windows, preprocess), preprocess)
 
 
 def draw_windows(

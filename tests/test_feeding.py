@@ -1,4 +1,4 @@
-"""A feed gives what training_batch would, whatever was made ahead; trainings in all four tiers are one training."""
+"""A feed gives what the plain way does, whatever was made ahead; trainings in all four tiers are one training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from reidbench.errors import DataError
 from reidbench.feeding import DEPTH, Feed
 from reidbench.pixel_cache import open_pixels
 from reidbench.pixel_stores import HostPixels, PixelStore, StreamedPixels, Windows
-from reidbench.pixels import training_batch
 from reidbench.settings import Settings
 from reidbench.store import WEIGHTS
 from reidbench.training import train
 from reidbench.values import Preprocess, Samples
 from tests.plugins.tiny_training import INFO, RECIPE, Net, noise
+
+from .batches import training_batch
 
 CPU = torch.device("cpu")
 TIERS = ("device", "host", "map", "stream")

@@ -41,9 +41,10 @@ MEASURE = """
 import sys, torch
 from pathlib import Path
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixels import training_batch
+from reidbench.pixels import draw_windows
 from reidbench.values import Preprocess, Samples
 import numpy as np
+SIZE = Preprocess(256, 128)
 root, cache, tier = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 names = sorted(path.name for path in root.iterdir())
 samples = Samples.of_images(root, names, [1] * len(names), [1] * len(names))
@@ -54,7 +55,8 @@ def build(folder, images):
     store = open_pixels(part, 288, 144, **how)
     for step in range(len(part) // 50):
         units = np.arange(50 * step, 50 * step + 50)
-        training_batch(store, part, units, Preprocess(256, 128), crop=True, flip=True, seed=0, step=step)
+        windows = draw_windows(store.shape, part, units, SIZE, crop=True, flip=True, seed=0, step=step)
+        store.finish(store.fetch(windows, SIZE), SIZE)
     return store
 kept = build(cache / "warm", np.arange(100))  # what is compiled and loaded once
 Path("/proc/self/clear_refs").write_text("5")

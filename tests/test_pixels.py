@@ -15,9 +15,11 @@ from reidbench.errors import DataError, OptionError
 from reidbench.pixel_cache import open_pixels
 from reidbench.pixel_loops import resize
 from reidbench.pixel_stores import HostPixels
-from reidbench.pixels import VIEWS, check_readable, stored_size, training_batch, view_crops
+from reidbench.pixels import VIEWS, check_readable, stored_size, view_crops
 from reidbench.randomness import stream
 from reidbench.values import Preprocess, Samples
+
+from .batches import training_batch
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -18,7 +18,6 @@ from reidbench.errors import Interrupted, TrainingError
 from reidbench.interfaces import Backbone, Loss
 from reidbench.pixel_cache import open_pixels
 from reidbench.pixel_stores import HostPixels
-from reidbench.pixels import training_batch
 from reidbench.randomness import stream, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.sampling import pk_round
@@ -28,6 +27,8 @@ from reidbench.store import WEIGHTS, latest_step
 from reidbench.training import Trained, finished, train
 from reidbench.values import IntArray, Preprocess, Samples, TrainView
 from tests.logs import assert_same_log
+
+from .batches import training_batch
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)

@@ -78,26 +78,6 @@ def mean_of_terms(terms: Tensor, average: Average) -> Tensor:
     return terms.sum() / count
 
 
-def batch_hard_terms(
-    embeddings: Tensor,
-    labels: Tensor,
-    margin: Margin = "soft",
-    distance: Distance = "euclidean",
-    singletons: Literal["count", "skip"] = "count",
-) -> Tensor:
-    """Return the terms of batch hard, one an anchor: the margin function of D(hardest positive) - D(negative).
-
-    ``embeddings`` [B, D] of any float dtype, ``labels`` [B] integers in any order and number; the result is float32,
-    or float64 where the embeddings are; [B], or shorter where ``singletons`` are skipped. Raises TrainingError where
-    no anchor has a positive, or none a negative.
-    Source: Hermans et al. 2017, Eq. 5 with the bracket closed after the negative, and Eq. 8.
-    """
-    same = same_identity(labels, "batch_hard")
-    hardest_positive, hardest_negative = hardest(embeddings, same, distance)
-    difference = hardest_positive - hardest_negative
-    return with_margin(difference[same.sum(dim=1) > 1] if singletons == "skip" else difference, margin)
-
-
 class BatchHard(Loss):
     """Triplet loss of each anchor with the farthest positive and the closest negative in its batch.
 

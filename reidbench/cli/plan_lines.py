@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from reidbench.plan import Plan
 
 
+_ALWAYS = ("loss", "backbone", "recipe")
+
+
+def differing(plans: Sequence[Plan]) -> list[str]:
+    """Return the kinds of items, in the order of a plan, of which the plans have more than one."""
+    return [kind for kind in plans[0].items if len({plan.items[kind].short for plan in plans}) > 1]
+
+
+def name_of(plan: Plan, kinds: Sequence[str]) -> str:
+    """Return what a run is called while it runs: its loss, what else tells it from the others, its seed."""
+    others = [f"{kind} {plan.items[kind].short}" for kind in kinds if kind != "loss"]
+    return ", ".join([plan.items["loss"].short, *others, f"seed {plan.job.seed}"])
+
+
 def say(console: Console, name: str, line: str) -> None:
     """Print one line of what happens, under the name of what it happens to."""
     console.print(f"{name}: {line}", markup=False, soft_wrap=True)
@@ -32,11 +46,11 @@ def print_plans(
     table = Table(
         title=f"Plan ({device_of(settings)})", title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
-    for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
+    shown = [*_ALWAYS, *(kind for kind in differing(plans) if kind not in _ALWAYS)]
+    for heading in (*shown, "seed", "id", "state", "about"):
         table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
     for plan, seconds in zip(plans, estimates, strict=True):
-        items = plan.items
-        cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
+        cells = [*(plan.items[kind].short for kind in shown), str(plan.job.seed), plan.id[:10]]
         table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds)]))
     console.print(table)
     for plan in plans:
@@ -46,8 +60,7 @@ def print_plans(
                 plan.items["loss"].short,
                 f"made before by other code; since then {', '.join(plan.changed())} changed",
             )
-    for differing in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
-        paper, found = differing
+    for paper, found in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
         if paper:
             said = f"differs from {paper}: {'; '.join(found)}" if found else f"faithful to {paper}"
             console.print(said, markup=False, soft_wrap=whole)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.options import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
-from reidbench.cli.plan_lines import print_plans, say
+from reidbench.cli.plan_lines import differing, name_of, print_plans, say
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.settings import Settings
 
@@ -136,8 +136,9 @@ def run(
             check_images(plan, settings)
     check_weights(plans)
     records: list[tuple[Path, RunRecord]] = []
+    kinds = differing(plans)
     for number, plan in enumerate(plans, start=1):
-        name = f"[{number}/{len(plans)}] {plan.items['loss'].short}, seed {plan.job.seed}"
+        name = f"[{number}/{len(plans)}] {name_of(plan, kinds)}"
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:

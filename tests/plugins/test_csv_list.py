@@ -18,7 +18,9 @@ from reidbench_datasets.csv_list_example import synthesize
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixels import check_readable, stored_size, training_batch
+from reidbench.pixels import check_readable, stored_size
+
+from ..batches import training_batch
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 

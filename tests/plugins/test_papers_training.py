@@ -27,9 +27,11 @@ import reidbench
 from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.pixel_stores import HostPixels, normalise
-from reidbench.pixels import stored_size, training_batch, view_crops
+from reidbench.pixels import stored_size, view_crops
 from reidbench.sampling import pk_round
 from reidbench.values import IntArray, Samples
+
+from ..batches import training_batch
 
 TRINET = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=25_738_432, batch=ResNet50.batch)
 LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=5_001_152, batch=LuNet.batch)

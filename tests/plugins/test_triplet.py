@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.distances import Distance, pairwise
-from reidbench_losses.triplet import BatchHard, Margin, batch_hard_terms, hardest, register_losses
+from reidbench_losses.triplet import BatchHard, Margin, hardest, register_losses
 from torch import Tensor
 
 from reidbench import OptionError, TrainInfo, TrainingError
@@ -17,6 +18,10 @@ from reidbench import OptionError, TrainInfo, TrainingError
 from .test_distances import kept_bytes, slowly
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
+
+
+def terms_of(embeddings: Tensor, labels: Tensor, **options: Any) -> Tensor:
+    return BatchHard(INFO, **options)(embeddings, labels).per_item["loss"]
 
 
 def slow_terms(embeddings: Tensor, labels: list[int], margin: Margin, distance: Distance) -> list[float]:
@@ -48,7 +53,7 @@ def test_terms_are_those_of_a_loop(
     embeddings = torch.randn(len(labels), 3, dtype=torch.float64, generator=generator) + 0.1
     if grid:  # ties and twins
         embeddings = embeddings.round() + 0.25
-    found = batch_hard_terms(embeddings, torch.tensor(labels), margin, distance)
+    found = terms_of(embeddings, torch.tensor(labels), margin=margin, distance=distance)
     expected = slow_terms(embeddings, labels, margin, distance)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
@@ -131,13 +136,13 @@ def test_nonzero_is_0_with_a_gradient_where_no_term_is_active() -> None:
 
 def test_an_anchor_alone_with_its_identity_counts_with_positive_0() -> None:
     embeddings = torch.tensor([[0.0], [1.0], [3.0]])
-    terms = batch_hard_terms(embeddings, torch.tensor([0, 0, 1]), margin=2.5)
+    terms = terms_of(embeddings, torch.tensor([0, 0, 1]), margin=2.5)
     assert terms.tolist() == [0.5, 1.5, 0.5]
 
 
 def test_an_anchor_alone_with_its_identity_can_be_skipped() -> None:
     embeddings, labels = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
-    assert batch_hard_terms(embeddings, labels, margin=2.5, singletons="skip").tolist() == [0.5, 1.5]
+    assert terms_of(embeddings, labels, margin=2.5, singletons="skip").tolist() == [0.5, 1.5]
     value = BatchHard(INFO, margin=2.5, singletons="skip")(embeddings, labels)
     assert value.per_item["loss"].tolist() == [0.5, 1.5]
     assert value.total.item() == 1
@@ -159,7 +164,7 @@ def test_a_collapsed_batch_has_a_finite_gradient(margin: Margin, distance: Dista
 @pytest.mark.parametrize(("scale", "dtype"), [(25.0, torch.float64), (1e4, torch.float64), (1e4, torch.float32)])
 def test_softplus_neither_overflows_nor_rounds(scale: float, dtype: torch.dtype) -> None:
     embeddings = torch.tensor([[0.0], [1.0], [0.0], [1.0]], dtype=dtype) * scale
-    terms = batch_hard_terms(embeddings, torch.tensor([0, 0, 1, 1]))
+    terms = terms_of(embeddings, torch.tensor([0, 0, 1, 1]))
     expected = torch.tensor(scale, dtype=torch.float64) + math.log1p(math.exp(-scale))
     assert (terms - expected).abs().max() <= torch.finfo(dtype).eps * scale
 
@@ -188,9 +193,9 @@ def test_the_loss_is_at_least_float32_and_the_gradient_comes_back_as_it_went(dty
 def test_batches_without_a_positive_or_a_negative_are_refused() -> None:
     embeddings = torch.randn(4, 2)
     with pytest.raises(TrainingError, match=r"no anchor has a positive.*4 images.*k=2"):
-        batch_hard_terms(embeddings, torch.arange(4))
+        terms_of(embeddings, torch.arange(4))
     with pytest.raises(TrainingError, match=r"no anchor has a negative.*4 images.*p=2"):
-        batch_hard_terms(embeddings, torch.zeros(4, dtype=torch.int64))
+        terms_of(embeddings, torch.zeros(4, dtype=torch.int64))
 
 
 def test_nan_reaches_the_loss() -> None:
