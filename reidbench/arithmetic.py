@@ -25,9 +25,10 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
 
 @contextmanager
 def float32_products(tf32: bool = False) -> Iterator[None]:
-    """Let products of float32 be float32 on GPUs too while the block runs, or TF32 where asked; torch mixes the two."""
+    """Let products of float32 be float32 on every device while the block runs, or TF32 where asked."""
     cudnn: Any = torch.backends.cudnn
-    owners: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    onednn: Any = torch.backends.mkldnn
+    owners: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul)
     before = [owner.fp32_precision for owner in owners]
     try:
         for owner in owners:

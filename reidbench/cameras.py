@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from reidbench.scores import precision
 from reidbench.values import FloatArray, IntArray, Ranking, Samples
+
+_PAIRS = 10_000  # embeddings that are compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,32 @@ def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
     scores["r1"][cells] = before[first] == 0
     shaped = {name: flat.reshape(len(ranking), len(cameras)) for name, flat in scores.items()}
     return CameraScores(cameras, query_cams, **shaped)
+
+
+def own_rows(
+    query: Tensor, gallery: Tensor, ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
+) -> IntArray:
+    """Return for each query [nq] int64 the first gallery unit of its identity and camera with an equal embedding.
+
+    That is the query itself where nothing but embeddings [nq, D] and [ng, D] tells; -1 where there is none, or no
+    embeddings are known (D = 0). ``ranking`` is as for ``camera_scores``.
+    """
+    if not query.shape[1]:
+        return np.full(len(ranking), -1, dtype=np.int64)
+    rows = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
+    hidden = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
+    row = np.concatenate([rows, hidden])
+    unit = np.concatenate([ranking.units, ranking.same_camera_units])
+    here = query_cams[row] == gallery_cams[unit]
+    row, unit = row[here], unit[here]
+    equal = np.zeros(len(row), dtype=np.bool_)
+    for start in range(0, len(row), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        equal[part] = (query[row[part]] == gallery[unit[part]]).all(dim=1).numpy()
+    row, unit = row[equal], unit[equal]
+    own = np.full(len(ranking), len(gallery), dtype=np.int64)
+    np.minimum.at(own, row, unit)
+    return np.where(own < len(gallery), own, -1)
 
 
 def own_units(query: Samples, gallery: Samples) -> IntArray:

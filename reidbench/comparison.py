@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +41,10 @@ class Embedded:
     pids: IntArray
     cams: IntArray
 
+    def on(self, device: torch.device) -> Embedded:
+        """Return the same with the embeddings on a device."""
+        return replace(self, embeddings=self.embeddings.to(device))
+
 
 def compare(
     query: Embedded,
@@ -51,7 +56,7 @@ def compare(
     *,
     cameras: bool = False,
 ) -> Compared:
-    """Return where the positives of every query stand, in the precision of the embeddings.
+    """Return where the positives of every query stand, in the precision of the embeddings, counted where they are.
 
     A metric that learns is fitted on ``known``, once; ``exclude`` names rules as in ``rank``. Raises DataError and
     OptionError.

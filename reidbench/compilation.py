@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-
+from reidbench.errors import OptionError
 from reidbench.settings import default_cache
 
+numba: Any
+try:
+    numba = importlib.import_module("numba")
+except (ImportError, OSError) as reason:  # no build for this machine, or one that refuses this numpy
+    numba = None
+    _MISSING = f"numba cannot be imported ({str(reason).strip().splitlines()[0]})"
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def not_compiled() -> str:
+    """Return why there are no compiled loops here, "" where there are: numba is missing, or told not to compile."""
+    if numba is None:
+        return _MISSING
+    config: Any = numba.config
+    return "NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else ""
 
 
 def compiled(function: F) -> F:
@@ -22,7 +37,19 @@ def compiled(function: F) -> F:
     The machine code is kept below the cache folder, readable by its owner alone, since numba's files are pickles. Its
     folder is named after the content of all modules beside the function's own: numba itself does not notice when a
     compiled function of another module has changed. Where that folder cannot be written, every process compiles anew.
+    Where numba cannot be imported the function raises OptionError when it is called: as plain Python it would take
+    hours, and who can do without it asks first.
     """
+    if numba is None:
+
+        @wraps(function)
+        def refuses(*_: object) -> None:
+            raise OptionError(
+                f"{function.__module__}.{function.__name__} is a compiled loop, and {_MISSING}; "
+                "mend numba's installation (pip install --force-reinstall numba)"
+            )
+
+        return cast(F, refuses)
     config: Any = numba.config  # its attributes are made at run time
     before = config.CACHE_DIR
     config.CACHE_DIR = _folder(Path(inspect.getfile(function)).parent)

@@ -147,7 +147,7 @@ class _Queries:
         self.rows, self.ones = left, np.ones(len(left))
         low, high = left.min(axis=0), left.max(axis=0)
         self.reach = np.maximum(np.abs(low), np.abs(high))
-        _magnitude(self.reach, np.zeros_like(self.reach))
+        magnitude_of(self.reach, np.zeros_like(self.reach))
         self.centre = left.mean(axis=0)
         self.spread = np.append(np.maximum(high - self.centre, self.centre - low), 1.0)
 
@@ -170,12 +170,12 @@ class _Chunk:
 
         crew.each(survey, range(len(pieces)))
         low, high = extremes[0].min(axis=0), extremes[1].max(axis=0)
-        magnitude = _magnitude(queries.reach, np.maximum(np.abs(low), np.abs(high)))
+        magnitude = magnitude_of(queries.reach, np.maximum(np.abs(low), np.abs(high)))
         centre = extremes[2].sum(axis=0) / len(right)
         crew.each(project, pieces)
         added = projected - centre @ queries.centre
         spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
-        used, left_power, right_power, self.scale = _powers(queries.spread, spread)
+        used, left_power, right_power, self.scale = powers(queries.spread, spread)
         self.filter_left, left_norms = _side(queries.rows, queries.centre, queries.ones, used, left_power, crew)
         self.filter_right, right_norms = _side(right, centre, added, used, right_power, crew)
         terms = len(used) + 2
@@ -224,7 +224,7 @@ def _parts(count: int, threads: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _magnitude(left_reach: FloatArray, right_reach: FloatArray) -> float:
+def magnitude_of(left_reach: FloatArray, right_reach: FloatArray) -> float:
     """Return the largest possible sum of absolute products; raises DataError where sums could leave float64."""
     with np.errstate(over="ignore", invalid="ignore"):
         magnitude = float(left_reach @ right_reach)
@@ -236,7 +236,7 @@ def _magnitude(left_reach: FloatArray, right_reach: FloatArray) -> float:
     return magnitude
 
 
-def _powers(left_spread: FloatArray, right_spread: FloatArray) -> tuple[IntArray, IntArray, IntArray, float]:
+def powers(left_spread: FloatArray, right_spread: FloatArray) -> tuple[IntArray, IntArray, IntArray, float]:
     """Return the columns that count, powers of two that bring both sides of each to 1 at most, and their product.
 
     Both sides of a column get the same size, so that neither the one nor the other leaves float32.

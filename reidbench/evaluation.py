@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from reidbench.arrays import read_arrays, read_matrix
-from reidbench.comparison import Embedded, compare, compare_distances
+from reidbench.cameras import camera_scores, own_rows
+from reidbench.comparison import Compared, Embedded, compare, compare_distances
 from reidbench.embedding import pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.hdf5 import read_hdf5
 from reidbench.interfaces import Metric, learns
+from reidbench.plan import device_of
 from reidbench.plugins import command_defaults, load
 from reidbench.scores import Scores, average_precision, first_match, score
+from reidbench.settings import Settings
 from reidbench.values import IntArray, Protocol, Ranking
 
 Triple = tuple[Any, Any, Any]
@@ -30,7 +34,8 @@ BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 
 class Evaluation:
     """How embeddings are scored: specs of metric and re-ranker, and what the protocol says.
 
-    ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own.
+    ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own; ``device`` is that of
+    ``Settings``.
     """
 
     metric: str = "auto"
@@ -38,21 +43,34 @@ class Evaluation:
     exclude: tuple[str, ...] = ("junk", "same_camera")
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     normalize: bool | None = None
+    device: str = "auto"
 
     @classmethod
-    def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None) -> Evaluation:
+    def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None, device: str) -> Evaluation:
         """Return how a protocol scores."""
-        return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize)
+        return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize, device)
+
+    @cached_property
+    def place(self) -> torch.device:
+        """The device itself; raises OptionError where it is not there."""
+        return device_of(Settings(device=self.device))
 
 
 def evaluate(
-    query: Triple, gallery: Triple, *, train: Triple | None = None, metric: str = "auto", rerank: str = "none"
+    query: Triple,
+    gallery: Triple,
+    *,
+    train: Triple | None = None,
+    metric: str = "auto",
+    rerank: str = "none",
+    device: str = "auto",
 ) -> Scores:
-    """Return the scores of embeddings made elsewhere, as Market-1501 is scored.
+    """Return the scores of embeddings made elsewhere, as Market-1501 is scored, camera pairs among them.
 
     ``query``, ``gallery`` and ``train`` (for metrics that are learned) are triples of arrays: embeddings [n, D] float32
     or float64, pids [n] and cams [n] whole numbers; pid -1 is junk, 0 a distractor. ``metric`` and ``rerank`` are
-    specs. Raises DataError, naming the row, and OptionError.
+    specs; ``device`` is auto, cpu, cuda or cuda:N, and changes no rank. Raises DataError, naming the row, and
+    OptionError.
     """
     parts = [
         None if triple is None else embedded(dict(zip(("embeddings", "pids", "cams"), triple, strict=True)), name)
@@ -60,8 +78,8 @@ def evaluate(
     ]
     assert parts[0] is not None
     assert parts[1] is not None
-    how = Evaluation(metric, rerank)
-    return score(ranking_of(parts[0], parts[1], parts[2], how), len(parts[1].pids), how.ranks)
+    how = Evaluation(metric, rerank, device=device)
+    return scores_of(compare_embedded(parts[0], parts[1], parts[2], how), parts[0], parts[1], how)
 
 
 def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> Embedded:
@@ -102,15 +120,17 @@ def _whole(values: Any, named: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def ranking_of(query: Embedded, gallery: Embedded, train: Embedded | None, how: Evaluation) -> Ranking:
+def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None, how: Evaluation) -> Compared:
     """Return where the positives of every query stand; raises DataError and OptionError."""
     metric = _metric(how)
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
-    return compare(query, gallery, metric, load().resolve("reranker", how.rerank).build(), train, how.exclude).ranking
+    reranker = load().resolve("reranker", how.rerank).build()
+    sides = query.on(how.place), gallery.on(how.place)
+    return compare(*sides, metric, reranker, train, how.exclude, cameras=True)
 
 
-def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Ranking:
+def compare_matrix(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Compared:
     """Return the same from a matrix of distances [queries, gallery], smaller is closer; it may be mapped."""
     if matrix.shape != (len(query.pids), len(gallery.pids)):
         raise DataError(
@@ -121,7 +141,19 @@ def ranking_of_distances(matrix: NDArray[Any], query: Embedded, gallery: Embedde
         raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    return compare_distances(blocks, *ids, exclude=how.exclude).ranking
+    return compare_distances(blocks, *ids, exclude=how.exclude, cameras=True)
+
+
+def scores_of(found: Compared, query: Embedded, gallery: Embedded, how: Evaluation) -> Scores:
+    """Return the scores, those of camera pairs among them.
+
+    In the latter the query itself leaves the gallery; where units have embeddings it is the unit that equals it.
+    """
+    assert found.with_junk is not None
+    cams = query.cams, gallery.cams
+    own = own_rows(query.embeddings, gallery.embeddings, found.with_junk, *cams)
+    cameras = camera_scores(found.with_junk, *cams, own).as_dict()
+    return replace(score(found.ranking, len(gallery.pids), how.ranks), cameras=cameras)
 
 
 def _metric(how: Evaluation) -> Metric:
@@ -181,14 +213,23 @@ def evaluate_files(
     asked = read_embedded(query, pool, ids_only=distances is not None, listed=csv.get("query"))
     searched = read_embedded(gallery, pool, ids_only=distances is not None, listed=csv.get("gallery"))
     if distances is not None:
-        if (how.metric, how.rerank) != ("auto", "none") or train is not None:
-            raise OptionError("--distances are ranked as they are; leave out --metric, --rerank and --train")
-        ranking = ranking_of_distances(read_matrix(distances), asked, searched, how)
+        given = {
+            "--metric": how.metric != "auto",
+            "--rerank": how.rerank != "none",
+            "--train": train is not None,
+            "--normalize" if how.normalize else "--no-normalize": how.normalize is not None,
+        }
+        if refused := [option for option, is_given in given.items() if is_given]:
+            raise OptionError(
+                f"--distances are ranked as they are, so there is nothing for {' and '.join(refused)} to change; "
+                f"leave {'it' if len(refused) == 1 else 'them'} out, or give embeddings instead of --distances"
+            )
+        found = compare_matrix(read_matrix(distances), asked, searched, how)
     else:
         known = read_embedded(train, pool, listed=csv.get("train")) if train is not None else None
-        ranking = ranking_of(asked, searched, known, how)
-    if not len(ranking.ranks):
+        found = compare_embedded(asked, searched, known, how)
+    if not len(found.ranking.ranks):
         raise DataError(
             f"{query}: no query has a match in {gallery}: no gallery item has the pid of a query and another camera"
         )
-    return score(ranking, len(searched.pids), how.ranks), ranking, asked.pids
+    return scores_of(found, asked, searched, how), found.ranking, asked.pids

@@ -108,7 +108,8 @@ class Reranker:
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, all queries once.
 
-        ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored.
+        ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored, and on the
+        device where they are scored; what is yielded may be on any.
         """
         raise NotImplementedError
 

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidbench import kernels
+from reidbench import kernels, ranking_on_device
 from reidbench.counting import PIECE, Block, Top, walk
 from reidbench.errors import DataError
 from reidbench.matching import EXCLUSION_RULES, Matches
+from reidbench.ranking_on_device import counting_device
 from reidbench.scores import score
 from reidbench.threads import Workers, workers
 from reidbench.values import FloatArray, IntArray, Ranking
@@ -46,12 +47,15 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
     chunk: int = CHUNK,
+    device: torch.device | None = None,
 ) -> Ranking:
     """Return where the positives of every query stand under a metric.
 
     ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
     names the rules of what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``top`` closest items are kept; ``chunk`` gallery rows are in work at once.
+    Compiled loops count on the CPU; torch does, with the same ranks, on ``device``, on the GPU that embeddings are on,
+    and where numba is missing.
 
     Items stand in the order of left . right of ``metric.factors`` in float64, equal ones in gallery order; where a
     metric has no factors, in the order of ``metric.distances``. Neither chunks, blocks nor threads change a rank.
@@ -62,16 +66,17 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     best = Top.empty(len(matches.ranked), top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
-    with workers() as crew:
+    device = counting_device(device, query, gallery)
+    with workers(device is None) as crew:
         query_rows = _Rows(query, "query", metric, len(query_pids), crew)
         gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids), crew)
         query_rows.refuse_other_dim(gallery_rows)
         left = query_rows.factors("left")
         if left is None:
             for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
-                _visit_values(values, first, matches, before, best)
+                _visit_values(values, first, matches, before, best, device)
         else:
-            _visit_factors(left, gallery_rows, chunk, matches, before, best)
+            _visit_factors(left, gallery_rows, chunk, matches, before, best, device)
         pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
     return matches.ranking(before, pair_distances, best.columns, top_distances)
 
@@ -85,6 +90,7 @@ def rank_distances(
     *,
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
+    device: torch.device | None = None,
 ) -> Ranking:
     """Return where the positives of every query stand under distances made elsewhere.
 
@@ -94,6 +100,7 @@ def rank_distances(
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     queries, size = len(query_pids), len(gallery_pids)
+    device = counting_device(device)
     best = Top.empty(queries, top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
     pair_distances = np.empty(len(matches.columns))
@@ -108,7 +115,7 @@ def rank_distances(
         _refuse_not_finite(values, "distances of query", first)
         part = slice(matches.starts[first], matches.starts[first + len(values)])
         pair_distances[part] = values[matches.queries[part] - first, matches.units[part]]
-        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best)
+        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best, device)
         first += len(values)
     if first != queries:
         raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
@@ -116,36 +123,49 @@ def rank_distances(
 
 
 def nearest(
-    query: Embeddings, gallery: Embeddings, metric: Metric, k: int, *, chunk: int = CHUNK
+    query: Embeddings,
+    gallery: Embeddings,
+    metric: Metric,
+    k: int,
+    *,
+    chunk: int = CHUNK,
+    device: torch.device | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Return the k nearest gallery rows of each query row, and how far the farthest one is.
 
     The first is int64 [nq, min(k, ng)], nearest first, in the order that ``rank`` has; the second, float64 [nq], is
     the largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
-    dtypes and errors are those of ``rank``.
+    dtypes, errors and what ``device`` means are those of ``rank``.
     """
     everything = np.arange(len(gallery))
     best = Top.empty(len(query), min(k, len(gallery)))
     farthest = np.full(len(query), -np.inf)
     starts, columns = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)  # no matches
+    hidden, values = columns.astype(np.bool_), columns.astype(np.float64)
 
     def visit(block: Block) -> None:
-        block.visit(starts, columns, np.zeros(0), columns, best)
+        block.visit(starts, columns, values, columns, best)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
 
-    with workers() as crew:
+    device = counting_device(device, query, gallery)
+    with workers(device is None) as crew:
         query_rows = _Rows(query, "query", metric, len(query), crew)
         gallery_rows = _Rows(gallery, "gallery", metric, len(gallery), crew)
         query_rows.refuse_other_dim(gallery_rows)
         left = query_rows.factors("left")
-        if left is not None:
-            walk(left, gallery_rows.chunks(everything, chunk), visit, crew)
+        if left is None:
+            for first, distances in _value_blocks(query_rows, gallery_rows, everything):
+                rows = slice(first, first + len(distances))
+                farthest[rows] = distances.max(axis=1)
+                none = starts[: len(distances) + 1], columns, hidden, columns
+                _count_values(device, distances, *none, best.values[rows], best.columns[rows])
             return best.columns, farthest
-        for first, values in _value_blocks(query_rows, gallery_rows, everything):
-            rows = slice(first, first + len(values))
-            farthest[rows] = values.max(axis=1)
-            own, hidden = starts[: len(values) + 1], columns.astype(np.bool_)
-            kernels.visit_values(values, own, columns, hidden, columns, best.values[rows], best.columns[rows])
+        chunks = gallery_rows.chunks(everything, chunk)
+        if device is None:
+            walk(left, chunks, visit, crew)
+        else:
+            nothing = starts, columns, hidden, values, columns
+            ranking_on_device.visit(left, chunks, *nothing, best, device, farthest)
     return best.columns, farthest
 
 
@@ -207,7 +227,15 @@ class _Rows:
             yield right
 
 
-def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matches, before: IntArray, best: Top) -> None:
+def _visit_factors(  # noqa: PLR0917
+    left: FloatArray,
+    gallery: _Rows,
+    chunk: int,
+    matches: Matches,
+    before: IntArray,
+    best: Top,
+    device: torch.device | None,
+) -> None:
     """Count and list by factors: first the value of every match, then the whole gallery against all values."""
     chunks: Iterable[FloatArray]
     parts: Iterable[FloatArray]
@@ -220,7 +248,12 @@ def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matche
     queries, values = matches.queries, np.empty(len(matches.columns))
     for number, right in enumerate(parts):
         here = np.flatnonzero(position // chunk == number)
-        values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
+        pairs = left, right, queries[here], position[here] - number * chunk
+        values[here] = kernels.pair_values(*pairs) if device is None else ranking_on_device.pair_values(*pairs, device)
+    if device is not None:
+        found = matches.starts, matches.columns, matches.hidden, values
+        ranking_on_device.visit(left, chunks, *found, before, best, device)
+        return
     hidden = matches.hidden_only()
 
     def visit(block: Block) -> None:
@@ -230,11 +263,22 @@ def _visit_factors(left: FloatArray, gallery: _Rows, chunk: int, matches: Matche
     walk(left, chunks, visit, gallery.crew)
 
 
-def _visit_values(values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top) -> None:
+def _visit_values(
+    values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top, device: torch.device | None
+) -> None:
     """Count and list by ready values [r, kept] of queries from ``first`` on, which are overwritten."""
     rows = slice(first, first + len(values))
     starts = matches.starts[first : rows.stop + 1]
-    kernels.visit_values(values, starts, matches.columns, matches.hidden, before, best.values[rows], best.columns[rows])
+    lists = best.values[rows], best.columns[rows]
+    _count_values(device, values, starts, matches.columns, matches.hidden, before, *lists)
+
+
+def _count_values(device: torch.device | None, *arrays: Any) -> None:
+    """Call ``kernels.visit_values``, or what stands in for it on a device."""
+    if device is None:
+        kernels.visit_values(*arrays)
+    else:
+        ranking_on_device.visit_values(device, *arrays)
 
 
 def _value_blocks(query: _Rows, gallery: _Rows, kept: IntArray) -> Iterator[tuple[int, FloatArray]]:

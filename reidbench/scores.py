@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from reidbench.values import FloatArray, IntArray, Ranking
 class Scores:
     """Means over the queries, as fractions: both average precisions, the cumulative match at each rank, mINP.
 
-    A query without a match counts as 0 in every mean and is counted in ``unmatched``.
+    A query without a match counts as 0 in every mean and is counted in ``unmatched``. ``cameras``, where it was asked
+    for, is the matrix of camera pairs, as ``CameraScores.as_dict`` gives it.
     """
 
     map_market: float
@@ -28,9 +29,10 @@ class Scores:
     queries: int
     gallery: int
     unmatched: int
+    cameras: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched."""
+        """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched; no cameras."""
         return {
             "map_market": self.map_market,
             "map_step": self.map_step,

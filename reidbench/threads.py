@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,30 +20,37 @@ _TURN = threading.Lock()  # how many threads the libraries use is the process's,
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads that share the parts of an array; ``count`` of them, the present one where it is 1."""
+    """Threads that share the parts of an array; ``count`` of them, the present one alone where it is 1."""
 
     count: int
-    pool: ThreadPoolExecutor
+    pool: ThreadPoolExecutor | None
 
     def each(self, work: Callable[[T], None], parts: Iterable[T]) -> None:
         """Call ``work`` on every part, and return when all are done; they must not write to the same places.
 
         An error of ``work`` is raised as it is.
         """
-        for _ in self.pool.map(work, parts) if self.count > 1 else map(work, parts):
+        for _ in self.pool.map(work, parts) if self.pool else map(work, parts):
             pass
 
 
 @contextmanager
-def workers() -> Iterator[Workers]:
-    """Give as many workers as torch has threads.
+def workers(several: bool = True) -> Iterator[Workers]:
+    """Give as many workers as torch has threads, or the present thread alone where ``several`` is false.
 
-    Meanwhile neither numpy's linear algebra nor torch's operations share their work among threads of their own, here or
-    in a worker: waiting for each other in every small operation costs more than it brings.
+    While there are several, neither numpy's linear algebra nor torch's operations share their work among threads of
+    their own, here or in a worker: waiting for each other in every small operation costs more than it brings.
     """
+    if not several:
+        yield Workers(1, None)
+        return
     count = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="reidbench", initializer=_alone)
-    with _TURN, pool, _LIBRARIES.limit(limits=1):
+    with ExitStack() as stack:
+        stack.enter_context(_TURN)
+        pool = ThreadPoolExecutor(count, thread_name_prefix="reidbench", initializer=_alone) if count > 1 else None
+        if pool:
+            stack.enter_context(pool)
+        stack.enter_context(_LIBRARIES.limit(limits=1))
         yield Workers(count, pool)
 
 

@@ -102,8 +102,66 @@ def test_distances_from_elsewhere_are_ranked_as_they_are(tmp_path: Path) -> None
     np.save(tmp_path / "d.npy", matrix.T)
     with pytest.raises(DataError, match=r"expected 40 rows \(queries\) of 200 columns \(gallery\), got 200 of 40"):
         evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
-    with pytest.raises(OptionError, match="leave out --metric, --rerank and --train"):
-        evaluate_files(*files, None, tmp_path / "d.npy", "mean", Evaluation(rerank="k_reciprocal"))
+    for how, said in (
+        (Evaluation(rerank="k_reciprocal"), "nothing for --rerank to change; leave it out"),
+        (Evaluation("cosine", "k_reciprocal"), "nothing for --metric and --rerank to change; leave them out"),
+        (Evaluation(normalize=True), "nothing for --normalize to change"),
+        (Evaluation(normalize=False), "nothing for --no-normalize to change"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            evaluate_files(*files, None, tmp_path / "d.npy", "mean", how)
+    with pytest.raises(OptionError, match="nothing for --train to change"):
+        evaluate_files(*files, files[0], tmp_path / "d.npy", "mean", HOW)
+
+
+def by_cameras(query: Arrays, gallery: Arrays, distances: np.ndarray) -> dict[str, list[list[float]]]:
+    """map_market and r1 [c][c] by loops; a query that stands in the gallery, embedding and all, leaves it."""
+    cameras = np.unique(np.concatenate([query["cams"], gallery["cams"][gallery["pids"] > 0]])).tolist()
+    cells: dict[str, list[list[list[float]]]] = {
+        name: [[[] for _ in cameras] for _ in cameras] for name in ("map_market", "r1")
+    }
+    for number, (pid, cam) in enumerate(zip(query["pids"], query["cams"], strict=True)):
+        same = (gallery["pids"] == pid) & (gallery["cams"] == cam)
+        if "embeddings" in query:
+            same &= (gallery["embeddings"] == query["embeddings"][number]).all(axis=1)
+            own = int(np.flatnonzero(same)[0]) if same.any() else -1
+        else:
+            own = -1
+        for place, camera in enumerate(cameras):
+            here = (gallery["pids"] == pid) & (gallery["cams"] == camera)
+            order = [
+                unit
+                for unit in np.argsort(distances[number], kind="stable").tolist()
+                if unit != own and (here[unit] or gallery["pids"][unit] != pid)
+            ]
+            hits = [rank for rank, unit in enumerate(order) if here[unit]]
+            if hits:
+                both = [((k / h if h else 1.0) + (k + 1) / (h + 1)) / 2 for k, h in enumerate(hits)]
+                row = cameras.index(cam)
+                cells["map_market"][row][place].append(float(np.mean(both)))
+                cells["r1"][row][place].append(float(hits[0] == 0))
+    return {name: [[np.mean(cell) for cell in row] for row in rows] for name, rows in cells.items()}
+
+
+@pytest.mark.parametrize("way", ["embeddings", "distances"])
+def test_camera_pairs_are_those_of_plain_loops(tmp_path: Path, way: str) -> None:
+    gallery = units(250, 1, lowest=-1)
+    taken = np.flatnonzero(gallery["pids"] > 0)[:40]  # the queries stay in the gallery
+    query = {name: values[taken].copy() for name, values in gallery.items()}
+    query["embeddings"][::2] += 1  # but some are other images
+    distances = np.linalg.norm(query["embeddings"][:, None] - gallery["embeddings"][None].astype(float), axis=2)
+    if way == "embeddings":
+        triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
+        found = reidbench.evaluate(*triples).cameras
+    else:
+        for part in (query, gallery):
+            del part["embeddings"]
+        np.save(tmp_path / "d.npy", distances)
+        files = save(tmp_path, query=query, gallery=gallery)
+        found = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
+    assert found["cameras"] == [1, 2, 3]
+    for name, expected in by_cameras(query, gallery, distances).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -245,6 +303,7 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_proc
         "gallery",
         "unmatched",
         "intervals",
+        "cameras",
     }
     low, high = written["intervals"]["map_market"]
     assert 0 < low < expected["map_market"] < high < 1
@@ -252,5 +311,12 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_proc
     each = np.load(tmp_path / "each.npz")
     assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
     assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
+    lines = done.stdout.splitlines()
+    for heading, name in (("mAP (map_market)", "map_market"), ("rank-1", "r1")):
+        (start,) = (number for number, line in enumerate(lines) if line.startswith(f"{heading} in %"))
+        assert lines[start + 1].split() == ["1", "2", "3"]
+        for row in range(3):
+            cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
+            assert lines[start + 2 + row].split() == [str(row + 1), *cells]
     wrong = reidbench_process(*asked, "--pool", "median")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from reidbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def evaluate(
@@ -37,6 +41,7 @@ def evaluate(
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
     ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N; changes no rank.")] = "auto",
     query_csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Pids and names of an .h5; else beside it.", show_default=False)
     ] = None,
@@ -55,6 +60,7 @@ def evaluate(
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
 
+    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -62,6 +68,7 @@ def evaluate(
     from reidbench.evaluation import per_query as of_queries
     from reidbench.files import write_atomic
     from reidbench.plugins import load
+    from reidbench.ranking_on_device import announced, counting_device
     from reidbench.scores import intervals
     from reidbench.store import save_arrays
     from reidbench.values import Protocol
@@ -76,11 +83,13 @@ def evaluate(
             raise OptionError(f"{option} {out}: is a folder; name a file in it")
         if out is not None and out.resolve() in read:
             raise OptionError(f"{option} {out}: is one of the files to be read; name another")
-    how = Evaluation(metric, rerank, normalize=normalize)
+    how = Evaluation(metric, rerank, normalize=normalize, device=device)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
-        how = Evaluation.of(rules, metric, rerank, normalize)
+        how = Evaluation.of(rules, metric, rerank, normalize, device)
+    if said := announced(counting_device(None, torch.empty(0, device=how.place))):
+        Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
     lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
     scores, ranking, pids = evaluate_files(
         query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists=lists
@@ -93,7 +102,30 @@ def evaluate(
         spread = " – ".join(f"{100 * end:.2f}" for end in between.get(name, []))
         table.add_row(name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}", spread)
     if as_json is not None:
-        write_atomic(as_json, json.dumps({**scores.as_dict(), "intervals": between}, indent=1) + "\n")
+        write_atomic(
+            as_json, json.dumps({**scores.as_dict(), "intervals": between, "cameras": scores.cameras}, indent=1) + "\n"
+        )
     if per_query is not None:
         save_arrays(per_query, of_queries(ranking))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    print_cameras(console, scores.cameras)
+
+
+def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
+    """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough for all of them."""
+    from rich.table import Table
+
+    names = [str(camera) for camera in cameras["cameras"]]
+    for score, heading in (("map_market", "mAP (map_market)"), ("r1", "rank-1")):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("")
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True, min_width=6)
+        for name, row in zip(names, cameras[score], strict=True):
+            table.add_row(name, *("–" if value is None else f"{100 * value:.2f}" for value in row))
+        if table.__rich_measure__(console, console.options).minimum > console.width:
+            console.print(f"\n{len(names)} cameras: their pairs are in the file of --json")
+            return
+        console.print(f"\n{heading} in %: a row is the query's camera, a column the one looked in")
+        console.print(table)
