@@ -1,6 +1,6 @@
 """What pixels cost beside the usual way: batches, decoding, resizing and embedding, as ratios measured in one run.
 
-    python benchmarks/pixels.py [--images FOLDER] [--device cuda] [--check]
+    python benchmarks/pixels.py [--images FOLDER] [--device cuda] [--workers] [--check]
 
 Market-like JPEGs (128 x 64, drawn here; or those below FOLDER). Both sides of a ratio take turns, and the medians of
 their CPU seconds are compared (one thread), but for what two workers gain, where wall time counts, and on a GPU.
@@ -10,6 +10,7 @@ their CPU seconds are compared (one thread), but for what two workers gain, wher
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import statistics
@@ -17,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 import reidbench
-from reidbench.decoding import decode_images, in_threads, read_image
+from reidbench.decoding import CHUNK, decode_images, in_threads, read_image
 from reidbench.embedding import embed_images
 from reidbench.feeding import Feed
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixel_loops import resize
+from reidbench.pixel_loops import resize_all
 from reidbench.pixels import view_crops
 from reidbench.sampling import shuffled_round
 from reidbench.values import Preprocess, Samples
@@ -66,14 +66,20 @@ def in_turns(
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
-def draw(folder: Path, count: int) -> None:
-    """Write JPEGs as large as Market-1501's, of about 3 kB."""
+def draw(folder: Path, count: int, scale: int = 1) -> None:
+    """Write JPEGs as large as Market-1501's, of about 3 kB; MARS's sides are twice as long."""
+    folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(count):
         coarse = Image.fromarray(generator.integers(0, 256, (16, 8, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((64, 128), Image.Resampling.BICUBIC)).astype(int)
+        smooth = np.asarray(coarse.resize((64 * scale, 128 * scale), Image.Resampling.BICUBIC)).astype(int)
         noisy = np.clip(smooth + generator.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
         Image.fromarray(noisy).save(folder / f"{number:05d}.jpg", quality=90)
+
+
+def samples_in(folder: Path, count: int) -> Samples:
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))[:count]
+    return Samples.of_images(folder, names, list(range(1, len(names) + 1)), [1] * len(names))
 
 
 class Usual(Dataset):  # type: ignore[type-arg]
@@ -114,7 +120,7 @@ def batches(samples: Samples, cache: Path, repeats: int) -> None:
             )  # fmt: skip
 
             def ours(store=store, preprocess=preprocess) -> None:  # type: ignore[no-untyped-def]
-                with closing(Feed(store, samples, preprocess, crop=True, flip=True, seed=0)) as feed:
+                with contextlib.closing(Feed(store, samples, preprocess, crop=True, flip=True, seed=0)) as feed:
                     known = shuffled_round(labels, BATCH, np.random.default_rng(0))
                     for step, units in enumerate(known):
                         feed.batch(units, step, known[step + 1 :])
@@ -132,7 +138,7 @@ def batches(samples: Samples, cache: Path, repeats: int) -> None:
 
 
 def decoding(samples: Samples, repeats: int) -> None:
-    """Measure (b) and (c): decode, resize, both together, and what a second worker gains."""
+    """Measure (b) and (c): decode, resize, and how far both are from Pillow's."""
     count = len(samples)
     data = [samples.path(number).read_bytes() for number in range(count)]
     arrays = [read_image(samples.path(number)) for number in range(count)]
@@ -152,49 +158,70 @@ def decoding(samples: Samples, repeats: int) -> None:
         2,
     )
     for height, width in ((144, 72), (288, 144), (72, 36)):
-        out = np.empty((height, width, 3), dtype=np.uint8)
+        out = np.empty((64, height, width, 3), dtype=np.uint8)
+        parts = [arrays[first : first + 64] for first in range(0, count, 64)]
         compare(
             f"resize to {height}x{width}",
-            lambda out=out: [resize(array, out) for array in arrays],
+            lambda out=out, parts=parts: [resize_all(part, out[: len(part)]) for part in parts],
             lambda size=(width, height): [np.asarray(image.resize(size, PILLOW)) for image in images],
             None,
         )
-
-    pixels = np.empty((count, 144, 72, 3), dtype=np.uint8)
-
-    def build(workers: int) -> None:
-        def chunk(number: int) -> None:
-            places = range(64 * number, min(64 * number + 64, count))
-            decode_images(samples, places, pixels[places.start : places.stop])
-
-        for _ in in_threads(chunk, -(-count // 64), workers):
-            pass
-
-    # What two threads that share nothing at all gain here and now, on a machine that others may use too.
-    large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
-
-    def alone(workers: int) -> None:
-        for _ in in_threads(lambda number: resize(large, halves[number % 2]), 8, workers):
-            pass
-
-    works: dict[str, Callable[[], object]] = {f"build {n}": lambda n=n: build(n) for n in (1, 2)}
-    works |= {f"alone {n}": lambda n=n: alone(n) for n in (1, 2)}
-    taken = in_turns(works, 5 * repeats, time.perf_counter)
-    wall = {str(n): taken[f"build {n}"] for n in (1, 2)}
-    print(
-        f"  decode and resize to 144x72, one worker: {count / wall['1']:,.0f} images/s, two: {count / wall['2']:,.0f}"
-    )
-    say("two threads over one in a compiled loop, wall time", taken["alone 1"] / taken["alone 2"])
-    say("two workers over one, wall time", wall["1"] / wall["2"], 1.6)
 
     generator, worst = np.random.default_rng(0), 0
     for number in range(400):
         opened = Image.open(io.BytesIO(data[number % count])).convert("RGB")
         height, width = generator.integers(1, 300, 2).tolist()
         out = np.empty((height, width, 3), dtype=np.uint8)
-        resize(arrays[number % count], out)
+        resize_all([arrays[number % count]], out[None])
         worst = max(worst, int(np.abs(out.astype(int) - np.asarray(opened.resize((width, height), PILLOW))).max()))
     say("grey levels from Pillow, 400 sizes of 1 to 299 pixels", worst, 1, "levels", most=True)
+
+
+def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int) -> None:
+    """Measure what a second worker gains in building the cache: the whole of it, from looking at files to the disk."""
+    # What two threads that share nothing at all gain here and now, on a machine that others may use too.
+    large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
+
+    def alone(threads: int) -> None:
+        for _ in in_threads(lambda number: resize_all([large], halves[number % 2][None]), 16, threads):
+            pass
+
+    def decode(threads: int) -> None:
+        def chunk(number: int) -> None:
+            images = range(CHUNK * number, min(CHUNK * (number + 1), len(samples)))
+            decode_images(samples, images, np.empty((len(images), height, width, 3), dtype=np.uint8))
+
+        for _ in in_threads(chunk, -(-len(samples) // CHUNK), threads):
+            pass
+
+    def build(threads: int) -> None:
+        scratch = Path(tempfile.mkdtemp(dir=cache))
+        with contextlib.redirect_stderr(io.StringIO()):
+            open_pixels(samples, height, width, cache=scratch, threads=threads, device=torch.device("cpu"),
+                        say=lambda _: None, tier="map")  # fmt: skip
+
+    ratios: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    for turn in range(repeats + 1):
+        for work in (alone, decode, build):
+            seconds = {}
+            for threads in (1, 2) if turn % 2 else (2, 1):
+                began = time.perf_counter()
+                work(threads)
+                seconds[threads] = time.perf_counter() - began
+            if turn:  # the first pair warms up
+                ratios.setdefault(work.__name__, []).append(seconds[1] / seconds[2])
+                for threads in (1, 2):
+                    rates.setdefault(f"{work.__name__} {threads}", []).append(len(samples) / seconds[threads])
+    middle = {name: statistics.median(values) for name, values in {**ratios, **rates}.items()}
+    with Image.open(samples.path(0)) as first:
+        size = f"{first.height}x{first.width}"
+    print(f"\nJPEGs of {size} to {height}x{width}, images/s (wall time) with one worker and with two; {repeats} pairs")
+    print(f"  decode and resize {middle['decode 1']:,.0f}, {middle['decode 2']:,.0f}")
+    print(f"  the whole cache   {middle['build 1']:,.0f}, {middle['build 2']:,.0f}")
+    say(f"{size}: two threads over one in a compiled loop", middle["alone"])
+    say(f"{size}: decode and resize, two workers over one", middle["decode"])
+    say(f"{size}: building the cache, two workers over one", middle["build"], 1.6)
 
 
 def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, required: float | None) -> None:
@@ -256,6 +283,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1280)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", action="store_true", help="only what a second worker gains")
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when torch is imported
@@ -265,20 +293,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.images or Path(scratch, "images")
         if asked.images is None:
-            folder.mkdir()
             draw(folder, asked.count)
-        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))[: asked.count]
-        samples = Samples.of_images(folder, names, list(range(1, len(names) + 1)), [1] * len(names))
-        mean = statistics.mean(samples.path(number).stat().st_size for number in range(len(names)))
-        print(f"{len(names)} JPEGs of {mean / 1000:.1f} kB, torch {torch.__version__}, {os.cpu_count()} cores")
+        samples = samples_in(folder, asked.count)
+        mean = statistics.mean(samples.path(number).stat().st_size for number in range(len(samples)))
+        print(f"{len(samples)} JPEGs of {mean / 1000:.1f} kB, torch {torch.__version__}, {os.cpu_count()} cores")
         if device.type == "cuda":
             on_gpu(samples, Path(scratch), device)
-        else:
+        elif not asked.workers:
             batches(samples, Path(scratch), asked.repeats)
             decoding(samples, asked.repeats)
-        few = samples.take(np.arange(min(len(samples), 64 if device.type == "cpu" else 1280)))
-        embedding(few, "lunet(height=64, width=32)" if device.type == "cpu" else "lunet", device, 2, 90)
-        embedding(few, "tiny(height=64, width=32)", device, asked.repeats, None)
+        if device.type == "cpu":
+            for scale, count in ((1, 12936), (2, 2560)):  # as many as Market-1501 has, and enough as large as MARS's
+                images = Path(scratch, f"workers{scale}")
+                draw(images, count, scale)
+                workers(samples_in(images, count), 144 * scale, 72 * scale, Path(scratch), asked.repeats)
+        if not asked.workers:
+            few = samples.take(np.arange(min(len(samples), 64 if device.type == "cpu" else 1280)))
+            embedding(few, "lunet(height=64, width=32)" if device.type == "cpu" else "lunet", device, 2, 90)
+            embedding(few, "tiny(height=64, width=32)", device, asked.repeats, None)
     if missed:
         print(f"\nmissed: {', '.join(missed)}")
     sys.exit(bool(missed) and asked.check)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -20,6 +24,13 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
         raise OptionError(
             f"precision=tf32 is arithmetic of NVIDIA GPUs, and the device is {device}; use precision=float32 or bf16, "
             "or --device cuda"
+        )
+    # The compiler that torch calls on CPUs; without it the first step would fail, after all images were decoded.
+    compiler = shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))[0]
+    if recipe.compile and device.type == "cpu" and shutil.which(compiler) is None:
+        raise OptionError(
+            f"compile=true: on a CPU torch needs a C++ compiler, and there is no {compiler}; install it, name another "
+            "one in the environment variable CXX, or leave compile out"
         )
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from reidbench.memory import STATES, room, training_bytes
+from reidbench.memory import STATES, training_bytes
 from reidbench.monitor import COLUMNS, KEPT_ITEMS
+from reidbench.pixel_cache import Planned, planned_tier
 from reidbench.pixels import stored_size, view_crops
 from reidbench.plan import Plan, build_backbone, threads_of
 from reidbench.settings import Settings
 from reidbench.store import KEPT_CHECKPOINTS, latest_step
+from reidbench.tiers import free_on, in_gib
 from reidbench.training import finished
 
 MEASURED_IMAGES = 16
@@ -78,8 +80,8 @@ def _least_seconds(work: Callable[[], None], device: torch.device) -> float:
 class Needs:
     """What a plan's training is about to take: ``steps`` that are left, their ``images``, and bytes.
 
-    ``pixels`` are its decoded images, in the cache and on the device; ``results`` its checkpoints, weights, log and
-    embeddings; ``memory`` what the device holds at most, ``free`` what it has.
+    ``pixels`` is what its decoded images newly take in the cache; ``results`` its checkpoints, weights, log and
+    embeddings; ``memory`` what the device holds at most for one of its processes, ``free`` what it has for each.
     """
 
     steps: int
@@ -90,30 +92,37 @@ class Needs:
     free: int
 
     def __str__(self) -> str:
-        disk = f"{_size(self.pixels + self.results)} of disk ({_size(self.pixels)} of it pixels)"
-        said = f"{self.steps:,} steps, {self.images:,} images, about {disk}, {_size(self.memory)} of memory"
-        return f"{said}, more than the {_size(self.free)} that are free" if self.memory > self.free else said
+        disk = f"{in_gib(self.pixels + self.results)} of disk"
+        if self.pixels:
+            disk += f" ({in_gib(self.pixels)} of it pixels)"
+        said = f"{self.steps:,} steps, {self.images:,} images, about {disk}, {in_gib(self.memory)} of memory"
+        return f"{said}, more than the {in_gib(self.free)} that are free" if self.memory > self.free else said
 
 
-def needs(plan: Plan, device: torch.device) -> Needs | None:
-    """Return what a training takes, None where there is nothing to train or its network cannot be measured."""
+def planned_pixels(plan: Plan, device: torch.device, settings: Settings) -> Planned:
+    """Return where a plan's training pixels will be held; raises as ``choose``."""
+    height, width = stored_size(plan.info.preprocess, plan.recipe.crop)
+    train, tier = plan.split.train, settings.pixels
+    return planned_tier(train, height, width, cache=settings.cache, device=device, tier=tier)
+
+
+def needs(plan: Plan, device: torch.device, settings: Settings, processes: int) -> Needs | None:
+    """Return what a training takes, None where there is nothing to train or its network cannot be measured.
+
+    Each of ``processes`` holds its part of a batch, the weights and the optimizer's states, the log, and the pixels.
+    """
     if not plan.trains or plan.done() or finished(plan.training_folder) is not None:
         return None
     recipe, split = plan.recipe, plan.split
-    height, width = stored_size(plan.info.preprocess, recipe.crop)
-    pixels = len(split.train.images) * height * width * 3
+    pixels = planned_pixels(plan, device, settings)
     log = recipe.steps * (4 * len(COLUMNS) + 2 * KEPT_ITEMS)
     weights = 4 * plan.info.parameters
     tested = len(split.query.images) + len(split.gallery.images)
     results = KEPT_CHECKPOINTS * (STATES * weights + log) + weights + log + 4 * tested * plan.info.embedding_dim
     backbone = build_backbone(plan.items["backbone"], plan.job.seed)
     try:
-        memory = training_bytes(backbone, recipe.p * recipe.k) + pixels + log
+        memory = training_bytes(backbone, -(-recipe.p * recipe.k // processes)) + pixels.memory + log
     except Exception:  # whatever a stranger's network raises on blank images
         return None
     steps = recipe.steps - latest_step(plan.training_folder)
-    return Needs(steps, steps * recipe.p * recipe.k, pixels, results, memory, room(device))
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(1, round(size / 2**20))} MiB"
+    return Needs(steps, steps * recipe.p * recipe.k, pixels.disk, results, memory, free_on(device))

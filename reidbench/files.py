@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,29 +58,39 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def reserved(path: Path, size: int) -> Iterator[Path]:
-    """Yield a temporary file of ``size`` bytes, with its room on the disk taken, that becomes ``path`` at the end.
+    """Yield the file ``aside(path)`` of ``size`` bytes, its room on the disk taken, that becomes ``path`` at the end.
 
-    For files that are filled through a mapping: a disk that is full then kills a process without a word. Missing
-    folders are made. Where the block ends with an exception nothing is left. Raises DataError as ``write_atomic``.
+    For large files: a full disk is noticed before the work. What a killed or interrupted process left there is yielded
+    as it is, so that its work can go on; hold the lock that guards it. Where the block ends with an error nothing is
+    left. Missing folders are made. Raises DataError as ``write_atomic``.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    beside = aside(path)
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with beside.open("ab") as file:
+                if file.tell() != size:
+                    file.truncate(0)
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise refused(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
-        yield temporary
+        yield beside
         try:
-            with temporary.open("r+b") as file:
+            with beside.open("r+b") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            beside.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
             raise refused(path, f"{path.name} could not be put in place", error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    except Exception:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def aside(path: Path) -> Path:
+    """Return where ``reserved`` prepares a file."""
+    return path.with_name(f".{path.name}.part")
 
 
 def sweep(folder: Path, name: str = "*") -> None:

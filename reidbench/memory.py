@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from torch import Tensor
 from reidbench.errors import OutOfMemory
 from reidbench.interfaces import Backbone
 from reidbench.recipe import Recipe
+from reidbench.tiers import free_on
 
 MEASURED_IMAGES = 2  # one has no batch statistics
 STATES = 3  # for every weight: its gradient and the two running means of Adam and Adadelta
@@ -28,35 +27,6 @@ def peak_memory_mib(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
-
-def room(device: torch.device) -> int:
-    """Return how many bytes this process can still take on ``device``.
-
-    On a CPU the least of what the machine, the control group and the process's own limit leave.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    found = [_kibibytes(Path("/proc/meminfo"), "MemAvailable:") or pages * page]
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - _kibibytes(Path("/proc/self/status"), "VmSize:"))
-    try:
-        most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        found.append(most - used)
-    except (OSError, ValueError):  # no control group, or one without a limit
-        pass
-    return max(0, min(found))
-
-
-def _kibibytes(file: Path, name: str) -> int:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
 def kept_bytes(backbone: Backbone) -> float:
@@ -102,7 +72,7 @@ def says_what_to_lower(backbone: Backbone, recipe: Recipe, device: torch.device,
     ``images`` is how many of a batch this process holds. What was free is measured here, before the first step; what an
     image takes is measured when it did not fit.
     """
-    free = room(device)
+    free = free_on(device)
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from torch import Tensor
 
 from reidbench.decoding import CHUNK, decode_images, files_digest, in_threads
 from reidbench.errors import DataError
-from reidbench.files import lock, refused, reserved, sweep
+from reidbench.files import aside, lock, refused, reserved
 from reidbench.pixel_stores import DevicePixels, HostPixels, PixelStore, StreamedPixels
 from reidbench.progress import progress
-from reidbench.tiers import AUTO, choose, describe, in_gib, room_of
+from reidbench.tiers import AUTO, Tier, choose, describe, in_gib, room_of
 from reidbench.values import Samples
 
 HEADER = 4096
@@ -35,6 +36,8 @@ PIECE = 64 * 2**20
 FOLDER = "pixels"
 # All that lives below a cache folder: what the other modules keep there is made again when it is missed.
 FOLDERS = (FOLDER, "readable", "compiled", "scales")
+# Time between two marks of how far decoding has come, from where it goes on after a kill.
+MARK_SECONDS = 5.0
 _PATIENCE_SECONDS = 7 * 24 * 3600.0
 
 
@@ -79,7 +82,7 @@ def open_pixels(
     wanted = _entry(samples, height, width, files_digest([samples]))
     file = _file(cache, samples, wanted)
     kept = _holds(file, wanted)
-    chosen = choose(tier, HEADER + wanted.nbytes, room_of(device, cache), kept=kept)
+    chosen = _choose(tier, wanted, file, kept, device, cache)
     if tier != AUTO or chosen.name != "device":
         say(describe(chosen, wanted.shape, device))
     if chosen.name == "stream":
@@ -101,15 +104,42 @@ def open_pixels(
     return DevicePixels(held) if on_gpu else HostPixels(held.numpy(), device, ahead=chosen.name == "host")
 
 
-def planned_tier(samples: Samples, height: int, width: int, *, cache: Path, device: torch.device, tier: str) -> str:
-    """Return in words where ``open_pixels`` would hold the pixels, as far as it can be told without looking at files.
+@dataclass(frozen=True)
+class Planned:
+    """Where pixels would be held, ``said`` in words, and the bytes that they would newly take.
+
+    ``disk`` below the cache folder, ``memory`` on the network's device.
+    """
+
+    said: str
+    disk: int
+    memory: int
+
+
+def planned_tier(samples: Samples, height: int, width: int, *, cache: Path, device: torch.device, tier: str) -> Planned:
+    """Return where ``open_pixels`` would hold the pixels, as far as it can be told without looking at files.
 
     Raises as ``choose``.
     """
     wanted = _entry(samples, height, width, "")
-    found = _read(_file(cache, samples, wanted))
+    file = _file(cache, samples, wanted)
+    found = _read(file)
     kept = found is not None and found.shape == wanted.shape
-    return describe(choose(tier, HEADER + wanted.nbytes, room_of(device, cache), kept=kept), wanted.shape, device)
+    chosen = _choose(tier, wanted, file, kept, device, cache)
+    held = chosen.name == "device" or (chosen.name == "host" and device.type == "cpu")
+    return Planned(
+        describe(chosen, wanted.shape, device),
+        disk=0 if kept or chosen.name == "stream" else HEADER + wanted.nbytes,
+        memory=wanted.nbytes if held else 0,
+    )
+
+
+def _choose(tier: str, wanted: Entry, file: Path, kept: bool, device: torch.device, cache: Path) -> Tier:
+    """Return the tier; what a killed process left, and this one would go on with, has its room on the disk already."""
+    there, size = room_of(device, cache), HEADER + wanted.nbytes
+    with suppress(OSError):
+        there = replace(there, disk=there.disk + min(size, aside(file).stat().st_size))
+    return choose(tier, size, there, kept=kept)
 
 
 def _make(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
@@ -121,10 +151,9 @@ def _make(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callab
         waiting=lambda holder: say(f"waits for {holder}, which decodes the same images"),
     ):
         if not _holds(file, wanted):  # else another process has just made it
-            sweep(file.parent, file.name)
             if file.exists():
                 say("images, or the decoder, have changed since the pixels were kept: they are decoded again")
-            _decode(samples, wanted, file, threads)
+            _decode(samples, wanted, file, threads, say)
 
 
 def _load(file: Path, wanted: Entry, device: torch.device) -> Tensor:
@@ -193,36 +222,56 @@ def _read(file: Path) -> Entry | None:
     return entry if size == HEADER + entry.nbytes else None
 
 
-def _decode(samples: Samples, wanted: Entry, file: Path, threads: int) -> None:
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    header = json.dumps(asdict(wanted) | {"made": made}).encode().ljust(HEADER)
-    total = wanted.images
+def _decode(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
+    total, size = wanted.images, wanted.height * wanted.width * 3
     # The room is taken before the first image is decoded, so that a full disk is noticed now and not after an hour.
-    with reserved(file, HEADER + wanted.nbytes) as temporary, temporary.open("r+b", buffering=0) as opened:
-        opened.write(header)
-        size = wanted.height * wanted.width * 3
+    with reserved(file, HEADER + wanted.nbytes) as beside, beside.open("r+b", buffering=0) as opened:
+        first = _decoded(opened.read(HEADER), wanted)
+        if first:
+            say(f"goes on behind the {first:,} images that were decoded before an interruption")
 
         def decode_chunk(number: int) -> int:
-            images = range(number * CHUNK, min((number + 1) * CHUNK, total))
+            images = range(first + number * CHUNK, min(first + (number + 1) * CHUNK, total))
             pixels = np.empty((len(images), *wanted.shape[1:]), dtype=np.uint8)
             decode_images(samples, images, pixels)
             # Written, not mapped: memory stays bounded, and a disk's error is an exception that says so.
             _write(opened.fileno(), pixels.data.cast("B"), HEADER + images.start * size, file)
             return images.stop
 
+        def mark(**said: object) -> None:
+            _write(opened.fileno(), memoryview(json.dumps(asdict(wanted) | said).encode().ljust(HEADER)), 0, file)
+
         # Closed first, whatever happens: no thread may write after the file is closed.
         with (
-            progress("decoding the training images", total) as update,
-            closing(in_threads(decode_chunk, -(-total // CHUNK), threads)) as chunks,
+            progress("decoding the training images", total, first) as update,
+            closing(in_threads(decode_chunk, -(-(total - first) // CHUNK), threads)) as chunks,
         ):
+            marked = time.monotonic()
             for done in chunks:
                 update(done, "")
+                if time.monotonic() - marked >= MARK_SECONDS:
+                    os.fdatasync(opened.fileno())  # the pixels are there before it is said that they are
+                    mark(decoded=done)
+                    marked = time.monotonic()
+        mark(made=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _decoded(header: bytes, wanted: Entry) -> int:
+    """Return how many images, from the first on, a file that was left behind holds as they are wanted."""
+    try:
+        found = json.loads(header)
+        decoded = found.pop("decoded")
+    except (ValueError, KeyError, AttributeError):
+        return 0
+    return int(decoded) if found == asdict(wanted) else 0
 
 
 def _write(descriptor: int, data: memoryview, place: int, file: Path) -> None:
     try:
         while data:
             written = os.pwrite(descriptor, data, place)
+            # Sends it to the disk from now on, beside the decoding: at the end there is little left to wait for.
+            os.posix_fadvise(descriptor, place, written, os.POSIX_FADV_DONTNEED)
             data, place = data[written:], place + written
     except OSError as error:
         raise refused(file, f"{file.name} could not be written", error) from None

@@ -5,6 +5,8 @@ They hold no global lock, so that threads that decode or prefetch run beside eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,17 +95,32 @@ def _stretch(image: PixelArray, out: PixelArray) -> None:
             to[place] = np.uint8(row[place] + np.float32(0.5))
 
 
-def resize(image: PixelArray, out: PixelArray) -> None:
-    """Stretch ``image`` [h, w, 3] over ``out`` [H, W, 3], a contiguous array: bilinear with antialias.
+@compiled
+def _stretch_all(
+    pixels: PixelArray, starts: IntArray, heights: IntArray, widths: IntArray, height: int, out: PixelArray
+) -> None:
+    """Stretch image i, the pixels [heights[i] * 3 widths[i]] from starts[i] on, to rows i * height... of ``out``."""
+    for i in range(len(heights)):
+        image = pixels[starts[i] : starts[i + 1]].reshape(heights[i], 3 * widths[i])
+        to = out[i * height : (i + 1) * height]
+        if image.shape == to.shape:
+            to[:] = image
+        else:
+            _stretch(image, to)
 
-    Every value is the rounding of the exact one, or of one within 10⁻⁴ of it: between the two passes nothing is
-    rounded. Pillow rounds there too, at most half a grey level, so it is never more than one grey level away.
+
+def resize_all(images: Sequence[PixelArray], out: PixelArray) -> None:
+    """Stretch ``images`` [h, w, 3], each of its own size, over ``out`` [len(images), H, W, 3], a contiguous array.
+
+    Bilinear with antialias. Every value is the rounding of the exact one, or of one within 10⁻⁴ of it: between the two
+    passes nothing is rounded. Pillow rounds there too, at most half a grey level, so it is never more than one grey
+    level away.
     """
-    if image.shape == out.shape:
-        out[:] = image
-    else:
-        # Plain rows of numbers: compiling anything on three dimensions takes numba seconds.
-        _stretch(image.reshape(len(image), -1), out.reshape(len(out), -1))
+    heights, widths = (np.array([image.shape[axis] for image in images], dtype=np.int64) for axis in (0, 1))
+    starts = np.concatenate(([0], np.cumsum(3 * heights * widths)))
+    pixels = np.concatenate([image.reshape(-1) for image in images])
+    # Plain rows of numbers: compiling anything on three dimensions takes numba seconds.
+    _stretch_all(pixels, starts, heights, widths, out.shape[1], out.reshape(-1, 3 * out.shape[2]))
 
 
 @compiled

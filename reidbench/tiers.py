@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import resource
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,27 +106,37 @@ def in_gib(size: int) -> str:
 
 
 def room_of(device: torch.device, cache: Path) -> Room:
-    """Return what is free here and now; processes that torchrun started beside this one want as much memory each."""
-    host = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    on_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host
+    """Return what is free here and now."""
     folder = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
-    return Room(on_device, host, shutil.disk_usage(folder).free, str(device), cache)
+    disk = shutil.disk_usage(folder).free
+    return Room(free_on(device), free_on(torch.device("cpu")), disk, str(device), cache)
+
+
+def free_on(device: torch.device) -> int:
+    """Return how many bytes this process can still take on ``device``, what torch keeps in reserve there included.
+
+    Processes that torchrun started beside this one want as much of the machine's memory each.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    return free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes of memory that a process can still take: the machine's, or its control group's if that is less.
+    """Return the bytes of memory that a process can still take: the least of what the machine, its control groups and
+    its own limit leave.
 
-    Elsewhere than on Linux it is half of what the machine has.
+    Elsewhere than on Linux half of what the machine has stands for the first.
     """
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    found = [_kibibytes(meminfo, "MemAvailable:") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        found.append(limit - _kibibytes(Path("/proc/self/status"), "VmSize:"))
     try:
         own = Path("/proc/self/cgroup").read_text().partition("0::/")[2].splitlines()[0]
     except (OSError, IndexError):
-        return free
+        return max(0, min(found))
     for folder in (groups / own, *(groups / own).parents):
         try:
             most, used = int((folder / "memory.max").read_text()), int((folder / "memory.current").read_text())
@@ -133,5 +144,13 @@ def free_memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys
         except (OSError, ValueError):  # no such group, or "max": no limit
             continue
         # Pages that only mirror a disk are given up when memory is short.
-        free = min(free, max(0, most - used + int(counts.get("inactive_file", 0))))
-    return free
+        found.append(most - used + int(counts.get("inactive_file", 0)))
+    return max(0, min(found))
+
+
+def _kibibytes(file: Path, name: str) -> int:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)

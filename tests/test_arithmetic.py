@@ -15,6 +15,7 @@ from reidbench.interfaces import Backbone
 from reidbench.recipe import Recipe
 from reidbench.values import Preprocess
 
+from .jobs import job, run
 from .logs import read_log
 from .plugins.tiny_training import assert_exact, fit
 from .test_training import Spread
@@ -108,6 +109,18 @@ def test_tf32_is_refused_where_there_is_none() -> None:
     check_device(recipe(precision="bf16"), CPU)
 
 
+def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(OptionError, match=r"needs a C\+\+ compiler, and there is no no-such-compiler; install"):
+        check_device(recipe(compile=True), CPU)
+    check_device(recipe(compile=True), torch.device("cuda", 0))
+    check_device(recipe(), CPU)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OptionError, match=r"there is no (g|clang)\+\+; install it"):
+        check_device(recipe(compile=True), CPU)
+
+
 def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
     def present() -> list[str]:
         return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]  # type: ignore[attr-defined]
@@ -153,3 +166,13 @@ def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch, "compile", refuses)
     with pytest.raises(TrainingError, match="torch cannot compile Seen: no C\\+\\+ compiler; leave compile out"):
         prepared(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_to_its_end_and_is_said_to_be_one(tmp_path: Path) -> None:
+    text = "quick(steps=3, p=6, k=2, compile=true)"
+    plan, record, _ = run(job(recipe=text), results=tmp_path)
+    assert record.status == "ok"
+    assert record.scores
+    assert plan.recipe.compile
+    assert "compile=true" in record.items["recipe"].spec

@@ -130,7 +130,16 @@ def test_pillows_own_limit(tmp_path, monkeypatch):
         read_image(tmp_path / "bomb.png")
 
 
-def test_decode_images_resizes_as_pillow(tmp_path):
+def test_a_file_longer_than_one_reading_is_read_to_its_end(tmp_path):
+    image = picture(300, 200)
+    image.save(tmp_path / "large.bmp")
+    assert (tmp_path / "large.bmp").stat().st_size > 2 * decoding.PIECE
+    assert (read_image(tmp_path / "large.bmp") == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("held", [1, 10_000, decoding.HELD])
+def test_decode_images_resizes_as_pillow(held, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "HELD", held)
     names = [f"{number}.jpg" for number in range(5)]
     for number, name in enumerate(names):
         picture(50 + 9 * number, 30 + number, seed=number).save(tmp_path / name)

@@ -21,7 +21,7 @@ from reidbench.embedding import embed_images, embed_stored, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.interfaces import Backbone
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixel_loops import resize
+from reidbench.pixel_loops import resize_all
 from reidbench.pixels import VIEWS, stored_size, view_crops
 from reidbench.values import Preprocess, Samples
 
@@ -71,7 +71,7 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     rows = []
     for name in samples.images.tolist():
         pixels = np.empty((height, width, 3), dtype=np.uint8)
-        resize(np.asarray(Image.open(samples.root / name).convert("RGB")), pixels)
+        resize_all([np.asarray(Image.open(samples.root / name).convert("RGB"))], pixels[None])
         image = Image.fromarray(pixels)
         outputs = []
         for top, left, mirrored in crops:

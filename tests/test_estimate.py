@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from reidbench import estimate
+from reidbench import estimate, tiers
 from reidbench.discovery import Entry, Plugin
-from reidbench.estimate import needs, seconds_left
-from reidbench.plan import Plan, Planner
+from reidbench.estimate import needs, planned_pixels, seconds_left
+from reidbench.memory import training_bytes
+from reidbench.pixel_cache import HEADER, open_pixels
+from reidbench.plan import Plan, Planner, build_backbone
 from reidbench.plugins import Catalogue, load
 from reidbench.progress import in_words
 from reidbench.settings import Settings
@@ -111,17 +114,19 @@ def test_a_network_that_cannot_be_measured_stops_nobody() -> None:
     assert seconds_left(plan, CPU, settings) is None
 
 
-def test_what_a_training_takes_is_counted() -> None:
-    plan, _ = with_steps(1000)
-    found = needs(plan, CPU)
+def test_what_a_training_takes_is_counted(tmp_path: Path) -> None:
+    plan, settings = with_steps(1000)
+    settings = dataclasses.replace(settings, cache=tmp_path)
+    found = needs(plan, CPU, settings, 1)
     assert found is not None
     assert (found.steps, found.images) == (1000, 12_000)
-    assert found.pixels == len(plan.split.train.images) * 72 * 36 * 3
+    pixels = len(plan.split.train.images) * 72 * 36 * 3
+    assert found.pixels == HEADER + pixels
     weights, log = 4 * plan.info.parameters, 1000 * (4 * 23 + 2 * 128)
     tested = len(plan.split.query.images) + len(plan.split.gallery.images)
     assert found.results == 2 * (3 * weights + log) + weights + log + tested * 128 * 4
-    assert found.memory > 4 * weights + found.pixels
-    twice = needs(with_steps(1000, backbone="tiny(height=128, width=64)")[0], CPU)
+    assert found.memory > 4 * weights + pixels
+    twice = needs(with_steps(1000, backbone="tiny(height=128, width=64)")[0], CPU, settings, 1)
     assert twice is not None
     assert twice.memory > found.memory
     assert "1,000 steps, 12,000 images, about " in str(found)
@@ -129,15 +134,54 @@ def test_what_a_training_takes_is_counted() -> None:
     assert "of memory, more than the 1 MiB that are free" in str(dataclasses.replace(found, free=2**20))
 
 
+@pytest.mark.parametrize(("tier", "held"), [("device", True), ("host", True), ("map", False), ("stream", False)])
+def test_pixels_are_counted_where_they_are_held(tier: str, held: bool, tmp_path: Path) -> None:
+    plan, settings = with_steps(1000)
+    settings = dataclasses.replace(settings, cache=tmp_path, pixels=tier)
+    found = needs(plan, CPU, settings, 1)
+    unheld = needs(plan, CPU, dataclasses.replace(settings, pixels="stream"), 1)
+    assert found is not None
+    assert unheld is not None
+    size = plan.info.preprocess.height // 8 * 9, plan.info.preprocess.width // 8 * 9
+    pixels = len(plan.split.train.images) * size[0] * size[1] * 3
+    assert found.memory - unheld.memory == (pixels if held else 0)
+    assert found.pixels == (0 if tier == "stream" else HEADER + pixels)
+    open_pixels(plan.split.train, *size, cache=tmp_path, threads=1, device=CPU, say=print, tier="map")
+    again = needs(plan, CPU, settings, 1)
+    assert again == dataclasses.replace(found, pixels=0, free=again.free)  # what lies on the disk takes no room anew
+    assert "pixels" not in str(again)
+
+
+def test_each_of_several_processes_holds_its_part_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, settings = with_steps(1000)
+    backbone = build_backbone(plan.items["backbone"], 0)
+    alone, shared = needs(plan, CPU, settings, 1), needs(plan, CPU, settings, 5)
+    assert alone is not None
+    assert shared is not None
+    assert alone.images == shared.images
+    assert alone.memory - shared.memory == training_bytes(backbone, 12) - training_bytes(backbone, 3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    there = needs(plan, CPU, settings, 5)
+    assert there is not None
+    assert there.free < alone.free / 3
+
+
+def test_the_plan_says_one_number_for_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiers, "free_memory", lambda: 5 * 2**20)
+    plan, settings = with_steps(1000)
+    assert "5 MiB free)" in planned_pixels(plan, CPU, settings).said
+    assert "more than the 5 MiB that are free" in str(needs(plan, CPU, settings, 1))
+
+
 def test_only_what_is_left_to_train_is_counted() -> None:
-    plan, _ = with_steps(1000)
+    plan, settings = with_steps(1000)
     save_checkpoint(plan.training_folder, Checkpoint(400, {}, {}))
-    found = needs(plan, CPU)
+    found = needs(plan, CPU, settings, 1)
     assert found is not None
     assert (found.steps, found.images) == (600, 7200)
     (plan.training_folder / TRAINING).write_text(json.dumps({"steps": 1000}))
-    assert needs(plan, CPU) is None
-    assert needs(with_steps(1000, loss="none")[0], CPU) is None
+    assert needs(plan, CPU, settings, 1) is None
+    assert needs(with_steps(1000, loss="none")[0], CPU, settings, 1) is None
 
 
 @pytest.mark.parametrize(

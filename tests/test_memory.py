@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +78,7 @@ def test_it_says_what_to_lower_and_to_what(share: float, said: str, monkeypatch:
     net = Net()
     states = 3 * sum(parameter.nbytes for parameter in net.parameters())
     free = states + int(share * 1.25 * 72 * kept_bytes(net)) + 1
-    monkeypatch.setattr(memory, "room", lambda device: free)
+    monkeypatch.setattr(memory, "free_on", lambda device: free)
     with (
         pytest.raises(TrainingError, match=f"out of memory on cpu: no more; .*{said}"),
         says_what_to_lower(net, RECIPE, CPU, images=72),
@@ -130,15 +129,3 @@ def test_a_real_end_of_memory_is_explained(tmp_path: Path) -> None:
     assert "lower the recipe's p to " in last
     lowered = int(last.split("recipe's p to ")[1].split(",")[0])
     assert 0 < lowered < 40
-
-
-def test_room_is_the_least_of_the_limits() -> None:
-    free = memory.room(CPU)
-    assert 2**20 < free < 2**45
-    limit, hard = resource.getrlimit(resource.RLIMIT_AS)
-    used = memory._kibibytes(Path("/proc/self/status"), "VmSize:")
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, hard))
-    try:
-        assert memory.room(CPU) <= 2**29
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -26,8 +27,10 @@ SIZE = (36, 18)
 BUILD = """
 import sys, torch
 from pathlib import Path
+from reidbench import pixel_cache
 from reidbench.pixel_cache import open_pixels
 from reidbench.values import Samples
+pixel_cache.MARK_SECONDS = 0
 root, cache = map(Path, sys.argv[1:3])
 names = sorted(path.name for path in root.iterdir())
 samples = Samples.of_images(root, names, [1] * len(names), [1] * len(names))
@@ -165,7 +168,51 @@ def test_killed_at_ten_random_moments_it_is_whole_or_not_there(tmp_path: Path) -
         process.communicate()
         assert all(entry is not None and entry.images == 900 for _, entry in entries(cache))
     assert start(samples, cache).communicate()[0].splitlines()[-1] == expected.splitlines()[-1]
-    assert not [name for name in files(cache) if name.endswith(".tmp")]
+    assert len(files(cache)) == 1
+
+
+def test_decoding_goes_on_where_a_killed_one_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 300), tmp_path / "cache", []
+    expected = pixels(samples, tmp_path / "other")
+    monkeypatch.setattr(pixel_cache, "MARK_SECONDS", 0)
+    process = start(samples, cache)
+    left = cache / FOLDER
+    while not (marked := [file for file in left.glob(".*.part") if b"decoded" in file.read_bytes()[:4096]]):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert marked
+    # What lies behind the mark was not yet written, or not whole.
+    (file,) = left.glob(".*.part")
+    header = json.loads(file.read_bytes()[:4096])
+    with file.open("r+b") as opened:
+        opened.seek(4096 + header["decoded"] * 36 * 18 * 3)
+        opened.write(b"torn" * 10)
+    room = planned_tier(samples, *SIZE, cache=cache, device=torch.device("cpu"), tier="map")
+    assert room.disk == 4096 + 300 * 36 * 18 * 3
+    assert np.array_equal(pixels(samples, cache, said), expected)
+    assert said == [f"goes on behind the {header['decoded']} images that were decoded before an interruption"]
+    assert len(files(cache)) == 1
+
+
+@pytest.mark.parametrize("changed", ["image", "size", "header"])
+def test_what_was_left_is_not_used_for_other_images(changed: str, tmp_path: Path) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 70), tmp_path / "cache", []
+    pixels(samples, cache)
+    (file,) = (cache / FOLDER).iterdir()
+    content = file.read_bytes()
+    header = json.loads(content[:4096]) | {"made": "", "decoded": 64}
+    left = file.with_name(f".{file.name}.part")
+    file.unlink()
+    left.write_bytes(json.dumps(header).encode().ljust(4096) + bytes(len(content) - 4096))
+    if changed == "image":
+        Image.fromarray(np.zeros((24, 12, 3), dtype=np.uint8)).save(samples.path(2))
+    elif changed == "size":
+        left.write_bytes(left.read_bytes() + b"x")
+    else:
+        left.write_bytes(b"{" + left.read_bytes()[1:4096].replace(b"decoded", b"made of") + bytes(len(content) - 4096))
+    assert np.array_equal(pixels(samples, cache, said), pixels(samples, tmp_path / "other"))
+    assert said == []
 
 
 def test_two_that_build_at_once_both_end_well(tmp_path: Path) -> None:
@@ -236,9 +283,9 @@ def test_a_plan_says_where_pixels_will_be(tmp_path: Path) -> None:
     samples, cache = tree(tmp_path / "tree", 3), tmp_path / "cache"
     where = {"cache": cache, "device": torch.device("cpu")}
     said = "3 training images of 36x18 are mapped from the disk, batches prefetched (as asked)"
-    assert planned_tier(samples, *SIZE, **where, tier="map") == said
+    assert planned_tier(samples, *SIZE, **where, tier="map").said == said
     assert not cache.exists()
-    assert "in the memory of the machine (0 MiB of" in planned_tier(samples, *SIZE, **where, tier="auto")
+    assert "in the memory of the machine (0 MiB of" in planned_tier(samples, *SIZE, **where, tier="auto").said
 
 
 @pytest.mark.parametrize("free", [0, 200_000_000])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from reidbench.errors import DataError, OptionError
 from reidbench.pixel_cache import open_pixels
-from reidbench.pixel_loops import resize
+from reidbench.pixel_loops import resize_all
 from reidbench.pixel_stores import HostPixels
 from reidbench.pixels import VIEWS, check_readable, stored_size, view_crops
 from reidbench.randomness import stream
@@ -68,7 +68,8 @@ def one_by_one(samples: Samples, units: np.ndarray, *, crop: bool, flip: bool, s
         which, down, across, mirror = (generator.random() for _ in range(4))
         first, end = samples.starts[unit : unit + 2].tolist()
         pixels = np.empty((height + margin_y, width + margin_x, 3), dtype=np.uint8)
-        resize(np.asarray(Image.open(samples.path(first + int(which * (end - first)))).convert("RGB")), pixels)
+        file = samples.path(first + int(which * (end - first)))
+        resize_all([np.asarray(Image.open(file).convert("RGB"))], pixels[None])
         image = Image.fromarray(pixels)
         top, left = int(down * (margin_y + 1)), int(across * (margin_x + 1))
         image = image.crop((left, top, left + width, top + height))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,14 @@ def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
     assert free_memory(meminfo, tmp_path) == 1_500_000
     assert free_memory(tmp_path / "none", tmp_path) > 2**20
+
+
+def test_the_limit_of_the_process_counts() -> None:
+    assert 2**20 < free_memory() < 2**45
+    limit, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/status").read_text().split("VmSize:")[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, hard))
+    try:
+        assert 0 < free_memory() <= 2**29
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

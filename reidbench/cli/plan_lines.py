@@ -98,11 +98,7 @@ def _will_train(plan: Plan) -> bool:
 
 def _pixels(plan: Plan, settings: Settings) -> str:
     """Return in words where a plan's training pixels will be held, and why."""
-    from reidbench.pixel_cache import planned_tier
-    from reidbench.pixels import stored_size
+    from reidbench.estimate import planned_pixels
     from reidbench.plan import device_of
 
-    height, width = stored_size(plan.info.preprocess, plan.recipe.crop)
-    return planned_tier(
-        plan.split.train, height, width, cache=settings.cache, device=device_of(settings), tier=settings.pixels
-    )
+    return planned_pixels(plan, device_of(settings), settings).said

@@ -125,7 +125,7 @@ def run(
         _check_again(Path(str(what)), again, plans[0])
     estimates = [seconds_left(plan, chosen, settings) for plan in plans]
     print_plans(console, plans, estimates, settings, full=dry_run)
-    taken = [(plan, found) for plan in plans if (found := needs(plan, chosen))]
+    taken = [(plan, found) for plan in plans if (found := needs(plan, chosen, settings, world.size))]
     for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if dry_run:
