@@ -20,6 +20,7 @@ from reidbench.errors import DataError
 from reidbench.leaderboard import COLUMNS, add
 from reidbench.record import RunRecord
 from reidbench.store import Store
+from reidbench.values import Job
 from tests.boards import add_all, put, ranking_for, rows_of, sound, tree
 from tests.records import COUNTS, digest, make_item
 
@@ -321,6 +322,10 @@ def test_a_third_partys_protocol_is_one_file_below_the_folder(tmp_path: Path) ->
         ({"deviations": ["abc\u202edcba"]}, r"notes holds characters that cannot be shown"),
         ({"finished": "2999-01-01T00:00:00+00:00"}, r"finished is 2999-\S+, which is still to come"),
         ({"started": "2026-11-22T11:00:00+00:00"}, r"started is 2026-11-22T11:\S+, after the run finished"),
+        (
+            {"job": Job("synthetic", "bad", "tiny", "auto", "auto", "none", -1)},
+            r"job\.seed must be a whole number from 0",
+        ),
         ({"started": ""}, r"started must be a date and time"),
         ({"intervals": {}}, r"intervals must be those of map_market, map_step, minp, r1, got none"),
         ({"dataset": {"digest": digest("x"), "train_digest": digest("y"), "counts": {}}}, r"dataset\.counts\.query_id"),
@@ -463,6 +468,7 @@ import sys
 from pathlib import Path
 from reidbench.leaderboard import add
 from reidbench.store import Store
+from reidbench.values import Job
 for run in sys.argv[2:]:
     add(Store(Path()).records([Path(run)]), Path(sys.argv[1]))
 """

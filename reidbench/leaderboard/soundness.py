@@ -15,6 +15,7 @@ from reidbench.arrays import read_arrays
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.particulars import Fault, wrong_cameras, wrong_intervals, wrong_requests
 from reidbench.provenance import code_digest
+from reidbench.randomness import MOST_SEED, SEEDS
 from reidbench.record import RANKINGS, RunRecord
 from reidbench.scores import score
 from reidbench.spec import Spec
@@ -61,6 +62,8 @@ def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault
     yield from _wrong_times(record)
     if not re.fullmatch("([0-9a-f]{40})?", record.commit):
         yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
+    if not 0 <= record.job.seed <= MOST_SEED:
+        yield "job.seed", f"must be {SEEDS}, got {record.job.seed!r:.40}"
     yield from _wrong_scores(record.scores)
     for kind, item in record.items.items():
         try:
