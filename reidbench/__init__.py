@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reidbench.hookspecs import hookimpl
     from reidbench.interfaces import Backbone, Loss, Metric, Reranker, Section
     from reidbench.options import File, choose
+    from reidbench.plan import resolved_items
     from reidbench.plugins import build
     from reidbench.progress import track
     from reidbench.randomness import stream, stream_key
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from reidbench.run_files import RunFiles
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.scores import Scores, average_precision, first_match
+    from reidbench.spec import Spec
     from reidbench.statistics import interval, mean_and_sd, paired_difference
     from reidbench.suite import leaderboards_folder, load_suite
     from reidbench.values import (
@@ -84,6 +86,8 @@ _HOME = {
     "interval": "statistics",
     "leaderboards_folder": "suite",
     "load_suite": "suite",
+    "resolved_items": "plan",
+    "Spec": "spec",
     "nearest": "ranking",
     "mean_and_sd": "statistics",
     "paired_difference": "statistics",
@@ -119,6 +123,7 @@ __all__ = [
     "Samples",
     "Scores",
     "Section",
+    "Spec",
     "Split",
     "TrainInfo",
     "TrainView",
@@ -138,6 +143,7 @@ __all__ = [
     "nearest",
     "paired_difference",
     "pk_round",
+    "resolved_items",
     "shuffled_round",
     "stream",
     "stream_key",

@@ -18,12 +18,15 @@ JUNK_NAMES = {"00-1": "-1"}  # as MARS writes it
 
 # The camera in a name of Market-1501 (0002_c1s1_000451_03.jpg) or MARS (0001C1T0001F001.jpg).
 CAMERA = re.compile(r"_c(\d{1,9})|C(\d{1,9})T\d")
+# The pid in such a name, where it begins with one.
+PID = re.compile(r"(-1|\d{1,18})_c\d|(00-1|\d{4})C\d{1,9}T\d")
 
 
 def read_hdf5(file: Path, listed: Path | None) -> dict[str, NDArray[Any]]:
     """Return ``embeddings`` [n, D], ``pids`` and ``cams`` [n] of an ``.h5`` file and its CSV without header.
 
-    The CSV has one line an image, pid and name, in the order of the rows; the camera is read from the name. It lies
+    The CSV has one line an image, pid and name, in the order of the rows; the camera is read from the name, and
+    the pid must be the name's where the name has one. It lies
     beside the file with the same name (``.csv``) where ``listed`` is None. Raises OptionError where h5py is not
     installed, DataError, naming file and line, where something cannot be used; no more than half of the memory is read.
     """
@@ -70,6 +73,12 @@ def _read_csv(file: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
                     raise DataError(
                         f"{file}: line {line}: the name {name!r:.80} says no camera (0002_c1s1_… or 0001C1T0001F001…); "
                         "save the embeddings as .npz with cams"
+                    )
+                said = PID.match(name)
+                if said is not None and int(pid) != int(JUNK_NAMES.get(said[2], said[1] or said[2])):
+                    raise DataError(
+                        f"{file}: line {line}: the pid is {pid}, but the name {name!r:.80} says {said[1] or said[2]}; "
+                        "is this the CSV that the embeddings were made from?"
                     )
                 pids.append(int(pid))
                 cams.append(int(camera[1] or camera[2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -18,12 +19,13 @@ from reidbench.fidelity import deviations
 from reidbench.identity import identity
 from reidbench.interfaces import Backbone, Loss
 from reidbench.pixels import stored_size, view_crops
-from reidbench.plugins import Catalogue, Resolved, command_defaults
+from reidbench.plugins import Catalogue, Resolved, command_defaults, load
 from reidbench.provenance import changed_files, code_digest, code_files
-from reidbench.randomness import torch_seed
+from reidbench.randomness import check_seed, torch_seed
 from reidbench.recipe import Recipe
 from reidbench.record import RECORD, RunRecord, read_record
 from reidbench.settings import Settings
+from reidbench.spec import Item, Spec
 from reidbench.store import Store, latest_step
 from reidbench.training import finished
 from reidbench.values import BackboneInfo, Job, Protocol, Split, TrainInfo
@@ -143,6 +145,7 @@ class Planner:
 
     def plan(self, job: Job) -> Plan:
         """Return the plan of a job; raises OptionError, PluginError or DataError where it cannot be run."""
+        check_seed(job.seed)
         items, protocol = self.resolve(job)
         split = self._split(items["dataset"])
         if split.wrong_counts and not self.settings.allow_partial:
@@ -263,6 +266,15 @@ class Planner:
         return item, built, self._split(self.catalogue.resolve("dataset", built.dataset))
 
 
+def resolved_items(job: Job) -> tuple[dict[str, str], int]:
+    """Return the text of each item of a job with every option resolved, and the protocol's version; no data are read.
+
+    A metric that the loss chooses stays "auto". Raises OptionError and PluginError.
+    """
+    items, protocol = Planner(load(), Settings()).resolve(job)
+    return {"metric": AUTO, **{kind: item.text for kind, item in items.items()}}, protocol.version
+
+
 def _protocol(item: Resolved) -> Protocol:
     protocol = item.build()
     if not isinstance(protocol, Protocol):
@@ -291,12 +303,13 @@ def build_loss(item: Resolved, info: BackboneInfo, split: Split, seed: int) -> L
 
 def _check_batch(item: Resolved, recipe: Recipe, split: Split) -> None:
     """Refuse batches that the training set cannot fill."""
-    name = item.entries[0].name
     identities, units = split.counts["train_identities"], len(split.train)
     if recipe.batches == "pk" and recipe.p > identities:
+        asked = Spec.parse(item.given).item
+        lower = Item(asked.name, tuple({**dict(asked.options), "p": identities}.items()))
         raise OptionError(
             f"recipe {item.short}: p={recipe.p} identities a batch, but the data set has {identities} to train on; "
-            f'lower it, e.g. --recipe "{name}(p={identities})"'
+            f"lower it, e.g. --recipe {shlex.quote(str(lower))}"
         )
     if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
         raise OptionError(

@@ -6,12 +6,25 @@ import hashlib
 
 import numpy as np
 
+from reidbench.errors import OptionError
+
+MOST_SEED = 2**63 - 1
+SEEDS = f"a whole number from 0 to {MOST_SEED}"
+
+
+def check_seed(seed: int, what: str = "seed") -> None:
+    """Raise OptionError where ``seed`` is none; ``what`` names it."""
+    if not 0 <= seed <= MOST_SEED:
+        raise OptionError(f"{what}: expected {SEEDS}, got {f'{seed:,}' if abs(seed) < 10**30 else 'a larger one'}")
+
 
 def stream_key(seed: int, *names: str | int) -> int:
     """Return the 128-bit key of the stream that ``names`` picks under ``seed``.
 
-    The key is a sha256 over the parts with their lengths, so ("a", "bc") and ("ab", "c") differ.
+    The key is a sha256 over the parts with their lengths, so ("a", "bc") and ("ab", "c") differ. Raises OptionError
+    where the seed lies outside 0..2^63-1.
     """
+    check_seed(seed)
     digest = hashlib.sha256()
     for part in (seed, *names):
         text = f"{type(part).__name__}:{part}".encode()

@@ -13,6 +13,8 @@ from reidbench.errors import DataError
 from reidbench.statistics import interval
 from reidbench.values import FloatArray, IntArray, Ranking
 
+WITH_INTERVALS = ("map_market", "map_step", "r1", "minp")
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -115,14 +117,13 @@ def intervals(ranking: Ranking, pids: IntArray) -> dict[str, list[float]]:
 
     Empty where all queries show one identity. The draws are the same for every ranking of these queries.
     """
-    first = first_match(ranking)
-    values = {
-        "map_market": average_precision(ranking, "market"),
-        "map_step": average_precision(ranking, "step"),
-        "r1": (first == 0).astype(np.float64),
-        "minp": inverse_negative_penalty(ranking),
-    }
-    found = {name: interval(each, pids) for name, each in values.items()}
+    values = (
+        average_precision(ranking, "market"),
+        average_precision(ranking, "step"),
+        (first_match(ranking) == 0).astype(np.float64),
+        inverse_negative_penalty(ranking),
+    )
+    found = {name: interval(each, pids) for name, each in zip(WITH_INTERVALS, values, strict=True)}
     return {name: list(between) for name, between in found.items() if between is not None}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from reidbench.errors import DataError, OptionError
 from reidbench.options import did_you_mean
 from reidbench.plugins import command_defaults
+from reidbench.randomness import MOST_SEED, SEEDS
 from reidbench.spec import is_name
 from reidbench.values import Job
 
@@ -118,7 +119,7 @@ def load_suite(path: Path) -> Suite:
         raise DataError(f"{path}: cannot be read: {error.strerror}; name a suite or its TOML file") from None
     except UnicodeDecodeError as error:
         raise OptionError(f"{path}: is not TOML: byte {error.start} is no UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of thousands of digits too
         raise OptionError(f"{path}: is not TOML: {error}") from None
     try:
         sizes = table.pop(_SCALES, {})
@@ -168,7 +169,7 @@ def _problems(table: Mapping[str, Any], where: str, *, tables: bool) -> Iterator
             known = ", ".join(KEYS) + (" and [[job]] tables" if tables else "")
             yield f"{where}unknown key {key!r}{did_you_mean(key, KEYS)}; known: {known}"
             continue
-        expected = "a whole number from 0" if key == "seed" else "a text"
+        expected = SEEDS if key == "seed" else "a text"
         values = value if isinstance(value, list) else [value]
         if not values:
             yield f"{where}{key}: the list is empty, so there would be no job; expected {expected}, or a list of such"
@@ -181,7 +182,7 @@ def _problems(table: Mapping[str, Any], where: str, *, tables: bool) -> Iterator
 
 def _fits(key: str, value: object) -> bool:
     if key == "seed":
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SEED
     return isinstance(value, str) and bool(value.strip())
 
 

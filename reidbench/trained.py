@@ -10,7 +10,7 @@ import numpy as np
 
 from reidbench.arithmetic import float32_products
 from reidbench.embedding import embed_images
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.interfaces import Backbone
 from reidbench.plan import build_backbone, device_of, seeded, threads_of
 from reidbench.plugins import load
@@ -57,7 +57,14 @@ def embed_list(run: Path, images: Path, out: Path, settings: Settings) -> tuple[
     """
     if out.suffix != ".npz":
         raise OptionError(f"--out {out}: expected a file that ends with .npz")
-    samples, columns = _read_list(images)
+    try:
+        samples, columns = _read_list(images)
+    except DataError as error:
+        try:
+            load_network(run)
+        except ReidbenchError as other:  # both are said at once
+            raise DataError(f"{error}\n{other}") from None
+        raise
     network, record = load_network(run)
     device = device_of(settings)
     views = str(record.evaluation["views"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from reidbench.cameras import camera_scores
 from reidbench.leaderboard import Added, add
 from reidbench.plugins import build
 from reidbench.provenance import code_digest
 from reidbench.ranking import rank, score
 from reidbench.record import RunRecord
+from reidbench.scores import intervals
 from reidbench.store import save_ranking
-from reidbench.values import Job, Ranking
+from reidbench.values import IntArray, Job, Ranking
 from tests.records import make_record
 
-FIXED = ("id", "train_id", "group", "code", "scores")
+FIXED = ("id", "train_id", "group", "code", "scores", "intervals", "cameras")
 QUERY = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
 GALLERY = np.repeat(np.arange(-1, 7), 5), np.tile([1, 2, 3, 1, 2], 8)
 
@@ -37,18 +40,31 @@ def ranking_for(job: Job) -> Ranking:
     return rank(query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"))
 
 
+def follow_from(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, cams: IntArray) -> dict[str, Any]:
+    """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
+    return {
+        "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
+        "intervals": intervals(ranking, query_pids),
+        "cameras": camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict(),
+    }
+
+
+@functools.cache
+def follow_from_ranking(job: Job) -> dict[str, Any]:
+    """Return the fields that follow from the ranking for a job."""
+    return follow_from(ranking_for(job), *QUERY, GALLERY[1])
+
+
 def sound(
     loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
 ) -> RunRecord:
     """Return a record that a leaderboard takes; ``scores`` and ``changes`` as in ``make_record`` are put in last.
 
-    Ids, code and scores follow from what it says, but where ``changes`` names them.
+    Ids, code and what follows from the ranking fit what it says, but where ``changes`` names them.
     """
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
-    follow: dict[str, Any] = {
-        "code": code_digest(record.code_files),
-        "scores": score(ranking_for(record.job), len(GALLERY[0]), (1, 5, 10, 20)).as_dict() | (scores or {}),
-    }
+    follow = {**follow_from_ranking(record.job), "code": code_digest(record.code_files)}
+    follow["scores"] = follow["scores"] | (scores or {})
     if not list(record.lacks()):
         follow |= asdict(record.identity())
     return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})
@@ -75,3 +91,12 @@ def rows_of(folder: Path, name: str = "synthetic") -> list[dict[str, str]]:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Edit the first kept record as somebody with an editor would; return its file."""
+    file = sorted(boards.glob("records/*/*/record.json"))[0]
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+    return file

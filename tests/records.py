@@ -22,6 +22,7 @@ SCORES = {
     "gallery": 4000,
     "unmatched": 0,
 }
+COUNTS = {"query": 900, "query_identities": 150}
 
 
 def digest(*parts: object) -> str:
@@ -48,7 +49,6 @@ def make_record(
 
     id and group follow from loss, backbone, protocol and seed, as they do in a real run.
     """
-    job = Job("synthetic", loss, "tiny", "auto", "auto", "none", seed)
     items = {
         "protocol": make_item("synthetic", "synthetic(identities=500)", "synthetic"),
         "dataset": make_item("synthetic", "synthetic(identities=500)", "synthetic"),
@@ -58,6 +58,8 @@ def make_record(
         "metric": make_item("auto", "euclidean", "euclidean"),
         "rerank": make_item("none"),
     } | changes.pop("items", {})
+    kinds = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
+    job = Job(**{kind: items[kind].given for kind in kinds}, seed=seed)
     combination = (*(items[kind].spec for kind in sorted(items)), changes.get("dataset"))
     record = RunRecord(
         status="ok",
@@ -79,7 +81,7 @@ def make_record(
             "learned": False,
             "metric_is_auto": True,
         },
-        dataset={"digest": digest("data"), "train_digest": digest("train data"), "counts": {"query": 900}},
+        dataset={"digest": digest("data"), "train_digest": digest("train data"), "counts": COUNTS},
         recipe={"steps": 300, "faithful_to": ""},
         network={"embedding_dim": 128, "parameters": 1_234_567, "pretrained": False},
         standin=False,

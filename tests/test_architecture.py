@@ -17,7 +17,8 @@ CORE = CHECKOUT / "reidbench"
 
 # A module imports, at run time, only from the rows above its own.
 LAYERS = (
-    {"errors", "randomness", "settings"},
+    {"errors"},
+    {"randomness", "settings"},
     {
         *("values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"),
         *("threads", "stopping", "distributed", "identity", "page"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +47,32 @@ def test_a_suites_runs_are_found_by_its_name_at_every_scale(
     assert code == 0, said
     html = page.read_text(encoding="utf-8")
     assert ["of-it-0" in html, "of-it-1" in html, "not-of-it" in html] == [True, True, False]
+
+
+@pytest.mark.parametrize("option", ["--plots", "--html", "--results", "--data-root"])
+def test_an_empty_path_is_no_present_folder(
+    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    code, said = reidbench_main("report", option, "")
+    assert (code, "expected a path, got an empty text" in said, option in said) == (2, True, True)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_prints_is_asked_for_alone_and_what_writes_beside_it(reidbench_main: Main, tmp_path: Path) -> None:
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", "--csv", "--markdown", "--html", str(page))
+    assert (code, said[:40]) == (2, "reidbench: --markdown and --csv: both pr")
+    assert not page.exists()
+    ended = subprocess.run(
+        [sys.executable, "-m", "reidbench", "report", "--csv", "--html", str(page), "--section", "table"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "loss," in ended.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_names_of_mars_are_read(tmp_path: Path) -> None:
     assert (found["pids"].tolist(), found["cams"].tolist()) == ([-1, 3], [2, 6])
 
 
+def test_a_name_that_begins_with_no_pid_is_nobodys(tmp_path: Path) -> None:
+    write(tmp_path, "q", 2, 0)
+    (tmp_path / "q.csv").write_text("7,shop_0002_c3s1_0.jpg\n-1,-1_c2s1_0.jpg\n")
+    found = read_hdf5(tmp_path / "q.h5", None)
+    assert (found["pids"].tolist(), found["cams"].tolist()) == ([7, -1], [3, 2])
+
+
 def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "q", 2, 0)
     monkeypatch.setitem(sys.modules, "h5py", None)
@@ -70,6 +77,11 @@ def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
         ("one,0001_c1s1_0.jpg", "q.csv: line 1: pid 'one' is no whole number"),
         ("9" * 30 + ",0001_c1s1_0.jpg", "q.csv: line 1: pid .* is no whole number"),
         ("1,portrait.jpg", "q.csv: line 1: the name 'portrait.jpg' says no camera"),
+        ("2,0001_c1s1_0.jpg", "q.csv: line 1: the pid is 2, but the name '0001_c1s1_0.jpg' says 0001; is this"),
+        ("0,x/-1_c1s1_0.jpg", "q.csv: line 1: the pid is 0, but the name '-1_c1s1_0.jpg' says -1"),
+        ("-1,0000_c1s1_0.jpg", "q.csv: line 1: the pid is -1, but the name .* says 0000"),
+        ("1,0003C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* says 0003"),
+        ("1,00-1C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* says 00-1"),
         ("1,0001_c1s1_0.jpg", "expected 2 pids, one for each unit, got 1"),
     ],
 )

@@ -20,8 +20,9 @@ from reidbench.errors import DataError
 from reidbench.leaderboard import COLUMNS, add
 from reidbench.record import RunRecord
 from reidbench.store import Store
+from reidbench.values import Job
 from tests.boards import add_all, put, ranking_for, rows_of, sound, tree
-from tests.records import digest, make_item
+from tests.records import COUNTS, digest, make_item
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -133,14 +134,22 @@ def test_sums_learned_metrics_weights_and_heads_have_their_columns(tmp_path: Pat
 def test_what_differs_between_seeds_is_joined_in_their_order_and_the_last_to_finish_dates_the_row(
     tmp_path: Path,
 ) -> None:
-    days = ["2026-11-21T10:00:00+00:00", "2026-11-23T01:00:00+02:00", "2026-11-20T10:00:00+00:00"]
+    days = ["2026-11-21T10:00:00+00:00", "2026-11-23T00:10:00+02:00", "2026-11-20T10:00:00+00:00"]
     seeds = [
-        sound("a", seed, finished=day, commit=f"c{seed}", faithful=not said, deviations=said)
+        sound(
+            "a",
+            seed,
+            started=f"2026-11-0{seed + 1}T10:00:00+00:00",
+            finished=day,
+            commit=f"{seed}" * 40,
+            faithful=not said,
+            deviations=said,
+        )
         for seed, (day, said) in enumerate(zip(days, [["p=3", "seed 0"], [], ["p=3", "seed 2"]], strict=True))
     ]
     add_all(tmp_path / "boards", seeds[::-1])
     (row,) = rows_of(tmp_path / "boards")
-    assert (row["date"], row["commit"]) == ("2026-11-22", "c1")
+    assert (row["date"], row["commit"]) == ("2026-11-22", "1" * 40)
     assert row["notes"] == "p=3; seed 0; seed 2"
     assert row["faithful"] == "false"
 
@@ -179,7 +188,7 @@ def test_rows_are_sorted_by_track_loss_options_and_hash(tmp_path: Path) -> None:
         sound(
             loss,
             items={"backbone": make_item(net)},
-            dataset={"digest": digest(data), "train_digest": digest("t"), "counts": {}},
+            dataset={"digest": digest(data), "train_digest": digest("t"), "counts": COUNTS},
         )
         for loss, net, data in itertools.product(("a(x=2)", "a(x=1)", "b", "a"), ("wide", "tiny"), ("one", "two"))
     ]
@@ -257,7 +266,9 @@ def test_rankings_that_are_none_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("score", ["map_market", "map_step", "r1", "minp", "queries", "unmatched"])
 def test_a_score_that_does_not_follow_from_the_rankings_is_refused(tmp_path: Path, score: str) -> None:
     away = {"queries": 1.0, "unmatched": 1.0, "map_step": 1e-6}.get(score, -1e-6)
-    with pytest.raises(DataError, match=rf"runs/0-batch_hard: scores\.{score} is .* but the rankings give"):
+    with pytest.raises(
+        DataError, match=rf"runs/0-batch_hard/record\.json:[0-9]+: scores\.{score} is .* but the rankings give"
+    ):
         add_all(tmp_path / "boards", [sound(scores={score: sound().scores[score] + away})])
 
 
@@ -298,23 +309,34 @@ def test_a_third_partys_protocol_is_one_file_below_the_folder(tmp_path: Path) ->
         ({"scores": {"r1": 0.9, "r5": 0.8}}, r"scores\.r1 = 0\.9 cannot be above r5 = 0\.8"),
         ({"scores": {"r20": 0.9}}, r"scores\.r10 = .* cannot be above r20 = 0\.9"),
         ({"scores": {"map_step": 0.1}}, r"scores\.map_market = .* cannot be above map_step = 0\.1"),
-        ({"items": {"loss": make_item("a(")}}, r"items\.loss\.spec cannot be used: cannot read"),
+        ({"items": {"loss": make_item("bad", "a(")}}, r"items\.loss\.spec cannot be used: cannot read"),
         ({"items": {"protocol": make_item("../../x")}}, r"items\.protocol\.spec cannot be used: cannot read"),
         ({"items": {"backbone": make_item("a + b")}}, r"items\.backbone\.spec cannot be used: expected a single item"),
         ({"environment": {"reidbench": "1", "device_name": "=1+1"}}, r"gpu begins with '='"),
         ({"environment": {"reidbench": "@SUM(A1)", "device_name": "x"}}, r"reidbench begins with '@'"),
-        ({"commit": "-1"}, r"commit begins with '-'"),
+        ({"commit": "-1"}, r"commit must be 40 hex digits, or empty outside of a checkout, got '-1'"),
+        ({"commit": "00e1234"}, r"commit must be 40 hex digits"),
         ({"deviations": ["+1"]}, r"notes begins with '\+'"),
         ({"deviations": ["a\tb"]}, r"notes holds characters that cannot be shown"),
         ({"environment": {"reidbench": "1", "device_name": "\r=1"}}, r"gpu holds characters that cannot be shown"),
-        ({"commit": "abc\u202edcba"}, r"commit holds characters that cannot be shown"),
+        ({"deviations": ["abc\u202edcba"]}, r"notes holds characters that cannot be shown"),
+        ({"finished": "2999-01-01T00:00:00+00:00"}, r"finished is 2999-\S+, which is still to come"),
+        ({"started": "2026-11-22T11:00:00+00:00"}, r"started is 2026-11-22T11:\S+, after the run finished"),
+        (
+            {"job": Job("synthetic", "bad", "tiny", "auto", "auto", "none", -1)},
+            r"job\.seed must be a whole number from 0",
+        ),
+        ({"started": ""}, r"started must be a date and time"),
+        ({"intervals": {}}, r"intervals must be those of map_market, map_step, minp, r1, got none"),
+        ({"dataset": {"digest": digest("x"), "train_digest": digest("y"), "counts": {}}}, r"dataset\.counts\.query_id"),
+        ({"cameras": {}}, r"cameras\.cameras must be the rising numbers"),
     ],
 )
 def test_what_is_not_sound_is_refused_with_its_reason_and_nothing_is_written(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     boards, fine = tmp_path / "boards", sound("fine")
-    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad: {said}"):
+    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad(/record\.json:[0-9]+)?: {said}"):
         add_all(boards, [fine, sound("bad", **changes)])
     assert tree(boards) == {}
 
@@ -322,7 +344,7 @@ def test_what_is_not_sound_is_refused_with_its_reason_and_nothing_is_written(
 def test_every_reason_is_given_at_once(tmp_path: Path) -> None:
     bad = [
         sound("a", status="failed", error="no"),
-        sound("b", dirty=True, scores={"r1": 2.0}),
+        sound("b", dirty=True, scores={"r5": 2.0}),
         sound("c"),
     ]
     with pytest.raises(DataError) as caught:
@@ -414,7 +436,7 @@ def test_a_file_that_is_no_leaderboard_is_left_alone(tmp_path: Path, content: by
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (sound(scores={"r1": 3.0}).to_json(), r"a kept record is damaged; .*\n.*record\.json: scores\.r1"),
+        (sound(scores={"r1": 3.0}).to_json(), r"a kept record is damaged; .*\n.*record\.json:\d+: scores\.r1"),
         ("{}", r"record\.json: expected a run record with schema 1"),
     ],
 )
@@ -446,6 +468,7 @@ import sys
 from pathlib import Path
 from reidbench.leaderboard import add
 from reidbench.store import Store
+from reidbench.values import Job
 for run in sys.argv[2:]:
     add(Store(Path()).records([Path(run)]), Path(sys.argv[1]))
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
+import re
 import signal
 import subprocess
 import sys
@@ -24,12 +24,12 @@ from reidbench.errors import DataError
 from reidbench.leaderboard import add, check, merge, verify
 from reidbench.plan import Planner
 from reidbench.plugins import build, load
-from reidbench.ranking import rank, score
+from reidbench.ranking import rank
 from reidbench.record import ItemRecord, RunRecord, read_record
 from reidbench.settings import Settings
 from reidbench.values import Job, Ranking
-from tests.boards import add_all, put, ranking_for, rows_of, sound, tree
-from tests.records import make_item, make_record
+from tests.boards import add_all, edit_record, follow_from, follow_from_ranking, put, ranking_for, rows_of, sound, tree
+from tests.records import COUNTS, make_item, make_record
 
 CHECKOUT = Path(__file__).parents[1]
 PROTOCOL = "synthetic(identities=12, cameras=3)"
@@ -44,14 +44,6 @@ def edit(boards: Path, column: str, text: str | Callable[[str], str], row: int =
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     file.write_text(out.getvalue())
-
-
-def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    file = sorted(boards.glob("records/*/*/record.json"))[0]
-    data = json.loads(file.read_text())
-    change(data)
-    file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
-    return file
 
 
 @pytest.fixture
@@ -88,8 +80,6 @@ def test_what_add_makes_is_right_and_the_repositorys_own_boards_too(boards: Path
 def test_an_edited_cell_is_caught_with_line_and_column(boards: Path, column: str, text: str, said: str) -> None:
     edit(boards, column, text)
     findings = [str(finding) for finding in check(boards)]
-    import re
-
     assert any(re.search(f"synthetic\\.csv:?({said}|.*{said})", finding) for finding in findings), findings
     assert all(len(finding) < 600 for finding in findings)
 
@@ -155,13 +145,6 @@ def test_swapped_and_missing_rankings_are_caught(boards: Path) -> None:
     assert f"{files[1]}: is missing" in said
 
 
-def test_a_protocol_that_has_moved_on_is_named(tmp_path: Path) -> None:
-    old = sound("one")
-    old = replace(old, evaluation={**old.evaluation, "version": 0})
-    add_all(tmp_path / "boards", [replace(old, **asdict(old.identity()))])
-    assert "evaluation.version is 0, but the protocol's version is 1" in "\n".join(map(str, check(tmp_path / "boards")))
-
-
 def test_merging_gives_the_same_bytes_in_any_order_and_loses_nothing(tmp_path: Path) -> None:
     people = [[sound("one"), sound("two")], [sound("two"), sound("two", 1)], [sound("three", standin=True)]]
     for number, records in enumerate(people):
@@ -222,7 +205,9 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     ranking = rank(embeddings[0], embeddings[1], *ids, build("metric", "euclidean"), exclude=plan.protocol.exclude)
     items = {
-        kind: ItemRecord(item.given, item.text, item.short, item.origins, "p", "reidbench", "0.1.0")
+        kind: ItemRecord(
+            asdict(plan.job).get(kind, item.given), item.text, item.short, item.origins, "p", "reidbench", "0.1.0"
+        )
         for kind, item in plan.items.items()
     }
     base = make_record(loss, seed)
@@ -230,7 +215,7 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         sound(loss, seed),
         job=plan.job,
         items=items,
-        scores=score(ranking, len(gallery), plan.protocol.ranks).as_dict(),
+        **follow_from(ranking, query.pids, query.cams, gallery.cams),
         dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
         recipe=asdict(plan.recipe),
         network={**base.network, **{name: getattr(plan.info, name) for name in NETWORK}},
@@ -260,7 +245,7 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
     found = verify(boards, planner(data_folder))
     assert found.findings == []
     assert sorted(found.tiers.values()) == ["consistent", "consistent"]
-    again = [(replace(record, started="2027-01-01T00:00:00+00:00"), ranking) for record, ranking in runs]
+    again = [(replace(record, started="2026-11-22T10:00:01+00:00"), ranking) for record, ranking in runs]
     with pytest.raises(DataError, match=r"is the run .* itself"):
         publish(tmp_path, runs[:1], again=True)
     publish(tmp_path, again[:1], again=True)
@@ -278,7 +263,8 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
         ({"faithful": True}, "faithful"),
         ({"recipe": {"steps": 25_000}}, "recipe.steps"),
         ({"network": {"parameters": 1}}, "network.parameters"),
-        ({"intervals": {"map_market": [0.98, 0.99]}}, "intervals"),
+        ({"intervals": {"map_market": [0.0, 1.0]}}, "intervals"),
+        ({"dataset": {"counts": COUNTS}}, "dataset.counts"),
     ],
 )
 def test_what_the_items_do_not_give_is_caught(
@@ -299,7 +285,7 @@ def test_a_run_made_again_with_other_scores_reproduces_nothing(tmp_path: Path, d
     first, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(first, ranking)])
     other, farther = listed(data_folder, "batch_hard", seed=1)
-    second = replace(first, scores=other.scores, started="2027-01-01T00:00:00+00:00")
+    second = replace(first, scores=other.scores, intervals=other.intervals, started="2026-11-22T10:00:01+00:00")
     publish(tmp_path, [(second, farther)], again=True)
     found = verify(boards, planner(data_folder))
     assert found.tiers[first.group] == "consistent"
@@ -344,8 +330,9 @@ def test_rankings_that_do_not_come_from_the_lists_are_caught(
 ) -> None:
     record, ranking = listed(data_folder, "batch_hard")
     forged = change(ranking)
-    follow = score(forged, int(record.scores["gallery"]), (1, 5, 10, 20)).as_dict()
-    boards = publish(tmp_path, [(replace(record, scores=follow), forged)])
+    query, gallery = (getattr(planner(data_folder).plan(record.job).split, name) for name in ("query", "gallery"))
+    follow = follow_from(forged, query.pids[: len(forged)], query.cams[: len(forged)], gallery.cams)
+    boards = publish(tmp_path, [(replace(record, **follow), forged)])
     found = verify(boards, planner(data_folder))
     assert any(said in finding.what for finding in found.findings), found.findings
     assert found.tiers[record.group] == "self-reported"
@@ -353,7 +340,10 @@ def test_rankings_that_do_not_come_from_the_lists_are_caught(
 
 def test_a_ranking_in_two_rows_is_named(tmp_path: Path, data_folder: Path) -> None:
     (one, ranking), (two, _) = listed(data_folder, "batch_hard"), listed(data_folder, "classification")
-    boards = publish(tmp_path, [(one, ranking), (replace(two, scores=one.scores), ranking)])
+    boards = publish(
+        tmp_path,
+        [(one, ranking), (replace(two, scores=one.scores, intervals=one.intervals, cameras=one.cameras), ranking)],
+    )
     assert check(boards) == []
     (finding,) = verify(boards, planner(data_folder)).findings
     assert "ranks exactly as" in finding.what
@@ -384,10 +374,10 @@ def start(boards: Path, runs: Path) -> subprocess.Popen[bytes]:
 
 def added_at_once(tmp_path: Path, processes: int, rows: int) -> None:
     ranking = ranking_for(sound().job)
-    template = sound(seed=0)
+    same = follow_from_ranking(sound().job)
     for process in range(processes):
         for number in range(rows):
-            record = sound(f"loss{process}(x={number})", scores=template.scores)
+            record = sound(f"loss{process}(x={number})", **same)
             put(tmp_path / "runs" / str(process) / str(number), record, ranking)
     boards = tmp_path / "boards"
     running = [start(boards, tmp_path / "runs" / str(process)) for process in range(processes)]
@@ -407,10 +397,10 @@ def test_ten_processes_that_add_twenty_rows_each_lose_nothing(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path: Path) -> None:
-    boards, ranking, template = tmp_path / "boards", ranking_for(sound().job), sound()
+    boards, ranking, same = tmp_path / "boards", ranking_for(sound().job), follow_from_ranking(sound().job)
     add_all(boards, [sound("first")])
     for number in range(150):
-        put(tmp_path / "many" / str(number), sound(f"loss(x={number})", scores=template.scores), ranking)
+        put(tmp_path / "many" / str(number), sound(f"loss(x={number})", **same), ranking)
     for patience in (2, 20, 60, 120):
         process = start(boards, tmp_path / "many")
         while process.poll() is None and len(list(boards.glob("records/*/*/record.json"))) < patience:

@@ -14,6 +14,7 @@ from reidbench.leaderboard import build_site
 from reidbench.plan import Planner
 from reidbench.plugins import load
 from reidbench.settings import Settings
+from reidbench.spec import write_value
 from tests.boards import add_all, rows_of, sound
 from tests.browser import Visit, chromium
 from tests.records import make_item
@@ -96,11 +97,15 @@ def test_a_named_combination_is_listed_as_a_system(tmp_path: Path, browser: Brow
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
-    items = {"protocol": make_item("market1501"), "backbone": make_item(HOSTILE, "tiny", HOSTILE)}
-    add_all(tmp_path / "boards", [sound("one", items=items, deviations=[HOSTILE])])
+    option = f"tiny(note={write_value(HOSTILE[:1_000])})"
+    items = {"protocol": make_item("market1501"), "backbone": make_item(option)}
+    environment = {"reidbench": HOSTILE, "device_name": HOSTILE}
+    add_all(tmp_path / "boards", [sound("one", items=items, deviations=[HOSTILE], environment=environment)])
     visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
     visit.page.locator(".open").first.click()
-    assert HOSTILE in (visit.page.locator("dl").first.text_content() or "")
+    details = visit.page.locator("dl").first.text_content() or ""
+    assert details.count(HOSTILE) == 3
+    assert option in details
     assert visit.page.locator("script").count() == 1
     assert visit.complaints == []
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench import stream, stream_key
+from reidbench.errors import OptionError
 from reidbench.randomness import torch_seed
 
 parts = st.lists(st.one_of(st.integers(0, 10**9), st.text(max_size=6)), max_size=4).map(tuple)
@@ -44,3 +46,11 @@ def test_a_torch_seed_is_one_that_torch_takes(seed: int, names: tuple) -> None: 
     value = torch_seed(seed, *names)
     assert 0 <= value < 2**63
     torch.Generator().manual_seed(value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**5000], ids=["below", "above", "huge"])
+def test_a_seed_that_is_none_is_refused(seed: int) -> None:
+    for draw in (stream, stream_key, torch_seed):
+        with pytest.raises(OptionError, match=r"seed: expected a whole number from 0 to 9223372036854775807, got "):
+            draw(seed, "a")
+    assert stream_key(2**63 - 1, "a") != stream_key(0, "a")

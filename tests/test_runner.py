@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,8 +105,18 @@ def test_all_mistakes_of_a_request_come_together() -> None:
 
 
 def test_more_people_a_batch_than_there_are_is_refused_before_anything() -> None:
-    with pytest.raises(OptionError, match=r"p=500 .* data set has 28 to train on.*lower it"):
+    with pytest.raises(OptionError, match=r"p=500 .* data set has 28 to train on") as caught:
         plan_of(job(recipe="quick(steps=4, p=500, k=2)"))
+    advice = str(caught.value).partition("lower it, e.g. ")[2]
+    assert shlex.split(advice) == ["--recipe", "quick(steps=4, p=28, k=2)"]  # and nothing else of what was asked
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
+def test_a_seed_that_is_none_is_refused_before_anything(seed: int) -> None:
+    with pytest.raises(OptionError, match=r"seed: expected a whole number from 0 to 9223372036854775807, got "):
+        plan_of(job(seed=seed))
+    with pytest.raises(OptionError, match=r"seed: expected a whole number"):
+        plan_of(job(protocol=f"synthetic(identities=12, seed={seed})"))
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

@@ -71,8 +71,10 @@ def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, A
         ({"loss": 3}, r"loss: expected a text, or a list of such, got 3"),
         ({"loss": ["a", ["b"]]}, r"loss: expected a text, or a list of such, got \['b'\]"),
         ({"loss": " "}, r"loss: expected a text, or a list of such, got ' '"),
-        ({"seed": "0"}, r"seed: expected a whole number from 0, or a list of such, got '0'"),
+        ({"seed": "0"}, r"seed: expected a whole number from 0 to 9223372036854775807, or a list of such, got '0'"),
         ({"seed": [0, -1]}, r"seed: .*got -1"),
+        ({"seed": 2**63}, r"seed: .*got 9223372036854775808"),
+        ({"seed": 10**300}, r"seed: .*got 10000"),
         ({"seed": True}, r"seed: .*got True"),
         ({"seed": 1.0}, r"seed: .*got 1\.0"),
     ],
@@ -110,6 +112,7 @@ def test_a_file_is_named_after_itself_and_falls_back_to_the_command_line(tmp_pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (b"seed = 1" + b"0" * 5_000, r"bad\.toml: is not TOML: "),
         (b'loss = "a"\nseed = = 1\n', r"bad\.toml: is not TOML: .*line 2"),
         (b"loss = '\xff'", r"bad\.toml: .*byte 8 is no UTF-8"),
     ],

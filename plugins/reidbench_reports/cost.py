@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ class Cost:
         if not runs:
             part.notes.append("No run came to its scores.")
             return part
-        trained = trainings(runs)
+        trained = _longest(runs)
         if trained:
             rows = [_training(*each) for each in zip(names(trained, TRAINING), trained, strict=True)]
             part.tables.append(pd.DataFrame(rows))
@@ -34,15 +35,25 @@ class Cost:
         part.tables[-1].attrs["title"] = "Scoring"
         for device in dict.fromkeys(str(run.environment["device_name"]) for run in runs):
             own = [run for run in runs if run.environment["device_name"] == device]
-            trained = {run.train_id: run.seconds["train"] for run in own}
-            rest = sum(run.seconds["rank"] for run in own)
-            embedded = {(run.train_id, run.dataset["digest"]): run.seconds["embed"] for run in own}
-            hours = (sum(trained.values()) + rest + sum(embedded.values())) / 3600
-            part.notes.append(
-                f"{device}: {len(own)} runs, {sum(value > 0 for value in trained.values())} trainings, "
-                f"{hours:.2f} hours together."
-            )
+            # What runs share is counted once, at the most that any of them says: another gallery needs more of it.
+            shared: dict[tuple[str, ...], float] = {}
+            for run in own:
+                for key, phase in (((run.train_id,), "train"), ((run.train_id, str(run.evaluation["views"])), "embed")):
+                    shared[key] = max(shared.get(key, 0.0), run.seconds[phase])
+            hours = (sum(shared.values()) + sum(run.seconds["rank"] for run in own)) / 3600
+            count = sum(len(key) == 1 and seconds > 0 for key, seconds in shared.items())
+            part.notes.append(f"{device}: {len(own)} runs, {count} trainings, {hours:.2f} hours together.")
         return part
+
+
+def _longest(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return of the runs of each training the one that says the longest, with the least memory that any needed."""
+    found = []
+    for each in trainings(runs):
+        sharing = [run for run in runs if run.train_id == each.train_id]
+        longest = max(sharing, key=lambda run: (run.seconds["train"], run.id))
+        found.append(replace(longest, peak_memory_mib=min(run.peak_memory_mib for run in sharing)))
+    return found
 
 
 def _training(name: str, run: RunRecord) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reidbench import DataError, Part, Ranking, RunFiles, RunRecord, first_match, hookimpl, mean_and_sd
+from reidbench import DataError, Part, Ranking, RunFiles, RunRecord, Spec, first_match, hookimpl, mean_and_sd
 from reidbench_reports.combinations import Combination, combinations, names, newest
 from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
 from reidbench_reports.published import cells
@@ -34,16 +35,18 @@ class Curves:
         """Return the part; a run without its ranking is named in a note."""
         kept = [record for record in newest(records)[0] if record.scored]
         part = Part(title="Curves")
-        boards: dict[tuple[str, str], list[RunRecord]] = {}
+        boards: dict[tuple[str, ...], list[RunRecord]] = {}
         for record in kept:
-            boards.setdefault((record.items["protocol"].short, record.dataset["digest"]), []).append(record)
+            boards.setdefault((record.items["protocol"].short, *_asked(record), record.dataset["digest"]), []).append(
+                record
+            )
         grown = _growing(kept)
-        for (protocol, _), runs in boards.items():
+        for (protocol, *_), runs in boards.items():
             rows = combinations(runs)
             if len(rows) > MOST_LINES:
                 part.notes.append(f"{protocol}: {len(rows)} combinations, of which the first {MOST_LINES} are drawn.")
             self._cumulative(protocol, rows[:MOST_LINES], files, part)
-        for protocol, curves in grown.items():
+        for (protocol, *_), curves in grown.items():
             self._distractors(protocol, curves, part)
         if not part.figures:
             part.notes.append("There is no ranking to draw.")
@@ -138,22 +141,37 @@ def cumulative_match(ranking: Ranking, ranks: int) -> np.ndarray:
     return counts.cumsum() / len(ranking)
 
 
-def _growing(records: Sequence[RunRecord]) -> dict[str, dict[str, dict[int, list[RunRecord]]]]:
-    """Return, by protocol and system, the runs at each size of the gallery, where there are two sizes or more.
+def _asked(record: RunRecord) -> tuple[str, ...]:
+    """Return what is asked of whom: runs that differ in it do not compare."""
+    return (
+        str(record.evaluation["version"]),
+        str(record.dataset.get("train_digest")),
+        str(record.scores["queries"]),
+        str(record.standin),
+    )
 
-    Runs belong together that differ in nothing but the protocol's options, whose views and pool agree, and the seed.
+
+def _growing(records: Sequence[RunRecord]) -> dict[tuple[str, ...], dict[str, dict[int, list[RunRecord]]]]:
+    """Return the runs at each size of the gallery, where there are two sizes or more, by protocol and by system.
+
+    Runs belong together that differ in nothing but one option of the protocol, the same in all of them, and the seed:
+    training data, queries, version, views and pool agree.
     """
     found: dict[tuple[str, ...], dict[int, list[RunRecord]]] = {}
     for record in records:
         items, how = record.items, record.evaluation
-        system = tuple(items[kind].spec for kind in ("loss", "backbone", "recipe", "metric", "rerank"))
-        key = (items["protocol"].spec.partition("(")[0], *system, str(how["views"]), str(how["pool"]))
-        found.setdefault(key, {}).setdefault(int(record.scores["gallery"]), []).append(record)
+        system = (*(items[kind].spec for kind in ("loss", "backbone", "recipe", "metric", "rerank")),)
+        protocol = Spec.parse(items["protocol"].spec).item
+        for grows, _ in protocol.options:
+            fixed = str(replace(protocol, options=tuple(each for each in protocol.options if each[0] != grows)))
+            key = (protocol.name, *_asked(record), grows, fixed, *system, str(how["views"]), str(how["pool"]))
+            found.setdefault(key, {}).setdefault(int(record.scores["gallery"]), []).append(record)
     several = {key: dict(sorted(points.items())) for key, points in found.items() if len(points) > 1}
     labels = names([next(iter(points.values()))[0] for points in several.values()], seeds=False)
-    grown: dict[str, dict[str, dict[int, list[RunRecord]]]] = {}
+    grown: dict[tuple[str, ...], dict[str, dict[int, list[RunRecord]]]] = {}
     for (key, points), label in zip(several.items(), labels, strict=True):
-        grown.setdefault(key[0], {})[label] = points
+        curves = grown.setdefault(key[:7], {})
+        curves[label if label not in curves else f"{label} ({len(curves) + 1})"] = points
     return grown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -17,6 +17,7 @@ from reidbench import (
     leaderboards_folder,
     load_suite,
     mean_and_sd,
+    resolved_items,
 )
 from reidbench_reports.combinations import newest
 from reidbench_reports.published import TABLES, Cell, cells
@@ -31,6 +32,7 @@ KEYS = {
     4: ("views", "system"),
     5: ("system", "gallery"),
 }
+ITEMS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 NOTHING, COLLAPSED = "–", "*"  # the star is the paper's own, in Table 1
 
 
@@ -40,8 +42,9 @@ class Paper:
     Options:
         table: which of the Tables 1 to 5.
 
-    Only runs of exactly the systems that ``leaderboards/paper/tableN.toml`` names, on the published data, count as
-    ours; others that stand for them (stand-in data, a smaller scale) are listed apart, by their names.
+    Only runs of exactly the systems that ``leaderboards/paper/tableN.toml`` names, with every option and the protocol's
+    version as they are now, on the published data, count as ours; others that stand for them (stand-in data, a smaller
+    scale) are listed apart, by their names.
     """
 
     def __init__(self, *, table: int = 2) -> None:
@@ -79,15 +82,20 @@ class Paper:
             for scale in suite.scales.values()
             for job in suite.jobs
         }
+        # The paper's own last: whatever a scale comes to, what they come to is theirs.
+        known = {_resolved(job): stands_for for job, stands_for in scaled.items()}
+        known |= {_resolved(job): (job, "") for job in wanted}
         ours: dict[Job, list[RunRecord]] = {}
         others: list[tuple[Job, str, RunRecord]] = []
         for record in newest(records)[0]:
-            job, size = replace(record.job, seed=0), ""
-            if job not in wanted and job in scaled:
-                job, size = scaled[job]
-            if job not in wanted:
+            asked = replace(record.job, seed=0)
+            found = next((known[key] for key in _keys(record) if key in known), None)
+            if found is None and asked in wanted | scaled.keys():
+                found = asked, "other options or another version than now"
+                found = (scaled[asked][0], found[1]) if asked not in wanted else found
+            if found is None or found[0] not in wanted:
                 continue
-            why = [size] if size else []
+            job, why = found[0], [found[1]] if found[1] else []
             why += ["stand-in data"] if record.standin else []
             why += [text for text in record.deviations if text.startswith("partial data")]
             why += [] if record.scored else [record.status]
@@ -95,7 +103,27 @@ class Paper:
                 others.append((job, ", ".join(why), record))
             else:
                 ours.setdefault(job, []).append(record)
+        for job, runs in ours.items():
+            # Seeds of one number are seeds of one combination, on one state of the data.
+            group = max(runs, key=lambda run: (run.finished, run.id)).group
+            others += [(job, "other data or code than the newest", run) for run in runs if run.group != group]
+            ours[job] = [run for run in runs if run.group == group]
         return ours, others
+
+
+def _resolved(job: Job) -> tuple[str, ...]:
+    """Return what a job comes to here: its items with every option, and the version of its protocol."""
+    items, version = resolved_items(job)
+    return (*(items[kind] for kind in ITEMS), str(version))
+
+
+def _keys(record: RunRecord) -> Iterator[tuple[str, ...]]:
+    """Yield what a run came to, in the words of ``_resolved``: a metric that is the loss's own is "auto" too."""
+    items = {kind: record.items[kind].spec for kind in ITEMS}
+    version = str(record.evaluation["version"])
+    yield (*items.values(), version)
+    if record.evaluation["metric_is_auto"]:
+        yield (*(items | {"metric": "auto"}).values(), version)
 
 
 def _rows(published: Sequence[Cell]) -> dict[tuple[str, str], dict[str, Cell]]:

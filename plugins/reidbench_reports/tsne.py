@@ -93,7 +93,7 @@ def embed(rows: NDArray[np.float32], perplexity: float, seed: int, steps: int) -
     """Return places [n, 2] of embeddings [n, D] by Barnes-Hut t-SNE, begun from their two principal axes."""
     from sklearn.manifold import TSNE  # noqa: PLC0415, a second to import, for this section alone
 
-    tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", max_iter=steps, random_state=seed)
+    tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", max_iter=steps, random_state=seed % 2**32)
     return np.asarray(tsne.fit_transform(rows.astype(np.float64)), dtype=np.float64)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import Cache, DataRoot, Threads, settings_of
+from reidbench.cli.options import Cache, DataRoot, Threads, path, settings_of
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _print_counts(found: Inspection) -> None:
 @app.command("synthesize")
 def synthesize(
     name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; see reidbench plugins.')],
-    directory: Annotated[Path, typer.Argument(help="The folder to write.")],
+    directory: Annotated[Path, typer.Argument(help="The folder to write.", parser=path)],
     identities: Annotated[
         int | None,
         typer.Option(metavar="NUMBER", help="How many people, as the option of that name.", show_default=False),

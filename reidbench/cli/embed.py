@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.options import Device, Threads, settings_of
+from reidbench.cli.options import Device, Threads, path, settings_of
 
 
 def embed(
@@ -15,7 +15,7 @@ def embed(
     images: Annotated[
         Path, typer.Option("--images", metavar="LIST", help="A CSV file with a column path (and perhaps pid, camid).")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .npz file to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .npz file to write.", parser=path)],
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from reidbench.cli.options import path
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -48,12 +49,16 @@ def evaluate(
     gallery_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
     train_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
     as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False)
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False, parser=path)
     ] = None,
     per_query: Annotated[
         Path | None,
         typer.Option(
-            "--per-query", metavar="FILE", help="Write ap_market, ap_step and first as .npz.", show_default=False
+            "--per-query",
+            metavar="FILE",
+            help="Write ap_market, ap_step and first as .npz.",
+            show_default=False,
+            parser=path,
         ),
     ] = None,
 ) -> None:

@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot, settings_of
+from reidbench.cli.options import DataRoot, path, settings_of
 
 app = typer.Typer(help="Publish runs as rows of a CSV, and check those of others.", no_args_is_help=True)
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", help="The leaderboards folder.  [default: leaderboards]", show_default=False),
+    typer.Option(
+        "--folder",
+        metavar="FOLDER",
+        help="The leaderboards folder.  [default: leaderboards]",
+        show_default=False,
+        parser=path,
+    ),
 ]
 
 
@@ -93,7 +99,7 @@ def verify(folder: Folder = None, data_root: DataRoot = None) -> None:
 
 @app.command("html")
 def html(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the site; it is made.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the site; it is made.", parser=path)],
     folder: Folder = None,
     data_root: DataRoot = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot
+from reidbench.cli.options import DataRoot, path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[Entry]:
 def new(
     name: Annotated[str, typer.Argument(help="Name of the plugin, its item and its module, such as my_loss.")],
     kind: Annotated[str, typer.Option("--kind", help="loss, backbone or metric.")],
-    folder: Annotated[Path, typer.Option("--folder", help="Where its folder is made.")] = Path(),
+    folder: Annotated[Path, typer.Option("--folder", help="Where its folder is made.", parser=path)] = Path(),
 ) -> None:
     """Write a plugin of one's own to a new folder: it installs, passes its own test, and is yours to change."""
     from reidbench.scaffold import write_plugin

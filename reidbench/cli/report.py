@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot, Results, settings_of
+from reidbench.cli.options import DataRoot, Results, path, settings_of
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ def report(
         list[str] | None, typer.Option(metavar="SPEC", help="Sections to show.", show_default=False)
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one page that needs no network.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one page that needs no network.", show_default=False, parser=path),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the drawings as PNG and SVG.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the drawings as PNG and SVG.", show_default=False, parser=path),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the tables as CSV.")] = False,
@@ -49,6 +51,8 @@ def report(
     from reidbench.run_files import RunFiles
     from reidbench.store import Store
 
+    if markdown and csv:
+        raise OptionError("--markdown and --csv: both print the tables; ask for one, and for the other once more")
     settings = settings_of(data_root, results)
     store = Store(settings.results)
     found = _records(store, runs or [])
@@ -80,9 +84,9 @@ def _records(store: Store, places: list[str]) -> list[tuple[Path, RunRecord]]:
         return store.records()
     found: list[tuple[Path, RunRecord]] = []
     for place in places:
-        path = Path(place)
-        if path.exists() and path.suffix != ".toml":
-            found += store.records([path])
+        there = Path(place)
+        if there.exists() and there.suffix != ".toml":
+            found += store.records([there])
             continue
         jobs = set(load_suite(find_suite(place)).every_scale())
         own = [(folder, record) for folder, record in store.records() if record.job in jobs]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.files import lock
 from reidbench.leaderboard.board import RECORDS, Board, Kept, board_names
+from reidbench.leaderboard.kept import kept_run, run_findings
 from reidbench.leaderboard.rows import board_name
-from reidbench.leaderboard.soundness import faults_of, in_words, ranking_faults, read_ranking, score_faults
-from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
+from reidbench.record import RECORD
 from reidbench.store import AGAIN
 
 _WAIT_SECONDS = 300.0
@@ -56,9 +56,9 @@ def add(
 def merge(sources: Sequence[Path], folder: Path) -> Added:
     """Join the leaderboards of the folders ``sources`` into those of ``folder``, and make all its files anew.
 
-    What each of them keeps is taken as ``add`` takes it; rows that were allowed there are allowed here. The result does
-    not depend on the order. Raises DataError, names every conflict and writes nothing, where two of them differ in a
-    run, or a row has no record.
+    What any of them keeps must be as ``check`` wants it; rows that were allowed there are allowed here. The result does
+    not depend on the order. Raises DataError, names every reason and writes nothing, where a kept run is not sound or
+    lies in the wrong place, two of them differ in a run, or a row has no record.
     """
     first: dict[str, list[Kept]] = defaultdict(list)
     again: dict[str, list[Kept]] = defaultdict(list)
@@ -66,47 +66,30 @@ def merge(sources: Sequence[Path], folder: Path) -> Added:
     for source in sources:
         if not (source / RECORDS).is_dir():
             raise DataError(f"{source}: holds no leaderboard; expected a folder with PROTOCOL.csv and {RECORDS}/ in it")
-        for name in board_names(source):
-            there = Board(source, name)
+    for place in dict.fromkeys([*sources, folder]):
+        for name in board_names(place):
+            there = Board(place, name)
             for pattern, found in ((f"*/{RECORD}", first), (f"*/{AGAIN}/{RECORD}", again)):
-                kept = [(file.parent, read_record(file)) for file in sorted(there.records.glob(pattern))]
-                sound, wrong = _sort(kept, allow_dirty=True)
-                reasons += wrong
-                for board, runs in sound.items():
-                    found[board] += runs
+                for file in sorted(there.records.glob(pattern)):
+                    findings, record = kept_run(file, name)
+                    reasons += map(str, findings)
+                    if record is not None and not findings:
+                        found[name].append((file.parent, record))
             there.kept = first[name]
             reasons += [reason for reason in there.derive(allow_mixed=True) if str(there.csv) in reason]
-    for name in board_names(folder):
-        first[name] += []
     return _update(folder, first, again, reasons, "merged", allow_mixed=True)
 
 
 def _sort(records: Sequence[Kept], allow_dirty: bool) -> tuple[dict[str, list[Kept]], list[str]]:
     """Return the sound ones among the records by the names of their leaderboards, and what is wrong with the others."""
     sound: dict[str, list[Kept]] = defaultdict(list)
-    reasons = []
+    reasons: list[str] = []
     for path, record in records:
-        found = list(_reasons(path, record, allow_dirty))
-        reasons += found
-        if not found:
+        findings = list(run_findings(path, record, allow_dirty=allow_dirty))
+        reasons += map(str, findings)
+        if not findings:
             sound[board_name(record)].append((path, record))
     return sound, reasons
-
-
-def _reasons(path: Path, record: RunRecord, allow_dirty: bool) -> Iterator[str]:
-    faults = [f"{path}: {in_words(fault)}" for fault in faults_of(record, allow_dirty=allow_dirty)]
-    if faults:
-        yield from faults
-        return
-    try:
-        ranking = read_ranking(path)
-    except DataError as error:
-        yield str(error)
-        return
-    structure = list(ranking_faults(ranking))
-    yield from (f"{path / RANKINGS}: {what}" for what in structure)
-    if not structure:
-        yield from (f"{path}: {in_words(fault)}" for fault in score_faults(record, ranking))
 
 
 def _update(
@@ -124,7 +107,7 @@ def _update(
             reasons += board.join_again(again.get(board.name, []))
             reasons += board.derive(allow_mixed=allow_mixed)
         if reasons:
-            raise DataError(f"nothing was {done}:\n" + "\n".join(dict.fromkeys(reasons)))
+            raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
         files = [file for board in boards for file in board.write()]
     pairs = [(board.before.get(row["config_hash"]), row) for board in boards for row in board.rows]
     return Added(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.files import sweep, write_atomic
+from reidbench.leaderboard.kept import kept_record
 from reidbench.leaderboard.rows import Row, in_order, read_rows, row_of, unsafe_cells, write_rows
-from reidbench.leaderboard.soundness import faults_of, in_words
-from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
+from reidbench.leaderboard.soundness import in_words
+from reidbench.record import RANKINGS, RECORD, RunRecord
 from reidbench.store import AGAIN
 
 RECORDS = "records"
@@ -53,9 +54,9 @@ class Board:
         """Return a leaderboard with what is kept for it; raises DataError where a kept record is damaged."""
         board = cls(folder, name)
         for file in sorted(board.records.glob(f"*/{RECORD}")):
-            board.kept.append((file.parent, _sound(file)))
+            board.kept.append((file.parent, _sound(file, name)))
         for file in sorted(board.records.glob(f"*/{AGAIN}/{RECORD}")):
-            record = _sound(file)
+            record = _sound(file, name)
             board.again[record.id] = (file.parent, record)
         return board
 
@@ -140,11 +141,10 @@ def board_names(folder: Path) -> list[str]:
     return sorted({file.stem for file in folder.glob("*.csv")} | {kept.name for kept in folder.glob(f"{RECORDS}/*/")})
 
 
-def _sound(file: Path) -> RunRecord:
-    record = read_record(file)
-    reasons = [f"{file}: {in_words(fault)}" for fault in faults_of(record, allow_dirty=True)]
-    if reasons:
-        raise DataError("\n".join(["a kept record is damaged; restore it, or delete its folder:", *reasons]))
+def _sound(file: Path, name: str) -> RunRecord:
+    findings, record = kept_record(file, name)
+    if findings or record is None:
+        raise DataError("\n".join(["a kept record is damaged; restore it, or delete its folder:", *map(str, findings)]))
     return record
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reidbench.errors import DataError, ReidbenchError
+from reidbench.errors import DataError
 from reidbench.leaderboard.board import Board, Kept, board_names
-from reidbench.leaderboard.findings import Finding, in_record
+from reidbench.leaderboard.findings import Finding
+from reidbench.leaderboard.kept import kept_run
 from reidbench.leaderboard.rows import (
     COLUMNS,
     SELF_REPORTED,
@@ -19,11 +20,9 @@ from reidbench.leaderboard.rows import (
     unsafe_cells,
     write_rows,
 )
-from reidbench.leaderboard.soundness import SCORES, faults_of, ranking_faults, read_ranking, rising_faults, score_faults
-from reidbench.plugins import load
-from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
+from reidbench.leaderboard.soundness import SCORES, rising_faults
+from reidbench.record import RECORD
 from reidbench.store import AGAIN
-from reidbench.values import Protocol
 
 _PRINTED = 1.1e-6  # two means, each rounded to six decimals
 _FORMS: dict[str, str] = {
@@ -58,11 +57,11 @@ def check(folder: Path) -> list[Finding]:
 
 def _check_board(board: Board) -> Iterator[Finding]:
     for file in sorted([*board.records.glob(f"*/{RECORD}"), *board.records.glob(f"*/{AGAIN}/{RECORD}")]):
-        faults, record = _check_record(board, file)
+        faults, record = kept_run(file, board.name)
         yield from faults
         if record is not None and file.parent.name != AGAIN:
             board.kept.append((file.parent, record))
-    lines = list(_read(board)) if board.csv.is_file() else []
+    lines = list(_read(board)) if board.csv.exists() else []
     yield from (line for line in lines if isinstance(line, Finding))
     rows = [line for line in lines if not isinstance(line, Finding)]
     faulty: set[tuple[int, str]] = set()
@@ -70,45 +69,6 @@ def _check_board(board: Board) -> Iterator[Finding]:
         faulty.add((finding.line, finding.column))
         yield finding
     yield from (finding for finding in _compare(board, rows) if (finding.line, finding.column) not in faulty)
-
-
-def _check_record(board: Board, file: Path) -> tuple[list[Finding], RunRecord | None]:
-    """Return what is wrong with one kept record and its rankings, and the record where rows can be made of it."""
-    try:
-        record = read_record(file)
-    except DataError as error:
-        return [Finding(file, 0, "", str(error).removeprefix(f"{file}: "))], None
-    found = [in_record(file, *fault) for fault in faults_of(record, allow_dirty=True)]
-    if found:
-        return found, None
-    name, home = board_name(record), file.parent.parent if file.parent.name == AGAIN else file.parent
-    if name != board.name:
-        field = (
-            "standin" if name.removesuffix(".standin") == board.name.removesuffix(".standin") else "items.protocol.spec"
-        )
-        found.append(in_record(file, field, f"says that it belongs to {name}.csv, but it is kept for {board.name}.csv"))
-    if home.name != record.id[:12]:
-        found.append(in_record(file, "id", f"begins with {record.id[:12]}, but its folder is named {home.name}"))
-    found += _check_version(file, record)
-    try:
-        ranking = read_ranking(file.parent)
-    except DataError as error:
-        return [*found, Finding(file.parent / RANKINGS, 0, "", str(error).partition(": ")[2])], record
-    faults = [Finding(file.parent / RANKINGS, 0, "", what) for what in ranking_faults(ranking)]
-    if not faults:
-        faults = [in_record(file, *fault) for fault in score_faults(record, ranking)]
-    return found + faults, record
-
-
-def _check_version(file: Path, record: RunRecord) -> Iterator[Finding]:
-    """Yield whether the protocol has moved on; a protocol that is not installed here cannot be asked."""
-    try:
-        protocol = load().resolve("protocol", record.items["protocol"].spec).build()
-    except ReidbenchError:
-        return
-    version = record.evaluation["version"]
-    if isinstance(protocol, Protocol) and protocol.version != version:
-        yield in_record(file, "evaluation.version", f"is {version}, but the protocol's version is {protocol.version}")
 
 
 def _read(board: Board) -> Iterator[Finding | tuple[int, Row]]:
@@ -176,7 +136,11 @@ def _compare(board: Board, rows: list[tuple[int, Row]]) -> Iterator[Finding]:
     own: list[Kept] = [(path, record) for path, record in board.kept if board_name(record) == board.name]
     expected = Board(board.folder, board.name, kept=own)
     prefix = f"{board.csv}: "
-    for reason in expected.derive(allow_mixed=True):
+    try:
+        reasons = list(expected.derive(allow_mixed=True))
+    except DataError:  # the file is no leaderboard, which is said
+        return
+    for reason in reasons:
         if not reason.startswith(prefix):  # rows without a record are named below, with their lines
             yield Finding(board.records, 0, "", reason)
     made = {row["config_hash"]: row for row in expected.rows}

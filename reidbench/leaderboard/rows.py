@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.soundness import SCORES, Fault, day_of
+from reidbench.leaderboard.particulars import Fault
+from reidbench.leaderboard.soundness import SCORES, day_of
 from reidbench.record import ITEMS, RunRecord
 from reidbench.spec import Item, Spec, write_value
 from reidbench.statistics import mean_and_sd
@@ -143,7 +144,7 @@ def read_lines(file: Path) -> list[tuple[int, list[str]]]:
 
 def read_rows(file: Path) -> dict[str, Row]:
     """Return the rows of a leaderboard by ``config_hash``; none where there is no such file. Raises DataError."""
-    if not file.is_file():
+    if not file.exists():
         return {}
     lines = read_lines(file)
     header = lines[0][1] if lines else []

@@ -6,14 +6,16 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from reidbench.arrays import read_arrays
 from reidbench.errors import DataError, ReidbenchError
+from reidbench.leaderboard.particulars import Fault, wrong_cameras, wrong_intervals, wrong_requests
 from reidbench.provenance import code_digest
+from reidbench.randomness import MOST_SEED, SEEDS
 from reidbench.record import RANKINGS, RunRecord
 from reidbench.scores import score
 from reidbench.spec import Spec
@@ -25,10 +27,8 @@ RISING = (("r1", "r5"), ("r5", "r10"), ("r10", "r20"), ("map_market", "map_step"
 _ARRAYS = tuple(field.name for field in fields(Ranking))
 _FLOATS = ("distances", "same_camera_distances", "top_distances")
 _ROUNDING = 1e-9
+_CLOCKS_DIFFER = timedelta(minutes=10)
 _DISTANCE_ROUNDING = 1e-6  # shown distances are computed otherwise than the order
-
-# What is wrong: the field of the record, and a clause that says it of the field.
-Fault = tuple[str, str]
 
 
 def in_words(fault: Fault) -> str:
@@ -59,8 +59,11 @@ def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault
     for phase in ("train", "embed"):
         if not record.seconds.get(phase, -1.0) >= 0.0:
             yield f"seconds.{phase}", f"must be 0 or more, got {record.seconds.get(phase)!r}"
-    if not day_of(record):
-        yield "finished", f"must be a date and time with its offset from UTC, got {record.finished!r:.80}"
+    yield from _wrong_times(record)
+    if not re.fullmatch("([0-9a-f]{40})?", record.commit):
+        yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
+    if not 0 <= record.job.seed <= MOST_SEED:
+        yield "job.seed", f"must be {SEEDS}, got {record.job.seed!r:.40}"
     yield from _wrong_scores(record.scores)
     for kind, item in record.items.items():
         try:
@@ -72,6 +75,9 @@ def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault
     if record.code != code_digest(record.code_files):
         yield "code", "is not the digest of the files in code_files"
     if not lacking:
+        yield from wrong_requests(record)
+        yield from wrong_intervals(record)
+        yield from wrong_cameras(record.cameras, record.scores)
         ids = record.identity()
         for name in ("train_id", "group", "id"):
             follows, said = getattr(ids, name), getattr(record, name)
@@ -93,13 +99,29 @@ def _wrong_scores(scores: Mapping[str, float]) -> Iterator[Fault]:
         yield from ((f"scores.{name}", what) for name, what in rising_faults(scores))
 
 
+def _wrong_times(record: RunRecord) -> Iterator[Fault]:
+    began, ended = _moment(record.started), _moment(record.finished)
+    for name, moment in (("started", began), ("finished", ended)):
+        if moment is None:
+            yield name, f"must be a date and time with its offset from UTC, got {getattr(record, name)!r:.80}"
+    if began and ended and began > ended:
+        yield "started", f"is {record.started}, after the run finished ({record.finished})"
+    if ended and ended > datetime.now(UTC) + _CLOCKS_DIFFER:
+        yield "finished", f"is {record.finished}, which is still to come"
+
+
 def day_of(record: RunRecord) -> date | None:
     """Return the day (UTC) on which a run finished, None where its time cannot be placed."""
+    moment = _moment(record.finished)
+    return moment.date() if moment else None
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(record.finished)
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC).date() if moment.tzinfo else None
 
 
 def read_ranking(folder: Path) -> Ranking:

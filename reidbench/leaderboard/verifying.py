@@ -102,12 +102,12 @@ def _follow_from_lists(runs: Sequence[Kept], planner: Planner, found: Verificati
 
 
 def _close(said: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[float]]) -> bool:
-    """Say whether intervals are the same to rounding; a record from before there were any has none."""
-    return not said or (said.keys() == found.keys() and all(np.allclose(said[name], found[name]) for name in found))
+    """Say whether intervals are the same to rounding."""
+    return said.keys() == found.keys() and all(np.allclose(said[name], found[name]) for name in found)
 
 
 def _against_plan(file: Path, record: RunRecord, planner: Planner) -> Iterator[Finding]:
-    """Yield what a record says of its recipe, network and mark that its items, as they are here, do not give."""
+    """Yield what a record says of its items, recipe, network and mark that its options do not give here."""
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     try:
         plan = planner.plan(Job(**specs, seed=record.job.seed))
@@ -120,6 +120,11 @@ def _against_plan(file: Path, record: RunRecord, planner: Planner) -> Iterator[F
         for name in sorted(said.keys() & found.keys()):
             if said[name] != found[name]:
                 yield in_record(file, f"{what}.{name}", f"is {said[name]!r}, the run's items give {found[name]!r}")
+    for kind, item in plan.items.items():
+        if record.items[kind].short != item.short:
+            yield in_record(
+                file, f"items.{kind}.short", f"is {record.items[kind].short!r:.80}, expected {item.short!r:.80}"
+            )
     if record.faithful and not plan.faithful:
         yield in_record(file, "faithful", f"is true, but the run differs: {'; '.join(plan.deviations) or 'no paper'}")
 
@@ -137,6 +142,8 @@ def _against_protocol(
         yield in_record(file, "evaluation.exclude", f"is not the protocol's ({', '.join(protocol.exclude)})")
     if not same and not protocol.names:
         yield in_record(file, "dataset.digest", "is not that of the data that the protocol names")
+    if same and record.dataset["counts"] != split.counts:
+        yield in_record(file, "dataset.counts", "are not those of the lists")
     if record.standin != standin:
         yield in_record(file, "standin", f"is {str(record.standin).lower()}, but the lists say otherwise")
     expected = {f"r{rank}" for rank in protocol.ranks} | {"map_market", "map_step", "minp", "unmatched"}

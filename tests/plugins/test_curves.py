@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def test_a_line_is_the_mean_over_seeds_and_a_run_without_its_ranking_is_named(tm
 
 
 def grown(gallery: int, market: float, standin: bool = False, loss: str = "batch_hard") -> RunRecord:
-    given = f"market1501_500k(distractors={gallery})"
+    given = f"market1501_500k(distractors={gallery}, distractors_seed=0)"
     return make_record(
         loss,
         items={"protocol": make_item(given)},
@@ -58,6 +60,33 @@ def test_runs_that_differ_in_their_distractors_are_one_curve(tmp_path: Path) -> 
     (axes,) = part.figures[0].axes
     ours = axes.lines[0]
     assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([100, 200, 300], [30.0, 20.0, 10.0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"standin": True},
+        {"evaluation": "version"},
+        {"scores": "queries"},
+        {"dataset": "train_digest"},
+        {"items": "distractors_seed"},
+    ],
+    ids=str,
+)
+def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, other: dict[str, Any]) -> None:
+    one, two, three = grown(100, 0.3), grown(200, 0.2), grown(300, 0.1)
+    ((field, what),) = other.items()
+    if field == "items":
+        value: Any = one.items | {"protocol": make_item("market1501_500k(distractors=300, distractors_seed=7)")}
+    else:
+        value = what if field == "standin" else {**getattr(three, field), what: 7}
+    apart = replace(three, **{field: value})
+    for order in ([one, two, apart], [apart, two, one]):
+        (part,) = build_sections(["curves(published=false)"], order, with_rankings(tmp_path, []))
+        (frame,) = part.tables
+        assert frame["gallery"].tolist() == ["100", "200"]
+    (part,) = build_sections(["curves"], [two, apart], with_rankings(tmp_path, []))
+    assert part.tables == []
 
 
 def test_the_published_curves_stand_beside_ours_and_apart_from_a_stand_ins(tmp_path: Path) -> None:

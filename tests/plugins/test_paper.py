@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from reidbench_reports.published import TABLES, cells
 
-from reidbench import Job, OptionError, RunRecord
+from reidbench import Job, OptionError, RunRecord, resolved_items
 from reidbench.report import build_sections
 from reidbench.run_files import RunFiles
 from reidbench.settings import Settings
 from reidbench.suite import find_suite, load_suite
 from tests.conftest import SHARED
-from tests.records import digest, make_record
+from tests.records import digest, make_item, make_record
 
 FILES = RunFiles([], Settings())
 
 
 def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
-    record = make_record("x", seed, **changes)  # type: ignore[arg-type]
-    return replace(record, job=replace(job, seed=seed), id=digest(job, seed))
+    """Return a run of a job, with the items that it comes to."""
+    texts, version = resolved_items(job)
+    items = {kind: make_item(given, texts[kind]) for kind, given in asdict(job).items() if kind != "seed"}
+    if job.metric == "auto":
+        items["metric"] = make_item("auto", "euclidean(normalize=false)")
+    record = make_record(job.loss, seed, items=items, **changes)  # type: ignore[arg-type]
+    how = {**record.evaluation, "version": version, "metric_is_auto": job.metric == "auto"}
+    return replace(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -98,6 +104,36 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
     assert others["but"].tolist() == ["stand-in data", "partial data: gallery: 2 expected, 1 found", "failed", "tiny"]
     assert set(others["system"]) == {"TriNet"}
     assert set(others["data"]) == {"Market-1501 SQ"}
+
+
+def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions_are_not() -> None:
+    job = load_suite(find_suite("paper/table2")).jobs[0]
+    spelt = replace(job, loss=resolved_items(job)[0]["loss"], recipe=resolved_items(job)[0]["recipe"])
+    assert spelt != job
+    (part,) = build_sections(["paper(table=2)"], [run_of(spelt, scores={"map_market": 0.6})], FILES)
+    assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
+    run = run_of(job)
+    margin = make_item(job.loss, run.items["loss"].spec.replace("margin=soft", "margin=0.2"))
+    older = {**run.evaluation, "version": run.evaluation["version"] - 1}
+    own = {**run.evaluation, "metric_is_auto": False}
+    for other in (
+        replace(run, items=run.items | {"loss": margin}),  # the same text, from a version with another default
+        replace(run, evaluation=older),
+        replace(run, evaluation=own),
+    ):
+        (part,) = build_sections(["paper(table=2)"], [other], FILES)
+        assert set(part.tables[0]["ours: mAP (market)"]) == {"–"}
+        assert part.tables[1]["but"].tolist() == ["other options or another version than now"]
+
+
+def test_seeds_on_other_data_than_the_newest_are_not_averaged_with_them() -> None:
+    job = load_suite(find_suite("paper/table2")).jobs[0]
+    old = run_of(job, 0, scores={"map_market": 0.1}, group=digest("old"))
+    new = run_of(job, 1, scores={"map_market": 0.6}, group=digest("new"), finished="2026-11-22T11:00:00+00:00")
+    for order in ([old, new], [new, old]):
+        (part,) = build_sections(["paper(table=2)"], order, FILES)
+        assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
+        assert part.tables[1]["but"].tolist() == ["other data or code than the newest"]
 
 
 def test_a_collapsed_run_has_the_papers_star() -> None:

@@ -1,0 +1,140 @@
+"""What a record says beside its scores and ids: what was asked for, intervals, and the matrix of cameras."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from reidbench.errors import OptionError
+from reidbench.plan import AUTO
+from reidbench.record import RunRecord
+from reidbench.scores import WITH_INTERVALS
+from reidbench.spec import Item, Spec, Value, write_value
+
+# What is wrong: the field of the record, and a clause that says it of the field.
+Fault = tuple[str, str]
+
+_ASKED = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
+_MAY_BE_AUTO = {"recipe", "metric"}
+_OF_CAMERAS = ("map_market", "r1")
+_ROUNDING = 1e-6
+
+
+def wrong_requests(record: RunRecord) -> Iterator[Fault]:
+    """Yield where the items are not what the job asks for, or the other ways in which an item is written are not it.
+
+    Defaults are not looked at: a plugin's next version may have others.
+    """
+    for kind in _ASKED:
+        item, text = record.items[kind], str(getattr(record.job, kind))
+        if item.given != text:
+            yield f"items.{kind}.given", f"is {item.given!r:.80}, but the job says {text!r:.80}"
+        try:
+            found = Spec.parse(item.spec)
+        except OptionError:  # said elsewhere
+            continue
+        written = {f"items.{kind}.short": item.short, f"items.{kind}.identity": item.identity or item.spec}
+        if kind not in _MAY_BE_AUTO or text != AUTO:
+            written[f"job.{kind}"] = text
+        for field, other in written.items():
+            try:
+                same = _says(Spec.parse(other), found, every=field.endswith("identity"))
+            except OptionError as error:
+                yield field, f"cannot be used: {error}"
+            else:
+                if not same:
+                    yield field, f"is {other!r:.80}, but the run's {kind} is {item.spec!r:.200}"
+
+
+def _says(said: Spec, resolved: Spec, *, every: bool) -> bool:
+    """Say whether one spec gives options of another alone, or every one, with the same values."""
+    if len(said.terms) != len(resolved.terms):
+        return False
+    for term, whole in zip(said.terms, resolved.terms, strict=True):
+        options, known = dict(term.item.options), dict(whole.item.options)
+        if (term.weight, term.item.name) != (whole.weight, whole.item.name) or not options.keys() <= known.keys():
+            return False
+        if every and options.keys() != known.keys():
+            return False
+        if not all(_same(value, known[name]) for name, value in options.items()):
+            return False
+    return True
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Say whether two values are one: 1 is 1.0, an item is its text, and a file is named by path, name or digest."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+    one, other = _plain(one), _plain(other)
+    if isinstance(one, str) and isinstance(other, str):
+        path = PurePath(other)
+        return one == other or PurePath(one) in (path, PurePath(path.name)) or one.startswith("sha256:")
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _plain(value: Value) -> Value:
+    if isinstance(value, Item):
+        return write_value(value)
+    return "none" if value is None else value
+
+
+def wrong_intervals(record: RunRecord) -> Iterator[Fault]:
+    """Yield what cannot be the intervals of a run's scores; queries of a single identity have none."""
+    identities = record.dataset["counts"].get("query_identities")
+    if type(identities) is not int or identities < 1:
+        yield "dataset.counts.query_identities", f"must be 1 or more, got {identities!r:.80}"
+        return
+    expected = set(WITH_INTERVALS) if identities > 1 else set()
+    if record.intervals.keys() != expected:
+        names, given = (", ".join(sorted(each)) or "none" for each in (expected, record.intervals))
+        yield "intervals", f"must be those of {names}, got {given:.80}"
+        return
+    for name, between in record.intervals.items():
+        score = record.scores.get(name, -1.0)
+        bounds = [0.0, *between, 1.0]
+        around = len(between) == 2 and between[0] - _ROUNDING <= score <= between[1] + _ROUNDING
+        if not around or any(low > high + _ROUNDING for low, high in itertools.pairwise(bounds)):
+            yield (
+                f"intervals.{name}",
+                f"must be [low, high] around the score {score!r}, from 0 to 1, got {between!r:.80}",
+            )
+
+
+def wrong_cameras(cameras: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[Fault]:
+    """Yield what cannot be the matrix of scores for each pair of cameras."""
+    names = cameras.get("cameras")
+    if not isinstance(names, list) or not names or not _rise(names):
+        yield "cameras.cameras", f"must be the rising numbers of the cameras, got {names!r:.80}"
+        return
+    for name in ("queries", *_OF_CAMERAS):
+        if not _is_square(cameras.get(name), len(names)):
+            yield f"cameras.{name}", f"must be {len(names)} rows of {len(names)}, one of each camera"
+            return
+    counts = list(itertools.chain(*cameras["queries"]))
+    if any(type(count) is not int or count < 0 for count in counts):
+        yield "cameras.queries", "must be counts"
+        return
+    if sum(map(max, cameras["queries"])) > scores.get("queries", 0):
+        yield "cameras.queries", f"holds more queries than the {scores.get('queries')!r:.20} that were asked"
+    for name in _OF_CAMERAS:
+        for count, value in zip(counts, itertools.chain(*cameras[name]), strict=True):
+            if not _can_be_mean(value, count, of_hits=name == "r1"):
+                yield f"cameras.{name}", f"cannot be {value!r:.40} where {count} queries have a match"
+                break
+
+
+def _rise(names: list[Any]) -> bool:
+    return all(type(name) is int for name in names) and names == sorted({*names})
+
+
+def _is_square(rows: Any, size: int) -> bool:
+    return isinstance(rows, list) and [len(row) if isinstance(row, list) else -1 for row in rows] == [size] * size
+
+
+def _can_be_mean(value: Any, count: int, *, of_hits: bool) -> bool:
+    """Say whether a value can be the mean over ``count`` queries, each a hit or none, or a fraction."""
+    if count == 0 or type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+        return count == 0 and value is None
+    return not of_hits or abs(value * count - round(value * count)) < _ROUNDING
