@@ -26,6 +26,7 @@ from reidbench.errors import DataError
 from reidbench.files import lock, refused, reserved, sweep
 from reidbench.pixel_stores import DevicePixels, HostPixels, PixelStore, StreamedPixels
 from reidbench.progress import progress
+from reidbench.settings import SCALES
 from reidbench.tiers import AUTO, choose, describe, in_gib, room_of
 from reidbench.values import Samples
 
@@ -34,7 +35,7 @@ HEADER = 4096
 PIECE = 64 * 2**20
 FOLDER = "pixels"
 # All that lives below a cache folder: what the other modules keep there is made again when it is missed.
-FOLDERS = (FOLDER, "readable", "compiled", "scales")
+FOLDERS = (FOLDER, "readable", "compiled", SCALES)
 _PATIENCE_SECONDS = 7 * 24 * 3600.0
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from reidbench.plan import Plan
 
 
+KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
+
+
 def say(console: Console, name: str, line: str) -> None:
     """Print one line of what happens, under the name of what it happens to."""
     console.print(f"{name}: {line}", markup=False, soft_wrap=True)
@@ -29,15 +32,19 @@ def print_plans(
     from reidbench.progress import in_words
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
-    table = Table(
-        title=f"Plan ({device_of(settings)})", title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for heading in ("loss", "backbone", "recipe", "seed", "id", "state", "about"):
+    # What is the same in all of them stands above: most plans are of one network or one data set.
+    texts = {kind: [plan.items[kind].short for plan in plans] for kind in KINDS}
+    same = {kind: found[0] for kind, found in texts.items() if kind != "loss" and len(set(found)) == 1}
+    said = " · ".join(f"{kind} {text}" for kind, text in same.items())
+    console.print(f"Plan ({device_of(settings)}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("id", "state", "about", "seed", "what"):
         table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
     for plan, seconds in zip(plans, estimates, strict=True):
-        items = plan.items
-        cells = [items["loss"].short, items["backbone"].short, items["recipe"].short, str(plan.job.seed), plan.id[:10]]
-        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds)]))
+        parts = [plan.items[kind].short for kind in KINDS if kind not in same]
+        what = ", ".join(part for part in parts[:1] + [part for part in parts[1:] if part != "none"])
+        cells = [plan.id[:10], plan.state(), in_words(seconds), str(plan.job.seed), what]
+        table.add_row(*map(Text, cells))
     console.print(table)
     for plan in plans:
         if plan.changed() and not plan.done():
