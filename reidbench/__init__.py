@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reidbench.ranking import nearest, unit_rows
     from reidbench.recipe import Recipe
     from reidbench.record import RunRecord
+    from reidbench.run_comparison import difference, identities_of
     from reidbench.run_files import RunFiles
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.scores import Scores, average_precision, first_match
@@ -79,10 +80,12 @@ _HOME = {
     "build": "plugins",
     "choose": "options",
     "compiled": "compilation",
+    "difference": "run_comparison",
     "evaluate": "evaluation",
     "first_match": "scores",
     "hold_out": "holdout",
     "hookimpl": "hookspecs",
+    "identities_of": "run_comparison",
     "interval": "statistics",
     "leaderboards_folder": "suite",
     "load_suite": "suite",
@@ -132,10 +135,12 @@ __all__ = [
     "build",
     "choose",
     "compiled",
+    "difference",
     "evaluate",
     "first_match",
     "hold_out",
     "hookimpl",
+    "identities_of",
     "interval",
     "leaderboards_folder",
     "load_suite",

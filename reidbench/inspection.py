@@ -40,7 +40,7 @@ class Inspection:
             return "a STAND-IN: not the published names, so no score of it compares with a published one"
         if self.known:
             return "the real data: every published list of names matches"
-        return "no names are published for this data"
+        return "data whose names nobody has published, so neither the real data nor a stand-in"
 
 
 def inspect(protocol: Protocol, split: Split) -> Inspection:

@@ -27,6 +27,7 @@ from reidbench.errors import DataError
 from reidbench.files import aside, lock, refused, reserved
 from reidbench.pixel_stores import DevicePixels, HostPixels, PixelStore, StreamedPixels
 from reidbench.progress import progress
+from reidbench.settings import SCALES
 from reidbench.tiers import AUTO, Tier, choose, describe, in_gib, room_of
 from reidbench.values import Samples
 
@@ -35,7 +36,7 @@ HEADER = 4096
 PIECE = 64 * 2**20
 FOLDER = "pixels"
 # All that lives below a cache folder: what the other modules keep there is made again when it is missed.
-FOLDERS = (FOLDER, "readable", "compiled", "scales")
+FOLDERS = (FOLDER, "readable", "compiled", SCALES)
 # Time between two marks of how far decoding has come, from where it goes on after a kill.
 MARK_SECONDS = 5.0
 _PATIENCE_SECONDS = 7 * 24 * 3600.0

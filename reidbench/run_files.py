@@ -16,7 +16,7 @@ from reidbench.kept_embeddings import KeptEmbeddings
 from reidbench.plan import threads_of
 from reidbench.plugins import load
 from reidbench.record import RunRecord
-from reidbench.settings import Settings
+from reidbench.settings import SCALES, Settings
 from reidbench.store import load_arrays, load_ranking
 from reidbench.trained import load_network
 from reidbench.training import LOG
@@ -33,7 +33,7 @@ class RunFiles:
     def __init__(self, runs: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
         self.settings = settings
         self._folders = {_key(record): folder for folder, record in runs}
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[tuple[str, Path], Split] = {}
 
     def ranking(self, record: RunRecord) -> Ranking:
         """Return where the positives of every query stand."""
@@ -52,20 +52,30 @@ class RunFiles:
         return load_arrays(file)
 
     def split(self, record: RunRecord) -> Split:
-        """Return the data that the run was scored on, as it lies below this machine's data root."""
+        """Return the data that the run was scored on, below the data root or drawn for a scale of a suite."""
         spec = record.items["dataset"].spec
-        if spec not in self._splits:
+        wrong: list[str] = []
+        # Only where such data lie already: a data set may draw itself wherever it is asked for.
+        drawn = (self.settings.cache / SCALES).glob(f"*/{spec.partition('(')[0]}")
+        for root in (self.settings.data, *sorted(folder.parent for folder in drawn)):
             try:
-                self._splits[spec] = load().resolve("dataset", spec).build(self.settings.data)
+                split = self._split(spec, root)
             except ReidbenchError as error:
-                raise DataError(str(error)) from None
-        split = self._splits[spec]
-        if split.digest != record.dataset["digest"]:
-            raise DataError(
+                wrong.append(str(error))
+                continue
+            if split.digest == record.dataset["digest"]:
+                return split
+            wrong.append(
                 f"data set {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
                 f"the run's {record.dataset['digest'][:12]}); name its folder with --data-root"
             )
-        return split
+        raise DataError(wrong[0])
+
+    def _split(self, spec: str, root: Path) -> Split:
+        if (spec, root) not in self._splits:
+            built: Split = load().resolve("dataset", spec).build(root)
+            self._splits[spec, root] = built
+        return self._splits[spec, root]
 
     def embeddings(self, record: RunRecord, part: Samples) -> Tensor:
         """Return one embedding a unit [n, D] float32, pooled as the run was scored, of the split's query or gallery.

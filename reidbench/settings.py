@@ -8,6 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
+# Below the cache folder: the data that are drawn for a suite's scales.
+SCALES = "scales"
+
 
 def _folder(variable: str, otherwise: Path) -> Path:
     value = os.environ.get(variable)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reidbench.suite import find_suite, load_suite
+from tests.jobs import small_run
 from tests.records import make_record, put
 
 Main = Callable[..., tuple[int, str]]
@@ -87,3 +88,17 @@ def test_a_scale_is_a_suites_own(reidbench_main: Main, arguments: list[str], sai
     code, stderr = reidbench_main("run", *arguments)
     assert code == 2
     assert said in " ".join(stderr.split())
+
+
+def test_a_plan_names_what_differs_and_says_the_rest_once(
+    reidbench_main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
+    code, said = reidbench_main("run", "--dry-run", *small_run(*flags)[1:])
+    assert code == 0, said
+    lines = said.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("Plan (cpu): "))
+    assert lines[first].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
+    rows = [line.split(maxsplit=6)[-1] for line in lines[first + 2 : first + 6]]
+    assert [row.strip() for row in rows] == ["none", "none, k_reciprocal", "batch_hard", "batch_hard, k_reciprocal"]

@@ -43,7 +43,10 @@ def test_names_tell_the_real_data_from_a_stand_in() -> None:
     other = split([(1, 1)], [(1, 2), (1, 3)])
     assert is_standin(known, other)
     assert inspect(known, other).verdict.startswith("a STAND-IN")
-    assert inspect(PROTOCOL, other).verdict == "no names are published for this data"
+    assert (
+        inspect(PROTOCOL, other).verdict
+        == "data whose names nobody has published, so neither the real data nor a stand-in"
+    )
 
 
 def test_wrong_counts_are_said_with_both_numbers() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from reidbench import build
 from reidbench.errors import DataError
 from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.records import make_record, put
+from reidbench.settings import SCALES, Settings
+from tests.records import make_item, make_record, put
 
 
 def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
@@ -37,3 +38,20 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         files.ranking(replace(record, id="elsewhere"))
     with pytest.raises(DataError, match="the untrained network has no log"):
         files.log(make_record("none"))
+
+
+def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) -> None:
+    """What ``run --scale`` drew is not below the data root; nothing is drawn where it does not lie."""
+    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
+    tree = settings.cache / SCALES / "tiny-0123" / "market1501"
+    for _ in build("synthesizer", "market1501(identities=4)", tree):
+        pass
+    (settings.cache / SCALES / "other" / "mars").mkdir(parents=True)
+    split = build("dataset", "market1501", tree.parent)
+    record = make_record("a", items={"dataset": make_item("market1501", "market1501", "market1501")})
+    mine = replace(record, dataset={**record.dataset, "digest": split.digest})
+    files = RunFiles([put(tmp_path / "runs" / "a", mine)], settings)
+    assert files.split(mine).digest == split.digest
+    with pytest.raises(DataError, match="no tree with the folders bounding_box_train"):
+        files.split(record)
+    assert not list((settings.cache / SCALES / "other").rglob("market1501"))

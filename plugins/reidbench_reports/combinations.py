@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reidbench import RunRecord
@@ -62,14 +62,19 @@ def trainings(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: bool = True) -> list[str]:
-    """Return a short name for each record: its loss, and of ``kinds`` what is not the same in all of them.
+    """Return a short name for each record: its loss, and of ``kinds`` what tells it from the others.
 
-    Without the protocol among them the data that were trained on are named where they differ.
+    What is the same in all of them is left out, and so is what follows from the rest, as a recipe does that goes with
+    one loss only. Without the protocol among them the data that were trained on are named where they differ.
     """
     texts = {kind: [record.items[kind].short for record in records] for kind in kinds}
     if "protocol" not in kinds and len({record.dataset.get("train_digest") for record in records}) > 1:
         texts["data"] = [record.items["protocol"].short.partition("(")[0] for record in records]
     varying = [kind for kind in texts if kind != "loss" and len(set(texts[kind])) > 1]
+    for kind in ("recipe", "metric", "data", "protocol", "rerank", "backbone"):
+        others = [other for other in varying if other != kind]
+        if _told_apart(texts, ["loss", *others]) == _told_apart(texts, ["loss", *varying]):
+            varying = others
     several = seeds and len({record.job.seed for record in records}) > 1
     return [
         ", ".join(
@@ -79,3 +84,15 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
         )
         for place, record in enumerate(records)
     ]
+
+
+def lacking(reasons: Sequence[tuple[str, object]]) -> list[str]:
+    """Return one note for each reason why runs, (name, reason) each, are not shown, with the names of all of them."""
+    named: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        named.setdefault(str(reason), []).append(name)
+    return [f"{'; '.join(found)}: {reason}" for reason, found in named.items()]
+
+
+def _told_apart(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:
+    return len(set(zip(*(texts[kind] for kind in kinds), strict=True)))

@@ -1,13 +1,12 @@
-"""How much a combination differs from another one, with an interval: a paired bootstrap over query identities."""
+"""How much a combination differs from another one, with an interval: the numbers of ``reidbench compare``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reidbench import DataError, RunFiles, average_precision, paired_difference
+from reidbench import DataError, Ranking, RunFiles, difference, identities_of
 from reidbench_reports.combinations import Combination
 
 Difference = tuple[float, tuple[float, float] | None]
@@ -16,11 +15,11 @@ Difference = tuple[float, tuple[float, float] | None]
 def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> list[Difference | None]:
     """Return, for each row, its AP (market) less that of the baseline of its track, as fractions, and the interval.
 
-    The baseline is the row of the track whose loss is ``baseline``, as short text; a query's value is the mean over
-    seeds. None for the baseline itself and where there is none. Raises DataError where rankings or data are not here.
+    The baseline is the row of the track whose loss is ``baseline``, as short text. None for the baseline itself and
+    where there is none. Raises DataError where rankings are not here or do not have the same queries.
     """
     found: list[Difference | None] = []
-    values: dict[int, NDArray[np.float64]] = {}
+    rankings: dict[int, list[Ranking]] = {}
     for each in rows:
         others = [
             row
@@ -31,22 +30,15 @@ def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> 
             found.append(None)
             continue
         for row in (each, others[0]):
-            if id(row) not in values:
-                values[id(row)] = _per_query(row, files)
-        pids = files.split(each.first).query.pids
-        one, other = values[id(each)], values[id(others[0])]
-        if not len(one) == len(other) == len(pids):
-            raise DataError(f"rankings of {len(one)} and {len(other)} queries for {len(pids)} of the data here")
-        found.append(paired_difference(one, other, pids))
+            if id(row) not in rankings:
+                rankings[id(row)] = [files.ranking(run) for run in row.scored]
+        pair = rankings[id(each)], rankings[id(others[0])]
+        people = [identities_of(ranking) for side in pair for ranking in side]
+        if not all(np.array_equal(people[0], other) for other in people):
+            raise DataError("the rankings have other queries or matches than each other")
+        gap = difference(*pair, people[0], "map_market")
+        found.append((gap.difference, gap.interval))
     return found
-
-
-def _per_query(row: Combination, files: RunFiles) -> NDArray[np.float64]:
-    """Return the mean over seeds of each query's AP (market)."""
-    qualities = [average_precision(files.ranking(run), "market") for run in row.scored]
-    if len({len(quality) for quality in qualities}) > 1:
-        raise DataError("the rankings of one combination's seeds have different numbers of queries")
-    return np.mean(qualities, axis=0, dtype=np.float64)
 
 
 def said(difference: Difference) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -56,6 +57,7 @@ def plain(text: str, longest: int = _LONGEST) -> str:
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Return the names, numbered where shortening would make two of them one."""
-    short = [plain(name) for name in names]
-    return [f"{name} ({place})" if short.count(name) > 1 else name for place, name in enumerate(short, start=1)]
+    """Return the names on one or two lines each, numbered where shortening would make two of them one."""
+    short = [plain(name, 2 * _LONGEST) for name in names]
+    said = [f"{name} ({place})" if short.count(name) > 1 else name for place, name in enumerate(short, start=1)]
+    return ["\n".join(textwrap.wrap(name, _LONGEST)) for name in said]

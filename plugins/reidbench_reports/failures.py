@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reidbench import DataError, IntArray, Part, Ranking, RunFiles, RunRecord, Split, average_precision, hookimpl
-from reidbench_reports.combinations import names, newest
+from reidbench_reports.combinations import lacking, names, newest
 from reidbench_reports.drawing import RIGHT, WRONG, canvas, plain
 from reidbench_reports.pictures import name_of, show
 
@@ -36,6 +36,7 @@ class Failures:
         runs = [record for record in newest(records)[0] if record.scored]
         if len(runs) > self.most:
             part.notes.append(f"{len(runs)} runs, of which the first {self.most} are shown.")
+        unseen: list[tuple[str, object]] = []
         for record, name in zip(runs[: self.most], names(runs), strict=False):
             try:
                 split, ranking = files.split(record), files.ranking(record)
@@ -50,7 +51,8 @@ class Failures:
                         if len(queries)
                     )
             except DataError as error:
-                part.notes.append(f"{name}: {error}")
+                unseen.append((name, error))
+        part.notes.extend(lacking(unseen))
         if part.figures:
             part.notes.append(
                 f"Query, the first {FOUND} found, and its {HARDEST} hardest matches (those found last). "

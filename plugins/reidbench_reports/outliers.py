@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, unit_rows
-from reidbench_reports.combinations import names, newest
+from reidbench_reports.combinations import lacking, names, newest
 from reidbench_reports.drawing import WRONG, canvas
 from reidbench_reports.pictures import name_of, show
 
@@ -36,6 +36,7 @@ class Outliers:
         runs = [record for record in newest(records)[0] if record.scored]
         if len(runs) > self.most:
             part.notes.append(f"{len(runs)} runs, of which the first {self.most} are shown.")
+        unseen: list[tuple[str, object]] = []
         for record, name in zip(runs[: self.most], names(runs), strict=False):
             try:
                 gallery = files.split(record).gallery
@@ -58,7 +59,8 @@ class Outliers:
                 if self.pictures and len(order):
                     part.figures.append(draw(f"Outliers: {name}", gallery, order, distances, usual))
             except DataError as error:
-                part.notes.append(f"{name}: {error}")
+                unseen.append((name, error))
+        part.notes.extend(lacking(unseen))
         if part.figures:
             part.notes.append(
                 f"Red: the outlier; beside it the {BESIDE} images of the identity that lie closest to their mean. "

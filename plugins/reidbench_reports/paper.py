@@ -59,7 +59,7 @@ class Paper:
         ours, others = self._sorted(records, wanted)
         part = Part(title=f"Table {self.table} of {PAPER}, published and ours")
         part.tables.append(_beside(published, ours, KEYS[self.table]))
-        part.tables[0].attrs["title"] = "In percent; in brackets ours less the published, in points"
+        part.tables[0].attrs["title"] = "In percent" + "; in brackets ours less the published, in points" * bool(ours)
         filled = sum(cell.job in ours for cell in published)
         part.notes.append(
             f"{filled} of {len(published)} numbers have one of ours; reidbench run paper/table{self.table} makes those "
@@ -143,7 +143,8 @@ def _beside(published: Sequence[Cell], ours: Mapping[Job, Sequence[RunRecord]], 
             cell = found.get(score)
             runs = ours.get(cell.job, []) if cell is not None and cell.job is not None else []
             row[HEADINGS[score]] = NOTHING if cell is None else cell.printed
-            row[f"ours: {HEADINGS[score]}"] = NOTHING if cell is None else _ours(cell, runs)
+            if ours:
+                row[f"ours: {HEADINGS[score]}"] = NOTHING if cell is None else _ours(cell, runs)
             if cell is not None and "bold" in cell.mark:
                 best[HEADINGS[score]].append(number)
         rows.append(row)
@@ -167,16 +168,19 @@ def _others(
     published: Sequence[Cell], others: Sequence[tuple[Job, str, RunRecord]], keys: tuple[str, str]
 ) -> pd.DataFrame:
     places = {cell.job: (cell.row, cell.column) for cell in reversed(published) if cell.job is not None}
+    order = list(places.values())[::-1]
     rows = []
-    for job, why, record in others:
+    for job, why, record in sorted(others, key=lambda other: (order.index(places[other[0]]), other[2].job.seed)):
         row = dict(zip(keys, places[job], strict=True))
-        row |= {"but": why, "loss": record.items["loss"].short, "backbone": record.items["backbone"].short}
+        row |= {"reason": why, "loss": record.items["loss"].short, "backbone": record.items["backbone"].short}
         row |= {"seed": str(record.job.seed)}
         for score, heading in HEADINGS.items():
             if any(cell.score == score for cell in published):
                 row[heading] = f"{100 * record.scores[score]:.2f}" if record.scored else NOTHING
         rows.append(row)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    frame.attrs["minor"] = ["backbone", "loss", "seed"]
+    return frame
 
 
 @hookimpl

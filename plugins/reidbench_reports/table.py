@@ -85,9 +85,9 @@ class Table:
         frame = pd.DataFrame(cells)
         on = f", {rows[0].first.items['protocol'].short}" if several else ""
         frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points{on}"
-        few = any(len(row.scored) < 3 for row, each in zip(rows, found, strict=True) if each)
-        about = "95 % interval: a paired bootstrap over query identities" + ", of these checkpoints, not of the losses"
-        return [frame], [f"{about if few else about.partition(',')[0]}."]
+        few = min(len(row.scored) for row in rows if row.scored) < 3
+        whose = ", of these checkpoints, not of the losses" if few else ", and over seeds"
+        return [frame], [f"95 % interval: a paired bootstrap over query identities{whose}."]
 
 
 def _marks(each: Combination) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl
-from reidbench_reports.combinations import TRAINING, names, trainings
+from reidbench_reports.combinations import TRAINING, lacking, names, trainings
 from reidbench_reports.drawing import COLOURS, bare, canvas
 
 CLOUD, MEAN, LOWEST = "#9aa3ad", "#3b82c4", "#8b6fd1"
@@ -38,6 +38,7 @@ class TrainingLog:
         part = Part(title="Training logs")
         trained = trainings(records)
         rows = []
+        unseen: list[tuple[str, object]] = []
         for record, name in zip(trained, names(trained, TRAINING), strict=True):
             if len(rows) == self.most:
                 part.notes.append(f"{len(trained)} trainings, of which the first {self.most} are drawn.")
@@ -45,10 +46,11 @@ class TrainingLog:
             try:
                 log = files.log(record)
             except DataError as error:
-                part.notes.append(f"{name}: {error}")
+                unseen.append((name, error))
                 continue
             rows.append(_row(name, record, log))
             part.figures.append(draw(f"Training log: {name}", log))
+        part.notes.extend(lacking(unseen))
         if rows:
             frame = pd.DataFrame(rows)
             frame.attrs["title"] = "The last step: medians over its batch"

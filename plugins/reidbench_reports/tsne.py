@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, stream, unit_rows
-from reidbench_reports.combinations import names, newest
+from reidbench_reports.combinations import lacking, names, newest
 from reidbench_reports.drawing import COLOURS, canvas
 from reidbench_reports.pictures import picture
 
@@ -48,6 +48,7 @@ class Tsne:
         runs = [record for record in newest(records)[0] if record.scored]
         if len(runs) > self.most:
             part.notes.append(f"{len(runs)} runs, of which the first {self.most} are mapped.")
+        unseen: list[tuple[str, object]] = []
         for record, name in zip(runs[: self.most], names(runs), strict=False):
             try:
                 gallery = files.split(record).gallery
@@ -59,11 +60,12 @@ class Tsne:
                 places = embed(rows, perplexity, self.seed, STEPS)
                 part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, shown))
             except DataError as error:
-                part.notes.append(f"{name}: {error}")
+                unseen.append((name, error))
                 continue
             said = f"{name}: {len(shown):,} images, perplexity {perplexity:,.0f}, seed {self.seed}"
             lowered = perplexity < self.perplexity
             part.notes.append(f"{said} (lowered from {self.perplexity:,.0f})." if lowered else f"{said}.")
+        part.notes.extend(lacking(unseen))
         return part
 
     def _chosen(self, pids: IntArray) -> IntArray:

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from reidbench.plan import Plan
 
 
-_ALWAYS = ("loss", "backbone", "recipe")
+KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
 
 
 def differing(plans: Sequence[Plan]) -> list[str]:
-    """Return the kinds of items, in the order of a plan, of which the plans have more than one."""
-    return [kind for kind in plans[0].items if len({plan.items[kind].short for plan in plans}) > 1]
+    """Return the loss, and the other kinds of items of which the plans have more than one."""
+    return [kind for kind in KINDS if kind == "loss" or len({plan.items[kind].short for plan in plans}) > 1]
 
 
 def name_of(plan: Plan, kinds: Sequence[str]) -> str:
-    """Return what a run is called while it runs: its loss, what else tells it from the others, its seed."""
-    others = [f"{kind} {plan.items[kind].short}" for kind in kinds if kind != "loss"]
-    return ", ".join([plan.items["loss"].short, *others, f"seed {plan.job.seed}"])
+    """Return what tells a run from the others of a plan: its loss, and what it has of the other ``kinds``."""
+    loss, *others = (plan.items[kind].short for kind in kinds)
+    return ", ".join([loss, *(text for text in others if text != "none")])
 
 
 def say(console: Console, name: str, line: str) -> None:
@@ -43,15 +43,16 @@ def print_plans(
     from reidbench.progress import in_words
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
-    table = Table(
-        title=f"Plan ({device_of(settings)})", title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    shown = [*_ALWAYS, *(kind for kind in differing(plans) if kind not in _ALWAYS)]
-    for heading in (*shown, "seed", "id", "state", "about"):
+    # What is the same in all of them stands above: most plans are of one network or one data set.
+    kinds = differing(plans)
+    said = " · ".join(f"{kind} {plans[0].items[kind].short}" for kind in KINDS if kind not in kinds)
+    console.print(f"Plan ({device_of(settings)}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("id", "state", "about", "seed", "what"):
         table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
     for plan, seconds in zip(plans, estimates, strict=True):
-        cells = [*(plan.items[kind].short for kind in shown), str(plan.job.seed), plan.id[:10]]
-        table.add_row(*(Text(cell) for cell in [*cells, plan.state(), in_words(seconds)]))
+        cells = [plan.id[:10], plan.state(), in_words(seconds), str(plan.job.seed), name_of(plan, kinds)]
+        table.add_row(*map(Text, cells))
     console.print(table)
     for plan in plans:
         if plan.changed() and not plan.done():

@@ -15,7 +15,7 @@ import typer
 from reidbench.cli.options import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
 from reidbench.cli.plan_lines import differing, name_of, print_plans, say
 from reidbench.errors import DataError, OptionError, ReidbenchError
-from reidbench.settings import Settings
+from reidbench.settings import SCALES, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +138,7 @@ def run(
     records: list[tuple[Path, RunRecord]] = []
     kinds = differing(plans)
     for number, plan in enumerate(plans, start=1):
-        name = f"[{number}/{len(plans)}] {name_of(plan, kinds)}"
+        name = f"[{number}/{len(plans)}] {name_of(plan, kinds)}, seed {plan.job.seed}"
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
@@ -198,7 +198,7 @@ def _at_scale(
         for text, other in texts.items():
             say(console, f"  {key}", f"{other} in the place of {text}")
     digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
-    folder = settings.cache / "scales" / f"{name}-{digest[:12]}"
+    folder = settings.cache / SCALES / f"{name}-{digest[:12]}"
     for part, synthesizer in scale.data.items():
         say(console, "  data", f"{synthesizer} in {folder / part}")
     for part, synthesizer in scale.data.items():

@@ -100,8 +100,13 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
     ]
     (part,) = build_sections(["paper(table=2)"], runs, FILES)
     ours, others = part.tables
-    assert set(ours["ours: mAP (market)"]) == {"–"}
-    assert others["but"].tolist() == ["stand-in data", "partial data: gallery: 2 expected, 1 found", "failed", "tiny"]
+    assert ours.columns.tolist() == ["system", "data", "mAP (market)", "rank-1", "rank-5"]  # nothing of ours to show
+    assert others["reason"].tolist() == [
+        "stand-in data",
+        "partial data: gallery: 2 expected, 1 found",
+        "failed",
+        "tiny",
+    ]
     assert set(others["system"]) == {"TriNet"}
     assert set(others["data"]) == {"Market-1501 SQ"}
 
@@ -134,6 +139,15 @@ def test_seeds_on_other_data_than_the_newest_are_not_averaged_with_them() -> Non
         (part,) = build_sections(["paper(table=2)"], order, FILES)
         assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
         assert part.tables[1]["but"].tolist() == ["other data or code than the newest"]
+
+
+def test_what_stands_for_the_paper_stands_in_the_papers_order() -> None:
+    suite = load_suite(find_suite("paper/table2"))
+    runs = [run_of(suite.scale("tiny").of(job)) for job in reversed(suite.jobs)]
+    (part,) = build_sections(["paper(table=2)"], runs, FILES)
+    published, others = ([tuple(row) for row in frame[["system", "data"]].to_numpy()] for frame in part.tables)
+    assert others == [row for row in published if row in others]
+    assert len(others) == 18
 
 
 def test_a_collapsed_run_has_the_papers_star() -> None:

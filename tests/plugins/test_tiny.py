@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,6 +33,11 @@ def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int,
     found = network(images(2, height, width))
     assert found.shape == (2, size)
     assert found.isfinite().all()
+
+
+def test_its_page_counts_the_parameters_at_the_defaults() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "backbones" / "tiny.md").read_text(encoding="utf-8")
+    assert f"{sum(each.numel() for each in Tiny().parameters()):,} parameters" in page
 
 
 @pytest.mark.parametrize(("option", "value"), [("embedding_dim", 0), ("height", 15), ("width", 8)])
