@@ -128,7 +128,7 @@ def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions
     ):
         (part,) = build_sections(["paper(table=2)"], [other], FILES)
         assert set(part.tables[0]["ours: mAP (market)"]) == {"–"}
-        assert part.tables[1]["but"].tolist() == ["other options or another version than now"]
+        assert part.tables[1]["reason"].tolist() == ["other options or another version than now"]
 
 
 def test_seeds_on_other_data_than_the_newest_are_not_averaged_with_them() -> None:
@@ -138,7 +138,7 @@ def test_seeds_on_other_data_than_the_newest_are_not_averaged_with_them() -> Non
     for order in ([old, new], [new, old]):
         (part,) = build_sections(["paper(table=2)"], order, FILES)
         assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
-        assert part.tables[1]["but"].tolist() == ["other data or code than the newest"]
+        assert part.tables[1]["reason"].tolist() == ["other data or code than the newest"]
 
 
 def test_what_stands_for_the_paper_stands_in_the_papers_order() -> None:
