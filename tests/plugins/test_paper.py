@@ -127,7 +127,7 @@ def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions
         replace(run, evaluation=own),
     ):
         (part,) = build_sections(["paper(table=2)"], [other], FILES)
-        assert set(part.tables[0]["ours: mAP (market)"]) == {"–"}
+        assert not any(column.startswith("ours") for column in part.tables[0].columns)
         assert part.tables[1]["reason"].tolist() == ["other options or another version than now"]
 
 
