@@ -17,6 +17,7 @@ from reidbench.pixel_loops import PixelArray
 from reidbench.pixel_stores import PixelStore, Windows, normalise
 from reidbench.pixels import Crop, view_crops
 from reidbench.progress import progress
+from reidbench.transfers import sent
 from reidbench.values import IntArray, Preprocess, Samples
 
 BATCH = 64
@@ -62,11 +63,17 @@ def embed_batches(
 
     # Closed even where the caller stops early: no thread outlives an interruption.
     with _evaluating(backbone), closing(in_threads(decode, -(-total // BATCH), threads)) as batches:
-        for number, pixels in enumerate(batches):
+        before: Tensor | None = None
+        for pixels in batches:
             with torch.inference_mode():
-                views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
+                views_of_batch = _cut(sent(pixels, device), crops, backbone.preprocess)
                 mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
-            yield mean.cpu()[: total - number * BATCH]
+            # To read is to wait for the device, which by then has the next batch to work on.
+            if before is not None:
+                yield before.cpu()
+            before = mean
+        if before is not None:
+            yield before.cpu()[: (total - 1) % BATCH + 1]
 
 
 def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Tensor:
