@@ -1,18 +1,22 @@
 """What a training costs beside its network: time of a step outside forward, loss, backward and optimizer.
 
-    python benchmarks/training.py
+    python benchmarks/training.py [--device cpu|cuda] [--out FOLDER]
 
 On the CPU: LuNet at 64x32, batch hard, 32 x 4 images, one thread, in CPU seconds of this process, so that other work
 on the machine does not count; of each step what lies outside of the four parts, and its share of the whole step.
-Required: at most 1 %. Where a GPU is at hand, in the same run: whole steps over bare steps on a fixed batch in memory,
-in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and for each precision a bare step and
-its peak memory.
+Required: at most 1 %. Where a GPU is at hand, in the same run, or alone with ``--device cuda``: whole steps over bare
+steps on a fixed batch in memory, in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and
+for each precision a bare step and its peak memory. With ``--out`` every row is written to FOLDER/training.json as soon
+as it is known, and the same command goes on behind the rows that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +29,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from reidbench.arithmetic import float32_products, prepared
+from reidbench.errors import ReidbenchError
+from reidbench.files import write_atomic
 from reidbench.optimizers import ScheduledOptimizer
 from reidbench.plan import Plan, Planner, build_backbone, build_loss
 from reidbench.plugins import load
@@ -44,6 +50,23 @@ PRECISIONS = (
     "precision=bf16, channels_last=true, fused=true, compile=true",
 )
 WARM = 10  # steps at the beginning that are not counted
+
+
+class Rows:
+    """What was measured, in ``folder``/training.json where there is a folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file = folder and folder / "training.json"
+        there = self.file is not None and self.file.exists()
+        self.rows: list[dict[str, Any]] = json.loads(self.file.read_text()) if self.file and there else []
+
+    def has(self, row: dict[str, Any]) -> bool:
+        return any(row.items() <= each.items() for each in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if self.file:
+            write_atomic(self.file, json.dumps(self.rows, indent=1) + "\n")
 
 
 def plan_of(backbone: str, recipe: str, settings: Settings) -> Plan:
@@ -93,7 +116,7 @@ class Parts:
         self.now, self.began = defaultdict(float), ended
 
 
-def overhead(settings: Settings, steps: int) -> None:
+def overhead(settings: Settings, steps: int, rows: Rows) -> None:
     plan = plan_of("lunet(height=64, width=32)", f"steps={steps}, p=32, k=4", settings)
     backbone, loss = build_backbone(plan.items["backbone"], 0), build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
@@ -124,6 +147,7 @@ def overhead(settings: Settings, steps: int) -> None:
     )
     print(f"whole {1000 * whole:.1f} ms, outside of the four {1000 * outside:.2f} ms: "
           f"{100 * outside / whole:.2f} % (required: at most {REQUIRED_PERCENT:g} %)")  # fmt: skip
+    rows.add({"device": "cpu", "whole_ms": 1000 * whole, "outside_ms": 1000 * outside})
 
 
 # --- a GPU: whole steps over bare steps ------------------------------------------------------------------------------
@@ -169,42 +193,78 @@ def whole_milliseconds(plan: Plan, settings: Settings, device: torch.device) -> 
     return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
 
 
-def on_gpu(settings: Settings, steps: int, turns: int) -> None:
-    device = torch.device("cuda")
-    print(f"\n{torch.cuda.get_device_name(device)}, torch {torch.__version__}")
-    for backbone, p, k in GPU_NETWORKS:
-        print(f"\n{backbone}, {p} x {k} images")
-        for precision in PRECISIONS:
-            plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", settings)
-            tf32 = plan.recipe.precision == "tf32"
-            torch.cuda.reset_peak_memory_stats()
-            update, pairs = bare(plan, device), []
-            alone = bare_milliseconds(update, steps, tf32)
-            peak = torch.cuda.max_memory_allocated() / 2**30
-            for _ in range(turns):
-                pairs.append((whole_milliseconds(plan, settings, device), bare_milliseconds(update, steps, tf32)))
-            ratio = statistics.median(whole / alone for whole, alone in pairs)
-            whole = statistics.median(whole for whole, _ in pairs)
-            print(f"  {precision}: bare {alone:.2f} ms ({1000 * p * k / alone:,.0f} images/s), peak {peak:.2f} GiB; "
-                  f"whole {whole:.2f} ms, ratio {ratio:.3f} (required: at most {REQUIRED_RATIO})")  # fmt: skip
-            del update
-            torch.cuda.empty_cache()
+def measured(plan: Plan, settings: Settings, device: torch.device, steps: int, turns: int) -> dict[str, float]:
+    """Return the medians of bare and of whole steps, of their ratios, and the peak memory of bare ones."""
+    tf32 = plan.recipe.precision == "tf32"
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    update = bare(plan, device)
+    alone = [bare_milliseconds(update, steps, tf32)]
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
+    whole = []
+    for _ in range(turns):
+        whole.append(whole_milliseconds(plan, settings, device))
+        alone.append(bare_milliseconds(update, steps, tf32))
+    ratio = statistics.median(each / beside for each, beside in zip(whole, alone[1:], strict=True))
+    return {
+        "bare_ms": statistics.median(alone),
+        "whole_ms": statistics.median(whole),
+        "ratio": ratio,
+        "peak_gib": peak,
+    }
+
+
+def on_gpu(settings: Settings, steps: int, turns: int, rows: Rows) -> bool:
+    """Measure what is not in ``rows`` yet; return whether all of it could be."""
+    device, whole = torch.device("cuda"), True
+    name = torch.cuda.get_device_name(device)
+    print(f"\n{name}, torch {torch.__version__}")
+    for precision in PRECISIONS:
+        for backbone, p, k in GPU_NETWORKS:
+            asked: dict[str, Any] = {"device": name, "torch": torch.__version__, "backbone": backbone, "p": p, "k": k,
+                                     "recipe": precision, "steps": steps, "turns": turns}  # fmt: skip
+            if rows.has(asked):
+                continue
+            try:
+                plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", settings)
+                found = measured(plan, settings, device, steps, turns)
+            except (ReidbenchError, RuntimeError) as error:  # the others are measured all the same, and this one again
+                print(f"  {backbone}, {precision}: FAILED: {error}")
+                whole = False
+                continue
+            rows.add(asked | found)
+            print(f"  {backbone}, {p} x {k}, {precision}: bare {found['bare_ms']:.2f} ms "
+                  f"({1000 * p * k / found['bare_ms']:,.0f} images/s), peak {found['peak_gib']:.2f} GiB; whole "
+                  f"{found['whole_ms']:.2f} ms, ratio {found['ratio']:.3f} (required: at most {REQUIRED_RATIO})",
+                  flush=True)  # fmt: skip
+    return whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: both, where there are")
+    parser.add_argument("--out", type=Path, help="a folder for training.json")
     parser.add_argument("--steps", type=int, default=12, help="steps of the CPU's part")
     parser.add_argument("--gpu-steps", type=int, default=100, help="steps of each turn on a GPU")
     parser.add_argument("--turns", type=int, default=3, help="pairs of whole and bare steps on a GPU")
     asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no GPU here")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as results:
-        settings = Settings(results=Path(results), threads=1, checkpoint_seconds=1e9)
-        overhead(settings, asked.steps)
+    rows = Rows(asked.out)
+    with tempfile.TemporaryDirectory() as scratch:
+        # A folder of its own for everything, so that nothing else needs to be set or to be there.
+        results, cache, data = (Path(scratch, name) for name in ("results", "cache", "data"))
+        settings = Settings(data=data, results=results, cache=cache, threads=1, checkpoint_seconds=1e9)
+        settings.results.mkdir()
+        if asked.device != "cuda":
+            overhead(settings, asked.steps, rows)
+        if asked.device == "cpu":
+            return
         if torch.cuda.is_available():
-            on_gpu(settings, asked.gpu_steps, asked.turns)
-        else:
-            print("\nno GPU here: the part for GPUs was not run")
+            sys.exit(not on_gpu(settings, asked.gpu_steps, asked.turns, rows))
+        print("\nno GPU here: the part for GPUs was not run")
 
 
 if __name__ == "__main__":

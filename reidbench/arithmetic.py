@@ -59,7 +59,10 @@ def prepared(backbone: Backbone, recipe: Recipe, device: torch.device) -> Callab
     """
     if recipe.channels_last:
         backbone.to(memory_format=torch.channels_last)
-    network: Callable[[Tensor], Tensor] = torch.compile(backbone) if recipe.compile else backbone
+    network: Callable[[Tensor], Tensor] = backbone
+    if recipe.compile:
+        torch.compiler.reset()  # what was compiled for earlier networks counts towards a limit, beyond which none is
+        network = torch.compile(backbone)
     half = recipe.precision == "bf16"
 
     def forward(images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Literal
@@ -17,6 +18,7 @@ from reidbench.pixel_loops import PixelArray
 from reidbench.pixel_stores import PixelStore, Windows, normalise
 from reidbench.pixels import Crop, view_crops
 from reidbench.progress import progress
+from reidbench.transfers import sent
 from reidbench.values import IntArray, Preprocess, Samples
 
 BATCH = 64
@@ -62,11 +64,18 @@ def embed_batches(
 
     # Closed even where the caller stops early: no thread outlives an interruption.
     with _evaluating(backbone), closing(in_threads(decode, -(-total // BATCH), threads)) as batches:
-        for number, pixels in enumerate(batches):
+        # To read from a GPU is to wait for it: done one batch late, when it has the next one to work on.
+        late, left = int(device.type == "cuda"), total
+        made: deque[Tensor] = deque()
+        for pixels in batches:
             with torch.inference_mode():
-                views_of_batch = _cut(torch.from_numpy(pixels).to(device), crops, backbone.preprocess)
-                mean = torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0)
-            yield mean.cpu()[: total - number * BATCH]
+                views_of_batch = _cut(sent(pixels, device), crops, backbone.preprocess)
+                made.append(torch.stack([backbone(view).float() for view in views_of_batch]).mean(dim=0))
+            if len(made) > late:
+                yield made.popleft().cpu()[:left]
+                left -= BATCH
+        for mean in made:
+            yield mean.cpu()[:left]
 
 
 def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from mmap import MADV_WILLNEED, PAGESIZE, mmap
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from reidbench.decoding import decode_images
 from reidbench.pixel_loops import BoolArray, Float32Array, PixelArray, crop, crop_values
+from reidbench.transfers import sent
 from reidbench.values import IntArray, Preprocess, Samples
 
 Shape = tuple[int, int, int, int]
@@ -80,9 +82,9 @@ class DevicePixels:
         # rows of all crops: 3 to 30 times faster than indexing single pixels.
         flat = self.pixels.view(-1)
         runs = flat.as_strided((len(flat) // 3 - width + 1, 3 * width), (3, 1))
-        picked = runs.index_select(0, torch.from_numpy(starts.ravel()).to(self.device))
+        picked = runs.index_select(0, sent(starts.ravel(), self.device))
         batch = picked.view(*starts.shape, width, 3)
-        mirrored = torch.from_numpy(windows.mirrored).to(self.device)
+        mirrored = sent(windows.mirrored, self.device)
         return torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
 
     def finish(self, fetched: Tensor, preprocess: Preprocess) -> Tensor:
@@ -184,7 +186,10 @@ def _cut(
         out = buffers.lend((count, 3, *size))
         crop_values(pixels, *places, levels(preprocess), out)
         return torch.from_numpy(out)
-    batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+    on_gpu = device.type == "cuda" and torch.cuda.is_available()
+    # Another thread than the first has its own present GPU, and pinning would otherwise wake number 0 in each process.
+    with torch.cuda.device(device) if on_gpu else nullcontext():
+        batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
     crop(pixels, *places, batch.numpy())
     return batch
 
@@ -209,10 +214,18 @@ def _read_ahead(mapped: np.memmap[Shape, np.dtype[np.uint8]], images: IntArray) 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """Return uint8 [B, H, W, 3] as the network's input: float32 [B, 3, H, W], (x / 255 - mean) / std per channel."""
-    mean = torch.tensor(preprocess.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocess.std, device=pixels.device).view(1, 3, 1, 1)
+    scale, shift = _scale_and_shift(preprocess, pixels.device)
     images = torch.empty((len(pixels), 3, *pixels.shape[1:3]), device=pixels.device)
-    return images.copy_(pixels.permute(0, 3, 1, 2)).mul_(1 / (255 * std)).sub_(mean / std)
+    return images.copy_(pixels.permute(0, 3, 1, 2)).mul_(scale).sub_(shift)
+
+
+@lru_cache
+def _scale_and_shift(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return 1 / (255 std) and mean / std [1, 3, 1, 1]; made once, since a GPU is waited for while they are sent."""
+    with torch.inference_mode(False):
+        mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
+        std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
+        return 1 / (255 * std), mean / std
 
 
 @lru_cache

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-
-from reidbench.values import IntArray
 
 
 class Reading:
@@ -32,7 +32,7 @@ class Reading:
         return found
 
 
-def sent(array: IntArray, device: torch.device) -> Tensor:
+def sent(array: NDArray[Any], device: torch.device) -> Tensor:
     """Return an array on ``device``; a GPU gets it in its own time, and nobody waits."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
