@@ -32,8 +32,9 @@ LAYERS = (
     {"plugins", "embedding", "feeding", "optimizers", "scaffold", "comparison", "training_state"},
     {"suite", "report", "training", "kept_embeddings", "fidelity", "synthesis"},
     {"plan"},
-    {"runner", "estimate", "inspection", "trained", "testing", "leaderboard"},
+    {"runner", "estimate", "inspection", "trained", "leaderboard"},
     {"evaluation", "run_comparison", "run_files"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 )

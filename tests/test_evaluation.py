@@ -320,3 +320,21 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_proc
             assert lines[start + 2 + row].split() == [str(row + 1), *cells]
     wrong = reidbench_process(*asked, "--pool", "median")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("option", ["--json", "--per-query"])
+def test_no_input_is_overwritten(
+    tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """By whatever name: the same path, a relative one, a link."""
+    files = save(tmp_path, query=units(4, 0), gallery=units(30, 1))
+    before = [file.read_bytes() for file in files]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.npz").symlink_to(files[1])
+    asked = ("evaluate", "--query", str(files[0]), "--gallery", str(files[1]))
+    for out in (str(files[0]), str(files[1]), files[0].name, f"./x/../{files[1].name}", "link.npz"):
+        code, said = reidbench_main(*asked, option, out)
+        assert (code, "is one of the files to be read; name another" in said) == (2, True), said
+    assert reidbench_main(*asked, option, str(tmp_path))[0] == 2
+    assert [file.read_bytes() for file in files] == before
+    assert reidbench_main(*asked, option, "new.npz")[0] == 0

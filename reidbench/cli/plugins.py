@@ -81,40 +81,46 @@ def check(
 ) -> None:
     """Check that an item keeps the promises of its kind; ends with 1 and the promise that is broken."""
     from reidbench.errors import OptionError, PromiseError
-    from reidbench.plugins import KINDS, load
+    from reidbench.plugins import load
 
     checks = _checks(data_root)
-    entries = _named(load(), item, kind)
-    asked = [entry.kind for entry in entries if entry.kind in checks]
-    if not asked:
-        known = ", ".join(name for name in KINDS if name in checks)
-        raise OptionError(
-            f"{entries[0]}: nothing is promised of a {entries[0].kind} that could be checked; of: {known}"
-        )
     broken: list[PromiseError] = []
-    for each in asked:
+    unfit: list[OptionError] = []
+    entries = _named(load(), item, kind)
+    for entry in entries:
         try:
-            held = checks[each](item)
+            held = checks[entry.kind](item)
         except PromiseError as error:
             broken.append(error)
             continue
-        typer.echo(f"{each} {item}: {len(held)} promises held")
+        except OptionError as error:  # options of one kind of that name alone
+            unfit.append(error)
+            if len(unfit) == len(entries):
+                raise
+            continue
+        typer.echo(f"{entry.kind} {item}: {len(held)} promises held")
         for promise in held:
             typer.echo(f"  {promise}")
+    for other in unfit:
+        typer.echo(f"not checked: {other}")
     if broken:
         raise PromiseError("\n".join(map(str, broken)), broken[0].promise)
 
 
 def _checks(data_root: Path | None) -> dict[str, Callable[[str], tuple[str, ...]]]:
-    """Return the check of each kind that has one."""
+    """Return the check of each kind."""
     from reidbench import testing
 
     return {
         "loss": testing.check_loss,
         "backbone": testing.check_backbone,
         "dataset": lambda item: testing.check_dataset(item, root=data_root),
+        "synthesizer": testing.check_synthesizer,
+        "protocol": lambda item: testing.check_protocol(item, root=data_root),
+        "recipe": testing.check_recipe,
         "metric": testing.check_metric,
         "reranker": testing.check_reranker,
+        "section": testing.check_section,
     }
 
 

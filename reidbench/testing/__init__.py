@@ -15,8 +15,21 @@ from __future__ import annotations
 from reidbench.errors import PromiseError
 from reidbench.testing.backbones import check_backbone
 from reidbench.testing.datasets import check_dataset
+from reidbench.testing.declarations import check_protocol, check_recipe, check_synthesizer
 from reidbench.testing.losses import check_loss
 from reidbench.testing.metrics import check_metric
 from reidbench.testing.rerankers import check_reranker
+from reidbench.testing.sections import check_section
 
-__all__ = ["PromiseError", "check_backbone", "check_dataset", "check_loss", "check_metric", "check_reranker"]
+__all__ = [
+    "PromiseError",
+    "check_backbone",
+    "check_dataset",
+    "check_loss",
+    "check_metric",
+    "check_protocol",
+    "check_recipe",
+    "check_reranker",
+    "check_section",
+    "check_synthesizer",
+]

@@ -1,0 +1,133 @@
+"""``check_section``: what a part of a report promises, on made-up runs whose files are not there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from reidbench.errors import DataError
+from reidbench.interfaces import Section
+from reidbench.record import ITEMS, ItemRecord, RunRecord
+from reidbench.report import render_terminal, to_csv, to_markdown
+from reidbench.report_page import to_html
+from reidbench.run_files import RunFiles
+from reidbench.settings import Settings
+from reidbench.testing.promises import Subject, expect
+from reidbench.values import Job, Part
+
+STRANGE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
+
+
+def check_section(section: str | Callable[..., Section], **options: Any) -> tuple[str, ...]:
+    """Return the promises that a section keeps.
+
+    ``section`` is a spec of an installed section or a factory ``(*, options) -> Section`` with ``options``. Raises
+    PromiseError at the first promise that is broken, OptionError for a name or an option that does not fit.
+    """
+    subject = Subject("section", section, options)
+    failed = replace(made_up(1), status="failed", error=STRANGE, scores={}, seconds={}, intervals={}, cameras={})
+
+    def contract() -> None:
+        _built(subject, [made_up(0), made_up(1)])
+
+    def says_something() -> None:
+        part = _built(subject, [made_up(0), made_up(1)])
+        expect(bool(part.tables or part.figures or part.notes), "it is empty; say in a note why there is nothing")
+        _shown(part)
+
+    return subject.keep(
+        {
+            "contract": contract,
+            "no run is no error": lambda: _shown(_built(subject, [])),
+            "runs without their files are shown": says_something,
+            "failed runs are shown": lambda: _shown(_built(subject, [made_up(0), failed])),
+            "strangers' texts are shown": lambda: _shown(_built(subject, [made_up(0, STRANGE)])),
+            "spec round trip": subject.check_spec,
+        }
+    )
+
+
+def _built(subject: Subject, records: Sequence[RunRecord]) -> Part:
+    built = subject.build()
+    expect(callable(getattr(built, "build", None)), f"{type(built).__name__} has no method build(records, files)")
+    try:
+        part = built.build(records, RunFiles([], Settings()))
+    except DataError as error:
+        raise DataError(f"{error}; what is missing becomes a note of the part") from error
+    expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")
+    wrong = [type(each).__name__ for each in part.tables if not isinstance(each, pd.DataFrame)]
+    wrong += [type(each).__name__ for each in part.figures if not isinstance(each, Figure)]
+    expect(not wrong, f"tables are pandas' DataFrames and figures matplotlib's Figures, got {', '.join(wrong)}")
+    return part  # type: ignore[no-any-return]
+
+
+def _shown(part: Part) -> None:
+    """Render a part everywhere; whatever cannot be drawn raises."""
+    render_terminal([part], Console(file=io.StringIO(), width=100))
+    to_markdown(part)
+    to_csv(part)
+    to_html([part], "checked", "")
+
+
+def made_up(seed: int, loss: str = "made_up") -> RunRecord:
+    """Return a run that nobody made: a small network with plausible scores."""
+    specs = dict.fromkeys(ITEMS, "made_up") | {"loss": loss, "rerank": "none"}
+    items = {kind: ItemRecord(spec, spec, spec, {}, "made_up", "made_up", "1") for kind, spec in specs.items()}
+    device = {"reidbench": "0", "device": "cpu", "device_name": "cpu", "threads": 1}
+    names = ("map_market", "r1")
+    return RunRecord(
+        status="ok",
+        id=f"{seed:064x}",
+        train_id=f"{seed:064x}",
+        group="0" * 64,
+        code="0" * 64,
+        code_files={},
+        job=Job("made_up", loss, "made_up", "made_up", "made_up", "none", seed),
+        items=items,
+        training="trainings/made_up",
+        evaluation={
+            "version": 1,
+            "views": "full",
+            "pool": "mean",
+            "exclude": [],
+            "primary": "map_market",
+            "normalize": False,
+            "learned": False,
+            "metric_is_auto": True,
+        },
+        dataset={"digest": "0" * 64, "train_digest": "0" * 64, "counts": {"query": 10, "gallery": 40}},
+        recipe={"steps": 10, "p": 2, "k": 2},
+        network={"embedding_dim": 8, "parameters": 1_000, "pretrained": False},
+        standin=False,
+        faithful=False,
+        deviations=[],
+        scores={
+            "map_market": 0.2 + seed / 100,
+            "map_step": 0.25,
+            "r1": 0.3,
+            "r5": 0.5,
+            "r10": 0.6,
+            "r20": 0.7,
+            "minp": 0.1,
+            "queries": 10,
+            "gallery": 40,
+            "unmatched": 0,
+        },
+        seconds={"train": 10.0, "rounds": 1.0, "embed": 1.0, "rank": 0.1},
+        peak_memory_mib=100,
+        environment=device,
+        scored_in=device,
+        observed={},
+        commit="",
+        dirty=False,
+        started="2026-01-01T00:00:00+00:00",
+        finished="2026-01-01T00:01:00+00:00",
+        intervals={name: [0.1, 0.4] for name in names},
+        cameras={"cameras": [1, 2], "queries": [[5, 5], [5, 5]]} | {name: [[0.2, 0.2], [0.2, 0.2]] for name in names},
+    )
