@@ -66,7 +66,7 @@ class Paper:
             part.notes.append(f"{COLLAPSED} trapped in a bad local optimum; ours: collapsed, as the monitor saw it.")
         if others:
             part.tables.append(_others(published, others, KEYS[self.table]))
-            part.tables[-1].attrs["title"] = "Not the paper's systems or not its data: no score of these is ours"
+            part.tables[-1].attrs["title"] = "In the table's places, other systems or data: no score of these is ours"
         return part
 
     def _sorted(
@@ -146,6 +146,8 @@ def _others(
         row = dict(zip(keys, places[job], strict=True))
         row |= {"reason": why, "loss": record.items["loss"].short, "backbone": record.items["backbone"].short}
         row |= {"seed": str(record.job.seed)}
+        # The row says which gallery is stood for; a stand-in has one of another size.
+        row["own gallery"] = f"{record.scores['gallery']:,.0f}" if record.scored else NOTHING
         for score, heading in HEADINGS.items():
             if any(cell.score == score for cell in published):
                 row[heading] = f"{100 * record.scores[score]:.2f}" if record.scored else NOTHING
