@@ -144,16 +144,16 @@ def _others(
     rows = []
     for job, why, record in sorted(others, key=lambda other: (order.index(places[other[0]]), other[2].job.seed)):
         row = dict(zip(keys, places[job], strict=True))
-        row |= {"reason": why, "loss": record.items["loss"].short, "backbone": record.items["backbone"].short}
-        row |= {"seed": str(record.job.seed)}
-        # The row says which gallery is stood for; a stand-in has one of another size.
+        # The row says which loss, network and gallery are stood for; what stands for them has its own.
+        row |= {"reason": why, "own loss": record.items["loss"].short, "own backbone": record.items["backbone"].short}
+        row["seed"] = str(record.job.seed)
         row["own gallery"] = f"{record.scores['gallery']:,.0f}" if record.scored else NOTHING
         for score, heading in HEADINGS.items():
             if any(cell.score == score for cell in published):
                 row[heading] = f"{100 * record.scores[score]:.2f}" if record.scored else NOTHING
         rows.append(row)
     frame = pd.DataFrame(rows)
-    frame.attrs["minor"] = ["backbone", "loss", "seed"]
+    frame.attrs["minor"] = ["own backbone", "own loss", "seed"]
     return frame
 
 
