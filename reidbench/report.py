@@ -99,15 +99,19 @@ def to_csv(part: Part) -> str:
 
 
 def _print_frame(frame: pd.DataFrame, console: Console) -> None:
-    """Print one table: as it is if it fits, else without its constant columns, on several lines a row, and in the end
-    without the columns that the section calls ``minor`` in ``frame.attrs``, the last ones first.
+    """Print one table: as it is if it fits, else without its constant columns, on several lines a row, then without the
+    columns that the section calls ``minor`` in ``frame.attrs``, the last ones first. Where words would be broken even
+    so, its texts stand in one column.
     """
     columns = list(range(len(frame.columns)))
     constant = [place for place in columns[1:] if _is_constant(column_of(frame, place))]
     varying = [place for place in columns if place not in constant]
 
+    def wide(table: Table) -> Measurement:
+        return Measurement.get(console, console.options.update(width=10_000), table)
+
     def fits(table: Table) -> bool:
-        return Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width
+        return wide(table).maximum <= console.width
 
     if title_of(frame):
         console.print(Text(title_of(frame)))
@@ -121,22 +125,41 @@ def _print_frame(frame: pd.DataFrame, console: Console) -> None:
         shown = [place for place in shown if place != minor[-1]]
         dropped.insert(0, one_line(str(frame.columns[minor.pop()])))
     table = _table(frame, shown)
+    if not fits(table):
+        table = _table(frame, shown, several_lines=True)
+    if wide(table).minimum > console.width:
+        table = _table(_joined(frame, shown), several_lines=True)
     console.print()
-    console.print(table if fits(table) else _table(frame, shown, several_lines=True))
+    console.print(table)
     console.print()
     if dropped:
         console.print(Text(f"Not shown at this width: {', '.join(dropped)}."))
         console.print()
 
 
-def _table(frame: pd.DataFrame, columns: Sequence[int], *, several_lines: bool = False) -> Table:
-    """Return a table of the given columns; with ``several_lines`` a spread stands below its mean."""
+def _joined(frame: pd.DataFrame, columns: Sequence[int]) -> pd.DataFrame:
+    """Return the given columns with all texts of a row in the first one."""
+    texts = [place for place in columns if place == 0 or not is_numeric(column_of(frame, place))]
+    joined = frame.iloc[:, [place for place in columns if place not in texts]].copy()
+    joined.insert(
+        0,
+        ", ".join(map(str, frame.columns[texts])),
+        [", ".join(row[place] for place in texts) for row in rows_of(frame)],
+    )
+    joined.attrs = dict(frame.attrs)
+    return joined
+
+
+def _table(frame: pd.DataFrame, columns: Sequence[int] | None = None, *, several_lines: bool = False) -> Table:
+    """Return a table of the given columns, or all; with ``several_lines`` a spread stands below its mean."""
+    columns = range(len(frame.columns)) if columns is None else columns
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold")
     for place in columns:
-        # One word a line keeps columns of numbers narrow.
-        heading = Text(re.sub(r"\s+(?!%)", "\n", one_line(str(frame.columns[place])).strip()))
         right = place > 0 and is_numeric(column_of(frame, place))  # the first column names its row
-        table.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        heading = one_line(str(frame.columns[place])).strip()
+        if right:  # one word a line keeps columns of numbers narrow
+            heading = re.sub(r"\s+(?!%)", "\n", heading)
+        table.add_column(Text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold")
     best = set(best_of(frame))
     for number, row in enumerate(rows_of(frame)):
         cells = [_several_lines(row[place]) if several_lines else row[place] for place in columns]

@@ -217,3 +217,21 @@ def test_sections_are_built_in_order_and_what_fails_is_named_with_its_owner() ->
         build_sections(["wrong"], [make_record()], files)
     with pytest.raises(OptionError, match=r'there is no section "fime"; did you mean "fine"'):
         build_sections(["fime"], [make_record()], files)
+
+
+def test_where_words_would_be_broken_the_texts_of_a_row_stand_in_one_column() -> None:
+    names = ["hermans2017(steps=60, p=12, k=4)", "ide(steps=60, p=12)"]
+    frame = pd.DataFrame(
+        {
+            "loss": ["batch_hard", "classification"],
+            "recipe": names,
+            "metric": ["euclidean", "xqda"],
+            "mAP": ["1.00", "2.00"],
+        }
+    )
+    wide, narrow = (shown(Part("Scores", [frame]), width).splitlines() for width in (80, 44))
+    assert any(line.split() == ["loss", "recipe", "metric", "mAP"] for line in wide)
+    assert max(map(len, narrow)) <= 44
+    assert any(line.startswith("loss, recipe, metric") and line.rstrip().endswith("mAP") for line in narrow)
+    words = {word for line in narrow for word in line.replace(",", " ").split()}
+    assert {"batch_hard", "hermans2017(steps=60", "classification", "euclidean", "1.00"} <= words  # none is broken

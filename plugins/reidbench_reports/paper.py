@@ -69,7 +69,7 @@ class Paper:
             part.notes.append(f"{COLLAPSED} trapped in a bad local optimum; ours: collapsed, as the monitor saw it.")
         if others:
             part.tables.append(_others(published, others, KEYS[self.table]))
-            part.tables[-1].attrs["title"] = "Not the paper's systems or not its data: no score of these is ours"
+            part.tables[-1].attrs["title"] = "In the table's places, other systems or data: no score of these is ours"
         return part
 
     def _sorted(
@@ -172,14 +172,16 @@ def _others(
     rows = []
     for job, why, record in sorted(others, key=lambda other: (order.index(places[other[0]]), other[2].job.seed)):
         row = dict(zip(keys, places[job], strict=True))
-        row |= {"reason": why, "loss": record.items["loss"].short, "backbone": record.items["backbone"].short}
-        row |= {"seed": str(record.job.seed)}
+        # The row says which loss, network and gallery are stood for; what stands for them has its own.
+        row |= {"reason": why, "own loss": record.items["loss"].short, "own backbone": record.items["backbone"].short}
+        row["seed"] = str(record.job.seed)
+        row["own gallery"] = f"{record.scores['gallery']:,.0f}" if record.scored else NOTHING
         for score, heading in HEADINGS.items():
             if any(cell.score == score for cell in published):
                 row[heading] = f"{100 * record.scores[score]:.2f}" if record.scored else NOTHING
         rows.append(row)
     frame = pd.DataFrame(rows)
-    frame.attrs["minor"] = ["backbone", "loss", "seed"]
+    frame.attrs["minor"] = ["own backbone", "own loss", "seed"]
     return frame
 
 

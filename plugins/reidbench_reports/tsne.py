@@ -56,7 +56,7 @@ class Tsne:
                 shown = self._chosen(gallery.pids)
                 rows = (unit_rows(embeddings) if record.evaluation["normalize"] else embeddings).numpy()[shown]
                 perplexity = min(self.perplexity, LARGEST_SHARE * len(shown))
-                _say_time(name, rows, perplexity, self.seed)
+                say_time(name, rows, perplexity, self.seed)
                 places = embed(rows, perplexity, self.seed, STEPS)
                 part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, shown))
             except DataError as error:
@@ -113,16 +113,24 @@ def paint(places: NDArray[np.float64], gallery: Samples, shown: IntArray, side: 
     return board
 
 
-def _say_time(name: str, rows: NDArray[np.float32], perplexity: float, seed: int) -> None:
-    """Print about how long the map will take, by a quarter of the steps on a few of its rows."""
-    few = rows[:TRIAL_IMAGES]
-    if len(few) == len(rows):
+def say_time(name: str, rows: NDArray[np.float32], perplexity: float, seed: int) -> None:
+    """Print about how long the map will take, by a quarter of the steps on a few of its rows and on twice as many.
+
+    A step costs something whatever the rows, and something for each of the images' neighbours, which are up to three
+    times the perplexity.
+    """
+    if len(rows) <= TRIAL_IMAGES:
         return
-    began = time.monotonic()
-    embed(few, min(perplexity, LARGEST_SHARE * len(few)), seed, TRIAL_STEPS)
-    # Neighbours are up to three times the perplexity; time goes with images times neighbours.
-    work = len(rows) * min(3 * perplexity, len(rows)) / (len(few) * len(few))
-    minutes = (time.monotonic() - began) * work * STEPS / TRIAL_STEPS / 60
+    seconds, work = [], []
+    embed(rows[:TRIAL_IMAGES], 5, seed, TRIAL_STEPS)  # so that loading the library is not counted
+    for few in (rows[:TRIAL_IMAGES], rows[: 2 * TRIAL_IMAGES]):
+        began = time.monotonic()
+        embed(few, min(perplexity, LARGEST_SHARE * len(few)), seed, TRIAL_STEPS)
+        seconds.append(time.monotonic() - began)
+        work.append(len(few) * min(3 * perplexity, len(few)))
+    each = max(seconds[1] - seconds[0], 0.0) / max(work[1] - work[0], 1)
+    whole = seconds[1] + each * (len(rows) * min(3 * perplexity, len(rows)) - work[1])
+    minutes = whole * STEPS / TRIAL_STEPS / 60
     said = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
     console = Console(stderr=True, highlight=False)
     console.print(Text(f"t-SNE of {len(rows):,} images ({name}), perplexity {perplexity:,.0f}: about {said}"))

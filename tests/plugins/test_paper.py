@@ -150,6 +150,14 @@ def test_what_stands_for_the_paper_stands_in_the_papers_order() -> None:
     assert len(others) == 18
 
 
+def test_in_table_1_the_rows_loss_and_the_runs_own_stand_beside_each_other() -> None:
+    cell = cells(1)[0]
+    assert cell.job is not None
+    (part,) = build_sections(["paper(table=1)"], [run_of(cell.job, standin=True)], FILES)
+    (row,) = part.tables[1].to_dict("records")
+    assert (row["loss"], row["margin"], row["own loss"]) == ("Triplet (L_tri)", "margin 0.1", "x")
+
+
 def test_a_collapsed_run_has_the_papers_star() -> None:
     cell = next(cell for cell in cells(1) if "*" in cell.mark)
     assert cell.printed == "16.6*"
