@@ -62,7 +62,8 @@ def prepared(backbone: Backbone, recipe: Recipe, device: torch.device) -> Callab
     network: Callable[[Tensor], Tensor] = backbone
     if recipe.compile:
         torch.compiler.reset()  # what was compiled for earlier networks counts towards a limit, beyond which none is
-        network = torch.compile(backbone)
+        # Dropout draws what it would draw uncompiled: the compiler's own numbers would be others.
+        network = torch.compile(backbone, options={"fallback_random": True})
     half = recipe.precision == "bf16"
 
     def forward(images: Tensor) -> Tensor:

@@ -147,6 +147,7 @@ def test_what_there_is_not_is_refused(changes: dict[str, object], said: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # the network asks the process to stop
 def test_a_compiled_network_trains_nearly_the_same_and_repeats(tmp_path: Path) -> None:
     assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe(compile=True))
     fit(lambda: Spread(False), tmp_path / "plain", recipe=recipe())
@@ -157,7 +158,7 @@ def test_a_compiled_network_trains_nearly_the_same_and_repeats(tmp_path: Path) -
 def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.exc import TorchDynamoException
 
-    def refuses(network: nn.Module) -> object:
+    def refuses(network: nn.Module, options: dict[str, bool]) -> object:
         def forward(images: Tensor) -> Tensor:
             raise TorchDynamoException("no C++ compiler\nand a long text")
 
