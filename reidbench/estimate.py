@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import torch
 
+from reidbench.interfaces import Backbone, learns
+from reidbench.kept_embeddings import KeptEmbeddings
 from reidbench.memory import STATES, training_bytes
 from reidbench.monitor import COLUMNS, KEPT_ITEMS
 from reidbench.pixel_cache import Planned, planned_tier
 from reidbench.pixels import stored_size, view_crops
-from reidbench.plan import Plan, build_backbone, threads_of
+from reidbench.plan import Plan, build_backbone, seeded, threads_of
 from reidbench.settings import Settings
 from reidbench.store import KEPT_CHECKPOINTS, latest_step
 from reidbench.tiers import free_on, in_gib
-from reidbench.training import finished
+from reidbench.training import finished, load_weights
 
 MEASURED_IMAGES = 16
 PATIENCE_SECONDS = 2.0
@@ -25,6 +27,7 @@ PATIENCE_SECONDS = 2.0
 def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float | None:
     """Return about how many seconds a plan needs: its updates and its embeddings, without reading and ranking.
 
+    Each image is embedded once, whatever parts of the data hold it, and none whose embedding is kept.
     Measured on a small batch of blank images and scaled by the number of images, so it is right within a factor of
     about two; the progress line of the run itself is exact. None where the network cannot be measured: an estimate
     stops nobody, the run itself will say what is wrong.
@@ -40,6 +43,7 @@ def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float 
 def _measured(plan: Plan, device: torch.device, settings: Settings) -> float:
     torch.set_num_threads(threads_of(settings))
     backbone = build_backbone(plan.items["backbone"], plan.job.seed).to(device)
+    tested = _not_embedded(plan, backbone, device, threads_of(settings))
     count = max(2, min(MEASURED_IMAGES, plan.recipe.p * plan.recipe.k))  # one image has no batch statistics
     images = torch.zeros(count, 3, plan.info.preprocess.height, plan.info.preprocess.width, device=device)
 
@@ -55,12 +59,25 @@ def _measured(plan: Plan, device: torch.device, settings: Settings) -> float:
             backbone(images)
 
     _, crops = view_crops(plan.protocol.views, plan.info.preprocess)
-    tested = len(plan.split.query.images) + len(plan.split.gallery.images)
-    total = _least_seconds(embed, device) / count * tested * len(crops)
+    total = _least_seconds(embed, device) / count * tested * len(crops) if tested else 0.0
     if plan.trains and finished(plan.training_folder) is None:
         steps = plan.recipe.steps - latest_step(plan.training_folder)
         total += _least_seconds(update, device) / count * plan.recipe.p * plan.recipe.k * steps
     return total
+
+
+def _not_embedded(plan: Plan, backbone: Backbone, device: torch.device, threads: int) -> int:
+    """Return how many images are still to be embedded; where embeddings are kept, ``backbone`` gets its weights."""
+    split, views, folder = plan.split, plan.protocol.views, plan.training_folder
+    parts = [split.query, split.gallery, *([split.fit] if learns(plan.items["metric"].build()) else [])]
+    kept = KeptEmbeddings.folder_of(folder, views)
+    if not kept.is_dir() or (plan.trains and finished(folder) is None):
+        return len({(samples.root, name) for samples in parts for name in samples.images.tolist()})
+    if plan.trains:
+        load_weights(backbone, folder)
+    else:
+        seeded(backbone.initialise, plan.job.seed, "initialise")
+    return KeptEmbeddings(folder, backbone, views, device, threads, keep=False).missing(parts)
 
 
 def _least_seconds(work: Callable[[], None], device: torch.device) -> float:

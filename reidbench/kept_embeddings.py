@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class KeptEmbeddings:
     def __init__(
         self, folder: Path, backbone: Backbone, views: str, device: torch.device, threads: int, *, keep: bool = True
     ) -> None:
-        self.folder = folder / f"embeddings-{views}"
+        self.folder = self.folder_of(folder, views)
         self.backbone, self.views, self.device, self.threads = backbone, views, device, threads
         self.keep = keep
         self._made_with = _made_with(backbone, device)
@@ -55,6 +56,11 @@ class KeptEmbeddings:
         for file in sorted(self.folder.glob("*.npz")):
             kept = load_arrays(file, ("keys", "seconds"))
             self._list(file, kept["keys"], float(kept["seconds"]))
+
+    @staticmethod
+    def folder_of(folder: Path, views: str) -> Path:
+        """Return where the embeddings of a view are kept below ``folder``."""
+        return folder / f"embeddings-{views}"
 
     @property
     def seconds(self) -> float:
@@ -82,6 +88,11 @@ class KeptEmbeddings:
                 )
                 found[torch.from_numpy(here)] = torch.from_numpy(kept[rows[here] - start])
         return found
+
+    def missing(self, parts: Iterable[Samples]) -> int:
+        """Return how many images of all parts together have no embedding yet; raises DataError where one is gone."""
+        keys = np.unique(np.concatenate([_keys(samples, self._made_with) for samples in parts]))
+        return int((~np.isin(keys, self._keys)).sum())
 
     def _make(self, samples: Samples, keys: NDArray[Any], missing: NDArray[np.int64], part: str) -> None:
         """Embed the images at the places ``missing``, and keep them file by file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from reidbench.pixel_cache import HEADER, open_pixels
 from reidbench.plan import Plan, Planner, build_backbone
 from reidbench.plugins import Catalogue, load
 from reidbench.progress import in_words
+from reidbench.runner import execute
 from reidbench.settings import Settings
 from reidbench.store import TRAINING, Checkpoint, save_checkpoint
 
@@ -81,6 +83,40 @@ def test_what_is_trained_already_does_not_count(clock: Clock) -> None:
     (plan.training_folder / TRAINING).write_text(json.dumps({"steps": 1000}))
     assert left((plan, settings)) == pytest.approx(whole - 1000)
     assert left((plan, settings)) == left(with_steps(1000, loss="none"))
+
+
+@pytest.mark.parametrize("loss", ["none", "batch_hard"])
+def test_images_whose_embeddings_are_kept_do_not_count(loss: str, clock: Clock) -> None:
+    asked = {"loss": loss, "recipe": f"quick(steps=1, p={P}, k={K})"}
+    plan, settings = plan_of(job(**asked))
+    execute(plan, settings, lambda line: None)
+    assert left(plan_of(job(**asked, metric="cosine"))) == 0.0
+    assert plan.protocol.views == "center_flip"  # two crops of each image
+    learned = len(plan.split.fit.images)
+    assert left(plan_of(job(**asked, metric="xqda"))) == pytest.approx(2 * learned / (P * K))
+    # Other views, and other weights, are other embeddings.
+    other = SMALL_PROTOCOL.replace(")", ", views=original)")
+    tested = len(plan.split.query.images) + len(plan.split.gallery.images)
+    assert left(plan_of(job(**asked, protocol=other))) == pytest.approx(tested / (P * K))
+    # An image that was touched is embedded again.
+    image = Path(plan.split.query.root) / str(plan.split.query.images[0])
+    before = image.stat()
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    found = left(plan_of(job(**asked, metric="cosine")))
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found == pytest.approx(2 / (P * K))
+
+
+def test_an_image_in_several_parts_is_embedded_once(clock: Clock) -> None:
+    plan, _ = with_steps(1, loss="none")
+    query, gallery = plan.split.query, plan.split.gallery
+    found = seconds_left(
+        dataclasses.replace(plan, split=dataclasses.replace(plan.split, gallery=query + gallery)),
+        CPU,
+        Settings(device="cpu", threads=1),
+    )
+    crops = 2
+    assert found == pytest.approx(crops * (len(query.images) + len(gallery.images)) / (P * K))
 
 
 def test_a_finished_run_needs_nothing_and_measures_nothing(clock: Clock) -> None:

@@ -483,6 +483,19 @@ def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, reran
     assert bool(((lengths - 1).abs() < 1e-6).all()) is normalize
 
 
+def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machine: Settings) -> None:
+    steps = Norms.steps
+    for number, views in enumerate(("center", "original"), start=1):
+        plan, record = run(machine, metric="centred", protocol=f"exhibition(views={views})")
+        assert record.status == "ok", record.error
+        assert len(Centred.fits) == number
+        train = plan.split.train
+        pooled = pool_units(embeddings_of(plan, train), train.starts, plan.pool)
+        assert torch.equal(Centred.fits[-1][0], pooled)
+    assert not torch.equal(Centred.fits[0][0], Centred.fits[1][0])
+    assert Norms.steps - steps == plan.recipe.steps, "trained once for all views"
+
+
 def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Settings) -> None:
     fitted = run(machine, loss="none", metric="centred")[1]
     plain = run(machine, loss="none", metric="euclidean")[1]
