@@ -281,6 +281,15 @@ def test_what_the_items_do_not_give_is_caught(
     assert set(found.tiers.values()) == {"self-reported"}
 
 
+def test_a_mark_that_the_lists_do_not_bear_out_is_caught(tmp_path: Path, data_folder: Path) -> None:
+    record, ranking = listed(data_folder, "batch_hard")
+    boards = publish(tmp_path, [(replace(record, standin=True), ranking)])
+    assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
+    found = verify(boards, planner(data_folder))
+    assert ["standin", "is true, but the lists say otherwise"] in [[f.column, f.what] for f in found.findings]
+    assert set(found.tiers.values()) == {"self-reported"}
+
+
 def test_a_run_made_again_with_other_scores_reproduces_nothing(tmp_path: Path, data_folder: Path) -> None:
     first, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(first, ranking)])
@@ -364,12 +373,14 @@ import sys
 from pathlib import Path
 from reidbench.leaderboard import add
 from reidbench.store import Store
-add(Store(Path()).records([Path(sys.argv[2])]), Path(sys.argv[1]))
+records = Store(Path()).records([Path(sys.argv[2])])
+for some in [records] if sys.argv[3] == "together" else [[record] for record in records]:
+    add(some, Path(sys.argv[1]))
 """
 
 
-def start(boards: Path, runs: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", ADD, str(boards), str(runs)], stderr=subprocess.DEVNULL)
+def start(boards: Path, runs: Path, how: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", ADD, str(boards), str(runs), how], stderr=subprocess.DEVNULL)
 
 
 def added_at_once(tmp_path: Path, processes: int, rows: int) -> None:
@@ -380,7 +391,7 @@ def added_at_once(tmp_path: Path, processes: int, rows: int) -> None:
             record = sound(f"loss{process}(x={number})", **same)
             put(tmp_path / "runs" / str(process) / str(number), record, ranking)
     boards = tmp_path / "boards"
-    running = [start(boards, tmp_path / "runs" / str(process)) for process in range(processes)]
+    running = [start(boards, tmp_path / "runs" / str(process), "one by one") for process in range(processes)]
     assert [process.wait(timeout=500) for process in running] == [0] * processes
     assert len(rows_of(boards)) == processes * rows
     assert check(boards) == []
@@ -401,16 +412,19 @@ def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path: Path) -> None:
     add_all(boards, [sound("first")])
     for number in range(150):
         put(tmp_path / "many" / str(number), sound(f"loss(x={number})", **same), ranking)
+    interrupted = 0
     for patience in (2, 20, 60, 120):
-        process = start(boards, tmp_path / "many")
+        process = start(boards, tmp_path / "many", "together")
         while process.poll() is None and len(list(boards.glob("records/*/*/record.json"))) < patience:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(rows_of(boards)) in (1, 151)
-        for file in boards.glob("records/*/*/record.json"):
-            read_record(file)
-    assert start(boards, tmp_path / "many").wait() == 0
+        interrupted += process.wait() == -signal.SIGKILL
+        kept = {read_record(file).group for file in boards.glob("records/*/*/record.json")}
+        rows = {row["config_hash"] for row in rows_of(boards)}
+        assert len(rows) in (1, 151)
+        assert rows <= kept, "a row is written after its record"
+    assert interrupted, "every add was faster than its kill: nothing was tested"
+    assert start(boards, tmp_path / "many", "together").wait() == 0
     assert len(rows_of(boards)) == 151
     assert check(boards) == []
     assert not list(boards.rglob("*.tmp"))

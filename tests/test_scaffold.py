@@ -135,7 +135,6 @@ def test_the_page_leads_from_an_empty_folder_to_a_row(wheel: Path, tmp_path: Pat
     [
         (["check", "batch_hrad"], 2, 'did you mean "batch_hard"'),
         (["check", "batch_hard(margin=-1)"], 2, "margin must be at least 0"),
-        (["check", "hermans2017"], 2, "nothing is promised of a recipe"),
         (["check", "batch_hard", "--kind", "metric"], 2, "there is no metric"),
         (["check", "lifted(pairs=disjoint)"], 1, 'breaks the promise "order of the batch"'),
         (["new", "my_loss", "--kind", "lost"], 2, 'did you mean "loss"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -59,6 +60,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted("interrupted; what was finished is kept, and the same command goes on from there")
 
 
+def _plain(text: str) -> str:
+    """Return text in which what a terminal would obey, or show out of order, is written out."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback.
 
@@ -70,8 +78,13 @@ def main() -> None:
     except ReidbenchError as error:
         # Of several processes that torchrun started, those that are not the first say who they are.
         who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-        sys.stderr.write(f"reidbench: {who}{error}\n")
+        sys.stderr.write(f"reidbench: {who}{_plain(str(error))}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        sys.stderr.write(f"reidbench: {_plain(str(error.filename)[:80])}…: is too long for the name of a file\n")
+        sys.exit(2)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
