@@ -151,5 +151,5 @@ def test_the_command_line_says_what_is_wrong(
 def test_check_names_the_promises_that_hold() -> None:
     done = CliRunner().invoke(app, ["plugins", "check", "euclidean(normalize=true)"])
     assert done.exit_code == 0
-    assert "metric euclidean(normalize=true): 10 promises held" in done.output
+    assert "metric euclidean(normalize=true): 11 promises held" in done.output
     assert "  factors order as distances do" in done.output
