@@ -24,10 +24,13 @@ MEASURED_IMAGES = 16
 PATIENCE_SECONDS = 2.0
 
 
-def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float | None:
+def seconds_left(
+    plan: Plan, device: torch.device, settings: Settings, counted: set[object] | None = None
+) -> float | None:
     """Return about how many seconds a plan needs: its updates and its embeddings, without reading and ranking.
 
-    Each image is embedded once, whatever parts of the data hold it, and none whose embedding is kept.
+    Each image is embedded once, whatever parts of the data hold it, and none whose embedding is kept. ``counted`` is
+    what the plans before this one do, which is not done again; what this one does is added to it.
     Measured on a small batch of blank images and scaled by the number of images, so it is right within a factor of
     about two; the progress line of the run itself is exact. None where the network cannot be measured: an estimate
     stops nobody, the run itself will say what is wrong.
@@ -35,15 +38,15 @@ def seconds_left(plan: Plan, device: torch.device, settings: Settings) -> float 
     if plan.done():
         return 0.0
     try:
-        return _measured(plan, device, settings)
+        return _measured(plan, device, settings, set() if counted is None else counted)
     except Exception:  # whatever a stranger's network raises on blank images
         return None
 
 
-def _measured(plan: Plan, device: torch.device, settings: Settings) -> float:
+def _measured(plan: Plan, device: torch.device, settings: Settings, counted: set[object]) -> float:
     torch.set_num_threads(threads_of(settings))
     backbone = build_backbone(plan.items["backbone"], plan.job.seed).to(device)
-    tested = _not_embedded(plan, backbone, device, threads_of(settings))
+    tested = _not_embedded(plan, backbone, device, threads_of(settings), counted)
     count = max(2, min(MEASURED_IMAGES, plan.recipe.p * plan.recipe.k))  # one image has no batch statistics
     images = torch.zeros(count, 3, plan.info.preprocess.height, plan.info.preprocess.width, device=device)
 
@@ -60,16 +63,20 @@ def _measured(plan: Plan, device: torch.device, settings: Settings) -> float:
 
     _, crops = view_crops(plan.protocol.views, plan.info.preprocess)
     total = _least_seconds(embed, device) / count * tested * len(crops) if tested else 0.0
-    if plan.trains and finished(plan.training_folder) is None:
+    if plan.trains and plan.train_id not in counted and finished(plan.training_folder) is None:
+        counted.add(plan.train_id)
         steps = plan.recipe.steps - latest_step(plan.training_folder)
         total += _least_seconds(update, device) / count * plan.recipe.p * plan.recipe.k * steps
     return total
 
 
-def _not_embedded(plan: Plan, backbone: Backbone, device: torch.device, threads: int) -> int:
+def _not_embedded(plan: Plan, backbone: Backbone, device: torch.device, threads: int, counted: set[object]) -> int:
     """Return how many images are still to be embedded; where embeddings are kept, ``backbone`` gets its weights."""
     split, views, folder = plan.split, plan.protocol.views, plan.training_folder
-    parts = [split.query, split.gallery, *([split.fit] if learns(plan.items["metric"].build()) else [])]
+    asked = [split.query, split.gallery, *([split.fit] if learns(plan.items["metric"].build()) else [])]
+    # Plans of one data set share the very parts.
+    parts = [part for part in asked if (plan.train_id, views, id(part)) not in counted]
+    counted.update((plan.train_id, views, id(part)) for part in parts)
     kept = KeptEmbeddings.folder_of(folder, views)
     if not kept.is_dir() or (plan.trains and finished(folder) is None):
         return len({(samples.root, name) for samples in parts for name in samples.images.tolist()})

@@ -119,6 +119,19 @@ def test_an_image_in_several_parts_is_embedded_once(clock: Clock) -> None:
     assert found == pytest.approx(crops * (len(query.images) + len(gallery.images)) / (P * K))
 
 
+def test_what_an_earlier_plan_does_is_not_counted_again(clock: Clock) -> None:
+    planner, settings = Planner(load(), Settings(device="cpu", threads=1)), Settings(device="cpu", threads=1)
+    first, learned, reranked, other = (
+        planner.plan(job(recipe=f"quick(steps=50, p={P}, k={K})", **changes))
+        for changes in ({}, {"metric": "xqda"}, {"rerank": "k_reciprocal"}, {"seed": 1})
+    )
+    counted: set[object] = set()
+    found = [seconds_left(plan, CPU, settings, counted) for plan in (first, learned, reranked, other)]
+    assert found[0] == found[3] == seconds_left(first, CPU, settings)
+    assert found[1] == pytest.approx(2 * len(first.split.fit.images) / (P * K))  # what the metric learns from
+    assert found[2] == 0
+
+
 def test_a_finished_run_needs_nothing_and_measures_nothing(clock: Clock) -> None:
     plan, settings = with_steps(1000)
     put(plan.run_folder, make_record(id=plan.id, code=plan.code, status="failed"))

@@ -123,7 +123,8 @@ def run(
         return
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
-    estimates = [seconds_left(plan, chosen, settings) for plan in plans]
+    counted: set[object] = set()
+    estimates = [seconds_left(plan, chosen, settings, counted) for plan in plans]
     print_plans(console, plans, estimates, settings, full=dry_run)
     taken = [(plan, found) for plan in plans if (found := needs(plan, chosen, settings, world.size))]
     for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
