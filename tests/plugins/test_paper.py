@@ -155,7 +155,7 @@ def test_in_table_1_the_rows_loss_and_the_runs_own_stand_beside_each_other() -> 
     assert cell.job is not None
     (part,) = build_sections(["paper(table=1)"], [run_of(cell.job, standin=True)], FILES)
     (row,) = part.tables[1].to_dict("records")
-    assert (row["loss"], row["margin"], row["own loss"]) == ("Triplet (L_tri)", "margin 0.1", "x")
+    assert (row["loss"], row["margin"], row["own loss"]) == ("Triplet (L_tri)", "margin 0.1", "triplet(margin=0.1)")
 
 
 def test_a_collapsed_run_has_the_papers_star() -> None:
