@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,10 +41,6 @@ class Embedded:
     pids: IntArray
     cams: IntArray
 
-    def on(self, device: torch.device) -> Embedded:
-        """Return the same with the embeddings on a device."""
-        return replace(self, embeddings=self.embeddings.to(device))
-
 
 def compare(
     query: Embedded,
@@ -55,9 +51,11 @@ def compare(
     exclude: tuple[str, ...],
     *,
     cameras: bool = False,
+    device: torch.device | None = None,
 ) -> Compared:
-    """Return where the positives of every query stand, in the precision of the embeddings, counted where they are.
+    """Return where the positives of every query stand, in the precision of the embeddings.
 
+    ``device`` is where torch counts, as in ``rank``; what a re-ranker yields is counted on the CPU.
     A metric that learns is fitted on ``known``, once; ``exclude`` names rules as in ``rank``. Raises DataError and
     OptionError.
     """
@@ -70,7 +68,7 @@ def compare(
         return compare_distances(blocks, *ids, exclude=exclude, cameras=cameras)
 
     def ranked(rules: tuple[str, ...]) -> Ranking:
-        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=rules)
+        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=rules, device=device)
 
     ranking, others = ranked(exclude), _without_junk_rule(gallery.pids, exclude)
     if not cameras:

@@ -78,7 +78,8 @@ def _not_embedded(plan: Plan, backbone: Backbone, device: torch.device, threads:
     parts = [part for part in asked if (plan.train_id, views, id(part)) not in counted]
     counted.update((plan.train_id, views, id(part)) for part in parts)
     kept = KeptEmbeddings.folder_of(folder, views)
-    if not kept.is_dir() or (plan.trains and finished(folder) is None):
+    unknown = finished(folder) is None if plan.trains else plan.info.pretrained  # a plan loads no pretrained weights
+    if unknown or not kept.is_dir():
         return len({(samples.root, name) for samples in parts for name in samples.images.tolist()})
     if plan.trains:
         load_weights(backbone, folder)

@@ -21,6 +21,7 @@ from reidbench.hdf5 import read_hdf5
 from reidbench.interfaces import Metric, learns
 from reidbench.plan import device_of
 from reidbench.plugins import command_defaults, load
+from reidbench.ranking_on_device import beside_the_cpu
 from reidbench.scores import Scores, average_precision, first_match, score
 from reidbench.settings import Settings
 from reidbench.values import IntArray, Protocol, Ranking
@@ -51,9 +52,9 @@ class Evaluation:
         return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize, device)
 
     @cached_property
-    def place(self) -> torch.device:
-        """The device itself; raises OptionError where it is not there."""
-        return device_of(Settings(device=self.device))
+    def gpu(self) -> torch.device | None:
+        """The GPU on which ranks are counted, None for the CPU; raises OptionError where it is not there."""
+        return beside_the_cpu(device_of(Settings(device=self.device))) if self.rerank == "none" else None
 
 
 def evaluate(
@@ -126,8 +127,7 @@ def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None,
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
     reranker = load().resolve("reranker", how.rerank).build()
-    sides = query.on(how.place), gallery.on(how.place)
-    return compare(*sides, metric, reranker, train, how.exclude, cameras=True)
+    return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True, device=how.gpu)
 
 
 def compare_matrix(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Compared:

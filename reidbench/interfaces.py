@@ -71,7 +71,8 @@ class Backbone(nn.Module):
 class Metric:
     """A distance between embeddings, perhaps learned; smaller is closer.
 
-    ``normalize=True`` asks for rows of unit length (after pooling) before anything else here sees them.
+    ``normalize=True`` asks for rows of unit length (after pooling) before anything else here sees them. Once fitted it
+    is asked by several threads at once, so that nothing but ``fit`` may change it.
     """
 
     normalize: bool = False
@@ -108,8 +109,7 @@ class Reranker:
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, all queries once.
 
-        ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored, and on the
-        device where they are scored; what is yielded may be on any.
+        ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored, on the CPU.
         """
         raise NotImplementedError
 

@@ -81,7 +81,7 @@ def flip(right: FloatArray, begin: int, end: int, flipped: FloatArray) -> None:
 
 @compiled
 def settle_strip(left: FloatArray, flipped: FloatArray, part: Float32Array, settled: FloatArray) -> None:
-    """Write v of a whole strip, each sum in the order of ``_dot``; hidden columns stay infinitely far."""
+    """Write v of a whole strip, each sum in the order of ``dot``; hidden columns stay infinitely far."""
     for e in range(part.shape[0]):
         settled[e] = 0.0
     for k in range(left.shape[0]):

@@ -31,7 +31,7 @@ __all__ = ["nearest", "rank", "rank_distances", "score", "unit_rows"]
 Embeddings = Tensor | NDArray[Any]
 
 CHUNK = 16_384
-_TOGETHER = 64  # queries whose matches are measured at once
+_TOGETHER = 2**18  # numbers of the rows that are measured at once: 2 MiB, which stay in the cache
 _VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
 
 
@@ -54,8 +54,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
     names the rules of what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``top`` closest items are kept; ``chunk`` gallery rows are in work at once.
-    Compiled loops count on the CPU; torch does, with the same ranks, on ``device``, on the GPU that embeddings are on,
-    and where numba is missing.
+    Compiled loops count on the CPU; torch does, with the same ranks, on ``device``, and where numba is missing.
 
     Items stand in the order of left . right of ``metric.factors`` in float64, equal ones in gallery order; where a
     metric has no factors, in the order of ``metric.distances``. Neither chunks, blocks nor threads change a rank.
@@ -66,7 +65,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     best = Top.empty(len(matches.ranked), top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
-    device = counting_device(device, query, gallery)
+    device = counting_device(device)
     with workers(device is None) as crew:
         query_rows = _Rows(query, "query", metric, len(query_pids), crew)
         gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids), crew)
@@ -147,7 +146,7 @@ def nearest(
         block.visit(starts, columns, values, columns, best)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
 
-    device = counting_device(device, query, gallery)
+    device = counting_device(device)
     with workers(device is None) as crew:
         query_rows = _Rows(query, "query", metric, len(query), crew)
         gallery_rows = _Rows(gallery, "gallery", metric, len(gallery), crew)
@@ -217,7 +216,7 @@ class _Rows:
 
     def _factors(self, side: Literal["left", "right"], rows: IntArray) -> FloatArray | None:
         both = self.metric.factors(self.take(rows))
-        return None if both is None else both[0 if side == "left" else 1].numpy()
+        return None if both is None else both[0 if side == "left" else 1].detach().cpu().numpy()
 
     def chunks(self, rows: IntArray, size: int) -> Iterator[FloatArray]:
         """Yield the right factors of the rows, ``size`` rows at a time."""
@@ -296,18 +295,20 @@ def _shown(query: _Rows, gallery: _Rows, matches: Matches, best: Top) -> tuple[F
     """Return the metric's distances in float64 of all matches and of the closest items, inf where there are fewer."""
     shown, top = np.empty(len(matches.columns)), np.full(best.columns.shape, np.inf)
     queries, listed = matches.queries, best.columns >= 0
+    # Blocks of queries with about as many pairs each, so that a thread's memory is bounded.
+    before = matches.starts[:-1] + listed.sum(axis=1).cumsum() - listed.sum(axis=1)
+    firsts = np.flatnonzero(np.diff(before // max(1, _TOGETHER // query.values.shape[1]), prepend=-1)).tolist()
 
-    def show(start: int) -> None:
-        block = slice(start, min(start + _TOGETHER, len(query)))
+    def show(block: slice) -> None:
         own = slice(matches.starts[block.start], matches.starts[block.stop])
-        rows = np.concatenate([queries[own] - start, np.nonzero(listed[block])[0]])
+        rows = np.concatenate([queries[own] - block.start, np.nonzero(listed[block])[0]])
         columns = np.concatenate([matches.columns[own], best.columns[block][listed[block]]])
         columns, places = np.unique(columns, return_inverse=True)
         asked, found = query.take(block), gallery.take(matches.kept[columns])
         pairs = query.metric.pair_distances(asked, found, torch.from_numpy(rows), torch.from_numpy(places))
         shown[own], top[block][listed[block]] = np.split(pairs.detach().cpu().numpy(), [own.stop - own.start])
 
-    query.crew.each(show, range(0, len(query), _TOGETHER))
+    query.crew.each(show, map(slice, firsts, [*firsts[1:], len(query)]))
     return shown, top
 
 

@@ -33,17 +33,14 @@ FOLDS = 32  # columns, as far apart as can be, whose lowest product stands for t
 _PIECE = 4_096  # gallery rows whose float64 copies are made at once
 
 
-def counting_device(asked: torch.device | None, *embeddings: object) -> torch.device | None:
-    """Return the device on which torch counts, None for the compiled loops.
+def counting_device(asked: torch.device | None) -> torch.device | None:
+    """Return the device on which torch counts, the CPU where there are no compiled loops; None for those."""
+    return asked or (torch.device("cpu") if not_compiled() else None)
 
-    That is the one asked for, or the GPU that embeddings are on, or the CPU where there are no compiled loops.
-    """
-    if asked is not None:
-        return asked
-    gpus = [x.device for x in embeddings if isinstance(x, Tensor) and x.device.type != "cpu"]
-    if gpus:
-        return gpus[0]
-    return torch.device("cpu") if not_compiled() else None
+
+def beside_the_cpu(device: torch.device) -> torch.device | None:
+    """Return a GPU, on which torch is to count, and None for the CPU, where it need not."""
+    return None if device.type == "cpu" else device
 
 
 def announced(device: torch.device | None) -> str:

@@ -25,7 +25,7 @@ from reidbench.memory import peak_memory_mib
 from reidbench.pixels import check_readable
 from reidbench.plan import Plan, build_backbone, build_loss, device_of, seeded, threads_of
 from reidbench.provenance import commit, environment
-from reidbench.ranking_on_device import announced, counting_device
+from reidbench.ranking_on_device import announced, beside_the_cpu, counting_device
 from reidbench.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.scores import intervals, score
 from reidbench.settings import Settings
@@ -181,10 +181,10 @@ def _compute(
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
     reranker = plan.items["rerank"].build()
-    sides = query.on(device), gallery.on(device)
-    if told := announced(counting_device(None, sides[0].embeddings)):
+    gpu = beside_the_cpu(device) if reranker is None else None
+    if told := announced(counting_device(gpu)):
         say(told)
-    found = compare(*sides, metric, reranker, known, plan.protocol.exclude, cameras=True)
+    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True, device=gpu)
     seconds["rank"] = time.monotonic() - began
     return seconds, found, max(peak, peak_memory_mib(device))
 

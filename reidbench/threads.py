@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _LIBRARIES = ThreadpoolController()
 _TURN = threading.Lock()  # how many threads the libraries use is the process's, so one piece of work has it at a time
+_HERE = threading.local()  # ``busy`` in a thread that is a worker, or has some
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ class Workers:
 def workers(several: bool = True) -> Iterator[Workers]:
     """Give as many workers as torch has threads, or the present thread alone where ``several`` is false.
 
+    Work that asks for workers itself, a metric that searches neighbours, say, gets the thread that it is on.
     While there are several, neither numpy's linear algebra nor torch's operations share their work among threads of
     their own, here or in a worker: waiting for each other in every small operation costs more than it brings.
     """
-    if not several:
+    if not several or getattr(_HERE, "busy", False):
         yield Workers(1, None)
         return
     count = torch.get_num_threads()
@@ -51,9 +53,13 @@ def workers(several: bool = True) -> Iterator[Workers]:
         if pool:
             stack.enter_context(pool)
         stack.enter_context(_LIBRARIES.limit(limits=1))
+        stack.callback(setattr, _HERE, "busy", False)
+        _HERE.busy = True
         yield Workers(count, pool)
 
 
 def _alone() -> None:
-    torch.get_num_threads()  # from here on torch leaves this thread's number as it is
+    _HERE.busy = True
+    torch.set_grad_enabled(False)  # whatever the caller's thread has: nothing here is differentiated
+    torch.get_num_threads()  # before the limit: at its first use in a thread torch would lift it again
     _LIBRARIES.limit(limits=1, user_api="openmp")

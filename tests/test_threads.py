@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
+from torch import Tensor
 
 import reidbench
 from reidbench.counting import ROWS
@@ -67,3 +69,52 @@ def test_the_number_of_threads_changes_no_ranking(threads: int) -> None:
     alone = rank(asked, searched, *ids, *others, metric)
     for name in ("starts", "units", "ranks", "distances", "top", "top_distances", "same_camera_ranks"):
         np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
+class Searching(reidbench.Metric):
+    """A metric that ranks within a ranking."""
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        reidbench.nearest(a, b, reidbench.build("metric", "euclidean"), 1)
+        return torch.cdist(a, b)
+
+
+def test_work_that_asks_for_workers_itself_does_not_wait_for_them(threads: int) -> None:
+    rows = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
+    ids = np.arange(1, ROWS + 1), np.ones(ROWS, dtype=np.int64)
+    found = rank(rows, rows, *ids, ids[0], ids[1] + 1, Searching())
+    assert (found.ranks == 0).all()
+
+
+def test_several_rankings_at_once_leave_the_libraries_as_they_were(threads: int) -> None:
+    before, metric = threadpool_info(), reidbench.build("metric", "euclidean")
+    rows = torch.randn(700, 8, generator=torch.Generator().manual_seed(1))
+    ids = np.arange(700) // 2 + 1, np.arange(700) % 2
+    alone = rank(rows, rows, *ids, *ids, metric)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: rank(rows, rows, *ids, *ids, metric), range(8)))
+    assert all(np.array_equal(each.ranks, alone.ranks) for each in together)
+    assert threadpool_info() == before
+
+
+class Trained(reidbench.Metric):
+    """A metric whose parts carry gradients."""
+
+    def __init__(self) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return -embeddings * self.weight, embeddings
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a * self.weight) @ -b.T
+
+
+def test_a_metric_may_carry_gradients(threads: int) -> None:
+    rows = torch.randn(3_000, 4, generator=torch.Generator().manual_seed(2))
+    ids = np.arange(3_000) // 2 + 1, np.arange(3_000) % 2
+    found = rank(rows, rows, *ids, *ids, Trained())
+    with torch.no_grad():
+        again = rank(rows, rows, *ids, *ids, Trained())
+    np.testing.assert_array_equal(found.ranks, again.ranks)
+    np.testing.assert_array_equal(found.distances, again.distances)

@@ -31,8 +31,7 @@ class KReciprocal(Reranker):
     (the squared Euclidean distance; a learned form is not squared again), each row over its maximum. For a metric with
     factors it is left(x) . right(y) - left(x) . right(x), whose scale the maximum takes out; for one without, its
     distances, squared, which must not be negative. A row whose maximum is 0 stays 0. Neighbours are exact, equally
-    near ones in order of the units; they are searched where the units are, on a GPU too, the rest is done on the CPU.
-    Yields float32; raises OptionError for options out of range, and DataError where
+    near ones in order of the units. Yields float32; raises OptionError for options out of range, and DataError where
     a metric without factors gives negative distances.
 
     Source: Zhong et al. 2017, "Re-ranking person re-identification with k-reciprocal encoding", Eq. 1-12; re_ranking.m
@@ -50,9 +49,9 @@ class KReciprocal(Reranker):
 
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         """Yield the mixed distances [at most ``rows``, len(gallery)] float32 in query order."""
-        units = torch.cat([query, gallery]).detach()
+        units = torch.cat([query, gallery]).detach().cpu()
         neighbours, farthest = nearest(units, units, metric, max(self.k1 + 1, self.k2))
-        form = _Form(units.cpu(), metric)
+        form = _Form(units, metric)
         largest = form.largest(farthest)
         weights = self._weights(neighbours, form, largest)
         of_gallery = weights[len(query) :].tocsc()

@@ -65,7 +65,6 @@ def evaluate(
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
 
-    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -93,7 +92,10 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation.of(rules, metric, rerank, normalize, device)
-    if said := announced(counting_device(None, torch.empty(0, device=how.place))):
+    if device.startswith("cuda") and (distances or rerank != "none"):
+        other = "--distances" if distances else f"--rerank {rerank}"
+        raise OptionError(f"--device {device}: ready distances are counted on the CPU; leave it out, or {other}")
+    if said := announced(counting_device(None if distances else how.gpu)):
         Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
     lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
     scores, ranking, pids = evaluate_files(
