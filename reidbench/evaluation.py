@@ -126,6 +126,10 @@ def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None,
     metric = _metric(how)
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
+    if train is not None and not learns(metric):
+        raise OptionError(
+            f"metric {how.metric}: learns nothing, so there is nothing for --train to change; leave it out"
+        )
     reranker = load().resolve("reranker", how.rerank).build()
     return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True, device=how.gpu)
 

@@ -117,7 +117,7 @@ def device_of(settings: Settings) -> torch.device:
             f"--device {settings.device}: this machine shows {torch.cuda.device_count()} GPUs to torch "
             f"{torch.__version__}; use --device cpu, or install a build of torch for your GPU's driver"
         )
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
         raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}")
     return device
 
@@ -175,6 +175,8 @@ class Planner:
             "metric", (loss and loss.metric) or str(command_defaults()["auto_metric"]), protocol.defaults
         )
         items.setdefault("metric", own_metric)
+        for kind in ("metric", "rerank"):
+            items[kind].build()  # an option that does not fit is said now, not when the training is over
         pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
         self._check_images(protocol, pool, recipe, info)
         ids = identity(

@@ -32,6 +32,7 @@ Embeddings = Tensor | NDArray[Any]
 
 CHUNK = 16_384
 _TOGETHER = 2**18  # numbers of the rows that are measured at once: 2 MiB, which stay in the cache
+_LEAST, _MOST = 1e-152, 1e150  # where squares and their sums stay within float64
 _VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
 
 
@@ -171,7 +172,15 @@ def nearest(
 def unit_rows(embeddings: Tensor) -> Tensor:
     """Return rows [n, D] of Euclidean length 1 in the dtype of the input; a row of zeros stays as it is."""
     # float64, since the square of a small float32 number may be zero.
-    length = torch.linalg.vector_norm(embeddings.double(), dim=1, keepdim=True)
+    rows = embeddings.double()
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if bool(((length < _LEAST) | (length > _MOST)).any()):
+        # Squares of float64 leave it too: such rows are brought near 1 by a power of two, which rounds nothing.
+        exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True)).exponent
+        far = (length > 0) & (length < _LEAST) | (length > _MOST) | (length == 0) & (rows != 0).any(dim=1, keepdim=True)
+        rows = torch.where(far, torch.ldexp(torch.ldexp(rows, -exponent // 2), -exponent - -exponent // 2), rows)
+        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
     return (embeddings / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
 
 
@@ -183,8 +192,16 @@ class _Rows:
         self.metric, self.crew = metric, crew
         if len(self.values) != expected:
             raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
+        largest = 0.0
         for start in range(0, len(self.values), PIECE):
-            _refuse_not_finite(self.values[start : start + PIECE], f"{name} embeddings: row", start)
+            piece = self.values[start : start + PIECE]
+            _refuse_not_finite(piece, f"{name} embeddings: row", start)
+            largest = max(largest, float(np.abs(piece).max(initial=0.0))) if piece.dtype == np.float64 else 1.0
+        if 0 < largest < _LEAST and not metric.normalize:
+            raise DataError(
+                f"{name} embeddings: the largest number is {largest:.3g}, so that squares of them leave float64; "
+                "multiply all embeddings by one constant"
+            )
 
     def __len__(self) -> int:
         return len(self.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -419,3 +420,21 @@ def test_equal_rows_of_any_size_stand_in_gallery_order_and_hidden_ones_do_not_co
         shown = [unit for unit in range(20) if pids[unit] != pids[query] or cams[unit] != cams[query]]
         expected = [place for place, unit in enumerate(shown) if pids[unit] == pids[query]]
         assert ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]].tolist() == expected
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-140, 1.0, 1e154, 1e300])
+def test_rows_of_every_size_get_unit_length(scale: float) -> None:
+    rows = torch.tensor([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1e-3]], dtype=torch.float64)
+    expected = rows / torch.tensor([[5.0], [1.0], [math.sqrt(2 + 1e-6)]], dtype=torch.float64)
+    torch.testing.assert_close(unit_rows(rows * scale), expected, rtol=1e-14, atol=0)
+
+
+def test_embeddings_whose_squares_leave_float64_are_refused() -> None:
+    query, others, ids = people(seed=11, queries=3, gallery=5, dim=4)
+    rows = query.astype(np.float64), others.astype(np.float64)
+    wanted = rank(*rows, *ids, euclidean())
+    np.testing.assert_array_equal(rank(*(1e-120 * side for side in rows), *ids, euclidean()).ranks, wanted.ranks)
+    with pytest.raises(DataError, match="multiply all embeddings"):
+        rank(*(1e-160 * side for side in rows), *ids, euclidean())
+    zeros = rank(*(0 * side for side in rows), *ids, euclidean())  # collapsed, but nothing left float64
+    assert len(zeros.ranks) == len(wanted.ranks)
