@@ -230,6 +230,10 @@ def _decode(samples: Samples, wanted: Entry, file: Path, threads: int, say: Call
         first = _decoded(opened.read(HEADER), wanted)
         if first:
             say(f"goes on behind the {first:,} images that were decoded before an interruption")
+        else:
+            # What is left of other pixels is written over from here on, so its header may vouch for them no longer.
+            _write(opened.fileno(), memoryview(bytes(HEADER)), 0, file)
+            os.fdatasync(opened.fileno())
 
         def decode_chunk(number: int) -> int:
             images = range(first + number * CHUNK, min(first + (number + 1) * CHUNK, total))

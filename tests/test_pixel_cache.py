@@ -215,6 +215,39 @@ def test_what_was_left_is_not_used_for_other_images(changed: str, tmp_path: Path
     assert said == []
 
 
+def test_what_was_left_and_then_written_over_by_others_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 256), tmp_path / "cache", []
+    expected = pixels(samples, tmp_path / "other")
+    aside = (tmp_path / "tree").rename(tmp_path / "aside")
+    tree(tmp_path / "tree", 256, size=(20, 10))
+    others = (tmp_path / "tree").rename(tmp_path / "others")
+    decode_images = pixel_cache.decode_images
+
+    def interrupted(of: Path, behind: int, seconds: float) -> None:
+        def decode(samples: Samples, images: range, out: np.ndarray) -> None:
+            if images.start >= behind:
+                raise KeyboardInterrupt
+            decode_images(samples, images, out)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pixel_cache, "decode_images", decode)
+            patch.setattr(pixel_cache, "MARK_SECONDS", seconds)
+            of.rename(samples.root)
+            with pytest.raises(KeyboardInterrupt):
+                pixels(samples, cache)
+            samples.root.rename(of)
+
+    interrupted(aside, 192, 0)
+    (left,) = (cache / FOLDER).glob(".*.part")
+    assert json.loads(left.read_bytes()[:4096])["decoded"] > 0
+    interrupted(others, 64, 3600)  # before its first mark
+    aside.rename(samples.root)  # as they were, times and all
+    assert np.array_equal(pixels(samples, cache, said), expected)
+    assert said == []
+
+
 def test_two_that_build_at_once_both_end_well(tmp_path: Path) -> None:
     samples, cache = tree(tmp_path / "tree", 900, size=(128, 64)), tmp_path / "cache"
     outputs = [process.communicate()[0].splitlines() for process in [start(samples, cache), start(samples, cache)]]
