@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -26,12 +25,20 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
             "or --device cuda"
         )
     # The compiler that torch calls on CPUs; without it the first step would fail, after all images were decoded.
-    compiler = shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))[0]
+    compiler = _program(os.environ.get("CXX", "g++"))
     if recipe.compile and device.type == "cpu" and shutil.which(compiler) is None:
         raise OptionError(
             f"compile=true: on a CPU torch needs a C++ compiler, and there is no {compiler}; install it, name another "
             "one in the environment variable CXX, or leave compile out"
         )
+
+
+def _program(command: str) -> str:
+    """Return the program that a shell's command names, the quoted command where it names none."""
+    try:
+        return shlex.split(command)[0]
+    except (IndexError, ValueError):  # blank, or a quotation mark without its second one
+        return repr(command)
 
 
 @contextmanager

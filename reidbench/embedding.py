@@ -64,8 +64,7 @@ def embed_batches(
 
     # Closed even where the caller stops early: no thread outlives an interruption.
     with _evaluating(backbone), closing(in_threads(decode, -(-total // BATCH), threads)) as batches:
-        # To read from a GPU is to wait for it: done one batch late, when it has the next one to work on.
-        late, left = int(device.type == "cuda"), total
+        late, left = _late(device), total
         made: deque[Tensor] = deque()
         for pixels in batches:
             with torch.inference_mode():
@@ -76,6 +75,12 @@ def embed_batches(
                 left -= BATCH
         for mean in made:
             yield mean.cpu()[:left]
+            left -= BATCH
+
+
+def _late(device: torch.device) -> int:
+    """Return how many batches late results are read: to read from a GPU is to wait, so it has the next one by then."""
+    return int(device.type == "cuda")
 
 
 def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Tensor:

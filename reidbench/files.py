@@ -60,32 +60,37 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def reserved(path: Path, size: int) -> Iterator[Path]:
     """Yield the file ``aside(path)`` of ``size`` bytes, its room on the disk taken, that becomes ``path`` at the end.
 
-    For large files: a full disk is noticed before the work. What a killed or interrupted process left there is yielded
-    as it is, so that its work can go on; hold the lock that guards it. Where the block ends with an error nothing is
-    left. Missing folders are made. Raises DataError as ``write_atomic``.
+    For large files: a full disk is noticed before the work. What a process left there that was killed, or whose block
+    ended with an error, is yielded as it is, so that its work can go on; hold the lock that guards it, and write in
+    ``preparing``. Missing folders are made. Raises DataError as ``write_atomic``.
     """
     beside = aside(path)
+    with preparing(path, f"{path.name} ({size:,} bytes) could not be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("ab") as file:
+            if file.tell() != size:
+                file.truncate(0)
+            os.posix_fallocate(file.fileno(), 0, size)
+    yield beside
+    with preparing(path, f"{path.name} could not be put in place"):
+        with beside.open("r+b") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def preparing(path: Path, what: str) -> Iterator[None]:
+    """Where the system refuses what the block does to ``aside(path)``, leave nothing of it and raise as ``refused``.
+
+    So a full disk is not left full.
+    """
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("ab") as file:
-                if file.tell() != size:
-                    file.truncate(0)
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise refused(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
-        yield beside
-        try:
-            with beside.open("r+b") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise refused(path, f"{path.name} could not be put in place", error) from None
-    except Exception:
+        yield
+    except OSError as error:
         with suppress(OSError):
-            beside.unlink()
-        raise
+            aside(path).unlink()
+        raise refused(path, what, error) from None
 
 
 def aside(path: Path) -> Path:

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reidbench.decoding import CHUNK, decode_images, files_digest, in_threads
 from reidbench.errors import DataError
-from reidbench.files import aside, lock, refused, reserved
+from reidbench.files import aside, lock, preparing, refused, reserved
 from reidbench.pixel_stores import DevicePixels, HostPixels, PixelStore, StreamedPixels
 from reidbench.progress import progress
 from reidbench.settings import SCALES
@@ -130,17 +130,23 @@ def planned_tier(samples: Samples, height: int, width: int, *, cache: Path, devi
     held = chosen.name == "device" or (chosen.name == "host" and device.type == "cpu")
     return Planned(
         describe(chosen, wanted.shape, device),
-        disk=0 if kept or chosen.name == "stream" else HEADER + wanted.nbytes,
+        disk=0 if kept or chosen.name == "stream" else HEADER + wanted.nbytes - _left(file, wanted),
         memory=wanted.nbytes if held else 0,
     )
 
 
 def _choose(tier: str, wanted: Entry, file: Path, kept: bool, device: torch.device, cache: Path) -> Tier:
-    """Return the tier; what a killed process left, and this one would go on with, has its room on the disk already."""
-    there, size = room_of(device, cache), HEADER + wanted.nbytes
-    with suppress(OSError):
-        there = replace(there, disk=there.disk + min(size, aside(file).stat().st_size))
-    return choose(tier, size, there, kept=kept)
+    there = room_of(device, cache)
+    there = replace(there, disk=there.disk + _left(file, wanted))
+    return choose(tier, HEADER + wanted.nbytes, there, kept=kept)
+
+
+def _left(file: Path, wanted: Entry) -> int:
+    """Return the bytes of ``file`` whose room on the disk an interrupted process has taken already."""
+    try:
+        return min(HEADER + wanted.nbytes, aside(file).stat().st_size)
+    except OSError:
+        return 0
 
 
 def _make(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
@@ -176,6 +182,11 @@ def _load(file: Path, wanted: Entry, device: torch.device) -> Tensor:
 def entries(cache: Path) -> list[tuple[Path, Entry | None]]:
     """Return the files of pixels in a cache folder with what they say of themselves, None where one is damaged."""
     return [(file, _read(file)) for file in sorted((cache / FOLDER).glob("*.pixels"))]
+
+
+def unfinished(cache: Path) -> list[Path]:
+    """Return the files in a cache folder that a process is decoding images into, or was when it was interrupted."""
+    return sorted((cache / FOLDER).glob(aside(Path("*.pixels")).name))
 
 
 def clear(cache: Path) -> int:
@@ -230,6 +241,10 @@ def _decode(samples: Samples, wanted: Entry, file: Path, threads: int, say: Call
         first = _decoded(opened.read(HEADER), wanted)
         if first:
             say(f"goes on behind the {first:,} images that were decoded before an interruption")
+        else:
+            # What is left of other pixels is written over from here on, so its header may vouch for them no longer.
+            _write(opened.fileno(), memoryview(bytes(HEADER)), 0, file)
+            _settle(opened.fileno(), file)
 
         def decode_chunk(number: int) -> int:
             images = range(first + number * CHUNK, min(first + (number + 1) * CHUNK, total))
@@ -251,7 +266,7 @@ def _decode(samples: Samples, wanted: Entry, file: Path, threads: int, say: Call
             for done in chunks:
                 update(done, "")
                 if time.monotonic() - marked >= MARK_SECONDS:
-                    os.fdatasync(opened.fileno())  # the pixels are there before it is said that they are
+                    _settle(opened.fileno(), file)  # the pixels are there before it is said that they are
                     mark(decoded=done)
                     marked = time.monotonic()
         mark(made=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -268,11 +283,15 @@ def _decoded(header: bytes, wanted: Entry) -> int:
 
 
 def _write(descriptor: int, data: memoryview, place: int, file: Path) -> None:
-    try:
+    with preparing(file, f"{file.name} could not be written"):
         while data:
             written = os.pwrite(descriptor, data, place)
             # Sends it to the disk from now on, beside the decoding: at the end there is little left to wait for.
             os.posix_fadvise(descriptor, place, written, os.POSIX_FADV_DONTNEED)
             data, place = data[written:], place + written
-    except OSError as error:
-        raise refused(file, f"{file.name} could not be written", error) from None
+
+
+def _settle(descriptor: int, file: Path) -> None:
+    """Wait until the disk has what was written."""
+    with preparing(file, f"{file.name} could not be written"):
+        os.fdatasync(descriptor)

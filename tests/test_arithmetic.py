@@ -115,9 +115,13 @@ def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monke
         check_device(recipe(compile=True), CPU)
     check_device(recipe(compile=True), torch.device("cuda", 0))
     check_device(recipe(), CPU)
+    for blank in ("", " ", '"'):
+        monkeypatch.setenv("CXX", blank)
+        with pytest.raises(OptionError, match=f"there is no '{blank}'; install it, name another one in the"):
+            check_device(recipe(compile=True), CPU)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(OptionError, match=r"there is no (g|clang)\+\+; install it"):
+    with pytest.raises(OptionError, match=r"there is no g\+\+; install it"):
         check_device(recipe(compile=True), CPU)
 
 

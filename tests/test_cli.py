@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reidbench.cli import app
+from reidbench.files import aside
 
 from .jobs import small_run
 
@@ -153,9 +154,15 @@ def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_process: Proce
     shown = reidbench_process("data", "cache", env=env)
     assert "synthetic" in shown.stdout
     assert " 72 " in shown.stdout
+    (kept,) = cache.rglob("*.pixels")
+    left = kept.rename(aside(kept))
+    left.write_bytes(bytes(3 * 2**20))
+    shown = reidbench_process("data", "cache", env=env)
+    assert "3.0  not finished" in shown.stdout
+    assert f"3.0 MiB of decoded images in {cache}" in shown.stdout
     cleared = reidbench_process("data", "cache", "--clear", env=env)
     assert f"deleted below {cache}" in cleared.stdout
-    assert not list(cache.rglob("*.pixels"))
+    assert not list(cache.rglob("*.pixels*"))
 
 
 def test_a_trained_network_is_taken_home(tmp_path: Path, reidbench_process: Process) -> None:

@@ -86,6 +86,17 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     return np.stack(rows)
 
 
+@pytest.mark.parametrize("late", [0, 1, 20])
+def test_results_that_are_read_late_are_the_same(network, samples, monkeypatch, late):
+    """As on a GPU: the last ones are read after the last batch, which is cut to the images that there are."""
+    monkeypatch.setattr(embedding, "BATCH", 8)
+    expected = embed_images(network, samples, "center_flip", CPU, 2, "embedding")
+    monkeypatch.setattr(embedding, "_late", lambda device: late)
+    for count in (0, 1, 8, 9, 64, 70):
+        part = samples.take(np.arange(count))
+        assert torch.equal(embed_images(network, part, "center_flip", CPU, 2, "embedding"), expected[:count])
+
+
 @pytest.mark.parametrize("views", VIEWS)
 def test_views_are_averaged(network, samples, views):
     found = embed_images(network, samples, views, CPU, 2, "embedding")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from reidbench import pixel_cache
 from reidbench.errors import DataError
-from reidbench.pixel_cache import FOLDER, clear, entries, open_pixels, planned_tier
+from reidbench.pixel_cache import FOLDER, clear, entries, open_pixels, planned_tier, unfinished
 from reidbench.pixel_stores import HostPixels, PixelStore, StreamedPixels
 from reidbench.tiers import Room
 from reidbench.values import Samples
@@ -189,7 +189,7 @@ def test_decoding_goes_on_where_a_killed_one_was(tmp_path: Path, monkeypatch: py
         opened.seek(4096 + header["decoded"] * 36 * 18 * 3)
         opened.write(b"torn" * 10)
     room = planned_tier(samples, *SIZE, cache=cache, device=torch.device("cpu"), tier="map")
-    assert room.disk == 4096 + 300 * 36 * 18 * 3
+    assert room.disk == 0  # its room is taken already
     assert np.array_equal(pixels(samples, cache, said), expected)
     assert said == [f"goes on behind the {header['decoded']} images that were decoded before an interruption"]
     assert len(files(cache)) == 1
@@ -215,6 +215,39 @@ def test_what_was_left_is_not_used_for_other_images(changed: str, tmp_path: Path
     assert said == []
 
 
+def test_what_was_left_and_then_written_over_by_others_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 256), tmp_path / "cache", []
+    expected = pixels(samples, tmp_path / "other")
+    aside = (tmp_path / "tree").rename(tmp_path / "aside")
+    tree(tmp_path / "tree", 256, size=(20, 10))
+    others = (tmp_path / "tree").rename(tmp_path / "others")
+    decode_images = pixel_cache.decode_images
+
+    def interrupted(of: Path, behind: int, seconds: float) -> None:
+        def decode(samples: Samples, images: range, out: np.ndarray) -> None:
+            if images.start >= behind:
+                raise KeyboardInterrupt
+            decode_images(samples, images, out)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pixel_cache, "decode_images", decode)
+            patch.setattr(pixel_cache, "MARK_SECONDS", seconds)
+            of.rename(samples.root)
+            with pytest.raises(KeyboardInterrupt):
+                pixels(samples, cache)
+            samples.root.rename(of)
+
+    interrupted(aside, 192, 0)
+    (left,) = (cache / FOLDER).glob(".*.part")
+    assert json.loads(left.read_bytes()[:4096])["decoded"] > 0
+    interrupted(others, 64, 3600)  # before its first mark
+    aside.rename(samples.root)  # as they were, times and all
+    assert np.array_equal(pixels(samples, cache, said), expected)
+    assert said == []
+
+
 def test_two_that_build_at_once_both_end_well(tmp_path: Path) -> None:
     samples, cache = tree(tmp_path / "tree", 900, size=(128, 64)), tmp_path / "cache"
     outputs = [process.communicate()[0].splitlines() for process in [start(samples, cache), start(samples, cache)]]
@@ -222,11 +255,48 @@ def test_two_that_build_at_once_both_end_well(tmp_path: Path) -> None:
     assert len([name for name in files(cache) if name.endswith(".pixels")]) == 1
 
 
-def test_a_damaged_image_leaves_nothing_behind(tmp_path: Path) -> None:
-    samples, cache = tree(tmp_path / "tree", 70), tmp_path / "cache"
-    samples.path(66).write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"0066\.jpg"):
+def test_decoding_goes_on_where_an_image_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, cache, said = tree(tmp_path / "tree", 300), tmp_path / "cache", []
+    expected = pixels(samples, tmp_path / "other")
+    monkeypatch.setattr(pixel_cache, "MARK_SECONDS", 0)
+    image, before = samples.path(266), samples.path(266).stat()
+    whole = image.read_bytes()
+    image.write_bytes(bytes(len(whole)))  # as a file on a server that answers with nonsense for a while
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match=r"0266\.jpg"):
         pixels(samples, cache)
+    (left,) = unfinished(cache)
+    size = 4096 + 300 * 36 * 18 * 3
+    assert left.stat().st_size == size
+    assert entries(cache) == []
+    image.write_bytes(whole)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert np.array_equal(pixels(samples, cache, said), expected)
+    assert len(said) == 1
+    assert said[0].startswith("goes on behind the ")
+    assert unfinished(cache) == []
+    assert planned_tier(samples, *SIZE, cache=cache, device=torch.device("cpu"), tier="map").disk == 0
+    assert planned_tier(samples, 37, 18, cache=cache, device=torch.device("cpu"), tier="map").disk > size
+
+
+def test_a_disk_that_refuses_in_the_middle_is_left_without_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is taken, and yet a write fails: so it is where a file system copies what is written over."""
+    samples, cache, decode_images = tree(tmp_path / "tree", 300), tmp_path / "cache", pixel_cache.decode_images
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def decode(samples: Samples, images: range, out: np.ndarray) -> None:
+        if images.start >= 128:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        decode_images(samples, images, out)
+
+    monkeypatch.setattr(pixel_cache, "decode_images", decode)
+    try:
+        with pytest.raises(DataError, match=r"pixels could not be written: .*ulimit -f"):
+            pixels(samples, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert files(cache) == []
 
 
@@ -254,7 +324,8 @@ def test_clearing_deletes_what_is_ours_alone(tmp_path: Path) -> None:
     samples, cache = tree(tmp_path / "tree", 3), tmp_path / "cache"
     pixels(samples, cache)
     (cache / "somebody's.txt").write_text("keep me")
-    assert clear(cache) == 4096 + 3 * 36 * 18 * 3
+    (cache / FOLDER / ".another.pixels.part").write_bytes(bytes(1000))
+    assert clear(cache) == 4096 + 3 * 36 * 18 * 3 + 1000
     assert [path.name for path in cache.iterdir()] == ["somebody's.txt"]
     assert clear(cache) == 0
 

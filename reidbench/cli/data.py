@@ -115,7 +115,7 @@ def cache_of(
     from rich.text import Text
 
     from reidbench.pixel_cache import clear as clear_cache
-    from reidbench.pixel_cache import entries
+    from reidbench.pixel_cache import entries, unfinished
 
     folder = settings_of(cache=cache).cache
     if clear:
@@ -127,13 +127,17 @@ def cache_of(
     for heading in ("decoded", "from"):
         table.add_column(heading, overflow="fold")
     total = 0.0
-    for file, entry in entries(folder):
-        size = file.stat().st_size / 2**20
+    kept = [(file, entry, "damaged") for file, entry in entries(folder)]
+    for file, entry, otherwise in kept + [(file, None, "not finished") for file in unfinished(folder)]:
+        try:
+            size = file.stat().st_size / 2**20
+        except FileNotFoundError:  # another process has just finished it, or deleted it
+            continue
         total += size
         cells = (
             [f"{entry.images:,}", str(entry.height), str(entry.width), f"{size:,.1f}", entry.made[:16], entry.root]
             if entry
-            else ["?", "?", "?", f"{size:,.1f}", "damaged", str(file)]
+            else ["?", "?", "?", f"{size:,.1f}", otherwise, str(file)]
         )
         table.add_row(*map(Text, cells))
     if table.row_count:
