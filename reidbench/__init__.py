@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reidbench.ranking import nearest, unit_rows
     from reidbench.recipe import Recipe
     from reidbench.record import RunRecord
-    from reidbench.run_comparison import difference, identities_of
+    from reidbench.run_comparison import difference, identities_of, same_matches
     from reidbench.run_files import RunFiles
     from reidbench.sampling import pk_round, shuffled_round
     from reidbench.scores import Scores, average_precision, first_match
@@ -95,6 +95,7 @@ _HOME = {
     "mean_and_sd": "statistics",
     "paired_difference": "statistics",
     "pk_round": "sampling",
+    "same_matches": "run_comparison",
     "shuffled_round": "sampling",
     "stream": "randomness",
     "stream_key": "randomness",
@@ -149,6 +150,7 @@ __all__ = [
     "paired_difference",
     "pk_round",
     "resolved_items",
+    "same_matches",
     "shuffled_round",
     "stream",
     "stream_key",

@@ -88,7 +88,7 @@ class Resolved:
 
         return WeightedSum(
             (name, part.weight, part.build(*known))
-            for name, part in zip(part_names(self.entries), self.parts, strict=True)
+            for name, part in zip(part_names([entry.name for entry in self.entries]), self.parts, strict=True)
         )
 
 
@@ -147,7 +147,7 @@ class Catalogue:
                 origins.append(checked.origins)
         if mistakes:
             raise OptionError("\n".join(mistakes))
-        names = part_names([part.entry for part in parts])
+        names = part_names([part.entry.name for part in parts])
         prefixes = [f"{name}." for name in names] if len(parts) > 1 else [""]
         return Resolved(
             kind=kind,
@@ -162,9 +162,8 @@ class Catalogue:
         )
 
 
-def part_names(entries: Sequence[Entry]) -> list[str]:
+def part_names(names: Sequence[str]) -> list[str]:
     """Return a name for each term of a sum; the second ``a`` of one sum is ``a:2``, which can be no item's name."""
-    names = [entry.name for entry in entries]
     before = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name}:{count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 

@@ -73,7 +73,7 @@ def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunReco
     rankings = [[read_ranking(path) for path, _ in side] for side in (a, b)]
     pids = identities_of(rankings[0][0])
     for path, ranking in zip([path for path, _ in [*a, *b]], [*rankings[0], *rankings[1]], strict=True):
-        if not _same_matches(rankings[0][0], ranking):
+        if not same_matches(rankings[0][0], ranking):
             raise DataError(f"{path}: has other queries or matches than {a[0][0]}; only the same can be compared")
     primary = str(first.evaluation["primary"])
     names = dict.fromkeys([primary, *SCORES])
@@ -126,6 +126,15 @@ def identities_of(ranking: Ranking) -> IntArray:
     return np.where(first < size, first, people)
 
 
+def same_matches(one: Ranking, other: Ranking) -> bool:
+    """Return whether two rankings are of the same queries with the same matches, so that they can be compared."""
+    return all(
+        np.array_equal(getattr(one, f"{part}starts"), getattr(other, f"{part}starts"))
+        and np.array_equal(_by_query(one, part), _by_query(other, part))
+        for part in ("", "same_camera_")
+    )
+
+
 def _wider(
     gap: float, interval: tuple[float, float], seeds: Sequence[NDArray[Any]], identities: int
 ) -> tuple[float, float]:
@@ -166,14 +175,6 @@ def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
     seeds = [record.job.seed for _, record in side]
     if len(seeds) != len(set(seeds)):
         raise DataError(f"{name} holds one seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")
-
-
-def _same_matches(one: Ranking, other: Ranking) -> bool:
-    return all(
-        np.array_equal(getattr(one, f"{part}starts"), getattr(other, f"{part}starts"))
-        and np.array_equal(_by_query(one, part), _by_query(other, part))
-        for part in ("", "same_camera_")
-    )
 
 
 def _by_query(ranking: Ranking, part: str) -> IntArray:

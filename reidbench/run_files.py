@@ -17,6 +17,7 @@ from reidbench.plan import threads_of
 from reidbench.plugins import load
 from reidbench.record import RunRecord
 from reidbench.settings import SCALES, Settings
+from reidbench.spec import Spec
 from reidbench.store import load_arrays, load_ranking
 from reidbench.trained import load_network
 from reidbench.training import LOG
@@ -54,10 +55,15 @@ class RunFiles:
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, below the data root or drawn for a scale of a suite."""
         spec = record.items["dataset"].spec
+        try:  # a record may come from a stranger: nothing is looked for under a name that no data set has
+            name = Spec.parse(spec, where="dataset").item.name
+            load().entry("dataset", name)
+        except ReidbenchError as error:
+            raise DataError(str(error)) from None
         wrong: list[str] = []
         # Only where such data lie already: a data set may draw itself wherever it is asked for.
-        drawn = (self.settings.cache / SCALES).glob(f"*/{spec.partition('(')[0]}")
-        for root in (self.settings.data, *sorted(folder.parent for folder in drawn)):
+        drawn = sorted(scale for scale in (self.settings.cache / SCALES).glob("*") if (scale / name).exists())
+        for root in (self.settings.data, *drawn):
             try:
                 split = self._split(spec, root)
             except ReidbenchError as error:

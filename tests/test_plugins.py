@@ -360,7 +360,7 @@ def test_a_sum_is_resolved_term_by_term() -> None:
         ("soft", 0.5, Soft),
         ("hard:2", 2.0, Hard),
     ]
-    assert part_names(resolved.entries) == ["hard", "soft", "hard:2"]
+    assert part_names([entry.name for entry in resolved.entries]) == ["hard", "soft", "hard:2"]
 
 
 def test_a_single_item_is_built_as_itself_and_a_weighted_one_as_a_sum() -> None:

@@ -55,3 +55,17 @@ def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) ->
     with pytest.raises(DataError, match="no tree with the folders bounding_box_train"):
         files.split(record)
     assert not list((settings.cache / SCALES / "other").rglob("market1501"))
+
+
+@pytest.mark.parametrize(
+    "spec", ["a**b", "*", "**", "?arket1501", "[m]arket1501", "", "/etc", "../other", "none", "a + b", "a" * 1999]
+)
+def test_a_strangers_data_set_that_is_no_item_is_looked_for_nowhere(tmp_path: Path, spec: str) -> None:
+    """The text of a record is no pattern of folders."""
+    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
+    (settings.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)
+    record = make_record("a", items={"dataset": make_item("synthetic", spec, "synthetic")})
+    files = RunFiles([put(tmp_path / "runs" / "a", record)], settings)
+    with pytest.raises(DataError) as error:
+        files.split(record)
+    assert str(tmp_path) not in str(error.value)

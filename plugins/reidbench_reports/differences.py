@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from reidbench import DataError, Ranking, RunFiles, difference, identities_of
+from reidbench import DataError, Ranking, RunFiles, difference, identities_of, same_matches
 from reidbench_reports.combinations import Combination
 
-Difference = tuple[float, tuple[float, float] | None]
+SEEDS = 3  # on both sides, from which on an interval is over seeds too
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference, as a fraction, with its interval, and whether that is over seeds or of these checkpoints alone."""
+
+    value: float
+    interval: tuple[float, float] | None
+    over_seeds: bool
 
 
 def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> list[Difference | None]:
-    """Return, for each row, its AP (market) less that of the baseline of its track, as fractions, and the interval.
+    """Return, for each row, its AP (market) less that of the baseline of its track, with its interval.
 
     The baseline is the row of the track whose loss is ``baseline``, as short text. None for the baseline itself and
-    where there is none. Raises DataError where rankings are not here or do not have the same queries.
+    where there is none. Raises DataError where rankings are not here or do not have the same queries and matches.
     """
     found: list[Difference | None] = []
     rankings: dict[int, list[Ranking]] = {}
@@ -33,16 +41,16 @@ def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> 
             if id(row) not in rankings:
                 rankings[id(row)] = [files.ranking(run) for run in row.scored]
         pair = rankings[id(each)], rankings[id(others[0])]
-        people = [identities_of(ranking) for side in pair for ranking in side]
-        if not all(np.array_equal(people[0], other) for other in people):
+        first = pair[0][0]
+        if not all(same_matches(first, ranking) for side in pair for ranking in side):
             raise DataError("the rankings have other queries or matches than each other")
-        gap = difference(*pair, people[0], "map_market")
-        found.append((gap.difference, gap.interval))
+        gap = difference(*pair, identities_of(first), "map_market")
+        found.append(Difference(gap.difference, gap.interval, min(map(len, pair)) >= SEEDS))
     return found
 
 
 def said(difference: Difference) -> dict[str, str]:
     """Return a difference in points and its interval, as they are printed."""
-    value, interval = difference
+    interval = difference.interval
     within = "–" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
-    return {"difference": f"{100 * value:+.2f}", "95 % interval": within}
+    return {"difference": f"{100 * difference.value:+.2f}", "95 % interval": within}

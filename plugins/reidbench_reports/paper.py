@@ -11,6 +11,7 @@ from reidbench import (
     Job,
     OptionError,
     Part,
+    ReidbenchError,
     RunFiles,
     RunRecord,
     hookimpl,
@@ -56,7 +57,7 @@ class Paper:
         """Return the part: the published table with ours, and a table of what stands for it."""
         published = cells(self.table)
         wanted = {cell.job for cell in published if cell.job is not None}
-        ours, others = self._sorted(records, wanted)
+        ours, others, lacking = self._sorted(records, wanted)
         part = Part(title=f"Table {self.table} of {PAPER}, published and ours")
         part.tables.append(_beside(published, ours, KEYS[self.table]))
         part.tables[0].attrs["title"] = "In percent" + "; in brackets ours less the published, in points" * bool(ours)
@@ -67,6 +68,7 @@ class Paper:
         )
         if any("*" in cell.mark for cell in published):
             part.notes.append(f"{COLLAPSED} trapped in a bad local optimum; ours: collapsed, as the monitor saw it.")
+        part.notes.extend(f"Left out, for what is not installed here: {reason}" for reason in lacking)
         if others:
             part.tables.append(_others(published, others, KEYS[self.table]))
             part.tables[-1].attrs["title"] = "In the table's places, other systems or data: no score of these is ours"
@@ -74,8 +76,11 @@ class Paper:
 
     def _sorted(
         self, records: Sequence[RunRecord], wanted: set[Job]
-    ) -> tuple[dict[Job, list[RunRecord]], list[tuple[Job, str, RunRecord]]]:
-        """Return the runs that count, by the job that they are, and (job stood for, why not, run) for the others."""
+    ) -> tuple[dict[Job, list[RunRecord]], list[tuple[Job, str, RunRecord]], list[str]]:
+        """Return the runs that count, by the job that they are, and (job stood for, why not, run) for the others.
+
+        Last, each once, why jobs cannot be resolved here; no run is one of those.
+        """
         suite = load_suite(leaderboards_folder() / "paper" / f"table{self.table}.toml")
         scaled = {
             replace(scale.of(job), seed=0): (replace(job, seed=0), scale.name)
@@ -83,14 +88,21 @@ class Paper:
             for job in suite.jobs
         }
         # The paper's own last: whatever a scale comes to, what they come to is theirs.
-        known = {_resolved(job): stands_for for job, stands_for in scaled.items()}
-        known |= {_resolved(job): (job, "") for job in wanted}
+        known: dict[tuple[str, ...], tuple[Job, str]] = {}
+        lacking: dict[str, None] = {}
+        left_out: set[Job] = set()
+        for job, stands_for in [*scaled.items(), *((job, (job, "")) for job in sorted(wanted, key=str))]:
+            try:
+                known[_resolved(job)] = stands_for
+            except ReidbenchError as error:
+                lacking |= dict.fromkeys(str(error).splitlines())
+                left_out.add(job)
         ours: dict[Job, list[RunRecord]] = {}
         others: list[tuple[Job, str, RunRecord]] = []
         for record in newest(records)[0]:
             asked = replace(record.job, seed=0)
             found = next((known[key] for key in _keys(record) if key in known), None)
-            if found is None and asked in wanted | scaled.keys():
+            if found is None and asked in (wanted | scaled.keys()) - left_out:
                 found = asked, "other options or another version than now"
                 found = (scaled[asked][0], found[1]) if asked not in wanted else found
             if found is None or found[0] not in wanted:
@@ -104,11 +116,15 @@ class Paper:
             else:
                 ours.setdefault(job, []).append(record)
         for job, runs in ours.items():
-            # Seeds of one number are seeds of one combination, on one state of the data.
-            group = max(runs, key=lambda run: (run.finished, run.id)).group
-            others += [(job, "other data or code than the newest", run) for run in runs if run.group != group]
-            ours[job] = [run for run in runs if run.group == group]
-        return ours, others
+            # Seeds of one number are seeds of one combination, on one state of the data, made by one code.
+            newest_run = max(runs, key=lambda run: (run.finished, run.id))
+            ours[job] = [run for run in runs if _made_as(run) == _made_as(newest_run)]
+            others += [(job, "other data or code than the newest", run) for run in runs if run not in ours[job]]
+        return ours, others, list(lacking)
+
+
+def _made_as(run: RunRecord) -> tuple[str, str]:
+    return run.group, run.code
 
 
 def _resolved(job: Job) -> tuple[str, ...]:

@@ -85,9 +85,12 @@ class Table:
         frame = pd.DataFrame(cells)
         on = f", {rows[0].first.items['protocol'].short}" if several else ""
         frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points{on}"
-        few = min(len(row.scored) for row in rows if row.scored) < 3
-        whose = ", of these checkpoints, not of the losses" if few else ", and over seeds"
-        return [frame], [f"95 % interval: a paired bootstrap over query identities{whose}."]
+        over_seeds = [each.over_seeds for each in found if each]
+        whose = "and over seeds" if any(over_seeds) else "of these checkpoints, not of the losses"
+        if any(over_seeds) and not all(over_seeds):
+            frame["over"] = ["seeds" if each else "checkpoints" for each in over_seeds]
+            whose = "and over seeds where both sides have three; else of these checkpoints, not of the losses"
+        return [frame], [f"95 % interval: a paired bootstrap over query identities, {whose}."]
 
 
 def _marks(each: Combination) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 from reidbench.errors import OptionError
 from reidbench.plan import AUTO
+from reidbench.plugins import part_names
 from reidbench.record import RunRecord
 from reidbench.scores import WITH_INTERVALS
 from reidbench.spec import Item, Spec, Value, write_value
 
 # What is wrong: the field of the record, and a clause that says it of the field.
 Fault = tuple[str, str]
+
+# In which words an item is written: as it was asked for, as it enters ids, or with what is no default alone.
+_Wording = Literal["job", "identity", "short"]
 
 _ASKED = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 _MAY_BE_AUTO = {"recipe", "metric"}
@@ -35,12 +40,15 @@ def wrong_requests(record: RunRecord) -> Iterator[Fault]:
             found = Spec.parse(item.spec)
         except OptionError:  # said elsewhere
             continue
-        written = {f"items.{kind}.short": item.short, f"items.{kind}.identity": item.identity or item.spec}
+        written: dict[str, tuple[_Wording, str]] = {
+            f"items.{kind}.short": ("short", item.short),
+            f"items.{kind}.identity": ("identity", item.identity or item.spec),
+        }
         if kind not in _MAY_BE_AUTO or text != AUTO:
-            written[f"job.{kind}"] = text
-        for field, other in written.items():
+            written[f"job.{kind}"] = "job", text
+        for field, (wording, other) in written.items():
             try:
-                same = _says(Spec.parse(other), found, every=field.endswith("identity"))
+                same = _says(Spec.parse(other), found, wording, item.origins)
             except OptionError as error:
                 yield field, f"cannot be used: {error}"
             else:
@@ -48,29 +56,42 @@ def wrong_requests(record: RunRecord) -> Iterator[Fault]:
                     yield field, f"is {other!r:.80}, but the run's {kind} is {item.spec!r:.200}"
 
 
-def _says(said: Spec, resolved: Spec, *, every: bool) -> bool:
-    """Say whether one spec gives options of another alone, or every one, with the same values."""
+def _says(said: Spec, resolved: Spec, wording: _Wording, origins: Mapping[str, str]) -> bool:
+    """Say whether one spec gives options of another alone, all that its wording has to, with the same values."""
     if len(said.terms) != len(resolved.terms):
         return False
-    for term, whole in zip(said.terms, resolved.terms, strict=True):
+    names = part_names([term.item.name for term in resolved.terms])
+    for part, term, whole in zip(names, said.terms, resolved.terms, strict=True):
         options, known = dict(term.item.options), dict(whole.item.options)
         if (term.weight, term.item.name) != (whole.weight, whole.item.name) or not options.keys() <= known.keys():
             return False
-        if every and options.keys() != known.keys():
+        prefix = f"{part}." if len(names) > 1 else ""
+        given = {name for name in known if origins.get(prefix + name) == "given"}
+        needed = {"job": given, "identity": known.keys(), "short": set()}[wording]
+        if not needed <= options.keys():
             return False
-        if not all(_same(value, known[name]) for name, value in options.items()):
+        if not all(_same(value, known[name], wording) for name, value in options.items()):
             return False
     return True
 
 
-def _same(one: Value, other: Value) -> bool:
-    """Say whether two values are one: 1 is 1.0, an item is its text, and a file is named by path, name or digest."""
+def _same(one: Value, other: Value, wording: _Wording) -> bool:
+    """Say whether two values are one: 1 is 1.0, an item is its text.
+
+    A file is named by its path, in a short text by its name, and in what enters ids by its digest; what it is here is
+    not known, so any text with a folder or a suffix may name one.
+    """
     if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+        return len(one) == len(other) and all(_same(*pair, wording) for pair in zip(one, other, strict=True))
     one, other = _plain(one), _plain(other)
     if isinstance(one, str) and isinstance(other, str):
         path = PurePath(other)
-        return one == other or PurePath(one) in (path, PurePath(path.name)) or one.startswith("sha256:")
+        may_be_file = len(path.parts) > 1 or path.suffix != ""
+        if one == other or not may_be_file:
+            return one == other
+        if wording == "identity":
+            return re.fullmatch("sha256:[0-9a-f]{64}", one) is not None
+        return PurePath(one) == (path if wording == "job" else PurePath(path.name))
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 

@@ -104,7 +104,7 @@ def _wrong_times(record: RunRecord) -> Iterator[Fault]:
     for name, moment in (("started", began), ("finished", ended)):
         if moment is None:
             yield name, f"must be a date and time with its offset from UTC, got {getattr(record, name)!r:.80}"
-    if began and ended and began > ended:
+    if began and ended and began > ended + _CLOCKS_DIFFER:
         yield "started", f"is {record.started}, after the run finished ({record.finished})"
     if ended and ended > datetime.now(UTC) + _CLOCKS_DIFFER:
         yield "finished", f"is {record.finished}, which is still to come"

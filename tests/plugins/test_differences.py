@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from reidbench import Part, RunRecord
+from reidbench import DataError, Part, RunRecord, identities_of
 from reidbench.report import build_sections
 from reidbench.run_comparison import compare
 from reidbench.run_files import RunFiles
 from reidbench.settings import Settings
 from tests.boards import put, ranking_for, sound
+from tests.records import make_item
 
 Run = tuple[Path, RunRecord]
 
@@ -51,3 +52,40 @@ def test_without_rankings_the_reason_stands_below_the_table(tmp_path: Path) -> N
     part = table_of([(tmp_path / "a", sound("one")), (tmp_path / "b", sound("batch_hard"))])
     assert len(part.tables) == 1
     assert "Differences to batch_hard are left out: " in part.notes[-1]
+
+
+def test_one_combination_of_few_seeds_does_not_speak_for_the_others(tmp_path: Path) -> None:
+    losses = {"batch_hard": 3, "many": 3, "few": 1}
+    runs = [
+        put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss, seeds in losses.items() for seed in range(seeds)
+    ]
+    part = table_of(runs)
+    assert dict(zip(part.tables[1]["loss"], part.tables[1]["over"], strict=True)) == {
+        "many": "seeds",
+        "few": "checkpoints",
+    }
+    assert "and over seeds where both sides have three; else of these checkpoints" in part.notes[-1]
+
+
+def test_an_uncompared_combination_of_few_seeds_changes_nothing(tmp_path: Path) -> None:
+    """What stands in another track has nothing to be compared with, so its seeds do not matter."""
+    runs = [put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss in ("batch_hard", "many") for seed in range(3)]
+    alone = sound("many", items={"backbone": make_item("other")})
+    part = table_of([*runs, put(tmp_path / "alone", alone)])
+    assert "over" not in part.tables[1]
+    assert part.notes[-1].endswith("query identities, and over seeds.")
+
+
+def test_rankings_whose_queries_share_their_first_match_alone_are_not_compared(tmp_path: Path) -> None:
+    """The same people, so the bootstrap would run, but other matches: ``compare`` refuses these too."""
+    ranking = ranking_for(sound("one").job)
+    units = ranking.units.copy()
+    place = int(units[: ranking.starts[1]].argmax())  # not the first of its query
+    units[place] += 1000
+    other = dataclasses.replace(ranking, units=units)
+    assert (identities_of(other) == identities_of(ranking)).all()
+    runs = [put(tmp_path / "a", sound("one"), other)], [put(tmp_path / "b", sound("batch_hard"))]
+    with pytest.raises(DataError, match="has other queries or matches than"):
+        compare(*runs)
+    part = table_of([run for side in runs for run in side])
+    assert "the rankings have other queries or matches" in part.notes[-1]

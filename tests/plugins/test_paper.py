@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from reidbench_reports import paper
 from reidbench_reports.published import TABLES, cells
 
 from reidbench import Job, OptionError, RunRecord, resolved_items
@@ -131,14 +132,35 @@ def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions
         assert part.tables[1]["reason"].tolist() == ["other options or another version than now"]
 
 
-def test_seeds_on_other_data_than_the_newest_are_not_averaged_with_them() -> None:
+def test_seeds_of_other_data_or_code_than_the_newest_are_not_averaged_with_them() -> None:
     job = load_suite(find_suite("paper/table2")).jobs[0]
     old = run_of(job, 0, scores={"map_market": 0.1}, group=digest("old"))
     new = run_of(job, 1, scores={"map_market": 0.6}, group=digest("new"), finished="2026-11-22T11:00:00+00:00")
-    for order in ([old, new], [new, old]):
+    by_other_code = replace(old, group=new.group, code=digest("other code"))
+    for order in ([old, new], [new, old], [by_other_code, new], [new, by_other_code]):
         (part,) = build_sections(["paper(table=2)"], order, FILES)
         assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
         assert part.tables[1]["reason"].tolist() == ["other data or code than the newest"]
+
+
+def test_an_item_that_is_not_installed_costs_its_own_cells_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load_suite(find_suite("paper/table2"))
+    gone = {job for job in suite.jobs if job.metric.startswith("xqda")}
+    assert gone
+    assert gone != {*suite.jobs}
+    runs = [run_of(next(iter(gone)), 1), run_of(suite.jobs[0], scores={"map_market": 0.6})]
+
+    def without_xqda(job: Job) -> tuple[dict[str, str], int]:
+        if job.metric.startswith("xqda"):
+            raise OptionError('there is no metric "xqda"')
+        return resolved_items(job)
+
+    monkeypatch.setattr(paper, "resolved_items", without_xqda)
+    (part,) = build_sections(["paper(table=2)"], runs, FILES)
+    assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
+    said = [note for note in part.notes if "not installed" in note]
+    assert said == ['Left out, for what is not installed here: there is no metric "xqda"']
+    assert len(part.tables) == 1  # nothing can be said of a run of what is left out
 
 
 def test_what_stands_for_the_paper_stands_in_the_papers_order() -> None:
