@@ -68,9 +68,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     before = np.zeros(len(matches.columns), dtype=np.int64)
     device = counting_device(device)
     with workers(device is None) as crew:
-        query_rows = _Rows(query, "query", metric, len(query_pids), crew)
-        gallery_rows = _Rows(gallery, "gallery", metric, len(gallery_pids), crew)
-        query_rows.refuse_other_dim(gallery_rows)
+        query_rows, gallery_rows = _both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
@@ -90,7 +88,6 @@ def rank_distances(
     *,
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
-    device: torch.device | None = None,
 ) -> Ranking:
     """Return where the positives of every query stand under distances made elsewhere.
 
@@ -100,7 +97,7 @@ def rank_distances(
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     queries, size = len(query_pids), len(gallery_pids)
-    device = counting_device(device)
+    device = counting_device(None)
     best = Top.empty(queries, top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
     pair_distances = np.empty(len(matches.columns))
@@ -123,19 +120,13 @@ def rank_distances(
 
 
 def nearest(
-    query: Embeddings,
-    gallery: Embeddings,
-    metric: Metric,
-    k: int,
-    *,
-    chunk: int = CHUNK,
-    device: torch.device | None = None,
+    query: Embeddings, gallery: Embeddings, metric: Metric, k: int, *, chunk: int = CHUNK
 ) -> tuple[IntArray, FloatArray]:
     """Return the k nearest gallery rows of each query row, and how far the farthest one is.
 
     The first is int64 [nq, min(k, ng)], nearest first, in the order that ``rank`` has; the second, float64 [nq], is
     the largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
-    dtypes, errors and what ``device`` means are those of ``rank``.
+    dtypes and errors are those of ``rank``.
     """
     everything = np.arange(len(gallery))
     best = Top.empty(len(query), min(k, len(gallery)))
@@ -147,11 +138,9 @@ def nearest(
         block.visit(starts, columns, values, columns, best)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
 
-    device = counting_device(device)
+    device = counting_device(None)
     with workers(device is None) as crew:
-        query_rows = _Rows(query, "query", metric, len(query), crew)
-        gallery_rows = _Rows(gallery, "gallery", metric, len(gallery), crew)
-        query_rows.refuse_other_dim(gallery_rows)
+        query_rows, gallery_rows = _both(query, gallery, metric, (len(query), len(gallery)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, distances in _value_blocks(query_rows, gallery_rows, everything):
@@ -180,8 +169,7 @@ def unit_rows(embeddings: Tensor) -> Tensor:
         far = (length > 0) & (length < _LEAST) | (length > _MOST) | (length == 0) & (rows != 0).any(dim=1, keepdim=True)
         rows = torch.where(far, torch.ldexp(torch.ldexp(rows, -exponent // 2), -exponent - -exponent // 2), rows)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
-    return (embeddings / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
+    return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
 
 
 class _Rows:
@@ -205,11 +193,6 @@ class _Rows:
 
     def __len__(self) -> int:
         return len(self.values)
-
-    def refuse_other_dim(self, gallery: _Rows) -> None:
-        ours, theirs = self.values.shape[1], gallery.values.shape[1]
-        if ours != theirs:
-            raise DataError(f"query embeddings have {ours} dimensions, gallery embeddings {theirs}; expected the same")
 
     def take(self, rows: IntArray | slice) -> Tensor:
         """Return rows in float64, always as one contiguous copy, so that their sums do not depend on the layout."""
@@ -241,6 +224,17 @@ class _Rows:
             right = self.factors("right", rows[start : start + size])
             assert right is not None  # the left factors of the same metric were there
             yield right
+
+
+def _both(
+    query: Embeddings, gallery: Embeddings, metric: Metric, expected: tuple[int, int], crew: Workers
+) -> tuple[_Rows, _Rows]:
+    """Return the rows of a query and a gallery, of which there must be so many."""
+    sides = _Rows(query, "query", metric, expected[0], crew), _Rows(gallery, "gallery", metric, expected[1], crew)
+    ours, theirs = (side.values.shape[1] for side in sides)
+    if ours != theirs:
+        raise DataError(f"query embeddings have {ours} dimensions, gallery embeddings {theirs}; expected the same")
+    return sides
 
 
 def _visit_factors(  # noqa: PLR0917

@@ -185,8 +185,7 @@ def test_mars_is_the_official_result(name: str, pool: str) -> None:
 # --- a stable sort per query ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
-@given(
+few_values = given(
     data=st.data(),
     queries=st.integers(0, 5),
     gallery=st.integers(0, 24),
@@ -194,17 +193,26 @@ def test_mars_is_the_official_result(name: str, pool: str) -> None:
     chunk=st.sampled_from([1, 2, 5, 100]),
     exclude=st.sampled_from([("junk", "same_camera"), ("junk",), ("same_camera",), ()]),
 )
-def test_few_values_with_many_ties(
-    data: Any, queries: int, gallery: int, dim: int, chunk: int, exclude: tuple[str, ...]
-) -> None:
-    top = data.draw(st.integers(0, 6))
-    metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
+
+
+def drawn(data: Any, queries: int, gallery: int, dim: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Return embeddings of few values, full of ties, and their ids."""
 
     def draw(shape: Any, low: int, high: int) -> np.ndarray:
         return data.draw(hnp.arrays(np.int64, shape, elements=st.integers(low, high)))
 
     query, others = (draw((count, dim), -2, 2).astype(np.float32) for count in (queries, gallery))
-    ids = (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
+    return query, others, (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@few_values
+def test_few_values_with_many_ties(
+    data: Any, queries: int, gallery: int, dim: int, chunk: int, exclude: tuple[str, ...]
+) -> None:
+    top = data.draw(st.integers(0, 6))
+    metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
+    query, others, ids = drawn(data, queries, gallery, dim)
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
     ranking = rank(query, others, *ids, metric, exclude=exclude, top=top, chunk=chunk)
     assert_is_reference(ranking, values, ids, exclude, top)
