@@ -77,6 +77,8 @@ def _not_embedded(plan: Plan, backbone: Backbone, device: torch.device, threads:
     # Plans of one data set share the very parts.
     parts = [part for part in asked if (plan.train_id, views, id(part)) not in counted]
     counted.update((plan.train_id, views, id(part)) for part in parts)
+    if not parts:
+        return 0
     kept = KeptEmbeddings.folder_of(folder, views)
     unknown = finished(folder) is None if plan.trains else plan.info.pretrained  # a plan loads no pretrained weights
     if unknown or not kept.is_dir():

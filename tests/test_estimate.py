@@ -94,6 +94,9 @@ def test_images_whose_embeddings_are_kept_do_not_count(loss: str, clock: Clock) 
     assert plan.protocol.views == "center_flip"  # two crops of each image
     learned = len(plan.split.fit.images)
     assert left(plan_of(job(**asked, metric="xqda"))) == pytest.approx(2 * learned / (P * K))
+    planner, counted = Planner(load(), settings), set[object]()
+    shared = [planner.plan(job(**asked, metric="cosine", rerank=rerank)) for rerank in ("none", "k_reciprocal")]
+    assert [seconds_left(each, CPU, settings, counted) for each in shared] == [0.0, 0.0]
     # Other views, and other weights, are other embeddings.
     other = SMALL_PROTOCOL.replace(")", ", views=original)")
     tested = len(plan.split.query.images) + len(plan.split.gallery.images)
