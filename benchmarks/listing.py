@@ -19,7 +19,7 @@ from reidbench_datasets.mars import mars, read_mat
 from reidbench_datasets.mars_protocols import mars_protocol
 from scipy.io import savemat
 
-from reidbench.inspection import inspect
+from reidbench.data.inspection import inspect
 
 SECONDS, MIB = 10.0, 1024
 FRAMES = {"train": 509_914, "test": 681_089}

@@ -14,7 +14,7 @@ import pandas as pd
 from playwright.sync_api import Page, sync_playwright
 
 from reidbench import Part
-from reidbench.report_page import to_html
+from reidbench.reports.html import to_html
 
 ROWS, REPEATS = 1_000, 9
 CLICK = """() => {

@@ -27,14 +27,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 import reidbench
-from reidbench.decoding import CHUNK, decode_images, in_threads, read_image
-from reidbench.embedding import embed_images
-from reidbench.feeding import Feed
-from reidbench.pixel_cache import open_pixels
-from reidbench.pixel_loops import resize_all
-from reidbench.pixels import view_crops
-from reidbench.sampling import shuffled_round
-from reidbench.values import Preprocess, Samples
+from reidbench.data.samples import Samples
+from reidbench.embedding.extract import embed_images
+from reidbench.images.augment import view_crops
+from reidbench.images.decode import CHUNK, decode_images, read_image
+from reidbench.images.pixel_file import open_pixels
+from reidbench.images.prefetch import Feed
+from reidbench.images.resize import resize_all
+from reidbench.plugins.interfaces import Preprocess
+from reidbench.training.sampler import shuffled_round
+from reidbench.utils.threads import in_threads
 
 BATCH = 128
 PILLOW = Image.Resampling.BILINEAR

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 import reidbench
-from reidbench.arithmetic import float32_products
-from reidbench.ranking import CHUNK, rank
-from reidbench.ranking_on_device import ENTRIES
-from reidbench.scores import score
-from reidbench.values import Ranking
+from reidbench.ranking.rank import CHUNK, rank
+from reidbench.ranking.rank_torch import ENTRIES
+from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import score
+from reidbench.training.precision import float32_products
 
 _PAUSE = 0.1  # seconds: where the library has several threads, they spin on a core for a while after each product
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import reidbench
 from reidbench import TrainInfo
-from reidbench.training import evaluate_loss
+from reidbench.training.loop import evaluate_loss
 
 STEPS, P, K, RATE = 50, 4, 4, 1e-4
 

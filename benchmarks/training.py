@@ -28,16 +28,17 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from reidbench.arithmetic import float32_products, prepared
 from reidbench.errors import ReidbenchError
-from reidbench.files import write_atomic
-from reidbench.optimizers import ScheduledOptimizer
-from reidbench.plan import Plan, Planner, build_backbone, build_loss
-from reidbench.plugins import load
-from reidbench.settings import Settings
-from reidbench.store import load_arrays
-from reidbench.training import LOG, evaluate_loss, train
-from reidbench.values import Job
+from reidbench.plugins.catalogue import load
+from reidbench.runs.job import Job
+from reidbench.runs.prepare import Plan, Planner, build_backbone, build_loss
+from reidbench.training.checkpoint import LOG
+from reidbench.training.loop import evaluate_loss, train
+from reidbench.training.optimizer import ScheduledOptimizer
+from reidbench.training.precision import float32_products, prepared
+from reidbench.utils.arrays import load_arrays
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import Settings
 
 REQUIRED_PERCENT, REQUIRED_RATIO = 1.0, 1.05
 GPU_NETWORKS = (("lunet(height=128, width=64)", 32, 4), ("resnet50(weights=none, height=256, width=128)", 18, 4))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reidbench_reports.tsne import LARGEST_SHARE, STEPS, embed, paint, say_time
 
 import reidbench
-from reidbench.settings import default_data
+from reidbench.utils.machine import default_data
 
 DIMENSIONS, SPREAD = 128, 0.5
 

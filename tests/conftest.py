@@ -13,9 +13,6 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the processor: one thread each, read by torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-CHECKOUT = Path(__file__).parents[1]
-SHARED = CHECKOUT.parent / "shared"
-
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

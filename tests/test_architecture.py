@@ -9,32 +9,22 @@ from pathlib import Path
 import pytest
 
 import reidbench
-from reidbench import provenance
-from reidbench.plugins import load
+from reidbench.plugins.catalogue import load
+from tests.support.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[1]
 CORE = CHECKOUT / "reidbench"
 
-# A module imports, at run time, only from the rows above its own.
-LAYERS = (
+# A package imports only from the rows above its own; packages of one row do not import each other.
+ORDER = (
     {"errors"},
-    {"randomness", "settings"},
-    {
-        *("values", "recipe", "files", "arrays", "hookspecs", "progress", "provenance", "statistics", "compilation"),
-        *("threads", "stopping", "distributed", "identity", "page"),
-    },
-    {"pixel_loops", "figures", "frames"},
-    {"record", "spec", "sampling", "schedule", "holdout", "decoding", "matching", "transfers", "kernels", "scores"},
-    {"options", "interfaces", "pixel_stores", "tiers", "counting", "monitor", "cameras", "hdf5"},
-    {"arithmetic"},
-    {"ranking_on_device"},
-    {"discovery", "sums", "store", "ranking", "pixels", "pixel_cache", "memory", "report_page"},
-    {"plugins", "embedding", "feeding", "optimizers", "scaffold", "comparison", "training_state"},
-    {"suite", "report", "training", "kept_embeddings", "fidelity", "synthesis"},
-    {"plan"},
-    {"runner", "estimate", "inspection", "trained", "leaderboard"},
-    {"evaluation", "run_comparison", "run_files"},
-    {"testing"},
+    {"utils"},
+    {"data", "plugins"},
+    {"images"},
+    {"embedding"},
+    {"training", "ranking"},
+    {"runs"},
+    {"reports"},
+    {"leaderboard", "testing"},
     {"cli"},
     {"__main__"},
 )
@@ -44,49 +34,54 @@ def core_modules() -> list[Path]:
     return sorted(CORE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
-def runtime_imports(path: Path) -> set[str]:
-    """Return the modules of the core that a file imports when it runs, wherever in the file."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+def module_name(path: Path) -> str:
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def core_imports(path: Path) -> set[str]:
+    """Return the core modules that a file imports anywhere: at run time, inside functions, for type checking."""
+    modules = {module_name(module) for module in core_modules()}
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name}: relative imports hide what is imported; name it in full"
-            found |= (
-                {f"{node.module}.{alias.name}" for alias in node.names}
-                if node.module == "reidbench"
-                else {node.module or ""}
-            )
-    return {name.split(".")[1] for name in found if name.startswith("reidbench.")}
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            imported |= {name if name in modules else node.module or "" for name in full}
+    return imported & modules
 
 
-def test_every_module_has_a_layer() -> None:
-    rooms = {room_of(path) for path in core_modules()} - {"__init__"}
-    assert rooms == set.union(*LAYERS)
+def test_every_package_has_a_row() -> None:
+    assert {package_of(path) for path in core_modules()} - {"__init__"} == set.union(*ORDER)
+
+
+def test_top_holds_packages_and_at_most_six_files() -> None:
+    files = [path for path in CORE.iterdir() if path.is_file()]
+    assert len(files) <= 6, sorted(path.name for path in files)
 
 
 @pytest.mark.parametrize("path", core_modules(), ids=lambda path: str(path.relative_to(CORE)))
-def test_a_module_imports_only_from_the_layers_above(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
+def test_module_imports_only_from_rows_above(path: Path) -> None:
+    package = package_of(path)
+    if package == "__init__":
         return
-    row = next(number for number, layer in enumerate(LAYERS) if room in layer)
-    above = set.union(set(), *LAYERS[:row])
-    strangers = runtime_imports(path) - above - {room}
-    assert not strangers, f"{path.name} imports {sorted(strangers)}, which stand beside or below it"
+    row = next(number for number, packages in enumerate(ORDER) if package in packages)
+    allowed = set.union(set(), *ORDER[:row]) | {package}
+    imported = {name.split(".")[1] for name in core_imports(path) if "." in name}
+    assert imported <= allowed, f"{path.name} imports {sorted(imported - allowed)}, which stand below it"
+
+
+def test_no_import_cycle() -> None:
+    imports = {module_name(path): core_imports(path) - {"reidbench"} for path in core_modules()}
+    while leaves := {name for name, needed in imports.items() if not needed & set(imports)}:
+        imports = {name: needed for name, needed in imports.items() if name not in leaves}
+    assert not imports, f"these modules import each other in a cycle: {sorted(imports)}"
 
 
 def test_plugins_import_nothing_of_the_core_but_the_top() -> None:
@@ -139,16 +134,3 @@ def test_the_public_api_is_what_it_says() -> None:
     assert not set(reidbench.__all__) & {path.stem for path in CORE.iterdir()}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = reidbench.nonsense
-
-
-def test_no_number_passes_through_a_module_that_the_code_digest_leaves_out() -> None:
-    left_out = provenance.PRESENTATION
-    assert left_out <= set.union(*LAYERS)
-    used = {
-        f"{path.name} imports {room}"
-        for path in core_modules()
-        if room_of(path) not in {*left_out, "__init__", "__main__"}
-        for room in runtime_imports(path) & left_out
-    }
-    used = {text for text in used if not text.endswith("imports progress")}  # shows how far a loop is
-    assert not used

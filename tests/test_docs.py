@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reidbench import hookspecs
-from reidbench.plugins import KINDS, load
+from reidbench.plugins import hookspecs
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.discovery import KINDS
+from tests.support.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[1]
 DOCS = CHECKOUT / "docs"
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("register_"))
 FOLDERS = {"loss": "losses"}
@@ -51,7 +52,7 @@ def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
 def test_a_page_names_every_option(kind: str, name: str) -> None:
     page = page_of(kind, name).read_text()
     resolved = load().entry(kind, name)
-    from reidbench.options import options_of
+    from reidbench.plugins.options import options_of
 
     for option in options_of(resolved.factory):
         assert f"`{option}" in page or f"{option}=" in page, f"{kind} {name}: the page does not say what {option} is"
@@ -73,7 +74,7 @@ def test_links_of_the_docs_lead_somewhere() -> None:
 
 
 def test_the_loss_in_the_readme_keeps_every_promise_of_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reidbench.testing import check_loss
+    from reidbench.testing.losses import check_loss
 
     blocks = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "(Loss)" in block]

@@ -14,10 +14,10 @@ import pytest
 import typer
 
 from reidbench.cli import app, main
-from reidbench.plugins import load
-from reidbench.spec import Spec
-from reidbench.suite import find_suite, load_suite
-from tests.documents import CHECKOUT, PAGES, Command, Shown, commands, commands_in, same, shown, spans
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.spec import Spec
+from reidbench.runs.suite import find_suite, load_suite
+from tests.support.documents import CHECKOUT, PAGES, Command, Shown, commands, commands_in, same, shown, spans
 
 FLAGS = {
     "protocol": "protocol", "loss": "loss", "backbone": "backbone", "recipe": "recipe", "metric": "metric",

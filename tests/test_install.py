@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import CHECKOUT
+
 from .jobs import small_run
 
-CHECKOUT = Path(__file__).parents[1]
-STRANGER = Path(__file__).parent / "stranger"
+STRANGER = CHECKOUT / "tests" / "support" / "third_party_plugin"
 
 
 def build(source: Path, folder: Path) -> Path:
@@ -87,7 +88,7 @@ def test_help_imports_no_torch(child: Path, tmp_path: Path) -> None:
 
 
 def test_an_installed_suite_is_found_by_name(child: Path, tmp_path: Path) -> None:
-    code = "from reidbench.suite import find_suite; print(find_suite('synthetic'))"
+    code = "from reidbench.runs.suite import find_suite; print(find_suite('synthetic'))"
     done = run(child, "-c", code, cwd=tmp_path)
     assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from reidbench.record import RunRecord
-    from reidbench.run_comparison import Comparison
+    from reidbench.reports.compare_runs import Comparison
+    from reidbench.runs.record import RunRecord
 
 _PLACE = "A run folder, its record, or a folder with the seeds of one combination."
 
@@ -22,7 +22,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare two runs query by query, with 95 % intervals from a paired bootstrap over identities."""
-    from reidbench.run_comparison import compare as compare_runs
+    from reidbench.reports.compare_runs import compare as compare_runs
 
     sides = [_side(place, seeds) for place in (a, b)]
     for line in _lines(compare_runs(*sides), [side[0][1] for side in sides]):
@@ -30,7 +30,7 @@ def compare(
 
 
 def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:
-    from reidbench.store import Store
+    from reidbench.runs.store import Store
 
     found = Store(Path()).records([place])
     if not seeds:
@@ -41,7 +41,7 @@ def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:
 
 
 def _lines(comparison: Comparison, firsts: list[RunRecord]) -> list[str]:
-    from reidbench.spec import printable
+    from reidbench.plugins.spec import printable
 
     lines = []
     for name, record, seeds in zip("AB", firsts, comparison.seeds, strict=True):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import Cache, DataRoot, Threads, path, settings_of
+from reidbench.cli.flags import Cache, DataRoot, Threads, path, settings_of
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
-    from reidbench.inspection import Inspection
+    from reidbench.data.inspection import Inspection
 
 app = typer.Typer(help="Check data sets, draw stand-ins, look after the cache.", no_args_is_help=True)
 
@@ -29,10 +29,11 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Say what lies there: counts, names, queries without a match, and whether it is the real data or a stand-in."""
-    from reidbench.inspection import inspect
-    from reidbench.pixels import decode_all
-    from reidbench.plan import Planner, threads_of
-    from reidbench.plugins import load
+    from reidbench.data.inspection import inspect
+    from reidbench.images.decode import decode_all
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.prepare import Planner
+    from reidbench.utils.machine import threads_of
 
     settings = settings_of(data=data_root, threads=threads)
     item, built, split = Planner(load(), settings).data(protocol)
@@ -91,8 +92,8 @@ def synthesize(
     ] = None,
 ) -> None:
     """Draw people and write them in a data set's own layout; the same command again goes on where it stopped."""
-    from reidbench.spec import Item, Spec
-    from reidbench.synthesis import synthesize as draw
+    from reidbench.plugins.spec import Item, Spec
+    from reidbench.runs.suite import synthesize as draw
 
     item = Spec.parse(name, where="synthesizer").item
     flags = {"identities": identities, "distractors": distractors, "seed": seed}
@@ -114,8 +115,8 @@ def cache_of(
     from rich.table import Table
     from rich.text import Text
 
-    from reidbench.pixel_cache import clear as clear_cache
-    from reidbench.pixel_cache import entries, unfinished
+    from reidbench.images.pixel_file import clear as clear_cache
+    from reidbench.images.pixel_file import entries, unfinished
 
     folder = settings_of(cache=cache).cache
     if clear:

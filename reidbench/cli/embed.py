@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.options import Device, Threads, path, settings_of
+from reidbench.cli.flags import Device, Threads, path, settings_of
 
 
 def embed(
@@ -22,8 +22,8 @@ def embed(
     """Write the embeddings of your own images, made by the network of a run as it was scored."""
     import torch
 
-    from reidbench.plan import threads_of
-    from reidbench.trained import embed_list
+    from reidbench.runs.export import embed_list
+    from reidbench.utils.machine import threads_of
 
     settings = settings_of(device=device, threads=threads)
     torch.set_num_threads(threads_of(settings))

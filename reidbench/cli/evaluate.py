@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from reidbench.cli.options import path
+from reidbench.cli.flags import path
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from reidbench.evaluation import Evaluation, evaluate_files
-    from reidbench.evaluation import per_query as of_queries
-    from reidbench.files import write_atomic
-    from reidbench.plugins import load
-    from reidbench.ranking_on_device import announced, counting_device
-    from reidbench.scores import intervals
-    from reidbench.store import save_arrays
-    from reidbench.values import Protocol
+    from reidbench.data.protocol import Protocol
+    from reidbench.plugins.catalogue import load
+    from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
+    from reidbench.ranking.external_embeddings import per_query as of_queries
+    from reidbench.ranking.rank_torch import announced, counting_device
+    from reidbench.ranking.scores import intervals
+    from reidbench.utils.arrays import save_arrays
+    from reidbench.utils.atomic import write_atomic
 
     if pool not in ("mean", "max"):
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")

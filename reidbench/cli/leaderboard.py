@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot, path, settings_of
+from reidbench.cli.flags import DataRoot, path, settings_of
 
 app = typer.Typer(help="Publish runs as rows of a CSV, and check those of others.", no_args_is_help=True)
 
@@ -42,8 +42,8 @@ def add(
     ] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
-    from reidbench.leaderboard import add as add_runs
-    from reidbench.store import Store
+    from reidbench.leaderboard.publish import add as add_runs
+    from reidbench.runs.store import Store
 
     records = Store(Path()).records(runs)
     added = add_runs(records, _folder(folder), allow_dirty=allow_dirty, allow_mixed=allow_mixed, again=again)
@@ -58,7 +58,7 @@ def merge(
     folder: Folder = None,
 ) -> None:
     """Join other people's leaderboards into these, and make every PROTOCOL.csv anew from the records."""
-    from reidbench.leaderboard import merge as merge_boards
+    from reidbench.leaderboard.publish import merge as merge_boards
 
     typer.echo(str(merge_boards(sources or [], _folder(folder))))
 
@@ -66,7 +66,7 @@ def merge(
 @app.command("check")
 def check(folder: Folder = None) -> None:
     """Say everything that is wrong with the leaderboards; needs no data. Exit code 1 where something is."""
-    from reidbench.leaderboard import check as check_boards
+    from reidbench.leaderboard.check_board import check as check_boards
 
     findings = check_boards(_folder(folder))
     for finding in findings:
@@ -82,9 +82,9 @@ def verify(folder: Folder = None, data_root: DataRoot = None) -> None:
 
     Exit code 1 where something is wrong.
     """
-    from reidbench.leaderboard import verify as verify_boards
-    from reidbench.plan import Planner
-    from reidbench.plugins import load
+    from reidbench.leaderboard.verify import verify as verify_boards
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.prepare import Planner
 
     found = verify_boards(_folder(folder), Planner(load(), settings_of(data_root)))
     for finding in found.findings:
@@ -104,9 +104,9 @@ def html(
     data_root: DataRoot = None,
 ) -> None:
     """Build the site: a page for each protocol, with what each row has shown."""
-    from reidbench.leaderboard import build_site
-    from reidbench.plan import Planner
-    from reidbench.plugins import load
+    from reidbench.leaderboard.site import build_site
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.prepare import Planner
 
     for file in build_site(_folder(folder), target, Planner(load(), settings_of(data_root))):
         typer.echo(f"wrote {file}")

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot, path
+from reidbench.cli.flags import DataRoot, path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.table import Table
 
-    from reidbench.plugins import Catalogue, Entry
+    from reidbench.plugins.catalogue import Catalogue
+    from reidbench.plugins.discovery import Entry
 
 app = typer.Typer(
     help="List plugins, show and check what they offer, write a new one.",
@@ -37,7 +38,7 @@ def list_plugins(
 
     from rich.text import Text
 
-    from reidbench.plugins import load
+    from reidbench.plugins.catalogue import load
 
     rows = _rows(load())
     if as_json:
@@ -58,9 +59,9 @@ def show(
     """Show an item: its provider, and every option with type, default and meaning."""
     from rich.text import Text
 
-    from reidbench.options import options_of, summary_of
-    from reidbench.plugins import load
-    from reidbench.spec import write_value
+    from reidbench.plugins.catalogue import load
+    from reidbench.plugins.options import options_of, summary_of
+    from reidbench.plugins.spec import write_value
 
     entry = load().entry(kind, name)
     options = options_of(entry.factory).values()
@@ -81,7 +82,7 @@ def check(
 ) -> None:
     """Check that an item keeps the promises of its kind; ends with 1 and the promise that is broken."""
     from reidbench.errors import OptionError, PromiseError
-    from reidbench.plugins import load
+    from reidbench.plugins.catalogue import load
 
     checks = _checks(data_root)
     broken: list[PromiseError] = []
@@ -127,8 +128,8 @@ def _checks(data_root: Path | None) -> dict[str, Callable[[str], tuple[str, ...]
 def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[Entry]:
     """Return the entries of all kinds, or of one, whose name is that of ``item``, a spec."""
     from reidbench.errors import OptionError
-    from reidbench.options import did_you_mean
-    from reidbench.spec import Spec, quoted
+    from reidbench.plugins.options import did_you_mean
+    from reidbench.plugins.spec import Spec, quoted
 
     name = Spec.parse(item, where="NAME").item.name
     if kind is not None:
@@ -150,7 +151,7 @@ def new(
     folder: Annotated[Path, typer.Option("--folder", help="Where its folder is made.", parser=path)] = Path(),
 ) -> None:
     """Write a plugin of one's own to a new folder: it installs, passes its own test, and is yours to change."""
-    from reidbench.scaffold import write_plugin
+    from reidbench.plugins.scaffold import write_plugin
 
     target = write_plugin(name, kind, folder)
     typer.echo(f"wrote {target}; next:")

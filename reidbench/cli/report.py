@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import DataRoot, Results, path, settings_of
+from reidbench.cli.flags import DataRoot, Results, path, settings_of
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
-    from reidbench.record import RunRecord
-    from reidbench.store import Store
+    from reidbench.runs.record import RunRecord
+    from reidbench.runs.store import Store
 
 
 def report(
@@ -43,13 +43,14 @@ def report(
     """Show finished runs: in the terminal, as one page, as files."""
     from rich.console import Console
 
-    from reidbench.figures import write_plots
-    from reidbench.files import write_atomic
-    from reidbench.plugins import command_defaults
-    from reidbench.report import build_sections, render_terminal, to_csv, to_markdown
-    from reidbench.report_page import to_html
-    from reidbench.run_files import RunFiles
-    from reidbench.store import Store
+    from reidbench.plugins.catalogue import command_defaults
+    from reidbench.reports.figures import write_plots
+    from reidbench.reports.html import to_html
+    from reidbench.reports.render import render_terminal, to_csv, to_markdown
+    from reidbench.reports.sections import build_sections
+    from reidbench.runs.artifacts import RunFiles
+    from reidbench.runs.store import Store
+    from reidbench.utils.atomic import write_atomic
 
     if markdown and csv:
         raise OptionError("--markdown and --csv: both print the tables; ask for one, and for the other once more")
@@ -78,7 +79,7 @@ def report(
 
 def _records(store: Store, places: list[str]) -> list[tuple[Path, RunRecord]]:
     """Return the runs of each place: a folder or record by its path, else a suite's own among the results."""
-    from reidbench.suite import find_suite, load_suite
+    from reidbench.runs.suite import find_suite, load_suite
 
     if not places:
         return store.records()

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.options import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
-from reidbench.cli.plan_lines import differing, name_of, print_plans, say
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
+from reidbench.cli.plan_table import differing, name_of, print_plans, say
 from reidbench.errors import DataError, OptionError, ReidbenchError
-from reidbench.settings import SCALES, Settings
+from reidbench.utils.machine import SCALES, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reidbench.plan import Plan
-    from reidbench.record import RunRecord
-    from reidbench.values import Job
+    from reidbench.runs.job import Job
+    from reidbench.runs.prepare import Plan
+    from reidbench.runs.record import RunRecord
 
 
 def run(
@@ -78,14 +78,16 @@ def run(
     """
     from rich.console import Console
 
-    from reidbench.arithmetic import check_device
-    from reidbench.distributed import join
-    from reidbench.estimate import needs, seconds_left
-    from reidbench.plan import TO_DO, device_of
-    from reidbench.plugins import load
-    from reidbench.runner import check_images, check_weights, execute, follow
-    from reidbench.store import AGAIN
-    from reidbench.tiers import check_name
+    from reidbench.images.pixel_placement import check_name
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.estimate import needs, seconds_left
+    from reidbench.runs.preflight import check_images, check_weights
+    from reidbench.runs.prepare import TO_DO
+    from reidbench.runs.runner import execute, follow
+    from reidbench.runs.store import AGAIN
+    from reidbench.training.distributed import join
+    from reidbench.training.precision import check_device
+    from reidbench.utils.machine import device_of
 
     world = join()
     settings = world.settled(
@@ -161,10 +163,10 @@ def run(
 
 def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[list[Job], RunRecord | None]:
     """Return the jobs asked for and, where a record is made again, the record."""
-    from reidbench.plugins import command_defaults
-    from reidbench.record import read_record
-    from reidbench.suite import expand, find_suite, load_suite
-    from reidbench.values import Job
+    from reidbench.plugins.catalogue import command_defaults
+    from reidbench.runs.job import Job
+    from reidbench.runs.record import read_record
+    from reidbench.runs.suite import expand, find_suite, load_suite
 
     if what is None and not flags:
         what = str(command_defaults()["suite"])
@@ -185,8 +187,7 @@ def _at_scale(
     console: Console, what: str | None, name: str, settings: Settings, data_root: Path | None
 ) -> tuple[list[Job], Settings]:
     """Return a suite's jobs at another scale and the settings with its data; says what stands for what, and draws."""
-    from reidbench.suite import find_suite, load_suite
-    from reidbench.synthesis import synthesize
+    from reidbench.runs.suite import find_suite, load_suite, synthesize
 
     if what is None or what.endswith(".json"):
         raise OptionError(f"--scale {name}: is for suites; name one, e.g. reidbench run paper/table2 --scale {name}")
@@ -210,8 +211,8 @@ def _at_scale(
 
 def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
     """Return a plan for every job; the mistakes of all jobs are raised together, before anything is computed."""
-    from reidbench.plan import Planner
-    from reidbench.plugins import load
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.prepare import Planner
 
     planner = Planner(load(), settings)
     plans, mistakes = [], []
@@ -229,9 +230,10 @@ def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
 def _print_table(records: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
     from rich.console import Console
 
-    from reidbench.plugins import command_defaults
-    from reidbench.report import build_sections, render_terminal
-    from reidbench.run_files import RunFiles
+    from reidbench.plugins.catalogue import command_defaults
+    from reidbench.reports.render import render_terminal
+    from reidbench.reports.sections import build_sections
+    from reidbench.runs.artifacts import RunFiles
 
     if records:
         files = RunFiles(records, settings)
@@ -258,7 +260,7 @@ def _check_again(file: Path, record: RunRecord, plan: Plan) -> None:
 
 def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> None:
     """Say how the scores of a run made again differ from its record's, and what else does."""
-    from reidbench.provenance import changed_files
+    from reidbench.runs.provenance import changed_files
 
     primary = str(before.evaluation["primary"])
     if primary not in now.scores or primary not in before.scores:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.files import sweep, write_atomic
+from reidbench.leaderboard.check_record import in_words
 from reidbench.leaderboard.kept import kept_record
 from reidbench.leaderboard.rows import Row, in_order, read_rows, row_of, unsafe_cells, write_rows
-from reidbench.leaderboard.soundness import in_words
-from reidbench.record import RANKINGS, RECORD, RunRecord
-from reidbench.store import AGAIN
+from reidbench.ranking.rankings import RANKINGS
+from reidbench.runs.record import RECORD, RunRecord
+from reidbench.runs.store import AGAIN
+from reidbench.utils.atomic import sweep, write_atomic
 
 RECORDS = "records"
 Kept = tuple[Path, RunRecord]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from reidbench.data.protocol import Protocol
 from reidbench.errors import DataError, ReidbenchError
+from reidbench.leaderboard.check_record import faults_of, ranking_faults, score_faults
 from reidbench.leaderboard.findings import Finding, in_record
 from reidbench.leaderboard.rows import board_name
-from reidbench.leaderboard.soundness import faults_of, ranking_faults, read_ranking, score_faults
-from reidbench.plugins import load
-from reidbench.record import RANKINGS, RECORD, RunRecord, read_record
-from reidbench.store import AGAIN
-from reidbench.values import Protocol
+from reidbench.plugins.catalogue import load
+from reidbench.ranking.rankings import RANKINGS, read_ranking
+from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.store import AGAIN
 
 
 def run_findings(path: Path, record: RunRecord, *, allow_dirty: bool) -> Iterator[Finding]:

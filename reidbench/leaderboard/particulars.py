@@ -9,11 +9,11 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from reidbench.errors import OptionError
-from reidbench.plan import AUTO
-from reidbench.plugins import part_names
-from reidbench.record import RunRecord
-from reidbench.scores import WITH_INTERVALS
-from reidbench.spec import Item, Spec, Value, write_value
+from reidbench.plugins.catalogue import part_names
+from reidbench.plugins.spec import Item, Spec, Value, write_value
+from reidbench.ranking.scores import WITH_INTERVALS
+from reidbench.runs.record import RunRecord
+from reidbench.utils.machine import AUTO
 
 # What is wrong: the field of the record, and a clause that says it of the field.
 Fault = tuple[str, str]

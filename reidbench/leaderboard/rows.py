@@ -9,11 +9,11 @@ from datetime import date
 from pathlib import Path
 
 from reidbench.errors import DataError
+from reidbench.leaderboard.check_record import SCORES, day_of
 from reidbench.leaderboard.particulars import Fault
-from reidbench.leaderboard.soundness import SCORES, day_of
-from reidbench.record import ITEMS, RunRecord
-from reidbench.spec import Item, Spec, write_value
-from reidbench.statistics import mean_and_sd
+from reidbench.plugins.spec import Item, Spec, write_value
+from reidbench.ranking.bootstrap import mean_and_sd
+from reidbench.runs.record import ITEMS, RunRecord
 
 COLUMNS = tuple(
     """

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
-from reidbench.files import write_atomic
 from reidbench.leaderboard.board import Board, board_names
 from reidbench.leaderboard.rows import Row
-from reidbench.leaderboard.verifying import Verification, verify
-from reidbench.page import Cell, Column, Entry, Filter, Table, render
-from reidbench.plan import AUTO, Planner
-from reidbench.record import RunRecord
-from reidbench.suite import load_suite
+from reidbench.leaderboard.verify import Verification, verify
+from reidbench.reports.page import Cell, Column, Entry, Filter, Table, render
+from reidbench.runs.prepare import Planner
+from reidbench.runs.record import RunRecord
+from reidbench.runs.suite import load_suite
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import AUTO
 
 SCORES = {
     "map_market": ("mAP", "mean average precision, trapezoid rule of the Market-1501 script, in percent"),

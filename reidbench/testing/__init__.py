@@ -10,16 +10,16 @@ Each check returns the names of the promises that hold and raises PromiseError a
 that do not fit raise OptionError, as they do on the command line.
 """
 
-from __future__ import annotations
-
-from reidbench.errors import PromiseError
-from reidbench.testing.backbones import check_backbone
-from reidbench.testing.datasets import check_dataset
-from reidbench.testing.declarations import check_protocol, check_recipe, check_synthesizer
-from reidbench.testing.losses import check_loss
-from reidbench.testing.metrics import check_metric
-from reidbench.testing.rerankers import check_reranker
-from reidbench.testing.sections import check_section
+from reidbench.errors import PromiseError as PromiseError
+from reidbench.testing.backbones import check_backbone as check_backbone
+from reidbench.testing.datasets import check_dataset as check_dataset
+from reidbench.testing.declarations import check_protocol as check_protocol
+from reidbench.testing.declarations import check_recipe as check_recipe
+from reidbench.testing.declarations import check_synthesizer as check_synthesizer
+from reidbench.testing.losses import check_loss as check_loss
+from reidbench.testing.metrics import check_metric as check_metric
+from reidbench.testing.rerankers import check_reranker as check_reranker
+from reidbench.testing.sections import check_section as check_section
 
 __all__ = [
     "PromiseError",

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reidbench.interfaces import Backbone
-from reidbench.testing.promises import NotAsked, Subject, check_pickle, expect, finite, largest_difference, normal, same
-from reidbench.values import Preprocess
+from reidbench.plugins.interfaces import Backbone, Preprocess
+from reidbench.testing.subject import NotAsked, Subject, check_pickle, expect, finite, largest_difference, normal, same
 
 BATCH = 5
 _ALONE = 1e-4  # of the largest entry: matrix products of other sizes round otherwise

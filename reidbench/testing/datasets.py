@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.decoding import decode_images
-from reidbench.settings import default_data
-from reidbench.testing.promises import Subject, expect
-from reidbench.values import DISTRACTOR, JUNK, Samples, Split
+from reidbench.data.samples import DISTRACTOR, JUNK, Samples
+from reidbench.data.split import Split
+from reidbench.images.decode import decode_images
+from reidbench.testing.subject import Subject, expect
+from reidbench.utils.machine import default_data
 
 SMALLEST = 16  # of the images that are decoded, in pixels
 

@@ -8,14 +8,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from reidbench.data.ground_truth import EXCLUSION_RULES
+from reidbench.data.protocol import Protocol
+from reidbench.data.split import Split
 from reidbench.errors import DataError
-from reidbench.matching import EXCLUSION_RULES
-from reidbench.pixels import view_crops
-from reidbench.plugins import load
-from reidbench.recipe import Recipe
-from reidbench.settings import default_data
-from reidbench.testing.promises import NotAsked, Subject, expect
-from reidbench.values import BackboneInfo, Preprocess, Protocol, Split
+from reidbench.images.augment import view_crops
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.interfaces import BackboneInfo, Preprocess
+from reidbench.testing.subject import NotAsked, Subject, expect
+from reidbench.training.recipe import Recipe
+from reidbench.utils.machine import default_data
 
 # Networks of several kinds: a recipe may look at any of this.
 NETWORKS = (

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.interfaces import Loss
-from reidbench.randomness import stream
-from reidbench.recipe import Recipe
-from reidbench.testing.promises import Subject, expect, normal
-from reidbench.training import draw_round, evaluate_loss
-from reidbench.values import IntArray, LossValue, TrainInfo, TrainView
+from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
+from reidbench.testing.subject import Subject, expect, normal
+from reidbench.training.loop import draw_round, evaluate_loss
+from reidbench.training.recipe import Recipe
+from reidbench.utils.arrays import IntArray
+from reidbench.utils.random_streams import stream
 
 DIM = 8
 PEOPLE, IMAGES = 8, 4

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidbench.interfaces import Loss, as_loss_value
-from reidbench.randomness import stream
+from reidbench.plugins.interfaces import Loss, LossValue, as_loss_value
 from reidbench.testing.loss_probe import DIM, LABELS, PEOPLE, Batch, LossProbe
-from reidbench.testing.promises import (
+from reidbench.testing.subject import (
     Broken,
     NotAsked,
     Subject,
@@ -26,7 +25,8 @@ from reidbench.testing.promises import (
     same,
     share_in_order,
 )
-from reidbench.values import IntArray, LossValue
+from reidbench.utils.arrays import IntArray
+from reidbench.utils.random_streams import stream
 
 STEPS, RATE = 200, 0.05  # of the training on free embeddings
 HUGE = 1e4

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.interfaces import Metric
-from reidbench.ranking import unit_rows
-from reidbench.testing.promises import (
+from reidbench.plugins.interfaces import Metric
+from reidbench.ranking.rank import unit_rows
+from reidbench.testing.subject import (
     NotAsked,
     Subject,
     check_pickle,
@@ -22,7 +22,7 @@ from reidbench.testing.promises import (
     same,
     share_in_order,
 )
-from reidbench.values import IntArray
+from reidbench.utils.arrays import IntArray
 
 DIM = 8
 PEOPLE, IMAGES, CAMERAS = 24, 6, 3  # enough to learn from: 144 units of 8 numbers

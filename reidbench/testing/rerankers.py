@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.interfaces import Metric, Reranker
-from reidbench.testing.promises import Subject, check_pickle, expect, finite, largest_difference, normal, same
-from reidbench.values import IntArray
+from reidbench.plugins.interfaces import Metric, Reranker
+from reidbench.testing.subject import Subject, check_pickle, expect, finite, largest_difference, normal, same
+from reidbench.utils.arrays import IntArray
 
 DIM = 8
 PEOPLE, IMAGES = 15, 5

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from reidbench.errors import DataError
-from reidbench.interfaces import Section
-from reidbench.record import ITEMS, ItemRecord, RunRecord
-from reidbench.report import render_terminal, to_csv, to_markdown
-from reidbench.report_page import to_html
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from reidbench.testing.promises import Subject, expect
-from reidbench.values import Job, Part
+from reidbench.reports.html import to_html
+from reidbench.reports.render import render_terminal, to_csv, to_markdown
+from reidbench.reports.sections import Part, Section
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.job import Job
+from reidbench.runs.record import ITEMS, ItemRecord, RunRecord
+from reidbench.testing.subject import Subject, expect
+from reidbench.utils.machine import Settings
 
 STRANGE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
 

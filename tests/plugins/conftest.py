@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reidbench.record import RunRecord
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.jobs import job, plan_of, run
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
+from reidbench.utils.machine import Settings
+from tests.support.jobs import job, plan_of, run
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.records import make_record
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.machine import Settings
+from tests.support.records import make_record
 
 
 def test_rows_are_the_querys_camera_and_a_pair_without_a_match_is_a_dash() -> None:

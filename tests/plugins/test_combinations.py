@@ -5,7 +5,7 @@ from __future__ import annotations
 from reidbench_reports.combinations import lacking, names
 
 from reidbench import RunRecord
-from tests.records import make_item, make_record
+from tests.support.records import make_item, make_record
 
 
 def run(loss: str, **specs: str) -> RunRecord:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.records import make_record
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.machine import Settings
+from tests.support.records import make_record
 
 
 def test_a_shared_training_counts_once() -> None:

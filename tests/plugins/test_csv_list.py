@@ -17,12 +17,12 @@ from reidbench_datasets.csv_list_example import synthesize
 
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
-from reidbench.pixel_cache import open_pixels
-from reidbench.pixels import check_readable, stored_size
+from reidbench.images.augment import stored_size
+from reidbench.images.decode import check_readable
+from reidbench.images.pixel_file import open_pixels
+from tests.support.paths import SHARED
 
 from ..batches import training_batch
-
-SHARED = Path(__file__).parents[2].parent / "shared"
 
 OWN = """\
 path,pid,camid,split

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from reidbench_reports.curves import cumulative_match
 
 from reidbench import RunRecord
-from reidbench.report import build_sections
-from tests.rankings import ranking_of, with_rankings
-from tests.records import digest, make_item, make_record
+from reidbench.reports.sections import build_sections
+from tests.support.rankings import ranking_of, with_rankings
+from tests.support.records import digest, make_item, make_record
 
 queries = st.lists(st.lists(st.integers(0, 9), max_size=3, unique=True).map(sorted), min_size=1, max_size=8)
 

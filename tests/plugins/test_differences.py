@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reidbench import DataError, Part, RunRecord, identities_of
-from reidbench.report import build_sections
-from reidbench.run_comparison import compare
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.boards import put, ranking_for, sound
-from tests.records import make_item
+from reidbench.reports.compare_runs import compare
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.machine import Settings
+from tests.support.boards import put, ranking_for, sound
+from tests.support.records import make_item
 
 Run = tuple[Path, RunRecord]
 

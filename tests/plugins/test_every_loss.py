@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reidbench.plugins import load
-from reidbench.store import WEIGHTS
-from reidbench.suite import find_suite, load_suite
-from tests.jobs import job, run
-from tests.logs import assert_same_log
+from reidbench.plugins.catalogue import load
+from reidbench.runs.suite import find_suite, load_suite
+from reidbench.training.checkpoint import WEIGHTS
+from tests.support.jobs import job, run
+from tests.support.logs import assert_same_log
 
 LOSSES = [each.loss for each in load_suite(find_suite("losses")).jobs]
 

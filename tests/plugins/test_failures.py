@@ -9,11 +9,11 @@ import pytest
 from reidbench_reports.drawing import RIGHT, WRONG
 from reidbench_reports.failures import choose
 
-from reidbench.record import RunRecord
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from reidbench.scores import average_precision
-from tests.rankings import ranking_of
+from reidbench.ranking.scores import average_precision
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
+from tests.support.rankings import ranking_of
 
 Ran = tuple[list[RunRecord], RunFiles]
 

@@ -11,7 +11,7 @@ from reidbench_backbones.resnet import ResNet50
 from reidbench_recipes.hermans2017 import hermans2017, register_recipes
 
 from reidbench import BackboneInfo, OptionError, Preprocess, Recipe
-from reidbench.schedule import beta1, learning_rate
+from reidbench.training.optimizer import beta1, learning_rate
 
 
 def info(pretrained: bool = False, batch: tuple[int, int] = (18, 4)) -> BackboneInfo:

@@ -8,7 +8,7 @@ import pytest
 from reidbench_recipes.ide import ide, register_recipes
 
 from reidbench import BackboneInfo, OptionError, Preprocess, Recipe
-from reidbench.schedule import learning_rate
+from reidbench.training.optimizer import learning_rate
 
 INFO = BackboneInfo(2048, Preprocess(256, 128), pretrained=True, parameters=1, batch=(32, 4))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from torch import Tensor
 import reidbench
 from reidbench import Metric
 from reidbench.errors import DataError, OptionError
-from reidbench.ranking import rank_distances
-from reidbench.scores import score
+from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.scores import score
+from tests.support.paths import ORACLES
 
-ORACLES = Path(__file__).parents[3] / "shared" / "oracles"
 SETTINGS = ["k1=20, k2=6, lam=0.3", "k1=7, k2=3, lam=0.5", "k1=12, k2=1, lam=0.2"]
 RANKS = (1, 5, 10, 20)
 

@@ -18,10 +18,8 @@ from reidbench_losses.triplet import BatchHard, Margin
 from torch import Tensor
 
 from reidbench import Loss, TrainInfo
+from tests.support.paths import ORACLES
 
-from ..conftest import SHARED
-
-ORACLES = SHARED / "oracles"
 FILES = sorted(path.stem for path in ORACLES.glob("losses_*.npz")) or ["losses_*"]
 DISTANCES: dict[str, Distance] = {"euclid": "euclidean", "sqeuclid": "sqeuclidean"}
 INFO = TrainInfo(embedding_dim=4, num_pids=8)

@@ -18,9 +18,10 @@ from reidbench_datasets.market1501 import (
 )
 
 from reidbench import DataError, OptionError, Samples, Split, hold_out
-from reidbench.plugins import load
+from reidbench.plugins.catalogue import load
+from tests.support.paths import SHARED
 
-LISTS = Path(__file__).parents[2].parent / "shared" / "data" / "market1501"
+LISTS = SHARED / "data" / "market1501"
 FILES = {"train": "bounding_box_train", "query": "query", "test": "bounding_box_test"}
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg", "0007_c3s3_077419_03.jpg")

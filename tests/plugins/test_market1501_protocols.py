@@ -22,17 +22,17 @@ from reidbench_datasets.market1501_protocols import (
 
 import reidbench
 from reidbench import DataError, OptionError, Protocol, Samples, Split, stream_key
-from reidbench.embedding import pool_units
-from reidbench.inspection import inspect
-from reidbench.plan import is_standin
-from reidbench.plugins import load
-from reidbench.ranking import rank
-from reidbench.scores import average_precision, score
-from reidbench.values import Job
+from reidbench.data.inspection import inspect
+from reidbench.data.protocol import is_standin
+from reidbench.embedding.pooling import pool_units
+from reidbench.plugins.catalogue import load
+from reidbench.ranking.rank import rank
+from reidbench.ranking.scores import average_precision, score
+from reidbench.runs.job import Job
+from tests.support.paths import SHARED
 
 from ..jobs import job, plan_of, run
 
-SHARED = Path(__file__).parents[2].parent / "shared"
 LISTS = SHARED / "data" / "market1501"
 ORACLE = SHARED / "oracles" / "market_mq_dev.npz"
 

@@ -21,7 +21,7 @@ from reidbench_datasets.standin_tree import CARD, LOCK
 from scipy.io import loadmat
 
 from reidbench import DataError, OptionError
-from reidbench.plugins import load
+from reidbench.plugins.catalogue import load
 
 SMALL = {"identities": 8, "distractors": 6, "seed": 3}
 FULL = StandIn(identities=1501, distractors=0, seed=0)

@@ -21,11 +21,12 @@ from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gall
 from scipy.io import savemat
 
 from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
-from reidbench.inspection import inspect
-from reidbench.plan import is_standin
-from reidbench.plugins import load
+from reidbench.data.inspection import inspect
+from reidbench.data.protocol import is_standin
+from reidbench.plugins.catalogue import load
+from tests.support.paths import SHARED
 
-TABLES = Path(__file__).parents[2].parent / "shared" / "data" / "mars"
+TABLES = SHARED / "data" / "mars"
 
 # frames, pid, camera. Person 2 is seen by one camera twice; the last query's only other tracklet is a query itself.
 TRAIN = [(3, 2, 1), (2, 2, 1), (4, 2, 5), (1, 7, 2), (2, 7, 3)]

@@ -16,9 +16,9 @@ from reidbench_datasets.mars import CARD, NAME, mars, mars_protocol
 from reidbench_datasets.mars_standin import StandIn, plan, synthesize
 
 from reidbench import DataError, OptionError
-from reidbench.inspection import inspect
-from reidbench.plugins import load
-from tests.jobs import job, run
+from reidbench.data.inspection import inspect
+from reidbench.plugins.catalogue import load
+from tests.support.jobs import job, run
 
 SMALL = {"identities": 6, "frames": 3, "seed": 3}
 

@@ -18,7 +18,7 @@ from reidbench_losses.triplet import Margin
 from torch import Tensor
 
 from reidbench import IntArray, OptionError, TrainInfo, TrainingError, stream
-from reidbench.training import finished
+from reidbench.training.checkpoint import finished
 
 from ..jobs import job, run
 from .tiny_training import RECIPE, assert_exact, fit, view_of

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reidbench_reports.outliers import own_distances
 
-from reidbench.record import RunRecord
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
 
 Ran = tuple[list[RunRecord], RunFiles]
 

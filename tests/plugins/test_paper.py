@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 from reidbench_reports import paper
 from reidbench_reports.published import TABLES, cells
 
 from reidbench import Job, OptionError, RunRecord, resolved_items
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from reidbench.suite import find_suite, load_suite
-from tests.conftest import SHARED
-from tests.records import digest, make_item, make_record
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.suite import find_suite, load_suite
+from reidbench.utils.machine import Settings
+from tests.support.paths import CHECKOUT, SHARED
+from tests.support.records import digest, make_item, make_record
 
 FILES = RunFiles([], Settings())
 
@@ -202,4 +201,4 @@ def test_every_number_names_its_table_and_cell() -> None:
 
 
 def test_the_suites_folder_is_the_installed_one_or_the_checkouts() -> None:
-    assert find_suite("paper/table2").is_relative_to(Path(__file__).parents[2])
+    assert find_suite("paper/table2").is_relative_to(CHECKOUT)

@@ -25,11 +25,13 @@ from torch import nn
 
 import reidbench
 from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
-from reidbench.optimizers import ScheduledOptimizer
-from reidbench.pixel_stores import HostPixels, normalise
-from reidbench.pixels import stored_size, view_crops
-from reidbench.sampling import pk_round
-from reidbench.values import IntArray, Samples
+from reidbench.data.samples import Samples
+from reidbench.images.augment import stored_size, view_crops
+from reidbench.images.crop import normalise
+from reidbench.images.pixel_store import HostPixels
+from reidbench.training.optimizer import ScheduledOptimizer
+from reidbench.training.sampler import pk_round
+from reidbench.utils.arrays import IntArray
 
 from ..batches import training_batch
 

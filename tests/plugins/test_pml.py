@@ -22,8 +22,8 @@ from reidbench_losses import pml, pml_page, pml_sources
 from torch import Tensor
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
-from reidbench.options import options_of
-from reidbench.plugins import load
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.options import options_of
 
 from ..conftest import CHECKOUT
 
@@ -150,7 +150,7 @@ def test_miners_are_those_of_the_imported_classes() -> None:
 
 def test_listing_does_not_import_the_library() -> None:
     code = (
-        "import sys; from reidbench.plugins import load; names = [e.name for e in load().entries('loss')]; "
+        "import sys; from reidbench.plugins.catalogue import load; names = [e.name for e in load().entries('loss')]; "
         "assert 'pml/TripletMarginLoss' in names, load().plugins; assert 'pytorch_metric_learning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)

@@ -6,16 +6,16 @@ import shlex
 
 from reidbench_reports.provenance import command
 
-from reidbench.record import RunRecord
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.jobs import plan_of
-from tests.records import make_item, make_record
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
+from reidbench.utils.machine import Settings
+from tests.support.jobs import plan_of
+from tests.support.records import make_item, make_record
 
 
 def test_the_command_asks_for_the_same_run(ran: tuple[list[RunRecord], RunFiles]) -> None:
-    from reidbench.values import Job
+    from reidbench.runs.job import Job
 
     for record in ran[0]:
         program, verb, *flags = shlex.split(command(record))

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from reidbench import Part, RunRecord
-from reidbench.report import build_sections, render_terminal
-from reidbench.run_files import RunFiles
-from reidbench.settings import Settings
-from tests.records import digest, make_item, make_record
+from reidbench.reports.render import render_terminal
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.machine import Settings
+from tests.support.records import digest, make_item, make_record
 
 
 def build(records: Sequence[RunRecord]) -> Part:

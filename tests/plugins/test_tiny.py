@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +10,7 @@ from reidbench_backbones.tiny import Tiny, register_backbones
 from torch import Tensor, nn
 
 from reidbench import OptionError, Preprocess
+from tests.support.paths import CHECKOUT
 
 
 def images(count: int, height: int = 64, width: int = 32, seed: int = 0) -> Tensor:
@@ -36,7 +35,7 @@ def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int,
 
 
 def test_its_page_counts_the_parameters_at_the_defaults() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "backbones" / "tiny.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs" / "backbones" / "tiny.md").read_text(encoding="utf-8")
     assert f"{sum(each.numel() for each in Tiny().parameters()):,} parameters" in page
 
 

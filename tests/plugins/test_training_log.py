@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from reidbench_reports.training_log import _grouped, draw
 
-from reidbench.figures import to_svg
-from reidbench.record import RunRecord
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
-from tests.rankings import with_rankings
-from tests.records import make_record
+from reidbench.reports.figures import to_svg
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
+from tests.support.rankings import with_rankings
+from tests.support.records import make_record
 
 Ran = tuple[list[RunRecord], RunFiles]
 

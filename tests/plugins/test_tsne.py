@@ -8,9 +8,9 @@ from reidbench_reports import tsne
 from reidbench_reports.tsne import embed, paint
 
 from reidbench import Samples
-from reidbench.record import RunRecord
-from reidbench.report import build_sections
-from reidbench.run_files import RunFiles
+from reidbench.reports.sections import build_sections
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
 
 Ran = tuple[list[RunRecord], RunFiles]
 

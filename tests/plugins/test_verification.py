@@ -22,7 +22,7 @@ from reidbench_losses.verification import (
 from torch import Tensor
 
 from reidbench import Loss, OptionError, TrainInfo, TrainingError
-from reidbench.store import WEIGHTS
+from reidbench.training.checkpoint import WEIGHTS
 
 from .tiny_training import INFO as TRAINED
 from .tiny_training import assert_exact, fit, view_of

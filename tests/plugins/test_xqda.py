@@ -14,8 +14,8 @@ from reidbench_metrics.pairs import counts_across, halves, scatters_across
 
 import reidbench
 from reidbench import DataError, OptionError, stream
-from reidbench.ranking import rank_distances
-from reidbench.scores import score
+from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.scores import score
 
 from ..jobs import job, run
 from .people import (

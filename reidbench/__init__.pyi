@@ -1,0 +1,60 @@
+# The public names, and the module that defines each. Type checkers read this file; __init__.py reads it at import.
+
+from reidbench.data.protocol import Protocol as Protocol
+from reidbench.data.samples import Samples as Samples
+from reidbench.data.split import Split as Split, hold_out as hold_out
+from reidbench.errors import (
+    DataError as DataError,
+    OptionError as OptionError,
+    PluginError as PluginError,
+    ReidbenchError as ReidbenchError,
+    TrainingError as TrainingError,
+)
+from reidbench.plugins.catalogue import build as build
+from reidbench.plugins.hookspecs import hookimpl as hookimpl
+from reidbench.plugins.interfaces import (
+    Backbone as Backbone,
+    BackboneInfo as BackboneInfo,
+    Loss as Loss,
+    LossValue as LossValue,
+    Metric as Metric,
+    Preprocess as Preprocess,
+    Reranker as Reranker,
+    TrainInfo as TrainInfo,
+    TrainView as TrainView,
+)
+from reidbench.plugins.options import File as File, choose as choose
+from reidbench.plugins.spec import Spec as Spec
+from reidbench.ranking.bootstrap import (
+    interval as interval,
+    mean_and_sd as mean_and_sd,
+    paired_difference as paired_difference,
+)
+from reidbench.ranking.external_embeddings import evaluate as evaluate
+from reidbench.ranking.rank import nearest as nearest, unit_rows as unit_rows
+from reidbench.ranking.rankings import Ranking as Ranking
+from reidbench.ranking.scores import (
+    Scores as Scores,
+    average_precision as average_precision,
+    first_match as first_match,
+)
+from reidbench.reports.compare_runs import (
+    difference as difference,
+    identities_of as identities_of,
+    same_matches as same_matches,
+)
+from reidbench.reports.sections import Part as Part, Section as Section
+from reidbench.runs.artifacts import RunFiles as RunFiles
+from reidbench.runs.job import Job as Job
+from reidbench.runs.prepare import resolved_items as resolved_items
+from reidbench.runs.record import RunRecord as RunRecord
+from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
+from reidbench.training.recipe import Recipe as Recipe
+from reidbench.training.sampler import pk_round as pk_round, shuffled_round as shuffled_round
+from reidbench.utils.arrays import IntArray as IntArray
+from reidbench.utils.compiled import compiled as compiled
+from reidbench.utils.progress import track as track
+from reidbench.utils.random_streams import stream as stream, stream_key as stream_key
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,118 @@
+"""The frozen values that flow through the house, from the request to the record of a run.
+
+Words: a *unit* is one or more images that share one embedding; *junk* (pid -1) leaves the ranking; a *distractor*
+(pid 0) stays and is always wrong. Nothing here imports torch, so that listing and planning stay fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from reidbench.errors import DataError
+from reidbench.utils.arrays import IntArray, StringArray
+
+JUNK = -1
+DISTRACTOR = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Units of images: unit i owns ``images[starts[i]:starts[i + 1]]``.
+
+    ``root`` is the folder that the images' names are relative to; ``images`` [m] are POSIX paths; ``pids`` and ``cams``
+    [n] are int64 per unit; ``starts`` [n + 1] is int64, begins with 0, rises and ends with m.
+    Raises DataError where the arrays do not fit together or a name leaves the root.
+    """
+
+    root: Path
+    images: StringArray
+    pids: IntArray
+    cams: IntArray
+    starts: IntArray
+
+    def __post_init__(self) -> None:
+        units = len(self.pids)
+        if len(self.cams) != units or len(self.starts) != units + 1:
+            raise DataError(
+                f"{self.root}: {units} pids need {units} cams and {units + 1} starts, "
+                f"got {len(self.cams)} cams and {len(self.starts)} starts"
+            )
+        if self.starts[0] != 0 or self.starts[-1] != len(self.images) or (np.diff(self.starts) < 1).any():
+            raise DataError(f"{self.root}: starts must rise from 0 to the number of images ({len(self.images)})")
+        for name in self.images.tolist():
+            # The plain text first: a path object for each of 10^6 names would take seconds.
+            if name.startswith("/") or (".." in name and ".." in PurePosixPath(name).parts):
+                raise DataError(f"{self.root}: the image path {name!r} leaves its root; name files below the root")
+
+    @classmethod
+    def of_images(cls, root: Path, images: Iterable[str], pids: Iterable[int], cams: Iterable[int]) -> Samples:
+        """Return samples in which every unit is one image; ``images``, ``pids`` and ``cams`` have one length."""
+        names = list(images)
+        return cls(
+            root=root,
+            images=np.array(names, dtype=np.str_),
+            pids=np.fromiter(pids, dtype=np.int64),
+            cams=np.fromiter(cams, dtype=np.int64),
+            starts=np.arange(len(names) + 1, dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def __add__(self, other: Samples) -> Samples:
+        """Return the units of both, these first; both must lie below one root."""
+        if self.root != other.root:
+            raise DataError(f"samples of two roots cannot be joined: {self.root} and {other.root}")
+        return Samples(
+            root=self.root,
+            images=np.concatenate([self.images, other.images]),
+            pids=np.concatenate([self.pids, other.pids]),
+            cams=np.concatenate([self.cams, other.cams]),
+            starts=np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
+        )
+
+    def take(self, units: IntArray) -> Samples:
+        """Return the given units [n'] in the given order."""
+        images, starts = self.rows(units)
+        return Samples(self.root, self.images[images], self.pids[units], self.cams[units], starts)
+
+    def rows(self, units: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the places in ``images`` [m'] of the given units' images, unit by unit, and their starts [n' + 1]."""
+        lengths = np.diff(self.starts)[units]
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        images = np.repeat(self.starts[:-1][units] - starts[:-1], lengths) + np.arange(starts[-1])
+        return images, starts
+
+    def path(self, image: int) -> Path:
+        """Return the file of one image."""
+        return self.root / str(self.images[image])
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 (hex) of the content: names, byte sizes, pids, cams and starts; the same on every machine.
+
+        Raises DataError where a file is missing.
+        """
+        digest = hashlib.sha256()
+        for name in self.images.tolist():
+            try:
+                size = os.stat(f"{self.root}/{name}").st_size  # noqa: PTH116, pathlib would double the time of 10^6 files
+            except OSError as error:
+                raise DataError(f"{self.root}/{name}: cannot be read: {error.strerror}") from None
+            digest.update(f"{name}\0{size}\n".encode())
+        for array in (self.pids, self.cams, self.starts):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def name_digest(self) -> str:
+        """The sha256 (hex) of the sorted base names, one a line, which is how published lists are recognised."""
+        names = sorted(PurePosixPath(name).name for name in self.images.tolist())
+        return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()

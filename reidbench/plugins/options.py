@@ -1,0 +1,312 @@
+"""Options: a factory's keyword-only parameters are its declaration, and values are checked against their types."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import inspect
+import itertools
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
+
+from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.plugins.spec import Item, Spec, printable, quoted, write_value
+
+if TYPE_CHECKING:
+    from pathlib import Path as PlatformPath
+
+if TYPE_CHECKING:
+    from pathlib import Path as PlatformPath
+else:
+    PlatformPath = type(Path())  # before Python 3.12 only the platform's own class of paths can be derived from
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class File(PlatformPath):
+    """An option's annotation: the path of an existing file, relative to the present folder.
+
+    The value is a ``pathlib.Path``. Ids hold the file's sha256, never its path.
+    """
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 (hex) of the file's content. Raises DataError where it cannot be read."""
+        try:
+            with self.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self}: cannot be read: {error.strerror}") from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._existing)
+
+    @classmethod
+    def _existing(cls, value: object) -> File:
+        if not isinstance(value, str | Path):
+            raise ValueError("no path")
+        path = cls(value)
+        if not path.is_file():
+            raise PydanticCustomError("no_file", "{said}", {"said": f"there is no file {path.absolute()}"})
+        return path
+
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", File: "the path of an existing file"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of an item: its name, its type in words, its default, and its line of the docstring."""
+
+    name: str
+    annotation: str
+    default: Any
+    doc: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The values of all options of an item, in the signature's order, and where each came from.
+
+    ``origins`` are "given" (in the spec), "protocol" (the protocol's default for options of that name) or "default".
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
+def did_you_mean(given: str, known: Iterable[str], show: Callable[[str], str] = quoted) -> str:
+    """Return ``; did you mean "soft" or "hard"?`` with the nearest of the known names, or an empty text."""
+    names = {name.lower(): name for name in known}
+    near = [show(names[name]) for name in difflib.get_close_matches(given.lower(), names, n=2)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def known_of(factory: Callable[..., Any]) -> list[str]:
+    """Return the names of a factory's positional parameters: what the runner tells it."""
+    parameters = _signature(factory).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
+    """Return a factory's options in the order of its signature.
+
+    Raises PluginError, with everything that is wrong, where it takes ``*args`` or ``**kwargs``, or an option lacks a
+    type or a default, has a type that no spec can write, or a default that is not of its type.
+    """
+    docs = _option_docs(factory)
+    return {
+        name: Option(name, parameter.expected, parameter.default, printable(docs.get(name, "")))
+        for name, parameter in _parameters(factory).items()
+    }
+
+
+def summary_of(factory: Callable[..., Any]) -> str:
+    """Return the first paragraph of a factory's docstring, one sentence by the house's rule, or an empty text."""
+    return printable(_docstring(factory).partition("\n\n")[0])
+
+
+def check(factory: Callable[..., Any], item: Item, owner: str, defaults: Mapping[str, Any]) -> Checked:
+    """Return the values of all of a factory's options: the item's own, else ``defaults`` by name, else its signature's.
+
+    ``owner`` names item and plugin in errors; of ``defaults`` only names that the factory has are used.
+    Raises OptionError with all of the item's mistakes, one a line.
+    """
+    parameters = _parameters(factory)
+    given = dict(item.options)
+    has = f"it has {', '.join(parameters)}" if parameters else "it has none"
+    mistakes = [
+        f"{owner}: no option {quoted(name)}{did_you_mean(name, parameters) or f'; {has}'}"
+        for name in given
+        if name not in parameters
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, parameter in parameters.items():
+        origins[name] = "given" if name in given else "protocol" if name in defaults else "default"
+        value = given.get(name, defaults.get(name, parameter.default))
+        try:
+            values[name] = parameter.read(value)
+        except ValueError as error:
+            source = {"given": "", "protocol": "the protocol's default: ", "default": "the item's default: "}[
+                origins[name]
+            ]
+            mistakes.append(f"{owner}: option {name}: {source}{error}")
+    if mistakes:
+        raise OptionError("\n".join(mistakes))
+    return Checked(values, origins)
+
+
+def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *known: Any) -> Any:
+    """Return what one of ``factories`` makes as ``text``, an item, says; for options that name an item themselves.
+
+    ``what`` says in errors what the items are, and ``known`` is what the factories are told. Raises OptionError where
+    the text cannot be read, there is no item of that name, or its options do not fit.
+    """
+    item = Spec.parse(text, where=what).item
+    if item.name not in factories:
+        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
+        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
+    factory = factories[item.name]
+    return factory(*known, **check(factory, item, f"{what} {item.name}", {}).values)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A keyword-only parameter: its default, what it expects in words, and the reader of its type."""
+
+    default: Any
+    expected: str
+    choices: tuple[Any, ...]
+    takes_text: bool
+    adapter: TypeAdapter[Any]
+
+    def read(self, value: Any) -> Any:
+        """Return ``value`` as the type says (1 becomes 1.0 for a float); raises ValueError in plain words."""
+        if isinstance(value, Item):
+            value = write_value(value)  # an option that is a spec of another item takes it as text
+        if value is None and "none" in self.choices and None not in self.choices:
+            value = "none"  # the reserved word, where the type has a choice of that name
+        reason = ""
+        try:
+            read = self.adapter.validate_python(value)
+            if isinstance(read, bool) == isinstance(value, bool):  # pydantic takes true for a literal 1
+                return read
+        except ValidationError as error:
+            reason = "".join(f" ({part['msg']})" for part in error.errors() if part["type"] == "no_file")
+        if isinstance(value, str):
+            shown = {choice if isinstance(choice, str) else write_value(choice): choice for choice in self.choices}
+            reason = did_you_mean(value, shown, lambda name: _show(shown[name])) + reason
+        elif self.takes_text and isinstance(value, int | float):
+            reason = f"; write it in double quotes: {quoted(write_value(value))}"
+        raise ValueError(f"expected {self.expected}, got {_show(value)}{reason}")
+
+
+def _show(value: object) -> str:
+    """Return a value as messages show it: texts in quotes, other values as a spec writes them."""
+    try:
+        return quoted(value) if isinstance(value, str) else write_value(value)
+    except OptionError:
+        return repr(value)
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, _Parameter]:
+    problems: list[str] = []
+    parameters: dict[str, _Parameter] = {}
+    for name, parameter in _signature(factory).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind == parameter.VAR_POSITIONAL else "**"
+            problems.append(f"takes {stars}{name}, which hides its options; write each as a keyword-only parameter")
+        if parameter.kind != parameter.KEYWORD_ONLY:
+            continue
+        if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+            lacks = "default" if parameter.default is parameter.empty else "type"
+            problems.append(f"option {name} has no {lacks}; write {name}: TYPE = DEFAULT")
+            continue
+        try:
+            parameters[name] = _parameter(_annotation(factory, parameter), parameter.default)
+        except Exception as error:  # an annotation is a stranger's code
+            problems.append(f"option {name}: {error}")
+    if problems:
+        raise PluginError("; ".join(problems))
+    return parameters
+
+
+def _parameter(annotation: Any, default: Any) -> _Parameter:
+    words, choices = _describe(annotation)
+    if "a number" in words and "a whole number" in words:
+        words.remove("a whole number")
+    expected = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_STRICT)
+    parameter = _Parameter(default, expected, tuple(choices), "a text" in words, adapter)
+    if isinstance(default, File):  # whether it exists is asked where the option is used, not where plugins are listed
+        return parameter
+    try:
+        return replace(parameter, default=parameter.read(default))
+    except ValueError as error:
+        raise ValueError(f"its default does not fit: {error}") from None
+
+
+def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
+    """Return what a type expects, as words to be joined by "or", and the single values among them.
+
+    Raises TypeError for a type whose values no spec can write.
+    """
+    if annotation is bool:
+        return ["true", "false"], [True, False]
+    if annotation is type(None):
+        return ["none"], [None]
+    if annotation in _WORDS:
+        return [_WORDS[annotation]], []
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [_show(choice) for choice in arguments], list(arguments)
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [_describe(argument) for argument in arguments]
+        return [word for words, _ in parts for word in words], [choice for _, choices in parts for choice in choices]
+    if get_origin(annotation) is tuple and arguments:
+        inner = ["…" if argument is ... else " or ".join(_describe(argument)[0]) for argument in arguments]
+        return [f"[{', '.join(inner)}]"], []
+    raise TypeError(
+        f"its type {annotation!r} cannot be written in a spec; use int, float, bool, str, None, Literal, File, "
+        "a tuple of these, or a union of these"
+    )
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory)
+    except Exception as error:  # builtins without one, and strangers' __signature__
+        raise PluginError(f"its signature cannot be read: {error}") from None
+
+
+def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return a parameter's type; one written as text is read in the module that wrote it.
+
+    Only options are read: what the runner knows may be imported for type checkers alone.
+    """
+    function: Any = _inner(factory)
+    function = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    if not hasattr(function, "__globals__"):
+        function = type(function).__call__
+
+    def carrier() -> None: ...
+
+    carrier.__annotations__ = {parameter.name: parameter.annotation}
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    return get_type_hints(carrier, globalns=names)[parameter.name]
+
+
+def _inner(factory: Any) -> Any:
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return factory
+
+
+def _docstring(factory: Callable[..., Any]) -> str:
+    return inspect.cleandoc(getattr(_inner(factory), "__doc__", None) or "")
+
+
+def _option_docs(factory: Callable[..., Any]) -> dict[str, str]:
+    """Return the lines below ``Options:`` of a factory's docstring; deeper lines go on with the one before."""
+    _, _, section = _docstring(factory).partition("Options:\n")
+    docs: dict[str, str] = {}
+    name, depth = "", 0
+    for line in itertools.takewhile(lambda line: line.startswith(" "), section.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        match = re.match(r"\s+(\w+): +(.*)", line)
+        if match and (not name or indent <= depth):
+            name, depth = match[1], indent
+            docs[name] = match[2].strip()
+        elif name:
+            docs[name] += f" {line.strip()}"
+    return docs

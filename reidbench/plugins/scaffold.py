@@ -1,0 +1,76 @@
+"""A new plugin as a folder: a distribution that installs, keeps the promises of its kind, and has a test."""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import keyword
+import string
+import sys
+import tempfile
+from pathlib import Path
+
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.options import did_you_mean
+from reidbench.plugins.spec import is_name, quoted
+
+KINDS = ("loss", "backbone", "metric")
+
+
+def write_plugin(name: str, kind: str, folder: Path) -> Path:
+    """Write the distribution of a new plugin to ``folder / name`` and return that path.
+
+    Raises OptionError for a kind without a template and for a name that cannot name both an item and a module,
+    DataError where the folder exists or cannot be written.
+    """
+    if kind not in KINDS:
+        raise OptionError(
+            f"there is no template for a {quoted(kind)}{did_you_mean(kind, KINDS)}; there are: {', '.join(KINDS)}"
+        )
+    _check_name(name)
+    target = folder / name
+    if target.exists() or target.is_symlink():
+        raise DataError(f"{target}: exists already; choose another name, or another folder with --folder")
+    words = {
+        "name": name,
+        "kind": kind,
+        "Kind": kind.capitalize(),
+        "Class": "".join(word[:1].upper() + word[1:] for word in name.split("_")),
+        "flags": f"--{kind} {name}" if kind == "loss" else f"--{kind} {name} --loss none",
+        "distribution": name.strip("_").lower().replace("_", "-"),
+    }
+    files = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{name}.py": kind,
+        f"tests/test_{name}.py": "test",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written beside its place and renamed, so that nobody finds half a plugin.
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as half:
+            written = Path(half) / name
+            for file, template in files.items():
+                path = written / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(_template(template).substitute(words), encoding="utf-8")
+            written.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}") from None
+    return target
+
+
+def _check_name(name: str) -> None:
+    """Refuse what cannot name an item, a module and a distribution all at once."""
+    if not is_name(name) or "/" in name or keyword.iskeyword(name) or name.endswith("_"):
+        raise OptionError(
+            f"{quoted(name)} cannot name a plugin; expected a letter, then letters, digits and _, not a _ at the end, "
+            "and no word of Python's own"
+        )
+    if name in sys.modules or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+        raise OptionError(f"there is a module {quoted(name)} already, which this one would hide; choose another name")
+
+
+def _template(name: str) -> string.Template:
+    file = importlib.resources.files("reidbench.plugins").joinpath("templates", f"{name}.txt")
+    return string.Template(file.read_text(encoding="utf-8"))

@@ -1,0 +1,200 @@
+"""Two runs, or two combinations with their seeds, side by side: is one better by more than chance, and what differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidbench.errors import DataError
+from reidbench.ranking.bootstrap import LEVEL, mean_and_sd, paired_difference
+from reidbench.ranking.rankings import Ranking, read_ranking
+from reidbench.ranking.scores import average_precision, first_match, inverse_negative_penalty
+from reidbench.runs.provenance import changed_files
+from reidbench.runs.record import RunRecord
+from reidbench.utils.arrays import FloatArray, IntArray
+
+SCORES = ("map_market", "map_step", "r1", "r5", "minp")
+SEEDS = 3  # with fewer, the spread between trainings is not known
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score's mean on both sides, and the difference a - b with its 95 % interval (none for a single identity)."""
+
+    score: str
+    a: float
+    b: float
+    difference: float
+    interval: tuple[float, float] | None
+
+    @property
+    def more_than_chance(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The differences in all scores, the one that the protocol ranks by first, and what else is not the same.
+
+    ``over_seeds`` says that both sides have seeds enough for the intervals to count the spread between trainings;
+    otherwise they speak of these checkpoints only.
+    """
+
+    differences: tuple[Difference, ...]
+    over_seeds: bool
+    seeds: tuple[int, int]
+    identities: int
+    queries: int
+    others: tuple[str, ...]
+
+
+def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunRecord]]) -> Comparison:
+    """Return how two sides differ; each is one or more seeds of one combination, as run folders with their records.
+
+    Identities of queries are drawn with replacement, both sides together; with three seeds or more on either side the
+    variance between seeds is added. Raises DataError where a run has no score or no rankings, a side holds more than
+    one combination, or the two were not scored on the same queries and matches.
+    """
+    for name, side in (("A", a), ("B", b)):
+        _check_side(name, side)
+    first, second = a[0][1], b[0][1]
+    if first.dataset["digest"] != second.dataset["digest"]:
+        raise DataError(
+            f"{a[0][0]} and {b[0][0]}: were scored on other data ({first.dataset['digest'][:16]} and "
+            f"{second.dataset['digest'][:16]}); only rankings of the same queries can be compared"
+        )
+    rankings = [[read_ranking(path) for path, _ in side] for side in (a, b)]
+    pids = identities_of(rankings[0][0])
+    for path, ranking in zip([path for path, _ in [*a, *b]], [*rankings[0], *rankings[1]], strict=True):
+        if not same_matches(rankings[0][0], ranking):
+            raise DataError(f"{path}: has other queries or matches than {a[0][0]}; only the same can be compared")
+    primary = str(first.evaluation["primary"])
+    names = dict.fromkeys([primary, *SCORES])
+    return Comparison(
+        differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),
+        over_seeds=_enough(a, b),
+        seeds=(len(a), len(b)),
+        identities=len(np.unique(pids)),
+        queries=len(pids),
+        others=tuple(_others(first, second)),
+    )
+
+
+def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score: str) -> Difference:
+    """Return the difference in one score; ``a`` and ``b`` are rankings of the same queries, ``pids`` [nq] their people.
+
+    With three seeds or more on both sides the interval is that of Student's t for the sum of two variances: that over
+    identities, from the bootstrap of the means over seeds, and that between seeds, as Welch adds it.
+    """
+    values = [np.stack([per_query(ranking, score) for ranking in side]) for side in (a, b)]
+    means = [side.mean(axis=0) for side in values]
+    gap, interval = paired_difference(means[0], means[1], pids)
+    if interval is not None and _enough(a, b):
+        interval = _wider(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
+    return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval)
+
+
+def per_query(ranking: Ranking, score: str) -> FloatArray:
+    """Return what each query [nq] adds to a score's mean; raises DataError for a score that has no such."""
+    if score in ("map_market", "map_step"):
+        return average_precision(ranking, "market" if score == "map_market" else "step")
+    if score == "minp":
+        return inverse_negative_penalty(ranking)
+    if score.startswith("r") and score[1:].isdecimal():
+        first = first_match(ranking)
+        return ((first >= 0) & (first < int(score[1:]))).astype(np.float64)
+    raise DataError(f"there is no score {score!r} of a single query; there are {', '.join(SCORES)}")
+
+
+def identities_of(ranking: Ranking) -> IntArray:
+    """Return a number for each query [nq] that queries of one person share: the first of all their matches.
+
+    A query without any match stands for itself.
+    """
+    people = -1 - np.arange(len(ranking), dtype=np.int64)
+    size = max(ranking.units.max(initial=0), ranking.same_camera_units.max(initial=0)) + 1
+    first = np.full(len(ranking), size)
+    for starts, units in ((ranking.starts, ranking.units), (ranking.same_camera_starts, ranking.same_camera_units)):
+        np.minimum.at(first, np.repeat(np.arange(len(ranking)), np.diff(starts)), units)
+    return np.where(first < size, first, people)
+
+
+def same_matches(one: Ranking, other: Ranking) -> bool:
+    """Return whether two rankings are of the same queries with the same matches, so that they can be compared."""
+    return all(
+        np.array_equal(getattr(one, f"{part}starts"), getattr(other, f"{part}starts"))
+        and np.array_equal(_by_query(one, part), _by_query(other, part))
+        for part in ("", "same_camera_")
+    )
+
+
+def _wider(
+    gap: float, interval: tuple[float, float], seeds: Sequence[NDArray[Any]], identities: int
+) -> tuple[float, float]:
+    from scipy.special import stdtrit  # noqa: PLC0415, only where there are seeds enough
+
+    tail = (1 - LEVEL) / 2
+    of_identities = ((interval[1] - interval[0]) / 2 / stdtrit(identities - 1, 1 - tail)) ** 2
+    parts: list[tuple[float, int]] = [(float(of_identities), identities - 1)]
+    for side in seeds:
+        spread = mean_and_sd(side)[1] or 0.0
+        parts.append((spread**2 / len(side), len(side) - 1))
+    variance = math.fsum(part for part, _ in parts)
+    if variance == 0:
+        return interval
+    freedom = variance**2 / math.fsum(part**2 / degrees for part, degrees in parts)
+    half = float(stdtrit(freedom, 1 - tail)) * math.sqrt(variance)
+    return gap - half, gap + half
+
+
+def _enough(a: Sequence[object], b: Sequence[object]) -> bool:
+    return min(len(a), len(b)) >= SEEDS
+
+
+def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
+    for path, record in side:
+        if not record.scored:
+            raise DataError(f"{path}: the run is {record.status}, so there is nothing to compare: {record.error}")
+        if lacking := list(record.lacks()):
+            raise DataError(f"{path}: was not written by reidbench run, or has been edited: {'; '.join(lacking)}")
+    groups = {record.group: path for path, record in side}
+    if len(groups) > 1:
+        raise DataError(
+            f"{name} holds {len(groups)} combinations ({', '.join(map(str, list(groups.values())[:3]))}); "
+            "name one run, or a folder with nothing but the seeds of one combination"
+        )
+    if len({record.code for _, record in side}) > 1:
+        raise DataError(f"{name} holds runs of several versions of the code; name runs of one")
+    seeds = [record.job.seed for _, record in side]
+    if len(seeds) != len(set(seeds)):
+        raise DataError(f"{name} holds one seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")
+
+
+def _by_query(ranking: Ranking, part: str) -> IntArray:
+    starts, units = getattr(ranking, f"{part}starts"), getattr(ranking, f"{part}units")
+    order = np.lexsort((units, np.repeat(np.arange(len(ranking)), np.diff(starts))))
+    return np.asarray(units[order])
+
+
+def _others(a: RunRecord, b: RunRecord) -> Iterator[str]:
+    """Yield what is not the same in two records, A's before B's."""
+    for kind, item in a.items.items():
+        if item.spec != b.items[kind].spec:
+            yield f"{kind}: {item.spec} | {b.items[kind].spec}"
+    parts: list[tuple[str, Any, Any]] = [("seed", a.job.seed, b.job.seed)]
+    parts += [(name, a.evaluation[name], b.evaluation.get(name)) for name in ("version", "views", "pool", "normalize")]
+    names = ("reidbench", "torch", "device_name", "threads")
+    parts += [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    parts += [("commit", a.commit[:12], b.commit[:12]), ("dirty", a.dirty, b.dirty), ("status", a.status, b.status)]
+    yield from (f"{name}: {one} | {other}" for name, one, other in parts if one != other)
+    shared = {name for name in a.code_files if name in b.code_files}
+    edited = [name for name in changed_files(a.code_files, b.code_files) if name in shared]
+    if edited:
+        yield f"code: {len(edited)} files differ: {', '.join(edited[:5])}{', …' * (len(edited) > 5)}"

@@ -1,0 +1,132 @@
+"""Drawings as files and as parts of a page: the same figure gives the same bytes everywhere.
+
+A figure is drawn in black on nothing; in SVG everything black takes the colour of the text around it, so that one
+drawing is readable on a light and on a dark page. No style is set by attribute or by sheet, since a page's security
+policy may forbid both: all is said by presentation attributes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from reidbench.utils.atomic import write_atomic
+
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_BLACK = ("#000000", "black", "rgb(0%,0%,0%)")
+_NOBODY = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_DPI = 150
+
+
+def title_of(figure: Figure) -> str:
+    """Return what a figure shows, as one line: its label, which is also its accessible name."""
+    return " ".join(str(figure.get_label()).split()) or "figure"
+
+
+def to_svg(figure: Figure, prefix: str) -> str:
+    """Return a figure as one ``<svg>`` element without an XML header.
+
+    ``prefix`` (letters and digits) begins every id in it, so that several can stand in one page. Black becomes
+    ``currentColor``; texts stay texts, in the font of the page; equal figures give equal bytes.
+    """
+    raw = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), _without_glyph_warnings():
+        figure.savefig(raw, format="svg", dpi=_DPI, metadata=_NOBODY)
+    root = ElementTree.fromstring(raw.getvalue())
+    _tidy(root, prefix)
+    root.attrib.update({"role": "img", "aria-label": title_of(figure), "font-family": "sans-serif"})
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _XLINK)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG, 150 dots an inch, on white."""
+    raw = io.BytesIO()
+    see_through = figure.patch.get_alpha()
+    figure.patch.set_alpha(1.0)
+    with _without_glyph_warnings():
+        figure.savefig(raw, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+    figure.patch.set_alpha(see_through)
+    return raw.getvalue()
+
+
+def write_plots(figures: Iterable[Figure], folder: Path) -> list[Path]:
+    """Write every figure as PNG and as SVG and return the files; names are safe whatever a figure is called."""
+    files = []
+    for number, figure in enumerate(figures, start=1):
+        slug = re.sub(r"[^a-z0-9]+", "-", title_of(figure).lower()).strip("-")[:60].strip("-")
+        stem = folder / f"{number:02d}-{slug or 'figure'}"
+        svg = '<?xml version="1.0" encoding="UTF-8"?>\n' + to_svg(figure, f"f{number}") + "\n"
+        for file, data in ((stem.with_suffix(".png"), to_png(figure)), (stem.with_suffix(".svg"), svg.encode())):
+            write_atomic(file, data)
+            files.append(file)
+    return files
+
+
+class _without_glyph_warnings(warnings.catch_warnings):  # noqa: N801, used like a function
+    """Strangers' texts hold signs that no font has: a box stands there, which is no reason to warn."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+
+
+def _tidy(root: ElementTree.Element, prefix: str) -> None:
+    """Turn styles into attributes, black into the text's colour, and make every id the page's only one."""
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    used = set(_references(root))
+    for element in root.iter():
+        for name, value in _attributes(element.attrib.pop("style", "")):
+            element.set(name, value)
+        for name in ("fill", "stroke"):
+            if element.get(name) in _BLACK:
+                element.set(name, "currentColor")
+        # Text and shapes without a word on their colour are black in SVG.
+        if element.tag == f"{{{_SVG}}}text" and not element.get("fill"):
+            element.set("fill", "currentColor")
+        if (own := element.get("id")) is not None:
+            if own in used:
+                element.set("id", f"{prefix}-{own}")
+            else:
+                del element.attrib["id"]
+        for name, value in element.attrib.items():
+            renamed = re.sub(r"url\(#", f"url(#{prefix}-", value)
+            element.set(name, f"#{prefix}-{value[1:]}" if name.endswith("href") and value.startswith("#") else renamed)
+    root.attrib.pop("version", None)
+    for name in ("width", "height"):  # in points; 4 pixels are 3 points
+        root.set(name, f"{float(root.attrib[name].removesuffix('pt')) * 4 / 3:g}")
+
+
+def _references(root: ElementTree.Element) -> Iterator[str]:
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            yield from re.findall(r"url\(#([^)]+)\)", value)
+            if name.endswith("href") and value.startswith("#"):
+                yield value[1:]
+
+
+def _attributes(style: str) -> Iterator[tuple[str, str]]:
+    """Yield a style's properties as presentation attributes; the shorthand ``font`` is taken apart."""
+    for part in style.split(";"):
+        name, _, value = (text.strip() for text in part.partition(":"))
+        if name == "font":
+            size = re.search(r"([0-9.]+)px", value)
+            yield "font-size", size.group(1) if size else "10"
+            if re.search(r"\b(bold|[6-9]00)\b", value):
+                yield "font-weight", "bold"
+        elif name == "font-size":
+            yield name, value.removesuffix("px")
+        elif name and name != "font-family":
+            yield name, value

@@ -1,0 +1,106 @@
+"""A trained network taken home: the embeddings of somebody's own images, as the run was scored."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from reidbench.data.samples import Samples
+from reidbench.embedding.extract import embed_images
+from reidbench.errors import DataError, OptionError, ReidbenchError
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.interfaces import Backbone
+from reidbench.runs.prepare import build_backbone
+from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.training.checkpoint import WEIGHTS, load_weights
+from reidbench.training.precision import float32_products
+from reidbench.utils.arrays import save_arrays
+from reidbench.utils.machine import Settings, device_of, threads_of
+from reidbench.utils.random_streams import seeded
+
+# Columns that are carried over where the list has them, so that the file says whose embeddings these are.
+CARRIED = ("pid", "camid")
+
+
+def load_network(run: Path) -> tuple[Backbone, RunRecord]:
+    """Return the network of a run with the weights that it was scored with, and the run's record.
+
+    ``run`` is a run folder or its record, in the results folder where it was made. Raises DataError where the run has
+    not ended well or its weights are gone, OptionError or PluginError where its backbone is not installed here.
+    """
+    file = run / RECORD if run.is_dir() else run
+    record = read_record(file)
+    if record.status != "ok":
+        raise DataError(f"{file}: the run is {record.status}: {record.error or 'no reason was recorded'}")
+    item = load().resolve("backbone", record.items["backbone"].spec)
+    network = build_backbone(item, record.job.seed)
+    folder = file.absolute().parent.parent.parent / record.training
+    if record.items["loss"].spec == "none":
+        seeded(network.initialise, record.job.seed, "initialise")
+    elif (folder / WEIGHTS).is_file():
+        load_weights(network, folder)
+    else:
+        raise DataError(
+            f"{file}: its weights are not in {folder}; make the run again with reidbench run {file}, and name that one"
+        )
+    return network, record
+
+
+def embed_list(run: Path, images: Path, out: Path, settings: Settings) -> tuple[int, int]:
+    """Write the embeddings of the images in a list as an npz and return (images, dimensions).
+
+    ``images`` is a CSV file with a column ``path``, relative to its own folder, and perhaps pid and camid. The npz
+    holds ``embeddings`` [m, D] float32, as the run's views make them (not pooled, not normalised), ``paths`` [m] and,
+    where the list has them, ``pids`` and ``cams`` [m] int64. Raises DataError where a file cannot be used.
+    """
+    if out.suffix != ".npz":
+        raise OptionError(f"--out {out}: expected a file that ends with .npz")
+    try:
+        samples, columns = _read_list(images)
+    except DataError as error:
+        try:
+            load_network(run)
+        except ReidbenchError as other:  # both are said at once
+            raise DataError(f"{error}\n{other}") from None
+        raise
+    network, record = load_network(run)
+    device = device_of(settings)
+    views = str(record.evaluation["views"])
+    with float32_products():
+        made = embed_images(network.to(device), samples, views, device, threads_of(settings), "embedding the images")
+    names = {"pid": "pids", "camid": "cams"}
+    kept = {names[column]: getattr(samples, names[column]) for column in columns}
+    save_arrays(out, {"embeddings": made.numpy(), "paths": samples.images, **kept})
+    return len(made), network.embedding_dim
+
+
+def _read_list(file: Path) -> tuple[Samples, list[str]]:
+    """Return the images of a list and which of the columns pid and camid it has."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, strict=True)
+            columns = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as a CSV list: {error}") from None
+    if "path" not in columns:
+        raise DataError(f"{file}: line 1: lacks the column path; found {', '.join(map(repr, columns)) or 'nothing'}")
+    if not rows:
+        raise DataError(f"{file}: lists no images")
+    carried = [column for column in CARRIED if column in columns]
+    numbers = {column: np.zeros(len(rows), dtype=np.int64) for column in CARRIED}
+    for place, (line, row) in enumerate(rows):
+        if not row["path"] or not (file.parent / row["path"]).is_file():
+            raise DataError(f"{file}: line {line}: there is no file {row['path']!r} below {file.absolute().parent}")
+        for column in carried:
+            try:
+                numbers[column][place] = int(row[column] or "")
+            except (ValueError, OverflowError):
+                raise DataError(f"{file}: line {line}: {column} {row[column]!r} is no whole number") from None
+    samples = Samples.of_images(
+        file.absolute().parent, (row["path"] for _, row in rows), [0] * len(rows), [0] * len(rows)
+    )
+    return dataclasses.replace(samples, pids=numbers["pid"], cams=numbers["camid"]), carried

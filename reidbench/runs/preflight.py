@@ -1,0 +1,34 @@
+"""From a plan to its record: train once per training, embed once per view, rank, keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reidbench.images.decode import check_readable
+from reidbench.runs.prepare import Plan, build_backbone
+from reidbench.training.checkpoint import finished, latest_step
+from reidbench.utils.machine import Settings, threads_of
+from reidbench.utils.random_streams import seeded
+
+
+def check_images(plan: Plan, settings: Settings) -> None:
+    """Read every image of the plan's data once, before anything is trained: a damaged one costs seconds, not a night.
+
+    Raises DataError with the names of those that cannot be used.
+    """
+    check_readable(plan.split.parts, settings.cache, threads_of(settings))
+
+
+def check_weights(plans: Iterable[Plan]) -> None:
+    """Load the weights that the plans' networks start from once, before anything is trained.
+
+    Raises DataError where a network's own can be neither found nor fetched.
+    """
+    seen: set[str] = set()
+    for plan in plans:
+        item = plan.items["backbone"]
+        started = plan.done() or finished(plan.training_folder) or latest_step(plan.training_folder)
+        if started or item.identity in seen:
+            continue
+        seen.add(item.identity)
+        seeded(build_backbone(item, plan.job.seed).initialise, plan.job.seed, "initialise")

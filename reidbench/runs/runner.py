@@ -1,0 +1,302 @@
+"""From a plan to its record: train once per training, embed once per view, rank, keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from reidbench.data.samples import Samples
+from reidbench.embedding.cache import KeptEmbeddings
+from reidbench.embedding.pooling import Embedded, pool_units
+from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
+from reidbench.plugins.interfaces import Backbone, learns
+from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.pipeline import Compared, compare
+from reidbench.ranking.rank_torch import announced, beside_the_cpu, counting_device
+from reidbench.ranking.rankings import save_ranking
+from reidbench.ranking.scores import intervals, score
+from reidbench.runs.preflight import check_images
+from reidbench.runs.prepare import Plan, build_backbone, build_loss
+from reidbench.runs.provenance import commit
+from reidbench.runs.record import RECORD, ItemRecord, RunRecord, Status, read_record
+from reidbench.training.checkpoint import finished, latest_step, load_weights
+from reidbench.training.distributed import ALONE, World
+from reidbench.training.loop import Trained, train
+from reidbench.training.precision import float32_products, peak_memory_mib
+from reidbench.utils.atomic import sweep, write_atomic
+from reidbench.utils.lock import lock
+from reidbench.utils.machine import Settings, device_of, environment, threads_of
+from reidbench.utils.random_streams import seeded
+
+TRACEBACK = "traceback.txt"
+# What the first process tells those that follow it.
+TRAIN, END = "train", "end"
+
+Say = Callable[[str], None]
+
+
+def execute(plan: Plan, settings: Settings, say: Say, world: World = ALONE) -> RunRecord:
+    """Return the record of a plan, computing what is not there yet; ``say`` gets one line per event.
+
+    A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
+    interruption leaves a record too and is raised, as is a mistake of the request. Raises DataError where another
+    process holds a folder. Of several processes the first calls this, the others ``follow``.
+    """
+    try:
+        record = plan.done() or _execute(plan, settings, say, world)
+    except Interrupted:
+        world.from_first(lambda: END)
+        raise
+    world.from_first(lambda: END)
+    return record
+
+
+def follow(plan: Plan, settings: Settings, world: World) -> None:
+    """Take part in the training of a plan that the first process executes, if there is one."""
+    torch.set_num_threads(threads_of(settings))
+    while world.from_first(lambda: "") == TRAIN:
+        try:
+            _train(plan, build_backbone(plan.items["backbone"], plan.job.seed), settings, lambda line: None, world)
+        except OutOfMemory:  # which the others have not met
+            raise
+        except Interrupted:
+            with suppress(PeerError):
+                world.from_first(lambda: "")  # until the first has written its record
+            raise
+        except (TrainingError, PluginError, PeerError):  # the first one says it
+            continue
+
+
+def _execute(plan: Plan, settings: Settings, say: Say, world: World) -> RunRecord:
+    device, threads = device_of(settings), threads_of(settings)
+    torch.set_num_threads(threads)
+    started = _now()
+    commit()  # as it is while this code is loaded, not when the run ends
+    with ExitStack() as stack:
+        for folder in (plan.training_folder, plan.run_folder):
+            stack.enter_context(lock(folder / "lock", f"running {plan.run_folder.name}"))
+        record = plan.done()  # another process may have finished it while this one planned
+        if record is not None:
+            return record
+        for folder in (plan.training_folder, plan.run_folder):
+            sweep(folder)
+        (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
+        single = False  # whether it failed in a way that the other processes have not met
+        try:
+            with float32_products():
+                seconds, found, peak = _compute(plan, settings, device, threads, say, world)
+            status, error = _outcome(plan)
+            record = _record(plan, status, device, threads, started=started, peak=peak, seconds=seconds, error=error)
+            record = _scored(plan, found, record)
+            save_ranking(plan.run_folder, found.ranking)
+        except Interrupted as error:
+            peak = peak_memory_mib(device)
+            record = _record(plan, "interrupted", device, threads, started=started, peak=peak, error=str(error))
+            write_atomic(plan.run_folder / RECORD, record.to_json())
+            raise
+        except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
+            single = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
+            record = _failed(plan, device, threads, started, str(error))
+        except ReidbenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            # A plugin's bug, or its way out, must not take a suite down; the record keeps where it happened.
+            where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
+            text = f"{type(error).__name__}: {error} ({where})"
+            single = True
+            record = _failed(plan, device, threads, started, text)
+            write_atomic(plan.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        write_atomic(plan.run_folder / RECORD, record.to_json())
+        if single and world.size > 1:
+            raise TrainingError(f"{record.error}; it ends all {world.size} processes")
+    return read_record(plan.run_folder / RECORD)
+
+
+def _compute(
+    plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say, world: World
+) -> tuple[dict[str, float], Compared, int]:
+    """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
+    split, seed = plan.split, plan.job.seed
+    seconds: dict[str, float] = {}
+
+    check_images(plan, settings)
+
+    # --- the network: trained before, or now -------------------------------------------------------------------------
+    backbone = build_backbone(plan.items["backbone"], seed)
+    summary = finished(plan.training_folder)
+    if summary is None and plan.trains:
+        if latest_step(plan.training_folder) == 0:
+            seeded(backbone.initialise, seed, "initialise")
+        world.from_first(lambda: TRAIN)
+        trained = _train(plan, backbone, settings, say, world)
+        seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
+    elif summary is not None:
+        load_weights(backbone, plan.training_folder)
+        seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
+        seconds["rounds"] = float(summary["drawing"])
+    else:
+        seeded(backbone.initialise, seed, "initialise")
+        seconds["train"], seconds["rounds"], peak = 0.0, 0.0, 0
+
+    # --- one embedding per unit --------------------------------------------------------------------------------------
+    backbone.to(device)
+    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, threads)
+
+    def embed(samples: Samples, part: str) -> Embedded:
+        return Embedded(pool_units(kept.of(samples, part), samples.starts, plan.pool), samples.pids, samples.cams)
+
+    query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
+    metric = plan.items["metric"].build()
+    known = embed(split.fit, "training") if learns(metric) else None
+    seconds["embed"] = kept.seconds
+
+    # --- ranks of the positives --------------------------------------------------------------------------------------
+    began = time.monotonic()
+    reranker = plan.items["rerank"].build()
+    gpu = beside_the_cpu(device) if reranker is None else None
+    if told := announced(counting_device(gpu)):
+        say(told)
+    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True, device=gpu)
+    seconds["rank"] = time.monotonic() - began
+    return seconds, found, max(peak, peak_memory_mib(device))
+
+
+def _train(plan: Plan, backbone: Backbone, settings: Settings, say: Say, world: World) -> Trained:
+    loss = build_loss(plan.items["loss"], plan.info, plan.split, plan.job.seed)
+    assert loss is not None
+    return train(
+        backbone,
+        loss,
+        plan.recipe,
+        plan.split.train,
+        seed=plan.job.seed,
+        folder=plan.training_folder,
+        device=device_of(settings),
+        threads=threads_of(settings),
+        settings=settings,
+        say=say,
+        world=world,
+    )
+
+
+def _outcome(plan: Plan) -> tuple[Status, str]:
+    """Return the status of a run that was scored, and its reason where the network tells no images apart."""
+    trained = finished(plan.training_folder) if plan.trains else None
+    if trained is None or trained["verdict"] != "collapsed":
+        return "ok", ""
+    return "collapsed", (
+        f"at its last steps all images of a batch lay in one point, as in {trained['packed_steps']} of "
+        f"{trained['steps']} steps; the scores are such a network's; try a lower learning_rate or another margin"
+    )
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
+    names = "; ".join(dict.fromkeys(str(part["device_name"]) for part in parts))
+    return {**parts[-1], "device_name": names, "earlier_parts": list(parts[:-1])}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _failed(plan: Plan, device: torch.device, threads: int, started: str, error: str) -> RunRecord:
+    return _record(plan, "failed", device, threads, started=started, peak=peak_memory_mib(device), error=error)
+
+
+def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
+    """Return the record with everything that follows from the ranking."""
+    query, gallery = plan.split.query, plan.split.gallery
+    assert found.with_junk is not None
+    return dataclasses.replace(
+        record,
+        scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),
+        intervals=intervals(found.ranking, query.pids),
+        cameras=camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict(),
+    )
+
+
+def _record(
+    plan: Plan,
+    status: Status,
+    device: torch.device,
+    threads: int,
+    *,
+    started: str,
+    peak: int,
+    seconds: Mapping[str, float] | None = None,
+    error: str = "",
+) -> RunRecord:
+    given = dataclasses.asdict(plan.job) | {"dataset": plan.protocol.dataset}
+    items = {}
+    for kind, item in plan.items.items():
+        plugins = [entry.plugin for entry in item.entries]
+        items[kind] = ItemRecord(
+            given=str(given[kind]),
+            spec=item.text,
+            short=item.short,
+            origins=item.origins,
+            plugin=", ".join(dict.fromkeys(plugin.name for plugin in plugins)),
+            distribution=", ".join(dict.fromkeys(plugin.distribution for plugin in plugins)),
+            version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
+            identity="" if item.identity == item.text else item.identity,
+        )
+    metric = plan.items["metric"].build()
+    scored_in = environment(device, threads)
+    trained = finished(plan.training_folder) if plan.trains else None
+    sha, dirty = commit()
+    return RunRecord(
+        status=status,
+        id=plan.id,
+        train_id=plan.train_id,
+        group=plan.group,
+        code=plan.code,
+        code_files=plan.code_files,
+        job=plan.job,
+        items=items,
+        training=f"{plan.training_folder.parent.name}/{plan.training_folder.name}",
+        evaluation={
+            "version": plan.protocol.version,
+            "views": plan.protocol.views,
+            "pool": plan.pool,
+            "exclude": list(plan.protocol.exclude),
+            "primary": plan.protocol.primary,
+            "metric_is_auto": plan.metric_is_auto,
+            "normalize": metric.normalize,
+            "learned": learns(metric),
+        },
+        dataset={
+            "digest": plan.split.digest,
+            "train_digest": plan.split.train.digest,
+            "counts": plan.split.counts,
+            "wrong_counts": plan.split.wrong_counts,
+        },
+        recipe=dataclasses.asdict(plan.recipe),
+        network={
+            "embedding_dim": plan.info.embedding_dim,
+            "parameters": plan.info.parameters,
+            "pretrained": plan.info.pretrained,
+            "preprocess": dataclasses.asdict(plan.info.preprocess),
+        },
+        standin=plan.standin,
+        faithful=plan.faithful and not plan.split.wrong_counts,
+        deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
+        scores={},
+        seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
+        peak_memory_mib=peak,
+        environment=_joined(trained["parts"]) if trained else scored_in,
+        scored_in=scored_in,
+        observed={name: trained[name] for name in ("verdict", "packed_steps")} if trained else {},
+        commit=sha,
+        dirty=dirty,
+        started=started,
+        finished=_now(),
+        error=error,
+    )

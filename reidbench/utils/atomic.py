@@ -1,0 +1,71 @@
+"""Files that are whole or not there, and folders that one process at a time writes to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from reidbench.errors import DataError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space there, or name another folder",
+    errno.EDQUOT: "your quota is used up: free some space there, or name another folder",
+    errno.EFBIG: "the limit on file sizes is too low there (ulimit -f), or name another folder",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "make the folder writable, or name another one",
+    errno.EPERM: "make the folder writable, or name another one",
+    errno.ENOTDIR: "a part of that path is a file: name another folder",
+    errno.EEXIST: "a part of that path is a file: name another folder",
+    errno.ENOLCK: "its file system offers no locks: name a folder on another one",
+}
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) to ``path`` such that a reader, or a crash, meets the old file or the new one.
+
+    Missing folders are made. Raises DataError, and leaves no temporary file behind, where the folder cannot be written
+    to or is full.
+    """
+    if not path.name or path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it")
+    content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise refused(path, f"{path.name} ({len(content):,} bytes) could not be written", error) from None
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Delete the temporary files for ``name`` that a killed process left in ``folder``; hold the lock that guards them.
+
+    A ``name`` of "*" stands for all.
+    """
+    for file in folder.glob(f".{name}.*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refused(path: Path, what: str, error: OSError) -> DataError:
+    """Return what to raise where the system refuses ``path``: ``what`` could not be done, why, and what helps."""
+    advice = _ADVICE.get(error.errno or 0, "mend that, or name another folder")
+    return DataError(f"{path.parent}: {what}: {error.strerror}; {advice}")

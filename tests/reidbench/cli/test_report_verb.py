@@ -1,0 +1,104 @@
+"""``reidbench report`` and ``run --scale``: pages, plots, suites by name, and hostile names all the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reidbench.runs.suite import find_suite, load_suite
+from tests.support.jobs import small_run
+from tests.support.records import make_record, put
+
+Main = Callable[..., tuple[int, str]]
+HOSTILE = "[bold]=cmd[/foo]<script>../x\u202e" + "y" * 200
+
+
+def test_a_page_of_hostile_runs_is_one_file_of_plain_text(reidbench_main: Main, tmp_path: Path) -> None:
+    put(tmp_path / "results" / "runs" / "a", make_record(HOSTILE, scores={"gallery": 100}), None)
+    put(tmp_path / "results" / "runs" / "b", make_record(HOSTILE, 1, status="failed", error=HOSTILE, scores={}), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", str(tmp_path / "results"), "--html", str(page))
+    assert code == 0, said
+    html = page.read_text(encoding="utf-8")
+    assert "<script>../x" not in html
+    assert "[bold]=cmd[/foo]&lt;script&gt;../x" in html
+    assert "\u202e" not in html
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results"]
+    code, said = reidbench_main("report", str(tmp_path / "results"), "--plots", str(tmp_path / "plots"))
+    assert (code, "section table draws nothing here" in said) == (2, True)
+
+
+def test_a_suites_runs_are_found_by_its_name_at_every_scale(
+    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = load_suite(find_suite("paper/fig6")).every_scale()
+    code, said = reidbench_main("report", "paper/fig6")
+    assert code == 2
+    assert "holds no run of suite paper/fig6; make them with: reidbench run paper/fig6" in said
+    for number, job in enumerate(jobs):
+        put(tmp_path / "results" / "runs" / str(number), replace(make_record(f"of-it-{number}"), job=job), None)
+    put(tmp_path / "results" / "runs" / "other", make_record("not-of-it"), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", "paper/fig6", "--html", str(page), "--section", "table")
+    assert code == 0, said
+    html = page.read_text(encoding="utf-8")
+    assert ["of-it-0" in html, "of-it-1" in html, "not-of-it" in html] == [True, True, False]
+
+
+@pytest.mark.parametrize("option", ["--plots", "--html", "--results", "--data-root"])
+def test_an_empty_path_is_no_present_folder(
+    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    code, said = reidbench_main("report", option, "")
+    assert (code, "expected a path, got an empty text" in said, option in said) == (2, True, True)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_prints_is_asked_for_alone_and_what_writes_beside_it(reidbench_main: Main, tmp_path: Path) -> None:
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", "--csv", "--markdown", "--html", str(page))
+    assert (code, said[:40]) == (2, "reidbench: --markdown and --csv: both pr")
+    assert not page.exists()
+    ended = subprocess.run(
+        [sys.executable, "-m", "reidbench", "report", "--csv", "--html", str(page), "--section", "table"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "loss," in ended.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scale", "tiny"], "is for suites; name one"),
+        (["paper/table2", "--scale", "huge"], "has no scale 'huge'"),
+        (["paper/table2", "--scale", "tiny", "--data-root", "x"], "draws its own data; leave out --data-root"),
+    ],
+)
+def test_a_scale_is_a_suites_own(reidbench_main: Main, arguments: list[str], said: str) -> None:
+    code, stderr = reidbench_main("run", *arguments)
+    assert code == 2
+    assert said in " ".join(stderr.split())
+
+
+def test_a_plan_names_what_differs_and_says_the_rest_once(
+    reidbench_main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
+    code, said = reidbench_main("run", "--dry-run", *small_run(*flags)[1:])
+    assert code == 0, said
+    lines = said.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("Plan (cpu): "))
+    assert lines[first].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
+    rows = [line.split(maxsplit=6)[-1] for line in lines[first + 2 : first + 6]]
+    assert [row.strip() for row in rows] == ["none", "none, k_reciprocal", "batch_hard", "batch_hard, k_reciprocal"]

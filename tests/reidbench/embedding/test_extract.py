@@ -1,0 +1,238 @@
+"""Streamed embeddings against a slow loop over images and crops with a real small network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import weakref
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reidbench.data.samples import Samples
+from reidbench.embedding import extract as embedding
+from reidbench.embedding.extract import embed_images, embed_stored
+from reidbench.embedding.pooling import pool_units
+from reidbench.errors import DataError, OptionError
+from reidbench.images.augment import VIEWS, stored_size, view_crops
+from reidbench.images.decode import decode_images
+from reidbench.images.pixel_file import open_pixels
+from reidbench.images.resize import resize_all
+from reidbench.plugins.interfaces import Backbone, Preprocess
+
+CPU = torch.device("cpu")
+
+
+class SmallNet(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding_dim = 6
+        self.preprocess = Preprocess(height=16, width=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+        self.convolution = nn.Conv2d(3, 8, 3, stride=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.frozen_norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout()
+        self.head = nn.LazyLinear(self.embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.frozen_norm(self.norm(self.convolution(images)).relu())
+        return self.head(self.dropout(features.flatten(1)))
+
+
+@pytest.fixture(scope="module")
+def network() -> SmallNet:
+    torch.manual_seed(0)
+    network = SmallNet()
+    network.train()
+    for _ in range(3):
+        network(torch.rand(32, 3, 16, 8))  # so that running statistics and batch statistics differ
+    return network
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> Samples:
+    folder = tmp_path_factory.mktemp("images")
+    names = [f"{number}.png" for number in range(70)]
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, (24 + number % 4, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return Samples.of_images(folder, names, [1] * 70, [1] * 70)
+
+
+def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
+    preprocess = network.preprocess
+    (height, width), crops = view_crops(views, preprocess)
+    network.eval()
+    rows = []
+    for name in samples.images.tolist():
+        pixels = np.empty((height, width, 3), dtype=np.uint8)
+        resize_all([np.asarray(Image.open(samples.root / name).convert("RGB"))], pixels[None])
+        image = Image.fromarray(pixels)
+        outputs = []
+        for top, left, mirrored in crops:
+            crop = image.crop((left, top, left + preprocess.width, top + preprocess.height))
+            if mirrored:
+                crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            values = (np.asarray(crop) / 255 - preprocess.mean) / preprocess.std
+            with torch.no_grad():
+                outputs.append(network(torch.from_numpy(values.transpose(2, 0, 1)[None]).float())[0].double().numpy())
+        rows.append(np.mean(outputs, axis=0))
+    network.train()
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("late", [0, 1, 20])
+def test_results_that_are_read_late_are_the_same(network, samples, monkeypatch, late):
+    """As on a GPU: the last ones are read after the last batch, which is cut to the images that there are."""
+    monkeypatch.setattr(embedding, "BATCH", 8)
+    expected = embed_images(network, samples, "center_flip", CPU, 2, "embedding")
+    monkeypatch.setattr(embedding, "_late", lambda device: late)
+    for count in (0, 1, 8, 9, 64, 70):
+        part = samples.take(np.arange(count))
+        assert torch.equal(embed_images(network, part, "center_flip", CPU, 2, "embedding"), expected[:count])
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_views_are_averaged(network, samples, views):
+    found = embed_images(network, samples, views, CPU, 2, "embedding")
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), slowly(network, samples, views), rtol=1e-5, atol=1e-5)
+
+
+def test_neither_threads_nor_the_number_of_images_matter(network, samples, monkeypatch):
+    everything = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
+    assert torch.equal(embed_images(network, samples, "center_flip", CPU, 3, "embedding"), everything)
+    for count in (1, 5):
+        few = embed_images(network, samples.take(np.arange(count)), "center_flip", CPU, 1, "embedding")
+        assert torch.equal(few, everything[:count])
+    monkeypatch.setattr(embedding, "BATCH", 7)
+    other = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
+    torch.testing.assert_close(other, everything, rtol=1e-5, atol=1e-5)
+
+
+def test_modes_are_given_back(network, samples):
+    network.train()
+    network.frozen_norm.eval()
+    embed_images(network, samples.take(np.arange(3)), "original", CPU, 1, "embedding")
+    assert network.training
+    assert network.norm.training
+    assert not network.frozen_norm.training
+    broken = Samples.of_images(samples.root, ["missing.png"], [1], [1])
+    with pytest.raises(DataError, match=r"missing\.png"):
+        embed_images(network, broken, "original", CPU, 1, "embedding")
+    assert network.training
+    network.train()
+
+
+class Interrupting(SmallNet):
+    """A network that somebody interrupts while it sees its third batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("of", ["files", "store"])
+def test_an_interruption_leaves_no_thread_and_gives_the_modes_back(samples, tmp_path, monkeypatch, of):
+    monkeypatch.setattr(embedding, "BATCH", 8)
+    network = Interrupting()
+    network.train()
+    store = open_pixels(samples, 16, 8, cache=tmp_path, threads=2, device=CPU, say=print, tier="host")
+
+    def embed() -> Tensor:
+        if of == "files":
+            return embed_images(network, samples, "original", CPU, 3, "embedding")
+        return embed_stored(network, store, np.arange(70))
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        embed()
+    assert network.seen == 3
+    assert network.training
+    # Even while the error, and with it every frame that it passed, is kept.
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")], caught
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_only_a_few_batches_are_decoded_at_a_time(samples, monkeypatch, threads):
+    monkeypatch.setattr(embedding, "BATCH", 2)
+    decoded: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def noting(samples: Samples, images: range, out: np.ndarray) -> None:
+        decode_images(samples, images, out)
+        decoded.append(weakref.ref(out.base))
+
+    class Slow(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            time.sleep(0.01)
+            alive.append(sum(pixels() is not None for pixels in decoded))
+            return super().forward(images)
+
+    monkeypatch.setattr(embedding, "decode_images", noting)
+    embed_images(Slow(), samples, "original", CPU, threads, "embedding")
+    assert len(decoded) == len(alive) == 35
+    assert threads <= max(alive) <= threads + 2
+
+
+def test_embeddings_can_take_part_in_a_gradient(network, samples):
+    found = embed_images(network, samples.take(np.arange(2)), "original", CPU, 1, "embedding")
+    weight = torch.ones(6, requires_grad=True)
+    (found * weight).sum().backward()
+    assert torch.allclose(weight.grad, found.sum(dim=0))
+
+
+def test_no_images_give_no_rows(network, samples):
+    none = samples.take(np.array([], dtype=np.int64))
+    assert embed_images(network, none, "original", CPU, 1, "embedding").shape == (0, 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooling_against_a_loop(dtype):
+    torch.manual_seed(1)
+    lengths = [1, 5, 2, 1, 9]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    images = torch.randn(18, 4, dtype=dtype)
+    parts = [images[first:end] for first, end in pairwise(starts)]
+    means, maxima = pool_units(images, starts, "mean"), pool_units(images, starts, "max")
+    assert means.dtype == maxima.dtype == dtype
+    torch.testing.assert_close(means, torch.stack([part.mean(dim=0) for part in parts]))
+    assert torch.equal(maxima, torch.stack([part.amax(dim=0) for part in parts]))
+
+
+def test_single_images_are_their_own_pool():
+    images = torch.randn(7, 3)
+    for pool in ("mean", "max"):
+        assert torch.equal(pool_units(images, np.arange(8), pool), images)
+
+
+def test_unknown_pool():
+    with pytest.raises(OptionError, match="no pool 'median'; expected mean or max"):
+        pool_units(torch.zeros(1, 2), np.arange(2), "median")
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_decoded_pixels_give_the_embeddings_of_the_files(network, samples, tmp_path, crop):
+    size = stored_size(network.preprocess, crop)
+    store = open_pixels(samples, *size, cache=tmp_path, threads=1, device=CPU, say=print)
+    images = np.array([3, 69, 0, 3, *range(66)])
+    network.train()
+    network.frozen_norm.eval()
+    found = embed_stored(network, store, images)
+    assert network.training
+    assert network.norm.training
+    assert not network.frozen_norm.training
+    network.train()
+    expected = embed_images(network, samples, "center" if crop else "original", CPU, 1, "embedding")[images]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(embed_stored(network, store, images[1:4]), found[1:4]), "whatever else is embedded"
+    assert embed_stored(network, store, np.array([], dtype=np.int64)).shape == (0, 6)
+    assert not found.requires_grad
+    (found * torch.ones(6, requires_grad=True)).sum().backward()

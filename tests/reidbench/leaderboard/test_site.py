@@ -1,0 +1,117 @@
+"""The site: ranked tracks, named systems, provenance, and texts that stay texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.site import build_site
+from reidbench.plugins.catalogue import load
+from reidbench.plugins.spec import write_value
+from reidbench.runs.prepare import Planner
+from reidbench.utils.machine import Settings
+from tests.support.boards import add_all, rows_of, sound
+from tests.support.browser import Visit, chromium
+from tests.support.records import make_item
+
+HOSTILE = "[bold]<script>alert(1)</script>\"'{{ 7*7 }}../x" + "y" * 10_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def boards(tmp_path: Path) -> Path:
+    """Boards of a protocol whose lists are not on this machine, so that nothing is drawn."""
+    tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
+    protocol = {"protocol": make_item("market1501")}
+    records = [sound(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
+    records += [sound("four", seed, items=protocol | {"backbone": wide}) for seed in range(2)]
+    add_all(tmp_path / "boards", records)
+    return tmp_path / "boards"
+
+
+def planner(tmp_path: Path) -> Planner:
+    return Planner(load(), Settings(data=tmp_path / "nothing"))
+
+
+def test_losses_are_ranked_within_their_track_and_rows_open_to_their_provenance(
+    boards: Path, tmp_path: Path, browser: Browser
+) -> None:
+    files = build_site(boards, tmp_path / "site", planner(tmp_path))
+    assert [file.name for file in files] == ["index.html", "market1501.html"]
+    index = Visit(browser, files[0])
+    assert index.violations() == []
+    index.page.get_by_role("link", name="market1501").click()
+    assert index.page.title() == "market1501: leaderboard"
+    assert index.complaints == []
+    rows = rows_of(boards, "market1501")
+    track = next(row["track"] for row in rows if row["backbone"] == "tiny")
+    ranked = sorted((row for row in rows if row["track"] == track), key=lambda row: -float(row["map_market"]))
+    visit = Visit(browser, files[1], anchor=f"#row-{ranked[0]['config_hash'][:16]}")
+    visit.page.locator("select[data-filter=track]").select_option(track)
+    shown = visit.page.eval_on_selector_all("tbody th bdi", "cells => cells.map(cell => cell.textContent)")
+    places = visit.page.eval_on_selector_all(
+        "tbody td:nth-child(2)", "cells => cells.map(cell => cell.textContent.trim())"
+    )
+    assert shown == [row["loss"] for row in ranked]
+    assert places == ["1", "2", "3"]
+    details = visit.page.inner_text(f"#row-{ranked[0]['config_hash'][:16]}-details")
+    assert ranked[0]["config_hash"] in details
+    assert "self-reported" in visit.page.inner_text("tbody")
+    assert visit.violations() == []
+    assert visit.complaints == []
+
+
+def test_the_same_boards_give_the_same_bytes(boards: Path, tmp_path: Path) -> None:
+    one, two = (build_site(boards, tmp_path / name, planner(tmp_path)) for name in ("one", "two"))
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+
+
+def test_a_named_combination_is_listed_as_a_system(tmp_path: Path, browser: Browser) -> None:
+    wanted = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
+    (tmp_path / "boards").mkdir()
+    lines = "".join(f'{key} = "{text}"\n' for key, text in wanted.items())
+    (tmp_path / "boards" / "market1501.toml").write_text(f'[[job]]\nname = "Our [net]"\n{lines}')
+    defaults = load().resolve("protocol", "market1501").build().defaults
+    items = {kind: make_item(text, load().resolve(kind, text, defaults).text, text) for kind, text in wanted.items()}
+    items["protocol"] = make_item("market1501", load().resolve("protocol", "market1501").text)
+    add_all(
+        tmp_path / "boards",
+        [sound("batch_hard", items=items), sound("other", items=items | {"loss": make_item("other")})],
+    )
+    visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
+    tables = visit.page.locator("table")
+    assert tables.count() == 2
+    assert tables.nth(1).locator("tbody").count() == 1
+    assert "Our [net]" in tables.nth(1).inner_text()
+    assert visit.violations() == []
+
+
+def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
+    option = f"tiny(note={write_value(HOSTILE[:1_000])})"
+    items = {"protocol": make_item("market1501"), "backbone": make_item(option)}
+    environment = {"reidbench": HOSTILE, "device_name": HOSTILE}
+    add_all(tmp_path / "boards", [sound("one", items=items, deviations=[HOSTILE], environment=environment)])
+    visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
+    visit.page.locator(".open").first.click()
+    details = visit.page.locator("dl").first.text_content() or ""
+    assert details.count(HOSTILE) == 3
+    assert option in details
+    assert visit.page.locator("script").count() == 1
+    assert visit.complaints == []
+
+
+def test_no_site_is_built_of_what_is_false(boards: Path, tmp_path: Path) -> None:
+    file = boards / "market1501.csv"
+    file.write_text(re.sub("self-reported", "reproduced", file.read_text(), count=1))
+    with pytest.raises(DataError, match=r"market1501\.csv:2: tier is 'reproduced'"):
+        build_site(boards, tmp_path / "site", planner(tmp_path))

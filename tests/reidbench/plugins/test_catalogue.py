@@ -1,0 +1,495 @@
+"""The plugin host: real distributions, most of them broken, found by a child process; and resolving specs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import reidbench
+from reidbench.errors import OptionError, PluginError
+from reidbench.plugins.catalogue import Catalogue, command_defaults, part_names
+from reidbench.plugins.discovery import HOOKS, KINDS, Entry, Plugin, discover
+from reidbench.plugins.interfaces import BackboneInfo, Loss, TrainInfo, as_loss_value
+from reidbench.plugins.options import File, options_of, summary_of
+from reidbench.plugins.spec import Spec
+from reidbench.plugins.weighted_sum import WeightedSum
+from tests.support.paths import CHECKOUT
+
+HEAD = "from reidbench import hookimpl\n"
+GOOD = """
+print("printed at import")
+
+class Near:
+    \"\"\"A distance, [bold]plainly[/bold].
+
+    Options:
+        scale: what it is\x1b[31m multiplied with.
+    \"\"\"
+    def __init__(self, *, scale: float = 1, norm: bool = False): pass
+
+@hookimpl
+def register_metrics(): return {"near": Near}
+
+@hookimpl
+def register_losses(): return {"shared": shared}
+
+def shared(info, *, margin: float = 0.5): pass
+"""
+
+
+def offers(body: str, before: str = "") -> str:
+    """A module whose re-ranker hook returns ``body``."""
+    return f"{HEAD}{before}@hookimpl\ndef register_rerankers(): return {body}\n"
+
+
+def fine(name: str) -> str:
+    return offers(f"{{'{name}': lambda: None}}")
+
+
+# hook: (kind, the positional parameters of its factories)
+NINE = {
+    "register_losses": ("loss", "info, "),
+    "register_backbones": ("backbone", ""),
+    "register_datasets": ("dataset", "root, "),
+    "register_synthesizers": ("synthesizer", "directory, "),
+    "register_protocols": ("protocol", ""),
+    "register_recipes": ("recipe", "backbone, "),
+    "register_metrics": ("metric", ""),
+    "register_rerankers": ("reranker", ""),
+    "register_sections": ("section", ""),
+}
+
+# distribution: (entry point, module) for each of its plugins
+DISTRIBUTIONS: dict[str, list[tuple[str, str]]] = {
+    "good": [("good.main", HEAD + GOOD)],
+    "import-error": [("import_error.main", "import no_such_module")],
+    "import-exit": [("import_exit.main", "raise SystemExit(3)")],
+    "import-strange": [
+        ("import_strange.main", "class E(BaseException):\n    def __str__(self): raise ValueError\nraise E")
+    ],
+    "half": [
+        ("half.bad", offers("1 / 0", "@hookimpl\ndef register_metrics(): return {'lost': lambda: None}\n")),
+        ("half.good", fine("half_good")),
+    ],
+    "misspelt": [("misspelt.main", f"{HEAD}@hookimpl\ndef register_loses(): return {{}}\n")],
+    "argument": [("argument.main", f"{HEAD}@hookimpl\ndef register_losses(config): return {{}}\n")],
+    "unmarked": [("unmarked.main", fine("unmarked") + "def register_losses(): return {}\n")],
+    "no-hook": [("no_hook.main", "x = 1")],
+    "returns-list": [("returns_list.main", offers("['a']"))],
+    "returns-none": [("returns_none.main", offers("None"))],
+    "no-callable": [("no_callable.main", offers("{'a': 3}"))],
+    "bad-name": [("bad_name.main", offers("{'../a': lambda: None}"))],
+    "reserved": [("reserved.main", offers("{'none': lambda: None}"))],
+    "stars": [("stars.main", offers("{'starry': f}", "def f(*args, **kwargs): pass\n"))],
+    "untyped": [("untyped.main", offers("{'untyped': f}", "def f(*, k1=20): pass\n"))],
+    "positional": [("positional.main", offers("{'positional': f}", "def f(k1: int = 20): pass\n"))],
+    "nine": [
+        (
+            "nine.main",
+            HEAD
+            + "".join(
+                f"def make_{kind}({known}*, x: int = 1): pass\n"
+                f"@hookimpl\ndef {hook}(): return {{'of_nine': make_{kind}}}\n"
+                for hook, (kind, known) in NINE.items()
+            ),
+        )
+    ],
+    # another distribution with the name of an entry point that is there already, and with the name of an item
+    "same-entry": [("good.main", fine("same_entry"))],
+    "twice": [
+        (
+            "twice.main",
+            f"{HEAD}def f(info, *, x: int = 1): pass\n@hookimpl\ndef register_losses(): return {{'shared': f}}\n",
+        )
+    ],
+}
+FAILED = {
+    "import_error.main": "import: ModuleNotFoundError: No module named 'no_such_module' (import_error_main.py, line 1)",
+    "import_exit.main": "import: SystemExit: 3 (import_exit_main.py, line 1)",
+    "import_strange.main": "import: E (import_strange_main.py, line 3)",
+    "half.bad": "register_rerankers: ZeroDivisionError: division by zero (half_bad.py, line 5)",
+    "misspelt.main": 'hooks: there is no hook "register_loses"; did you mean "register_losses"',
+    "argument.main": "hooks: PluginValidationError: Plugin",
+    "unmarked.main": "hooks: register_losses is not marked; write @hookimpl above it",
+    "no_hook.main": "hooks: it implements no hook",
+    "returns_list.main": "register_rerankers: expected a mapping of names to factories, got list",
+    "returns_none.main": "register_rerankers: expected a mapping of names to factories, got NoneType",
+    "no_callable.main": "register_rerankers: reranker a: expected a callable, got int",
+    "bad_name.main": "register_rerankers: '../a' cannot name an item",
+    "reserved.main": "register_rerankers: 'none' cannot name an item",
+    "stars.main": "register_rerankers: reranker starry: takes *args, which hides its options",
+    "untyped.main": "register_rerankers: reranker untyped: option k1 has no type",
+    "positional.main": "register_rerankers: reranker positional: expected the positional parameters (), got (k1)",
+    "twice.main": "names: loss shared is offered both by good.main, good 1.0 and by twice.main, twice 1.0",
+}
+
+CHILD = """
+import dataclasses, json, os, sys
+from typer.testing import CliRunner
+from reidbench.plugins.catalogue import load
+from reidbench.cli.plugins import app
+from reidbench.errors import OptionError
+catalogue = load()
+try:
+    catalogue.entry("metric", "neer")
+except OptionError as error:
+    message = str(error)
+run = CliRunner().invoke
+result = {
+    "plugins": [dataclasses.asdict(plugin) for plugin in catalogue.plugins],
+    "items": [[entry.kind, entry.name, entry.plugin.distribution] for entry in catalogue.entries()],
+    "message": message,
+    "list": run(app, []).output,
+    "json": json.loads(run(app, ["--json"]).output),
+    "show": run(app, ["show", "metric", "near"]).output,
+    "torch": "torch" in sys.modules,
+}
+load.cache_clear()
+os.environ["REIDBENCH_LOAD_PLUGINS"] = ""
+result["none"] = [plugin.name for plugin in load().plugins]
+load.cache_clear()
+os.environ["REIDBENCH_LOAD_PLUGINS"] = "half.good, Same_Entry"
+result["some"] = [[plugin.name, plugin.distribution] for plugin in load().plugins]
+load.cache_clear()
+os.environ["REIDBENCH_LOAD_PLUGINS"] = "good, hafl.good"
+try:
+    load()
+except OptionError as error:
+    result["unknown"] = str(error)
+print(json.dumps(result))
+"""
+
+
+def install(site: Path, distribution: str, plugins: list[tuple[str, str]]) -> None:
+    """Write what an installer would: the modules, and the metadata that importlib.metadata reads."""
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    lines = ["[reidbench]"]
+    for name, code in plugins:
+        module = f"{distribution}.{name.partition('.')[2]}".replace("-", "_").replace(".", "_")
+        (site / f"{module}.py").write_text(code)
+        lines.append(f"{name} = {module}")
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What a process says in whose environment all those distributions are installed."""
+    site = tmp_path_factory.mktemp("site")
+    for distribution, plugins in reversed(DISTRIBUTIONS.items()):
+        install(site, distribution, plugins)
+    # Our own plugins are left out, since they import torch.
+    chosen = {"PYTHONPATH": str(site), "REIDBENCH_LOAD_PLUGINS": ",".join(DISTRIBUTIONS), "COLUMNS": "200"}
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD], env=os.environ | chosen, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    assert "printed at import" in child.stderr
+    return json.loads(child.stdout)
+
+
+def test_a_broken_plugin_costs_that_plugin_alone(host: dict[str, Any]) -> None:
+    assert [item for item in host["items"] if item[1] != "of_nine"] == [
+        ["loss", "shared", "good"],
+        ["metric", "near", "good"],
+        ["reranker", "half_good", "half"],
+        ["reranker", "same_entry", "same-entry"],
+    ]
+
+
+@pytest.mark.parametrize("hook", NINE)
+def test_every_hook_is_asked_for_items_of_its_kind(host: dict[str, Any], hook: str) -> None:
+    assert [NINE[hook][0], "of_nine", "nine"] in host["items"]
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_a_failed_plugin_is_listed_with_its_reason(host: dict[str, Any], name: str) -> None:
+    (plugin,) = [plugin for plugin in host["plugins"] if plugin["name"] == name]
+    assert plugin["state"] == "failed"
+    assert plugin["error"].startswith(FAILED[name])
+    assert plugin["error"].isprintable()
+
+
+def test_no_plugin_is_lost(host: dict[str, Any]) -> None:
+    listed = sorted((plugin["distribution"], plugin["name"], plugin["version"]) for plugin in host["plugins"])
+    assert listed == sorted((d, name, "1.0") for d, plugins in DISTRIBUTIONS.items() for name, _ in plugins)
+    assert {plugin["name"] for plugin in host["plugins"] if plugin["state"] != "ok"} == set(FAILED)
+
+
+def test_listing_needs_no_torch(host: dict[str, Any]) -> None:
+    assert not host["torch"]
+
+
+def test_an_unknown_name_mentions_what_failed(host: dict[str, Any]) -> None:
+    assert host["message"].startswith('there is no metric "neer"; did you mean "near"?; failed to load: ')
+    assert all(name in host["message"] for name in FAILED)
+
+
+def test_the_environment_chooses_plugins(host: dict[str, Any]) -> None:
+    assert host["none"] == []
+    assert host["some"] == [["half.good", "half"], ["good.main", "same-entry"]]
+    assert 'no plugin or distribution "hafl.good"; did you mean "half.good"' in host["unknown"]
+
+
+def test_the_command_lists_items_and_failures(host: dict[str, Any]) -> None:
+    assert host["list"].splitlines()[0].split() == ["name", "kind", "distribution", "version", "state"]
+    assert ["near", "metric", "good", "1.0", "ok"] in [line.split() for line in host["list"].splitlines()]
+    for name, reason in FAILED.items():
+        assert f"{name} failed at {reason}" in host["list"]
+    rows = {(row["kind"], row["name"]): row for row in host["json"]}
+    assert rows["metric", "near"] == {
+        "name": "near",
+        "kind": "metric",
+        "plugin": "good.main",
+        "distribution": "good",
+        "version": "1.0",
+        "state": "ok",
+        "error": "",
+    }
+    assert rows["", "stars.main"]["error"].startswith(FAILED["stars.main"])
+    assert len(rows) == len(host["items"]) + len(FAILED)
+
+
+def test_the_command_shows_an_item(host: dict[str, Any]) -> None:
+    assert "A distance, [bold]plainly[/bold]." in host["show"]  # text, no markup
+    assert "good.main, good 1.0" in host["show"]
+    lines = [" ".join(line.split()) for line in host["show"].splitlines()]
+    assert "scale a number 1.0 what it is [31m multiplied with." in lines
+    assert "norm true or false false" in lines
+    assert "\x1b" not in host["show"]
+
+
+# Resolving and building: a catalogue of real entries, without entry points.
+
+PLUGIN = Plugin("tests.losses", "tests", "1.0", "ok")
+
+
+class Hard(Loss):
+    metric = "learned"
+
+    def __init__(self, info: TrainInfo, *, margin: float = 0.5, weights: File | None = None) -> None:
+        super().__init__()
+        self.info, self.margin, self.weights = info, margin, weights
+        if margin < 0:
+            raise OptionError(f"margin: expected 0 or more, got {margin}")
+        if margin > 100:
+            raise ValueError("too\nlarge")
+
+
+class Soft(Loss):
+    def __init__(self, info: TrainInfo, *, files: tuple[File, ...] = (), margin: float = 2.0) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return embeddings.sum(dim=1)
+
+
+def scale(*, by: int = 1) -> int:
+    return by
+
+
+INFO = TrainInfo(embedding_dim=8, num_pids=4)
+CATALOGUE = Catalogue(
+    (PLUGIN, Plugin("lost", "lost-things", "2.0", "failed", "import: no")),
+    (
+        Entry("loss", "soft", Soft, PLUGIN),
+        Entry("loss", "hard", Hard, PLUGIN),
+        Entry("metric", "scale", scale, PLUGIN),
+    ),
+)
+
+
+def test_a_resolved_spec_has_every_option_and_where_it_came_from() -> None:
+    resolved = CATALOGUE.resolve("loss", "hard( margin = 1 )", {"weights": None, "unknown": 3})
+    assert resolved.kind == "loss"
+    assert resolved.given == "hard( margin = 1 )"
+    assert resolved.text == resolved.identity == "hard(margin=1.0, weights=none)"
+    assert resolved.short == "hard(margin=1.0)"
+    assert resolved.origins == {"margin": "given", "weights": "protocol"}
+    assert [entry.name for entry in resolved.entries] == ["hard"]
+    again = CATALOGUE.resolve("loss", resolved.text)
+    assert (again.text, again.identity, again.short) == (resolved.text, resolved.identity, resolved.short)
+    assert CATALOGUE.resolve("loss", "hard(margin=0.5)").short == "hard"
+
+
+def test_a_protocols_default_enters_the_identity() -> None:
+    plain, changed = CATALOGUE.resolve("metric", "scale"), CATALOGUE.resolve("metric", "scale", {"by": 3})
+    assert changed.identity == "scale(by=3)" != plain.identity
+    assert changed.short == "scale(by=3)"
+    assert changed.build() == 3
+
+
+def test_files_enter_the_identity_by_content_and_tables_by_name(tmp_path: Path) -> None:
+    texts = []
+    for name, content in (("a.pth", b"same"), ("b.pth", b"same"), ("c.pth", b"other")):
+        (tmp_path / name).write_bytes(content)
+        texts.append(f'hard(weights="{tmp_path / name}") + soft(files=["{tmp_path / name}"])')
+    first, second, third = (CATALOGUE.resolve("loss", text) for text in texts)
+    assert first.identity == second.identity != third.identity
+    digest = hashlib.sha256(b"same").hexdigest()
+    assert first.identity == f"hard(margin=0.5, weights=sha256:{digest}) + soft(files=[sha256:{digest}], margin=2.0)"
+    assert first.short == "hard(weights=a.pth) + soft(files=[a.pth])"
+    assert CATALOGUE.resolve("loss", first.text).identity == first.identity
+    assert Spec.parse(first.text).terms[0].item.options[1][1] == str(tmp_path / "a.pth")
+
+
+def test_a_sum_is_resolved_term_by_term() -> None:
+    resolved = CATALOGUE.resolve("loss", "hard + 0.5*soft(margin=1) + 2*hard", {"margin": 3.0})
+    assert resolved.text == (
+        "hard(margin=3.0, weights=none) + 0.5*soft(files=[], margin=1.0) + 2*hard(margin=3.0, weights=none)"
+    )
+    assert resolved.short == "hard(margin=3.0) + 0.5*soft(margin=1.0) + 2*hard(margin=3.0)"
+    assert resolved.origins["hard.margin"] == "protocol"
+    assert resolved.origins["soft.margin"] == "given"
+    assert resolved.origins["hard:2.weights"] == "default"
+    built = resolved.build(INFO)
+    assert isinstance(built, WeightedSum)
+    assert [(name, weight, type(loss)) for name, weight, loss in built.terms] == [
+        ("hard", 1.0, Hard),
+        ("soft", 0.5, Soft),
+        ("hard:2", 2.0, Hard),
+    ]
+    assert part_names([entry.name for entry in resolved.entries]) == ["hard", "soft", "hard:2"]
+
+
+def test_a_single_item_is_built_as_itself_and_a_weighted_one_as_a_sum() -> None:
+    loss = CATALOGUE.resolve("loss", "hard(margin=2)").build(INFO)
+    assert type(loss) is Hard
+    assert (loss.info, loss.margin) == (INFO, 2.0)
+    weighted = CATALOGUE.resolve("loss", "3*soft").build(INFO)
+    assert isinstance(weighted, WeightedSum)
+    assert weighted(torch.ones(2, 4), torch.zeros(2)).total.item() == 12.0
+
+
+def test_none_is_for_what_a_run_can_do_without() -> None:
+    for kind in ("loss", "reranker"):
+        resolved = CATALOGUE.resolve(kind, "none")
+        assert (resolved.text, resolved.identity, resolved.short) == ("none", "none", "none")
+        assert (resolved.entries, resolved.origins) == ((), {})
+    assert CATALOGUE.resolve("loss", "none").build(INFO) is None
+    with pytest.raises(OptionError, match="metric: none is only for a loss or a reranker"):
+        CATALOGUE.resolve("metric", "none")
+
+
+def test_only_losses_are_added_and_weighted() -> None:
+    for text in ("scale + scale", "2*scale"):
+        with pytest.raises(OptionError, match="metric: expected a single item"):
+            CATALOGUE.resolve("metric", text)
+
+
+def test_all_mistakes_of_a_sum_come_at_once() -> None:
+    with pytest.raises(OptionError) as caught:
+        CATALOGUE.resolve("loss", "hadr + hard(margin=x, wieghts=none) + soft(margin=none)")
+    lines = str(caught.value).splitlines()
+    assert [line.partition(";")[0] for line in lines] == [
+        'there is no loss "hadr"',
+        'loss hard (tests.losses, tests 1.0): no option "wieghts"',
+        'loss hard (tests.losses, tests 1.0): option margin: expected a number, got "x"',
+        "loss soft (tests.losses, tests 1.0): option margin: expected a number, got none",
+    ]
+    assert "failed to load: lost (lost-things)" in lines[0]
+
+
+def test_unknown_kinds_and_empty_kinds() -> None:
+    with pytest.raises(OptionError, match='no kind "los"; did you mean "loss"'):
+        CATALOGUE.entry("los", "hard")
+    with pytest.raises(OptionError, match="no plugin offers a recipe"):
+        CATALOGUE.resolve("recipe", "anything")
+    assert [(entry.kind, entry.name) for entry in CATALOGUE.entries()] == [
+        ("loss", "hard"),
+        ("loss", "soft"),
+        ("metric", "scale"),
+    ]
+
+
+def test_a_constructor_that_fails_is_its_plugins_error() -> None:
+    with pytest.raises(PluginError) as caught:
+        CATALOGUE.resolve("loss", "hard(margin=101)").build(INFO)
+    assert str(caught.value).startswith(
+        "loss hard (tests.losses, tests 1.0): could not be built: ValueError: too large (test_plugins.py, line "
+    )
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(OptionError, match="expected 0 or more, got -1"):
+        CATALOGUE.resolve("loss", "hard(margin=-1)").build(INFO)
+    with pytest.raises(OptionError, match=r"a loss is built from \(info\), got 0 arguments"):
+        CATALOGUE.resolve("loss", "hard").build()
+
+
+def test_a_spec_too_long_to_paste_back_is_refused(tmp_path: Path) -> None:
+    sums = " + ".join(["hard"] * 100)
+    with pytest.raises(OptionError, match="written out it has 3297 characters, at most 2000"):
+        CATALOGUE.resolve("loss", sums)
+
+
+def test_there_is_a_hook_for_every_kind_and_no_other() -> None:
+    from reidbench.plugins import hookspecs
+
+    assert list(HOOKS) == [name for name in vars(hookspecs) if name.startswith("register_")]
+    assert {hook: kind for hook, (kind, _) in NINE.items()} == HOOKS
+    assert list(HOOKS.values()) == list(KINDS)
+
+
+def test_the_command_lines_defaults() -> None:
+    defaults = command_defaults()
+    jobs = {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed"}
+    assert set(defaults) == jobs | {"auto_metric", "sections", "page_sections", "suite"}
+    for text in [defaults["protocol"], *defaults["loss"], defaults["backbone"], defaults["metric"], defaults["rerank"]]:
+        Spec.parse(text)
+    defaults["loss"].clear()
+    assert command_defaults()["loss"]
+
+
+def test_an_installed_item_is_built_from_its_text() -> None:
+    loss = reidbench.build("loss", "batch_hard(margin=0.2)", reidbench.TrainInfo(embedding_dim=128, num_pids=32))
+    assert isinstance(loss, Loss)
+    labels = torch.tensor([0, 0, 1])
+    embeddings = torch.tensor([[0.0], [1.0], [3.0]])  # by hand: 0.2 + 1 - 3, 0.2 + 1 - 2 and 0.2 + 0 - 2, none active
+    assert as_loss_value(loss, loss(embeddings, labels)).total.item() == 0.0
+    assert as_loss_value(loss, loss(embeddings / 10, labels)).total.item() == pytest.approx((0.0 + 0.1 + 0.0) / 3)
+
+
+def test_the_examples_of_the_docs_are_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of docs/hooks.md is installed, loaded, built with its defaults, and does what its hook asks."""
+    text = (CHECKOUT / "docs" / "hooks.md").read_text()
+    blocks = re.findall(r"^## `(\w+)\(\)`.*?^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [hook for hook, _ in blocks] == list(HOOKS)
+    install(tmp_path, "docs-examples", [(f"examples.{hook}", code) for hook, code in blocks])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("REIDBENCH_LOAD_PLUGINS", "docs-examples")
+    plugins, entries = discover()
+    assert [(plugin.state, plugin.error) for plugin in plugins] == [("ok", "")] * len(HOOKS)
+    catalogue = Catalogue(tuple(plugins), tuple(entries))
+    for entry in entries:
+        assert summary_of(entry.factory)
+        assert all(option.doc for option in options_of(entry.factory).values())
+
+    def built(kind: str, *known: Any) -> Any:
+        (entry,) = catalogue.entries(kind)
+        return catalogue.resolve(kind, entry.name).build(*known)
+
+    protocol = built("protocol")
+    steps = list(built("synthesizer", tmp_path / "folders"))
+    split = catalogue.resolve("dataset", protocol.dataset).build(tmp_path)
+    assert steps[-1] == (16, 16)
+    assert (len(split.train), len(split.query), len(split.gallery)) == (8, 4, 4)
+    backbone = built("backbone")
+    embeddings = backbone(torch.rand(5, 3, 64, 32))
+    assert built("loss", TrainInfo(backbone.embedding_dim, 3))(embeddings, torch.tensor([0, 1, 2, 0, 1])).shape == (5,)
+    recipe = catalogue.resolve("recipe", protocol.recipe).build(BackboneInfo(64, backbone.preprocess, True, 0))
+    assert recipe.learning_rate == 3e-4
+    metric = built("metric")
+    assert metric.distances(embeddings, embeddings).diagonal().abs().max() == 0
+    blocks_of_two = list(built("reranker").blocks(embeddings, embeddings, metric, 2))
+    assert [block.shape for block in blocks_of_two] == [(2, 5), (2, 5), (1, 5)]
+    assert built("section").build([], None).title == "Durations"

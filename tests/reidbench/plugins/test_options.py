@@ -1,0 +1,281 @@
+"""Options: what a signature declares, what is taken, and what is refused in which words."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.plugins.options import Checked, File, check, did_you_mean, known_of, options_of, summary_of
+from reidbench.plugins.spec import Item, Spec
+
+if TYPE_CHECKING:
+    from somewhere_else import Knowledge  # what the runner knows need not be importable here
+
+Margin = Literal["soft"] | float
+
+
+class Hard:
+    """Triplet loss of the hardest pairs,
+    in one sentence.
+
+    Options:
+        margin: "soft" or the margin of the hinge,
+            units: those of the distance.
+        steps: how many.
+        note: anything: really.
+
+    steps: this line is no option's.
+    """
+
+    def __init__(
+        self,
+        info: Knowledge,
+        *,
+        margin: Margin = 1,
+        steps: int = 10,
+        note: str | None = None,
+        mirror: bool = False,
+        ranks: tuple[int, ...] = (1, 5),
+        size: tuple[int, int] = (64, 32),
+        weights: Literal["imagenet"] | File | None = None,
+        norm: Literal["batch", "none"] = "batch",
+        level: Literal[1, 2] = 1,
+        rate: int | float = 1,
+    ) -> None:
+        pass
+
+
+def checked(text: str, factory: Callable[..., Any] = Hard, **defaults: Any) -> Checked:
+    return check(factory, Spec.parse(text).item, "loss hard (there, mine 1.0)", defaults)
+
+
+def test_options_are_the_keyword_only_parameters() -> None:
+    options = options_of(Hard)
+    assert list(options) == ["margin", "steps", "note", "mirror", "ranks", "size", "weights", "norm", "level", "rate"]
+    assert known_of(Hard) == ["info"]
+    assert {name: option.annotation for name, option in options.items()} == {
+        "margin": '"soft" or a number',
+        "steps": "a whole number",
+        "note": "a text or none",
+        "mirror": "true or false",
+        "ranks": "[a whole number, …]",
+        "size": "[a whole number, a whole number]",
+        "weights": '"imagenet", the path of an existing file or none',
+        "norm": '"batch" or "none"',
+        "level": "1 or 2",
+        "rate": "a number",
+    }
+    assert repr(options["margin"].default) == "1.0"
+
+
+def test_the_docstring_tells_of_item_and_options() -> None:
+    docs = {name: option.doc for name, option in options_of(Hard).items() if option.doc}
+    assert docs == {
+        "margin": '"soft" or the margin of the hinge, units: those of the distance.',
+        "steps": "how many.",
+        "note": "anything: really.",
+    }
+    assert summary_of(Hard) == "Triplet loss of the hardest pairs, in one sentence."
+    assert summary_of(functools.partial(Hard, steps=3)) == summary_of(Hard)
+    assert summary_of(lambda: None) == ""
+
+
+def test_values_are_given_or_the_protocols_or_the_signatures() -> None:
+    result = checked("hard(steps=3)", steps=7, mirror=True, unknown=1)
+    assert result.values["steps"] == 3
+    assert result.values["mirror"] is True
+    assert result.values["norm"] == "batch"
+    assert result.origins["steps"] == "given"
+    assert result.origins["mirror"] == "protocol"
+    assert result.origins["norm"] == "default"
+    assert list(result.values) == list(result.origins) == list(options_of(Hard))
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ("margin=2", "margin", 2.0),
+        ("margin=soft", "margin", "soft"),
+        ('margin="soft"', "margin", "soft"),
+        ("note=none", "note", None),
+        ('note="none"', "note", "none"),
+        ("note=b(x=1)", "note", "b(x=1)"),
+        ("note=b()", "note", "b()"),
+        ("ranks=[]", "ranks", ()),
+        ("size=[3, 4]", "size", (3, 4)),
+        ("norm=none", "norm", "none"),
+        ("weights=none", "weights", None),
+        ("level=2", "level", 2),
+        ("rate=2", "rate", 2),
+        ("rate=2.0", "rate", 2.0),
+    ],
+)
+def test_a_value_comes_as_its_type(given: str, name: str, value: object) -> None:
+    assert repr(checked(f"hard({given})").values[name]) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("margin=sfot", 'option margin: expected "soft" or a number, got "sfot"; did you mean "soft"?'),
+        ("margin=true", 'option margin: expected "soft" or a number, got true'),
+        ("margin=nan", 'option margin: expected "soft" or a number, got "nan"'),
+        ("margin=inf", 'option margin: expected "soft" or a number, got "inf"'),
+        ("margin=none", 'option margin: expected "soft" or a number, got none'),
+        ("steps=1.0", "option steps: expected a whole number, got 1.0"),
+        ("steps=false", "option steps: expected a whole number, got false"),
+        ("steps=[1]", "option steps: expected a whole number, got [1]"),
+        ("note=5", 'option note: expected a text or none, got 5; write it in double quotes: "5"'),
+        ("mirror=1", "option mirror: expected true or false, got 1"),
+        ("mirror=True", 'option mirror: expected true or false, got "True"; did you mean true?'),
+        ("ranks=1", "option ranks: expected [a whole number, …], got 1"),
+        ("ranks=[1, true]", "option ranks: expected [a whole number, …], got [1, true]"),
+        ("size=[1]", "option size: expected [a whole number, a whole number], got [1]"),
+        ("level=true", "option level: expected 1 or 2, got true"),
+        ("norm=None", 'option norm: expected "batch" or "none", got "None"; did you mean "none"?'),
+        ("norm=b(x=1)", 'option norm: expected "batch" or "none", got "b(x=1)"'),
+        ("info=1", 'no option "info"; it has margin, steps'),
+        ("marign=1", 'no option "marign"; did you mean "margin"?'),
+    ],
+)
+def test_a_wrong_option_is_refused_in_plain_words(given: str, said: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        checked(f"hard({given})")
+    assert str(caught.value).startswith(f"loss hard (there, mine 1.0): {said}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_floats_that_are_not_finite_are_refused_wherever_they_come_from() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(OptionError, match=r"the protocol's default: expected .* a number, got"):
+            checked("hard", margin=value)
+
+
+def test_all_mistakes_of_an_item_come_at_once() -> None:
+    with pytest.raises(OptionError) as caught:
+        checked("hard(marign=1, steps=x, mirror=2)", level=3)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("loss hard (there, mine 1.0): ") for line in lines)
+    assert [word for word in ("marign", "steps", "mirror", "level") if word in str(caught.value)] == [
+        "marign",
+        "steps",
+        "mirror",
+        "level",
+    ]
+
+
+def test_a_file_option_is_a_path_with_a_digest_of_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"content")
+    value = checked(f'hard(weights="{file}")').values["weights"]
+    assert isinstance(value, File)
+    assert value == file
+    assert value.read_bytes() == b"content"
+    assert value.sha256 == hashlib.sha256(b"content").hexdigest()
+    assert checked("hard(weights=imagenet)").values["weights"] == "imagenet"
+    file.unlink()
+    with pytest.raises(DataError, match=r"w\.pth: cannot be read"):
+        _ = value.sha256
+    with pytest.raises(OptionError, match=r'existing file or none, got ".*w\.pth" \(there is no file .*w\.pth\)'):
+        checked(f'hard(weights="{file}")')
+    with pytest.raises(OptionError, match="there is no file"):
+        checked(f'hard(weights="{tmp_path}")')  # a folder
+    with pytest.raises(OptionError, match=r"got 5$"):
+        checked("hard(weights=5)")
+
+
+def stars(*args: int) -> None: ...
+
+
+def two_stars(*, margin: float = 1.0, **kwargs: Any) -> None: ...
+
+
+def without_default(*, margin: float) -> None: ...
+
+
+def without_type(*, margin=1.0) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def wrong_default(*, margin: float = "soft") -> None: ...  # type: ignore[assignment]
+
+
+def infinite_default(*, margin: float = float("inf")) -> None: ...
+
+
+def mutable(*, ranks: list[int] = []) -> None: ...  # noqa: B006
+
+
+def unknown_type(*, margin: Knowledge = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (stars, r"takes \*args, which hides its options"),
+        (two_stars, r"takes \*\*kwargs, which hides its options"),
+        (without_default, "option margin has no default; write margin: TYPE = DEFAULT"),
+        (without_type, "option margin has no type"),
+        (wrong_default, 'option margin: its default does not fit: expected a number, got "soft"'),
+        (infinite_default, "option margin: its default does not fit: expected a number, got inf"),
+        (mutable, r"option ranks: its type list\[int\] cannot be written in a spec"),
+        (unknown_type, "option margin: .*Knowledge.* is not defined"),
+        (type, "its signature cannot be read"),
+    ],
+)
+def test_a_factory_that_hides_its_options_is_a_plugin_error(factory: Callable[..., Any], said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        options_of(factory)
+
+
+def test_all_faults_of_a_signature_come_at_once() -> None:
+    def faulty(*args: int, margin: float, steps=1) -> None: ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(PluginError, match=r"\*args.*; option margin has no default.*; option steps has no type"):
+        options_of(faulty)
+
+
+def test_a_wrapper_declares_the_options_of_what_it_wraps() -> None:
+    def wrapper(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return kwargs
+
+    declared = inspect.Parameter("alpha", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float)
+    wrapper.__signature__ = inspect.Signature([declared])  # type: ignore[attr-defined]
+    assert list(options_of(wrapper)) == ["alpha"]
+    assert checked("hard(alpha=2)", wrapper).values == {"alpha": 2.0}
+
+    followed = functools.wraps(Hard.__init__)(lambda *args, **kwargs: None)
+    assert list(options_of(followed)) == list(options_of(Hard))
+
+
+def test_classes_partials_and_callable_objects_are_factories() -> None:
+    class Child(Hard):
+        pass
+
+    class Maker:
+        def __call__(self, *, depth: int = 3) -> int:
+            return depth
+
+    assert [(o.name, o.default) for o in options_of(Child).values()] == [
+        (o.name, o.default) for o in options_of(Hard).values()
+    ]
+    assert options_of(functools.partial(Hard, steps=3))["steps"].default == 3
+    assert list(options_of(Maker())) == ["depth"]
+
+
+def test_an_item_without_options_says_so() -> None:
+    with pytest.raises(OptionError, match='no option "x"; it has none'):
+        check(lambda: None, Item("bare", (("x", 1),)), "metric bare", {})
+
+
+def test_the_nearest_names_are_offered() -> None:
+    assert did_you_mean("batch_hrd", ["batch_hard", "lifted"]) == '; did you mean "batch_hard"?'
+    assert did_you_mean("BATCH_HARD", ["batch_hard"]) == '; did you mean "batch_hard"?'
+    assert did_you_mean("quite else", ["batch_hard"]) == ""

@@ -1,0 +1,155 @@
+"""New plugins: the folder, its refusals, its promises in an environment of its own, and the page that leads through."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reidbench.cli import app
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.scaffold import KINDS, write_plugin
+
+from .conftest import CHECKOUT
+from .jobs import SMALL_PROTOCOL, SMALL_RECIPE
+from .test_install import build, environment, run
+
+PAGE = CHECKOUT / "docs" / "writing-a-plugin.md"
+SMALL = ["--protocol", SMALL_PROTOCOL, "--recipe", SMALL_RECIPE, "--device", "cpu", "--threads", "1"]
+
+# What a row needs; to import every plugin in every command of this file would take most of its time.
+NEEDED = ",".join(
+    f"reidbench_{module}"
+    for module in (
+        "backbones.tiny",
+        "datasets.synthetic",
+        "losses.triplet",
+        "metrics.vectors",
+        "recipes.quick",
+        "reports.table",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(CHECKOUT, tmp_path_factory.mktemp("wheel"))
+
+
+def test_a_folder_is_written_whole(tmp_path: Path) -> None:
+    target = write_plugin("my_Own_loss2", "loss", tmp_path / "new" / "place")
+    files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert files == {"pyproject.toml", "README.md", "my_Own_loss2.py", "tests/test_my_Own_loss2.py"}
+    assert list(target.parent.iterdir()) == [target]
+    project = tomllib.loads((target / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my-own-loss2"
+    assert project["project"]["entry-points"]["reidbench"] == {"my_Own_loss2": "my_Own_loss2"}
+    assert "class MyOwnLoss2(Loss):" in (target / "my_Own_loss2.py").read_text()
+    assert not [path for path in target.rglob("*") if path.is_file() and "$" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", ["2nd", "my-loss", "my loss", "none", "a/b", "class", "../up", "", "end_", "größe"])
+def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="cannot name a plugin"):
+        write_plugin(name, "loss", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["torch", "json", "reidbench", "reidbench_losses"])
+def test_a_module_that_is_there_is_not_hidden(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="would hide"):
+        write_plugin(name, "loss", tmp_path)
+
+
+def test_unknown_kinds_and_existing_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match='did you mean "loss"'):
+        write_plugin("my_loss", "los", tmp_path)
+    with pytest.raises(OptionError, match="there are: loss, backbone, metric"):
+        write_plugin("my_loss", "recipe", tmp_path)
+    (tmp_path / "my_loss").mkdir()
+    with pytest.raises(DataError, match=r"my_loss: exists already; choose another name"):
+        write_plugin("my_loss", "loss", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_plugin("my_loss", "loss", tmp_path / "file")
+
+
+def test_each_kind_installs_and_passes_its_own_test_and_the_check(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REIDBENCH_LOAD_PLUGINS", ",".join(f"somebodys-{kind}" for kind in KINDS))
+    names = {kind: f"somebodys_{kind}" for kind in KINDS}
+    folders = [write_plugin(name, kind, tmp_path / "source") for kind, name in names.items()]
+    python = environment(tmp_path / "child", wheel, *(build(folder, tmp_path / folder.name) for folder in folders))
+    done = run(python, "-m", "pytest", "-q", "-W", "error", *map(str, folders), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    done = run(python, "-m", "reidbench", "plugins", "check", names["metric"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"metric somebodys_metric: \d\d promises held\n  contract\n", done.stdout)
+
+
+def test_the_page_leads_from_an_empty_folder_to_a_row(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "child", wheel)
+    home = tmp_path / "home"
+    home.mkdir()
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "false", "PIP_QUIET": "1"}
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REIDBENCH_RESULTS")}
+    programs = {"reidbench": [str(python), "-m", "reidbench"], "python": [str(python)]}
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        small = SMALL if arguments[0] == "run" else []  # the page trains for minutes, this test for seconds
+        done = subprocess.run(
+            [*programs[program], *arguments, *small],
+            cwd=home,
+            env=env | offline,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        if "pip" in arguments:
+            env["REIDBENCH_LOAD_PLUGINS"] = f"{NEEDED},my-loss"
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    (board,) = (home / "my-boards").glob("*.csv")
+    with board.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (mine,) = [row for row in rows if row["loss"] == "my_loss"]
+    assert mine["plugin_dist"] == "my-loss"
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["check", "batch_hrad"], 2, 'did you mean "batch_hard"'),
+        (["check", "batch_hard(margin=-1)"], 2, "margin must be at least 0"),
+        (["check", "batch_hard", "--kind", "metric"], 2, "there is no metric"),
+        (["check", "lifted(pairs=disjoint)"], 1, 'breaks the promise "order of the batch"'),
+        (["new", "my_loss", "--kind", "lost"], 2, 'did you mean "loss"'),
+        (["new", "my-loss", "--kind", "loss"], 2, "cannot name a plugin"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    arguments: list[str], code: int, said: str, reidbench_main: Callable[..., tuple[int, str]]
+) -> None:
+    ended, err = reidbench_main("plugins", *arguments)
+    assert (ended, said in err) == (code, True), err
+
+
+def test_check_names_the_promises_that_hold() -> None:
+    done = CliRunner().invoke(app, ["plugins", "check", "euclidean(normalize=true)"])
+    assert done.exit_code == 0
+    assert "metric euclidean(normalize=true): 11 promises held" in done.output
+    assert "  factors order as distances do" in done.output

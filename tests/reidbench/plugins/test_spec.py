@@ -1,0 +1,196 @@
+"""The grammar of specs: what is read, what is refused, and that every text is its value's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from reidbench.errors import OptionError
+from reidbench.plugins.spec import MAX_DEPTH, MAX_TEXT, RESERVED, Item, Spec, Term, is_name, quoted, write_value
+
+NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}(/[A-Za-z][A-Za-z0-9_]{0,8})?", fullmatch=True).filter(is_name)
+IDENTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+WORDS = st.from_regex(r"[A-Za-z0-9_./:@][A-Za-z0-9_./:@~%-]{0,8}", fullmatch=True)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+LOOKALIKES = st.sampled_from(["none", "true", "false", "1", "-2.5", "1e5", ".5", "nan", ""])
+SCALARS = LOOKALIKES | st.none() | st.booleans() | NUMBERS | TEXTS | WORDS
+
+
+def values(depth: int) -> st.SearchStrategy:
+    if depth > MAX_DEPTH:
+        return SCALARS
+    inner = st.deferred(lambda: values(depth + 1))
+    return SCALARS | st.lists(inner, max_size=3).map(tuple) | items(depth)
+
+
+def items(depth: int) -> st.SearchStrategy[Item]:
+    options = st.dictionaries(IDENTS, st.deferred(lambda: values(depth + 1)), max_size=3)
+    return st.builds(lambda name, given: Item(name, tuple(given.items())), NAMES, options)
+
+
+WEIGHTS = st.just(1.0) | st.floats(allow_nan=False, allow_infinity=False)
+SPECS = st.lists(st.builds(Term, WEIGHTS, items(1)), max_size=3).map(lambda terms: Spec(tuple(terms)))
+
+
+@given(SPECS)
+def test_the_text_of_a_spec_is_read_as_that_spec(spec: Spec) -> None:
+    assume(len(str(spec)) <= MAX_TEXT)
+    assert str(spec).isprintable()
+    # repr tells 1 from 1.0 and from True, and shows every digit
+    assert repr(Spec.parse(str(spec))) == repr(spec).replace("weight=-0.0", "weight=0.0")
+
+
+@given(st.text(st.sampled_from('ab1.-/ \n+*=,()[]"\\"tnone'), max_size=40))
+def test_any_text_is_refused_or_read_for_good(text: str) -> None:
+    try:
+        spec = Spec.parse(text)
+    except OptionError:
+        return
+    assert Spec.parse(str(spec)) == spec
+
+
+def option(text: str) -> object:
+    """The value of option x."""
+    return Spec.parse(f"a(x={text})").item.options[0][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-3", -3),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-0.25", -0.25),
+        ("1e3", 1000.0),
+        ("1e+22", 1e22),
+        ("true", True),
+        ("false", False),
+        ("none", None),
+        ("True", "True"),
+        ("soft", "soft"),
+        ('"soft"', "soft"),
+        ('"none"', "none"),
+        ('"1"', "1"),
+        ('"two words"', "two words"),
+        (r'"say \"\\\n"', 'say "\\\n'),
+        (r'"\u00e9\ud83d\ude00"', "é😀"),
+        ("64x32", "64x32"),
+        ("1.5.2", "1.5.2"),
+        ("2024-01-02", "2024-01-02"),
+        ("1e", "1e"),
+        ("./data/a~b.pth", "./data/a~b.pth"),
+        ("timm/resnet50.a1_in1k@2%", "timm/resnet50.a1_in1k@2%"),
+        ("nan", "nan"),
+        ("[]", ()),
+        ("[1, two, [3.0,],]", (1, "two", (3.0,))),
+        ("b()", Item("b")),
+        ("pml/b(y=[c(z=1)])", Item("pml/b", (("y", (Item("c", (("z", 1),)),)),))),
+    ],
+)
+def test_a_value_is_read_with_its_type(text: str, value: object) -> None:
+    assert repr(option(text)) == repr(value)
+
+
+def test_white_space_and_a_last_comma_mean_nothing() -> None:
+    assert Spec.parse(" a ( x = 1 ,\n\ty = [ 2 , ] , ) ") == Spec.parse("a(x=1,y=[2])")
+    assert Spec.parse("a()") == Spec.parse("a")
+
+
+def test_sums_have_weights() -> None:
+    spec = Spec.parse("a+0.5*b(x=1) + 2*c")
+    assert spec == Spec((Term(1.0, Item("a")), Term(0.5, Item("b", (("x", 1),))), Term(2.0, Item("c"))))
+    assert str(spec) == "a + 0.5*b(x=1) + 2*c"
+    assert not spec.is_none
+    with pytest.raises(OptionError, match="single item"):
+        _ = spec.item
+    with pytest.raises(OptionError, match="single item"):
+        _ = Spec.parse("2*a").item
+
+
+def test_none_alone_is_the_empty_spec() -> None:
+    assert Spec.parse(" none ").is_none
+    assert str(Spec.parse("none")) == "none"
+    with pytest.raises(OptionError, match="single item"):
+        _ = Spec.parse("none").item
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a name.*got the end"),
+        ("a(", 'an option or "\\)", got the end, at character 3'),
+        ("a(x", '"=" behind option x'),
+        ("a(x=", "a value, got the end"),
+        ("a(x=1", '"," or "\\)"'),
+        ("a(x=1 y=2)", '"," or "\\)", got "y", at character 7'),
+        ("a(x=1, x=2)", 'option "x" of a is given twice, at character 8'),
+        ("a(,)", "an option"),
+        ("a(x=[1 2])", '"," or "\\]"'),
+        ("a(x=1))", 'the end, got "\\)"'),
+        ("a b", 'got "b"'),
+        ("a-b", "a name"),
+        ("a/b/c", "a name"),
+        ("1a", "a name"),
+        ("a/1", "a name"),
+        ("none + a", "a name"),
+        ("2*none", "a name"),
+        ("none()", "a name"),
+        ("a(x=none())", "a name"),
+        ("0.5 a", '"\\*" behind a weight'),
+        ("a + ", "a name"),
+        ("a(x=-b)", "'-' has no meaning here"),
+        ("a(x=1e999)", "too large a number"),
+        ("1e999*a", "too large a number"),
+        ('a(x="b)', "a quote that is never closed"),
+        (r'a(x="\q")', "an escape that is none"),
+        (r'a(x="\ud800")', "an escape that is none"),
+        ('a(x="\x1b[31m")', "cannot be printed"),
+        ("a(x=\u202eb)", "has no meaning here"),
+        ("a(x=é)", "quote text"),
+        ("a(x=__import__('os'))", "has no meaning here"),
+        ("a(x=1+1)", '"," or'),
+    ],
+)
+def test_what_does_not_follow_the_grammar_is_refused_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said) as caught:
+        Spec.parse(text, where="--loss")
+    assert str(caught.value).startswith("--loss: cannot read ")
+    assert str(caught.value).isprintable()
+
+
+def test_depth_and_length_are_limited() -> None:
+    deepest = "a(x=b(x=c(x=[1])))"
+    assert str(Spec.parse(deepest)) == deepest
+    for deeper in ("a(x=b(x=c(x=[[1]])))", "a(x=b(x=c(x=[d()])))", "a(x=[[[[]]]])"):
+        with pytest.raises(OptionError, match=f"more than {MAX_DEPTH} deep"):
+            Spec.parse(deeper)
+    longest = f"a(x={'b' * (MAX_TEXT - 5)})"
+    assert len(longest) == MAX_TEXT
+    assert str(Spec.parse(longest)) == longest
+    with pytest.raises(OptionError, match=f"{MAX_TEXT + 1} characters, at most {MAX_TEXT}"):
+        Spec.parse(longest + " ")
+    with pytest.raises(OptionError, match="deep"):
+        Spec.parse("a(x=" + "[" * 1900)
+
+
+def test_what_is_no_value_has_no_text() -> None:
+    for value in (float("nan"), float("inf"), [1], {"a": 1}, object()):
+        with pytest.raises(OptionError, match="cannot be written"):
+            write_value(value)
+
+
+@given(TEXTS)
+def test_quoted_text_is_printable_and_reads_back(text: str) -> None:
+    assert quoted(text).isprintable()
+    assert option(quoted(text)) == text
+
+
+@given(st.text(max_size=12))
+def test_a_name_is_letters_digits_and_one_slash(text: str) -> None:
+    pattern = r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)?"
+    assert is_name(text) == (re.fullmatch(pattern, text) is not None and text not in RESERVED)

@@ -1,0 +1,100 @@
+"""Scores by pairs of cameras: the official per-query values, plain loops, and who counts as the query itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reidbench import build
+from reidbench.data.samples import Samples
+from reidbench.embedding.pooling import Embedded
+from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.pipeline import compare
+from reidbench.ranking.rank import rank
+from tests.support.paths import ORACLES
+
+
+@pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> None:
+    if not ORACLES.is_dir():
+        pytest.skip(f"no oracle: {ORACLES} is absent")
+    data = np.load(ORACLES / f"{name}.npz")
+    tracks, asked = data["track_info"], data["query_idx"] - 1
+    rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
+    units = [Embedded(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (asked, slice(None))]
+    compared = compare(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"), cameras=True)
+    assert compared.with_junk is not None
+    found = camera_scores(compared.with_junk, cams[asked], cams, asked)
+    assert found.cameras.tolist() == [1, 2, 3, 4, 5, 6]
+    official = data[f"{pool}_r1_pairwise"]  # -1 and -2: nobody to find there
+    np.testing.assert_array_equal(found.r1, np.where(official < 0, np.nan, official))
+    np.testing.assert_allclose(np.nan_to_num(found.ap_market), np.nan_to_num(data[f"{pool}_ap_pairwise"]), atol=1e-9)
+
+
+def slowly(row: np.ndarray, pid: int, camera: int, pids: np.ndarray, cams: np.ndarray, own: int) -> tuple[float, float]:
+    """Average precision (market) and rank-1 of one query in one camera, by a loop over its sorted row."""
+    right, total, before, place = 0, 0.0, 1.0, 0
+    first = 0.0
+    for unit in np.argsort(row, kind="stable").tolist():
+        hit = pids[unit] == pid and cams[unit] == camera
+        if unit == own or (pids[unit] == pid and not hit):
+            continue
+        right += hit
+        now = right / (place + 1)
+        if hit:
+            total += (before + now) / 2
+            first = first or float(place == 0)
+        before, place = now, place + 1
+    return (total / right, first) if right else (np.nan, np.nan)
+
+
+def test_the_matrix_is_that_of_plain_loops() -> None:
+    draw = np.random.default_rng(1)
+    pids, cams = draw.integers(-1, 7, 150), draw.integers(1, 5, 150)
+    own = np.concatenate([np.flatnonzero(pids > 0)[:20], np.full(10, -1)])
+    query_pids = np.concatenate([pids[own[:20]], draw.integers(1, 7, 10)])
+    query_cams = np.concatenate([cams[own[:20]], draw.integers(1, 5, 10)])
+    gallery = draw.normal(size=(150, 3))
+    query = np.concatenate([gallery[own[:20]], draw.normal(size=(10, 3))])
+    ranking = rank(
+        query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"), exclude=("same_camera",)
+    )
+    found = camera_scores(ranking, query_cams, cams, own)
+    distances = ((query[:, None] - gallery) ** 2).sum(2)
+    expected = np.array(
+        [[slowly(distances[q], query_pids[q], camera, pids, cams, own[q]) for camera in range(1, 5)] for q in range(30)]
+    )
+    np.testing.assert_allclose(found.ap_market, expected[..., 0], atol=1e-12)
+    np.testing.assert_array_equal(found.r1, expected[..., 1])
+    matrix = found.as_dict()
+    of_two = expected[query_cams == 2]
+    for camera in range(4):
+        assert matrix["map_market"][1][camera] == pytest.approx(np.nanmean(of_two[:, camera, 0]))
+        assert matrix["r1"][1][camera] == pytest.approx(np.nanmean(of_two[:, camera, 1]))
+        assert matrix["queries"][1][camera] == np.isfinite(of_two[:, camera, 0]).sum()
+
+
+def test_a_pair_without_a_query_is_empty() -> None:
+    ones = np.ones(1, dtype=np.int64)
+    rows = np.zeros((2, 1))
+    ranking = rank(rows[:1], rows, ones, ones, np.array([1, 1]), np.array([1, 2]), build("metric", "euclidean"))
+    matrix = camera_scores(ranking, ones, np.array([1, 2]), np.zeros(1, dtype=np.int64)).as_dict()
+    assert matrix == {
+        "cameras": [1, 2],
+        "queries": [[0, 1], [0, 0]],
+        "map_market": [[None, 1.0], [None, None]],
+        "r1": [[None, 1.0], [None, None]],
+    }
+
+
+def test_a_query_is_itself_where_the_gallery_has_the_same_images() -> None:
+    def units(*groups: str) -> Samples:
+        starts = np.cumsum([0, *map(len, groups)])
+        ids = np.ones(len(groups), dtype=np.int64)
+        return Samples(Path("tree"), np.array(list("".join(groups))), ids, ids, starts)
+
+    assert own_units(units("ab", "c", "d", "ef"), units("x", "d", "ab", "e", "cy")).tolist() == [2, -1, 1, -1]

@@ -1,0 +1,340 @@
+"""Embeddings and distances from elsewhere: the scores are those of plain loops, and no hostile file does harm."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import reidbench
+from reidbench.errors import DataError, OptionError
+from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
+
+Arrays = dict[str, np.ndarray]
+Process = Callable[..., subprocess.CompletedProcess[str]]
+HOW = Evaluation()
+
+
+def units(count: int, seed: int, *, people: int = 6, dtype: Any = np.float32, lowest: int = 1) -> Arrays:
+    generator = np.random.default_rng(seed)
+    pids = generator.integers(lowest, people + 1, count)
+    centres = np.random.default_rng(99).normal(size=(people + 2, 8))
+    return {
+        "embeddings": (centres[pids] + generator.normal(size=(count, 8))).astype(dtype),
+        "pids": pids,
+        "cams": generator.integers(1, 4, count),
+    }
+
+
+def save(folder: Path, **parts: Arrays) -> list[Path]:
+    for name, arrays in parts.items():
+        np.savez(folder / f"{name}.npz", **arrays)
+    return [folder / f"{name}.npz" for name in parts]
+
+
+def slowly(query: Arrays, gallery: Arrays, distances: np.ndarray | None = None) -> dict[str, float]:
+    """map_market, map_step and rank-1 by loops over queries and positives."""
+    market, step, first = [], [], []
+    for number, (pid, cam) in enumerate(zip(query["pids"], query["cams"], strict=True)):
+        if distances is None:
+            row = ((gallery["embeddings"].astype(float) - query["embeddings"][number].astype(float)) ** 2).sum(1)
+        else:
+            row = distances[number]
+        order = [
+            item
+            for item in np.argsort(row, kind="stable")
+            if gallery["pids"][item] != -1 and (gallery["pids"][item] != pid or gallery["cams"][item] != cam)
+        ]
+        hits = [place for place, item in enumerate(order) if gallery["pids"][item] == pid]
+        before = [(k / h if h else 1.0) for k, h in enumerate(hits)]
+        after = [(k + 1) / (h + 1) for k, h in enumerate(hits)]
+        market.append(np.mean([(b + a) / 2 for b, a in zip(before, after, strict=True)]) if hits else 0.0)
+        step.append(np.mean(after) if hits else 0.0)
+        first.append(float(bool(hits) and hits[0] == 0))
+    return {"map_market": np.mean(market), "map_step": np.mean(step), "r1": np.mean(first)}
+
+
+def close(found: dict[str, float], expected: dict[str, float]) -> None:
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-12), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_and_files_score_as_plain_loops_do(tmp_path: Path, dtype: Any) -> None:
+    query, gallery = units(40, 0, dtype=dtype), units(200, 1, dtype=dtype, lowest=-1)
+    expected = slowly(query, gallery)
+    triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
+    close(reidbench.evaluate(*triples).as_dict(), expected)
+    files = save(tmp_path, query=query, gallery=gallery)
+    close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), expected)
+    for file, part in zip(files, (query, gallery), strict=True):
+        safetensors.numpy.save_file(part, file.with_suffix(".safetensors"))
+    tensors = [file.with_suffix(".safetensors") for file in files]
+    close(evaluate_files(*tensors, None, None, "mean", HOW)[0].as_dict(), expected)
+
+
+def test_distances_from_elsewhere_are_ranked_as_they_are(tmp_path: Path) -> None:
+    query, gallery = units(40, 0), units(200, 1, lowest=-1)
+    matrix = np.random.default_rng(2).integers(0, 20, (40, 200)).astype(np.float64)  # many ties: gallery order
+    for part in (query, gallery):
+        del part["embeddings"]
+    np.save(tmp_path / "d.npy", matrix)
+    files = save(tmp_path, query=query, gallery=gallery)
+    close(evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].as_dict(), slowly(query, gallery, matrix))
+    for wrong, said in (
+        (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
+        (matrix[0], "expected a matrix of distances, one row a query, got shape"),
+        (matrix.astype(np.int64), "expected float32 or float64, got int64"),
+        (matrix[:0], "expected 40 rows .* got 0 of 200"),
+    ):
+        np.save(tmp_path / "d.npy", wrong)
+        with pytest.raises(DataError, match=said):
+            evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
+    np.save(tmp_path / "d.npy", matrix.T)
+    with pytest.raises(DataError, match=r"expected 40 rows \(queries\) of 200 columns \(gallery\), got 200 of 40"):
+        evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
+    for how, said in (
+        (Evaluation(rerank="k_reciprocal"), "nothing for --rerank to change; leave it out"),
+        (Evaluation("cosine", "k_reciprocal"), "nothing for --metric and --rerank to change; leave them out"),
+        (Evaluation(normalize=True), "nothing for --normalize to change"),
+        (Evaluation(normalize=False), "nothing for --no-normalize to change"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            evaluate_files(*files, None, tmp_path / "d.npy", "mean", how)
+    with pytest.raises(OptionError, match="nothing for --train to change"):
+        evaluate_files(*files, files[0], tmp_path / "d.npy", "mean", HOW)
+
+
+def by_cameras(query: Arrays, gallery: Arrays, distances: np.ndarray) -> dict[str, list[list[float]]]:
+    """map_market and r1 [c][c] by loops; a query that stands in the gallery, embedding and all, leaves it."""
+    cameras = np.unique(np.concatenate([query["cams"], gallery["cams"][gallery["pids"] > 0]])).tolist()
+    cells: dict[str, list[list[list[float]]]] = {
+        name: [[[] for _ in cameras] for _ in cameras] for name in ("map_market", "r1")
+    }
+    for number, (pid, cam) in enumerate(zip(query["pids"], query["cams"], strict=True)):
+        same = (gallery["pids"] == pid) & (gallery["cams"] == cam)
+        if "embeddings" in query:
+            same &= (gallery["embeddings"] == query["embeddings"][number]).all(axis=1)
+            own = int(np.flatnonzero(same)[0]) if same.any() else -1
+        else:
+            own = -1
+        for place, camera in enumerate(cameras):
+            here = (gallery["pids"] == pid) & (gallery["cams"] == camera)
+            order = [
+                unit
+                for unit in np.argsort(distances[number], kind="stable").tolist()
+                if unit != own and (here[unit] or gallery["pids"][unit] != pid)
+            ]
+            hits = [rank for rank, unit in enumerate(order) if here[unit]]
+            if hits:
+                both = [((k / h if h else 1.0) + (k + 1) / (h + 1)) / 2 for k, h in enumerate(hits)]
+                row = cameras.index(cam)
+                cells["map_market"][row][place].append(float(np.mean(both)))
+                cells["r1"][row][place].append(float(hits[0] == 0))
+    return {name: [[np.mean(cell) for cell in row] for row in rows] for name, rows in cells.items()}
+
+
+@pytest.mark.parametrize("way", ["embeddings", "distances"])
+def test_camera_pairs_are_those_of_plain_loops(tmp_path: Path, way: str) -> None:
+    gallery = units(250, 1, lowest=-1)
+    taken = np.flatnonzero(gallery["pids"] > 0)[:40]  # the queries stay in the gallery
+    query = {name: values[taken].copy() for name, values in gallery.items()}
+    query["embeddings"][::2] += 1  # but some are other images
+    distances = np.linalg.norm(query["embeddings"][:, None] - gallery["embeddings"][None].astype(float), axis=2)
+    if way == "embeddings":
+        triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
+        found = reidbench.evaluate(*triples).cameras
+    else:
+        for part in (query, gallery):
+            del part["embeddings"]
+        np.save(tmp_path / "d.npy", distances)
+        files = save(tmp_path, query=query, gallery=gallery)
+        found = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
+    assert found["cameras"] == [1, 2, 3]
+    for name, expected in by_cameras(query, gallery, distances).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_units_of_several_rows_are_pooled(tmp_path: Path, pool: Any) -> None:
+    query, gallery = units(10, 0), units(30, 1)
+    starts = np.arange(0, 31, 3)
+    tracks = {**units(30, 2), "starts": starts}
+    tracks["pids"], tracks["cams"] = query["pids"], query["cams"]
+    combine = np.mean if pool == "mean" else np.max
+    pooled = {**query, "embeddings": combine(tracks["embeddings"].reshape(10, 3, 8), axis=1).astype(np.float32)}
+    files = save(tmp_path, query=tracks, gallery=gallery)
+    found = evaluate_files(*files, None, None, pool, HOW)[0].as_dict()
+    for name, value in slowly(pooled, gallery).items():
+        assert found[name] == pytest.approx(value, abs=1e-9)
+
+
+def test_lengths_play_no_part_once_rows_are_normalised(tmp_path: Path) -> None:
+    query, gallery = units(20, 0), units(60, 1)
+    scaled = {**gallery, "embeddings": gallery["embeddings"] * np.linspace(0.1, 9, 60, dtype=np.float32)[:, None]}
+    unit = [
+        {**part, "embeddings": part["embeddings"] / np.linalg.norm(part["embeddings"], axis=1, keepdims=True)}
+        for part in (query, gallery)
+    ]
+    files = save(tmp_path, query=query, gallery=scaled)
+    found = evaluate_files(*files, None, None, "mean", Evaluation(normalize=True))[0].as_dict()
+    close(found, slowly(*unit))
+
+
+def hostile(name: str, folder: Path) -> Path:
+    """A query file that is wrong in one way."""
+    file, good = folder / "query.npz", units(5, 0)
+    rows = good["embeddings"]
+    edits: dict[str, Callable[[], Any]] = {
+        "nan": lambda: rows.__setitem__((3, 2), np.nan),
+        "infinite": lambda: rows.__setitem__((4, 0), np.inf),
+        "one dimension": lambda: good.update(embeddings=rows[:, 0]),
+        "other width": lambda: good.update(embeddings=rows[:, :7]),
+        "empty": lambda: good.update(embeddings=rows[:0], pids=good["pids"][:0], cams=good["cams"][:0]),
+        "whole numbers": lambda: good.update(embeddings=rows.astype(np.int64)),
+        "few pids": lambda: good.update(pids=good["pids"][:4]),
+        "float pids": lambda: good.update(pids=good["pids"].astype(float)),
+        "junk query": lambda: good.update(pids=np.array([1, 2, -1, 3, 4])),
+        "no cams": lambda: good.pop("cams"),
+        "bad starts": lambda: good.update(starts=np.array([0, 3, 2, 5])),
+        "lying starts": lambda: good.update(starts=np.array([0, 3, 9])),
+        "huge pids": lambda: good.update(pids=np.full(5, 2**63 + 5, dtype=np.uint64)),
+        "pids in a table": lambda: good.update(pids=np.ones((5, 1), dtype=np.int64)),
+        "no match": lambda: good.update(pids=good["pids"] + 1000),
+    }
+    if name in edits:
+        edits[name]()
+        np.savez(file, **good)
+    elif name == "pickle":
+        good["pids"] = np.array([Bomb()] * 5, dtype=object)
+        np.savez(file, **good)
+    elif name == "truncated":
+        np.savez(file, **good)
+        file.write_bytes(file.read_bytes()[:-200])
+    elif name == "no archive":
+        file.write_bytes(b"PK nothing")
+    elif name in ("bomb", "liar"):
+        header = io.BytesIO()
+        shape = (1 << 40, 512) if name == "bomb" else (5, 8)
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("embeddings.npy", header.getvalue() + bytes(50_000_000 if name == "liar" else 1000))
+    return file
+
+
+class Bomb:
+    """What must never be unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nan", "row 3 of the embeddings is not finite"),
+        ("infinite", "row 4 of the embeddings is not finite"),
+        ("one dimension", r"embeddings must be float32 or float64 \[n, D\], got float32 \[5\]"),
+        ("other width", "7"),
+        ("empty", r"embeddings are empty, of shape \[0, 8\]"),
+        ("whole numbers", "must be float32 or float64 .*got int64"),
+        ("few pids", "expected 5 pids, one for each unit, got 4"),
+        ("float pids", r"pids must be whole numbers \[n\], got float64"),
+        ("junk query", "query row 2 has pid -1"),
+        ("no cams", "lacks the array cams; it has embeddings, pids"),
+        ("bad starts", r"starts must rise from 0 to the number of rows \(5\)"),
+        ("lying starts", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
+        ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
+        ("pids in a table", r"query\.npz: pids must be whole numbers \[n\], got int64 \[5, 1\]"),
+        ("no match", "no query has a match in"),
+        ("pickle", "pids holds pickled objects, which are not read"),
+        ("truncated", "query.npz: cannot be read"),
+        ("no archive", "query.npz: cannot be read"),
+        ("bomb", r"embeddings has shape \(1099511627776, 512\) of float32, .* GiB, more than the"),
+        ("liar", r"embeddings holds more bytes than its shape \(5, 8\) needs"),
+        ("missing", "query.npz: cannot be read: .*No such file"),
+    ],
+)
+def test_a_hostile_file_is_named_with_its_fault(tmp_path: Path, name: str, said: str) -> None:
+    (gallery,) = save(tmp_path, gallery=units(30, 1))
+    with pytest.raises(DataError, match=said):
+        evaluate_files(hostile(name, tmp_path), gallery, None, None, "mean", HOW)
+
+
+def test_the_bomb_would_go_off() -> None:
+    with pytest.raises(SystemExit):
+        pickle.loads(pickle.dumps(Bomb()))
+
+
+def test_one_query_is_enough(tmp_path: Path) -> None:
+    query, gallery = units(1, 0), units(30, 1)
+    files = save(tmp_path, query=query, gallery=gallery)
+    close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), slowly(query, gallery))
+
+
+def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_process: Process) -> None:
+    query, gallery = units(40, 0), units(200, 1, lowest=-1)
+    files = save(tmp_path, query=query, gallery=gallery)
+    asked = ["evaluate", "--query", str(files[0]), "--gallery", str(files[1]), "--rerank", "none"]
+    asked += ["--json", str(tmp_path / "out.json"), "--per-query", str(tmp_path / "each.npz")]
+    done = reidbench_process(*asked)
+    assert done.returncode == 0, done.stderr
+    written, expected = json.loads((tmp_path / "out.json").read_text()), slowly(query, gallery)
+    close(written, expected)
+    assert f"{100 * expected['map_market']:.2f} %" in done.stdout
+    assert set(written) == {
+        "map_market",
+        "map_step",
+        "r1",
+        "r5",
+        "r10",
+        "r20",
+        "minp",
+        "queries",
+        "gallery",
+        "unmatched",
+        "intervals",
+        "cameras",
+    }
+    low, high = written["intervals"]["map_market"]
+    assert 0 < low < expected["map_market"] < high < 1
+    assert f"{100 * low:.2f} – {100 * high:.2f}" in done.stdout
+    each = np.load(tmp_path / "each.npz")
+    assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
+    assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
+    lines = done.stdout.splitlines()
+    for heading, name in (("mAP (map_market)", "map_market"), ("rank-1", "r1")):
+        (start,) = (number for number, line in enumerate(lines) if line.startswith(f"{heading} in %"))
+        assert lines[start + 1].split() == ["1", "2", "3"]
+        for row in range(3):
+            cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
+            assert lines[start + 2 + row].split() == [str(row + 1), *cells]
+    wrong = reidbench_process(*asked, "--pool", "median")
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("option", ["--json", "--per-query"])
+def test_no_input_is_overwritten(
+    tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """By whatever name: the same path, a relative one, a link."""
+    files = save(tmp_path, query=units(4, 0), gallery=units(30, 1))
+    before = [file.read_bytes() for file in files]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.npz").symlink_to(files[1])
+    asked = ("evaluate", "--query", str(files[0]), "--gallery", str(files[1]))
+    for out in (str(files[0]), str(files[1]), files[0].name, f"./x/../{files[1].name}", "link.npz"):
+        code, said = reidbench_main(*asked, option, out)
+        assert (code, "is one of the files to be read; name another" in said) == (2, True), said
+    assert reidbench_main(*asked, option, str(tmp_path))[0] == 2
+    assert [file.read_bytes() for file in files] == before
+    assert reidbench_main(*asked, option, "new.npz")[0] == 0

@@ -1,0 +1,447 @@
+"""Ranks against the official scripts' numbers and a stable sort per query, on inputs that mislead float32."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import Tensor
+
+import reidbench
+from reidbench import Metric
+from reidbench.errors import DataError, OptionError
+from reidbench.ranking.rank import nearest, rank, rank_distances, unit_rows
+from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import Scores, average_precision, first_match, inverse_negative_penalty, score
+from tests.support.paths import ORACLES
+
+RANKS = (1, 5, 10, 20)
+
+
+def euclidean(**options: bool) -> Metric:
+    text = ", ".join(f"{name}={str(value).lower()}" for name, value in options.items())
+    return reidbench.build("metric", f"euclidean({text})")
+
+
+class Manhattan(Metric):
+    """A metric that has no factors."""
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cdist(a, b, p=1)
+
+
+class Inverted(Metric):
+    """Inner products: factors whose shift matters, with distances below 0."""
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return -embeddings, embeddings
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        return -(a[:, None] * b[None]).sum(dim=2)
+
+
+def oracle(name: str) -> dict[str, Any]:
+    path = ORACLES / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"no oracle: {path} is absent")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def squares(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return squared distances from differences in float64, row by row."""
+    rows = [((gallery.astype(np.float64) - row.astype(np.float64)) ** 2).sum(axis=1) for row in query]
+    return np.array(rows).reshape(len(query), len(gallery))
+
+
+def sorted_reference(values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...]) -> list[tuple]:
+    """Return (units, ranks, same-camera units, same-camera ranks, order) of each query, from a stable sort."""
+    query_pids, query_cams, gallery_pids, gallery_cams = ids
+    found = []
+    for query, row in enumerate(values):
+        same = gallery_pids == query_pids[query]
+        hidden = same & (gallery_cams == query_cams[query]) if "same_camera" in exclude else np.zeros_like(same)
+        junk = gallery_pids == -1 if "junk" in exclude else np.zeros_like(same)
+        everything = np.argsort(row, kind="stable")
+        order = everything[~(hidden | junk)[everything]]
+        places = np.flatnonzero(same[order])
+        seen, hidden_units, hidden_ranks = 0, [], []
+        for unit in everything:
+            if hidden[unit]:
+                hidden_units.append(unit)
+                hidden_ranks.append(seen)
+            elif not junk[unit]:
+                seen += 1
+        found.append((order[places], places, hidden_units, hidden_ranks, order))
+    return found
+
+
+def assert_is_reference(
+    ranking: Ranking, values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...], top: int
+) -> None:
+    for query, (units, ranks, hidden, hidden_ranks, order) in enumerate(sorted_reference(values, ids, exclude)):
+        own = slice(ranking.starts[query], ranking.starts[query + 1])
+        other = slice(ranking.same_camera_starts[query], ranking.same_camera_starts[query + 1])
+        assert ranking.ranks[own].tolist() == ranks.tolist()
+        assert ranking.units[own].tolist() == units.tolist()
+        assert ranking.same_camera_ranks[other].tolist() == hidden_ranks
+        assert sorted(ranking.same_camera_units[other]) == sorted(hidden)
+        assert ranking.ranked[query] == len(order)
+        assert ranking.top[query].tolist() == (order[:top].tolist() + [-1] * top)[:top]
+
+
+def assert_same(one: Ranking, other: Ranking) -> None:
+    for name in Ranking.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def people(seed: int, queries: int, gallery: int, dim: int, pids: int = 12) -> tuple[Any, Any, tuple[np.ndarray, ...]]:
+    """Return float32 embeddings and (query pids, query cams, gallery pids, gallery cams), with junk and distractors."""
+    generator = np.random.default_rng(seed)
+    ids = (
+        generator.integers(1, pids, queries),
+        generator.integers(1, 4, queries),
+        generator.integers(-1, pids, gallery),
+        generator.integers(1, 4, gallery),
+    )
+    query, others = (generator.normal(size=(count, dim)).astype(np.float32) for count in (queries, gallery))
+    return query, others, ids
+
+
+# --- the official scripts ---------------------------------------------------------------------------------------------
+
+
+def assert_official(ranking: Ranking, data: dict[str, Any], ap: str, mean: str, ranks: str) -> Scores:
+    scores = score(ranking, 0, RANKS)
+    np.testing.assert_allclose(average_precision(ranking, "market"), np.nan_to_num(data[ap]), atol=1e-9)
+    assert scores.map_market == pytest.approx(float(data[mean]), abs=1e-9)
+    np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[ranks], atol=1e-9)
+    return scores
+
+
+@pytest.mark.parametrize("way", ["embeddings", "distances"])
+def test_market_single_query_is_the_official_result(way: str) -> None:
+    data = oracle("market_sq_dev")
+    ids = (data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
+    if way == "embeddings":
+        ranking = rank(data["qf"], data["gf"], *ids, euclidean())
+    else:
+        ranking = rank_distances(np.array_split(data["dist"], 7), *ids)
+    scores = assert_official(ranking, data, "official_ap", "official_mAP", "official_rank1_5_10_20")
+    np.testing.assert_array_equal(first_match(ranking) + 1, data["official_first_rank"])
+    matched = ~np.isnan(data["rect_ap"])
+    assert scores.unmatched == (~matched).sum() == 2
+    np.testing.assert_allclose(average_precision(ranking, "step")[matched], data["rect_ap"][matched], atol=1e-6)
+    np.testing.assert_allclose(inverse_negative_penalty(ranking)[matched], data["rect_inp"][matched], atol=1e-6)
+    np.testing.assert_allclose(
+        average_precision(ranking, "market")[matched], data["triplet_reid_ap"][matched], atol=1e-9
+    )
+
+
+def test_market_in_float32_is_close_to_the_official_result() -> None:
+    data = oracle("market_sq_dev")
+    ids = (data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
+    ranking = rank(data["qf"].astype(np.float32), torch.from_numpy(data["gf"]).float(), *ids, euclidean())
+    assert score(ranking, 300, RANKS).map_market == pytest.approx(float(data["official_mAP"]), abs=1e-4)
+
+
+def test_market_ties_stand_in_gallery_order() -> None:
+    data = oracle("market_sq_ties_dev")
+    ranking = rank_distances([data["dist"]], data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
+    assert_official(ranking, data, "official_ap", "official_mAP", "official_rank1_5_10_20")
+    np.testing.assert_array_equal(first_match(ranking) + 1, data["official_first_rank"])
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize("norm", ["raw", "l2"])
+def test_market_multi_query_is_the_official_result(pool: str, norm: str) -> None:
+    data = oracle("market_mq_dev")
+    ids = (data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
+    # The raw pooled queries: unit length after pooling is the metric's doing.
+    ranking = rank(data[f"pooled_{pool}_raw"], data["gf"], *ids, euclidean(normalize=norm == "l2"))
+    key = f"{pool}_{norm}"
+    assert_official(ranking, data, f"{key}_ap", f"{key}_mAP", f"{key}_rank1_5_10_20")
+
+
+@pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_mars_is_the_official_result(name: str, pool: str) -> None:
+    data = oracle(name)
+    queries = data["query_idx"] - 1
+    pids, cams = data["track_info"][:, 2], data["track_info"][:, 3]
+    gallery = data[f"pooled_{pool}"]
+    ranking = rank(gallery[queries], gallery, pids[queries], cams[queries], pids, cams, euclidean())
+    assert_official(ranking, data, f"{pool}_ap", f"{pool}_mAP_nan0", f"{pool}_rank1_5_10_20")
+    np.testing.assert_array_equal(first_match(ranking) + 1, data[f"{pool}_first_rank"])
+
+
+# --- a stable sort per query ------------------------------------------------------------------------------------------
+
+
+few_values = given(
+    data=st.data(),
+    queries=st.integers(0, 5),
+    gallery=st.integers(0, 24),
+    dim=st.integers(1, 3),
+    chunk=st.sampled_from([1, 2, 5, 100]),
+    exclude=st.sampled_from([("junk", "same_camera"), ("junk",), ("same_camera",), ()]),
+)
+
+
+def drawn(data: Any, queries: int, gallery: int, dim: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Return embeddings of few values, full of ties, and their ids."""
+
+    def draw(shape: Any, low: int, high: int) -> np.ndarray:
+        return data.draw(hnp.arrays(np.int64, shape, elements=st.integers(low, high)))
+
+    query, others = (draw((count, dim), -2, 2).astype(np.float32) for count in (queries, gallery))
+    return query, others, (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@few_values
+def test_few_values_with_many_ties(
+    data: Any, queries: int, gallery: int, dim: int, chunk: int, exclude: tuple[str, ...]
+) -> None:
+    top = data.draw(st.integers(0, 6))
+    metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
+    query, others, ids = drawn(data, queries, gallery, dim)
+    values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
+    ranking = rank(query, others, *ids, metric, exclude=exclude, top=top, chunk=chunk)
+    assert_is_reference(ranking, values, ids, exclude, top)
+    blocks = (values[row : row + 1] for row in range(queries))
+    assert_is_reference(rank_distances(blocks, *ids, exclude=exclude, top=top), values, ids, exclude, top)
+
+
+DISTORTIONS = {
+    "as they are": lambda x: x,
+    "shifted": lambda x: x + np.float32(1000),
+    "tiny": lambda x: x * np.float32(1e-20),
+    "huge": lambda x: x * np.float32(1e18),
+    "tiny in float64": lambda x: x.astype(np.float64) * 2.0**-500,
+    "huge in float64": lambda x: x.astype(np.float64) * 2.0**480,
+    "one far item": lambda x: np.concatenate([x[:20], x[20:21] * np.float32(2.0**60), x[21:]]),  # beyond the queries
+    "one feature rules": lambda x: x * np.array([2.0**20] + [1.0] * (x.shape[1] - 1), dtype=np.float32),
+    "one feature is constant": lambda x: np.concatenate([x[:, 1:], np.full_like(x[:, :1], 777)], axis=1),
+    "signs": np.sign,
+    "rounded": lambda x: np.round(x * 2),
+}
+
+
+@pytest.mark.parametrize("distortion", DISTORTIONS)
+@pytest.mark.parametrize("chunk", [16_384, 1_300])
+def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
+    query, others, ids = people(seed=1, queries=9, gallery=2_600, dim=12)
+    others[1_500:2_300] = others[300:1_100]  # duplicates, far apart and in other chunks
+    query, others = DISTORTIONS[distortion](query), DISTORTIONS[distortion](others)
+    # The values must be exact up to rounding that keeps their order: from differences, and scaled where they overflow.
+    scale = 2.0 ** -np.round(np.log2(np.abs(query).max()))
+    values = squares(query * scale, others * scale) if "float64" in distortion else squares(query, others)
+    ranking = rank(query, others, *ids, euclidean(), chunk=chunk)
+    assert_is_reference(ranking, values, ids, ("junk", "same_camera"), 10)
+
+
+def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
+    _, _, ids = people(seed=2, queries=30, gallery=1_500, dim=3)
+    for value in (0.0, 0.1, 1e10):
+        query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
+        ranking = rank(query, others, *ids, euclidean())
+        assert_is_reference(ranking, np.zeros((30, 1_500)), ids, ("junk", "same_camera"), 10)
+        assert score(ranking, 1_500, (1,)).cmc[1] < 0.5
+
+
+def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
+    query, others, ids = people(seed=3, queries=300, gallery=1_400, dim=33, pids=60)
+    others[700:] = np.round(others[700:])  # some exact ties
+    others[100:200] = others[1_000:1_100]
+    whole = rank(query, others, *ids, euclidean())
+    for chunk in (7, 256, 1_023):
+        assert_same(whole, rank(query, others, *ids, euclidean(), chunk=chunk))
+    assert_same(whole, rank(torch.from_numpy(query), np.asfortranarray(others), *ids, euclidean()))
+    for row in (0, 131, 299):
+        one = slice(row, row + 1)
+        alone = rank(query[one], others, ids[0][one], ids[1][one], ids[2], ids[3], euclidean(), chunk=1)
+        own = slice(whole.starts[row], whole.starts[row + 1])
+        np.testing.assert_array_equal(alone.ranks, whole.ranks[own])
+        np.testing.assert_array_equal(alone.distances, whole.distances[own])
+        np.testing.assert_array_equal(alone.top[0], whole.top[row])
+    order = np.random.default_rng(0).permutation(300)
+    turned = rank(query[order], others, ids[0][order], ids[1][order], ids[2], ids[3], euclidean())
+    for place, row in enumerate(order):
+        one, other = slice(*turned.starts[place : place + 2]), slice(*whole.starts[row : row + 2])
+        np.testing.assert_array_equal(turned.ranks[one], whole.ranks[other])
+
+
+def test_a_reordered_gallery_keeps_the_ranks_where_nothing_is_tied() -> None:
+    query, others, ids = people(seed=4, queries=20, gallery=500, dim=9)
+    order = np.random.default_rng(1).permutation(500)
+    whole = rank(query, others, *ids, euclidean())
+    turned = rank(query, others[order], *ids[:2], ids[2][order], ids[3][order], euclidean())
+    np.testing.assert_array_equal(turned.ranks, whole.ranks)
+    np.testing.assert_array_equal(order[turned.units], whole.units)
+    np.testing.assert_array_equal(order[turned.top], whole.top)
+    np.testing.assert_array_equal(turned.distances, whole.distances)
+
+
+def test_threads_do_not_change_a_rank() -> None:
+    query, others, ids = people(seed=5, queries=40, gallery=800, dim=64)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(rank(query, others, *ids, euclidean()))
+    torch.set_num_threads(before)
+    assert_same(*results)
+
+
+def test_distances_are_the_shown_ones_in_rank_order() -> None:
+    query, others, ids = people(seed=6, queries=15, gallery=400, dim=8)
+    ranking = rank(query, others, *ids, euclidean(), top=4)
+    expected = np.sqrt(squares(query, others))
+    for row in range(15):
+        own = slice(ranking.starts[row], ranking.starts[row + 1])
+        other = slice(ranking.same_camera_starts[row], ranking.same_camera_starts[row + 1])
+        np.testing.assert_allclose(ranking.distances[own], expected[row, ranking.units[own]], rtol=1e-12)
+        np.testing.assert_allclose(
+            ranking.same_camera_distances[other], expected[row, ranking.same_camera_units[other]], rtol=1e-12
+        )
+        np.testing.assert_allclose(ranking.top_distances[row], expected[row, ranking.top[row]], rtol=1e-12)
+        assert (np.diff(ranking.distances[own]) >= 0).all()
+        assert (np.diff(ranking.same_camera_distances[other]) >= 0).all()
+
+
+def test_a_metric_with_normalize_sees_rows_of_unit_length() -> None:
+    query, others, ids = people(seed=7, queries=15, gallery=400, dim=8)
+    raw = rank(query * 1e-25, others * 1e9, *ids, euclidean(normalize=True))
+    unit = rank(unit_rows(torch.from_numpy(query)), unit_rows(torch.from_numpy(others)), *ids, euclidean())
+    np.testing.assert_array_equal(raw.ranks, unit.ranks)
+    np.testing.assert_allclose(raw.distances, unit.distances, rtol=1e-6)
+    zero = unit_rows(torch.tensor([[0.0, 0.0], [3e-30, 4e-30]]))
+    torch.testing.assert_close(zero, torch.tensor([[0.0, 0.0], [0.6, 0.8]]))
+
+
+# --- small and empty --------------------------------------------------------------------------------------------------
+
+
+def test_one_item_no_query_no_gallery_and_nobody_to_find() -> None:
+    def integers(*values: int) -> np.ndarray:
+        return np.array(values, dtype=np.int64)
+
+    one = np.ones((1, 3), dtype=np.float32)
+    none, nothing = np.zeros((0, 3), dtype=np.float32), integers()
+    found = rank(one, one, integers(4), integers(1), integers(4), integers(2), euclidean(), top=3)
+    assert found.ranks.tolist() == [0]
+    assert found.distances.tolist() == [0.0]
+    assert found.top.tolist() == [[0, -1, -1]]
+    assert found.top_distances.tolist() == [[0.0, np.inf, np.inf]]
+    hidden = rank(one, one, integers(4), integers(1), integers(4), integers(1), euclidean(), top=1)
+    assert hidden.ranks.tolist() == []
+    assert hidden.same_camera_ranks.tolist() == [0]
+    assert hidden.ranked.tolist() == [0]
+    assert hidden.top.tolist() == [[-1]]
+    junk = rank(one, one, integers(4), integers(1), integers(-1), integers(2), euclidean(), top=1)
+    assert junk.ranked.tolist() == [0]
+    assert junk.top.tolist() == [[-1]]
+    assert len(rank(none, one, nothing, nothing, integers(4), integers(2), euclidean())) == 0
+    empty = rank(one, none, integers(4), integers(1), nothing, nothing, euclidean())
+    assert score(empty, 0, (1,)).unmatched == 1
+
+
+def test_distractors_never_match_and_stay() -> None:
+    query, others, ids = people(seed=8, queries=6, gallery=50, dim=4)
+    ids[2][:] = 0
+    ranking = rank(query, others, *ids, euclidean())
+    assert len(ranking.ranks) == 0
+    assert (ranking.ranked == 50).all()
+
+
+# --- nearest ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", [euclidean(), Manhattan(), Inverted()], ids=lambda metric: type(metric).__name__)
+def test_nearest_is_the_head_of_a_stable_sort(metric: Metric) -> None:
+    query, others, _ = people(seed=9, queries=11, gallery=1_700, dim=5)
+    query, others = np.round(query * 2), np.round(others * 2)
+    values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
+    for chunk in (300, 16_384):
+        columns, farthest = nearest(query, others, metric, 21, chunk=chunk)
+        np.testing.assert_array_equal(columns, np.argsort(values, axis=1, kind="stable")[:, :21])
+        factors = [metric.factors(torch.from_numpy(x).double()) for x in (query, others)]
+        expected = values if factors[0] is None else (factors[0][0] @ factors[1][1].T).numpy()
+        np.testing.assert_array_equal(farthest, expected.max(axis=1))
+    assert nearest(query, others[:3], metric, 21)[0].shape == (11, 3)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
+    query, others, ids = people(seed=10, queries=3, gallery=2_000, dim=4)
+    others[1_234, 2] = value
+    with pytest.raises(DataError, match=r"gallery embeddings: row 1234 .* at 2"):
+        rank(query, others, *ids, euclidean())
+    distances = squares(query, query)
+    distances[2, 1] = value
+    with pytest.raises(DataError, match=r"query 2 .* at 1"):
+        rank_distances([distances[:1], distances[1:]], *ids[:2], ids[0], ids[1])
+
+
+def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
+    query, others, ids = people(seed=11, queries=3, gallery=5, dim=4)
+    metric = euclidean()
+    with pytest.raises(OptionError, match="'same_camra'; known are junk, same_camera"):
+        rank(query, others, *ids, metric, exclude=("same_camra",))
+    with pytest.raises(DataError, match="query embeddings have 3 dimensions, gallery embeddings 4"):
+        rank(query[:, :3], others, *ids, metric)
+    with pytest.raises(DataError, match="gallery: 4 embeddings for 5 pids"):
+        rank(query, others[:4], *ids, metric)
+    with pytest.raises(DataError, match="query: 3 pids but 2 cameras"):
+        rank(query, others, ids[0], ids[1][:2], ids[2], ids[3], metric)
+    with pytest.raises(DataError, match="float16"):
+        rank(query.astype(np.float16), others, *ids, metric)
+    with pytest.raises(DataError, match="query row 1 has pid 0"):
+        rank(query, others, np.array([1, 0, 2]), ids[1], ids[2], ids[3], metric)
+    with pytest.raises(DataError, match="too large"):
+        rank(query * np.float64(1e200), others * np.float64(1e200), *ids, metric)
+    with pytest.raises(DataError, match="for 2 queries, expected 3"):
+        rank_distances([np.zeros((2, 5))], *ids)
+    with pytest.raises(DataError, match="at most 1 rows of 5"):
+        rank_distances([np.zeros((2, 5)), np.zeros((2, 5))], *ids)
+    with pytest.raises(DataError, match="rows of 5 gallery items, got 3 rows of 4"):
+        rank_distances([np.zeros((3, 4))], *ids)
+
+
+@pytest.mark.parametrize("value", [0.3, 3e30, 3e38])
+def test_equal_rows_of_any_size_stand_in_gallery_order_and_hidden_ones_do_not_count(value: float) -> None:
+    pids, cams = np.arange(20) % 5 + 1, np.arange(20) % 3
+    rows = torch.full((20, 8), value)
+    ranking = rank(rows, rows, pids, cams, pids, cams, reidbench.build("metric", "euclidean"))
+    for query in range(20):
+        shown = [unit for unit in range(20) if pids[unit] != pids[query] or cams[unit] != cams[query]]
+        expected = [place for place, unit in enumerate(shown) if pids[unit] == pids[query]]
+        assert ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]].tolist() == expected
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-140, 1.0, 1e154, 1e300])
+def test_rows_of_every_size_get_unit_length(scale: float) -> None:
+    rows = torch.tensor([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1e-3]], dtype=torch.float64)
+    expected = rows / torch.tensor([[5.0], [1.0], [math.sqrt(2 + 1e-6)]], dtype=torch.float64)
+    torch.testing.assert_close(unit_rows(rows * scale), expected, rtol=1e-14, atol=0)
+
+
+def test_embeddings_whose_squares_leave_float64_are_refused() -> None:
+    query, others, ids = people(seed=11, queries=3, gallery=5, dim=4)
+    rows = query.astype(np.float64), others.astype(np.float64)
+    wanted = rank(*rows, *ids, euclidean())
+    np.testing.assert_array_equal(rank(*(1e-120 * side for side in rows), *ids, euclidean()).ranks, wanted.ranks)
+    with pytest.raises(DataError, match="multiply all embeddings"):
+        rank(*(1e-160 * side for side in rows), *ids, euclidean())
+    zeros = rank(*(0 * side for side in rows), *ids, euclidean())  # collapsed, but nothing left float64
+    assert len(zeros.ranks) == len(wanted.ranks)

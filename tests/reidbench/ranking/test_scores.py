@@ -1,0 +1,102 @@
+"""Scores against golden vectors, the official scripts' numbers, and loops written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidbench.errors import DataError
+from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import average_precision, first_match, inverse_negative_penalty, score
+
+
+def ranking_of(*rows: list[int]) -> Ranking:
+    """Return the ranking of queries whose galleries, best first, are hits (1) and misses (0); one length for all."""
+    hits = np.array(rows, dtype=np.int64)
+    queries, length = hits.shape
+    pids = np.arange(1, queries + 1)
+    # Each query has its own identities' items beside those of others, which are misses only.
+    gallery_pids = np.where(hits == 1, pids[:, None], 0).ravel()
+    distances = np.full((queries, queries * length), 1e6)
+    for query in range(queries):
+        distances[query, query * length : (query + 1) * length] = np.arange(length)
+    cams = np.ones(queries * length, dtype=np.int64)
+    return rank_distances([distances], pids, np.zeros(queries, dtype=np.int64), gallery_pids, cams)
+
+
+def official_average_precision(hits: list[int]) -> float:
+    """Return the area of compute_AP.m, walked item by item."""
+    old_recall, old_precision, area, found = 0.0, 1.0, 0.0, 0
+    for seen, hit in enumerate(hits, start=1):
+        found += hit
+        recall, precision = found / sum(hits), found / seen
+        area += (recall - old_recall) * (old_precision + precision) / 2
+        old_recall, old_precision = recall, precision
+    return area
+
+
+@pytest.mark.parametrize(
+    ("hits", "step", "market"),
+    [
+        ([1], 1.0, 1.0),
+        ([0, 1], 0.5, 0.25),
+        ([0, 0, 1], 0.333333, 0.166667),
+        ([0, 1, 1], 0.583333, 0.416667),
+        ([1, 1, 0, 1], 0.916667, 0.902778),
+        ([1, 0, 1, 0, 1], 0.755556, 0.711111),
+        ([0] * 9 + [1], 0.1, 0.05),
+    ],
+)
+def test_both_average_precisions_of_golden_vectors(hits: list[int], step: float, market: float) -> None:
+    ranking = ranking_of(hits)
+    assert average_precision(ranking, "step")[0] == pytest.approx(step, abs=1e-6)
+    assert average_precision(ranking, "market")[0] == pytest.approx(market, abs=1e-6)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(st.lists(st.integers(0, 1), min_size=12, max_size=12), min_size=1, max_size=6))
+def test_scores_equal_loops_over_the_ranking(rows: list[list[int]]) -> None:
+    ranking = ranking_of(*rows)
+    matched = [row for row in rows if sum(row) > 0]
+    market, step = average_precision(ranking, "market"), average_precision(ranking, "step")
+    for query, row in enumerate(rows):
+        places = [place for place, hit in enumerate(row) if hit]
+        precisions = [(number + 1) / (place + 1) for number, place in enumerate(places)]
+        assert step[query] == pytest.approx(np.mean(precisions) if places else 0.0)
+        assert market[query] == pytest.approx(official_average_precision(row) if places else 0.0)
+        assert market[query] <= step[query] + 1e-15
+        assert first_match(ranking)[query] == (places[0] if places else -1)
+        penalty = len(places) / (places[-1] + 1) if places else 0.0
+        assert inverse_negative_penalty(ranking)[query] == pytest.approx(penalty)
+    scores = score(ranking, 12, (1, 5, 10, 20))
+    assert scores.unmatched == len(rows) - len(matched)
+    assert scores.queries == len(rows)
+    assert scores.cmc[1] <= scores.cmc[5] <= scores.cmc[10] <= scores.cmc[20] == len(matched) / len(rows)
+    assert scores.map_market <= scores.map_step
+    assert scores.map_step == pytest.approx(step.mean())
+
+
+def test_a_query_without_a_match_counts_as_a_miss_in_every_mean() -> None:
+    with_it, without = score(ranking_of([1, 0], [0, 0]), 4, (1,)), score(ranking_of([1, 0]), 2, (1,))
+    assert without.as_dict() == {
+        "map_market": 1.0, "map_step": 1.0, "r1": 1.0, "minp": 1.0, "queries": 1, "gallery": 2, "unmatched": 0,
+    }  # fmt: skip
+    assert with_it.as_dict() == {
+        "map_market": 0.5, "map_step": 0.5, "r1": 0.5, "minp": 0.5, "queries": 2, "gallery": 4, "unmatched": 1,
+    }  # fmt: skip
+
+
+def test_means_do_not_depend_on_the_order_of_queries() -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (40, 30)).tolist()
+    assert score(ranking_of(*rows), 30, (1, 5)) == score(ranking_of(*rows[::-1]), 30, (1, 5))
+
+
+def test_no_query_is_an_error() -> None:
+    nothing, cams = np.zeros(0, dtype=np.int64), np.ones(3, dtype=np.int64)
+    ranking = rank_distances([], nothing, nothing, cams, cams)
+    assert len(average_precision(ranking, "market")) == 0
+    with pytest.raises(DataError, match="at least one query"):
+        score(ranking, 3, (1,))

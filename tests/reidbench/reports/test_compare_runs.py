@@ -1,0 +1,183 @@
+"""Comparing: calibrated on simulated rankings, honest about seeds, and refused where queries are not the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError
+from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import score
+from reidbench.reports.compare_runs import compare, difference, identities_of, per_query
+from reidbench.utils.arrays import FloatArray, IntArray
+from tests.support.boards import GALLERY, QUERY, put, ranking_for, sound
+from tests.support.records import digest, make_item
+
+PEOPLE, QUERIES, MATCHES, RANKED = 250, 3, 4, 400
+PIDS = np.repeat(np.arange(PEOPLE), QUERIES)
+
+
+def drawn(generator: np.random.Generator, ease: FloatArray) -> Ranking:
+    """Return a ranking whose matches stand before distractors by the ease of their query's person."""
+    shape = (len(PIDS), MATCHES)
+    near = 1 / (1 + np.exp(-(ease[PIDS, None] + 0.8 * generator.normal(size=shape))))
+    ranks = np.sort(np.floor((1 - near) ** 3 * RANKED).astype(np.int64), axis=1)
+    ranks = np.minimum(ranks + np.arange(MATCHES), RANKED - MATCHES + np.arange(MATCHES))
+    starts = np.arange(len(PIDS) + 1, dtype=np.int64) * MATCHES
+    units = (PIDS[:, None] * MATCHES + np.arange(MATCHES)).ravel()
+    nothing = np.zeros(0, dtype=np.int64)
+    return Ranking(
+        starts=starts,
+        units=units,
+        ranks=ranks.ravel(),
+        distances=ranks.ravel().astype(np.float64),
+        same_camera_starts=np.zeros(len(PIDS) + 1, dtype=np.int64),
+        same_camera_units=nothing,
+        same_camera_ranks=nothing,
+        same_camera_distances=nothing.astype(np.float64),
+        ranked=np.full(len(PIDS), RANKED),
+        top=np.full((len(PIDS), 1), -1),
+        top_distances=np.full((len(PIDS), 1), np.inf),
+    )
+
+
+def rate_and_gap(
+    better_by: float, seeds: int = 1, pairs: int = 200, spread: float = 0.0, simulation: int = 1
+) -> tuple[float, float]:
+    """Return how often a difference is called, and the mean gap in mAP, with A's people easier by ``better_by``."""
+    called, gaps = 0, []
+    for number in range(pairs):
+        generator = np.random.default_rng([simulation, number])
+        ease = 2.5 + 1.0 * generator.normal(size=PEOPLE)  # shared by both sides
+        a, b = (
+            [drawn(generator, ease + more + spread * generator.normal()) for _ in range(seeds)]
+            for more in (better_by, 0.0)
+        )
+        found = difference(a, b, PIDS, "map_market")
+        called += found.more_than_chance
+        gaps.append(found.difference)
+    return called / pairs, float(np.mean(gaps))
+
+
+@pytest.fixture(autouse=True)
+def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of the draws: the rates below move by less than one pair in a hundred."""
+    from reidbench.ranking import bootstrap as statistics
+    from reidbench.reports import compare_runs as run_comparison
+
+    def quick(a: FloatArray, b: FloatArray, pids: IntArray) -> tuple[float, tuple[float, float] | None]:
+        return statistics.paired_difference(a, b, pids, draws=1_000)
+
+    monkeypatch.setattr(run_comparison, "paired_difference", quick)
+
+
+def test_equally_good_rankings_are_rarely_called_different() -> None:
+    rate, gap = rate_and_gap(0.0)
+    assert rate <= 0.08
+    assert abs(gap) < 0.003
+
+
+@pytest.mark.slow
+def test_one_pair_in_twenty_is_called_different_by_chance() -> None:
+    """What the 200 pairs above are a small sample of: 95 % intervals miss one time in twenty, no more and no less."""
+    rate, _ = rate_and_gap(0.0, pairs=4_000, simulation=7)
+    assert 0.04 <= rate <= 0.06  # four standard errors are 1.4 %
+
+
+def test_a_gap_of_three_points_is_mostly_seen() -> None:
+    rate, gap = rate_and_gap(0.14)
+    assert 0.025 < gap < 0.032
+    assert rate >= 0.80
+
+
+def test_losses_whose_seeds_differ_as_much_are_rarely_called_different() -> None:
+    alone, _ = rate_and_gap(0.0, seeds=1, pairs=60, spread=0.2)
+    together, _ = rate_and_gap(0.0, seeds=3, pairs=60, spread=0.2)
+    assert together <= 0.08
+    assert alone > 0.3  # what single checkpoints would have claimed about the losses
+
+
+def test_the_values_of_queries_average_to_the_scores() -> None:
+    ranking = ranking_for(sound().job)
+    scores = score(ranking, len(GALLERY[0]), (1, 5, 10, 20)).as_dict()
+    for name in ("map_market", "map_step", "r1", "r5", "r20", "minp"):
+        assert per_query(ranking, name).mean() == pytest.approx(scores[name])
+    with pytest.raises(DataError, match="there is no score 'queries' of a single query"):
+        per_query(ranking, "queries")
+
+
+def test_queries_of_one_person_are_told_from_their_matches() -> None:
+    people = identities_of(ranking_for(sound().job))
+    same = people[:, None] == people[None, :]
+    assert (same == (QUERY[0][:, None] == QUERY[0][None, :])).all()
+
+
+def test_a_query_without_a_match_stands_for_itself() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    starts = np.zeros(4, dtype=np.int64)
+    empty = dataclasses.replace(
+        ranking_for(sound().job),
+        starts=starts, units=nothing, same_camera_starts=starts, same_camera_units=nothing,
+        top=np.zeros((3, 0), dtype=np.int64),
+    )  # fmt: skip
+    assert len(set(identities_of(empty).tolist())) == 3
+
+
+def test_two_records_are_compared_with_what_differs(tmp_path: Path) -> None:
+    a, b = put(tmp_path / "a", sound("one")), put(tmp_path / "b", sound("two(x=1)", seed=1, commit="b" * 40))
+    found = compare([a], [b])
+    assert not found.over_seeds
+    assert (found.identities, found.queries) == (6, 12)
+    first = found.differences[0]
+    assert first.score == "map_market"
+    assert first.difference == pytest.approx(a[1].scores["map_market"] - b[1].scores["map_market"])
+    assert first.interval is not None
+    assert first.interval[0] < first.difference < first.interval[1]
+    assert [other.partition(":")[0] for other in found.others] == ["loss", "seed", "commit"]
+    assert "loss: one | two(x=1)" in found.others
+    itself = compare([a], [a])
+    assert itself.others == ()
+    assert itself.differences[0].interval == (0.0, 0.0)
+    assert not itself.differences[0].more_than_chance
+
+
+def test_three_seeds_on_both_sides_speak_of_the_losses(tmp_path: Path) -> None:
+    sides = [[put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for seed in range(3)] for loss in ("one", "two")]
+    assert compare(*sides).over_seeds
+    assert not compare(sides[0], sides[1][:2]).over_seeds
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    a = put(tmp_path / "a", sound("one"))
+    failed = put(tmp_path / "failed", sound("two", status="failed", error="no memory"))
+    with pytest.raises(DataError, match=r"failed: the run is failed, so there is nothing to compare: no memory"):
+        compare([a], [failed])
+    data = sound("two", dataset={"digest": digest("x"), "train_digest": digest("y"), "counts": {}})
+    with pytest.raises(DataError, match="were scored on other data"):
+        compare([a], [put(tmp_path / "data", data)])
+    with pytest.raises(DataError, match="B holds 2 combinations"):
+        compare([a], [a, put(tmp_path / "c", sound("three"))])
+    with pytest.raises(DataError, match="A holds one seed more than once: 0, 0"):
+        compare([a, a], [a])
+    ranking = ranking_for(a[1].job)
+    fewer = dataclasses.replace(ranking, units=np.where(ranking.units == ranking.units[0], 39, ranking.units))
+    with pytest.raises(DataError, match="has other queries or matches than"):
+        compare([a], [put(tmp_path / "d", sound("four"), fewer)])
+
+
+def test_the_command_says_it_plainly_and_hostile_names_stay_texts(
+    tmp_path: Path, reidbench_process: Callable[..., object]
+) -> None:
+    hostile = '\x1b[31m[bold]<script>"=cmd"\u202e[/foo]'
+    items = {"backbone": make_item(hostile, "tiny", hostile)}
+    put(tmp_path / "a", sound("one", items=items))
+    put(tmp_path / "b", sound("two"))
+    said = str(getattr(reidbench_process("compare", str(tmp_path / "a"), str(tmp_path / "b")), "stdout", ""))
+    assert "[bold]<script>" in said
+    assert not {"\x1b", "\u202e"} & set(said)
+    assert "says nothing of the losses themselves" in said
+    assert "more than chance" in said

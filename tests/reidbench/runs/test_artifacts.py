@@ -1,0 +1,71 @@
+"""What lies beside records: found where it is, refused where it leads elsewhere or belongs to other data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reidbench import build
+from reidbench.errors import DataError
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.machine import SCALES, Settings
+from tests.support.records import make_item, make_record, put
+
+
+def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "log.npz").write_bytes(b"secret")
+    for training in ("../../outside", str(outside), "trainings/gone"):
+        record = make_record("a", training=training)
+        files = RunFiles([put(tmp_path / "results" / "deep" / "runs" / "a", record)], Settings(data=tmp_path))
+        with pytest.raises(DataError, match="is not there: a record alone does not bring it"):
+            files.log(record)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
+    files = RunFiles(
+        [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], Settings(data=tmp_path)
+    )
+    with pytest.raises(DataError, match=r"rankings\.npz"):
+        files.ranking(record)
+    with pytest.raises(DataError, match="was not scored: no memory"):
+        files.ranking(failed)
+    with pytest.raises(DataError, match="has no folder here"):
+        files.ranking(replace(record, id="elsewhere"))
+    with pytest.raises(DataError, match="the untrained network has no log"):
+        files.log(make_record("none"))
+
+
+def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) -> None:
+    """What ``run --scale`` drew is not below the data root; nothing is drawn where it does not lie."""
+    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
+    tree = settings.cache / SCALES / "tiny-0123" / "market1501"
+    for _ in build("synthesizer", "market1501(identities=4)", tree):
+        pass
+    (settings.cache / SCALES / "other" / "mars").mkdir(parents=True)
+    split = build("dataset", "market1501", tree.parent)
+    record = make_record("a", items={"dataset": make_item("market1501", "market1501", "market1501")})
+    mine = replace(record, dataset={**record.dataset, "digest": split.digest})
+    files = RunFiles([put(tmp_path / "runs" / "a", mine)], settings)
+    assert files.split(mine).digest == split.digest
+    with pytest.raises(DataError, match="no tree with the folders bounding_box_train"):
+        files.split(record)
+    assert not list((settings.cache / SCALES / "other").rglob("market1501"))
+
+
+@pytest.mark.parametrize(
+    "spec", ["a**b", "*", "**", "?arket1501", "[m]arket1501", "", "/etc", "../other", "none", "a + b", "a" * 1999]
+)
+def test_a_strangers_data_set_that_is_no_item_is_looked_for_nowhere(tmp_path: Path, spec: str) -> None:
+    """The text of a record is no pattern of folders."""
+    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
+    (settings.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)
+    record = make_record("a", items={"dataset": make_item("synthetic", spec, "synthetic")})
+    files = RunFiles([put(tmp_path / "runs" / "a", record)], settings)
+    with pytest.raises(DataError) as error:
+        files.split(record)
+    assert str(tmp_path) not in str(error.value)

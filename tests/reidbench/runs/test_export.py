@@ -1,0 +1,106 @@
+"""A network taken home: the embeddings of a list are those that the run was scored with."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError, OptionError
+from reidbench.runs.export import embed_list, load_network
+from reidbench.runs.prepare import Plan
+from reidbench.runs.record import read_record
+from reidbench.utils.arrays import load_arrays
+from reidbench.utils.machine import Settings
+
+from .jobs import job, run
+
+SETTINGS = Settings(device="cpu", threads=1)
+
+
+@pytest.fixture(params=["batch_hard", "none"])
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return run(job(loss=request.param))[0]
+
+
+def listed(plan: Plan, folder: Path, count: int = 70, columns: str = "path,pid,camid") -> Path:
+    """A list of query images in another folder, as a user has his own."""
+    query = plan.split.query
+    folder.mkdir()
+    lines = [columns]
+    for number in range(min(count, len(query))):
+        (folder / f"{number}.jpg").write_bytes(query.path(number).read_bytes())
+        cells = {"path": f"{number}.jpg", "pid": query.pids[number], "camid": query.cams[number], "note": "mine"}
+        lines.append(",".join(str(cells[column]) for column in columns.split(",")))
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    return folder / "list.csv"
+
+
+def test_the_embeddings_are_those_of_the_run(plan: Plan, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "x.npz"
+    file = listed(plan, tmp_path / "mine", 200)
+    count, dimensions = embed_list(plan.run_folder, file, out, SETTINGS)
+    made = load_arrays(out)
+    assert made["embeddings"].shape == (count, dimensions)
+    first = plan.training_folder / f"embeddings-{plan.protocol.views}" / "000000.npz"  # the queries are embedded first
+    kept = load_arrays(first)["embeddings"][:count]
+    assert np.array_equal(made["embeddings"], kept)
+    assert made["paths"].tolist() == [f"{number}.jpg" for number in range(count)]
+    assert np.array_equal(made["pids"], plan.split.query.pids[:count])
+    assert np.array_equal(made["cams"], plan.split.query.cams[:count])
+
+
+def test_a_list_of_paths_alone_will_do(plan: Plan, tmp_path: Path) -> None:
+    file = listed(plan, tmp_path / "mine", 3, "note,path")
+    embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", SETTINGS)
+    assert set(load_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name\n1.jpg\n", "line 1: lacks the column path; found 'name'"),
+        ("path\n", "lists no images"),
+        ("path\n0.jpg\n9999.jpg\n", "line 3: there is no file '9999.jpg' below"),
+        ("path,pid\n0.jpg,one\n", "line 2: pid 'one' is no whole number"),
+        ("path,pid\n0.jpg\n", "line 2: pid None is no whole number"),
+        ("path\n../mine/0.jpg\n", "leaves its root"),
+    ],
+)
+def test_a_bad_list_is_named_with_its_line(plan: Plan, tmp_path: Path, text: str, said: str) -> None:
+    file = listed(plan, tmp_path / "mine", 1)
+    file.write_text(text)
+    with pytest.raises(DataError, match=re.escape(said)):
+        embed_list(plan.run_folder, file, tmp_path / "x.npz", SETTINGS)
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_a_bad_list_and_a_missing_run_are_said_together(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("name\n")
+    with pytest.raises(DataError, match=r"list\.csv: line 1: lacks the column path.*\n.*gone: cannot be read"):
+        embed_list(tmp_path / "gone", tmp_path / "list.csv", tmp_path / "x.npz", SETTINGS)
+
+
+def test_a_run_without_its_weights_says_how_to_get_them(tmp_path: Path) -> None:
+    plan, _, _ = run(job())
+    shutil.rmtree(plan.training_folder)
+    with pytest.raises(DataError, match=r"its weights are not in .*; make the run again with reidbench run"):
+        load_network(plan.run_folder)
+
+
+def test_a_failed_run_has_no_network(tmp_path: Path) -> None:
+    plan, record, _ = run(job(loss="none"))
+    failed = dataclasses.replace(record, status="failed", error="it diverged")
+    (plan.run_folder / "record.json").write_text(failed.to_json())
+    with pytest.raises(DataError, match="the run is failed: it diverged"):
+        load_network(plan.run_folder)
+    assert read_record(plan.run_folder / "record.json").status == "failed"
+
+
+def test_the_output_is_an_npz(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"expected a file that ends with \.npz"):
+        embed_list(tmp_path, tmp_path / "list.csv", tmp_path / "x.csv", SETTINGS)

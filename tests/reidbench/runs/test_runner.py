@@ -1,0 +1,396 @@
+"""The road end to end, small: train once, score, print again, go on after a kill, notice edited code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.catalogue import load
+from reidbench.ranking.rankings import load_ranking
+from reidbench.ranking.scores import score
+from reidbench.runs.prepare import Planner, _check_batch
+from reidbench.runs.record import RunRecord
+from reidbench.runs.runner import execute
+from reidbench.utils.lock import lock
+from reidbench.utils.machine import Settings
+
+from .jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
+from .logs import assert_same_log, read_log
+
+Process = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
+    plan, record, _ = run(job())
+    assert record.status == "ok", record.error
+    kept = RunRecord.from_json((plan.run_folder / "record.json").read_text(), "record")
+    assert kept == record
+    again = score(load_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.ranks)
+    assert again.as_dict() == record.scores
+    assert 0 <= record.scores["map_market"] <= record.scores["map_step"] <= 1
+    assert record.scores["queries"] == len(plan.split.query)
+    np.testing.assert_array_equal(read_log(plan.training_folder)["step"], np.arange(plan.recipe.steps))
+    assert not list(plan.training_folder.glob("checkpoint-*"))
+
+
+def test_the_same_job_again_computes_nothing() -> None:
+    plan, record, _ = run(job())
+    files = {path: path.stat().st_mtime_ns for path in plan.training_folder.iterdir()}
+    assert run(job())[1] == record
+    assert {path: path.stat().st_mtime_ns for path in plan.training_folder.iterdir()} == files
+
+
+def test_another_metric_or_view_does_not_train_again() -> None:
+    plan, _, _ = run(job())
+    weights = (plan.training_folder / "weights.safetensors").stat().st_mtime_ns
+    other_view, record, _ = run(job(protocol=SMALL_PROTOCOL.replace(")", ", views=original)")))
+    other_rank, reranked, _ = run(job(rerank="k_reciprocal(k1=4, k2=2)"))
+    assert record.status == reranked.status == "ok"
+    for other in (other_view, other_rank):
+        assert other.training_folder == plan.training_folder
+        assert other.id != plan.id
+        assert other.train_id == plan.train_id
+    assert (plan.training_folder / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
+    base = plan_of(job())[0]
+    assert plan_of(job(loss='batch_hard(margin="soft")'))[0].id == base.id, "a spelt-out default is the same run"
+    other_seed = plan_of(job(seed=1))[0]
+    assert other_seed.id != base.id
+    assert other_seed.group == base.group
+    for changed in (
+        job(loss="batch_hard(margin=0.2)"),
+        job(backbone="tiny(norm=none)"),
+        job(recipe="quick(steps=5, p=6, k=2)"),
+    ):
+        other = plan_of(changed)[0]
+        assert other.train_id != base.train_id
+        assert other.group != base.group
+
+
+def test_the_untrained_network_is_scored_without_a_step() -> None:
+    _, record, said = run(job(loss="none"))
+    assert record.status == "ok", record.error
+    assert record.seconds["train"] == 0
+    assert not [line for line in said if "resumed" in line]
+
+
+def test_the_protocols_defaults_reach_the_network_and_the_users_win() -> None:
+    plan = plan_of(job())[0]
+    assert (plan.info.preprocess.height, plan.info.preprocess.width) == (64, 32)
+    assert plan.items["backbone"].origins["height"] == "protocol"
+    chosen = plan_of(job(backbone="tiny(height=32)"))[0]
+    assert (chosen.info.preprocess.height, chosen.info.preprocess.width) == (32, 32)
+    assert chosen.items["backbone"].origins["height"] == "given"
+
+
+def test_all_mistakes_of_a_request_come_together() -> None:
+    with pytest.raises(OptionError) as caught:
+        plan_of(job(loss="batch_hart(margin=0.2)", backbone="tinny", recipe="quick(stepps=3)"))
+    said = str(caught.value)
+    assert all(word in said for word in ("batch_hard", "tiny", "steps"))
+
+
+def test_more_people_a_batch_than_there_are_is_refused_before_anything() -> None:
+    with pytest.raises(OptionError, match=r"p=500 .* data set has 28 to train on") as caught:
+        plan_of(job(recipe="quick(steps=4, p=500, k=2)"))
+    advice = str(caught.value).partition("lower it, e.g. ")[2]
+    assert shlex.split(advice) == ["--recipe", "quick(steps=4, p=28, k=2)"]  # and nothing else of what was asked
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
+def test_a_seed_that_is_none_is_refused_before_anything(seed: int) -> None:
+    with pytest.raises(OptionError, match=r"seed: expected a whole number from 0 to 9223372036854775807, got "):
+        plan_of(job(seed=seed))
+    with pytest.raises(OptionError, match=r"seed: expected a whole number"):
+        plan_of(job(protocol=f"synthetic(identities=12, seed={seed})"))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    import torch
+
+    plan, _ = plan_of(job())
+    index = torch.cuda.device_count()
+    with pytest.raises(OptionError, match=rf"cuda:{index}.*shows {index} GPUs.*--device cpu"):
+        execute(plan, Settings(device=f"cuda:{index}"), print)
+
+
+def test_the_second_process_on_a_folder_learns_who_holds_it() -> None:
+    plan, settings = plan_of(job())
+    with lock(plan.training_folder / "lock", "a test"), pytest.raises(DataError, match=f"{os.getpid()}"):
+        execute(plan, settings, print)
+
+
+def test_a_read_only_results_folder_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(DataError, match="file"):
+        run(job(), results=blocked / "results")
+
+
+def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_process: Process) -> None:
+    tree = tmp_path / "mine"
+    assert reidbench_process("data", "synthesize", "csv_list", str(tree)).returncode == 0
+    victim = sorted(tree.rglob("*.jpg"))[-1]
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(DataError, match=victim.name):
+        run(job(protocol=f'csv_list(file="{tree / "list.csv"}")', backbone="tiny(height=64, width=32)"))
+    assert not list((tmp_path / "results").rglob("weights.safetensors"))
+
+
+PLUGIN = """
+import torch
+from reidbench import Loss, hookimpl
+
+class Mine(Loss):
+    def __init__(self, info):
+        super().__init__()
+
+    def forward(self, embeddings, labels):
+        return {formula}
+
+@hookimpl
+def register_losses():
+    return {{"mine": Mine}}
+"""
+
+
+def install(folder: Path, formula: str) -> None:
+    """Write a stranger's distribution: one module with one loss, found by its entry point."""
+    folder.mkdir(exist_ok=True)
+    (folder / "my_loss.py").write_text(PLUGIN.format(formula=formula))
+    info = folder / "my_loss-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_loss\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[reidbench]\nmy_loss = my_loss\n")
+
+
+def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(
+    tmp_path: Path, reidbench_process: Process
+) -> None:
+    plugin = tmp_path / "plugin"
+    install(plugin, "embeddings.square().sum(1)")
+    (plugin / "test_mine.py").write_text("x = 1\n")
+    env = {"PYTHONPATH": str(plugin)}
+    asked = small_run("--loss", "mine")
+    first = reidbench_process(*asked, env=env)
+    assert first.returncode == 0, first.stderr
+    (plugin / "test_mine.py").write_text("x = 2\n")
+    assert "done" in reidbench_process(*asked, "--dry-run", env=env).stderr
+    install(plugin, "embeddings.square().mean(1)")
+    edited = reidbench_process(*asked, "--dry-run", env=env)
+    assert "my_loss.py" in edited.stderr
+    assert "changed" in edited.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
+    plugin = tmp_path / "plugin"
+    install(plugin, "embeddings.sum(1) * float('nan')")
+    done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
+    assert done.returncode == 1
+    assert (
+        "the loss (Mine, my_loss) is nan at step 0 (learning rate 0.001); the batch holds the identities" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
+    assert sorted(record["status"] for record in records) == ["failed", "ok"], "the other run of the suite went on"
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
+    for _ in range(6000):
+        if list(results.rglob("checkpoint-*.safetensors")):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint in five minutes")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
+    how: signal.Signals, tmp_path: Path, reidbench_process: Process
+) -> None:
+    asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
+    asked[asked.index(SMALL_RECIPE)] = "quick(steps=60, p=6, k=3)"
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "reidbench", *asked, "--results", str(tmp_path / "stopped")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(stopped, tmp_path / "stopped")
+    stopped.send_signal(how)
+    said = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == (-how if how == signal.SIGKILL else 1), said
+    if how != signal.SIGKILL:
+        assert "the same command goes on from there" in said
+    resumed = reidbench_process(*asked, "--results", str(tmp_path / "stopped"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stderr
+    assert "resumed at step 0 " not in resumed.stderr
+    undisturbed = reidbench_process(*asked, "--results", str(tmp_path / "undisturbed"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    def outcome(folder: str) -> tuple[bytes, dict[str, float]]:
+        (weights,) = (tmp_path / folder).rglob("weights.safetensors")
+        (record,) = (tmp_path / folder).rglob("record.json")
+        return weights.read_bytes(), json.loads(record.read_text())["scores"]
+
+    assert outcome("stopped") == outcome("undisturbed")
+    assert_same_log(*(next((tmp_path / name / "trainings").iterdir()) for name in ("stopped", "undisturbed")))
+
+
+def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, record, _ = run(job())
+    done = reidbench_process("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "every score is the same to the last digit" in done.stderr
+    (again,) = (tmp_path / "results" / "again").rglob("record.json")
+    assert json.loads(again.read_text())["scores"] == record.scores
+
+
+def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, _, _ = run(job())
+    flags = ["--device", "cpu", "--threads", "1"]
+    assert reidbench_process("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
+    (again,) = (tmp_path / "results" / "again").rglob("record.json")
+    asked = reidbench_process("run", str(again), *flags)
+    assert asked.returncode == 2
+    assert "lies where it would be made again; name another folder with --results" in asked.stderr
+
+
+def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() -> None:
+    _, trained, _ = run(job())
+    assert (trained.environment["threads"], trained.scored_in["threads"]) == (1, 1)
+    asked, chosen = job(metric="euclidean(normalize=true)"), Settings(device="cpu", threads=2)
+    scored = execute(Planner(load(), chosen).plan(asked), chosen, print)
+    assert scored.train_id == trained.train_id
+    assert (scored.environment["threads"], scored.scored_in["threads"]) == (1, 2)
+    assert scored.environment == trained.environment
+
+
+def test_the_metric_that_auto_comes_to_is_auto_whoever_asked_for_it() -> None:
+    assert plan_of(job())[0].metric_is_auto
+    assert plan_of(job(metric="euclidean"))[0].metric_is_auto
+    assert not plan_of(job(metric="euclidean(normalize=true)"))[0].metric_is_auto
+
+
+def test_shuffled_batches_larger_than_the_training_set_are_refused() -> None:
+    plan, _ = plan_of(job())
+    recipe = dataclasses.replace(plan.recipe, batches="shuffled", p=10_000)
+    with pytest.raises(
+        OptionError, match=r"p \* k = 20000 a batch, but the data set has \d+ to train on; lower p or k"
+    ):
+        _check_batch(plan.items["recipe"], recipe, plan.split)
+
+
+def test_what_a_killed_process_left_is_swept_up() -> None:
+    plan, chosen = plan_of(job())
+    left = [folder / ".record.json.abc.tmp" for folder in (plan.run_folder, plan.training_folder)]
+    for file in (*left, plan.run_folder / "traceback.txt"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("half")
+    execute(plan, chosen, print)
+    assert not any(file.exists() for file in left)
+    assert not (plan.run_folder / "traceback.txt").exists()
+
+
+def test_a_loss_that_leaves_the_program_costs_its_run_alone(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "__import__('sys').exit(0)")
+    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
+    assert done.returncode == 1
+    assert "failed: SystemExit: 0" in done.stderr
+    assert "none (untrained)" in done.stdout
+
+
+def test_a_loss_without_a_gradient_is_named(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "embeddings.detach().square().sum()")
+    done = reidbench_process(*small_run("--loss", "mine"), env={"PYTHONPATH": str(tmp_path / "plugin")})
+    assert done.returncode == 1
+    assert "its total has no gradient, so nothing could be learned" in done.stderr
+
+
+def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
+    plan, _, _ = run(job(loss="none"))
+    file = next(plan.training_folder.glob("embeddings-*/*.npz"))
+    file.write_bytes(file.read_bytes()[:300])
+    (plan.run_folder / "record.json").unlink()
+    with pytest.raises(
+        DataError, match=r"embeddings-.*/000000.npz: is damaged .*delete it and run the same command again"
+    ):
+        run(job(loss="none"))
+    (plan.run_folder / "record.json").write_text("{")
+    with pytest.raises(DataError, match=r"record\.json: is not JSON .*; delete it, and the same command scores again"):
+        run(job(loss="none"))
+
+
+def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="a part of that path is a file: name another folder"):
+        run(job(), results=tmp_path / "file")
+
+
+def test_an_edited_record_is_not_made_again(tmp_path: Path, reidbench_process: Process) -> None:
+    plan, _, _ = run(job(loss="none"))
+    edited = json.loads((plan.run_folder / "record.json").read_text())
+    edited["job"]["seed"] = 5
+    (tmp_path / "record.json").write_text(json.dumps(edited))
+    asked = reidbench_process("run", str(tmp_path / "record.json"), "--device", "cpu", "--threads", "1")
+    assert asked.returncode == 2
+    assert f"it says {plan.id[:12]}: it has been edited" in asked.stderr
+
+
+POINT = """
+import torch
+from reidbench import Backbone, Preprocess, hookimpl
+
+class Point(Backbone):
+    embedding_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.preprocess = Preprocess(64, 32)
+        self.layer = torch.nn.Linear(3, 4)
+
+    def forward(self, images):
+        return 1 + 1e-6 * self.layer(images.mean((2, 3)))
+
+@hookimpl
+def register_backbones():
+    return {"point": Point}
+"""
+
+
+def test_a_collapsed_network_is_scored_and_kept_from_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
+    install(tmp_path / "plugin", "embeddings.sum(1)")
+    (tmp_path / "plugin" / "my_loss.py").write_text(POINT)
+    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    asked = [part if part != "tiny" else "point" for part in small_run("--loss", "batch_hard")]
+    for _ in range(2):  # the second time it is only shown
+        done = reidbench_process(*asked, env=env)
+        assert done.returncode == 1, done.stderr
+        assert "collapsed: at its last steps all images of a batch lay in one point" in done.stderr
+        assert "batch_hard ‡*" in done.stdout
+    assert "starting" not in done.stderr
+    (file,) = (tmp_path / "results").rglob("record.json")
+    record = json.loads(file.read_text())
+    assert record["status"] == "collapsed"
+    assert record["observed"] == {"verdict": "collapsed", "packed_steps": 4}
+    assert 0 < record["scores"]["map_market"] < 0.2
+    added = reidbench_process(
+        "leaderboard", "add", str(file.parent), "--folder", str(tmp_path / "boards"), "--allow-dirty"
+    )
+    assert added.returncode == 2
+    assert "is collapsed, expected ok" in added.stderr
+    assert not (tmp_path / "boards").exists() or not list((tmp_path / "boards").rglob("*.csv"))

@@ -1,0 +1,582 @@
+"""The runner's promises to plugins: what is called how often, with what, and which numbers come of it.
+
+The items are this module's own and as plain as can be: a network that averages colours, so that every score can be
+computed by hand from the pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reidbench.data.protocol import Protocol
+from reidbench.data.samples import Samples
+from reidbench.data.split import Split
+from reidbench.embedding.cache import KeptEmbeddings
+from reidbench.embedding.pooling import pool_units
+from reidbench.errors import Interrupted
+from reidbench.plugins.catalogue import Catalogue, load
+from reidbench.plugins.discovery import Entry, Plugin
+from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, Preprocess, TrainInfo
+from reidbench.ranking.rank import unit_rows
+from reidbench.runs.job import Job
+from reidbench.runs.prepare import Plan, Planner, build_backbone
+from reidbench.runs.provenance import code_files
+from reidbench.runs.record import RECORD, RunRecord
+from reidbench.runs.runner import execute
+from reidbench.training.checkpoint import TRAINING, finished, load_weights
+from reidbench.training.recipe import Recipe
+from reidbench.utils.machine import Settings
+from reidbench.utils.random_streams import seeded
+
+HEIGHT, WIDTH = 16, 8
+PATCH = 8
+UNIT = 2  # images of every unit
+
+
+# --- the items -------------------------------------------------------------------------------------------------------
+
+
+class Patches(Backbone):
+    """The mean colour of both halves of an image, each channel times a weight that can be drawn.
+
+    Options:
+        drawn: Where the weights are drawn: never, in the constructor, or in initialise.
+        blind: Whether white images get an embedding that is not finite.
+    """
+
+    initialised: ClassVar[int] = 0
+    embedding_dim = 6
+
+    def __init__(self, *, drawn: Literal["never", "early", "late"] = "never", blind: bool = False) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(HEIGHT, WIDTH)
+        self.drawn, self.blind = drawn, blind
+        self.weight = nn.Parameter(torch.rand(6) + 0.5 if drawn == "early" else torch.ones(6))
+
+    def initialise(self) -> None:
+        Patches.initialised += 1
+        if self.drawn == "late":
+            with torch.no_grad():
+                self.weight.copy_(torch.rand(6) + 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = nn.functional.avg_pool2d(images, PATCH).flatten(1)
+        if self.blind:
+            means = torch.where(means.mean(1, keepdim=True) > 0.999, torch.nan, means)
+        return means * self.weight
+
+
+class Norms(Loss):
+    """Short embeddings are good embeddings.
+
+    Options:
+        stop_at: The step, counted over all trainings of a test, at which somebody presses Ctrl-C; 0 for none.
+        fails: Whether it has a bug.
+        scale: A factor.
+    """
+
+    steps: ClassVar[int] = 0
+    heads: ClassVar[list[float]] = []
+
+    def __init__(self, info: TrainInfo, *, stop_at: int = 0, fails: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        self.stop_at, self.fails, self.scale = stop_at, fails, scale
+        self.head = nn.Parameter(torch.rand(info.num_pids, info.embedding_dim))
+        Norms.heads.append(self.head[0, 0].item())
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        Norms.steps += 1
+        if Norms.steps == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.fails:
+            raise ZeroDivisionError("a bug of the plugin's")
+        return self.scale * embeddings.square().sum(1)
+
+
+class Largest(Norms):
+    """The same, for embeddings of which a unit takes the largest."""
+
+    pool = "max"
+
+
+class Centred(Metric):
+    """The distance after the mean of the training embeddings was taken away, which changes none.
+
+    Options:
+        normalize: Whether rows get length 1 first.
+    """
+
+    fits: ClassVar[list[tuple[Tensor, Any, Any]]] = []
+    seen: ClassVar[list[Tensor]] = []
+
+    def __init__(self, *, normalize: bool = False) -> None:
+        self.normalize = normalize
+        self.mean: Tensor | None = None
+
+    def fit(self, embeddings: Tensor, pids: Any, cams: Any) -> None:
+        Centred.fits.append((embeddings.clone(), pids.copy(), cams.copy()))
+        self.mean = embeddings.mean(0)
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        assert self.mean is not None, "it was fitted"
+        Centred.seen.extend([a.clone(), b.clone()])
+        return torch.cdist(a - self.mean.to(a), b - self.mean.to(b), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def pictures(root: Path, *, white: bool = False) -> Split:
+    """Draw people as two patches of colour under much noise; junk and distractors are in the gallery.
+
+    Options:
+        white: Whether one image of the gallery is white.
+    """
+    generator = np.random.default_rng(3)
+    colours = generator.uniform(90, 165, (20, 2, 1, 1, 3))
+    folder = root / f"pictures-{white}"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def part(name: str, units: list[tuple[int, int]]) -> Samples:
+        names = []
+        for unit, (pid, _) in enumerate(units):
+            for number in range(UNIT):
+                names.append(f"{name}-{unit:02d}-{number}.png")
+                shade = generator.normal(0, 30, (2, 1, 1, 3))
+                halves = np.broadcast_to(colours[pid] + shade, (2, PATCH, WIDTH, 3)).reshape(HEIGHT, WIDTH, 3)
+                pixels = np.clip(halves, 0, 255).astype(np.uint8)
+                if white and name == "gallery" and (unit, number) == (5, 1):
+                    pixels[:] = 255
+                if not (folder / names[-1]).exists():  # an image that is written again is embedded again
+                    Image.fromarray(pixels).save(folder / names[-1])
+        pids, cams = (np.array(column, dtype=np.int64) for column in zip(*units, strict=True))
+        return Samples(folder, np.array(names), pids, cams, np.arange(len(units) + 1, dtype=np.int64) * UNIT)
+
+    return Split(
+        train=part("train", [(pid, cam) for pid in (2, 11, 5) for cam in (1, 2)]),
+        query=part("query", [(pid, 1) for pid in range(12, 18)]),
+        gallery=part(
+            "gallery",
+            [(pid, cam) for pid in range(12, 18) for cam in (1, 2, 3)] + [(-1, 2)] * 4 + [(0, 3)] * 4,
+        ),
+    )
+
+
+def exhibition(
+    *,
+    views: str = "original",
+    pool: Literal["auto", "mean", "max"] = "auto",
+    junk: bool = True,
+    same_camera: bool = True,
+    white: bool = False,
+) -> Protocol:
+    """Ask for the people in the pictures.
+
+    Options:
+        views: The views.
+        pool: The pool.
+        junk: Whether junk leaves the ranking.
+        same_camera: Whether the query's person in the query's camera leaves it.
+        white: Whether one image is white.
+    """
+    return Protocol(
+        dataset=f"pictures(white={str(white).lower()})",
+        version=1,
+        recipe="short",
+        views=views,
+        pool=pool,
+        exclude=("junk",) * junk + ("same_camera",) * same_camera,
+    )
+
+
+def short(backbone: BackboneInfo, *, steps: int = 3, learning_rate: float = 1e-3) -> Recipe:
+    """Take three steps.
+
+    Options:
+        steps: How many.
+        learning_rate: The rate.
+    """
+    return Recipe(steps=steps, decay_start=steps, learning_rate=learning_rate, p=2, k=2)
+
+
+PLUGIN = Plugin("our_items", "tests", "1", "ok")
+ITEMS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("backbone", "patches"): Patches,
+    ("loss", "norms"): Norms,
+    ("loss", "largest"): Largest,
+    # Whoever binds options beforehand offers another item of the same code.
+    ("loss", "halved"): functools.partial(functools.partial(Norms, stop_at=0), scale=0.5),
+    ("metric", "centred"): Centred,
+    ("dataset", "pictures"): pictures,
+    ("protocol", "exhibition"): exhibition,
+    ("recipe", "short"): short,
+}
+
+
+@pytest.fixture(autouse=True)
+def _counters() -> None:
+    Patches.initialised = Norms.steps = 0
+    Centred.fits.clear()
+    Centred.seen.clear()
+    Norms.heads.clear()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", device="cpu", threads=1, checkpoint_seconds=1e9)
+
+
+def elsewhere(machine: Settings, name: str) -> Settings:
+    """Return the same machine with other, empty results."""
+    return Settings(**{**vars(machine), "results": machine.results / name})
+
+
+def job(**changes: Any) -> Job:
+    asked: dict[str, Any] = {
+        "protocol": "exhibition",
+        "loss": "norms",
+        "backbone": "patches",
+        "recipe": "auto",
+        "metric": "euclidean",
+        "rerank": "none",
+        "seed": 0,
+    }
+    return Job(**{**asked, **changes})
+
+
+def plan_of(machine: Settings, **changes: Any) -> Plan:
+    known = load()
+    own = [Entry(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
+    return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**changes))
+
+
+def run(machine: Settings, **changes: Any) -> tuple[Plan, RunRecord]:
+    plan = plan_of(machine, **changes)
+    return plan, execute(plan, machine, print)
+
+
+def embeddings_of(plan: Plan, part: Samples) -> Tensor:
+    """Return the kept embeddings [m, D] of a part's images."""
+    network = build_backbone(plan.items["backbone"], plan.job.seed)
+    if finished(plan.training_folder):
+        load_weights(network, plan.training_folder)
+    else:
+        seeded(network.initialise, plan.job.seed, "initialise")
+    network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
+    kept = KeptEmbeddings(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
+    return kept.of(part, "kept")
+
+
+# --- the scores, by hand ---------------------------------------------------------------------------------------------
+
+
+def described(part: Samples, pool: str) -> list[np.ndarray]:
+    """Return the six numbers of every unit, straight from its files."""
+    units = []
+    for unit in range(len(part)):
+        images = []
+        for number in range(UNIT):
+            pixels = np.asarray(Image.open(part.path(unit * UNIT + number)), dtype=np.float64) / 255
+            images.append(np.concatenate([pixels[:PATCH].mean((0, 1)), pixels[PATCH:].mean((0, 1))]))
+        units.append(np.mean(images, axis=0) if pool == "mean" else np.max(images, axis=0))
+    return units
+
+
+def scores_by_hand(split: Split, pool: str, junk: bool, same_camera: bool) -> dict[str, float]:
+    """Return first match and mean average precision, one query after the other."""
+    query, gallery = split.query, split.gallery
+    places = list(zip(described(gallery, pool), gallery.pids.tolist(), gallery.cams.tolist(), strict=True))
+    firsts, precisions = [], []
+    for wanted, pid, cam in zip(described(query, pool), query.pids.tolist(), query.cams.tolist(), strict=True):
+        ranked = sorted(
+            (float(np.sum((wanted - there) ** 2)), found == pid)
+            for there, found, at in places
+            if not (junk and found == -1) and not (same_camera and (found, at) == (pid, cam))
+        )
+        hits = [place for place, (_, right) in enumerate(ranked) if right]
+        firsts.append(hits[0] == 0)
+        precisions.append(np.mean([(number + 1) / (place + 1) for number, place in enumerate(hits)]))
+    return {"r1": float(np.mean(firsts)), "map_step": float(np.mean(precisions))}
+
+
+CASES = [("mean", True, True), ("max", True, True), ("mean", False, True), ("mean", True, False)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], machine: Settings) -> None:
+    pool, junk, same_camera = case
+    rules = f"junk={str(junk).lower()}, same_camera={str(same_camera).lower()}"
+    plan, record = run(machine, loss="none", protocol=f"exhibition(pool={pool}, {rules})")
+    assert record.status == "ok", record.error
+    expected = {case: scores_by_hand(plan.split, *case) for case in CASES}
+    assert len({scores["map_step"] for scores in expected.values()}) == len(CASES), "each of them shows"
+    assert {name: record.scores[name] for name in expected[case]} == pytest.approx(expected[case], abs=1e-12)
+    assert record.evaluation["pool"] == pool
+    assert record.evaluation["exclude"] == ["junk"] * junk + ["same_camera"] * same_camera
+
+
+@pytest.mark.parametrize(
+    ("loss", "asked", "used"),
+    [("norms", "auto", "mean"), ("largest", "auto", "max"), ("largest", "mean", "mean"), ("none", "auto", "mean")],
+)
+def test_the_loss_chooses_the_pool_unless_the_protocol_does(
+    loss: str, asked: str, used: str, machine: Settings
+) -> None:
+    # So slow that no weight moves: the embeddings are those of the untrained network.
+    plan, record = run(machine, loss=loss, protocol=f"exhibition(pool={asked})", recipe="short(learning_rate=1e-12)")
+    assert record.status == "ok", record.error
+    expected = scores_by_hand(plan.split, used, True, True)
+    assert {name: record.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_other_views_are_other_embeddings_of_the_same_training(machine: Settings) -> None:
+    whole, _ = run(machine, protocol="exhibition(views=original)")
+    steps = Norms.steps
+    crops, record = run(machine, protocol="exhibition(views=five_crops_flip)")
+    assert record.status == "ok", record.error
+    assert Norms.steps == steps == 3
+    assert crops.training_folder == whole.training_folder
+    assert crops.id != whole.id
+    assert crops.run_folder != whole.run_folder
+    assert record.evaluation["views"] == "five_crops_flip"
+    for part in (whole.split.query, whole.split.gallery):
+        one, other = embeddings_of(whole, part), embeddings_of(crops, part)
+        assert one.shape == other.shape == (UNIT * len(part), 6)
+        assert not torch.equal(one, other)
+    assert len(list(whole.training_folder.glob("embeddings-*"))) == 2
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drawn", ["early", "late"])
+@pytest.mark.parametrize("loss", ["none", "norms"])
+def test_the_seed_alone_decides_the_first_weights(drawn: str, loss: str, machine: Settings) -> None:
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)
+        asked = {"backbone": f"patches(drawn={drawn})", "loss": loss, "seed": seed}
+        plan, record = run(elsewhere(machine, str(number)), **asked, recipe="short(learning_rate=1e-12)")
+        assert record.status == "ok", record.error
+        found.append(embeddings_of(plan, plan.split.query))
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2], rtol=1e-3)
+
+
+def test_the_seed_alone_decides_the_heads_of_a_loss(machine: Settings) -> None:
+    heads = []
+    for number, seed in enumerate((0, 0, 1)):
+        Norms.heads.clear()
+        torch.manual_seed(number)
+        assert run(elsewhere(machine, str(number)), seed=seed)[1].status == "ok"
+        assert len(set(Norms.heads)) == 1, "the planned loss and the trained one are the same"
+        heads += Norms.heads[:1]
+    assert heads[0] == heads[1] != heads[2]
+
+
+@pytest.mark.parametrize("drawn", ["early", "late"])
+def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str, machine: Settings) -> None:
+    asked = {"backbone": f"patches(drawn={drawn})", "recipe": "short(learning_rate=1e-12)"}
+    untrained, _ = run(machine, **asked, loss="none")
+    trained, _ = run(machine, **asked, loss="norms")
+    assert untrained.training_folder != trained.training_folder
+    assert torch.equal(*(embeddings_of(plan, plan.split.query) for plan in (untrained, trained)))
+
+
+def test_a_network_is_initialised_once_and_not_to_plan_or_to_score(machine: Settings) -> None:
+    plan_of(machine)
+    assert Patches.initialised == 0
+    run(machine)
+    assert Patches.initialised == 1
+    run(machine)
+    for scored_otherwise in ({"protocol": "exhibition(views=center)"}, {"metric": "centred"}):
+        assert run(machine, **scored_otherwise)[1].status == "ok"
+    assert Patches.initialised == 1
+    assert Norms.steps == 3
+
+
+def test_an_untrained_network_is_initialised_before_it_is_scored(machine: Settings) -> None:
+    run(machine, loss="none")
+    assert Patches.initialised == 1
+
+
+# --- stops and failures ----------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_training_goes_on_with_its_own_weights(machine: Settings) -> None:
+    asked = {"loss": "norms(stop_at=2)", "backbone": "patches(drawn=late)"}
+    plan = plan_of(machine, **asked)
+    with pytest.raises(Interrupted, match="stopped at step 2 of 3"):
+        execute(plan, machine, print)
+    assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "interrupted"
+    assert (Patches.initialised, Norms.steps) == (1, 2)
+    record = execute(plan_of(machine, **asked), machine, print)
+    assert record.status == "ok", record.error
+    assert (Patches.initialised, Norms.steps) == (1, 3)
+    stopped = embeddings_of(plan, plan.split.query)
+    whole, _ = run(elsewhere(machine, "whole"), **asked)  # the count is past stop_at
+    assert torch.equal(stopped, embeddings_of(whole, whole.split.query))
+
+
+def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Settings) -> None:
+    plan = plan_of(machine, loss="norms(stop_at=3)")
+    with pytest.raises(Interrupted, match="after the last step"):
+        execute(plan, machine, print)
+    assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "interrupted"
+    assert not list(plan.training_folder.glob("embeddings-*"))
+    _, record = run(machine, loss="norms(stop_at=3)")
+    assert record.status == "ok", record.error
+    assert (Patches.initialised, Norms.steps) == (1, 3)
+
+
+def test_an_embedding_that_is_not_finite_fails_and_names_the_image(machine: Settings) -> None:
+    asked = {"protocol": "exhibition(white=true)", "loss": "none"}
+    plan, record = run(machine, **asked, backbone="patches(blind=true)")
+    assert record.status == "failed"
+    assert "gallery-05-1.png" in record.error
+    assert not record.scores
+    assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "failed"
+    assert len(embeddings_of(plan, plan.split.query)) == len(plan.split.query.images)
+    with pytest.raises(TypeError, match="NoneType"):
+        embeddings_of(plan, plan.split.gallery)
+    assert run(machine, **asked, backbone="patches(blind=false)")[1].status == "ok"
+
+
+def test_a_plugins_bug_is_recorded_and_tried_again(machine: Settings) -> None:
+    plan, record = run(machine, loss="norms(fails=true)")
+    assert record.status == "failed"
+    assert record.error.startswith("ZeroDivisionError: a bug of the plugin's (")
+    assert Path(__file__).name in record.error, "it says where"
+    assert "in forward" in (plan.run_folder / "traceback.txt").read_text()
+    assert plan.done() is None
+    before = Norms.steps
+    assert run(machine, loss="norms(fails=true)")[1].status == "failed"
+    assert Norms.steps == before + 1
+
+
+# --- a learned metric ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rerank", ["none", "k_reciprocal(k1=4, k2=2)"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Settings) -> None:
+    plan, record = run(machine, loss="largest", metric=f"centred(normalize={str(normalize).lower()})", rerank=rerank)
+    assert record.status == "ok", record.error
+    assert record.evaluation["learned"]
+    assert record.evaluation["normalize"] is normalize
+    train = plan.split.train
+    ((embeddings, pids, cams),) = Centred.fits
+    pooled = pool_units(embeddings_of(plan, train), train.starts, "max")
+    expected = unit_rows(pooled) if normalize else pooled
+    assert torch.equal(embeddings, expected), "once, and not twice"
+    np.testing.assert_array_equal(pids, train.pids)
+    np.testing.assert_array_equal(cams, train.cams)
+    lengths = torch.cat([rows.double().norm(dim=1) for rows in Centred.seen])
+    assert bool(((lengths - 1).abs() < 1e-6).all()) is normalize
+
+
+def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machine: Settings) -> None:
+    steps = Norms.steps
+    for number, views in enumerate(("center", "original"), start=1):
+        plan, record = run(machine, metric="centred", protocol=f"exhibition(views={views})")
+        assert record.status == "ok", record.error
+        assert len(Centred.fits) == number
+        train = plan.split.train
+        pooled = pool_units(embeddings_of(plan, train), train.starts, plan.pool)
+        assert torch.equal(Centred.fits[-1][0], pooled)
+    assert not torch.equal(Centred.fits[0][0], Centred.fits[1][0])
+    assert Norms.steps - steps == plan.recipe.steps, "trained once for all views"
+
+
+def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Settings) -> None:
+    fitted = run(machine, loss="none", metric="centred")[1]
+    plain = run(machine, loss="none", metric="euclidean")[1]
+    assert not plain.evaluation["learned"]
+    assert fitted.scores == plain.scores
+    normal = run(machine, loss="none", metric="centred(normalize=true)")[1]
+    assert normal.scores == run(machine, loss="none", metric="euclidean(normalize=true)")[1].scores
+    assert normal.scores != plain.scores
+
+
+# --- records that answer ---------------------------------------------------------------------------------------------
+
+
+def edit(plan: Plan, **changes: Any) -> None:
+    file = plan.run_folder / RECORD
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize("field", ["id", "code", "status"])
+def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, machine: Settings) -> None:
+    plan, record = run(machine)
+    marked = {**record.scores, "r1": 0.123}
+    edit(plan, scores=marked)
+    assert run(machine)[1].scores == marked, "a record that fits answers as it is"
+    edit(plan, **{field: "failed" if field == "status" else "0" * 64})
+    assert plan_of(machine).done() is None
+    made_again = run(machine)[1]
+    assert made_again.scores == record.scores
+    assert (made_again.id, made_again.code, made_again.status) == (record.id, record.code, "ok")
+    assert json.loads((plan.run_folder / RECORD).read_text())["scores"] == record.scores
+    assert Norms.steps == 3, "the training was its own and still counts"
+
+
+def test_a_training_whose_summary_is_gone_is_done_again(machine: Settings) -> None:
+    plan, record = run(machine)
+    (plan.training_folder / TRAINING).unlink()
+    (plan.run_folder / RECORD).unlink()
+    assert run(machine)[1].scores == record.scores
+    assert (Patches.initialised, Norms.steps) == (2, 6)
+
+
+# --- factories that are partials -------------------------------------------------------------------------------------
+
+
+def test_a_partial_is_an_item_with_the_code_of_its_function(machine: Settings) -> None:
+    plan, record = run(machine, loss="halved")
+    assert record.status == "ok", record.error
+    assert Norms.steps == 3
+    assert "scale=0.5" in plan.items["loss"].text
+    assert plan.items["loss"].short == "halved", "what was bound is its default"
+    file = "/".join(__name__.split(".")) + ".py"
+    assert file in code_files([ITEMS["loss", "halved"]])
+    assert code_files([ITEMS["loss", "halved"]]) == code_files([Norms])
+    assert file in record.code_files
+    given = plan_of(machine, loss="halved(scale=0.25)")
+    assert given.train_id != plan.train_id
+    assert given.items["loss"].short == "halved(scale=0.25)"
+
+
+@pytest.fixture
+def bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package that offers partials of a function of another of its modules."""
+    folder = tmp_path / "bound_items"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "code.py").write_text("def make(info, *, x: int = 1):\n    return x\n")
+    (folder / "offer.py").write_text(
+        "from functools import partial\nfrom bound_items.code import make\ninner = partial(make, x=2)\n"
+        "outer = partial(inner, x=3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("bound_items")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["inner", "outer"])
+def test_the_files_of_a_partial_are_those_of_its_innermost_function(name: str, bound: Path) -> None:
+    offer = importlib.import_module("bound_items.offer")
+    own = {file for file in code_files([getattr(offer, name)]) if file.startswith("bound_items")}
+    assert "bound_items/code.py" in own

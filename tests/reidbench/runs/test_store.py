@@ -1,0 +1,182 @@
+"""Run folders and checkpoints: whole or not there, newest first, never a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidbench.errors import DataError
+from reidbench.ranking.rankings import Ranking, load_ranking, save_ranking
+from reidbench.runs.record import RunRecord
+from reidbench.runs.store import Store
+from reidbench.training.checkpoint import Checkpoint, drop_checkpoints, latest_checkpoint, latest_step, save_checkpoint
+from reidbench.utils.arrays import load_arrays, save_arrays
+
+from .records import make_record, put
+
+
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(
+        step, {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}, {"round": step, "note": "é"}
+    )
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, checkpoint(7))
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 7
+    assert found.state == {"round": 7, "note": "é"}
+    assert torch.equal(found.tensors["weights"], torch.full((2, 3), 7.0))
+    assert found.tensors["empty"].shape == (0, 4)
+
+
+def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+    for step in (5, 50, 500, 5000):
+        save_checkpoint(tmp_path, checkpoint(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-00000500.safetensors",
+        "checkpoint-00005000.safetensors",
+    ]
+    assert latest_step(tmp_path) == 5000
+    drop_checkpoints(tmp_path)
+    assert latest_step(tmp_path) == 0
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves_once_it_is_deleted(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, checkpoint(1))
+    save_checkpoint(tmp_path, checkpoint(2))
+    newest = tmp_path / "checkpoint-00000002.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-5])
+    with pytest.raises(DataError, match=r"checkpoint-00000002.*delete it to go on"):
+        latest_checkpoint(tmp_path)
+    newest.unlink()
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 1
+
+
+def test_arrays_come_back_and_objects_are_refused(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "a.npz", {"ranks": np.arange(5), "distances": np.array([0.5, np.inf])})
+    found = load_arrays(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found["ranks"], np.arange(5))
+    np.savez(tmp_path / "evil.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="evil"):
+        load_arrays(tmp_path / "evil.npz")
+
+
+def test_a_place_without_a_record_is_named(tmp_path: Path) -> None:
+    assert Store(tmp_path).records() == []
+    with pytest.raises(DataError, match=r"no record\.json there or below"):
+        Store(tmp_path).records([tmp_path])
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_folder_names_are_one_safe_part_of_a_path(loss: str, backbone: str) -> None:
+    folder = Store(Path("results")).run_folder(["synthetic", loss, backbone], 0, "ab" * 32, "cd" * 32)
+    assert folder.parent == Path("results/runs")
+    assert len(folder.name.encode()) < 200
+    assert not set(folder.name) & set("/\\\0\n :*?")
+    assert folder.name not in (".", "..")
+
+
+def test_id_and_code_tell_folders_apart() -> None:
+    store = Store(Path("results"))
+    names = ["synthetic", "batch_hard", "tiny"]
+    folders = {
+        store.run_folder(names, 0, "a" * 64, "c" * 64),
+        store.run_folder(names, 0, "b" * 64, "c" * 64),
+        store.run_folder(names, 0, "a" * 64, "d" * 64),
+        store.run_folder(names, 1, "a" * 64, "c" * 64),
+    }
+    assert len(folders) == 4
+
+
+# --- which records are listed ----------------------------------------------------------------------------------------
+
+
+def at(results: Path, *parts: str, **changes: object) -> tuple[Path, RunRecord]:
+    """Put a record into a results folder, under the given folders."""
+    return put(results.joinpath(*parts), make_record(**changes))  # type: ignore[arg-type]
+
+
+def found(results: Path, *where: Path) -> list[str]:
+    """Return the names of the run folders that a store of ``results`` lists."""
+    return [folder.name for folder, _ in Store(results).records(list(where))]
+
+
+def test_a_run_made_again_counts_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    at(results, "runs", "first")
+    again, _ = at(results, "again", "runs", "second")
+    at(results, "again-and-again", "third", started="2027-01-01T00:00:00+00:00")  # of that name there is no rule
+    assert found(results) == ["first", "third"]
+    assert found(results, results) == ["first", "third"]
+    for place in (results / "again", again.parent, again, again / "record.json"):
+        assert found(results, place) == ["second"]
+    assert found(results, results, again) == ["first", "third", "second"]
+
+
+def test_a_results_folder_below_a_folder_of_that_name_is_listed(tmp_path: Path) -> None:
+    results = tmp_path / "again" / "results"
+    at(results, "runs", "first")
+    assert found(results) == ["first"]
+    assert found(tmp_path / "elsewhere", results) == ["first"]
+    with pytest.raises(DataError, match=r"no record\.json there or below"):
+        found(results, tmp_path)
+
+
+def test_records_come_as_they_began_within_each_place(tmp_path: Path) -> None:
+    for name, began in (("a", "2026-03"), ("b", "2026-01"), ("c", "2026-02")):
+        at(tmp_path, "runs", name, started=began)
+    assert found(tmp_path) == ["b", "c", "a"]
+    assert found(tmp_path, tmp_path / "runs/c", tmp_path / "runs/b") == ["c", "b"], "places stay as given"
+
+
+def test_the_records_of_other_code_are_those_of_the_same_run_newest_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    names, run = ["synthetic", "batch_hard", "tiny"], "ab" * 32
+
+    def folder(code: str, seed: int = 0, run_id: str = run) -> Path:
+        return store.run_folder(names, seed, run_id, code * 64)
+
+    now = folder("a")
+    assert store.earlier(now) == []
+    put(now, make_record(finished="2026-09"))
+    for code, ended in (("b", "2026-02"), ("c", "2026-04"), ("d", "2026-03")):
+        put(folder(code), make_record(finished=ended))
+    put(folder("b", seed=1), make_record(finished="2026-08"))
+    put(folder("b", run_id="cd" * 32), make_record(finished="2026-08"))
+    folder("e").mkdir()  # begun, without a record yet
+    put(folder("f"), make_record())[0].joinpath("record.json").write_text('{"schema": 0}')
+    assert [record.finished for record in store.earlier(now)] == ["2026-04", "2026-03", "2026-02"]
+    assert [record.finished for record in store.earlier(folder("c"))] == ["2026-09", "2026-03", "2026-02"]
+
+
+def test_a_damaged_record_is_named_where_records_are_listed(tmp_path: Path) -> None:
+    folder, _ = at(tmp_path, "runs", "first")
+    (folder / "record.json").write_text("{")
+    with pytest.raises(DataError, match=r"first.record\.json: is not JSON"):
+        Store(tmp_path).records()
+
+
+def test_ranks_come_back_from_beside_their_record(tmp_path: Path) -> None:
+    integers = (np.arange(number, dtype=np.int64) for number in range(1, 20))
+    kept = Ranking(
+        **{
+            field.name: np.full((2, 3), 0.25) if "distances" in field.name else next(integers)
+            for field in fields(Ranking)
+        }
+    )
+    save_ranking(tmp_path, kept)
+    again = load_ranking(tmp_path)
+    for name, array in vars(kept).items():
+        assert vars(again)[name].dtype == array.dtype
+        np.testing.assert_array_equal(vars(again)[name], array)

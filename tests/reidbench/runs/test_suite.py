@@ -1,0 +1,208 @@
+"""Suites: what lists multiply into, what stands as a default, and how mistakes are named."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.catalogue import command_defaults, load
+from reidbench.runs.job import Job
+from reidbench.runs.suite import KEYS, expand, find_suite, leaderboards_folder, load_suite
+from tests.support.paths import CHECKOUT
+
+DEFAULTS: dict[str, Any] = {
+    "protocol": "p",
+    "loss": ["l1", "l2"],
+    "backbone": "b",
+    "recipe": "auto",
+    "metric": "auto",
+    "rerank": "none",
+    "seed": [0],
+    "sections": ["not a key of a job"],
+}
+
+words = st.text("abc", min_size=1, max_size=2)
+tables = st.fixed_dictionaries(
+    {},
+    optional={key: words | st.lists(words, min_size=1, max_size=3) for key in KEYS if key != "seed"}
+    | {"seed": st.integers(0, 3) | st.lists(st.integers(0, 3), min_size=1, max_size=3)},
+)
+
+
+def by_loops(table: dict[str, Any]) -> list[Job]:
+    """Return the jobs of a flat table, by the definition."""
+    jobs: list[Job] = []
+    lists = {key: value if isinstance(value, list) else [value] for key, value in (DEFAULTS | table).items()}
+    for protocol, loss, backbone in itertools.product(lists["protocol"], lists["loss"], lists["backbone"]):
+        for recipe, metric, rerank in itertools.product(lists["recipe"], lists["metric"], lists["rerank"]):
+            for seed in lists["seed"]:
+                job = Job(protocol, loss, backbone, recipe, metric, rerank, seed)
+                if job not in jobs:
+                    jobs.append(job)
+    return jobs
+
+
+@given(tables)
+def test_lists_multiply_once_each_in_order(table: dict[str, Any]) -> None:
+    assert expand(table, DEFAULTS) == by_loops(table)
+
+
+@given(tables, st.lists(tables, min_size=1, max_size=3))
+def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, Any], own: list[dict[str, Any]]) -> None:
+    expected = dict.fromkeys(job for table in own for job in by_loops(common | table))
+    assert expand({**common, "job": own}, DEFAULTS) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"los": "x"}, r"unknown key 'los'; did you mean \"loss\"\?; known: protocol, loss, .* and \[\[job\]\] tables"),
+        ({"job": [{"seeds": 1}]}, r"\[\[job\]\] 1: unknown key 'seeds'; did you mean \"seed\""),
+        ({"job": [{}, {"job": []}]}, r"\[\[job\]\] 2: unknown key 'job'"),
+        ({"loss": []}, r"loss: the list is empty, so there would be no job"),
+        ({"job": []}, r"job: there is no job in it"),
+        ({"job": {"loss": "x"}}, r"job: expected \[\[job\]\] tables"),
+        ({"loss": 3}, r"loss: expected a text, or a list of such, got 3"),
+        ({"loss": ["a", ["b"]]}, r"loss: expected a text, or a list of such, got \['b'\]"),
+        ({"loss": " "}, r"loss: expected a text, or a list of such, got ' '"),
+        ({"seed": "0"}, r"seed: expected a whole number from 0 to 9223372036854775807, or a list of such, got '0'"),
+        ({"seed": [0, -1]}, r"seed: .*got -1"),
+        ({"seed": 2**63}, r"seed: .*got 9223372036854775808"),
+        ({"seed": 10**300}, r"seed: .*got 10000"),
+        ({"seed": True}, r"seed: .*got True"),
+        ({"seed": 1.0}, r"seed: .*got 1\.0"),
+    ],
+)
+def test_mistakes_are_named(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        expand(table, DEFAULTS)
+
+
+def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text('los = "x"\nseed = -1\n[[job]]\nbackbone = 3\n')
+    with pytest.raises(OptionError) as caught:
+        load_suite(file)
+    lines = str(caught.value).splitlines()
+    assert [line.startswith(f"{file}: ") for line in lines] == [True] * 3
+    assert [next(key for key in ("los", "seed", "backbone") if key in line) for line in lines] == [
+        "los",
+        "seed",
+        "backbone",
+    ]
+
+
+def test_a_file_is_named_after_itself_and_falls_back_to_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('loss = ["a(x=1)", "b"]\nseed = [0, 1]\n')
+    suite = load_suite(file)
+    defaults = command_defaults()
+    assert suite.name == "mine"
+    assert [(job.loss, job.seed) for job in suite.jobs] == [("a(x=1)", 0), ("a(x=1)", 1), ("b", 0), ("b", 1)]
+    assert {job.protocol for job in suite.jobs} == {defaults["protocol"]}
+    assert {job.recipe for job in suite.jobs} == {"auto"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"seed = 1" + b"0" * 5_000, r"bad\.toml: is not TOML: "),
+        (b'loss = "a"\nseed = = 1\n', r"bad\.toml: is not TOML: .*line 2"),
+        (b"loss = '\xff'", r"bad\.toml: .*byte 8 is no UTF-8"),
+    ],
+)
+def test_what_is_no_toml_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "bad.toml").write_bytes(content)
+    with pytest.raises(OptionError, match=said):
+        load_suite(tmp_path / "bad.toml")
+
+
+def test_a_suite_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.toml: cannot be read: No such file"):
+        load_suite(tmp_path / "none.toml")
+
+
+def test_suites_are_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.toml").write_text("seed = 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_suite("own.toml") == Path("own.toml")
+    assert find_suite("synthetic") == CHECKOUT / "leaderboards" / "synthetic.toml"
+
+
+@pytest.mark.parametrize("name", ["synthetik", "nothing.toml", "../pyproject", "own"])
+def test_an_unknown_suite_is_an_error_that_lists_the_known(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    with pytest.raises(
+        OptionError, match=r"there is no suite .*known: .*synthetic.*, or the path of a TOML file"
+    ) as caught:
+        find_suite(name)
+    assert ('did you mean "synthetic"' in str(caught.value)) == (name == "synthetik")
+
+
+def test_the_checkouts_own_leaderboards_are_used() -> None:
+    assert leaderboards_folder() == CHECKOUT / "leaderboards"
+
+
+@pytest.mark.parametrize("file", sorted((CHECKOUT / "leaderboards").rglob("*.toml")), ids=lambda file: file.stem)
+def test_every_suite_of_the_house_can_be_resolved(file: Path) -> None:
+    assert file.read_text().startswith("# ")  # what it is, the command, the time it takes, what to expect
+    kinds = {"protocol": "protocol", "loss": "loss", "backbone": "backbone", "rerank": "reranker"}
+    jobs = load_suite(file).jobs
+    assert jobs
+    for job in jobs:
+        for key, kind in kinds.items():
+            load().resolve(kind, getattr(job, key))
+
+
+SCALED = """
+loss = ["a", "b"]
+backbone = ["wide", "deep(x=1)"]
+
+[scale.tiny.data]
+market = "drawn(identities=4)"
+
+[scale.tiny.backbone]
+wide = "narrow"
+
+[scale.small.backbone]
+"deep(x=1)" = "shallow"
+"""
+
+
+def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(SCALED)
+    suite = load_suite(tmp_path / "s.toml")
+    assert [suite.scale("tiny").of(job).backbone for job in suite.jobs] == ["narrow", "deep(x=1)"] * 2
+    assert dict(suite.scale("tiny").data) == {"market": "drawn(identities=4)"}
+    assert [job.loss for job in map(suite.scale("small").of, suite.jobs)] == ["a", "a", "b", "b"]
+    assert len(suite.every_scale()) == 12
+    with pytest.raises(OptionError, match=r'suite s has no scale \'tinny\'; did you mean "tiny"\?; it has tiny, small'):
+        suite.scale("tinny")
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ('[scale.tiny.backbon]\na = "b"', r"scale.tiny: unknown key 'backbon'; did you mean \"backbone\""),
+        ("[scale.tiny.seed]\n0 = 1", r"scale.tiny: unknown key 'seed'"),
+        ('[scale.tiny.loss]\nc = "d"', r"scale.tiny.loss: no job of the suite has 'c'"),
+        ("[scale.tiny.loss]\na = 3", r"scale.tiny.loss: expected a table of texts"),
+        ('[scale.tiny.data]\n"../x" = "drawn"', r"scale.tiny.data: '\.\./x' is no name for a folder"),
+        ("[scale]\ntiny = 3", r"scale.tiny: expected a table"),
+        ("scale = 3", r"scale: expected tables \[scale.NAME\], got 3"),
+    ],
+)
+def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
+    own = scale + '\nloss = "a"' if scale.startswith("scale =") else 'loss = "a"\n' + scale
+    (tmp_path / "bad.toml").write_text(own)
+    with pytest.raises(OptionError, match=rf"bad\.toml: {said}"):
+        load_suite(tmp_path / "bad.toml")

@@ -1,0 +1,166 @@
+"""Two processes train as one does; what one of them meets, all learn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from reidbench.errors import OptionError
+from reidbench.runs.record import RECORD, read_record
+from reidbench.training.checkpoint import LOG, WEIGHTS, finished
+from reidbench.training.distributed import ALONE, World, join
+from reidbench.utils.arrays import load_arrays
+from reidbench.utils.machine import Settings
+from tests.support.paths import CHECKOUT
+
+from .jobs import small_run
+
+
+def started(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), *command],
+        capture_output=True, text=True, cwd=CHECKOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
+        check=False,
+    )  # fmt: skip
+
+
+def train_both(folder: Path, steps: int, losses: list[str]) -> Path:
+    """Train with each loss, by one process and by two."""
+    for processes in (1, 2):
+        backbone = "tiny(norm=none, height=16, width=16, embedding_dim=8)"
+        ended = started(
+            "-m", "tests.support.training_process", str(folder), backbone, str(steps), *losses, processes=processes
+        )
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    return folder
+
+
+def assert_alike(folder: Path, name: str, steps: int) -> None:
+    # What is mined is embedded in float32, where a difference of the last digit of float64 may tip a rounding.
+    close = 1e-5 if name == "mining" else 1e-9
+    one, two = (folder / f"{name.replace('/', '.')}-{processes}" for processes in (1, 2))
+    logs = [load_arrays(place / LOG) for place in (one, two)]
+    assert len(logs[0]["loss"]) == steps
+    assert len(set(logs[0]["loss"])) == steps, "every step has a loss of its own"
+    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=close)
+    np.testing.assert_allclose(logs[1]["gradient_norm"], logs[0]["gradient_norm"], rtol=1e-4)
+    weights = [safetensors.torch.load_file(place / WEIGHTS) for place in (one, two)]
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=close)
+    said = [finished(place) for place in (one, two)]
+    assert [each["parts"][0]["processes"] for each in said if each] == [1, 2]
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    train_both(tmp_path, 5, ["batch_hard", "mining"])
+    for name in ("batch_hard", "mining"):
+        assert_alike(tmp_path, name, 5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_for_fifty_steps(tmp_path: Path) -> None:
+    losses = ["batch_hard", "lifted", "classification", "pml/MultiSimilarityLoss"]
+    train_both(tmp_path, 50, losses)
+    for name in losses:
+        assert_alike(tmp_path, name, 50)
+
+
+@pytest.mark.slow
+def test_each_process_draws_for_its_own_images(tmp_path: Path) -> None:
+    ended = started("-m", "tests.support.training_process", str(tmp_path), "noise", "2", "mining")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    log = load_arrays(tmp_path / "mining-2" / LOG)
+    # Were the draws of both alike, some of the 11 points of a batch would lie on one another.
+    assert (log["distance_0"] > 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("nan", ["TrainingError in 0: the loss (Nan, ", "TrainingError in 1: the loss (Nan, "]),
+        (
+            "alone",
+            ["OutOfMemory in 1: out of memory on cpu: cannot allocate anything; ", "in 0: another of the 2 proc"],
+        ),
+    ],
+)
+def test_a_failure_in_one_process_ends_all(loss: str, said: list[str], tmp_path: Path) -> None:
+    ended = started(
+        "-m", "tests.support.training_process", str(tmp_path), "tiny(norm=none, height=16, width=16)", "3", loss
+    )
+    assert ended.returncode != 0
+    assert any(line in ended.stderr for line in said), ended.stderr[-3000:]
+    assert finished(tmp_path / f"{loss}-2") is None
+
+
+@pytest.mark.slow
+def test_a_whole_run_says_how_many_processes_trained_it(tmp_path: Path) -> None:
+    arguments = [part if part != "tiny" else "tiny(norm=none)" for part in small_run("--loss", "batch_hard")]
+    ended = started("-m", "reidbench", *arguments)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    (file,) = Path(os.environ["REIDBENCH_RESULTS"]).rglob(RECORD)
+    record = read_record(file)
+    assert record.status == "ok"
+    assert record.environment["processes"] == 2
+    assert ended.stdout.count("batch_hard") == 1, "one of them speaks"
+    assert ended.stderr.count("training 4/4") == 1
+
+
+def test_batch_norms_on_cpus_are_refused_by_name() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)))
+    with pytest.raises(OptionError, match=r"2 processes on a CPU: layer 1\.0 \(BatchNorm1d\) of Sequential, one of 2"):
+        World(0, 2).synchronised(network, torch.device("cpu"))
+    ALONE.synchronised(network, torch.device("cpu"))
+    World(0, 2).synchronised(nn.Linear(2, 2), torch.device("cpu"))
+
+
+def test_on_gpus_they_become_synchronised_ones_with_their_state() -> None:
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2, momentum=0.3)))
+    nn.init.constant_(network[0][0].weight, 5)
+    World(1, 2).synchronised(network, torch.device("cuda"))
+    norm = network[0][0]
+    assert type(norm) is nn.SyncBatchNorm
+    assert (norm.momentum, norm.weight.tolist()) == (0.3, [5, 5])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_parts_make_up_the_batch(size: int) -> None:
+    for count in range(size, 30):
+        parts = [list(range(count))[World(rank, size).places(count)] for rank in range(size)]
+        assert [place for part in parts for place in part] == list(range(count))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if size > 1:
+        with pytest.raises(OptionError, match=f"a batch of {size - 1} images cannot be spread over {size} processes"):
+            World(0, size).places(size - 1)
+
+
+def test_each_process_has_its_own_gpu_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    world = World(5, 8)
+    asked = Settings(device="cuda")
+    assert world.settled(asked).device == "cuda:1"
+    assert world.settled(asked).threads == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert world.settled(Settings(device="cpu", threads=3)) == Settings(device="cpu", threads=3)
+    assert ALONE.settled(asked) is asked
+    with pytest.raises(OptionError, match="--device cuda:0: 8 processes need a GPU each; use --device cuda"):
+        world.settled(Settings(device="cuda:0"))
+
+
+def test_alone_nothing_is_asked_of_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # some clusters set it for programs that torchrun has not started
+    assert join() is ALONE
+    tensor = torch.ones(3, 2)
+    assert ALONE.gather(tensor, 3) is tensor
+    assert ALONE.any(True, False) == (True, False)
+    assert ALONE.from_first(lambda: 5) == ALONE.in_turn(lambda: 5) == 5

@@ -1,0 +1,118 @@
+"""The log of a training: percentiles, the sample of terms, and what is called packed or collapsed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidbench.plugins.interfaces import LossValue
+from reidbench.training.monitor import COLUMNS, KEPT_ITEMS, Monitor, percentiles
+
+CPU = torch.device("cpu")
+
+
+def monitored(embeddings: torch.Tensor, terms: torch.Tensor | None = None, seed: int = 0) -> Monitor:
+    """One step, seen."""
+    monitor = Monitor(1, seed, CPU)
+    value = LossValue(torch.tensor(2.0), {} if terms is None else {"loss": terms})
+    monitor.record(0, value, embeddings, torch.tensor(3.0))
+    return monitor
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))
+def test_percentiles_are_values_that_are_there(values: list[float]) -> None:
+    found = percentiles(torch.tensor(values)).tolist()
+    ordered = sorted(values)
+    assert (found[0], found[-1]) == (ordered[0], ordered[-1])
+    assert found == sorted(found)
+    assert set(found) <= set(ordered)
+
+
+def test_a_step_is_described_as_an_independent_loop_describes_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(21, 5, generator=generator)
+    terms = torch.tensor([0.0, 1e-6, 0.5, 1.5] * 5 + [2.0])
+    arrays = monitored(embeddings, terms).arrays()
+    one_by_one = [float((embeddings[i] - embeddings[j]).norm()) for i in range(21) for j in range(i)]
+    for name, values in (
+        ("item", terms.tolist()),
+        ("norm", [float(row.norm()) for row in embeddings]),
+        ("entry", embeddings.flatten().tolist()),
+        ("distance", one_by_one),
+    ):
+        ordered = sorted(values)
+        for percentile in (0, 5, 50, 95, 100):
+            expected = ordered[round(percentile * (len(ordered) - 1) / 100)]
+            assert arrays[f"{name}_{percentile}"][0] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    assert arrays["gradient_norm"][0] == 3
+    assert arrays["active"][0] == pytest.approx(11 / 21)
+    assert arrays["item_mean"][0] == pytest.approx(float(terms.mean()))
+
+
+def test_terms_are_all_kept_or_a_seeded_sample() -> None:
+    embeddings = torch.randn(4, 3)
+    few = monitored(embeddings, torch.arange(5.0)).arrays()["items"][0]
+    assert few[:5].tolist() == [0, 1, 2, 3, 4]
+    assert np.isnan(few[5:]).all()
+    many = torch.arange(1000.0)
+    first = monitored(embeddings, many).arrays()["items"][0]
+    assert len(set(first.tolist())) == KEPT_ITEMS
+    assert np.array_equal(first, monitored(embeddings, many).arrays()["items"][0])
+    assert not np.array_equal(first, monitored(embeddings, many, seed=1).arrays()["items"][0])
+
+
+def test_a_loss_that_gives_no_terms_counts_as_one_that_is_active() -> None:
+    arrays = monitored(torch.randn(4, 3)).arrays()
+    assert (arrays["active"][0], arrays["item_50"][0]) == (1, 2)
+
+
+def test_a_term_beyond_half_precision_is_no_infinity() -> None:
+    assert monitored(torch.randn(4, 3), torch.tensor([1e9])).arrays()["items"][0, 0] == 65504
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_packed_is_a_matter_of_distances_beside_norms(scale: float) -> None:
+    centre, noise = torch.ones(1, 8), torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    assert monitored(scale * (centre + 1e-5 * noise)).packed(0)
+    assert monitored(scale * (centre + 1e-1 * noise)).packed(0) is False
+    assert monitored(scale * noise).packed(0) is False
+
+
+def test_all_in_the_origin_is_packed() -> None:
+    assert monitored(torch.zeros(5, 3)).packed(0)
+
+
+def run_of(packed: list[bool]) -> Monitor:
+    monitor = Monitor(len(packed), 0, CPU)
+    spread = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    for step, flag in enumerate(packed):
+        monitor.record(step, LossValue(torch.tensor(1.0)), torch.ones(6, 4) if flag else spread, torch.tensor(1.0))
+    return monitor
+
+
+def test_collapsed_is_judged_at_the_end_alone() -> None:
+    recovered = run_of([False] * 20 + [True] * 60 + [False] * 20)
+    assert recovered.packed(50)
+    assert (recovered.verdict(100), recovered.packed_steps(100)) == ("packed", 60)
+    assert run_of([False] * 90 + [True] * 10).verdict(100) == "collapsed"
+    assert run_of([False] * 91 + [True] * 9).verdict(100) == "packed"
+    assert run_of([True] * 99 + [False]).verdict(100) == "packed"
+    assert run_of([True]).verdict(1) == "collapsed"
+    assert run_of([False] * 5).verdict(5) == "healthy"
+
+
+def test_it_goes_on_where_it_stopped() -> None:
+    whole, first, second = run_of([False, True, False]), run_of([False, True, False]), Monitor(3, 0, CPU)
+    first.rows[2:] = torch.nan
+    second.restore({name: tensor.clone() for name, tensor in first.tensors().items()})
+    spread = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    second.record(2, LossValue(torch.tensor(1.0)), spread, torch.tensor(1.0))
+    for name, values in whole.arrays().items():
+        assert np.array_equal(values, second.arrays()[name], equal_nan=True), name
+
+
+def test_the_columns_have_names_of_their_own() -> None:
+    assert len(set(COLUMNS)) == len(COLUMNS) == 23

@@ -1,0 +1,67 @@
+"""The optimizers step by step against their formulas, and their state in a training that stops and goes on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reidbench.training.checkpoint import latest_checkpoint
+from reidbench.training.optimizer import ScheduledOptimizer
+from reidbench.training.recipe import Recipe
+
+from .plugins.tiny_training import assert_exact, fit
+from .test_training import Spread
+
+RECIPE = Recipe(
+    steps=6, decay_start=3, learning_rate=0.5, p=2, k=2, decay_factor=0.01, optimizer="adadelta", rho=0.8, epsilon=1e-3
+)
+
+
+def test_adadelta_is_zeilers_with_the_scheduled_rate_as_a_factor() -> None:
+    weights = [nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (1.0, -2.0)]
+    schedule = ScheduledOptimizer(RECIPE, [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.1}])
+    expected, squares, steps = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
+    for step in range(6):
+        rate = schedule.set_rates(step)
+        assert rate == pytest.approx(0.5 if step <= 3 else 0.5 * 0.01 ** ((step - 3) / 3))
+        schedule.optimizer.zero_grad()
+        sum(weight**4 for weight in weights).backward()  # type: ignore[union-attr]
+        schedule.optimizer.step()
+        for place, own in enumerate((rate, rate * 0.2)):
+            gradient = 4 * expected[place] ** 3
+            squares[place] = 0.8 * squares[place] + 0.2 * gradient**2
+            change = math.sqrt(steps[place] + 1e-3) / math.sqrt(squares[place] + 1e-3) * gradient
+            steps[place] = 0.8 * steps[place] + 0.2 * change**2
+            expected[place] -= own * change
+        assert [weight.item() for weight in weights] == pytest.approx(expected, rel=1e-12)
+
+
+def test_adams_betas_are_no_business_of_adadelta() -> None:
+    schedule = ScheduledOptimizer(RECIPE, [{"params": [nn.Parameter(torch.ones(2))]}])
+    schedule.set_rates(5)
+    assert "betas" not in schedule.optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adadelta"])
+def test_its_state_outlives_a_stop(optimizer: str, tmp_path: Path) -> None:
+    recipe = Recipe(**{**vars(RECIPE), "optimizer": optimizer, "steps": 7})
+    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe)
+
+
+def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> None:
+    from reidbench.errors import Interrupted
+
+    with pytest.raises(Interrupted):
+        fit(lambda: Spread(own_rounds=False), tmp_path / "run", recipe=RECIPE, stop_at=2)
+    checkpoint = latest_checkpoint(tmp_path / "run")
+    assert checkpoint is not None
+    entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
+    assert entries == {"step", "square_avg", "acc_delta"}
+    assert checkpoint.tensors["optimizer.0.step"].item() == 3
+    assert np.isfinite(checkpoint.state["drawing"])
+    assert checkpoint.state["drawing"] > 0

@@ -1,0 +1,182 @@
+"""Precision, layout and compilation: the loss in float32, weights in float32, refusals by name, exact resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reidbench.errors import OptionError, TrainingError
+from reidbench.plugins.interfaces import Backbone, Preprocess
+from reidbench.training.precision import check_device, float32_products, prepared
+from reidbench.training.recipe import Recipe
+
+from .jobs import job, run
+from .logs import read_log
+from .plugins.tiny_training import assert_exact, fit
+from .test_training import Spread
+
+CPU = torch.device("cpu")
+
+
+def recipe(**changes: object) -> Recipe:
+    values = {"steps": 7, "decay_start": 4, "learning_rate": 1e-2, "p": 3, "k": 4, **changes}
+    return Recipe(**values)  # type: ignore[arg-type]
+
+
+class Seen(Backbone):
+    """A convolution and a linear layer that note in which type and layout they compute."""
+
+    embedding_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(8, 8)
+        self.convolution, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 4)
+        self.kinds: list[tuple[torch.dtype, bool]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.convolution(images)
+        self.kinds.append((x.dtype, images.is_contiguous(memory_format=torch.channels_last)))
+        out: Tensor = self.linear(x.flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_network_computes_as_asked_and_gives_float32(precision: str, channels_last: bool) -> None:
+    network = Seen()
+    forward = prepared(network, recipe(precision=precision, channels_last=channels_last), CPU)
+    images = torch.rand(5, 3, 8, 8)
+    embeddings = forward(images)
+    assert embeddings.dtype == torch.float32
+    expected = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert network.kinds == [(expected, channels_last)]
+    assert network.convolution.weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    exact = network.linear(network.convolution(images).flatten(1))
+    tolerance = 0.05 if precision == "bf16" else 1e-6
+    torch.testing.assert_close(embeddings, exact, rtol=tolerance, atol=tolerance)
+    assert torch.equal(embeddings, exact) == (precision == "float32")
+    embeddings.sum().backward()
+    assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_float64_stays() -> None:
+    assert prepared(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "bf16"}, {"channels_last": True}, {"fused": True, "channels_last": True}],
+    ids=str,
+)
+def test_a_training_repeats_and_resumes_bit_for_bit(changes: dict[str, object], tmp_path: Path) -> None:
+    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe(**changes))
+
+
+def test_the_loss_is_in_float32_whatever_the_network_is_in(tmp_path: Path) -> None:
+    seen: set[tuple[torch.dtype, torch.dtype]] = set()
+
+    class Watch(Spread):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+            product = embeddings @ embeddings.T
+            seen.add((embeddings.dtype, product.dtype))
+            return product.diagonal()
+
+    fit(lambda: Watch(False), tmp_path / "run", recipe=recipe(precision="bf16"))
+    assert seen == {(torch.float32, torch.float32)}
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"fused": True}, {"channels_last": True}], ids=str)
+def test_it_trains_nearly_the_same(changes: dict[str, object], tmp_path: Path) -> None:
+    plain, other = (tmp_path / name for name in ("plain", "other"))
+    fit(lambda: Spread(False), plain, recipe=recipe())
+    fit(lambda: Spread(False), other, recipe=recipe(**changes))
+    losses = [read_log(folder)["loss"] for folder in (plain, other)]
+    np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=0.05 if "precision" in changes else 1e-4)
+    assert not np.array_equal(losses[0], losses[1]) or "precision" not in changes
+
+
+def test_tf32_is_refused_where_there_is_none() -> None:
+    with pytest.raises(OptionError, match="precision=tf32 is arithmetic of NVIDIA GPUs, and the device is cpu; use"):
+        check_device(recipe(precision="tf32"), CPU)
+    check_device(recipe(precision="tf32"), torch.device("cuda", 0))
+    check_device(recipe(precision="bf16"), CPU)
+
+
+def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(OptionError, match=r"needs a C\+\+ compiler, and there is no no-such-compiler; install"):
+        check_device(recipe(compile=True), CPU)
+    check_device(recipe(compile=True), torch.device("cuda", 0))
+    check_device(recipe(), CPU)
+    for blank in ("", " ", '"'):
+        monkeypatch.setenv("CXX", blank)
+        with pytest.raises(OptionError, match=f"there is no '{blank}'; install it, name another one in the"):
+            check_device(recipe(compile=True), CPU)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OptionError, match=r"there is no g\+\+; install it"):
+        check_device(recipe(compile=True), CPU)
+
+
+def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
+    def present() -> list[str]:
+        return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]  # type: ignore[attr-defined]
+
+    before = present()
+    with float32_products():
+        assert present() == ["ieee", "ieee"]
+        with float32_products(tf32=True):
+            assert present() == ["tf32", "tf32"]
+        assert present() == ["ieee", "ieee"]
+    assert present() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"precision": "fp16"}, "precision must be float32, tf32 or bf16, got fp16"),
+        ({"optimizer": "adadelta", "fused": True}, "fused is of adam alone, the optimizer is adadelta"),
+    ],
+)
+def test_what_there_is_not_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        recipe(**changes)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # the network asks the process to stop
+def test_a_compiled_network_trains_nearly_the_same_and_repeats(tmp_path: Path) -> None:
+    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe(compile=True))
+    fit(lambda: Spread(False), tmp_path / "plain", recipe=recipe())
+    losses = [read_log(tmp_path / name)["loss"] for name in ("plain", "whole")]
+    np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-4)
+
+
+def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def refuses(network: nn.Module, options: dict[str, bool]) -> object:
+        def forward(images: Tensor) -> Tensor:
+            raise TorchDynamoException("no C++ compiler\nand a long text")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", refuses)
+    with pytest.raises(TrainingError, match="torch cannot compile Seen: no C\\+\\+ compiler; leave compile out"):
+        prepared(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_to_its_end_and_is_said_to_be_one(tmp_path: Path) -> None:
+    text = "quick(steps=3, p=6, k=2, compile=true)"
+    plan, record, _ = run(job(recipe=text), results=tmp_path)
+    assert record.status == "ok"
+    assert record.scores
+    assert plan.recipe.compile
+    assert "compile=true" in record.items["recipe"].spec

@@ -1,0 +1,82 @@
+"""The invariants of P×K and shuffled rounds, on arbitrary labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidbench.errors import OptionError
+from reidbench.training.sampler import pk_round, shuffled_round
+from reidbench.utils.random_streams import stream
+
+label_lists = st.lists(st.integers(-3, 12), min_size=1, max_size=60).map(
+    lambda labels: np.array(labels, dtype=np.int64)
+)
+
+
+@given(label_lists, st.data(), st.integers(1, 9), st.integers(0, 2**32))
+def test_pk_round(labels, data, k, seed):
+    identities = len(set(labels.tolist()))
+    p = data.draw(st.integers(1, identities))
+    batches = pk_round(labels, p, k, stream(seed, "test"))
+    assert len(batches) == identities // p
+    seen = []
+    for batch in batches:
+        assert batch.dtype == np.int64
+        assert batch.shape == (p * k,)
+        groups = batch.reshape(p, k)
+        owners = labels[groups]
+        assert (owners == owners[:, :1]).all()  # an identity's units stand side by side
+        assert len(set(owners[:, 0].tolist())) == p
+        seen += owners[:, 0].tolist()
+        for units, owner in zip(groups, owners[:, 0], strict=True):
+            repeats = Counter(units.tolist())
+            times = [repeats[unit] for unit in np.flatnonzero(labels == owner).tolist()]
+            assert sum(times) == k
+            assert max(times) - min(times) <= 1
+    assert len(seen) == len(set(seen))  # at most once a pass, and all but the remainder
+
+
+@given(label_lists, st.data(), st.integers(0, 2**32))
+def test_shuffled_round(labels, data, seed):
+    size = data.draw(st.integers(1, len(labels)))
+    batches = shuffled_round(labels, size, stream(seed, "test"))
+    assert len(batches) == len(labels) // size
+    assert all(batch.dtype == np.int64 and batch.shape == (size,) for batch in batches)
+    units = np.concatenate(batches)
+    assert len(np.unique(units)) == len(units)
+    assert set(units.tolist()) <= set(range(len(labels)))
+
+
+def test_the_generator_alone_decides():
+    labels = np.repeat(np.arange(20), 5)
+    for draw in (lambda g: pk_round(labels, 4, 3, g), lambda g: shuffled_round(labels, 8, g)):
+        first, again, other = (np.concatenate(draw(stream(seed, "round", 0))) for seed in (1, 1, 2))
+        assert (first == again).all()
+        assert (first != other).any()
+
+
+def test_every_unit_and_every_order_has_its_chance():
+    labels = np.repeat([5, 9], [4, 2])
+    drawn = np.array([pk_round(labels, 2, 2, stream(seed, "test"))[0] for seed in range(400)])
+    firsts = Counter(labels[drawn[:, 0]].tolist())
+    assert sorted(firsts) == [5, 9]
+    assert min(firsts.values()) > 150  # of 200 expected
+    of_five = Counter(drawn[labels[drawn] == 5].tolist())
+    assert sorted(of_five) == [0, 1, 2, 3]
+    assert min(of_five.values()) > 150  # of 200 expected
+
+
+def test_more_identities_than_there_are():
+    with pytest.raises(OptionError, match=r"p=18 .* from 2 training identities.*lower the recipe's p"):
+        pk_round(np.array([1, 1, 2]), 18, 4, stream(0))
+    with pytest.raises(OptionError, match="p must be 1 to 2"):
+        pk_round(np.array([1, 1, 2]), 3, 4, stream(0))
+    with pytest.raises(OptionError, match="p=0"):
+        pk_round(np.array([1, 1, 2]), 0, 4, stream(0))
+    with pytest.raises(OptionError, match="72 images cannot be drawn from 3 training units"):
+        shuffled_round(np.array([1, 1, 2]), 72, stream(0))

@@ -1,0 +1,58 @@
+"""Compiled loops: kept privately, and compiled anew when any module beside them changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULE = """
+from reidbench.utils.compiled import compiled
+from helper import two
+
+@compiled
+def f(x):
+    return two(x) + 1.0
+"""
+HELPER = """
+from reidbench.utils.compiled import compiled
+
+@compiled
+def two(x):
+    return {factor} * x
+"""
+
+
+def result(folder: Path, cache: Path) -> float:
+    code = "import module; print(module.f(10.0)); print(sum(module.f.stats.cache_hits.values()))"
+    env = {"PYTHONPATH": str(folder), "REIDBENCH_CACHE": str(cache), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
+    )
+    value, hits = done.stdout.split()
+    result.hits = int(hits)  # type: ignore[attr-defined]
+    return float(value)
+
+
+def test_code_is_kept_and_an_edit_next_door_is_noticed(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "package", tmp_path / "cache"
+    folder.mkdir()
+    (folder / "module.py").write_text(MODULE)
+    (folder / "helper.py").write_text(HELPER.format(factor="2.0"))
+    assert result(folder, cache) == 21.0
+    assert result(folder, cache) == 21.0
+    assert result.hits == 1  # type: ignore[attr-defined]
+    (folder / "helper.py").write_text(HELPER.format(factor="3.0"))
+    assert result(folder, cache) == 31.0
+    kept = [path for path in (cache / "compiled").iterdir() if path.is_dir()]
+    assert len(kept) == 2
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o700}
+
+
+@pytest.mark.parametrize("cache", ["/dev/null/nowhere"])
+def test_without_a_cache_folder_it_still_computes(tmp_path: Path, cache: str) -> None:
+    (tmp_path / "module.py").write_text(MODULE)
+    (tmp_path / "helper.py").write_text(HELPER.format(factor="2.0"))
+    assert result(tmp_path, Path(cache)) == 21.0

@@ -1,0 +1,103 @@
+"""Sound records with the rankings that their scores follow from, for the tests of leaderboards."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reidbench.leaderboard.publish import Added, add
+from reidbench.plugins.catalogue import build
+from reidbench.ranking.camera_matrix import camera_scores
+from reidbench.ranking.rank import rank
+from reidbench.ranking.rankings import Ranking, save_ranking
+from reidbench.ranking.scores import intervals, score
+from reidbench.runs.job import Job
+from reidbench.runs.provenance import code_digest
+from reidbench.runs.record import RunRecord
+from reidbench.utils.arrays import IntArray
+from tests.support.records import make_record
+
+FIXED = ("id", "train_id", "group", "code", "scores", "intervals", "cameras")
+QUERY = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
+GALLERY = np.repeat(np.arange(-1, 7), 5), np.tile([1, 2, 3, 1, 2], 8)
+
+
+@functools.cache
+def ranking_for(job: Job) -> Ranking:
+    """Return a ranking of a small gallery that depends on the job, and is the same each time."""
+    generator = np.random.default_rng(list(repr(job).encode()))
+    (query_pids, query_cams), (pids, cams) = QUERY, GALLERY
+    people = generator.normal(size=(8, 16))
+    query = torch.from_numpy(people[query_pids] + generator.normal(size=(len(query_pids), 16)))
+    gallery = torch.from_numpy(people[pids] + generator.normal(size=(len(pids), 16)))
+    return rank(query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"))
+
+
+def follow_from(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, cams: IntArray) -> dict[str, Any]:
+    """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
+    return {
+        "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
+        "intervals": intervals(ranking, query_pids),
+        "cameras": camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict(),
+    }
+
+
+@functools.cache
+def follow_from_ranking(job: Job) -> dict[str, Any]:
+    """Return the fields that follow from the ranking for a job."""
+    return follow_from(ranking_for(job), *QUERY, GALLERY[1])
+
+
+def sound(
+    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
+) -> RunRecord:
+    """Return a record that a leaderboard takes; ``scores`` and ``changes`` as in ``make_record`` are put in last.
+
+    Ids, code and what follows from the ranking fit what it says, but where ``changes`` names them.
+    """
+    record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
+    follow = {**follow_from_ranking(record.job), "code": code_digest(record.code_files)}
+    follow["scores"] = follow["scores"] | (scores or {})
+    if not list(record.lacks()):
+        follow |= asdict(record.identity())
+    return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})
+
+
+def put(folder: Path, record: RunRecord, ranking: Ranking | None = None) -> tuple[Path, RunRecord]:
+    """Write a run folder as the store does, and return it with its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+    save_ranking(folder, ranking or ranking_for(record.job))
+    return folder, record
+
+
+def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> Added:
+    """Add records from run folders beside the leaderboard's."""
+    folders = (folder.parent / "runs" / f"{number}-{record.job.loss[:40]}" for number, record in enumerate(records))
+    return add([put(*run) for run in zip(folders, records, strict=True)], folder, **options)
+
+
+def rows_of(folder: Path, name: str = "synthetic") -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Edit the first kept record as somebody with an editor would; return its file."""
+    file = sorted(boards.glob("records/*/*/record.json"))[0]
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+    return file

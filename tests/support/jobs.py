@@ -1,0 +1,50 @@
+"""Small jobs for tests that walk the whole road: few people, few steps, one thread."""
+
+from __future__ import annotations
+
+from reidbench.plugins.catalogue import load
+from reidbench.runs.job import Job
+from reidbench.runs.prepare import Plan, Planner
+from reidbench.runs.record import RunRecord
+from reidbench.runs.runner import execute
+from reidbench.utils.machine import Settings
+
+# 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
+SMALL_PROTOCOL = "synthetic(identities=40)"
+SMALL_RECIPE = "quick(steps=4, p=6, k=2)"
+
+
+def job(**changes: object) -> Job:
+    values: dict[str, object] = {
+        "protocol": SMALL_PROTOCOL,
+        "loss": "batch_hard",
+        "backbone": "tiny",
+        "recipe": SMALL_RECIPE,
+        "metric": "auto",
+        "rerank": "none",
+        "seed": 0,
+        **changes,
+    }
+    return Job(**values)  # type: ignore[arg-type]
+
+
+def plan_of(asked: Job, **settings: object) -> tuple[Plan, Settings]:
+    chosen = Settings(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
+    return Planner(load(), chosen).plan(asked), chosen
+
+
+def run(asked: Job, **settings: object) -> tuple[Plan, RunRecord, list[str]]:
+    plan, chosen = plan_of(asked, **settings)
+    said: list[str] = []
+    return plan, execute(plan, chosen, said.append), said
+
+
+def small_run(*more: str) -> list[str]:
+    flags = {
+        "--protocol": SMALL_PROTOCOL,
+        "--backbone": "tiny",
+        "--recipe": SMALL_RECIPE,
+        "--device": "cpu",
+        "--threads": "1",
+    }
+    return ["run", *(part for pair in flags.items() for part in pair), *more]

@@ -1,0 +1,24 @@
+"""The log of a training, read and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from reidbench.training.checkpoint import LOG
+from reidbench.utils.arrays import load_arrays
+
+
+def read_log(folder: Path) -> dict[str, NDArray[Any]]:
+    return load_arrays(folder / LOG)
+
+
+def assert_same_log(one: Path, other: Path) -> None:
+    """Two trainings' logs are bit for bit alike, but for how fast they were."""
+    logs = [read_log(folder) for folder in (one, other)]
+    assert list(logs[0]) == list(logs[1])
+    for name, values in logs[0].items():
+        if name != "images_per_second":
+            assert values.tobytes() == logs[1][name].tobytes(), name

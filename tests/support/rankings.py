@@ -1,0 +1,49 @@
+"""Rankings written by hand, and runs that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reidbench.ranking.rankings import Ranking, save_ranking
+from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import RunRecord
+from reidbench.utils.machine import Settings
+from tests.support.records import put
+
+
+def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
+    """Return the ranking in which query i has a match at each of ``ranks[i]``, from 0, among ``size`` items.
+
+    The item at rank r is unit r and has the distance r.
+    """
+    counts = [len(own) for own in ranks]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    flat = np.array([rank for own in ranks for rank in own], dtype=np.int64)
+    nothing = np.zeros(0, dtype=np.int64)
+    top = np.tile(np.arange(min(size, 10), dtype=np.int64), (len(ranks), 1))
+    return Ranking(
+        starts=starts,
+        units=flat,
+        ranks=flat,
+        distances=flat.astype(np.float64),
+        same_camera_starts=np.zeros(len(ranks) + 1, dtype=np.int64),
+        same_camera_units=nothing,
+        same_camera_ranks=nothing,
+        same_camera_distances=nothing.astype(np.float64),
+        ranked=np.full(len(ranks), size, dtype=np.int64),
+        top=top,
+        top_distances=top.astype(np.float64),
+    )
+
+
+def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]) -> RunFiles:
+    """Return the files of runs with these rankings (or none), in folders of their own."""
+    found = []
+    for number, (record, ranking) in enumerate(runs):
+        found.append(put(folder / "runs" / str(number), record, rankings=None))
+        if ranking is not None:
+            save_ranking(found[-1][0], ranking)
+    return RunFiles(found, Settings(data=folder))

@@ -1,0 +1,110 @@
+"""Plausible records for the tests of everything that comes after a run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reidbench.runs.job import Job
+from reidbench.runs.record import ItemRecord, RunRecord
+
+SCORES = {
+    "map_market": 0.20,
+    "map_step": 0.25,
+    "r1": 0.30,
+    "r5": 0.50,
+    "r10": 0.60,
+    "r20": 0.70,
+    "minp": 0.10,
+    "queries": 900,
+    "gallery": 4000,
+    "unmatched": 0,
+}
+COUNTS = {"query": 900, "query_identities": 150}
+
+
+def digest(*parts: object) -> str:
+    """Return 64 hex digits that depend on all parts."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def make_item(given: str, spec: str | None = None, short: str | None = None) -> ItemRecord:
+    return ItemRecord(
+        given=given,
+        spec=given if spec is None else spec,
+        short=given if short is None else short,
+        origins={},
+        plugin="" if given == "none" else "reidbench_items",
+        distribution="" if given == "none" else "reidbench",
+        version="" if given == "none" else "0.1.0",
+    )
+
+
+def make_record(
+    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
+) -> RunRecord:
+    """Return a finished run; ``scores`` replaces single scores, ``changes`` whole fields.
+
+    id and group follow from loss, backbone, protocol and seed, as they do in a real run.
+    """
+    items = {
+        "protocol": make_item("synthetic", "synthetic(identities=500)", "synthetic"),
+        "dataset": make_item("synthetic", "synthetic(identities=500)", "synthetic"),
+        "loss": make_item(loss),
+        "backbone": make_item("tiny", "tiny(norm=batch)", "tiny"),
+        "recipe": make_item("auto", "quick(steps=300)", "quick"),
+        "metric": make_item("auto", "euclidean", "euclidean"),
+        "rerank": make_item("none"),
+    } | changes.pop("items", {})
+    kinds = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
+    job = Job(**{kind: items[kind].given for kind in kinds}, seed=seed)
+    combination = (*(items[kind].spec for kind in sorted(items)), changes.get("dataset"))
+    record = RunRecord(
+        status="ok",
+        id=digest("run", combination, seed),
+        train_id=digest("train", combination, seed),
+        group=digest("group", combination),
+        code=digest("code"),
+        code_files={"reidbench/ranking.py": digest("ranking")},
+        job=job,
+        items=items,
+        training="trainings/somewhere",
+        evaluation={
+            "version": 1,
+            "views": "full",
+            "pool": "mean",
+            "exclude": ["junk", "same_camera"],
+            "primary": "map_market",
+            "normalize": False,
+            "learned": False,
+            "metric_is_auto": True,
+        },
+        dataset={"digest": digest("data"), "train_digest": digest("train data"), "counts": COUNTS},
+        recipe={"steps": 300, "faithful_to": ""},
+        network={"embedding_dim": 128, "parameters": 1_234_567, "pretrained": False},
+        standin=False,
+        faithful=False,
+        deviations=[],
+        scores=SCORES | (scores or {}),
+        seconds={"train": 0.0 if loss == "none" else 81.25, "embed": 3.5, "rank": 0.4},
+        peak_memory_mib=700,
+        environment={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
+        scored_in={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
+        observed={},
+        commit="00e1234000000000000000000000000000000000",
+        dirty=False,
+        started="2026-11-22T10:00:00+00:00",
+        finished="2026-11-22T10:01:30+00:00",
+    )
+    return replace(record, **changes)
+
+
+def put(folder: Path, record: RunRecord, rankings: bytes | None = b"rankings") -> tuple[Path, RunRecord]:
+    """Write a run folder as the store does, and return it with its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+    if rankings is not None:
+        (folder / "rankings.npz").write_bytes(rankings)
+    return folder, record

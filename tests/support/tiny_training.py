@@ -1,0 +1,114 @@
+"""A training of seconds on noise: is a loss's training repeated bit for bit, whole or stopped and gone on with?"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reidbench import Backbone, IntArray, Loss, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
+from reidbench.errors import Interrupted
+from reidbench.training.loop import Trained, train
+from reidbench.utils.machine import Settings
+from tests.support.logs import assert_same_log
+
+CPU = torch.device("cpu")
+# One identity is seen once, one twice; the others as often as a batch asks for, or more.
+COUNTS = (1, 2, 5, 6, 4, 6)
+INFO = TrainInfo(embedding_dim=4, num_pids=len(COUNTS))
+RECIPE = Recipe(steps=7, decay_start=4, learning_rate=1e-2, p=3, k=4)
+
+
+class Net(Backbone):
+    """A convolution, a batch norm and a dropout; it asks the process to stop while a certain step is under way."""
+
+    embedding_dim = 4
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(height=16, width=8)
+        self.convolution = nn.Conv2d(3, 4, 3, 2)
+        self.norm = nn.BatchNorm2d(4)
+        self.dropout = nn.Dropout(0.2)
+        self.linear = nn.Linear(4 * 7 * 3, 4)
+        self.stop_at, self.steps = stop_at, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self._count()
+        out: Tensor = self.linear(self.dropout(self.norm(self.convolution(images)).flatten(1)))
+        return out
+
+    @torch.compiler.disable(reason="a signal is no part of a network")
+    def _count(self) -> None:
+        if self.steps == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.steps += 1
+
+
+def noise(folder: Path) -> Samples:
+    """Return 24 images of noise of six identities."""
+    pids = [pid for pid, count in enumerate(COUNTS, start=1) for _ in range(count)]
+    names = [f"{index}.png" for index in range(len(pids))]
+    drawn = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate([] if drawn else names):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return Samples.of_images(folder, names, pids, [1] * len(pids))
+
+
+def fit(
+    make: Callable[[], Loss], folder: Path, *, recipe: Recipe = RECIPE, stop_at: int | None = None
+) -> tuple[Net, Loss, Trained]:
+    """Train on the noise with a network and a loss that are the same at every call."""
+    torch.manual_seed(1)
+    net, loss = Net(stop_at), make()
+    samples = noise(folder.parent / "noise")
+    trained = train(net, loss, recipe, samples, seed=7, folder=folder, device=CPU, threads=1,
+                    settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    return net, loss, trained
+
+
+def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE) -> Loss:
+    """Train whole, whole again, and stopped at two places; all must end in the same weights, state and log."""
+    net, loss, _ = fit(make, folder / "whole", recipe=recipe)
+    state = net.state_dict() | {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
+    for stops in ((), (0,), (2, 1)):
+        name = f"parts{len(stops)}"
+        for stop_at in stops:
+            with pytest.raises(Interrupted):
+                fit(make, folder / name, recipe=recipe, stop_at=stop_at)
+        other_net, other_loss, _ = fit(make, folder / name, recipe=recipe)
+        other = other_net.state_dict() | {f"loss.{key}": tensor for key, tensor in other_loss.state_dict().items()}
+        assert state.keys() == other.keys()
+        for key, tensor in state.items():
+            assert torch.equal(tensor, other[key]), key
+        assert_same_log(folder / "whole", folder / name)
+    return loss
+
+
+def view_of(
+    labels: list[int] | IntArray,
+    embed: Callable[[IntArray], Tensor] | None = None,
+    *,
+    p: int = 3,
+    k: int = 4,
+    number: int = 0,
+    seed: int = 0,
+) -> TrainView:
+    """Return what a loss sees when it draws a round; without ``embed`` it must not ask for embeddings."""
+
+    def not_asked_for(units: IntArray) -> Tensor:
+        raise AssertionError("no embeddings are needed")
+
+    known = np.asarray(labels, dtype=np.int64)
+    generator = stream(seed, "round", number)
+    return TrainView(known, np.zeros_like(known), p, k, generator, number, embed or not_asked_for)

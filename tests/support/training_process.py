@@ -1,0 +1,121 @@
+"""What test_distributed starts, alone and through torchrun: one training in float64 for each loss it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import reidbench
+from reidbench import Backbone, IntArray, Loss, LossValue, Preprocess, Recipe, Samples, TrainInfo, TrainView
+from reidbench.errors import ReidbenchError
+from reidbench.training.distributed import join
+from reidbench.training.loop import train
+from reidbench.utils.machine import Settings
+
+PIDS = 8
+CPU = torch.device("cpu")
+
+
+class Double(Backbone):
+    """A network in float64, so that two processes differ from one by nothing but the order of sums."""
+
+    def __init__(self, inner: Backbone) -> None:
+        super().__init__()
+        self.inner = inner.double()
+        self.embedding_dim, self.preprocess = inner.embedding_dim, inner.preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.inner(images.double())
+        return out
+
+
+class Mining(Loss):
+    """Draws its rounds from the present network, leaves a buffer behind, and draws in its forward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(0))
+
+    def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+        embedded = view.embed(np.arange(len(view.labels)))
+        self.centre = embedded.mean(0).clone()
+        order = torch.argsort(embedded.norm(dim=1)).numpy()
+        return [order[:11], order[5:12]]  # neither is a multiple of two
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
+        weights = torch.rand(len(embeddings), dtype=torch.float64)
+        terms = (1 - (embeddings - self.centre).square().sum(1)).square() * weights
+        return LossValue(terms.mean(), {"loss": terms}, {"centre": self.centre.norm()})
+
+
+class Noise(Backbone):
+    """Says which draws its process made."""
+
+    embedding_dim = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(16, 8)
+        self.linear = nn.Linear(3 * 16 * 8, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.linear(images.flatten(1)) * 0 + torch.rand(len(images), 2)
+        return out
+
+
+class Alone(Loss):
+    """Fails in one process alone, as an end of memory does."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if os.environ.get("RANK") == "1":
+            raise torch.OutOfMemoryError("cannot allocate anything. In this process")
+        return embeddings.square().sum(1)
+
+
+class Nan(Loss):
+    """A loss that is no number."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return embeddings.sum(1) * torch.nan
+
+
+OWN: dict[str, type[Loss]] = {"mining": Mining, "alone": Alone, "nan": Nan}
+
+
+def people(folder: Path) -> Samples:
+    names = [f"{index}.png" for index in range(PIDS * 3)]
+    for index, name in enumerate(names):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 10, 3), dtype=np.uint8)
+        if not (folder / name).exists():
+            Image.fromarray(pixels).save(folder / name)
+    return Samples.of_images(folder, names, [1 + index // 3 for index in range(len(names))], [1] * len(names))
+
+
+def main(folder: Path, backbone: str, steps: int, losses: list[str]) -> None:
+    torch.set_num_threads(1)
+    world = join()
+    samples = world.in_turn(lambda: people(folder))
+    recipe = Recipe(steps=steps, decay_start=steps // 2, learning_rate=1e-4, p=5, k=3)
+    settings = Settings(cache=folder / "cache", checkpoint_seconds=1e9)
+    for name in losses:
+        # Each process begins with other weights: those of the first count.
+        torch.manual_seed(world.rank)
+        network = Noise() if backbone == "noise" else Double(reidbench.build("backbone", backbone))
+        info = TrainInfo(embedding_dim=network.embedding_dim, num_pids=PIDS)
+        loss = OWN[name]() if name in OWN else reidbench.build("loss", name, info)
+        place = folder / f"{name.replace('/', '.')}-{world.size}"
+        try:
+            train(network, loss.double(), recipe, samples, seed=3, folder=place, device=CPU, threads=1,
+                  settings=settings, say=lambda line: None, world=world)  # fmt: skip
+        except ReidbenchError as error:
+            sys.exit(f"{type(error).__name__} in {world.rank}: {error}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
