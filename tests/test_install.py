@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
-
-from .jobs import small_run
 
 STRANGER = CHECKOUT / "tests" / "support" / "third_party_plugin"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SHARED
-from .jobs import job, run
+from tests.support.jobs import job, run
+from tests.support.paths import SHARED
 
 OMNIGLOT = SHARED / "data" / "omniglot"
 UNSEEN = ("Japanese_(katakana)", "Sanskrit", "Tagalog")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from reidbench.errors import OptionError
 
@@ -50,6 +49,8 @@ def torch_seed(seed: int, *names: str | int) -> int:
 
 def seeded(build: Callable[[], Any], seed: int, *names: str) -> Any:
     """Return ``build()`` with torch's generator seeded by the stream of ``names``, and the generator put back."""
+    import torch  # noqa: PLC0415 - listing a dataset uses streams and needs no torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, *names))
         return build()

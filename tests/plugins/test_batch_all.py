@@ -13,8 +13,7 @@ from reidbench_losses.distances import Distance
 from reidbench_losses.triplet import Margin
 
 from reidbench import OptionError, TrainInfo, TrainingError
-
-from .test_distances import DISTANCES, kept_bytes, slowly
+from tests.plugins.test_distances import DISTANCES, kept_bytes, slowly
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 

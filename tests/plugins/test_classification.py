@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from reidbench_losses.classification import Classification, register_losses
 
 from reidbench import OptionError, TrainInfo
-
-from .tiny_training import INFO as TRAINED
-from .tiny_training import RECIPE, assert_exact
+from tests.support.tiny_training import INFO as TRAINED
+from tests.support.tiny_training import RECIPE, assert_exact
 
 
 def build(embedding_dim: int = 5, num_pids: int = 7, seed: int = 0) -> Classification:

@@ -20,9 +20,8 @@ from reidbench import DataError, File, OptionError, Preprocess, Samples
 from reidbench.images.augment import stored_size
 from reidbench.images.decode import check_readable
 from reidbench.images.pixel_file import open_pixels
+from tests.support.batches import training_batch
 from tests.support.paths import SHARED
-
-from ..batches import training_batch
 
 OWN = """\
 path,pid,camid,split

@@ -15,8 +15,7 @@ from reidbench_losses.improved_triplet import ImprovedTriplet, improved_triplet_
 from torch import Tensor
 
 from reidbench import OptionError, TrainInfo, TrainingError
-
-from .tiny_training import assert_exact, view_of
+from tests.support.tiny_training import assert_exact, view_of
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 STACKED = torch.tensor([0, 1, 2, 0, 1, 2, 1, 2, 0])

@@ -14,8 +14,7 @@ from reidbench_metrics.pairs import negatives, positives
 
 import reidbench
 from reidbench import DataError, OptionError, stream
-
-from .people import (
+from tests.support.metric_arrays import (
     assert_a_form,
     assert_close_forms,
     assert_official,

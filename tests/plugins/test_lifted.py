@@ -24,8 +24,7 @@ from reidbench_losses.lifted import (
 )
 
 from reidbench import Loss, OptionError, TrainInfo, TrainingError, TrainView, stream
-
-from .test_distances import DISTANCES, slowly
+from tests.plugins.test_distances import DISTANCES, slowly
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 LABELS = st.lists(st.integers(-3, 4), min_size=3, max_size=20).filter(lambda x: 1 < len(set(x)) < len(x))

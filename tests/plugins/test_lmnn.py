@@ -15,8 +15,7 @@ from reidbench_losses.lmnn import LMNN, grouped_targets, lmnn_terms, register_lo
 from torch import Tensor
 
 from reidbench import OptionError, TrainInfo, TrainingError
-
-from .tiny_training import COUNTS, RECIPE, assert_exact, fit, view_of
+from tests.support.tiny_training import COUNTS, RECIPE, assert_exact, fit, view_of
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 LABELS = [number for number, count in enumerate(COUNTS) for _ in range(count)]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import reidbench
 from reidbench import DataError, OptionError
-
-from .people import (
+from tests.support.metric_arrays import (
     assert_a_form,
     assert_close_forms,
     assert_official,

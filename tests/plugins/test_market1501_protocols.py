@@ -29,9 +29,8 @@ from reidbench.plugins.catalogue import load
 from reidbench.ranking.rank import rank
 from reidbench.ranking.scores import average_precision, score
 from reidbench.runs.job import Job
+from tests.support.jobs import job, plan_of, run
 from tests.support.paths import SHARED
-
-from ..jobs import job, plan_of, run
 
 LISTS = SHARED / "data" / "market1501"
 ORACLE = SHARED / "oracles" / "market_mq_dev.npz"

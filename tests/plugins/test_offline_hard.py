@@ -19,9 +19,8 @@ from torch import Tensor
 
 from reidbench import IntArray, OptionError, TrainInfo, TrainingError, stream
 from reidbench.training.checkpoint import finished
-
-from ..jobs import job, run
-from .tiny_training import RECIPE, assert_exact, fit, view_of
+from tests.support.jobs import job, run
+from tests.support.tiny_training import RECIPE, assert_exact, fit, view_of
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])  # 3 is alone

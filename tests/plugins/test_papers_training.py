@@ -32,8 +32,7 @@ from reidbench.images.pixel_store import HostPixels
 from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.sampler import pk_round
 from reidbench.utils.arrays import IntArray
-
-from ..batches import training_batch
+from tests.support.batches import training_batch
 
 TRINET = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=25_738_432, batch=ResNet50.batch)
 LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=5_001_152, batch=LuNet.batch)

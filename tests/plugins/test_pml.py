@@ -24,8 +24,7 @@ from torch import Tensor
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.options import options_of
-
-from ..conftest import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 INFO = TrainInfo(embedding_dim=6, num_pids=9)
 NAMES = sorted(pml.declarations())

@@ -15,8 +15,7 @@ from reidbench_losses.triplet import Margin
 from torch import Tensor
 
 from reidbench import IntArray, OptionError, TrainInfo, TrainingError, TrainView, stream
-
-from .test_distances import DISTANCES, slowly
+from tests.plugins.test_distances import DISTANCES, slowly
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 LABELS = st.lists(st.integers(0, 9), min_size=3, max_size=80).filter(lambda x: 1 < len(set(x)) < len(x))

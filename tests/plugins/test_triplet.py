@@ -14,8 +14,7 @@ from reidbench_losses.triplet import BatchHard, Margin, hardest, register_losses
 from torch import Tensor
 
 from reidbench import OptionError, TrainInfo, TrainingError
-
-from .test_distances import kept_bytes, slowly
+from tests.plugins.test_distances import kept_bytes, slowly
 
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 

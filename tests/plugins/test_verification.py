@@ -23,9 +23,8 @@ from torch import Tensor
 
 from reidbench import Loss, OptionError, TrainInfo, TrainingError
 from reidbench.training.checkpoint import WEIGHTS
-
-from .tiny_training import INFO as TRAINED
-from .tiny_training import assert_exact, fit, view_of
+from tests.support.tiny_training import INFO as TRAINED
+from tests.support.tiny_training import assert_exact, fit, view_of
 
 INFO = TrainInfo(embedding_dim=5, num_pids=7)
 BOTH = [Verification, IdentificationVerification]

@@ -16,9 +16,8 @@ import reidbench
 from reidbench import DataError, OptionError, stream
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.scores import score
-
-from ..jobs import job, run
-from .people import (
+from tests.support.jobs import job, run
+from tests.support.metric_arrays import (
     assert_a_form,
     assert_close_forms,
     assert_official,

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from reidbench.cli import app
 from reidbench.images.pixel_file import aside
-
-from .jobs import small_run
+from tests.support.jobs import small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
 VERBS = ("run", "report", "leaderboard", "plugins", "data")

@@ -7,8 +7,7 @@ from rich.console import Console
 from reidbench.cli.plan_table import differing, name_of, print_plans
 from reidbench.runs.prepare import Plan
 from reidbench.utils.machine import Settings
-
-from .jobs import job, plan_of
+from tests.support.jobs import job, plan_of
 
 
 def printed(plans: list[Plan]) -> list[str]:

@@ -11,8 +11,7 @@ import pytest
 from reidbench import DataError, Protocol, Samples, Split
 from reidbench.data.inspection import inspect, unmatched
 from reidbench.data.protocol import is_standin
-
-from .jobs import SMALL_RECIPE, job, plan_of, run
+from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
 
 PROTOCOL = Protocol(dataset="x", version=1, recipe="y", views="center")
 

@@ -20,8 +20,7 @@ from reidbench.images.pixel_store import HostPixels
 from reidbench.images.resize import resize_all
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.random_streams import stream
-
-from .batches import training_batch
+from tests.support.batches import training_batch
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -24,9 +24,8 @@ from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.checkpoint import WEIGHTS
 from reidbench.training.loop import train
 from reidbench.utils.machine import Settings
+from tests.support.batches import training_batch
 from tests.support.tiny_training import INFO, RECIPE, Net, noise
-
-from .batches import training_batch
 
 CPU = torch.device("cpu")
 TIERS = ("device", "host", "map", "stream")

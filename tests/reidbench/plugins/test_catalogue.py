@@ -417,7 +417,7 @@ def test_a_constructor_that_fails_is_its_plugins_error() -> None:
     with pytest.raises(PluginError) as caught:
         CATALOGUE.resolve("loss", "hard(margin=101)").build(INFO)
     assert str(caught.value).startswith(
-        "loss hard (tests.losses, tests 1.0): could not be built: ValueError: too large (test_plugins.py, line "
+        "loss hard (tests.losses, tests 1.0): could not be built: ValueError: too large (test_catalogue.py, line "
     )
     assert isinstance(caught.value.__cause__, ValueError)
     with pytest.raises(OptionError, match="expected 0 or more, got -1"):

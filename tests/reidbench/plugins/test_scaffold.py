@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 from reidbench.cli import app
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.scaffold import KINDS, write_plugin
-
-from .conftest import CHECKOUT
-from .jobs import SMALL_PROTOCOL, SMALL_RECIPE
-from .test_install import build, environment, run
+from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
+from tests.support.paths import CHECKOUT
+from tests.test_install import build, environment, run
 
 PAGE = CHECKOUT / "docs" / "writing-a-plugin.md"
 SMALL = ["--protocol", SMALL_PROTOCOL, "--recipe", SMALL_RECIPE, "--device", "cpu", "--threads", "1"]

@@ -119,7 +119,7 @@ def test_what_forward_may_return() -> None:
     whole = LossValue(torch.tensor(1.0))
     assert as_loss_value(Squares(), whole) is whole
     for wrong, said in ((torch.zeros(2, 2), r"\(2, 2\)"), (LossValue(torch.zeros(2)), r"\(2,\)"), (3.0, "float")):
-        with pytest.raises(PluginError, match=f"loss Squares .*test_sums.*got .*{said}"):
+        with pytest.raises(PluginError, match=f"loss Squares .*test_weighted_sum.*got .*{said}"):
             as_loss_value(Squares(), wrong)
     with pytest.raises(PluginError, match=r"loss Squares .*returned no terms at all"):
         as_loss_value(Squares(), torch.zeros(0))

@@ -25,8 +25,7 @@ from reidbench.ranking import rank_torch as ranking_on_device
 from reidbench.ranking.rank import nearest, rank, rank_distances
 from reidbench.ranking.rank_torch import announced, beside_the_cpu, counting_device
 from reidbench.utils.compiled import not_compiled
-
-from .test_ranking import (
+from tests.reidbench.ranking.test_rank import (
     DISTORTIONS,
     Inverted,
     Manhattan,

@@ -14,7 +14,7 @@ from rich.console import Console
 from reidbench import OptionError, Part, PluginError
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.discovery import Entry, Plugin
-from reidbench.reports import render as report_module
+from reidbench.reports import sections as report_module
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles

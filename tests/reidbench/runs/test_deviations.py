@@ -12,8 +12,7 @@ from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.runs.deviations import deviations
 from reidbench.runs.prepare import build_backbone
 from reidbench.training.recipe import Recipe
-
-from .jobs import job, plan_of
+from tests.support.jobs import job, plan_of
 
 
 def found(

@@ -23,9 +23,8 @@ from reidbench.training.checkpoint import TRAINING, Checkpoint, save_checkpoint
 from reidbench.training.precision import training_bytes
 from reidbench.utils.machine import Settings
 from reidbench.utils.progress import in_words
-
-from .jobs import SMALL_PROTOCOL, job, plan_of
-from .records import make_record, put
+from tests.support.jobs import SMALL_PROTOCOL, job, plan_of
+from tests.support.records import make_record, put
 
 CPU = torch.device("cpu")
 P, K = 6, 2

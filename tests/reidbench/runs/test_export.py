@@ -16,8 +16,7 @@ from reidbench.runs.prepare import Plan
 from reidbench.runs.record import read_record
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import Settings
-
-from .jobs import job, run
+from tests.support.jobs import job, run
 
 SETTINGS = Settings(device="cpu", threads=1)
 

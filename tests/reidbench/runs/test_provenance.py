@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from reidbench.runs import provenance
+from reidbench.utils.machine import environment
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_commit_is_of_this_checkout_or_none() -> None:
 
 
 def test_the_environment_names_what_computes() -> None:
-    found = provenance.environment(torch.device("cpu"), 2)
+    found = environment(torch.device("cpu"), 2)
     assert found["threads"] == 2
     assert {"torch", "numpy", "python", "cpu", "system"} <= set(found)
 

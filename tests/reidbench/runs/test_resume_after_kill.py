@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from reidbench.training.checkpoint import latest_step
-
-from .jobs import SMALL_RECIPE, small_run
-from .logs import assert_same_log
+from tests.support.jobs import SMALL_RECIPE, small_run
+from tests.support.logs import assert_same_log
 
 STEPS = 300  # enough that none of the kills comes too late, however busy the machine
 KILLS = 10

@@ -25,9 +25,8 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.runner import execute
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Settings
-
-from .jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
-from .logs import assert_same_log, read_log
+from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
+from tests.support.logs import assert_same_log, read_log
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -17,8 +17,7 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store
 from reidbench.training.checkpoint import Checkpoint, drop_checkpoints, latest_checkpoint, latest_step, save_checkpoint
 from reidbench.utils.arrays import load_arrays, save_arrays
-
-from .records import make_record, put
+from tests.support.records import make_record, put
 
 
 def checkpoint(step: int) -> Checkpoint:

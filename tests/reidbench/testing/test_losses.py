@@ -158,7 +158,7 @@ WRONG = [
     (Overflows, "huge embeddings", "not in the value"),
     (DrawsElsewhere, "gradient is that|determinism|order", r"\d"),
     (SinglePrecision, "shapes", "total must be torch.float64, got torch.float32"),
-    (Raises, "shapes", r"ZeroDivisionError: nobody thought of this \(test_testing.py, line \d+\)"),
+    (Raises, "shapes", r"ZeroDivisionError: nobody thought of this \(test_losses.py, line \d+\)"),
 ]
 
 

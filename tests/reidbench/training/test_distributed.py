@@ -19,9 +19,8 @@ from reidbench.training.checkpoint import LOG, WEIGHTS, finished
 from reidbench.training.distributed import ALONE, World, join
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import Settings
+from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
-
-from .jobs import small_run
 
 
 def started(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:

@@ -22,8 +22,7 @@ from reidbench.training.optimizer import learning_rate
 from reidbench.training.recipe import Recipe
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import Settings
-
-from .logs import assert_same_log, read_log
+from tests.support.logs import assert_same_log, read_log
 
 RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
 CPU = torch.device("cpu")

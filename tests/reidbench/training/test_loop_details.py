@@ -27,9 +27,8 @@ from reidbench.training.signals import SIGNALS
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import Settings
 from reidbench.utils.random_streams import stream, torch_seed
+from tests.support.batches import training_batch
 from tests.support.logs import assert_same_log
-
-from .batches import training_batch
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)

@@ -13,9 +13,8 @@ from torch import nn
 from reidbench.training.checkpoint import latest_checkpoint
 from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.recipe import Recipe
-
-from .plugins.tiny_training import assert_exact, fit
-from .test_training import Spread
+from tests.reidbench.training.test_loop import Spread
+from tests.support.tiny_training import assert_exact, fit
 
 RECIPE = Recipe(
     steps=6, decay_start=3, learning_rate=0.5, p=2, k=2, decay_factor=0.01, optimizer="adadelta", rho=0.8, epsilon=1e-3

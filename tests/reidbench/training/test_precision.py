@@ -13,11 +13,10 @@ from reidbench.errors import OptionError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.training.precision import check_device, float32_products, prepared
 from reidbench.training.recipe import Recipe
-
-from .jobs import job, run
-from .logs import read_log
-from .plugins.tiny_training import assert_exact, fit
-from .test_training import Spread
+from tests.reidbench.training.test_loop import Spread
+from tests.support.jobs import job, run
+from tests.support.logs import read_log
+from tests.support.tiny_training import assert_exact, fit
 
 CPU = torch.device("cpu")
 
