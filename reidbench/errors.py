@@ -20,7 +20,7 @@ class PluginError(ReidbenchError):
     """A plugin, or an item of one, that breaks the contract of its hook."""
 
 
-class PromiseError(ReidbenchError, AssertionError):
+class ContractError(ReidbenchError, AssertionError):
     """A promise of an item's kind that the item breaks, as ``reidbench.testing`` found; ``promise`` is its name."""
 
     exit_code = 1

@@ -96,7 +96,9 @@ def test_plugins_import_nothing_of_the_core_but_the_top() -> None:
 
 def residents() -> set[str]:
     kinds = ("loss", "backbone", "dataset", "metric", "reranker")
-    return {entry.name for kind in kinds for entry in load().entries(kind) if entry.plugin.distribution == "reidbench"}
+    return {
+        entry.name for kind in kinds for entry in load().list_items(kind) if entry.plugin.distribution == "reidbench"
+    }
 
 
 def test_the_core_knows_no_resident_by_name() -> None:

@@ -24,7 +24,7 @@ def page_of(kind: str, name: str) -> Path:
 
 
 def first_party() -> list[tuple[str, str]]:
-    return [(e.kind, e.name) for e in load().entries() if e.plugin.distribution == "reidbench"]
+    return [(e.kind, e.name) for e in load().list_items() if e.plugin.distribution == "reidbench"]
 
 
 def test_there_are_nine_hooks() -> None:
@@ -51,7 +51,7 @@ def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), first_party())
 def test_a_page_names_every_option(kind: str, name: str) -> None:
     page = page_of(kind, name).read_text()
-    resolved = load().entry(kind, name)
+    resolved = load().find(kind, name)
     from reidbench.plugins.options import options_of
 
     for option in options_of(resolved.factory):

@@ -77,7 +77,9 @@ def print_plans(
         console.print(f"\n{plan.id}", markup=False, style="bold")
         console.print(f"  {'training':9} {plan.train_id[:10]}, seed {plan.job.seed}", markup=False)
         for kind, item in plan.items.items():
-            owners = ", ".join(f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.entries)
+            owners = ", ".join(
+                f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.plugin_items
+            )
             console.print(
                 f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=whole
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reidbench.plugins.catalogue import Catalogue
-    from reidbench.plugins.discovery import Entry
+    from reidbench.plugins.discovery import PluginItem
 
 app = typer.Typer(
     help="List plugins, show and check what they offer, write a new one.",
@@ -63,7 +63,7 @@ def show(
     from reidbench.plugins.options import options_of, summary_of
     from reidbench.plugins.spec import write_value
 
-    entry = load().entry(kind, name)
+    entry = load().find(kind, name)
     options = options_of(entry.factory).values()
     _print(Text(f"{kind} {name}", style="bold"))
     _print(Text(summary_of(entry.factory) or "It has no docstring."))
@@ -81,17 +81,17 @@ def check(
     data_root: DataRoot = None,
 ) -> None:
     """Check that an item keeps the promises of its kind; ends with 1 and the promise that is broken."""
-    from reidbench.errors import OptionError, PromiseError
+    from reidbench.errors import ContractError, OptionError
     from reidbench.plugins.catalogue import load
 
     checks = _checks(data_root)
-    broken: list[PromiseError] = []
+    broken: list[ContractError] = []
     unfit: list[OptionError] = []
     entries = _named(load(), item, kind)
     for entry in entries:
         try:
             held = checks[entry.kind](item)
-        except PromiseError as error:
+        except ContractError as error:
             broken.append(error)
             continue
         except OptionError as error:  # options of one kind of that name alone
@@ -105,7 +105,7 @@ def check(
     for other in unfit:
         typer.echo(f"not checked: {other}")
     if broken:
-        raise PromiseError("\n".join(map(str, broken)), broken[0].promise)
+        raise ContractError("\n".join(map(str, broken)), broken[0].promise)
 
 
 def _checks(data_root: Path | None) -> dict[str, Callable[[str], tuple[str, ...]]]:
@@ -125,7 +125,7 @@ def _checks(data_root: Path | None) -> dict[str, Callable[[str], tuple[str, ...]
     }
 
 
-def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[Entry]:
+def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[PluginItem]:
     """Return the entries of all kinds, or of one, whose name is that of ``item``, a spec."""
     from reidbench.errors import OptionError
     from reidbench.plugins.options import did_you_mean
@@ -133,13 +133,13 @@ def _named(catalogue: Catalogue, item: str, kind: str | None) -> list[Entry]:
 
     name = Spec.parse(item, where="NAME").item.name
     if kind is not None:
-        return [catalogue.entry(kind, name)]
-    found = [entry for entry in catalogue.entries() if entry.name == name]
+        return [catalogue.find(kind, name)]
+    found = [entry for entry in catalogue.list_items() if entry.name == name]
     if found:
         return found
     failed = [f"{plugin.name} ({plugin.distribution})" for plugin in catalogue.plugins if plugin.state == "failed"]
     lost = f"; failed to load: {', '.join(failed)}; see why: reidbench plugins" if failed else ""
-    names = {entry.name for entry in catalogue.entries()}
+    names = {entry.name for entry in catalogue.list_items()}
     near = did_you_mean(name, sorted(names)) or "; see what there is: reidbench plugins"
     raise OptionError(f"no plugin offers {quoted(name)}{near}{lost}")
 
@@ -160,7 +160,7 @@ def new(
 
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """Return one row an item, and one a plugin that offers none because it failed."""
-    rows = [(entry.name, entry.kind, entry.plugin) for entry in catalogue.entries()]
+    rows = [(entry.name, entry.kind, entry.plugin) for entry in catalogue.list_items()]
     rows += [(plugin.name, "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
     return [
         {

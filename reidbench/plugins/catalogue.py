@@ -11,11 +11,21 @@ from types import MappingProxyType
 from typing import Any
 
 from reidbench.errors import OptionError, PluginError, ReidbenchError
-from reidbench.plugins.discovery import KINDS, KNOWN, Entry, Plugin, discover, reason_of
+from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, describe_error, discover
 from reidbench.plugins.options import File, check, did_you_mean, options_of
 from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, quoted, write_value
 
-__all__ = ["KINDS", "Catalogue", "Chosen", "Entry", "Plugin", "Resolved", "build", "command_defaults", "load"]
+__all__ = [
+    "KINDS",
+    "Catalogue",
+    "Plugin",
+    "PluginItem",
+    "ResolvedSpec",
+    "ResolvedTerm",
+    "build",
+    "command_defaults",
+    "load",
+]
 
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
 OPTIONAL = ("loss", "reranker")
@@ -24,10 +34,10 @@ _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ResolvedTerm:
     """One item of a spec with the values of all its options and its weight in a sum."""
 
-    entry: Entry
+    entry: PluginItem
     weight: float
     values: dict[str, Any]
 
@@ -41,11 +51,11 @@ class Chosen:
         except ReidbenchError:
             raise
         except Exception as error:
-            raise PluginError(f"{self.entry}: could not be built: {reason_of(error)}") from error
+            raise PluginError(f"{self.entry}: could not be built: {describe_error(error)}") from error
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedSpec:
     """A spec with every option resolved and checked, not built yet: one item, a sum of losses, or none.
 
     ``given`` is the text as it came. ``text`` has every option, in the signature's order: it is stored, shown and can
@@ -60,7 +70,7 @@ class Resolved:
     identity: str
     short: str
     origins: dict[str, str]
-    parts: tuple[Chosen, ...]
+    parts: tuple[ResolvedTerm, ...]
 
     @property
     def changed(self) -> list[str]:
@@ -68,16 +78,16 @@ class Resolved:
         return [name for part in self.parts for name in _changed(part)]
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def plugin_items(self) -> tuple[PluginItem, ...]:
         """The catalogue's entries of all items, in the order of the spec."""
         return tuple(part.entry for part in self.parts)
 
     def build(self, *known: Any) -> Any:
-        """Return the item, for a sum or a weighted item the weighted sum, for none None; ``known`` as in ``KNOWN``.
+        """Return the item, for a sum or a weighted item the weighted sum, for none None; ``known`` as in ``SUPPLIED``.
 
         Raises PluginError, naming item and plugin, where a factory fails with anything but an error of reidbench.
         """
-        wanted = KNOWN.get(self.kind, ())
+        wanted = SUPPLIED.get(self.kind, ())
         if len(known) != len(wanted):
             raise OptionError(f"a {self.kind} is built from ({', '.join(wanted)}), got {len(known)} arguments")
         if len(self.parts) == 1 and self.parts[0].weight == 1:
@@ -88,7 +98,7 @@ class Resolved:
 
         return WeightedSum(
             (name, part.weight, part.build(*known))
-            for name, part in zip(part_names([entry.name for entry in self.entries]), self.parts, strict=True)
+            for name, part in zip(part_names([entry.name for entry in self.plugin_items]), self.parts, strict=True)
         )
 
 
@@ -97,22 +107,22 @@ class Catalogue:
     """All plugins, loaded or failed, and all items of those that loaded."""
 
     plugins: tuple[Plugin, ...]
-    items: tuple[Entry, ...]
+    items: tuple[PluginItem, ...]
 
-    def entries(self, kind: str | None = None) -> list[Entry]:
+    def list_items(self, kind: str | None = None) -> list[PluginItem]:
         """Return the items of one kind, or all, sorted by kind and name."""
         wanted = KINDS if kind is None else (kind,)
         found = (entry for entry in self.items if entry.kind in wanted)
         return sorted(found, key=lambda entry: (KINDS.index(entry.kind), entry.name))
 
-    def entry(self, kind: str, name: str) -> Entry:
+    def find(self, kind: str, name: str) -> PluginItem:
         """Return one item.
 
         Raises OptionError, with the nearest names and the plugins that failed, where there is none of that name.
         """
         if kind not in KINDS:
             raise OptionError(f"there is no kind {quoted(kind)}{did_you_mean(kind, KINDS)}; kinds: {', '.join(KINDS)}")
-        known = {entry.name: entry for entry in self.entries(kind)}
+        known = {entry.name: entry for entry in self.list_items(kind)}
         if name in known:
             return known[name]
         listed = f"; there are: {', '.join(known)}" if known else f"; no plugin offers a {kind}"
@@ -120,7 +130,7 @@ class Catalogue:
         lost = f"; failed to load: {', '.join(failed)}; see why: reidbench plugins" if failed else ""
         raise OptionError(f"there is no {kind} {quoted(name)}{did_you_mean(name, known) or listed}{lost}")
 
-    def resolve(self, kind: str, text: str, defaults: Mapping[str, Any] = _NO_DEFAULTS) -> Resolved:
+    def resolve(self, kind: str, text: str, defaults: Mapping[str, Any] = _NO_DEFAULTS) -> ResolvedSpec:
         """Return a spec with every option resolved; ``defaults`` are a protocol's, for options of that name.
 
         Raises OptionError with all mistakes, one a line, where the text cannot be read, a name or an option is not
@@ -131,25 +141,25 @@ class Catalogue:
             raise OptionError(f"{kind}: none is only for a {' or a '.join(OPTIONAL)}; name a {kind}")
         if kind != "loss" and spec.terms and (len(spec.terms) > 1 or spec.terms[0].weight != 1):
             raise OptionError(f"{kind}: expected a single item, got {str(spec)!r}; only losses are added and weighted")
-        parts: list[Chosen] = []
+        parts: list[ResolvedTerm] = []
         origins: list[dict[str, str]] = []
         mistakes: list[str] = []
         for term in spec.terms:
             try:
                 if term.weight == 0:
                     raise OptionError(f"{kind} {term.item}: a weight of 0 trains nothing; leave the term out")
-                entry = self.entry(kind, term.item.name)
+                entry = self.find(kind, term.item.name)
                 checked = check(entry.factory, term.item, str(entry), defaults)
             except OptionError as error:
                 mistakes.append(str(error))
             else:
-                parts.append(Chosen(entry, term.weight, checked.values))
+                parts.append(ResolvedTerm(entry, term.weight, checked.values))
                 origins.append(checked.origins)
         if mistakes:
             raise OptionError("\n".join(mistakes))
         names = part_names([part.entry.name for part in parts])
         prefixes = [f"{name}." for name in names] if len(parts) > 1 else [""]
-        return Resolved(
+        return ResolvedSpec(
             kind=kind,
             given=text,
             text=_pasteable(kind, _spec(parts, _all)),
@@ -194,19 +204,19 @@ def load() -> Catalogue:
     return Catalogue(tuple(plugins), tuple(items))
 
 
-def _spec(parts: list[Chosen], choose: Callable[[Chosen], dict[str, Any]]) -> str:
+def _spec(parts: list[ResolvedTerm], choose: Callable[[ResolvedTerm], dict[str, Any]]) -> str:
     return str(Spec(tuple(Term(p.weight, Item(p.entry.name, tuple(choose(p).items()))) for p in parts)))
 
 
-def _all(part: Chosen) -> dict[str, Any]:
+def _all(part: ResolvedTerm) -> dict[str, Any]:
     return part.values
 
 
-def _by_content(part: Chosen) -> dict[str, Any]:
+def _by_content(part: ResolvedTerm) -> dict[str, Any]:
     return {name: _files(value, lambda file: f"sha256:{file.sha256}") for name, value in part.values.items()}
 
 
-def _changed(part: Chosen) -> dict[str, Any]:
+def _changed(part: ResolvedTerm) -> dict[str, Any]:
     options = options_of(part.entry.factory)
     changed = {
         name: value for name, value in part.values.items() if write_value(value) != write_value(options[name].default)

@@ -23,7 +23,7 @@ import pluggy
 
 from reidbench.errors import OptionError, PluginError, ReidbenchError
 from reidbench.plugins import hookspecs
-from reidbench.plugins.options import did_you_mean, known_of, options_of
+from reidbench.plugins.options import did_you_mean, options_of, positional_parameters
 from reidbench.plugins.spec import is_name, printable, quoted
 
 GROUP = "reidbench"
@@ -42,7 +42,7 @@ HOOKS = {
 }
 KINDS = tuple(HOOKS.values())
 # What the runner tells a factory, in this order; the kinds that are not named here are told nothing.
-KNOWN = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",), "recipe": ("backbone",)}
+SUPPLIED = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",), "recipe": ("backbone",)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plugin:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PluginItem:
     """One item that a plugin offers."""
 
     kind: str
@@ -76,14 +76,14 @@ class Entry:
         return f"{self.kind} {self.name} ({self.plugin})"
 
 
-def discover() -> tuple[list[Plugin], list[Entry]]:
+def discover() -> tuple[list[Plugin], list[PluginItem]]:
     """Return all plugins, loaded or failed, and the items of those that loaded.
 
     ``REIDBENCH_LOAD_PLUGINS`` limits them to some distributions or entry points ("a,b"), or to none ("").
     Raises OptionError where it names something that is not installed.
     """
     plugins: list[Plugin] = []
-    items: dict[tuple[str, str], Entry] = {}
+    items: dict[tuple[str, str], PluginItem] = {}
     for point in _entry_points():
         plugin, entries = _load_one(point, items)
         plugins.append(plugin)
@@ -116,7 +116,9 @@ def _entry_points() -> list[metadata.EntryPoint]:
     return chosen
 
 
-def _load_one(point: metadata.EntryPoint, taken: Mapping[tuple[str, str], Entry]) -> tuple[Plugin, list[Entry]]:
+def _load_one(
+    point: metadata.EntryPoint, taken: Mapping[tuple[str, str], PluginItem]
+) -> tuple[Plugin, list[PluginItem]]:
     """Import one plugin, ask its hooks and check the answers; whatever goes wrong becomes the reason of its failure."""
     plugin = Plugin(printable(point.name), *_owner(point), state="ok", module=point.module)
     stage = "import"
@@ -124,7 +126,7 @@ def _load_one(point: metadata.EntryPoint, taken: Mapping[tuple[str, str], Entry]
         with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not break what we print for programs
             module = point.load()
             stage = "hooks"
-            entries: list[Entry] = []
+            entries: list[PluginItem] = []
             for stage, implementation in _implementations(module):
                 entries += _entries(HOOKS[stage], implementation(), plugin)
         stage = "names"
@@ -140,7 +142,7 @@ def _load_one(point: metadata.EntryPoint, taken: Mapping[tuple[str, str], Entry]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit too
-        return replace(plugin, state="failed", error=f"{stage}: {reason_of(error)}"), []
+        return replace(plugin, state="failed", error=f"{stage}: {describe_error(error)}"), []
     return plugin, entries
 
 
@@ -163,12 +165,12 @@ def _implementations(module: Any) -> list[tuple[str, Callable[[], Any]]]:
     return found
 
 
-def _entries(kind: str, factories: object, plugin: Plugin) -> list[Entry]:
+def _entries(kind: str, factories: object, plugin: Plugin) -> list[PluginItem]:
     """Return the entries of what a hook returned; raises PluginError where it breaks the hook's contract."""
     if not isinstance(factories, Mapping):
         raise PluginError(f"expected a mapping of names to factories, got {type(factories).__name__}")
-    entries = [Entry(kind, name, factory, plugin) for name, factory in factories.items()]
-    wanted = KNOWN.get(kind, ())
+    entries = [PluginItem(kind, name, factory, plugin) for name, factory in factories.items()]
+    wanted = SUPPLIED.get(kind, ())
     for entry in entries:
         if not isinstance(entry.name, str) or not is_name(entry.name):
             raise PluginError(
@@ -179,7 +181,7 @@ def _entries(kind: str, factories: object, plugin: Plugin) -> list[Entry]:
             raise PluginError(f"{kind} {entry.name}: expected a callable, got {type(entry.factory).__name__}")
         try:
             options_of(entry.factory)
-            known = known_of(entry.factory)
+            known = positional_parameters(entry.factory)
         except PluginError as error:
             raise PluginError(f"{kind} {entry.name}: {error}") from error
         if len(known) != len(wanted):
@@ -203,7 +205,7 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def reason_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an exception in one line, with the last place of the code that raised it unless it is one of ours."""
     try:
         said = printable(str(error))

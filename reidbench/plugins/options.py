@@ -91,7 +91,7 @@ def did_you_mean(given: str, known: Iterable[str], show: Callable[[str], str] = 
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def known_of(factory: Callable[..., Any]) -> list[str]:
+def positional_parameters(factory: Callable[..., Any]) -> list[str]:
     """Return the names of a factory's positional parameters: what the runner tells it."""
     parameters = _signature(factory).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

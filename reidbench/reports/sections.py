@@ -28,7 +28,7 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files:
     resolved = [load().resolve("section", text) for text in sections]
     parts = []
     for section in resolved:
-        owner = section.entries[0]
+        owner = section.plugin_items[0]
         try:
             part = section.build().build(records, files)
         except ReidbenchError:

@@ -58,7 +58,7 @@ class RunFiles:
         spec = record.items["dataset"].spec
         try:  # a record may come from a stranger: nothing is looked for under a name that no data set has
             name = Spec.parse(spec, where="dataset").item.name
-            load().entry("dataset", name)
+            load().find("dataset", name)
         except ReidbenchError as error:
             raise DataError(str(error)) from None
         wrong: list[str] = []

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reidbench.data.protocol import Protocol
-from reidbench.plugins.catalogue import Resolved
+from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.training.recipe import ROUNDING_ONLY, Recipe
 
 
 def deviations(
-    items: Mapping[str, Resolved], recipe: Recipe, info: BackboneInfo, protocol: Protocol
+    items: Mapping[str, ResolvedSpec], recipe: Recipe, info: BackboneInfo, protocol: Protocol
 ) -> tuple[str, ...]:
     """Return what differs, each as "kind spec" with the options that make it differ.
 

@@ -14,7 +14,7 @@ from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.images.augment import stored_size, view_crops
-from reidbench.plugins.catalogue import Catalogue, Resolved, command_defaults, load
+from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults, load
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.deviations import deviations
@@ -42,7 +42,7 @@ class Plan:
     """
 
     job: Job
-    items: dict[str, Resolved]
+    items: dict[str, ResolvedSpec]
     protocol: Protocol
     split: Split
     recipe: Recipe
@@ -63,7 +63,7 @@ class Plan:
     @property
     def trains(self) -> bool:
         """Whether there is a loss to train with; the reserved word none means the untrained network."""
-        return bool(self.items["loss"].entries)
+        return bool(self.items["loss"].plugin_items)
 
     @cached_property
     def code(self) -> str:
@@ -187,9 +187,9 @@ class Planner:
         if pool not in ("mean", "max"):
             raise PluginError(f"the protocol or the loss asks for the pool {pool!r}; there are mean and max")
 
-    def resolve(self, job: Job) -> tuple[dict[str, Resolved], Protocol]:
+    def resolve(self, job: Job) -> tuple[dict[str, ResolvedSpec], Protocol]:
         """Return every item that needs nothing built, and the protocol; all mistakes are raised together."""
-        items: dict[str, Resolved] = {}
+        items: dict[str, ResolvedSpec] = {}
         mistakes: list[str] = []
 
         def resolve(name: str, kind: str, text: str, defaults: Mapping[str, Any]) -> None:
@@ -219,7 +219,7 @@ class Planner:
             raise OptionError("\n".join(mistakes))
         return items, protocol
 
-    def _split(self, dataset: Resolved) -> Split:
+    def _split(self, dataset: ResolvedSpec) -> Split:
         # By text: two lists of one content may stand in two folders.
         if dataset.text not in self._splits:
             split = dataset.build(self.settings.data)
@@ -228,7 +228,7 @@ class Planner:
             self._splits[dataset.text] = split
         return self._splits[dataset.text]
 
-    def data(self, protocol: str) -> tuple[Resolved, Protocol, Split]:
+    def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
         """Return a protocol, by its spec, and its data, whatever their counts; raises as ``plan``."""
         item = self.catalogue.resolve("protocol", protocol)
         built = _protocol(item)
@@ -244,14 +244,14 @@ def resolved_items(job: Job) -> tuple[dict[str, str], int]:
     return {"metric": AUTO, **{kind: item.text for kind, item in items.items()}}, protocol.version
 
 
-def _protocol(item: Resolved) -> Protocol:
+def _protocol(item: ResolvedSpec) -> Protocol:
     protocol = item.build()
     if not isinstance(protocol, Protocol):
         raise PluginError(f"protocol {item.text}: its factory returned {type(protocol).__name__}, not a Protocol")
     return protocol
 
 
-def build_backbone(item: Resolved, seed: int) -> Backbone:
+def build_backbone(item: ResolvedSpec, seed: int) -> Backbone:
     """Return the network with its weights drawn from ``seed``; pretrained weights are not loaded yet."""
     backbone = seeded(item.build, seed, "backbone")
     if not isinstance(backbone, Backbone):
@@ -259,9 +259,9 @@ def build_backbone(item: Resolved, seed: int) -> Backbone:
     return backbone
 
 
-def build_loss(item: Resolved, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
+def build_loss(item: ResolvedSpec, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
     """Return the loss with its heads drawn from ``seed``, or None for the untrained network."""
-    if not item.entries:
+    if not item.plugin_items:
         return None
     known = TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"])
     loss = seeded(lambda: item.build(known), seed, "loss")
@@ -270,7 +270,7 @@ def build_loss(item: Resolved, info: BackboneInfo, split: Split, seed: int) -> L
     return loss
 
 
-def _check_batch(item: Resolved, recipe: Recipe, split: Split) -> None:
+def _check_batch(item: ResolvedSpec, recipe: Recipe, split: Split) -> None:
     """Refuse batches that the training set cannot fill."""
     identities, units = split.counts["train_identities"], len(split.train)
     if recipe.batches == "pk" and recipe.p > identities:
@@ -287,14 +287,14 @@ def _check_batch(item: Resolved, recipe: Recipe, split: Split) -> None:
         )
 
 
-def names_of(item: Resolved) -> str:
+def names_of(item: ResolvedSpec) -> str:
     """Return an item's name, the names of a sum joined by "+", or "none"."""
-    return "+".join(entry.name for entry in item.entries) or "none"
+    return "+".join(entry.name for entry in item.plugin_items) or "none"
 
 
-def _code(items: Iterable[Resolved]) -> dict[str, str]:
+def _code(items: Iterable[ResolvedSpec]) -> dict[str, str]:
     """Return the files that make these items with their digests, and the distributions with their versions."""
-    entries = [entry for item in items for entry in item.entries]
+    entries = [entry for item in items for entry in item.plugin_items]
     versions = {f"distribution {entry.plugin.distribution}": entry.plugin.version for entry in entries}
     files = code_files((entry.factory for entry in entries), {entry.plugin.module for entry in entries})
     return files | {"distribution reidbench": reidbench.__version__} | versions

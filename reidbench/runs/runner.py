@@ -237,7 +237,7 @@ def _record(
     given = dataclasses.asdict(plan.job) | {"dataset": plan.protocol.dataset}
     items = {}
     for kind, item in plan.items.items():
-        plugins = [entry.plugin for entry in item.entries]
+        plugins = [entry.plugin for entry in item.plugin_items]
         items[kind] = ItemRecord(
             given=str(given[kind]),
             spec=item.text,

@@ -6,11 +6,11 @@
         check_loss("my_loss(margin=0.2)")      # an installed item, as a spec
         check_loss(MyLoss, margin=0.2)         # or a factory with its options
 
-Each check returns the names of the promises that hold and raises PromiseError at the first one that does not. Options
+Each check returns the names of the promises that hold and raises ContractError at the first one that does not. Options
 that do not fit raise OptionError, as they do on the command line.
 """
 
-from reidbench.errors import PromiseError as PromiseError
+from reidbench.errors import ContractError as ContractError
 from reidbench.testing.backbones import check_backbone as check_backbone
 from reidbench.testing.datasets import check_dataset as check_dataset
 from reidbench.testing.declarations import check_protocol as check_protocol
@@ -22,7 +22,7 @@ from reidbench.testing.rerankers import check_reranker as check_reranker
 from reidbench.testing.sections import check_section as check_section
 
 __all__ = [
-    "PromiseError",
+    "ContractError",
     "check_backbone",
     "check_dataset",
     "check_loss",

@@ -20,7 +20,7 @@ def check_backbone(backbone: str | Callable[..., Backbone], *, seed: int = 0, **
     """Return the promises that a network keeps.
 
     ``backbone`` is a spec of an installed network or a factory ``(*, options) -> Backbone`` with ``options``; ``seed``
-    picks weights and images. Pretrained weights are not loaded. Raises PromiseError at the first promise that is
+    picks weights and images. Pretrained weights are not loaded. Raises ContractError at the first promise that is
     broken, OptionError for a name or an option that does not fit.
     """
     checks = _Checks(Subject("backbone", backbone, options), seed)

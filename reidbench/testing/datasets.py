@@ -21,7 +21,7 @@ def check_dataset(dataset: str | Callable[..., Split], *, root: Path | None = No
     """Return the promises that a data set keeps.
 
     ``dataset`` is a spec of an installed data set or a factory ``(root, *, options) -> Split`` with ``options``;
-    ``root`` is the folder of the data sets (the machine's own by default). Raises PromiseError at the first promise
+    ``root`` is the folder of the data sets (the machine's own by default). Raises ContractError at the first promise
     that is broken, OptionError for a name or an option that does not fit.
     """
     checks = _Checks(Subject("dataset", dataset, options), root or default_data())

@@ -32,7 +32,7 @@ def check_recipe(recipe: str | Callable[..., Recipe], **options: Any) -> tuple[s
     """Return the promises that a recipe keeps.
 
     ``recipe`` is a spec of an installed recipe or a factory ``(backbone, *, options) -> Recipe`` with ``options``.
-    Raises PromiseError at the first promise that is broken, OptionError for a name or an option that does not fit.
+    Raises ContractError at the first promise that is broken, OptionError for a name or an option that does not fit.
     """
     subject = Subject("recipe", recipe, options)
 
@@ -56,7 +56,7 @@ def check_protocol(
 
     ``protocol`` is a spec of an installed protocol or a factory ``(*, options) -> Protocol`` with ``options``; ``root``
     is the folder of the data sets (the machine's own by default). "yields a split" is not among them where the data
-    are not there. Raises PromiseError at the first promise that is broken, OptionError for what does not fit.
+    are not there. Raises ContractError at the first promise that is broken, OptionError for what does not fit.
     """
     checks = _ProtocolChecks(Subject("protocol", protocol, options), root or default_data())
     return checks.subject.keep(
@@ -123,7 +123,7 @@ def check_synthesizer(synthesizer: str | Callable[..., Iterator[tuple[int, int]]
     """Return the promises that a synthesizer keeps in its first steps, in a temporary folder.
 
     ``synthesizer`` is a spec of an installed one or a factory ``(directory, *, options)`` with ``options`` that yields
-    (images there, images in all). Raises PromiseError at the first promise that is broken, OptionError for what does
+    (images there, images in all). Raises ContractError at the first promise that is broken, OptionError for what does
     not fit.
     """
     subject = Subject("synthesizer", synthesizer, options)

@@ -37,7 +37,7 @@ def check_loss(loss: str | Callable[..., Loss], *, seed: int = 0, **options: Any
     """Return the promises that a loss keeps.
 
     ``loss`` is a spec of installed losses (sums too) or a factory ``(info, *, options) -> Loss`` with ``options``;
-    ``seed`` picks embeddings and batches. Raises PromiseError at the first promise that is broken, OptionError for a
+    ``seed`` picks embeddings and batches. Raises ContractError at the first promise that is broken, OptionError for a
     name or an option that does not fit.
     """
     checks = _Checks(Subject("loss", loss, options), seed)

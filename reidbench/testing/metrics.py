@@ -35,7 +35,7 @@ def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **option
     """Return the promises that a metric keeps.
 
     ``metric`` is a spec of an installed metric or a factory ``(*, options) -> Metric`` with ``options``; ``seed`` picks
-    embeddings. One that learns is fitted first. Raises PromiseError at the first promise that is broken, OptionError
+    embeddings. One that learns is fitted first. Raises ContractError at the first promise that is broken, OptionError
     for a name or an option that does not fit.
     """
     checks = _Checks(Subject("metric", metric, options), seed)

@@ -32,7 +32,7 @@ def check_reranker(
     """Return the promises that a re-ranker keeps.
 
     ``reranker`` is a spec of an installed re-ranker or a factory ``(*, options) -> Reranker`` with ``options``;
-    ``metric`` is what it is given, the straight distance by default; ``seed`` picks embeddings. Raises PromiseError at
+    ``metric`` is what it is given, the straight distance by default; ``seed`` picks embeddings. Raises ContractError at
     the first promise that is broken, OptionError for a name or an option that does not fit.
     """
     checks = _Checks(Subject("reranker", reranker, options), metric or _Straight(), seed)

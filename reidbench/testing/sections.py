@@ -28,7 +28,7 @@ def check_section(section: str | Callable[..., Section], **options: Any) -> tupl
     """Return the promises that a section keeps.
 
     ``section`` is a spec of an installed section or a factory ``(*, options) -> Section`` with ``options``. Raises
-    PromiseError at the first promise that is broken, OptionError for a name or an option that does not fit.
+    ContractError at the first promise that is broken, OptionError for a name or an option that does not fit.
     """
     subject = Subject("section", section, options)
     failed = replace(made_up(1), status="failed", error=STRANGE, scores={}, seconds={}, intervals={}, cameras={})

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.errors import OptionError, PluginError, PromiseError, ReidbenchError
-from reidbench.plugins.catalogue import Catalogue, Resolved, load
-from reidbench.plugins.discovery import KNOWN, Entry, Plugin, reason_of
-from reidbench.plugins.options import known_of
+from reidbench.errors import ContractError, OptionError, PluginError, ReidbenchError
+from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
+from reidbench.plugins.discovery import SUPPLIED, Plugin, PluginItem, describe_error
+from reidbench.plugins.options import positional_parameters
 from reidbench.plugins.spec import Item, is_name
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -47,7 +47,7 @@ class Subject:
             entry = _entry_of(kind, what)
             self.catalogue = Catalogue((), (entry,))
             text = str(Item(entry.name, tuple(options.items())))
-        self.item: Resolved = self.catalogue.resolve(kind, text)
+        self.item: ResolvedSpec = self.catalogue.resolve(kind, text)
         if not self.item.parts:
             raise OptionError(f"{kind}: there is nothing to check in none")
         self.name = f"{kind} {self.item.short}"
@@ -66,7 +66,7 @@ class Subject:
     def keep(self, promises: Promises) -> tuple[str, ...]:
         """Check promises in their order and return those that apply and hold; the caller's random state is kept.
 
-        Raises PromiseError at the first that is broken, be it by an exception of the item.
+        Raises ContractError at the first that is broken, be it by an exception of the item.
         """
         held: list[str] = []
         said: str
@@ -80,25 +80,25 @@ class Subject:
                 except OptionError as error:
                     if not held:  # options that do not fit are the caller's mistake, no broken promise
                         raise
-                    said, cause = f"it raised {reason_of(error)}", error
+                    said, cause = f"it raised {describe_error(error)}", error
                 except Broken as broken:
                     said, cause = str(broken), broken.__cause__
                 except Exception as error:  # a stranger's code may raise anything
-                    said, cause = f"it raised {reason_of(error)}", error
+                    said, cause = f"it raised {describe_error(error)}", error
                 else:
                     held.append(promise)
                     continue
-                raise PromiseError(f'{self.name} breaks the promise "{promise}": {said}', promise) from cause
+                raise ContractError(f'{self.name} breaks the promise "{promise}": {said}', promise) from cause
         return tuple(held)
 
 
-def _entry_of(kind: str, factory: Callable[..., Any]) -> Entry:
+def _entry_of(kind: str, factory: Callable[..., Any]) -> PluginItem:
     """Return a factory as a catalogue's entry, as if its module were installed."""
     called = getattr(factory, "__name__", type(factory).__name__).lstrip("_")
     name = called if is_name(called) else kind
-    entry = Entry(kind, name, factory, Plugin(str(factory.__module__), "not installed", "", state="ok"))
-    wanted = KNOWN.get(kind, ())
-    if len(known := known_of(factory)) != len(wanted):
+    entry = PluginItem(kind, name, factory, Plugin(str(factory.__module__), "not installed", "", state="ok"))
+    wanted = SUPPLIED.get(kind, ())
+    if len(known := positional_parameters(factory)) != len(wanted):
         raise PluginError(
             f"{entry}: expected the positional parameters ({', '.join(wanted)}), got ({', '.join(known)}); options are "
             "keyword-only: write them behind a *"
@@ -114,7 +114,7 @@ def check_pickle(thing: Any) -> Any:
         raise
     except Exception as error:
         raise Broken(
-            f"it cannot be pickled: {reason_of(error)}; define its classes and functions at the top of a module"
+            f"it cannot be pickled: {describe_error(error)}; define its classes and functions at the top of a module"
         ) from error
 
 

@@ -77,7 +77,7 @@ def test_every_exported_loss_is_offered_or_has_a_reason() -> None:
     import pytorch_metric_learning.losses as installed
 
     exported = {name for name, what in vars(installed).items() if inspect.isclass(what)}
-    offered = {entry.name.removeprefix("pml/") for entry in load().entries("loss") if entry.name.startswith("pml/")}
+    offered = {entry.name.removeprefix("pml/") for entry in load().list_items("loss") if entry.name.startswith("pml/")}
     assert offered == set(NAMES)
     assert offered | set(pml.unbridged()) >= exported
     assert not offered & set(pml.unbridged())
@@ -149,7 +149,8 @@ def test_miners_are_those_of_the_imported_classes() -> None:
 
 def test_listing_does_not_import_the_library() -> None:
     code = (
-        "import sys; from reidbench.plugins.catalogue import load; names = [e.name for e in load().entries('loss')]; "
+        "import sys; from reidbench.plugins.catalogue import load; "
+        "names = [item.name for item in load().list_items('loss')]; "
         "assert 'pml/TripletMarginLoss' in names, load().plugins; assert 'pytorch_metric_learning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)
@@ -252,7 +253,7 @@ def test_triplet_margin_loss_set_to_the_papers_terms_is_batch_all(margin: float 
     torch.testing.assert_close(leaf.grad, slow.grad, rtol=0, atol=1e-9)
     torch.testing.assert_close(value.per_item["loss"].sort().values, terms.sort().values, rtol=0, atol=1e-9)
 
-    if "batch_all" in [entry.name for entry in load().entries("loss")]:
+    if "batch_all" in [entry.name for entry in load().list_items("loss")]:
         ours = build("loss", f"batch_all(margin={margin}, average={average})", INFO)(rows, labels)
         assert ours.total.item() == pytest.approx(value.total.item(), abs=1e-6)
 

@@ -18,7 +18,7 @@ import torch
 import reidbench
 from reidbench.errors import OptionError, PluginError
 from reidbench.plugins.catalogue import Catalogue, command_defaults, part_names
-from reidbench.plugins.discovery import HOOKS, KINDS, Entry, Plugin, discover
+from reidbench.plugins.discovery import HOOKS, KINDS, Plugin, PluginItem, discover
 from reidbench.plugins.interfaces import BackboneInfo, Loss, TrainInfo, as_loss_value
 from reidbench.plugins.options import File, options_of, summary_of
 from reidbench.plugins.spec import Spec
@@ -141,13 +141,13 @@ from reidbench.cli.plugins import app
 from reidbench.errors import OptionError
 catalogue = load()
 try:
-    catalogue.entry("metric", "neer")
+    catalogue.find("metric", "neer")
 except OptionError as error:
     message = str(error)
 run = CliRunner().invoke
 result = {
     "plugins": [dataclasses.asdict(plugin) for plugin in catalogue.plugins],
-    "items": [[entry.kind, entry.name, entry.plugin.distribution] for entry in catalogue.entries()],
+    "items": [[entry.kind, entry.name, entry.plugin.distribution] for entry in catalogue.list_items()],
     "message": message,
     "list": run(app, []).output,
     "json": json.loads(run(app, ["--json"]).output),
@@ -303,9 +303,9 @@ INFO = TrainInfo(embedding_dim=8, num_pids=4)
 CATALOGUE = Catalogue(
     (PLUGIN, Plugin("lost", "lost-things", "2.0", "failed", "import: no")),
     (
-        Entry("loss", "soft", Soft, PLUGIN),
-        Entry("loss", "hard", Hard, PLUGIN),
-        Entry("metric", "scale", scale, PLUGIN),
+        PluginItem("loss", "soft", Soft, PLUGIN),
+        PluginItem("loss", "hard", Hard, PLUGIN),
+        PluginItem("metric", "scale", scale, PLUGIN),
     ),
 )
 
@@ -317,7 +317,7 @@ def test_a_resolved_spec_has_every_option_and_where_it_came_from() -> None:
     assert resolved.text == resolved.identity == "hard(margin=1.0, weights=none)"
     assert resolved.short == "hard(margin=1.0)"
     assert resolved.origins == {"margin": "given", "weights": "protocol"}
-    assert [entry.name for entry in resolved.entries] == ["hard"]
+    assert [entry.name for entry in resolved.plugin_items] == ["hard"]
     again = CATALOGUE.resolve("loss", resolved.text)
     assert (again.text, again.identity, again.short) == (resolved.text, resolved.identity, resolved.short)
     assert CATALOGUE.resolve("loss", "hard(margin=0.5)").short == "hard"
@@ -360,7 +360,7 @@ def test_a_sum_is_resolved_term_by_term() -> None:
         ("soft", 0.5, Soft),
         ("hard:2", 2.0, Hard),
     ]
-    assert part_names([entry.name for entry in resolved.entries]) == ["hard", "soft", "hard:2"]
+    assert part_names([entry.name for entry in resolved.plugin_items]) == ["hard", "soft", "hard:2"]
 
 
 def test_a_single_item_is_built_as_itself_and_a_weighted_one_as_a_sum() -> None:
@@ -376,7 +376,7 @@ def test_none_is_for_what_a_run_can_do_without() -> None:
     for kind in ("loss", "reranker"):
         resolved = CATALOGUE.resolve(kind, "none")
         assert (resolved.text, resolved.identity, resolved.short) == ("none", "none", "none")
-        assert (resolved.entries, resolved.origins) == ((), {})
+        assert (resolved.plugin_items, resolved.origins) == ((), {})
     assert CATALOGUE.resolve("loss", "none").build(INFO) is None
     with pytest.raises(OptionError, match="metric: none is only for a loss or a reranker"):
         CATALOGUE.resolve("metric", "none")
@@ -403,10 +403,10 @@ def test_all_mistakes_of_a_sum_come_at_once() -> None:
 
 def test_unknown_kinds_and_empty_kinds() -> None:
     with pytest.raises(OptionError, match='no kind "los"; did you mean "loss"'):
-        CATALOGUE.entry("los", "hard")
+        CATALOGUE.find("los", "hard")
     with pytest.raises(OptionError, match="no plugin offers a recipe"):
         CATALOGUE.resolve("recipe", "anything")
-    assert [(entry.kind, entry.name) for entry in CATALOGUE.entries()] == [
+    assert [(entry.kind, entry.name) for entry in CATALOGUE.list_items()] == [
         ("loss", "hard"),
         ("loss", "soft"),
         ("metric", "scale"),
@@ -475,7 +475,7 @@ def test_the_examples_of_the_docs_are_plugins(tmp_path: Path, monkeypatch: pytes
         assert all(option.doc for option in options_of(entry.factory).values())
 
     def built(kind: str, *known: Any) -> Any:
-        (entry,) = catalogue.entries(kind)
+        (entry,) = catalogue.list_items(kind)
         return catalogue.resolve(kind, entry.name).build(*known)
 
     protocol = built("protocol")

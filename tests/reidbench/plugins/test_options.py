@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.plugins.options import Checked, File, check, did_you_mean, known_of, options_of, summary_of
+from reidbench.plugins.options import Checked, File, check, did_you_mean, options_of, positional_parameters, summary_of
 from reidbench.plugins.spec import Item, Spec
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def checked(text: str, factory: Callable[..., Any] = Hard, **defaults: Any) -> C
 def test_options_are_the_keyword_only_parameters() -> None:
     options = options_of(Hard)
     assert list(options) == ["margin", "steps", "note", "mirror", "ranks", "size", "weights", "norm", "level", "rate"]
-    assert known_of(Hard) == ["info"]
+    assert positional_parameters(Hard) == ["info"]
     assert {name: option.annotation for name, option in options.items()} == {
         "margin": '"soft" or a number',
         "steps": "a whole number",

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from reidbench import OptionError, Part, PluginError
 from reidbench.plugins.catalogue import Catalogue
-from reidbench.plugins.discovery import Entry, Plugin
+from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.reports import sections as report_module
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import build_sections
@@ -203,7 +203,7 @@ class Wrong(Fine):
 @pytest.fixture
 def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("acme.sections", "acme", "1.2", "ok")
-    items = tuple(Entry("section", each.__name__.lower(), each, plugin) for each in (Fine, Broken, Wrong))
+    items = tuple(PluginItem("section", each.__name__.lower(), each, plugin) for each in (Fine, Broken, Wrong))
     monkeypatch.setattr(report_module, "load", lambda: Catalogue((plugin,), items))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from reidbench.images import pixel_placement as tiers
 from reidbench.images.pixel_file import HEADER, open_pixels
 from reidbench.plugins.catalogue import Catalogue, load
-from reidbench.plugins.discovery import Entry, Plugin
+from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.runs import estimate
 from reidbench.runs.estimate import needs, planned_pixels, seconds_left
 from reidbench.runs.prepare import Plan, Planner, build_backbone
@@ -151,7 +151,7 @@ def test_batches_of_one_image_are_measured_with_two(steps: int) -> None:
     assert left(plan_of(job(recipe=f"quick(steps={steps}, p=1, k=1)"))) > 0
 
 
-class Fussy(load().entry("backbone", "tiny").factory):  # type: ignore[misc]
+class Fussy(load().find("backbone", "tiny").factory):  # type: ignore[misc]
     """A network that refuses blank images."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class Fussy(load().entry("backbone", "tiny").factory):  # type: ignore[misc]
 def test_a_network_that_cannot_be_measured_stops_nobody() -> None:
     known = load()
     settings = Settings(device="cpu", threads=1)
-    own = Entry("backbone", "fussy", Fussy, Plugin("ours", "tests", "1", "ok"))
+    own = PluginItem("backbone", "fussy", Fussy, Plugin("ours", "tests", "1", "ok"))
     plan = Planner(Catalogue(known.plugins, (*known.items, own)), settings).plan(job(backbone="fussy"))
     assert seconds_left(plan, CPU, settings) is None
 

@@ -29,7 +29,7 @@ from reidbench.embedding.cache import KeptEmbeddings
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted
 from reidbench.plugins.catalogue import Catalogue, load
-from reidbench.plugins.discovery import Entry, Plugin
+from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, Preprocess, TrainInfo
 from reidbench.ranking.rank import unit_rows
 from reidbench.runs.job import Job
@@ -257,7 +257,7 @@ def job(**changes: Any) -> Job:
 
 def plan_of(machine: Settings, **changes: Any) -> Plan:
     known = load()
-    own = [Entry(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
+    own = [PluginItem(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
     return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**changes))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reidbench import BackboneInfo, DataError, Part, Protocol, Recipe, RunFiles, RunRecord
-from reidbench.errors import OptionError, PromiseError
+from reidbench.errors import ContractError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.testing.declarations import check_protocol, check_recipe, check_synthesizer
 from reidbench.testing.sections import check_section
@@ -21,7 +21,7 @@ numbers = itertools.count(10)
 
 
 def names(kind: str) -> list[str]:
-    return [entry.name for entry in load().entries(kind)]
+    return [entry.name for entry in load().list_items(kind)]
 
 
 @pytest.mark.parametrize("recipe", names("recipe"))
@@ -69,7 +69,7 @@ def for_the_pretrained(backbone: BackboneInfo) -> Recipe:
     ],
 )
 def test_a_wrong_recipe_is_caught(wrong: Callable[..., Any], promise: str, said: str) -> None:
-    with pytest.raises(PromiseError, match=said) as caught:
+    with pytest.raises(ContractError, match=said) as caught:
         check_recipe(wrong)
     assert caught.value.promise == promise
 
@@ -102,7 +102,7 @@ def protocol(**changes: Any) -> Callable[[], Protocol]:
     ],
 )
 def test_a_wrong_protocol_is_caught(changes: dict[str, Any], promise: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(PromiseError, match=said) as caught:
+    with pytest.raises(ContractError, match=said) as caught:
         check_protocol(protocol(**changes), root=tmp_path)
     assert caught.value.promise == promise
 
@@ -131,7 +131,7 @@ def stubborn(directory: Path) -> Iterator[tuple[int, int]]:
     ],
 )
 def test_a_wrong_synthesizer_is_caught(wrong: Callable[..., Any], promise: str, said: str) -> None:
-    with pytest.raises(PromiseError, match=said) as caught:
+    with pytest.raises(ContractError, match=said) as caught:
         check_synthesizer(wrong)
     assert caught.value.promise == promise
 
@@ -167,7 +167,7 @@ class Needy(Empty):
     ],
 )
 def test_a_wrong_section_is_caught(wrong: Callable[..., Any], promise: str, said: str) -> None:
-    with pytest.raises((PromiseError, DataError), match=said) as caught:
+    with pytest.raises((ContractError, DataError), match=said) as caught:
         check_section(wrong)
     assert getattr(caught.value, "promise", promise) == promise
 

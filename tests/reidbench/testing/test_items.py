@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import Backbone, Metric, Preprocess, Reranker, Samples, Split, build
-from reidbench.errors import PromiseError
+from reidbench.errors import ContractError
 from reidbench.testing.backbones import check_backbone
 from reidbench.testing.datasets import check_dataset
 from reidbench.testing.metrics import check_metric
@@ -108,7 +108,7 @@ def test_a_sound_network_keeps_every_promise(backbone: str | Callable[..., Backb
     ],
 )
 def test_a_wrong_network_is_caught(wrong: type[Backbone], promise: str) -> None:
-    with pytest.raises(PromiseError) as caught:
+    with pytest.raises(ContractError) as caught:
         check_backbone(wrong)
     assert caught.value.promise == promise, caught.value
     assert re.search(r"\d|forgotten|changed calls", str(caught.value))
@@ -176,7 +176,7 @@ def test_our_data_set_keeps_its_promises(data_folder: Path) -> None:
     ],
 )
 def test_a_wrong_data_set_is_caught(wrong: Callable[[Path], Split], promise: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(PromiseError, match=said) as caught:
+    with pytest.raises(ContractError, match=said) as caught:
         check_dataset(wrong, root=tmp_path)
     assert caught.value.promise == promise
 
@@ -239,7 +239,7 @@ def test_a_sound_metric_keeps_every_promise(metric: str | Callable[..., Metric])
     ],
 )
 def test_a_wrong_metric_is_caught(wrong: type[Metric], promise: str) -> None:
-    with pytest.raises(PromiseError, match=r"\d") as caught:
+    with pytest.raises(ContractError, match=r"\d") as caught:
         check_metric(wrong)
     assert caught.value.promise == promise
 
@@ -291,6 +291,6 @@ def test_a_sound_reranker_keeps_every_promise(reranker: str | Callable[..., Rera
     ],
 )
 def test_a_wrong_reranker_is_caught(wrong: type[Reranker], promise: str) -> None:
-    with pytest.raises(PromiseError, match=r"\d") as caught:
+    with pytest.raises(ContractError, match=r"\d") as caught:
         check_reranker(wrong)
     assert re.fullmatch(promise, caught.value.promise), caught.value

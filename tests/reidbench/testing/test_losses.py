@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo
-from reidbench.errors import PromiseError, ReidbenchError
+from reidbench.errors import ContractError, ReidbenchError
 from reidbench.testing.losses import check_loss
 
 # --- a loss that is right, and eight that are wrong in one way each ---------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_loss_that_is_right_keeps_every_promise() -> None:
 
 @pytest.mark.parametrize(("wrong", "promise", "said"), WRONG, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_wrong_loss_is_caught_by_the_promise_that_it_breaks(wrong: type[Loss], promise: str, said: str) -> None:
-    with pytest.raises(PromiseError) as caught:
+    with pytest.raises(ContractError) as caught:
         check_loss(wrong)
     assert re.match(promise, caught.value.promise), caught.value
     assert re.search(said, str(caught.value)), caught.value
@@ -178,16 +178,16 @@ def test_a_wrong_loss_is_caught_by_the_promise_that_it_breaks(wrong: type[Loss],
 
 
 def test_a_broken_promise_is_an_assertion_and_ends_a_command_with_1() -> None:
-    assert issubclass(PromiseError, AssertionError)
-    assert issubclass(PromiseError, ReidbenchError)
-    assert PromiseError.exit_code == 1
+    assert issubclass(ContractError, AssertionError)
+    assert issubclass(ContractError, ReidbenchError)
+    assert ContractError.exit_code == 1
 
 
 def test_a_loss_made_inside_a_function_cannot_be_pickled() -> None:
     class Inside(Right):
         pass
 
-    with pytest.raises(PromiseError, match="at the top of a module"):
+    with pytest.raises(ContractError, match="at the top of a module"):
         check_loss(Inside)
 
 
