@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from reidbench.images.augment import stored_size
 from reidbench.images.decode import check_readable
 from reidbench.images.pixel_file import open_pixels
 from tests.support.batches import training_batch
-from tests.support.paths import SHARED
+from tests.support.omniglot import write_omniglot
 
 OWN = """\
 path,pid,camid,split
@@ -374,27 +372,8 @@ def test_example_of_impossible_numbers(tmp_path, options):
 
 
 @pytest.fixture(scope="module")
-def omniglot(tmp_path_factory) -> Path:
-    """Real drawings: identity = character, camera = who drew it; the test characters are of alphabets never seen."""
-    archives = SHARED / "data" / "omniglot"
-    if not archives.is_dir():
-        pytest.skip(f"the real drawings are not there: {archives}")
-    folder = tmp_path_factory.mktemp("omniglot")
-    lines = ["path,pid,camid,split"]
-    characters: dict[str, int] = {}
-    for archive, unseen in (("images_background_small1.zip", None), ("images_background_small2.zip", "Japanese")):
-        with zipfile.ZipFile(archives / archive) as opened:
-            for name in sorted(opened.namelist()):
-                alphabet = name.split("/")[1] if name.endswith(".png") else ""
-                if not alphabet or (unseen and not alphabet.startswith(unseen)):
-                    continue
-                opened.extract(name, folder)
-                character, drawer = os.path.dirname(name), int(name[-6:-4])  # noqa: PTH120, a name in a zip
-                pid = characters.setdefault(character, len(characters) + 1)
-                part = "train" if unseen is None else "query" if drawer <= 2 else "gallery"
-                lines.append(f"{name},{pid},{drawer},{part}")
-    (folder / "list.csv").write_text("\n".join(lines) + "\n")
-    return folder / "list.csv"
+def omniglot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_omniglot(tmp_path_factory.mktemp("omniglot"))
 
 
 def test_real_drawings_become_a_batch(omniglot, tmp_path):

@@ -14,7 +14,7 @@ from reidbench import Metric
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.scores import score
-from tests.support.paths import ORACLES
+from tests.support.oracles import oracle
 
 SETTINGS = ["k1=20, k2=6, lam=0.3", "k1=7, k2=3, lam=0.5", "k1=12, k2=1, lam=0.2"]
 RANKS = (1, 5, 10, 20)
@@ -42,14 +42,6 @@ class Form(Metric):
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         apart = a[:, None] - b[None]
         return torch.einsum("abi,ij,abj->ab", apart, self.matrix, apart)
-
-
-def oracle(name: str) -> dict[str, Any]:
-    path = ORACLES / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no oracle: {path} is absent")
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def rerank(options: str, query: Any, gallery: Any, metric: Metric, rows: int = 64) -> np.ndarray:

@@ -20,10 +20,10 @@ from tests.support.metric_arrays import (
     assert_official,
     assert_rows_stand_alone,
     form_of,
-    oracle,
     people,
     slow_scatters,
 )
+from tests.support.oracles import oracle
 
 
 def kissme(options: str = "") -> Any:

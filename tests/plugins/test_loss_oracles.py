@@ -18,9 +18,10 @@ from reidbench_losses.triplet import BatchHard, Margin
 from torch import Tensor
 
 from reidbench import Loss, TrainInfo
+from tests.support.oracles import oracle
 from tests.support.paths import ORACLES
 
-FILES = sorted(path.stem for path in ORACLES.glob("losses_*.npz")) or ["losses_*"]
+FILES = sorted(path.stem for path in ORACLES.glob("losses_*.npz"))
 DISTANCES: dict[str, Distance] = {"euclid": "euclidean", "sqeuclid": "sqeuclidean"}
 INFO = TrainInfo(embedding_dim=4, num_pids=8)
 
@@ -99,50 +100,39 @@ TOTALS: dict[str, Total] = {
 WARNINGS = re.compile("_AS_PRINTED_minus")
 
 
-def load(name: str) -> dict[str, np.ndarray]:
-    file = ORACLES / f"{name}.npz"
-    if not file.is_file():
-        pytest.skip(f"{file} is absent: the oracles lie beside the checkout, not in it")
-    with np.load(file) as arrays:
-        return dict(arrays)
-
-
 def loss_of(key: str) -> str:
     return key.split("__")[1]
 
 
 def cases() -> list[tuple[str, str]]:
-    """Every file with every loss of the table that it has keys of; all losses where there are no files, to skip."""
-    found = []
-    for name in FILES:
-        file = ORACLES / f"{name}.npz"
-        keys = np.load(file).files if file.is_file() else [f"__{loss}__" for loss in TOTALS]
-        found += [(name, loss) for loss in TOTALS if any("__" in key and loss_of(key) == loss for key in keys)]
-    return found
+    """Return every file with every loss of the table that it has values of."""
+    return [
+        (name, loss) for name in FILES for loss in TOTALS if any("__" in k and loss_of(k) == loss for k in oracle(name))
+    ]
 
 
 @pytest.mark.parametrize(("name", "loss"), cases())
 def test_values_and_gradients(name: str, loss: str) -> None:
-    oracle = load(name)
-    arrays = {key: torch.from_numpy(array) for key, array in oracle.items() if "__" not in key and key != "embeddings"}
-    keys = [key for key in oracle if key.endswith("__value") and loss_of(key) == loss]
+    data = oracle(name)
+    arrays = {key: torch.from_numpy(array) for key, array in data.items() if "__" not in key and key != "embeddings"}
+    keys = [key for key in data if key.endswith("__value") and loss_of(key) == loss]
     assert keys
     for key in keys:
         distance, margin = key.split("__")[0], key.split("__")[2]
         margin_of: Margin = float(margin[1:]) if margin.startswith("m") else "soft"
-        embeddings = torch.from_numpy(oracle["embeddings"].copy()).requires_grad_()
+        embeddings = torch.from_numpy(data["embeddings"].copy()).requires_grad_()
         total = TOTALS[loss](embeddings, arrays, margin_of, DISTANCES[distance])
         (gradient,) = torch.autograd.grad(total, embeddings)
-        assert total.item() == pytest.approx(oracle[key].item(), rel=0, abs=1e-9), key
+        assert total.item() == pytest.approx(data[key].item(), rel=0, abs=1e-9), key
         assert gradient.isfinite().all(), key
-        expected = oracle.get(key.replace("__value", "__grad"))  # the degenerate file holds values only
+        expected = data.get(key.replace("__value", "__grad"))  # the degenerate file holds values only
         if expected is not None:
             np.testing.assert_allclose(gradient.numpy(), expected, rtol=0, atol=1e-8, err_msg=key)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_key_is_passed_over(name: str) -> None:
-    keys = [key for key in load(name) if "__" in key]
+    keys = [key for key in oracle(name) if "__" in key]
     unknown = {loss_of(key) for key in keys if not WARNINGS.search(key)} - {*TOTALS}
     assert not unknown
     if "degenerate" not in name:
@@ -150,12 +140,12 @@ def test_no_key_is_passed_over(name: str) -> None:
 
 
 def test_every_loss_of_the_table_has_keys() -> None:
-    found = {loss_of(key) for name in FILES for key in load(name) if "__" in key}
+    found = {loss_of(key) for name in FILES for key in oracle(name) if "__" in key}
     assert not {*TOTALS} - found
 
 
 def test_the_printed_sign_of_equation_7_is_not_ours() -> None:
-    oracle = load("losses_p6k4d16_dev")
-    embeddings, labels = torch.from_numpy(oracle["embeddings"]), torch.from_numpy(oracle["labels"])
+    data = oracle("losses_p6k4d16_dev")
+    embeddings, labels = torch.from_numpy(data["embeddings"]), torch.from_numpy(data["labels"])
     ours = LiftedGeneralized(INFO, margin=0.2)(embeddings, labels).total.item()
-    assert abs(ours - oracle["euclid__lifted3_AS_PRINTED_minus_do_not_use__m0.2__value"].item()) > 0.1
+    assert abs(ours - data["euclid__lifted3_AS_PRINTED_minus_do_not_use__m0.2__value"].item()) > 0.1

@@ -30,10 +30,10 @@ from reidbench.ranking.rank import rank
 from reidbench.ranking.scores import average_precision, score
 from reidbench.runs.job import Job
 from tests.support.jobs import job, plan_of, run
+from tests.support.oracles import oracle
 from tests.support.paths import SHARED
 
 LISTS = SHARED / "data" / "market1501"
-ORACLE = SHARED / "oracles" / "market_mq_dev.npz"
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg", "0007_c3s3_077419_03.jpg")
 QUERY = ("0001_c1s1_001051_00.jpg", "0001_c2s1_000301_00.jpg", "1488_c2s3_065527_00.jpg.jpg")
@@ -121,10 +121,7 @@ def test_without_hand_drawn_images_multi_query_is_an_error(tmp_path: Path) -> No
 @pytest.mark.parametrize("pool", ["avg", "max"])
 @pytest.mark.parametrize("norm", ["raw", "l2"])
 def test_multi_query_from_image_embeddings_is_the_official_result(pool: str, norm: str) -> None:
-    if not ORACLE.is_file():
-        pytest.skip(f"no oracle: {ORACLE} is absent")
-    with np.load(ORACLE, allow_pickle=False) as arrays:
-        data = dict(arrays)
+    data = oracle("market_mq_dev")
 
     def samples(pids: np.ndarray, cams: np.ndarray) -> Samples:
         return Samples.of_images(Path("tree"), map(str, range(len(pids))), pids, cams)

@@ -13,7 +13,6 @@ from torch import Tensor
 from reidbench import Metric
 from reidbench.ranking.rank import rank
 from reidbench.ranking.scores import score
-from tests.support.paths import ORACLES
 
 
 class People(NamedTuple):
@@ -31,14 +30,6 @@ def people(count: int = 12, dim: int = 6, cams: int = 3, seed: int = 0, each: tu
     centres, ways = rng.normal(size=(3 * count + 1, dim)), rng.normal(size=(cams + 1, dim))
     rows = centres[pids] + 0.5 * ways[seen] + 0.4 * rng.normal(size=(len(pids), dim)) + 2
     return People(torch.from_numpy(rows), pids, seen)
-
-
-def oracle(name: str) -> dict[str, Any]:
-    path = ORACLES / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no oracle: {path} is absent")
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def assert_official(metric: Metric, data: dict[str, Any], suffix: str, distances: str) -> None:

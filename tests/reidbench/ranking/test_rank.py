@@ -19,7 +19,7 @@ from reidbench.errors import DataError, OptionError
 from reidbench.ranking.rank import nearest, rank, rank_distances, unit_rows
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import Scores, average_precision, first_match, inverse_negative_penalty, score
-from tests.support.paths import ORACLES
+from tests.support.oracles import oracle
 
 RANKS = (1, 5, 10, 20)
 
@@ -44,14 +44,6 @@ class Inverted(Metric):
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         return -(a[:, None] * b[None]).sum(dim=2)
-
-
-def oracle(name: str) -> dict[str, Any]:
-    path = ORACLES / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"no oracle: {path} is absent")
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def squares(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
