@@ -32,15 +32,12 @@ def say(console: Console, name: str, line: str) -> None:
     console.print(f"{name}: {line}", markup=False, soft_wrap=True)
 
 
-def print_plans(
-    console: Console, plans: Sequence[Plan], estimates: Sequence[float | None], settings: Settings, full: bool
-) -> None:
+def print_plans(console: Console, plans: Sequence[Plan], settings: Settings, full: bool) -> None:
     """Print what will run: a row for each plan, what differs from a paper, the data; with ``full`` every option too."""
     from rich.table import Table
     from rich.text import Text
 
     from reidbench.utils.machine import device_of
-    from reidbench.utils.progress import in_words
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
     # What is the same in all of them stands above: most plans are of one network or one data set.
@@ -48,10 +45,10 @@ def print_plans(
     said = " · ".join(f"{kind} {plans[0].items[kind].short}" for kind in KINDS if kind not in kinds)
     console.print(f"Plan ({device_of(settings)}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "state", "about", "seed", "what"):
-        table.add_column(heading, justify="right" if heading in ("seed", "about") else "left", overflow="fold")
-    for plan, seconds in zip(plans, estimates, strict=True):
-        cells = [plan.id[:10], plan.state(), in_words(seconds), str(plan.job.seed), name_of(plan, kinds)]
+    for heading in ("id", "state", "seed", "what"):
+        table.add_column(heading, justify="right" if heading == "seed" else "left", overflow="fold")
+    for plan in plans:
+        cells = [plan.id[:10], plan.state(), str(plan.job.seed), name_of(plan, kinds)]
         table.add_row(*map(Text, cells))
     console.print(table)
     for plan in plans:
@@ -69,8 +66,6 @@ def print_plans(
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
         said = " (a stand-in: not the published names)" if plan.standin else ""
         console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=whole)
-    for line in dict.fromkeys(_pixels(plan, settings) for plan in plans if _will_train(plan)):
-        console.print(line, markup=False, soft_wrap=whole)
     if not full:
         return
     for plan in plans:
@@ -91,17 +86,3 @@ def print_plans(
         evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
         console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=whole)
         console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=whole)
-
-
-def _will_train(plan: Plan) -> bool:
-    from reidbench.training.checkpoint import finished
-
-    return plan.trains and plan.done() is None and finished(plan.training_folder) is None
-
-
-def _pixels(plan: Plan, settings: Settings) -> str:
-    """Return in words where a plan's training pixels will be held, and why."""
-    from reidbench.runs.estimate import planned_pixels
-    from reidbench.utils.machine import device_of
-
-    return planned_pixels(plan, device_of(settings), settings).said

@@ -80,7 +80,6 @@ def run(
 
     from reidbench.images.pixel_placement import check_name
     from reidbench.plugins.catalogue import load
-    from reidbench.runs.estimate import needs, seconds_left
     from reidbench.runs.preflight import check_images, check_weights
     from reidbench.runs.prepare import TO_DO
     from reidbench.runs.runner import execute, follow
@@ -125,12 +124,7 @@ def run(
         return
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
-    counted: set[object] = set()
-    estimates = [seconds_left(plan, chosen, settings, counted) for plan in plans]
-    print_plans(console, plans, estimates, settings, full=dry_run)
-    taken = [(plan, found) for plan in plans if (found := needs(plan, chosen, settings, world.size))]
-    for line in dict.fromkeys(f"training {plan.items['backbone'].short}: {found}" for plan, found in taken):
-        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    print_plans(console, plans, settings, full=dry_run)
     if dry_run:
         return
 

@@ -21,7 +21,7 @@ CORE = Path(__file__).parents[1]
 # Modules that a run's number does not pass through: editing them must not make anyone train again.
 PRESENTATION = {
     # Show, compare and collect what is done.
-    *("cli", "reports", "leaderboard", "runs/suite.py", "utils/progress.py", "runs/estimate.py", "runs/artifacts.py"),
+    *("cli", "reports", "leaderboard", "runs/suite.py", "utils/progress.py", "runs/artifacts.py"),
     *("ranking/external_embeddings.py", "ranking/hdf5.py", "utils/arrays.py", "runs/export.py", "data/inspection.py"),
     *("testing", "plugins/scaffold.py"),  # help those who write plugins
 }

@@ -46,10 +46,8 @@ def progress(what: str, total: int, done: int = 0, shown: bool = True) -> Iterat
         yield update
 
 
-def in_words(seconds: float | None) -> str:
-    """Return a duration as people say it: "45 s", "12 min", "3.5 h", and "?" for None."""
-    if seconds is None:
-        return "?"
+def in_words(seconds: float) -> str:
+    """Return a duration with its unit: "45 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

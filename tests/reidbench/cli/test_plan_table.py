@@ -13,7 +13,7 @@ from tests.support.jobs import job, plan_of
 def printed(plans: list[Plan]) -> list[str]:
     console = Console(record=True, width=200)
     with console.capture() as said:
-        print_plans(console, plans, [60.0] * len(plans), Settings(device="cpu", threads=1), full=False)
+        print_plans(console, plans, Settings(device="cpu", threads=1), full=False)
     return [line.rstrip() for line in said.get().splitlines()]
 
 
