@@ -34,9 +34,12 @@ from reidbench.ranking.external_embeddings import evaluate as evaluate
 from reidbench.ranking.rank import nearest as nearest, unit_rows as unit_rows
 from reidbench.ranking.rankings import Ranking as Ranking
 from reidbench.ranking.scores import (
+    HEADLINE as HEADLINE,
+    Score as Score,
     Scores as Scores,
     average_precision as average_precision,
     first_match as first_match,
+    shown_scores as shown_scores,
 )
 from reidbench.reports.compare_runs import (
     difference as difference,

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reidbench import Part, RunFiles, RunRecord, hookimpl
+from reidbench import HEADLINE, Part, RunFiles, RunRecord, hookimpl, shown_scores
 from reidbench_reports.combinations import names, newest
 from reidbench_reports.drawing import canvas
 
-SCORES = {"map_market": "mAP (market)", "r1": "rank-1"}
+SCORES = {name: shown_scores()[name].label for name in HEADLINE}
 NOTHING = "–"
 
 

@@ -9,13 +9,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reidbench import DataError, Part, Ranking, RunFiles, RunRecord, Spec, first_match, hookimpl, mean_and_sd
+from reidbench import (
+    HEADLINE,
+    DataError,
+    Part,
+    Ranking,
+    RunFiles,
+    RunRecord,
+    Spec,
+    first_match,
+    hookimpl,
+    mean_and_sd,
+    shown_scores,
+)
 from reidbench_reports.combinations import Combination, combinations, names, newest
 from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
 from reidbench_reports.published import cells
 
 MOST_LINES = 16
-SCORES = {"map_market": "mAP (market)", "r1": "rank-1"}
+SCORES = {name: shown_scores()[name].label for name in HEADLINE}
 PUBLISHED_PROTOCOL, PUBLISHED_TABLE = "market1501_500k", 5
 
 

@@ -19,12 +19,13 @@ from reidbench import (
     load_suite,
     mean_and_sd,
     resolved_items,
+    shown_scores,
 )
 from reidbench_reports.combinations import newest
 from reidbench_reports.published import TABLES, Cell, cells
 
 PAPER = "Hermans et al. 2017"
-HEADINGS = {"map_market": "mAP (market)", "r1": "rank-1", "r5": "rank-5"}
+HEADINGS = {name: shown_scores()[name].label for name in ("map_market", "r1", "r5")}
 # What the rows and the columns of each table are.
 KEYS = {
     1: ("loss", "margin"),

@@ -6,19 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl, mean_and_sd
+from reidbench import HEADLINE, DataError, Part, RunFiles, RunRecord, hookimpl, mean_and_sd, shown_scores
 from reidbench_reports.combinations import KINDS, Combination, combinations, newest
 from reidbench_reports.differences import differences, said
 
-SCORES = {
-    "mAP (market)": "map_market",
-    "mAP (step)": "map_step",
-    "rank-1": "r1",
-    "rank-5": "r5",
-    "mINP": "minp",
-}
 INTERVAL = "95 %"
-MINOR = ("seeds", "mAP (step)", "mINP", "rank-5")  # what a narrow terminal can do without, the last first
 NOTHING = "–"
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -105,13 +97,14 @@ def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
     reranked = any(each.first.items["rerank"].spec != "none" for each in rows)
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
     known = any(_interval(each) for each in rows)
+    shown = shown_scores()
     cells = []
     for each in rows:
         loss = each.first.items["loss"].short + " (untrained)" * each.untrained
         scores: dict[str, str] = {}
-        for heading, score in SCORES.items():
-            scores[heading] = _percent(each, score)
-            if known and score == "map_market":
+        for name, score in shown.items():
+            scores[score.label] = _percent(each, name)
+            if known and name == "map_market":
                 scores[INTERVAL] = _interval(each)
         cells.append(
             {"loss": f"{loss} {_marks(each)}".strip()}
@@ -120,12 +113,13 @@ def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
             | {"seeds": _seeds(each), "train time": _training(each)}
         )
     frame = pd.DataFrame(cells)
-    frame.attrs["minor"] = [name for name in MINOR if name in frame.columns]
+    # What a narrow terminal leaves out, the last first.
+    frame.attrs["minor"] = ["seeds", *(shown[name].label for name in sorted(shown.keys() - HEADLINE))]
     frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
     starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
     frame.attrs["best"] = {
-        heading: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, score)]
-        for heading, score in SCORES.items()
+        score.label: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, name)]
+        for name, score in shown.items()
     }
     return frame
 
@@ -137,7 +131,7 @@ def _interval(each: Combination) -> str:
 
 
 def _best(rows: Sequence[Combination], score: str) -> list[int]:
-    """Return the rows with the highest score of their track, where there is more than one to compare."""
+    """Return the rows with the best score of their track, where there is more than one to compare."""
     tracks: dict[str, dict[int, float]] = {}
     for row, each in enumerate(rows):
         if each.scored:
@@ -146,7 +140,7 @@ def _best(rows: Sequence[Combination], score: str) -> list[int]:
         row
         for scores in tracks.values()
         for row, value in scores.items()
-        if len(scores) > 1 and value == max(scores.values())
+        if len(scores) > 1 and value == shown_scores()[score].best(scores.values())
     ]
 
 

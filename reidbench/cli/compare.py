@@ -62,6 +62,8 @@ def _lines(comparison: Comparison, firsts: list[RunRecord]) -> list[str]:
 
 
 def _verdict(comparison: Comparison) -> str:
+    from reidbench.ranking.scores import named_score
+
     primary = comparison.differences[0]
     if comparison.over_seeds:
         whom = f"Over {comparison.seeds[0]} and {comparison.seeds[1]} seeds"
@@ -73,5 +75,6 @@ def _verdict(comparison: Comparison) -> str:
         return f"{whom}: one identity alone says nothing about chance{limits}"
     if not primary.more_than_chance:
         return f"{whom}: the difference in {primary.score} is NOT more than chance (the interval holds 0){limits}"
-    better, worse = ("A", "B") if primary.difference > 0 else ("B", "A")
+    a_is_better = (primary.difference > 0) == named_score(primary.score).higher_is_better
+    better, worse = ("A", "B") if a_is_better else ("B", "A")
     return f"{whom}: {better} is better than {worse} in {primary.score} by more than chance{limits}"

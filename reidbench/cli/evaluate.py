@@ -123,8 +123,10 @@ def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
     """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough for all of them."""
     from rich.table import Table
 
+    from reidbench.ranking.scores import HEADLINE, shown_scores
+
     names = [str(camera) for camera in cameras["cameras"]]
-    for score, heading in (("map_market", "mAP (map_market)"), ("r1", "rank-1")):
+    for score in HEADLINE:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("")
         for name in names:
@@ -134,5 +136,5 @@ def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
         if table.__rich_measure__(console, console.options).minimum > console.width:
             console.print(f"\n{len(names)} cameras: their pairs are in the file of --json")
             return
-        console.print(f"\n{heading} in %: a row is the query's camera, a column the one looked in")
+        console.print(f"\n{shown_scores()[score].label} in %: a row is the query's camera, a column the one looked in")
         console.print(table)

@@ -5,9 +5,9 @@ from reidbench.leaderboard.findings import Finding as Finding
 from reidbench.leaderboard.publish import Added as Added
 from reidbench.leaderboard.publish import add as add
 from reidbench.leaderboard.publish import merge as merge
-from reidbench.leaderboard.rows import COLUMNS as COLUMNS
+from reidbench.leaderboard.rows import columns as columns
 from reidbench.leaderboard.site import build_site as build_site
 from reidbench.leaderboard.verify import Verification as Verification
 from reidbench.leaderboard.verify import verify as verify
 
-__all__ = ["COLUMNS", "Added", "Finding", "Verification", "add", "build_site", "check", "merge", "verify"]
+__all__ = ["Added", "Finding", "Verification", "add", "build_site", "check", "columns", "merge", "verify"]

@@ -8,26 +8,26 @@ from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import Board, Kept, board_names
-from reidbench.leaderboard.check_record import SCORES, rising_faults
+from reidbench.leaderboard.check_record import rising_faults
 from reidbench.leaderboard.findings import Finding
 from reidbench.leaderboard.kept import kept_run
 from reidbench.leaderboard.rows import (
-    COLUMNS,
     SELF_REPORTED,
     Row,
     board_name,
+    columns,
     in_order,
     read_lines,
     unsafe_cells,
     write_rows,
 )
+from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import RECORD
 from reidbench.runs.store import AGAIN
 
 _PRINTED = 1.1e-6  # two means, each rounded to six decimals
 _FORMS: dict[str, str] = {
-    **dict.fromkeys(SCORES, r"[01]\.[0-9]{6}"),
-    **dict.fromkeys(("map_market_sd", "r1_sd"), r"([0-9]\.[0-9]{6})?"),
+    **dict.fromkeys((f"{name}_sd" for name in HEADLINE), r"([0-9]\.[0-9]{6})?"),
     **dict.fromkeys(("schema", "embedding_dim", "n_seeds", "iterations"), "[0-9]{1,12}"),
     **dict.fromkeys(("dirty", "faithful", "normalize"), "true|false"),
     **dict.fromkeys(("train_s", "extract_s"), r"[0-9]+\.[0-9]{2}"),
@@ -40,6 +40,7 @@ _FORMS: dict[str, str] = {
     "source": "reidbench",
     "date": "[0-9]{4}-[0-9]{2}-[0-9]{2}",
 }
+_SCORE_FORM = r"[01]\.[0-9]{6}"
 
 
 def check(folder: Path) -> list[Finding]:
@@ -80,15 +81,15 @@ def _read(board: Board) -> Iterator[Finding | tuple[int, Row]]:
         return
     for number, (line, cells) in enumerate(lines):
         if number == 0:
-            if tuple(cells) != COLUMNS:
+            if tuple(cells) != columns():
                 yield Finding(
-                    board.csv, line, "", f"the header must be the {len(COLUMNS)} columns of docs/leaderboards.md"
+                    board.csv, line, "", f"the header must be the {len(columns())} columns of docs/leaderboards.md"
                 )
                 return
-        elif len(cells) != len(COLUMNS):
-            yield Finding(board.csv, line, "", f"holds {len(cells)} cells, expected {len(COLUMNS)}")
+        elif len(cells) != len(columns()):
+            yield Finding(board.csv, line, "", f"holds {len(cells)} cells, expected {len(columns())}")
         else:
-            yield line, dict(zip(COLUMNS, cells, strict=True))
+            yield line, dict(zip(columns(), cells, strict=True))
 
 
 def _check_rows(board: Board, rows: list[tuple[int, Row]]) -> Iterator[Finding]:
@@ -99,7 +100,7 @@ def _check_rows(board: Board, rows: list[tuple[int, Row]]) -> Iterator[Finding]:
     for line, row in rows:
         for column, what in unsafe_cells(row):
             yield Finding(board.csv, line, column, what)
-        for column, form in _FORMS.items():
+        for column, form in (dict.fromkeys(scores_at(), _SCORE_FORM) | _FORMS).items():
             if not re.fullmatch(form, row[column]):
                 yield Finding(board.csv, line, column, _expected(column, row[column]))
         name = row["protocol"].partition("@")[0].replace("/", "-")
@@ -123,8 +124,8 @@ def _expected(column: str, text: str) -> str:
 
 
 def _impossible(board: Board, line: int, row: Row) -> Iterator[Finding]:
-    if all(re.fullmatch(_FORMS[name], row[name]) for name in SCORES):
-        scores: Mapping[str, float] = {name: float(row[name]) for name in SCORES}
+    if all(re.fullmatch(_SCORE_FORM, row[name]) for name in scores_at()):
+        scores: Mapping[str, float] = {name: float(row[name]) for name in scores_at()}
         yield from (
             Finding(board.csv, line, name, f"= {value!r} is above 1") for name, value in scores.items() if value > 1
         )
@@ -151,7 +152,7 @@ def _compare(board: Board, rows: list[tuple[int, Row]]) -> Iterator[Finding]:
                 board.csv, line, "config_hash", f"{row['config_hash'][:12]!r} has no sound record in {board.records}"
             )
             continue
-        for column in COLUMNS:
+        for column in columns():
             if row[column] != follows[column]:
                 what = f"is {row[column]!r:.80}, but its records give {follows[column]!r:.80}"
                 yield Finding(board.csv, line, column, what)

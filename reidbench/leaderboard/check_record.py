@@ -13,12 +13,11 @@ from reidbench.errors import ReidbenchError
 from reidbench.leaderboard.particulars import Fault, wrong_cameras, wrong_intervals, wrong_requests
 from reidbench.plugins.spec import Spec
 from reidbench.ranking.rankings import Ranking
-from reidbench.ranking.scores import score
+from reidbench.ranking.scores import score, scores_at
 from reidbench.runs.provenance import code_digest
 from reidbench.runs.record import RunRecord
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
 
-SCORES = ("map_market", "map_step", "r1", "r5", "r10", "r20", "minp")
 RISING = (("r1", "r5"), ("r5", "r10"), ("r10", "r20"), ("map_market", "map_step"))
 _ROUNDING = 1e-9
 _CLOCKS_DIFFER = timedelta(minutes=10)
@@ -87,7 +86,7 @@ def rising_faults(scores: Mapping[str, float], rounding: float = _ROUNDING) -> I
 
 
 def _wrong_scores(scores: Mapping[str, float]) -> Iterator[Fault]:
-    wrong = [name for name in SCORES if not 0.0 <= scores.get(name, -1.0) <= 1.0]
+    wrong = [name for name in scores_at() if not 0.0 <= scores.get(name, -1.0) <= 1.0]
     yield from ((f"scores.{name}", f"must be a fraction from 0 to 1, got {scores.get(name)!r}") for name in wrong)
     if not wrong:
         yield from ((f"scores.{name}", what) for name, what in rising_faults(scores))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
-from reidbench.ranking.scores import WITH_INTERVALS
+from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import AUTO
 
@@ -23,7 +23,6 @@ _Wording = Literal["job", "identity", "short"]
 
 _ASKED = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 _MAY_BE_AUTO = {"recipe", "metric"}
-_OF_CAMERAS = ("map_market", "r1")
 _ROUNDING = 1e-6
 
 
@@ -107,7 +106,7 @@ def wrong_intervals(record: RunRecord) -> Iterator[Fault]:
     if type(identities) is not int or identities < 1:
         yield "dataset.counts.query_identities", f"must be 1 or more, got {identities!r:.80}"
         return
-    expected = set(WITH_INTERVALS) if identities > 1 else set()
+    expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
     if record.intervals.keys() != expected:
         names, given = (", ".join(sorted(each)) or "none" for each in (expected, record.intervals))
         yield "intervals", f"must be those of {names}, got {given:.80}"
@@ -129,7 +128,7 @@ def wrong_cameras(cameras: Mapping[str, Any], scores: Mapping[str, float]) -> It
     if not isinstance(names, list) or not names or not _rise(names):
         yield "cameras.cameras", f"must be the rising numbers of the cameras, got {names!r:.80}"
         return
-    for name in ("queries", *_OF_CAMERAS):
+    for name in ("queries", *HEADLINE):
         if not _is_square(cameras.get(name), len(names)):
             yield f"cameras.{name}", f"must be {len(names)} rows of {len(names)}, one of each camera"
             return
@@ -139,7 +138,7 @@ def wrong_cameras(cameras: Mapping[str, Any], scores: Mapping[str, float]) -> It
         return
     if sum(map(max, cameras["queries"])) > scores.get("queries", 0):
         yield "cameras.queries", f"holds more queries than the {scores.get('queries')!r:.20} that were asked"
-    for name in _OF_CAMERAS:
+    for name in HEADLINE:
         for count, value in zip(counts, itertools.chain(*cameras[name]), strict=True):
             if not _can_be_mean(value, count, of_hits=name == "r1"):
                 yield f"cameras.{name}", f"cannot be {value!r:.40} where {count} queries have a match"

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.check_record import SCORES, day_of
+from reidbench.leaderboard.check_record import day_of
 from reidbench.leaderboard.particulars import Fault
 from reidbench.plugins.spec import Item, Spec, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
+from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
 
-COLUMNS = tuple(
+# Lines of one word each would be harder to compare with the documentation.
+_BEFORE_SCORES = tuple(
     """
     schema dataset protocol track loss loss_params backbone weights head embedding_dim test_metric pool normalize tta
-    rerank metric_learner map_market map_market_sd map_step r1 r1_sd r5 r10 r20 minp n_seeds iterations params_m
-    train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty data_fingerprint config_hash tier faithful
-    trained_on source date notes
-    """.split()  # noqa: SIM905, forty-five lines of one word each would be harder to compare with the documentation
+    rerank metric_learner
+    """.split()  # noqa: SIM905
+)
+_AFTER_SCORES = tuple(
+    """
+    n_seeds iterations params_m train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty
+    data_fingerprint config_hash tier faithful trained_on source date notes
+    """.split()  # noqa: SIM905
 )
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 SELF_REPORTED = "self-reported"
@@ -29,6 +36,12 @@ MIXED_CODE = "seeds made by different code"
 _MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 Row = dict[str, str]
+
+
+def columns() -> tuple[str, ...]:
+    """Return the names of the columns in order; a headline score is followed by its standard deviation."""
+    scores = [[name, f"{name}_sd"] if name in HEADLINE else [name] for name in scores_at()]
+    return (*_BEFORE_SCORES, *itertools.chain(*scores), *_AFTER_SCORES)
 
 
 def board_name(record: RunRecord) -> str:
@@ -45,7 +58,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
     options = dict(backbone.options)
     means: dict[str, str] = {}
-    for name in SCORES:
+    for name in scores_at():
         mean, sd = mean_and_sd(run.scores[name] for run in runs)
         means[name] = f"{mean:.6f}"
         means[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
@@ -68,7 +81,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         "tta": first.evaluation["views"],
         "rerank": str(items["rerank"]),
         "metric_learner": metric.name if first.evaluation["learned"] else "",
-        **{name: text for name, text in means.items() if name in COLUMNS},
+        **{name: text for name, text in means.items() if name in columns()},
         "n_seeds": str(len(runs)),
         "iterations": str(first.recipe["steps"]),
         "params_m": f"{first.network['parameters'] / 1e6:.6f}",
@@ -89,7 +102,7 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         "date": str(day_of(latest)),
         "notes": _each([*(deviation for run in runs for deviation in run.deviations), *mixed]),
     }
-    return {column: cells[column] for column in COLUMNS}
+    return {column: cells[column] for column in columns()}
 
 
 def _options(item: Item) -> str:
@@ -117,7 +130,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 def write_rows(rows: Iterable[Row]) -> bytes:
     """Return the bytes of a leaderboard's file."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    writer = csv.DictWriter(text, columns(), lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -12,6 +12,7 @@ from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names
 from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.verify import Verification, verify
+from reidbench.ranking.scores import named_score, shown_scores
 from reidbench.reports.page import Cell, Column, Entry, Filter, Table, render
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import RunRecord
@@ -19,13 +20,6 @@ from reidbench.runs.suite import load_suite
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
 
-SCORES = {
-    "map_market": ("mAP", "mean average precision, trapezoid rule of the Market-1501 script, in percent"),
-    "map_step": ("mAP step", "mean average precision, step rule of most toolboxes, in percent"),
-    "r1": ("rank-1", "queries with a match in the first place, in percent"),
-    "r5": ("rank-5", "queries with a match among the first 5, in percent"),
-    "minp": ("mINP", "mean inverse negative penalty, in percent"),
-}
 KINDS = {"loss": "loss", "backbone": "network", "recipe": "recipe", "metric": "metric", "rerank": "re-ranking"}
 TIERS = {
     "self-reported": "what the submitter's machine said; nobody has looked at more than the form",
@@ -46,8 +40,10 @@ class _Line:
 
     @property
     def primary(self) -> float:
+        """The score by which the protocol ranks; negative where lower is better."""
         name = str(self.runs[0].evaluation["primary"])
-        return float(self.row.get(name) or "nan")
+        value = float(self.row.get(name) or "nan")
+        return value if named_score(name).higher_is_better else -value
 
     @property
     def fields(self) -> dict[str, str]:
@@ -173,13 +169,13 @@ def _systems(systems: Sequence[tuple[str, _Line]]) -> Table:
 
 
 def _score_columns() -> list[Column]:
-    return [Column(label, "number", title) for label, title in SCORES.values()]
+    return [Column(each.label, "number", f"{each.description}, in percent") for each in shown_scores().values()]
 
 
 def _scores(line: _Line, among: Sequence[_Line]) -> Iterator[Cell]:
-    for name in SCORES:
+    for name, score in shown_scores().items():
         value, sd = float(line.row[name]), line.row.get(f"{name}_sd")
-        best = len(among) > 1 and value == max(float(other.row[name]) for other in among)
+        best = len(among) > 1 and value == score.best(float(other.row[name]) for other in among)
         yield Cell(f"{100 * value:.2f}", value, f"±{100 * float(sd):.2f}" if sd else "", best)
 
 

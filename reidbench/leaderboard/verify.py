@@ -16,12 +16,11 @@ from reidbench.data.split import Split
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, Kept, board_names
 from reidbench.leaderboard.check_board import check
-from reidbench.leaderboard.check_record import SCORES
 from reidbench.leaderboard.findings import Finding, in_record
 from reidbench.leaderboard.rows import SELF_REPORTED
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
-from reidbench.ranking.scores import intervals
+from reidbench.ranking.scores import intervals, scores_at
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import RECORD, RunRecord
@@ -150,7 +149,7 @@ def _against_protocol(
         yield in_record(file, "dataset.counts", "are not those of the lists")
     if record.standin != standin:
         yield in_record(file, "standin", f"is {str(record.standin).lower()}, but the lists say otherwise")
-    expected = {f"r{rank}" for rank in protocol.ranks} | {"map_market", "map_step", "minp", "unmatched"}
+    expected = {*scores_at(protocol.ranks), "unmatched"}
     if lacking := sorted(expected - set(record.scores)):
         yield in_record(file, "scores", f"lacks {', '.join(lacking)}")
     for name, number in {"queries": len(split.query), "gallery": len(split.gallery)}.items():
@@ -214,7 +213,7 @@ def _reproduced(
     if first.dirty or second.dirty:
         found.notes.append(f"{path}: proves nothing, since one of the two was made with uncommitted changes")
         return CONSISTENT
-    for name in SCORES:
+    for name in scores_at():
         # One seed has no spread: then only the very same scores will do.
         spread = mean_and_sd(record.scores[name] for record in seeds)[1] or 0.0
         away = abs(second.scores[name] - first.scores[name])

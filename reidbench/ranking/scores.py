@@ -1,10 +1,15 @@
-"""Scores as pure functions of a Ranking: both average precisions, cumulative match, mINP."""
+"""The registry of scores: each is a function of a Ranking that gives one value per query.
+
+Records, intervals, leaderboard columns, report tables, comparisons, the site and JSON follow from ``SCORES``: a new
+score is one entry there and one line in docs/leaderboards.md.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,37 +19,66 @@ from reidbench.ranking.bootstrap import interval
 from reidbench.ranking.rankings import Ranking
 from reidbench.utils.arrays import FloatArray, IntArray
 
-WITH_INTERVALS = ("map_market", "map_step", "r1", "minp")
+RANKS = (1, 5, 10, 20)  # the ranks that every protocol reports, and that leaderboards have columns of
+HEADLINE = ("map_market", "r1")  # the scores with a standard deviation in leaderboards, and of the camera matrix
+_SHOWN_RANKS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reported number: the mean over the queries of one value from 0 to 1 per query.
+
+    Fields:
+        per_query: returns the values [nq] float64 of a ranking.
+        label: the heading of tables and pages.
+        description: one clause for a page's tooltip.
+        higher_is_better: whether the largest value is the best.
+        with_interval: whether records hold the 95 % interval of the mean.
+    """
+
+    per_query: Callable[[Ranking], FloatArray]
+    label: str
+    description: str
+    higher_is_better: bool = True
+    with_interval: bool = True
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values of this score."""
+        return max(values) if self.higher_is_better else min(values)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over the queries, as fractions: both average precisions, the cumulative match at each rank, mINP.
+    """The scores of a ranking; each is an attribute too: ``scores.map_market``, ``scores.r5``.
 
-    A query without a match counts as 0 in every mean and is counted in ``unmatched``. ``cameras``, where it was asked
-    for, is the matrix of camera pairs, as ``CameraScores.as_dict`` gives it.
+    Fields:
+        values: the mean of each score over the queries, a fraction, by the score's name.
+        queries: number of queries.
+        gallery: number of gallery items, excluded ones among them.
+        unmatched: number of queries without a positive; each counts as 0 in every mean.
+        cameras: the matrix of camera pairs as ``CameraScores.as_dict`` returns it, or empty.
     """
 
-    map_market: float
-    map_step: float
-    cmc: Mapping[int, float]
-    minp: float
+    values: Mapping[str, float]
     queries: int
     gallery: int
     unmatched: int
     cameras: Mapping[str, Any] = field(default_factory=dict)
 
+    def __getattr__(self, name: str) -> float:
+        try:
+            return self.__dict__["values"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"no score is called {name!r}") from None
+
+    @property
+    def cmc(self) -> dict[int, float]:
+        """The cumulative matching characteristic: rank-k by k."""
+        return {int(name[1:]): value for name, value in self.values.items() if name[1:].isdecimal()}
+
     def as_dict(self) -> dict[str, float | int]:
         """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched; no cameras."""
-        return {
-            "map_market": self.map_market,
-            "map_step": self.map_step,
-            **{f"r{rank}": value for rank, value in self.cmc.items()},
-            "minp": self.minp,
-            "queries": self.queries,
-            "gallery": self.gallery,
-            "unmatched": self.unmatched,
-        }
+        return {**self.values, "queries": self.queries, "gallery": self.gallery, "unmatched": self.unmatched}
 
 
 def average_precision(ranking: Ranking, definition: Literal["market", "step"]) -> FloatArray:
@@ -73,7 +107,7 @@ def precision(number: IntArray, ranks: IntArray, definition: Literal["market", "
 
 
 def inverse_negative_penalty(ranking: Ranking) -> FloatArray:
-    """Return, for each query [nq] float64, its positives over the places down to the last of them; 0 without any.
+    """Return each query's number of positives over the rank (from 1) of the last of them [nq] float64; 0 without any.
 
     Source: Ye et al. 2021 (AGW), mINP.
     """
@@ -92,41 +126,77 @@ def first_match(ranking: Ranking) -> IntArray:
     return first
 
 
-def score(ranking: Ranking, gallery_size: int, ranks: tuple[int, ...]) -> Scores:
-    """Return the means over all queries; a query without a match counts as 0 and stays in the denominator.
+def matched_within(ranking: Ranking, rank: int) -> FloatArray:
+    """Return 1 for each query [nq] float64 with a positive among its first ``rank`` (from 1) items, else 0."""
+    first = first_match(ranking)
+    return ((first >= 0) & (first < rank)).astype(np.float64)
 
-    ``ranks`` are the places of the cumulative match (1 is the first). Sums are exact, so the order of queries does not
-    matter. Raises DataError where there is no query.
+
+SCORES: dict[str, Score] = {
+    "map_market": Score(
+        partial(average_precision, definition="market"),
+        "mAP (market)",
+        "mean average precision, trapezoid rule of the Market-1501 script",
+    ),
+    "map_step": Score(
+        partial(average_precision, definition="step"),
+        "mAP (step)",
+        "mean average precision, step rule of most toolboxes",
+    ),
+    "minp": Score(inverse_negative_penalty, "mINP", "mean inverse negative penalty"),
+}
+
+
+def scores_at(ranks: Iterable[int] = RANKS) -> dict[str, Score]:
+    """Return all scores by name in the order of tables and columns: mean average precisions, rank-k, all others."""
+    precisions = {name: each for name, each in SCORES.items() if name.startswith("map_")}
+    rank_k = {
+        f"r{rank}": Score(
+            partial(matched_within, rank=rank),
+            f"rank-{rank}",
+            f"queries with a positive among the first {rank}" if rank > 1 else "queries whose first item is a positive",
+            with_interval=rank == 1,
+        )
+        for rank in ranks
+    }
+    return {**precisions, **rank_k, **SCORES}
+
+
+def shown_scores() -> dict[str, Score]:
+    """Return the scores that tables and comparisons show, by name."""
+    return scores_at(_SHOWN_RANKS)
+
+
+def named_score(name: str) -> Score:
+    """Return the score of this name, rank-k for any k; raises DataError where there is none."""
+    ranks = [int(name[1:])] if name[:1] == "r" and name[1:].isdecimal() else []
+    found = scores_at(ranks).get(name)
+    if found is None:
+        raise DataError(f"there is no score {name!r}; there are {', '.join(shown_scores())}")
+    return found
+
+
+def score(ranking: Ranking, gallery_size: int, ranks: Iterable[int]) -> Scores:
+    """Return the means over all queries; a query without a positive counts as 0 and stays in the denominator.
+
+    ``ranks`` are the k of rank-k (from 1). Sums are exact, so the order of queries does not matter. Raises DataError
+    where there is no query.
     """
     if len(ranking) == 0:
         raise DataError("there is nothing to score: expected at least one query, got none")
-    first = first_match(ranking)
-    matched = first >= 0
     return Scores(
-        map_market=_mean(average_precision(ranking, "market")),
-        map_step=_mean(average_precision(ranking, "step")),
-        cmc={rank: float((matched & (first < rank)).mean()) for rank in ranks},
-        minp=_mean(inverse_negative_penalty(ranking)),
+        values={name: math.fsum(each.per_query(ranking)) / len(ranking) for name, each in scores_at(ranks).items()},
         queries=len(ranking),
         gallery=gallery_size,
-        unmatched=int((~matched).sum()),
+        unmatched=int((first_match(ranking) < 0).sum()),
     )
 
 
 def intervals(ranking: Ranking, pids: IntArray) -> dict[str, list[float]]:
-    """Return the 95 % interval [low, high] of each mean by its name, drawn over the queries' identities ``pids`` [nq].
+    """Return the 95 % interval [low, high] of each mean that has one, by name; ``pids`` [nq] are the queries'.
 
-    Empty where all queries show one identity. The draws are the same for every ranking of these queries.
+    Identities are resampled, the same ones for every ranking of these queries. Empty where there is one identity.
     """
-    values = (
-        average_precision(ranking, "market"),
-        average_precision(ranking, "step"),
-        (first_match(ranking) == 0).astype(np.float64),
-        inverse_negative_penalty(ranking),
-    )
-    found = {name: interval(each, pids) for name, each in zip(WITH_INTERVALS, values, strict=True)}
-    return {name: list(between) for name, between in found.items() if between is not None}
-
-
-def _mean(values: FloatArray) -> float:
-    return math.fsum(values) / len(values)
+    with_interval = {name: each for name, each in scores_at().items() if each.with_interval}
+    bounds = {name: interval(each.per_query(ranking), pids) for name, each in with_interval.items()}
+    return {name: list(between) for name, between in bounds.items() if between is not None}

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from reidbench.errors import DataError
 from reidbench.ranking.bootstrap import LEVEL, mean_and_sd, paired_difference
 from reidbench.ranking.rankings import Ranking, read_ranking
-from reidbench.ranking.scores import average_precision, first_match, inverse_negative_penalty
+from reidbench.ranking.scores import named_score, shown_scores
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RunRecord
-from reidbench.utils.arrays import FloatArray, IntArray
+from reidbench.utils.arrays import IntArray
 
-SCORES = ("map_market", "map_step", "r1", "r5", "minp")
 SEEDS = 3  # with fewer, the spread between trainings is not known
 
 
@@ -76,7 +75,7 @@ def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunReco
         if not same_matches(rankings[0][0], ranking):
             raise DataError(f"{path}: has other queries or matches than {a[0][0]}; only the same can be compared")
     primary = str(first.evaluation["primary"])
-    names = dict.fromkeys([primary, *SCORES])
+    names = dict.fromkeys([primary, *shown_scores()])
     return Comparison(
         differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),
         over_seeds=_enough(a, b),
@@ -93,24 +92,13 @@ def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score
     With three seeds or more on both sides the interval is that of Student's t for the sum of two variances: that over
     identities, from the bootstrap of the means over seeds, and that between seeds, as Welch adds it.
     """
-    values = [np.stack([per_query(ranking, score) for ranking in side]) for side in (a, b)]
+    per_query = named_score(score).per_query
+    values = [np.stack([per_query(ranking) for ranking in side]) for side in (a, b)]
     means = [side.mean(axis=0) for side in values]
     gap, interval = paired_difference(means[0], means[1], pids)
     if interval is not None and _enough(a, b):
         interval = _wider(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
     return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval)
-
-
-def per_query(ranking: Ranking, score: str) -> FloatArray:
-    """Return what each query [nq] adds to a score's mean; raises DataError for a score that has no such."""
-    if score in ("map_market", "map_step"):
-        return average_precision(ranking, "market" if score == "map_market" else "step")
-    if score == "minp":
-        return inverse_negative_penalty(ranking)
-    if score.startswith("r") and score[1:].isdecimal():
-        first = first_match(ranking)
-        return ((first >= 0) & (first < int(score[1:]))).astype(np.float64)
-    raise DataError(f"there is no score {score!r} of a single query; there are {', '.join(SCORES)}")
 
 
 def identities_of(ranking: Ranking) -> IntArray:

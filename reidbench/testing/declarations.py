@@ -15,6 +15,7 @@ from reidbench.errors import DataError
 from reidbench.images.augment import view_crops
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo, Preprocess
+from reidbench.ranking.scores import scores_at
 from reidbench.testing.subject import NotAsked, Subject, expect
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import default_data
@@ -88,7 +89,7 @@ class _ProtocolChecks:
         ranks = list(protocol.ranks)
         rising = ranks == sorted({*ranks}) and all(type(rank) is int and rank >= 1 for rank in ranks)
         expect({1, 5, 10, 20} <= {*ranks} and rising, f"ranks must rise and hold 1, 5, 10 and 20, got {ranks}")
-        scores = ["map_market", "map_step", "minp", *(f"r{rank}" for rank in ranks)]
+        scores = scores_at(ranks)
         expect(protocol.primary in scores, f"primary must be one of {', '.join(scores)}, got {protocol.primary!r}")
         unknown = [rule for rule in protocol.exclude if rule not in EXCLUSION_RULES]
         expect(not unknown, f"exclude names {unknown}; there are {', '.join(EXCLUSION_RULES)}")

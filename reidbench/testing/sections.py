@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from reidbench.errors import DataError
+from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.reports.html import to_html
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import Part, Section
@@ -80,7 +81,6 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
     specs = dict.fromkeys(ITEMS, "made_up") | {"loss": loss, "rerank": "none"}
     items = {kind: ItemRecord(spec, spec, spec, {}, "made_up", "made_up", "1") for kind, spec in specs.items()}
     device = {"reidbench": "0", "device": "cpu", "device_name": "cpu", "threads": 1}
-    names = ("map_market", "r1")
     return RunRecord(
         status="ok",
         id=f"{seed:064x}",
@@ -107,18 +107,7 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
         standin=False,
         faithful=False,
         deviations=[],
-        scores={
-            "map_market": 0.2 + seed / 100,
-            "map_step": 0.25,
-            "r1": 0.3,
-            "r5": 0.5,
-            "r10": 0.6,
-            "r20": 0.7,
-            "minp": 0.1,
-            "queries": 10,
-            "gallery": 40,
-            "unmatched": 0,
-        },
+        scores={**dict.fromkeys(scores_at(), 0.2 + seed / 100), "queries": 10, "gallery": 40, "unmatched": 0},
         seconds={"train": 10.0, "rounds": 1.0, "embed": 1.0, "rank": 0.1},
         peak_memory_mib=100,
         environment=device,
@@ -128,6 +117,7 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
         dirty=False,
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00",
-        intervals={name: [0.1, 0.4] for name in names},
-        cameras={"cameras": [1, 2], "queries": [[5, 5], [5, 5]]} | {name: [[0.2, 0.2], [0.2, 0.2]] for name in names},
+        intervals={name: [0.1, 0.4] for name in HEADLINE},
+        cameras={"cameras": [1, 2], "queries": [[5, 5], [5, 5]]}
+        | {name: [[0.2, 0.2], [0.2, 0.2]] for name in HEADLINE},
     )

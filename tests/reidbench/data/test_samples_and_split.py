@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench import Samples, Scores, Split
+from reidbench import Samples, Split
 from reidbench.errors import DataError
 
 ROOT = Path("/nowhere")
@@ -167,17 +167,3 @@ def test_junk_and_distractors_stay_out_of_training_and_queries(pid: int) -> None
         Split(bad, good, good)
     with pytest.raises(DataError, match="query holds junk or distractors"):
         Split(good, bad, good)
-
-
-def test_scores_flatten_to_the_names_of_a_record() -> None:
-    scores = Scores(0.25, 0.5, {1: 0.1, 5: 0.2}, 0.05, queries=9, gallery=80, unmatched=2).as_dict()
-    assert scores == {
-        "map_market": 0.25,
-        "map_step": 0.5,
-        "r1": 0.1,
-        "r5": 0.2,
-        "minp": 0.05,
-        "queries": 9,
-        "gallery": 80,
-        "unmatched": 2,
-    }

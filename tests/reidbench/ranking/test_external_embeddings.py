@@ -312,7 +312,7 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, reidbench_proc
     assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
     assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
     lines = done.stdout.splitlines()
-    for heading, name in (("mAP (map_market)", "map_market"), ("rank-1", "r1")):
+    for heading, name in (("mAP (market)", "map_market"), ("rank-1", "r1")):
         (start,) = (number for number, line in enumerate(lines) if line.startswith(f"{heading} in %"))
         assert lines[start + 1].split() == ["1", "2", "3"]
         for row in range(3):

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidbench.errors import DataError
+from reidbench.leaderboard.check_board import check
+from reidbench.plugins.catalogue import build
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking
-from reidbench.ranking.scores import average_precision, first_match, inverse_negative_penalty, score
+from reidbench.ranking.scores import (
+    SCORES,
+    Score,
+    average_precision,
+    first_match,
+    inverse_negative_penalty,
+    named_score,
+    score,
+)
+from reidbench.reports.compare_runs import compare
+from reidbench.runs.artifacts import RunFiles
+from reidbench.utils.arrays import FloatArray
+from reidbench.utils.machine import Settings
+from tests.support.boards import GALLERY, QUERY, add_all, follow_from, put, ranking_for, rows_of, sound
+from tests.support.records import make_record
 
 
 def ranking_of(*rows: list[int]) -> Ranking:
@@ -92,6 +110,40 @@ def test_a_query_without_a_match_counts_as_a_miss_in_every_mean() -> None:
 def test_means_do_not_depend_on_the_order_of_queries() -> None:
     rows = np.random.default_rng(0).integers(0, 2, (40, 30)).tolist()
     assert score(ranking_of(*rows), 30, (1, 5)) == score(ranking_of(*rows[::-1]), 30, (1, 5))
+
+
+def test_scores_by_name_and_attribute() -> None:
+    scores = score(ranking_of([0, 1, 0], [1, 0, 0]), 6, (1, 2))
+    assert (scores.r1, scores.cmc) == (0.5, {1: 0.5, 2: 1.0})
+    assert named_score("r2").per_query(ranking_of([0, 1, 0])).tolist() == [1.0]
+    with pytest.raises(AttributeError, match="r3"):
+        _ = scores.r3
+    for name in ("queries", "rank", "r"):
+        with pytest.raises(DataError, match=f"'{name}'"):
+            named_score(name)
+
+
+def test_a_new_score_reaches_every_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding a score takes one entry in the registry."""
+
+    def last_tenth(ranking: Ranking) -> FloatArray:
+        return np.maximum(1 - first_match(ranking) / 10, 0)
+
+    monkeypatch.setitem(SCORES, "early", Score(last_tenth, "earliness", "how early the first positive comes"))
+    runs = []
+    for loss in ("batch_hard", "classification"):
+        job = make_record(loss, seed=88).job
+        record = sound(loss, seed=88, **follow_from(ranking_for(job), *QUERY, GALLERY[1]))
+        runs.append(put(tmp_path / loss, record))
+    first = runs[0][1]
+    assert first.scores["early"] == last_tenth(ranking_for(first.job)).mean()
+    assert first.intervals["early"][0] < first.scores["early"] < first.intervals["early"][1]
+    add_all(tmp_path / "boards", [record for _, record in runs])
+    assert {row["early"] for row in rows_of(tmp_path / "boards")} == {f"{run.scores['early']:.6f}" for _, run in runs}
+    assert check(tmp_path / "boards") == []
+    part = build("section", "table").build([record for _, record in runs], RunFiles([], Settings()))
+    assert list(part.tables[0]["earliness"]) == [f"{100 * run.scores['early']:.2f}" for _, run in runs]
+    assert compare(runs[:1], runs[1:]).differences[-1].score == "early"
 
 
 def test_no_query_is_an_error() -> None:

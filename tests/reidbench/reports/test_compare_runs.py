@@ -11,10 +11,9 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking
-from reidbench.ranking.scores import score
-from reidbench.reports.compare_runs import compare, difference, identities_of, per_query
+from reidbench.reports.compare_runs import compare, difference, identities_of
 from reidbench.utils.arrays import FloatArray, IntArray
-from tests.support.boards import GALLERY, QUERY, put, ranking_for, sound
+from tests.support.boards import QUERY, put, ranking_for, sound
 from tests.support.records import digest, make_item
 
 PEOPLE, QUERIES, MATCHES, RANKED = 250, 3, 4, 400
@@ -99,15 +98,6 @@ def test_losses_whose_seeds_differ_as_much_are_rarely_called_different() -> None
     together, _ = rate_and_gap(0.0, seeds=3, pairs=60, spread=0.2)
     assert together <= 0.08
     assert alone > 0.3  # what single checkpoints would have claimed about the losses
-
-
-def test_the_values_of_queries_average_to_the_scores() -> None:
-    ranking = ranking_for(sound().job)
-    scores = score(ranking, len(GALLERY[0]), (1, 5, 10, 20)).as_dict()
-    for name in ("map_market", "map_step", "r1", "r5", "r20", "minp"):
-        assert per_query(ranking, name).mean() == pytest.approx(scores[name])
-    with pytest.raises(DataError, match="there is no score 'queries' of a single query"):
-        per_query(ranking, "queries")
 
 
 def test_queries_of_one_person_are_told_from_their_matches() -> None:
