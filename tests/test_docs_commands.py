@@ -24,7 +24,7 @@ FLAGS = {
     "rerank": "reranker", "section": "section",
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+…?")  # DIR, NAME, RUN…: whoever reads it puts something there
-STRANGERS = {"neighbours", "centre", "my_loss"}  # items that README and the pages on plugins write
+STRANGERS = {"neighbour_components", "centre", "my_loss"}  # items that README and the pages on plugins write
 EVERY = [each for page in PAGES for each in commands(page)]
 OURS = [each for each in EVERY if each.program == "reidbench"]
 SHOWN = [each for page in PAGES for each in shown(page)]
