@@ -68,7 +68,7 @@ def show(
     _print(Text(f"{kind} {name}", style="bold"))
     _print(Text(summary_of(entry.factory) or "It has no docstring."))
     _print(Text(f"from {entry.plugin}"))
-    rows = [[o.name, o.annotation, write_value(o.default), o.doc] for o in options]
+    rows = [[o.name, o.expected, write_value(o.default), o.doc] for o in options]
     _print(Text("\nIt has no options.") if not rows else _table(("option", "type", "default", "meaning"), rows))
 
 

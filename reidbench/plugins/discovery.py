@@ -1,9 +1,9 @@
-"""Loading plugins, each apart from the others.
+"""Loading plugins, each isolated from the others.
 
 A broken plugin costs that plugin and nothing else. pluggy checks the names and arguments of hooks; the loop is ours,
-since pluggy's own stops at the first broken plugin, drops a second distribution with the same entry-point name in
-silence, and leaves a rejected plugin half registered. Every plugin gets a plugin manager of its own: what fails is
-dropped with it, and whose answer an answer is, is known.
+since pluggy's own stops at the first broken plugin, silently drops a second distribution with the same entry-point
+name, and leaves a rejected plugin half registered. Every plugin gets a plugin manager of its own, so that a failed one
+leaves nothing behind and each item's provider is known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ import pluggy
 
 from reidbench.errors import OptionError, PluginError, ReidbenchError
 from reidbench.plugins import hookspecs
-from reidbench.plugins.options import did_you_mean, options_of, positional_parameters
+from reidbench.plugins.options import Option, did_you_mean, options_of, positional_parameters
 from reidbench.plugins.spec import is_name, printable, quoted
 
-GROUP = "reidbench"
-OWN = "reidbench"
+ENTRY_POINT_GROUP = "reidbench"
+OWN_DISTRIBUTION = "reidbench"
 VARIABLE = "REIDBENCH_LOAD_PLUGINS"
 HOOKS = {
     "register_losses": "loss",
@@ -41,15 +42,20 @@ HOOKS = {
     "register_sections": "section",
 }
 KINDS = tuple(HOOKS.values())
-# What the runner tells a factory, in this order; the kinds that are not named here are told nothing.
+# The positional parameters of a factory, which the runner supplies; those of the other kinds take none.
 SUPPLIED = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",), "recipe": ("backbone",)}
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: its name, the distribution that brings it, and whether it loaded; ``error`` says why not.
+    """One entry point.
 
-    ``module`` is the module that it names, which holds the hooks.
+    ``name``: the entry point's name.
+    ``distribution``: the distribution that declares it.
+    ``version``: the version of that distribution.
+    ``state``: "ok" or "failed".
+    ``error``: why it failed, or an empty text.
+    ``module``: the module that it names, which implements the hooks.
     """
 
     name: str
@@ -65,7 +71,13 @@ class Plugin:
 
 @dataclass(frozen=True)
 class PluginItem:
-    """One item that a plugin offers."""
+    """One item that a plugin provides.
+
+    ``kind``: one of ``KINDS``.
+    ``name``: its name, unique within its kind.
+    ``factory``: the callable that builds it.
+    ``plugin``: the plugin that provides it.
+    """
 
     kind: str
     name: str
@@ -74,6 +86,32 @@ class PluginItem:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} ({self.plugin})"
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """The options of its factory, read once. Raises PluginError where the signature declares none properly."""
+        return options_of(self.factory)
+
+    def check(self) -> None:
+        """Raise PluginError where name, factory or signature break the contract of the kind's hook."""
+        if not isinstance(self.name, str) or not is_name(self.name):
+            raise PluginError(
+                f"{self.name!r} cannot name an item; expected a letter, then letters, digits and _, at most one /, "
+                "and not true, false or none"
+            )
+        if not callable(self.factory):
+            raise PluginError(f"{self.kind} {self.name}: expected a callable, got {type(self.factory).__name__}")
+        expected = SUPPLIED.get(self.kind, ())
+        try:
+            found = positional_parameters(self.factory)
+            self.options  # noqa: B018 - reads and checks the signature
+        except PluginError as error:
+            raise PluginError(f"{self.kind} {self.name}: {error}") from error
+        if len(found) != len(expected):
+            raise PluginError(
+                f"{self.kind} {self.name}: expected the positional parameters ({', '.join(expected)}), got "
+                f"({', '.join(found)}); options are keyword-only: write them after a *"
+            )
 
 
 def discover() -> tuple[list[Plugin], list[PluginItem]]:
@@ -85,111 +123,98 @@ def discover() -> tuple[list[Plugin], list[PluginItem]]:
     plugins: list[Plugin] = []
     items: dict[tuple[str, str], PluginItem] = {}
     for point in _entry_points():
-        plugin, entries = _load_one(point, items)
+        plugin, new_items = _load_one(point, items)
         plugins.append(plugin)
-        items |= {(entry.kind, entry.name): entry for entry in entries}
+        items |= {(item.kind, item.name): item for item in new_items}
     return plugins, list(items.values())
 
 
 def _entry_points() -> list[metadata.EntryPoint]:
     """Return the entry points to load, in an order that does not depend on the order of installation.
 
-    Where two plugins offer one name the earlier keeps it, so our own come first: installing a stranger's package must
-    neither take over nor take away what was there. Failing both would let any package switch off any other.
+    Where two plugins provide an item of one name the earlier keeps it, so first-party plugins come first: installing a
+    package must neither replace nor remove an item. Failing both would let any package switch off any other.
     """
     points = sorted(
-        metadata.entry_points(group=GROUP),
-        key=lambda point: (_owner(point)[0] != OWN, _normalised(_owner(point)[0]), point.name, point.value),
+        metadata.entry_points(group=ENTRY_POINT_GROUP),
+        key=lambda point: (
+            _owner(point)[0] != OWN_DISTRIBUTION,
+            _normalised(_owner(point)[0]),
+            point.name,
+            point.value,
+        ),
     )
-    wanted = os.environ.get(VARIABLE)
-    if wanted is None:
+    setting = os.environ.get(VARIABLE)
+    if setting is None:
         return points
-    names = {name.strip() for name in wanted.split(",") if name.strip()}
-    chosen = [
-        point for point in points if {point.name, _normalised(_owner(point)[0])} & {*names, *map(_normalised, names)}
-    ]
-    known = {point.name for point in points} | {_normalised(_owner(point)[0]) for point in points}
-    missing = sorted(name for name in names if name not in known and _normalised(name) not in known)
-    if missing:
-        said = ", ".join(quoted(name) + did_you_mean(name, known) for name in missing)
-        raise OptionError(f"{VARIABLE}: no plugin or distribution {said}; installed: {', '.join(sorted(known))}")
-    return chosen
+    names = {name.strip() for name in setting.split(",") if name.strip()}
+    installed = {name for point in points for name in (point.name, _normalised(_owner(point)[0]))}
+    if unknown := sorted(name for name in names if not {name, _normalised(name)} & installed):
+        listed = ", ".join(quoted(name) + did_you_mean(name, installed) for name in unknown)
+        raise OptionError(f"{VARIABLE}: no plugin or distribution {listed}; installed: {', '.join(sorted(installed))}")
+    names |= {_normalised(name) for name in names}
+    return [point for point in points if {point.name, _normalised(_owner(point)[0])} & names]
 
 
 def _load_one(
-    point: metadata.EntryPoint, taken: Mapping[tuple[str, str], PluginItem]
+    point: metadata.EntryPoint, items: Mapping[tuple[str, str], PluginItem]
 ) -> tuple[Plugin, list[PluginItem]]:
-    """Import one plugin, ask its hooks and check the answers; whatever goes wrong becomes the reason of its failure."""
+    """Import one plugin, call its hooks and check what they return; any exception becomes the plugin's error."""
     plugin = Plugin(printable(point.name), *_owner(point), state="ok", module=point.module)
     stage = "import"
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints must not break what we print for programs
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # stdout is for what programs read, so a plugin must not print there
             module = point.load()
             stage = "hooks"
-            entries: list[PluginItem] = []
+            new_items: list[PluginItem] = []
             for stage, implementation in _implementations(module):
-                entries += _entries(HOOKS[stage], implementation(), plugin)
+                new_items += _items_of(HOOKS[stage], implementation(), plugin)
         stage = "names"
-        twice = [
-            f"{entry.kind} {entry.name} is offered both by {taken[key].plugin} and by {plugin}"
-            for entry in entries
-            if (key := (entry.kind, entry.name)) in taken
+        duplicates = [
+            f"{item.kind} {item.name} is provided both by {items[key].plugin} and by {plugin}"
+            for item in new_items
+            if (key := (item.kind, item.name)) in items
         ]
-        if twice:
+        if duplicates:
             raise PluginError(
-                f"{'; '.join(twice)}; the first keeps it: rename the other, or load one only ({VARIABLE})"
+                f"{'; '.join(duplicates)}; the first keeps it: rename the other, or load one only ({VARIABLE})"
             )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         return replace(plugin, state="failed", error=f"{stage}: {describe_error(error)}"), []
-    return plugin, entries
+    return plugin, new_items
 
 
 def _implementations(module: Any) -> list[tuple[str, Callable[[], Any]]]:
-    """Return the hooks that a plugin implements; raises PluginError or pluggy's error where one is none of ours."""
+    """Return the hooks that a plugin implements; raises PluginError or pluggy's error where one is no hook of ours."""
     manager = pluggy.PluginManager(hookspecs.hookspec.project_name)
     manager.add_hookspecs(hookspecs)
     manager.register(module)
-    found = [(name, impl.function) for name, caller in vars(manager.hook).items() for impl in caller.get_hookimpls()]
-    named = [name for name, _ in found]
-    for name in named:
+    hooks = [(name, impl.function) for name, caller in vars(manager.hook).items() for impl in caller.get_hookimpls()]
+    names = [name for name, _ in hooks]
+    for name in names:
         if name not in HOOKS:
             near = did_you_mean(name, HOOKS) or f"; hooks: {', '.join(HOOKS)}"
             raise PluginError(f"there is no hook {quoted(name)}{near}")
     for name in HOOKS:
-        if name not in named and callable(getattr(module, name, None)):
+        if name not in names and callable(getattr(module, name, None)):
             raise PluginError(f"{name} is not marked; write @hookimpl above it")
-    if not found:
+    if not hooks:
         raise PluginError("it implements no hook: none of its functions is marked with @hookimpl")
-    return found
+    return hooks
 
 
-def _entries(kind: str, factories: object, plugin: Plugin) -> list[PluginItem]:
-    """Return the entries of what a hook returned; raises PluginError where it breaks the hook's contract."""
+def _items_of(kind: str, factories: object, plugin: Plugin) -> list[PluginItem]:
+    """Return the items of what a hook returned; raises PluginError where it breaks the hook's contract."""
     if not isinstance(factories, Mapping):
         raise PluginError(f"expected a mapping of names to factories, got {type(factories).__name__}")
-    entries = [PluginItem(kind, name, factory, plugin) for name, factory in factories.items()]
-    wanted = SUPPLIED.get(kind, ())
-    for entry in entries:
-        if not isinstance(entry.name, str) or not is_name(entry.name):
-            raise PluginError(
-                f"{entry.name!r} cannot name an item; expected a letter, then letters, digits and _, at most one /, "
-                "and not true, false or none"
-            )
-        if not callable(entry.factory):
-            raise PluginError(f"{kind} {entry.name}: expected a callable, got {type(entry.factory).__name__}")
-        try:
-            options_of(entry.factory)
-            known = positional_parameters(entry.factory)
-        except PluginError as error:
-            raise PluginError(f"{kind} {entry.name}: {error}") from error
-        if len(known) != len(wanted):
-            raise PluginError(
-                f"{kind} {entry.name}: expected the positional parameters ({', '.join(wanted)}), got "
-                f"({', '.join(known)}); options are keyword-only: write them behind a *"
-            )
-    return entries
+    items = [PluginItem(kind, name, factory, plugin) for name, factory in factories.items()]
+    for item in items:
+        item.check()
+    return items
 
 
 def _owner(point: metadata.EntryPoint) -> tuple[str, str]:
@@ -206,14 +231,14 @@ def _normalised(name: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception in one line, with the last place of the code that raised it unless it is one of ours."""
+    """Return an exception in one line, with the file and line that raised it unless it is an error of reidbench."""
     try:
-        said = printable(str(error))
-    except Exception:  # a stranger's __str__
-        said = ""
+        message = printable(str(error))
+    except Exception:  # the exception's own __str__ may fail
+        message = ""
     if isinstance(error, ReidbenchError):
-        return said
+        return message
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     file, line = frames[-1] if frames else ("<unknown>", 0)
     place = f" ({Path(file).name}, line {line})" if not file.startswith("<") else ""
-    return f"{type(error).__name__}{': ' if said else ''}{said}{place}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -22,19 +22,17 @@ from reidbench.plugins.spec import Item, Spec, printable, quoted, write_value
 
 if TYPE_CHECKING:
     from pathlib import Path as PlatformPath
-
-if TYPE_CHECKING:
-    from pathlib import Path as PlatformPath
 else:
-    PlatformPath = type(Path())  # before Python 3.12 only the platform's own class of paths can be derived from
+    PlatformPath = type(Path())  # before Python 3.12 only the platform's own class of paths can be subclassed
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_SOURCES = {"given": "", "protocol": "the protocol's default: ", "default": "the item's default: "}
 
 
 class File(PlatformPath):
-    """An option's annotation: the path of an existing file, relative to the present folder.
+    """An option's annotation: the path of an existing file, relative to the current folder.
 
-    The value is a ``pathlib.Path``. Ids hold the file's sha256, never its path.
+    The value is a ``pathlib.Path``. Ids contain the file's sha256, never its path.
     """
 
     @property
@@ -53,46 +51,72 @@ class File(PlatformPath):
     @classmethod
     def _existing(cls, value: object) -> File:
         if not isinstance(value, str | Path):
-            raise ValueError("no path")
+            raise ValueError("not a path")
         path = cls(value)
         if not path.is_file():
-            raise PydanticCustomError("no_file", "{said}", {"said": f"there is no file {path.absolute()}"})
+            raise PydanticCustomError("no_file", "{reason}", {"reason": f"there is no file {path.absolute()}"})
         return path
 
 
-_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", File: "the path of an existing file"}
+_TYPE_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    File: "the path of an existing file",
+}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of an item: its name, its type in words, its default, and its line of the docstring."""
+    """One option of a plugin item.
 
-    name: str
-    annotation: str
-    default: Any
-    doc: str
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The values of all options of an item, in the signature's order, and where each came from.
-
-    ``origins`` are "given" (in the spec), "protocol" (the protocol's default for options of that name) or "default".
+    ``name``: the keyword-only parameter's name.
+    ``expected``: its type in words, such as ``"soft" or a number``.
+    ``default``: its default value, as its type says (1 becomes 1.0 for a float).
+    ``doc``: its line below ``Options:`` of the factory's docstring, or an empty text.
+    ``choices``: the single values among what its type allows.
+    ``takes_text``: whether its type allows any text.
+    ``adapter``: pydantic's validator of its type.
     """
 
-    values: dict[str, Any]
-    origins: dict[str, str]
+    name: str
+    expected: str
+    default: Any
+    doc: str
+    choices: tuple[Any, ...]
+    takes_text: bool
+    adapter: TypeAdapter[Any]
+
+    def read(self, value: Any) -> Any:
+        """Return ``value`` as the type says; raises ValueError that says what was expected and found."""
+        if isinstance(value, Item):
+            value = write_value(value)  # an option that is a spec of another item takes it as text
+        if value is None and "none" in self.choices and None not in self.choices:
+            value = "none"  # the reserved word, where the type has a choice of that name
+        reason = ""
+        try:
+            checked = self.adapter.validate_python(value)
+            if isinstance(checked, bool) == isinstance(value, bool):  # pydantic takes true for a literal 1
+                return checked
+        except ValidationError as error:
+            reason = "".join(f" ({part['msg']})" for part in error.errors() if part["type"] == "no_file")
+        if isinstance(value, str):
+            names = {choice if isinstance(choice, str) else write_value(choice): choice for choice in self.choices}
+            reason = did_you_mean(value, names, lambda name: _show(names[name])) + reason
+        elif self.takes_text and isinstance(value, int | float):
+            reason = f"; write it in double quotes: {quoted(write_value(value))}"
+        raise ValueError(f"expected {self.expected}, got {_show(value)}{reason}")
 
 
-def did_you_mean(given: str, known: Iterable[str], show: Callable[[str], str] = quoted) -> str:
-    """Return ``; did you mean "soft" or "hard"?`` with the nearest of the known names, or an empty text."""
-    names = {name.lower(): name for name in known}
-    near = [show(names[name]) for name in difflib.get_close_matches(given.lower(), names, n=2)]
+def did_you_mean(given: str, names: Iterable[str], show: Callable[[str], str] = quoted) -> str:
+    """Return ``; did you mean "soft" or "hard"?`` with the nearest of ``names``, or an empty text."""
+    by_lower_case = {name.lower(): name for name in names}
+    near = [show(by_lower_case[name]) for name in difflib.get_close_matches(given.lower(), by_lower_case, n=2)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def positional_parameters(factory: Callable[..., Any]) -> list[str]:
-    """Return the names of a factory's positional parameters: what the runner tells it."""
+    """Return the names of a factory's positional parameters: what the runner supplies."""
     parameters = _signature(factory).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
@@ -104,104 +128,8 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     type or a default, has a type that no spec can write, or a default that is not of its type.
     """
     docs = _option_docs(factory)
-    return {
-        name: Option(name, parameter.expected, parameter.default, printable(docs.get(name, "")))
-        for name, parameter in _parameters(factory).items()
-    }
-
-
-def summary_of(factory: Callable[..., Any]) -> str:
-    """Return the first paragraph of a factory's docstring, one sentence by the house's rule, or an empty text."""
-    return printable(_docstring(factory).partition("\n\n")[0])
-
-
-def check(factory: Callable[..., Any], item: Item, owner: str, defaults: Mapping[str, Any]) -> Checked:
-    """Return the values of all of a factory's options: the item's own, else ``defaults`` by name, else its signature's.
-
-    ``owner`` names item and plugin in errors; of ``defaults`` only names that the factory has are used.
-    Raises OptionError with all of the item's mistakes, one a line.
-    """
-    parameters = _parameters(factory)
-    given = dict(item.options)
-    has = f"it has {', '.join(parameters)}" if parameters else "it has none"
-    mistakes = [
-        f"{owner}: no option {quoted(name)}{did_you_mean(name, parameters) or f'; {has}'}"
-        for name in given
-        if name not in parameters
-    ]
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name, parameter in parameters.items():
-        origins[name] = "given" if name in given else "protocol" if name in defaults else "default"
-        value = given.get(name, defaults.get(name, parameter.default))
-        try:
-            values[name] = parameter.read(value)
-        except ValueError as error:
-            source = {"given": "", "protocol": "the protocol's default: ", "default": "the item's default: "}[
-                origins[name]
-            ]
-            mistakes.append(f"{owner}: option {name}: {source}{error}")
-    if mistakes:
-        raise OptionError("\n".join(mistakes))
-    return Checked(values, origins)
-
-
-def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *known: Any) -> Any:
-    """Return what one of ``factories`` makes as ``text``, an item, says; for options that name an item themselves.
-
-    ``what`` says in errors what the items are, and ``known`` is what the factories are told. Raises OptionError where
-    the text cannot be read, there is no item of that name, or its options do not fit.
-    """
-    item = Spec.parse(text, where=what).item
-    if item.name not in factories:
-        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
-        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
-    factory = factories[item.name]
-    return factory(*known, **check(factory, item, f"{what} {item.name}", {}).values)
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """A keyword-only parameter: its default, what it expects in words, and the reader of its type."""
-
-    default: Any
-    expected: str
-    choices: tuple[Any, ...]
-    takes_text: bool
-    adapter: TypeAdapter[Any]
-
-    def read(self, value: Any) -> Any:
-        """Return ``value`` as the type says (1 becomes 1.0 for a float); raises ValueError in plain words."""
-        if isinstance(value, Item):
-            value = write_value(value)  # an option that is a spec of another item takes it as text
-        if value is None and "none" in self.choices and None not in self.choices:
-            value = "none"  # the reserved word, where the type has a choice of that name
-        reason = ""
-        try:
-            read = self.adapter.validate_python(value)
-            if isinstance(read, bool) == isinstance(value, bool):  # pydantic takes true for a literal 1
-                return read
-        except ValidationError as error:
-            reason = "".join(f" ({part['msg']})" for part in error.errors() if part["type"] == "no_file")
-        if isinstance(value, str):
-            shown = {choice if isinstance(choice, str) else write_value(choice): choice for choice in self.choices}
-            reason = did_you_mean(value, shown, lambda name: _show(shown[name])) + reason
-        elif self.takes_text and isinstance(value, int | float):
-            reason = f"; write it in double quotes: {quoted(write_value(value))}"
-        raise ValueError(f"expected {self.expected}, got {_show(value)}{reason}")
-
-
-def _show(value: object) -> str:
-    """Return a value as messages show it: texts in quotes, other values as a spec writes them."""
-    try:
-        return quoted(value) if isinstance(value, str) else write_value(value)
-    except OptionError:
-        return repr(value)
-
-
-def _parameters(factory: Callable[..., Any]) -> dict[str, _Parameter]:
     problems: list[str] = []
-    parameters: dict[str, _Parameter] = {}
+    options: dict[str, Option] = {}
     for name, parameter in _signature(factory).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind == parameter.VAR_POSITIONAL else "**"
@@ -213,27 +141,86 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, _Parameter]:
             problems.append(f"option {name} has no {lacks}; write {name}: TYPE = DEFAULT")
             continue
         try:
-            parameters[name] = _parameter(_annotation(factory, parameter), parameter.default)
-        except Exception as error:  # an annotation is a stranger's code
+            options[name] = _option(factory, parameter, docs.get(name, ""))
+        except Exception as error:  # reading an annotation runs code of the plugin
             problems.append(f"option {name}: {error}")
     if problems:
         raise PluginError("; ".join(problems))
-    return parameters
+    return options
 
 
-def _parameter(annotation: Any, default: Any) -> _Parameter:
+def summary_of(factory: Callable[..., Any]) -> str:
+    """Return the first paragraph of a factory's docstring, or an empty text."""
+    return printable(_docstring(factory).partition("\n\n")[0])
+
+
+def check_options(
+    options: Mapping[str, Option], item: Item, owner: str, defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the value of each option and where it came from, both in the order of ``options``.
+
+    A value is the item's own ("given"), else that of ``defaults`` ("protocol", where the option's name is in it), else
+    the option's default ("default"). ``owner`` names item and plugin in errors.
+    Raises OptionError with all of the item's mistakes, one a line.
+    """
+    given = dict(item.options)
+    listed = f"; it has {', '.join(options)}" if options else "; it has none"
+    mistakes = [
+        f"{owner}: no option {quoted(name)}{did_you_mean(name, options) or listed}"
+        for name in given
+        if name not in options
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, option in options.items():
+        origins[name] = "given" if name in given else "protocol" if name in defaults else "default"
+        try:
+            values[name] = option.read(given.get(name, defaults.get(name, option.default)))
+        except ValueError as error:
+            mistakes.append(f"{owner}: option {name}: {_SOURCES[origins[name]]}{error}")
+    if mistakes:
+        raise OptionError("\n".join(mistakes))
+    return values, origins
+
+
+def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *supplied: Any) -> Any:
+    """Return what one of ``factories`` builds from ``text``, an item's name and options; for options that are items.
+
+    ``what`` names the kind of item in errors; ``supplied`` are the factories' positional arguments. Raises OptionError
+    where the text cannot be read, no factory has that name, or its options do not fit.
+    """
+    item = Spec.parse(text, where=what).item
+    if item.name not in factories:
+        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
+        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
+    factory = factories[item.name]
+    values, _ = check_options(options_of(factory), item, f"{what} {item.name}", {})
+    return factory(*supplied, **values)
+
+
+def _option(factory: Callable[..., Any], parameter: inspect.Parameter, doc: str) -> Option:
+    annotation = _annotation(factory, parameter)
     words, choices = _describe(annotation)
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
     expected = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_STRICT)
-    parameter = _Parameter(default, expected, tuple(choices), "a text" in words, adapter)
-    if isinstance(default, File):  # whether it exists is asked where the option is used, not where plugins are listed
-        return parameter
+    doc = printable(doc)
+    option = Option(parameter.name, expected, parameter.default, doc, tuple(choices), "a text" in words, adapter)
+    if isinstance(option.default, File):  # whether it exists is checked where the option is used, not at loading
+        return option
     try:
-        return replace(parameter, default=parameter.read(default))
+        return replace(option, default=option.read(option.default))
     except ValueError as error:
         raise ValueError(f"its default does not fit: {error}") from None
+
+
+def _show(value: object) -> str:
+    """Return a value as messages show it: texts in quotes, other values as a spec writes them."""
+    try:
+        return quoted(value) if isinstance(value, str) else write_value(value)
+    except OptionError:
+        return repr(value)
 
 
 def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
@@ -245,8 +232,8 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
         return ["true", "false"], [True, False]
     if annotation is type(None):
         return ["none"], [None]
-    if annotation in _WORDS:
-        return [_WORDS[annotation]], []
+    if annotation in _TYPE_NAMES:
+        return [_TYPE_NAMES[annotation]], []
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return [_show(choice) for choice in arguments], list(arguments)
@@ -265,14 +252,14 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(factory)
-    except Exception as error:  # builtins without one, and strangers' __signature__
+    except Exception as error:  # builtins without one, and a plugin's own __signature__
         raise PluginError(f"its signature cannot be read: {error}") from None
 
 
 def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Return a parameter's type; one written as text is read in the module that wrote it.
 
-    Only options are read: what the runner knows may be imported for type checkers alone.
+    Only options are read: the types of positional parameters may be imported for type checkers alone.
     """
     function: Any = _inner(factory)
     function = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
@@ -297,7 +284,7 @@ def _docstring(factory: Callable[..., Any]) -> str:
 
 
 def _option_docs(factory: Callable[..., Any]) -> dict[str, str]:
-    """Return the lines below ``Options:`` of a factory's docstring; deeper lines go on with the one before."""
+    """Return the lines below ``Options:`` of a factory's docstring by option; deeper lines continue the one before."""
     _, _, section = _docstring(factory).partition("Options:\n")
     docs: dict[str, str] = {}
     name, depth = "", 0

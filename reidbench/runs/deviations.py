@@ -22,7 +22,7 @@ def deviations(
     paper = recipe.faithful_to
     chosen = items["recipe"]
     theirs = paper and protocol.faithful_to == paper
-    values, asked = chosen.parts[0].values, {**protocol.defaults, **protocol.faithful_options} if theirs else {}
+    values, asked = chosen.terms[0].values, {**protocol.defaults, **protocol.faithful_options} if theirs else {}
     kept = [name for name in asked if name in values and values[name] == asked[name]]
     undone = [name for name in asked if name in values and values[name] != asked[name]]
     theirs_there = " and ".join(f"{name}={str(asked[name]).lower()}" for name in undone)

@@ -48,7 +48,7 @@ class Subject:
             self.catalogue = Catalogue((), (entry,))
             text = str(Item(entry.name, tuple(options.items())))
         self.item: ResolvedSpec = self.catalogue.resolve(kind, text)
-        if not self.item.parts:
+        if not self.item.terms:
             raise OptionError(f"{kind}: there is nothing to check in none")
         self.name = f"{kind} {self.item.short}"
 

@@ -130,7 +130,7 @@ FAILED = {
     "stars.main": "register_rerankers: reranker starry: takes *args, which hides its options",
     "untyped.main": "register_rerankers: reranker untyped: option k1 has no type",
     "positional.main": "register_rerankers: reranker positional: expected the positional parameters (), got (k1)",
-    "twice.main": "names: loss shared is offered both by good.main, good 1.0 and by twice.main, twice 1.0",
+    "twice.main": "names: loss shared is provided both by good.main, good 1.0 and by twice.main, twice 1.0",
 }
 
 CHILD = """
@@ -404,7 +404,7 @@ def test_all_mistakes_of_a_sum_come_at_once() -> None:
 def test_unknown_kinds_and_empty_kinds() -> None:
     with pytest.raises(OptionError, match='no kind "los"; did you mean "loss"'):
         CATALOGUE.find("los", "hard")
-    with pytest.raises(OptionError, match="no plugin offers a recipe"):
+    with pytest.raises(OptionError, match="no plugin provides a recipe"):
         CATALOGUE.resolve("recipe", "anything")
     assert [(entry.kind, entry.name) for entry in CATALOGUE.list_items()] == [
         ("loss", "hard"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.plugins.options import Checked, File, check, did_you_mean, options_of, positional_parameters, summary_of
+from reidbench.plugins.options import File, check_options, did_you_mean, options_of, positional_parameters, summary_of
 from reidbench.plugins.spec import Item, Spec
 
 if TYPE_CHECKING:
@@ -52,15 +52,17 @@ class Hard:
         pass
 
 
-def checked(text: str, factory: Callable[..., Any] = Hard, **defaults: Any) -> Checked:
-    return check(factory, Spec.parse(text).item, "loss hard (there, mine 1.0)", defaults)
+def checked(
+    text: str, factory: Callable[..., Any] = Hard, **defaults: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
+    return check_options(options_of(factory), Spec.parse(text).item, "loss hard (there, mine 1.0)", defaults)
 
 
 def test_options_are_the_keyword_only_parameters() -> None:
     options = options_of(Hard)
     assert list(options) == ["margin", "steps", "note", "mirror", "ranks", "size", "weights", "norm", "level", "rate"]
     assert positional_parameters(Hard) == ["info"]
-    assert {name: option.annotation for name, option in options.items()} == {
+    assert {name: option.expected for name, option in options.items()} == {
         "margin": '"soft" or a number',
         "steps": "a whole number",
         "note": "a text or none",
@@ -88,14 +90,11 @@ def test_the_docstring_tells_of_item_and_options() -> None:
 
 
 def test_values_are_given_or_the_protocols_or_the_signatures() -> None:
-    result = checked("hard(steps=3)", steps=7, mirror=True, unknown=1)
-    assert result.values["steps"] == 3
-    assert result.values["mirror"] is True
-    assert result.values["norm"] == "batch"
-    assert result.origins["steps"] == "given"
-    assert result.origins["mirror"] == "protocol"
-    assert result.origins["norm"] == "default"
-    assert list(result.values) == list(result.origins) == list(options_of(Hard))
+    values, origins = checked("hard(steps=3)", steps=7, mirror=True, unknown=1)
+    assert (values["steps"], origins["steps"]) == (3, "given")
+    assert (values["mirror"], origins["mirror"]) == (True, "protocol")
+    assert (values["norm"], origins["norm"]) == ("batch", "default")
+    assert list(values) == list(origins) == list(options_of(Hard))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_values_are_given_or_the_protocols_or_the_signatures() -> None:
     ],
 )
 def test_a_value_comes_as_its_type(given: str, name: str, value: object) -> None:
-    assert repr(checked(f"hard({given})").values[name]) == repr(value)
+    assert repr(checked(f"hard({given})")[0][name]) == repr(value)
 
 
 @pytest.mark.parametrize(
@@ -175,12 +174,12 @@ def test_all_mistakes_of_an_item_come_at_once() -> None:
 def test_a_file_option_is_a_path_with_a_digest_of_its_content(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     file.write_bytes(b"content")
-    value = checked(f'hard(weights="{file}")').values["weights"]
+    value = checked(f'hard(weights="{file}")')[0]["weights"]
     assert isinstance(value, File)
     assert value == file
     assert value.read_bytes() == b"content"
     assert value.sha256 == hashlib.sha256(b"content").hexdigest()
-    assert checked("hard(weights=imagenet)").values["weights"] == "imagenet"
+    assert checked("hard(weights=imagenet)")[0]["weights"] == "imagenet"
     file.unlink()
     with pytest.raises(DataError, match=r"w\.pth: cannot be read"):
         _ = value.sha256
@@ -249,7 +248,7 @@ def test_a_wrapper_declares_the_options_of_what_it_wraps() -> None:
     declared = inspect.Parameter("alpha", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float)
     wrapper.__signature__ = inspect.Signature([declared])  # type: ignore[attr-defined]
     assert list(options_of(wrapper)) == ["alpha"]
-    assert checked("hard(alpha=2)", wrapper).values == {"alpha": 2.0}
+    assert checked("hard(alpha=2)", wrapper)[0] == {"alpha": 2.0}
 
     followed = functools.wraps(Hard.__init__)(lambda *args, **kwargs: None)
     assert list(options_of(followed)) == list(options_of(Hard))
@@ -272,7 +271,7 @@ def test_classes_partials_and_callable_objects_are_factories() -> None:
 
 def test_an_item_without_options_says_so() -> None:
     with pytest.raises(OptionError, match='no option "x"; it has none'):
-        check(lambda: None, Item("bare", (("x", 1),)), "metric bare", {})
+        check_options({}, Item("bare", (("x", 1),)), "metric bare", {})
 
 
 def test_the_nearest_names_are_offered() -> None:
