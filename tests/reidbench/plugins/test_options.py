@@ -52,9 +52,7 @@ class Hard:
         pass
 
 
-def checked(
-    text: str, factory: Callable[..., Any] = Hard, **defaults: Any
-) -> tuple[dict[str, Any], dict[str, str]]:
+def checked(text: str, factory: Callable[..., Any] = Hard, **defaults: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return check_options(options_of(factory), Spec.parse(text).item, "loss hard (there, mine 1.0)", defaults)
 
 
