@@ -1,11 +1,10 @@
-"""pml/...: what the sources say is what the library does; every loss trains; the paper's terms; options and reasons."""
+"""pml/...: the signature table, trainings, the paper's terms, options, and why some losses are not available."""
 
 from __future__ import annotations
 
-import copy
-import inspect
 import io
 import itertools
+import json
 import pickle
 import random
 import re
@@ -18,16 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reidbench_losses import pml, pml_page, pml_sources
+from pytorch_metric_learning import losses as installed_losses
+from pytorch_metric_learning import miners as installed_miners
+from reidbench_losses import pml
 from torch import Tensor
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
-from reidbench.plugins.options import options_of
 from tests.support.paths import CHECKOUT
+from tests.support.pml_signatures import NOT_AVAILABLE, PAGE, batch, classes, installed_signatures, make, page_tables
 
 INFO = TrainInfo(embedding_dim=6, num_pids=9)
-NAMES = sorted(pml.declarations())
+NAMES = sorted(pml.signatures()["losses"])
 PAPER = "distance=LpDistance, normalize_embeddings=false, reducer=MeanReducer"
 GIVEN = {"RankedListLoss": "(margin=0.4, Tn=2)"}  # the library gives these no default
 
@@ -36,13 +37,6 @@ def made(name: str, options: str = "", seed: int = 0) -> Loss:
     torch.manual_seed(seed)
     loss: Loss = build("loss", f"pml/{name}{options or GIVEN.get(name, '')}", INFO)
     return loss
-
-
-def batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randperm(INFO.num_pids, generator=generator)[:4].repeat_interleave(4)
-    # Spread around a centre: of the library's losses some take distances near the largest possible for an error.
-    return torch.randn(16, INFO.embedding_dim, generator=generator, dtype=dtype) / 2 + 1, labels
 
 
 def value_of(loss: Loss, rows: Tensor, labels: Tensor) -> LossValue:
@@ -70,81 +64,33 @@ def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], 
     return totals, [p.detach() for p in [*network.parameters(), *loss.parameters()]]
 
 
-# --- what is offered -------------------------------------------------------------------------------------------------
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_every_exported_loss_is_offered_or_has_a_reason() -> None:
-    import pytorch_metric_learning.losses as installed
+def test_the_table_is_that_of_the_installed_library() -> None:
+    installed = json.loads(json.dumps(installed_signatures()))
+    assert pml.signatures() == installed, "rewrite the table: python -m tests.support.pml_signatures"
 
-    exported = {name for name, what in vars(installed).items() if inspect.isclass(what)}
+
+def test_every_exported_class_is_available_or_has_a_reason() -> None:
+    exported = set(classes(installed_losses)) | set(classes(installed_miners)) - {"BaseMiner"}
+    assert exported == {*NAMES, *pml.miners(), *NOT_AVAILABLE}
+    assert not {*NAMES, *pml.miners()} & set(NOT_AVAILABLE)
     offered = {entry.name.removeprefix("pml/") for entry in load().list_items("loss") if entry.name.startswith("pml/")}
     assert offered == set(NAMES)
-    assert offered | set(pml.unbridged()) >= exported
-    assert not offered & set(pml.unbridged())
-    assert all(pml.unbridged().values())
-    assert len(offered) >= 25
-
-
-def constructor_arguments(kind: type) -> dict[str, Any]:
-    """The constructor's arguments with their defaults, by the library's own classes at run time."""
-    found: dict[str, Any] = {}
-    for owner in kind.__mro__:
-        if "__init__" in vars(owner) and owner.__module__.startswith("pytorch_metric_learning"):
-            for name, parameter in list(inspect.signature(owner.__init__).parameters.items())[1:]:
-                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                    found.setdefault(name, parameter.default)
-    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_options_and_defaults_are_those_of_the_imported_classes(name: str) -> None:
-    import pytorch_metric_learning.losses as installed
-
-    kind = getattr(installed, name)
-    declared = pml.declarations()[name]
-    actual = constructor_arguments(kind)
-    for option, parameter in declared.own.items():
-        expected = actual[option]
-        assert parameter.default == (None if expected is inspect.Parameter.empty else expected)
-    left = {"embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight"}
-    left |= {"weight_init_func", "collect_stats", "distance", "reducer", "mat_based_loss"}
-    assert set(actual) - left == {*declared.own, *declared.needs}
-
+def test_defaults_give_the_value_of_the_librarys_defaults(name: str) -> None:
+    rows, labels = batch()
     loss = made(name)
     torch.manual_seed(0)
-    given = {n: {"num_classes": 9}.get(n, 6) for n in declared.needs if actual[n] is inspect.Parameter.empty}
-    assert isinstance(loss, pml.PmlLoss)
-    rows, labels = batch()
+    found = value_of(loss, rows, labels).total.item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = kind(**given, **({"margin": 0.4, "Tn": 2} if name in GIVEN else {}))
+        plain = make(getattr(installed_losses, name))
         torch.manual_seed(0)
-        expected = copy.deepcopy(plain)(rows, labels).item()
-    torch.manual_seed(0)
-    assert value_of(loss, rows, labels).total.item() == pytest.approx(expected, rel=1e-6)
-    if declared.distance:
-        distance = type(plain.distance).__name__
-        assert declared.distance["distance"].default == distance
-        for option in ("normalize_embeddings", "p", "power"):
-            assert declared.distance[option].default == getattr(plain.distance, option)
-    if declared.reducer:
-        parts = getattr(plain.reducer, "reducers", {"": plain.reducer})
-        names = {type(part).__name__ for part in (parts.values() if parts else [])}
-        assert names == {declared.reducer["reducer"].default}
-
-
-def test_miners_are_those_of_the_imported_classes() -> None:
-    import pytorch_metric_learning.miners as installed
-
-    exported = {name for name, what in vars(installed).items() if inspect.isclass(what)} - {"BaseMiner"}
-    assert exported == set(pml.miners()) | (exported & set(pml.unbridged()))
-    assert set(options_of(pml.miners()["BatchEasyHardMiner"])) == {
-        "pos_strategy",
-        "neg_strategy",
-        "allowed_pos_range",
-        "allowed_neg_range",
-    }
-    assert "pos_strategy" not in options_of(pml.miners()["BatchHardMiner"])  # its parent's, which it fixes
+        assert found == pytest.approx(plain(rows, labels).item(), rel=1e-6)
 
 
 def test_listing_does_not_import_the_library() -> None:
@@ -160,7 +106,7 @@ def test_listing_does_not_import_the_library() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_loss_trains_twice_alike_and_leaves_global_generators_alone(name: str) -> None:
+def test_every_loss_trains_repeatably(name: str) -> None:
     before = np.random.get_state()[1].tolist(), random.getstate()
     totals, weights = trained(name)
     again, weights_again = trained(name)
@@ -181,7 +127,7 @@ def test_every_miner_trains(miner: str) -> None:
     assert np.isfinite(totals).all()
 
 
-def test_parameters_of_the_loss_go_to_the_optimizer_and_take_their_size_from_the_run() -> None:
+def test_proxies_are_trained_and_sized_by_the_run() -> None:
     (group,) = made("ProxyAnchorLoss").param_groups()
     assert [tuple(p.shape) for p in group["params"]] == [(INFO.num_pids, INFO.embedding_dim)]  # type: ignore[attr-defined]
     assert made("TripletMarginLoss").param_groups() == []
@@ -189,7 +135,7 @@ def test_parameters_of_the_loss_go_to_the_optimizer_and_take_their_size_from_the
     assert [tuple(p.shape) for p in made("MarginLoss", "(learn_beta=true)").parameters()] == [(1,)]
 
 
-def test_what_the_library_remembers_between_steps_is_saved_and_restored() -> None:
+def test_state_between_steps_is_saved_and_restored() -> None:
     loss = made("DynamicSoftMarginLoss")
     rows, labels = batch()
     value_of(loss, rows.requires_grad_(), labels).total.backward()
@@ -203,7 +149,7 @@ def test_what_the_library_remembers_between_steps_is_saved_and_restored() -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_precision_is_widened_even_under_autocast_and_losses_can_be_pickled(name: str) -> None:
+def test_half_precision_is_widened_and_losses_pickle(name: str) -> None:
     rows, labels = batch()
     half = rows.to(torch.bfloat16)
     plain, mixed = made(name), made(name)
@@ -236,7 +182,7 @@ def slow_triplets(rows: Tensor, labels: Tensor, margin: float | str) -> Tensor:
 
 @pytest.mark.parametrize("margin", ["soft", 0.2, 1.0])
 @pytest.mark.parametrize("average", ["all", "nonzero"])
-def test_triplet_margin_loss_set_to_the_papers_terms_is_batch_all(margin: float | str, average: str) -> None:
+def test_triplet_margin_loss_can_be_batch_all(margin: float | str, average: str) -> None:
     rows, labels = batch(5, torch.float64)
     own = "margin=0, smooth_loss=true" if margin == "soft" else f"margin={margin}"
     options = PAPER if average == "all" else PAPER.replace("MeanReducer", "AvgNonZeroReducer")
@@ -253,12 +199,11 @@ def test_triplet_margin_loss_set_to_the_papers_terms_is_batch_all(margin: float 
     torch.testing.assert_close(leaf.grad, slow.grad, rtol=0, atol=1e-9)
     torch.testing.assert_close(value.per_item["loss"].sort().values, terms.sort().values, rtol=0, atol=1e-9)
 
-    if "batch_all" in [entry.name for entry in load().list_items("loss")]:
-        ours = build("loss", f"batch_all(margin={margin}, average={average})", INFO)(rows, labels)
-        assert ours.total.item() == pytest.approx(value.total.item(), abs=1e-6)
+    ours = build("loss", f"batch_all(margin={margin}, average={average})", INFO)(rows, labels)
+    assert ours.total.item() == pytest.approx(value.total.item(), abs=1e-6)
 
 
-def test_batch_hard_miner_measures_with_the_distance_of_the_loss() -> None:
+def test_the_miner_uses_the_distance_of_the_loss() -> None:
     rows, labels = batch(6, torch.float64)
     spec = f"(margin=0, smooth_loss=true, miner=BatchHardMiner, {PAPER})"
     ours = build("loss", "batch_hard", INFO)(rows, labels).total
@@ -302,14 +247,14 @@ def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_spec_reads_back_as_it_was_written(name: str) -> None:
+def test_a_resolved_spec_resolves_to_itself(name: str) -> None:
     resolved = load().resolve("loss", f"pml/{name}{GIVEN.get(name, '')}")
     again = load().resolve("loss", resolved.text)
     assert (again.text, again.identity) == (resolved.text, resolved.identity)
     assert isinstance(again.build(INFO), Loss)
 
 
-def test_a_miner_with_options_reads_back() -> None:
+def test_a_miner_with_options_resolves_to_itself() -> None:
     text = "pml/TripletMarginLoss(miner=TripletMarginMiner(margin=0.1, type_of_triplets=semihard))"
     resolved = load().resolve("loss", text)
     miner = load().resolve("loss", resolved.text).build(INFO).miner
@@ -342,64 +287,55 @@ def test_mistakes_are_named(spec: str, said: str) -> None:
     assert "pml/" in str(error.value)
 
 
-def test_a_batch_that_the_library_cannot_take_is_named() -> None:
+def test_a_batch_that_the_library_refuses_is_an_error() -> None:
     loss = made("TripletMarginLoss", "(reducer=DivisorReducer)")
     with pytest.raises(TrainingError, match=r"pml/TripletMarginLoss: .* 16 images of 4 identities: KeyError"):
         loss(*batch())
 
 
-# --- what is refused, and the page -----------------------------------------------------------------------------------
+# --- what is not available, and the page -----------------------------------------------------------------------------
 
 
-def test_smooth_ap_is_still_wrong_where_p_is_not_k() -> None:
-    from pytorch_metric_learning.losses import SmoothAPLoss
-
-    def perfect(p: int, k: int) -> float:
-        labels = torch.arange(p).repeat_interleave(k)
-        return float(SmoothAPLoss()(torch.nn.functional.one_hot(labels, 9).float(), labels))
-
-    assert perfect(4, 4) == 0
-    assert perfect(8, 4) > 0.1, "it was repaired: take it out of REFUSED"
+def perfect(loss: Callable[..., Tensor], p: int, k: int) -> float:
+    """Return the loss of embeddings that rank perfectly."""
+    labels = torch.arange(p).repeat_interleave(k)
+    return float(loss(torch.nn.functional.one_hot(labels, 9).float(), labels))
 
 
-def test_instance_loss_still_draws_images_to_others() -> None:
-    from pytorch_metric_learning.losses import InstanceLoss
-
-    labels = torch.arange(8).repeat_interleave(4)
-    assert float(InstanceLoss()(torch.nn.functional.one_hot(labels, 9).float(), labels)) > 10, "look at REFUSED"
+def test_smooth_ap_is_wrong_unless_p_is_k() -> None:
+    assert perfect(installed_losses.SmoothAPLoss(), 4, 4) == 0
+    assert perfect(installed_losses.SmoothAPLoss(), 8, 4) > 0.1, "it was repaired: make it available"
 
 
-def test_the_queue_of_cross_batch_memory_is_still_no_state() -> None:
-    from pytorch_metric_learning.losses import ContrastiveLoss, CrossBatchMemory
+def test_instance_loss_pulls_to_other_identities() -> None:
+    assert perfect(installed_losses.InstanceLoss(), 8, 4) > 10, "it was repaired: make it available"
 
-    memory = CrossBatchMemory(ContrastiveLoss(), 6, 32)
+
+def test_the_queue_position_of_cross_batch_memory_is_no_state() -> None:
+    memory = installed_losses.CrossBatchMemory(installed_losses.ContrastiveLoss(), 6, 32)
     memory(*batch())
     assert memory.queue_idx == 16
-    assert set(memory.state_dict()) == {"embedding_memory", "label_memory"}, "it was repaired: look at REFUSED"
+    assert set(memory.state_dict()) == {"embedding_memory", "label_memory"}, "it was repaired: make it available"
 
 
-def test_packaged_triplets_still_read_positions() -> None:
-    from pytorch_metric_learning.miners import EmbeddingsAlreadyPackagedAsTriplets
-
+def test_packaged_triplets_read_positions() -> None:
     rows, labels = batch()
-    anchors, positives, _ = EmbeddingsAlreadyPackagedAsTriplets()(rows[:15], labels[:15])
+    anchors, positives, _ = installed_miners.EmbeddingsAlreadyPackagedAsTriplets()(rows[:15], labels[:15])
     assert not labels[anchors].equal(labels[positives])
 
 
-def test_losses_that_refuse_labels_do() -> None:
-    import pytorch_metric_learning.losses as installed
-
+def test_losses_without_labels_refuse_them() -> None:
     without: dict[str, Callable[[], Any]] = {
-        "ManifoldLoss": lambda: installed.ManifoldLoss(l=6, K=4),
-        "VICRegLoss": installed.VICRegLoss,
+        "ManifoldLoss": lambda: installed_losses.ManifoldLoss(l=6, K=4),
+        "VICRegLoss": installed_losses.VICRegLoss,
     }
-    assert {name for name, reason in pml.unbridged().items() if "labels" in reason} == set(without)
-    for make in without.values():
+    assert {name for name, reason in NOT_AVAILABLE.items() if "labels" in reason} == set(without)
+    for build_loss in without.values():
         with pytest.raises(ValueError, match="labels"):
-            make()(*batch())
+            build_loss()(*batch())
 
 
-def test_order_dependence_is_as_the_page_says() -> None:
+def test_dependence_on_batch_order_is_as_documented() -> None:
     rows, labels = batch(8, torch.float64)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     dependent = set()
@@ -410,15 +346,10 @@ def test_order_dependence_is_as_the_page_says() -> None:
         torch.manual_seed(0)
         if value_of(shuffled, rows[order], labels[order]).total.item() != pytest.approx(expected, rel=1e-6):
             dependent.add(name)
-    page = (CHECKOUT / "docs" / "losses" / "pml.md").read_text()
+    page = PAGE.read_text(encoding="utf-8")
     (sentence,) = re.findall(r"Depend on the order of the batch: (.*?)\.", page, re.DOTALL)
     assert dependent == set(re.findall(r"`(\w+)`", sentence))
 
 
-def test_the_page_holds_the_tables_of_the_installed_version() -> None:
-    page = (CHECKOUT / "docs" / "losses" / "pml.md").read_text()
-    written = re.search(r"version ([\d.]+)", page)
-    assert written
-    if written[1] != pml_sources.library().version:
-        pytest.skip(f"the page is of version {written[1]}, installed is {pml_sources.library().version}")
-    assert pml_page.tables() in page
+def test_the_page_has_the_tables() -> None:
+    assert page_tables(pml.signatures()) in PAGE.read_text(encoding="utf-8")
