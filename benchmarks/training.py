@@ -13,6 +13,7 @@ as it is known, and the same command goes on behind the rows that are there.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
 import statistics
@@ -38,7 +39,7 @@ from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.precision import float32_products, prepared
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import Machine, local_machine
 
 REQUIRED_PERCENT, REQUIRED_RATIO = 1.0, 1.05
 GPU_NETWORKS = (("lunet(height=128, width=64)", 32, 4), ("resnet50(weights=none, height=256, width=128)", 18, 4))
@@ -70,18 +71,18 @@ class Rows:
             write_atomic(self.file, json.dumps(self.rows, indent=1) + "\n")
 
 
-def plan_of(backbone: str, recipe: str, settings: Settings) -> Plan:
+def plan_of(backbone: str, recipe: str, machine: Machine) -> Plan:
     job = Job("synthetic(identities=100)", "batch_hard", backbone, f"quick({recipe})", "auto", "none", 0)
-    return Planner(load(), settings).plan(job)
+    return Planner(load(), machine).plan(job)
 
 
-def trained(plan: Plan, settings: Settings, device: torch.device) -> Path:
+def trained(plan: Plan, machine: Machine, device: torch.device) -> Path:
     """Train a plan anew and return its folder."""
     loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
-    folder = Path(tempfile.mkdtemp(dir=settings.results))
+    folder = Path(tempfile.mkdtemp(dir=machine.results))
     train(build_backbone(plan.items["backbone"], 0), loss, plan.recipe, plan.split.train, seed=0, folder=folder,
-          device=device, threads=settings.threads, settings=settings, say=print)  # fmt: skip
+          machine=dataclasses.replace(machine, device=device))  # fmt: skip
     return folder
 
 
@@ -117,8 +118,8 @@ class Parts:
         self.now, self.began = defaultdict(float), ended
 
 
-def overhead(settings: Settings, steps: int, rows: Rows) -> None:
-    plan = plan_of("lunet(height=64, width=32)", f"steps={steps}, p=32, k=4", settings)
+def overhead(machine: Machine, steps: int, rows: Rows) -> None:
+    plan = plan_of("lunet(height=64, width=32)", f"steps={steps}, p=32, k=4", machine)
     backbone, loss = build_backbone(plan.items["backbone"], 0), build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
     parts = Parts()
@@ -131,9 +132,8 @@ def overhead(settings: Settings, steps: int, rows: Rows) -> None:
         register_optimizer_step_post_hook(parts.optimizer_ends),
     ]
     try:
-        folder = Path(tempfile.mkdtemp(dir=settings.results))
-        train(backbone, loss, plan.recipe, plan.split.train, seed=0, folder=folder, device=torch.device("cpu"),
-              threads=1, settings=settings, say=print)  # fmt: skip
+        folder = Path(tempfile.mkdtemp(dir=machine.results))
+        train(backbone, loss, plan.recipe, plan.split.train, seed=0, folder=folder, machine=machine)  # fmt: skip
     finally:
         torch.Tensor.backward = backward  # type: ignore[method-assign]
         for hook in hooks:
@@ -188,13 +188,13 @@ def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> flo
     return 1000 * (time.perf_counter() - began) / steps
 
 
-def whole_milliseconds(plan: Plan, settings: Settings, device: torch.device) -> float:
+def whole_milliseconds(plan: Plan, machine: Machine, device: torch.device) -> float:
     """Return the time of a step of the loop itself, rounds of batches included, its first steps not."""
-    speeds = load_arrays(trained(plan, settings, device) / LOG)["images_per_second"][WARM:]
+    speeds = load_arrays(trained(plan, machine, device) / LOG)["images_per_second"][WARM:]
     return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
 
 
-def measured(plan: Plan, settings: Settings, device: torch.device, steps: int, turns: int) -> dict[str, float]:
+def measured(plan: Plan, machine: Machine, device: torch.device, steps: int, turns: int) -> dict[str, float]:
     """Return the medians of bare and of whole steps, of their ratios, and the peak memory of bare ones."""
     tf32 = plan.recipe.precision == "tf32"
     gc.collect()
@@ -205,7 +205,7 @@ def measured(plan: Plan, settings: Settings, device: torch.device, steps: int, t
     peak = torch.cuda.max_memory_allocated(device) / 2**30
     whole = []
     for _ in range(turns):
-        whole.append(whole_milliseconds(plan, settings, device))
+        whole.append(whole_milliseconds(plan, machine, device))
         alone.append(bare_milliseconds(update, steps, tf32))
     ratio = statistics.median(each / beside for each, beside in zip(whole, alone[1:], strict=True))
     return {
@@ -216,7 +216,7 @@ def measured(plan: Plan, settings: Settings, device: torch.device, steps: int, t
     }
 
 
-def on_gpu(settings: Settings, steps: int, turns: int, rows: Rows) -> bool:
+def on_gpu(machine: Machine, steps: int, turns: int, rows: Rows) -> bool:
     """Measure what is not in ``rows`` yet; return whether all of it could be."""
     device, whole = torch.device("cuda"), True
     name = torch.cuda.get_device_name(device)
@@ -228,8 +228,8 @@ def on_gpu(settings: Settings, steps: int, turns: int, rows: Rows) -> bool:
             if rows.has(asked):
                 continue
             try:
-                plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", settings)
-                found = measured(plan, settings, device, steps, turns)
+                plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", machine)
+                found = measured(plan, machine, device, steps, turns)
             except (ReidbenchError, RuntimeError) as error:  # the others are measured all the same, and this one again
                 print(f"  {backbone}, {precision}: FAILED: {error}")
                 whole = False
@@ -257,14 +257,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # A folder of its own for everything, so that nothing else needs to be set or to be there.
         results, cache, data = (Path(scratch, name) for name in ("results", "cache", "data"))
-        settings = Settings(data=data, results=results, cache=cache, threads=1, checkpoint_seconds=1e9)
-        settings.results.mkdir()
+        machine = local_machine(
+            data=data, results=results, cache=cache, device="cpu", threads=1, checkpoint_seconds=1e9, log=print
+        )
+        machine.results.mkdir()
         if asked.device != "cuda":
-            overhead(settings, asked.steps, rows)
+            overhead(machine, asked.steps, rows)
         if asked.device == "cpu":
             return
         if torch.cuda.is_available():
-            sys.exit(not on_gpu(settings, asked.gpu_steps, asked.turns, rows))
+            sys.exit(not on_gpu(machine, asked.gpu_steps, asked.turns, rows))
         print("\nno GPU here: the part for GPUs was not run")
 
 

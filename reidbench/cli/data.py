@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import Cache, DataRoot, Threads, path, settings_of
+from reidbench.cli.flags import Cache, DataRoot, Threads, path
 from reidbench.errors import DataError, OptionError
+from reidbench.utils.machine import default_cache
 
 if TYPE_CHECKING:
     from reidbench.data.inspection import Inspection
@@ -33,17 +34,17 @@ def verify(
     from reidbench.images.decode import decode_all
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
-    from reidbench.utils.machine import threads_of
+    from reidbench.utils.machine import local_machine
 
-    settings = settings_of(data=data_root, threads=threads)
-    item, built, split = Planner(load(), settings).data(protocol)
+    machine = local_machine(data=data_root, threads=threads)
+    item, built, split = Planner(load(), machine).data(protocol)
     found = inspect(built, split)
     typer.echo(f"{item.text} in {split.train.root}")
     _print_counts(found)
     damaged = ""
     if decode:
         try:
-            count = decode_all(split.parts, threads_of(settings))
+            count = decode_all(split.parts, machine.threads)
             typer.echo(f"every image can be decoded: {count:,}")
         except DataError as error:
             damaged = str(error)
@@ -118,7 +119,7 @@ def cache_of(
     from reidbench.images.pixel_file import clear as clear_cache
     from reidbench.images.pixel_file import entries, unfinished
 
-    folder = settings_of(cache=cache).cache
+    folder = cache or default_cache()
     if clear:
         typer.echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Device, Threads, path, settings_of
+from reidbench.cli.flags import Device, Threads, path
 
 
 def embed(
@@ -23,9 +23,9 @@ def embed(
     import torch
 
     from reidbench.runs.export import embed_list
-    from reidbench.utils.machine import threads_of
+    from reidbench.utils.machine import local_machine
 
-    settings = settings_of(device=device, threads=threads)
-    torch.set_num_threads(threads_of(settings))
-    count, dimensions = embed_list(run, images, out, settings)
+    machine = local_machine(device=device, threads=threads)
+    torch.set_num_threads(machine.threads)
+    count, dimensions = embed_list(run, images, out, machine)
     typer.echo(f"{count} embeddings of {dimensions} dimensions in {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, path, settings_of
+from reidbench.cli.flags import DataRoot, path
 
 app = typer.Typer(help="Publish runs as rows of a CSV, and check those of others.", no_args_is_help=True)
 
@@ -85,8 +85,9 @@ def verify(folder: Folder = None, data_root: DataRoot = None) -> None:
     from reidbench.leaderboard.verify import verify as verify_boards
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
+    from reidbench.utils.machine import local_machine
 
-    found = verify_boards(_folder(folder), Planner(load(), settings_of(data_root)))
+    found = verify_boards(_folder(folder), Planner(load(), local_machine(data=data_root)))
     for finding in found.findings:
         typer.echo(str(finding))
     for note in found.notes:
@@ -107,6 +108,7 @@ def html(
     from reidbench.leaderboard.site import build_site
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
+    from reidbench.utils.machine import local_machine
 
-    for file in build_site(_folder(folder), target, Planner(load(), settings_of(data_root))):
+    for file in build_site(_folder(folder), target, Planner(load(), local_machine(data=data_root))):
         typer.echo(f"wrote {file}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import Machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,18 +32,16 @@ def say(console: Console, name: str, line: str) -> None:
     console.print(f"{name}: {line}", markup=False, soft_wrap=True)
 
 
-def print_plans(console: Console, plans: Sequence[Plan], settings: Settings, full: bool) -> None:
+def print_plans(console: Console, plans: Sequence[Plan], machine: Machine, full: bool) -> None:
     """Print what will run: a row for each plan, what differs from a paper, the data; with ``full`` every option too."""
     from rich.table import Table
     from rich.text import Text
-
-    from reidbench.utils.machine import device_of
 
     whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
     # What is the same in all of them stands above: most plans are of one network or one data set.
     kinds = differing(plans)
     said = " · ".join(f"{kind} {plans[0].items[kind].short}" for kind in KINDS if kind not in kinds)
-    console.print(f"Plan ({device_of(settings)}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
+    console.print(f"Plan ({machine.device}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "state", "seed", "what"):
         table.add_column(heading, justify="right" if heading == "seed" else "left", overflow="fold")

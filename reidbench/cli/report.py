@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Results, path, settings_of
+from reidbench.cli.flags import DataRoot, Results, path
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -51,16 +51,17 @@ def report(
     from reidbench.runs.artifacts import RunFiles
     from reidbench.runs.store import Store
     from reidbench.utils.atomic import write_atomic
+    from reidbench.utils.machine import local_machine
 
     if markdown and csv:
         raise OptionError("--markdown and --csv: both print the tables; ask for one, and for the other once more")
-    settings = settings_of(data_root, results)
-    store = Store(settings.results)
+    machine = local_machine(data=data_root, results=results)
+    store = Store(machine.results)
     found = _records(store, runs or [])
     if not found:
         raise DataError(f"{store.folder}: holds no finished run; make one with: reidbench run")
     sections = section or command_defaults()["page_sections" if html else "sections"]
-    parts = build_sections(sections, [record for _, record in found], RunFiles(found, settings))
+    parts = build_sections(sections, [record for _, record in found], RunFiles(found, machine))
     if markdown or csv:
         typer.echo("\n".join((to_markdown if markdown else to_csv)(part) for part in parts), nl=False)
     elif not html:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, settings_of
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads
 from reidbench.cli.plan_table import differing, name_of, print_plans, say
 from reidbench.errors import DataError, OptionError, ReidbenchError
-from reidbench.utils.machine import SCALES, Settings
+from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS, SCALES, Machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,10 +66,10 @@ def run(
     threads: Threads = 0,
     checkpoint_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
-    ] = Settings.checkpoint_seconds,
+    ] = CHECKPOINT_SECONDS,
     pixels: Annotated[
         str, typer.Option(metavar="NAME", help="Where training pixels are held: auto, device, host, map or stream.")
-    ] = Settings.pixels,
+    ] = AUTO,
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
 
@@ -84,15 +84,23 @@ def run(
     from reidbench.runs.prepare import TO_DO
     from reidbench.runs.runner import execute, follow
     from reidbench.runs.store import AGAIN
-    from reidbench.training.distributed import join
     from reidbench.training.precision import check_device
-    from reidbench.utils.machine import device_of
+    from reidbench.utils.machine import local_machine
+    from reidbench.utils.processes import join
 
     world = join()
-    settings = world.settled(
-        settings_of(data_root, results, cache, device, threads, checkpoint_seconds, allow_partial, pixels)
+    machine = local_machine(
+        data=data_root,
+        results=results,
+        cache=cache,
+        device=device,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+        allow_partial=allow_partial,
+        pixels=pixels,
+        world=world,
     )
-    check_name(settings.pixels)
+    check_name(machine.pixels)
     flags = {
         "protocol": protocol,
         "loss": loss,
@@ -105,32 +113,31 @@ def run(
     console = Console(stderr=True, highlight=False, quiet=not world.first)
     jobs, again = _jobs(what, {name: value for name, value in flags.items() if value})
     if scale is not None:
-        jobs, settings = world.in_turn(lambda: _at_scale(console, what, str(scale), settings, data_root))
+        jobs, machine = world.in_turn(lambda: _at_scale(console, what, str(scale), machine, data_root))
     if again is not None:
         # The run that is made again must not answer for itself.
-        settings = dataclasses.replace(settings, results=settings.results / AGAIN)
-    chosen = device_of(settings)
+        machine = dataclasses.replace(machine, results=machine.results / AGAIN)
     failed_plugins = [plugin.name for plugin in load().plugins if plugin.state != "ok"]
     if failed_plugins:
         console.print(
             f"plugins that could not be loaded: {', '.join(failed_plugins)} (reidbench plugins says why)", markup=False
         )
-    plans = world.in_turn(lambda: _plans(jobs, settings))
+    plans = world.in_turn(lambda: _plans(jobs, machine))
     for plan in plans:
-        check_device(plan.recipe, chosen)
+        check_device(plan.recipe, machine.device)
     if not world.first:
         for plan in plans if not dry_run else ():
-            follow(plan, settings, world)
+            follow(plan, machine)
         return
     if again is not None:
         _check_again(Path(str(what)), again, plans[0])
-    print_plans(console, plans, settings, full=dry_run)
+    print_plans(console, plans, machine, full=dry_run)
     if dry_run:
         return
 
     for plan in plans:
         if not plan.done():
-            check_images(plan, settings)
+            check_images(plan, machine)
     check_weights(plans)
     records: list[tuple[Path, RunRecord]] = []
     kinds = differing(plans)
@@ -139,14 +146,14 @@ def run(
         state = plan.state()
         console.print(f"{name}: {'starting' if state == TO_DO else state}", markup=False)
         try:
-            record = execute(plan, settings, partial(say, console, name), world)
+            record = execute(plan, dataclasses.replace(machine, log=partial(say, console, name)))
         except ReidbenchError:
-            _print_table(records, settings)
+            _print_table(records, machine)
             raise
         if record.status != "ok":
             console.print(f"{name}: {record.status}: {record.error}", markup=False, soft_wrap=True)
         records.append((plan.run_folder, record))
-    _print_table(records, settings)
+    _print_table(records, machine)
     for folder, _ in records:
         console.print(f"record: {folder}", markup=False, soft_wrap=True)
     if again is not None:
@@ -178,9 +185,9 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
 
 
 def _at_scale(
-    console: Console, what: str | None, name: str, settings: Settings, data_root: Path | None
-) -> tuple[list[Job], Settings]:
-    """Return a suite's jobs at another scale and the settings with its data; says what stands for what, and draws."""
+    console: Console, what: str | None, name: str, machine: Machine, data_root: Path | None
+) -> tuple[list[Job], Machine]:
+    """Return a suite's jobs at another scale and the machine with its data; says what stands for what, and draws."""
     from reidbench.runs.suite import find_suite, load_suite, synthesize
 
     if what is None or what.endswith(".json"):
@@ -194,21 +201,21 @@ def _at_scale(
         for text, other in texts.items():
             say(console, f"  {key}", f"{other} in the place of {text}")
     digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
-    folder = settings.cache / SCALES / f"{name}-{digest[:12]}"
+    folder = machine.cache / SCALES / f"{name}-{digest[:12]}"
     for part, synthesizer in scale.data.items():
         say(console, "  data", f"{synthesizer} in {folder / part}")
     for part, synthesizer in scale.data.items():
         synthesize(synthesizer, folder / part)
     jobs = list(dict.fromkeys(scale.of(job) for job in suite.jobs))
-    return jobs, dataclasses.replace(settings, data=folder) if scale.data else settings
+    return jobs, dataclasses.replace(machine, data=folder) if scale.data else machine
 
 
-def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
+def _plans(jobs: Sequence[Job], machine: Machine) -> list[Plan]:
     """Return a plan for every job; the mistakes of all jobs are raised together, before anything is computed."""
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
 
-    planner = Planner(load(), settings)
+    planner = Planner(load(), machine)
     plans, mistakes = [], []
     for job in jobs:
         try:
@@ -221,7 +228,7 @@ def _plans(jobs: Sequence[Job], settings: Settings) -> list[Plan]:
     return plans
 
 
-def _print_table(records: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
+def _print_table(records: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
     from rich.console import Console
 
     from reidbench.plugins.catalogue import command_defaults
@@ -230,7 +237,7 @@ def _print_table(records: Sequence[tuple[Path, RunRecord]], settings: Settings) 
     from reidbench.runs.artifacts import RunFiles
 
     if records:
-        files = RunFiles(records, settings)
+        files = RunFiles(records, machine)
         parts = build_sections(command_defaults()["sections"], [record for _, record in records], files)
         render_terminal(parts, Console(highlight=False))
 

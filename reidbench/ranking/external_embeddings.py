@@ -24,7 +24,7 @@ from reidbench.ranking.rank_torch import beside_the_cpu
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
 from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
-from reidbench.utils.machine import Settings, device_of
+from reidbench.utils.machine import find_device
 
 Triple = tuple[Any, Any, Any]
 HDF5 = (".h5", ".hdf5")
@@ -36,7 +36,7 @@ class Evaluation:
     """How embeddings are scored: specs of metric and re-ranker, and what the protocol says.
 
     ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own; ``device`` is that of
-    ``Settings``.
+    ``local_machine``.
     """
 
     metric: str = "auto"
@@ -54,7 +54,7 @@ class Evaluation:
     @cached_property
     def gpu(self) -> torch.device | None:
         """The GPU on which ranks are counted, None for the CPU; raises OptionError where it is not there."""
-        return beside_the_cpu(device_of(Settings(device=self.device))) if self.rerank == "none" else None
+        return beside_the_cpu(find_device(self.device)) if self.rerank == "none" else None
 
 
 def evaluate(

@@ -22,18 +22,18 @@ from reidbench.runs.export import load_network
 from reidbench.runs.record import RunRecord
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import load_arrays
-from reidbench.utils.machine import SCALES, Settings, threads_of
+from reidbench.utils.machine import SCALES, Machine
 
 
 class RunFiles:
-    """The files of ``runs``, (run folder, record) each, and the data below ``settings.data``.
+    """The files of ``runs``, (run folder, record) each, and the data below ``machine.data``.
 
     Every method takes one of these records and raises DataError, saying what is missing and what to do, where its file
     is not there, is damaged, or belongs to other data.
     """
 
-    def __init__(self, runs: Sequence[tuple[Path, RunRecord]], settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
+        self.machine = machine
         self._folders = {_key(record): folder for folder, record in runs}
         self._splits: dict[tuple[str, Path], Split] = {}
 
@@ -63,8 +63,8 @@ class RunFiles:
             raise DataError(str(error)) from None
         wrong: list[str] = []
         # Only where such data lie already: a data set may draw itself wherever it is asked for.
-        drawn = sorted(scale for scale in (self.settings.cache / SCALES).glob("*") if (scale / name).exists())
-        for root in (self.settings.data, *drawn):
+        drawn = sorted(scale for scale in (self.machine.cache / SCALES).glob("*") if (scale / name).exists())
+        for root in (self.machine.data, *drawn):
             try:
                 split = self._split(spec, root)
             except ReidbenchError as error:
@@ -99,7 +99,7 @@ class RunFiles:
             network,
             str(record.evaluation["views"]),
             torch.device("cpu"),
-            threads_of(self.settings),
+            self.machine.threads,
             keep=False,  # a run may be writing there, and a report holds no lock
         )
         return pool_units(kept.of(part, "test"), part.starts, record.evaluation["pool"])

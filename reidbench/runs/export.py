@@ -18,7 +18,7 @@ from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.training.checkpoint import WEIGHTS, load_weights
 from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import save_arrays
-from reidbench.utils.machine import Settings, device_of, threads_of
+from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import seeded
 
 # Columns that are carried over where the list has them, so that the file says whose embeddings these are.
@@ -49,7 +49,7 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
     return network, record
 
 
-def embed_list(run: Path, images: Path, out: Path, settings: Settings) -> tuple[int, int]:
+def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[int, int]:
     """Write the embeddings of the images in a list as an npz and return (images, dimensions).
 
     ``images`` is a CSV file with a column ``path``, relative to its own folder, and perhaps pid and camid. The npz
@@ -67,10 +67,11 @@ def embed_list(run: Path, images: Path, out: Path, settings: Settings) -> tuple[
             raise DataError(f"{error}\n{other}") from None
         raise
     network, record = load_network(run)
-    device = device_of(settings)
     views = str(record.evaluation["views"])
     with float32_products():
-        made = embed_images(network.to(device), samples, views, device, threads_of(settings), "embedding the images")
+        made = embed_images(
+            network.to(machine.device), samples, views, machine.device, machine.threads, "embedding the images"
+        )
     names = {"pid": "pids", "camid": "cams"}
     kept = {names[column]: getattr(samples, names[column]) for column in columns}
     save_arrays(out, {"embeddings": made.numpy(), "paths": samples.images, **kept})

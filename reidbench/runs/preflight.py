@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from reidbench.images.decode import check_readable
 from reidbench.runs.prepare import Plan, build_backbone
 from reidbench.training.checkpoint import finished, latest_step
-from reidbench.utils.machine import Settings, threads_of
+from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import seeded
 
 
-def check_images(plan: Plan, settings: Settings) -> None:
+def check_images(plan: Plan, machine: Machine) -> None:
     """Read every image of the plan's data once, before anything is trained: a damaged one costs seconds, not a night.
 
     Raises DataError with the names of those that cannot be used.
     """
-    check_readable(plan.split.parts, settings.cache, threads_of(settings))
+    check_readable(plan.split.parts, machine.cache, machine.threads)
 
 
 def check_weights(plans: Iterable[Plan]) -> None:

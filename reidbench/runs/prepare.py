@@ -25,7 +25,7 @@ from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import Store
 from reidbench.training.checkpoint import finished, latest_step
 from reidbench.training.recipe import Recipe
-from reidbench.utils.machine import AUTO, Settings
+from reidbench.utils.machine import AUTO, Machine, local_machine
 from reidbench.utils.random_streams import check_seed, seeded
 
 TO_DO = "to do"
@@ -104,10 +104,10 @@ class Plan:
 class Planner:
     """Turns jobs into plans; a data set that several jobs share is listed once."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, catalogue: Catalogue, machine: Machine) -> None:
         self.catalogue = catalogue
-        self.settings = settings
-        self.store = Store(settings.results)
+        self.machine = machine
+        self.store = Store(machine.results)
         self._splits: dict[str, Split] = {}
 
     def plan(self, job: Job) -> Plan:
@@ -115,7 +115,7 @@ class Planner:
         check_seed(job.seed)
         items, protocol = self.resolve(job)
         split = self._split(items["dataset"])
-        if split.wrong_counts and not self.settings.allow_partial:
+        if split.wrong_counts and not self.machine.allow_partial:
             raise DataError(
                 f"data set {items['dataset'].text} below {split.train.root} is not whole: "
                 f"{'; '.join(split.wrong_counts)}; unpack it again, or go on with --allow-partial, which is "
@@ -222,7 +222,7 @@ class Planner:
     def _split(self, dataset: ResolvedSpec) -> Split:
         # By text: two lists of one content may stand in two folders.
         if dataset.text not in self._splits:
-            split = dataset.build(self.settings.data)
+            split = dataset.build(self.machine.data)
             if not isinstance(split, Split):
                 raise PluginError(f"data set {dataset.text}: its factory returned {type(split).__name__}, not a Split")
             self._splits[dataset.text] = split
@@ -240,7 +240,7 @@ def resolved_items(job: Job) -> tuple[dict[str, str], int]:
 
     A metric that the loss chooses stays "auto". Raises OptionError and PluginError.
     """
-    items, protocol = Planner(load(), Settings()).resolve(job)
+    items, protocol = Planner(load(), local_machine()).resolve(job)
     return {"metric": AUTO, **{kind: item.text for kind, item in items.items()}}, protocol.version
 
 

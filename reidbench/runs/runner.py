@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -27,43 +27,41 @@ from reidbench.runs.prepare import Plan, build_backbone, build_loss
 from reidbench.runs.provenance import commit
 from reidbench.runs.record import RECORD, ItemRecord, RunRecord, Status, read_record
 from reidbench.training.checkpoint import finished, latest_step, load_weights
-from reidbench.training.distributed import ALONE, World
 from reidbench.training.loop import Trained, train
 from reidbench.training.precision import float32_products, peak_memory_mib
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
-from reidbench.utils.machine import Settings, device_of, environment, threads_of
+from reidbench.utils.machine import Machine, environment
 from reidbench.utils.random_streams import seeded
 
 TRACEBACK = "traceback.txt"
 # What the first process tells those that follow it.
 TRAIN, END = "train", "end"
 
-Say = Callable[[str], None]
 
-
-def execute(plan: Plan, settings: Settings, say: Say, world: World = ALONE) -> RunRecord:
-    """Return the record of a plan, computing what is not there yet; ``say`` gets one line per event.
+def execute(plan: Plan, machine: Machine) -> RunRecord:
+    """Return the record of a plan, computing what is not there yet.
 
     A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
     interruption leaves a record too and is raised, as is a mistake of the request. Raises DataError where another
     process holds a folder. Of several processes the first calls this, the others ``follow``.
     """
     try:
-        record = plan.done() or _execute(plan, settings, say, world)
+        record = plan.done() or _execute(plan, machine)
     except Interrupted:
-        world.from_first(lambda: END)
+        machine.world.from_first(lambda: END)
         raise
-    world.from_first(lambda: END)
+    machine.world.from_first(lambda: END)
     return record
 
 
-def follow(plan: Plan, settings: Settings, world: World) -> None:
+def follow(plan: Plan, machine: Machine) -> None:
     """Take part in the training of a plan that the first process executes, if there is one."""
-    torch.set_num_threads(threads_of(settings))
+    world = machine.world
+    torch.set_num_threads(machine.threads)
     while world.from_first(lambda: "") == TRAIN:
         try:
-            _train(plan, build_backbone(plan.items["backbone"], plan.job.seed), settings, lambda line: None, world)
+            _train(plan, build_backbone(plan.items["backbone"], plan.job.seed), machine)
         except OutOfMemory:  # which the others have not met
             raise
         except Interrupted:
@@ -74,9 +72,9 @@ def follow(plan: Plan, settings: Settings, world: World) -> None:
             continue
 
 
-def _execute(plan: Plan, settings: Settings, say: Say, world: World) -> RunRecord:
-    device, threads = device_of(settings), threads_of(settings)
-    torch.set_num_threads(threads)
+def _execute(plan: Plan, machine: Machine) -> RunRecord:
+    device = machine.device
+    torch.set_num_threads(machine.threads)
     started = _now()
     commit()  # as it is while this code is loaded, not when the run ends
     with ExitStack() as stack:
@@ -91,19 +89,19 @@ def _execute(plan: Plan, settings: Settings, say: Say, world: World) -> RunRecor
         single = False  # whether it failed in a way that the other processes have not met
         try:
             with float32_products():
-                seconds, found, peak = _compute(plan, settings, device, threads, say, world)
+                seconds, found, peak = _compute(plan, machine)
             status, error = _outcome(plan)
-            record = _record(plan, status, device, threads, started=started, peak=peak, seconds=seconds, error=error)
+            record = _record(plan, status, machine, started=started, peak=peak, seconds=seconds, error=error)
             record = _scored(plan, found, record)
             save_ranking(plan.run_folder, found.ranking)
         except Interrupted as error:
             peak = peak_memory_mib(device)
-            record = _record(plan, "interrupted", device, threads, started=started, peak=peak, error=str(error))
+            record = _record(plan, "interrupted", machine, started=started, peak=peak, error=str(error))
             write_atomic(plan.run_folder / RECORD, record.to_json())
             raise
         except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
             single = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
-            record = _failed(plan, device, threads, started, str(error))
+            record = _failed(plan, machine, started, str(error))
         except ReidbenchError:
             raise
         except (Exception, SystemExit) as error:
@@ -111,22 +109,20 @@ def _execute(plan: Plan, settings: Settings, say: Say, world: World) -> RunRecor
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             text = f"{type(error).__name__}: {error} ({where})"
             single = True
-            record = _failed(plan, device, threads, started, text)
+            record = _failed(plan, machine, started, text)
             write_atomic(plan.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
         write_atomic(plan.run_folder / RECORD, record.to_json())
-        if single and world.size > 1:
-            raise TrainingError(f"{record.error}; it ends all {world.size} processes")
+        if single and machine.world.size > 1:
+            raise TrainingError(f"{record.error}; it ends all {machine.world.size} processes")
     return read_record(plan.run_folder / RECORD)
 
 
-def _compute(
-    plan: Plan, settings: Settings, device: torch.device, threads: int, say: Say, world: World
-) -> tuple[dict[str, float], Compared, int]:
+def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, int]:
     """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
-    split, seed = plan.split, plan.job.seed
+    split, seed, device = plan.split, plan.job.seed, machine.device
     seconds: dict[str, float] = {}
 
-    check_images(plan, settings)
+    check_images(plan, machine)
 
     # --- the network: trained before, or now -------------------------------------------------------------------------
     backbone = build_backbone(plan.items["backbone"], seed)
@@ -134,8 +130,8 @@ def _compute(
     if summary is None and plan.trains:
         if latest_step(plan.training_folder) == 0:
             seeded(backbone.initialise, seed, "initialise")
-        world.from_first(lambda: TRAIN)
-        trained = _train(plan, backbone, settings, say, world)
+        machine.world.from_first(lambda: TRAIN)
+        trained = _train(plan, backbone, machine)
         seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
     elif summary is not None:
         load_weights(backbone, plan.training_folder)
@@ -147,7 +143,7 @@ def _compute(
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
-    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, threads)
+    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, machine.threads)
 
     def embed(samples: Samples, part: str) -> Embedded:
         return Embedded(pool_units(kept.of(samples, part), samples.starts, plan.pool), samples.pids, samples.cams)
@@ -162,13 +158,13 @@ def _compute(
     reranker = plan.items["rerank"].build()
     gpu = beside_the_cpu(device) if reranker is None else None
     if told := announced(counting_device(gpu)):
-        say(told)
+        machine.log(told)
     found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True, device=gpu)
     seconds["rank"] = time.monotonic() - began
     return seconds, found, max(peak, peak_memory_mib(device))
 
 
-def _train(plan: Plan, backbone: Backbone, settings: Settings, say: Say, world: World) -> Trained:
+def _train(plan: Plan, backbone: Backbone, machine: Machine) -> Trained:
     loss = build_loss(plan.items["loss"], plan.info, plan.split, plan.job.seed)
     assert loss is not None
     return train(
@@ -178,11 +174,7 @@ def _train(plan: Plan, backbone: Backbone, settings: Settings, say: Say, world: 
         plan.split.train,
         seed=plan.job.seed,
         folder=plan.training_folder,
-        device=device_of(settings),
-        threads=threads_of(settings),
-        settings=settings,
-        say=say,
-        world=world,
+        machine=machine,
     )
 
 
@@ -207,8 +199,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _failed(plan: Plan, device: torch.device, threads: int, started: str, error: str) -> RunRecord:
-    return _record(plan, "failed", device, threads, started=started, peak=peak_memory_mib(device), error=error)
+def _failed(plan: Plan, machine: Machine, started: str, error: str) -> RunRecord:
+    return _record(plan, "failed", machine, started=started, peak=peak_memory_mib(machine.device), error=error)
 
 
 def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
@@ -226,8 +218,7 @@ def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
 def _record(
     plan: Plan,
     status: Status,
-    device: torch.device,
-    threads: int,
+    machine: Machine,
     *,
     started: str,
     peak: int,
@@ -249,7 +240,7 @@ def _record(
             identity="" if item.identity == item.text else item.identity,
         )
     metric = plan.items["metric"].build()
-    scored_in = environment(device, threads)
+    scored_in = environment(machine)
     trained = finished(plan.training_folder) if plan.trains else None
     sha, dirty = commit()
     return RunRecord(

@@ -20,7 +20,7 @@ from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.job import Job
 from reidbench.runs.record import ITEMS, ItemRecord, RunRecord
 from reidbench.testing.subject import Subject, expect
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 
 STRANGE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
 
@@ -58,7 +58,7 @@ def _built(subject: Subject, records: Sequence[RunRecord]) -> Part:
     built = subject.build()
     expect(callable(getattr(built, "build", None)), f"{type(built).__name__} has no method build(records, files)")
     try:
-        part = built.build(records, RunFiles([], Settings()))
+        part = built.build(records, RunFiles([], local_machine()))
     except DataError as error:
         raise DataError(f"{error}; what is missing becomes a note of the part") from error
     expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ from reidbench.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from reidbench.training.distributed import ALONE, World
+from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
 from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.precision import check_device, float32_products, peak_memory_mib, prepared, says_what_to_lower
@@ -47,7 +47,7 @@ from reidbench.training.signals import stop_signal
 from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.device_copy import Reading, sent
-from reidbench.utils.machine import Settings, environment
+from reidbench.utils.machine import Machine, environment
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -77,22 +77,19 @@ def train(
     *,
     seed: int,
     folder: Path,
-    device: torch.device,
-    threads: int,
-    settings: Settings,
-    say: Callable[[str], None],
-    world: World = ALONE,
+    machine: Machine,
 ) -> Trained:
     """Train ``backbone`` and ``loss`` as ``recipe`` says and leave the weights, the log and ``training.json``.
 
     The network and the loss come initialised; every later draw is a function of (seed, step) or (seed, round), so a
     training that was killed and resumed ends with the weights of one that was not (on one machine with one thread
-    count). Checkpoints are written every ``settings.checkpoint_seconds`` (less often where writing one takes more than
+    count). Checkpoints are written every ``machine.checkpoint_seconds`` (less often where writing one takes more than
     2 % of that; after every step where it is 0) and at SIGINT, SIGTERM or SIGUSR1.
-    Of several processes in ``world`` each calls this; together they train as one does, and the first alone writes.
+    Every process of ``machine.world`` calls this; together they train as one does, and the first alone writes.
     Raises TrainingError where the loss is not finite or memory ends, Interrupted after a signal, OptionError where the
     device has not the recipe's arithmetic.
     """
+    device, world = machine.device, machine.world
     check_device(recipe, device)
 
     # --- what is trained on ------------------------------------------------------------------------------------------
@@ -102,17 +99,17 @@ def train(
         samples,
         height,
         width,
-        cache=settings.cache,
-        threads=threads,
+        cache=machine.cache,
+        threads=machine.threads,
         device=device,
-        say=say,
-        tier=settings.pixels,
+        say=machine.log,
+        tier=machine.pixels,
     )
-    drawn: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "places": world.places}
+    drawn: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "places": world.batch_part}
     feed = Feed(pixels, samples, backbone.preprocess, **drawn)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
-    world.synchronised(backbone, device)
+    synchronise_batch_norms(world, backbone, device)
     backbone.to(device).train()
     loss.to(device).train()
     forward = prepared(backbone, recipe, device)
@@ -129,7 +126,7 @@ def train(
     step, number, place, seconds, drawing = 0, 0, 0, 0.0, 0.0  # drawing: the seconds that rounds of batches took
     log: dict[str, list[float]] = {}
     monitor = Monitor(recipe.steps, seed, device)
-    parts = [environment(device, threads, world.size)]  # one for each machine, device or thread count that took part
+    parts = [environment(machine, world.size)]  # one for each machine, device or thread count that took part
     checkpoint = world.from_first(lambda: latest_checkpoint(folder))
     if checkpoint is None and world.size > 1:
         modules.load_state_dict(world.from_first(lambda: on_cpu(modules.state_dict())))
@@ -140,11 +137,11 @@ def train(
         log = dict(zip(checkpoint.state["log"], checkpoint.tensors["log"].tolist(), strict=True))
         monitor.restore(checkpoint.tensors)
         batches = np.split(checkpoint.tensors["batches"].numpy(), checkpoint.tensors["ends"].numpy()[:-1])
-        say(f"resumed at step {step} of {recipe.steps}")
+        machine.log(f"resumed at step {step} of {recipe.steps}")
         before, now = checkpoint.state["parts"], parts[0]
         parts = before if before[-1] == now else [*before, now]
         if changed := [name for name in now if before[-1].get(name) != now[name]]:
-            say(f"it goes on with another {' and '.join(changed)} than before: "
+            machine.log(f"it goes on with another {' and '.join(changed)} than before: "
                 + ", ".join(f"{name} {before[-1].get(name)}, now {now[name]}" for name in changed)
                 + "; the weights will not be bit for bit those of an undisturbed run")  # fmt: skip
     resumed_at = step
@@ -166,7 +163,7 @@ def train(
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     started = saved = ended = shown = time.monotonic()
-    every = settings.checkpoint_seconds
+    every = machine.checkpoint_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     memory = says_what_to_lower(backbone, recipe, device, recipe.p * recipe.k // world.size)
@@ -180,7 +177,7 @@ def train(
                 torch.manual_seed(torch_seed(seed, "round", number))
                 batches = world.from_first(partial(draw_round, loss, recipe, view, number))
                 place, number = 0, number + 1
-                world.share_buffers(loss)  # what the round left for the loss
+                share_buffers(world, loss)  # what the round left for the loss
                 drawing += time.monotonic() - began
             units = batches[place]
             rate = schedule.set_rates(step)
@@ -189,14 +186,14 @@ def train(
             # network sees its process's part of the batch and draws for it; the loss sees all and draws alike in all.
             torch.manual_seed(torch_seed(seed, "step", step, world.rank))
             images = feed.batch(units, step, batches[place + 1 :])
-            embeddings = world.gather(forward(images), len(units))
+            embeddings = gather(world, forward(images), len(units))
             torch.manual_seed(torch_seed(seed, "loss", step))
             value = evaluate_loss(loss, embeddings, sent(labels[units], device))
             # They travel while the gradient is computed: a device never waits for the host to have read them.
             reading = Reading([value.total, *value.scalars.values()])
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
-            world.add_gradients(backbone, loss)
+            add_gradients(world, backbone, loss)
             total, *scalars = reading.values()
             asked, lost = world.any(stop.asked, not np.isfinite(total))
             if lost:
@@ -233,7 +230,7 @@ def train(
                 began = time.monotonic()
                 save()
                 saved = time.monotonic()
-                every = settings.checkpoint_seconds and max(settings.checkpoint_seconds, (saved - began) / SAVING_SHARE)
+                every = machine.checkpoint_seconds and max(machine.checkpoint_seconds, (saved - began) / SAVING_SHARE)
 
     # --- what is kept ------------------------------------------------------------------------------------------------
     seconds += time.monotonic() - started

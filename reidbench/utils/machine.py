@@ -1,11 +1,12 @@
-"""What belongs to a machine and never enters an id: folders, device, threads, how often to save."""
+"""The settings of a machine, which never enter an id, and the versions of what computes on it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import resource
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from reidbench.errors import OptionError
+from reidbench.utils.processes import ALONE, World
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +71,7 @@ def _kibibytes(file: Path, name: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
-# Below the cache folder: the data that are drawn for a suite's scales.
+# Subfolder of the cache: synthetic data for the scales of suites.
 SCALES = "scales"
 
 
@@ -84,7 +86,7 @@ def default_data() -> Path:
 
 
 def default_results() -> Path:
-    """Return ``REIDBENCH_RESULTS``, or ``results`` in the present folder."""
+    """Return ``REIDBENCH_RESULTS``, or ``results`` in the current directory."""
     return _folder("REIDBENCH_RESULTS", Path("results"))
 
 
@@ -93,52 +95,105 @@ def default_cache() -> Path:
     return _folder("REIDBENCH_CACHE", platformdirs.user_cache_path("reidbench"))
 
 
-@dataclass(frozen=True)
-class Settings:
-    """A machine's settings.
+AUTO = "auto"
+CHECKPOINT_SECONDS = 15.0
+MOST_THREADS = 256  # thousands of threads exhaust a machine
 
-    ``device`` is "auto", "cpu" or "cuda[:N]"; ``threads`` is the number of CPU threads of torch and of decoding (0: as
-    many as there are cores); ``checkpoint_seconds`` is the time between two checkpoints; ``allow_partial`` goes on with
-    a data set whose counts are not those that it should have, which the record then says; ``pixels`` says where the
-    decoded training pixels are held: "auto", or one of the names in tiers.py.
+
+def no_log(line: str) -> None:
+    """Drop a line."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The settings of this machine, none of which enters an id; ``local_machine`` makes it.
+
+    ``data``: root folder of the datasets.
+    ``results``: folder of trainings and runs.
+    ``cache``: folder of decoded pixels and of other files that can be computed again.
+    ``device``: device of training and embedding.
+    ``threads``: number of CPU threads of torch and of decoding.
+    ``checkpoint_seconds``: seconds between two checkpoints; 0 writes one after every step.
+    ``allow_partial``: whether a dataset with wrong counts is used; the record then says so.
+    ``pixels``: where decoded training pixels are held: "auto", or the name of a store.
+    ``log``: function that takes one line of text for each event.
+    ``world``: the processes that train together.
     """
 
-    data: Path = field(default_factory=default_data)
-    results: Path = field(default_factory=default_results)
-    cache: Path = field(default_factory=default_cache)
-    device: str = "auto"
-    threads: int = 0
-    checkpoint_seconds: float = 15.0
+    data: Path
+    results: Path
+    cache: Path
+    device: torch.device
+    threads: int
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     allow_partial: bool = False
-    pixels: str = "auto"
+    pixels: str = AUTO
+    log: Callable[[str], None] = no_log
+    world: World = ALONE
 
 
-AUTO = "auto"
+def local_machine(
+    *,
+    data: Path | None = None,
+    results: Path | None = None,
+    cache: Path | None = None,
+    device: str = AUTO,
+    threads: int = 0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    allow_partial: bool = False,
+    pixels: str = AUTO,
+    log: Callable[[str], None] = no_log,
+    world: World = ALONE,
+) -> Machine:
+    """Return this machine's settings: the arguments, else the environment, else the platform's folders.
+
+    ``device`` is "auto", "cpu", "cuda" or "cuda:N"; ``threads`` 0 is one thread for each core, shared between the
+    processes of ``world`` on this machine. Raises OptionError where a value is out of range or the device is missing.
+    """
+    if not 0 <= threads <= MOST_THREADS:
+        raise OptionError(f"--threads: expected 0 to {MOST_THREADS}, got {threads}")
+    if not checkpoint_seconds >= 0:
+        raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {checkpoint_seconds}")
+    local_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if world.size > 1 else 1
+    return Machine(
+        data=data or default_data(),
+        results=results or default_results(),
+        cache=cache or default_cache(),
+        device=find_device(device, world),
+        threads=threads or max(1, len(os.sched_getaffinity(0)) // local_processes),
+        checkpoint_seconds=checkpoint_seconds,
+        allow_partial=allow_partial,
+        pixels=pixels,
+        log=log,
+        world=world,
+    )
 
 
-def device_of(settings: Settings) -> torch.device:
-    """Return the device that the settings ask for; raises OptionError where it is not there."""
-    import torch  # noqa: PLC0415 - --help reads the settings and needs no torch
+def find_device(name: str = AUTO, world: World = ALONE) -> torch.device:
+    """Return the device called "auto", "cpu", "cuda" or "cuda:N"; each of several processes gets a GPU of its own.
 
-    if settings.device == AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    Raises OptionError where there is no such device, or one GPU is named for several processes.
+    """
+    import torch  # noqa: PLC0415 - --help needs no torch
+
+    if name == AUTO:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(settings.device)
+        device = torch.device(name)
     except RuntimeError:
-        raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
+        raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    if world.size > 1 and device.type == "cuda":
+        if device.index is not None:
+            raise OptionError(f"--device {name}: {world.size} processes need a GPU each; use --device cuda")
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError(
-            f"--device {settings.device}: this machine shows {torch.cuda.device_count()} GPUs to torch "
+            f"--device {name}: this machine shows {torch.cuda.device_count()} GPUs to torch "
             f"{torch.__version__}; use --device cpu, or install a build of torch for your GPU's driver"
         )
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
-        raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {settings.device!r}")
     return device
-
-
-def threads_of(settings: Settings) -> int:
-    """Return the number of CPU threads to use."""
-    return settings.threads or len(os.sched_getaffinity(0))
 
 
 def cpu_name() -> str:
@@ -150,8 +205,8 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(device: torch.device, threads: int, processes: int = 1) -> dict[str, Any]:
-    """Return what numbers are made with here: versions of libraries, device, threads, processes, system."""
+def environment(machine: Machine, processes: int = 1) -> dict[str, Any]:
+    """Return what results depend on here: versions of libraries, device, threads, processes, system."""
     import torch  # noqa: PLC0415
 
     versions = {
@@ -163,8 +218,8 @@ def environment(device: torch.device, threads: int, processes: int = 1) -> dict[
         "system": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": threads,
+        "device": str(machine.device),
+        "device_name": torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else "cpu",
+        "threads": machine.threads,
         "processes": processes,
     }

@@ -8,7 +8,7 @@ import pytest
 
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of, run
 
 
@@ -22,5 +22,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[li
         asked = job(loss=loss)
         _, record, _ = run(asked, **settings)
         pairs.append((plan_of(asked, **settings)[0].run_folder, record))
-    chosen = Settings(data=data_folder, results=folder / "results", cache=folder / "cache", device="cpu", threads=1)
+    chosen = local_machine(
+        data=data_folder, results=folder / "results", cache=folder / "cache", device="cpu", threads=1
+    )
     return [record for _, record in pairs], RunFiles(pairs, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
 
@@ -16,7 +16,7 @@ def test_rows_are_the_querys_camera_and_a_pair_without_a_match_is_a_dash() -> No
         "r1": [[1.0, 0.0], [None, 1.0]],
     }
     records = [make_record("a", cameras=matrix), make_record("b")]
-    (part,) = build_sections(["camera_pairs"], records, RunFiles([], Settings()))
+    (part,) = build_sections(["camera_pairs"], records, RunFiles([], local_machine()))
     precision, first = part.tables
     assert precision.to_numpy().tolist() == [["camera 1", "50.00", "25.00"], ["camera 4", "–", "100.00"]]
     assert first["camera 4"].tolist() == ["0.00", "100.00"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
 
@@ -20,7 +20,7 @@ def test_a_shared_training_counts_once() -> None:
     )
     second = replace(first, id="2", group="2")
     failed = make_record("b", status="failed", seconds={}, scores={})
-    (part,) = build_sections(["cost"], [first, second, failed], RunFiles([], Settings()))
+    (part,) = build_sections(["cost"], [first, second, failed], RunFiles([], local_machine()))
     training, scoring = part.tables
     assert training["s"].tolist() == ["3,600.0"]
     assert training["drawing, %"].tolist() == ["10"]
@@ -36,7 +36,7 @@ def test_what_runs_share_counts_at_its_most_whatever_their_order() -> None:
     later = replace(base, id="3", seconds={**base.seconds, "train": 7200.0}, peak_memory_mib=9_000)
     views = replace(base, id="4", evaluation={**base.evaluation, "views": "five_crops"})
     parts = [
-        build_sections(["cost"], order, RunFiles([], Settings()))[0]
+        build_sections(["cost"], order, RunFiles([], local_machine()))[0]
         for order in itertools.permutations([base, more, later, views])
     ]
     assert {part.notes[0] for part in parts} == {"cpu: 4 runs, 1 trainings, 2.11 hours together."}
@@ -46,5 +46,5 @@ def test_what_runs_share_counts_at_its_most_whatever_their_order() -> None:
 
 
 def test_nothing_that_was_scored_costs_nothing() -> None:
-    (part,) = build_sections(["cost"], [], RunFiles([], Settings()))
+    (part,) = build_sections(["cost"], [], RunFiles([], local_machine()))
     assert part.notes == ["No run came to its scores."]

@@ -11,7 +11,7 @@ from reidbench import DataError, Part, RunRecord, identities_of
 from reidbench.reports.compare_runs import compare
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.boards import put, ranking_for, sound
 from tests.support.records import make_item
 
@@ -19,7 +19,9 @@ Run = tuple[Path, RunRecord]
 
 
 def table_of(runs: list[Run]) -> Part:
-    (part,) = build_sections(["table"], [record for _, record in runs], RunFiles(runs, Settings(data=Path("nowhere"))))
+    (part,) = build_sections(
+        ["table"], [record for _, record in runs], RunFiles(runs, local_machine(data=Path("nowhere")))
+    )
     return part
 
 

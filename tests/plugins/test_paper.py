@@ -13,11 +13,11 @@ from reidbench import Job, OptionError, RunRecord, resolved_items
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.suite import find_suite, load_suite
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.paths import CHECKOUT, SHARED
 from tests.support.records import digest, make_item, make_record
 
-FILES = RunFiles([], Settings())
+FILES = RunFiles([], local_machine())
 
 
 def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:

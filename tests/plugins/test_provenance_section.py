@@ -9,7 +9,7 @@ from reidbench_reports.provenance import command
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import plan_of
 from tests.support.records import make_item, make_record
 
@@ -22,14 +22,14 @@ def test_the_command_asks_for_the_same_run(ran: tuple[list[RunRecord], RunFiles]
         assert (program, verb) == ("reidbench", "run")
         given = dict(zip([flag.removeprefix("--") for flag in flags[::2]], flags[1::2], strict=True))
         asked = Job(**{**given, "seed": int(given["seed"])})  # type: ignore[arg-type]
-        plan, _ = plan_of(asked, data=ran[1].settings.data, results=ran[1].settings.results)
+        plan, _ = plan_of(asked, data=ran[1].machine.data, results=ran[1].machine.results)
         assert plan.id == record.id
 
 
 def test_hostile_specs_are_quoted_and_everything_is_named() -> None:
     record = make_record("x; rm -rf / $(touch y)", dirty=True, deviations=["recipe quick"], standin=True)
     other = make_record("b", items={"metric": make_item("xqda")})
-    (part,) = build_sections(["provenance"], [record, other], RunFiles([], Settings()))
+    (part,) = build_sections(["provenance"], [record, other], RunFiles([], local_machine()))
     runs, commands, machines, plugins = part.tables
     assert shlex.split(commands["command"][0])[5] == "x; rm -rf / $(touch y)"
     assert runs["commit"][0].endswith("with changes")

@@ -17,12 +17,12 @@ from reidbench import Part, RunRecord
 from reidbench.reports.render import render_terminal
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.records import digest, make_item, make_record
 
 
 def build(records: Sequence[RunRecord]) -> Part:
-    (part,) = build_sections(["table"], records, RunFiles([], Settings()))
+    (part,) = build_sections(["table"], records, RunFiles([], local_machine()))
     return part
 
 

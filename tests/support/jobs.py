@@ -7,7 +7,7 @@ from reidbench.runs.job import Job
 from reidbench.runs.prepare import Plan, Planner
 from reidbench.runs.record import RunRecord
 from reidbench.runs.runner import execute
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import Machine, local_machine
 
 # 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
 SMALL_PROTOCOL = "synthetic(identities=40)"
@@ -28,15 +28,15 @@ def job(**changes: object) -> Job:
     return Job(**values)  # type: ignore[arg-type]
 
 
-def plan_of(asked: Job, **settings: object) -> tuple[Plan, Settings]:
-    chosen = Settings(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
+def plan_of(asked: Job, **machine: object) -> tuple[Plan, Machine]:
+    chosen = local_machine(device="cpu", threads=1, **machine)  # type: ignore[arg-type]
     return Planner(load(), chosen).plan(asked), chosen
 
 
-def run(asked: Job, **settings: object) -> tuple[Plan, RunRecord, list[str]]:
-    plan, chosen = plan_of(asked, **settings)
-    said: list[str] = []
-    return plan, execute(plan, chosen, said.append), said
+def run(asked: Job, **machine: object) -> tuple[Plan, RunRecord, list[str]]:
+    lines: list[str] = []
+    plan, chosen = plan_of(asked, log=lines.append, **machine)
+    return plan, execute(plan, chosen), lines
 
 
 def small_run(*more: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from reidbench.ranking.rankings import Ranking, save_ranking
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.records import put
 
 
@@ -46,4 +46,4 @@ def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]
         found.append(put(folder / "runs" / str(number), record, rankings=None))
         if ranking is not None:
             save_ranking(found[-1][0], ranking)
-    return RunFiles(found, Settings(data=folder))
+    return RunFiles(found, local_machine(data=folder))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reidbench import Backbone, IntArray, Loss, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
 from reidbench.errors import Interrupted
 from reidbench.training.loop import Trained, train
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.logs import assert_same_log
 
 CPU = torch.device("cpu")
@@ -72,8 +72,15 @@ def fit(
     torch.manual_seed(1)
     net, loss = Net(stop_at), make()
     samples = noise(folder.parent / "noise")
-    trained = train(net, loss, recipe, samples, seed=7, folder=folder, device=CPU, threads=1,
-                    settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    trained = train(
+        net,
+        loss,
+        recipe,
+        samples,
+        seed=7,
+        folder=folder,
+        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
+    )
     return net, loss, trained
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import reidbench
 from reidbench import Backbone, IntArray, Loss, LossValue, Preprocess, Recipe, Samples, TrainInfo, TrainView
 from reidbench.errors import ReidbenchError
-from reidbench.training.distributed import join
 from reidbench.training.loop import train
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
+from reidbench.utils.processes import join
 
 PIDS = 8
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def main(folder: Path, backbone: str, steps: int, losses: list[str]) -> None:
     world = join()
     samples = world.in_turn(lambda: people(folder))
     recipe = Recipe(steps=steps, decay_start=steps // 2, learning_rate=1e-4, p=5, k=3)
-    settings = Settings(cache=folder / "cache", checkpoint_seconds=1e9)
+    machine = local_machine(cache=folder / "cache", device="cpu", threads=1, checkpoint_seconds=1e9, world=world)
     for name in losses:
         # Each process begins with other weights: those of the first count.
         torch.manual_seed(world.rank)
@@ -111,8 +111,7 @@ def main(folder: Path, backbone: str, steps: int, losses: list[str]) -> None:
         loss = OWN[name]() if name in OWN else reidbench.build("loss", name, info)
         place = folder / f"{name.replace('/', '.')}-{world.size}"
         try:
-            train(network, loss.double(), recipe, samples, seed=3, folder=place, device=CPU, threads=1,
-                  settings=settings, say=lambda line: None, world=world)  # fmt: skip
+            train(network, loss.double(), recipe, samples, seed=3, folder=place, machine=machine)
         except ReidbenchError as error:
             sys.exit(f"{type(error).__name__} in {world.rank}: {error}")
 

@@ -6,14 +6,14 @@ from rich.console import Console
 
 from reidbench.cli.plan_table import differing, name_of, print_plans
 from reidbench.runs.prepare import Plan
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of
 
 
 def printed(plans: list[Plan]) -> list[str]:
     console = Console(record=True, width=200)
     with console.capture() as said:
-        print_plans(console, plans, Settings(device="cpu", threads=1), full=False)
+        print_plans(console, plans, local_machine(device="cpu", threads=1), full=False)
     return [line.rstrip() for line in said.get().splitlines()]
 
 

@@ -23,7 +23,7 @@ from reidbench.images.prefetch import DEPTH, Feed
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.checkpoint import WEIGHTS
 from reidbench.training.loop import train
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.batches import training_batch
 from tests.support.tiny_training import INFO, RECIPE, Net, noise
 
@@ -133,12 +133,12 @@ def test_trainings_in_all_tiers_end_with_the_same_weights(samples: Samples, tmp_
         net, loss = Net(), reidbench.build("loss", "triplet_ohm", INFO)  # it embeds what is stored
         said: list[str] = []
         folder = tmp_path / tier
-        settings = Settings(cache=tmp_path / "cache" / tier, pixels=tier)
-        machine = {"device": CPU, "threads": 1, "settings": settings, "say": said.append}
-        train(net, loss, RECIPE, samples, seed=1, folder=folder, **machine)
+        cache = tmp_path / "cache" / tier
+        machine = local_machine(device="cpu", threads=1, cache=cache, pixels=tier, log=said.append)
+        train(net, loss, RECIPE, samples, seed=1, folder=folder, machine=machine)
         ends[tier] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
         assert len(said) == (tier != "auto")
-        assert (settings.cache / "pixels").exists() == (tier != "stream")
+        assert (cache / "pixels").exists() == (tier != "stream")
     assert len(set(ends.values())) == 1
 
 

@@ -30,7 +30,7 @@ from reidbench.ranking.rankings import Ranking
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import ItemRecord, RunRecord, read_record
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.boards import (
     add_all,
     edit_record,
@@ -203,7 +203,7 @@ NETWORK = ("embedding_dim", "parameters", "pretrained")
 
 @cache
 def planner(data: Path) -> Planner:
-    return Planner(load(), Settings(data=data))
+    return Planner(load(), local_machine(data=data))
 
 
 def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
@@ -374,7 +374,7 @@ def test_a_ranking_in_two_rows_is_named(tmp_path: Path, data_folder: Path) -> No
 def test_rows_whose_lists_are_not_here_stay_self_reported(tmp_path: Path) -> None:
     record = sound("one", items={"protocol": make_item("market1501")})
     add_all(tmp_path / "boards", [record])
-    found = verify(tmp_path / "boards", Planner(load(), Settings(data=tmp_path / "empty")))
+    found = verify(tmp_path / "boards", Planner(load(), local_machine(data=tmp_path / "empty")))
     assert found.tiers == {record.group: "self-reported"}
     assert "market1501: not verified, its lists are not here" in found.notes[0]
 

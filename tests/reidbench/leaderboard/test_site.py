@@ -14,7 +14,7 @@ from reidbench.leaderboard.site import build_site
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import write_value
 from reidbench.runs.prepare import Planner
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, rows_of, sound
 from tests.support.browser import Visit, chromium
 from tests.support.records import make_item
@@ -40,7 +40,7 @@ def boards(tmp_path: Path) -> Path:
 
 
 def planner(tmp_path: Path) -> Planner:
-    return Planner(load(), Settings(data=tmp_path / "nothing"))
+    return Planner(load(), local_machine(data=tmp_path / "nothing"))
 
 
 def test_losses_are_ranked_within_their_track_and_rows_open_to_their_provenance(

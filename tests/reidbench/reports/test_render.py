@@ -18,7 +18,7 @@ from reidbench.reports import sections as report_module
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
 FRAME = pd.DataFrame(
@@ -209,7 +209,7 @@ def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_sections")
 def test_sections_are_built_in_order_and_what_fails_is_named_with_its_owner() -> None:
-    files = RunFiles([], Settings())
+    files = RunFiles([], local_machine())
     assert [part.title for part in build_sections(["fine", "fine"], [], files)] == ["fine", "fine"]
     with pytest.raises(
         PluginError, match=r"section broken \(acme.sections, acme 1\.2\): could not be made: KeyError: 'map_market'"

@@ -10,7 +10,7 @@ import pytest
 from reidbench import build
 from reidbench.errors import DataError
 from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import SCALES, Settings
+from reidbench.utils.machine import SCALES, local_machine
 from tests.support.records import make_item, make_record, put
 
 
@@ -20,7 +20,7 @@ def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
     (outside / "log.npz").write_bytes(b"secret")
     for training in ("../../outside", str(outside), "trainings/gone"):
         record = make_record("a", training=training)
-        files = RunFiles([put(tmp_path / "results" / "deep" / "runs" / "a", record)], Settings(data=tmp_path))
+        files = RunFiles([put(tmp_path / "results" / "deep" / "runs" / "a", record)], local_machine(data=tmp_path))
         with pytest.raises(DataError, match="is not there: a record alone does not bring it"):
             files.log(record)
 
@@ -28,7 +28,7 @@ def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
     files = RunFiles(
-        [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], Settings(data=tmp_path)
+        [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], local_machine(data=tmp_path)
     )
     with pytest.raises(DataError, match=r"rankings\.npz"):
         files.ranking(record)
@@ -42,19 +42,19 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) -> None:
     """What ``run --scale`` drew is not below the data root; nothing is drawn where it does not lie."""
-    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
-    tree = settings.cache / SCALES / "tiny-0123" / "market1501"
+    machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
+    tree = machine.cache / SCALES / "tiny-0123" / "market1501"
     for _ in build("synthesizer", "market1501(identities=4)", tree):
         pass
-    (settings.cache / SCALES / "other" / "mars").mkdir(parents=True)
+    (machine.cache / SCALES / "other" / "mars").mkdir(parents=True)
     split = build("dataset", "market1501", tree.parent)
     record = make_record("a", items={"dataset": make_item("market1501", "market1501", "market1501")})
     mine = replace(record, dataset={**record.dataset, "digest": split.digest})
-    files = RunFiles([put(tmp_path / "runs" / "a", mine)], settings)
+    files = RunFiles([put(tmp_path / "runs" / "a", mine)], machine)
     assert files.split(mine).digest == split.digest
     with pytest.raises(DataError, match="no tree with the folders bounding_box_train"):
         files.split(record)
-    assert not list((settings.cache / SCALES / "other").rglob("market1501"))
+    assert not list((machine.cache / SCALES / "other").rglob("market1501"))
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) ->
 )
 def test_a_strangers_data_set_that_is_no_item_is_looked_for_nowhere(tmp_path: Path, spec: str) -> None:
     """The text of a record is no pattern of folders."""
-    settings = Settings(data=tmp_path / "data", cache=tmp_path / "cache")
-    (settings.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)
+    machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
+    (machine.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)
     record = make_record("a", items={"dataset": make_item("synthetic", spec, "synthetic")})
-    files = RunFiles([put(tmp_path / "runs" / "a", record)], settings)
+    files = RunFiles([put(tmp_path / "runs" / "a", record)], machine)
     with pytest.raises(DataError) as error:
         files.split(record)
     assert str(tmp_path) not in str(error.value)

@@ -15,10 +15,10 @@ from reidbench.runs.export import embed_list, load_network
 from reidbench.runs.prepare import Plan
 from reidbench.runs.record import read_record
 from reidbench.utils.arrays import load_arrays
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, run
 
-SETTINGS = Settings(device="cpu", threads=1)
+SETTINGS = local_machine(device="cpu", threads=1)
 
 
 @pytest.fixture(params=["batch_hard", "none"])

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from reidbench.runs import provenance
-from reidbench.utils.machine import environment
+from reidbench.utils.machine import environment, local_machine
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_the_commit_is_of_this_checkout_or_none() -> None:
 
 
 def test_the_environment_names_what_computes() -> None:
-    found = environment(torch.device("cpu"), 2)
+    found = environment(local_machine(device="cpu", threads=2))
     assert found["threads"] == 2
     assert {"torch", "numpy", "python", "cpu", "system"} <= set(found)
 

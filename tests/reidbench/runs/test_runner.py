@@ -24,7 +24,7 @@ from reidbench.runs.prepare import Planner, _check_batch
 from reidbench.runs.record import RunRecord
 from reidbench.runs.runner import execute
 from reidbench.utils.lock import lock
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
 from tests.support.logs import assert_same_log, read_log
 
@@ -124,13 +124,13 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     plan, _ = plan_of(job())
     index = torch.cuda.device_count()
     with pytest.raises(OptionError, match=rf"cuda:{index}.*shows {index} GPUs.*--device cpu"):
-        execute(plan, Settings(device=f"cuda:{index}"), print)
+        execute(plan, local_machine(device=f"cuda:{index}"))
 
 
 def test_the_second_process_on_a_folder_learns_who_holds_it() -> None:
-    plan, settings = plan_of(job())
+    plan, machine = plan_of(job())
     with lock(plan.training_folder / "lock", "a test"), pytest.raises(DataError, match=f"{os.getpid()}"):
-        execute(plan, settings, print)
+        execute(plan, machine)
 
 
 def test_a_read_only_results_folder_is_named(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_proc
 def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() -> None:
     _, trained, _ = run(job())
     assert (trained.environment["threads"], trained.scored_in["threads"]) == (1, 1)
-    asked, chosen = job(metric="euclidean(normalize=true)"), Settings(device="cpu", threads=2)
-    scored = execute(Planner(load(), chosen).plan(asked), chosen, print)
+    asked, chosen = job(metric="euclidean(normalize=true)"), local_machine(device="cpu", threads=2)
+    scored = execute(Planner(load(), chosen).plan(asked), chosen)
     assert scored.train_id == trained.train_id
     assert (scored.environment["threads"], scored.scored_in["threads"]) == (1, 2)
     assert scored.environment == trained.environment
@@ -299,7 +299,7 @@ def test_what_a_killed_process_left_is_swept_up() -> None:
     for file in (*left, plan.run_folder / "traceback.txt"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("half")
-    execute(plan, chosen, print)
+    execute(plan, chosen)
     assert not any(file.exists() for file in left)
     assert not (plan.run_folder / "traceback.txt").exists()
 

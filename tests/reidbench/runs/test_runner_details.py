@@ -6,6 +6,7 @@ computed by hand from the pictures.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -39,7 +40,7 @@ from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.runner import execute
 from reidbench.training.checkpoint import TRAINING, finished, load_weights
 from reidbench.training.recipe import Recipe
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import Machine, local_machine
 from reidbench.utils.random_streams import seeded
 
 HEIGHT, WIDTH = 16, 8
@@ -233,13 +234,13 @@ def _counters() -> None:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path / "data", device="cpu", threads=1, checkpoint_seconds=1e9)
+def machine(tmp_path: Path) -> Machine:
+    return local_machine(data=tmp_path / "data", device="cpu", threads=1, checkpoint_seconds=1e9)
 
 
-def elsewhere(machine: Settings, name: str) -> Settings:
+def elsewhere(machine: Machine, name: str) -> Machine:
     """Return the same machine with other, empty results."""
-    return Settings(**{**vars(machine), "results": machine.results / name})
+    return dataclasses.replace(machine, results=machine.results / name)
 
 
 def job(**changes: Any) -> Job:
@@ -255,15 +256,15 @@ def job(**changes: Any) -> Job:
     return Job(**{**asked, **changes})
 
 
-def plan_of(machine: Settings, **changes: Any) -> Plan:
+def plan_of(machine: Machine, **changes: Any) -> Plan:
     known = load()
     own = [PluginItem(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
     return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**changes))
 
 
-def run(machine: Settings, **changes: Any) -> tuple[Plan, RunRecord]:
+def run(machine: Machine, **changes: Any) -> tuple[Plan, RunRecord]:
     plan = plan_of(machine, **changes)
-    return plan, execute(plan, machine, print)
+    return plan, execute(plan, machine)
 
 
 def embeddings_of(plan: Plan, part: Samples) -> Tensor:
@@ -314,7 +315,7 @@ CASES = [("mean", True, True), ("max", True, True), ("mean", False, True), ("mea
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], machine: Settings) -> None:
+def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], machine: Machine) -> None:
     pool, junk, same_camera = case
     rules = f"junk={str(junk).lower()}, same_camera={str(same_camera).lower()}"
     plan, record = run(machine, loss="none", protocol=f"exhibition(pool={pool}, {rules})")
@@ -330,9 +331,7 @@ def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], mach
     ("loss", "asked", "used"),
     [("norms", "auto", "mean"), ("largest", "auto", "max"), ("largest", "mean", "mean"), ("none", "auto", "mean")],
 )
-def test_the_loss_chooses_the_pool_unless_the_protocol_does(
-    loss: str, asked: str, used: str, machine: Settings
-) -> None:
+def test_the_loss_chooses_the_pool_unless_the_protocol_does(loss: str, asked: str, used: str, machine: Machine) -> None:
     # So slow that no weight moves: the embeddings are those of the untrained network.
     plan, record = run(machine, loss=loss, protocol=f"exhibition(pool={asked})", recipe="short(learning_rate=1e-12)")
     assert record.status == "ok", record.error
@@ -340,7 +339,7 @@ def test_the_loss_chooses_the_pool_unless_the_protocol_does(
     assert {name: record.scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
-def test_other_views_are_other_embeddings_of_the_same_training(machine: Settings) -> None:
+def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine) -> None:
     whole, _ = run(machine, protocol="exhibition(views=original)")
     steps = Norms.steps
     crops, record = run(machine, protocol="exhibition(views=five_crops_flip)")
@@ -362,7 +361,7 @@ def test_other_views_are_other_embeddings_of_the_same_training(machine: Settings
 
 @pytest.mark.parametrize("drawn", ["early", "late"])
 @pytest.mark.parametrize("loss", ["none", "norms"])
-def test_the_seed_alone_decides_the_first_weights(drawn: str, loss: str, machine: Settings) -> None:
+def test_the_seed_alone_decides_the_first_weights(drawn: str, loss: str, machine: Machine) -> None:
     found = []
     for number, seed in enumerate((0, 0, 1)):
         torch.manual_seed(number)
@@ -374,7 +373,7 @@ def test_the_seed_alone_decides_the_first_weights(drawn: str, loss: str, machine
     assert not torch.allclose(found[0], found[2], rtol=1e-3)
 
 
-def test_the_seed_alone_decides_the_heads_of_a_loss(machine: Settings) -> None:
+def test_the_seed_alone_decides_the_heads_of_a_loss(machine: Machine) -> None:
     heads = []
     for number, seed in enumerate((0, 0, 1)):
         Norms.heads.clear()
@@ -386,7 +385,7 @@ def test_the_seed_alone_decides_the_heads_of_a_loss(machine: Settings) -> None:
 
 
 @pytest.mark.parametrize("drawn", ["early", "late"])
-def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str, machine: Settings) -> None:
+def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str, machine: Machine) -> None:
     asked = {"backbone": f"patches(drawn={drawn})", "recipe": "short(learning_rate=1e-12)"}
     untrained, _ = run(machine, **asked, loss="none")
     trained, _ = run(machine, **asked, loss="norms")
@@ -394,7 +393,7 @@ def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str,
     assert torch.equal(*(embeddings_of(plan, plan.split.query) for plan in (untrained, trained)))
 
 
-def test_a_network_is_initialised_once_and_not_to_plan_or_to_score(machine: Settings) -> None:
+def test_a_network_is_initialised_once_and_not_to_plan_or_to_score(machine: Machine) -> None:
     plan_of(machine)
     assert Patches.initialised == 0
     run(machine)
@@ -406,7 +405,7 @@ def test_a_network_is_initialised_once_and_not_to_plan_or_to_score(machine: Sett
     assert Norms.steps == 3
 
 
-def test_an_untrained_network_is_initialised_before_it_is_scored(machine: Settings) -> None:
+def test_an_untrained_network_is_initialised_before_it_is_scored(machine: Machine) -> None:
     run(machine, loss="none")
     assert Patches.initialised == 1
 
@@ -414,14 +413,14 @@ def test_an_untrained_network_is_initialised_before_it_is_scored(machine: Settin
 # --- stops and failures ----------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_training_goes_on_with_its_own_weights(machine: Settings) -> None:
+def test_a_stopped_training_goes_on_with_its_own_weights(machine: Machine) -> None:
     asked = {"loss": "norms(stop_at=2)", "backbone": "patches(drawn=late)"}
     plan = plan_of(machine, **asked)
     with pytest.raises(Interrupted, match="stopped at step 2 of 3"):
-        execute(plan, machine, print)
+        execute(plan, machine)
     assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "interrupted"
     assert (Patches.initialised, Norms.steps) == (1, 2)
-    record = execute(plan_of(machine, **asked), machine, print)
+    record = execute(plan_of(machine, **asked), machine)
     assert record.status == "ok", record.error
     assert (Patches.initialised, Norms.steps) == (1, 3)
     stopped = embeddings_of(plan, plan.split.query)
@@ -429,10 +428,10 @@ def test_a_stopped_training_goes_on_with_its_own_weights(machine: Settings) -> N
     assert torch.equal(stopped, embeddings_of(whole, whole.split.query))
 
 
-def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Settings) -> None:
+def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Machine) -> None:
     plan = plan_of(machine, loss="norms(stop_at=3)")
     with pytest.raises(Interrupted, match="after the last step"):
-        execute(plan, machine, print)
+        execute(plan, machine)
     assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "interrupted"
     assert not list(plan.training_folder.glob("embeddings-*"))
     _, record = run(machine, loss="norms(stop_at=3)")
@@ -440,7 +439,7 @@ def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Settings) 
     assert (Patches.initialised, Norms.steps) == (1, 3)
 
 
-def test_an_embedding_that_is_not_finite_fails_and_names_the_image(machine: Settings) -> None:
+def test_an_embedding_that_is_not_finite_fails_and_names_the_image(machine: Machine) -> None:
     asked = {"protocol": "exhibition(white=true)", "loss": "none"}
     plan, record = run(machine, **asked, backbone="patches(blind=true)")
     assert record.status == "failed"
@@ -453,7 +452,7 @@ def test_an_embedding_that_is_not_finite_fails_and_names_the_image(machine: Sett
     assert run(machine, **asked, backbone="patches(blind=false)")[1].status == "ok"
 
 
-def test_a_plugins_bug_is_recorded_and_tried_again(machine: Settings) -> None:
+def test_a_plugins_bug_is_recorded_and_tried_again(machine: Machine) -> None:
     plan, record = run(machine, loss="norms(fails=true)")
     assert record.status == "failed"
     assert record.error.startswith("ZeroDivisionError: a bug of the plugin's (")
@@ -470,7 +469,7 @@ def test_a_plugins_bug_is_recorded_and_tried_again(machine: Settings) -> None:
 
 @pytest.mark.parametrize("rerank", ["none", "k_reciprocal(k1=4, k2=2)"])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Settings) -> None:
+def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Machine) -> None:
     plan, record = run(machine, loss="largest", metric=f"centred(normalize={str(normalize).lower()})", rerank=rerank)
     assert record.status == "ok", record.error
     assert record.evaluation["learned"]
@@ -486,7 +485,7 @@ def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, reran
     assert bool(((lengths - 1).abs() < 1e-6).all()) is normalize
 
 
-def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machine: Settings) -> None:
+def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machine: Machine) -> None:
     steps = Norms.steps
     for number, views in enumerate(("center", "original"), start=1):
         plan, record = run(machine, metric="centred", protocol=f"exhibition(views={views})")
@@ -499,7 +498,7 @@ def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machin
     assert Norms.steps - steps == plan.recipe.steps, "trained once for all views"
 
 
-def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Settings) -> None:
+def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Machine) -> None:
     fitted = run(machine, loss="none", metric="centred")[1]
     plain = run(machine, loss="none", metric="euclidean")[1]
     assert not plain.evaluation["learned"]
@@ -518,7 +517,7 @@ def edit(plan: Plan, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "code", "status"])
-def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, machine: Settings) -> None:
+def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, machine: Machine) -> None:
     plan, record = run(machine)
     marked = {**record.scores, "r1": 0.123}
     edit(plan, scores=marked)
@@ -532,7 +531,7 @@ def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, 
     assert Norms.steps == 3, "the training was its own and still counts"
 
 
-def test_a_training_whose_summary_is_gone_is_done_again(machine: Settings) -> None:
+def test_a_training_whose_summary_is_gone_is_done_again(machine: Machine) -> None:
     plan, record = run(machine)
     (plan.training_folder / TRAINING).unlink()
     (plan.run_folder / RECORD).unlink()
@@ -543,7 +542,7 @@ def test_a_training_whose_summary_is_gone_is_done_again(machine: Settings) -> No
 # --- factories that are partials -------------------------------------------------------------------------------------
 
 
-def test_a_partial_is_an_item_with_the_code_of_its_function(machine: Settings) -> None:
+def test_a_partial_is_an_item_with_the_code_of_its_function(machine: Machine) -> None:
     plan, record = run(machine, loss="halved")
     assert record.status == "ok", record.error
     assert Norms.steps == 3

@@ -18,7 +18,7 @@ from reidbench.runs.runner import execute
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
 from reidbench.utils.arrays import load_arrays
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 
 PROTOCOLS = (
     "market1501",
@@ -76,13 +76,13 @@ def test_the_walkthrough_trains_twice_embeds_every_image_once_a_view_and_is_one_
     for spec, folder in (("market1501(identities=24, distractors=300)", "market1501"), ("mars(identities=12)", "mars")):
         for _ in reidbench.build("synthesizer", spec, tmp_path / "data" / folder):
             pass
-    settings = Settings(
+    machine = local_machine(
         device="cpu", threads=1, data=tmp_path / "data", results=tmp_path / "results", cache=tmp_path / "cache"
     )
-    planner = Planner(load(), settings)
+    planner = Planner(load(), machine)
     small = {"backbone": "tiny(height=32, width=16)", "recipe": "quick(steps=2, p=4, k=2)"}
     plans = [planner.plan(dataclasses.replace(job, **small)) for job in jobs()]
-    records = [execute(plan, settings, print) for plan in plans]
+    records = [execute(plan, machine) for plan in plans]
     assert {record.status for record in records} == {"ok"}
     assert len({record.id for record in records}) == len(records)
     trainings = {plan.training_folder for plan in plans}
@@ -92,7 +92,7 @@ def test_the_walkthrough_trains_twice_embeds_every_image_once_a_view_and_is_one_
             keys = np.concatenate([load_arrays(file)["keys"] for file in kept.glob("*.npz")])
             assert len(np.unique(keys)) == len(keys)
         assert {kept.name.removeprefix("embeddings-") for kept in folder.glob("embeddings-*")} == set(VIEWS)
-    (part,) = build_sections(["table"], records, Store(settings.results))
+    (part,) = build_sections(["table"], records, Store(machine.results))
     (frame,) = part.tables
     assert len(frame) == len(records)
     for record in records:

@@ -16,9 +16,9 @@ from torch import nn
 from reidbench.errors import OptionError
 from reidbench.runs.record import RECORD, read_record
 from reidbench.training.checkpoint import LOG, WEIGHTS, finished
-from reidbench.training.distributed import ALONE, World, join
+from reidbench.training.distributed import synchronise_batch_norms
 from reidbench.utils.arrays import load_arrays
-from reidbench.utils.machine import Settings
+from reidbench.utils.processes import ALONE, World
 from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
 
@@ -118,48 +118,15 @@ def test_a_whole_run_says_how_many_processes_trained_it(tmp_path: Path) -> None:
 def test_batch_norms_on_cpus_are_refused_by_name() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)))
     with pytest.raises(OptionError, match=r"2 processes on a CPU: layer 1\.0 \(BatchNorm1d\) of Sequential, one of 2"):
-        World(0, 2).synchronised(network, torch.device("cpu"))
-    ALONE.synchronised(network, torch.device("cpu"))
-    World(0, 2).synchronised(nn.Linear(2, 2), torch.device("cpu"))
+        synchronise_batch_norms(World(0, 2), network, torch.device("cpu"))
+    synchronise_batch_norms(ALONE, network, torch.device("cpu"))
+    synchronise_batch_norms(World(0, 2), nn.Linear(2, 2), torch.device("cpu"))
 
 
 def test_on_gpus_they_become_synchronised_ones_with_their_state() -> None:
     network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2, momentum=0.3)))
     nn.init.constant_(network[0][0].weight, 5)
-    World(1, 2).synchronised(network, torch.device("cuda"))
+    synchronise_batch_norms(World(1, 2), network, torch.device("cuda"))
     norm = network[0][0]
     assert type(norm) is nn.SyncBatchNorm
     assert (norm.momentum, norm.weight.tolist()) == (0.3, [5, 5])
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_parts_make_up_the_batch(size: int) -> None:
-    for count in range(size, 30):
-        parts = [list(range(count))[World(rank, size).places(count)] for rank in range(size)]
-        assert [place for part in parts for place in part] == list(range(count))
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    if size > 1:
-        with pytest.raises(OptionError, match=f"a batch of {size - 1} images cannot be spread over {size} processes"):
-            World(0, size).places(size - 1)
-
-
-def test_each_process_has_its_own_gpu_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    world = World(5, 8)
-    asked = Settings(device="cuda")
-    assert world.settled(asked).device == "cuda:1"
-    assert world.settled(asked).threads == max(1, len(os.sched_getaffinity(0)) // 2)
-    assert world.settled(Settings(device="cpu", threads=3)) == Settings(device="cpu", threads=3)
-    assert ALONE.settled(asked) is asked
-    with pytest.raises(OptionError, match="--device cuda:0: 8 processes need a GPU each; use --device cuda"):
-        world.settled(Settings(device="cuda:0"))
-
-
-def test_alone_nothing_is_asked_of_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")  # some clusters set it for programs that torchrun has not started
-    assert join() is ALONE
-    tensor = torch.ones(3, 2)
-    assert ALONE.gather(tensor, 3) is tensor
-    assert ALONE.any(True, False) == (True, False)
-    assert ALONE.from_first(lambda: 5) == ALONE.in_turn(lambda: 5) == 5

@@ -21,7 +21,7 @@ from reidbench.training.monitor import COLUMNS
 from reidbench.training.optimizer import learning_rate
 from reidbench.training.recipe import Recipe
 from reidbench.utils.arrays import IntArray
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from tests.support.logs import assert_same_log, read_log
 
 RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
@@ -81,9 +81,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int | None = None) -> tuple[Net, Spread]:
     torch.manual_seed(1)
     net, loss = Net(), Spread(own_rounds)
-    settings = Settings(checkpoint_seconds=1e9)
     if stop_at is None:
-        train(net, loss, RECIPE, samples, seed=7, folder=folder, device=CPU, threads=1, settings=settings, say=print)
+        train(
+            net,
+            loss,
+            RECIPE,
+            samples,
+            seed=7,
+            folder=folder,
+            machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
+        )
         return net, loss
     done = 0
 
@@ -103,7 +110,13 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
     try:
         with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 9"):
             train(
-                net, loss, RECIPE, samples, seed=7, folder=folder, device=CPU, threads=1, settings=settings, say=print
+                net,
+                loss,
+                RECIPE,
+                samples,
+                seed=7,
+                folder=folder,
+                machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
             )
     finally:
         stopping.StopRequest = original  # type: ignore[misc]
@@ -165,8 +178,15 @@ def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_pat
 
     torch.manual_seed(1)
     net = Net()
-    train(net, Reporter(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1,
-          settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    train(
+        net,
+        Reporter(False),
+        RECIPE,
+        samples,
+        seed=7,
+        folder=tmp_path,
+        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
+    )
     log = read_log(tmp_path)
     np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
 
@@ -185,8 +205,15 @@ def test_a_net_that_collapses_is_told_from_one_that_recovers(samples: Samples, t
             return out * 1e-6 + 1 if self.done - 1 in self.packs else out
 
     def verdict(name: str, packs: range) -> tuple[str, int]:
-        train(Point(packs), Spread(False), RECIPE, samples, seed=7, folder=tmp_path / name, device=CPU, threads=1,
-              settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+        train(
+            Point(packs),
+            Spread(False),
+            RECIPE,
+            samples,
+            seed=7,
+            folder=tmp_path / name,
+            machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
+        )
         said = finished(tmp_path / name)
         assert said is not None
         return said["verdict"], said["packed_steps"]
@@ -269,9 +296,15 @@ def test_another_thread_count_on_resume_is_announced_and_kept(samples: Samples, 
     run(samples, tmp_path, stop_at=4)
     said: list[str] = []
     torch.manual_seed(1)
-    settings = Settings(checkpoint_seconds=1e9)
-    train(Net(), Spread(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=2, settings=settings,
-          say=said.append)  # fmt: skip
+    train(
+        Net(),
+        Spread(False),
+        RECIPE,
+        samples,
+        seed=7,
+        folder=tmp_path,
+        machine=local_machine(device="cpu", threads=2, checkpoint_seconds=1e9, log=said.append),
+    )
     assert said[1].startswith("it goes on with another threads than before: threads 1, now 2")
     summary = finished(tmp_path)
     assert summary is not None
@@ -284,9 +317,10 @@ def test_weights_that_two_layers_share_are_kept_and_come_back(samples: Samples, 
             super().__init__()
             self.twin = self.layers[0]
 
-    net, settings = Tied(), Settings(checkpoint_seconds=0)  # a checkpoint at every step
-    train(net, Spread(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1, settings=settings,
-          say=print)  # fmt: skip
+    net = Tied()
+    # A checkpoint at every step.
+    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=0)
+    train(net, Spread(False), RECIPE, samples, seed=7, folder=tmp_path, machine=machine)  # fmt: skip
     other = Tied()
     load_weights(other, tmp_path)
     assert all(
@@ -307,7 +341,14 @@ def test_a_groups_own_betas_stay_its_own(samples: Samples, tmp_path: Path, monke
             return [{"params": [self.scale], "betas": (0.1, 0.2)}]
 
     monkeypatch.setattr(torch.optim, "Adam", Recorder)
-    train(Net(), Own(False), RECIPE, samples, seed=7, folder=tmp_path, device=CPU, threads=1,
-          settings=Settings(checkpoint_seconds=1e9), say=print)  # fmt: skip
+    train(
+        Net(),
+        Own(False),
+        RECIPE,
+        samples,
+        seed=7,
+        folder=tmp_path,
+        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
+    )
     assert [groups[0][0] for groups in seen] == [0.9] * 5 + [0.5] * 4
     assert {groups[1] for groups in seen} == {(0.1, 0.2)}

@@ -25,7 +25,7 @@ from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import pk_round
 from reidbench.training.signals import SIGNALS
 from reidbench.utils.arrays import IntArray
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream, torch_seed
 from tests.support.batches import training_batch
 from tests.support.logs import assert_same_log
@@ -125,12 +125,12 @@ def fit(
     seed: int = SEED,
     checkpoint_seconds: float = 1e9,
 ) -> Trained:
-    machine: dict[str, Any] = {"device": CPU, "threads": 1, "settings": Settings(checkpoint_seconds=checkpoint_seconds)}
-    return train(net, loss, recipe, samples, seed=seed, folder=folder, say=print, **machine)
+    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=checkpoint_seconds, log=print)
+    return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 
 
 def decoded(samples: Samples, height: int, width: int) -> HostPixels:
-    store = open_pixels(samples, height, width, cache=Settings().cache, threads=1, device=CPU, say=print)
+    store = open_pixels(samples, height, width, cache=local_machine().cache, threads=1, device=CPU, say=print)
     assert isinstance(store, HostPixels)
     return store
 

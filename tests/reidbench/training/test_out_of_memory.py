@@ -92,7 +92,7 @@ from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from reidbench import Loss, Recipe, Samples
-from reidbench.utils.machine import Settings
+from reidbench.utils.machine import local_machine
 from reidbench.training.loop import train
 from tests.reidbench.training.test_out_of_memory import Net
 
@@ -111,8 +111,8 @@ now = int(status.split("VmSize:")[1].split()[0]) * 1024
 limit = now + 900 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 recipe = Recipe(steps=2, decay_start=1, learning_rate=1e-3, p=40, k=40, crop=False)
-train(Net(256, 128, 50), Spread(), recipe, samples, seed=0, folder=folder / "run", device=torch.device("cpu"),
-      threads=1, settings=Settings(), say=print)
+machine = local_machine(device="cpu", threads=1, log=print)
+train(Net(256, 128, 50), Spread(), recipe, samples, seed=0, folder=folder / "run", machine=machine)
 """
 
 
