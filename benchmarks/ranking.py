@@ -20,10 +20,8 @@ import torch
 
 import reidbench
 from reidbench.ranking.rank import CHUNK, rank
-from reidbench.ranking.rank_torch import ENTRIES
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import score
-from reidbench.training.precision import float32_products
 
 _PAUSE = 0.1  # seconds: where the library has several threads, they spin on a core for a while after each product
 
@@ -57,15 +55,6 @@ def product_only(query: np.ndarray, gallery: np.ndarray) -> None:
             np.matmul(rows, part.T, out=buffer[: len(rows) * len(part)].reshape(len(rows), len(part)))
 
 
-def product_on_gpu(query: torch.Tensor, gallery: torch.Tensor) -> None:
-    """Multiply in blocks of what the ranking takes there, look at each product once, and wait for the end."""
-    with float32_products():
-        for part in gallery.split(CHUNK):
-            for rows in query.split(max(1, ENTRIES["cuda"] // len(part))):
-                (rows @ part.T).amin(dim=1)
-    torch.cuda.synchronize(query.device)
-
-
 def peak_mib() -> float:
     """Return the largest resident memory of this process since it was last reset, MiB (Linux)."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
@@ -84,40 +73,31 @@ def main() -> None:
     parser.add_argument("--distractors", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", type=torch.device, help="where torch counts; compiled loops do otherwise")
     options = parser.parse_args()
-    on_gpu = options.device is not None and options.device.type == "cuda"
     threads = str(options.threads)
     if os.environ.get("OMP_NUM_THREADS") != threads:  # is read when numpy and torch are imported
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": threads})
-    by_cpu = options.threads == 1 and not on_gpu
-    clock, unit = (time.process_time, "CPU s") if by_cpu else (time.perf_counter, "s wall")
+    clock, unit = (time.process_time, "CPU s") if options.threads == 1 else (time.perf_counter, "s wall")
     query, gallery = market_like(options.dim, options.distractors)
     ids = (*query[1:], *gallery[1:])
     metric = reidbench.build("metric", "euclidean")
     kept = np.ascontiguousarray(gallery[0][gallery[1] != -1])
-    sides = [torch.from_numpy(side[0]).to(options.device or "cpu") for side in (query, gallery)]
+    sides = [torch.from_numpy(side[0]) for side in (query, gallery)]
 
     def ranked_once(count: int | None = None) -> Ranking:
         part = slice(count)
-        return rank(*(side[part] for side in sides), *(x[part] for x in ids), metric, device=options.device)
+        return rank(*(side[part] for side in sides), *(x[part] for x in ids), metric)
 
     def product_once() -> None:
-        if on_gpu:
-            product_on_gpu(sides[0], sides[1][torch.from_numpy(gallery[1] != -1).to(sides[1].device)])
-        else:
-            product_only(query[0], kept)
+        product_only(query[0], kept)
 
     began = time.perf_counter()
     ranked_once(300)
     compiled = time.perf_counter() - began
     product_once()
     before = reset_peak()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**20
     ranking = ranked_once()
-    above = (torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_mib()) - before
+    above = peak_mib() - before
 
     product_seconds, rank_seconds = [], []
     for _ in range(options.repeats):
@@ -132,8 +112,7 @@ def main() -> None:
     scores = score(ranking, len(gallery[0]), (1,))
     print(f"{len(query[0])} x {len(gallery[0])} x {options.dim}, {len(kept)} ranked")
     print(f"map_market {scores.map_market:.4f}, {len(ranking.ranks) / len(ranking):.1f} positives a query")
-    print(f"counted by {f'torch on {options.device}' if options.device else 'compiled loops'}")
-    print(f"float32 product alone   {product:.3f} {unit}{', with one more pass over it' if on_gpu else ''}")
+    print(f"float32 product alone   {product:.3f} {unit}")
     print(f"ranking                 {ranked:.3f} {unit}, {ranked / product:.2f} x the product")
     print(f"peak above the inputs   {above:.0f} MiB (inputs {(query[0].nbytes + gallery[0].nbytes) / 2**20:.0f} MiB)")
     print(f"first call, compiling   {compiled:.1f} s wall")

@@ -69,7 +69,7 @@ def test_top_holds_packages_and_at_most_six_files() -> None:
 @pytest.mark.parametrize("path", core_modules(), ids=lambda path: str(path.relative_to(CORE)))
 def test_module_imports_only_from_rows_above(path: Path) -> None:
     package = package_of(path)
-    if package == "__init__" or path.name == "rank_torch.py":  # the latter is about to be deleted
+    if package == "__init__":
         return
     row = next(number for number, packages in enumerate(ORDER) if package in packages)
     allowed = set.union(set(), *ORDER[:row]) | {package}

@@ -42,7 +42,6 @@ def evaluate(
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N; changes no rank.")] = "auto",
     query_csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Pids and names of an .h5; else beside it.", show_default=False)
     ] = None,
@@ -72,7 +71,6 @@ def evaluate(
     from reidbench.plugins.catalogue import load
     from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
     from reidbench.ranking.external_embeddings import per_query as of_queries
-    from reidbench.ranking.rank_torch import announced, counting_device
     from reidbench.ranking.scores import intervals
     from reidbench.utils.arrays import save_arrays
     from reidbench.utils.atomic import write_atomic
@@ -87,16 +85,11 @@ def evaluate(
             raise OptionError(f"{option} {out}: is a folder; name a file in it")
         if out is not None and out.resolve() in read:
             raise OptionError(f"{option} {out}: is one of the files to be read; name another")
-    how = Evaluation(metric, rerank, normalize=normalize, device=device)
+    how = Evaluation(metric, rerank, normalize=normalize)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
-        how = Evaluation.of(rules, metric, rerank, normalize, device)
-    if device.startswith("cuda") and (distances or rerank != "none"):
-        other = "--distances" if distances else f"--rerank {rerank}"
-        raise OptionError(f"--device {device}: ready distances are counted on the CPU; leave it out, or {other}")
-    if said := announced(counting_device(None if distances else how.gpu)):
-        Console(stderr=True, highlight=False).print(said, markup=False, soft_wrap=True)
+        how = Evaluation.of(rules, metric, rerank, normalize)
     lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
     scores, ranking, pids = evaluate_files(
         query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists=lists

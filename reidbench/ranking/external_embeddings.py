@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,9 @@ from reidbench.plugins.interfaces import Metric, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.hdf5 import read_hdf5
 from reidbench.ranking.pipeline import Compared, compare, compare_distances
-from reidbench.ranking.rank_torch import beside_the_cpu
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
 from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
-from reidbench.utils.machine import find_device
 
 Triple = tuple[Any, Any, Any]
 HDF5 = (".h5", ".hdf5")
@@ -35,8 +32,7 @@ BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 
 class Evaluation:
     """How embeddings are scored: specs of metric and re-ranker, and what the protocol says.
 
-    ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own; ``device`` is that of
-    ``local_machine``.
+    ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own.
     """
 
     metric: str = "auto"
@@ -44,17 +40,11 @@ class Evaluation:
     exclude: tuple[str, ...] = ("junk", "same_camera")
     ranks: tuple[int, ...] = (1, 5, 10, 20)
     normalize: bool | None = None
-    device: str = "auto"
 
     @classmethod
-    def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None, device: str) -> Evaluation:
+    def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None) -> Evaluation:
         """Return how a protocol scores."""
-        return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize, device)
-
-    @cached_property
-    def gpu(self) -> torch.device | None:
-        """The GPU on which ranks are counted, None for the CPU; raises OptionError where it is not there."""
-        return beside_the_cpu(find_device(self.device)) if self.rerank == "none" else None
+        return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize)
 
 
 def evaluate(
@@ -64,13 +54,12 @@ def evaluate(
     train: Triple | None = None,
     metric: str = "auto",
     rerank: str = "none",
-    device: str = "auto",
 ) -> Scores:
     """Return the scores of embeddings made elsewhere, as Market-1501 is scored, camera pairs among them.
 
     ``query``, ``gallery`` and ``train`` (for metrics that are learned) are triples of arrays: embeddings [n, D] float32
     or float64, pids [n] and cams [n] whole numbers; pid -1 is junk, 0 a distractor. ``metric`` and ``rerank`` are
-    specs; ``device`` is auto, cpu, cuda or cuda:N, and changes no rank. Raises DataError, naming the row, and
+    specs. Raises DataError, naming the row, and
     OptionError.
     """
     parts = [
@@ -79,7 +68,7 @@ def evaluate(
     ]
     assert parts[0] is not None
     assert parts[1] is not None
-    how = Evaluation(metric, rerank, device=device)
+    how = Evaluation(metric, rerank)
     return scores_of(compare_embedded(parts[0], parts[1], parts[2], how), parts[0], parts[1], how)
 
 
@@ -131,7 +120,7 @@ def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None,
             f"metric {how.metric}: learns nothing, so there is nothing for --train to change; leave it out"
         )
     reranker = load().resolve("reranker", how.rerank).build()
-    return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True, device=how.gpu)
+    return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True)
 
 
 def compare_matrix(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Compared:

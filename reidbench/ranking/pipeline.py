@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,11 +44,9 @@ def compare(
     exclude: tuple[str, ...],
     *,
     cameras: bool = False,
-    device: torch.device | None = None,
 ) -> Compared:
     """Return where the positives of every query stand, in the precision of the embeddings.
 
-    ``device`` is where torch counts, as in ``rank``; what a re-ranker yields is counted on the CPU.
     A metric that learns is fitted on ``known``, once; ``exclude`` names rules as in ``rank``. Raises DataError and
     OptionError.
     """
@@ -62,7 +59,7 @@ def compare(
         return compare_distances(blocks, *ids, exclude=exclude, cameras=cameras)
 
     def ranked(rules: tuple[str, ...]) -> Ranking:
-        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=rules, device=device)
+        return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=rules)
 
     ranking, others = ranked(exclude), _without_junk_rule(gallery.pids, exclude)
     if not cameras:

@@ -17,9 +17,7 @@ from torch import Tensor
 from reidbench.data.ground_truth import EXCLUSION_RULES, Matches
 from reidbench.errors import DataError
 from reidbench.ranking import rank_kernels as kernels
-from reidbench.ranking import rank_torch as ranking_on_device
 from reidbench.ranking.rank_counts import PIECE, Block, Top, walk
-from reidbench.ranking.rank_torch import counting_device
 from reidbench.ranking.rankings import Ranking, ranking_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
@@ -49,14 +47,12 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
     chunk: int = CHUNK,
-    device: torch.device | None = None,
 ) -> Ranking:
     """Return where the positives of every query stand under a metric.
 
     ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
     names the rules of what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
     query's camera). ``top`` closest items are kept; ``chunk`` gallery rows are in work at once.
-    Compiled loops count on the CPU; torch does, with the same ranks, on ``device``, and where numba is missing.
 
     Items stand in the order of left . right of ``metric.factors`` in float64, equal ones in gallery order; where a
     metric has no factors, in the order of ``metric.distances``. Neither chunks, blocks nor threads change a rank.
@@ -67,15 +63,14 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     best = Top.empty(len(matches.ranked), top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
-    device = counting_device(device)
-    with workers(device is None) as crew:
+    with workers() as crew:
         query_rows, gallery_rows = _both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
-                _visit_values(values, first, matches, before, best, device)
+                _visit_values(values, first, matches, before, best)
         else:
-            _visit_factors(left, gallery_rows, chunk, matches, before, best, device)
+            _visit_factors(left, gallery_rows, chunk, matches, before, best)
         pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
     return ranking_of(matches, before, pair_distances, best.columns, top_distances)
 
@@ -98,7 +93,6 @@ def rank_distances(
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     queries, size = len(query_pids), len(gallery_pids)
-    device = counting_device(None)
     best = Top.empty(queries, top)
     before = np.zeros(len(matches.columns), dtype=np.int64)
     pair_distances = np.empty(len(matches.columns))
@@ -113,7 +107,7 @@ def rank_distances(
         _refuse_not_finite(values, "distances of query", first)
         part = slice(matches.starts[first], matches.starts[first + len(values)])
         pair_distances[part] = values[matches.queries[part] - first, matches.units[part]]
-        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best, device)
+        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best)
         first += len(values)
     if first != queries:
         raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
@@ -139,8 +133,7 @@ def nearest(
         block.visit(starts, columns, values, columns, best)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
 
-    device = counting_device(None)
-    with workers(device is None) as crew:
+    with workers() as crew:
         query_rows, gallery_rows = _both(query, gallery, metric, (len(query), len(gallery)), crew)
         left = query_rows.factors("left")
         if left is None:
@@ -148,14 +141,9 @@ def nearest(
                 rows = slice(first, first + len(distances))
                 farthest[rows] = distances.max(axis=1)
                 none = starts[: len(distances) + 1], columns, hidden, columns
-                _count_values(device, distances, *none, best.values[rows], best.columns[rows])
+                kernels.visit_values(distances, *none, best.values[rows], best.columns[rows])
             return best.columns, farthest
-        chunks = gallery_rows.chunks(everything, chunk)
-        if device is None:
-            walk(left, chunks, visit, crew)
-        else:
-            nothing = starts, columns, hidden, values, columns
-            ranking_on_device.visit(left, chunks, *nothing, best, device, farthest)
+        walk(left, gallery_rows.chunks(everything, chunk), visit, crew)
     return best.columns, farthest
 
 
@@ -238,14 +226,13 @@ def _both(
     return sides
 
 
-def _visit_factors(  # noqa: PLR0917
+def _visit_factors(
     left: FloatArray,
     gallery: _Rows,
     chunk: int,
     matches: Matches,
     before: IntArray,
     best: Top,
-    device: torch.device | None,
 ) -> None:
     """Count and list by factors: first the value of every match, then the whole gallery against all values."""
     chunks: Iterable[FloatArray]
@@ -259,12 +246,7 @@ def _visit_factors(  # noqa: PLR0917
     queries, values = matches.queries, np.empty(len(matches.columns))
     for number, right in enumerate(parts):
         here = np.flatnonzero(position // chunk == number)
-        pairs = left, right, queries[here], position[here] - number * chunk
-        values[here] = kernels.pair_values(*pairs) if device is None else ranking_on_device.pair_values(*pairs, device)
-    if device is not None:
-        found = matches.starts, matches.columns, matches.hidden, values
-        ranking_on_device.visit(left, chunks, *found, before, best, device)
-        return
+        values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
     hidden = matches.hidden_only()
 
     def visit(block: Block) -> None:
@@ -274,22 +256,12 @@ def _visit_factors(  # noqa: PLR0917
     walk(left, chunks, visit, gallery.crew)
 
 
-def _visit_values(
-    values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top, device: torch.device | None
-) -> None:
+def _visit_values(values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top) -> None:
     """Count and list by ready values [r, kept] of queries from ``first`` on, which are overwritten."""
     rows = slice(first, first + len(values))
     starts = matches.starts[first : rows.stop + 1]
     lists = best.values[rows], best.columns[rows]
-    _count_values(device, values, starts, matches.columns, matches.hidden, before, *lists)
-
-
-def _count_values(device: torch.device | None, *arrays: Any) -> None:
-    """Call ``kernels.visit_values``, or what stands in for it on a device."""
-    if device is None:
-        kernels.visit_values(*arrays)
-    else:
-        ranking_on_device.visit_values(device, *arrays)
+    kernels.visit_values(values, starts, matches.columns, matches.hidden, before, *lists)
 
 
 def _value_blocks(query: _Rows, gallery: _Rows, kept: IntArray) -> Iterator[tuple[int, FloatArray]]:

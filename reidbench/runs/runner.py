@@ -19,7 +19,6 @@ from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, R
 from reidbench.plugins.interfaces import Backbone, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import Compared, compare
-from reidbench.ranking.rank_torch import announced, beside_the_cpu, counting_device
 from reidbench.ranking.rankings import save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.preflight import check_images
@@ -156,10 +155,7 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
     reranker = plan.items["rerank"].build()
-    gpu = beside_the_cpu(device) if reranker is None else None
-    if told := announced(counting_device(gpu)):
-        machine.log(told)
-    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True, device=gpu)
+    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True)
     seconds["rank"] = time.monotonic() - began
     return seconds, found, max(peak, peak_memory_mib(device))
 

@@ -23,14 +23,6 @@ except (ImportError, OSError) as reason:  # no build for this machine, or one th
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def not_compiled() -> str:
-    """Return why there are no compiled loops here, "" where there are: numba is missing, or told not to compile."""
-    if numba is None:
-        return _MISSING
-    config: Any = numba.config
-    return "NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else ""
-
-
 def compiled(function: F) -> F:
     """Compile a loop over arrays on first use: plain IEEE arithmetic in order, no fused operations, no global lock.
 
@@ -38,7 +30,7 @@ def compiled(function: F) -> F:
     folder is named after the content of all modules beside the function's own: numba itself does not notice when a
     compiled function of another module has changed. Where that folder cannot be written, every process compiles anew.
     Where numba cannot be imported the function raises OptionError when it is called: as plain Python it would take
-    hours, and who can do without it asks first.
+    hours.
     """
     if numba is None:
 

@@ -38,14 +38,14 @@ class Workers:
 
 
 @contextmanager
-def workers(several: bool = True) -> Iterator[Workers]:
-    """Give as many workers as torch has threads, or the present thread alone where ``several`` is false.
+def workers() -> Iterator[Workers]:
+    """Give as many workers as torch has threads.
 
     Work that asks for workers itself, a metric that searches neighbours, say, gets the thread that it is on.
     While there are several, neither numpy's linear algebra nor torch's operations share their work among threads of
     their own, here or in a worker: waiting for each other in every small operation costs more than it brings.
     """
-    if not several or getattr(_HERE, "busy", False):
+    if getattr(_HERE, "busy", False):
         yield Workers(1, None)
         return
     count = torch.get_num_threads()

@@ -338,3 +338,11 @@ def test_no_input_is_overwritten(
     assert reidbench_main(*asked, option, str(tmp_path))[0] == 2
     assert [file.read_bytes() for file in files] == before
     assert reidbench_main(*asked, option, "new.npz")[0] == 0
+
+
+def test_missing_numba_is_an_error_with_its_reason(tmp_path: Path, reidbench_process: Process) -> None:
+    (tmp_path / "numba.py").write_text("raise ImportError('no build for this Python')\n")
+    query, gallery = map(str, save(tmp_path, query=units(4, 0), gallery=units(30, 1)))
+    failed = reidbench_process("evaluate", "--query", query, "--gallery", gallery, env={"PYTHONPATH": str(tmp_path)})
+    assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
+    assert all(word in failed.stderr for word in ("numba", "no build for this Python"))
