@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import reidbench
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError, PluginError
@@ -20,7 +19,7 @@ from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.deviations import deviations
 from reidbench.runs.ids import identity
 from reidbench.runs.job import Job
-from reidbench.runs.provenance import changed_files, code_digest, code_files
+from reidbench.runs.provenance import changed_files, code_digest, run_code, training_code
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import Store
 from reidbench.training.checkpoint import finished, latest_step
@@ -155,8 +154,7 @@ class Planner:
             views=protocol.views,
             pool=pool,
         )
-        train_files = _code([items[kind] for kind in ("loss", "backbone", "recipe", "dataset")])
-        all_files = _code(items.values())
+        train_files, all_files = training_code(items), run_code(items)
         names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
         run_folder = self.store.run_folder(names[:3], job.seed, ids.id, code_digest(all_files))
         return Plan(
@@ -290,11 +288,3 @@ def _check_batch(item: ResolvedSpec, recipe: Recipe, split: Split) -> None:
 def names_of(item: ResolvedSpec) -> str:
     """Return an item's name, the names of a sum joined by "+", or "none"."""
     return "+".join(entry.name for entry in item.plugin_items) or "none"
-
-
-def _code(items: Iterable[ResolvedSpec]) -> dict[str, str]:
-    """Return the files that make these items with their digests, and the distributions with their versions."""
-    entries = [entry for item in items for entry in item.plugin_items]
-    versions = {f"distribution {entry.plugin.distribution}": entry.plugin.version for entry in entries}
-    files = code_files((entry.factory for entry in entries), {entry.plugin.module for entry in entries})
-    return files | {"distribution reidbench": reidbench.__version__} | versions

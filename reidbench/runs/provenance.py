@@ -1,4 +1,4 @@
-"""Which code, commit and machine made a number."""
+"""Which code made a number: digests over the import closure of a training and of a run, and the commit."""
 
 from __future__ import annotations
 
@@ -7,104 +7,53 @@ import hashlib
 import importlib.util
 import inspect
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+import reidbench
 from reidbench.errors import PluginError
+from reidbench.plugins.catalogue import ResolvedSpec
 
 CORE = Path(__file__).parents[1]
 
-# Modules that a run's number does not pass through: editing them must not make anyone train again.
-PRESENTATION = {
-    # Show, compare and collect what is done.
-    *("cli", "reports", "leaderboard", "runs/suite.py", "utils/progress.py", "runs/artifacts.py"),
-    *("ranking/external_embeddings.py", "ranking/hdf5.py", "utils/arrays.py", "runs/export.py", "data/inspection.py"),
-    *("testing", "plugins/scaffold.py"),  # help those who write plugins
-}
+# Modules of the core whose import closure makes the weights of a training, and those that make the scores of a run
+# from them. The modules of the items are added to both.
+TRAINING = ("reidbench.training.loop", "reidbench.plugins.weighted_sum")
+SCORING = (
+    "reidbench.embedding.cache",
+    "reidbench.ranking.pipeline",
+    "reidbench.ranking.scores",
+    "reidbench.ranking.camera_matrix",
+)
+TRAINED_ITEMS = ("loss", "backbone", "recipe", "dataset")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def training_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
+    """Return the digest of every file that can change the weights of a training with ``items``, by the file's name.
 
-
-@cache
-def _core_files() -> dict[str, str]:
-    return {
-        f"reidbench/{path.relative_to(CORE).as_posix()}": _sha256(path)
-        for path in sorted(CORE.rglob("*.py"))
-        if not {path.relative_to(CORE).parts[0], path.relative_to(CORE).as_posix()} & PRESENTATION
-    }
-
-
-@cache
-def _module_files(module: str) -> dict[str, str]:
-    """Return the files of a module and of all modules that it imports from its own package or other plugins' packages.
-
-    With their digests. Read from the import statements, not from what happens to be loaded, so that the answer is
-    always the same.
+    The files are the import closure of ``TRAINING`` and of the modules of loss, backbone, recipe and dataset; beside
+    them stand the versions of these items' distributions, as "distribution NAME".
     """
-    tops = {module.partition(".")[0], *_plugin_packages()}
-    files: dict[str, str] = {}
-    waiting = [module]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name.partition(".")[0] not in tops:
-            continue
-        seen.add(name)
-        spec = _spec(name)
-        if spec is None or not spec.origin or not Path(spec.origin).is_file():
-            continue
-        path = Path(spec.origin)
-        package = spec.submodule_search_locations is not None
-        files["/".join(name.split(".")) + ("/__init__.py" if package else path.suffix)] = _sha256(path)
-        if path.suffix == ".py":
-            waiting.extend(_imports(path, package=name if package else name.rpartition(".")[0]))
-        if "." in name:
-            waiting.append(name.rpartition(".")[0])
-    return files
+    return _code(TRAINING, [items[kind] for kind in TRAINED_ITEMS])
 
 
-@cache
-def _plugin_packages() -> frozenset[str]:
-    return frozenset(point.module.partition(".")[0] for point in metadata.entry_points(group="reidbench"))
+def run_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
+    """Return the same for the scores of a run: the import closure of ``SCORING`` and of all items is added."""
+    return _code((*TRAINING, *SCORING), items.values())
 
 
-def _spec(name: str) -> ModuleSpec | None:
-    """Return where a module lies, loaded or not: what is imported only inside a function counts as well."""
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # the name is no module but something that a module defines
-        return None
-
-
-def _imports(path: Path, package: str) -> Iterable[str]:
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            start = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
-            base = ".".join(part for part in (start, node.module or "") if part)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def code_files(factories: Iterable[Callable[..., Any]], modules: Iterable[str] = ()) -> dict[str, str]:
-    """Return name to sha256 of every file that can change a number: the core, each factory's module, and ``modules``.
-
-    Of the core all modules but those that only present results; of a plugin the factory's module, ``modules`` (those
-    that offer the items, where a factory may have been made), and the modules of plugins' packages that these import,
-    directly or not.
-    """
-    files = dict(_core_files())
-    for name in {*map(_module_of, factories), *modules}:
-        files |= _module_files(name)
-    return dict(sorted(files.items()))
+def _code(modules: Iterable[str], items: Iterable[ResolvedSpec]) -> dict[str, str]:
+    offers = [offer for item in items for offer in item.plugin_items]
+    # A factory may be defined in another module than the one that offers it.
+    offered = {name for offer in offers for name in (offer.plugin.module, _module_of(offer.factory))}
+    plugins = {offer.plugin for offer in offers if offer.plugin.distribution != "reidbench"}
+    versions = {f"distribution {plugin.distribution}": plugin.version for plugin in plugins}
+    return code_files(frozenset({*modules, *offered} - {""})) | versions
 
 
 def _module_of(factory: Callable[..., Any]) -> str:
@@ -116,6 +65,129 @@ def _module_of(factory: Callable[..., Any]) -> str:
     if module is None:
         raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
     return module.__name__
+
+
+@cache
+def code_files(roots: frozenset[str]) -> dict[str, str]:
+    """Return the digest of every file in the import closure of the modules ``roots``, by the file's name.
+
+    Imports are read from the statements, not from what happens to be loaded: those inside functions count, those for
+    type checking do not. They are followed within the core, the packages of ``roots`` and the packages of plugins.
+    Computed once in a process.
+    """
+    exports: dict[str, str] = vars(reidbench)["_MODULES"]
+    followed = {"reidbench", *_plugin_packages(), *(root.partition(".")[0] for root in roots)}
+    files: dict[str, str] = {}
+    seen = {"", "reidbench"}  # the core's top imports each public name on first use, from the module that defines it
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        top, _, rest = name.partition(".")
+        if name in seen or top not in followed:
+            continue
+        seen.add(name)
+        if top == "reidbench" and rest in ("*", *exports):
+            waiting += exports.values() if rest == "*" else [exports[rest]]
+        elif (module := _module(name)) is not None:
+            files |= {module.file: module.digest} if module.digest else {}
+            waiting += [*module.imports, name.rpartition(".")[0]]
+    return dict(sorted(files.items()))
+
+
+@cache
+def _plugin_packages() -> frozenset[str]:
+    return frozenset(point.module.partition(".")[0] for point in metadata.entry_points(group="reidbench"))
+
+
+@dataclass(frozen=True)
+class _Module:
+    """The part of a module that matters for a digest.
+
+    ``file``: its name, such as "reidbench/training/loop.py".
+    ``digest``: sha256 (hex) of its syntax tree, or of its bytes where it is no Python; empty where it has no statement.
+    ``imports``: names of modules that it imports; some may name an attribute of a module.
+    """
+
+    file: str
+    digest: str
+    imports: tuple[str, ...]
+
+
+@cache
+def _module(name: str) -> _Module | None:
+    """Return a module by its name, or None where there is no file of that name."""
+    spec = _spec(name)
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        return None
+    path, package = Path(spec.origin), spec.submodule_search_locations is not None
+    file = name.replace(".", "/") + ("/__init__.py" if package else path.suffix)
+    content = path.read_bytes()
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # a compiled module, or a broken one that nothing has imported so far
+        return _Module(file, hashlib.sha256(content).hexdigest(), ())
+    imports: list[ast.AST] = []
+    statements = _essence(tree.body, False, imports)
+    digest = hashlib.sha256(repr(statements).encode()).hexdigest() if statements else ""
+    parent = name if package else name.rpartition(".")[0]
+    return _Module(file, digest, tuple(each for statement in imports for each in _names(statement, parent)))
+
+
+@cache
+def _spec(name: str) -> ModuleSpec | None:
+    """Return the import specification of a module, or None where the name is not a module's."""
+    parent = name.rpartition(".")[0]
+    above = _spec(parent) if parent else None
+    if parent and (above is None or above.submodule_search_locations is None):
+        return None
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+
+
+def _essence(node: Any, message: bool, imports: list[ast.AST]) -> Any:
+    """Return a syntax tree as nested tuples and lists, without what ``_ignored`` names; append imports to ``imports``.
+
+    ``message``: whether the node is part of a ``raise`` statement. Empty fields are left out, so that all Python
+    versions give the same.
+    """
+    if isinstance(node, list):
+        return [_essence(child, message, imports) for child in node if not _ignored(child, message)]
+    if not isinstance(node, ast.AST):
+        return node
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        imports.append(node)
+    message = message or isinstance(node, ast.Raise)
+    values = [(name, getattr(node, name, None)) for name in node._fields]
+    return type(node).__name__, [
+        (name, _essence(value, message, imports))
+        for name, value in values
+        if value is not None and value != [] and not _ignored(value, message)
+    ]
+
+
+def _ignored(node: Any, message: bool) -> bool:
+    """Return whether a node is a docstring, a string in a ``raise`` statement, or a block for type checkers alone."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):
+        return not node.orelse and "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
+    return message and (isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str))
+
+
+def _names(statement: ast.AST, package: str) -> Iterator[str]:
+    """Yield the dotted names, of modules or their attributes, that an import statement in ``package`` imports.
+
+    ``import reidbench`` is yielded as "reidbench.*", since any public name may be used.
+    """
+    if isinstance(statement, ast.Import):
+        yield from ("reidbench.*" if alias.name == "reidbench" else alias.name for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom):
+        parts = package.split(".")
+        parents = parts[: len(parts) + 1 - statement.level] if statement.level else []
+        base = ".".join([*parents, *filter(None, [statement.module])])
+        yield from [base, *(f"{base}.{alias.name}" for alias in statement.names)]
 
 
 def code_digest(files: Mapping[str, str]) -> str:
@@ -130,20 +202,17 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 @cache
 def commit() -> tuple[str, bool]:
-    """Return the commit of the checkout that the core lies in and whether it is dirty; ("", False) if in none.
+    """Return the commit of the checkout that holds the core, and whether it is dirty; ("", False) outside a checkout.
 
-    Dirty is a tracked file with changes, or a new module that git does not know. Looked up once in a process.
+    Dirty: a tracked file has changes, or there is a module that git does not track. Looked up once in a process.
     """
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(CORE), *arguments], capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
+        command = ["git", "-C", str(CORE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", "__init__.py"
-        )  # an installed copy below someone else's repository is not ours
+        git("ls-files", "--error-unmatch", "__init__.py")  # fails where the core is installed below another repository
         edited = git("status", "--porcelain", "--untracked-files=no")
         new = git("-C", "..", "ls-files", "--others", "--exclude-standard", "--", "reidbench/*.py", "plugins/*.py")
         return git("rev-parse", "HEAD"), bool(edited or new)

@@ -1,68 +1,232 @@
-"""The code of a number: which files count, and which do not."""
+"""The code digests of a training and of a run: which files count, and which edits of them."""
 
 from __future__ import annotations
 
-import functools
 import importlib
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reidbench.plugins.catalogue import ResolvedSpec, ResolvedTerm, load
+from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.runs import provenance
+from reidbench.runs.provenance import changed_files, code_digest, code_files, run_code, training_code
+from reidbench.training.checkpoint import WEIGHTS
 from reidbench.utils.machine import environment, local_machine
+from tests.support.jobs import job, run
+from tests.support.paths import CHECKOUT
+
+Edit = Callable[[str, Callable[[str], str]], None]
+
+
+def items(loss: str = "batch_hard") -> dict[str, ResolvedSpec]:
+    specs = {
+        "protocol": "synthetic",
+        "dataset": "synthetic",
+        "loss": loss,
+        "backbone": "tiny",
+        "recipe": "quick",
+        "metric": "euclidean",
+        "reranker": "k_reciprocal",
+    }
+    return {kind: load().resolve(kind, spec) for kind, spec in specs.items()}
+
+
+@pytest.fixture
+def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
+    """Edit a file of the checkout in the eyes of the digests."""
+    contents: dict[Path, bytes] = {}
+    read, module = Path.read_bytes, provenance._module
+
+    def change(file: str, edited: Callable[[str], str]) -> None:
+        path = CHECKOUT / file
+        text = path.read_text()
+        assert edited(text) != text
+        contents[path] = edited(text).encode()
+        names.add(file.removeprefix("plugins/").removesuffix(".py").replace("/", "."))
+        code_files.cache_clear()
+
+    names: set[str] = set()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: contents.get(path) or read(path))
+    monkeypatch.setattr(provenance, "_module", lambda name: (module.__wrapped__ if name in names else module)(name))
+    yield change
+    code_files.cache_clear()
+
+
+def reword_docstring(text: str) -> str:
+    return text.replace('"""', '"""Edited. ', 1)
+
+
+def add_comment(text: str) -> str:
+    return f"# edited\n{text}"
+
+
+def reword_errors(text: str) -> str:
+    return re.sub(r'(raise \w+\(\s*f?")', r"\1edited: ", text)
+
+
+def add_statement(text: str) -> str:
+    return f"{text}\nEDITED = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "edited", "retrains", "scores_again"),
+    [
+        ("reidbench/training/loop.py", reword_docstring, False, False),
+        ("reidbench/training/loop.py", add_comment, False, False),
+        ("reidbench/training/loop.py", reword_errors, False, False),
+        ("reidbench/reports/table.py", add_statement, False, False),
+        ("reidbench/runs/runner.py", add_statement, False, False),
+        ("reidbench/ranking/scores.py", add_statement, False, True),
+        ("reidbench/ranking/rank_kernels.py", add_statement, False, True),
+        ("plugins/reidbench_metrics/vectors.py", add_statement, False, True),
+        ("plugins/reidbench_rerankers/k_reciprocal.py", add_statement, False, True),
+        ("reidbench/training/loop.py", add_statement, True, True),
+        ("reidbench/training/sampler.py", add_statement, True, True),
+        ("reidbench/training/optimizer.py", add_statement, True, True),
+        ("reidbench/embedding/extract.py", add_statement, True, True),
+        ("reidbench/utils/random_streams.py", add_statement, True, True),
+        ("reidbench/plugins/weighted_sum.py", add_statement, True, True),
+        ("plugins/reidbench_losses/triplet.py", add_statement, True, True),
+        ("plugins/reidbench_losses/distances.py", add_statement, True, True),
+        ("plugins/reidbench_backbones/tiny.py", add_statement, True, True),
+        ("plugins/reidbench_recipes/quick.py", add_statement, True, True),
+    ],
+)
+def test_which_edits_retrain_or_score_again(
+    file: str, edited: Callable[[str], str], retrains: bool, scores_again: bool, edit: Edit
+) -> None:
+    before = training_code(items()), run_code(items())
+    edit(file, edited)
+    now = training_code(items()), run_code(items())
+    name = file.removeprefix("plugins/")
+    assert changed_files(before[0], now[0]) == [name] * retrains
+    assert changed_files(before[1], now[1]) == [name] * scores_again
+    assert (code_digest(before[0]) != code_digest(now[0])) == retrains
+
+
+def test_an_edited_score_scores_again_and_an_edited_sampler_trains_again(edit: Edit) -> None:
+    plan, record, _ = run(job())
+    weights = plan.training_folder / WEIGHTS
+    written = weights.stat().st_mtime_ns
+    edit("reidbench/training/loop.py", reword_errors)
+    assert run(job())[1].code == record.code
+    edit("reidbench/ranking/scores.py", add_statement)
+    again, scored, _ = run(job())
+    assert (scored.code != record.code, scored.scores) == (True, record.scores)
+    assert again.training_folder == plan.training_folder
+    assert weights.stat().st_mtime_ns == written
+    edit("reidbench/training/sampler.py", add_statement)
+    assert run(job())[0].training_folder != plan.training_folder
+
+
+@pytest.mark.parametrize("loss", ["batch_hard", "triplet_ohm", "classification + 0.5*batch_all"])
+def test_training_code_holds_no_ranking_and_no_orchestration(loss: str) -> None:
+    core = {name for name in training_code(items(loss)) if name.startswith("reidbench/")}
+    packages = {name.split("/")[1] for name in core}
+    assert packages == {"errors.py", "utils", "data", "plugins", "images", "embedding", "training"}
+    assert len(core) <= 36, sorted(core)
+    assert {name.split("/")[1] for name in run_code(items(loss))} & {"runs", "reports", "leaderboard", "cli"} == set()
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A plugin package whose item imports a helper, which imports another when it runs; one file is nobody's."""
+    """A plugin package whose item imports a helper, which imports another when it runs; one file is not imported."""
     folder = tmp_path / "some_plugin"
     folder.mkdir()
-    (folder / "__init__.py").write_text("")
+    (folder / "__init__.py").write_text("version = 1\n")
     (folder / "item.py").write_text("from some_plugin.helper import f\nimport json\n\ndef factory():\n    return f()\n")
     (folder / "helper.py").write_text("def f():\n    from . import deeper\n    return deeper.x\n")
     (folder / "deeper.py").write_text("x = 1\n")
-    (folder / "stranger.py").write_text("y = 2\n")
+    (folder / "other.py").write_text("y = 2\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
     for name in [name for name in sys.modules if name.startswith("some_plugin")]:
         del sys.modules[name]
-    provenance._module_files.cache_clear()
+    provenance._module.cache_clear()
+    provenance._spec.cache_clear()
 
 
-def files_of(folder: Path) -> dict[str, str]:
-    provenance._module_files.cache_clear()
-    return provenance.code_files([importlib.import_module("some_plugin.item").factory])
+def files_of(module: str) -> dict[str, str]:
+    for function in (code_files, provenance._module, provenance._spec):
+        function.cache_clear()
+    importlib.invalidate_caches()
+    return code_files(frozenset({module}))
 
 
-def test_a_plugins_own_imports_count_and_strangers_do_not(package: Path) -> None:
-    names = {name for name in files_of(package) if name.startswith("some_plugin")}
-    assert names == {f"some_plugin/{module}.py" for module in ("__init__", "item", "helper", "deeper")}
+def test_imports_are_followed_within_the_package(package: Path) -> None:
+    assert set(files_of("some_plugin.item")) == {
+        f"some_plugin/{module}.py" for module in ("__init__", "item", "helper", "deeper")
+    }
 
 
-def test_what_is_loaded_does_not_matter(package: Path) -> None:
-    before = files_of(package)
+def test_loaded_modules_do_not_matter(package: Path) -> None:
+    before = files_of("some_plugin.item")
     importlib.import_module("some_plugin.item").factory()
     assert "some_plugin.deeper" in sys.modules
-    assert files_of(package) == before
+    assert files_of("some_plugin.item") == before
 
 
-def test_an_edit_of_an_indirect_import_changes_the_code(package: Path) -> None:
-    before = files_of(package)
-    (package / "stranger.py").write_text("y = 3\n")
-    assert provenance.code_digest(files_of(package)) == provenance.code_digest(before)
+def test_an_edit_of_an_indirect_import_changes_the_digest(package: Path) -> None:
+    before = files_of("some_plugin.item")
+    (package / "other.py").write_text("y = 3\n")
+    assert files_of("some_plugin.item") == before
     (package / "deeper.py").write_text("x = 2\n")
-    now = files_of(package)
-    assert provenance.code_digest(now) != provenance.code_digest(before)
-    assert provenance.changed_files(before, now) == ["some_plugin/deeper.py"]
+    assert changed_files(before, files_of("some_plugin.item")) == ["some_plugin/deeper.py"]
 
 
-def test_the_core_counts_but_not_what_only_presents() -> None:
-    names = set(provenance.code_files([]))
-    assert {"reidbench/training/loop.py", "reidbench/ranking/rank.py", "reidbench/images/augment.py"} <= names
-    assert not {name for name in names if "/cli/" in name or "/leaderboard/" in name}
+@pytest.mark.parametrize(
+    ("statement", "file"),
+    [
+        ("from reidbench_losses import distances", "reidbench_losses/distances.py"),
+        ("from reidbench import pk_round", "reidbench/training/sampler.py"),
+        ("import reidbench as r", "reidbench/ranking/rank.py"),
+        ("from reidbench import *", "reidbench/ranking/rank.py"),
+        ("from . import other", "some_plugin/other.py"),
+        ("try:\n    import some_plugin.other\nexcept ImportError:\n    pass", "some_plugin/other.py"),
+    ],
+)
+def test_imports_of_other_packages_and_public_names(statement: str, file: str, package: Path) -> None:
+    (package / "deeper.py").write_text(f"{statement}\n")
+    files = set(files_of("some_plugin.item"))
+    assert {file, "some_plugin/deeper.py"} <= files
+    assert not {"reidbench_losses/triplet.py", "reidbench/__init__.py"} & files
+
+
+def test_imports_for_type_checking_do_not_count(package: Path) -> None:
+    before = files_of("some_plugin.item")
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from some_plugin import other\nx = 1\n"
+    (package / "deeper.py").write_text(text)
+    assert set(files_of("some_plugin.item")) == set(before)
+
+
+def test_broken_and_compiled_modules_count_by_their_bytes(package: Path) -> None:
+    (package / "deeper.py").write_bytes(b"x = (\n")
+    before = files_of("some_plugin.item")
+    (package / "deeper.py").write_bytes(b"x = (\n# a comment\n")
+    assert changed_files(before, files_of("some_plugin.item")) == ["some_plugin/deeper.py"]
+    (package / "deeper.py").unlink()
+    (package / "deeper.so").write_bytes(b"\x7fELF\0")
+    assert "some_plugin/deeper.so" in files_of("some_plugin.item")
+
+
+@pytest.mark.parametrize("wrapper", ["wrapped", "partial(wrapped)", "partial(partial(factory))"])
+def test_a_factory_counts_behind_its_wrappers_and_where_it_is_offered(wrapper: str, package: Path) -> None:
+    (package / "other.py").write_text(
+        "from functools import partial, wraps\nfrom some_plugin.item import factory\n"
+        f"@wraps(partial(factory))\ndef wrapped():\n    return factory()\noffered = {wrapper}\n"
+    )
+    factory = importlib.import_module("some_plugin.other").offered
+    plugin = Plugin("some", "some-plugin", "1.2", state="ok", module="some_plugin.other")
+    term = ResolvedTerm(PluginItem("loss", "some", factory, plugin), 1.0, {}, {})
+    code = training_code({**items(), "loss": replace(items()["loss"], terms=(term,))})
+    assert {"some_plugin/item.py", "some_plugin/other.py", "some_plugin/deeper.py"} <= set(code)
+    assert code["distribution some-plugin"] == "1.2"
 
 
 def test_the_commit_is_of_this_checkout_or_none() -> None:
@@ -74,15 +238,6 @@ def test_the_environment_names_what_computes() -> None:
     found = environment(local_machine(device="cpu", threads=2))
     assert found["threads"] == 2
     assert {"torch", "numpy", "python", "cpu", "system"} <= set(found)
-
-
-def test_imports_are_followed_into_other_plugins_packages(package: Path) -> None:
-    item = package / "item.py"
-    item.write_text(item.read_text() + "from reidbench_losses import distances\n")
-    importlib.invalidate_caches()
-    names = set(files_of(package))
-    assert {"reidbench_losses/distances.py", "some_plugin/deeper.py"} <= names
-    assert "reidbench_losses/triplet.py" not in names
 
 
 def test_a_new_module_makes_a_checkout_dirty_and_a_note_does_not(
@@ -109,15 +264,3 @@ def test_a_new_module_makes_a_checkout_dirty_and_a_note_does_not(
         assert dirty()
     finally:
         provenance.commit.cache_clear()
-
-
-def test_a_factory_is_found_behind_whatever_wraps_it_and_so_is_who_offers_it(package: Path) -> None:
-    factory = importlib.import_module("some_plugin.item").factory
-
-    @functools.wraps(functools.partial(factory))
-    def wrapped() -> int:
-        return int(factory())
-
-    for each in (wrapped, functools.partial(wrapped), functools.partial(functools.partial(factory))):
-        assert "some_plugin/item.py" in provenance.code_files([each])
-    assert "some_plugin/stranger.py" in provenance.code_files([], ["some_plugin.stranger"])

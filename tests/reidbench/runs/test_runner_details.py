@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,7 +33,6 @@ from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, P
 from reidbench.ranking.rank import unit_rows
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Plan, Planner, build_backbone
-from reidbench.runs.provenance import code_files
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.runner import execute
 from reidbench.training.checkpoint import TRAINING, finished, load_weights
@@ -549,33 +546,7 @@ def test_a_partial_is_an_item_with_the_code_of_its_function(machine: Machine) ->
     assert "scale=0.5" in plan.items["loss"].text
     assert plan.items["loss"].short == "halved", "what was bound is its default"
     file = "/".join(__name__.split(".")) + ".py"
-    assert file in code_files([ITEMS["loss", "halved"]])
-    assert code_files([ITEMS["loss", "halved"]]) == code_files([Norms])
     assert file in record.code_files
     given = plan_of(machine, loss="halved(scale=0.25)")
     assert given.train_id != plan.train_id
     assert given.items["loss"].short == "halved(scale=0.25)"
-
-
-@pytest.fixture
-def bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package that offers partials of a function of another of its modules."""
-    folder = tmp_path / "bound_items"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "code.py").write_text("def make(info, *, x: int = 1):\n    return x\n")
-    (folder / "offer.py").write_text(
-        "from functools import partial\nfrom bound_items.code import make\ninner = partial(make, x=2)\n"
-        "outer = partial(inner, x=3)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    yield folder
-    for name in [name for name in sys.modules if name.startswith("bound_items")]:
-        del sys.modules[name]
-
-
-@pytest.mark.parametrize("name", ["inner", "outer"])
-def test_the_files_of_a_partial_are_those_of_its_innermost_function(name: str, bound: Path) -> None:
-    offer = importlib.import_module("bound_items.offer")
-    own = {file for file in code_files([getattr(offer, name)]) if file.startswith("bound_items")}
-    assert "bound_items/code.py" in own
