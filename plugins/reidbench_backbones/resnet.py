@@ -1,28 +1,26 @@
-"""ResNet-50 of torchvision with the paper's head (TriNet), or none."""
+"""torchvision's ResNet-50 with the paper's head (TriNet), or without a head."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import build_head
+from reidbench_backbones.heads import Head, build_head
 from reidbench_backbones.weights import (
     Normalisation,
     Weights,
-    load,
+    load_weights,
     read_normalisation,
-    read_published,
     read_tensors,
+    read_torch_file,
     torch_hub_file,
 )
 
 FIRST = "conv1"
 CLASSIFIER = "fc"
 FEATURES = 2048
-SMALLEST = 32  # pixels to one cell of the last stage
+SMALLEST = 32  # pixels for one cell of the last stage
 
 
 class ResNet50(Backbone):
@@ -30,15 +28,16 @@ class ResNet50(Backbone):
 
     Options:
         head: "trinet" for 1024 units, batch norm, ReLU and 128 units; none for the pooled 2048-D feature.
-        weights: "imagenet" for torchvision's first weights, a safetensors file, or none for drawn ones.
+        weights: "imagenet" for torchvision's first weights, a safetensors file, or none for random ones.
         height: Height of the input in pixels, at least 32.
         width: Width of the input in pixels, at least 32.
+        embedding_dim: Size of the embedding; none for the paper's 128, or without a head for the feature's 2048.
 
-    Takes images [B, 3, height, width] to embeddings [B, 128] ([B, 2048] without a head), which nothing normalises.
-    Mean and std are those of the weights: torchvision's, the file's, or none (pixels / 255). With the head it has
-    25,738,432 parameters, the paper's 25.74 M. Drawn weights start as torchvision's do, the head as ``build_head``
-    says. The constructor reads a weights file's metadata, since mean and std must be known to plan, and nothing else.
-    Raises OptionError for a size below 32, DataError where weights can be neither found nor fetched or do not fit.
+    Maps images [B, 3, height, width] to embeddings [B, D], not normalised. Mean and std are those of the weights:
+    torchvision's, the file's, or none (pixels / 255). With the head, at D = 128, it has 25,738,432 parameters, the
+    paper's 25.74 M. Random weights start as torchvision's do, the head as ``build_head`` says. The constructor reads
+    only a weights file's metadata, since planning needs mean and std.
+    Raises OptionError for an option out of range, DataError where weights are not found or do not fit.
     Source: Hermans, Beyer, Leibe 2017, section 3.3; He et al. 2016, in torchvision's variant with the stride in the
     3x3 convolution.
     """
@@ -48,12 +47,13 @@ class ResNet50(Backbone):
     def __init__(
         self,
         *,
-        head: Literal["trinet"] | None = "trinet",
+        head: Head = "trinet",
         weights: Weights = "imagenet",
         height: int = 256,
         width: int = 128,
+        embedding_dim: int | None = None,
     ) -> None:
-        from torchvision.models import ResNet50_Weights, resnet50  # noqa: PLC0415, listing does not wait for it
+        from torchvision.models import ResNet50_Weights, resnet50  # noqa: PLC0415, slow to import
 
         super().__init__()
         for name, value in (("height", height), ("width", width)):
@@ -70,28 +70,28 @@ class ResNet50(Backbone):
         else:
             self.normalisation = read_normalisation(weights)
         self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
-        if (head, weights, height, width) == ("trinet", "imagenet", 256, 128):
-            self.faithful_to = "Hermans et al. (2017)"
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
-        self.head, self.embedding_dim = build_head(head, FEATURES)
+        self.head, self.embedding_dim = build_head(head, FEATURES, embedding_dim, "resnet50")
+        if (head, weights, height, width, self.embedding_dim) == ("trinet", "imagenet", 256, 128, 128):
+            self.faithful_to = "Hermans et al. (2017)"
 
     def initialise(self) -> None:
-        """Load the weights; raises DataError where they can be neither found nor fetched, or do not fit."""
+        """Load the weights; raises DataError where they are not found or do not fit."""
         if self.weights is None:
             return
         if self.weights == "imagenet":
             file = torch_hub_file(self.published.url, "resnet50(weights=imagenet)")
-            tensors = read_published(file)
+            tensors = read_torch_file(file)
         else:
             file = self.weights
             tensors = read_tensors(file)
         flip = [FIRST] if self.normalisation.bgr else []
-        load(self.network, self.head, tensors, source=str(file), classifier=[CLASSIFIER], flip=flip)
+        load_weights(self.network, self.head, tensors, source=str(file), classifier=[CLASSIFIER], flip=flip)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
-        # This layout is faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        # This memory format is faster on a CPU; always using it gives the same bits for any input format.
         return self.head(self.network(images.contiguous(memory_format=torch.channels_last)))
 
 

@@ -1,21 +1,21 @@
-"""Every network of the timm library that takes images of the wanted size."""
+"""Every network of the timm library that takes images of the given size."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from reidbench import Backbone, DataError, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import build_head
+from reidbench_backbones.heads import Head, build_head
 from reidbench_backbones.weights import (
     Normalisation,
     Weights,
-    load,
-    model_hub_file,
+    hugging_face_file,
+    load_weights,
     read_normalisation,
     read_tensors,
     torch_hub_file,
@@ -27,17 +27,18 @@ class Timm(Backbone):
 
     Options:
         name: Name of the network as timm lists it, perhaps with the tag of its weights ("resnet18.a1_in1k").
-        weights: "imagenet" for timm's own weights of that name, a safetensors file, or none for drawn ones.
+        weights: "imagenet" for timm's own weights of that name, a safetensors file, or none for random ones.
         head: "trinet" for 1024 units, batch norm, ReLU and 128 units; none for the network's pooled feature.
         height: Height of the input in pixels.
         width: Width of the input in pixels.
+        embedding_dim: Size of the embedding; none for 128 with the head, or without for the feature's size.
 
-    Takes images [B, 3, height, width] to embeddings [B, D], which nothing normalises; without a head D is the size of
-    the network's feature. Mean and std are those of the weights: timm's, the file's, or none (pixels / 255). A network
-    of a fixed size is built for this one; timm fits its weights to that, a file's must fit as they are.
-    The constructor passes one empty image through the network, and reads a weights file's metadata, since mean and std
-    must be known to plan. Raises OptionError for a name that timm does not have, for a network without weights, and for
-    one that does not take such images; DataError where weights can be neither found nor fetched or do not fit.
+    Maps images [B, 3, height, width] to embeddings [B, D], not normalised. Mean and std are those of the weights:
+    timm's, the file's, or none (pixels / 255). A network with a fixed input size is built for the given one; timm
+    resizes its own weights to that, a file's must fit as they are.
+    The constructor passes one black image through the network, and reads a weights file's metadata, since planning
+    needs mean and std. Raises OptionError for an unknown name, a network without weights, one that does not take such
+    images, or an option out of range; DataError where weights are not found or do not fit.
     Source: the timm library (PyTorch Image Models), which names each network's paper.
     """
 
@@ -46,9 +47,10 @@ class Timm(Backbone):
         *,
         name: str = "resnet18",
         weights: Weights = "imagenet",
-        head: Literal["trinet"] | None = None,
+        head: Head = None,
         height: int = 256,
         width: int = 128,
+        embedding_dim: int | None = None,
     ) -> None:
         super().__init__()
         for option, value in (("height", height), ("width", width)):
@@ -64,15 +66,15 @@ class Timm(Backbone):
             self.normalisation = Normalisation()
         elif weights == "imagenet":
             if not self.published.get("hf_hub_id") and not self.published.get("url"):
-                raise OptionError(f"timm: name={name}: timm has no weights for it; say weights=none to draw them")
+                raise OptionError(f"timm: name={name}: timm has no weights for it; use random ones: weights=none")
             self.normalisation = Normalisation(tuple(self.published["mean"]), tuple(self.published["std"]))
         else:
             self.normalisation = read_normalisation(weights)
         self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
-        self.head, self.embedding_dim = build_head(head, features)
+        self.head, self.embedding_dim = build_head(head, features, embedding_dim, "timm")
 
     def initialise(self) -> None:
-        """Load the weights; raises DataError where they can be neither found nor fetched, or do not fit."""
+        """Load the weights; raises DataError where they are not found or do not fit."""
         if self.weights is None:
             return
         if self.weights == "imagenet":
@@ -81,16 +83,16 @@ class Timm(Backbone):
         file = self.weights
         flip = self._first_layers(str(file)) if self.normalisation.bgr else []
         classifier = _names(self.published.get("classifier"))
-        load(self.network, self.head, read_tensors(file), source=str(file), classifier=classifier, flip=flip)
+        load_weights(self.network, self.head, read_tensors(file), source=str(file), classifier=classifier, flip=flip)
 
     def _load_published(self) -> None:
-        # Found here and not by timm, which asks the network first and has no word on how long.
+        # timm's own loader contacts the hub even where its cache has the file.
         owner, published = f"timm(name={self.name}, weights=imagenet)", self.published
         overlay: dict[str, Any] = {}
         if published.get("hf_hub_id"):
             name = published.get("hf_hub_filename") or "pytorch_model.bin"
             safe = name.replace("pytorch_model.bin", "model.safetensors")
-            file = model_hub_file(published["hf_hub_id"], list(dict.fromkeys([safe, name])), owner)
+            file = hugging_face_file(published["hf_hub_id"], list(dict.fromkeys([safe, name])), owner)
             overlay["custom_load"] = published.get("custom_load") == "hf"  # else the hub's copy is of timm's own form
         else:
             file = torch_hub_file(published["url"], owner)
@@ -99,16 +101,17 @@ class Timm(Backbone):
             size = (self.preprocess.height, self.preprocess.width)
             source = create(self.name, size, pretrained=True, pretrained_cfg_overlay={"file": str(file), **overlay})
         except Exception as error:  # the file is damaged, or not what this version of timm expects
-            said = f"cannot be loaded by timm: {_reason(error)}"
-            raise DataError(f"{owner}: {file}: {said}; delete it to fetch it again") from None
+            raise DataError(
+                f"{owner}: {file}: timm cannot load it: {_reason(error)}; delete it to download it again"
+            ) from None
         self.network.load_state_dict(source.state_dict())
 
     def _first_layers(self, source: str) -> list[str]:
-        """Return the layers that see the image's channels; raises DataError where timm does not name any."""
+        """Return the layers that take the image's channels; raises DataError where timm names none."""
         layers = _names(self.published.get("first_conv"))
         if not layers or any(self.network.get_submodule(layer).weight.shape[1] != 3 for layer in layers):
             raise DataError(
-                f"{source}: is for BGR images, and no layer of {self.name} is known to see just three channels; "
+                f"{source}: expects BGR images, and no layer of {self.name} is known to take exactly three channels; "
                 "reorder its first layer, mean and std, and write channels=RGB"
             )
         return layers
@@ -120,18 +123,18 @@ class Timm(Backbone):
 
 def check_name(name: str) -> None:
     """Raise OptionError, with the nearest names, where timm has no network (or no weights) of this name."""
-    import timm  # noqa: PLC0415, listing does not wait for it
+    import timm  # noqa: PLC0415, slow to import
 
     network, _, tag = name.partition(".")
     networks = timm.list_models()
     if network not in networks:
         near = difflib.get_close_matches(network, networks, n=3)
-        said = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
-        raise OptionError(f"timm: there is no network {network!r} in timm {timm.__version__}; {said}")
+        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
+        raise OptionError(f"timm: there is no network {network!r} in timm {timm.__version__}; {hint}")
     tagged = timm.list_models(f"{network}.*", pretrained=True)
     if tag and name not in tagged:
-        said = f"there are {', '.join(tagged)}" if tagged else "there are none"
-        raise OptionError(f"timm: timm {timm.__version__} has no weights {name!r}; {said}")
+        available = ", ".join(tagged) if tagged else "none"
+        raise OptionError(f"timm: timm {timm.__version__} has no weights {name!r}; available: {available}")
 
 
 def build_network(name: str, height: int, width: int) -> tuple[Any, int]:
@@ -144,17 +147,17 @@ def build_network(name: str, height: int, width: int) -> tuple[Any, int]:
         network = create(name, (height, width))
         with torch.no_grad():
             features = network.eval()(torch.zeros(1, 3, height, width))
-    except Exception as error:  # each network has its own way to refuse
+    except Exception as error:  # networks refuse sizes with errors of any type
         raise OptionError(f"{refused}: {_reason(error)}; try another height and width") from None
     if not isinstance(features, Tensor) or features.ndim != 2:
-        said = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise OptionError(f"{refused} to one feature each: one image gives {said}")
+        found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise OptionError(f"{refused}: expected one feature vector an image, got {found}")
     return network.train(), features.shape[1]
 
 
 def create(name: str, size: tuple[int, int], **arguments: Any) -> Any:
-    """Return timm's network without a classifier, built for ``size`` where it has a fixed one."""
-    import timm  # noqa: PLC0415, listing does not wait for it
+    """Return timm's network without a classifier, built for ``size`` where its input size is fixed."""
+    import timm  # noqa: PLC0415, slow to import
 
     arguments = {"num_classes": 0, "pretrained": False, **arguments}
     try:
@@ -165,8 +168,8 @@ def create(name: str, size: tuple[int, int], **arguments: Any) -> Any:
         return timm.create_model(name, **arguments)  # of any size
 
 
-def _names(said: str | tuple[str, ...] | None) -> list[str]:
-    return [said] if isinstance(said, str) else list(said or ())
+def _names(layers: str | tuple[str, ...] | None) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers or ())
 
 
 def _reason(error: Exception) -> str:

@@ -1,30 +1,22 @@
-"""Pretrained weights: finding, fetching and reading their files, and fitting them to a network."""
+"""Pretrained weights: their files, what those expect of an image, and loading them into a network."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import http.client
 import json
-import math
-import re
-import secrets
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from reidbench import DataError, File, track
+from reidbench import DataError, File
 
-TIMEOUT = 10.0  # seconds without an answer after which a fetch is given up
-MEBIBYTE = 1 << 20
 SHOWN = 5  # names of tensors in a message
 
 Weights = Literal["imagenet"] | File | None
@@ -38,9 +30,11 @@ HOW_TO_WRITE = (
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What weights expect of pixels / 255: ``mean`` and ``std`` of the channels, in the order R, G, B.
+    """The normalisation that weights expect.
 
-    ``bgr`` says that the weights themselves read B, G, R.
+    ``mean``: mean of each channel of pixels / 255, in the order R, G, B.
+    ``std``: standard deviation of each channel, likewise.
+    ``bgr``: whether the weights themselves read B, G, R.
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -49,15 +43,15 @@ class Normalisation:
 
 
 def read_normalisation(file: Path) -> Normalisation:
-    """Return what a safetensors file's metadata says under "mean", "std" and "channels"; no tensor is read.
+    """Return the normalisation in a safetensors file's metadata ("mean", "std", "channels"); reads no tensor.
 
-    Raises DataError, naming the keys and how to write them, where one is missing or makes no sense.
+    Raises DataError, naming the keys and how to write them, where one is missing or invalid.
     """
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: is no safetensors file ({error}); convert it, and {HOW_TO_WRITE}") from None
+        raise DataError(f"{file}: not a safetensors file ({error}); convert it, and {HOW_TO_WRITE}") from None
     missing = [key for key in ("mean", "std", "channels") if key not in metadata]
     if missing:
         raise DataError(f"{file}: its metadata has no {', '.join(missing)}; {HOW_TO_WRITE}")
@@ -70,8 +64,8 @@ def read_normalisation(file: Path) -> Normalisation:
         or not all(0 <= value <= 1 for value in mean)
         or not all(0 < value <= 1 for value in std)
     ):
-        said = ", ".join(f"{key}={metadata[key]!r}" for key in ("mean", "std", "channels"))
-        raise DataError(f"{file}: its metadata says {said}, which is no normalisation; {HOW_TO_WRITE}")
+        values = ", ".join(f"{key}={metadata[key]!r}" for key in ("mean", "std", "channels"))
+        raise DataError(f"{file}: its metadata is no valid normalisation: {values}; {HOW_TO_WRITE}")
     if channels == "BGR":
         return Normalisation(mean[::-1], std[::-1], bgr=True)
     return Normalisation(mean, std)
@@ -90,18 +84,18 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: cannot be read: {error}; it is damaged, so make it again") from None
+        raise DataError(f"{file}: cannot be read: {error}; the file is damaged, write it again") from None
 
 
-def read_published(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file that torch wrote, and nothing but tensors; raises DataError where it is damaged."""
+def read_torch_file(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a ``.pth`` file, read with ``weights_only``; raises DataError where it is damaged."""
     try:
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file makes torch raise almost anything
-        raise DataError(f"{file}: cannot be read: {_one_line(error)}; delete it to fetch it again") from None
+        raise DataError(f"{file}: cannot be read: {_one_line(error)}; delete it to download it again") from None
 
 
-def load(
+def load_weights(
     network: nn.Module,
     head: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -110,31 +104,31 @@ def load(
     classifier: Sequence[str],
     flip: Sequence[str] = (),
 ) -> None:
-    """Load tensors named as in the network, or as in a trained run of reidbench ("network.", "head.").
+    """Load tensors named as in the network, or as in a checkpoint of reidbench ("network.", "head.").
 
     Tensors of the layers in ``classifier`` are left out. The layers in ``flip`` read B, G, R in the file and will read
-    R, G, B. Counters of batch norms may be missing, which nothing reads. Raises DataError, naming ``source`` and the
-    tensors that are missing, unexpected or of another shape.
+    R, G, B. Counters of batch norms may be missing, since nothing reads them. Raises DataError, naming ``source`` and
+    the tensors that are missing, unexpected or of another shape.
     """
-    own = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    expected = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     of_head = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    if own.keys().isdisjoint(tensors):
+    if expected.keys().isdisjoint(tensors):
         dropped = {f"{layer}.{name}" for layer in classifier for name in ("weight", "bias")}
         tensors = {f"network.{name}": tensor for name, tensor in tensors.items() if name not in dropped}
     elif not of_head.keys().isdisjoint(tensors):
-        own |= of_head
+        expected |= of_head
     mistakes = {
-        "missing": [n for n in own if n not in tensors and not n.endswith(".num_batches_tracked")],
-        "unexpected": [n for n in tensors if n not in own],
+        "missing": [n for n in expected if n not in tensors and not n.endswith(".num_batches_tracked")],
+        "unexpected": [n for n in tensors if n not in expected],
         "of another shape": [
-            f"{n} {list(tensors[n].shape)}, expected {list(own[n].shape)}"
-            for n in own
-            if n in tensors and tensors[n].shape != own[n].shape
+            f"{n} {list(tensors[n].shape)}, expected {list(expected[n].shape)}"
+            for n in expected
+            if n in tensors and tensors[n].shape != expected[n].shape
         ],
     }
     if any(mistakes.values()):
-        said = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in mistakes.items() if names)
-        raise DataError(f"{source}: is not of this network: {said}")
+        listed = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in mistakes.items() if names)
+        raise DataError(f"{source}: does not fit this network: {listed}")
     flipped = {f"network.{layer}.weight": tensors[f"network.{layer}.weight"].flip(1) for layer in flip}
     nn.ModuleDict({"network": network, "head": head}).load_state_dict({**tensors, **flipped}, strict=False)
 
@@ -145,102 +139,61 @@ def _first(names: Sequence[str]) -> str:
 
 
 def torch_hub_file(url: str, owner: str) -> Path:
-    """Return a published file in torch.hub's folder, fetched where it is not there yet.
+    """Return a published file in torch.hub's folder, downloaded where it is not there yet.
 
-    The digits after the last "-" of its name must begin the sha256 of its content. Raises DataError, naming the file,
-    the folder, and why it could not be fetched.
+    The digits after the last "-" of its name are the start of its sha256. Raises DataError, naming file and folder,
+    where it cannot be downloaded or has another sha256.
     """
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / PurePosixPath(url).name
-    match = re.search(r"-([0-9a-f]{8,})\.\w+$", file.name)
-    prefix = match[1] if match else ""
-    found = "is not there"
+    file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(url).name
+    prefix = file.stem.rpartition("-")[2]
     try:
-        if file.is_file():
-            if _sha256(file).startswith(prefix):
-                return file
-            found = "is there, but its content is not what its name says (sha256)"
-        _fetch(url, file, prefix)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DataError(not_found(owner, file.name, str(folder), found, f"from {url}", error)) from None
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), prefix)
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except Exception as error:  # torch.hub raises errors of several libraries
+        raise _not_found(owner, file.name, str(file.parent), url, error) from None
+    if not digest.startswith(prefix):
+        raise DataError(
+            f"{owner}: {file}: has the sha256 {digest[:8]}…, expected {prefix}…; delete it to download it again"
+        )
     return file
 
 
-def _fetch(url: str, file: Path, prefix: str) -> None:
-    """Write the content of ``url`` to ``file``, whole and checked or not at all."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
-    with _open(url) as answer:
-        length = int(answer.headers.get("Content-Length") or 0)
+def hugging_face_file(repository: str, names: Sequence[str], owner: str) -> Path:
+    """Return the first of these files that a repository of the Hugging Face hub has: from its cache, else downloaded.
 
-        def chunks() -> Iterator[bytes]:
-            while chunk := answer.read(MEBIBYTE):
-                yield chunk
-
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as opened:
-                for chunk in track(chunks(), math.ceil(length / MEBIBYTE), f"fetching {file.name} (MiB)"):
-                    opened.write(chunk)
-            digest = _sha256(temporary)
-            if not digest.startswith(prefix):
-                raise ValueError(f"what came has the sha256 {digest[:8]}…, not {prefix}…")
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def model_hub_file(repository: str, names: Sequence[str], owner: str) -> Path:
-    """Return the first of these files that a repository of the Hugging Face hub has: from its cache, else fetched.
-
-    ``repository`` may end with "@" and a revision. Raises DataError, naming repository, files and folder, and why none
-    could be fetched.
+    ``repository`` may end with "@" and a revision. Raises DataError, naming repository, files and cache folder, where
+    none can be downloaded.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache  # noqa: PLC0415, slow to import
-    from huggingface_hub.errors import EntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import RemoteEntryNotFoundError  # noqa: PLC0415
 
     name, _, revision = repository.partition("@")
     for file in names:
         cached = try_to_load_from_cache(name, file, revision=revision or None)
         if isinstance(cached, str):
             return Path(cached)
-    reason: Exception = FileNotFoundError("the repository has none of these")
+    reason: Exception = FileNotFoundError("the repository has no such file")
     try:
-        _reach(constants.ENDPOINT)
         for file in names:
-            with contextlib.suppress(EntryNotFoundError):
-                return Path(hf_hub_download(name, file, revision=revision or None, etag_timeout=TIMEOUT))
-    except Exception as error:  # the hub raises errors of several libraries
+            with suppress(RemoteEntryNotFoundError):
+                return Path(hf_hub_download(name, file, revision=revision or None))
+    except Exception as error:  # the hub's client raises errors of several libraries
         reason = error
-    folder = str(constants.HF_HUB_CACHE)
-    raise DataError(not_found(owner, " or ".join(names), folder, "is not there", f"from huggingface.co/{name}", reason))
+    raise _not_found(owner, " or ".join(names), str(constants.HF_HUB_CACHE), f"huggingface.co/{name}", reason)
 
 
-def _reach(address: str) -> None:
-    """Raise OSError at once where a server cannot be reached: the hub's own client would try for half a minute."""
-    with contextlib.suppress(urllib.error.HTTPError):  # an answer, whatever it says
-        _open(urllib.request.Request(address, method="HEAD")).close()
-
-
-def _open(request: str | urllib.request.Request) -> Any:
-    """Return a server's answer; proxies are those of the environment as it is now, not at the first call."""
-    return urllib.request.build_opener().open(request, timeout=TIMEOUT)
-
-
-def not_found(owner: str, file: str, folder: str, found: str, origin: str, error: Exception) -> str:
-    """Return the one message for weights that can be neither found nor fetched."""
-    return (
-        f"{owner}: the weights are not at hand: {file} was looked for in {folder} and {found}, and could not be "
-        f"fetched {origin} ({_one_line(error)}); fetch it with a network, or train from drawn weights: weights=none"
+def _not_found(owner: str, file: str, folder: str, origin: str, error: Exception) -> DataError:
+    return DataError(
+        f"{owner}: pretrained weights not found: {file} is not in {folder} and could not be downloaded from {origin} "
+        f"({_one_line(error)}); download it on a machine with a network, or train from random weights: weights=none"
     )
 
 
 def _one_line(error: Exception) -> str:
-    """Return the reason that lies deepest in an error, in one line."""
+    """Return the innermost reason of an error, in one line."""
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__) is not None:
         inner = deeper

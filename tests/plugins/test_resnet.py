@@ -1,7 +1,8 @@
-"""resnet50: the paper's 25.74 M parameters, its head, its weights and what they expect of a picture."""
+"""resnet50: the paper's 25.74 M parameters, its head, its weights and the normalisation that they expect."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from reidbench_backbones.resnet import ResNet50, register_backbones
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reidbench import DataError, File, OptionError, Preprocess
+from reidbench import DataError, File, OptionError, Preprocess, build
+from tests.support.jobs import job, run
 
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
@@ -43,7 +45,7 @@ def test_the_parameters_are_the_papers_25_74_million() -> None:
     assert (network.embedding_dim, network.batch, network.pretrained) == (128, (18, 4), False)
 
 
-def test_without_a_head_it_is_the_pooled_feature_of_torchvisions_network() -> None:
+def test_without_a_head_it_is_torchvisions_feature() -> None:
     torch.manual_seed(0)
     network = ResNet50(head=None, weights=None, height=64, width=32).eval()
     theirs = torchvision.models.resnet50(weights=None).eval()
@@ -60,7 +62,7 @@ def test_without_a_head_it_is_the_pooled_feature_of_torchvisions_network() -> No
 
 def test_the_head_is_linear_norm_relu_linear() -> None:
     torch.manual_seed(0)
-    head, size = build_head("trinet", 12)
+    head, size = build_head("trinet", 12, None, "test")
     x = torch.randn(6, 12)
     hidden = x @ head[0].weight.T
     hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()
@@ -73,7 +75,7 @@ def test_the_head_is_linear_norm_relu_linear() -> None:
     assert (head[3].bias == 0).all()
 
 
-def test_the_same_seed_draws_the_same_weights_and_all_take_part() -> None:
+def test_random_weights_repeat_and_all_have_gradients() -> None:
     torch.manual_seed(3)
     network = ResNet50(weights=None, height=64, width=32)
     torch.manual_seed(3)
@@ -95,7 +97,7 @@ def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
     assert own.preprocess == Preprocess(256, 128, (0.3, 0.2, 0.1), (0.6, 0.5, 0.4))
     assert own.pretrained
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(DataError, match=r"its metadata has no mean, std, channels; write it with"):
+    with pytest.raises(DataError, match="its metadata has no mean, std, channels"):
         ResNet50(weights=File(tmp_path / "w.safetensors"))
 
 
@@ -113,31 +115,56 @@ def test_a_file_of_torchvisions_names_is_loaded(tmp_path: Path, channels: str) -
         torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_trained_network_comes_back_with_its_head(tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_with_its_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
     trained = ResNet50(weights=None, height=64, width=32)
     save_file(trained.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
     network = ResNet50(weights=File(tmp_path / "w.safetensors"), height=64, width=32)
     assert not network.head[0].weight.equal(trained.head[0].weight)
     network.initialise()
-    kept: dict[str, Tensor] = trained.state_dict()
-    assert all(value.equal(kept[name]) for name, value in network.state_dict().items())
+    saved: dict[str, Tensor] = trained.state_dict()
+    assert all(value.equal(saved[name]) for name, value in network.state_dict().items())
 
 
-def test_weights_of_another_network_are_refused_with_the_names(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     other = torchvision.models.resnet18(weights=None)
     save_file(other.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
     network = ResNet50(weights=File(tmp_path / "w.safetensors"))
     wrong = set(network.network.state_dict()) - set(other.state_dict())
     wrong = {name for name in wrong if not name.endswith("num_batches_tracked")}
     with pytest.raises(
-        DataError, match=rf"w\.safetensors: is not of this network: {len(wrong)} missing \(layer1\.0\.conv3"
+        DataError, match=rf"w\.safetensors: does not fit this network: {len(wrong)} missing \(layer1\.0\.conv3"
     ):
         network.initialise()
 
 
+@pytest.mark.parametrize("backbone", ["resnet50(weights=none", "timm(weights=none, head=trinet"])
+@pytest.mark.parametrize("size", [1, 64, 512])
+def test_embedding_dim_is_the_number_of_outputs(backbone: str, size: int) -> None:
+    network = build("backbone", f"{backbone}, height=32, width=32, embedding_dim={size})").eval()
+    assert network.embedding_dim == size
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 32, 32)).shape == (2, size)
+    assert not network.faithful_to
+
+
+@pytest.mark.parametrize("options", ["head=none, embedding_dim=64", "head=trinet, embedding_dim=0"])
+@pytest.mark.parametrize("backbone", ["resnet50", "timm"])
+def test_embedding_dim_needs_a_head_and_is_positive(backbone: str, options: str) -> None:
+    with pytest.raises(OptionError, match=f"{backbone}: option embedding_dim: expected .*got"):
+        build("backbone", f"{backbone}(weights=none, {options})")
+
+
+def test_records_show_embedding_dim(tmp_path: Path) -> None:
+    backbone = "timm(name=resnet10t, weights=none, head=trinet, height=32, width=32, embedding_dim=24)"
+    run(job(backbone=backbone, recipe="quick(steps=2, p=2, k=2)"), results=tmp_path)
+    (record,) = tmp_path.rglob("record.json")
+    assert json.loads(record.read_text())["network"]["embedding_dim"] == 24
+    assert "embedding_dim=24" in record.read_text()
+
+
 @pytest.mark.parametrize("option", ["height", "width"])
-def test_an_image_below_one_cell_is_refused(option: str) -> None:
+def test_an_input_below_one_cell_is_refused(option: str) -> None:
     with pytest.raises(OptionError, match=f"resnet50: {option} must be at least 32; got 31"):
         ResNet50(**{option: 31})
 

@@ -1,4 +1,4 @@
-"""timm: networks of several families take a step or are refused by name; their weights and what those expect."""
+"""timm: networks of several families train or are refused; their weights and the normalisation that these expect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAMILIES = [
 
 
 def steps(network: Timm, count: int, height: int, width: int) -> list[float]:
-    """Return the losses of some real steps on one batch of four, two images of each of two people."""
+    """Return the losses of some real steps on one batch of four, two images of each of two identities."""
     torch.manual_seed(0)
     images = torch.rand(4, 3, height, width)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
@@ -64,7 +64,7 @@ def test_a_network_takes_a_step_at_a_small_size(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_ten_families_and_more_train_steps(name: str) -> None:
+def test_twelve_families_train_steps(name: str) -> None:
     network = build("backbone", f"timm(name={name}, weights=none, head=trinet, height=128, width=64)")
     assert network.embedding_dim == 128
     assert len(steps(network, 3, 128, 64)) == 3
@@ -72,12 +72,12 @@ def test_ten_families_and_more_train_steps(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v3", "efficientformer_l1", "crossvit_tiny_240"])
-def test_families_that_do_not_take_the_size_are_refused_by_name(name: str) -> None:
+def test_a_family_that_does_not_take_the_size_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match=f"timm: name={name} does not take images of 128 x 64 pixels: .+; try"):
         build("backbone", f"timm(name={name}, weights=none, height=128, width=64)")
 
 
-def test_the_same_seed_draws_the_same_weights() -> None:
+def test_random_weights_repeat() -> None:
     torch.manual_seed(0)
     first = Timm(weights=None, head="trinet", height=32, width=32)
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def test_the_same_seed_draws_the_same_weights() -> None:
     assert first.embedding_dim == 128
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert first.training
-    assert all(module.training for module in first.modules())  # the trial image leaves no trace
+    assert all(module.training for module in first.modules())  # the constructor's forward pass changes nothing
     assert all((buffer == 0).all() for name, buffer in first.named_buffers() if name.endswith("running_mean"))
 
 
@@ -105,16 +105,16 @@ def test_the_feature_is_timms_own() -> None:
     [
         ("resnet18x", r"there is no network 'resnet18x' in timm .*; did you mean resnet18 or"),
         ("hf-hub:timm/resnet18", r"there is no network 'hf-hub:timm/resnet18' in timm"),
-        ("resnet18.nobody", r"has no weights 'resnet18\.nobody'; there are .*resnet18\.tv_in1k"),
+        ("resnet18.nobody", r"has no weights 'resnet18\.nobody'; available: .*resnet18\.tv_in1k"),
     ],
 )
-def test_a_name_that_does_not_exist_is_refused_with_the_nearest(name: str, message: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Timm(name=name)
 
 
 @pytest.mark.parametrize(("name", "height", "width"), [("efficientformer_l1", 64, 32), ("vit_tiny_patch16_224", 64, 8)])
-def test_a_network_that_does_not_take_the_size_is_refused_by_name(name: str, height: int, width: int) -> None:
+def test_a_network_that_does_not_take_the_size_is_refused(name: str, height: int, width: int) -> None:
     with pytest.raises(
         OptionError, match=rf"timm: name={name} does not take images of {height} x {width} pixels: .+; try"
     ):
@@ -123,9 +123,9 @@ def test_a_network_that_does_not_take_the_size_is_refused_by_name(name: str, hei
         Timm(height=0)
 
 
-def test_a_network_without_weights_is_refused_unless_they_are_drawn() -> None:
+def test_a_network_without_published_weights_is_refused() -> None:
     name = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
-    with pytest.raises(OptionError, match=rf"name={name}: timm has no weights for it; say weights=none"):
+    with pytest.raises(OptionError, match=rf"name={name}: timm has no weights for it; .*weights=none"):
         Timm(name=name, height=32, width=32)
 
 
@@ -140,7 +140,7 @@ def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_file_of_timms_names_is_loaded_without_its_classifier(tmp_path: Path, channels: str) -> None:
+def test_a_file_of_timms_is_loaded_without_its_classifier(tmp_path: Path, channels: str) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model("resnet18").eval()
     save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
@@ -154,15 +154,15 @@ def test_a_file_of_timms_names_is_loaded_without_its_classifier(tmp_path: Path, 
         torch.testing.assert_close(network(images), expected)
 
 
-def test_weights_of_another_network_are_refused_with_the_names(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
     network = Timm(name="mobilenetv3_small_050", weights=File(tmp_path / "w.safetensors"), height=32, width=32)
-    with pytest.raises(DataError, match=r"w\.safetensors: is not of this network: \d+ missing \(conv_stem\.weight"):
+    with pytest.raises(DataError, match=r"w\.safetensors: does not fit this network: \d+ missing \(conv_stem\.weight"):
         network.initialise()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
-def test_published_weights_are_read_from_the_hubs_cache_without_a_network(
+def test_published_weights_are_read_from_the_hubs_cache(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cache as the hub's client lays it out; the transformer's positions are fitted from 224 x 224 to our size."""
@@ -181,17 +181,17 @@ def test_published_weights_are_read_from_the_hubs_cache_without_a_network(
     block = next(n for n in theirs.state_dict() if n.endswith(("layer1.0.conv1.weight", "blocks.0.attn.qkv.weight")))
     assert network.network.state_dict()[block].equal(theirs.state_dict()[block])
     (snapshot / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"model\.safetensors: cannot be loaded by timm: .*delete it to fetch it again"):
+    with pytest.raises(DataError, match=r"model\.safetensors: timm cannot load it: .*delete it to download it again"):
         network.initialise()
 
 
-def test_bgr_weights_need_a_layer_that_sees_three_channels(tmp_path: Path) -> None:
-    """The first convolution of this network sees 48 channels: the image folded."""
+def test_bgr_weights_need_a_layer_of_three_channels(tmp_path: Path) -> None:
+    """The first convolution of this network takes 48 channels: the image folded."""
     torch.manual_seed(0)
     metadata = METADATA | {"channels": "BGR"}
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata=metadata)
     network = Timm(name="tresnet_m", weights=File(tmp_path / "w.safetensors"), height=64, width=32)
-    with pytest.raises(DataError, match="no layer of tresnet_m is known to see just three channels; reorder"):
+    with pytest.raises(DataError, match="no layer of tresnet_m is known to take exactly three channels; reorder"):
         network.initialise()
 
 

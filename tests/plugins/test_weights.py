@@ -1,25 +1,27 @@
-"""weights: what a file must say and hold, what is fetched whole or not at all, and one message where nothing works."""
+"""Weights files: what their metadata says, what they hold, and where published ones are found or downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import urllib.error
 from pathlib import Path
 
 import pytest
 import torch
-from reidbench_backbones.weights import Normalisation, load, read_normalisation, read_published, torch_hub_file
+from reidbench_backbones.weights import (
+    Normalisation,
+    load_weights,
+    read_normalisation,
+    read_torch_file,
+    torch_hub_file,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reidbench import DataError, build
 
 RGB = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
-DEAD = "http://127.0.0.1:9"  # the discard port, where nobody listens
 
 
 def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tensor] | None = None) -> Path:
@@ -27,7 +29,7 @@ def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tens
     return folder / "w.safetensors"
 
 
-# --- what a file says ---------------------------------------------------------------------------------------------
+# --- metadata ---------------------------------------------------------------------------------------------
 
 
 def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path: Path) -> None:
@@ -37,9 +39,9 @@ def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [["mean"], ["std"], ["channels"], ["mean", "std", "channels"]])
-def test_a_missing_key_is_named_with_how_to_write_it(tmp_path: Path, keys: list[str]) -> None:
+def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
     file = write(tmp_path, {key: value for key, value in RGB.items() if key not in keys} or None)
-    with pytest.raises(DataError, match=rf"its metadata has no {', '.join(keys)}; write it with safetensors.*channels"):
+    with pytest.raises(DataError, match=rf"its metadata has no {', '.join(keys)}.*safetensors"):
         read_normalisation(file)
 
 
@@ -57,31 +59,31 @@ def test_a_missing_key_is_named_with_how_to_write_it(tmp_path: Path, keys: list[
         {"channels": "rgb"},
     ],
 )
-def test_what_is_no_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
-    with pytest.raises(DataError, match="which is no normalisation; write it with"):
+def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):
         read_normalisation(write(tmp_path, RGB | wrong))
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     torch.save({"x": torch.zeros(1)}, file)
-    with pytest.raises(DataError, match=r"w\.pth: is no safetensors file"):
+    with pytest.raises(DataError, match=r"w\.pth: not a safetensors file"):
         read_normalisation(file)
 
 
-def test_a_published_file_holds_tensors_or_is_refused(tmp_path: Path) -> None:
+def test_a_torch_file_may_hold_only_tensors(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     torch.save({"x": torch.ones(2)}, file)
-    assert read_published(file)["x"].tolist() == [1, 1]
+    assert read_torch_file(file)["x"].tolist() == [1, 1]
     torch.save({"x": subprocess.Popen}, file)  # code, not tensors
     with pytest.raises(DataError, match=r"w\.pth: cannot be read"):
-        read_published(file)
+        read_torch_file(file)
     file.write_bytes(b"half a fi")
     with pytest.raises(DataError, match=r"w\.pth: cannot be read"):
-        read_published(file)
+        read_torch_file(file)
 
 
-# --- what a file holds ----------------------------------------------------------------------------------------------
+# --- tensors ----------------------------------------------------------------------------------------------
 
 
 def small() -> tuple[nn.Module, nn.Module]:
@@ -89,49 +91,51 @@ def small() -> tuple[nn.Module, nn.Module]:
     return network, nn.Sequential(nn.Linear(4, 2))
 
 
-def drawn(*modules: nn.Module) -> list[dict[str, Tensor]]:
+def random_tensors(*modules: nn.Module) -> list[dict[str, Tensor]]:
     return [
         {n: torch.rand(t.shape) if t.is_floating_point() else t for n, t in m.state_dict().items()} for m in modules
     ]
 
 
-def test_names_of_the_network_are_loaded_and_the_classifier_left_out() -> None:
+def test_tensors_are_loaded_without_the_classifier() -> None:
     network, head = small()
-    of_network, _ = drawn(network, head)
+    of_network, _ = random_tensors(network, head)
     before = head[0].weight.clone()
     extra = {"fc.weight": torch.zeros(9, 4), "fc.bias": torch.zeros(9)}
-    load(network, head, of_network | extra, source="w", classifier=["fc"])
+    load_weights(network, head, of_network | extra, source="w", classifier=["fc"])
     assert all(network.state_dict()[name].equal(value) for name, value in of_network.items())
     assert head[0].weight.equal(before)
-    with pytest.raises(DataError, match=r"w: is not of this network: 1 unexpected \(fc\.scale\)"):
-        load(network, head, of_network | extra | {"fc.scale": torch.zeros(1)}, source="w", classifier=["fc"])
+    with pytest.raises(DataError, match=r"w: does not fit this network: 1 unexpected \(fc\.scale\)"):
+        load_weights(network, head, of_network | extra | {"fc.scale": torch.zeros(1)}, source="w", classifier=["fc"])
 
 
-def test_a_trained_run_of_ours_is_loaded_with_its_head_or_without() -> None:
+def test_a_checkpoint_is_loaded_with_or_without_its_head() -> None:
     network, head = small()
-    of_network, of_head = drawn(network, head)
+    of_network, of_head = random_tensors(network, head)
     ours = {f"network.{n}": t for n, t in of_network.items()}
-    load(network, head, ours, source="w", classifier=["fc"])
+    load_weights(network, head, ours, source="w", classifier=["fc"])
     assert network[0].weight.equal(of_network["0.weight"])
-    load(network, head, ours | {f"head.{n}": t for n, t in of_head.items()}, source="w", classifier=["fc"])
+    load_weights(network, head, ours | {f"head.{n}": t for n, t in of_head.items()}, source="w", classifier=["fc"])
     assert head[0].weight.equal(of_head["0.weight"])
     assert head[0].bias.equal(of_head["0.bias"])
     with pytest.raises(DataError, match=r"1 missing \(head\.0\.bias\)"):
-        load(network, head, ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
+        load_weights(network, head, ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
     with pytest.raises(DataError, match=r"1 unexpected \(head\.0\.weight\)"):
-        load(network, nn.Identity(), ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
+        load_weights(
+            network, nn.Identity(), ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"]
+        )
 
 
-def test_all_that_differs_is_named_and_nothing_is_loaded() -> None:
+def test_all_mismatches_are_named_and_nothing_is_loaded() -> None:
     network, head = small()
-    of_network, _ = drawn(network, head)
+    of_network, _ = random_tensors(network, head)
     before = network[0].weight.clone()
     wrong = {n: t for n, t in of_network.items() if not n.startswith("1.running")}
     wrong |= {"1.weight": torch.zeros(5)} | {f"a{number}": torch.zeros(1) for number in range(7)}
     with pytest.raises(DataError) as caught:
-        load(network, head, wrong, source="w.safetensors", classifier=[])
+        load_weights(network, head, wrong, source="w.safetensors", classifier=[])
     assert str(caught.value) == (
-        "w.safetensors: is not of this network: 2 missing (1.running_mean, 1.running_var); "
+        "w.safetensors: does not fit this network: 2 missing (1.running_mean, 1.running_var); "
         "7 unexpected (a0, a1, a2, a3, a4, …); 1 of another shape (1.weight [5], expected [4])"
     )
     assert network[0].weight.equal(before)
@@ -139,104 +143,84 @@ def test_all_that_differs_is_named_and_nothing_is_loaded() -> None:
 
 def test_batch_norm_counters_may_be_missing() -> None:
     network, head = small()
-    of_network, _ = drawn(network, head)
+    of_network, _ = random_tensors(network, head)
     del of_network["1.num_batches_tracked"]
-    load(network, head, of_network, source="w", classifier=[])
+    load_weights(network, head, of_network, source="w", classifier=[])
     assert network[1].running_mean.equal(of_network["1.running_mean"])
 
 
-def test_a_flipped_layer_reads_the_channels_the_other_way_round() -> None:
+def test_a_flipped_layer_reverses_the_channels() -> None:
     """A BGR network on BGR pixels and its flipped copy on RGB pixels are one function."""
     network, head = small()
-    of_network, _ = drawn(network, head)
+    of_network, _ = random_tensors(network, head)
     rgb = torch.rand(2, 3, 5, 4)
-    load(network, head, of_network, source="w", classifier=[])
+    load_weights(network, head, of_network, source="w", classifier=[])
     expected = network.eval()(rgb.flip(1))
-    load(network, head, of_network, source="w", classifier=[], flip=["0"])
+    load_weights(network, head, of_network, source="w", classifier=[], flip=["0"])
     torch.testing.assert_close(network(rgb), expected)
 
 
-# --- finding and fetching -------------------------------------------------------------------------------------------
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002, the base class's name
-        pass
+# --- finding and downloading ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder and the address it is served at; torch.hub's folder is an empty one."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is served as file:// addresses; torch.hub's own folder is an empty one."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    served = tmp_path / "served"
+    served.mkdir()
+    return served
 
 
-def test_a_file_is_fetched_once_and_checked(server: tuple[Path, str], tmp_path: Path) -> None:
-    folder, address = server
-    content = bytes(range(256)) * 10_000  # more than one chunk
-    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    (folder / name).write_bytes(content)
-    file = torch_hub_file(f"{address}/{name}", "net")
-    assert file == tmp_path / "torch" / "hub" / "checkpoints" / name
+def test_a_file_is_downloaded_once_and_checked(hub: Path, tmp_path: Path) -> None:
+    content = b"weights"
+    published = hub / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    published.write_bytes(content)
+    file = torch_hub_file(published.as_uri(), "net")
+    assert file == tmp_path / "torch" / "hub" / "checkpoints" / published.name
     assert file.read_bytes() == content
-    (folder / name).unlink()
-    assert torch_hub_file(f"{address}/{name}", "net") == file  # nobody is asked again
-
+    published.unlink()
+    assert torch_hub_file(published.as_uri(), "net") == file
     file.write_bytes(b"damaged")
-    with pytest.raises(
-        DataError, match=r"is there, but its content is not what its name says .*HTTP Error 404.*weights=none"
-    ):
-        torch_hub_file(f"{address}/{name}", "net")
-    (folder / name).write_bytes(content)
-    assert torch_hub_file(f"{address}/{name}", "net").read_bytes() == content
+    with pytest.raises(DataError, match=rf"net: {file}: has the sha256 .*delete it to download it again"):
+        torch_hub_file(published.as_uri(), "net")
 
 
-def test_what_comes_with_other_content_is_not_kept(server: tuple[Path, str], tmp_path: Path) -> None:
-    folder, address = server
-    (folder / "net-00000000.pth").write_bytes(b"other")
-    with pytest.raises(DataError, match=r"net-00000000\.pth .*what came has the sha256 d9298a10…, not 00000000…"):
-        torch_hub_file(f"{address}/net-00000000.pth", "net")
+def test_a_download_with_other_content_is_deleted(hub: Path, tmp_path: Path) -> None:
+    (hub / "net-00000000.pth").write_bytes(b"other")
+    with pytest.raises(DataError, match=r"net-00000000\.pth .*invalid hash value"):
+        torch_hub_file((hub / "net-00000000.pth").as_uri(), "net")
     assert list((tmp_path / "torch").rglob("*.*")) == []
 
 
-def test_weights_that_are_not_at_hand_are_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Exit code 2 with file, folder, reason and way out, for both sources, and no half minute of retries."""
+def test_weights_that_are_not_found_are_an_error(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the file, the folder, the address and the way out, for both sources."""
     from huggingface_hub import constants
 
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, DEAD)
-        monkeypatch.setenv(name.upper(), DEAD)
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    way_out = "([Errno 111] Connection refused); fetch it with a network, or train from drawn weights: weights=none"
+    def refuse(*_: object) -> None:
+        raise urllib.error.URLError("no route to host")
 
-    with pytest.raises(DataError) as resnet:
-        build("backbone", "resnet50(height=32, width=32)").initialise()
-    assert str(resnet.value) == (
-        "resnet50(weights=imagenet): the weights are not at hand: resnet50-0676ba61.pth was looked for in "
-        f"{tmp_path}/torch/hub/checkpoints and is not there, and could not be fetched from "
-        f"https://download.pytorch.org/models/resnet50-0676ba61.pth {way_out}"
-    )
-    with pytest.raises(DataError) as timm:
-        build("backbone", "timm(height=32, width=32)").initialise()
-    assert str(timm.value) == (
-        "timm(name=resnet18, weights=imagenet): the weights are not at hand: model.safetensors or pytorch_model.bin "
-        f"was looked for in {tmp_path}/hub and is not there, and could not be fetched from "
-        f"huggingface.co/timm/resnet18.a1_in1k {way_out}"
-    )
-    assert resnet.value.exit_code == timm.value.exit_code == 2
-    assert "Retrying" not in caplog.text
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for spec, expected in {
+        "resnet50(height=32, width=32)": (
+            "resnet50(weights=imagenet)",
+            "resnet50-0676ba61.pth",
+            f"{tmp_path}/torch/hub/checkpoints",
+            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            "no route to host",
+        ),
+        "timm(height=32, width=32)": (
+            "timm(name=resnet18, weights=imagenet)",
+            "model.safetensors or pytorch_model.bin",
+            f"{tmp_path}/hub",
+            "huggingface.co/timm/resnet18.a1_in1k",
+        ),
+    }.items():
+        with pytest.raises(DataError) as caught:
+            build("backbone", spec).initialise()
+        assert caught.value.exit_code == 2
+        for text in (*expected, "weights=none"):
+            assert text in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
