@@ -34,11 +34,11 @@ class CameraPairs:
         if len(runs) > self.most:
             part.notes.append(f"{len(runs)} runs, of which the first {self.most} are shown.")
         for record, name in zip(runs[: self.most], names(runs), strict=False):
-            if not record.cameras.get("cameras"):
+            if not record.cameras.cameras:
                 part.notes.append(f"{name}: its record has no camera matrix")
                 continue
-            cameras = [str(camera) for camera in record.cameras["cameras"]]
-            matrices = {score: _percent(record.cameras[score]) for score in SCORES}
+            cameras = [str(camera) for camera in record.cameras.cameras]
+            matrices = {score: _percent(getattr(record.cameras, score)) for score in SCORES}
             for score, heading in SCORES.items():
                 texts = [[NOTHING if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrices[score]]
                 frame = pd.DataFrame(texts, columns=[f"camera {camera}" for camera in cameras])

@@ -68,7 +68,7 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
     one loss only. Without the protocol among them the data that were trained on are named where they differ.
     """
     texts = {kind: [record.items[kind].short for record in records] for kind in kinds}
-    if "protocol" not in kinds and len({record.dataset.get("train_digest") for record in records}) > 1:
+    if "protocol" not in kinds and len({record.dataset.train_digest for record in records}) > 1:
         texts["data"] = [record.items["protocol"].short.partition("(")[0] for record in records]
     varying = [kind for kind in texts if kind != "loss" and len(set(texts[kind])) > 1]
     for kind in ("recipe", "metric", "data", "protocol", "rerank", "backbone"):

@@ -33,12 +33,12 @@ class Cost:
             part.tables[-1].attrs["title"] = "Training"
         part.tables.append(pd.DataFrame([_scoring(*each) for each in zip(names(runs), runs, strict=True)]))
         part.tables[-1].attrs["title"] = "Scoring"
-        for device in dict.fromkeys(str(run.environment["device_name"]) for run in runs):
-            own = [run for run in runs if run.environment["device_name"] == device]
+        for device in dict.fromkeys(run.environment.device_name for run in runs):
+            own = [run for run in runs if run.environment.device_name == device]
             # What runs share is counted once, at the most that any of them says: another gallery needs more of it.
             shared: dict[tuple[str, ...], float] = {}
             for run in own:
-                for key, phase in (((run.train_id,), "train"), ((run.train_id, str(run.evaluation["views"])), "embed")):
+                for key, phase in (((run.train_id,), "train"), ((run.train_id, run.evaluation.views), "embed")):
                     shared[key] = max(shared.get(key, 0.0), run.seconds[phase])
             hours = (sum(shared.values()) + sum(run.seconds["rank"] for run in own)) / 3600
             count = sum(len(key) == 1 and seconds > 0 for key, seconds in shared.items())
@@ -57,13 +57,13 @@ def _longest(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _training(name: str, run: RunRecord) -> dict[str, str]:
-    seconds, steps = run.seconds["train"], int(run.recipe["steps"])
-    batch = int(run.recipe.get("p", 0)) * int(run.recipe.get("k", 0))
+    seconds, steps = run.seconds["train"], run.recipe.steps
+    batch = run.recipe.p * run.recipe.k
     return {
         "training": name,
-        "device": str(run.environment["device_name"]),
-        "params, M": f"{run.network['parameters'] / 1e6:.2f}",
-        "numbers": f"{run.network['embedding_dim']:,}",
+        "device": run.environment.device_name,
+        "params, M": f"{run.network.parameters / 1e6:.2f}",
+        "numbers": f"{run.network.embedding_dim:,}",
         "s": f"{seconds:,.1f}",
         "drawing, %": f"{100 * run.seconds.get('rounds', 0.0) / seconds:.0f}" if seconds else NOTHING,
         "images/s": f"{steps * batch / seconds:,.0f}" if seconds and batch else NOTHING,
@@ -72,11 +72,11 @@ def _training(name: str, run: RunRecord) -> dict[str, str]:
 
 
 def _scoring(name: str, run: RunRecord) -> dict[str, str]:
-    tested = int(run.dataset["counts"].get("query", 0)) + int(run.dataset["counts"].get("gallery", 0))
+    tested = run.dataset.counts.get("query", 0) + run.dataset.counts.get("gallery", 0)
     seconds = run.seconds["embed"]
     return {
         "run": name,
-        "device": str(run.scored_in["device_name"]),
+        "device": run.scored_in.device_name,
         "embedding, s": f"{seconds:,.1f}",
         "images/s": f"{tested / seconds:,.0f}" if seconds and tested else NOTHING,
         "ranking, s": f"{run.seconds['rank']:,.2f}",

@@ -49,7 +49,7 @@ class Curves:
         part = Part(title="Curves")
         boards: dict[tuple[str, ...], list[RunRecord]] = {}
         for record in kept:
-            boards.setdefault((record.items["protocol"].short, *_asked(record), record.dataset["digest"]), []).append(
+            boards.setdefault((record.items["protocol"].short, *_asked(record), record.dataset.digest), []).append(
                 record
             )
         grown = _growing(kept)
@@ -156,8 +156,8 @@ def cumulative_match(ranking: Ranking, ranks: int) -> np.ndarray:
 def _asked(record: RunRecord) -> tuple[str, ...]:
     """Return what is asked of whom: runs that differ in it do not compare."""
     return (
-        str(record.evaluation["version"]),
-        str(record.dataset.get("train_digest")),
+        str(record.evaluation.version),
+        record.dataset.train_digest,
         str(record.scores["queries"]),
         str(record.standin),
     )
@@ -176,7 +176,7 @@ def _growing(records: Sequence[RunRecord]) -> dict[tuple[str, ...], dict[str, di
         protocol = Spec.parse(items["protocol"].spec).item
         for grows, _ in protocol.options:
             fixed = str(replace(protocol, options=tuple(each for each in protocol.options if each[0] != grows)))
-            key = (protocol.name, *_asked(record), grows, fixed, *system, str(how["views"]), str(how["pool"]))
+            key = (protocol.name, *_asked(record), grows, fixed, *system, how.views, how.pool)
             found.setdefault(key, {}).setdefault(int(record.scores["gallery"]), []).append(record)
     several = {key: dict(sorted(points.items())) for key, points in found.items() if len(points) > 1}
     labels = names([next(iter(points.values()))[0] for points in several.values()], seeds=False)

@@ -41,7 +41,7 @@ class Outliers:
             try:
                 gallery = files.split(record).gallery
                 embeddings = files.embeddings(record, gallery)
-                rows = (unit_rows(embeddings) if record.evaluation["normalize"] else embeddings).double().numpy()
+                rows = (unit_rows(embeddings) if record.evaluation.normalize else embeddings).double().numpy()
                 distances, usual = own_distances(rows, gallery.pids)
                 order = np.argsort(-np.nan_to_num(distances / usual, nan=-1.0), kind="stable")[: self.outliers]
                 order = order[np.isfinite(distances[order])]

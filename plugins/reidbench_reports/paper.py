@@ -137,9 +137,9 @@ def _resolved(job: Job) -> tuple[str, ...]:
 def _keys(record: RunRecord) -> Iterator[tuple[str, ...]]:
     """Yield what a run came to, in the words of ``_resolved``: a metric that is the loss's own is "auto" too."""
     items = {kind: record.items[kind].spec for kind in ITEMS}
-    version = str(record.evaluation["version"])
+    version = str(record.evaluation.version)
     yield (*items.values(), version)
-    if record.evaluation["metric_is_auto"]:
+    if record.evaluation.metric_is_auto:
         yield (*(items | {"metric": "auto"}).values(), version)
 
 

@@ -44,7 +44,7 @@ def _runs(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "id": run.id[:12],
                 "code": run.code[:12],
                 "commit": (run.commit[:12] or "none") + " with changes" * run.dirty,
-                "data": f"{run.dataset['digest'][:12]}{' stand-in' * run.standin}",
+                "data": f"{run.dataset.digest[:12]}{' stand-in' * run.standin}",
                 "deviations": "; ".join(run.deviations) or "none",
                 "finished": run.finished[:16].replace("T", " "),
             }
@@ -60,7 +60,7 @@ def _commands(runs: Sequence[RunRecord]) -> pd.DataFrame:
 def _machines(runs: Sequence[RunRecord]) -> pd.DataFrame:
     rows: dict[tuple[str, ...], int] = {}
     for run in runs:
-        row = tuple(str(run.environment.get(name, "")) for name in VERSIONS)
+        row = tuple(str(getattr(run.environment, name)) for name in VERSIONS)
         rows[row] = rows.get(row, 0) + 1
     return pd.DataFrame(
         [dict(zip(VERSIONS, row, strict=True)) | {"runs": str(count)} for row, count in rows.items()]

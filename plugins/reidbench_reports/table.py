@@ -36,7 +36,7 @@ class Table:
         kept, superseded = newest(records)
         boards: dict[tuple[object, ...], list[RunRecord]] = {}
         for record in kept:
-            board = (record.items["protocol"].spec, record.evaluation["version"], record.dataset["digest"])
+            board = (record.items["protocol"].spec, record.evaluation.version, record.dataset.digest)
             boards.setdefault(board, []).append(record)
         listed = [combinations(runs) for runs in boards.values()]
         tables = [_frame(listed)] if listed else []
@@ -178,7 +178,7 @@ def _training(each: Combination) -> str:
 def _about(rows: Sequence[Combination]) -> str:
     """Return the protocol with its version and what was scored, as one line."""
     first = rows[0].first
-    name = f"Protocol {first.items['protocol'].short}, version {first.evaluation['version']}"
+    name = f"Protocol {first.items['protocol'].short}, version {first.evaluation.version}"
     scored = next((each.scored[0].scores for each in rows if each.scored), None)
     several = any(len(each.scored) > 1 for each in rows)
     spread = ", mean ± standard deviation over seeds" if several else ""
@@ -200,7 +200,7 @@ def _footnotes(runs: Sequence[Combination]) -> list[str]:
 
 
 def _unfaithful(run: RunRecord) -> str:
-    recipe, steps = run.items["recipe"].short, int(run.recipe["steps"])
+    recipe, steps = run.items["recipe"].short, run.recipe.steps
     text = f"{UNFAITHFUL} not a paper's training: {recipe} trains {steps:,} steps"
     if steps != PAPER_STEPS:
         text += f", not the {PAPER_STEPS:,} of {PAPER}"

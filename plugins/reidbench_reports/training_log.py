@@ -138,7 +138,7 @@ def _grouped(
 
 
 def _row(name: str, record: RunRecord, log: Log) -> dict[str, str]:
-    verdict = str(record.observed.get("verdict", "–"))
+    verdict = record.observed.verdict or "–"
     return {
         "training": name,
         "steps": f"{len(log['step']):,}",
@@ -146,7 +146,7 @@ def _row(name: str, record: RunRecord, log: Log) -> dict[str, str]:
         "active %": f"{100 * log['active'][-1]:.1f}",
         "norm": f"{log['norm_50'][-1]:.3g}",
         "distance": f"{log['distance_50'][-1]:.3g}",
-        "packed steps": f"{record.observed.get('packed_steps', 0)}",
+        "packed steps": f"{record.observed.packed_steps}",
         "verdict": verdict,
     }
 

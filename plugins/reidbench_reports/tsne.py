@@ -54,7 +54,7 @@ class Tsne:
                 gallery = files.split(record).gallery
                 embeddings = files.embeddings(record, gallery)
                 shown = self._chosen(gallery.pids)
-                rows = (unit_rows(embeddings) if record.evaluation["normalize"] else embeddings).numpy()[shown]
+                rows = (unit_rows(embeddings) if record.evaluation.normalize else embeddings).numpy()[shown]
                 perplexity = min(self.perplexity, LARGEST_SHARE * len(shown))
                 say_time(name, rows, perplexity, self.seed)
                 places = embed(rows, perplexity, self.seed, STEPS)

@@ -178,8 +178,6 @@ def _jobs(what: str | None, flags: dict[str, list[str] | list[int]]) -> tuple[li
     if not what.endswith(".json"):
         return load_suite(find_suite(what)).jobs, None
     record = read_record(Path(what))
-    if lacking := list(record.lacks()):
-        raise DataError(f"{what}: was not written by reidbench run, or has been edited: {'; '.join(lacking)}")
     specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
     return [Job(**specs, seed=record.job.seed)], record
 
@@ -246,15 +244,15 @@ def _check_again(file: Path, record: RunRecord, plan: Plan) -> None:
     """Refuse what cannot be made again: a record of other data, and one that would answer for itself."""
     if file.resolve().parent == plan.run_folder.resolve():
         raise DataError(f"{file}: lies where it would be made again; name another folder with --results")
-    if record.dataset["digest"] != plan.split.digest:
+    if record.dataset.digest != plan.split.digest:
         raise DataError(
-            f"the record was made on other data: digest {record.dataset['digest'][:16]} with counts "
-            f"{record.dataset['counts']}, here {plan.split.digest[:16]} with {plan.split.counts}"
+            f"the record was made on other data: digest {record.dataset.digest[:16]} with counts "
+            f"{record.dataset.counts}, here {plan.split.digest[:16]} with {plan.split.counts}"
         )
     if record.id != plan.id:
         raise DataError(
             f"{file}: what it asks for has the id {plan.id[:12]}, but it says {record.id[:12]}: it has been edited, or "
-            f"protocol {plan.items['protocol'].text} has changed since (version {record.evaluation['version']} then, "
+            f"protocol {plan.items['protocol'].text} has changed since (version {record.evaluation.version} then, "
             f"{plan.protocol.version} now)"
         )
 
@@ -263,7 +261,7 @@ def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> No
     """Say how the scores of a run made again differ from its record's, and what else does."""
     from reidbench.runs.provenance import changed_files
 
-    primary = str(before.evaluation["primary"])
+    primary = before.evaluation.primary
     if primary not in now.scores or primary not in before.scores:
         return
     names = [name for name in before.scores if isinstance(before.scores[name], float)]
@@ -273,7 +271,7 @@ def _print_difference(console: Console, before: RunRecord, now: RunRecord) -> No
     )  # fmt: skip
     changed = changed_files(before.code_files, now.code_files)
     for name in ("device_name", "threads", "torch"):
-        was, made = before.environment.get(name), now.environment.get(name)
+        was, made = getattr(before.environment, name), getattr(now.environment, name)
         changed += [f"{name} ({was} before, {made} now)"] if was != made else []
     if changed:
         console.print(f"not the same: {', '.join(changed)}", markup=False, soft_wrap=True)

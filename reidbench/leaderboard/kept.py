@@ -70,6 +70,6 @@ def _wrong_version(file: Path, record: RunRecord) -> Iterator[Finding]:
         protocol = load().resolve("protocol", record.items["protocol"].spec).build()
     except ReidbenchError:
         return
-    version = record.evaluation["version"]
+    version = record.evaluation.version
     if isinstance(protocol, Protocol) and protocol.version != version:
         yield in_record(file, "evaluation.version", f"is {version}, but the protocol's version is {protocol.version}")

@@ -6,13 +6,13 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.scores import HEADLINE, scores_at
-from reidbench.runs.record import RunRecord
+from reidbench.runs.record import CameraMatrix, RunRecord
 from reidbench.utils.machine import AUTO
 
 # What is wrong: the field of the record, and a clause that says it of the field.
@@ -102,8 +102,8 @@ def _plain(value: Value) -> Value:
 
 def wrong_intervals(record: RunRecord) -> Iterator[Fault]:
     """Yield what cannot be the intervals of a run's scores; queries of a single identity have none."""
-    identities = record.dataset["counts"].get("query_identities")
-    if type(identities) is not int or identities < 1:
+    identities = record.dataset.counts.get("query_identities")
+    if identities is None or identities < 1:
         yield "dataset.counts.query_identities", f"must be 1 or more, got {identities!r:.80}"
         return
     expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
@@ -122,39 +122,31 @@ def wrong_intervals(record: RunRecord) -> Iterator[Fault]:
             )
 
 
-def wrong_cameras(cameras: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[Fault]:
+def wrong_cameras(cameras: CameraMatrix, scores: Mapping[str, float]) -> Iterator[Fault]:
     """Yield what cannot be the matrix of scores for each pair of cameras."""
-    names = cameras.get("cameras")
-    if not isinstance(names, list) or not names or not _rise(names):
+    names = cameras.cameras
+    if not names or names != sorted({*names}):
         yield "cameras.cameras", f"must be the rising numbers of the cameras, got {names!r:.80}"
         return
     for name in ("queries", *HEADLINE):
-        if not _is_square(cameras.get(name), len(names)):
+        if [len(row) for row in getattr(cameras, name)] != [len(names)] * len(names):
             yield f"cameras.{name}", f"must be {len(names)} rows of {len(names)}, one of each camera"
             return
-    counts = list(itertools.chain(*cameras["queries"]))
-    if any(type(count) is not int or count < 0 for count in counts):
+    counts = list(itertools.chain(*cameras.queries))
+    if any(count < 0 for count in counts):
         yield "cameras.queries", "must be counts"
         return
-    if sum(map(max, cameras["queries"])) > scores.get("queries", 0):
+    if sum(map(max, cameras.queries)) > scores.get("queries", 0):
         yield "cameras.queries", f"holds more queries than the {scores.get('queries')!r:.20} that were asked"
     for name in HEADLINE:
-        for count, value in zip(counts, itertools.chain(*cameras[name]), strict=True):
+        for count, value in zip(counts, itertools.chain(*getattr(cameras, name)), strict=True):
             if not _can_be_mean(value, count, of_hits=name == "r1"):
                 yield f"cameras.{name}", f"cannot be {value!r:.40} where {count} queries have a match"
                 break
 
 
-def _rise(names: list[Any]) -> bool:
-    return all(type(name) is int for name in names) and names == sorted({*names})
-
-
-def _is_square(rows: Any, size: int) -> bool:
-    return isinstance(rows, list) and [len(row) if isinstance(row, list) else -1 for row in rows] == [size] * size
-
-
-def _can_be_mean(value: Any, count: int, *, of_hits: bool) -> bool:
+def _can_be_mean(value: float | None, count: int, *, of_hits: bool) -> bool:
     """Say whether a value can be the mean over ``count`` queries, each a hit or none, or a fraction."""
-    if count == 0 or type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+    if count == 0 or value is None:
         return count == 0 and value is None
-    return not of_hits or abs(value * count - round(value * count)) < _ROUNDING
+    return 0.0 <= value <= 1.0 and (not of_hits or abs(value * count - round(value * count)) < _ROUNDING)

@@ -41,7 +41,7 @@ class _Line:
     @property
     def primary(self) -> float:
         """The score by which the protocol ranks; negative where lower is better."""
-        name = str(self.runs[0].evaluation["primary"])
+        name = self.runs[0].evaluation.primary
         value = float(self.row.get(name) or "nan")
         return value if named_score(name).higher_is_better else -value
 
@@ -49,7 +49,7 @@ class _Line:
     def fields(self) -> dict[str, str]:
         first = self.runs[0]
         return {kind: first.items[kind].short for kind in KINDS} | (
-            {"metric": AUTO} if first.evaluation["metric_is_auto"] else {}
+            {"metric": AUTO} if first.evaluation.metric_is_auto else {}
         )
 
 
@@ -117,7 +117,7 @@ def _about(protocol: str, line: _Line) -> str:
     scores = line.runs[0].scores
     return (
         f"{protocol}: {scores['queries']:,.0f} queries × {scores['gallery']:,.0f} gallery items, "
-        f"{scores['unmatched']:,.0f} unmatched; ranked by {line.runs[0].evaluation['primary']}"
+        f"{scores['unmatched']:,.0f} unmatched; ranked by {line.runs[0].evaluation.primary}"
     )
 
 
@@ -215,4 +215,4 @@ def _is(record: RunRecord, asked: Mapping[str, str]) -> bool:
     """Whether a run is the named combination; one that names no metric means the loss's own."""
     if any(record.items[kind].spec != text for kind, text in asked.items()):
         return False
-    return "metric" in asked or bool(record.evaluation["metric_is_auto"])
+    return "metric" in asked or bool(record.evaluation.metric_is_auto)

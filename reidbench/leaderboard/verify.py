@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def _follow_from_lists(runs: Sequence[Kept], planner: Planner, found: Verificati
         except ReidbenchError as error:
             found.notes.append(f"{spec}: not verified, its lists are not here: {str(error).splitlines()[0]}")
             continue
-        standin, same = is_standin(protocol, split), split.digest == record.dataset["digest"]
+        standin, same = is_standin(protocol, split), split.digest == record.dataset.digest
         if not same and (standin or record.standin) and protocol.names:
             found.notes.append(f"{spec}: not verified, the data here are {'a' if standin else 'not that'} stand-in")
             continue
@@ -118,11 +118,15 @@ def _against_plan(file: Path, record: RunRecord, planner: Planner) -> Iterator[F
         return
     if plan.id != record.id:
         return
-    network = {name: getattr(plan.info, name) for name in ("embedding_dim", "parameters", "pretrained")}
-    for what, said, found in (("recipe", record.recipe, asdict(plan.recipe)), ("network", record.network, network)):
-        for name in sorted(said.keys() & found.keys()):
-            if said[name] != found[name]:
-                yield in_record(file, f"{what}.{name}", f"is {said[name]!r}, the run's items give {found[name]!r}")
+    network = ("embedding_dim", "parameters", "pretrained")
+    for what, said, found, names in (
+        ("recipe", record.recipe, plan.recipe, [each.name for each in fields(plan.recipe)]),
+        ("network", record.network, plan.info, network),
+    ):
+        for name in names:
+            if getattr(said, name) != getattr(found, name):
+                text = f"is {getattr(said, name)!r}, the run's items give {getattr(found, name)!r}"
+                yield in_record(file, f"{what}.{name}", text)
     for kind, item in plan.items.items():
         if record.items[kind].short != item.short:
             yield in_record(
@@ -137,15 +141,14 @@ def _against_protocol(
 ) -> Iterator[Finding]:
     said = record.evaluation
     for name in ("version", "views", "primary"):
-        if said[name] != getattr(protocol, name):
-            yield in_record(
-                file, f"evaluation.{name}", f"is {said[name]!r}, the protocol's is {getattr(protocol, name)!r}"
-            )
-    if list(said.get("exclude", [])) != list(protocol.exclude):
+        if getattr(said, name) != getattr(protocol, name):
+            what = f"is {getattr(said, name)!r}, the protocol's is {getattr(protocol, name)!r}"
+            yield in_record(file, f"evaluation.{name}", what)
+    if said.exclude != list(protocol.exclude):
         yield in_record(file, "evaluation.exclude", f"is not the protocol's ({', '.join(protocol.exclude)})")
     if not same and not protocol.names:
         yield in_record(file, "dataset.digest", "is not that of the data that the protocol names")
-    if same and record.dataset["counts"] != split.counts:
+    if same and record.dataset.counts != split.counts:
         yield in_record(file, "dataset.counts", "are not those of the lists")
     if record.standin != standin:
         yield in_record(file, "standin", f"is {str(record.standin).lower()}, but the lists say otherwise")

@@ -64,17 +64,17 @@ def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunReco
     for name, side in (("A", a), ("B", b)):
         _check_side(name, side)
     first, second = a[0][1], b[0][1]
-    if first.dataset["digest"] != second.dataset["digest"]:
+    if first.dataset.digest != second.dataset.digest:
         raise DataError(
-            f"{a[0][0]} and {b[0][0]}: were scored on other data ({first.dataset['digest'][:16]} and "
-            f"{second.dataset['digest'][:16]}); only rankings of the same queries can be compared"
+            f"{a[0][0]} and {b[0][0]}: were scored on other data ({first.dataset.digest[:16]} and "
+            f"{second.dataset.digest[:16]}); only rankings of the same queries can be compared"
         )
     rankings = [[read_ranking(path) for path, _ in side] for side in (a, b)]
     pids = identities_of(rankings[0][0])
     for path, ranking in zip([path for path, _ in [*a, *b]], [*rankings[0], *rankings[1]], strict=True):
         if not same_matches(rankings[0][0], ranking):
             raise DataError(f"{path}: has other queries or matches than {a[0][0]}; only the same can be compared")
-    primary = str(first.evaluation["primary"])
+    primary = first.evaluation.primary
     names = dict.fromkeys([primary, *shown_scores()])
     return Comparison(
         differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),
@@ -150,8 +150,6 @@ def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
     for path, record in side:
         if not record.scored:
             raise DataError(f"{path}: the run is {record.status}, so there is nothing to compare: {record.error}")
-        if lacking := list(record.lacks()):
-            raise DataError(f"{path}: was not written by reidbench run, or has been edited: {'; '.join(lacking)}")
     groups = {record.group: path for path, record in side}
     if len(groups) > 1:
         raise DataError(
@@ -177,9 +175,11 @@ def _others(a: RunRecord, b: RunRecord) -> Iterator[str]:
         if item.spec != b.items[kind].spec:
             yield f"{kind}: {item.spec} | {b.items[kind].spec}"
     parts: list[tuple[str, Any, Any]] = [("seed", a.job.seed, b.job.seed)]
-    parts += [(name, a.evaluation[name], b.evaluation.get(name)) for name in ("version", "views", "pool", "normalize")]
-    names = ("reidbench", "torch", "device_name", "threads")
-    parts += [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    for part, names in (
+        ("evaluation", ("version", "views", "pool", "normalize")),
+        ("environment", ("reidbench", "torch", "device_name", "threads")),
+    ):
+        parts += [(name, getattr(getattr(a, part), name), getattr(getattr(b, part), name)) for name in names]
     parts += [("commit", a.commit[:12], b.commit[:12]), ("dirty", a.dirty, b.dirty), ("status", a.status, b.status)]
     yield from (f"{name}: {one} | {other}" for name, one, other in parts if one != other)
     shared = {name for name in a.code_files if name in b.code_files}

@@ -70,11 +70,11 @@ class RunFiles:
             except ReidbenchError as error:
                 wrong.append(str(error))
                 continue
-            if split.digest == record.dataset["digest"]:
+            if split.digest == record.dataset.digest:
                 return split
             wrong.append(
                 f"data set {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
-                f"the run's {record.dataset['digest'][:12]}); name its folder with --data-root"
+                f"the run's {record.dataset.digest[:12]}); name its folder with --data-root"
             )
         raise DataError(wrong[0])
 
@@ -97,12 +97,12 @@ class RunFiles:
         kept = KeptEmbeddings(
             self._training(record),
             network,
-            str(record.evaluation["views"]),
+            record.evaluation.views,
             torch.device("cpu"),
             self.machine.threads,
             keep=False,  # a run may be writing there, and a report holds no lock
         )
-        return pool_units(kept.of(part, "test"), part.starts, record.evaluation["pool"])
+        return pool_units(kept.of(part, "test"), part.starts, record.evaluation.pool)
 
     def _folder(self, record: RunRecord) -> Path:
         if _key(record) not in self._folders:

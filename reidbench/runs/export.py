@@ -67,7 +67,7 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
             raise DataError(f"{error}\n{other}") from None
         raise
     network, record = load_network(run)
-    views = str(record.evaluation["views"])
+    views = record.evaluation.views
     with float32_products():
         made = embed_images(
             network.to(machine.device), samples, views, machine.device, machine.threads, "embedding the images"

@@ -1,50 +1,60 @@
-"""The record of a run: plain JSON with a schema number, from which the run can be made again."""
+"""The record of a run: typed throughout, stored as JSON with a schema number."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from reidbench.errors import DataError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
+
+from reidbench.errors import DataError, OptionError
 from reidbench.runs.ids import Identity, identity
 from reidbench.runs.job import Job
+from reidbench.training.recipe import Recipe
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from pydantic import ValidatorFunctionWrapHandler
+    from pydantic_core import ErrorDetails
+
+SCHEMA: Literal[1] = 1
 RECORD = "record.json"
 
 ITEMS = ("protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank")
-# What is read from the parts of a record that its own type leaves open.
-NEEDED: Mapping[str, Mapping[str, type]] = {
-    "evaluation": {
-        "version": int,
-        "views": str,
-        "pool": str,
-        "primary": str,
-        "normalize": bool,
-        "learned": bool,
-        "metric_is_auto": bool,
-    },
-    "dataset": {"digest": str, "train_digest": str, "counts": dict},
-    "recipe": {"steps": int},
-    "network": {"embedding_dim": int, "parameters": int},
-    "environment": {"reidbench": str, "device_name": str},
-}
 
 Status = Literal["ok", "failed", "interrupted", "collapsed"]
 
 
+def _validate_unconverted(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Return a valid number as it is: an integer is not turned into a float, so that it is written back unchanged."""
+    validate(value)
+    return value
+
+
+def _require_all_kinds(items: dict[str, ItemRecord]) -> dict[str, ItemRecord]:
+    if missing := [kind for kind in ITEMS if kind not in items]:
+        raise ValueError(f"lacks {', '.join(missing)}")
+    return items
+
+
+Number = Annotated[float, WrapValidator(_validate_unconverted)]
+
+
 @dataclass(frozen=True)
 class ItemRecord:
-    """One item of a run: the text that was given, the text with every option resolved, and who provides it.
+    """One plugin item of a run.
 
-    ``short`` is the text with only the options that differ from their defaults. ``origins`` says for each
-    option where its value came from: "given", "protocol" or "default". ``identity`` is what enters ids, where that is
-    not ``spec``: files by their sha256.
+    ``given``: the text of the request.
+    ``spec``: the text with every option resolved.
+    ``short``: the text with only the options that differ from their defaults.
+    ``origins``: for each option where its value came from: "given", "protocol" or "default".
+    ``plugin``: the module that provides it.
+    ``distribution``: the distribution that the module belongs to.
+    ``version``: the version of the distribution.
+    ``identity``: the text that enters ids where it is not ``spec``: files by their sha256.
     """
 
     given: str
@@ -58,20 +68,187 @@ class ItemRecord:
 
 
 @dataclass(frozen=True)
+class EvaluationRecord:
+    """How a run was evaluated, as resolved.
+
+    ``version``: the protocol's version.
+    ``views``: the views of each test image whose embeddings are averaged.
+    ``pool``: how the embeddings of a unit's images are pooled.
+    ``exclude``: the rules by which gallery items leave the ranking of a query.
+    ``primary``: the score that rows are ranked by.
+    ``metric_is_auto``: whether the metric is the loss's own.
+    ``normalize``: whether embeddings were normalised to unit length.
+    ``learned``: whether the metric was fitted to the training identities.
+    """
+
+    version: int
+    views: str
+    pool: Literal["mean", "max"]
+    exclude: list[str]
+    primary: str
+    metric_is_auto: bool
+    normalize: bool
+    learned: bool
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """The data of a run.
+
+    ``digest``: sha256 over names and sizes of all lists, 64 hex digits.
+    ``train_digest``: the same of the training list alone.
+    ``counts``: numbers of images, units, identities and cameras by name.
+    ``wrong_counts``: one sentence for each count that differs from the published one.
+    """
+
+    digest: str
+    train_digest: str
+    counts: dict[str, int]
+    wrong_counts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PreprocessRecord:
+    """The input of a network.
+
+    ``height``: pixels.
+    ``width``: pixels.
+    ``mean``: per channel in RGB order, on the 0..1 scale.
+    ``std``: per channel in RGB order, on the 0..1 scale.
+    ``interpolation``: how images are resized.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """The network of a run.
+
+    ``embedding_dim``: the number of dimensions of an embedding.
+    ``parameters``: the number of parameters.
+    ``pretrained``: whether it starts from published weights.
+    ``preprocess``: its input.
+    """
+
+    embedding_dim: int
+    parameters: int
+    pretrained: bool
+    preprocess: PreprocessRecord
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the libraries of a computation.
+
+    ``reidbench``, ``torch``, ``numpy``, ``numba``, ``pillow``, ``simplejpeg``, ``python``: versions.
+    ``system``: the operating system.
+    ``cpu``: the processor's name.
+    ``cores``: the number of the machine's cores.
+    ``device``: torch's name of the device.
+    ``device_name``: the model of the GPU, or "cpu".
+    ``threads``: the number of CPU threads.
+    ``processes``: the number of processes that trained together.
+    """
+
+    reidbench: str
+    torch: str
+    numpy: str
+    numba: str
+    pillow: str
+    simplejpeg: str
+    python: str
+    system: str
+    cpu: str
+    cores: int
+    device: str
+    device_name: str
+    threads: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class TrainingEnvironment(Environment):
+    """The environment of a training: of its last part, if it was resumed, with all devices in ``device_name``.
+
+    ``earlier_parts``: the environments of the parts before it was resumed.
+    """
+
+    earlier_parts: list[Environment] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MonitorRecord:
+    """The monitor's observations of a training.
+
+    ``verdict``: "healthy", "packed" or "collapsed"; empty where nothing was trained.
+    ``packed_steps``: the number of steps in which all embeddings of the batch were equal.
+    """
+
+    verdict: str = ""
+    packed_steps: int = 0
+
+
+@dataclass(frozen=True)
+class CameraMatrix:
+    """Scores per pair of cameras: a row is the query's camera, a column the gallery's; empty where nothing was scored.
+
+    ``cameras``: the numbers of the cameras [c], rising.
+    ``queries``: the number of queries with a positive in the gallery camera [c][c].
+    ``map_market``: mean average precision [c][c]; None where there are no queries.
+    ``r1``: rank-1 [c][c]; None where there are no queries.
+    """
+
+    cameras: list[int] = field(default_factory=list)
+    queries: list[list[int]] = field(default_factory=list)
+    map_market: list[list[Number | None]] = field(default_factory=list)
+    r1: list[list[Number | None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything about one run.
 
-    ``id`` names the run, ``train_id`` its training, ``group`` the combination without the seed (the leaderboard's
-    ``config_hash``), each 64 hex digits over resolved options; ``code`` is the digest over ``code_files`` (name to
-    sha256). ``items`` has the kinds of ``ITEMS``. ``training`` is the training's folder in the results
-    folder, where it was made. ``evaluation`` has version, views, pool, exclude, primary, normalize
-    and metric_is_auto as resolved. ``recipe`` and ``network`` are what was built. ``scores`` are fractions and counts,
-    ``intervals`` the 95 % interval [low, high] of some of them, and ``cameras`` the matrix of ``CameraScores.as_dict``;
-    ``seconds`` per phase (``rounds``: the part of ``train`` in which batches were drawn, mining included).
-    ``environment`` is where the network was trained (an untrained one: where it was scored), ``scored_in`` where it was
-    scored. ``observed`` is what the monitor saw of the training. ``error`` is the reason of a status other than ok.
+    ``schema``: the number of this format.
+    ``status``: "ok", "failed", "interrupted" or "collapsed" (scored, but no leaderboard accepts it).
+    ``id``: the run's id, 64 hex digits over resolved options.
+    ``train_id``: the id of its training.
+    ``group``: the id of the combination without the seed; the leaderboard's ``config_hash``.
+    ``code``: the digest over ``code_files``.
+    ``code_files``: sha256 of each source file by its name.
+    ``job``: the request.
+    ``items``: the items by kind, as listed in ``ITEMS``.
+    ``training``: the training's folder, relative to the results folder.
+    ``evaluation``: the protocol, pooling and metric as resolved.
+    ``dataset``: digests and counts of the data.
+    ``recipe``: the recipe as built.
+    ``network``: the network as built.
+    ``standin``: whether the data are a synthetic stand-in.
+    ``faithful``: whether the run follows its paper in all that the paper says.
+    ``deviations``: one sentence for each difference from the paper.
+    ``scores``: fractions and counts by name.
+    ``seconds``: duration of each phase; ``rounds`` is the part of ``train`` in which batches were sampled and mined.
+    ``peak_memory_mib``: the peak memory of the process in MiB.
+    ``environment``: where the network was trained; for an untrained one, where it was scored.
+    ``scored_in``: where it was scored.
+    ``observed``: the monitor's observations of the training.
+    ``commit``: the commit of the checkout, 40 hex digits; empty outside of one.
+    ``dirty``: whether the checkout had uncommitted changes.
+    ``started``: ISO 8601 with the offset from UTC.
+    ``finished``: ISO 8601 with the offset from UTC.
+    ``error``: the reason of a status other than ok.
+    ``intervals``: the 95 % interval [low, high] of each score that has one.
+    ``cameras``: scores per pair of cameras.
     """
 
+    # Inherited by the parts: no conversion between types, no unknown field, no nan.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    schema: Literal[1]
     status: Status
     id: str
     train_id: str
@@ -79,69 +256,59 @@ class RunRecord:
     code: str
     code_files: dict[str, str]
     job: Job
-    items: dict[str, ItemRecord]
+    items: Annotated[dict[str, ItemRecord], AfterValidator(_require_all_kinds)]
     training: str
-    evaluation: dict[str, Any]
-    dataset: dict[str, Any]
-    recipe: dict[str, Any]
-    network: dict[str, Any]
+    evaluation: EvaluationRecord
+    dataset: DatasetRecord
+    recipe: Recipe
+    network: NetworkRecord
     standin: bool
     faithful: bool
     deviations: list[str]
-    scores: dict[str, float]
-    seconds: dict[str, float]
+    scores: dict[str, Number]
+    seconds: dict[str, Number]
     peak_memory_mib: int
-    environment: dict[str, Any]
-    scored_in: dict[str, Any]
-    observed: dict[str, Any]
+    environment: TrainingEnvironment
+    scored_in: Environment
+    observed: MonitorRecord
     commit: str
     dirty: bool
     started: str
     finished: str
     error: str = ""
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    cameras: dict[str, Any] = field(default_factory=dict)
-    schema: int = field(default=SCHEMA)
+    intervals: dict[str, list[Number]] = field(default_factory=dict)
+    cameras: CameraMatrix = field(default_factory=CameraMatrix)
 
     @property
     def scored(self) -> bool:
-        """Whether the run came to its scores; a collapsed one did, and no leaderboard takes it."""
+        """Return whether the run has scores."""
         return self.status in ("ok", "collapsed")
 
     @property
     def track(self) -> str:
-        """What rows are ranked within: all of a combination but the loss and the seed, as one line.
+        """Return all of the combination except the loss, as one line; rows of one track are ranked.
 
-        Of options only those that differ from their defaults; ``metric=auto`` where the metric is the loss's own.
+        Only options that differ from their defaults are named; ``metric=auto`` where the metric is the loss's own.
         """
         kinds = ("backbone", "recipe", "metric", "rerank")
         texts = {kind: self.items[kind].short for kind in kinds}
-        if self.evaluation["metric_is_auto"]:
+        if self.evaluation.metric_is_auto:
             texts["metric"] = "auto"
         protocol = self.items["protocol"].short
         text = " ".join(f"{kind}={texts[kind]}" for kind in kinds)
         return f"protocol={protocol} {text}" if "(" in protocol else text
 
     def identity(self) -> Identity:
-        """Return the ids that follow from what the record says was run; of a record that ``lacks`` nothing."""
+        """Return the ids that follow from the recorded options, data and seed."""
         return identity(
             {kind: item.identity or item.spec for kind, item in self.items.items()},
             seed=self.job.seed,
-            train_digest=self.dataset["train_digest"],
-            digest=self.dataset["digest"],
-            version=self.evaluation["version"],
-            views=self.evaluation["views"],
-            pool=self.evaluation["pool"],
+            train_digest=self.dataset.train_digest,
+            digest=self.dataset.digest,
+            version=self.evaluation.version,
+            views=self.evaluation.views,
+            pool=self.evaluation.pool,
         )
-
-    def lacks(self) -> Iterator[str]:
-        """Yield what a record that was not written by this program lacks, each as one clause."""
-        yield from (f"items.{kind} is missing" for kind in ITEMS if kind not in self.items)
-        for part, needed in NEEDED.items():
-            values: Mapping[str, Any] = getattr(self, part)
-            for name, form in needed.items():
-                if type(values.get(name)) is not form:
-                    yield f"{part}.{name} must be {form.__name__}, got {values.get(name)!r:.80}"
 
     def to_json(self) -> str:
         """Return the record as JSON text with sorted keys and a final newline."""
@@ -153,18 +320,38 @@ class RunRecord:
     def from_json(cls, text: str, source: str) -> RunRecord:
         """Return the record in ``text``; ``source`` names it in errors.
 
-        Raises DataError where the text is no JSON, has another schema number, or lacks or mistypes a field.
+        Raises DataError, naming every wrong field, where the text is no JSON, has another schema number, or lacks or
+        mistypes a field.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits too
-            raise DataError(f"{source}: is not JSON ({error}); expected the record.json of a run") from None
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise DataError(f"{source}: expected a run record with schema {SCHEMA}, got {found!r}")
-        record = _decode(cls, data, source, "")
-        assert isinstance(record, cls)
-        return record
+            return _adapter().validate_json(text)
+        except ValidationError as error:
+            problems = error.errors(include_url=False)
+            problems = [problem for problem in problems if problem["loc"] == ("schema",)] or problems
+            raise DataError(f"{source}: is no run record: {'; '.join(map(_describe, problems))}") from None
+        except OptionError as error:
+            raise DataError(f"{source}: is no run record: recipe: {error}") from None
+
+
+@cache
+def _adapter() -> TypeAdapter[RunRecord]:
+    return TypeAdapter(RunRecord)
+
+
+def _describe(problem: ErrorDetails) -> str:
+    """Return what is wrong with a field as one clause that begins with its place."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+    message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    match problem["type"]:
+        case "missing":
+            text = "is missing"
+        case "unexpected_keyword_argument":
+            text = "is unknown"
+        case "json_invalid" | "value_error":
+            text = message
+        case _:
+            text = f"{message}, got {problem['input']!r:.80}"
+    return f"{place.removeprefix('.')} {text}".strip()
 
 
 def read_record(file: Path) -> RunRecord:
@@ -174,42 +361,3 @@ def read_record(file: Path) -> RunRecord:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
     return RunRecord.from_json(text, str(file))
-
-
-def _decode(kind: Any, value: Any, source: str, where: str) -> Any:
-    """Return ``value`` as ``kind``, checked all the way down; a record may come from a stranger."""
-    origin = get_origin(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, Mapping):
-            raise DataError(f"{source}: {where or 'the record'} must be an object, got {type(value).__name__}")
-        hints = get_type_hints(kind)
-        required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-        missing, unknown = sorted(required - set(value)), sorted(set(value) - set(hints))
-        if missing or unknown:
-            said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(
-                unknown
-            )
-            raise DataError(f"{source}: {where or 'the record'} {' and '.join(said)}")
-        return kind(
-            **{name: _decode(hints[name], item, source, f"{where}.{name}".strip(".")) for name, item in value.items()}
-        )
-    if origin is Literal:
-        fits = isinstance(value, str) and value in get_args(kind)
-    elif origin is dict:
-        if isinstance(value, dict):
-            return {key: _decode(get_args(kind)[1], item, source, f"{where}.{key}") for key, item in value.items()}
-        fits = False
-    elif origin is list:
-        if isinstance(value, list):
-            return [_decode(get_args(kind)[0], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
-        fits = False
-    elif kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        fits = kind is Any or isinstance(value, kind)
-    if not fits:
-        expected = " or ".join(map(repr, get_args(kind))) if origin is Literal else getattr(kind, "__name__", str(kind))
-        raise DataError(f"{source}: {where} must be {expected}, got {value!r:.80}")
-    return value

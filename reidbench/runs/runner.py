@@ -24,7 +24,22 @@ from reidbench.ranking.scores import intervals, score
 from reidbench.runs.preflight import check_images
 from reidbench.runs.prepare import Plan, build_backbone, build_loss
 from reidbench.runs.provenance import commit
-from reidbench.runs.record import RECORD, ItemRecord, RunRecord, Status, read_record
+from reidbench.runs.record import (
+    RECORD,
+    SCHEMA,
+    CameraMatrix,
+    DatasetRecord,
+    Environment,
+    EvaluationRecord,
+    ItemRecord,
+    MonitorRecord,
+    NetworkRecord,
+    PreprocessRecord,
+    RunRecord,
+    Status,
+    TrainingEnvironment,
+    read_record,
+)
 from reidbench.training.checkpoint import finished, latest_step, load_weights
 from reidbench.training.loop import Trained, train
 from reidbench.training.precision import float32_products, peak_memory_mib
@@ -185,10 +200,11 @@ def _outcome(plan: Plan) -> tuple[Status, str]:
     )
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _joined(parts: Sequence[Mapping[str, Any]]) -> TrainingEnvironment:
     """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
     names = "; ".join(dict.fromkeys(str(part["device_name"]) for part in parts))
-    return {**parts[-1], "device_name": names, "earlier_parts": list(parts[:-1])}
+    earlier = [Environment(**part) for part in parts[:-1]]
+    return TrainingEnvironment(**{**parts[-1], "device_name": names}, earlier_parts=earlier)
 
 
 def _now() -> str:
@@ -207,7 +223,9 @@ def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
         record,
         scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),
         intervals=intervals(found.ranking, query.pids),
-        cameras=camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict(),
+        cameras=CameraMatrix(
+            **camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict()
+        ),
     )
 
 
@@ -240,6 +258,7 @@ def _record(
     trained = finished(plan.training_folder) if plan.trains else None
     sha, dirty = commit()
     return RunRecord(
+        schema=SCHEMA,
         status=status,
         id=plan.id,
         train_id=plan.train_id,
@@ -249,38 +268,38 @@ def _record(
         job=plan.job,
         items=items,
         training=f"{plan.training_folder.parent.name}/{plan.training_folder.name}",
-        evaluation={
-            "version": plan.protocol.version,
-            "views": plan.protocol.views,
-            "pool": plan.pool,
-            "exclude": list(plan.protocol.exclude),
-            "primary": plan.protocol.primary,
-            "metric_is_auto": plan.metric_is_auto,
-            "normalize": metric.normalize,
-            "learned": learns(metric),
-        },
-        dataset={
-            "digest": plan.split.digest,
-            "train_digest": plan.split.train.digest,
-            "counts": plan.split.counts,
-            "wrong_counts": plan.split.wrong_counts,
-        },
-        recipe=dataclasses.asdict(plan.recipe),
-        network={
-            "embedding_dim": plan.info.embedding_dim,
-            "parameters": plan.info.parameters,
-            "pretrained": plan.info.pretrained,
-            "preprocess": dataclasses.asdict(plan.info.preprocess),
-        },
+        evaluation=EvaluationRecord(
+            version=plan.protocol.version,
+            views=plan.protocol.views,
+            pool=plan.pool,
+            exclude=list(plan.protocol.exclude),
+            primary=plan.protocol.primary,
+            metric_is_auto=plan.metric_is_auto,
+            normalize=metric.normalize,
+            learned=learns(metric),
+        ),
+        dataset=DatasetRecord(
+            digest=plan.split.digest,
+            train_digest=plan.split.train.digest,
+            counts=plan.split.counts,
+            wrong_counts=plan.split.wrong_counts,
+        ),
+        recipe=plan.recipe,
+        network=NetworkRecord(
+            embedding_dim=plan.info.embedding_dim,
+            parameters=plan.info.parameters,
+            pretrained=plan.info.pretrained,
+            preprocess=PreprocessRecord(**dataclasses.asdict(plan.info.preprocess)),
+        ),
         standin=plan.standin,
         faithful=plan.faithful and not plan.split.wrong_counts,
         deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
         scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
-        environment=_joined(trained["parts"]) if trained else scored_in,
-        scored_in=scored_in,
-        observed={name: trained[name] for name in ("verdict", "packed_steps")} if trained else {},
+        environment=_joined(trained["parts"] if trained else [scored_in]),
+        scored_in=Environment(**scored_in),
+        observed=MonitorRecord(trained["verdict"], trained["packed_steps"]) if trained else MonitorRecord(),
         commit=sha,
         dirty=dirty,
         started=started,

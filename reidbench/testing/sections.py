@@ -18,8 +18,21 @@ from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import Part, Section
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.job import Job
-from reidbench.runs.record import ITEMS, ItemRecord, RunRecord
+from reidbench.runs.record import (
+    ITEMS,
+    SCHEMA,
+    CameraMatrix,
+    DatasetRecord,
+    EvaluationRecord,
+    ItemRecord,
+    MonitorRecord,
+    NetworkRecord,
+    PreprocessRecord,
+    RunRecord,
+    TrainingEnvironment,
+)
 from reidbench.testing.subject import Subject, expect
+from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import local_machine
 
 STRANGE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
@@ -32,7 +45,9 @@ def check_section(section: str | Callable[..., Section], **options: Any) -> tupl
     ContractError at the first promise that is broken, OptionError for a name or an option that does not fit.
     """
     subject = Subject("section", section, options)
-    failed = replace(made_up(1), status="failed", error=STRANGE, scores={}, seconds={}, intervals={}, cameras={})
+    failed = replace(
+        made_up(1), status="failed", error=STRANGE, scores={}, seconds={}, intervals={}, cameras=CameraMatrix()
+    )
 
     def contract() -> None:
         _built(subject, [made_up(0), made_up(1)])
@@ -80,8 +95,9 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
     """Return a run that nobody made: a small network with plausible scores."""
     specs = dict.fromkeys(ITEMS, "made_up") | {"loss": loss, "rerank": "none"}
     items = {kind: ItemRecord(spec, spec, spec, {}, "made_up", "made_up", "1") for kind, spec in specs.items()}
-    device = {"reidbench": "0", "device": "cpu", "device_name": "cpu", "threads": 1}
+    device = TrainingEnvironment("0", "0", "0", "0", "0", "0", "0", "made_up", "made_up", 1, "cpu", "cpu", 1, 1)
     return RunRecord(
+        schema=SCHEMA,
         status="ok",
         id=f"{seed:064x}",
         train_id=f"{seed:064x}",
@@ -91,19 +107,10 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
         job=Job("made_up", loss, "made_up", "made_up", "made_up", "none", seed),
         items=items,
         training="trainings/made_up",
-        evaluation={
-            "version": 1,
-            "views": "full",
-            "pool": "mean",
-            "exclude": [],
-            "primary": "map_market",
-            "normalize": False,
-            "learned": False,
-            "metric_is_auto": True,
-        },
-        dataset={"digest": "0" * 64, "train_digest": "0" * 64, "counts": {"query": 10, "gallery": 40}},
-        recipe={"steps": 10, "p": 2, "k": 2},
-        network={"embedding_dim": 8, "parameters": 1_000, "pretrained": False},
+        evaluation=EvaluationRecord(1, "full", "mean", [], "map_market", True, False, False),
+        dataset=DatasetRecord("0" * 64, "0" * 64, {"query": 10, "gallery": 40}),
+        recipe=Recipe(steps=10, decay_start=5, learning_rate=0.001, p=2, k=2),
+        network=NetworkRecord(8, 1_000, False, PreprocessRecord(32, 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
         standin=False,
         faithful=False,
         deviations=[],
@@ -112,12 +119,11 @@ def made_up(seed: int, loss: str = "made_up") -> RunRecord:
         peak_memory_mib=100,
         environment=device,
         scored_in=device,
-        observed={},
+        observed=MonitorRecord(),
         commit="",
         dirty=False,
         started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00",
         intervals={name: [0.1, 0.4] for name in HEADLINE},
-        cameras={"cameras": [1, 2], "queries": [[5, 5], [5, 5]]}
-        | {name: [[0.2, 0.2], [0.2, 0.2]] for name in HEADLINE},
+        cameras=CameraMatrix([1, 2], [[5, 5], [5, 5]], [[0.2, 0.2], [0.2, 0.2]], [[0.2, 0.2], [0.2, 0.2]]),
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
+from reidbench.runs.record import CameraMatrix
 from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
 
 def test_rows_are_the_querys_camera_and_a_pair_without_a_match_is_a_dash() -> None:
-    matrix = {
-        "cameras": [1, 4],
-        "queries": [[2, 1], [0, 3]],
-        "map_market": [[0.5, 0.25], [None, 1.0]],
-        "r1": [[1.0, 0.0], [None, 1.0]],
-    }
+    matrix = CameraMatrix(
+        cameras=[1, 4],
+        queries=[[2, 1], [0, 3]],
+        map_market=[[0.5, 0.25], [None, 1.0]],
+        r1=[[1.0, 0.0], [None, 1.0]],
+    )
     records = [make_record("a", cameras=matrix), make_record("b")]
     (part,) = build_sections(["camera_pairs"], records, RunFiles([], local_machine()))
     precision, first = part.tables

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
-from tests.support.records import make_record
+from tests.support.records import make_record, replace_parts
 
 
 def test_a_shared_training_counts_once() -> None:
@@ -32,9 +32,9 @@ def test_a_shared_training_counts_once() -> None:
 def test_what_runs_share_counts_at_its_most_whatever_their_order() -> None:
     """Three of one training: two of one view, of which one embedded more; the third of another view."""
     base = make_record("a", seconds={"train": 3600.0, "embed": 36.0, "rank": 0.0}, recipe={"steps": 10, "p": 2, "k": 2})
-    more = replace(base, id="2", seconds={**base.seconds, "embed": 360.0}, dataset={**base.dataset, "digest": "more"})
+    more = replace_parts(base, id="2", seconds={**base.seconds, "embed": 360.0}, dataset={"digest": "more"})
     later = replace(base, id="3", seconds={**base.seconds, "train": 7200.0}, peak_memory_mib=9_000)
-    views = replace(base, id="4", evaluation={**base.evaluation, "views": "five_crops"})
+    views = replace_parts(base, id="4", evaluation={"views": "five_crops"})
     parts = [
         build_sections(["cost"], order, RunFiles([], local_machine()))[0]
         for order in itertools.permutations([base, more, later, views])

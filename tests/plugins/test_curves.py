@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from reidbench_reports.curves import cumulative_match
 from reidbench import RunRecord
 from reidbench.reports.sections import build_sections
 from tests.support.rankings import ranking_of, with_rankings
-from tests.support.records import digest, make_item, make_record
+from tests.support.records import digest, make_item, make_record, replace_parts
 
 queries = st.lists(st.lists(st.integers(0, 9), max_size=3, unique=True).map(sorted), min_size=1, max_size=8)
 
@@ -78,9 +77,11 @@ def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, other: dict[str, 
     ((field, what),) = other.items()
     if field == "items":
         value: Any = one.items | {"protocol": make_item("market1501_500k(distractors=300, distractors_seed=7)")}
+    elif field == "scores":
+        value = three.scores | {what: 7}
     else:
-        value = what if field == "standin" else {**getattr(three, field), what: 7}
-    apart = replace(three, **{field: value})
+        value = what if field == "standin" else {what: 7}
+    apart = replace_parts(three, **{field: value})
     for order in ([one, two, apart], [apart, two, one]):
         (part,) = build_sections(["curves(published=false)"], order, with_rankings(tmp_path, []))
         (frame,) = part.tables

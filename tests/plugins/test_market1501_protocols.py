@@ -353,7 +353,7 @@ def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None
     single, multi, *points = records
     counts = plans[1].split.counts
     assert counts["queries"] == plans[0].split.counts["query"] < counts["query"]
-    assert [record.dataset["counts"]["gallery"] - counts["gallery"] for record in points] == [0, 100, 300]
+    assert [record.dataset.counts["gallery"] - counts["gallery"] for record in points] == [0, 100, 300]
     assert multi.scores["queries"] == single.scores["queries"]
     assert points[0].scores == single.scores
     # A distractor can only push a match back.

@@ -15,7 +15,7 @@ from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.suite import find_suite, load_suite
 from reidbench.utils.machine import local_machine
 from tests.support.paths import CHECKOUT, SHARED
-from tests.support.records import digest, make_item, make_record
+from tests.support.records import digest, make_item, make_record, replace_parts
 
 FILES = RunFiles([], local_machine())
 
@@ -27,8 +27,8 @@ def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
     if job.metric == "auto":
         items["metric"] = make_item("auto", "euclidean(normalize=false)")
     record = make_record(job.loss, seed, items=items, **changes)  # type: ignore[arg-type]
-    how = {**record.evaluation, "version": version, "metric_is_auto": job.metric == "auto"}
-    return replace(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
+    how = {"version": version, "metric_is_auto": job.metric == "auto"}
+    return replace_parts(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -119,12 +119,10 @@ def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions
     assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
     run = run_of(job)
     margin = make_item(job.loss, run.items["loss"].spec.replace("margin=soft", "margin=0.2"))
-    older = {**run.evaluation, "version": run.evaluation["version"] - 1}
-    own = {**run.evaluation, "metric_is_auto": False}
     for other in (
         replace(run, items=run.items | {"loss": margin}),  # the same text, from a version with another default
-        replace(run, evaluation=older),
-        replace(run, evaluation=own),
+        replace_parts(run, evaluation={"version": run.evaluation.version - 1}),
+        replace_parts(run, evaluation={"metric_is_auto": False}),
     ):
         (part,) = build_sections(["paper(table=2)"], [other], FILES)
         assert not any(column.startswith("ours") for column in part.tables[0].columns)

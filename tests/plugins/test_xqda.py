@@ -205,7 +205,7 @@ def test_mistakes_are_errors_that_say_what_to_do() -> None:
 def test_a_run_learns_it_on_the_training_units() -> None:
     _, record, _ = run(job(loss="none", metric="xqda"))
     assert record.status == "ok", record.error
-    assert record.evaluation["learned"]
-    assert record.evaluation["normalize"]
+    assert record.evaluation.learned
+    assert record.evaluation.normalize
     assert "seed=0" in record.items["metric"].spec
     assert 0 < record.scores["map_market"] <= 1

@@ -21,7 +21,7 @@ from reidbench.ranking.rankings import Ranking, save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.job import Job
 from reidbench.runs.provenance import code_digest
-from reidbench.runs.record import RunRecord
+from reidbench.runs.record import CameraMatrix, RunRecord
 from reidbench.utils.arrays import IntArray
 from tests.support.records import make_record
 
@@ -46,7 +46,7 @@ def follow_from(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, ca
     return {
         "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
         "intervals": intervals(ranking, query_pids),
-        "cameras": camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict(),
+        "cameras": CameraMatrix(**camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict()),
     }
 
 
@@ -66,8 +66,7 @@ def sound(
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
     follow = {**follow_from_ranking(record.job), "code": code_digest(record.code_files)}
     follow["scores"] = follow["scores"] | (scores or {})
-    if not list(record.lacks()):
-        follow |= asdict(record.identity())
+    follow |= asdict(record.identity())
     return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})
 
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reidbench.runs.job import Job
-from reidbench.runs.record import ItemRecord, RunRecord
+from reidbench.runs.record import (
+    SCHEMA,
+    DatasetRecord,
+    Environment,
+    EvaluationRecord,
+    ItemRecord,
+    MonitorRecord,
+    NetworkRecord,
+    PreprocessRecord,
+    RunRecord,
+    TrainingEnvironment,
+)
+from reidbench.training.recipe import Recipe
 
 SCORES = {
     "map_market": 0.20,
@@ -23,6 +35,17 @@ SCORES = {
     "unmatched": 0,
 }
 COUNTS = {"query": 900, "query_identities": 150}
+VERSIONS = dict.fromkeys(("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg", "python"), "0.1.0")
+MACHINE: dict[str, Any] = {
+    **VERSIONS,
+    "system": "Linux",
+    "cpu": "AMD EPYC",
+    "cores": 2,
+    "device": "cpu",
+    "device_name": "cpu",
+    "threads": 2,
+    "processes": 1,
+}
 
 
 def digest(*parts: object) -> str:
@@ -45,7 +68,7 @@ def make_item(given: str, spec: str | None = None, short: str | None = None) -> 
 def make_record(
     loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
 ) -> RunRecord:
-    """Return a finished run; ``scores`` replaces single scores, ``changes`` whole fields.
+    """Return a finished run; ``scores`` replaces single scores, ``changes`` other fields as ``replace_parts`` does.
 
     id and group follow from loss, backbone, protocol and seed, as they do in a real run.
     """
@@ -62,6 +85,7 @@ def make_record(
     job = Job(**{kind: items[kind].given for kind in kinds}, seed=seed)
     combination = (*(items[kind].spec for kind in sorted(items)), changes.get("dataset"))
     record = RunRecord(
+        schema=SCHEMA,
         status="ok",
         id=digest("run", combination, seed),
         train_id=digest("train", combination, seed),
@@ -71,34 +95,48 @@ def make_record(
         job=job,
         items=items,
         training="trainings/somewhere",
-        evaluation={
-            "version": 1,
-            "views": "full",
-            "pool": "mean",
-            "exclude": ["junk", "same_camera"],
-            "primary": "map_market",
-            "normalize": False,
-            "learned": False,
-            "metric_is_auto": True,
-        },
-        dataset={"digest": digest("data"), "train_digest": digest("train data"), "counts": COUNTS},
-        recipe={"steps": 300, "faithful_to": ""},
-        network={"embedding_dim": 128, "parameters": 1_234_567, "pretrained": False},
+        evaluation=EvaluationRecord(
+            version=1,
+            views="full",
+            pool="mean",
+            exclude=["junk", "same_camera"],
+            primary="map_market",
+            metric_is_auto=True,
+            normalize=False,
+            learned=False,
+        ),
+        dataset=DatasetRecord(digest("data"), digest("train data"), COUNTS),
+        recipe=Recipe(steps=300, decay_start=0, learning_rate=0.001, p=18, k=4),
+        network=NetworkRecord(
+            embedding_dim=128,
+            parameters=1_234_567,
+            pretrained=False,
+            preprocess=PreprocessRecord(64, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ),
         standin=False,
         faithful=False,
         deviations=[],
         scores=SCORES | (scores or {}),
         seconds={"train": 0.0 if loss == "none" else 81.25, "embed": 3.5, "rank": 0.4},
         peak_memory_mib=700,
-        environment={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
-        scored_in={"reidbench": "0.1.0", "device": "cpu", "device_name": "cpu", "threads": 2},
-        observed={},
+        environment=TrainingEnvironment(**MACHINE),
+        scored_in=Environment(**MACHINE),
+        observed=MonitorRecord(),
         commit="00e1234000000000000000000000000000000000",
         dirty=False,
         started="2026-11-22T10:00:00+00:00",
         finished="2026-11-22T10:01:30+00:00",
     )
-    return replace(record, **changes)
+    return replace_parts(record, **changes)
+
+
+def replace_parts(record: RunRecord, **changes: Any) -> RunRecord:
+    """Return the record with other fields; a mapping for a part of the record changes fields of that part."""
+    for name, value in changes.items():
+        part = getattr(record, name)
+        fields = replace(part, **value) if isinstance(value, dict) and is_dataclass(part) else value
+        record = replace(record, **{name: fields})
+    return record
 
 
 def put(folder: Path, record: RunRecord, rankings: bytes | None = b"rankings") -> tuple[Path, RunRecord]:

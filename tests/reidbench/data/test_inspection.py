@@ -75,4 +75,4 @@ def test_a_partial_tree_is_refused_unless_it_is_asked_for_and_then_recorded(part
     assert record.standin
     (said,) = [text for text in record.deviations if "gallery" in text]
     assert said.startswith("partial data: gallery: ")
-    assert record.dataset["wrong_counts"] == plan.split.wrong_counts
+    assert record.dataset.wrong_counts == plan.split.wrong_counts

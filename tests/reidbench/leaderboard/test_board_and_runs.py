@@ -15,7 +15,7 @@ from reidbench.errors import DataError
 from reidbench.leaderboard.check_board import check
 from reidbench.leaderboard.publish import add, merge
 from tests.support.boards import add_all, edit_record, put, sound, tree
-from tests.support.records import make_item
+from tests.support.records import make_item, replace_parts
 
 Record = dict[str, Any]
 
@@ -136,7 +136,7 @@ def test_a_folder_in_the_place_of_a_leaderboard_is_named(
 
 def test_a_protocol_that_has_moved_on_is_named_wherever_its_runs_are_looked_at(tmp_path: Path) -> None:
     old = sound("one")
-    old = replace(old, evaluation={**old.evaluation, "version": 0})
+    old = replace_parts(old, evaluation={"version": 0})
     old = replace(old, **asdict(old.identity()))
     said = r"evaluation\.version is 0, but the protocol's version is 1"
     with pytest.raises(DataError, match=said):

@@ -27,6 +27,7 @@ from reidbench.leaderboard.verify import verify
 from reidbench.plugins.catalogue import build, load
 from reidbench.ranking.rank import rank
 from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import ItemRecord, RunRecord, read_record
@@ -43,7 +44,7 @@ from tests.support.boards import (
     tree,
 )
 from tests.support.paths import CHECKOUT
-from tests.support.records import COUNTS, make_item, make_record
+from tests.support.records import COUNTS, make_item, replace_parts
 
 PROTOCOL = "synthetic(identities=12, cameras=3)"
 
@@ -134,7 +135,7 @@ def test_all_findings_are_listed_at_once_and_the_command_ends_with_1(
         (lambda data: data["code_files"].update(x="y"), "code is not the digest"),
         (lambda data: data.update(standin=True), "standin says that it belongs to synthetic.standin.csv"),
         (lambda data: data.update(status="failed"), "status is failed"),
-        (lambda data: data.update(tier="reproduced"), "has unknown tier"),
+        (lambda data: data.update(tier="reproduced"), "tier is unknown"),
     ],
 )
 def test_an_edited_record_is_caught_with_its_line(
@@ -223,21 +224,15 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         )
         for kind, item in plan.items.items()
     }
-    base = make_record(loss, seed)
-    record = replace(
+    record = replace_parts(
         sound(loss, seed),
         job=plan.job,
         items=items,
         **follow_from(ranking, query.pids, query.cams, gallery.cams),
         dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
-        recipe=asdict(plan.recipe),
-        network={**base.network, **{name: getattr(plan.info, name) for name in NETWORK}},
-        evaluation={
-            **base.evaluation,
-            "views": plan.protocol.views,
-            "pool": plan.pool,
-            "version": plan.protocol.version,
-        },
+        recipe=plan.recipe,
+        network={name: getattr(plan.info, name) for name in NETWORK},
+        evaluation={"views": plan.protocol.views, "pool": plan.pool, "version": plan.protocol.version},
     )
     ids_of_plan = {"id": plan.id, "train_id": plan.train_id, "group": plan.group}
     assert asdict(record.identity()) == ids_of_plan
@@ -276,7 +271,7 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
         ({"faithful": True}, "faithful"),
         ({"recipe": {"steps": 25_000}}, "recipe.steps"),
         ({"network": {"parameters": 1}}, "network.parameters"),
-        ({"intervals": {"map_market": [0.0, 1.0]}}, "intervals"),
+        ({"intervals": {name: [0.0, 1.0] for name, score in scores_at().items() if score.with_interval}}, "intervals"),
         ({"dataset": {"counts": COUNTS}}, "dataset.counts"),
     ],
 )
@@ -284,11 +279,7 @@ def test_what_the_items_do_not_give_is_caught(
     tmp_path: Path, data_folder: Path, changes: dict[str, Any], said: str
 ) -> None:
     record, ranking = listed(data_folder, "batch_hard")
-    edited = {
-        name: {**getattr(record, name), **value} if isinstance(value, dict) else value
-        for name, value in changes.items()
-    }
-    boards = publish(tmp_path, [(replace(record, **edited), ranking)])
+    boards = publish(tmp_path, [(replace_parts(record, **changes), ranking)])
     found = verify(boards, planner(data_folder))
     assert [finding.column for finding in found.findings] == [said]
     assert set(found.tiers.values()) == {"self-reported"}

@@ -270,11 +270,11 @@ def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_proc
 
 def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() -> None:
     _, trained, _ = run(job())
-    assert (trained.environment["threads"], trained.scored_in["threads"]) == (1, 1)
+    assert (trained.environment.threads, trained.scored_in.threads) == (1, 1)
     asked, chosen = job(metric="euclidean(normalize=true)"), local_machine(device="cpu", threads=2)
     scored = execute(Planner(load(), chosen).plan(asked), chosen)
     assert scored.train_id == trained.train_id
-    assert (scored.environment["threads"], scored.scored_in["threads"]) == (1, 2)
+    assert (scored.environment.threads, scored.scored_in.threads) == (1, 2)
     assert scored.environment == trained.environment
 
 

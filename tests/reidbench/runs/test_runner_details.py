@@ -320,8 +320,8 @@ def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], mach
     expected = {case: scores_by_hand(plan.split, *case) for case in CASES}
     assert len({scores["map_step"] for scores in expected.values()}) == len(CASES), "each of them shows"
     assert {name: record.scores[name] for name in expected[case]} == pytest.approx(expected[case], abs=1e-12)
-    assert record.evaluation["pool"] == pool
-    assert record.evaluation["exclude"] == ["junk"] * junk + ["same_camera"] * same_camera
+    assert record.evaluation.pool == pool
+    assert record.evaluation.exclude == ["junk"] * junk + ["same_camera"] * same_camera
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine)
     assert crops.training_folder == whole.training_folder
     assert crops.id != whole.id
     assert crops.run_folder != whole.run_folder
-    assert record.evaluation["views"] == "five_crops_flip"
+    assert record.evaluation.views == "five_crops_flip"
     for part in (whole.split.query, whole.split.gallery):
         one, other = embeddings_of(whole, part), embeddings_of(crops, part)
         assert one.shape == other.shape == (UNIT * len(part), 6)
@@ -469,8 +469,8 @@ def test_a_plugins_bug_is_recorded_and_tried_again(machine: Machine) -> None:
 def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Machine) -> None:
     plan, record = run(machine, loss="largest", metric=f"centred(normalize={str(normalize).lower()})", rerank=rerank)
     assert record.status == "ok", record.error
-    assert record.evaluation["learned"]
-    assert record.evaluation["normalize"] is normalize
+    assert record.evaluation.learned
+    assert record.evaluation.normalize is normalize
     train = plan.split.train
     ((embeddings, pids, cams),) = Centred.fits
     pooled = pool_units(embeddings_of(plan, train), train.starts, "max")
@@ -498,7 +498,7 @@ def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machin
 def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Machine) -> None:
     fitted = run(machine, loss="none", metric="centred")[1]
     plain = run(machine, loss="none", metric="euclidean")[1]
-    assert not plain.evaluation["learned"]
+    assert not plain.evaluation.learned
     assert fitted.scores == plain.scores
     normal = run(machine, loss="none", metric="centred(normalize=true)")[1]
     assert normal.scores == run(machine, loss="none", metric="euclidean(normalize=true)")[1].scores

@@ -97,6 +97,6 @@ def test_the_walkthrough_trains_twice_embeds_every_image_once_a_view_and_is_one_
     assert len(frame) == len(records)
     for record in records:
         assert record.intervals["map_market"][0] <= record.scores["map_market"] <= record.intervals["map_market"][1]
-        assert len(record.cameras["map_market"]) == len(record.cameras["cameras"])
+        assert len(record.cameras.map_market) == len(record.cameras.cameras)
     one, *more = (record.scores["gallery"] for record in records if "500k" in record.items["protocol"].spec)
     assert [count - one for count in more] == [100, 200]

@@ -110,7 +110,7 @@ def test_a_whole_run_says_how_many_processes_trained_it(tmp_path: Path) -> None:
     (file,) = Path(os.environ["REIDBENCH_RESULTS"]).rglob(RECORD)
     record = read_record(file)
     assert record.status == "ok"
-    assert record.environment["processes"] == 2
+    assert record.environment.processes == 2
     assert ended.stdout.count("batch_hard") == 1, "one of them speaks"
     assert ended.stderr.count("training 4/4") == 1
 
