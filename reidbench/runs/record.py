@@ -15,6 +15,7 @@ from reidbench.errors import DataError, OptionError
 from reidbench.runs.ids import Identity, identity
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
+from reidbench.utils.machine import Environment
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
@@ -139,36 +140,6 @@ class NetworkRecord:
     parameters: int
     pretrained: bool
     preprocess: PreprocessRecord
-
-
-@dataclass(frozen=True)
-class Environment:
-    """The machine and the libraries of a computation.
-
-    ``reidbench``, ``torch``, ``numpy``, ``numba``, ``pillow``, ``simplejpeg``, ``python``: versions.
-    ``system``: the operating system.
-    ``cpu``: the processor's name.
-    ``cores``: the number of the machine's cores.
-    ``device``: torch's name of the device.
-    ``device_name``: the model of the GPU, or "cpu".
-    ``threads``: the number of CPU threads.
-    ``processes``: the number of processes that trained together.
-    """
-
-    reidbench: str
-    torch: str
-    numpy: str
-    numba: str
-    pillow: str
-    simplejpeg: str
-    python: str
-    system: str
-    cpu: str
-    cores: int
-    device: str
-    device_name: str
-    threads: int
-    processes: int
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from reidbench.runs.record import (
     SCHEMA,
     CameraMatrix,
     DatasetRecord,
-    Environment,
     EvaluationRecord,
     ItemRecord,
     MonitorRecord,
@@ -45,7 +44,7 @@ from reidbench.training.loop import Trained, train
 from reidbench.training.precision import float32_products, peak_memory_mib
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
-from reidbench.utils.machine import Machine, environment
+from reidbench.utils.machine import Environment, Machine, environment
 from reidbench.utils.random_streams import seeded
 
 TRACEBACK = "traceback.txt"
@@ -297,8 +296,8 @@ def _record(
         scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
-        environment=_joined(trained["parts"] if trained else [scored_in]),
-        scored_in=Environment(**scored_in),
+        environment=_joined(trained["parts"] if trained else [dataclasses.asdict(scored_in)]),
+        scored_in=scored_in,
         observed=MonitorRecord(trained["verdict"], trained["packed_steps"]) if trained else MonitorRecord(),
         commit=sha,
         dirty=dirty,

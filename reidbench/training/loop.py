@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def train(
     step, number, place, seconds, drawing = 0, 0, 0, 0.0, 0.0  # drawing: the seconds that rounds of batches took
     log: dict[str, list[float]] = {}
     monitor = Monitor(recipe.steps, seed, device)
-    parts = [environment(machine, world.size)]  # one for each machine, device or thread count that took part
+    parts = [asdict(environment(machine, world.size))]  # one for each machine, device or thread count that took part
     checkpoint = world.from_first(lambda: latest_checkpoint(folder))
     if checkpoint is None and world.size > 1:
         modules.load_state_dict(world.from_first(lambda: on_cpu(modules.state_dict())))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
 
@@ -205,21 +205,48 @@ def cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(machine: Machine, processes: int = 1) -> dict[str, Any]:
-    """Return what results depend on here: versions of libraries, device, threads, processes, system."""
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the libraries of a computation.
+
+    ``reidbench``, ``torch``, ``numpy``, ``numba``, ``pillow``, ``simplejpeg``, ``python``: versions.
+    ``system``: the operating system.
+    ``cpu``: the processor's name.
+    ``cores``: the number of the machine's cores.
+    ``device``: torch's name of the device.
+    ``device_name``: the model of the GPU, or "cpu".
+    ``threads``: the number of CPU threads.
+    ``processes``: the number of processes that trained together.
+    """
+
+    reidbench: str
+    torch: str
+    numpy: str
+    numba: str
+    pillow: str
+    simplejpeg: str
+    python: str
+    system: str
+    cpu: str
+    cores: int
+    device: str
+    device_name: str
+    threads: int
+    processes: int
+
+
+def environment(machine: Machine, processes: int = 1) -> Environment:
+    """Return what results depend on here; ``processes`` is the number of those that train together."""
     import torch  # noqa: PLC0415
 
-    versions = {
-        name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")
-    }
-    return {
-        **versions,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "device": str(machine.device),
-        "device_name": torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else "cpu",
-        "threads": machine.threads,
-        "processes": processes,
-    }
+    return Environment(
+        **{name: metadata.version(name) for name in ("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg")},
+        python=platform.python_version(),
+        system=platform.platform(),
+        cpu=cpu_name(),
+        cores=os.cpu_count() or 1,
+        device=str(machine.device),
+        device_name=torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else "cpu",
+        threads=machine.threads,
+        processes=processes,
+    )

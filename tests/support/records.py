@@ -11,7 +11,6 @@ from reidbench.runs.job import Job
 from reidbench.runs.record import (
     SCHEMA,
     DatasetRecord,
-    Environment,
     EvaluationRecord,
     ItemRecord,
     MonitorRecord,
@@ -21,6 +20,7 @@ from reidbench.runs.record import (
     TrainingEnvironment,
 )
 from reidbench.training.recipe import Recipe
+from reidbench.utils.machine import Environment
 
 SCORES = {
     "map_market": 0.20,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from reidbench import RunRecord
 from reidbench.errors import DataError
-from reidbench.runs.record import Environment, TrainingEnvironment, read_record
+from reidbench.runs.record import TrainingEnvironment, read_record
+from reidbench.utils.machine import Environment
 from tests.support.paths import CHECKOUT
 from tests.support.records import make_item, make_record, replace_parts
 
