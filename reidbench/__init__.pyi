@@ -42,11 +42,13 @@ from reidbench.ranking.scores import (
     shown_scores as shown_scores,
 )
 from reidbench.reports.compare_runs import (
+    Difference as Difference,
     difference as difference,
     identities_of as identities_of,
     same_matches as same_matches,
 )
 from reidbench.reports.sections import Part as Part, Section as Section
+from reidbench.reports.table import Column as Column, Table as Table
 from reidbench.runs.artifacts import RunFiles as RunFiles
 from reidbench.runs.job import Job as Job
 from reidbench.runs.prepare import resolved_items as resolved_items

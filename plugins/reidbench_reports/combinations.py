@@ -1,11 +1,12 @@
-"""The runs of a report by combination: what differs in nothing but the seed belongs together."""
+"""The runs of a report by combination: runs that differ in nothing but the seed form one combination."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reidbench import RunRecord
+from reidbench import Column, DataError, Part, RunRecord, mean_and_sd
 
 KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 TRAINING = ("loss", "backbone", "recipe")
@@ -13,14 +14,14 @@ TRAINING = ("loss", "backbone", "recipe")
 
 @dataclass(frozen=True)
 class Combination:
-    """The runs of one combination, one a seed; where none of them ended well, ``scored`` are the collapsed ones."""
+    """The runs of one combination, one for each seed."""
 
     runs: tuple[RunRecord, ...]
 
     @property
     def scored(self) -> tuple[RunRecord, ...]:
-        ended_well = tuple(run for run in self.runs if run.status == "ok")
-        return ended_well or tuple(run for run in self.runs if run.scored)
+        """Return the runs that ended well; where none did, the collapsed ones."""
+        return tuple(run for run in self.runs if run.status == "ok") or tuple(run for run in self.runs if run.scored)
 
     @property
     def first(self) -> RunRecord:
@@ -30,18 +31,32 @@ class Combination:
     def untrained(self) -> bool:
         return self.first.items["loss"].spec == "none"
 
+    def mean(self, score: str) -> tuple[float | None, float | None]:
+        """Return the mean of a score over the seeds and its standard deviation, None where there is none."""
+        return mean_and_sd(run.scores[score] for run in self.scored) if self.scored else (None, None)
+
 
 def newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
-    """Return one record for each run, in the order given, and how many that leaves out.
+    """Return one record for each run id, in the order given, and how many that leaves out.
 
     It is the last to finish, a failed one only where none has a score.
     """
-    kept: dict[str, RunRecord] = {}
+    last: dict[str, RunRecord] = {}
     for record in records:
-        other = kept.get(record.id)
+        other = last.get(record.id)
         if other is None or (record.scored, record.finished) > (other.scored, other.finished):
-            kept[record.id] = record
-    return list(kept.values()), len({(record.id, record.code, record.finished) for record in records}) - len(kept)
+            last[record.id] = record
+    return list(last.values()), len({(record.id, record.code, record.finished) for record in records}) - len(last)
+
+
+def scored(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the newest record of each run that has scores, in the order given."""
+    return [record for record in newest(records)[0] if record.scored]
+
+
+def best_first(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the newest record of each run that has scores, those with the highest mAP (or primary score) first."""
+    return sorted(scored(records), key=lambda record: -record.scores[record.evaluation.primary])
 
 
 def combinations(records: Sequence[RunRecord]) -> list[Combination]:
@@ -53,7 +68,7 @@ def combinations(records: Sequence[RunRecord]) -> list[Combination]:
 
 
 def trainings(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return one record for each training that the records are scored with, in the order given."""
+    """Return one record for each training of the records, in the order given."""
     first: dict[str, RunRecord] = {}
     for record in newest(records)[0]:
         if record.items["loss"].spec != "none":
@@ -62,10 +77,10 @@ def trainings(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: bool = True) -> list[str]:
-    """Return a short name for each record: its loss, and of ``kinds`` what tells it from the others.
+    """Return a short name for each record: its loss, and those of ``kinds`` that distinguish it from the others.
 
-    What is the same in all of them is left out, and so is what follows from the rest, as a recipe does that goes with
-    one loss only. Without the protocol among them the data that were trained on are named where they differ.
+    What all records share is left out, and so is what follows from the rest, such as a recipe used with one loss only.
+    Where the protocol is not among ``kinds``, the training data is named where it differs.
     """
     texts = {kind: [record.items[kind].short for record in records] for kind in kinds}
     if "protocol" not in kinds and len({record.dataset.train_digest for record in records}) > 1:
@@ -73,7 +88,7 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
     varying = [kind for kind in texts if kind != "loss" and len(set(texts[kind])) > 1]
     for kind in ("recipe", "metric", "data", "protocol", "rerank", "backbone"):
         others = [other for other in varying if other != kind]
-        if _told_apart(texts, ["loss", *others]) == _told_apart(texts, ["loss", *varying]):
+        if _distinct(texts, ["loss", *others]) == _distinct(texts, ["loss", *varying]):
             varying = others
     several = seeds and len({record.job.seed for record in records}) > 1
     return [
@@ -86,13 +101,38 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
     ]
 
 
-def lacking(reasons: Sequence[tuple[str, object]]) -> list[str]:
-    """Return one note for each reason why runs, (name, reason) each, are not shown, with the names of all of them."""
-    named: dict[str, list[str]] = {}
-    for name, reason in reasons:
-        named.setdefault(str(reason), []).append(name)
-    return [f"{'; '.join(found)}: {reason}" for reason, found in named.items()]
+def add_runs(
+    part: Part, runs: Sequence[RunRecord], run_names: Sequence[str], most: int, add: Callable[[RunRecord, str], None]
+) -> None:
+    """Call ``add`` with each of the first ``most`` runs and its name; name the others, and those that lack files.
+
+    A run for which ``add`` raises DataError does not count; runs with one reason share one note.
+    """
+    reasons: dict[str, list[str]] = {}
+    added = 0
+    for run, name in zip(runs, run_names, strict=True):
+        if added == most:
+            part.notes.append(f"{most} of {len(runs)} are shown.")
+            break
+        try:
+            add(run, name)
+            added += 1
+        except DataError as error:
+            reasons.setdefault(str(error), []).append(name)
+    part.notes.extend(f"{'; '.join(each)}: {reason}" for reason, each in reasons.items())
 
 
-def _told_apart(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:
+def percent_column(key: str, label: str, minor: int = 0) -> Column:
+    """Return a column that prints fractions in percent, with the standard deviation ``KEY_sd`` where a row has one."""
+
+    def cell(row: Mapping[str, Any]) -> str:
+        mean, sd = row.get(key), row.get(f"{key}_sd")
+        if mean is None:
+            return "–"
+        return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ±{100 * sd:.2f}"
+
+    return Column(key, label, "number", cell, minor)
+
+
+def _distinct(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:
     return len(set(zip(*(texts[kind] for kind in kinds), strict=True)))

@@ -1,23 +1,29 @@
-"""What the drawings share: colours for light and dark pages, bare axes, strangers' texts as they are."""
+"""What figures share: colours for light and dark pages, bare axes, images of units, texts printed as they are."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
-# Each stands out by 3:1 and more from white and from a dark page alike.
+from reidbench import DataError, Samples
+
+# Each has a contrast of 3:1 or more on white and on a dark page.
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#c2498f", "#8b6fd1", "#a8852b", "#1f9db3", "#d2504f")
 GREY = "#8a8f98"
 RIGHT, WRONG = "#2f9e6e", "#d2504f"
 DASHES = ("-", "--", ":", "-.")
-_LONGEST = 48
+HEIGHT, WIDTH = 96, 48  # pixels of an image of a unit
+_LONGEST, _LONGEST_NAME = 48, 60
 
 
 def canvas(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
-    """Return an empty figure of ``width`` × ``height`` inches that shows what ``title`` says."""
+    """Return an empty figure of ``width`` × ``height`` inches with ``title`` as its label."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0.0)
     figure.set_label(plain(title, 200))
@@ -25,7 +31,7 @@ def canvas(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
 
 
 def bare(axes: Axes, title: str = "", x: str = "", y: str = "", size: float = 9) -> Axes:
-    """Dress axes: a title to the left, a light grid, no frame above and to the right."""
+    """Style axes: a title to the left, a light grid, no frame above and to the right."""
     axes.set_title(plain(title), loc="left", fontsize=size + 1)
     axes.set_xlabel(plain(x), fontsize=size)
     axes.set_ylabel(plain(y), fontsize=size)
@@ -44,20 +50,51 @@ def legend(axes: Axes, *, beside: bool = False) -> None:
 
 
 def style(number: int) -> tuple[str, str]:
-    """Return colour and dashes of the n-th line; colours come round with other dashes."""
+    """Return colour and dashes of the n-th line; colours repeat with other dashes."""
     return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:
-    """Return a stranger's text for a drawing: one line, shortened, nothing that steers, no dollar that begins maths."""
+    """Return a text for a figure: one line, shortened, without control characters, no dollar that begins maths."""
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
     line = line if len(line) <= longest else f"{line[: longest - 1]}…"
-    # matplotlib reads maths between two dollars, and takes a backslash off each that has one.
+    # matplotlib reads maths between two dollars, and removes a backslash before each.
     return line.replace("$", r"\$")
 
 
 def distinct(names: Sequence[str]) -> list[str]:
     """Return the names on one or two lines each, numbered where shortening would make two of them one."""
     short = [plain(name, 2 * _LONGEST) for name in names]
-    said = [f"{name} ({place})" if short.count(name) > 1 else name for place, name in enumerate(short, start=1)]
-    return ["\n".join(textwrap.wrap(name, _LONGEST)) for name in said]
+    numbered = [f"{name} ({place})" if short.count(name) > 1 else name for place, name in enumerate(short, start=1)]
+    return ["\n".join(textwrap.wrap(name, _LONGEST)) for name in numbered]
+
+
+def image_of(samples: Samples, unit: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """Return a unit's first image as uint8 [height, width, 3]; raises DataError where it cannot be read."""
+    file = samples.path(int(samples.starts[unit]))
+    try:
+        with Image.open(file) as opened:
+            return np.asarray(opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as an image: {error}") from None
+
+
+def name_of(samples: Samples, unit: int) -> str:
+    """Return the name of a unit's first image, and how many more it has."""
+    name = str(samples.images[samples.starts[unit]])
+    more = int(samples.starts[unit + 1] - samples.starts[unit]) - 1
+    name = name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+    return f"{name} and {more} more" if more else name
+
+
+def show_image(axes: Axes, samples: Samples, unit: int, below: Sequence[str], border: str = "") -> None:
+    """Draw a unit's image into axes, with lines of text below it and a border of the colour ``border``, if given."""
+    axes.set_axis_on()
+    axes.imshow(image_of(samples, unit), interpolation="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel("\n".join(map(plain, below)), fontsize=7)
+    axes.spines[:].set_visible(bool(border))
+    if border:
+        axes.spines[:].set_color(border)
+        axes.spines[:].set_linewidth(2.5)

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from reidbench import DataError, IntArray, Part, Ranking, RunFiles, RunRecord, Split, average_precision, hookimpl
-from reidbench_reports.combinations import lacking, names, newest
-from reidbench_reports.drawing import RIGHT, WRONG, canvas, plain
-from reidbench_reports.pictures import name_of, show
+from reidbench import (
+    Column,
+    IntArray,
+    Part,
+    Ranking,
+    RunFiles,
+    RunRecord,
+    Split,
+    Table,
+    average_precision,
+    hookimpl,
+)
+from reidbench_reports.combinations import add_runs, best_first, names, percent_column
+from reidbench_reports.drawing import RIGHT, WRONG, canvas, name_of, plain, show_image
 
-FOUND, HARDEST = 3, 2
+TOP, HARDEST = 3, 2
+COLUMNS = [
+    Column("kind"),
+    Column("query"),
+    percent_column("ap_market", "AP (market), %"),
+    Column("top", "top-ranked"),
+    Column("hardest", "hardest positives"),
+]
+# Gallery unit, rank from 1, distance.
+Place = tuple[int, int, float]
 
 
 class Failures:
-    """Queries with what was found first and what was found last: the hardest, and median and best ones.
+    """Queries with their top-ranked images and hardest positives: the hardest queries, median and best ones.
 
     Options:
         queries: how many of each kind.
-        pictures: whether to show the images; without, the report holds no picture of a person.
-        most: how many runs are shown.
+        pictures: whether to show the images; without, the report holds no image of a person.
+        most: how many runs are shown, those with the highest primary score first.
     """
 
     def __init__(self, *, queries: int = 5, pictures: bool = True, most: int = 4) -> None:
@@ -31,38 +49,32 @@ class Failures:
         self.most = most
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
-        """Return the part: for every run a table, and a drawing of each kind of query."""
+        """Return the part: a table, and a figure of each kind of query for each run."""
         part = Part(title="Queries: hardest, median, best")
-        runs = [record for record in newest(records)[0] if record.scored]
-        if len(runs) > self.most:
-            part.notes.append(f"{len(runs)} runs, of which the first {self.most} are shown.")
-        unseen: list[tuple[str, object]] = []
-        for record, name in zip(runs[: self.most], names(runs), strict=False):
-            try:
-                split, ranking = files.split(record), files.ranking(record)
-                chosen = choose(ranking, self.queries)
-                frame = _table(split, ranking, chosen)
-                frame.attrs["title"] = f"{name}: rank and distance of what was found"
-                part.tables.append(frame)
-                if self.pictures:
-                    part.figures.extend(
-                        draw(f"{kind} queries: {name}", split, ranking, queries)
-                        for kind, queries in chosen.items()
-                        if len(queries)
-                    )
-            except DataError as error:
-                unseen.append((name, error))
-        part.notes.extend(lacking(unseen))
+
+        def add(record: RunRecord, name: str) -> None:
+            split, ranking = files.split(record), files.ranking(record)
+            chosen = choose(ranking, self.queries)
+            figures = [
+                draw(f"{kind} queries: {name}", split, ranking, queries)
+                for kind, queries in chosen.items()
+                if self.pictures and len(queries)
+            ]
+            part.tables.append(Table(list(_rows(split, ranking, chosen)), COLUMNS, f"{name}: ranks and distances"))
+            part.figures.extend(figures)
+
+        runs = best_first(records)
+        add_runs(part, runs, names(runs), self.most, add)
         if part.figures:
             part.notes.append(
-                f"Query, the first {FOUND} found, and its {HARDEST} hardest matches (those found last). "
-                "Green: the right person, red: a wrong one."
+                f"Query, the {TOP} top-ranked images and the {HARDEST} hardest positives (those ranked last). "
+                "Green: correct match, red: wrong match."
             )
         return part
 
 
 def choose(ranking: Ranking, number: int) -> dict[str, IntArray]:
-    """Return up to ``number`` hardest, median and best queries with a match, by average precision, ties in order."""
+    """Return up to ``number`` hardest, median and best queries with a positive, by average precision, ties in order."""
     quality = average_precision(ranking, "market")
     matched = np.flatnonzero(np.diff(ranking.starts) > 0)
     order = matched[np.argsort(quality[matched], kind="stable")]
@@ -75,63 +87,57 @@ def choose(ranking: Ranking, number: int) -> dict[str, IntArray]:
     }
 
 
-def _shown(ranking: Ranking, query: int) -> tuple[list[tuple[int, int, float]], list[tuple[int, int, float]]]:
-    """Return (gallery unit, rank from 1, distance) of what was found first, and of the matches found last."""
-    found = [
+def _places(ranking: Ranking, query: int) -> tuple[list[Place], list[Place]]:
+    """Return the places of the top-ranked gallery units, and of the positives ranked last."""
+    top = [
         (int(unit), rank, float(distance))
         for rank, (unit, distance) in enumerate(
-            zip(ranking.top[query][:FOUND], ranking.top_distances[query][:FOUND], strict=True), start=1
+            zip(ranking.top[query][:TOP], ranking.top_distances[query][:TOP], strict=True), start=1
         )
         if unit >= 0
     ]
-    matches = range(ranking.starts[query], ranking.starts[query + 1])
-    last = [
+    positives = range(ranking.starts[query], ranking.starts[query + 1])
+    hardest = [
         (int(ranking.units[place]), int(ranking.ranks[place]) + 1, float(ranking.distances[place]))
-        for place in matches[-HARDEST:]
+        for place in positives[-HARDEST:]
     ]
-    return found, last
+    return top, hardest
 
 
-def _table(split: Split, ranking: Ranking, chosen: Mapping[str, IntArray]) -> pd.DataFrame:
+def _rows(split: Split, ranking: Ranking, chosen: Mapping[str, IntArray]) -> Iterator[dict[str, object]]:
     quality = average_precision(ranking, "market")
-    rows = []
     for kind, queries in chosen.items():
         for query in queries:
-            found, last = _shown(ranking, query)
-            pid = split.query.pids[query]
-            first = [f"{'right' if split.gallery.pids[unit] == pid else 'wrong'} {away:.3g}" for unit, _, away in found]
-            rows.append(
-                {
-                    "kind": kind.lower(),
-                    "query": name_of(split.query, query),
-                    "AP (market)": f"{100 * quality[query]:.2f}",
-                    "first found": ", ".join(first),
-                    "hardest matches": ", ".join(f"rank {rank:,} at {away:.3g}" for _, rank, away in last),
-                }
-            )
-    return pd.DataFrame(rows)
+            top, hardest = _places(ranking, query)
+            correct = [split.gallery.pids[unit] == split.query.pids[query] for unit, _, _ in top]
+            yield {
+                "kind": kind.lower(),
+                "query": name_of(split.query, query),
+                "ap_market": float(quality[query]),
+                "top": ", ".join(
+                    f"{'correct' if right else 'wrong'} {distance:.3g}"
+                    for right, (_, _, distance) in zip(correct, top, strict=True)
+                ),
+                "hardest": ", ".join(f"rank {rank:,} at {distance:.3g}" for _, rank, distance in hardest),
+            }
 
 
 def draw(title: str, split: Split, ranking: Ranking, queries: IntArray) -> Figure:
-    """Return the drawing of some queries, one a row."""
-    columns = 1 + FOUND + HARDEST
+    """Return the figure of some queries, one in a row."""
+    columns = 1 + TOP + HARDEST
     figure = canvas(title, width=0.95 * columns + 0.3, height=1.72 * len(queries) + 0.3)
     grid = figure.subplots(len(queries), columns, squeeze=False)
     quality = average_precision(ranking, "market")
     for row, query in zip(grid, queries, strict=True):
         for axes in row:
             axes.set_axis_off()
-        found, last = _shown(ranking, query)
-        row[0].set_axis_on()
-        show(row[0], split.query, query, [f"AP {100 * quality[query]:.1f} %"])
-        for axes, (unit, rank, away) in [
-            *zip(row[1 : 1 + FOUND], found, strict=False),
-            *zip(row[1 + FOUND :], last, strict=False),
-        ]:
-            axes.set_axis_on()
+        top, hardest = _places(ranking, query)
+        show_image(row[0], split.query, query, [f"AP {100 * quality[query]:.1f} %"])
+        placed = [*zip(row[1 : 1 + TOP], top, strict=False), *zip(row[1 + TOP :], hardest, strict=False)]
+        for axes, (unit, rank, distance) in placed:
             right = split.gallery.pids[unit] == split.query.pids[query]
-            show(axes, split.gallery, unit, [f"rank {rank:,}", f"{away:.3g}"], RIGHT if right else WRONG)
-    for axes, heading in zip(grid[0], ["query", "first found", "", "", "hardest matches", ""], strict=True):
+            show_image(axes, split.gallery, unit, [f"rank {rank:,}", f"{distance:.3g}"], RIGHT if right else WRONG)
+    for axes, heading in zip(grid[0], ["query", "top-ranked", "", "", "hardest positives", ""], strict=True):
         axes.set_title(plain(heading), fontsize=8, loc="left")
     return figure
 

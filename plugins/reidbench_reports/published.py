@@ -1,4 +1,4 @@
-"""The paper's numbers, from ``leaderboards/paper/tableN.csv``: one row a number, with the job that would make it."""
+"""The paper's numbers, from ``leaderboards/paper/tableN.csv``: one row for each number, with its job."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ _JOB = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 
 
 @dataclass(frozen=True)
-class Cell:
+class PublishedNumber:
     """One published number.
 
-    ``value`` is in percent, ``printed`` with the digits and the star that it has there; ``mark`` holds "bold" and "*";
-    ``job`` (seed 0) is what makes the same number here, None for work of others.
+    ``row``, ``column``: its place in the table.
+    ``score``: the key of its score.
+    ``value``: the number, in percent.
+    ``printed``: the number with the digits and the star of the paper.
+    ``mark``: "bold" and "*", where the paper has them.
+    ``job``: what reproduces it here, with seed 0; None for work of others.
     """
 
     row: str
     column: str
     score: str
     value: float
-    mark: str
-    note: str
-    source: str
-    job: Job | None
     printed: str
+    mark: str
+    job: Job | None
 
 
-def cells(table: int) -> list[Cell]:
+def published_numbers(table: int) -> list[PublishedNumber]:
     """Return the numbers of one of the paper's tables, in its order; raises DataError where its file is damaged."""
     file = leaderboards_folder() / "paper" / f"table{table}.csv"
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             rows = list(csv.DictReader(opened, strict=True))
         return [
-            Cell(
+            PublishedNumber(
                 row=row["row"],
                 column=row["column"],
                 score=row["score"],
                 value=float(row["value"]),
-                mark=row["mark"],
-                note=row["note"],
-                source=row["source"],
-                job=Job(*(row[kind] for kind in _JOB), seed=0) if row["loss"] else None,
                 printed=row["value"] + "*" * ("*" in row["mark"]),
+                mark=row["mark"],
+                job=Job(*(row[kind] for kind in _JOB), seed=0) if row["loss"] else None,
             )
             for row in rows
         ]

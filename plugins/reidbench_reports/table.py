@@ -1,31 +1,28 @@
-"""The table of scores: one row a combination, the mean over its seeds."""
+"""The table of scores: one row for each combination, the mean over its seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import pandas as pd
+from reidbench import HEADLINE, Column, DataError, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
+from reidbench_reports.combinations import KINDS, Combination, combinations, newest, percent_column
+from reidbench_reports.differences import differences
 
-from reidbench import HEADLINE, DataError, Part, RunFiles, RunRecord, hookimpl, mean_and_sd, shown_scores
-from reidbench_reports.combinations import KINDS, Combination, combinations, newest
-from reidbench_reports.differences import differences, said
-
-INTERVAL = "95 %"
-NOTHING = "–"
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
-class Table:
+class ScoreTable:
     """Scores of all combinations: mean ± standard deviation over seeds, in percent, the untrained network first.
 
-    Rows of several protocols, versions or data sets stand below each other, those of one together, with the protocol's
-    name; the best of each column is marked among rows that differ in nothing but the loss, and the difference to the
-    baseline is taken there. The 95 % interval is that of mAP (market) over the queries' identities, where there is one
-    seed. Runs without a score are named in notes.
+    Rows of one protocol, version and dataset are listed together, with the protocol's name where there are several. The
+    best of each column is bold among rows that differ in nothing but the loss, and the difference to the baseline is
+    taken there. The 95 % interval is that of mAP (market) over the query identities, for a single seed. Runs
+    without scores are named in notes.
 
     Options:
-        baseline: the loss, with only the options that differ from their defaults, that the others are compared with.
+        baseline: the loss that others are compared with, with only the options that differ from their defaults.
     """
 
     def __init__(self, *, baseline: str = "batch_hard") -> None:
@@ -33,109 +30,126 @@ class Table:
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
         """Return the part for these records, rows in their order."""
-        kept, superseded = newest(records)
+        runs, superseded = newest(records)
         boards: dict[tuple[object, ...], list[RunRecord]] = {}
-        for record in kept:
-            board = (record.items["protocol"].spec, record.evaluation.version, record.dataset.digest)
-            boards.setdefault(board, []).append(record)
-        listed = [combinations(runs) for runs in boards.values()]
-        tables = [_frame(listed)] if listed else []
-        notes = [_about(rows) for rows in listed]
-        remarks: list[str] = []
-        for rows in listed:
-            compared, said_of = self._compare(rows, files, several=len(listed) > 1)
-            tables += compared
-            remarks += said_of
-        notes += _footnotes([Combination((record,)) for record in kept])
-        notes += [
+        for run in runs:
+            board = (run.items["protocol"].spec, run.evaluation.version, run.dataset.digest)
+            boards.setdefault(board, []).append(run)
+        groups = [combinations(board) for board in boards.values()]
+        part = Part(title="Scores", tables=[_scores(groups)] if groups else [])
+        part.notes.extend(_protocol(rows) for rows in groups)
+        remarks: dict[str, None] = {}
+        for rows in groups:
+            remarks[self._compare(part, rows, files, several=len(groups) > 1)] = None
+        part.notes.extend(_footnotes(runs))
+        part.notes.extend(
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
             f"{run.error or 'no reason was recorded'}"
-            for run in kept
+            for run in runs
             if run.status != "ok"
-        ]
-        notes += dict.fromkeys(remarks)
-        if superseded:
-            notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
-        return Part(title="Scores", tables=tables, notes=notes)
-
-    def _compare(
-        self, rows: Sequence[Combination], files: RunFiles, *, several: bool
-    ) -> tuple[list[pd.DataFrame], list[str]]:
-        """Return the table of differences where there is something to compare, and what has to be said of it."""
-        try:
-            found = differences(rows, self.baseline, files)
-        except DataError as error:
-            return [], [f"Differences to {self.baseline} are left out: {error}"]
-        kinds = [kind for kind in KINDS if len({each.first.items[kind].short for each in rows}) > 1]
-        cells = [
-            {kind: each.first.items[kind].short for kind in ("loss", *kinds)} | said(difference)
-            for each, difference in zip(rows, found, strict=True)
-            if difference
-        ]
-        if not cells:
-            return [], []
-        frame = pd.DataFrame(cells)
-        on = f", {rows[0].first.items['protocol'].short}" if several else ""
-        frame.attrs["title"] = f"mAP (market) less that of {self.baseline}, in points{on}"
-        over_seeds = [each.over_seeds for each in found if each]
-        whose = "and over seeds" if any(over_seeds) else "of these checkpoints, not of the losses"
-        if any(over_seeds) and not all(over_seeds):
-            frame["over"] = ["seeds" if each else "checkpoints" for each in over_seeds]
-            whose = "and over seeds where both sides have three; else of these checkpoints, not of the losses"
-        return [frame], [f"95 % interval: a paired bootstrap over query identities, {whose}."]
-
-
-def _marks(each: Combination) -> str:
-    unfaithful = not each.untrained and not each.first.faithful
-    collapsed = any(run.status == "collapsed" for run in each.runs)
-    return STANDIN * each.first.standin + UNFAITHFUL * unfaithful + COLLAPSED * collapsed
-
-
-def _frame(boards: Sequence[Sequence[Combination]]) -> pd.DataFrame:
-    """Return one row a combination, board by board."""
-    rows = [each for board in boards for each in board]
-    reranked = any(each.first.items["rerank"].spec != "none" for each in rows)
-    kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
-    known = any(_interval(each) for each in rows)
-    shown = shown_scores()
-    cells = []
-    for each in rows:
-        loss = each.first.items["loss"].short + " (untrained)" * each.untrained
-        scores: dict[str, str] = {}
-        for name, score in shown.items():
-            scores[score.label] = _percent(each, name)
-            if known and name == "map_market":
-                scores[INTERVAL] = _interval(each)
-        cells.append(
-            {"loss": f"{loss} {_marks(each)}".strip()}
-            | {kind: each.first.items[kind].short for kind in kinds}
-            | scores
-            | {"seeds": _seeds(each), "train time": _training(each)}
         )
-    frame = pd.DataFrame(cells)
-    # What a narrow terminal leaves out, the last first.
-    frame.attrs["minor"] = ["seeds", *(shown[name].label for name in sorted(shown.keys() - HEADLINE))]
-    frame.attrs["values"] = {"train time": [_seconds(each) for each in rows]}
-    starts = [sum(map(len, boards[:number])) for number in range(len(boards))]
-    frame.attrs["best"] = {
-        score.label: [start + row for start, board in zip(starts, boards, strict=True) for row in _best(board, name)]
-        for name, score in shown.items()
+        part.notes.extend(filter(None, remarks))
+        if superseded:
+            part.notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
+        return part
+
+    def _compare(self, part: Part, rows: Sequence[Combination], files: RunFiles, *, several: bool) -> str:
+        """Add the table of differences where there is something to compare; return a note on it."""
+        try:
+            gaps = differences(rows, self.baseline, files)
+        except DataError as error:
+            return f"No differences to {self.baseline}: {error}"
+        compared = [(each.first, gap) for each, gap in zip(rows, gaps, strict=True) if gap]
+        if not compared:
+            return ""
+        varying = [kind for kind in KINDS if kind == "loss" or len({each.first.items[kind].short for each in rows}) > 1]
+        columns = [Column(kind) for kind in varying]
+        columns.append(Column("difference", "", "number", lambda row: f"{100 * row['difference']:+.2f}"))
+        columns.append(Column("difference_low", "95 % CI", "number", _interval("difference", " to ", ".2f")))
+        over_seeds = {gap.over_seeds for _, gap in compared}
+        if len(over_seeds) > 1:
+            columns.append(Column("over"))
+        cells = []
+        for run, gap in compared:
+            low, high = gap.interval or (None, None)
+            cells.append(
+                {kind: run.items[kind].short for kind in KINDS}
+                | {"difference": gap.difference, "difference_low": low, "difference_high": high}
+                | {"over": "seeds" if gap.over_seeds else "checkpoints"}
+            )
+        protocol = f", {rows[0].first.items['protocol'].short}" if several else ""
+        title = f"ΔmAP (market) vs. {self.baseline}, percentage points{protocol}"
+        part.tables.append(Table(cells, columns, title))
+        note = "95 % CI: paired bootstrap over query identities"
+        if over_seeds == {True}:
+            return f"{note} and the variance between seeds."
+        if over_seeds == {False}:
+            return f"{note}; covers the choice of queries, not training noise (use 3 or more seeds)."
+        return f"{note}; training noise is covered where both sides have three seeds."
+
+
+def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
+    """Return one row for each combination, board by board."""
+    rows = [_row(each) for board in boards for each in board]
+    reranked = any(row["rerank"] != "none" for row in rows)
+    kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
+    columns = [Column("loss", format=_loss), *map(Column, kinds)]
+    scores = shown_scores()
+    minor = [*HEADLINE, "seeds", *sorted(scores.keys() - HEADLINE)]  # a narrow terminal leaves the last out first
+    for name, score in scores.items():
+        columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
+        if name == "map_market" and any(row["map_market_low"] is not None for row in rows):
+            columns.append(Column("map_market_low", "95 %", "number", _interval("map_market", "–", ".1f")))
+    columns.append(Column("seeds", "", "number", _seeds, minor.index("seeds")))
+    columns.append(Column("train_seconds", "train time", "number", _duration))
+    best: set[tuple[int, str]] = set()
+    for number, board in enumerate(boards):
+        start = sum(map(len, boards[:number]))
+        best |= {(start + row, name) for name in scores for row in _best(board, name)}
+    return Table(rows, columns, best=best)
+
+
+def _row(each: Combination) -> dict[str, Any]:
+    run = each.first
+    seconds = [run.seconds["train"] for run in each.scored]
+    row: dict[str, Any] = {kind: run.items[kind].short for kind in KINDS}
+    for score in shown_scores():
+        row[score], row[f"{score}_sd"] = each.mean(score)
+        # The interval of a single seed; several have their standard deviation.
+        interval = each.scored[0].intervals.get(score) if len(each.scored) == 1 else None
+        row[f"{score}_low"], row[f"{score}_high"] = interval or (None, None)
+    return row | {
+        "seeds": len(each.scored),
+        "runs": len(each.runs),
+        "collapsed": sum(run.status == "collapsed" for run in each.runs),
+        "standin": run.standin,
+        "faithful": run.faithful,
+        "train_seconds": None if each.untrained or not seconds else sum(seconds) / len(seconds),
+        "config_hash": run.group,
     }
-    return frame
 
 
-def _interval(each: Combination) -> str:
-    """Return the interval of a single seed's mAP (market); several seeds have their standard deviation."""
-    between = each.scored[0].intervals.get("map_market") if len(each.scored) == 1 else None
-    return "–".join(f"{100 * end:.1f}" for end in between) if between else ""
+def _loss(row: Mapping[str, Any]) -> str:
+    trained = row["loss"] != "none"
+    marks = STANDIN * row["standin"] + UNFAITHFUL * (trained and not row["faithful"])
+    return f"{row['loss']}{'' if trained else ' (untrained)'} {marks}{COLLAPSED * (row['collapsed'] > 0)}"
+
+
+def _interval(key: str, to: str, digits: str) -> Callable[[Mapping[str, Any]], str]:
+    def cell(row: Mapping[str, Any]) -> str:
+        low, high = row[f"{key}_low"], row[f"{key}_high"]
+        return "" if low is None else f"{100 * low:{digits}}{to}{100 * high:{digits}}"
+
+    return cell
 
 
 def _best(rows: Sequence[Combination], score: str) -> list[int]:
     """Return the rows with the best score of their track, where there is more than one to compare."""
     tracks: dict[str, dict[int, float]] = {}
     for row, each in enumerate(rows):
-        if each.scored:
-            tracks.setdefault(each.first.track, {})[row] = _mean(run.scores[score] for run in each.scored)
+        mean, _ = each.mean(score)
+        if mean is not None:
+            tracks.setdefault(each.first.track, {})[row] = mean
     return [
         row
         for scores in tracks.values()
@@ -144,70 +158,49 @@ def _best(rows: Sequence[Combination], score: str) -> list[int]:
     ]
 
 
-def _mean(values: Iterable[float]) -> float:
-    return mean_and_sd(values)[0]
+def _seeds(row: Mapping[str, Any]) -> str:
+    return str(row["runs"]) if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}"
 
 
-def _percent(each: Combination, score: str) -> str:
-    if not each.scored:
-        return NOTHING
-    mean, sd = mean_and_sd(run.scores[score] for run in each.scored)
-    return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ±{100 * sd:.2f}"
-
-
-def _seeds(each: Combination) -> str:
-    scored, runs = len(each.scored), len(each.runs)
-    return str(runs) if scored == runs else f"{scored} of {runs}"
-
-
-def _seconds(each: Combination) -> float | None:
-    if each.untrained or not each.scored:
-        return None
-    return _mean(run.seconds["train"] for run in each.scored)
-
-
-def _training(each: Combination) -> str:
-    seconds = _seconds(each)
+def _duration(row: Mapping[str, Any]) -> str:
+    seconds = row["train_seconds"]
     if seconds is None:
-        return NOTHING
+        return "–"
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _about(rows: Sequence[Combination]) -> str:
+def _protocol(rows: Sequence[Combination]) -> str:
     """Return the protocol with its version and what was scored, as one line."""
     first = rows[0].first
     name = f"Protocol {first.items['protocol'].short}, version {first.evaluation.version}"
-    scored = next((each.scored[0].scores for each in rows if each.scored), None)
-    several = any(len(each.scored) > 1 for each in rows)
-    spread = ", mean ± standard deviation over seeds" if several else ""
-    if scored is None:
-        return f"{name}: no run has a score."
+    scores = next((each.scored[0].scores for each in rows if each.scored), None)
+    if scores is None:
+        return f"{name}: no run has scores."
+    spread = ", mean ± standard deviation over seeds" if any(len(each.scored) > 1 for each in rows) else ""
     return (
-        f"{name}: {scored['queries']:,.0f} queries × {scored['gallery']:,.0f} gallery items, "
-        f"{scored['unmatched']:,.0f} unmatched; scores in percent{spread}."
+        f"{name}: {scores['queries']:,.0f} queries × {scores['gallery']:,.0f} gallery items, "
+        f"{scores['unmatched']:,.0f} unmatched; scores in percent{spread}."
     )
 
 
-def _footnotes(runs: Sequence[Combination]) -> list[str]:
-    """Return what the marks in the table mean, each said once and only where it is used."""
-    notes = []
-    if any(STANDIN in _marks(run) for run in runs):
-        notes.append(f"{STANDIN} stand-in data: not the published file lists, so not comparable with published scores.")
-    notes += dict.fromkeys(_unfaithful(run.first) for run in runs if UNFAITHFUL in _marks(run))
-    return notes
+def _footnotes(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """Yield what the marks in the table mean, each once and only where it is used."""
+    if any(run.standin for run in runs):
+        yield f"{STANDIN} stand-in data, not the published file lists; not comparable with published numbers."
+    unfaithful = [run for run in runs if run.items["loss"].spec != "none" and not run.faithful]
+    yield from dict.fromkeys(map(_unfaithful, unfaithful))
 
 
 def _unfaithful(run: RunRecord) -> str:
     recipe, steps = run.items["recipe"].short, run.recipe.steps
-    text = f"{UNFAITHFUL} not a paper's training: {recipe} trains {steps:,} steps"
-    if steps != PAPER_STEPS:
-        text += f", not the {PAPER_STEPS:,} of {PAPER}"
-    others = [deviation for deviation in run.deviations if deviation != f"recipe {recipe}"]
-    return f"{text} ({'; '.join(others)})." if others else f"{text}."
+    short = f"short schedule ({steps:,} of {PAPER_STEPS:,} steps)"
+    reasons = [f"recipe {recipe} differs from {PAPER}" if steps >= PAPER_STEPS else short]
+    reasons += [deviation for deviation in run.deviations if deviation != f"recipe {recipe}"]
+    return f"{UNFAITHFUL} {'; '.join(reasons)}; not comparable with published numbers."
 
 
 @hookimpl
-def register_sections() -> Mapping[str, Callable[..., Table]]:
-    return {"table": Table}
+def register_sections() -> Mapping[str, Callable[..., ScoreTable]]:
+    return {"table": ScoreTable}

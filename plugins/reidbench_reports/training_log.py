@@ -1,4 +1,4 @@
-"""What a training looked like from inside, as in the paper's Figures 6 to 9."""
+"""The training log as figures, as in the paper's Figures 6 to 9."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reidbench import DataError, Part, RunFiles, RunRecord, hookimpl
-from reidbench_reports.combinations import TRAINING, lacking, names, trainings
-from reidbench_reports.drawing import COLOURS, bare, canvas
+from reidbench import Column, Part, RunFiles, RunRecord, Table, hookimpl
+from reidbench_reports.combinations import TRAINING, add_runs, names, trainings
+from reidbench_reports.drawing import COLOURS, bare, canvas, legend
 
 CLOUD, MEAN, LOWEST = "#9aa3ad", "#3b82c4", "#8b6fd1"
 BANDS = ((0, 100, 0.16), (5, 95, 0.30))
@@ -23,8 +22,20 @@ _CLOUD_ROWS = 160
 Log = Mapping[str, NDArray[Any]]
 
 
+COLUMNS = [
+    Column("training"),
+    Column("steps", "", "number", ",d"),
+    Column("loss", "", "number", ".4g"),
+    Column("active_percent", "active terms, %", "number", ".1f"),
+    Column("embedding_norm", "embedding norm", "number", ".3g"),
+    Column("distance", "", "number", ".3g"),
+    Column("collapsed_steps", "collapsed steps", "number", ",d"),
+    Column("verdict"),
+]
+
+
 class TrainingLog:
-    """Loss cloud, active terms, norms, entries, distances and rate of every training, step by step.
+    """Per-sample loss, active terms, embedding norms, distances and learning rate of every training, by step.
 
     Options:
         most: how many trainings are drawn.
@@ -34,69 +45,59 @@ class TrainingLog:
         self.most = most
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
-        """Return the part: one drawing a training, and one table of how each of them ended."""
+        """Return the part: one figure for each training, and one table of their last steps."""
         part = Part(title="Training logs")
-        trained = trainings(records)
-        rows = []
-        unseen: list[tuple[str, object]] = []
-        for record, name in zip(trained, names(trained, TRAINING), strict=True):
-            if len(rows) == self.most:
-                part.notes.append(f"{len(trained)} trainings, of which the first {self.most} are drawn.")
-                break
-            try:
-                log = files.log(record)
-            except DataError as error:
-                unseen.append((name, error))
-                continue
-            rows.append(_row(name, record, log))
+        rows: list[dict[str, Any]] = []
+
+        def add(record: RunRecord, name: str) -> None:
+            log = files.log(record)
             part.figures.append(draw(f"Training log: {name}", log))
-        part.notes.extend(lacking(unseen))
+            rows.append(_row(name, record, log))
+
+        runs = trainings(records)
+        add_runs(part, runs, names(runs, TRAINING), self.most, add)
         if rows:
-            frame = pd.DataFrame(rows)
-            frame.attrs["title"] = "The last step: medians over its batch"
-            part.tables.append(frame)
+            part.tables.append(Table(rows, COLUMNS, "The last step: medians over its batch"))
             part.notes.append(
-                "Bands: 0, 5, 50, 95 and 100 percentile of a batch. Active: share of the loss's terms above 1e-5. "
-                f"Steps are drawn in at most {_MOST_BINS} groups: means of each, and of its 0 and 100 percentile the "
-                "least and the greatest."
+                "Bands: 0, 5, 50, 95 and 100 percentile of a batch. Active terms: share of loss terms above 1e-5. "
+                f"Longer trainings are drawn in {_MOST_BINS} groups of steps: the mean of each, "
+                "and the extremes of its 0 and 100 percentile."
             )
         return part
 
 
 def draw(title: str, log: Log) -> Figure:
-    """Return the drawing of one log, after Supplementary F of Hermans et al. (2017)."""
+    """Return the figure of one log, after Supplementary F of Hermans et al. (2017)."""
     figure = canvas(title, width=8.4, height=7.6)
     grid = figure.add_gridspec(4, 2, height_ratios=(1.25, 1, 1, 1))
     step = np.asarray(log["step"], dtype=np.float64)
-    cloud = bare(figure.add_subplot(grid[0, :]), "value of the loss: every term")
+    cloud = bare(figure.add_subplot(grid[0, :]), "per-sample loss")
     _cloud(cloud, step, log["items"])
-    loss = bare(figure.add_subplot(grid[1, 0]), "loss: terms, mean, 5 percentile")
-    _cloud(loss, step, log["items"])
+    loss = bare(figure.add_subplot(grid[1, 0]), "loss: mean and 5 percentile")
     for column, colour, name in (("item_mean", MEAN, "mean"), ("item_5", LOWEST, "5 percentile")):
         loss.plot(*_grouped(step, log[column]), color=colour, linewidth=1.3, label=name)
-    loss.legend(frameon=False, fontsize=7, loc="upper right")
-    active = bare(figure.add_subplot(grid[1, 1]), "% of terms that are not zero")
+    legend(loss)
+    active = bare(figure.add_subplot(grid[1, 1]), "active terms, %")
     active.plot(*_grouped(step, 100 * log["active"]), color=COLOURS[1], linewidth=1.1)
     active.set_ylim(-3, 103)
-    for place, (what, said) in enumerate(
-        (("norm", "length of the embeddings"), ("entry", "entries of the embeddings"), ("distance", "distances"))
-    ):
-        axes = bare(figure.add_subplot(grid[2 + place // 2, place % 2]), said)
-        _bands(axes, step, log, what)
-        if place >= 2:
-            axes.set_xlabel("updates", fontsize=9)
-    rate = bare(figure.add_subplot(grid[3, 1]), "learning rate", x="updates")
+    titles = {"norm": "embedding norm", "entry": "embedding entries", "distance": "pairwise distance"}
+    for place, (name, heading) in enumerate(titles.items()):
+        axes = bare(figure.add_subplot(grid[2 + place // 2, place % 2]), heading)
+        _bands(axes, step, log, name)
+    rate = bare(figure.add_subplot(grid[3, 1]), "learning rate")
     rate.plot(*_grouped(step, log["learning_rate"]), color=COLOURS[4], linewidth=1.3)
     if (log["learning_rate"] > 0).all():
         rate.set_yscale("log")
     for axes in figure.axes:
+        last = axes.get_subplotspec().is_last_row()  # type: ignore[union-attr]
         axes.set_xlim(0, max(float(step[-1]), 1.0))
-        axes.tick_params(labelbottom=axes.get_subplotspec().is_last_row())  # type: ignore[union-attr]
+        axes.tick_params(labelbottom=last)
+        axes.set_xlabel("iteration" if last else "", fontsize=9)
     return figure
 
 
 def _cloud(axes: Axes, step: NDArray[Any], items: NDArray[Any]) -> None:
-    """Draw the terms as dots, or how many lie where as an image: millions of dots would make no page."""
+    """Draw the terms as dots, or of a long training their histogram: a page cannot hold millions of dots."""
     values = items.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.any():
@@ -137,17 +138,16 @@ def _grouped(
     return middles, np.array([summary(part) if np.isfinite(part).any() else np.nan for part in parts])
 
 
-def _row(name: str, record: RunRecord, log: Log) -> dict[str, str]:
-    verdict = record.observed.verdict or "–"
+def _row(name: str, record: RunRecord, log: Log) -> dict[str, Any]:
     return {
         "training": name,
-        "steps": f"{len(log['step']):,}",
-        "loss": f"{log['loss'][-1]:.4g}",
-        "active %": f"{100 * log['active'][-1]:.1f}",
-        "norm": f"{log['norm_50'][-1]:.3g}",
-        "distance": f"{log['distance_50'][-1]:.3g}",
-        "packed steps": f"{record.observed.packed_steps}",
-        "verdict": verdict,
+        "steps": len(log["step"]),
+        "loss": float(log["loss"][-1]),
+        "active_percent": float(100 * log["active"][-1]),
+        "embedding_norm": float(log["norm_50"][-1]),
+        "distance": float(log["distance_50"][-1]),
+        "collapsed_steps": record.observed.packed_steps,
+        "verdict": record.observed.verdict or "–",
     }
 
 

@@ -12,25 +12,24 @@ from rich.console import Console
 from rich.text import Text
 
 from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, stream, unit_rows
-from reidbench_reports.combinations import lacking, names, newest
-from reidbench_reports.drawing import COLOURS, canvas
-from reidbench_reports.pictures import picture
+from reidbench_reports.combinations import add_runs, best_first, names
+from reidbench_reports.drawing import COLOURS, canvas, image_of
 
 STEPS, TRIAL_STEPS, TRIAL_IMAGES = 1_000, 250, 300
 SIDE = 2_000  # pixels of the map
-# The paper's 5,000 of 6,000: where there are fewer images, the perplexity keeps this share.
+# The paper's 5,000 of 6,000: with fewer images, the perplexity is lowered to this share of them.
 LARGEST_SHARE = 5 / 6
 
 
 class Tsne:
-    """Where the test images lie beside each other: t-SNE of their embeddings.
+    """The test images placed by t-SNE of their embeddings.
 
     Options:
-        images: how many gallery images with an identity are drawn from the seed.
+        images: how many gallery images with an identity are sampled.
         perplexity: about how many neighbours count; lowered to 5/6 of the images where there are fewer.
         pictures: whether to show the images, or dots coloured by identity.
-        seed: what the images and the map are drawn from.
-        most: how many runs are shown.
+        seed: the seed of the sampling and of the map.
+        most: how many runs are mapped, those with the highest primary score first.
     """
 
     def __init__(
@@ -43,32 +42,28 @@ class Tsne:
         self.most = most
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
-        """Return the part: one map a run. How long it will take is printed first."""
-        part = Part(title="Map of the test embeddings")
-        runs = [record for record in newest(records)[0] if record.scored]
-        if len(runs) > self.most:
-            part.notes.append(f"{len(runs)} runs, of which the first {self.most} are mapped.")
-        unseen: list[tuple[str, object]] = []
-        for record, name in zip(runs[: self.most], names(runs), strict=False):
-            try:
-                gallery = files.split(record).gallery
-                embeddings = files.embeddings(record, gallery)
-                shown = self._chosen(gallery.pids)
-                rows = (unit_rows(embeddings) if record.evaluation.normalize else embeddings).numpy()[shown]
-                perplexity = min(self.perplexity, LARGEST_SHARE * len(shown))
-                say_time(name, rows, perplexity, self.seed)
-                places = embed(rows, perplexity, self.seed, STEPS)
-                part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, shown))
-            except DataError as error:
-                unseen.append((name, error))
-                continue
-            said = f"{name}: {len(shown):,} images, perplexity {perplexity:,.0f}, seed {self.seed}"
-            lowered = perplexity < self.perplexity
-            part.notes.append(f"{said} (lowered from {self.perplexity:,.0f})." if lowered else f"{said}.")
-        part.notes.extend(lacking(unseen))
+        """Return the part: one map for each run. The expected time is printed first."""
+        part = Part(title="t-SNE of the test embeddings")
+
+        def add(record: RunRecord, name: str) -> None:
+            gallery = files.split(record).gallery
+            embeddings = files.embeddings(record, gallery)
+            units = self._sample(gallery.pids)
+            rows = (unit_rows(embeddings) if record.evaluation.normalize else embeddings).numpy()[units]
+            perplexity = min(self.perplexity, LARGEST_SHARE * len(units))
+            print_time(name, rows, perplexity, self.seed)
+            places = embed(rows, perplexity, self.seed, STEPS)
+            part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, units))
+            lowered = f" (lowered from {self.perplexity:,.0f})" if perplexity < self.perplexity else ""
+            part.notes.append(
+                f"{name}: {len(units):,} images, perplexity {perplexity:,.0f}{lowered}, seed {self.seed}."
+            )
+
+        runs = best_first(records)
+        add_runs(part, runs, names(runs), self.most, add)
         return part
 
-    def _chosen(self, pids: IntArray) -> IntArray:
+    def _sample(self, pids: IntArray) -> IntArray:
         units = np.flatnonzero(pids > 0)
         if len(units) < 5:
             raise DataError(f"{len(units)} gallery images with an identity are too few for a map; expected 5 or more")
@@ -76,16 +71,16 @@ class Tsne:
             return units
         return np.sort(stream(self.seed, "tsne").choice(units, self.images, replace=False))
 
-    def _draw(self, title: str, places: NDArray[np.float64], gallery: Samples, shown: IntArray) -> Figure:
+    def _draw(self, title: str, places: NDArray[np.float64], gallery: Samples, units: IntArray) -> Figure:
         figure = canvas(title, width=8, height=8)
         axes = figure.subplots()
         axes.set_axis_off()
         axes.patch.set_alpha(0.0)
         if self.pictures:
-            axes.imshow(paint(places, gallery, shown), interpolation="none")
+            axes.imshow(paint(places, gallery, units), interpolation="none")
             return figure
-        _, person = np.unique(gallery.pids[shown], return_inverse=True)
-        colours = [COLOURS[number % len(COLOURS)] for number in person]
+        _, identity = np.unique(gallery.pids[units], return_inverse=True)
+        colours = [COLOURS[number % len(COLOURS)] for number in identity]
         axes.scatter(places[:, 0], places[:, 1], s=9, c=colours, linewidths=0, alpha=0.85)
         axes.set_aspect("equal")
         return figure
@@ -99,41 +94,40 @@ def embed(rows: NDArray[np.float32], perplexity: float, seed: int, steps: int) -
     return np.asarray(tsne.fit_transform(rows.astype(np.float64)), dtype=np.float64)
 
 
-def paint(places: NDArray[np.float64], gallery: Samples, shown: IntArray, side: int = SIDE) -> NDArray[np.uint8]:
-    """Return the map as RGBA [side, side, 4]: every unit's picture at its place, the rest transparent."""
-    height = int(np.clip(1.6 * side / np.sqrt(len(shown)), 16, side / 12))
+def paint(places: NDArray[np.float64], gallery: Samples, units: IntArray, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return the map as RGBA [side, side, 4]: every unit's image at its place, the rest transparent."""
+    height = int(np.clip(1.6 * side / np.sqrt(len(units)), 16, side / 12))
     width = height // 2
     low, high = places.min(axis=0), places.max(axis=0)
     spread = np.where(high > low, high - low, 1.0)
     corner = np.round((places - low) / spread * (side - np.array([width, height]))).astype(int)
     board = np.zeros((side, side, 4), dtype=np.uint8)
-    for (left, top), unit in zip(corner, shown, strict=True):
-        board[top : top + height, left : left + width, :3] = picture(gallery, int(unit), height, width)
+    for (left, top), unit in zip(corner, units, strict=True):
+        board[top : top + height, left : left + width, :3] = image_of(gallery, int(unit), height, width)
         board[top : top + height, left : left + width, 3] = 255
     return board
 
 
-def say_time(name: str, rows: NDArray[np.float32], perplexity: float, seed: int) -> None:
-    """Print about how long the map will take, by a quarter of the steps on a few of its rows and on twice as many.
+def print_time(name: str, rows: NDArray[np.float32], perplexity: float, seed: int) -> None:
+    """Print about how long the map will take, measured with a quarter of the steps on 300 and on 600 of its rows.
 
-    A step costs something whatever the rows, and something for each of the images' neighbours, which are up to three
-    times the perplexity.
+    A step costs a constant, and a share for each of the images' neighbours, which are up to three times the perplexity.
     """
     if len(rows) <= TRIAL_IMAGES:
         return
     seconds, work = [], []
     embed(rows[:TRIAL_IMAGES], 5, seed, TRIAL_STEPS)  # so that loading the library is not counted
     for few in (rows[:TRIAL_IMAGES], rows[: 2 * TRIAL_IMAGES]):
-        began = time.monotonic()
+        start = time.monotonic()
         embed(few, min(perplexity, LARGEST_SHARE * len(few)), seed, TRIAL_STEPS)
-        seconds.append(time.monotonic() - began)
+        seconds.append(time.monotonic() - start)
         work.append(len(few) * min(3 * perplexity, len(few)))
     each = max(seconds[1] - seconds[0], 0.0) / max(work[1] - work[0], 1)
     whole = seconds[1] + each * (len(rows) * min(3 * perplexity, len(rows)) - work[1])
     minutes = whole * STEPS / TRIAL_STEPS / 60
-    said = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    duration = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
     console = Console(stderr=True, highlight=False)
-    console.print(Text(f"t-SNE of {len(rows):,} images ({name}), perplexity {perplexity:,.0f}: about {said}"))
+    console.print(Text(f"t-SNE of {len(rows):,} images ({name}), perplexity {perplexity:,.0f}: about {duration}"))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, Results, path
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError, OptionError, PluginError
 
 if TYPE_CHECKING:
     from reidbench.runs.record import RunRecord
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    runs: Annotated[
+    places: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[RUN|FOLDER|SUITE]...",
@@ -36,7 +36,8 @@ def report(
         typer.Option(metavar="FOLDER", help="Write the drawings as PNG and SVG.", show_default=False, parser=path),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print the tables as CSV.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the rows of all tables as one CSV.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print tables and notes as JSON.")] = False,
     results: Results = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -46,53 +47,55 @@ def report(
     from reidbench.plugins.catalogue import command_defaults
     from reidbench.reports.figures import write_plots
     from reidbench.reports.html import to_html
-    from reidbench.reports.render import render_terminal, to_csv, to_markdown
+    from reidbench.reports.render import render_terminal, to_csv, to_json, to_markdown
     from reidbench.reports.sections import build_sections
     from reidbench.runs.artifacts import RunFiles
     from reidbench.runs.store import Store
     from reidbench.utils.atomic import write_atomic
     from reidbench.utils.machine import local_machine
 
-    if markdown and csv:
-        raise OptionError("--markdown and --csv: both print the tables; ask for one, and for the other once more")
+    if markdown + csv + json > 1:
+        raise OptionError("--markdown, --csv, --json: each prints the report; use one of them")
     machine = local_machine(data=data_root, results=results)
     store = Store(machine.results)
-    found = _records(store, runs or [])
-    if not found:
+    runs = _records(store, places or [])
+    if not runs:
         raise DataError(f"{store.folder}: holds no finished run; make one with: reidbench run")
-    sections = section or command_defaults()["page_sections" if html else "sections"]
-    parts = build_sections(sections, [record for _, record in found], RunFiles(found, machine))
-    if markdown or csv:
-        typer.echo("\n".join((to_markdown if markdown else to_csv)(part) for part in parts), nl=False)
-    elif not html:
+    sections = section or command_defaults()["page_sections" if html or plots else "sections"]
+    parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
+    if markdown or csv or json:
+        typer.echo((to_markdown if markdown else to_csv if csv else to_json)(parts), nl=False)
+    elif not html and not plots:
         render_terminal(parts, Console(highlight=False))
     if html:
-        about = f"{len(found)} runs, shown by reidbench report."
+        about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
         write_atomic(html, to_html(parts, "Report of reidbench", about))
         typer.echo(f"wrote {html}", err=True)
     if plots:
         figures = [figure for part in parts for figure in part.figures]
         if not figures:
-            raise OptionError(f"--plots {plots}: section {', '.join(sections)} draws nothing here")
+            raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
         for file in write_plots(figures, plots):
             typer.echo(f"wrote {file}", err=True)
+    if errors := [part.error for part in parts if part.error]:
+        raise PluginError("\n".join(errors))
 
 
 def _records(store: Store, places: list[str]) -> list[tuple[Path, RunRecord]]:
-    """Return the runs of each place: a folder or record by its path, else a suite's own among the results."""
+    """Return the runs of each place: a folder or record by its path, else a suite's runs in the results."""
     from reidbench.runs.suite import find_suite, load_suite
 
     if not places:
         return store.records()
-    found: list[tuple[Path, RunRecord]] = []
+    runs: list[tuple[Path, RunRecord]] = []
     for place in places:
-        there = Path(place)
-        if there.exists() and there.suffix != ".toml":
-            found += store.records([there])
+        path = Path(place)
+        if path.exists() and path.suffix != ".toml":
+            runs += store.records([path])
             continue
         jobs = set(load_suite(find_suite(place)).every_scale())
-        own = [(folder, record) for folder, record in store.records() if record.job in jobs]
-        if not own:
+        suite = [(folder, record) for folder, record in store.records() if record.job in jobs]
+        if not suite:
             raise DataError(f"{store.folder}: holds no run of suite {place}; make them with: reidbench run {place}")
-        found += own
-    return found
+        runs += suite
+    return runs

@@ -31,6 +31,7 @@ class Difference:
     b: float
     difference: float
     interval: tuple[float, float] | None
+    over_seeds: bool
 
     @property
     def more_than_chance(self) -> bool:
@@ -98,7 +99,7 @@ def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score
     gap, interval = paired_difference(means[0], means[1], pids)
     if interval is not None and _enough(a, b):
         interval = _wider(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
-    return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval)
+    return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval, _enough(a, b))
 
 
 def identities_of(ranking: Ranking) -> IntArray:

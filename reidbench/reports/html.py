@@ -1,63 +1,133 @@
-"""A report as one page: it needs no network, sorts and filters, and is readable on light and dark."""
+"""Pages from templates: a report, and the rendering of tables that leaderboards' pages use too.
+
+Every text is escaped. Style and script are inside the page, and its policy lets nothing else run and requests nothing.
+"""
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
+import importlib.resources
 from collections.abc import Sequence
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import reidbench
-from reidbench.reports.figures import title_of as figure_title
-from reidbench.reports.figures import to_svg
-from reidbench.reports.page import Cell, Column, Entry, Table, render
+from reidbench.reports.figures import title_of, to_svg
 from reidbench.reports.sections import Part
-from reidbench.reports.table import best_of, column_of, is_numeric, one_line, rows_of, title_of, values_of
+from reidbench.reports.table import Column, Table, one_line
 
 
 def to_html(parts: Sequence[Part], title: str, about: str) -> str:
     """Return parts as one page of HTML; equal parts give equal bytes."""
-    shown = []
-    for number, part in enumerate(parts, start=1):
-        tables = [
-            {"title": title_of(frame), "table": _table(part, place, f"p{number}t{place}")}
-            for place, frame in enumerate(part.tables, start=1)
-        ]
-        figures = [
-            # What ElementTree writes is escaped.
-            {"title": figure_title(figure), "svg": Markup(to_svg(figure, f"p{number}f{place}"))}
-            for place, figure in enumerate(part.figures, start=1)
-        ]
-        notes = [one_line(note) for note in part.notes]
-        shown.append(
-            {"id": f"p{number}", "title": one_line(part.title), "tables": tables, "figures": figures, "notes": notes}
-        )
+    shown = [_part(part, f"p{number}") for number, part in enumerate(parts, start=1)]
     return render(
         "report.html.j2", title=one_line(title), about=one_line(about), parts=shown, version=reidbench.__version__
     )
 
 
-def _table(part: Part, place: int, prefix: str) -> Table:
-    frame = part.tables[place - 1]
-    caption = title_of(frame) or one_line(part.title)
-    sorted_by = frame.attrs.get("values", {})
-    numeric = [
-        column > 0 and (name in sorted_by or is_numeric(column_of(frame, column)))
-        for column, name in enumerate(frame.columns)
-    ]
-    values = [values_of(frame, column) if numeric[column] else [None] * len(frame) for column in range(len(numeric))]
-    best = set(best_of(frame))
+def table_view(
+    table: Table,
+    caption: str,
+    ids: Sequence[str],
+    *,
+    filters: Sequence[str] = (),
+    details: Sequence[Sequence[tuple[str, str]]] = (),
+) -> dict[str, Any]:
+    """Return what ``tables.sortable`` of ``tables.html.j2`` shows.
+
+    ``caption`` is the table's name for screen readers; ``ids`` are the rows' permanent links, unique in the page;
+    ``filters`` are keys of columns with a choice above the table; ``details`` are, for each row, the (label, text) that
+    it opens to.
+    """
+    cells = table.cells()
+    places = {column.key: place for place, column in enumerate(table.columns)}
     entries = [
-        Entry(
-            id=f"{prefix}r{row}",
-            cells=[
-                Cell(text, value=values[column][row], best=(row, column) in best) for column, text in enumerate(texts)
+        {
+            "id": ids[number],
+            "cells": [
+                _cell(column, text, column.sort_value(row), (number, column.key) in table.best)
+                for column, text in zip(table.columns, texts, strict=True)
             ],
-        )
-        for row, texts in enumerate(rows_of(frame))
+            "filters": {key: texts[places[key]] for key in filters},
+            "details": details[number] if details else (),
+        }
+        for number, (row, texts) in enumerate(zip(table.rows, cells, strict=True))
     ]
-    columns = [
-        Column(one_line(str(name)), "number" if number else "text")
-        for name, number in zip(frame.columns, numeric, strict=True)
+    columns = [{"label": each.heading, "kind": each.kind, "title": each.description} for each in table.columns]
+    choices = [
+        {
+            "name": key,
+            "label": table.columns[places[key]].heading.capitalize(),
+            "options": list(dict.fromkeys(texts[places[key]] for texts in cells)),
+        }
+        for key in filters
     ]
-    # Two tables of a page need two names for those who do not see them.
-    return Table(caption=f"{caption} (table {prefix[1:].replace('t', '.')})", columns=columns, entries=entries)
+    return {"caption": caption, "columns": columns, "entries": entries, "filters": choices}
+
+
+def _cell(column: Column, text: str, value: float | None, best: bool) -> dict[str, Any]:
+    """Return a cell; what follows a number's ± is printed small."""
+    number, sign, spread = text.partition(" ±") if column.kind == "number" else (text, "", "")
+    return {"text": number, "note": f"{sign}{spread}".strip(), "value": value, "best": best}
+
+
+def render(template: str, **values: object) -> str:
+    """Return a page as HTML.
+
+    ``template`` is a file of ``templates`` that extends ``base.html.j2``; ``values`` are what it names, texts not yet
+    escaped. The page's policy allows the style sheet and the script by their digests, images in ``data:`` addresses,
+    and nothing else.
+    """
+    style, script = (
+        importlib.resources.files("reidbench.reports").joinpath(name).read_text(encoding="utf-8")
+        for name in ("style.css", "table.js")
+    )
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    # The two files are our own, and their digests are of the bytes between the tags.
+    return _environment().get_template(template).render(
+        **values, page_style=Markup(style), page_script=Markup(script), page_policy=policy
+    )  # fmt: skip
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("reidbench.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _part(part: Part, prefix: str) -> dict[str, Any]:
+    tables = [
+        {"title": one_line(table.title), "table": _table(part, table, prefix, number)}
+        for number, table in enumerate(part.tables, start=1)
+    ]
+    figures = [
+        # What ElementTree writes is escaped.
+        {"title": title_of(figure), "svg": Markup(to_svg(figure, f"{prefix}f{number}"))}
+        for number, figure in enumerate(part.figures, start=1)
+    ]
+    notes = [one_line(note) for note in part.notes]
+    return {"id": prefix, "title": one_line(part.title), "tables": tables, "figures": figures, "notes": notes,
+            "error": one_line(part.error)}  # fmt: skip
+
+
+def _table(part: Part, table: Table, prefix: str, number: int) -> dict[str, Any]:
+    # Two tables of a page need two names for screen readers.
+    caption = f"{one_line(table.title or part.title)} (table {prefix[1:]}.{number})"
+    return table_view(table, caption, [f"{prefix}t{number}r{row}" for row in range(len(table.rows))])

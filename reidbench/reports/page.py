@@ -1,17 +1,12 @@
-"""Pages from templates: every text escaped, style and script inside, and a policy that lets nothing else run."""
+"""Deprecated: the tables of leaderboards' pages, until these use ``reidbench.reports.table``."""
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from reidbench.reports.html import render
 
 
 @dataclass(frozen=True)
@@ -60,43 +55,6 @@ class Table:
     columns: Sequence[Column]
     entries: Sequence[Entry]
     filters: Sequence[Filter] = ()
-
-
-def render(template: str, **values: object) -> str:
-    """Return a page as HTML.
-
-    ``template`` is a file of ``templates`` that extends ``base.html.j2``; ``values`` are what it names, texts as they
-    are (they are escaped here). The style sheet and the script for tables are inside, and the page's policy allows
-    these two by their digests and pictures in ``data:`` addresses: no other script or style, and no request.
-    """
-    style, script = (
-        importlib.resources.files("reidbench.reports").joinpath(name).read_text(encoding="utf-8")
-        for name in ("style.css", "table.js")
-    )
-    policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    # The two files are our own, and their digests are of the bytes between the tags.
-    return _environment().get_template(template).render(
-        **values, page_style=Markup(style), page_script=Markup(script), page_policy=policy
-    )  # fmt: skip
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("reidbench.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
 
 
 __all__ = ["Cell", "Column", "Entry", "Filter", "Table", "render"]

@@ -1,67 +1,102 @@
-"""A report's tables as texts.
+"""The table of a report: rows of plain values, and columns that tell how to print them.
 
-A part's tables are data frames. Four entries of a frame's ``attrs`` are read: ``title``, a line above the table;
-``best``, {column: [row, …]} with the rows (0-based) whose cells are set in bold; ``values``, {column: [number, …]},
-what a page sorts a column by whose texts do not begin with comparable numbers ("2 min"); ``minor``, [column, …], what a
-narrow terminal leaves out, the last first. All texts are strangers': they are shown as they are, never as markup.
+Sections return tables; the terminal, HTML, Markdown, CSV and JSON renderers read them. Texts may come from anywhere:
+they are printed as they are, on one line, never as markup.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
 
-import pandas as pd
-
-_DASH = "–"
-NUMBER = re.compile(rf"[-+−]?[.]?[0-9].*|{_DASH}?")
-_LEADING = re.compile(r"[-+−]?[0-9][0-9,]*(?:[.][0-9]+)?(?:e[-+]?[0-9]+)?")
-
-
-def rows_of(frame: pd.DataFrame) -> list[list[str]]:
-    """Return every cell as it is printed."""
-    return [[cell_of(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+MISSING = "–"
+Row = Mapping[str, Any]
 
 
-def column_of(frame: pd.DataFrame, place: int) -> list[str]:
-    """Return one column as it is printed."""
-    return [cell_of(value) for value in frame.iloc[:, place].tolist()]
+@dataclass(frozen=True)
+class Column:
+    """One printed column of a table.
+
+    ``key``: the key of its values in the rows.
+    ``label``: its heading; the key if empty.
+    ``kind``: "number" columns are right-aligned and sort by value, "text" columns sort alphabetically.
+    ``format``: a format specification for the values, such as ".2f", or a function of a row that returns the cell.
+    ``minor``: a narrow terminal leaves columns with a number above 0 out, the greatest first.
+    ``description``: what the heading means, shown on pages.
+    """
+
+    key: str
+    label: str = ""
+    kind: Literal["text", "number"] = "text"
+    format: str | Callable[[Row], str] = ""
+    minor: int = 0
+    description: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Return the heading on one line."""
+        return one_line(self.label or self.key)
+
+    def cell(self, row: Row) -> str:
+        """Return the printed cell of a row: a missing number is a dash, a missing text is empty."""
+        if callable(self.format):
+            return one_line(self.format(row))
+        value = row.get(self.key)
+        if is_missing(value):
+            return MISSING if self.kind == "number" else ""
+        if _is_number(value):
+            return format(value, self.format or ("g" if isinstance(value, float) else ""))
+        return one_line(str(value))
+
+    def sort_value(self, row: Row) -> float | None:
+        """Return what a column of numbers sorts by: the value if it is a number."""
+        value: Any = row.get(self.key)
+        return float(value) if self.kind == "number" and _is_number(value) and not is_missing(value) else None
 
 
-def cell_of(value: object) -> str:
-    """Return a value as it is printed: on one line, nothing for what is missing."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else one_line(str(value))
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
 
+    ``rows``: one mapping from key to text, number or None for each row; CSV and JSON hold every key.
+    ``columns``: the printed columns in order; by default one for each key, of numbers where every value is one.
+    ``title``: a line above the table.
+    ``best``: (row from 0, column key) of the cells to print in bold.
+    """
 
-def is_numeric(cells: Sequence[str]) -> bool:
-    """Whether every cell begins with a number, or says nothing."""
-    return all(NUMBER.fullmatch(cell) for cell in cells)
+    rows: Sequence[Row]
+    columns: Sequence[Column] = ()
+    title: str = ""
+    best: Collection[tuple[int, str]] = ()
 
+    def __post_init__(self) -> None:
+        if not self.columns:
+            keys = dict.fromkeys(key for row in self.rows for key in row)
+            object.__setattr__(self, "columns", [Column(key, kind=_kind(self.rows, key)) for key in keys])
 
-def best_of(frame: pd.DataFrame) -> list[tuple[int, int]]:
-    """Return (row, column) of the cells to set in bold."""
-    columns = list(frame.columns)
-    marked: dict[str, list[int]] = frame.attrs.get("best", {})
-    return [(row, columns.index(column)) for column, rows in marked.items() for row in rows]
-
-
-def title_of(frame: pd.DataFrame) -> str:
-    """Return the line above a table, or nothing."""
-    return one_line(str(frame.attrs.get("title", "")))
+    def cells(self) -> list[list[str]]:
+        """Return the printed cells, row by row."""
+        return [[column.cell(row) for column in self.columns] for row in self.rows]
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, with every character that could steer a terminal replaced."""
+    """Return a text on one line, with every character that could control a terminal replaced."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 
-def values_of(frame: pd.DataFrame, place: int) -> list[float | None]:
-    """Return what the cells of a column sort by: the frame's own values, or the number that a cell begins with."""
-    own = frame.attrs.get("values", {}).get(frame.columns[place])
-    if own is not None:
-        return [None if value is None else float(value) for value in own]
-    found = [_LEADING.match(cell) for cell in column_of(frame, place)]
-    return [float(match.group().replace(",", "").replace("−", "-")) if match else None for match in found]
+def is_missing(value: object) -> bool:
+    """Return whether a value is None or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _kind(rows: Sequence[Row], key: str) -> Literal["text", "number"]:
+    values = [row.get(key) for row in rows]
+    numeric = all(value is None or _is_number(value) for value in values) and any(map(_is_number, values))
+    return "number" if numeric else "text"

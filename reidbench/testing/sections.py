@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.reports.html import to_html
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import Part, Section
+from reidbench.reports.table import Table
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.job import Job
 from reidbench.runs.record import (
@@ -77,17 +77,17 @@ def _built(subject: Subject, records: Sequence[RunRecord]) -> Part:
     except DataError as error:
         raise DataError(f"{error}; what is missing becomes a note of the part") from error
     expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")
-    wrong = [type(each).__name__ for each in part.tables if not isinstance(each, pd.DataFrame)]
+    wrong = [type(each).__name__ for each in part.tables if not isinstance(each, Table)]
     wrong += [type(each).__name__ for each in part.figures if not isinstance(each, Figure)]
-    expect(not wrong, f"tables are pandas' DataFrames and figures matplotlib's Figures, got {', '.join(wrong)}")
+    expect(not wrong, f"tables are reidbench.Table and figures matplotlib's Figures, got {', '.join(wrong)}")
     return part  # type: ignore[no-any-return]
 
 
 def _shown(part: Part) -> None:
     """Render a part everywhere; whatever cannot be drawn raises."""
     render_terminal([part], Console(file=io.StringIO(), width=100))
-    to_markdown(part)
-    to_csv(part)
+    to_markdown([part])
+    to_csv([part])
     to_html([part], "checked", "")
 
 

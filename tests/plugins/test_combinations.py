@@ -1,10 +1,10 @@
-"""Names of runs: what tells one from the others and nothing else; reasons said once."""
+"""Names of runs hold what distinguishes them and nothing else; runs that share a reason share a note."""
 
 from __future__ import annotations
 
-from reidbench_reports.combinations import lacking, names
+from reidbench_reports.combinations import add_runs, names
 
-from reidbench import RunRecord
+from reidbench import DataError, Part, RunRecord
 from tests.support.records import make_item, make_record
 
 
@@ -12,8 +12,8 @@ def run(loss: str, **specs: str) -> RunRecord:
     return make_record(loss, items={kind: make_item(spec, spec, spec) for kind, spec in specs.items()})
 
 
-def test_what_follows_from_the_rest_is_left_out() -> None:
-    """A recipe and a metric that go with one loss only tell nobody more than the loss does."""
+def test_items_that_follow_from_the_rest_are_left_out() -> None:
+    """A recipe and a metric used with one loss only add nothing to the loss."""
     runs = [
         run("batch_hard", backbone="tiny", recipe="quick", metric="euclidean", rerank="none"),
         run("batch_hard", backbone="lunet", recipe="quick", metric="euclidean", rerank="k"),
@@ -23,11 +23,21 @@ def test_what_follows_from_the_rest_is_left_out() -> None:
     assert names(runs) == ["batch_hard, tiny", "batch_hard, lunet, k", "batch_hard, lunet", "classification, tiny"]
 
 
-def test_what_alone_tells_two_runs_apart_stays() -> None:
+def test_the_one_difference_between_two_runs_is_named() -> None:
     for kind in ("protocol", "backbone", "recipe", "metric"):
         assert names([run("a", **{kind: "one"}), run("a", **{kind: "two"})]) == ["a, one", "a, two"]
     assert names([run("a"), run("b")]) == ["a", "b"]
 
 
-def test_a_reason_is_said_once_with_all_whom_it_concerns() -> None:
-    assert lacking([("a", "gone"), ("b", OSError("full")), ("c", "gone")]) == ["a; c: gone", "b: full"]
+def test_runs_with_one_reason_share_one_note() -> None:
+    part = Part("x")
+    shown: list[str] = []
+
+    def add(record: RunRecord, name: str) -> None:
+        if name in "abc":
+            raise DataError("full" if name == "b" else "gone")
+        shown.append(name)
+
+    add_runs(part, [run(name) for name in "abcdef"], "abcdef", 2, add)
+    assert shown == ["d", "e"]
+    assert part.notes == ["2 of 6 are shown.", "a; c: gone", "b: full"]

@@ -1,13 +1,11 @@
-"""The section ``cost``: what is shared counts once."""
+"""The section ``cost``: a shared training counts once."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import replace
 
-from reidbench.reports.sections import build_sections
-from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import local_machine
+from tests.support.parts import build_part, printed
 from tests.support.records import make_record, replace_parts
 
 
@@ -20,31 +18,28 @@ def test_a_shared_training_counts_once() -> None:
     )
     second = replace(first, id="2", group="2")
     failed = make_record("b", status="failed", seconds={}, scores={})
-    (part,) = build_sections(["cost"], [first, second, failed], RunFiles([], local_machine()))
+    part = build_part("cost", [first, second, failed])
     training, scoring = part.tables
-    assert training["s"].tolist() == ["3,600.0"]
-    assert training["drawing, %"].tolist() == ["10"]
-    assert training["images/s"].tolist() == ["2"]
-    assert scoring["images/s"].tolist() == ["10", "10"]
-    assert part.notes == ["cpu: 2 runs, 1 trainings, 1.03 hours together."]
+    assert printed(training, "train, s") == ["3,600.0"]
+    assert printed(training, "sampling, %") == ["10"]
+    assert printed(training, "images/s") == ["2"]
+    assert printed(scoring, "images/s") == ["10", "10"]
+    assert part.notes == ["cpu: runs 2, trainings 1, total 1.03 h."]
 
 
-def test_what_runs_share_counts_at_its_most_whatever_their_order() -> None:
+def test_shared_time_counts_at_its_longest_in_any_order() -> None:
     """Three of one training: two of one view, of which one embedded more; the third of another view."""
     base = make_record("a", seconds={"train": 3600.0, "embed": 36.0, "rank": 0.0}, recipe={"steps": 10, "p": 2, "k": 2})
     more = replace_parts(base, id="2", seconds={**base.seconds, "embed": 360.0}, dataset={"digest": "more"})
     later = replace(base, id="3", seconds={**base.seconds, "train": 7200.0}, peak_memory_mib=9_000)
     views = replace_parts(base, id="4", evaluation={"views": "five_crops"})
-    parts = [
-        build_sections(["cost"], order, RunFiles([], local_machine()))[0]
-        for order in itertools.permutations([base, more, later, views])
-    ]
-    assert {part.notes[0] for part in parts} == {"cpu: 4 runs, 1 trainings, 2.11 hours together."}
-    assert {tuple(part.tables[0].iloc[0]) for part in parts} == {tuple(parts[0].tables[0].iloc[0])}
-    assert parts[0].tables[0]["s"].tolist() == ["7,200.0"]
-    assert parts[0].tables[0]["peak, MiB"].tolist() == ["700"]
+    parts = [build_part("cost", order) for order in itertools.permutations([base, more, later, views])]
+    assert {part.notes[0] for part in parts} == {"cpu: runs 4, trainings 1, total 2.11 h."}
+    assert {str(part.tables[0].cells()) for part in parts} == {str(parts[0].tables[0].cells())}
+    assert printed(parts[0].tables[0], "train, s") == ["7,200.0"]
+    assert printed(parts[0].tables[0], "peak memory, MiB") == ["700"]
 
 
-def test_nothing_that_was_scored_costs_nothing() -> None:
-    (part,) = build_sections(["cost"], [], RunFiles([], local_machine()))
-    assert part.notes == ["No run came to its scores."]
+def test_without_scored_runs_there_is_a_note() -> None:
+    part = build_part("cost", [])
+    assert part.notes == ["No run has scores."]

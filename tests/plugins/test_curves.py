@@ -1,4 +1,4 @@
-"""The section ``curves``: what is counted, what belongs to one curve, and the published ones beside it."""
+"""The section ``curves``: CMC, which runs form one curve, and the published curves beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reidbench_reports.curves import cumulative_match
 
 from reidbench import RunRecord
-from reidbench.reports.sections import build_sections
+from tests.support.parts import build_part, printed
 from tests.support.rankings import ranking_of, with_rankings
 from tests.support.records import digest, make_item, make_record, replace_parts
 
@@ -20,20 +20,20 @@ queries = st.lists(st.lists(st.integers(0, 9), max_size=3, unique=True).map(sort
 
 
 @given(queries, st.integers(1, 12))
-def test_the_cumulative_match_is_the_share_of_queries_with_a_match_by_then(ranks: list[list[int]], most: int) -> None:
+def test_cmc_is_the_share_of_queries_with_a_positive(ranks: list[list[int]], most: int) -> None:
     expected = [sum(any(rank < k for rank in own) for own in ranks) / len(ranks) for k in range(1, most + 1)]
     np.testing.assert_allclose(cumulative_match(ranking_of(ranks), most), expected)
 
 
-def test_a_line_is_the_mean_over_seeds_and_a_run_without_its_ranking_is_named(tmp_path: Path) -> None:
+def test_a_line_is_the_mean_over_seeds(tmp_path: Path) -> None:
     good = ranking_of([[0], [0], [4], [9]])
     other = ranking_of([[0], [3], [4], [9]])
     runs = [(make_record("a", 0), good), (make_record("a", 1), other), (make_record("[b]$x$"), None)]
-    (part,) = build_sections(["curves"], [run for run, _ in runs], with_rankings(tmp_path, runs))
-    (frame,) = part.tables
-    assert frame["combination"].tolist() == ["a"]
-    assert frame["rank-1"].tolist() == ["37.50"]
-    assert frame["rank-5"].tolist() == ["75.00"]
+    part = build_part("curves", [run for run, _ in runs], with_rankings(tmp_path, runs))
+    (table,) = part.tables
+    assert printed(table, "combination") == ["a"]
+    assert printed(table, "rank-1") == ["37.50"]
+    assert printed(table, "rank-5") == ["75.00"]
     (line,) = part.figures[0].axes[0].lines
     assert line.get_ydata()[[0, 4, 9]].tolist() == [37.5, 75.0, 100.0]
     assert [note for note in part.notes if "rankings.npz" in note and note.startswith("[b]$x$, seed 0: ")]
@@ -50,12 +50,12 @@ def grown(gallery: int, market: float, standin: bool = False, loss: str = "batch
     )
 
 
-def test_runs_that_differ_in_their_distractors_are_one_curve(tmp_path: Path) -> None:
+def test_runs_that_differ_in_distractors_are_one_curve(tmp_path: Path) -> None:
     records = [grown(300, 0.1), grown(100, 0.3), grown(200, 0.2), make_record("batch_hard")]
-    (part,) = build_sections(["curves"], records, with_rankings(tmp_path, []))
-    (frame,) = part.tables
-    assert frame["gallery"].tolist() == ["100", "200", "300"]
-    assert frame["mAP (market)"].tolist() == ["30.00", "20.00", "10.00"]
+    part = build_part("curves", records, with_rankings(tmp_path, []))
+    (table,) = part.tables
+    assert printed(table, "gallery") == ["100", "200", "300"]
+    assert printed(table, "mAP (market)") == ["30.00", "20.00", "10.00"]
     (axes,) = part.figures[0].axes
     ours = axes.lines[0]
     assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([100, 200, 300], [30.0, 20.0, 10.0])
@@ -83,17 +83,17 @@ def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, other: dict[str, 
         value = what if field == "standin" else {what: 7}
     apart = replace_parts(three, **{field: value})
     for order in ([one, two, apart], [apart, two, one]):
-        (part,) = build_sections(["curves(published=false)"], order, with_rankings(tmp_path, []))
-        (frame,) = part.tables
-        assert frame["gallery"].tolist() == ["100", "200"]
-    (part,) = build_sections(["curves"], [two, apart], with_rankings(tmp_path, []))
+        part = build_part("curves(published=false)", order, with_rankings(tmp_path, []))
+        (table,) = part.tables
+        assert printed(table, "gallery") == ["100", "200"]
+    part = build_part("curves", [two, apart], with_rankings(tmp_path, []))
     assert part.tables == []
 
 
-def test_the_published_curves_stand_beside_ours_and_apart_from_a_stand_ins(tmp_path: Path) -> None:
+def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
     def drawn(standin: bool, section: str = "curves") -> list[list[str]]:
         records = [grown(19_732, 0.6, standin), grown(119_732, 0.5, standin)]
-        (part,) = build_sections([section], records, with_rankings(tmp_path, []))
+        part = build_part(section, records, with_rankings(tmp_path, []))
         return [[str(line.get_label()) for line in axes.lines] for axes in part.figures[0].axes]
 
     (both,) = drawn(False)
@@ -106,7 +106,7 @@ def test_the_published_curves_stand_beside_ours_and_apart_from_a_stand_ins(tmp_p
 
 
 @pytest.mark.parametrize("records", [[], [make_record("a", status="failed", scores={})]])
-def test_nothing_to_draw_is_said(tmp_path: Path, records: list[RunRecord]) -> None:
-    (part,) = build_sections(["curves"], records, with_rankings(tmp_path, []))
+def test_without_rankings_there_is_a_note(tmp_path: Path, records: list[RunRecord]) -> None:
+    part = build_part("curves", records, with_rankings(tmp_path, []))
     assert (part.figures, part.tables) == ([], [])
-    assert part.notes[-1] == "There is no ranking to draw."
+    assert part.notes[-1] == "No run has rankings here."

@@ -1,4 +1,4 @@
-"""The differences below the table of scores: those of ``reidbench compare``, and a reason where there are none."""
+"""The differences below the score table: those of ``reidbench compare``, or a note on why there are none."""
 
 from __future__ import annotations
 
@@ -9,77 +9,71 @@ import pytest
 
 from reidbench import DataError, Part, RunRecord, identities_of
 from reidbench.reports.compare_runs import compare
-from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.boards import put, ranking_for, sound
+from tests.support.parts import build_part, headings, printed
 from tests.support.records import make_item
 
 Run = tuple[Path, RunRecord]
 
 
 def table_of(runs: list[Run]) -> Part:
-    (part,) = build_sections(
-        ["table"], [record for _, record in runs], RunFiles(runs, local_machine(data=Path("nowhere")))
-    )
-    return part
+    return build_part("table", [record for _, record in runs], RunFiles(runs, local_machine(data=Path("nowhere"))))
 
 
-@pytest.mark.parametrize(("seeds", "whose"), [(1, "of these checkpoints, not of the losses"), (3, "and over seeds")])
-def test_they_are_the_numbers_of_compare_and_need_no_data(tmp_path: Path, seeds: int, whose: str) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "covers"), [(1, "covers the choice of queries, not training noise"), (3, "the variance between seeds")]
+)
+def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: int, covers: str) -> None:
     one, base = (
         [put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for seed in range(seeds)] for loss in ("one", "batch_hard")
     )
     part = table_of([*one, *base])
-    (row,) = part.tables[1].to_dict("records")
+    (row,) = part.tables[1].cells()
     gap = compare(one, base).differences[0]
     assert gap.interval is not None
     low, high = gap.interval
-    assert row == {
-        "loss": "one", "difference": f"{100 * gap.difference:+.2f}",
-        "95 % interval": f"{100 * low:.2f} to {100 * high:.2f}",
-    }  # fmt: skip
-    assert part.notes[-1] == f"95 % interval: a paired bootstrap over query identities, {whose}."
+    assert row == ["one", f"{100 * gap.difference:+.2f}", f"{100 * low:.2f} to {100 * high:.2f}"]
+    assert covers in part.notes[-1]
 
 
-def test_rankings_of_other_queries_are_not_compared_but_named(tmp_path: Path) -> None:
+def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
     ranking = ranking_for(sound("one").job)
     other = dataclasses.replace(ranking, units=ranking.units[::-1].copy())
     part = table_of([put(tmp_path / "a", sound("one"), other), put(tmp_path / "b", sound("batch_hard"))])
     assert len(part.tables) == 1
-    assert "Differences to batch_hard are left out: the rankings have other queries" in part.notes[-1]
+    assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
 
 
-def test_without_rankings_the_reason_stands_below_the_table(tmp_path: Path) -> None:
+def test_without_rankings_there_is_a_reason(tmp_path: Path) -> None:
     part = table_of([(tmp_path / "a", sound("one")), (tmp_path / "b", sound("batch_hard"))])
     assert len(part.tables) == 1
-    assert "Differences to batch_hard are left out: " in part.notes[-1]
+    assert "No differences to batch_hard: " in part.notes[-1]
 
 
-def test_one_combination_of_few_seeds_does_not_speak_for_the_others(tmp_path: Path) -> None:
+def test_few_seeds_of_one_row_change_no_other(tmp_path: Path) -> None:
     losses = {"batch_hard": 3, "many": 3, "few": 1}
     runs = [
         put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss, seeds in losses.items() for seed in range(seeds)
     ]
     part = table_of(runs)
-    assert dict(zip(part.tables[1]["loss"], part.tables[1]["over"], strict=True)) == {
-        "many": "seeds",
-        "few": "checkpoints",
-    }
-    assert "and over seeds where both sides have three; else of these checkpoints" in part.notes[-1]
+    differences = part.tables[1]
+    assert (printed(differences, "loss"), printed(differences, "over")) == (["many", "few"], ["seeds", "checkpoints"])
+    assert "where both sides have three seeds" in part.notes[-1]
 
 
-def test_an_uncompared_combination_of_few_seeds_changes_nothing(tmp_path: Path) -> None:
-    """What stands in another track has nothing to be compared with, so its seeds do not matter."""
+def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
+    """A row of another track is not compared, so its seeds do not matter."""
     runs = [put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss in ("batch_hard", "many") for seed in range(3)]
     alone = sound("many", items={"backbone": make_item("other")})
     part = table_of([*runs, put(tmp_path / "alone", alone)])
-    assert "over" not in part.tables[1]
-    assert part.notes[-1].endswith("query identities, and over seeds.")
+    assert "over" not in headings(part.tables[1])
+    assert part.notes[-1].endswith("and the variance between seeds.")
 
 
-def test_rankings_whose_queries_share_their_first_match_alone_are_not_compared(tmp_path: Path) -> None:
-    """The same people, so the bootstrap would run, but other matches: ``compare`` refuses these too."""
+def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) -> None:
+    """The same identities, so the bootstrap would run, but other positives: ``compare`` refuses these too."""
     ranking = ranking_for(sound("one").job)
     units = ranking.units.copy()
     place = int(units[: ranking.starts[1]].argmax())  # not the first of its query
@@ -90,4 +84,4 @@ def test_rankings_whose_queries_share_their_first_match_alone_are_not_compared(t
     with pytest.raises(DataError, match="has other queries or matches than"):
         compare(*runs)
     part = table_of([run for side in runs for run in side])
-    assert "the rankings have other queries or matches" in part.notes[-1]
+    assert "the rankings are not of the same queries" in part.notes[-1]

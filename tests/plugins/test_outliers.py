@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reidbench_reports.outliers import own_distances
 
-from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
+from tests.support.parts import build_part, printed
 
 Ran = tuple[list[RunRecord], RunFiles]
 
@@ -18,24 +18,24 @@ def test_distances_are_to_the_mean_of_the_others() -> None:
     rows = draw.normal(size=(40, 5))
     pids = draw.choice([-1, 0, 1, 2, 3, 4], 40)
     pids[:2] = 9  # two images: too few
-    distances, usual = own_distances(rows, pids)
+    distances, median = own_distances(rows, pids)
     for unit in range(40):
         others = [rows[other] for other in range(40) if pids[other] == pids[unit] and other != unit]
         if pids[unit] < 1 or len(others) < 2:
             assert np.isnan(distances[unit])
             continue
         assert distances[unit] == pytest.approx(np.linalg.norm(rows[unit] - np.mean(others, axis=0)))
-        assert usual[unit] == np.median(distances[pids == pids[unit]])
+        assert median[unit] == np.median(distances[pids == pids[unit]])
 
 
-def test_the_farthest_come_first_and_beside_them_their_own(ran: Ran) -> None:
-    (part,) = build_sections(["outliers(outliers=3, most=1)"], ran[0], ran[1])
-    (frame,) = part.tables
-    times = [float(text) for text in frame["times the usual"]]
+def test_the_farthest_come_first_beside_their_identity(ran: Ran) -> None:
+    part = build_part("outliers(outliers=3, most=1)", ran[0], ran[1])
+    (table,) = part.tables
+    times = [float(text) for text in printed(table, "× the identity's median")]
     assert times == sorted(times, reverse=True)
     gallery = ran[1].split(ran[0][0]).gallery
-    assert set(frame["image"]) <= set(gallery.images.tolist())
+    assert set(printed(table, "image")) <= set(gallery.images.tolist())
     shown = [axes for axes in part.figures[0].axes if axes.images]
     assert len(shown) <= 15
-    assert shown[0].get_xlabel().startswith(frame["distance"][0])
-    assert build_sections(["outliers(pictures=false)"], ran[0], ran[1])[0].figures == []
+    assert shown[0].get_xlabel().startswith(printed(table, "distance")[0])
+    assert build_part("outliers(pictures=false)", ran[0], ran[1]).figures == []

@@ -1,23 +1,20 @@
-"""The paper's numbers and suites agree, and only the paper's own systems on its own data stand beside a number."""
+"""The paper's numbers and suites agree, and only its own systems on its own data count as ours."""
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import asdict, replace
 
 import pytest
 from reidbench_reports import paper
-from reidbench_reports.published import TABLES, cells
+from reidbench_reports.published import TABLES, published_numbers
 
-from reidbench import Job, OptionError, RunRecord, resolved_items
-from reidbench.reports.sections import build_sections
-from reidbench.runs.artifacts import RunFiles
+from reidbench import Job, OptionError, RunRecord, leaderboards_folder, resolved_items
 from reidbench.runs.suite import find_suite, load_suite
-from reidbench.utils.machine import local_machine
+from tests.support.parts import build_part, headings, printed
 from tests.support.paths import CHECKOUT, SHARED
 from tests.support.records import digest, make_item, make_record, replace_parts
-
-FILES = RunFiles([], local_machine())
 
 
 def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
@@ -32,9 +29,11 @@ def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_suite_makes_exactly_the_cells_that_have_a_job_and_each_scale_all_of_them(table: int) -> None:
+def test_a_suite_and_its_scales_have_all_jobs_of_a_table(table: int) -> None:
     suite = load_suite(find_suite(f"paper/table{table}"))
-    assert {replace(job, seed=0) for job in suite.jobs} == {cell.job for cell in cells(table) if cell.job}
+    assert {replace(job, seed=0) for job in suite.jobs} == {
+        number.job for number in published_numbers(table) if number.job
+    }
     small = [suite.scale("tiny").of(job) for job in suite.jobs]
     assert len(set(small)) == len(suite.jobs)
     assert not set(small) & set(suite.jobs)
@@ -48,14 +47,14 @@ def test_figure_2_is_table_5() -> None:
     ("figure", "loss"),
     [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard"), (9, "triplet_ohm(margin=0.1)")],
 )
-def test_the_logs_are_those_of_the_papers_figures(figure: int, loss: str) -> None:
+def test_suites_of_the_papers_log_figures(figure: int, loss: str) -> None:
     (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs
     assert (job.loss, job.protocol) == (loss, "mars" if figure == 9 else "market1501")
     assert job.backbone == ("tiny" if figure == 8 else "lunet")
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_printed_number_is_there_in_its_order(table: int) -> None:
+def test_every_number_of_the_papers_text_is_there(table: int) -> None:
     file = SHARED / "paper" / "hermans2017.md"
     if not file.is_file():
         pytest.skip(f"{file} is not there: the paper's text lies beside the checkout only where this was written")
@@ -64,27 +63,27 @@ def test_every_printed_number_is_there_in_its_order(table: int) -> None:
     block: list[str] = []
     while "\t" in lines[-1]:
         block.insert(0, lines.pop())
-    # Rows of numbers, not the two lines of headings; the first cell names the row, Table 2's second its type.
+    # Rows of numbers, not the two lines of headings; the first number names the row, Table 2's second its type.
     values = [
         float(found)
         for line in block[2:]
         for cell in line.split("\t")[1:]
         for found in re.findall(r"^(?:<b>)?([0-9]+\.[0-9]+)\*?(?:</b>)?$", cell.strip())
     ]
-    assert sorted(values) == sorted(cell.value for cell in cells(table))
-    assert sum(line.count("*") for line in block[2:]) == sum("*" in cell.mark for cell in cells(table))
+    assert sorted(values) == sorted(number.value for number in published_numbers(table))
+    assert sum(line.count("*") for line in block[2:]) == sum("*" in number.mark for number in published_numbers(table))
 
 
-def test_ours_stands_beside_the_published_with_the_difference() -> None:
-    trinet = next(cell.job for cell in cells(2) if cell.row == "TriNet" and cell.column == "MARS")
+def test_ours_is_beside_the_published_with_the_difference() -> None:
+    trinet = next(number.job for number in published_numbers(2) if number.row == "TriNet" and number.column == "MARS")
     assert trinet is not None
     runs = [run_of(trinet, seed, scores={"map_market": value}) for seed, value in enumerate((0.67, 0.69))]
-    (part,) = build_sections(["paper(table=2)"], runs, FILES)
-    (frame,) = part.tables
-    row = frame[(frame["system"] == "TriNet") & (frame["data"] == "MARS")].iloc[0]
-    assert row["mAP (market)"] == "67.70"
-    assert row["ours: mAP (market)"] == "68.00 ±1.41 (+0.30)"
-    assert frame["ours: rank-1"].tolist().count("–") == len(frame) - 1
+    part = build_part("paper(table=2)", runs)
+    (table,) = part.tables
+    row = list(zip(printed(table, "system"), printed(table, "data"), strict=True)).index(("TriNet", "MARS"))
+    assert printed(table, "mAP (market)")[row] == "67.70"
+    assert printed(table, "ours: mAP (market)")[row] == "68.00 ±1.41 (+0.30)"
+    assert printed(table, "ours: rank-1").count("–") == len(table.rows) - 1
     assert part.notes[0].startswith("3 of 93 numbers have one of ours")
 
 
@@ -98,25 +97,25 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
         run_of(suite.scale("tiny").of(job), 3),
         run_of(replace(job, loss="classification"), 4),
     ]
-    (part,) = build_sections(["paper(table=2)"], runs, FILES)
+    part = build_part("paper(table=2)", runs)
     ours, others = part.tables
-    assert ours.columns.tolist() == ["system", "data", "mAP (market)", "rank-1", "rank-5"]  # nothing of ours to show
-    assert others["reason"].tolist() == [
+    assert headings(ours) == ["system", "data", "mAP (market)", "rank-1", "rank-5"]  # nothing of ours to show
+    assert printed(others, "reason") == [
         "stand-in data",
         "partial data: gallery: 2 expected, 1 found",
         "failed",
         "tiny",
     ]
-    assert set(others["system"]) == {"TriNet"}
-    assert set(others["data"]) == {"Market-1501 SQ"}
+    assert set(printed(others, "system")) == {"TriNet"}
+    assert set(printed(others, "data")) == {"Market-1501 SQ"}
 
 
-def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions_are_not() -> None:
+def test_only_equal_options_and_versions_are_ours() -> None:
     job = load_suite(find_suite("paper/table2")).jobs[0]
     spelt = replace(job, loss=resolved_items(job)[0]["loss"], recipe=resolved_items(job)[0]["recipe"])
     assert spelt != job
-    (part,) = build_sections(["paper(table=2)"], [run_of(spelt, scores={"map_market": 0.6})], FILES)
-    assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
+    part = build_part("paper(table=2)", [run_of(spelt, scores={"map_market": 0.6})])
+    assert [text[:5] for text in printed(part.tables[0], "ours: mAP (market)") if text != "–"] == ["60.00"]
     run = run_of(job)
     margin = make_item(job.loss, run.items["loss"].spec.replace("margin=soft", "margin=0.2"))
     for other in (
@@ -124,23 +123,23 @@ def test_what_was_asked_for_in_other_words_is_ours_and_other_options_or_versions
         replace_parts(run, evaluation={"version": run.evaluation.version - 1}),
         replace_parts(run, evaluation={"metric_is_auto": False}),
     ):
-        (part,) = build_sections(["paper(table=2)"], [other], FILES)
-        assert not any(column.startswith("ours") for column in part.tables[0].columns)
-        assert part.tables[1]["reason"].tolist() == ["other options or another version than now"]
+        part = build_part("paper(table=2)", [other])
+        assert not any(heading.startswith("ours") for heading in headings(part.tables[0]))
+        assert printed(part.tables[1], "reason") == ["other options or another version than now"]
 
 
-def test_seeds_of_other_data_or_code_than_the_newest_are_not_averaged_with_them() -> None:
+def test_seeds_of_other_data_or_code_are_not_averaged() -> None:
     job = load_suite(find_suite("paper/table2")).jobs[0]
     old = run_of(job, 0, scores={"map_market": 0.1}, group=digest("old"))
     new = run_of(job, 1, scores={"map_market": 0.6}, group=digest("new"), finished="2026-11-22T11:00:00+00:00")
     by_other_code = replace(old, group=new.group, code=digest("other code"))
     for order in ([old, new], [new, old], [by_other_code, new], [new, by_other_code]):
-        (part,) = build_sections(["paper(table=2)"], order, FILES)
-        assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
-        assert part.tables[1]["reason"].tolist() == ["other data or code than the newest"]
+        part = build_part("paper(table=2)", order)
+        assert [text[:5] for text in printed(part.tables[0], "ours: mAP (market)") if text != "–"] == ["60.00"]
+        assert printed(part.tables[1], "reason") == ["other data or code than the newest"]
 
 
-def test_an_item_that_is_not_installed_costs_its_own_cells_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_item_costs_only_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     suite = load_suite(find_suite("paper/table2"))
     gone = {job for job in suite.jobs if job.metric.startswith("xqda")}
     assert gone
@@ -153,49 +152,51 @@ def test_an_item_that_is_not_installed_costs_its_own_cells_alone(monkeypatch: py
         return resolved_items(job)
 
     monkeypatch.setattr(paper, "resolved_items", without_xqda)
-    (part,) = build_sections(["paper(table=2)"], runs, FILES)
-    assert [text[:5] for text in part.tables[0]["ours: mAP (market)"] if text != "–"] == ["60.00"]
+    part = build_part("paper(table=2)", runs)
+    assert [text[:5] for text in printed(part.tables[0], "ours: mAP (market)") if text != "–"] == ["60.00"]
     said = [note for note in part.notes if "not installed" in note]
-    assert said == ['Left out, for what is not installed here: there is no metric "xqda"']
+    assert said == ['Left out, since something is not installed: there is no metric "xqda"']
     assert len(part.tables) == 1  # nothing can be said of a run of what is left out
 
 
-def test_what_stands_for_the_paper_stands_in_the_papers_order() -> None:
+def test_stand_ins_are_in_the_papers_order() -> None:
     suite = load_suite(find_suite("paper/table2"))
     runs = [run_of(suite.scale("tiny").of(job)) for job in reversed(suite.jobs)]
-    (part,) = build_sections(["paper(table=2)"], runs, FILES)
-    published, others = ([tuple(row) for row in frame[["system", "data"]].to_numpy()] for frame in part.tables)
+    part = build_part("paper(table=2)", runs)
+    published, others = ([row[:2] for row in table.cells()] for table in part.tables)
     assert others == [row for row in published if row in others]
     assert len(others) == 18
 
 
-def test_in_table_1_the_rows_loss_and_the_runs_own_stand_beside_each_other() -> None:
-    cell = cells(1)[0]
-    assert cell.job is not None
-    (part,) = build_sections(["paper(table=1)"], [run_of(cell.job, standin=True)], FILES)
-    (row,) = part.tables[1].to_dict("records")
-    assert (row["loss"], row["margin"], row["own loss"]) == ("Triplet (L_tri)", "margin 0.1", "triplet(margin=0.1)")
+def test_table_1_shows_the_runs_own_loss() -> None:
+    number = published_numbers(1)[0]
+    assert number.job is not None
+    part = build_part("paper(table=1)", [run_of(number.job, standin=True)])
+    shown = [printed(part.tables[1], heading) for heading in ("loss", "margin", "own loss")]
+    assert shown == [["Triplet (L_tri)"], ["margin 0.1"], ["triplet(margin=0.1)"]]
 
 
 def test_a_collapsed_run_has_the_papers_star() -> None:
-    cell = next(cell for cell in cells(1) if "*" in cell.mark)
-    assert cell.printed == "16.6*"
-    assert cell.job is not None
-    collapsed = run_of(cell.job, status="collapsed", scores={"map_market": 0.1})
-    (part,) = build_sections(["paper(table=1)"], [collapsed], FILES)
-    row = part.tables[0][part.tables[0]["ours: mAP (market)"] != "–"].iloc[0]
-    assert (row["mAP (market)"], row["ours: mAP (market)"]) == ("16.6*", "10.00* (-6.60)")
+    number = next(number for number in published_numbers(1) if "*" in number.mark)
+    assert number.printed == "16.6*"
+    assert number.job is not None
+    collapsed = run_of(number.job, status="collapsed", scores={"map_market": 0.1})
+    part = build_part("paper(table=1)", [collapsed])
+    pairs = zip(*(printed(part.tables[0], heading) for heading in ("mAP (market)", "ours: mAP (market)")), strict=True)
+    assert [pair for pair in pairs if pair[1] != "–"] == [("16.6*", "10.00* (-6.60)")]
 
 
 def test_there_are_five_tables() -> None:
     with pytest.raises(OptionError, match="option table: expected one of the Tables 1 to 5, got 6"):
-        build_sections(["paper(table=6)"], [], FILES)
+        build_part("paper(table=6)", [])
 
 
 def test_every_number_names_its_table_and_cell() -> None:
     for table in TABLES:
-        for cell in cells(table):
-            assert cell.source.startswith(f"Hermans et al. 2017, Table {table}, row {cell.row}, column {cell.column}, ")
+        file = leaderboards_folder() / "paper" / f"table{table}.csv"
+        for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
+            expected = f"Hermans et al. 2017, Table {table}, row {row['row']}, column {row['column']}, "
+            assert row["source"].startswith(expected)
 
 
 def test_the_suites_folder_is_the_installed_one_or_the_checkouts() -> None:

@@ -1,4 +1,4 @@
-"""The section ``table``: what its rows are the mean of, what is marked, and what stands below it."""
+"""The section ``table``: means over seeds, marks, the best of each column, and the notes below it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
-from reidbench import Part, RunRecord
+from reidbench import Part, RunRecord, Table
 from reidbench.reports.render import render_terminal
-from reidbench.reports.sections import build_sections
-from reidbench.runs.artifacts import RunFiles
-from reidbench.utils.machine import local_machine
+from tests.support.parts import build_part, headings, printed
 from tests.support.records import digest, make_item, make_record
 
 
 def build(records: Sequence[RunRecord]) -> Part:
-    (part,) = build_sections(["table"], records, RunFiles([], local_machine()))
-    return part
+    return build_part("table", records)
 
 
-def frame_of(records: Sequence[RunRecord]) -> pd.DataFrame:
-    (frame,) = build(records).tables
-    return frame
+def table_of(records: Sequence[RunRecord]) -> Table:
+    (table,) = build(records).tables
+    return table
 
 
 def text_at(width: int, records: Sequence[RunRecord]) -> str:
@@ -43,18 +39,17 @@ def first_command() -> list[RunRecord]:
     return [make_record(loss, scores={"map_market": value, "map_step": value + 0.01}) for loss, value in market.items()]
 
 
-def test_the_untrained_network_comes_first_and_the_rest_as_given() -> None:
-    frame = frame_of(first_command())
-    assert frame["loss"].tolist() == ["none (untrained)", "classification ‡", "batch_hard ‡"]
-    assert frame["mAP (market)"].tolist() == ["0.43", "34.56", "25.01"]
-    assert frame["mAP (step)"].tolist() == ["1.43", "35.56", "26.01"]
-    assert frame["train time"].tolist() == ["–", "81 s", "81 s"]
-    assert frame["seeds"].tolist() == ["1", "1", "1"]
+def test_the_untrained_network_comes_first() -> None:
+    table = table_of(first_command())
+    assert printed(table, "loss") == ["none (untrained)", "classification ‡", "batch_hard ‡"]
+    assert printed(table, "mAP (market)") == ["0.43", "34.56", "25.01"]
+    assert printed(table, "mAP (step)") == ["1.43", "35.56", "26.01"]
+    assert printed(table, "train time") == ["–", "81 s", "81 s"]
+    assert printed(table, "seeds") == ["1", "1", "1"]
 
 
-def test_no_heading_says_map_alone() -> None:
-    headings = list(frame_of(first_command()).columns)
-    assert headings == [
+def test_no_heading_is_map_alone() -> None:
+    assert headings(table_of(first_command())) == [
         "loss",
         "backbone",
         "recipe",
@@ -69,141 +64,142 @@ def test_no_heading_says_map_alone() -> None:
     ]
 
 
-def test_a_cell_is_mean_and_sd_over_the_seeds_in_percent() -> None:
+def test_a_cell_is_mean_and_sd_over_seeds_in_percent() -> None:
     draws = random.Random(0)
     values = [draws.uniform(0.1, 0.2) for _ in range(5)]
-    frame = frame_of([make_record("a", seed, scores={"r1": value}) for seed, value in enumerate(values)])
-    assert frame["rank-1"].tolist() == [f"{100 * statistics.mean(values):.2f} ±{100 * statistics.stdev(values):.2f}"]
-    assert frame["seeds"].tolist() == ["5"]
+    table = table_of([make_record("a", seed, scores={"r1": value}) for seed, value in enumerate(values)])
+    assert printed(table, "rank-1") == [f"{100 * statistics.mean(values):.2f} ±{100 * statistics.stdev(values):.2f}"]
+    assert printed(table, "seeds") == ["5"]
     assert "mean ± standard deviation over seeds" in build([make_record("a", 0), make_record("a", 1)]).notes[0]
     assert "±" not in build([make_record("a", 0)]).notes[0]
 
 
-def test_seeds_that_are_mixed_in_the_order_given_still_share_their_row() -> None:
+def test_seeds_in_any_order_share_their_row() -> None:
     records = [make_record(loss, seed) for seed in (0, 1) for loss in ("b", "a")]
-    assert frame_of(records)["loss"].tolist() == ["b ‡", "a ‡"]
+    assert printed(table_of(records), "loss") == ["b ‡", "a ‡"]
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_a_run_that_did_not_end_well_is_named_and_never_averaged(status: Any) -> None:
+def test_a_failed_run_is_named_and_never_averaged(status: Any) -> None:
     bad = make_record("a", 1, status=status, error="because [bold]of this[/bold]", scores={"r1": 1.0})
     part = build([make_record("a", 0), bad, dataclasses.replace(bad, group=digest("alone"), id=digest("other"))])
-    (frame,) = part.tables
-    assert frame["rank-1"].tolist() == ["30.00", "–"]
-    assert frame["seeds"].tolist() == ["1 of 2", "0 of 1"]
-    assert frame["train time"].tolist() == ["81 s", "–"]
+    (table,) = part.tables
+    assert printed(table, "rank-1") == ["30.00", "–"]
+    assert printed(table, "seeds") == ["1 of 2", "0 of 1"]
+    assert printed(table, "train time") == ["81 s", "–"]
     assert part.notes.count(f"a, seed 1: {status}: because [bold]of this[/bold]") == 2
 
 
-def test_a_collapsed_run_has_the_papers_star_and_is_never_averaged_with_others() -> None:
+def test_a_collapsed_run_is_starred_and_never_averaged() -> None:
     bad = make_record("a", 1, status="collapsed", error="one point", scores={"r1": 0.01})
-    frame = build([make_record("a", 0), bad]).tables[0]
-    assert (frame["rank-1"].tolist(), frame["seeds"].tolist(), frame["loss"].tolist()) == (
+    table = build([make_record("a", 0), bad]).tables[0]
+    assert (printed(table, "rank-1"), printed(table, "seeds"), printed(table, "loss")) == (
         ["30.00"],
         ["1 of 2"],
         ["a ‡*"],
     )
     part = build([bad])
-    assert part.tables[0]["rank-1"].tolist() == ["1.00"]
+    assert printed(part.tables[0], "rank-1") == ["1.00"]
     assert part.notes[-1] == "*a, seed 1: collapsed: one point"
 
 
 def test_only_failed_runs_still_make_a_table() -> None:
     failed = dataclasses.replace(make_record("a", status="failed", error="no memory"), scores={}, seconds={})
     part = build([failed])
-    assert part.notes[0] == "Protocol synthetic, version 1: no run has a score."
+    assert part.notes[0] == "Protocol synthetic, version 1: no run has scores."
     assert "a, seed 0: failed: no memory" in part.notes
 
 
-def test_the_best_is_marked_among_rows_that_differ_in_the_loss_alone() -> None:
+def test_the_best_is_bold_among_rows_of_one_track() -> None:
     def run(loss: str, net: str, market: float) -> RunRecord:
         return make_record(loss, items={"backbone": make_item(net)}, scores={"map_market": market})
 
-    frame = frame_of([run("a", "tiny", 0.1), run("b", "tiny", 0.2), run("a", "wide", 0.25), run("c", "deep", 0.05)])
-    assert frame.attrs["best"]["mAP (market)"] == [1]
-    assert frame.attrs["best"]["mAP (step)"] == [0, 1]  # a tie
-    assert frame.attrs["best"]["mINP"] == [0, 1]
+    table = table_of([run("a", "tiny", 0.1), run("b", "tiny", 0.2), run("a", "wide", 0.25), run("c", "deep", 0.05)])
+    assert sorted(row for row, key in table.best if key == "map_market") == [1]
+    assert sorted(row for row, key in table.best if key == "map_step") == [0, 1]  # a tie
 
 
-def test_marks_stand_only_where_they_are_true_and_are_explained_once() -> None:
+def test_marks_are_explained_once() -> None:
     faithful = make_record("a", faithful=True)
-    assert frame_of([faithful])["loss"].tolist() == ["a"]
+    assert printed(table_of([faithful]), "loss") == ["a"]
     assert len(build([faithful]).notes) == 1
     part = build([make_record("none", standin=True), make_record("b", standin=True), make_record("c", standin=True)])
-    assert part.tables[0]["loss"].tolist() == ["none (untrained) †", "b †‡", "c †‡"]
+    assert printed(part.tables[0], "loss") == ["none (untrained) †", "b †‡", "c †‡"]
     assert [note[0] for note in part.notes] == ["P", "†", "‡"]
 
 
-def test_a_short_training_is_not_taken_for_the_papers() -> None:
+def test_a_short_schedule_is_explained() -> None:
     notes = build([make_record("a")]).notes
-    assert notes[1] == "‡ not a paper's training: quick trains 300 steps, not the 25,000 of Hermans et al. (2017)."
+    assert notes[1] == "‡ short schedule (300 of 25,000 steps); not comparable with published numbers."
     long = make_record("a", recipe={"steps": 25_000}, deviations=["recipe quick(p=3)"])
-    assert build([long]).notes[1] == "‡ not a paper's training: quick trains 25,000 steps (recipe quick(p=3))."
+    assert build([long]).notes[1].startswith("‡ recipe quick differs from Hermans et al. (2017); recipe quick(p=3);")
     short = make_record("a", deviations=["recipe quick", "partial data: gallery: 2 expected, 1 found"])
-    assert build([short]).notes[1].endswith("2017) (partial data: gallery: 2 expected, 1 found).")  # named once
+    assert build([short]).notes[1].count("quick") == 0  # the steps are the reason
 
 
-def test_the_protocol_is_said_with_its_version_and_its_counts() -> None:
+def test_the_protocol_is_noted_with_version_and_counts() -> None:
     record = make_record("a", scores={"queries": 3368, "gallery": 19732, "unmatched": 2})
     assert build([record]).notes[0] == (
         "Protocol synthetic, version 1: 3,368 queries × 19,732 gallery items, 2 unmatched; scores in percent."
     )
 
 
-def test_rows_of_one_protocol_and_data_stand_together_with_its_name() -> None:
+def test_rows_of_one_protocol_and_dataset_are_together() -> None:
     other = make_record("a", items={"protocol": make_item("market1501")})
     data = make_record("a", dataset={"digest": digest("other data")})
     part = build([make_record("a"), other, data, make_record("b")])
-    (frame,) = part.tables
-    assert frame["loss"].tolist() == ["a ‡", "b ‡", "a ‡", "a ‡"]
-    assert frame["protocol"].tolist() == ["synthetic", "synthetic", "market1501", "synthetic"]
-    assert [note.split(",")[0] for note in part.notes[:3]] == [f"Protocol {name}" for name in frame["protocol"][1:]]
-    assert "protocol" not in frame_of([make_record("a"), make_record("b")])
+    (table,) = part.tables
+    assert printed(table, "loss") == ["a ‡", "b ‡", "a ‡", "a ‡"]
+    assert printed(table, "protocol") == ["synthetic", "synthetic", "market1501", "synthetic"]
+    assert [note.split(",")[0] for note in part.notes[:3]] == [
+        f"Protocol {name}" for name in printed(table, "protocol")[1:]
+    ]
+    assert "protocol" not in headings(table_of([make_record("a"), make_record("b")]))
 
 
-def test_the_best_is_marked_within_a_protocol_alone() -> None:
+def test_the_best_is_bold_within_a_protocol() -> None:
     other = {"protocol": make_item("market1501")}
     low = [make_record(loss, scores={"r1": r1}) for loss, r1 in (("a", 0.1), ("b", 0.2))]
     high = [make_record(loss, scores={"r1": r1}, items=other) for loss, r1 in (("a", 0.9), ("b", 0.8))]
-    assert frame_of([*low, *high]).attrs["best"]["rank-1"] == [1, 2]
+    assert sorted(row for row, key in table_of([*low, *high]).best if key == "r1") == [1, 2]
 
 
-def test_a_single_seed_shows_its_interval_and_several_their_deviation() -> None:
+def test_one_seed_shows_its_interval_several_their_sd() -> None:
     between = {"map_market": [0.251, 0.3849]}
-    assert frame_of([make_record("a", intervals=between)])["95 %"].tolist() == ["25.1–38.5"]
+    assert printed(table_of([make_record("a", intervals=between)]), "95 %") == ["25.1–38.5"]
     both = [make_record("a", seed, intervals=between) for seed in (0, 1)]
-    assert frame_of([*both, make_record("b", intervals=between)])["95 %"].tolist() == ["", "25.1–38.5"]
-    assert "95 %" not in frame_of([make_record("a")])
+    assert printed(table_of([*both, make_record("b", intervals=between)]), "95 %") == ["", "25.1–38.5"]
+    assert "95 %" not in headings(table_of([make_record("a")]))
 
 
-def test_reranking_has_a_column_only_where_something_was_reranked() -> None:
+def test_reranking_has_a_column_where_it_was_used() -> None:
     reranked = make_record("a", items={"rerank": make_item("k_reciprocal(k1=20)", short="k_reciprocal")})
-    assert "rerank" not in frame_of([make_record("a")])
-    assert frame_of([make_record("a"), reranked])["rerank"].tolist() == ["none", "k_reciprocal"]
+    assert "rerank" not in headings(table_of([make_record("a")]))
+    assert printed(table_of([make_record("a"), reranked]), "rerank") == ["none", "k_reciprocal"]
 
 
 def test_of_two_runs_with_one_id_the_newer_counts() -> None:
     old = make_record("a", scores={"r1": 0.1}, finished="2026-11-20T10:00:00+00:00", code=digest("old"))
     part = build([make_record("a"), old])
-    assert part.tables[0]["rank-1"].tolist() == ["30.00"]
+    assert printed(part.tables[0], "rank-1") == ["30.00"]
     assert part.notes[-1] == "Earlier runs of the same combination and seed, left out: 1."
     assert build([make_record("a"), make_record("a")]).notes[1:] == build([make_record("a")]).notes[1:]
 
 
-def test_a_run_with_a_score_counts_before_a_newer_one_that_failed() -> None:
+def test_a_scored_run_counts_before_a_newer_failed_one() -> None:
     failed = make_record("a", status="failed", scores={}, finished="2027-01-01T00:00:00+00:00", code=digest("new"))
-    assert build([make_record("a"), failed]).tables[0]["rank-1"].tolist() == ["30.00"]
-    assert build([failed, make_record("a")]).tables[0]["rank-1"].tolist() == ["30.00"]
+    assert printed(table_of([make_record("a"), failed]), "rank-1") == ["30.00"]
+    assert printed(table_of([failed, make_record("a")]), "rank-1") == ["30.00"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(9.4, "9 s"), (99.4, "99 s"), (150.0, "2 min"), (5000.0, "83 min"), (36_000.0, "10.0 h")]
 )
 def test_times_are_readable(seconds: float, said: str) -> None:
-    assert frame_of([make_record("a", seconds={"train": seconds, "embed": 1.0})])["train time"].tolist() == [said]
+    assert printed(table_of([make_record("a", seconds={"train": seconds, "embed": 1.0})]), "train time") == [said]
 
 
-def test_the_first_command_fits_a_terminal_of_80_columns_without_a_broken_word() -> None:
+def test_the_first_table_fits_80_columns() -> None:
     text = text_at(80, first_command())
     assert max(map(len, text.splitlines())) <= 80
     assert "backbone tiny · recipe quick · metric euclidean" in text
@@ -212,14 +208,14 @@ def test_the_first_command_fits_a_terminal_of_80_columns_without_a_broken_word()
     assert "backbone  recipe  metric" in text_at(120, first_command())
 
 
-def test_one_run_fits_a_terminal_of_80_columns() -> None:
+def test_one_run_fits_80_columns() -> None:
     text = text_at(80, [make_record("classification")])
     assert max(map(len, text.splitlines())) <= 80
     assert "backbone tiny · recipe quick · metric euclidean" in text
     assert "classification ‡" in text
 
 
-def test_three_seeds_fit_a_terminal_of_80_columns_with_the_spread_below_the_mean() -> None:
+def test_three_seeds_fit_80_columns() -> None:
     text = text_at(80, [make_record(loss, seed) for loss in ("none", "classification") for seed in range(3)])
     assert max(map(len, text.splitlines())) <= 80
     assert "classification ‡" in text

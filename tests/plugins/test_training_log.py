@@ -1,4 +1,4 @@
-"""The section ``training_log``: every training once, from its own log, long ones in groups of steps."""
+"""The section ``training_log``: every training once, long ones in groups of steps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from reidbench_reports.training_log import _grouped, draw
 
 from reidbench.reports.figures import to_svg
-from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
+from tests.support.parts import build_part, printed
 from tests.support.rankings import with_rankings
 from tests.support.records import make_record
 
@@ -21,15 +21,15 @@ Ran = tuple[list[RunRecord], RunFiles]
 def test_every_training_is_drawn_once_from_its_log(ran: Ran) -> None:
     records, files = ran
     reranked = replace(records[0], id="other", finished=records[0].finished)
-    (part,) = build_sections(["training_log"], [*records, reranked], files)
+    part = build_part("training_log", [*records, reranked], files)
     assert [figure.get_label() for figure in part.figures] == [
         "Training log: batch_hard",
         "Training log: classification",
     ]
-    (frame,) = part.tables
-    assert frame["steps"].tolist() == ["4", "4"]
+    (table,) = part.tables
+    assert printed(table, "steps") == ["4", "4"]
     log = files.log(records[0])
-    assert frame["loss"].tolist()[0] == f"{log['loss'][-1]:.4g}"
+    assert printed(table, "loss")[0] == f"{log['loss'][-1]:.4g}"
     titles = [axes.get_title(loc="left") for axes in part.figures[0].axes]
     assert len(titles) == 7
     mean = next(line for line in part.figures[0].axes[1].lines if line.get_label() == "mean")
@@ -38,16 +38,16 @@ def test_every_training_is_drawn_once_from_its_log(ran: Ran) -> None:
     np.testing.assert_allclose(rate.get_ydata(), log["learning_rate"])
 
 
-def test_a_record_without_its_log_and_the_untrained_network_are_no_error(tmp_path: Path) -> None:
+def test_a_record_without_its_log_is_named(tmp_path: Path) -> None:
     records = [make_record("a"), make_record("none")]
     files = with_rankings(tmp_path, [(record, None) for record in records])
-    (part,) = build_sections(["training_log"], records, files)
+    part = build_part("training_log", records, files)
     assert part.figures == []
     assert len(part.notes) == 1
     assert "make the run again" in part.notes[0]
 
 
-def test_a_long_training_is_drawn_in_groups_whose_bands_keep_the_outermost_values() -> None:
+def test_a_long_training_is_drawn_in_groups_of_steps() -> None:
     steps = 4_000
     draw_from = np.random.default_rng(0)
     log = {name: draw_from.random(steps) for name in ("item_mean", "item_5", "active", "learning_rate", "loss")}

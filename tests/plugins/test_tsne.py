@@ -1,4 +1,4 @@
-"""The section ``tsne``: seeded, its time said first, the perplexity lowered in the open, pictures only where wanted."""
+"""The section ``tsne``: seeded, its time printed first, a lowered perplexity noted, pictures only on request."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from reidbench_reports import tsne
 from reidbench_reports.tsne import embed, paint
 
 from reidbench import Samples
-from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
+from tests.support.parts import build_part
 
 Ran = tuple[list[RunRecord], RunFiles]
 
 
-def test_people_who_lie_apart_lie_apart_on_the_map_and_a_seed_repeats_it() -> None:
+def test_distant_identities_are_distant_on_the_map() -> None:
     draw = np.random.default_rng(0)
     rows = np.concatenate([draw.normal(size=(20, 8)), draw.normal(size=(20, 8)) + 30]).astype(np.float32)
     places = embed(rows, 10, 0, 250)
@@ -25,7 +25,7 @@ def test_people_who_lie_apart_lie_apart_on_the_map_and_a_seed_repeats_it() -> No
     np.testing.assert_array_equal(places, embed(rows, 10, 0, 250))
 
 
-def test_the_map_shows_each_picture_at_its_place(ran: Ran) -> None:
+def test_the_map_shows_each_image_at_its_place(ran: Ran) -> None:
     gallery: Samples = ran[1].split(ran[0][0]).gallery
     shown = np.flatnonzero(gallery.pids > 0)[:6]
     places = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
@@ -35,15 +35,15 @@ def test_the_map_shows_each_picture_at_its_place(ran: Ran) -> None:
     assert board[60, 60, 3] == 0  # nothing lies there
 
 
-def test_the_perplexity_is_lowered_in_the_open_and_the_time_is_said_first(
+def test_a_lowered_perplexity_is_noted_and_time_printed(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tsne, "STEPS", 250)
     monkeypatch.setattr(tsne, "TRIAL_IMAGES", 12)
-    (part,) = build_sections(["tsne(images=30, pictures=false)"], ran[0], ran[1])
+    part = build_part("tsne(images=30, pictures=false)", ran[0], ran[1])
     assert part.notes == [
-        "2 runs, of which the first 1 are mapped.",
-        "batch_hard: 30 images, perplexity 25, seed 0 (lowered from 5,000).",
+        "batch_hard: 30 images, perplexity 25 (lowered from 5,000), seed 0.",
+        "1 of 2 are shown.",
     ]
     assert capsys.readouterr().err.startswith("t-SNE of 30 images (batch_hard), perplexity 25: about ")
     (figure,) = part.figures

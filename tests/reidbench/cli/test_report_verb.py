@@ -29,8 +29,8 @@ def test_a_page_of_hostile_runs_is_one_file_of_plain_text(reidbench_main: Main, 
     assert "[bold]=cmd[/foo]&lt;script&gt;../x" in html
     assert "\u202e" not in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results"]
-    code, said = reidbench_main("report", str(tmp_path / "results"), "--plots", str(tmp_path / "plots"))
-    assert (code, "section table draws nothing here" in said) == (2, True)
+    code, said = reidbench_main("report", "--section", "table", "--plots", str(tmp_path / "plots"))
+    assert (code, "no figure in sections table" in said) == (2, True)
 
 
 def test_a_suites_runs_are_found_by_its_name_at_every_scale(
@@ -66,13 +66,13 @@ def test_what_prints_is_asked_for_alone_and_what_writes_beside_it(reidbench_main
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
     page = tmp_path / "page.html"
     code, said = reidbench_main("report", "--csv", "--markdown", "--html", str(page))
-    assert (code, said[:40]) == (2, "reidbench: --markdown and --csv: both pr")
+    assert (code, said[:40]) == (2, "reidbench: --markdown, --csv, --json: ea")
     assert not page.exists()
     ended = subprocess.run(
         [sys.executable, "-m", "reidbench", "report", "--csv", "--html", str(page), "--section", "table"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "loss," in ended.stdout
+    assert "section,table,protocol,loss," in ended.stdout
     assert page.read_text(encoding="utf-8").startswith("<!")
 
 

@@ -1,20 +1,36 @@
-"""A report as one page: quiet, accessible in both themes, usable with a keyboard, deterministic, texts as texts."""
+"""Pages: accessible, usable with a keyboard, without requests, deterministic; hostile texts stay texts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import jinja2
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from playwright.sync_api import Browser
 
-from reidbench import Part
-from reidbench.reports.html import to_html
-from tests.reidbench.reports.test_figures import HOSTILE, drawn
+from reidbench import Column, Part, Table
+from reidbench.reports import html
+from reidbench.reports.html import render, table_view, to_html
+from tests.reidbench.reports.test_figures import HOSTILE as FIGURE_TEXTS
+from tests.reidbench.reports.test_figures import drawn
 from tests.support.browser import Visit, chromium
+
+HOSTILE = (
+    "[bold]x[/foo]",
+    "<script>alert(1)</script>",
+    "<img src=https://example.com/x onerror=alert(1)>",
+    "</style><script>alert(2)</script>",
+    '"><b onclick="alert(3)">',
+    "=cmd|'/C calc'!A0",
+    "../../x",
+    "{{ 7 * 7 }}",
+    "x" * 10_000,
+    "abc\u202edcba",
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +39,173 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+def score_of(number: int) -> float:
+    return (number * 7919) % 1000 / 1000
+
+
+def board_page(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int, missing: int = -1) -> Path:
+    """Write a page with one table of so many rows, with filters and details, as leaderboards have it."""
+    columns = [
+        Column("loss"),
+        Column("map", "mAP", "number", lambda row: "" if row["map"] is None else f"{100 * row['map']:.2f} ±0.10"),
+        Column("track"),
+    ]
+    values = [
+        {"loss": f"loss {n}", "map": None if n == missing else score_of(n), "track": f"track {n % 3}"}
+        for n in range(rows)
+    ]
+    details = [[("commit", f"c{n}"), ("loss_params", "margin=soft")] for n in range(rows)]
+    ids = [f"r-{n}" for n in range(rows)]
+    best = {(n, "map") for n in range(rows) if score_of(n) > 0.99}
+    view = table_view(Table(values, columns, best=best), "Scores", ids, filters=["track"], details=details)
+    return write_view(folder, monkeypatch, view)
+
+
+def write_view(folder: Path, monkeypatch: pytest.MonkeyPatch, view: object, title: str = "A board") -> Path:
+    source = (
+        '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}'
+        "{% block content %}<h2>{{ title }}</h2>{{ tables.sortable(table) }}{% endblock %}"
+    )
+    environment = html._environment()
+    loader = jinja2.ChoiceLoader(
+        [jinja2.DictLoader({"here.html.j2": source}), environment.loader or jinja2.DictLoader({})]
+    )
+    monkeypatch.setattr(html, "_environment", lambda: environment.overlay(loader=loader))
+    file = folder / "page.html"
+    file.write_text(render("here.html.j2", title=title, table=view), encoding="utf-8")
+    return file
+
+
+def first_cells(visit: Visit, count: int = 3) -> list[str]:
+    return visit.page.eval_on_selector_all(
+        "tbody:not([hidden]) > tr:first-child th bdi", f"cells => cells.slice(0, {count}).map(c => c.textContent)"
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_is_accessible_in_both_themes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, dark: bool
+) -> None:
+    visit = Visit(browser, board_page(tmp_path, monkeypatch, 5), dark=dark)
+    visit.page.locator(".open").first.click()
+    assert visit.violations() == []
+    assert visit.complaints == []
+    shade = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", shade))) < 200) == dark
+
+
+def test_tables_sort_by_keyboard_with_missing_numbers_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    visit = Visit(browser, board_page(tmp_path, monkeypatch, 12, missing=4))
+    visit.page.focus("thead th:nth-child(2) button")
+    order = sorted((n for n in range(12) if n != 4), key=lambda n: -score_of(n))
+    visit.page.keyboard.press("Enter")
+    assert first_cells(visit, 12) == [f"loss {n}" for n in [*order, 4]]
+    assert visit.page.get_attribute("thead th:nth-child(2)", "aria-sort") == "descending"
+    visit.page.keyboard.press("Space")
+    assert first_cells(visit, 12) == [f"loss {n}" for n in [*order[::-1], 4]]
+    visit.page.keyboard.press("Shift+Tab")
+    visit.page.keyboard.press("Enter")
+    assert first_cells(visit, 12) == [f"loss {n}" for n in range(12)]  # 2 before 10
+    assert visit.page.get_attribute("thead th:nth-child(2)", "aria-sort") is None
+
+
+def test_search_and_filter_hide_rows_and_count_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    visit = Visit(browser, board_page(tmp_path, monkeypatch, 30))
+    visit.page.get_by_role("searchbox", name="Search").press_sequentially("TRACK loss1")
+    assert visit.page.inner_text("output") == "0 of 30 rows"
+    visit.page.get_by_role("searchbox", name="Search").fill("TRACK 2")
+    found = [n for n in range(30) if "2" in f"{n} {100 * score_of(n):.2f} {n % 3}"]
+    assert visit.page.inner_text("output") == f"{len(found)} of 30 rows"
+    visit.page.get_by_label("Track").select_option("track 2")
+    assert first_cells(visit, 30) == [f"loss {n}" for n in found if n % 3 == 2]
+    visit.page.get_by_role("searchbox", name="Search").press("Enter")  # submits nothing
+    assert visit.complaints == []
+
+
+def test_rows_open_and_a_permanent_link_opens_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    file = board_page(tmp_path, monkeypatch, 300)
+    visit = Visit(browser, file)
+    button = visit.page.get_by_label("Details of loss 3", exact=True)
+    button.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    assert visit.page.is_visible("#r-3-details")
+    button.press("Enter")
+    assert not visit.page.is_visible("#r-3-details")
+    linked = Visit(browser, file, anchor="#r-250")
+    assert linked.page.is_visible("#r-250-details")
+    assert linked.page.evaluate("document.getElementById('r-250').getBoundingClientRect().top < innerHeight")
+    assert linked.complaints == []
+
+
+def test_of_a_thousand_rows_the_first_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    best_first = [f"loss {n}" for n in sorted(range(1000), key=lambda n: -score_of(n))]
+    visit = Visit(browser, board_page(tmp_path, monkeypatch, 1000))
+    visit.page.click("thead th:nth-child(2) button")
+    assert first_cells(visit, 1000) == best_first[:100]
+    assert visit.page.inner_text("output") == "1000 rows, the first 100 shown"
+    visit.page.get_by_role("searchbox", name="Search").fill("loss nowhere")
+    assert visit.page.inner_text("output") == "0 of 1000 rows"
+    visit.page.get_by_role("searchbox", name="Search").fill("")
+    visit.page.get_by_role("button", name="Show all").press("Enter")
+    assert first_cells(visit, 1000) == best_first
+    assert visit.page.inner_text("output") == "1000 rows"
+
+
+def test_hostile_texts_of_a_board_are_plain_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    table = Table([{"loss": text, "track": text} for text in HOSTILE])
+    details = [[(text, text)] for text in HOSTILE]
+    view = table_view(table, "Scores", list(map(str, range(len(HOSTILE)))), filters=["track"], details=details)
+    visit = Visit(browser, write_view(tmp_path, monkeypatch, view, title=HOSTILE[1]))
+    shown = [re.sub("\u202e", "\N{REPLACEMENT CHARACTER}", text) for text in HOSTILE]
+    assert first_cells(visit, 20) == shown
+    assert visit.page.title() == HOSTILE[1]
+    assert visit.page.eval_on_selector_all("dd", "cells => cells.map(c => c.textContent)") == list(HOSTILE)
+    assert visit.page.locator("b, img").count() == 0
+    assert visit.page.locator("script").count() == 1
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert visit.complaints == []
+
+
+def test_the_policy_lets_no_other_script_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> None:
+    file = board_page(tmp_path, monkeypatch, 1)
+    smuggled = "<script>document.title = 'run'</script><img src='https://example.com/x.png'></main>"
+    file.write_text(file.read_text().replace("</main>", smuggled))
+    visit = Visit(browser, file)
+    assert visit.page.title() == "A board"
+    blocked = [text for text in visit.complaints if "violates the following Content Security Policy" in text]
+    assert [re.search(r"(script|img)-src", text)[0] for text in blocked] == ["script-src", "img-src"]  # type: ignore[index]
+
+
+def test_a_value_that_a_template_names_must_be_given() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="title"):
+        render("base.html.j2")
+
+
 def parts(rows: int = 6) -> list[Part]:
     draw = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "loss": [f"loss-{number}" for number in range(rows)],
-            "mAP (market)": [f"{value:.2f} ±0.10" for value in 100 * draw.random(rows)],
-            "train time": ["2 min" if number % 2 else "81 s" for number in range(rows)],
-        }
-    )
-    frame.attrs["values"] = {"train time": [120.0 if number % 2 else 81.0 for number in range(rows)]}
-    frame.attrs["best"] = {"mAP (market)": [1]}
-    frame.attrs["title"] = "Protocol one"
+    values = [
+        {"loss": f"loss-{number}", "map": value, "seconds": 120.0 if number % 2 else 81.0}
+        for number, value in enumerate(draw.random(rows))
+    ]
+    columns = [
+        Column("loss"),
+        Column("map", "mAP (market)", "number", lambda row: f"{100 * row['map']:.2f} ±0.10"),
+        Column("seconds", "train time", "number", lambda row: "2 min" if row["seconds"] > 100 else "81 s"),
+    ]
+    table = Table(values, columns, "Protocol one", best={(1, "map")})
     return [
-        Part("Scores", tables=[frame, frame], figures=[drawn(), drawn("Another")], notes=["a note"]),
-        Part("Empty"),
+        Part("Scores", tables=[table, table], figures=[drawn(), drawn("Another")], notes=["a note"]),
+        Part("Empty", error="broken"),
     ]
 
 
@@ -48,7 +216,7 @@ def write(folder: Path, shown: list[Part], title: str = "Report") -> Path:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_report_is_accessible_and_quiet_in_both_themes(tmp_path: Path, browser: Browser, dark: bool) -> None:
+def test_a_report_is_accessible_in_both_themes(tmp_path: Path, browser: Browser, dark: bool) -> None:
     visit = Visit(browser, write(tmp_path, parts()), dark=dark)
     assert visit.violations() == []
     assert visit.complaints == []
@@ -59,7 +227,7 @@ def test_a_report_is_accessible_and_quiet_in_both_themes(tmp_path: Path, browser
     assert visit.page.eval_on_selector("figure svg image", "image => image.getBoundingClientRect().width") > 5
 
 
-def test_columns_sort_by_keyboard_and_times_by_their_length(tmp_path: Path, browser: Browser) -> None:
+def test_times_sort_by_their_seconds(tmp_path: Path, browser: Browser) -> None:
     visit = Visit(browser, write(tmp_path, parts()))
     visit.page.focus("thead th:nth-child(3) button")
     visit.page.keyboard.press("Enter")
@@ -70,18 +238,17 @@ def test_columns_sort_by_keyboard_and_times_by_their_length(tmp_path: Path, brow
     assert visit.page.inner_text("output >> nth=1") == "6 rows"
 
 
-def test_a_page_is_the_same_bytes_and_asks_for_nothing() -> None:
+def test_equal_reports_are_equal_bytes_without_requests() -> None:
     html = to_html(parts(), "Report", "two runs")
     assert html == to_html(parts(), "Report", "two runs")
     assert "http://" not in html.replace("http://www.w3.org/", "")
     assert "https://" not in html
 
 
-@pytest.mark.parametrize("text", [text for text in HOSTILE if text.strip()])
-def test_strangers_texts_are_shown_as_they_are(tmp_path: Path, browser: Browser, text: str) -> None:
-    frame = pd.DataFrame({text: [text, "b"], "n": [1, 2]})
-    frame.attrs["title"] = text
-    part = Part(text, tables=[frame], figures=[drawn(text, text[:40])], notes=[text])
+@pytest.mark.parametrize("text", [text for text in FIGURE_TEXTS if text.strip()])
+def test_hostile_texts_of_a_report_are_plain_text(tmp_path: Path, browser: Browser, text: str) -> None:
+    table = Table([{text: text, "n": 1}, {text: "b", "n": 2}], title=text)
+    part = Part(text, tables=[table], figures=[drawn(text, text[:40])], notes=[text])
     visit = Visit(browser, write(tmp_path, [part, Part(text)], title=text))
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     for place in ("h1", "h2", "h3", "main li", "tbody th bdi", "nav a"):

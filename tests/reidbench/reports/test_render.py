@@ -1,39 +1,49 @@
-"""Reports: what a part looks like in a terminal, as Markdown and as CSV; strangers' texts stay texts."""
+"""Rendered reports: terminal, Markdown, CSV and JSON; hostile texts stay texts."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from reidbench import OptionError, Part, PluginError
+from reidbench import Column, OptionError, Part, Table
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.reports import sections as report_module
-from reidbench.reports.render import render_terminal, to_csv, to_markdown
+from reidbench.reports import sections
+from reidbench.reports.render import render_terminal, to_csv, to_json, to_markdown
 from reidbench.reports.sections import build_sections
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
-FRAME = pd.DataFrame(
-    {
-        "loss": ["none", "lifted_generalized(margin=0.2)", "0.5*a + b"],
-        "backbone": ["tiny", "tiny", "tiny"],
-        "mAP (market)": ["0.40", "34.56 ±1.00", "–"],
-        "rank-1": [0.1, 30.0, None],
-        "seeds": [1, 2, 3],
-    }
-)
+COLUMNS = [
+    Column("loss"),
+    Column("backbone"),
+    Column("map_market", "mAP (market)", "number", lambda row: row["shown"]),
+    Column("r1", "rank-1", "number"),
+    Column("seeds", "", "number"),
+]
+LOSSES = ("none", "lifted_generalized(margin=0.2)", "0.5*a + b")
+ROWS = [
+    {"loss": loss, "backbone": "tiny", "map_market": market, "shown": shown, "r1": r1, "seeds": seeds}
+    for loss, market, shown, r1, seeds in zip(
+        LOSSES, (0.4, 34.56, None), ("0.40", "34.56 ±1.00", "–"), (0.1, 30.0, None), (1, 2, 3), strict=True
+    )
+]
+TABLE = Table(ROWS, COLUMNS)
+BEST = replace(TABLE, best={(1, "map_market"), (0, "seeds"), (2, "seeds")})
 
 
-def part_of(frame: pd.DataFrame, *notes: str) -> Part:
-    return Part(title="Scores", tables=[frame], notes=list(notes))
+def part_of(table: Table, *notes: str) -> Part:
+    return Part(title="Scores", tables=[table], notes=list(notes))
 
 
 def shown(part: Part, width: int = 200, *, terminal: bool = False) -> str:
@@ -45,14 +55,8 @@ def shown(part: Part, width: int = 200, *, terminal: bool = False) -> str:
     return console.file.getvalue()
 
 
-def marked(**best: list[int]) -> pd.DataFrame:
-    frame = FRAME.copy()
-    frame.attrs["best"] = {"mAP (market)": best.get("market", []), "seeds": best.get("seeds", [])}
-    return frame
-
-
-def test_a_wide_terminal_shows_every_column_with_numbers_to_the_right() -> None:
-    text = shown(part_of(FRAME, "a note"))
+def test_a_wide_terminal_shows_every_column() -> None:
+    text = shown(part_of(TABLE, "a note"))
     lines = text.splitlines()
     assert lines[0] == "Scores"
     assert lines[-1] == "a note"
@@ -66,21 +70,19 @@ def test_a_wide_terminal_shows_every_column_with_numbers_to_the_right() -> None:
     assert ends == {heading.index("(market)") + len("(market)")}
 
 
-def test_columns_that_say_the_same_leave_a_narrow_table_for_a_line_above_it() -> None:
-    wide, narrow = shown(part_of(FRAME), 80), shown(part_of(FRAME), 66)
+def test_constant_texts_move_to_a_line_above_a_narrow_table() -> None:
+    wide, narrow = shown(part_of(TABLE), 80), shown(part_of(TABLE), 66)
     assert "backbone tiny" not in wide
     assert narrow.splitlines()[1] == "backbone tiny"
     assert "lifted_generalized(margin=0.2)" in narrow
+    equal = Table([row | {"seeds": 1} for row in ROWS], COLUMNS)
+    assert "seeds" in shown(part_of(equal), 60).split("rank-1")[1]  # a number is no constant text
 
 
-def test_a_column_of_equal_numbers_stays() -> None:
-    frame = FRAME.assign(seeds=1)
-    assert "seeds" in shown(part_of(frame), 60).split("rank-1")[1]
-
-
+@pytest.mark.parametrize("table", [TABLE, BEST])
 @pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
-def test_nothing_is_cut_off_and_no_line_is_too_long(width: int) -> None:
-    text = shown(part_of(FRAME, "a note " * 30), width)
+def test_no_cell_is_cut_off_and_no_line_is_too_long(width: int, table: Table) -> None:
+    text = shown(part_of(table, "a note " * 30), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     letters = "".join(text.split())
@@ -88,83 +90,94 @@ def test_nothing_is_cut_off_and_no_line_is_too_long(width: int) -> None:
         assert cell in letters
 
 
-def test_a_narrow_terminal_leaves_minor_columns_out_the_last_first_and_says_so() -> None:
-    frame = pd.DataFrame({"loss": ["a" * 20, "b" * 20], "mAP": ["1.00", "2.00"], "mINP": ["3.00", "4.00"]})
-    frame.attrs["minor"] = ["mAP", "mINP"]
-    assert "Not shown" not in shown(part_of(frame), 32)
-    narrow = shown(part_of(frame), 28)
+def test_a_narrow_terminal_leaves_minor_columns_out() -> None:
+    columns = [
+        Column("loss"),
+        Column("map", "mAP", "number", ".2f", minor=1),
+        Column("minp", "mINP", "number", ".2f", minor=2),
+    ]
+    rows = [{"loss": "a" * 20, "map": 1, "minp": 3}, {"loss": "b" * 20, "map": 2, "minp": 4}]
+    part = part_of(Table(rows, columns, best={(1, "map"), (1, "minp")}))
+    assert "Not shown" not in shown(part, 32)
+    narrow = shown(part, 28, terminal=True)
     assert "Not shown at this width: mINP." in " ".join(narrow.split())
-    assert "2.00" in narrow
+    assert "\x1b[1m2.00\x1b[0m" in narrow  # the best stays bold where columns are left out
     assert "4.00" not in narrow
-    assert "4.00" in to_csv(part_of(frame))
-    assert "Not shown at this width: mAP, mINP." in " ".join(shown(part_of(frame), 22).split())
+    assert "Not shown at this width: mAP, mINP." in " ".join(shown(part, 22).split())
+    assert "4" in to_csv([part])
 
 
-def test_the_best_is_bold_in_a_terminal_and_in_markdown() -> None:
-    frame = marked(market=[1], seeds=[0, 2])
-    terminal = shown(part_of(frame), terminal=True)
+def test_the_best_is_bold_in_terminal_and_markdown() -> None:
+    terminal = shown(part_of(BEST), terminal=True)
     assert "\x1b[1m34.56 ±1.00\x1b[0m" in terminal
     assert "\x1b[1m0.40" not in terminal
-    markdown = to_markdown(part_of(frame)).splitlines()
+    markdown = to_markdown([part_of(BEST)]).splitlines()
     assert markdown[4] == "| none | tiny | 0.40 | 0.1 | **1** |"
     assert markdown[5] == "| lifted_generalized(margin=0.2) | tiny | **34.56 ±1.00** | 30 | 2 |"
 
 
-def test_markdown_is_a_table_that_github_reads() -> None:
-    frame = FRAME.copy()
-    frame.attrs["title"] = "Protocol a_b, *version* 1"
-    assert to_markdown(part_of(frame, "first", "second\nline")) == (
+def test_markdown_is_a_table_of_github() -> None:
+    part = part_of(replace(TABLE, title="Protocol a_b, *version* 1"), "first", "second\nline")
+    assert to_markdown([part, Part("Empty", error="no <luck>")]) == (
         "## Scores\n\n"
         "Protocol a_b, \\*version\\* 1\n\n"
         "| loss | backbone | mAP (market) | rank-1 | seeds |\n"
         "| --- | --- | ---: | ---: | ---: |\n"
         "| none | tiny | 0.40 | 0.1 | 1 |\n"
         "| lifted_generalized(margin=0.2) | tiny | 34.56 ±1.00 | 30 | 2 |\n"
-        "| 0.5\\*a + b | tiny | – |  | 3 |\n\n"
-        "- first\n- second line\n"
+        "| 0.5\\*a + b | tiny | – | – | 3 |\n\n"
+        "- first\n- second line\n\n"
+        "## Empty\n\nno \\<luck\\>\n"
     )
 
 
-def test_csv_holds_every_table_with_an_empty_line_between() -> None:
-    text = to_csv(Part(title="Scores", tables=[FRAME, FRAME[:1]]))
-    first, second = text.split("\n\n")
-    rows = list(csv.reader(io.StringIO(first)))
-    assert rows[0] == list(FRAME.columns)
-    assert rows[1:] == [
-        ["none", "tiny", "0.40", "0.1", "1"],
-        ["lifted_generalized(margin=0.2)", "tiny", "34.56 ±1.00", "30", "2"],
-        ["0.5*a + b", "tiny", "–", "", "3"],
+def test_csv_is_one_rectangle_of_unrounded_values() -> None:
+    other = Table([{"loss": "a", "difference": np.float64(-0.1234567)}], title="Differences")
+    frame = pd.read_csv(io.StringIO(to_csv([part_of(TABLE), Part("More", tables=[other])])))
+    assert list(frame) == ["section", "table", "loss", "backbone", "map_market", "shown", "r1", "seeds", "difference"]
+    assert frame["section"].tolist() == ["Scores"] * 3 + ["More"]
+    assert frame["loss"].tolist() == [*LOSSES, "a"]
+    assert frame["map_market"].tolist()[:2] == [0.4, 34.56]
+    assert frame["difference"].tolist()[3] == -0.1234567
+
+
+def test_json_holds_tables_notes_and_errors() -> None:
+    table = Table([{"n": np.int64(3), "x": float("nan"), "text": "汉字"}], title="One")
+    parts = json.loads(to_json([Part("Scores", tables=[table], notes=["a note"]), Part("Broken", error="why")]))
+    assert parts == [
+        {
+            "title": "Scores",
+            "tables": [{"title": "One", "rows": [{"n": 3, "x": None, "text": "汉字"}]}],
+            "notes": ["a note"],
+            "error": "",
+        },
+        {"title": "Broken", "tables": [], "notes": [], "error": "why"},
     ]
-    assert len(second.splitlines()) == 2
-    assert text.endswith("\n")
 
 
-def test_a_tables_title_stands_above_it() -> None:
-    frame = FRAME.copy()
-    frame.attrs["title"] = "Protocol one"
-    assert shown(part_of(frame)).splitlines()[1] == "Protocol one"
+def test_a_tables_title_is_printed_above_it() -> None:
+    assert shown(part_of(replace(TABLE, title="Protocol one"))).splitlines()[1] == "Protocol one"
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-cmd()", "@SUM(A1)", "\t=1", "\r=1"])
 def test_csv_defuses_formulas_and_leaves_numbers(cell: str) -> None:
-    frame = pd.DataFrame({"text": [cell], "number": ["-0.25"]})
-    ((text, number),) = list(csv.reader(io.StringIO(to_csv(part_of(frame)))))[1:]
-    assert text == "'" + cell.strip()
-    assert number == "-0.25"
+    table = Table([{"text": cell, "number": -0.25}])
+    (row,) = csv.DictReader(io.StringIO(to_csv([part_of(table)])))
+    assert row["text"] == "'" + cell.strip()
+    assert row["number"] == "-0.25"
 
 
 HOSTILE = "[red]x[/red] [link=https://evil]y[/link] \x1b[2J\x1b]0;title\x07 <script> | `code` ![i](https://evil/p.png)"
 
 
-def test_strangers_texts_are_no_markup_anywhere() -> None:
-    frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1, 2]})
-    part = Part(title=HOSTILE, tables=[frame], notes=[HOSTILE])
+def test_hostile_texts_are_no_markup_anywhere() -> None:
+    part = Part(title=HOSTILE, tables=[Table([{HOSTILE: HOSTILE, "n": 1}, {HOSTILE: "b", "n": 2}])], notes=[HOSTILE])
     terminal = shown(part, 400, terminal=True)
     assert "[red]x[/red]" in terminal
     assert "\x1b[2J" not in terminal
     assert "\x1b]" not in terminal
     assert "\x07" not in terminal
-    markdown = to_markdown(part)
+    markdown = to_markdown([part])
     assert "<script" not in markdown.replace("\\<script", "")
     assert "![" not in markdown.replace("\\!", "!").replace("!\\[", "")
     table = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -175,13 +188,13 @@ cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @given(cells, cells, cells)
-def test_any_text_keeps_its_place_in_every_form(heading: str, one: str, other: str) -> None:
-    frame = pd.DataFrame([[one, 1], [other, 2]], columns=[heading, "n"])
-    part = Part(title=one, tables=[frame], notes=[other])
+def test_any_text_stays_in_its_cell_in_every_form(heading: str, one: str, other: str) -> None:
+    table = Table([{"x": one, "n": 1}, {"x": other, "n": 2}], [Column("x", heading), Column("n", kind="number")])
+    part = Part(title=one, tables=[table], notes=[other])
     assert max(map(len, shown(part, 100).splitlines()), default=0) <= 100
-    table = [line for line in to_markdown(part).split("\n") if line.startswith("| ")]
+    table = [line for line in to_markdown([part]).split("\n") if line.startswith("| ")]
     assert len(table) >= 4
-    assert [len(row) for row in csv.reader(io.StringIO(to_csv(part)))] == [2, 2, 2]
+    assert [len(row) for row in csv.reader(io.StringIO(to_csv([part])))] == [4, 4, 4]
     assert all(char.isprintable() or char == "\n" for char in shown(part, 100))
 
 
@@ -200,40 +213,47 @@ class Wrong(Fine):
         return "a text"  # type: ignore[return-value]
 
 
+class Frame(Fine):
+    def build(self, records: object, files: object) -> Part:
+        return Part(title="frame", tables=[pd.DataFrame({"a": [1]})])  # type: ignore[list-item]
+
+
+class Format(Fine):
+    def build(self, records: object, files: object) -> Part:
+        return Part(title="format", tables=[Table([{"a": "text"}], [Column("a", format=lambda row: row["b"])])])
+
+
 @pytest.fixture
 def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("acme.sections", "acme", "1.2", "ok")
-    items = tuple(PluginItem("section", each.__name__.lower(), each, plugin) for each in (Fine, Broken, Wrong))
-    monkeypatch.setattr(report_module, "load", lambda: Catalogue((plugin,), items))
+    classes = (Fine, Broken, Wrong, Frame, Format)
+    items = tuple(PluginItem("section", each.__name__.lower(), each, plugin) for each in classes)
+    monkeypatch.setattr(sections, "load", lambda: Catalogue((plugin,), items))
 
 
 @pytest.mark.usefixtures("_sections")
-def test_sections_are_built_in_order_and_what_fails_is_named_with_its_owner() -> None:
-    files = RunFiles([], local_machine())
-    assert [part.title for part in build_sections(["fine", "fine"], [], files)] == ["fine", "fine"]
-    with pytest.raises(
-        PluginError, match=r"section broken \(acme.sections, acme 1\.2\): could not be made: KeyError: 'map_market'"
-    ):
-        build_sections(["fine", "broken"], [make_record()], files)
-    with pytest.raises(PluginError, match=r"section wrong .*: build must return a Part, got str"):
-        build_sections(["wrong"], [make_record()], files)
+def test_a_failing_section_costs_only_itself() -> None:
+    names = ["fine", "broken", "wrong", "frame", "format", "fine"]
+    parts = build_sections(names, [make_record()], RunFiles([], local_machine()))
+    assert [part.title for part in parts if not part.error] == ["fine", "fine"]
+    assert [bool(part.error) for part in parts] == [False, True, True, True, True, False]
+    reasons = ("KeyError: 'map_market'", "a Part, got str", "reidbench.Table, got DataFrame", "KeyError: 'b'")
+    for part, name, reason in zip(parts[1:], names[1:], reasons, strict=False):
+        assert f"section {name} (acme.sections, acme 1.2) failed" in part.error
+        assert reason in part.error
+    assert "KeyError: 'map_market'" in shown(parts[1])
     with pytest.raises(OptionError, match=r'there is no section "fime"; did you mean "fine"'):
-        build_sections(["fime"], [make_record()], files)
+        build_sections(["fime"], [make_record()], RunFiles([], local_machine()))
 
 
-def test_where_words_would_be_broken_the_texts_of_a_row_stand_in_one_column() -> None:
-    names = ["hermans2017(steps=60, p=12, k=4)", "ide(steps=60, p=12)"]
-    frame = pd.DataFrame(
-        {
-            "loss": ["batch_hard", "classification"],
-            "recipe": names,
-            "metric": ["euclidean", "xqda"],
-            "mAP": ["1.00", "2.00"],
-        }
-    )
-    wide, narrow = (shown(Part("Scores", [frame]), width).splitlines() for width in (80, 44))
+def test_a_very_narrow_terminal_joins_the_texts_of_a_row() -> None:
+    rows = [
+        {"loss": "batch_hard", "recipe": "hermans2017(steps=60, p=12, k=4)", "metric": "euclidean", "mAP": 1.0},
+        {"loss": "classification", "recipe": "ide(steps=60, p=12)", "metric": "xqda", "mAP": 2.0},
+    ]
+    wide, narrow = (shown(Part("Scores", [Table(rows)]), width).splitlines() for width in (80, 44))
     assert any(line.split() == ["loss", "recipe", "metric", "mAP"] for line in wide)
     assert max(map(len, narrow)) <= 44
     assert any(line.startswith("loss, recipe, metric") and line.rstrip().endswith("mAP") for line in narrow)
     words = {word for line in narrow for word in line.replace(",", " ").split()}
-    assert {"batch_hard", "hermans2017(steps=60", "classification", "euclidean", "1.00"} <= words  # none is broken
+    assert {"batch_hard", "hermans2017(steps=60", "classification", "euclidean", "1"} <= words  # none is broken
