@@ -32,7 +32,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from reidbench.errors import ReidbenchError
 from reidbench.plugins.catalogue import load
 from reidbench.runs.job import Job
-from reidbench.runs.prepare import Plan, Planner, build_backbone, build_loss
+from reidbench.runs.prepare import Plan, Planner
+from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import LOG
 from reidbench.training.loop import evaluate_loss, train
 from reidbench.training.optimizer import ScheduledOptimizer

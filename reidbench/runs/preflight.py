@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reidbench.images.decode import check_readable
-from reidbench.runs.prepare import Plan, build_backbone
+from reidbench.runs.prepare import Plan
+from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import finished, latest_step
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import seeded

@@ -14,7 +14,7 @@ from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults, load
-from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
+from reidbench.plugins.interfaces import BackboneInfo, Loss
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.deviations import deviations
 from reidbench.runs.ids import identity
@@ -22,10 +22,11 @@ from reidbench.runs.job import Job
 from reidbench.runs.provenance import changed_files, code_digest, run_code, training_code
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import Store
+from reidbench.training.build import build_loss, build_recipe, build_split, checked, describe_backbone
 from reidbench.training.checkpoint import finished, latest_step
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import AUTO, Machine, local_machine
-from reidbench.utils.random_streams import check_seed, seeded
+from reidbench.utils.random_streams import check_seed
 
 TO_DO = "to do"
 
@@ -120,20 +121,8 @@ class Planner:
                 f"{'; '.join(split.wrong_counts)}; unpack it again, or go on with --allow-partial, which is "
                 "recorded"
             )
-        backbone = build_backbone(items["backbone"], job.seed)
-        info = BackboneInfo(
-            embedding_dim=backbone.embedding_dim,
-            preprocess=backbone.preprocess,
-            pretrained=backbone.pretrained,
-            parameters=sum(p.numel() for p in backbone.parameters()),
-            batch=backbone.batch,
-            faithful_to=backbone.faithful_to,
-        )
-        recipe = items["recipe"].build(info)
-        if not isinstance(recipe, Recipe):
-            raise PluginError(
-                f"recipe {items['recipe'].text}: its factory returned {type(recipe).__name__}, not a Recipe"
-            )
+        info = describe_backbone(items["backbone"])
+        recipe = build_recipe(items["recipe"], info)
         loss = build_loss(items["loss"], info, split, job.seed)
         if loss is not None:
             _check_batch(items["recipe"], recipe, split)
@@ -197,7 +186,7 @@ class Planner:
                 mistakes.append(str(error))
 
         resolve("protocol", "protocol", job.protocol, {})
-        protocol = _protocol(items["protocol"]) if "protocol" in items else None
+        protocol = checked(items["protocol"], items["protocol"].build(), Protocol) if "protocol" in items else None
         defaults = protocol.defaults if protocol else {}
         if protocol:
             resolve("dataset", "dataset", protocol.dataset, {})
@@ -220,16 +209,13 @@ class Planner:
     def _split(self, dataset: ResolvedSpec) -> Split:
         # By text: two lists of one content may stand in two folders.
         if dataset.text not in self._splits:
-            split = dataset.build(self.machine.data)
-            if not isinstance(split, Split):
-                raise PluginError(f"data set {dataset.text}: its factory returned {type(split).__name__}, not a Split")
-            self._splits[dataset.text] = split
+            self._splits[dataset.text] = build_split(dataset, self.machine.data)
         return self._splits[dataset.text]
 
     def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
         """Return a protocol, by its spec, and its data, whatever their counts; raises as ``plan``."""
         item = self.catalogue.resolve("protocol", protocol)
-        built = _protocol(item)
+        built = checked(item, item.build(), Protocol)
         return item, built, self._split(self.catalogue.resolve("dataset", built.dataset))
 
 
@@ -240,32 +226,6 @@ def resolved_items(job: Job) -> tuple[dict[str, str], int]:
     """
     items, protocol = Planner(load(), local_machine()).resolve(job)
     return {"metric": AUTO, **{kind: item.text for kind, item in items.items()}}, protocol.version
-
-
-def _protocol(item: ResolvedSpec) -> Protocol:
-    protocol = item.build()
-    if not isinstance(protocol, Protocol):
-        raise PluginError(f"protocol {item.text}: its factory returned {type(protocol).__name__}, not a Protocol")
-    return protocol
-
-
-def build_backbone(item: ResolvedSpec, seed: int) -> Backbone:
-    """Return the network with its weights drawn from ``seed``; pretrained weights are not loaded yet."""
-    backbone = seeded(item.build, seed, "backbone")
-    if not isinstance(backbone, Backbone):
-        raise PluginError(f"backbone {item.text}: its factory returned {type(backbone).__name__}, not a Backbone")
-    return backbone
-
-
-def build_loss(item: ResolvedSpec, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
-    """Return the loss with its heads drawn from ``seed``, or None for the untrained network."""
-    if not item.plugin_items:
-        return None
-    known = TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"])
-    loss = seeded(lambda: item.build(known), seed, "loss")
-    if not isinstance(loss, Loss):
-        raise PluginError(f"loss {item.text}: its factory returned {type(loss).__name__}, not a Loss")
-    return loss
 
 
 def _check_batch(item: ResolvedSpec, recipe: Recipe, split: Split) -> None:

@@ -22,7 +22,7 @@ from reidbench.ranking.pipeline import Compared, compare
 from reidbench.ranking.rankings import save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.preflight import check_images
-from reidbench.runs.prepare import Plan, build_backbone, build_loss
+from reidbench.runs.prepare import Plan
 from reidbench.runs.provenance import commit
 from reidbench.runs.record import (
     RECORD,
@@ -39,6 +39,7 @@ from reidbench.runs.record import (
     TrainingEnvironment,
     read_record,
 )
+from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import finished, latest_step, load_weights
 from reidbench.training.loop import Trained, train
 from reidbench.training.precision import float32_products, peak_memory_mib

@@ -10,7 +10,7 @@ from reidbench.data.protocol import Protocol
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.runs.deviations import deviations
-from reidbench.runs.prepare import build_backbone
+from reidbench.training.build import build_backbone
 from reidbench.training.recipe import Recipe
 from tests.support.jobs import job, plan_of
 

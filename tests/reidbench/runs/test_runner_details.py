@@ -32,9 +32,10 @@ from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, Preprocess, TrainInfo
 from reidbench.ranking.rank import unit_rows
 from reidbench.runs.job import Job
-from reidbench.runs.prepare import Plan, Planner, build_backbone
+from reidbench.runs.prepare import Plan, Planner
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.runner import execute
+from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import TRAINING, finished, load_weights
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
