@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from reidbench.data.split import Split
-from reidbench.errors import PluginError
+from reidbench.errors import PluginError, ReidbenchError
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.training.recipe import Recipe
@@ -67,7 +67,7 @@ def build_on_meta(spec: ResolvedSpec, *supplied: Any) -> Any:
         try:
             with torch.device("meta"):
                 return spec.build(*supplied)
-        except PluginError:
+        except ReidbenchError:  # of the constructor, or of its check of the options
             return spec.build(*supplied)
 
 
