@@ -31,7 +31,7 @@ def verify(
 ) -> None:
     """Say what lies there: counts, names, queries without a match, and whether it is the real data or a stand-in."""
     from reidbench.data.inspection import inspect
-    from reidbench.images.decode import decode_all
+    from reidbench.images.decode import check_images
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
@@ -44,7 +44,7 @@ def verify(
     damaged = ""
     if decode:
         try:
-            count = decode_all(split.parts, machine.threads)
+            count = check_images(split.parts, machine.threads, decode=True)
             typer.echo(f"every image can be decoded: {count:,}")
         except DataError as error:
             damaged = str(error)
@@ -117,7 +117,7 @@ def cache_of(
     from rich.text import Text
 
     from reidbench.images.pixel_file import clear as clear_cache
-    from reidbench.images.pixel_file import entries, unfinished
+    from reidbench.images.pixel_file import entries
 
     folder = cache or default_cache()
     if clear:
@@ -129,17 +129,16 @@ def cache_of(
     for heading in ("decoded", "from"):
         table.add_column(heading, overflow="fold")
     total = 0.0
-    kept = [(file, entry, "damaged") for file, entry in entries(folder)]
-    for file, entry, otherwise in kept + [(file, None, "not finished") for file in unfinished(folder)]:
+    for file, header in entries(folder):
         try:
             size = file.stat().st_size / 2**20
         except FileNotFoundError:  # another process has just finished it, or deleted it
             continue
         total += size
         cells = (
-            [f"{entry.images:,}", str(entry.height), str(entry.width), f"{size:,.1f}", entry.made[:16], entry.root]
-            if entry
-            else ["?", "?", "?", f"{size:,.1f}", otherwise, str(file)]
+            [f"{header.images:,}", str(header.height), str(header.width), f"{size:,.1f}", header.made[:16], header.root]
+            if header
+            else ["?", "?", "?", f"{size:,.1f}", "incomplete", str(file)]
         )
         table.add_row(*map(Text, cells))
     if table.row_count:

@@ -68,7 +68,7 @@ def run(
         float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
     ] = CHECKPOINT_SECONDS,
     pixels: Annotated[
-        str, typer.Option(metavar="NAME", help="Where training pixels are held: auto, device, host, map or stream.")
+        str, typer.Option(metavar="NAME", help="Where decoded training images are stored: auto, device or map.")
     ] = AUTO,
 ) -> None:
     """Train and score every combination; flags repeat and multiply. The same command again goes on or prints.
@@ -78,7 +78,7 @@ def run(
     """
     from rich.console import Console
 
-    from reidbench.images.pixel_placement import check_name
+    from reidbench.images.pixel_file import check_store
     from reidbench.plugins.catalogue import load
     from reidbench.runs.preflight import check_images, check_weights
     from reidbench.runs.prepare import TO_DO
@@ -100,7 +100,7 @@ def run(
         pixels=pixels,
         world=world,
     )
-    check_name(machine.pixels)
+    check_store(machine.pixels)
     flags = {
         "protocol": protocol,
         "loss": loss,
@@ -135,9 +135,8 @@ def run(
     if dry_run:
         return
 
-    for plan in plans:
-        if not plan.done():
-            check_images(plan, machine)
+    for plan in {id(plan.split): plan for plan in plans if not plan.done()}.values():
+        check_images(plan, machine)
     check_weights(plans)
     records: list[tuple[Path, RunRecord]] = []
     kinds = differing(plans)

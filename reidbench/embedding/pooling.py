@@ -1,4 +1,4 @@
-"""From one embedding a unit to a ranking: for runs and for embeddings made elsewhere alike."""
+"""One embedding per unit: the mean or maximum over the embeddings of its images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from reidbench.utils.arrays import IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
-    """Units with one embedding each [n, D] float32 or float64 (or none), their ``pids`` and ``cams`` int64 [n]."""
+class UnitEmbeddings:
+    """The embeddings of n units of one part of the data.
+
+    ``embeddings``: [n, D] float32 or float64, [n, 0] where only distances are known.
+    ``pids``: identity of each unit, int64 [n].
+    ``cams``: camera of each unit, int64 [n].
+    """
 
     embeddings: Tensor
     pids: IntArray
@@ -24,9 +29,10 @@ class Embedded:
 def pool_units(images: Tensor, starts: IntArray, pool: Literal["mean", "max"]) -> Tensor:
     """Return one embedding per unit [n, D]: the mean or maximum, per dimension, over its rows of ``images`` [m, D].
 
-    ``starts`` [n + 1] is that of the Samples; the dtype and the device are kept. Raises OptionError for another pool.
+    ``starts`` [n + 1] is that of the Samples; dtype and device are those of ``images``. Raises OptionError for another
+    pool.
     """
     if pool not in ("mean", "max"):
-        raise OptionError(f"there is no pool {pool!r}; expected mean or max")
+        raise OptionError(f"unknown pool {pool!r}; expected mean or max")
     offsets = torch.from_numpy(starts).to(images.device)
     return torch.segment_reduce(images, pool, offsets=offsets, axis=0)

@@ -1,6 +1,7 @@
-"""Batches of a training and views of a test: which windows are cut from which images.
+"""Crops of images: random ones for training batches, fixed ones for test-time views.
 
-A batch is a function of (seed, step) and of the units in it, whatever the threads, the store and the machine.
+The crops of a training batch are a function of (seed, step), of the place in the batch and of the unit there; threads,
+pixel store and machine do not enter.
 """
 
 from __future__ import annotations
@@ -17,41 +18,45 @@ from reidbench.utils.arrays import BoolArray, IntArray
 from reidbench.utils.random_streams import stream
 
 Shape = tuple[int, int, int, int]
+View = tuple[int, int, bool]
+
+VIEWS = ("original", "center", "center_flip", "five_crops", "five_crops_flip")
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """What a batch is cut from: ``images`` [B], ``top`` and ``left`` [B] int64 in pixels, ``mirrored`` [B] bool."""
+class Crops:
+    """The crops of a batch of B images.
+
+    ``images``: index of the image in the pixel store, int64 [B].
+    ``top``: first row of the crop in pixels, int64 [B].
+    ``left``: first column of the crop in pixels, int64 [B].
+    ``flipped``: whether the crop is flipped horizontally, bool [B].
+    """
 
     images: IntArray
     top: IntArray
     left: IntArray
-    mirrored: BoolArray
-
-
-VIEWS = ("original", "center", "center_flip", "five_crops", "five_crops_flip")
-
-Crop = tuple[int, int, bool]
+    flipped: BoolArray
 
 
 def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
-    """Return (height, width) to store: exactly 9/8 of the network's input where crops are taken, else the input.
+    """Return (height, width) of the stored pixels: exactly 9/8 of the network's input for random crops, else the input.
 
-    Raises OptionError where 9/8 of it is no whole number. Source: Hermans et al. 2017, section 3.2.
+    Raises OptionError where 9/8 of the input is no whole number. Source: Hermans et al. 2017, section 3.2.
     """
     height, width = preprocess.height, preprocess.width
     if not crop:
         return height, width
-    odd = [f"{name}={value}" for name, value in (("height", height), ("width", width)) if value % 8]
-    if odd:
+    indivisible = [f"{name}={value}" for name, value in (("height", height), ("width", width)) if value % 8]
+    if indivisible:
         raise OptionError(
-            f"crops are taken from images of exactly 9/8 the network's input, which {' and '.join(odd)} cannot give; "
-            "use multiples of 8, or turn cropping off (the recipe's crop=false, the protocol's views=original)"
+            f"crops need images of exactly 9/8 of the network's input, but {' and '.join(indivisible)} is not a "
+            "multiple of 8; change it, or disable cropping (crop=false in the recipe, views=original in the protocol)"
         )
     return height // 8 * 9, width // 8 * 9
 
 
-def draw_windows(
+def sample_crops(
     shape: Shape,
     samples: Samples,
     units: IntArray,
@@ -61,43 +66,43 @@ def draw_windows(
     flip: bool,
     seed: int,
     step: int,
-    part: slice = slice(None),
-) -> Windows:
-    """Return what the batch of ``units`` [B] is cut from, in pixels stored with ``shape`` (m, h, w, 3).
+    share: slice = slice(None),
+) -> Crops:
+    """Return the crops of the batch of ``units`` [B] at ``step``, for pixels stored with ``shape`` (m, h, w, 3).
 
-    A unit of several images gives one of them; with ``crop`` a window of H x W at a uniform place; with ``flip`` half
-    of the images mirrored. All of it is drawn from (seed, step): place i of a batch has the same draws in every batch.
-    Of ``part`` alone where it is given: a process's own share of the batch.
+    A unit of several images is represented by one of them. ``crop`` samples a position of the H x W crop uniformly,
+    ``flip`` flips half of the images. Place i of a batch has the same random numbers in every batch of the step.
+    ``share`` restricts the result to one process's part of the batch.
     """
     if shape[1:3] != stored_size(preprocess, crop):
-        raise ValueError(f"the store holds {shape[1]}x{shape[2]}, {stored_size(preprocess, crop)} is needed")
-    draws, units = stream(seed, "augment", step).random((len(units), 4))[part], units[part]
+        raise ValueError(f"expected pixels stored at {stored_size(preprocess, crop)}, found {shape[1]}x{shape[2]}")
+    random, units = stream(seed, "augment", step).random((len(units), 4))[share], units[share]
     lengths = samples.starts[units + 1] - samples.starts[units]
-    return Windows(
-        images=samples.starts[units] + (draws[:, 0] * lengths).astype(np.int64),
-        top=(draws[:, 1] * (shape[1] - preprocess.height + 1)).astype(np.int64),
-        left=(draws[:, 2] * (shape[2] - preprocess.width + 1)).astype(np.int64),
-        mirrored=(draws[:, 3] < 0.5) & flip,
+    return Crops(
+        images=samples.starts[units] + (random[:, 0] * lengths).astype(np.int64),
+        top=(random[:, 1] * (shape[1] - preprocess.height + 1)).astype(np.int64),
+        left=(random[:, 2] * (shape[2] - preprocess.width + 1)).astype(np.int64),
+        flipped=(random[:, 3] < 0.5) & flip,
     )
 
 
-def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list[Crop]]:
-    """Return the stored size (height, width) of a test-time view, and its crops (top, left, mirrored).
+def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list[View]]:
+    """Return the size (height, width) to resize to for a test-time view, and its crops (top, left, flipped).
 
-    "original" is the whole image at the network's input size; the others lie in 9/8 of it: "center" the centre crop,
-    "five_crops" the four corners and the centre, each "_flip" with the mirrored ones besides.
+    "original" is the whole image at the network's input size. The others are cropped from 9/8 of it: "center" is the
+    centre crop, "five_crops" the centre and the four corners; "_flip" adds the flipped crops.
     Raises OptionError for an unknown name. Source: Hermans et al. 2017, supplementary, table 4.
     """
     if name not in VIEWS:
         close = difflib.get_close_matches(name, VIEWS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(VIEWS)}"
-        raise OptionError(f"there are no views {name!r}; {hint}")
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(VIEWS)}"
+        raise OptionError(f"unknown views {name!r}; {hint}")
     height, width = stored_size(preprocess, crop=name != "original")
     if name == "original":
         return (height, width), [(0, 0, False)]
     bottom, right = height - preprocess.height, width - preprocess.width
-    places = [(bottom // 2, right // 2)]
+    corners = [(bottom // 2, right // 2)]
     if name.startswith("five_crops"):
-        places += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
-    mirrorings = (False, True) if name.endswith("_flip") else (False,)
-    return (height, width), [(top, left, mirrored) for top, left in places for mirrored in mirrorings]
+        corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    flips = (False, True) if name.endswith("_flip") else (False,)
+    return (height, width), [(top, left, flipped) for top, left in corners for flipped in flips]

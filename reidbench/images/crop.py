@@ -1,19 +1,22 @@
-"""Where decoded pixels lie, and how the images of a batch are cut out of them.
+"""Crop stored pixels and normalise them into the network's input.
 
-Whatever the store, the same windows give the same batch bit for bit: cutting moves whole bytes, and the arithmetic
-after it is done on the batch's device, by ``normalise`` or by a table that it made.
+Cropping copies whole bytes; normalisation runs on the batch's device. So the same crops give the same batch bit for bit
+whether they are normalised as a tensor or through the table of grey levels that the same function computed.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from reidbench.images.augment import Crops
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import BoolArray, Float32Array, IntArray, PixelArray
 from reidbench.utils.compiled import compiled
+from reidbench.utils.device_copy import sent
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -25,7 +28,7 @@ def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 @lru_cache
 def _scale_and_shift(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return 1 / (255 std) and mean / std [1, 3, 1, 1]; made once, since a GPU is waited for while they are sent."""
+    """Return 1 / (255 std) and mean / std, each [1, 3, 1, 1]; cached, because sending them to a GPU waits for it."""
     with torch.inference_mode(False):
         mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
         std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
@@ -33,53 +36,70 @@ def _scale_and_shift(preprocess: Preprocess, device: torch.device) -> tuple[Tens
 
 
 @lru_cache
-def levels(preprocess: Preprocess) -> Float32Array:
-    """Return what ``normalise`` makes of each grey level of a channel on the CPU: float32 [3, 256]."""
+def normalised_levels(preprocess: Preprocess) -> Float32Array:
+    """Return the normalised value of each grey level of each channel on the CPU: float32 [3, 256]."""
     grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 256, 1).expand(1, 1, 256, 3)
     table: Float32Array = normalise(grey, preprocess)[0, :, 0].contiguous().numpy()
     return table
 
 
 @compiled
-def crop(
-    pixels: PixelArray, images: IntArray, top: IntArray, left: IntArray, mirrored: BoolArray, out: PixelArray
+def crop_pixels(
+    pixels: PixelArray, images: IntArray, top: IntArray, left: IntArray, flipped: BoolArray, out: PixelArray
 ) -> None:
-    """Write the window of ``out``'s size [B, H, W, 3] at (top, left) of each of ``images`` [B], mirrored where asked.
+    """Write to ``out`` [B, H, W, 3] the H x W crop at (top, left) of each of ``images`` [B], flipped where ``flipped``.
 
-    ``pixels`` [m, h, w, 3]; nothing is checked against its bounds.
+    ``pixels`` is [m, h, w, 3]; bounds are not checked.
     """
     height, width = out.shape[1:3]
     for place in range(len(images)):
         for y in range(height):
-            row = pixels[images[place], top[place] + y, left[place] : left[place] + width]
-            to = out[place, y]
+            source = pixels[images[place], top[place] + y, left[place] : left[place] + width]
+            target = out[place, y]
             for x in range(width):
-                source = width - 1 - x if mirrored[place] else x
+                column = width - 1 - x if flipped[place] else x
                 for channel in range(3):
-                    to[x, channel] = row[source, channel]
+                    target[x, channel] = source[column, channel]
 
 
 @compiled
-def crop_values(
+def crop_normalised(
     pixels: PixelArray,
     images: IntArray,
     top: IntArray,
     left: IntArray,
-    mirrored: BoolArray,
-    values: Float32Array,
+    flipped: BoolArray,
+    levels: Float32Array,
     out: Float32Array,
 ) -> None:
-    """As ``crop``, but write to ``out`` [B, 3, H, W] what ``values`` [3, 256] has for each grey level of a channel."""
+    """Write crops as ``crop_pixels`` to ``out`` [B, 3, H, W], each grey level replaced by its value in ``levels``.
+
+    ``levels`` [3, 256] is the table of ``normalised_levels``.
+    """
     height, width = out.shape[2:]
     for place in range(len(images)):
         for y in range(height):
-            row = pixels[images[place], top[place] + y, left[place] : left[place] + width]
+            source = pixels[images[place], top[place] + y, left[place] : left[place] + width]
             for channel in range(3):
-                to = out[place, channel, y]
-                level = values[channel]
-                if mirrored[place]:
+                target = out[place, channel, y]
+                level = levels[channel]
+                if flipped[place]:
                     for x in range(width):
-                        to[x] = level[row[width - 1 - x, channel]]
+                        target[x] = level[source[width - 1 - x, channel]]
                 else:
                     for x in range(width):
-                        to[x] = level[row[x, channel]]
+                        target[x] = level[source[x, channel]]
+
+
+def gather_crops(pixels: Tensor, crops: Crops, height: int, width: int) -> Tensor:
+    """Return the crops [B, height, width, 3] uint8 of ``pixels`` [m, h, w, 3], cut on the pixels' own device."""
+    _, stored_height, stored_width, _ = pixels.shape
+    rows = (crops.images * stored_height + crops.top)[:, None] + np.arange(height)
+    starts = rows * stored_width + crops.left[:, None]
+    # The overlapping view has one row per stored pixel: the ``width`` pixels from it on. One gather then copies whole
+    # rows of all crops, 3 to 30 times faster than indexing single pixels.
+    flat = pixels.view(-1)
+    runs = flat.as_strided((len(flat) // 3 - width + 1, 3 * width), (3, 1))
+    batch = runs.index_select(0, sent(starts.ravel(), pixels.device)).view(*starts.shape, width, 3)
+    flipped = sent(crops.flipped, pixels.device)
+    return torch.where(flipped[:, None, None, None], batch.flip(2), batch)

@@ -1,10 +1,10 @@
-"""Files to pixels: one decoder for every run, and never half an image."""
+"""Decode image files to RGB pixels and check them before a run: one decoder for everything, no partial images."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from io import BytesIO
@@ -17,23 +17,19 @@ from PIL import Image, UnidentifiedImageError
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
-from reidbench.images import resize as pixel_loops
+from reidbench.images import resize
 from reidbench.utils.arrays import IntArray, PixelArray
-from reidbench.utils.atomic import write_atomic
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import in_threads
 
 T = TypeVar("T")
 
-# Images that one thread decodes before it takes the next ones.
-CHUNK = 64
+CHUNK_IMAGES = 64  # decoded by one thread before it takes the next ones
+RESIZE_BYTES = 2**22  # of decoded images that are resized in one call
+READ_BYTES = 2**16  # read at once: more than most crops of a person take, and than the header of a photograph
+LISTED_FILES = 10  # named in one error
 
-# Bytes of decoded images that a thread holds before it resizes them.
-HELD = 2**22
-# Bytes of a file read at once: more than most photographs of one person.
-PIECE = 2**16
-
-# Pillow's own limit. Its other formats are left out: some run external programs on a stranger's file.
+# Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -42,92 +38,102 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 @cache
 def decoder_digest() -> str:
-    """Return a sha256 (hex) over all that turns a file into pixels: these modules and the libraries' versions."""
+    """Return a sha256 (hex) over what turns a file into pixels: these modules and the versions of the libraries."""
     versions = f"{metadata.version('simplejpeg')} {metadata.version('pillow')}\n"
-    code = Path(__file__).read_bytes() + Path(pixel_loops.__file__).read_bytes()
+    code = Path(__file__).read_bytes() + Path(resize.__file__).read_bytes()
     return hashlib.sha256(versions.encode() + code).hexdigest()
-
-
-def files_digest(parts: Sequence[Samples]) -> str:
-    """Return a sha256 (hex) over the images' places, sizes and times of change on this machine, and the decoder.
-
-    It tells whether what was once decoded is still what lies there. Raises DataError where a file is missing.
-    """
-    digest = hashlib.sha256(decoder_digest().encode())
-    for samples in parts:
-        root = str(samples.root.resolve())
-        digest.update(f"{root}\0{len(samples.images)}\n".encode())
-        for name in samples.images.tolist():
-            try:
-                found = os.stat(f"{root}/{name}")  # noqa: PTH116, pathlib would double the time of 10^6 files
-            except OSError as error:
-                raise DataError(f"{root}/{name}: cannot be read: {error.strerror}") from None
-            digest.update(f"{name}\0{found.st_size} {found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def read_image(path: Path | str) -> PixelArray:
     """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
-    Raises DataError with the file and the reason where it is missing, empty, damaged, larger than 89 megapixels, has
+    Raises DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels,
     several frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
     """
+    return _named(path, lambda: _decode(_content(path)))
+
+
+def read_header(path: Path | str) -> None:
+    """Read the header of an image file; raises DataError as ``read_image`` where the header alone tells.
+
+    Damage behind the header and transparency go unnoticed.
+    """
+    _named(path, lambda: _decode_header(path))
+
+
+def _named(path: Path | str, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns; any error of it becomes a DataError that names the file."""
     try:
-        data = _content(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if not data:
-        raise DataError(f"{path}: is empty, expected an image")
-    try:
-        return _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else np.asarray(_decode_with_pillow(data))
+        return read()
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything, from struct.error to SyntaxError
-        raise DataError(f"{path}: is no usable image: {error or type(error).__name__}") from None
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise DataError(f"{path}: is not a usable image: {reason}") from None
 
 
-def _content(path: Path | str) -> bytes:
-    """Return a file's bytes in four calls of the system, where ``read_bytes`` makes nine.
+def _content(path: Path | str, *, whole: bool = True) -> bytes:
+    """Return the bytes of a file, or the first 64 KiB, in four system calls; ``read_bytes`` makes nine.
 
-    Each of them gives Python's global lock away and has to win it back from the other threads that decode.
+    Each call releases Python's global lock and must win it back from the other decoding threads.
     """
-    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         pieces = []
-        while piece := os.read(opened, PIECE):
+        while piece := os.read(descriptor, READ_BYTES):
             pieces.append(piece)
-        return b"".join(pieces)
+            if not whole:
+                break
     finally:
-        os.close(opened)
+        os.close(descriptor)
+    if not pieces:
+        raise ValueError("it is empty")
+    return b"".join(pieces)
 
 
-def _decode_jpeg(data: bytes) -> PixelArray:
-    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    _check_size(width, height)
-    if colorspace not in ("YCbCr", "RGB", "Gray"):
-        return np.asarray(_decode_with_pillow(data))
-    # Strict: libjpeg's warnings about damaged data are errors, which Pillow lets pass as grey or shifted blocks.
-    decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
-    return decoded
-
-
-def _decode_with_pillow(data: bytes) -> Image.Image:
-    try:
-        opened = Image.open(BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ValueError(f"expected one of {', '.join(FORMATS)}, found none of them") from None
-    with opened as image:
-        _check_size(*image.size)
-        if getattr(image, "is_animated", False):
-            raise ValueError("it holds several frames; save the one that is meant")
-        if image.mode not in MODES:
-            raise ValueError(f"its pixels are of mode {image.mode}; save it with 8 bits a channel")
+def _decode(data: bytes) -> PixelArray:
+    if data.startswith(JPEG_MAGIC) and _jpeg_colorspace(data) in ("YCbCr", "RGB", "Gray"):
+        # Strict: damaged data, which Pillow decodes to grey or shifted blocks, is an error.
+        decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
+        return decoded
+    with _open_with_pillow(data) as image:
         if not image.has_transparency_data:
-            return image.convert("RGB")
+            return np.asarray(image.convert("RGB"))
         with_alpha = image.convert("RGBA")
         if with_alpha.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("it has transparent pixels; lay it on a background and save it without them")
-        return with_alpha.convert("RGB")
+            raise ValueError("it has transparent pixels; save it on an opaque background")
+        return np.asarray(with_alpha.convert("RGB"))
+
+
+def _decode_header(path: Path | str) -> None:
+    head = _content(path, whole=False)
+    if not head.startswith(JPEG_MAGIC):
+        _open_with_pillow(_content(path)).close()  # a TIFF may have its header at the end
+        return
+    try:
+        _jpeg_colorspace(head)
+    except ValueError:
+        _jpeg_colorspace(_content(path))  # large metadata may stand before the header
+
+
+def _jpeg_colorspace(data: bytes) -> str:
+    height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    _check_size(width, height)
+    return str(colorspace)
+
+
+def _open_with_pillow(data: bytes) -> Image.Image:
+    """Return an image whose header has been read and checked; its pixels are not decoded yet."""
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"its format is none of {', '.join(FORMATS)}") from None
+    _check_size(*image.size)
+    if getattr(image, "is_animated", False):
+        raise ValueError("it has several frames; save one of them")
+    if image.mode not in MODES:
+        raise ValueError(f"its pixel mode is {image.mode}; save it with 8 bits a channel")
+    return image
 
 
 def _check_size(width: int, height: int) -> None:
@@ -136,58 +142,45 @@ def _check_size(width: int, height: int) -> None:
 
 
 def decode_images(samples: Samples, images: Sequence[int] | IntArray, out: PixelArray) -> None:
-    """Write ``images`` of ``samples``, stretched to out's height and width, into ``out`` [len(images), h, w, 3].
+    """Decode ``images`` of ``samples``, resized to the height and width of ``out``, into it [len(images), h, w, 3].
 
-    Bilinear with antialias, at most one grey level from what Pillow makes of it. Raises DataError as read_image.
+    The resize differs from Pillow's by at most one grey level. Raises DataError as ``read_image``.
     """
-    # Strings and not paths, and one compiled call for many images: in what Python does between the compiled parts the
-    # threads that decode wait for each other.
+    # Strings instead of paths, and one compiled call for many images: decoding threads wait for each other in the
+    # Python code between compiled calls.
     root, names = str(samples.root), samples.images[np.asarray(images, dtype=np.int64)].tolist()
-    first, held, size = 0, list[PixelArray](), 0
-    for place, name in enumerate(names, start=1):
-        held.append(read_image(f"{root}/{name}"))
-        size += held[-1].nbytes
-        if size >= HELD or place == len(names):
-            pixel_loops.resize_all(held, out[first:place])
-            first, held, size = place, [], 0
+    first, decoded, size = 0, list[PixelArray](), 0
+    for end, name in enumerate(names, start=1):
+        decoded.append(read_image(f"{root}/{name}"))
+        size += decoded[-1].nbytes
+        if size >= RESIZE_BYTES or end == len(names):
+            resize.resize_all(decoded, out[first:end])
+            first, decoded, size = end, [], 0
 
 
-NAMED = 10
+def check_images(parts: Sequence[Samples], threads: int, *, decode: bool = False) -> int:
+    """Read the header of every image file of ``parts`` once, or ``decode`` it, and return the number of files.
 
-
-def check_readable(parts: Sequence[Samples], cache: Path, threads: int) -> None:
-    """Decode every image of ``parts`` once, so that a damaged one is named before the first step.
-
-    A success is remembered in ``cache`` until a file is touched or the decoder changes. Raises DataError as
-    ``decode_all``, and where the cache cannot be written.
+    Raises DataError with the number of unusable files, the first ten of them and their reasons.
     """
-    marker = cache / "readable" / files_digest(parts)
-    if not marker.exists():
-        write_atomic(marker, f"{decode_all(parts, threads)} images were decoded\n")
+    files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
+    read: Callable[[str], object] = read_image if decode else read_header
 
-
-def decode_all(parts: Sequence[Samples], threads: int) -> int:
-    """Decode every image of ``parts``, keep none, and return how many there are.
-
-    Raises DataError with up to ten files that cannot be used and their reasons.
-    """
-    files = list(dict.fromkeys(samples.path(image) for samples in parts for image in range(len(samples.images))))
-
-    def complaints(number: int) -> list[str]:
-        found = []
-        for file in files[number * CHUNK : (number + 1) * CHUNK]:
+    def check_chunk(number: int) -> list[str]:
+        errors = []
+        for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]:
             try:
-                read_image(file)
+                read(file)
             except DataError as error:
-                found.append(str(error))
-        return found
+                errors.append(str(error))
+        return errors
 
-    mistakes: list[str] = []
+    errors: list[str] = []
     with progress("checking images", len(files)) as update:
-        for number, found in enumerate(in_threads(complaints, -(-len(files) // CHUNK), threads), start=1):
-            mistakes += found
-            update(min(number * CHUNK, len(files)), "")
-    if mistakes:
-        shown = mistakes[:NAMED] + [f"and {len(mistakes) - NAMED} more"] * (len(mistakes) > NAMED)
-        raise DataError(f"{len(mistakes)} of {len(files)} images cannot be used:\n  " + "\n  ".join(shown))
+        for number, found in enumerate(in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads), start=1):
+            errors += found
+            update(min(number * CHUNK_IMAGES, len(files)), "")
+    if errors:
+        listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES} more"] * (len(errors) > LISTED_FILES)
+        raise DataError(f"{len(errors)} of {len(files)} images cannot be used:\n  " + "\n  ".join(listed))
     return len(files)

@@ -1,8 +1,8 @@
-"""Decoded pixels kept on disk: one file for each set of images and size, whole or not there.
+"""The cache of decoded pixels: one file for each list of images and size, whole or absent.
 
-A file begins with a header of JSON, padded to ``HEADER`` bytes, that says what it was made from; uint8 pixels
-[m, h, w, 3] follow. It is found by the images' place and names, and used only where the
-header's digest of the files agrees, so an image that has changed since is decoded anew and the old pixels are replaced.
+A file begins with a JSON header, padded to ``HEADER_BYTES``, that says what it was decoded from; uint8 pixels
+[m, h, w, 3] follow. Its name is a digest of the images' folder, names and size. It is used only where the header's
+digest of file sizes, modification times and decoder agrees; else the images are decoded anew and the file is replaced.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,181 +21,108 @@ import torch
 from torch import Tensor
 
 from reidbench.data.samples import Samples
-from reidbench.errors import DataError
-from reidbench.images.decode import CHUNK, decode_images, files_digest
-from reidbench.images.pixel_placement import AUTO, Tier, choose, describe, room_of
-from reidbench.images.pixel_store import DevicePixels, HostPixels, PixelStore, StreamedPixels
-from reidbench.utils.atomic import _sync_folder, refused
+from reidbench.errors import DataError, OptionError
+from reidbench.images.augment import Shape
+from reidbench.images.decode import CHUNK_IMAGES, decode_images, decoder_digest
+from reidbench.images.pixel_store import DevicePixels, MappedPixels, PixelStore
+from reidbench.utils.atomic import atomic_file, refused, sweep
 from reidbench.utils.lock import lock
-from reidbench.utils.machine import SCALES, in_gib
+from reidbench.utils.machine import AUTO, SCALES, Machine
+from reidbench.utils.memory import available_memory
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import in_threads
 
-HEADER = 4096
-# Bytes read at once.
-PIECE = 64 * 2**20
+STORES = (AUTO, "device", "map")
+HEADER_BYTES = 4096
+LOAD_BYTES = 64 * 2**20  # copied to the device at once
 FOLDER = "pixels"
-# All that lives below a cache folder: what the other modules keep there is made again when it is missed.
-FOLDERS = (FOLDER, "readable", "compiled", SCALES)
-# Time between two marks of how far decoding has come, from where it goes on after a kill.
-MARK_SECONDS = 5.0
-_PATIENCE_SECONDS = 7 * 24 * 3600.0
+CACHE_FOLDERS = (FOLDER, "compiled", SCALES)  # everything in a cache folder can be made again
+LOCK_SECONDS = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a file of pixels says of itself: where its images lie, how many, how large, and when they were decoded."""
+class Header:
+    """What a pixel file was decoded from.
+
+    ``root``: folder of the images.
+    ``images``: number of images.
+    ``height``: rows of pixels of each.
+    ``width``: columns of pixels of each.
+    ``files``: sha256 (hex) over the files' sizes and modification times and the decoder.
+    ``made``: when they were decoded, in ISO 8601; "" in a comparison.
+    """
 
     root: str
     images: int
     height: int
     width: int
     files: str
-    made: str
+    made: str = ""
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> Shape:
         return (self.images, self.height, self.width, 3)
 
     @property
     def nbytes(self) -> int:
+        """The bytes of the pixels."""
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def open_pixels(
-    samples: Samples,
-    height: int,
-    width: int,
-    *,
-    cache: Path,
-    threads: int,
-    device: torch.device,
-    say: Callable[[str], None],
-    tier: str = AUTO,
-) -> PixelStore:
-    """Return all images of ``samples``, stretched to ``height`` x ``width``, for a network on ``device``.
+def check_store(name: str) -> None:
+    """Raise OptionError where there is no pixel store of that name."""
+    if name not in STORES:
+        raise OptionError(f"--pixels: expected {', '.join(STORES[:-1])} or {STORES[-1]}, got {name!r}")
 
-    They are decoded once and kept below ``cache``, in ``threads`` threads; the ``tier``, see tiers.py, says where they
-    are held, and one that decodes them for every batch keeps nothing. Where another process is decoding the same
-    images, this one says so and waits for it. Raises DataError for the first image that cannot be used, where the cache
-    cannot be written or has no room, and where the pixels do not fit into memory; OptionError for an unknown tier.
+
+def choose_store(name: str, nbytes: int, device: torch.device) -> str:
+    """Return "device" or "map" for ``nbytes`` of pixels; "auto" is "device" where half of its free memory holds them.
+
+    Raises OptionError for an unknown name, DataError where "device" is requested and its memory is too small.
     """
-    wanted = _entry(samples, height, width, files_digest([samples]))
-    file = _file(cache, samples, wanted)
-    kept = _holds(file, wanted)
-    chosen = _choose(tier, wanted, file, kept, device, cache)
-    if tier != AUTO or chosen.name != "device":
-        say(describe(chosen, wanted.shape, device))
-    if chosen.name == "stream":
-        return StreamedPixels(samples, height, width, device, threads)
-    if not kept:
-        _make(samples, wanted, file, threads, say)
-    if chosen.name == "map":
-        return HostPixels(
-            np.memmap(file, dtype=np.uint8, mode="r", offset=HEADER, shape=wanted.shape), device, ahead=True
-        )
-    on_gpu = chosen.name == "device" and device.type != "cpu"
-    try:
-        held = _load(file, wanted, device if on_gpu else torch.device("cpu"))
-    except (torch.OutOfMemoryError, MemoryError):
+    check_store(name)
+    free = available_memory(device)
+    if name == "device" and nbytes > free:
         raise DataError(
-            f"{wanted.images:,} images of {height}x{width} pixels take {in_gib(wanted.nbytes)}, more than is left "
-            f"{'on ' + str(device) if on_gpu else 'in memory'}; use --pixels {'host' if on_gpu else 'map'}"
-        ) from None
-    return DevicePixels(held) if on_gpu else HostPixels(held.numpy(), device, ahead=chosen.name == "host")
+            f"--pixels device: the training images take {nbytes / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free on "
+            f"{device}; use --pixels map"
+        )
+    if name == AUTO:
+        return "device" if nbytes <= free // 2 else "map"
+    return name
 
 
-@dataclass(frozen=True)
-class Planned:
-    """Where pixels would be held, ``said`` in words, and the bytes that they would newly take.
+def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> PixelStore:
+    """Return all images of ``samples``, resized to ``height`` x ``width``, in the store that ``machine.pixels`` names.
 
-    ``disk`` below the cache folder, ``memory`` on the network's device.
+    They are decoded once, into a file below ``machine.cache``. Where another process is decoding the same images, this
+    one logs that and waits. Raises DataError for the first image that cannot be used and where the cache cannot be
+    written; else as ``choose_store``.
     """
-
-    said: str
-    disk: int
-    memory: int
-
-
-def planned_tier(samples: Samples, height: int, width: int, *, cache: Path, device: torch.device, tier: str) -> Planned:
-    """Return where ``open_pixels`` would hold the pixels, as far as it can be told without looking at files.
-
-    Raises as ``choose``.
-    """
-    wanted = _entry(samples, height, width, "")
-    file = _file(cache, samples, wanted)
-    found = _read(file)
-    kept = found is not None and found.shape == wanted.shape
-    chosen = _choose(tier, wanted, file, kept, device, cache)
-    held = chosen.name == "device" or (chosen.name == "host" and device.type == "cpu")
-    return Planned(
-        describe(chosen, wanted.shape, device),
-        disk=0 if kept or chosen.name == "stream" else HEADER + wanted.nbytes - _left(file, wanted),
-        memory=wanted.nbytes if held else 0,
-    )
+    header = Header(str(samples.root.resolve()), len(samples.images), height, width, _files_digest(samples))
+    file = _file(machine.cache, samples, header)
+    store = choose_store(machine.pixels, header.nbytes, machine.device)
+    if not _is_current(file, header):
+        _build(samples, header, file, machine)
+    if store == "map":
+        machine.log(f"{header.images:,} training images of {height}x{width} are memory-mapped from {file.parent}")
+        return MappedPixels(np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape), machine.device)
+    return DevicePixels(_load(file, header, machine.device))
 
 
-def _choose(tier: str, wanted: Entry, file: Path, kept: bool, device: torch.device, cache: Path) -> Tier:
-    there = room_of(device, cache)
-    there = replace(there, disk=there.disk + _left(file, wanted))
-    return choose(tier, HEADER + wanted.nbytes, there, kept=kept)
-
-
-def _left(file: Path, wanted: Entry) -> int:
-    """Return the bytes of ``file`` whose room on the disk an interrupted process has taken already."""
-    try:
-        return min(HEADER + wanted.nbytes, aside(file).stat().st_size)
-    except OSError:
-        return 0
-
-
-def _make(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
-    """Decode the images into ``file``, or wait for another process that does."""
-    with lock(
-        file.with_suffix(".lock"),
-        "decoding images",
-        wait=_PATIENCE_SECONDS,
-        waiting=lambda holder: say(f"waits for {holder}, which decodes the same images"),
-    ):
-        if not _holds(file, wanted):  # else another process has just made it
-            if file.exists():
-                say("images, or the decoder, have changed since the pixels were kept: they are decoded again")
-            _decode(samples, wanted, file, threads, say)
-
-
-def _load(file: Path, wanted: Entry, device: torch.device) -> Tensor:
-    """Return the pixels in a device's memory, read piece by piece so that they are never in memory twice."""
-    _, height, width, _ = wanted.shape
-    held = torch.empty(wanted.shape, dtype=torch.uint8, device=device)
-    images = max(1, PIECE // (height * width * 3))
-    with file.open("rb") as opened:
-        opened.seek(HEADER)
-        for first in range(0, wanted.images, images):
-            part = held[first : first + images]
-            piece = part if device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
-            if opened.readinto(piece.numpy().data.cast("B")) != piece.nbytes:
-                raise DataError(f"{file}: is shorter than it was a moment ago; try again")
-            part.copy_(piece)
-    return held
-
-
-def entries(cache: Path) -> list[tuple[Path, Entry | None]]:
-    """Return the files of pixels in a cache folder with what they say of themselves, None where one is damaged."""
-    return [(file, _read(file)) for file in sorted((cache / FOLDER).glob("*.pixels"))]
-
-
-def unfinished(cache: Path) -> list[Path]:
-    """Return the files in a cache folder that a process is decoding images into, or was when it was interrupted."""
-    return sorted((cache / FOLDER).glob(aside(Path("*.pixels")).name))
+def entries(cache: Path) -> list[tuple[Path, Header | None]]:
+    """Return the pixel files in a cache folder with their headers, None where a file is incomplete."""
+    files = [*(cache / FOLDER).glob("*.pixels"), *(cache / FOLDER).glob(".*.pixels.*.tmp")]
+    return [(file, _read_header(file)) for file in sorted(files)]
 
 
 def clear(cache: Path) -> int:
-    """Delete everything that this program keeps below ``cache`` and return its bytes; nothing else is touched.
+    """Delete everything that this program stores below ``cache``, and nothing else; return the freed bytes.
 
-    A process that is using pixels keeps them until it ends. Raises DataError where something cannot be deleted.
+    A process that is using pixels can go on. Raises DataError where something cannot be deleted.
     """
-    freed = sum(file.stat().st_size for name in FOLDERS for file in (cache / name).rglob("*") if file.is_file())
-    for name in FOLDERS:
+    freed = sum(file.stat().st_size for name in CACHE_FOLDERS for file in (cache / name).rglob("*") if file.is_file())
+    for name in CACHE_FOLDERS:
         try:
             if (cache / name).exists():
                 shutil.rmtree(cache / name)
@@ -206,136 +131,89 @@ def clear(cache: Path) -> int:
     return freed
 
 
-def _entry(samples: Samples, height: int, width: int, files: str) -> Entry:
-    return Entry(str(samples.root.resolve()), len(samples.images), height, width, files, "")
+def _files_digest(samples: Samples) -> str:
+    """Return a sha256 (hex) over the images' folder, names, sizes and modification times, and the decoder."""
+    digest = hashlib.sha256(decoder_digest().encode())
+    digest.update(f"{samples.root.resolve()}\0{len(samples.images)}\n".encode())
+    for name, (size, modified) in zip(samples.images.tolist(), samples.file_stats.tolist(), strict=True):
+        digest.update(f"{name}\0{size} {modified}\n".encode())
+    return digest.hexdigest()
 
 
-def _file(cache: Path, samples: Samples, entry: Entry) -> Path:
-    return cache / FOLDER / f"{_key(samples, entry)}.pixels"
-
-
-def _key(samples: Samples, entry: Entry) -> str:
+def _file(cache: Path, samples: Samples, header: Header) -> Path:
     names = hashlib.sha256("".join(f"{name}\n" for name in samples.images.tolist()).encode()).hexdigest()
-    place = f"{entry.root}\0{names} {entry.height}x{entry.width} bilinear"
-    return hashlib.sha256(place.encode()).hexdigest()[:24]
+    place = f"{header.root}\0{names} {header.height}x{header.width} bilinear"
+    return cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.pixels"
 
 
-def _holds(file: Path, wanted: Entry) -> bool:
-    found = _read(file)
-    return found is not None and asdict(found) | {"made": ""} == asdict(wanted)
+def _is_current(file: Path, header: Header) -> bool:
+    stored = _read_header(file)
+    return stored is not None and asdict(stored) | {"made": ""} == asdict(header)
 
 
-def _read(file: Path) -> Entry | None:
-    """Return the header of a file of pixels, None where there is none or the file has another length than it says."""
+def _read_header(file: Path) -> Header | None:
+    """Return the header of a pixel file, None where the file is absent, damaged or of another length than it says."""
     try:
         with file.open("rb") as opened:
-            entry = Entry(**json.loads(opened.read(HEADER)))
+            header = Header(**json.loads(opened.read(HEADER_BYTES)))
             size = os.fstat(opened.fileno()).st_size
     except (OSError, ValueError, TypeError):
         return None
-    return entry if size == HEADER + entry.nbytes else None
+    return header if size == HEADER_BYTES + header.nbytes else None
 
 
-def _decode(samples: Samples, wanted: Entry, file: Path, threads: int, say: Callable[[str], None]) -> None:
-    total, size = wanted.images, wanted.height * wanted.width * 3
-    # The room is taken before the first image is decoded, so that a full disk is noticed now and not after an hour.
-    with reserved(file, HEADER + wanted.nbytes) as beside, beside.open("r+b", buffering=0) as opened:
-        first = _decoded(opened.read(HEADER), wanted)
-        if first:
-            say(f"goes on behind the {first:,} images that were decoded before an interruption")
-        else:
-            # What is left of other pixels is written over from here on, so its header may vouch for them no longer.
-            _write(opened.fileno(), memoryview(bytes(HEADER)), 0, file)
-            _settle(opened.fileno(), file)
-
-        def decode_chunk(number: int) -> int:
-            images = range(first + number * CHUNK, min(first + (number + 1) * CHUNK, total))
-            pixels = np.empty((len(images), *wanted.shape[1:]), dtype=np.uint8)
-            decode_images(samples, images, pixels)
-            # Written, not mapped: memory stays bounded, and a disk's error is an exception that says so.
-            _write(opened.fileno(), pixels.data.cast("B"), HEADER + images.start * size, file)
-            return images.stop
-
-        def mark(**said: object) -> None:
-            _write(opened.fileno(), memoryview(json.dumps(asdict(wanted) | said).encode().ljust(HEADER)), 0, file)
-
-        # Closed first, whatever happens: no thread may write after the file is closed.
-        with (
-            progress("decoding the training images", total, first) as update,
-            closing(in_threads(decode_chunk, -(-(total - first) // CHUNK), threads)) as chunks,
-        ):
-            marked = time.monotonic()
-            for done in chunks:
-                update(done, "")
-                if time.monotonic() - marked >= MARK_SECONDS:
-                    _settle(opened.fileno(), file)  # the pixels are there before it is said that they are
-                    mark(decoded=done)
-                    marked = time.monotonic()
-        mark(made=datetime.now(UTC).isoformat(timespec="seconds"))
+def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
+    """Decode the images into ``file``, or wait for another process that does; an interrupted build is dropped."""
+    with lock(
+        file.with_suffix(".lock"),
+        "decoding images",
+        wait=LOCK_SECONDS,
+        waiting=lambda holder: machine.log(f"waiting for {holder}, which is decoding the same images"),
+    ):
+        if _is_current(file, header):  # another process has just built it
+            return
+        if file.exists():
+            machine.log("images or the decoder have changed since the pixels were cached: decoding again")
+        sweep(file.parent, file.name)
+        _decode(samples, header, file, machine.threads)
 
 
-def _decoded(header: bytes, wanted: Entry) -> int:
-    """Return how many images, from the first on, a file that was left behind holds as they are wanted."""
-    try:
-        found = json.loads(header)
-        decoded = found.pop("decoded")
-    except (ValueError, KeyError, AttributeError):
-        return 0
-    return int(decoded) if found == asdict(wanted) else 0
+def _decode(samples: Samples, header: Header, file: Path, threads: int) -> None:
+    """Write the pixel file, chunk by chunk in the order of the images."""
+    total = header.images
+
+    def decode_chunk(number: int) -> np.ndarray:
+        images = range(number * CHUNK_IMAGES, min((number + 1) * CHUNK_IMAGES, total))
+        pixels = np.empty((len(images), *header.shape[1:]), dtype=np.uint8)
+        decode_images(samples, images, pixels)
+        return pixels
+
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    first_block = json.dumps(asdict(header) | {"made": made}).encode().ljust(HEADER_BYTES)
+    with (
+        atomic_file(file, HEADER_BYTES + header.nbytes) as opened,
+        progress("decoding the training images", total) as update,
+        closing(in_threads(decode_chunk, -(-total // CHUNK_IMAGES), threads)) as chunks,
+    ):
+        opened.write(first_block)
+        decoded = 0
+        # Written and not mapped: an error of the disk is then an exception, and memory holds a few chunks only.
+        for pixels in chunks:
+            opened.write(pixels.data)
+            decoded += len(pixels)
+            update(decoded, "")
 
 
-def _write(descriptor: int, data: memoryview, place: int, file: Path) -> None:
-    with preparing(file, f"{file.name} could not be written"):
-        while data:
-            written = os.pwrite(descriptor, data, place)
-            # Sends it to the disk from now on, beside the decoding: at the end there is little left to wait for.
-            os.posix_fadvise(descriptor, place, written, os.POSIX_FADV_DONTNEED)
-            data, place = data[written:], place + written
-
-
-def _settle(descriptor: int, file: Path) -> None:
-    """Wait until the disk has what was written."""
-    with preparing(file, f"{file.name} could not be written"):
-        os.fdatasync(descriptor)
-
-
-@contextmanager
-def reserved(path: Path, size: int) -> Iterator[Path]:
-    """Yield the file ``aside(path)`` of ``size`` bytes, its room on the disk taken, that becomes ``path`` at the end.
-
-    For large files: a full disk is noticed before the work. What a process left there that was killed, or whose block
-    ended with an error, is yielded as it is, so that its work can go on; hold the lock that guards it, and write in
-    ``preparing``. Missing folders are made. Raises DataError as ``write_atomic``.
-    """
-    beside = aside(path)
-    with preparing(path, f"{path.name} ({size:,} bytes) could not be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("ab") as file:
-            if file.tell() != size:
-                file.truncate(0)
-            os.posix_fallocate(file.fileno(), 0, size)
-    yield beside
-    with preparing(path, f"{path.name} could not be put in place"):
-        with beside.open("r+b") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
-
-
-@contextmanager
-def preparing(path: Path, what: str) -> Iterator[None]:
-    """Where the system refuses what the block does to ``aside(path)``, leave nothing of it and raise as ``refused``.
-
-    So a full disk is not left full.
-    """
-    try:
-        yield
-    except OSError as error:
-        with suppress(OSError):
-            aside(path).unlink()
-        raise refused(path, what, error) from None
-
-
-def aside(path: Path) -> Path:
-    """Return where ``reserved`` prepares a file."""
-    return path.with_name(f".{path.name}.part")
+def _load(file: Path, header: Header, device: torch.device) -> Tensor:
+    """Return the pixels in a device's memory, read piece by piece so that the host's memory holds them at most once."""
+    pixels = torch.empty(header.shape, dtype=torch.uint8, device=device)
+    images = max(1, LOAD_BYTES // (header.height * header.width * 3))
+    with file.open("rb") as opened:
+        opened.seek(HEADER_BYTES)
+        for first in range(0, header.images, images):
+            part = pixels[first : first + images]
+            piece = part if device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
+            if opened.readinto(piece.numpy().data.cast("B")) != piece.nbytes:
+                raise DataError(f"{file}: was cut short while it was read; run the same command again")
+            part.copy_(piece)
+    return pixels

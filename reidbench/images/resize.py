@@ -1,7 +1,4 @@
-"""Compiled loops over pixels: stretching an image, and cutting the images of a batch out of many.
-
-They hold no global lock, so that threads that decode or prefetch run beside each other and beside the network.
-"""
+"""Antialiased bilinear resize in compiled loops, which hold no global lock: threads that decode run in parallel."""
 
 from __future__ import annotations
 
@@ -15,17 +12,18 @@ from reidbench.utils.compiled import compiled
 
 
 @compiled
-def _taps(size: int, wanted: int) -> tuple[IntArray, IntArray, Float32Array]:
-    """Return for each of ``wanted`` places the first of ``size`` pixels that it mixes, their number and weights.
+def _filter_taps(size: int, new_size: int) -> tuple[IntArray, IntArray, Float32Array]:
+    """Return the pixels of an axis of ``size`` that each of ``new_size`` output pixels averages, and their weights.
 
-    The weights are a triangle as wide as a wanted pixel, and never narrower than one pixel of the source.
+    The first pixel int64 [new_size], the number of pixels int64 [new_size], the weights float32 [new_size, most].
+    The filter is a triangle with a half-width of one output pixel, and of at least one input pixel.
     """
-    scale = size / wanted
+    scale = size / new_size
     reach = max(scale, 1.0)
-    first = np.empty(wanted, dtype=np.int64)
-    count = np.empty(wanted, dtype=np.int64)
-    weights = np.zeros((wanted, 2 * int(np.ceil(reach)) + 1), dtype=np.float32)
-    for place in range(wanted):
+    first = np.empty(new_size, dtype=np.int64)
+    count = np.empty(new_size, dtype=np.int64)
+    weights = np.zeros((new_size, 2 * int(np.ceil(reach)) + 1), dtype=np.float32)
+    for place in range(new_size):
         centre = (place + 0.5) * scale
         begin = max(int(centre - reach + 0.5), 0)
         end = min(int(centre + reach + 0.5), size)
@@ -40,9 +38,9 @@ def _taps(size: int, wanted: int) -> tuple[IntArray, IntArray, Float32Array]:
 
 
 @compiled
-def _stretch_down(source: NDArray[np.generic], out: Float32Array) -> None:
-    """Stretch [h, n] to [H, n], the same way in every column."""
-    first, count, weights = _taps(len(source), len(out))
+def _resize_height(source: NDArray[np.generic], out: Float32Array) -> None:
+    """Resize [h, n] to [H, n]: each column by itself."""
+    first, count, weights = _filter_taps(len(source), len(out))
     for place in range(len(out)):
         row = out[place]
         for column in range(len(row)):
@@ -55,11 +53,11 @@ def _stretch_down(source: NDArray[np.generic], out: Float32Array) -> None:
 
 
 @compiled
-def _stretch_across(source: NDArray[np.generic], out: Float32Array) -> None:
-    """Stretch rows of pixels [h, 3 w] to [h, 3 W]."""
-    first, count, weights = _taps(source.shape[1] // 3, out.shape[1] // 3)
+def _resize_width(source: NDArray[np.generic], out: Float32Array) -> None:
+    """Resize rows of RGB pixels [h, 3 w] to [h, 3 W]."""
+    first, count, weights = _filter_taps(source.shape[1] // 3, out.shape[1] // 3)
     for y in range(len(out)):
-        row, to = source[y], out[y]
+        row, target = source[y], out[y]
         for place in range(len(first)):
             red, green, blue = np.float32(0), np.float32(0), np.float32(0)
             for tap in range(count[place]):
@@ -68,52 +66,51 @@ def _stretch_across(source: NDArray[np.generic], out: Float32Array) -> None:
                 red += weight * np.float32(row[pixel])
                 green += weight * np.float32(row[pixel + 1])
                 blue += weight * np.float32(row[pixel + 2])
-            to[3 * place] = red
-            to[3 * place + 1] = green
-            to[3 * place + 2] = blue
+            target[3 * place] = red
+            target[3 * place + 1] = green
+            target[3 * place + 2] = blue
 
 
 @compiled
-def _stretch(image: PixelArray, out: PixelArray) -> None:
-    """Stretch [h, 3 w] to [H, 3 W]; the slower pass, across, runs over as few rows as it can."""
-    exact = np.empty(out.shape, dtype=np.float32)
+def _resize(image: PixelArray, out: PixelArray) -> None:
+    """Resize [h, 3 w] to [H, 3 W]; the slower pass, over the width, gets the smaller number of rows."""
+    unrounded = np.empty(out.shape, dtype=np.float32)
     if len(out) < len(image):
         between = np.empty((len(out), image.shape[1]), dtype=np.float32)
-        _stretch_down(image, between)
-        _stretch_across(between, exact)
+        _resize_height(image, between)
+        _resize_width(between, unrounded)
     else:
         between = np.empty((len(image), out.shape[1]), dtype=np.float32)
-        _stretch_across(image, between)
-        _stretch_down(between, exact)
+        _resize_width(image, between)
+        _resize_height(between, unrounded)
     for y in range(len(out)):
-        row, to = exact[y], out[y]
+        row, target = unrounded[y], out[y]
         for place in range(len(row)):
-            to[place] = np.uint8(row[place] + np.float32(0.5))
+            target[place] = np.uint8(row[place] + np.float32(0.5))
 
 
 @compiled
-def _stretch_all(
+def _resize_all(
     pixels: PixelArray, starts: IntArray, heights: IntArray, widths: IntArray, height: int, out: PixelArray
 ) -> None:
-    """Stretch image i, the pixels [heights[i] * 3 widths[i]] from starts[i] on, to rows i * height... of ``out``."""
+    """Resize image i, stored from ``pixels[starts[i]]`` on, to the rows of ``out`` from i * height on."""
     for i in range(len(heights)):
         image = pixels[starts[i] : starts[i + 1]].reshape(heights[i], 3 * widths[i])
-        to = out[i * height : (i + 1) * height]
-        if image.shape == to.shape:
-            to[:] = image
+        target = out[i * height : (i + 1) * height]
+        if image.shape == target.shape:
+            target[:] = image
         else:
-            _stretch(image, to)
+            _resize(image, target)
 
 
 def resize_all(images: Sequence[PixelArray], out: PixelArray) -> None:
-    """Stretch ``images`` [h, w, 3], each of its own size, over ``out`` [len(images), H, W, 3], a contiguous array.
+    """Resize ``images`` [h, w, 3], each of its own size, into the contiguous ``out`` [len(images), H, W, 3].
 
-    Bilinear with antialias. Every value is the rounding of the exact one, or of one within 10⁻⁴ of it: between the two
-    passes nothing is rounded. Pillow rounds there too, at most half a grey level, so it is never more than one grey
-    level away.
+    Bilinear with antialias. Every value is the exact one, computed to within 10⁻⁴ and rounded once. Pillow also rounds
+    between its two passes, by at most half a grey level, so the two never differ by more than one grey level.
     """
     heights, widths = (np.array([image.shape[axis] for image in images], dtype=np.int64) for axis in (0, 1))
     starts = np.concatenate(([0], np.cumsum(3 * heights * widths)))
     pixels = np.concatenate([image.reshape(-1) for image in images])
-    # Plain rows of numbers: compiling anything on three dimensions takes numba seconds.
-    _stretch_all(pixels, starts, heights, widths, out.shape[1], out.reshape(-1, 3 * out.shape[2]))
+    # Two-dimensional arrays: numba takes seconds to compile anything on three dimensions.
+    _resize_all(pixels, starts, heights, widths, out.shape[1], out.reshape(-1, 3 * out.shape[2]))

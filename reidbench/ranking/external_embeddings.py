@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidbench.data.protocol import Protocol
-from reidbench.embedding.pooling import Embedded, pool_units
+from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.interfaces import Metric, learns
@@ -72,7 +72,7 @@ def evaluate(
     return scores_of(compare_embedded(parts[0], parts[1], parts[2], how), parts[0], parts[1], how)
 
 
-def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> Embedded:
+def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
     """Return checked arrays as one embedding a unit; ``starts`` [n + 1], where given, are pooled.
 
     Raises DataError, naming ``name``, array and row, where something is missing, of another kind, or not finite.
@@ -98,7 +98,7 @@ def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "
     for key, values in (("pids", pids), ("cams", cams)):
         if len(values) != len(tensor):
             raise DataError(f"{name}: expected {len(tensor)} {key}, one for each unit, got {len(values)}")
-    return Embedded(tensor, pids, cams)
+    return UnitEmbeddings(tensor, pids, cams)
 
 
 def _whole(values: Any, named: str) -> IntArray:
@@ -110,7 +110,9 @@ def _whole(values: Any, named: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None, how: Evaluation) -> Compared:
+def compare_embedded(
+    query: UnitEmbeddings, gallery: UnitEmbeddings, train: UnitEmbeddings | None, how: Evaluation
+) -> Compared:
     """Return where the positives of every query stand; raises DataError and OptionError."""
     metric = _metric(how)
     if learns(metric) and train is None:
@@ -123,7 +125,7 @@ def compare_embedded(query: Embedded, gallery: Embedded, train: Embedded | None,
     return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True)
 
 
-def compare_matrix(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how: Evaluation) -> Compared:
+def compare_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Compared:
     """Return the same from a matrix of distances [queries, gallery], smaller is closer; it may be mapped."""
     if matrix.shape != (len(query.pids), len(gallery.pids)):
         raise DataError(
@@ -137,7 +139,7 @@ def compare_matrix(matrix: NDArray[Any], query: Embedded, gallery: Embedded, how
     return compare_distances(blocks, *ids, exclude=how.exclude, cameras=True)
 
 
-def scores_of(found: Compared, query: Embedded, gallery: Embedded, how: Evaluation) -> Scores:
+def scores_of(found: Compared, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
     """Return the scores, those of camera pairs among them.
 
     In the latter the query itself leaves the gallery; where units have embeddings it is the unit that equals it.
@@ -170,7 +172,7 @@ def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
 
 def read_embedded(
     file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False, listed: Path | None = None
-) -> Embedded:
+) -> UnitEmbeddings:
     """Return the units in a file; with ``ids_only`` its embeddings may be missing, ``listed`` is the CSV of an .h5.
 
     Raises DataError and OptionError.
@@ -185,7 +187,7 @@ def read_embedded(
     pids, cams = (_whole(arrays[key], f"{file}: {key}") for key in ("pids", "cams"))
     if len(pids) != len(cams) or not len(pids):
         raise DataError(f"{file}: expected one cam for each of 1 or more pids, got {len(cams)} for {len(pids)}")
-    return Embedded(torch.empty(len(pids), 0), pids, cams)
+    return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
 
 
 def evaluate_files(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.samples import JUNK
-from reidbench.embedding.pooling import Embedded
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import Metric, Reranker, learns
 from reidbench.ranking.rank import rank, rank_distances, unit_rows
@@ -36,11 +36,11 @@ class Compared:
 
 
 def compare(
-    query: Embedded,
-    gallery: Embedded,
+    query: UnitEmbeddings,
+    gallery: UnitEmbeddings,
     metric: Metric,
     reranker: Reranker | None,
-    known: Embedded | None,
+    known: UnitEmbeddings | None,
     exclude: tuple[str, ...],
     *,
     cameras: bool = False,

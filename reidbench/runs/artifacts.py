@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.data.split import Split
-from reidbench.embedding.cache import KeptEmbeddings
+from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.plugins.catalogue import load
@@ -94,15 +94,15 @@ class RunFiles:
             network, _ = load_network(self._folder(record))
         except ReidbenchError as error:
             raise DataError(str(error)) from None
-        kept = KeptEmbeddings(
+        cache = EmbeddingCache(
             self._training(record),
             network,
             record.evaluation.views,
             torch.device("cpu"),
             self.machine.threads,
-            keep=False,  # a run may be writing there, and a report holds no lock
+            write=False,  # a run may be writing there, and a report holds no lock
         )
-        return pool_units(kept.of(part, "test"), part.starts, record.evaluation.pool)
+        return pool_units(cache.embeddings(part, "test"), part.starts, record.evaluation.pool)
 
     def _folder(self, record: RunRecord) -> Path:
         if _key(record) not in self._folders:

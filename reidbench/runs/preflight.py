@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reidbench.images.decode import check_readable
+from reidbench.images import decode
 from reidbench.runs.prepare import Plan
 from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import finished, latest_step
@@ -13,11 +13,11 @@ from reidbench.utils.random_streams import seeded
 
 
 def check_images(plan: Plan, machine: Machine) -> None:
-    """Read every image of the plan's data once, before anything is trained: a damaged one costs seconds, not a night.
+    """Read the header of every image file of the plan's data, before anything is trained.
 
     Raises DataError with the names of those that cannot be used.
     """
-    check_readable(plan.split.parts, machine.cache, machine.threads)
+    decode.check_images(plan.split.parts, machine.threads)
 
 
 def check_weights(plans: Iterable[Plan]) -> None:

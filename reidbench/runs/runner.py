@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from reidbench.data.samples import Samples
-from reidbench.embedding.cache import KeptEmbeddings
-from reidbench.embedding.pooling import Embedded, pool_units
+from reidbench.embedding.cache import EmbeddingCache
+from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.plugins.interfaces import Backbone, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_units
@@ -157,15 +157,17 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, 
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
-    kept = KeptEmbeddings(plan.training_folder, backbone, plan.protocol.views, device, machine.threads)
+    cache = EmbeddingCache(plan.training_folder, backbone, plan.protocol.views, device, machine.threads)
 
-    def embed(samples: Samples, part: str) -> Embedded:
-        return Embedded(pool_units(kept.of(samples, part), samples.starts, plan.pool), samples.pids, samples.cams)
+    def embed(samples: Samples, part: str) -> UnitEmbeddings:
+        return UnitEmbeddings(
+            pool_units(cache.embeddings(samples, part), samples.starts, plan.pool), samples.pids, samples.cams
+        )
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric = plan.items["metric"].build()
     known = embed(split.fit, "training") if learns(metric) else None
-    seconds["embed"] = kept.seconds
+    seconds["embed"] = cache.seconds
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()

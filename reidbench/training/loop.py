@@ -23,7 +23,7 @@ from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted, PluginError, TrainingError
 from reidbench.images.augment import stored_size
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.prefetch import Feed
+from reidbench.images.pixel_store import BatchLoader
 from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value
 from reidbench.training.checkpoint import (
     LOG,
@@ -40,7 +40,13 @@ from reidbench.training.checkpoint import (
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
 from reidbench.training.optimizer import ScheduledOptimizer
-from reidbench.training.precision import check_device, float32_products, peak_memory_mib, prepared, says_what_to_lower
+from reidbench.training.precision import (
+    check_device,
+    float32_products,
+    lower_memory_advice,
+    peak_memory_mib,
+    prepared,
+)
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import pk_round, shuffled_round
 from reidbench.training.signals import stop_signal
@@ -48,6 +54,7 @@ from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.device_copy import Reading, sent
 from reidbench.utils.machine import Machine, environment
+from reidbench.utils.memory import out_of_memory_advice
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -95,18 +102,9 @@ def train(
     # --- what is trained on ------------------------------------------------------------------------------------------
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
-    pixels = open_pixels(
-        samples,
-        height,
-        width,
-        cache=machine.cache,
-        threads=machine.threads,
-        device=device,
-        say=machine.log,
-        tier=machine.pixels,
-    )
-    drawn: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "places": world.batch_part}
-    feed = Feed(pixels, samples, backbone.preprocess, **drawn)
+    pixels = open_pixels(samples, height, width, machine)
+    crops: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "share": world.batch_part}
+    loader = BatchLoader(pixels, samples, backbone.preprocess, **crops)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     synchronise_batch_norms(world, backbone, device)
@@ -166,10 +164,10 @@ def train(
     every = machine.checkpoint_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    memory = says_what_to_lower(backbone, recipe, device, recipe.p * recipe.k // world.size)
+    memory = out_of_memory_advice(device, lower_memory_advice(backbone, recipe))
     products = float32_products(tf32=recipe.precision == "tf32")
     shown_at = progress("training", recipe.steps, step, world.first)
-    with memory, products, stop_signal() as stop, closing(feed), shown_at as show:
+    with memory, products, stop_signal() as stop, closing(loader), shown_at as show:
         while step < recipe.steps:
             if place == len(batches):
                 began = time.monotonic()
@@ -185,7 +183,7 @@ def train(
             # Networks and losses that draw (dropout, third parties' noise) draw from (seed, step): nothing to save. A
             # network sees its process's part of the batch and draws for it; the loss sees all and draws alike in all.
             torch.manual_seed(torch_seed(seed, "step", step, world.rank))
-            images = feed.batch(units, step, batches[place + 1 :])
+            images = loader.batch(units, step, batches[place + 1 :])
             embeddings = gather(world, forward(images), len(units))
             torch.manual_seed(torch_seed(seed, "loss", step))
             value = evaluate_loss(loss, embeddings, sent(labels[units], device))

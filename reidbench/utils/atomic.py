@@ -1,11 +1,14 @@
-"""Files that are whole or not there, and folders that one process at a time writes to."""
+"""Write files atomically: after a crash a file is the old or the new one, never a part."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from reidbench.errors import DataError
 
@@ -22,21 +25,21 @@ _ADVICE = {
 }
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8) to ``path`` such that a reader, or a crash, meets the old file or the new one.
+@contextmanager
+def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
+    """Yield a temporary file to be written, which becomes ``path`` at the end of the block: old or new, never partial.
 
-    Missing folders are made. Raises DataError, and leaves no temporary file behind, where the folder cannot be written
-    to or is full.
+    ``size`` bytes are reserved first, so that a full disk is noticed before the work. Missing folders are made. After
+    an error the temporary file is deleted. Raises DataError where the system refuses to write.
     """
-    if not path.name or path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file in it")
-    content = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(content)
+                if size:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -44,7 +47,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise refused(path, f"{path.name} ({len(content):,} bytes) could not be written", error) from None
+        raise refused(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) to ``path`` as ``atomic_file``; raises DataError also where it is a folder."""
+    if not path.name or path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it")
+    content = data.encode() if isinstance(data, str) else data
+    with atomic_file(path, len(content)) as file:
+        file.write(content)
 
 
 def sweep(folder: Path, name: str = "*") -> None:

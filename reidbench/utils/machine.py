@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,57 +17,6 @@ from reidbench.utils.processes import ALONE, World
 
 if TYPE_CHECKING:
     import torch
-
-
-def in_gib(size: int) -> str:
-    """Return bytes as people say them: "3 MiB", "1.6 GiB"."""
-    return f"{size / 2**20:,.0f} MiB" if size < 2**30 / 10 else f"{size / 2**30:,.1f} GiB"
-
-
-def free_on(device: torch.device) -> int:
-    """Return how many bytes this process can still take on ``device``, what torch keeps in reserve there included.
-
-    Processes that torchrun started beside this one want as much of the machine's memory each.
-    """
-    import torch  # noqa: PLC0415
-
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def free_memory(meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes of memory that a process can still take: the least of what the machine, its control groups and
-    its own limit leave.
-
-    Elsewhere than on Linux half of what the machine has stands for the first.
-    """
-    found = [_kibibytes(meminfo, "MemAvailable:") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - _kibibytes(Path("/proc/self/status"), "VmSize:"))
-    try:
-        own = Path("/proc/self/cgroup").read_text().partition("0::/")[2].splitlines()[0]
-    except (OSError, IndexError):
-        return max(0, min(found))
-    for folder in (groups / own, *(groups / own).parents):
-        try:
-            most, used = int((folder / "memory.max").read_text()), int((folder / "memory.current").read_text())
-            counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no such group, or "max": no limit
-            continue
-        # Pages that only mirror a disk are given up when memory is short.
-        found.append(most - used + int(counts.get("inactive_file", 0)))
-    return max(0, min(found))
-
-
-def _kibibytes(file: Path, name: str) -> int:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
 # Subfolder of the cache: synthetic data for the scales of suites.
@@ -115,7 +63,7 @@ class Machine:
     ``threads``: number of CPU threads of torch and of decoding.
     ``checkpoint_seconds``: seconds between two checkpoints; 0 writes one after every step.
     ``allow_partial``: whether a dataset with wrong counts is used; the record then says so.
-    ``pixels``: where decoded training pixels are held: "auto", or the name of a store.
+    ``pixels``: store of the decoded training images: "auto", "device" or "map".
     ``log``: function that takes one line of text for each event.
     ``world``: the processes that train together.
     """

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from reidbench_datasets.csv_list import csv_list, csv_list_protocol, csv_list_val_protocol
 from reidbench_datasets.csv_list_example import synthesize
@@ -16,8 +15,9 @@ from reidbench_datasets.csv_list_example import synthesize
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
 from reidbench.images.augment import stored_size
-from reidbench.images.decode import check_readable
+from reidbench.images.decode import check_images
 from reidbench.images.pixel_file import open_pixels
+from reidbench.utils.machine import local_machine
 from tests.support.batches import training_batch
 from tests.support.omniglot import write_omniglot
 
@@ -332,7 +332,7 @@ def test_example_is_a_list_that_can_be_read(example, tmp_path):
     assert split.counts["query_identities"] == 2
     assert split.counts["cameras"] == 2
     assert min(split.counts["junk"], split.counts["distractors"]) > 0
-    check_readable([split.train, split.query, split.gallery], tmp_path, 2)
+    check_images([split.train, split.query, split.gallery], 2, decode=True)
 
 
 def test_example_is_the_same_from_the_same_seed(example, tmp_path):
@@ -385,10 +385,10 @@ def test_real_drawings_become_a_batch(omniglot, tmp_path):
     few = split.train.take(np.arange(0, 400))
     preprocess = Preprocess(height=32, width=32)
     size = stored_size(preprocess, crop=True)
-    store = open_pixels(few, *size, cache=tmp_path, threads=2, device=torch.device("cpu"), say=print)
+    store = open_pixels(few, *size, local_machine(cache=tmp_path, threads=2, device="cpu"))
     units = np.arange(0, 400, 50)
     batch = training_batch(store, few, units, preprocess, crop=True, flip=False, seed=0, step=0)
     dark = (batch < 0.5).float().mean(dim=(1, 2, 3))
     assert ((dark > 0.01) & (dark < 0.3)).all()  # thin black strokes on white
     first = np.asarray(Image.open(few.path(0)).convert("RGB").resize((36, 36), Image.Resampling.BILINEAR))
-    assert np.abs(store.pixels[0].astype(int) - first).max() <= 1
+    assert np.abs(store.pixels[0].numpy().astype(int) - first).max() <= 1

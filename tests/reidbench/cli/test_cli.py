@@ -13,7 +13,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reidbench.cli import app
-from reidbench.images.pixel_file import aside
 from tests.support.jobs import small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -154,10 +153,10 @@ def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_process: Proce
     assert "synthetic" in shown.stdout
     assert " 72 " in shown.stdout
     (kept,) = cache.rglob("*.pixels")
-    left = kept.rename(aside(kept))
+    left = kept.rename(kept.with_name(f".{kept.name}.abc.tmp"))
     left.write_bytes(bytes(3 * 2**20))
     shown = reidbench_process("data", "cache", env=env)
-    assert "3.0  not finished" in shown.stdout
+    assert "3.0  incomplete" in shown.stdout
     assert f"3.0 MiB of decoded images in {cache}" in shown.stdout
     cleared = reidbench_process("data", "cache", "--clear", env=env)
     assert f"deleted below {cache}" in cleared.stdout

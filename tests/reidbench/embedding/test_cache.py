@@ -1,8 +1,9 @@
-"""Every image is embedded once, whatever parts it stands in; a kill costs one file; what is kept is what was made."""
+"""Each image is embedded once, whatever parts hold it; a killed process loses one file at most."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench.data.samples import Samples
-from reidbench.embedding import cache as kept_embeddings
-from reidbench.embedding.cache import KeptEmbeddings
+from reidbench.embedding import cache
+from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.extract import BATCH, embed_images
 from reidbench.errors import DataError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
+from tests.support.images import noise_images
 
 CPU = torch.device("cpu")
 IMAGES = 4 * BATCH + 9
@@ -41,124 +43,114 @@ class Counting(Backbone):
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    folder = tmp_path_factory.mktemp("images")
-    names = [f"{number:03d}.png" for number in range(IMAGES)]
-    for number, name in enumerate(names):
-        pixels = np.random.default_rng(number).integers(1, 256, (9, 5, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    return Samples.of_images(folder, names, [1] * IMAGES, [1] * IMAGES)
+    return noise_images(tmp_path_factory.mktemp("images"), [1] * IMAGES, 9, 5)
 
 
-def kept(folder: Path, network: Backbone, views: str = "original") -> KeptEmbeddings:
-    return KeptEmbeddings(folder, network, views, CPU, 2)
+@pytest.fixture(scope="module")
+def expected(gallery: Samples) -> Tensor:
+    return embed_images(Counting(), gallery, "original", CPU, 2, "all")
 
 
-def test_a_longer_list_embeds_only_what_joined_it(gallery: Samples, tmp_path: Path) -> None:
-    whole = embed_images(Counting(), gallery, "original", CPU, 2, "all")
+def embed(folder: Path, network: Backbone, samples: Samples, views: str = "original") -> Tensor:
+    """The embeddings of ``samples``, whose file stats are read anew."""
+    return EmbeddingCache(folder, network, views, CPU, 2).embeddings(replace(samples), "test")
+
+
+def test_longer_list_embeds_only_the_new_images(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
     for count, batches in ((2 * BATCH + 5, 3), (3 * BATCH, 1), (IMAGES, 2), (BATCH, 0)):
         network = Counting()
-        found = kept(tmp_path, network).of(gallery.take(np.arange(count)), "gallery")
-        assert torch.equal(found, whole[:count])
+        assert torch.equal(embed(tmp_path, network, gallery.take(np.arange(count))), expected[:count])
         assert network.batches == batches
 
 
-def test_parts_share_images_in_any_order_and_number(gallery: Samples, tmp_path: Path) -> None:
+def test_parts_share_images_in_any_order_and_number(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
     network = Counting()
-    store = kept(tmp_path, network)
-    made = store.of(gallery, "gallery")
-    seconds = store.seconds
-    units = np.array([7, 3, 3, 260, 7])
-    assert torch.equal(store.of(gallery.take(units), "query"), made[torch.from_numpy(units)])
+    whole = EmbeddingCache(tmp_path, network, "original", CPU, 2)
+    assert torch.equal(whole.embeddings(gallery, "gallery"), expected)
+    seconds, units = whole.seconds, np.array([7, 3, 3, 260, 7])
+    assert torch.equal(whole.embeddings(gallery.take(units), "query"), expected[torch.from_numpy(units)])
     assert network.batches == 5
-    assert store.seconds == seconds > 0
-    few = kept(tmp_path, network)
-    few.of(gallery.take(units), "query")
+    assert whole.seconds == seconds > 0
+    few = EmbeddingCache(tmp_path, network, "original", CPU, 2)
+    few.embeddings(gallery.take(units), "query")
     assert few.seconds == pytest.approx(seconds * 3 / IMAGES)
 
 
-def test_a_kill_costs_one_file(gallery: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_embeddings, "IMAGES_A_FILE", BATCH)
+def test_killed_process_loses_one_file(
+    gallery: Samples, expected: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "FILE_IMAGES", BATCH)
     network = Counting(fails_at=4)
     network.train()
     with pytest.raises(KeyboardInterrupt):
-        kept(tmp_path, network).of(gallery, "gallery")
-    assert network.training, "its mode is given back"
+        embed(tmp_path, network, gallery)
+    assert network.training, "its mode is restored"
     (tmp_path / "embeddings-original" / ".000003.npz.abc.tmp").write_bytes(b"half a file")
     again = Counting()
-    found = kept(tmp_path, again).of(gallery, "gallery")
-    assert again.batches == 2, "three of five were kept"
-    assert torch.equal(found, embed_images(Counting(), gallery, "original", CPU, 2, "all"))
+    assert torch.equal(embed(tmp_path, again, gallery), expected)
+    assert again.batches == 2, "three of five were stored"
     assert sorted(file.name for file in (tmp_path / "embeddings-original").iterdir()) == [
         f"{number:06d}.npz" for number in range(5)
     ]
 
 
-def test_slow_networks_keep_what_they_have_by_the_clock(
-    gallery: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_embeddings, "SECONDS_A_FILE", 0.0)
-    kept(tmp_path, Counting()).of(gallery, "gallery")
+def test_slow_networks_store_by_the_clock(gallery: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "FILE_SECONDS", 0.0)
+    embed(tmp_path, Counting(), gallery)
     assert len(list((tmp_path / "embeddings-original").iterdir())) == 5
 
 
-def test_views_and_edited_images_are_made_anew(gallery: Samples, tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name in gallery.images[:2].tolist():
-        (folder / name).write_bytes((gallery.root / name).read_bytes())
-    two = Samples.of_images(folder, gallery.images[:2].tolist(), [1, 1], [1, 1])
-    network = Counting()
-    first = kept(tmp_path, network).of(two, "query")
-    other = kept(tmp_path, network, "center").of(two, "query")
-    assert not torch.equal(first, other)
-    Image.fromarray(np.full((9, 5, 3), 200, dtype=np.uint8)).save(folder / "001.png")
-    edited = kept(tmp_path, network).of(two, "query")
+def test_other_views_and_edited_images_are_embedded(tmp_path: Path) -> None:
+    two, network = noise_images(tmp_path / "images", [1, 1], 9, 5), Counting()
+    first = embed(tmp_path, network, two)
+    assert not torch.equal(first, embed(tmp_path, network, two, "center"))
+    Image.fromarray(np.full((9, 5, 3), 200, dtype=np.uint8)).save(two.path(1))
+    edited = embed(tmp_path, network, two)
     assert torch.equal(edited[0], first[0])
     assert not torch.equal(edited[1], first[1])
 
 
-def test_what_is_wrong_is_named(gallery: Samples, tmp_path: Path) -> None:
+def test_errors_name_the_file(gallery: Samples, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     Image.fromarray(np.zeros((9, 5, 3), dtype=np.uint8)).save(folder / "black.png")
     black = Samples.of_images(folder, ["black.png"], [1], [1])
-    with pytest.raises(TrainingError, match=r"not finite for black\.png; its training has diverged"):
-        kept(tmp_path, Counting()).of(black, "query")
-    kept(tmp_path, Counting()).of(gallery.take(np.arange(3)), "query")
+    with pytest.raises(TrainingError, match=r"black\.png is not finite"):
+        embed(tmp_path, Counting(), black)
+    embed(tmp_path, Counting(), gallery.take(np.arange(3)))
     file = tmp_path / "embeddings-original" / "000000.npz"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"000000\.npz: is damaged .*delete it and run the same command again"):
-        kept(tmp_path, Counting())
-    (folder / "black.png").unlink()
+    with pytest.raises(DataError, match=r"000000\.npz: "):
+        embed(tmp_path, Counting(), gallery)
     file.unlink()
+    (folder / "black.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"black\.png: "):
+        embed(tmp_path, Counting(), black)
+    (folder / "black.png").unlink()
     with pytest.raises(DataError, match=r"black\.png: cannot be read: No such file"):
-        kept(tmp_path, Counting()).of(black, "query")
+        embed(tmp_path, Counting(), black)
 
 
-def test_other_weights_and_other_roots_are_made_anew(gallery: Samples, tmp_path: Path) -> None:
-    kept(tmp_path, Counting()).of(gallery, "gallery")
+def test_other_weights_and_folders_are_embedded(gallery: Samples, tmp_path: Path) -> None:
+    embed(tmp_path, Counting(), gallery)
     other = Counting()
     with torch.no_grad():
         other.layer.weight.add_(1)
-    assert torch.equal(
-        kept(tmp_path, other).of(gallery, "gallery"), embed_images(other, gallery, "original", CPU, 2, "all")
-    )
+    assert torch.equal(embed(tmp_path, other, gallery), embed_images(other, gallery, "original", CPU, 2, "all"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     name = str(gallery.images[0])
     Image.new("RGB", (5, 9), (9, 200, 9)).save(elsewhere / name)
-    size = (gallery.root / name).stat().st_size
+    stat = (gallery.root / name).stat()
     with (elsewhere / name).open("ab") as file:
-        file.write(b"\0" * (size - file.tell()))  # the same name and size
-    stamp = (gallery.root / name).stat()
-    os.utime(elsewhere / name, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+        file.write(b"\0" * (stat.st_size - file.tell()))
+    os.utime(elsewhere / name, ns=(stat.st_mtime_ns, stat.st_mtime_ns))  # the same name, size and time
     same_name = Samples.of_images(elsewhere, [name], [1], [1])
     expected = embed_images(Counting(), same_name, "original", CPU, 2, "all")
-    assert torch.equal(kept(tmp_path, Counting()).of(same_name, "query"), expected)
+    assert torch.equal(embed(tmp_path, Counting(), same_name), expected)
 
 
-def test_who_only_reads_writes_nothing(gallery: Samples, tmp_path: Path) -> None:
-    reader = KeptEmbeddings(tmp_path, Counting(), "original", CPU, 2, keep=False)
-    found = reader.of(gallery, "gallery")
-    assert torch.equal(found, embed_images(Counting(), gallery, "original", CPU, 2, "all"))
+def test_reader_writes_nothing(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
+    reader = EmbeddingCache(tmp_path, Counting(), "original", CPU, 2, write=False)
+    assert torch.equal(reader.embeddings(gallery, "gallery"), expected)
     assert not list(tmp_path.rglob("*"))

@@ -1,4 +1,4 @@
-"""Streamed embeddings against a slow loop over images and crops with a real small network."""
+"""Streamed embeddings against a loop over images and crops with a small network; pooling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench.data.samples import Samples
-from reidbench.embedding import extract as embedding
+from reidbench.embedding import extract
 from reidbench.embedding.extract import embed_images, embed_stored
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, OptionError
@@ -25,6 +25,8 @@ from reidbench.images.decode import decode_images
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.resize import resize_all
 from reidbench.plugins.interfaces import Backbone, Preprocess
+from reidbench.utils.machine import local_machine
+from tests.support.images import noise_images
 
 CPU = torch.device("cpu")
 
@@ -57,15 +59,10 @@ def network() -> SmallNet:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory) -> Samples:
-    folder = tmp_path_factory.mktemp("images")
-    names = [f"{number}.png" for number in range(70)]
-    for number, name in enumerate(names):
-        pixels = np.random.default_rng(number).integers(0, 256, (24 + number % 4, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    return Samples.of_images(folder, names, [1] * 70, [1] * 70)
+    return noise_images(tmp_path_factory.mktemp("images"), [1] * 70)
 
 
-def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
+def one_by_one(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     preprocess = network.preprocess
     (height, width), crops = view_crops(views, preprocess)
     network.eval()
@@ -75,9 +72,9 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
         resize_all([np.asarray(Image.open(samples.root / name).convert("RGB"))], pixels[None])
         image = Image.fromarray(pixels)
         outputs = []
-        for top, left, mirrored in crops:
+        for top, left, flipped in crops:
             crop = image.crop((left, top, left + preprocess.width, top + preprocess.height))
-            if mirrored:
+            if flipped:
                 crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             values = (np.asarray(crop) / 255 - preprocess.mean) / preprocess.std
             with torch.no_grad():
@@ -87,12 +84,12 @@ def slowly(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("late", [0, 1, 20])
-def test_results_that_are_read_late_are_the_same(network, samples, monkeypatch, late):
-    """As on a GPU: the last ones are read after the last batch, which is cut to the images that there are."""
-    monkeypatch.setattr(embedding, "BATCH", 8)
+@pytest.mark.parametrize("delay", [0, 1, 20])
+def test_delayed_reading_changes_nothing(network, samples, monkeypatch, delay):
+    """As on a GPU: the last embeddings are read after the last batch, which is cut to the number of images."""
+    monkeypatch.setattr(extract, "BATCH", 8)
     expected = embed_images(network, samples, "center_flip", CPU, 2, "embedding")
-    monkeypatch.setattr(embedding, "_late", lambda device: late)
+    monkeypatch.setattr(extract, "_read_delay", lambda device: delay)
     for count in (0, 1, 8, 9, 64, 70):
         part = samples.take(np.arange(count))
         assert torch.equal(embed_images(network, part, "center_flip", CPU, 2, "embedding"), expected[:count])
@@ -100,23 +97,23 @@ def test_results_that_are_read_late_are_the_same(network, samples, monkeypatch, 
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_views_are_averaged(network, samples, views):
-    found = embed_images(network, samples, views, CPU, 2, "embedding")
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), slowly(network, samples, views), rtol=1e-5, atol=1e-5)
+    embeddings = embed_images(network, samples, views, CPU, 2, "embedding")
+    assert embeddings.dtype == torch.float32
+    np.testing.assert_allclose(embeddings.numpy(), one_by_one(network, samples, views), rtol=1e-5, atol=1e-5)
 
 
-def test_neither_threads_nor_the_number_of_images_matter(network, samples, monkeypatch):
+def test_threads_and_number_of_images_do_not_matter(network, samples, monkeypatch):
     everything = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
     assert torch.equal(embed_images(network, samples, "center_flip", CPU, 3, "embedding"), everything)
     for count in (1, 5):
         few = embed_images(network, samples.take(np.arange(count)), "center_flip", CPU, 1, "embedding")
         assert torch.equal(few, everything[:count])
-    monkeypatch.setattr(embedding, "BATCH", 7)
+    monkeypatch.setattr(extract, "BATCH", 7)
     other = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
     torch.testing.assert_close(other, everything, rtol=1e-5, atol=1e-5)
 
 
-def test_modes_are_given_back(network, samples):
+def test_modes_are_restored(network, samples):
     network.train()
     network.frozen_norm.eval()
     embed_images(network, samples.take(np.arange(3)), "original", CPU, 1, "embedding")
@@ -131,7 +128,7 @@ def test_modes_are_given_back(network, samples):
 
 
 class Interrupting(SmallNet):
-    """A network that somebody interrupts while it sees its third batch."""
+    """A network that is interrupted at its third batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         self.seen = getattr(self, "seen", 0) + 1
@@ -141,11 +138,11 @@ class Interrupting(SmallNet):
 
 
 @pytest.mark.parametrize("of", ["files", "store"])
-def test_an_interruption_leaves_no_thread_and_gives_the_modes_back(samples, tmp_path, monkeypatch, of):
-    monkeypatch.setattr(embedding, "BATCH", 8)
+def test_interruption_leaves_no_thread_and_restores_modes(samples, tmp_path, monkeypatch, of):
+    monkeypatch.setattr(extract, "BATCH", 8)
     network = Interrupting()
     network.train()
-    store = open_pixels(samples, 16, 8, cache=tmp_path, threads=2, device=CPU, say=print, tier="host")
+    store = open_pixels(samples, 16, 8, local_machine(cache=tmp_path, device="cpu", pixels="map"))
 
     def embed() -> Tensor:
         if of == "files":
@@ -156,17 +153,17 @@ def test_an_interruption_leaves_no_thread_and_gives_the_modes_back(samples, tmp_
         embed()
     assert network.seen == 3
     assert network.training
-    # Even while the error, and with it every frame that it passed, is kept.
+    # Even while the error refers to every frame that it passed.
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")], caught
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_only_a_few_batches_are_decoded_at_a_time(samples, monkeypatch, threads):
-    monkeypatch.setattr(embedding, "BATCH", 2)
+def test_only_a_few_batches_are_decoded_ahead(samples, monkeypatch, threads):
+    monkeypatch.setattr(extract, "BATCH", 2)
     decoded: list[weakref.ref[np.ndarray]] = []
     alive: list[int] = []
 
-    def noting(samples: Samples, images: range, out: np.ndarray) -> None:
+    def recording(samples: Samples, images: range, out: np.ndarray) -> None:
         decode_images(samples, images, out)
         decoded.append(weakref.ref(out.base))
 
@@ -176,17 +173,17 @@ def test_only_a_few_batches_are_decoded_at_a_time(samples, monkeypatch, threads)
             alive.append(sum(pixels() is not None for pixels in decoded))
             return super().forward(images)
 
-    monkeypatch.setattr(embedding, "decode_images", noting)
+    monkeypatch.setattr(extract, "decode_images", recording)
     embed_images(Slow(), samples, "original", CPU, threads, "embedding")
     assert len(decoded) == len(alive) == 35
     assert threads <= max(alive) <= threads + 2
 
 
-def test_embeddings_can_take_part_in_a_gradient(network, samples):
-    found = embed_images(network, samples.take(np.arange(2)), "original", CPU, 1, "embedding")
+def test_embeddings_can_be_differentiated(network, samples):
+    embeddings = embed_images(network, samples.take(np.arange(2)), "original", CPU, 1, "embedding")
     weight = torch.ones(6, requires_grad=True)
-    (found * weight).sum().backward()
-    assert torch.allclose(weight.grad, found.sum(dim=0))
+    (embeddings * weight).sum().backward()
+    assert torch.allclose(weight.grad, embeddings.sum(dim=0))
 
 
 def test_no_images_give_no_rows(network, samples):
@@ -214,25 +211,25 @@ def test_single_images_are_their_own_pool():
 
 
 def test_unknown_pool():
-    with pytest.raises(OptionError, match="no pool 'median'; expected mean or max"):
+    with pytest.raises(OptionError, match="unknown pool 'median'; expected mean or max"):
         pool_units(torch.zeros(1, 2), np.arange(2), "median")
 
 
 @pytest.mark.parametrize("crop", [True, False])
-def test_decoded_pixels_give_the_embeddings_of_the_files(network, samples, tmp_path, crop):
+def test_stored_pixels_give_the_embeddings_of_the_files(network, samples, tmp_path, crop):
     size = stored_size(network.preprocess, crop)
-    store = open_pixels(samples, *size, cache=tmp_path, threads=1, device=CPU, say=print)
+    store = open_pixels(samples, *size, local_machine(cache=tmp_path, threads=1, device="cpu"))
     images = np.array([3, 69, 0, 3, *range(66)])
     network.train()
     network.frozen_norm.eval()
-    found = embed_stored(network, store, images)
+    embeddings = embed_stored(network, store, images)
     assert network.training
     assert network.norm.training
     assert not network.frozen_norm.training
     network.train()
     expected = embed_images(network, samples, "center" if crop else "original", CPU, 1, "embedding")[images]
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(embed_stored(network, store, images[1:4]), found[1:4]), "whatever else is embedded"
+    torch.testing.assert_close(embeddings, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(embed_stored(network, store, images[1:4]), embeddings[1:4]), "whatever else is embedded"
     assert embed_stored(network, store, np.array([], dtype=np.int64)).shape == (0, 6)
-    assert not found.requires_grad
-    (found * torch.ones(6, requires_grad=True)).sum().backward()
+    assert not embeddings.requires_grad
+    (embeddings * torch.ones(6, requires_grad=True)).sum().backward()

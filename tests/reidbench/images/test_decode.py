@@ -1,10 +1,8 @@
-"""Real files: good ones decode as Pillow does, bad ones are named and never half read."""
+"""Image files: valid ones decode as with Pillow, unusable ones are named and never decoded in part."""
 
 from __future__ import annotations
 
 import io
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -12,9 +10,9 @@ from PIL import Image
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
-from reidbench.images import decode as decoding
-from reidbench.images.decode import decode_images, read_image
-from reidbench.utils.threads import in_threads
+from reidbench.images import decode
+from reidbench.images.decode import check_images, decode_images, read_header, read_image
+from tests.support.images import noise_images
 
 
 def picture(height: int = 61, width: int = 37, seed: int = 0) -> Image.Image:
@@ -62,8 +60,7 @@ def test_same_pixels_as_pillow(tmp_path, data):
 
 
 def test_opaque_alpha_is_dropped(tmp_path):
-    image = picture().convert("RGBA")
-    image.save(tmp_path / "opaque.png")
+    picture().convert("RGBA").save(tmp_path / "opaque.png")
     assert np.array_equal(read_image(tmp_path / "opaque.png"), np.asarray(picture()))
 
 
@@ -78,39 +75,43 @@ def transparent(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+HEADER_TELLS = ("it is empty", "its format", "mode", "several frames")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "is empty"),
-        (b"path,pid\n", "found none of them"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "found none of them"),
+        (b"", "it is empty"),
+        (b"path,pid\n", "its format is none of"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "its format is none of"),
         (JPEG[: len(JPEG) // 2], "Premature end"),
         (JPEG[:-2], "Premature end"),
         (JPEG[: len(JPEG) // 2] + b"trailing bytes", "Premature end"),
-        (JPEG[:30], "is no usable image"),
+        (JPEG[:30], "is not a usable image"),
         (damaged_scan(), "Corrupt JPEG"),
         (encoded(picture().convert("CMYK"), "JPEG")[:-200], "truncated"),
-        (PNG[: len(PNG) // 2], "is no usable image"),
-        (PNG[:100] + b"\0" * 40 + PNG[140:], "is no usable image"),
+        (PNG[: len(PNG) // 2], "is not a usable image"),
+        (PNG[:100] + b"\0" * 40 + PNG[140:], "is not a usable image"),
         (encoded(transparent("RGBA"), "PNG"), "transparent"),
         (encoded(picture().convert("P"), "PNG", transparency=0), "transparent"),
         (encoded(picture().convert("P"), "PNG", transparency=bytes(256)), "transparent"),
         (encoded(transparent("LA"), "PNG"), "transparent"),
-        (encoded(GRADIENT, "PNG"), "mode I;16"),
-        (encoded(GRADIENT.convert("F"), "TIFF"), "mode F"),
+        (encoded(GRADIENT, "PNG"), "mode is I;16"),
+        (encoded(GRADIENT.convert("F"), "TIFF"), "mode is F"),
         (encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]), "several frames"),
     ],
 )
-def test_bad_files_are_named(tmp_path, data, reason):
+def test_unusable_files_are_named(tmp_path, data, reason):
     file = tmp_path / "0001_c1.jpg"
     file.write_bytes(data)
-    with pytest.raises(DataError, match=reason) as caught:
-        read_image(file)
-    assert str(file) in str(caught.value)
+    for read in (read_image, *([read_header] if reason.startswith(HEADER_TELLS) else [])):
+        with pytest.raises(DataError, match=reason) as caught:
+            read(file)
+        assert str(file) in str(caught.value)
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jpg: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"nowhere\.jpg: .*No such file"):
         read_image(tmp_path / "nowhere.jpg")
     with pytest.raises(DataError, match="Is a directory"):
         read_image(tmp_path)
@@ -119,9 +120,10 @@ def test_missing_file_and_folder(tmp_path):
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_too_many_pixels(tmp_path, monkeypatch, form):
     picture(50, 40).save(tmp_path / "large", form)
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 1999)
-    with pytest.raises(DataError, match="40x50 pixels, more than 1,999"):
-        read_image(tmp_path / "large")
+    monkeypatch.setattr(decode, "MAX_PIXELS", 1999)
+    for read in (read_image, read_header):
+        with pytest.raises(DataError, match="40x50 pixels, more than 1,999"):
+            read(tmp_path / "large")
 
 
 def test_pillows_own_limit(tmp_path, monkeypatch):
@@ -131,16 +133,16 @@ def test_pillows_own_limit(tmp_path, monkeypatch):
         read_image(tmp_path / "bomb.png")
 
 
-def test_a_file_longer_than_one_reading_is_read_to_its_end(tmp_path):
+def test_long_file_is_read_to_its_end(tmp_path):
     image = picture(300, 200)
     image.save(tmp_path / "large.bmp")
-    assert (tmp_path / "large.bmp").stat().st_size > 2 * decoding.PIECE
+    assert (tmp_path / "large.bmp").stat().st_size > 2 * decode.READ_BYTES
     assert (read_image(tmp_path / "large.bmp") == np.asarray(image)).all()
 
 
-@pytest.mark.parametrize("held", [1, 10_000, decoding.HELD])
-def test_decode_images_resizes_as_pillow(held, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "HELD", held)
+@pytest.mark.parametrize("size", [1, 10_000, decode.RESIZE_BYTES])
+def test_decode_images_resizes_as_pillow(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "RESIZE_BYTES", size)
     names = [f"{number}.jpg" for number in range(5)]
     for number, name in enumerate(names):
         picture(50 + 9 * number, 30 + number, seed=number).save(tmp_path / name)
@@ -152,34 +154,34 @@ def test_decode_images_resizes_as_pillow(held, tmp_path, monkeypatch):
         assert np.abs(out[place].astype(int) - np.asarray(expected)).max() <= 1
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_in_threads_keeps_order_and_stays_a_little_ahead(threads):
-    started = []
-
-    def work(number: int) -> int:
-        started.append(number)
-        time.sleep(0.002 * (number % 3))
-        return number
-
-    taken = []
-    for number in in_threads(work, 20, threads):
-        taken.append(number)
-        assert len(started) <= len(taken) + 1 + threads
-    assert taken == list(range(20))
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_header_behind_the_first_bytes_is_found(tmp_path, form):
+    options = {"exif": b"Exif\0\0" + bytes(65_000), "comment": bytes(60_000)} if form == "JPEG" else {}
+    picture(300, 200).save(tmp_path / "image", form, **options)
+    assert (tmp_path / "image").stat().st_size > decode.READ_BYTES
+    read_header(tmp_path / "image")
 
 
-def test_in_threads_raises_the_first_error_and_drops_the_rest():
-    ran = []
+@pytest.mark.parametrize("full", [True, False])
+def test_check_names_up_to_ten_files(tmp_path, full):
+    samples = noise_images(tmp_path, [1] * 140)
+    assert check_images([samples, samples], 2, decode=full) == 140
+    unusable = [0, 5, 139, *range(60, 70)]
+    for number in unusable:
+        content = samples.path(number).read_bytes()
+        samples.path(number).write_bytes(content[: len(content) // 2 if full else 20])
+    with pytest.raises(DataError, match="13 of 140 images") as caught:
+        check_images([samples, samples], 2, decode=full)
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 11
+    for line, number in zip(lines[:10], sorted(unusable)[:10], strict=True):
+        assert str(samples.path(number)) in line
+    assert lines[-1].strip() == "and 3 more"
 
-    def work(number: int) -> int:
-        ran.append(number)
-        if number == 1:
-            time.sleep(0.02)  # the later error is there first
-        if number >= 1:
-            raise ValueError(str(number))
-        return number
 
-    with pytest.raises(ValueError, match="1"):
-        list(in_threads(work, 1000, 2))
-    assert len(ran) < 10
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+def test_damage_behind_the_header_needs_decoding(tmp_path):
+    samples = noise_images(tmp_path, [1] * 3)
+    samples.path(1).write_bytes(samples.path(1).read_bytes()[:-30])
+    assert check_images([samples], 1) == 3
+    with pytest.raises(DataError, match=r"0001\.jpg"):
+        check_images([samples], 1, decode=True)

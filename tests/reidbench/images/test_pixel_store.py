@@ -1,63 +1,66 @@
-"""The stores give the same batches bit for bit, and lend no memory twice."""
+"""Both stores give the same batches, prefetched or not; batches share no memory; trainings are one training."""
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from torch import Tensor
 
+import reidbench
 from reidbench.data.samples import Samples
-from reidbench.errors import DataError
-from reidbench.images.augment import Windows
-from reidbench.images.crop import normalise
-from reidbench.images.decode import decode_images
-from reidbench.images.pixel_store import Buffers, DevicePixels, HostPixels, PixelStore, StreamedPixels
+from reidbench.images.augment import Crops
+from reidbench.images.crop import gather_crops, normalise
+from reidbench.images.pixel_file import open_pixels
+from reidbench.images.pixel_store import (
+    PREFETCHED_BATCHES,
+    BatchBuffers,
+    BatchLoader,
+    DevicePixels,
+    MappedPixels,
+    PixelStore,
+    network_input,
+)
 from reidbench.plugins.interfaces import Preprocess
+from reidbench.training.checkpoint import WEIGHTS
+from reidbench.training.loop import train
+from reidbench.utils.machine import local_machine
+from tests.support.batches import training_batch
+from tests.support.images import noise_images
+from tests.support.tiny_training import INFO, RECIPE, Net, noise
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda:0")
+STORES = ("device", "map")
 PREPROCESS = Preprocess(height=16, width=8, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-SIZE = (18, 9)
 COUNT = 40
+AUGMENTATION = {"crop": True, "flip": True, "seed": 3}
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    names = [f"{number}.{'png' if number % 4 else 'jpg'}" for number in range(COUNT)]
-    for number, name in enumerate(names):
-        Image.fromarray(generator.integers(0, 256, (20 + number, 11, 3), dtype=np.uint8)).save(folder / name)
-    return Samples.of_images(folder, names, [1] * COUNT, [1] * COUNT)
+    return noise_images(tmp_path_factory.mktemp("images"), [1] * COUNT)
 
 
 @pytest.fixture(scope="module")
-def pixels(samples: Samples) -> np.ndarray:
-    out = np.zeros((COUNT, *SIZE, 3), dtype=np.uint8)
-    decode_images(samples, range(COUNT), out)
-    return out
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def stores(samples: Samples, pixels: np.ndarray, tmp_path: Path) -> dict[str, PixelStore]:
-    file = tmp_path / "pixels"
-    file.write_bytes(b"\0" * 4096 + pixels.tobytes())
-    mapped = np.memmap(file, dtype=np.uint8, mode="r", offset=4096, shape=pixels.shape)
-    return {
-        "device": DevicePixels(torch.from_numpy(pixels)),
-        "host": HostPixels(pixels, CPU, ahead=True),
-        "map": HostPixels(mapped, CPU, ahead=True),
-        "stream": StreamedPixels(samples, *SIZE, CPU, 3),
-    }
+def opened(samples: Samples, cache: Path, name: str, device: str = "cpu") -> PixelStore:
+    return open_pixels(samples, 18, 9, local_machine(cache=cache, threads=2, device=device, pixels=name))
 
 
-def windows(seed: int, count: int = 30) -> Windows:
+def random_crops(seed: int, count: int = 30) -> Crops:
     generator = np.random.default_rng(seed)
-    return Windows(
+    return Crops(
         generator.integers(0, COUNT, count),
         generator.integers(0, 3, count),
         generator.integers(0, 2, count),
@@ -65,100 +68,141 @@ def windows(seed: int, count: int = 30) -> Windows:
     )
 
 
+def batch_of(store: PixelStore, crops: Crops) -> Tensor:
+    return network_input(store.fetch(crops, PREPROCESS), PREPROCESS, store.device)
+
+
 @pytest.mark.parametrize("count", [0, 1, 30])
-def test_every_store_gives_the_same_batch(stores: dict[str, PixelStore], pixels: np.ndarray, count: int) -> None:
+def test_stores_give_the_crops_by_slices(samples: Samples, cache: Path, count: int) -> None:
+    stores = [opened(samples, cache, name) for name in STORES]
+    assert [(type(store), store.prefetch) for store in stores] == [(DevicePixels, False), (MappedPixels, True)]
+    pixels = stores[0].pixels
     for seed in range(5):
-        asked = windows(seed, count)
-        expected = np.zeros((count, 16, 8, 3), dtype=np.uint8)
+        crops = random_crops(seed, count)
+        expected = torch.zeros((count, 16, 8, 3), dtype=torch.uint8)
         for place in range(count):
-            image = pixels[asked.images[place]]
-            window = image[asked.top[place] :][:16, asked.left[place] :][:, :8]
-            expected[place] = window[:, ::-1] if asked.mirrored[place] else window
-        wanted = normalise(torch.from_numpy(expected), PREPROCESS)
-        for name, store in stores.items():
-            batch = store.finish(store.fetch(asked, PREPROCESS), PREPROCESS)
-            assert torch.equal(batch, wanted), name
+            window = pixels[crops.images[place]][crops.top[place] :][:16, crops.left[place] :][:, :8]
+            expected[place] = window.flip(1) if crops.flipped[place] else window
+        assert torch.equal(gather_crops(pixels, crops, 16, 8), expected), "as a GPU cuts them"
+        for store in stores:
+            batch = batch_of(store, crops)
+            assert torch.equal(batch, normalise(expected, PREPROCESS))
             assert batch.is_contiguous()
-            assert store.shape == (COUNT, *SIZE, 3)
+            assert store.shape == (COUNT, 18, 9, 3)
             assert store.device == CPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pinned memory and its copies")
-def test_a_gpu_gets_the_same_batch_from_every_store(samples: Samples, pixels: np.ndarray) -> None:
-    gpu = torch.device("cuda:0")
-    stores: list[PixelStore] = [
-        DevicePixels(torch.from_numpy(pixels).to(gpu)),
-        HostPixels(pixels, gpu, ahead=True),
-        StreamedPixels(samples, *SIZE, gpu, 2),
-    ]
-    fetched = [store.fetch(windows(0), PREPROCESS) for store in stores]
-    assert [tensor.is_pinned() for tensor in fetched] == [False, True, True]
-    batches = [store.finish(tensor, PREPROCESS) for store, tensor in zip(stores, fetched, strict=True)]
-    assert all(batch.device == gpu and torch.equal(batch, batches[0]) for batch in batches)
+def test_stores_give_a_gpu_the_same_batch(samples: Samples, cache: Path) -> None:
+    stores = [opened(samples, cache, name, str(GPU)) for name in STORES]
+    assert [store.fetch(random_crops(0), PREPROCESS).is_pinned() for store in stores] == [False, True]
+    batches = [batch_of(store, random_crops(0)) for store in stores]
+    assert all(batch.device == GPU and torch.equal(batch, batches[0]) for batch in batches)
 
 
-def test_for_another_device_the_pixels_are_cut_and_nothing_more(samples: Samples, pixels: np.ndarray) -> None:
-    gpu = torch.device("cuda:0")
-    asked = windows(3)
-    expected = HostPixels(pixels, CPU, ahead=True).fetch(asked, PREPROCESS)
-    for store in (HostPixels(pixels, gpu, ahead=True), StreamedPixels(samples, *SIZE, gpu, 2)):
-        fetched = store.fetch(asked, PREPROCESS)
-        assert fetched.dtype == torch.uint8
-        assert torch.equal(normalise(fetched, PREPROCESS), expected)
+def test_mapped_pixels_for_a_gpu_are_bytes(samples: Samples, cache: Path) -> None:
+    mapped = opened(samples, cache, "map")
+    assert isinstance(mapped, MappedPixels)
+    fetched = MappedPixels(mapped.pixels, GPU).fetch(random_crops(3), PREPROCESS)
+    assert fetched.dtype == torch.uint8
+    assert torch.equal(normalise(fetched, PREPROCESS), batch_of(mapped, random_crops(3)))
 
 
-def test_an_image_that_is_not_there_is_refused(stores: dict[str, PixelStore]) -> None:
+def test_image_out_of_range_is_an_error(samples: Samples, cache: Path) -> None:
     zero = np.zeros(1, dtype=np.int64)
     for image in (COUNT, -1):
-        for name in ("host", "map"):
-            with pytest.raises(IndexError, match=rf"images 0\.\.39, asked for \[{image}\]"):
-                stores[name].fetch(Windows(zero + image, zero, zero, zero > 0), PREPROCESS)
+        for name in STORES:
+            with pytest.raises(IndexError, match=rf"0\.\.39, got \[{image}\]"):
+                opened(samples, cache, name).fetch(Crops(zero + image, zero, zero, zero > 0), PREPROCESS)
 
 
-def test_streaming_names_the_image_that_cannot_be_used(tmp_path: Path) -> None:
-    for number in range(20):
-        Image.fromarray(np.zeros((20, 10, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-    (tmp_path / "13.png").write_bytes(b"no image")
-    names = [f"{number}.png" for number in range(20)]
-    store = StreamedPixels(Samples.of_images(tmp_path, names, [1] * 20, [1] * 20), *SIZE, CPU, 2)
-    zeros = np.zeros(20, dtype=np.int64)
-    with pytest.raises(DataError, match=r"13\.png: is no usable image"):
-        store.fetch(Windows(np.arange(20), zeros, zeros, zeros > 0), PREPROCESS)
-    fine = np.array([3, 3, 0])
-    assert len(store.fetch(Windows(fine, zeros[:3], zeros[:3], zeros[:3] > 0), PREPROCESS)) == 3
-    store.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-
-
-def test_memory_is_lent_again_only_when_nothing_needs_it() -> None:
-    buffers = Buffers()
-    first = torch.from_numpy(buffers.lend((2, 3)))
-    place = first.data_ptr()
+def test_buffers_are_reused_only_when_unreferenced() -> None:
+    buffers = BatchBuffers()
+    first = torch.from_numpy(buffers.take((2, 3)))
+    address = first.data_ptr()
     view = first[1:]
     del first
-    assert torch.from_numpy(buffers.lend((2, 3))).data_ptr() != place, "a view still needs it"
+    assert torch.from_numpy(buffers.take((2, 3))).data_ptr() != address, "a view still needs it"
     del view
     weight = torch.ones(2, 3, requires_grad=True)
-    lent = torch.from_numpy(buffers.lend((2, 3)))
-    lent.fill_(5)
-    place = lent.data_ptr()
-    product = (weight * lent).sum()
-    del lent
+    batch = torch.from_numpy(buffers.take((2, 3)))
+    batch.fill_(5)
+    address = batch.data_ptr()
+    product = (weight * batch).sum()
+    del batch
     gc.collect()
-    taken = torch.from_numpy(buffers.lend((2, 3)))
-    assert taken.data_ptr() != place, "the gradient still needs it"
-    taken.fill_(-1)
+    other = torch.from_numpy(buffers.take((2, 3)))
+    assert other.data_ptr() != address, "the gradient still needs it"
+    other.fill_(-1)
     product.backward()
     assert torch.equal(weight.grad, torch.full((2, 3), 5.0))
     del product
-    places = {torch.from_numpy(buffers.lend((2, 3))).data_ptr() for _ in range(9)}
-    assert len(places) == 1, "one after the other they need no more"
-    assert buffers.lend((4, 3)).shape == (4, 3)
+    assert len({torch.from_numpy(buffers.take((2, 3))).data_ptr() for _ in range(9)}) == 1
+    assert buffers.take((4, 3)).shape == (4, 3)
 
 
-def test_a_store_makes_batches_in_memory_it_has(stores: dict[str, PixelStore]) -> None:
-    for name in ("host", "stream"):
-        places = [stores[name].fetch(windows(seed), PREPROCESS).data_ptr() for seed in range(5)]
-        assert len(set(places)) == 1
-        held = [stores[name].fetch(windows(seed), PREPROCESS) for seed in range(3)]
-        assert len({batch.data_ptr() for batch in held}) == 3
+class RecordingStore:
+    """A store that records the thread that fetched each batch."""
+
+    def __init__(self, store: PixelStore) -> None:
+        self.store, self.shape, self.device, self.prefetch = store, store.shape, store.device, store.prefetch
+        self.threads: list[str] = []
+
+    def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
+        self.threads.append(threading.current_thread().name.split("_")[0])
+        return self.store.fetch(crops, preprocess)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_loader_gives_the_batches_without_prefetching(samples: Samples, cache: Path, name: str) -> None:
+    plain, store = opened(samples, cache, "device"), RecordingStore(opened(samples, cache, name))
+    generator, step = np.random.default_rng(0), 0
+    with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
+        for length in (1, 4, 2):
+            batches = [generator.integers(0, len(samples), 9) for _ in range(length)]
+            for place, units in enumerate(batches):
+                batch = loader.batch(units, step, batches[place + 1 :])
+                assert torch.equal(batch, training_batch(plain, samples, units, PREPROCESS, **AUGMENTATION, step=step))
+                step += 1
+    # The first batch of a round is fetched when it is needed, the others before; none is fetched twice.
+    thread = "prefetch" if name == "map" else "MainThread"
+    assert sorted(store.threads) == sorted(["MainThread"] * 3 + [thread] * 4)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_shares_of_two_processes_make_the_batch(samples: Samples, cache: Path) -> None:
+    store, units, parts = opened(samples, cache, "map"), np.arange(9)[::-1].copy(), []
+    for share in (lambda count: slice(count // 2), lambda count: slice(count // 2, count)):
+        with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION, share=share)) as loader:
+            loader.batch(units, 4, [units])
+            parts.append(loader.batch(units, 5))
+    assert [len(part) for part in parts] == [4, 5]
+    assert torch.equal(torch.cat(parts), training_batch(store, samples, units, PREPROCESS, **AUGMENTATION, step=5))
+
+
+def test_wrong_guesses_are_dropped(samples: Samples, cache: Path) -> None:
+    store, units, others = opened(samples, cache, "map"), np.arange(8), np.arange(8)[::-1].copy()
+    with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
+        loader.batch(units, 0, [units, units])
+        for step, actual in ((1, others), (2, units), (7, units), (3, others)):  # steps may jump
+            expected = training_batch(store, samples, actual, PREPROCESS, **AUGMENTATION, step=step)
+            assert torch.equal(loader.batch(actual, step, [units]), expected)
+
+
+def test_only_a_few_batches_are_prefetched(samples: Samples, cache: Path) -> None:
+    store, units = RecordingStore(opened(samples, cache, "map")), np.arange(8)
+    with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
+        loader.batch(units, 0, [units] * 50)
+        time.sleep(0.2)
+        assert len(store.threads) == 1 + PREFETCHED_BATCHES
+
+
+def test_both_stores_train_the_same_weights(tmp_path: Path) -> None:
+    weights = {}
+    for name in (*STORES, "auto"):
+        torch.manual_seed(0)
+        net, loss = Net(), reidbench.build("loss", "triplet_ohm", INFO)  # it embeds stored images
+        machine = local_machine(device="cpu", threads=1, cache=tmp_path / "cache", pixels=name)
+        train(net, loss, RECIPE, noise(tmp_path / "images"), seed=1, folder=tmp_path / name, machine=machine)
+        weights[name] = hashlib.sha256((tmp_path / name / WEIGHTS).read_bytes()).hexdigest()
+    assert len(set(weights.values())) == 1

@@ -10,7 +10,7 @@ import torch
 
 from reidbench import build
 from reidbench.data.samples import Samples
-from reidbench.embedding.pooling import Embedded
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import compare
 from reidbench.ranking.rank import rank
@@ -23,7 +23,7 @@ def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> No
     data = oracle(name)
     tracks, asked = data["track_info"], data["query_idx"] - 1
     rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
-    units = [Embedded(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (asked, slice(None))]
+    units = [UnitEmbeddings(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (asked, slice(None))]
     compared = compare(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"), cameras=True)
     assert compared.with_junk is not None
     found = camera_scores(compared.with_junk, cams[asked], cams, asked)

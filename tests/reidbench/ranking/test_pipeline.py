@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reidbench import build
-from reidbench.embedding.pooling import Embedded
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import DataError
 from reidbench.ranking.pipeline import compare, compare_distances
 from reidbench.ranking.rank import rank_distances
@@ -17,13 +17,13 @@ from reidbench.ranking.scores import average_precision
 RULES = ("junk", "same_camera")
 
 
-def people(seed: int, count: int, far: float = 0.0) -> Embedded:
+def people(seed: int, count: int, far: float = 0.0) -> UnitEmbeddings:
     """Float64 embeddings around ``far``, which float32 cannot tell apart where it is large."""
     draw = np.random.default_rng(seed)
     pids = draw.integers(1, 9, count)
     centres = np.random.default_rng(5).normal(size=(9, 6))
     rows = centres[pids] + draw.normal(scale=0.7, size=(count, 6)) + far
-    return Embedded(torch.from_numpy(rows), pids, draw.integers(1, 4, count))
+    return UnitEmbeddings(torch.from_numpy(rows), pids, draw.integers(1, 4, count))
 
 
 def scored(ranking: Ranking) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_ten_kills_leave_no_trace(loss: str, tmp_path: Path) -> None:
     torn = dict.fromkeys(("cache", "results"), 0)
     for number in range(KILLS):
         # Two kills in the middle of the cache, four in the middle of a checkpoint, the others anywhere.
-        place, pattern = ("cache", ".*.pixels.part") if number < 2 else ("results", ".checkpoint-*.tmp")
+        place, pattern = ("cache", ".*.pixels.*.tmp") if number < 2 else ("results", ".checkpoint-*.tmp")
         left = asides(killed / place, pattern)
         process = begin(asked, killed)
         if number >= 2:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from reidbench.data.protocol import Protocol
 from reidbench.data.samples import Samples
 from reidbench.data.split import Split
-from reidbench.embedding.cache import KeptEmbeddings
+from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted
 from reidbench.plugins.catalogue import Catalogue, load
@@ -273,8 +273,8 @@ def embeddings_of(plan: Plan, part: Samples) -> Tensor:
     else:
         seeded(network.initialise, plan.job.seed, "initialise")
     network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
-    kept = KeptEmbeddings(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
-    return kept.of(part, "kept")
+    cache = EmbeddingCache(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
+    return cache.embeddings(part, "cached")
 
 
 # --- the scores, by hand ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from reidbench.data.samples import Samples
 from reidbench.errors import Interrupted, TrainingError
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import HostPixels
+from reidbench.images.pixel_store import PixelStore
 from reidbench.plugins.interfaces import Backbone, Loss, Preprocess, TrainView
 from reidbench.training.checkpoint import WEIGHTS, finished, latest_step
 from reidbench.training.loop import Trained, train
@@ -129,10 +129,8 @@ def fit(
     return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 
 
-def decoded(samples: Samples, height: int, width: int) -> HostPixels:
-    store = open_pixels(samples, height, width, cache=local_machine().cache, threads=1, device=CPU, say=print)
-    assert isinstance(store, HostPixels)
-    return store
+def decoded(samples: Samples, height: int, width: int) -> PixelStore:
+    return open_pixels(samples, height, width, local_machine(device="cpu", threads=1))
 
 
 def made(loss: type[Head] = Head, dropout: float = 0.0, **options: Any) -> tuple[Net, Head]:
@@ -280,7 +278,7 @@ def test_a_loss_is_shown_the_evaluated_network_without_gradient(samples: Samples
     assert isinstance(loss, Drops)
     fresh, _ = made(Drops)
     fresh.eval()
-    centre = torch.from_numpy(decoded(samples, 18, 9).pixels[[1, 0], 1:17, 0:8])
+    centre = decoded(samples, 18, 9).pixels[[1, 0], 1:17, 0:8]
     expected = fresh(centre.permute(0, 3, 1, 2).float() / 255)
     assert torch.allclose(loss.embedded[0], expected, atol=1e-5)
     assert not any(embedded.requires_grad for embedded in loss.embedded)
@@ -311,7 +309,7 @@ def test_every_step_and_seed_has_its_own_augmentation(kind: str, samples: Sample
 
 def test_without_crop_and_flip_an_image_is_always_itself(samples: Samples, tmp_path: Path) -> None:
     images = images_of(samples, tmp_path, crop=False, flip=False)
-    pixels = torch.from_numpy(decoded(samples, 16, 8).pixels).permute(0, 3, 1, 2).float() / 255
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
     assert len(images) == RECIPE.steps
     for batch in images:
         torch.testing.assert_close(batch, pixels, rtol=0, atol=1e-6)
@@ -337,7 +335,7 @@ def test_images_and_labels_of_a_batch_belong_together(samples: Samples, tmp_path
     recipe = Recipe(**{**vars(RECIPE), "crop": False, "flip": False})
     net, loss = made()
     fit(net, loss, samples, tmp_path, recipe=recipe)
-    pixels = torch.from_numpy(decoded(samples, 16, 8).pixels).permute(0, 3, 1, 2).float() / 255
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
     for images, labels in zip(net.trained_on, loss.labels, strict=True):
         units = [int((pixels - image).abs().amax((1, 2, 3)).argmin()) for image in images]
         assert labels.tolist() == [SORTED.index(samples.pids[unit]) for unit in units]

@@ -1,4 +1,4 @@
-"""Stretching and cutting against Pillow, and against slow and plain versions."""
+"""The resize against Pillow, and against the exact value."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from reidbench.data.samples import Samples
-from reidbench.images.crop import crop, crop_values
 from reidbench.images.decode import decode_images
 from reidbench.images.resize import resize_all
 
@@ -23,8 +21,8 @@ LEVELS = st.sampled_from([(0, 256), (0, 2), (255, 256), (254, 256), (100, 140)])
 
 
 def noise(height: int, width: int, seed: int, levels: tuple[int, int]) -> np.ndarray:
-    drawn = np.random.default_rng(seed).integers(*levels, (height, width, 3))
-    return (drawn * 255 if levels == (0, 2) else drawn).astype(np.uint8)
+    values = np.random.default_rng(seed).integers(*levels, (height, width, 3))
+    return (values * 255 if levels == (0, 2) else values).astype(np.uint8)
 
 
 def exact(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -43,7 +41,7 @@ def exact(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None)
 @given(SIDE, SIDE, SIDE, SIDE, st.integers(0, 2**32), LEVELS)
-def test_any_size_is_at_most_one_grey_level_from_pillow(height, width, tall, wide, seed, levels):
+def test_any_size_is_one_grey_level_from_pillow_at_most(height, width, tall, wide, seed, levels):
     image, out = noise(height, width, seed, levels), np.zeros((tall, wide, 3), dtype=np.uint8)
     resize_all([image], out[None])
     pillow = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BILINEAR))
@@ -54,7 +52,7 @@ def test_any_size_is_at_most_one_grey_level_from_pillow(height, width, tall, wid
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=5), st.integers(0, 2**32))
-def test_many_images_at_once_are_stretched_as_one_by_one(sizes, seed):
+def test_many_images_at_once_equal_one_by_one(sizes, seed):
     images = [noise(*size, seed + number, (0, 256)) for number, size in enumerate(sizes)]
     together, alone = (np.zeros((len(images), 24, 12, 3), dtype=np.uint8) for _ in range(2))
     resize_all(images, together)
@@ -72,7 +70,7 @@ def test_many_images_at_once_are_stretched_as_one_by_one(sizes, seed):
     st.sampled_from([0, 1, 2]),
     st.booleans(),
 )
-def test_a_jpeg_is_at_most_one_grey_level_from_pillows_decode_and_resize(sizes, seed, levels, quality, sub, steps):
+def test_jpeg_is_one_grey_level_from_pillow_at_most(sizes, seed, levels, quality, sub, steps):
     height, width, tall, wide = sizes
     image = Image.fromarray(noise(height, width, seed, levels))
     with TemporaryDirectory() as folder:
@@ -84,38 +82,8 @@ def test_a_jpeg_is_at_most_one_grey_level_from_pillows_decode_and_resize(sizes, 
     assert np.abs(out[0].astype(int) - pillow).max() <= 1
 
 
-def test_an_image_of_the_size_stays_as_it_is():
+def test_image_of_the_size_is_unchanged():
     image = noise(20, 30, 0, (0, 256))
     out = np.zeros_like(image)
     resize_all([image], out[None])
     assert np.array_equal(out, image)
-
-
-@given(
-    arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9), st.just(3))),
-    st.data(),
-)
-@settings(max_examples=40, deadline=None)
-def test_windows_are_cut_as_by_slices(pixels, data):
-    images, height, width, _ = pixels.shape
-    tall, wide = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
-    places = data.draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, images - 1), st.integers(0, height - tall), st.integers(0, width - wide), st.booleans()
-            ),
-            max_size=5,
-        )
-    )
-    chosen, top, left = (np.array([place[k] for place in places], dtype=np.int64) for k in range(3))
-    mirrored = np.array([place[3] for place in places], dtype=np.bool_)
-    out = np.zeros((len(places), tall, wide, 3), dtype=np.uint8)
-    crop(pixels, chosen, top, left, mirrored, out)
-    levels = np.random.default_rng(0).random((3, 256), dtype=np.float32)
-    values = np.zeros((len(places), 3, tall, wide), dtype=np.float32)
-    crop_values(pixels, chosen, top, left, mirrored, levels, values)
-    for place, (image, y, x, mirror) in enumerate(places):
-        window = pixels[image, y : y + tall, x : x + wide]
-        window = window[:, ::-1] if mirror else window
-        assert np.array_equal(out[place], window)
-        assert np.array_equal(values[place], np.stack([levels[c][window[..., c]] for c in range(3)]))

@@ -1,0 +1,48 @@
+"""Memory of a device: how much is available, and what to lower where it ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from reidbench.errors import OutOfMemory
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that this process can still allocate on ``device``, including what torch has reserved there.
+
+    On a CPU it is the memory that Linux calls available, shared equally by the processes that torchrun started.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    return kibibytes * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is exhausted; torch has no class of its own for that on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@contextmanager
+def out_of_memory_advice(device: torch.device, advice: str) -> Iterator[None]:
+    """Raise OutOfMemory with ``advice``, a phrase that says what to lower, where memory ends in the block."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sentences = str(error).partition("\n")[0].split(". ")
+        reason = next((sentence for sentence in sentences if "allocate" in sentence), sentences[0]).strip()
+        message = f"out of memory on {device}: {reason or type(error).__name__}; {advice}"
+    else:
+        return
+    raise OutOfMemory(message)  # outside the handler: its traceback would keep the memory of the block alive
