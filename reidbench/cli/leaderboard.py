@@ -1,53 +1,53 @@
-"""``reidbench leaderboard``: rows that can be made again, and looked at by anyone."""
+"""``reidbench leaderboard``: add runs to leaderboards; check, verify, merge and show them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reidbench.cli.flags import DataRoot, path
 
-app = typer.Typer(help="Publish runs as rows of a CSV, and check those of others.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
+    from reidbench.leaderboard.check_record import Problem
+    from reidbench.runs.prepare import Planner
+
+app = typer.Typer(help="Publish runs as rows of a CSV, and check published rows.", no_args_is_help=True)
+
+DEFAULT = Path("leaderboards")
 Folder = Annotated[
-    Path | None,
+    Path,
     typer.Option(
         "--folder",
         metavar="FOLDER",
-        help="The leaderboards folder.  [default: leaderboards]",
+        help=f"The leaderboards folder.  [default: {DEFAULT}]",
         show_default=False,
         parser=path,
     ),
 ]
 
 
-def _folder(given: Path | None) -> Path:
-    return given or Path("leaderboards")
-
-
 @app.command("add")
 def add(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.")],
-    folder: Folder = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="The runs were made again from records that are kept here already.")
-    ] = False,
+    folder: Folder = DEFAULT,
+    again: Annotated[bool, typer.Option("--again", help="The runs repeat stored records.")] = False,
     allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Take runs of a checkout with uncommitted changes.")
+        bool, typer.Option("--allow-dirty", help="Accept runs of a checkout with uncommitted changes.")
     ] = False,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Take seeds of one row that were made by different code.")
+        bool, typer.Option("--allow-mixed", help="Accept seeds of one row that were made by different code.")
     ] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
-    from reidbench.leaderboard.publish import add as add_runs
+    from reidbench.leaderboard import board
     from reidbench.runs.store import Store
 
     records = Store(Path()).records(runs)
-    added = add_runs(records, _folder(folder), allow_dirty=allow_dirty, allow_mixed=allow_mixed, again=again)
-    typer.echo(str(added))
+    typer.echo(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, again=again))
 
 
 @app.command("merge")
@@ -55,60 +55,63 @@ def merge(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Other leaderboards folders.  [default: none]", show_default=False)
     ] = None,
-    folder: Folder = None,
+    folder: Folder = DEFAULT,
 ) -> None:
-    """Join other people's leaderboards into these, and make every PROTOCOL.csv anew from the records."""
-    from reidbench.leaderboard.publish import merge as merge_boards
+    """Merge other leaderboards folders into this one, and derive every PROTOCOL.csv from the records."""
+    from reidbench.leaderboard import board
 
-    typer.echo(str(merge_boards(sources or [], _folder(folder))))
+    typer.echo(board.merge(sources or [], folder))
 
 
 @app.command("check")
-def check(folder: Folder = None) -> None:
-    """Say everything that is wrong with the leaderboards; needs no data. Exit code 1 where something is."""
-    from reidbench.leaderboard.check_board import check as check_boards
+def check(folder: Folder = DEFAULT) -> None:
+    """Print everything that is wrong with the leaderboards; needs no data. Exit code 1 if anything is."""
+    from reidbench.leaderboard import check_board
 
-    findings = check_boards(_folder(folder))
-    for finding in findings:
-        typer.echo(str(finding))
-    if findings:
-        raise typer.Exit(1)
+    _report(check_board.check(folder))
     typer.echo("nothing is wrong")
 
 
 @app.command("verify")
-def verify(folder: Folder = None, data_root: DataRoot = None) -> None:
-    """Check, and compute every score again from the rankings and these from the data sets' lists; show each row's tier.
+def verify(folder: Folder = DEFAULT, data_root: DataRoot = None) -> None:
+    """Check, verify the rankings against the datasets' lists, and print each row's tier.
 
-    Exit code 1 where something is wrong.
+    Exit code 1 if anything is wrong.
     """
-    from reidbench.leaderboard.verify import verify as verify_boards
-    from reidbench.plugins.catalogue import load
-    from reidbench.runs.prepare import Planner
-    from reidbench.utils.machine import local_machine
+    from reidbench.leaderboard import verify
 
-    found = verify_boards(_folder(folder), Planner(load(), local_machine(data=data_root)))
-    for finding in found.findings:
-        typer.echo(str(finding))
-    for note in found.notes:
+    verification = verify.verify(folder, _planner(data_root))
+    for note in verification.notes:
         typer.echo(f"note: {note}")
-    for group, tier in sorted(found.tiers.items()):
+    for group, tier in sorted(verification.tiers.items()):
         typer.echo(f"{group[:12]}  {tier}")
-    if found.findings:
-        raise typer.Exit(1)
+    _report(verification.problems)
 
 
 @app.command("html")
 def html(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the site; it is made.", parser=path)],
-    folder: Folder = None,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the site to.", parser=path)],
+    folder: Folder = DEFAULT,
     data_root: DataRoot = None,
 ) -> None:
-    """Build the site: a page for each protocol, with what each row has shown."""
+    """Verify, and write a page for each protocol with every row's tier."""
     from reidbench.leaderboard.site import build_site
+
+    for file in build_site(folder, target, _planner(data_root)):
+        typer.echo(f"wrote {file}")
+
+
+def _planner(data_root: Path | None) -> Planner:
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
 
-    for file in build_site(_folder(folder), target, Planner(load(), local_machine(data=data_root))):
-        typer.echo(f"wrote {file}")
+    return Planner(load(), local_machine(data=data_root))
+
+
+def _report(problems: Iterable[Problem]) -> None:
+    """Print problems, and exit with code 1 if there are any."""
+    lines = [str(problem) for problem in problems]
+    if lines:
+        typer.echo("\n".join(lines))
+        raise typer.Exit(1)

@@ -1,164 +1,341 @@
-"""What a record, and the rankings beside it, must fulfil to stand in a leaderboard; no data are needed for it."""
+"""Check one run of a leaderboard without its data: the record, the rankings beside it, and whether both agree."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from reidbench.errors import ReidbenchError
-from reidbench.leaderboard.particulars import Fault, wrong_cameras, wrong_intervals, wrong_requests
-from reidbench.plugins.spec import Spec
-from reidbench.ranking.rankings import Ranking
-from reidbench.ranking.scores import score, scores_at
+from reidbench.data.protocol import Protocol
+from reidbench.errors import DataError, OptionError, ReidbenchError
+from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
+from reidbench.plugins.catalogue import load, part_names
+from reidbench.plugins.spec import Item, Spec, Value, write_value
+from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
+from reidbench.ranking.scores import HEADLINE, RANKS, score, scores_at
 from reidbench.runs.provenance import code_digest
-from reidbench.runs.record import RunRecord
+from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.store import AGAIN
+from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
 
-RISING = (("r1", "r5"), ("r5", "r10"), ("r10", "r20"), ("map_market", "map_step"))
 _ROUNDING = 1e-9
-_CLOCKS_DIFFER = timedelta(minutes=10)
-_DISTANCE_ROUNDING = 1e-6  # shown distances are computed otherwise than the order
+_PRINTED = 1e-6
+_CLOCK_TOLERANCE = timedelta(minutes=10)
+_DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
+
+# The field of a record and a clause about it.
+FieldProblem = tuple[str, str]
 
 
-def in_words(fault: Fault) -> str:
-    """Return a fault as one clause."""
-    return " ".join(filter(None, fault))
+@dataclass(frozen=True, order=True)
+class Problem:
+    """Something wrong with a leaderboard.
+
+    ``file``: the file.
+    ``line``: the line, from 1; 0 is the whole file.
+    ``column``: a column of the CSV, or a field of a record such as "scores.r1".
+    ``text``: one clause about it.
+    """
+
+    file: Path
+    line: int
+    column: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{place}: {self.column} {self.text}" if self.column else f"{place}: {self.text}"
 
 
-def faults_of(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[Fault]:
-    """Yield why a record cannot stand in a leaderboard, looking at nothing but itself."""
+def file_problem(file: Path, text: str) -> Problem:
+    """Return a problem of a whole file; an error's text may begin with the file's name."""
+    return Problem(file, 0, "", text.removeprefix(f"{file}: "))
+
+
+def field_problem(file: Path, field: str, text: str) -> Problem:
+    """Return a problem of a field of a record, with the line of the field, or of the part that lacks it."""
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return Problem(file, 0, field, text)
+    place = 0
+    for depth, key in enumerate(field.split("."), start=1):
+        match = re.compile(rf'^ {{{depth}}}"{re.escape(key)}":', re.MULTILINE).search(content, place)
+        if match is None:
+            break
+        place = match.start()
+    return Problem(file, content.count("\n", 0, place) + 1, field, text)
+
+
+def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | None, list[Problem]]:
+    """Return a record stored for the leaderboard ``name``, None where no row follows from it, and its problems.
+
+    Without ``rankings`` the rankings beside it are not read, which saves a moment per run.
+    """
+    try:
+        record = read_record(file)
+    except DataError as error:
+        return None, [file_problem(file, str(error))]
+    if fields := list(record_problems(record, allow_dirty=True)) or list(_misplaced(file, record, name)):
+        return None, [field_problem(file, *each) for each in fields]
+    return record, check_run(file.parent, record, allow_dirty=True) if rankings else []
+
+
+def check_run(folder: Path, record: RunRecord, *, allow_dirty: bool) -> list[Problem]:
+    """Return what is wrong with a run in its folder: with the record, the rankings, or one against the other."""
+    file, rankings = folder / RECORD, folder / RANKINGS
+    if problems := list(record_problems(record, allow_dirty=allow_dirty)):
+        return [field_problem(file, *each) for each in problems]
+    problems = list(_version_problems(record))
+    try:
+        ranking = read_ranking(folder)
+    except DataError as error:
+        return [*(field_problem(file, *each) for each in problems), file_problem(rankings, str(error))]
+    structure = [file_problem(rankings, text) for text in ranking_problems(ranking)]
+    problems += [] if structure else score_problems(record, ranking)
+    return [*structure, *(field_problem(file, *each) for each in problems)]
+
+
+def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[FieldProblem]:
+    """Yield why no leaderboard accepts a record, from the record alone."""
     if record.status != "ok":
         yield "status", f"is {record.status}, expected ok: {record.error or 'no reason given'}"
         return
     if record.dirty and not allow_dirty:
         yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
+    problems = list(_unreadable_items(record)) or list(_item_problems(record))
+    for check in (_value_problems, _time_problems, _interval_problems, _camera_problems, _digest_problems):
+        problems += check(record)
+    yield from problems or unsafe_cells(derive([record])[0])
+
+
+def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield values that no run has and that neither ids nor rankings determine."""
     if record.faithful and record.deviations:
         yield "faithful", f"is true, but deviations name {'; '.join(record.deviations)}"
-    digests = {
-        "id": record.id,
-        "train_id": record.train_id,
-        "group": record.group,
-        "dataset.digest": record.dataset.digest,
-    }
-    for name, text in digests.items():
-        if not re.fullmatch("[0-9a-f]{64}", text):
-            yield name, f"must be 64 hex digits, got {text!r:.80}"
-    for phase in ("train", "embed"):
-        if not record.seconds.get(phase, -1.0) >= 0.0:
-            yield f"seconds.{phase}", f"must be 0 or more, got {record.seconds.get(phase)!r}"
-    yield from _wrong_times(record)
+    if not re.fullmatch("[0-9a-f]{64}", record.dataset.digest):
+        yield "dataset.digest", f"must be 64 hex digits, got {record.dataset.digest!r:.80}"
     if not re.fullmatch("([0-9a-f]{40})?", record.commit):
         yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
     if not 0 <= record.job.seed <= MOST_SEED:
         yield "job.seed", f"must be {SEEDS}, got {record.job.seed!r:.40}"
-    yield from _wrong_scores(record.scores)
+    for phase in ("train", "embed"):
+        if not record.seconds.get(phase, -1.0) >= 0.0:
+            yield f"seconds.{phase}", f"must be 0 or more, got {record.seconds.get(phase)!r}"
+    for name in scores_at():
+        if not 0.0 <= record.scores.get(name, -1.0) <= 1.0:
+            yield f"scores.{name}", f"must be from 0 to 1, got {record.scores.get(name)!r}"
+
+
+def _digest_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield which of the code digest and the ids do not follow from the record."""
+    if record.code != code_digest(record.code_files):
+        yield "code", "is not the digest of the files in code_files"
+    ids = record.identity()
+    for name in ("train_id", "group", "id"):
+        expected, recorded = getattr(ids, name), getattr(record, name)
+        if expected != recorded:
+            yield name, f"is {recorded[:12]!r}, but the options, data and seed give {expected[:12]!r}: one was changed"
+
+
+def _unreadable_items(record: RunRecord) -> Iterator[FieldProblem]:
     for kind, item in record.items.items():
         try:
             spec = Spec.parse(item.spec)
             if kind not in ("loss", "rerank"):
                 _ = spec.item
-        except ReidbenchError as error:
+        except OptionError as error:
             yield f"items.{kind}.spec", f"cannot be used: {error}"
-    if record.code != code_digest(record.code_files):
-        yield "code", "is not the digest of the files in code_files"
-    yield from wrong_requests(record)
-    yield from wrong_intervals(record)
-    yield from wrong_cameras(record.cameras, record.scores)
-    ids = record.identity()
-    for name in ("train_id", "group", "id"):
-        follows, said = getattr(ids, name), getattr(record, name)
-        if follows != said:
-            yield name, f"is {said[:12]!r}, but the options, data and seed give {follows[:12]!r}: one was changed"
 
 
-def rising_faults(scores: Mapping[str, float], rounding: float = _ROUNDING) -> Iterator[Fault]:
-    """Yield which of the scores that cannot fall do."""
-    for lower, upper in RISING:
-        if scores[lower] > scores[upper] + rounding:
-            yield lower, f"= {scores[lower]!r} cannot be above {upper} = {scores[upper]!r}"
-
-
-def _wrong_scores(scores: Mapping[str, float]) -> Iterator[Fault]:
-    wrong = [name for name in scores_at() if not 0.0 <= scores.get(name, -1.0) <= 1.0]
-    yield from ((f"scores.{name}", f"must be a fraction from 0 to 1, got {scores.get(name)!r}") for name in wrong)
-    if not wrong:
-        yield from ((f"scores.{name}", what) for name, what in rising_faults(scores))
-
-
-def _wrong_times(record: RunRecord) -> Iterator[Fault]:
-    began, ended = _moment(record.started), _moment(record.finished)
-    for name, moment in (("started", began), ("finished", ended)):
+def _time_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    started, finished = utc_time(record.started), utc_time(record.finished)
+    for name, moment in (("started", started), ("finished", finished)):
         if moment is None:
             yield name, f"must be a date and time with its offset from UTC, got {getattr(record, name)!r:.80}"
-    if began and ended and began > ended + _CLOCKS_DIFFER:
+    if started and finished and started > finished + _CLOCK_TOLERANCE:
         yield "started", f"is {record.started}, after the run finished ({record.finished})"
-    if ended and ended > datetime.now(UTC) + _CLOCKS_DIFFER:
-        yield "finished", f"is {record.finished}, which is still to come"
+    if finished and finished > datetime.now(UTC) + _CLOCK_TOLERANCE:
+        yield "finished", f"is {record.finished}, which lies in the future"
 
 
-def day_of(record: RunRecord) -> date | None:
-    """Return the day (UTC) on which a run finished, None where its time cannot be placed."""
-    moment = _moment(record.finished)
-    return moment.date() if moment else None
+def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield where an item's texts disagree: in the job, in ids, and with only the options that are no defaults.
+
+    Defaults are not looked up: the next version of a plugin may have others.
+    """
+    for kind in (kind for kind in record.items if kind != "dataset"):
+        item, requested = record.items[kind], str(getattr(record.job, kind))
+        if item.given != requested:
+            yield f"items.{kind}.given", f"is {item.given!r:.80}, but the job has {requested!r:.80}"
+        given = {name for name, origin in item.origins.items() if origin == "given"}
+        texts: list[tuple[str, str, Set[str] | None]] = [
+            (f"items.{kind}.short", item.short, frozenset()),
+            (f"items.{kind}.identity", item.identity or item.spec, None),
+        ]
+        if kind not in ("recipe", "metric") or requested != AUTO:
+            texts.append((f"job.{kind}", requested, given))
+        for field, text, required in texts:
+            try:
+                agrees = _agrees(Spec.parse(text), Spec.parse(item.spec), field.rpartition(".")[2], required)
+            except OptionError as error:
+                yield field, f"cannot be used: {error}"
+            else:
+                if not agrees:
+                    yield field, f"is {text!r:.80}, but the run's {kind} is {item.spec!r:.200}"
 
 
-def _moment(text: str) -> datetime | None:
+def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str] | None) -> bool:
+    """Return whether ``spec`` has the items of ``resolved`` and only options of it, with the same values.
+
+    ``required`` are the options that it must have, with the part's name before them in a sum; None means all.
+    """
+    if len(spec.terms) != len(resolved.terms):
+        return False
+    parts = part_names([term.item.name for term in resolved.terms])
+    for part, term, whole in zip(parts, spec.terms, resolved.terms, strict=True):
+        options, known = dict(term.item.options), dict(whole.item.options)
+        prefix = f"{part}." if len(parts) > 1 else ""
+        needed = {name for name in known if required is None or prefix + name in required}
+        if (term.weight, term.item.name) != (whole.weight, whole.item.name):
+            return False
+        if not needed <= options.keys() <= known.keys():
+            return False
+        if not all(_same_value(value, known[name], field) for name, value in options.items()):
+            return False
+    return True
+
+
+def _same_value(value: Value, resolved: Value, field: str) -> bool:
+    """Return whether two values are equal: 1 equals 1.0, an item its text.
+
+    A file is its path in the job, its name in the short text and its digest in ids. Whether a text names a file is
+    unknown here: any with a folder or a suffix may.
+    """
+    if isinstance(value, tuple) and isinstance(resolved, tuple):
+        return len(value) == len(resolved) and all(
+            _same_value(*pair, field) for pair in zip(value, resolved, strict=True)
+        )
+    one, other = (write_value(each) if each is None or isinstance(each, Item) else each for each in (value, resolved))
+    if isinstance(one, str) and isinstance(other, str):
+        path = PurePath(other)
+        if one == other or not (len(path.parts) > 1 or path.suffix):
+            return one == other
+        if field == "identity":
+            return re.fullmatch("sha256:[0-9a-f]{64}", one) is not None
+        return PurePath(one) == (PurePath(path.name) if field == "short" else path)
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield what cannot be the intervals of a run's scores; queries of a single identity have none."""
+    identities = record.dataset.counts.get("query_identities", 0)
+    if identities < 1:
+        yield "dataset.counts.query_identities", f"must be 1 or more, got {identities}"
+        return
+    expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
+    if record.intervals.keys() != expected:
+        names, given = (", ".join(sorted(each)) or "none" for each in (expected, record.intervals))
+        yield "intervals", f"must be those of {names}, got {given:.80}"
+        return
+    for name, bounds in record.intervals.items():
+        steps = [0.0, *bounds[:1], record.scores.get(name, -1.0), *bounds[1:], 1.0]
+        if len(bounds) != 2 or any(low > high + _PRINTED for low, high in itertools.pairwise(steps)):
+            yield f"intervals.{name}", f"must be [low, high] around the score, from 0 to 1, got {bounds!r:.80}"
+
+
+def _camera_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield what cannot be the scores per pair of cameras."""
+    matrix, cameras = record.cameras, record.cameras.cameras
+    if not cameras or cameras != sorted({*cameras}):
+        yield "cameras.cameras", f"must be the rising numbers of the cameras, got {cameras!r:.80}"
+        return
+    size = len(cameras)
+    for name in ("queries", *HEADLINE):
+        if [len(row) for row in getattr(matrix, name)] != [size] * size:
+            yield f"cameras.{name}", f"must be {size} rows of {size}, one per camera"
+            return
+    counts = list(itertools.chain(*matrix.queries))
+    queries = record.scores.get("queries", 0)
+    if min(counts) < 0 or sum(map(max, matrix.queries)) > queries:
+        yield "cameras.queries", f"must be counts of the {queries} queries"
+        return
+    for name in HEADLINE:
+        for count, mean in zip(counts, itertools.chain(*getattr(matrix, name)), strict=True):
+            whole = name != "r1" or mean is None or abs(mean * count - round(mean * count)) < _PRINTED
+            if (mean is None) != (count == 0) or not (mean is None or 0.0 <= mean <= 1.0) or not whole:
+                yield f"cameras.{name}", f"cannot be {mean!r:.40} where {count} queries have a positive"
+                break
+
+
+def _misplaced(file: Path, record: RunRecord, name: str) -> Iterator[FieldProblem]:
+    home = file.parent.parent if file.parent.name == AGAIN else file.parent
+    own = board_name(record)
+    if own != name:
+        field = "standin" if own.removesuffix(".standin") == name.removesuffix(".standin") else "items.protocol.spec"
+        yield field, f"belongs to {own}.csv, but the record is stored for {name}.csv"
+    if home.name != record.id[:12]:
+        yield "id", f"begins with {record.id[:12]}, but its folder is named {home.name}"
+
+
+def _version_problems(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield whether the installed protocol, if there is one, has another version."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
+        protocol = load().resolve("protocol", record.items["protocol"].spec).build()
+    except ReidbenchError:
+        return
+    if isinstance(protocol, Protocol) and protocol.version != record.evaluation.version:
+        text = f"is {record.evaluation.version}, but the protocol's version is {protocol.version}"
+        yield "evaluation.version", text
 
 
-def ranking_faults(ranking: Ranking) -> Iterator[str]:
+def score_problems(record: RunRecord, ranking: Ranking) -> Iterator[FieldProblem]:
+    """Yield which scores of a record do not follow from its rankings."""
+    own_ranks = {int(name[1:]) for name in record.scores if re.fullmatch(r"r[1-9][0-9]{0,5}", name)}
+    gallery = int(record.scores.get("gallery", 0))
+    expected: Mapping[str, float] = score(ranking, gallery, sorted({*RANKS, *own_ranks})).as_dict()
+    for name in sorted({*expected, *record.scores}):
+        recorded, derived = record.scores.get(name), expected.get(name)
+        if recorded is None or derived is None or not math.isclose(recorded, derived, rel_tol=0.0, abs_tol=_ROUNDING):
+            yield f"scores.{name}", f"is {recorded!r}, but the rankings give {derived!r}"
+
+
+def ranking_problems(ranking: Ranking) -> Iterator[str]:
     """Yield what no ranking can be, whatever was ranked."""
     queries = len(ranking)
     sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
     wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
     for part in ("", "same_camera_"):
-        starts, units, ranks, distances = (
-            getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances")
-        )
+        starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances"))
         if len(starts) != queries + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
             wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
-        elif not len(units) == len(ranks) == len(distances) == starts[-1]:
+        elif any(len(array) != starts[-1] for array in arrays):
             wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
     if queries < 1 or wrong or ranking.top.shape != ranking.top_distances.shape:
         yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'no query'}"
         return
     query = np.repeat(np.arange(queries), np.diff(ranking.starts))
-    same = query[1:] == query[:-1]
+    same_query = query[1:] == query[:-1]
     outside = (ranking.ranks < 0) | (ranking.ranks >= ranking.ranked[query])
     if outside.any():
         yield f"query {query[outside][0]} has a rank outside of what was ranked"
-    tied = same & (np.diff(ranking.ranks) <= 0)
+    tied = same_query & (np.diff(ranking.ranks) <= 0)
     if tied.any():
         yield f"query {query[1:][tied][0]} has ranks that do not rise"
-    near = _DISTANCE_ROUNDING * max(1.0, float(np.abs(ranking.distances).max(initial=0.0)))
-    falling = same & ~(np.diff(ranking.distances) >= -near)
+    tolerance = _DISTANCE_ROUNDING * max(1.0, float(np.abs(ranking.distances).max(initial=0.0)))
+    falling = same_query & ~(np.diff(ranking.distances) >= -tolerance)
     if falling.any():
         yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
-    listed = (
-        ranking.top_distances[:, :-1][ranking.top[:, 1:] >= 0],
-        ranking.top_distances[:, 1:][ranking.top[:, 1:] >= 0],
-    )
-    if not (listed[1] - listed[0] >= -near).all():
-        yield "the closest items do not stand in the order of their distances"
-    width = ranking.top.shape[1]
-    shown = ~outside & (ranking.ranks < width)
+    listed = ranking.top[:, 1:] >= 0
+    if not (ranking.top_distances[:, 1:][listed] - ranking.top_distances[:, :-1][listed] >= -tolerance).all():
+        yield "the closest items are not in the order of their distances"
+    shown = ~outside & (ranking.ranks < ranking.top.shape[1])
     if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():
-        yield "the closest items are not those that the ranks say"
-
-
-def score_faults(record: RunRecord, ranking: Ranking) -> Iterator[Fault]:
-    """Yield which scores of a record do not follow from its rankings."""
-    ranks = tuple(sorted(int(name[1:]) for name in record.scores if re.fullmatch(r"r[1-9][0-9]{0,5}", name)))
-    follow = score(ranking, int(record.scores.get("gallery", 0)), ranks).as_dict()
-    for name in sorted({*follow, *record.scores}):
-        said, right = record.scores.get(name), follow.get(name)
-        if said is None or right is None or not math.isclose(said, right, rel_tol=0.0, abs_tol=_ROUNDING):
-            yield f"scores.{name}", f"is {said!r}, but the rankings give {right!r}"
+        yield "the closest items disagree with the ranks"

@@ -1,18 +1,17 @@
-"""The rows of a leaderboard: what its columns say of a combination, and how they are written and read."""
+"""The rows of a leaderboard: columns derived from records, and the CSV file that holds them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.check_record import day_of
-from reidbench.leaderboard.particulars import Fault
-from reidbench.plugins.spec import Item, Spec, write_value
+from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
@@ -33,7 +32,7 @@ _AFTER_SCORES = tuple(
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 SELF_REPORTED = "self-reported"
 MIXED_CODE = "seeds made by different code"
-_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+_GIT_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 Row = dict[str, str]
 
@@ -46,30 +45,49 @@ def columns() -> tuple[str, ...]:
 
 def board_name(record: RunRecord) -> str:
     """Return the name of the leaderboard that a record belongs to; stand-ins have their own."""
-    # A third party's "owner/name" stays one file name: no item's name holds a "-".
+    # The protocol "owner/name" of a third-party plugin becomes one file name: no item's name holds a "-".
     name = Spec.parse(record.items["protocol"].spec).item.name.replace("/", "-")
     return f"{name}.standin" if record.standin else name
 
 
-def row_of(runs: Sequence[RunRecord]) -> Row:
-    """Return the row of one combination; ``runs`` are its seeds in order."""
-    first, latest = runs[0], max(runs, key=lambda run: (day_of(run) or date.min, run.finished, run.id))
+def utc_time(text: str) -> datetime | None:
+    """Return the moment of an ISO 8601 text in UTC; None where it is none, or has no offset from UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def derive(records: Iterable[RunRecord]) -> list[Row]:
+    """Return the rows that follow from records, as they are ordered in a file."""
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: (record.job.seed, record.id)):
+        groups[record.group].append(record)
+    rows = [_row(seeds) for seeds in groups.values()]
+    return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
+
+
+def _row(seeds: Sequence[RunRecord]) -> Row:
+    """Return the row of one combination; ``seeds`` are its runs in the order of their seeds."""
+    first, latest = seeds[0], max(seeds, key=lambda run: (str(utc_time(run.finished)), run.finished, run.id))
     items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
     options = dict(backbone.options)
-    means: dict[str, str] = {}
+    scores: dict[str, str] = {}
     for name in scores_at():
-        mean, sd = mean_and_sd(run.scores[name] for run in runs)
-        means[name] = f"{mean:.6f}"
-        means[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
+        mean, sd = mean_and_sd(run.scores[name] for run in seeds)
+        scores[name] = f"{mean:.6f}"
+        scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
     dataset = items["dataset"].item.name
-    mixed = [MIXED_CODE] if len({run.code for run in runs}) > 1 else []
+    finished = utc_time(latest.finished)
+    mixed = [MIXED_CODE] if len({run.code for run in seeds}) > 1 else []
     cells = {
         "schema": str(first.schema),
         "dataset": dataset,
         "protocol": f"{items['protocol'].item.name}@{first.evaluation.version}",
         "track": first.track,
-        "loss": str(Spec(tuple(type(term)(term.weight, Item(term.item.name)) for term in terms))),
+        "loss": str(Spec(tuple(Term(term.weight, Item(term.item.name)) for term in terms))),
         "loss_params": " + ".join(_options(term.item) for term in terms),
         "backbone": backbone.name,
         "weights": write_value(options["weights"]) if "weights" in options else "",
@@ -81,26 +99,26 @@ def row_of(runs: Sequence[RunRecord]) -> Row:
         "tta": first.evaluation.views,
         "rerank": str(items["rerank"]),
         "metric_learner": metric.name if first.evaluation.learned else "",
-        **{name: text for name, text in means.items() if name in columns()},
-        "n_seeds": str(len(runs)),
+        **scores,
+        "n_seeds": str(len(seeds)),
         "iterations": str(first.recipe.steps),
         "params_m": f"{first.network.parameters / 1e6:.6f}",
-        "train_s": f"{mean_and_sd(run.seconds['train'] for run in runs)[0]:.2f}",
-        "extract_s": f"{mean_and_sd(run.seconds['embed'] for run in runs)[0]:.2f}",
-        "gpu": _each(run.environment.device_name for run in runs),
-        "reidbench": _each(run.environment.reidbench for run in runs),
+        "train_s": f"{mean_and_sd(run.seconds['train'] for run in seeds)[0]:.2f}",
+        "extract_s": f"{mean_and_sd(run.seconds['embed'] for run in seeds)[0]:.2f}",
+        "gpu": _distinct(run.environment.device_name for run in seeds),
+        "reidbench": _distinct(run.environment.reidbench for run in seeds),
         "plugin_dist": first.items["loss"].distribution,
         "plugin_version": first.items["loss"].version,
         "commit": latest.commit,
-        "dirty": write_value(any(run.dirty for run in runs)),
+        "dirty": write_value(any(run.dirty for run in seeds)),
         "data_fingerprint": first.dataset.digest[:16],
         "config_hash": first.group,
         "tier": SELF_REPORTED,
-        "faithful": write_value(all(run.faithful for run in runs)),
+        "faithful": write_value(all(run.faithful for run in seeds)),
         "trained_on": dataset,
         "source": "reidbench",
-        "date": str(day_of(latest)),
-        "notes": _each([*(deviation for run in runs for deviation in run.deviations), *mixed]),
+        "date": str(finished.date()) if finished else "",
+        "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *mixed]),
     }
     return {column: cells[column] for column in columns()}
 
@@ -109,22 +127,17 @@ def _options(item: Item) -> str:
     return ", ".join(f"{name}={write_value(value)}" for name, value in item.options)
 
 
-def _each(texts: Iterable[str]) -> str:
+def _distinct(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def unsafe_cells(row: Row) -> Iterator[Fault]:
-    """Yield the cells that a spreadsheet would run as a formula, or that would not show what they hold."""
+def unsafe_cells(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (column, problem) for cells that a spreadsheet runs as a formula, or that hold unprintable characters."""
     for column, text in row.items():
         if text.startswith(("=", "+", "-", "@")):
             yield column, f"begins with {text[0]!r}, which spreadsheets run as a formula: {text!r:.80}"
         if not text.isprintable():
-            yield column, f"holds characters that cannot be shown: {text!r:.80}"
-
-
-def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Return rows as they stand in a file."""
-    return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
+            yield column, f"holds unprintable characters: {text!r:.80}"
 
 
 def write_rows(rows: Iterable[Row]) -> bytes:
@@ -137,22 +150,22 @@ def write_rows(rows: Iterable[Row]) -> bytes:
 
 
 def read_lines(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines of a leaderboard as cells, every cell as text, each with the number of the line it begins on.
+    """Return (line number, cells) of every line of a leaderboard's file; cells are texts.
 
-    Lines that git puts between two versions are passed over. Raises DataError where this is no CSV.
+    Skips the lines that git writes between two versions. Raises DataError where the file is no CSV.
     """
     try:
         text = file.read_bytes().decode("utf-8")
-        lines = ["\n" if line.startswith(_MARKERS) else line for line in io.StringIO(text, newline="")]
+        lines = ["\n" if line.startswith(_GIT_MARKERS) else line for line in io.StringIO(text, newline="")]
         reader = csv.reader(lines, strict=True)
-        found, begins = [], 1
+        numbered, begins = [], 1
         for cells in reader:
             if cells:
-                found.append((begins, cells))
+                numbered.append((begins, cells))
             begins = reader.line_num + 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: is no leaderboard ({error}); move it away and add again") from None
-    return found
+    return numbered
 
 
 def read_rows(file: Path) -> dict[str, Row]:

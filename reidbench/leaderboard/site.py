@@ -1,19 +1,22 @@
-"""The site: a page for each leaderboard, with tracks, systems, and what each row has shown."""
+"""The site: one page per leaderboard with its tracks and named systems, and an index."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names
 from reidbench.leaderboard.rows import Row
-from reidbench.leaderboard.verify import Verification, verify
+from reidbench.leaderboard.verify import TIERS, Verification, verify
 from reidbench.ranking.scores import named_score, shown_scores
-from reidbench.reports.page import Cell, Column, Entry, Filter, Table, render
+from reidbench.reports.html import render, table_view
+from reidbench.reports.table import Column, Table
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import RunRecord
 from reidbench.runs.suite import load_suite
@@ -21,18 +24,19 @@ from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
 
 KINDS = {"loss": "loss", "backbone": "network", "recipe": "recipe", "metric": "metric", "rerank": "re-ranking"}
-TIERS = {
-    "self-reported": "what the submitter's machine said; nobody has looked at more than the form",
-    "consistent": "the scores follow from the kept rankings, and the rankings from the data set's lists. "
-    "This does not show that a network produced them",
-    "reproduced": "consistent, and somebody else made every run again from its record: each score lay within three "
-    "standard deviations over the seeds",
-}
+
+# A named system: its name and the resolved spec of each item that it names.
+System = tuple[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A row of a leaderboard with the runs that it is made of, and its tier."""
+class Entry:
+    """A row of a leaderboard as the site shows it.
+
+    ``row``: its cells in the CSV.
+    ``runs``: its runs in the order of their seeds.
+    ``tier``: its verification tier.
+    """
 
     row: Row
     runs: Sequence[RunRecord]
@@ -40,179 +44,160 @@ class _Line:
 
     @property
     def primary(self) -> float:
-        """The score by which the protocol ranks; negative where lower is better."""
+        """The score that ranks the protocol's rows; negative where lower is better."""
         name = self.runs[0].evaluation.primary
         value = float(self.row.get(name) or "nan")
         return value if named_score(name).higher_is_better else -value
 
     @property
-    def fields(self) -> dict[str, str]:
+    def items(self) -> dict[str, str]:
+        """The short text of each item that differs between rows."""
         first = self.runs[0]
-        return {kind: first.items[kind].short for kind in KINDS} | (
-            {"metric": AUTO} if first.evaluation.metric_is_auto else {}
-        )
+        metric = {"metric": AUTO} if first.evaluation.metric_is_auto else {}
+        return {kind: first.items[kind].short for kind in KINDS} | metric
+
+    @property
+    def anchor(self) -> str:
+        """The name of its permanent link in the table of tracks."""
+        return f"row-{self.row['config_hash'][:16]}"
+
+    def cells(self, **others: Any) -> dict[str, Any]:
+        """Return a row of a table: scores, number of seeds, tier and the ``others``."""
+        names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
+        scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
+        return {**scores, "seeds": int(self.row["n_seeds"]), "tier": self.tier, **others}
+
+    def details(self) -> list[tuple[str, str]]:
+        """Return (label, text) of every column with a text, of the resolved items and of the runs."""
+        cells = [(column, text) for column, text in self.row.items() if text and column != "tier"]
+        items = [(f"{kind}, resolved", item.spec) for kind, item in sorted(self.runs[0].items.items())]
+        runs = [(f"run, seed {run.job.seed}", f"{run.id[:12]}, finished {run.finished}") for run in self.runs]
+        return [*cells, *items, *runs]
 
 
 def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
-    """Write a page for each leaderboard in ``folder``, and one that lists them, to ``target``; return the files.
+    """Write a page for each leaderboard in ``folder``, and an index, to ``target``; return the files.
 
-    Leaderboards are verified first, and each row shows the tier that this gives. Pages need no network, and the same
-    leaderboards give the same bytes. Raises DataError where ``verify`` finds something wrong.
+    Leaderboards are verified first, and each row shows its tier. Pages need no network, and equal leaderboards give
+    equal bytes. Raises DataError where ``verify`` finds a problem.
     """
-    found = verify(folder, planner)
-    if found.findings:
-        listed = "\n".join(map(str, found.findings))
-        raise DataError(f"no site is built of leaderboards in which something is wrong:\n{listed}")
-    named = _named_systems(folder, planner)
-    files, boards = [], []
+    verification = verify(folder, planner)
+    if verification.problems:
+        listed = "\n".join(map(str, verification.problems))
+        raise DataError(f"no site is built of leaderboards that fail verification:\n{listed}")
+    systems = _named_systems(folder, planner)
+    pages, boards = {}, []
     for name in board_names(folder):
-        board = Board.open(folder, name)
-        if reasons := list(board.derive(allow_mixed=True)):
-            raise DataError("\n".join(reasons))
-        lines = _lines(board, found)
-        page = render("leaderboard.html.j2", **_page(name, lines, named, found))
-        files.append(_write(target / f"{name}.html", page))
-        boards.append({"name": name, "rows": len(lines), "tiers": _counts(lines)})
-    index = render(
-        "leaderboards.html.j2", title="Leaderboards of reidbench", boards=boards, version=reidbench.__version__
-    )
-    return [_write(target / "index.html", index), *files]
+        board, _ = Board.load(folder, name, rankings=False)
+        runs: dict[str, list[RunRecord]] = defaultdict(list)
+        for _, record in sorted(board.runs.values(), key=lambda run: run[1].job.seed):
+            runs[record.group].append(record)
+        keyed = [(row["config_hash"], row) for row in board.rows()]
+        entries = [Entry(row, runs[key], verification.tiers[key]) for key, row in keyed]
+        pages[f"{name}.html"] = _page(name, entries, systems, verification)
+        counts = Counter(entry.tier for entry in entries)
+        tiers = ", ".join(f"{counts[tier]} {tier}" for tier in TIERS if counts[tier])
+        boards.append({"name": name, "rows": len(entries), "tiers": tiers})
+    title, version = "Leaderboards of reidbench", reidbench.__version__
+    pages = {"index.html": render("leaderboards.html.j2", title=title, boards=boards, version=version)} | pages
+    for name, page in pages.items():
+        write_atomic(target / name, page)
+    return [target / name for name in pages]
 
 
-def _write(file: Path, page: str) -> Path:
-    write_atomic(file, page)
-    return file
-
-
-def _lines(board: Board, found: Verification) -> list[_Line]:
-    runs: dict[str, list[RunRecord]] = defaultdict(list)
-    for _, record in sorted(board.kept, key=lambda kept: kept[1].job.seed):
-        runs[record.group].append(record)
-    return [_Line(row, runs[row["config_hash"]], found.tiers[row["config_hash"]]) for row in board.rows]
-
-
-def _counts(lines: Sequence[_Line]) -> str:
-    counts = Counter(line.tier for line in lines)
-    return ", ".join(f"{counts[tier]} {tier}" for tier in TIERS if counts[tier])
-
-
-def _page(
-    name: str, lines: Sequence[_Line], named: Sequence[tuple[str, Mapping[str, str]]], found: Verification
-) -> dict[str, object]:
-    protocols = {line.row["protocol"]: line for line in lines}
-    systems = [(title, line) for title, asked in named for line in lines if _is(line.runs[0], asked)]
-    return {
-        "title": f"{name}: leaderboard",
-        "version": reidbench.__version__,
-        "standin": name.endswith(".standin"),
-        "protocols": [_about(protocol, line) for protocol, line in protocols.items()],
-        "tracks": _tracks(lines),
-        "systems": _systems(systems) if systems else None,
-        "tiers": TIERS,
-        "notes": found.notes,
-    }
-
-
-def _about(protocol: str, line: _Line) -> str:
-    scores = line.runs[0].scores
-    return (
-        f"{protocol}: {scores['queries']:,.0f} queries × {scores['gallery']:,.0f} gallery items, "
-        f"{scores['unmatched']:,.0f} unmatched; ranked by {line.runs[0].evaluation.primary}"
+def _page(name: str, entries: Sequence[Entry], systems: Sequence[System], verification: Verification) -> str:
+    protocols = {entry.row["protocol"]: entry.runs[0] for entry in entries}
+    named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry.runs[0], specs)]
+    return render(
+        "leaderboard.html.j2",
+        title=f"{name}: leaderboard",
+        version=reidbench.__version__,
+        standin=name.endswith(".standin"),
+        protocols=[
+            f"{protocol}: {run.scores['queries']:,.0f} queries × {run.scores['gallery']:,.0f} gallery items, "
+            f"{run.scores['unmatched']:,.0f} unmatched; ranked by {run.evaluation.primary}"
+            for protocol, run in protocols.items()
+        ],
+        tracks=_tracks(entries),
+        systems=_systems(named) if named else None,
+        tiers=TIERS,
+        notes=verification.notes,
     )
 
 
-def _tracks(lines: Sequence[_Line]) -> Table:
-    """Return the table in which only the loss differs within a track: rows are ranked there, best first."""
-    tracks: dict[tuple[str, str, str], list[_Line]] = defaultdict(list)
-    for line in lines:
-        # One track on other data, or under another version, is another contest.
-        tracks[line.row["track"], line.row["protocol"], line.row["data_fingerprint"]].append(line)
-    several = Counter(track for track, _, _ in tracks)
-    entries, names = [], []
+def _tracks(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the table of all rows by track, best first within each: only the loss differs within a track."""
+    tracks: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        # The same track on other data, or under another version, is not comparable.
+        tracks[entry.row["track"], entry.row["protocol"], entry.row["data_fingerprint"]].append(entry)
+    variants = Counter(track for track, _, _ in tracks)
+    shown: list[Entry] = []
+    rows: list[dict[str, Any]] = []
+    best: set[tuple[int, str]] = set()
     for (track, protocol, data), members in sorted(tracks.items(), key=lambda item: (-len(item[1]), item[0])):
-        title = track if several[track] == 1 else f"{track} ({protocol}, data {data})"
-        names.append(title)
-        ranked = sorted(members, key=lambda line: (-line.primary, line.row["config_hash"]))
-        for line in ranked:
-            place = 1 + sum(other.primary > line.primary for other in ranked)
-            loss = Cell(line.fields["loss"])
-            cells = [loss, Cell(str(place), value=place), *_scores(line, ranked), *_last(line), Cell(title)]
-            entries.append(Entry(_anchor(line), cells, {"track": title, "tier": line.tier}, _details(line)))
-    columns = [
-        Column("loss"),
-        Column("place", "number", "place within the track"),
-        *_score_columns(),
-        Column("seeds", "number"),
-        Column("tier", "text", "what the row has shown"),
-        Column("track", "text", "all but the loss"),
+        title = track if variants[track] == 1 else f"{track} ({protocol}, data {data})"
+        ranked = sorted(members, key=lambda entry: (-entry.primary, entry.row["config_hash"]))
+        best |= {(len(rows) + place, name) for place, name in _best(ranked)}
+        for entry in ranked:
+            rank = 1 + sum(other.primary > entry.primary for other in ranked)
+            rows.append(entry.cells(loss=entry.items["loss"], rank=rank, track=title))
+        shown += ranked
+    first = [Column("loss"), Column("rank", kind="number", description="rank within the track")]
+    columns = [*first, *_common_columns(), Column("track", description="everything except the loss")]
+    details = [entry.details() for entry in shown]
+    table = Table(rows, columns, best=best)
+    return table_view(table, "Tracks", [entry.anchor for entry in shown], filters=("track", "tier"), details=details)
+
+
+def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
+    """Return the table of named systems, with the items in which they differ."""
+    entries = [entry for _, entry in named]
+    differing = [kind for kind in KINDS if len({entry.items[kind] for entry in entries}) > 1]
+    columns = [Column("system"), *(Column(kind, KINDS[kind]) for kind in differing), *_common_columns()]
+    rows = [entry.cells(system=name, **entry.items) for name, entry in named]
+    ids = [f"system-{number}-{entry.anchor}" for number, entry in enumerate(entries, start=1)]
+    details = [entry.details() for entry in entries]
+    return table_view(Table(rows, columns, best=_best(entries)), "Systems", ids, filters=("tier",), details=details)
+
+
+def _common_columns() -> list[Column]:
+    scores = [
+        Column(name, each.label, "number", partial(_percent, name), description=f"{each.description}, in percent")
+        for name, each in shown_scores().items()
     ]
-    filters = [Filter("track", "Track", names), Filter("tier", "Tier", list(TIERS))]
-    return Table("Tracks", columns, entries, filters)
+    return [*scores, Column("seeds", kind="number"), Column("tier", description="what this machine verified")]
 
 
-def _systems(systems: Sequence[tuple[str, _Line]]) -> Table:
-    """Return the table of named combinations, with the items in which they differ."""
-    differ = [kind for kind in KINDS if len({line.fields[kind] for _, line in systems}) > 1]
-    columns = [Column("system"), *(Column(KINDS[kind]) for kind in differ), *_score_columns()]
-    columns += [Column("seeds", "number"), Column("tier", "text", "what the row has shown")]
-    everything = [line for _, line in systems]
-    entries = [
-        Entry(
-            f"system-{number}-{_anchor(line)}",
-            [Cell(name), *(Cell(line.fields[kind]) for kind in differ), *_scores(line, everything), *_last(line)],
-            {"tier": line.tier},
-            _details(line),
-        )
-        for number, (name, line) in enumerate(systems, start=1)
-    ]
-    return Table("Systems", columns, entries, [Filter("tier", "Tier", list(TIERS))])
+def _percent(name: str, row: Mapping[str, Any]) -> str:
+    deviation = row.get(f"{name}_sd")
+    return f"{100 * row[name]:.2f}" + (f" ±{100 * deviation:.2f}" if deviation is not None else "")
 
 
-def _score_columns() -> list[Column]:
-    return [Column(each.label, "number", f"{each.description}, in percent") for each in shown_scores().values()]
+def _best(entries: Sequence[Entry]) -> set[tuple[int, str]]:
+    """Return (place, score) of the best values among several entries."""
+    best = set()
+    for name, score in shown_scores().items() if len(entries) > 1 else ():
+        values = [float(entry.row[name]) for entry in entries]
+        best |= {(place, name) for place, value in enumerate(values) if value == score.best(values)}
+    return best
 
 
-def _scores(line: _Line, among: Sequence[_Line]) -> Iterator[Cell]:
-    for name, score in shown_scores().items():
-        value, sd = float(line.row[name]), line.row.get(f"{name}_sd")
-        best = len(among) > 1 and value == score.best(float(other.row[name]) for other in among)
-        yield Cell(f"{100 * value:.2f}", value, f"±{100 * float(sd):.2f}" if sd else "", best)
-
-
-def _last(line: _Line) -> list[Cell]:
-    seeds = int(line.row["n_seeds"])
-    return [Cell(str(seeds), seeds), Cell(line.tier)]
-
-
-def _anchor(line: _Line) -> str:
-    return f"row-{line.row['config_hash'][:16]}"
-
-
-def _details(line: _Line) -> list[tuple[str, str]]:
-    """Return where a row comes from: every column that says something, and its runs."""
-    said = [(column, text) for column, text in line.row.items() if text and column != "tier"]
-    items = [(f"{kind}, resolved", item.spec) for kind, item in sorted(line.runs[0].items.items())]
-    runs = [(f"run, seed {run.job.seed}", f"{run.id[:12]}, finished {run.finished}") for run in line.runs]
-    return [*said, *items, *runs]
-
-
-def _named_systems(folder: Path, planner: Planner) -> list[tuple[str, dict[str, str]]]:
-    """Return the names that the suites in the folder give to jobs, and the items of each, resolved."""
+def _named_systems(folder: Path, planner: Planner) -> list[System]:
+    """Return the systems that suites in the folder name."""
     named: dict[tuple[str, tuple[tuple[str, str], ...]], None] = {}
     for file in sorted(folder.rglob("*.toml")):
         try:
-            suite = load_suite(file)
-            for job, name in suite.names.items():
+            for job, name in load_suite(file).names.items():
                 items, _ = planner.resolve(job)
-                asked = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
-                named[name, tuple(sorted(asked.items()))] = None
+                specs = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
+                named[name, tuple(sorted(specs.items()))] = None
         except ReidbenchError as error:
-            raise DataError(f"{file}: names a system that cannot be looked up: {error}") from None
-    return [(name, dict(asked)) for name, asked in named]
+            raise DataError(f"{file}: names a system that cannot be resolved: {error}") from None
+    return [(name, dict(specs)) for name, specs in named]
 
 
-def _is(record: RunRecord, asked: Mapping[str, str]) -> bool:
-    """Whether a run is the named combination; one that names no metric means the loss's own."""
-    if any(record.items[kind].spec != text for kind, text in asked.items()):
-        return False
-    return "metric" in asked or bool(record.evaluation.metric_is_auto)
+def _is_system(record: RunRecord, specs: Mapping[str, str]) -> bool:
+    """Return whether a run is a named system; one that names no metric has the loss's own."""
+    same = all(record.items[kind].spec == text for kind, text in specs.items())
+    return same and ("metric" in specs or record.evaluation.metric_is_auto)

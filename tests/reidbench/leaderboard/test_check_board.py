@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from reidbench.errors import DataError
+from reidbench.leaderboard.board import add, merge
 from reidbench.leaderboard.check_board import check
-from reidbench.leaderboard.publish import add, merge
 from reidbench.leaderboard.verify import verify
 from reidbench.plugins.catalogue import build, load
 from reidbench.ranking.rank import rank
@@ -74,20 +74,20 @@ def test_what_add_makes_is_right_and_the_repositorys_own_boards_too(boards: Path
 @pytest.mark.parametrize(
     ("column", "text", "said"),
     [
-        ("r1", "0.990000", "2: r1 = 0.99 cannot be above r5|2: r1 is '0.990000', but its records give"),
-        ("map_step", "0.000000", "2: map_market = .* cannot be above map_step = 0.0"),
-        ("r5", "1.200000", "2: r5 = 1.2 is above 1"),
-        ("minp", "0.5", "2: minp does not have its form"),
-        ("tier", "reproduced", "2: tier is 'reproduced'; tiers are computed by verify and html"),
-        ("notes", "=cmd|'/C calc'!A0", "2: notes begins with '=', which spreadsheets run"),
-        ("gpu", "@SUM(A1)", "2: gpu begins with '@'"),
-        ("gpu", "a\u202eb", "2: gpu holds characters that cannot be shown"),
+        ("r1", "0.990000", "2: r1 is '0.990000', but its records give"),
+        ("map_step", "0.000000", "2: map_step is '0.000000', but"),
+        ("r5", "1.200000", "2: r5 is '1.200000', but"),
+        ("minp", "0.5", "2: minp is '0.5', but"),
+        ("tier", "reproduced", "2: tier is 'reproduced', but its records give 'self-reported'"),
+        ("notes", "=cmd|'/C calc'!A0", '2: notes is "=cmd.*, but'),
+        ("gpu", "@SUM(A1)", "2: gpu is '@SUM.*, but"),
+        ("gpu", "a\u202eb", r"2: gpu is 'a\\u202eb', but"),
         ("loss_params", "margin=0.9", "2: loss_params is 'margin=0.9', but its records give 'margin=0.2'"),
-        ("protocol", "market1501@1", "2: protocol is 'market1501@1' in the file of synthetic"),
+        ("protocol", "market1501@1", "2: protocol is 'market1501@1', but its records give 'synthetic@1'"),
         ("protocol", "synthetic@2", "2: protocol is 'synthetic@2', but its records give 'synthetic@1'"),
-        ("config_hash", "0" * 64, "2: config_hash '000000000000' has no sound record"),
-        ("config_hash", "x", "2: config_hash does not have its form"),
-        ("track", "zzz", "its rows do not stand in the order of track"),
+        ("config_hash", "0" * 64, "2: config_hash '000000000000' has no valid record"),
+        ("config_hash", "x", "2: config_hash 'x' has no valid record"),
+        ("track", "zzz", "2: track is 'zzz', but"),
         ("notes", "[bold]" + "x" * 10_000, "2: notes is .*, but its records give ''"),
     ],
 )
@@ -103,22 +103,23 @@ def test_copied_and_torn_rows_are_caught(boards: Path) -> None:
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines, lines[1], lines[2].replace("0.", "0.", 1)[:40] + "\n"]))
     said = "\n".join(map(str, check(boards)))
-    assert f"{file}:4: config_hash stands on line 2 already: a copied row" in said
+    assert f"{file}:4: config_hash is that of line 2 too: a copied row" in said
     assert f"{file}:5: holds " in said
     other = lines[1].replace(rows_of(boards)[0]["config_hash"], "f" * 64)
     file.write_text("".join([*lines, other]))
-    assert f"{file}:4: says the same as line 2: a copied row" in "\n".join(map(str, check(boards)))
+    assert f"{file}:4: config_hash 'ffffffffffff' has no valid record" in "\n".join(map(str, check(boards)))
 
 
 def test_all_findings_are_listed_at_once_and_the_command_ends_with_1(
     boards: Path, reidbench_process: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    edit(boards, "tier", "consistent", row=0)
+    edit(boards, "tier", "consistent", row=1)
     edit(boards, "r1", "0.010000", row=1)
     edit_record(boards, lambda data: data["job"].update(seed=5))
     ended = reidbench_process("leaderboard", "check", "--folder", str(boards))
     assert ended.returncode == 1
-    assert "2: tier" in ended.stdout
+    assert "2: config_hash" in ended.stdout  # the row of the edited record
+    assert "3: tier" in ended.stdout
     assert "3: r1" in ended.stdout
     assert "record.json" in ended.stdout
 
@@ -133,7 +134,7 @@ def test_all_findings_are_listed_at_once_and_the_command_ends_with_1(
         (lambda data: data["items"]["recipe"].update(spec="quick(steps=9)"), "but the options, data and seed give"),
         (lambda data: data["evaluation"].update(version=2), "id is "),
         (lambda data: data["code_files"].update(x="y"), "code is not the digest"),
-        (lambda data: data.update(standin=True), "standin says that it belongs to synthetic.standin.csv"),
+        (lambda data: data.update(standin=True), "standin belongs to synthetic.standin.csv"),
         (lambda data: data.update(status="failed"), "status is failed"),
         (lambda data: data.update(tier="reproduced"), "tier is unknown"),
     ],
@@ -251,7 +252,7 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
     runs = [listed(data_folder, "batch_hard", seed) for seed in range(2)]
     boards = publish(tmp_path, [*runs, listed(data_folder, "classification")])
     found = verify(boards, planner(data_folder))
-    assert found.findings == []
+    assert found.problems == []
     assert sorted(found.tiers.values()) == ["consistent", "consistent"]
     again = [(replace(record, started="2026-11-22T10:00:01+00:00"), ranking) for record, ranking in runs]
     with pytest.raises(DataError, match=r"is the run .* itself"):
@@ -260,7 +261,7 @@ def test_rankings_of_the_lists_make_rows_consistent_and_those_made_again_reprodu
     assert verify(boards, planner(data_folder)).tiers[runs[0][0].group] == "consistent"  # one of two seeds
     publish(tmp_path, again, again=True)
     found = verify(boards, planner(data_folder))
-    assert (found.findings, found.tiers[runs[0][0].group]) == ([], "reproduced")
+    assert (found.problems, found.tiers[runs[0][0].group]) == ([], "reproduced")
     assert check(boards) == []
     assert [row["tier"] for row in rows_of(boards)] == ["self-reported"] * 2
 
@@ -281,7 +282,7 @@ def test_what_the_items_do_not_give_is_caught(
     record, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(replace_parts(record, **changes), ranking)])
     found = verify(boards, planner(data_folder))
-    assert [finding.column for finding in found.findings] == [said]
+    assert [finding.column for finding in found.problems] == [said]
     assert set(found.tiers.values()) == {"self-reported"}
 
 
@@ -290,7 +291,9 @@ def test_a_mark_that_the_lists_do_not_bear_out_is_caught(tmp_path: Path, data_fo
     boards = publish(tmp_path, [(replace(record, standin=True), ranking)])
     assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
     found = verify(boards, planner(data_folder))
-    assert ["standin", "is true, but the lists say otherwise"] in [[f.column, f.what] for f in found.findings]
+    assert ["standin", "is True, but the lists and the run's items give False"] in [
+        [f.column, f.text] for f in found.problems
+    ]
     assert set(found.tiers.values()) == {"self-reported"}
 
 
@@ -335,7 +338,7 @@ def junk_on_top(ranking: Ranking) -> Ranking:
         (fewer_queries, "queries, the lists have"),
         (other_positives, "query 0 has other positives than the lists"),
         (junk_on_top, "its closest items are not all in what the protocol ranks"),
-        (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists say"),
+        (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists give"),
     ],
 )
 def test_rankings_that_do_not_come_from_the_lists_are_caught(
@@ -347,7 +350,7 @@ def test_rankings_that_do_not_come_from_the_lists_are_caught(
     follow = follow_from(forged, query.pids[: len(forged)], query.cams[: len(forged)], gallery.cams)
     boards = publish(tmp_path, [(replace(record, **follow), forged)])
     found = verify(boards, planner(data_folder))
-    assert any(said in finding.what for finding in found.findings), found.findings
+    assert any(said in finding.text for finding in found.problems), found.problems
     assert found.tiers[record.group] == "self-reported"
 
 
@@ -358,8 +361,8 @@ def test_a_ranking_in_two_rows_is_named(tmp_path: Path, data_folder: Path) -> No
         [(one, ranking), (replace(two, scores=one.scores, intervals=one.intervals, cameras=one.cameras), ranking)],
     )
     assert check(boards) == []
-    (finding,) = verify(boards, planner(data_folder)).findings
-    assert "ranks exactly as" in finding.what
+    (finding,) = verify(boards, planner(data_folder)).problems
+    assert "ranks exactly as" in finding.text
 
 
 def test_rows_whose_lists_are_not_here_stay_self_reported(tmp_path: Path) -> None:
@@ -375,7 +378,7 @@ def test_rows_whose_lists_are_not_here_stay_self_reported(tmp_path: Path) -> Non
 ADD = """
 import sys
 from pathlib import Path
-from reidbench.leaderboard.publish import add
+from reidbench.leaderboard.board import add
 from reidbench.runs.store import Store
 records = Store(Path()).records([Path(sys.argv[2])])
 for some in [records] if sys.argv[3] == "together" else [[record] for record in records]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reidbench.leaderboard.check_record import faults_of
+from reidbench.leaderboard.check_record import record_problems
 from reidbench.runs.record import RunRecord
 from tests.support.boards import sound
 from tests.support.records import digest, make_item
@@ -22,7 +22,7 @@ def with_backbone(given: str, spec: str, short: str, identity: str, origins: dic
 
 
 def columns(record: RunRecord) -> list[str]:
-    return [field for field, _ in faults_of(record)]
+    return [field for field, _ in record_problems(record)]
 
 
 GIVEN = {"norm": "default", "weights": "given"}
