@@ -1,10 +1,10 @@
-"""What pixels cost beside the usual way: batches, decoding, resizing and embedding, as ratios measured in one run.
+"""Compare batches, decoding, resizing and embedding with torchvision and Pillow, as ratios measured in one run.
 
     python benchmarks/pixels.py [--images FOLDER] [--device cuda] [--workers] [--check]
 
-Market-like JPEGs (128 x 64, drawn here; or those below FOLDER). Both sides of a ratio take turns, and the medians of
-their CPU seconds are compared (one thread), but for what two workers gain, where wall time counts, and on a GPU.
-``--check`` ends with 1 where something that is required is missed.
+JPEGs of noise as large as Market-1501's (128 x 64), or those below FOLDER. Both sides of a ratio are measured in turns,
+and the medians of their CPU seconds on one thread are compared; for the gain of a second worker and on a GPU it is wall
+time. ``--check`` exits with 1 where a requirement is missed.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ import reidbench
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import embed_images
 from reidbench.images.augment import view_crops
-from reidbench.images.decode import CHUNK, decode_images, read_image
+from reidbench.images.decode import CHUNK_IMAGES, decode_images, read_image
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.prefetch import Feed
+from reidbench.images.pixel_store import BatchLoader
 from reidbench.images.resize import resize_all
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.sampler import shuffled_round
+from reidbench.utils.machine import local_machine
 from reidbench.utils.threads import in_threads
 
 BATCH = 128
+STORES = ("device", "map")
 PILLOW = Image.Resampling.BILINEAR
 missed: list[str] = []
 
 
 def say(what: str, value: float, required: float | None = None, unit: str = "x", most: bool = False) -> None:
-    """Print a ratio beside what is required of it."""
+    """Print a ratio and its requirement."""
     text = ""
     if required is not None:
         met = value <= required if most else value >= required
@@ -57,7 +59,7 @@ def say(what: str, value: float, required: float | None = None, unit: str = "x",
 def in_turns(
     works: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """Return the median seconds of each, measured one after the other again and again; the first round warms up."""
+    """Return the median seconds of each, measured in turns; the first turn warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
@@ -68,7 +70,7 @@ def in_turns(
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
-def draw(folder: Path, count: int, scale: int = 1) -> None:
+def write_jpegs(folder: Path, count: int, scale: int = 1) -> None:
     """Write JPEGs as large as Market-1501's, of about 3 kB; MARS's sides are twice as long."""
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -84,7 +86,7 @@ def samples_in(folder: Path, count: int) -> Samples:
     return Samples.of_images(folder, names, list(range(1, len(names) + 1)), [1] * len(names))
 
 
-class Usual(Dataset):  # type: ignore[type-arg]
+class TorchvisionDataset(Dataset):  # type: ignore[type-arg]
     """Files opened by Pillow and augmented by torchvision, image by image."""
 
     def __init__(self, samples: Samples, preprocess: Preprocess) -> None:
@@ -109,38 +111,34 @@ class Usual(Dataset):  # type: ignore[type-arg]
 
 
 def batches(samples: Samples, cache: Path, repeats: int) -> None:
-    """Measure (a): the pipeline alone, from the cache and as usual."""
+    """Measure training batches without a network: from each pixel store and with torchvision."""
     labels = np.arange(len(samples))
     for height, width in ((128, 64), (256, 128)):
         preprocess = Preprocess(height, width, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        usual = DataLoader(Usual(samples, preprocess), BATCH, shuffle=True, drop_last=True, num_workers=0)
-        works: dict[str, Callable[[], object]] = {"usual": lambda loader=usual: [None for _ in loader]}
-        for tier in ("device", "host", "map", "stream"):
-            store = open_pixels(
-                samples, height // 8 * 9, width // 8 * 9, cache=cache, threads=1, device=torch.device("cpu"),
-                say=lambda _: None, tier=tier,
-            )  # fmt: skip
+        loader = DataLoader(TorchvisionDataset(samples, preprocess), BATCH, shuffle=True, drop_last=True, num_workers=0)
+        works: dict[str, Callable[[], object]] = {"torchvision": lambda loader=loader: [None for _ in loader]}
+        for name in STORES:
+            machine = local_machine(cache=cache, threads=1, device="cpu", pixels=name)
+            store = open_pixels(samples, height // 8 * 9, width // 8 * 9, machine)
 
             def ours(store=store, preprocess=preprocess) -> None:  # type: ignore[no-untyped-def]
-                with contextlib.closing(Feed(store, samples, preprocess, crop=True, flip=True, seed=0)) as feed:
-                    known = shuffled_round(labels, BATCH, np.random.default_rng(0))
-                    for step, units in enumerate(known):
-                        feed.batch(units, step, known[step + 1 :])
+                with contextlib.closing(BatchLoader(store, samples, preprocess, crop=True, flip=True, seed=0)) as own:
+                    batches = shuffled_round(labels, BATCH, np.random.default_rng(0))
+                    for step, units in enumerate(batches):
+                        own.batch(units, step, batches[step + 1 :])
 
-            if tier != "stream":
-                works[tier] = ours
+            works[name] = ours
         seconds = in_turns(works, repeats)
         images = len(samples) // BATCH * BATCH
         print(f"\nbatches of {BATCH} at {height}x{width}, images per CPU second (DataLoader without workers)")
-        print(f"  {'torchvision in a DataLoader':56} {images / seconds['usual']:10,.0f}")
-        for tier in works:
-            if tier != "usual":
-                print(f"  {'pixels: ' + tier:56} {images / seconds[tier]:10,.0f}")
-        say(f"batches at {height}x{width} over the usual", seconds["usual"] / seconds["device"], 10)
+        print(f"  {'torchvision in a DataLoader':56} {images / seconds['torchvision']:10,.0f}")
+        for name in STORES:
+            print(f"  {'--pixels ' + name:56} {images / seconds[name]:10,.0f}")
+        say(f"batches at {height}x{width} over torchvision's", seconds["torchvision"] / seconds["device"], 10)
 
 
 def decoding(samples: Samples, repeats: int) -> None:
-    """Measure (b) and (c): decode, resize, and how far both are from Pillow's."""
+    """Measure decoding and resizing, and their largest difference from Pillow's."""
     count = len(samples)
     data = [samples.path(number).read_bytes() for number in range(count)]
     arrays = [read_image(samples.path(number)) for number in range(count)]
@@ -180,8 +178,8 @@ def decoding(samples: Samples, repeats: int) -> None:
 
 
 def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int) -> None:
-    """Measure what a second worker gains in building the cache: the whole of it, from looking at files to the disk."""
-    # What two threads that share nothing at all gain here and now, on a machine that others may use too.
+    """Measure the gain of a second worker in building the whole cache, from the file stats to the disk."""
+    # The gain of two threads that share nothing, on this machine under its present load.
     large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
 
     def alone(threads: int) -> None:
@@ -190,17 +188,18 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
 
     def decode(threads: int) -> None:
         def chunk(number: int) -> None:
-            images = range(CHUNK * number, min(CHUNK * (number + 1), len(samples)))
+            images = range(CHUNK_IMAGES * number, min(CHUNK_IMAGES * (number + 1), len(samples)))
             decode_images(samples, images, np.empty((len(images), height, width, 3), dtype=np.uint8))
 
-        for _ in in_threads(chunk, -(-len(samples) // CHUNK), threads):
+        for _ in in_threads(chunk, -(-len(samples) // CHUNK_IMAGES), threads):
             pass
 
     def build(threads: int) -> None:
         scratch = Path(tempfile.mkdtemp(dir=cache))
         with contextlib.redirect_stderr(io.StringIO()):
-            open_pixels(samples, height, width, cache=scratch, threads=threads, device=torch.device("cpu"),
-                        say=lambda _: None, tier="map")  # fmt: skip
+            open_pixels(
+                samples, height, width, local_machine(cache=scratch, threads=threads, device="cpu", pixels="map")
+            )
 
     ratios: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
@@ -227,7 +226,7 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
 
 
 def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, required: float | None) -> None:
-    """Measure (d): ten views of every image, and the forward passes alone on tensors that are there."""
+    """Measure the embedding of ten views of every image, and the forward passes alone on tensors in memory."""
     network = reidbench.build("backbone", spec).to(device).eval()
     _, crops = view_crops("five_crops_flip", network.preprocess)
     images = torch.rand(64, 3, network.preprocess.height, network.preprocess.width, device=device)
@@ -250,33 +249,33 @@ def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, r
 
 
 def on_gpu(samples: Samples, cache: Path, device: torch.device) -> None:
-    """Measure wall times on a GPU: batches in every tier beside the bare training step that waits for them."""
+    """Measure wall times on a GPU: batches from each store, and the bare training steps that wait for them."""
     network = reidbench.build("backbone", "lunet(height=128, width=64)").to(device).train()
     images = torch.rand(BATCH, 3, 128, 64, device=device)
-    known = shuffled_round(np.arange(len(samples)), BATCH, np.random.default_rng(0))
+    batches = shuffled_round(np.arange(len(samples)), BATCH, np.random.default_rng(0))
 
     def step() -> None:
-        for _ in known:
+        for _ in batches:
             network(images).square().sum().backward()
         torch.cuda.synchronize()
 
     works: dict[str, Callable[[], object]] = {"bare step": step}
-    for tier in ("device", "host", "map", "stream"):
-        store = open_pixels(samples, 144, 72, cache=cache, threads=8, device=device, say=lambda _: None, tier=tier)
-        feed = Feed(store, samples, network.preprocess, crop=True, flip=True, seed=0)
+    for name in STORES:
+        store = open_pixels(samples, 144, 72, local_machine(cache=cache, threads=8, device=str(device), pixels=name))
+        loader = BatchLoader(store, samples, network.preprocess, crop=True, flip=True, seed=0)
 
-        def pipeline(feed=feed) -> None:  # type: ignore[no-untyped-def]
-            for number, units in enumerate(known):
-                feed.batch(units, number, known[number + 1 :])
+        def pipeline(loader=loader) -> None:  # type: ignore[no-untyped-def]
+            for number, units in enumerate(batches):
+                loader.batch(units, number, batches[number + 1 :])
             torch.cuda.synchronize()
 
-        works[tier] = pipeline
+        works[name] = pipeline
     seconds = in_turns(works, 5, time.perf_counter)
     print(f"\nlunet at 128x64 on {torch.cuda.get_device_name(device)}, images/s")
     for name, taken in seconds.items():
-        print(f"  {name:56} {len(known) * BATCH / taken:10,.0f}")
-    for tier in ("device", "host", "map"):
-        say(f"batches in the tier {tier} over bare steps", seconds["bare step"] / seconds[tier], 1)
+        print(f"  {name:56} {len(batches) * BATCH / taken:10,.0f}")
+    for name in STORES:
+        say(f"batches with --pixels {name} over bare steps", seconds["bare step"] / seconds[name], 1)
 
 
 def main() -> None:
@@ -285,37 +284,37 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1280)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", action="store_true", help="only what a second worker gains")
+    parser.add_argument("--workers", action="store_true", help="only the gain of a second worker")
     parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when torch is imported
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
-    device = torch.device(asked.device)
+    device = torch.device(arguments.device)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.images or Path(scratch, "images")
-        if asked.images is None:
-            draw(folder, asked.count)
-        samples = samples_in(folder, asked.count)
+        folder = arguments.images or Path(scratch, "images")
+        if arguments.images is None:
+            write_jpegs(folder, arguments.count)
+        samples = samples_in(folder, arguments.count)
         mean = statistics.mean(samples.path(number).stat().st_size for number in range(len(samples)))
         print(f"{len(samples)} JPEGs of {mean / 1000:.1f} kB, torch {torch.__version__}, {os.cpu_count()} cores")
         if device.type == "cuda":
             on_gpu(samples, Path(scratch), device)
-        elif not asked.workers:
-            batches(samples, Path(scratch), asked.repeats)
-            decoding(samples, asked.repeats)
+        elif not arguments.workers:
+            batches(samples, Path(scratch), arguments.repeats)
+            decoding(samples, arguments.repeats)
         if device.type == "cpu":
-            for scale, count in ((1, 12936), (2, 2560)):  # as many as Market-1501 has, and enough as large as MARS's
+            for scale, count in ((1, 12936), (2, 2560)):  # as many as Market-1501 has, and MARS's size
                 images = Path(scratch, f"workers{scale}")
-                draw(images, count, scale)
-                workers(samples_in(images, count), 144 * scale, 72 * scale, Path(scratch), asked.repeats)
-        if not asked.workers:
+                write_jpegs(images, count, scale)
+                workers(samples_in(images, count), 144 * scale, 72 * scale, Path(scratch), arguments.repeats)
+        if not arguments.workers:
             few = samples.take(np.arange(min(len(samples), 64 if device.type == "cpu" else 1280)))
             embedding(few, "lunet(height=64, width=32)" if device.type == "cpu" else "lunet", device, 2, 90)
-            embedding(few, "tiny(height=64, width=32)", device, asked.repeats, None)
+            embedding(few, "tiny(height=64, width=32)", device, arguments.repeats, None)
     if missed:
         print(f"\nmissed: {', '.join(missed)}")
-    sys.exit(bool(missed) and asked.check)
+    sys.exit(bool(missed) and arguments.check)
 
 
 if __name__ == "__main__":
