@@ -37,7 +37,7 @@ from reidbench.images.resize import resize_all
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.sampler import shuffled_round
 from reidbench.utils.machine import local_machine
-from reidbench.utils.threads import in_threads
+from reidbench.utils.threads import map_in_threads
 
 BATCH = 128
 STORES = ("device", "map")
@@ -183,7 +183,7 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
     large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
 
     def alone(threads: int) -> None:
-        for _ in in_threads(lambda number: resize_all([large], halves[number % 2][None]), 16, threads):
+        for _ in map_in_threads(lambda number: resize_all([large], halves[number % 2][None]), 16, threads):
             pass
 
     def decode(threads: int) -> None:
@@ -191,7 +191,7 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
             images = range(CHUNK_IMAGES * number, min(CHUNK_IMAGES * (number + 1), len(samples)))
             decode_images(samples, images, np.empty((len(images), height, width, 3), dtype=np.uint8))
 
-        for _ in in_threads(chunk, -(-len(samples) // CHUNK_IMAGES), threads):
+        for _ in map_in_threads(chunk, -(-len(samples) // CHUNK_IMAGES), threads):
             pass
 
     def build(threads: int) -> None:

@@ -17,10 +17,10 @@ from reidbench.images.decode import decode_images
 from reidbench.images.pixel_store import PixelStore, network_input
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.utils.arrays import IntArray, PixelArray
-from reidbench.utils.device_copy import sent
+from reidbench.utils.device_copy import to_device
 from reidbench.utils.memory import out_of_memory_advice
 from reidbench.utils.progress import progress
-from reidbench.utils.threads import in_threads
+from reidbench.utils.threads import map_in_threads
 
 BATCH = 64
 
@@ -63,12 +63,12 @@ def embed_batches(
 
     advice = out_of_memory_advice(device, "lower the backbone's height and width, or use a smaller backbone")
     # Closed even where the caller stops early: no thread outlives an interruption.
-    with advice, _evaluation_mode(backbone), closing(in_threads(decode, -(-total // BATCH), threads)) as batches:
+    with advice, _evaluation_mode(backbone), closing(map_in_threads(decode, -(-total // BATCH), threads)) as batches:
         delay, remaining = _read_delay(device), total
         pending: deque[Tensor] = deque()
         for pixels in batches:
             with torch.inference_mode():
-                inputs = _view_inputs(sent(pixels, device), crops, backbone.preprocess)
+                inputs = _view_inputs(to_device(pixels, device), crops, backbone.preprocess)
                 pending.append(torch.stack([backbone(images).float() for images in inputs]).mean(dim=0))
             if len(pending) > delay:
                 yield pending.popleft().cpu()[:remaining]
@@ -101,7 +101,7 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
 
     embeddings = []
     # Cropped in another thread while the network computes, where that is the CPU's work.
-    fetching = in_threads(fetch, len(batches), 1) if store.prefetch else (fetch(k) for k in range(len(batches)))
+    fetching = map_in_threads(fetch, len(batches), 1) if store.prefetch else (fetch(k) for k in range(len(batches)))
     with _evaluation_mode(backbone), torch.inference_mode(), closing(fetching):
         for fetched in fetching:
             embeddings.append(backbone(network_input(fetched, preprocess, device)).float())

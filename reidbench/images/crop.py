@@ -16,7 +16,7 @@ from reidbench.images.augment import Crops
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import BoolArray, Float32Array, IntArray, PixelArray
 from reidbench.utils.compiled import compiled
-from reidbench.utils.device_copy import sent
+from reidbench.utils.device_copy import to_device
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -100,6 +100,6 @@ def gather_crops(pixels: Tensor, crops: Crops, height: int, width: int) -> Tenso
     # rows of all crops, 3 to 30 times faster than indexing single pixels.
     flat = pixels.view(-1)
     runs = flat.as_strided((len(flat) // 3 - width + 1, 3 * width), (3, 1))
-    batch = runs.index_select(0, sent(starts.ravel(), pixels.device)).view(*starts.shape, width, 3)
-    flipped = sent(crops.flipped, pixels.device)
+    batch = runs.index_select(0, to_device(starts.ravel(), pixels.device)).view(*starts.shape, width, 3)
+    flipped = to_device(crops.flipped, pixels.device)
     return torch.where(flipped[:, None, None, None], batch.flip(2), batch)

@@ -20,7 +20,7 @@ from reidbench.errors import DataError
 from reidbench.images import resize
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.progress import progress
-from reidbench.utils.threads import in_threads
+from reidbench.utils.threads import map_in_threads
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ def check_images(parts: Sequence[Samples], threads: int, *, decode: bool = False
 
     errors: list[str] = []
     with progress("checking images", len(files)) as update:
-        for number, found in enumerate(in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads), start=1):
+        for number, found in enumerate(map_in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads), start=1):
             errors += found
             update(min(number * CHUNK_IMAGES, len(files)), "")
     if errors:

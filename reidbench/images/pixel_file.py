@@ -25,12 +25,12 @@ from reidbench.errors import DataError, OptionError
 from reidbench.images.augment import Shape
 from reidbench.images.decode import CHUNK_IMAGES, decode_images, decoder_digest
 from reidbench.images.pixel_store import DevicePixels, MappedPixels, PixelStore
-from reidbench.utils.atomic import atomic_file, refused, sweep
+from reidbench.utils.atomic import atomic_file, sweep, write_error
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import AUTO, SCALES, Machine
 from reidbench.utils.memory import available_memory
 from reidbench.utils.progress import progress
-from reidbench.utils.threads import in_threads
+from reidbench.utils.threads import map_in_threads
 
 STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
@@ -127,7 +127,7 @@ def clear(cache: Path) -> int:
             if (cache / name).exists():
                 shutil.rmtree(cache / name)
         except OSError as error:
-            raise refused(cache / name, "could not be deleted", error) from None
+            raise write_error(cache / name, "could not be deleted", error) from None
     return freed
 
 
@@ -193,7 +193,7 @@ def _decode(samples: Samples, header: Header, file: Path, threads: int) -> None:
     with (
         atomic_file(file, HEADER_BYTES + header.nbytes) as opened,
         progress("decoding the training images", total) as update,
-        closing(in_threads(decode_chunk, -(-total // CHUNK_IMAGES), threads)) as chunks,
+        closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), threads)) as chunks,
     ):
         opened.write(first_block)
         decoded = 0

@@ -25,6 +25,7 @@ from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
 
 Triple = tuple[Any, Any, Any]
 HDF5 = (".h5", ".hdf5")
+ARRAYS = ("embeddings", "pids", "cams", "starts")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
 
 
@@ -177,7 +178,7 @@ def read_embedded(
 
     Raises DataError and OptionError.
     """
-    arrays = read_hdf5(file, listed) if file.suffix in HDF5 else read_arrays(file)
+    arrays = read_hdf5(file, listed) if file.suffix in HDF5 else read_arrays(file, ARRAYS)
     if listed is not None and file.suffix not in HDF5:
         raise OptionError(f"{listed}: only an .h5 file needs a CSV, not {file}")
     if not ids_only:

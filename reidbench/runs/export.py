@@ -19,7 +19,7 @@ from reidbench.training.checkpoint import WEIGHTS, load_weights
 from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import save_arrays
 from reidbench.utils.machine import Machine
-from reidbench.utils.random_streams import seeded
+from reidbench.utils.random_streams import with_seed
 
 # Columns that are carried over where the list has them, so that the file says whose embeddings these are.
 CARRIED = ("pid", "camid")
@@ -39,7 +39,7 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
     network = build_backbone(item, record.job.seed)
     folder = file.absolute().parent.parent.parent / record.training
     if record.items["loss"].spec == "none":
-        seeded(network.initialise, record.job.seed, "initialise")
+        with_seed(network.initialise, record.job.seed, "initialise")
     elif (folder / WEIGHTS).is_file():
         load_weights(network, folder)
     else:

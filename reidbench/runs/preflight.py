@@ -9,7 +9,7 @@ from reidbench.runs.prepare import Plan
 from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import finished, latest_step
 from reidbench.utils.machine import Machine
-from reidbench.utils.random_streams import seeded
+from reidbench.utils.random_streams import with_seed
 
 
 def check_images(plan: Plan, machine: Machine) -> None:
@@ -32,4 +32,4 @@ def check_weights(plans: Iterable[Plan]) -> None:
         if started or item.identity in seen:
             continue
         seen.add(item.identity)
-        seeded(build_backbone(item, plan.job.seed).initialise, plan.job.seed, "initialise")
+        with_seed(build_backbone(item, plan.job.seed).initialise, plan.job.seed, "initialise")

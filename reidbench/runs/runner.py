@@ -42,11 +42,12 @@ from reidbench.runs.record import (
 from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import finished, latest_step, load_weights
 from reidbench.training.loop import Trained, train
-from reidbench.training.precision import float32_products, peak_memory_mib
+from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
-from reidbench.utils.random_streams import seeded
+from reidbench.utils.memory import peak_memory_mib
+from reidbench.utils.random_streams import with_seed
 
 TRACEBACK = "traceback.txt"
 # What the first process tells those that follow it.
@@ -143,7 +144,7 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, 
     summary = finished(plan.training_folder)
     if summary is None and plan.trains:
         if latest_step(plan.training_folder) == 0:
-            seeded(backbone.initialise, seed, "initialise")
+            with_seed(backbone.initialise, seed, "initialise")
         machine.world.from_first(lambda: TRAIN)
         trained = _train(plan, backbone, machine)
         seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
@@ -152,7 +153,7 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, 
         seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
         seconds["rounds"] = float(summary["drawing"])
     else:
-        seeded(backbone.initialise, seed, "initialise")
+        with_seed(backbone.initialise, seed, "initialise")
         seconds["train"], seconds["rounds"], peak = 0.0, 0.0, 0
 
     # --- one embedding per unit --------------------------------------------------------------------------------------

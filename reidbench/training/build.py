@@ -12,7 +12,7 @@ from reidbench.errors import PluginError, ReidbenchError
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.training.recipe import Recipe
-from reidbench.utils.random_streams import seeded
+from reidbench.utils.random_streams import with_seed
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ def build_split(spec: ResolvedSpec, root: Path) -> Split:
 
 def build_backbone(spec: ResolvedSpec, seed: int) -> Backbone:
     """Return the network with its weights sampled from ``seed``; pretrained weights are not loaded yet."""
-    return checked(spec, seeded(spec.build, seed, "backbone"), Backbone)
+    return checked(spec, with_seed(spec.build, seed, "backbone"), Backbone)
 
 
 def build_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
     """Return the loss with its heads sampled from ``seed``, or None for the untrained network."""
     if not spec.plugin_items:
         return None
-    return checked(spec, seeded(lambda: spec.build(train_info(info, split)), seed, "loss"), Loss)
+    return checked(spec, with_seed(lambda: spec.build(train_info(info, split)), seed, "loss"), Loss)
 
 
 def build_recipe(spec: ResolvedSpec, info: BackboneInfo) -> Recipe:

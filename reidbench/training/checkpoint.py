@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import Backbone
-from reidbench.utils.atomic import refused, write_atomic
+from reidbench.utils.atomic import write_atomic, write_error
 
 
 def named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
-        raise refused(folder, "no results can lie there", error) from None
+        raise write_error(folder, "no results can lie there", error) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / TRAINING}: is damaged ({error}); delete the folder to train again") from None
     return found

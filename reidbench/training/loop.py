@@ -44,7 +44,6 @@ from reidbench.training.precision import (
     check_device,
     float32_products,
     lower_memory_advice,
-    peak_memory_mib,
     prepared,
 )
 from reidbench.training.recipe import Recipe
@@ -52,9 +51,9 @@ from reidbench.training.sampler import pk_round, shuffled_round
 from reidbench.training.signals import stop_signal
 from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.device_copy import Reading, sent
+from reidbench.utils.device_copy import DeferredNumbers, to_device
 from reidbench.utils.machine import Machine, environment
-from reidbench.utils.memory import out_of_memory_advice
+from reidbench.utils.memory import out_of_memory_advice, peak_memory_mib
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -186,13 +185,13 @@ def train(
             images = loader.batch(units, step, batches[place + 1 :])
             embeddings = gather(world, forward(images), len(units))
             torch.manual_seed(torch_seed(seed, "loss", step))
-            value = evaluate_loss(loss, embeddings, sent(labels[units], device))
+            value = evaluate_loss(loss, embeddings, to_device(labels[units], device))
             # They travel while the gradient is computed: a device never waits for the host to have read them.
-            reading = Reading([value.total, *value.scalars.values()])
+            deferred = DeferredNumbers([value.total, *value.scalars.values()])
             optimizer.zero_grad(set_to_none=True)
             value.total.backward()  # type: ignore[no-untyped-call]
             add_gradients(world, backbone, loss)
-            total, *scalars = reading.values()
+            total, *scalars = deferred.values()
             asked, lost = world.any(stop.asked, not np.isfinite(total))
             if lost:
                 raise TrainingError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.plugins.interfaces import LossValue
-from reidbench.utils.device_copy import sent
+from reidbench.utils.device_copy import to_device
 from reidbench.utils.random_streams import stream
 
 # Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
@@ -61,7 +61,7 @@ class Monitor:
         self.rows[step] = torch.cat([torch.stack(heads), *(percentiles(each) for each in measured)])
         if len(items) > KEPT_ITEMS:
             chosen = stream(self.seed, "monitor", step).permutation(len(items))[:KEPT_ITEMS]
-            items = items[sent(chosen, items.device)]
+            items = items[to_device(chosen, items.device)]
         # Beyond the range of half precision a term is shown as its end, not as infinity.
         largest = torch.finfo(torch.float16).max
         self.items[step, : len(items)] = items.clamp(-largest, largest).to(torch.float16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -97,13 +96,6 @@ def _explained(forward: Callable[[Tensor], Tensor], backbone: Backbone) -> Calla
             ) from error
 
     return explained
-
-
-def peak_memory_mib(device: torch.device) -> int:
-    """Return the most memory used so far in MiB: of the device where it is a GPU, else of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) >> 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def lower_memory_advice(backbone: Backbone, recipe: Recipe) -> str:

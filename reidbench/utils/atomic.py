@@ -47,7 +47,7 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise refused(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
+        raise write_error(path, f"{path.name} ({size:,} bytes) could not be written", error) from None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -60,16 +60,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Delete the temporary files for ``name`` that a killed process left in ``folder``; hold the lock that guards them.
+    """Delete the temporary files that killed processes left in ``folder`` for the file ``name``, by default for any.
 
-    A ``name`` of "*" stands for all.
+    The caller holds the lock of the folder.
     """
     for file in folder.glob(f".{name}.*.tmp"):
         file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a loss of power."""
+    """Write the folder's entries to the disk, so that a rename survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -77,7 +77,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def refused(path: Path, what: str, error: OSError) -> DataError:
-    """Return what to raise where the system refuses ``path``: ``what`` could not be done, why, and what helps."""
-    advice = _ADVICE.get(error.errno or 0, "mend that, or name another folder")
+def write_error(path: Path, what: str, error: OSError) -> DataError:
+    """Return the error where the system refuses to write ``path``: ``what`` failed, the reason, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "repair that, or name another folder")
     return DataError(f"{path.parent}: {what}: {error.strerror}; {advice}")

@@ -1,60 +1,47 @@
-"""Compiled loops, kept between processes in a private folder."""
+"""Compile loops over arrays with numba, and cache the machine code in a private folder."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from reidbench.errors import OptionError
 from reidbench.utils.machine import default_cache
 
-numba: Any
 try:
-    numba = importlib.import_module("numba")
-except (ImportError, OSError) as reason:  # no build for this machine, or one that refuses this numpy
-    numba = None
-    _MISSING = f"numba cannot be imported ({str(reason).strip().splitlines()[0]})"
+    import numba
+except (ImportError, OSError) as error:  # no build for this machine, or one that refuses this numpy
+    raise OptionError(
+        f"numba, which compiles the loops over arrays, cannot be imported ({str(error).strip().splitlines()[0]}); "
+        "repair its installation (pip install --force-reinstall numba)"
+    ) from None
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile a loop over arrays on first use: plain IEEE arithmetic in order, no fused operations, no global lock.
+    """Compile a loop over arrays at its first call: IEEE arithmetic in order, no fused operations, no global lock.
 
-    The machine code is kept below the cache folder, readable by its owner alone, since numba's files are pickles. Its
-    folder is named after the content of all modules beside the function's own: numba itself does not notice when a
-    compiled function of another module has changed. Where that folder cannot be written, every process compiles anew.
-    Where numba cannot be imported the function raises OptionError when it is called: as plain Python it would take
-    hours.
+    The machine code is cached below the cache folder, readable by its owner only, since numba's files are pickles. The
+    folder's name is a digest of all modules beside the function's own: numba itself does not notice that a compiled
+    function of another module has changed. Where it cannot be written, every process compiles anew.
     """
-    if numba is None:
-
-        @wraps(function)
-        def refuses(*_: object) -> None:
-            raise OptionError(
-                f"{function.__module__}.{function.__name__} is a compiled loop, and {_MISSING}; "
-                "mend numba's installation (pip install --force-reinstall numba)"
-            )
-
-        return cast(F, refuses)
     config: Any = numba.config  # its attributes are made at run time
     before = config.CACHE_DIR
-    config.CACHE_DIR = _folder(Path(inspect.getfile(function)).parent)
+    config.CACHE_DIR = _cache_folder(Path(inspect.getfile(function)).parent)
     try:
-        keep = bool(config.CACHE_DIR)
-        return cast(F, numba.njit(nogil=True, error_model="numpy", cache=keep)(function))
+        return cast(F, numba.njit(nogil=True, error_model="numpy", cache=bool(config.CACHE_DIR))(function))
     finally:
         config.CACHE_DIR = before
 
 
 @cache
-def _folder(package: Path) -> str:
-    """Return the private folder for a package's machine code, made if need be, or "" where none can be written."""
+def _cache_folder(package: Path) -> str:
+    """Return the private folder for the machine code of a package, made if need be, "" where it cannot be written."""
     digest = hashlib.sha256(numba.__version__.encode())
     for file in sorted(package.glob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())

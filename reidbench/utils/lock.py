@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process at a time writes to."""
+"""A lock file: one process at a time uses a folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.utils.atomic import refused
+from reidbench.utils.atomic import write_error
 
 _POLL_SECONDS = 0.05
 
 
 @contextmanager
 def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the file ``path`` for this process (and this thread) alone while the block runs.
+    """Hold the lock file ``path`` exclusively for this process (and this thread) while the block runs.
 
-    The kernel lets go when the process ends, however it ends. The file says who holds it, since when and for what
-    ``purpose``, and is removed with the lock. ``wait`` is how long to wait for another holder, in seconds;
-    ``waiting`` is told once who that is. Raises DataError where another one still holds it, and names it.
+    The kernel releases it when the process ends, however it ends. The file holds the process, host, start and
+    ``purpose``; it is deleted when the lock is released. ``wait`` is the number of seconds to wait for another holder;
+    ``waiting`` is called once with a description of it. Raises DataError, naming the holder, after that time.
     """
     deadline = time.monotonic() + wait
     while (descriptor := _try_lock(path)) is None:
@@ -32,7 +32,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
             waiting(_holder(path))
             waiting = None
         if time.monotonic() >= deadline:
-            raise DataError(f"{path.parent}: is in use by {_holder(path)}; wait until it is done, or stop it")
+            raise DataError(f"{path.parent}: is in use by {_holder(path)}; wait until it ends, or stop it")
         time.sleep(_POLL_SECONDS)
     try:
         holder = {
@@ -45,38 +45,36 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
         except OSError as error:
-            raise refused(path, "the lock could not be written", error) from None
+            raise write_error(path, "the lock could not be written", error) from None
         yield
     finally:
-        # Removed while it is still held: who opened it before finds it gone and opens the next one.
-        if _names(path, descriptor):
+        # Deleted before it is released: a process that has opened it already notices and opens the next one.
+        if _is_open_file(path, descriptor):
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _try_lock(path: Path) -> int | None:
-    """Return the descriptor of the locked file, or None where another process (or thread) holds it."""
+    """Return the descriptor of the locked file, or None where another process (or thread) holds the lock."""
     while True:
+        descriptor = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise refused(path, "the lock could not be made", error) from None
-        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
         except OSError as error:
-            os.close(descriptor)
-            raise refused(path, "the lock could not be taken", error) from None
-        if _names(path, descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise write_error(path, "the lock could not be taken", error) from None
+        if _is_open_file(path, descriptor):
             return descriptor
         os.close(descriptor)
 
 
-def _names(path: Path, descriptor: int) -> bool:
-    """Whether ``path`` still is the opened file."""
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    """Whether ``path`` is still the file that was opened."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -84,9 +82,9 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Return in words who holds a lock, as far as its file says."""
+    """Return a description of the lock's holder, as far as the file tells."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return f"process {holder['pid']} on {holder['host']} since {holder['since']} ({holder['purpose']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return "a process that has only just taken it"
+        return "a process that has just taken the lock"

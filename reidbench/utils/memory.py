@@ -1,8 +1,9 @@
-"""Memory of a device: how much is available, and what to lower where it ends."""
+"""Memory of a device: how much is available, how much was used, and what to lower where it ends."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +26,11 @@ def available_memory(device: torch.device) -> int:
     return kibibytes * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is exhausted; torch has no class of its own for that on a CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+def peak_memory_mib(device: torch.device) -> int:
+    """Return the most memory used so far in MiB: of the device where it is a GPU, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) >> 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 @contextmanager
@@ -38,7 +39,8 @@ def out_of_memory_advice(device: torch.device, advice: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        # On a CPU torch raises a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
         sentences = str(error).partition("\n")[0].split(". ")
         reason = next((sentence for sentence in sentences if "allocate" in sentence), sentences[0]).strip()

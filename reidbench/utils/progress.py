@@ -1,4 +1,4 @@
-"""How long work shows itself: a live bar on a terminal, a line now and then in a log."""
+"""Show progress: a live line on a terminal, a line of text every 15 seconds in a log; durations in words."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LOG_SECONDS = 15.0
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
-    """Show work of ``total`` parts, ``done`` of them before; yields ``update(done, detail)``.
+def progress(description: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
+    """Yield ``update(done, detail)``, which shows how many of ``total`` parts are done; ``done`` were done before.
 
     On a terminal this is one live line with the time left; elsewhere a line of text at most every 15 seconds, and one
-    at the end. Everything goes to stderr, so that stdout stays the result. Nothing is said where ``shown`` is false.
+    at the end. Everything goes to stderr: stdout is for results. Nothing is printed where ``shown`` is false.
     """
     console = Console(stderr=True, highlight=False, quiet=not shown)
     if not console.is_terminal:
-        log = _Log(console, what, total, done)
+        log = _ProgressLog(console, description, total, done)
         yield log.update
-        log.say()
+        log.print_line()
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -38,7 +38,7 @@ def progress(what: str, total: int, done: int = 0, shown: bool = True) -> Iterat
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=total, completed=done, detail="")
+        task = bar.add_task(description, total=total, completed=done, detail="")
 
         def update(now: int, detail: str) -> None:
             bar.update(task, completed=now, detail=detail)
@@ -53,31 +53,31 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-class _Log:
-    """Progress where nobody watches live: lines of text, seldom."""
+class _ProgressLog:
+    """Progress as lines of text, at most one every ``LOG_SECONDS``."""
 
-    def __init__(self, console: Console, what: str, total: int, done: int) -> None:
-        self.console, self.what, self.total, self.first, self.done = console, what, total, done, done
+    def __init__(self, console: Console, description: str, total: int, done: int) -> None:
+        self.console, self.description, self.total, self.first, self.done = console, description, total, done, done
         self.detail = ""
-        self.started = self.said = time.monotonic()
+        self.started = self.printed = time.monotonic()
 
     def update(self, now: int, detail: str) -> None:
         self.done, self.detail = now, detail
-        if now < self.total and time.monotonic() - self.said >= LOG_SECONDS:
-            self.said = time.monotonic()
-            self.say()
+        if now < self.total and time.monotonic() - self.printed >= LOG_SECONDS:
+            self.printed = time.monotonic()
+            self.print_line()
 
-    def say(self) -> None:
+    def print_line(self) -> None:
         elapsed = time.monotonic() - self.started
-        left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
-        time_said = f"{in_words(left)} left" if self.done < self.total else in_words(elapsed)
-        parts = [f"{self.what} {self.done}/{self.total}", self.detail, time_said]
+        remaining = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
+        duration = f"{in_words(remaining)} left" if self.done < self.total else in_words(elapsed)
+        parts = [f"{self.description} {self.done}/{self.total}", self.detail, duration]
         self.console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
 
 
-def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield from ``items`` while showing how many of ``total`` have been taken."""
-    with progress(what, total) as update:
+def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Yield from ``items`` and show how many of ``total`` were consumed."""
+    with progress(description, total) as update:
         for number, item in enumerate(items, start=1):
             yield item
             update(number, "")

@@ -1,4 +1,4 @@
-"""One seed, named streams: every draw is a function of (seed, names), never of what was drawn before."""
+"""Named random streams of one seed: random numbers are a function of (seed, names), not of earlier random numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEEDS = f"a whole number from 0 to {MOST_SEED}"
 
 
 def check_seed(seed: int, what: str = "seed") -> None:
-    """Raise OptionError where ``seed`` is none; ``what`` names it."""
+    """Raise OptionError where ``seed`` is out of range; ``what`` names it in the message."""
     if not 0 <= seed <= MOST_SEED:
         raise OptionError(f"{what}: expected {SEEDS}, got {f'{seed:,}' if abs(seed) < 10**30 else 'a larger one'}")
 
@@ -37,20 +37,20 @@ def stream_key(seed: int, *names: str | int) -> int:
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """Return a fresh generator for the stream that ``names`` picks under ``seed``.
 
-    The same arguments give the same numbers on every machine, whatever else has been drawn before.
+    The same arguments give the same numbers on every machine, whatever was generated before.
     """
     return np.random.Generator(np.random.Philox(key=stream_key(seed, *names)))
 
 
 def torch_seed(seed: int, *names: str | int) -> int:
-    """Return a seed in 0..2^63-1 for ``torch.manual_seed``, for code that draws from torch itself."""
+    """Return a seed in 0..2^63-1 for ``torch.manual_seed``, for code that uses torch's own generator."""
     return stream_key(seed, *names) & ((1 << 63) - 1)
 
 
-def seeded(build: Callable[[], Any], seed: int, *names: str) -> Any:
-    """Return ``build()`` with torch's generator seeded by the stream of ``names``, and the generator put back."""
+def with_seed(function: Callable[[], Any], seed: int, *names: str) -> Any:
+    """Return ``function()`` with torch's generator seeded by the stream of ``names``, and the generator restored."""
     import torch  # noqa: PLC0415 - listing a dataset uses streams and needs no torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, *names))
-        return build()
+        return function()

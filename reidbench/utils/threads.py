@@ -1,4 +1,4 @@
-"""Work on parts of arrays, by as many threads as torch has, each of which computes alone."""
+"""Threads: workers that share the parts of an array, and an ordered map."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 
-
 _LIBRARIES = ThreadpoolController()
-_TURN = threading.Lock()  # how many threads the libraries use is the process's, so one piece of work has it at a time
-_HERE = threading.local()  # ``busy`` in a thread that is a worker, or has some
+_EXCLUSIVE = threading.Lock()  # the libraries' thread count belongs to the process, so one caller at a time sets it
+_STATE = threading.local()  # ``busy`` in a thread that is a worker or has workers
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads that share the parts of an array; ``count`` of them, the present one alone where it is 1."""
+    """Threads that share the parts of an array.
+
+    ``count``: number of threads.
+    ``pool``: the threads; None where the calling thread works itself.
+    """
 
     count: int
     pool: ThreadPoolExecutor | None
 
     def each(self, work: Callable[[T], None], parts: Iterable[T]) -> None:
-        """Call ``work`` on every part, and return when all are done; they must not write to the same places.
+        """Call ``work`` on every part and return when all are done; no two parts may write to the same elements.
 
-        An error of ``work`` is raised as it is.
+        An error of ``work`` is raised unchanged.
         """
         for _ in self.pool.map(work, parts) if self.pool else map(work, parts):
             pass
@@ -39,38 +42,38 @@ class Workers:
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """Give as many workers as torch has threads.
+    """Yield as many workers as torch has threads.
 
-    Work that asks for workers itself, a metric that searches neighbours, say, gets the thread that it is on.
-    While there are several, neither numpy's linear algebra nor torch's operations share their work among threads of
-    their own, here or in a worker: waiting for each other in every small operation costs more than it brings.
+    A worker that requests workers itself (for a metric that searches neighbours, say) gets its own thread only.
+    In the block neither numpy's linear algebra nor torch's operations use more than one thread each, here or in a
+    worker: synchronising their threads in every small operation costs more than it gains.
     """
-    if getattr(_HERE, "busy", False):
+    if getattr(_STATE, "busy", False):
         yield Workers(1, None)
         return
     count = torch.get_num_threads()
     with ExitStack() as stack:
-        stack.enter_context(_TURN)
-        pool = ThreadPoolExecutor(count, thread_name_prefix="reidbench", initializer=_alone) if count > 1 else None
+        stack.enter_context(_EXCLUSIVE)
+        pool = ThreadPoolExecutor(count, "reidbench", _initialise_worker) if count > 1 else None
         if pool:
             stack.enter_context(pool)
         stack.enter_context(_LIBRARIES.limit(limits=1))
-        stack.callback(setattr, _HERE, "busy", False)
-        _HERE.busy = True
+        stack.callback(setattr, _STATE, "busy", False)
+        _STATE.busy = True
         yield Workers(count, pool)
 
 
-def _alone() -> None:
-    _HERE.busy = True
-    torch.set_grad_enabled(False)  # whatever the caller's thread has: nothing here is differentiated
-    torch.get_num_threads()  # before the limit: at its first use in a thread torch would lift it again
+def _initialise_worker() -> None:
+    _STATE.busy = True
+    torch.set_grad_enabled(False)  # whatever the calling thread has: nothing in a worker is differentiated
+    torch.get_num_threads()  # before the limit: torch's first use in a thread would lift it
     _LIBRARIES.limit(limits=1, user_api="openmp")
 
 
-def in_threads(work: Callable[[int], T], count: int, threads: int) -> Generator[T, None, None]:
+def map_in_threads(work: Callable[[int], T], count: int, threads: int) -> Generator[T, None, None]:
     """Yield work(0), …, work(count - 1) in this order, computed in ``threads`` threads.
 
-    No more than one result a thread waits to be taken. The first exception, in this order, ends it.
+    At most one result per thread waits to be consumed. The first exception, in this order, is raised.
     """
     pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:

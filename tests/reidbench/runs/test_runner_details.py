@@ -39,7 +39,7 @@ from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import TRAINING, finished, load_weights
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
-from reidbench.utils.random_streams import seeded
+from reidbench.utils.random_streams import with_seed
 
 HEIGHT, WIDTH = 16, 8
 PATCH = 8
@@ -271,7 +271,7 @@ def embeddings_of(plan: Plan, part: Samples) -> Tensor:
     if finished(plan.training_folder):
         load_weights(network, plan.training_folder)
     else:
-        seeded(network.initialise, plan.job.seed, "initialise")
+        with_seed(network.initialise, plan.job.seed, "initialise")
     network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
     cache = EmbeddingCache(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
     return cache.embeddings(part, "cached")

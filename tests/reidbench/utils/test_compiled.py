@@ -1,4 +1,4 @@
-"""Compiled loops: kept privately, and compiled anew when any module beside them changes."""
+"""Compiled loops: cached in a private folder, compiled anew when any module of their package changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def result(folder: Path, cache: Path) -> float:
     return float(value)
 
 
-def test_code_is_kept_and_an_edit_next_door_is_noticed(tmp_path: Path) -> None:
+def test_cached_code_notices_edits_of_its_package(tmp_path: Path) -> None:
     folder, cache = tmp_path / "package", tmp_path / "cache"
     folder.mkdir()
     (folder / "module.py").write_text(MODULE)
@@ -46,13 +46,13 @@ def test_code_is_kept_and_an_edit_next_door_is_noticed(tmp_path: Path) -> None:
     assert result.hits == 1  # type: ignore[attr-defined]
     (folder / "helper.py").write_text(HELPER.format(factor="3.0"))
     assert result(folder, cache) == 31.0
-    kept = [path for path in (cache / "compiled").iterdir() if path.is_dir()]
-    assert len(kept) == 2
-    assert {path.stat().st_mode & 0o777 for path in kept} == {0o700}
+    folders = [path for path in (cache / "compiled").iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
 
 
 @pytest.mark.parametrize("cache", ["/dev/null/nowhere"])
-def test_without_a_cache_folder_it_still_computes(tmp_path: Path, cache: str) -> None:
+def test_loops_run_without_a_cache_folder(tmp_path: Path, cache: str) -> None:
     (tmp_path / "module.py").write_text(MODULE)
     (tmp_path / "helper.py").write_text(HELPER.format(factor="2.0"))
     assert result(tmp_path, Path(cache)) == 21.0

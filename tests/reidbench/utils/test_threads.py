@@ -1,8 +1,9 @@
-"""Work shared among threads: everything is done once, errors come through, nothing of the process stays changed."""
+"""Workers and the ordered map: every part once, errors raised, the libraries' thread counts restored."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +16,7 @@ from torch import Tensor
 import reidbench
 from reidbench.ranking.rank import rank
 from reidbench.ranking.rank_counts import ROWS
-from reidbench.utils.threads import workers
+from reidbench.utils.threads import map_in_threads, workers
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -26,7 +27,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_every_part_is_worked_on_once_by_threads_that_compute_alone(threads: int) -> None:
+def test_each_part_is_done_once_on_one_thread_each(threads: int) -> None:
     done, inside = np.zeros(50, dtype=int), set()
     before = threadpool_info()
 
@@ -43,50 +44,50 @@ def test_every_part_is_worked_on_once_by_threads_that_compute_alone(threads: int
     assert threadpool_info() == before
 
 
-def test_parts_wait_for_no_other_part(threads: int) -> None:
+def test_parts_run_in_parallel(threads: int) -> None:
     together = threading.Barrier(threads, timeout=30)
     with workers() as crew:
-        crew.each(lambda _: together.wait(), range(threads))  # breaks if fewer are at work
+        crew.each(lambda _: together.wait(), range(threads))  # breaks if fewer threads run
 
 
-def test_an_error_in_a_part_is_raised(threads: int) -> None:
+def test_error_in_a_part_is_raised(threads: int) -> None:
     with pytest.raises(ZeroDivisionError), workers() as crew:
         crew.each(lambda part: 1 // (part - 3), range(6))
     with workers() as crew:
-        crew.each(lambda part: None, [1])  # the next one may begin
+        crew.each(lambda part: None, [1])  # the next call may begin
 
 
-def test_the_number_of_threads_changes_no_ranking(threads: int) -> None:
+def test_thread_count_changes_no_ranking(threads: int) -> None:
     generator = np.random.default_rng(threads)
     queries, gallery = ROWS + 40, 3_000
     ids = generator.integers(1, 30, queries), generator.integers(1, 5, queries)
     others = generator.integers(-1, 30, gallery), generator.integers(1, 5, gallery)
     points = generator.integers(-2, 3, size=(queries + gallery, 3)).astype(np.float32)  # ties everywhere
     metric = reidbench.build("metric", "euclidean")
-    asked, searched = points[:queries], points[queries:]
-    found = rank(asked, searched, *ids, *others, metric, chunk=1_000)
+    query, gallery_points = points[:queries], points[queries:]
+    several = rank(query, gallery_points, *ids, *others, metric, chunk=1_000)
     torch.set_num_threads(1)
-    alone = rank(asked, searched, *ids, *others, metric)
+    alone = rank(query, gallery_points, *ids, *others, metric)
     for name in ("starts", "units", "ranks", "distances", "top", "top_distances", "same_camera_ranks"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+        np.testing.assert_array_equal(getattr(several, name), getattr(alone, name))
 
 
-class Searching(reidbench.Metric):
-    """A metric that ranks within a ranking."""
+class NestedMetric(reidbench.Metric):
+    """A metric that ranks while it is used in a ranking."""
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         reidbench.nearest(a, b, reidbench.build("metric", "euclidean"), 1)
         return torch.cdist(a, b)
 
 
-def test_work_that_asks_for_workers_itself_does_not_wait_for_them(threads: int) -> None:
+def test_nested_workers_do_not_deadlock(threads: int) -> None:
     rows = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
     ids = np.arange(1, ROWS + 1), np.ones(ROWS, dtype=np.int64)
-    found = rank(rows, rows, *ids, ids[0], ids[1] + 1, Searching())
-    assert (found.ranks == 0).all()
+    several = rank(rows, rows, *ids, ids[0], ids[1] + 1, NestedMetric())
+    assert (several.ranks == 0).all()
 
 
-def test_several_rankings_at_once_leave_the_libraries_as_they_were(threads: int) -> None:
+def test_concurrent_rankings_restore_thread_counts(threads: int) -> None:
     before, metric = threadpool_info(), reidbench.build("metric", "euclidean")
     rows = torch.randn(700, 8, generator=torch.Generator().manual_seed(1))
     ids = np.arange(700) // 2 + 1, np.arange(700) % 2
@@ -97,8 +98,8 @@ def test_several_rankings_at_once_leave_the_libraries_as_they_were(threads: int)
     assert threadpool_info() == before
 
 
-class Trained(reidbench.Metric):
-    """A metric whose parts carry gradients."""
+class GradientMetric(reidbench.Metric):
+    """A metric whose factors require gradients."""
 
     def __init__(self) -> None:
         self.weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
@@ -110,11 +111,44 @@ class Trained(reidbench.Metric):
         return (a * self.weight) @ -b.T
 
 
-def test_a_metric_may_carry_gradients(threads: int) -> None:
+def test_metric_may_require_gradients(threads: int) -> None:
     rows = torch.randn(3_000, 4, generator=torch.Generator().manual_seed(2))
     ids = np.arange(3_000) // 2 + 1, np.arange(3_000) % 2
-    found = rank(rows, rows, *ids, *ids, Trained())
+    several = rank(rows, rows, *ids, *ids, GradientMetric())
     with torch.no_grad():
-        again = rank(rows, rows, *ids, *ids, Trained())
-    np.testing.assert_array_equal(found.ranks, again.ranks)
-    np.testing.assert_array_equal(found.distances, again.distances)
+        again = rank(rows, rows, *ids, *ids, GradientMetric())
+    np.testing.assert_array_equal(several.ranks, again.ranks)
+    np.testing.assert_array_equal(several.distances, again.distances)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_map_keeps_order_and_stays_a_little_ahead(count: int) -> None:
+    started: list[int] = []
+
+    def work(number: int) -> int:
+        started.append(number)
+        time.sleep(0.002 * (number % 3))
+        return number
+
+    results = []
+    for number in map_in_threads(work, 20, count):
+        results.append(number)
+        assert len(started) <= len(results) + 1 + count
+    assert results == list(range(20))
+
+
+def test_map_raises_the_first_error_and_drops_the_rest() -> None:
+    started: list[int] = []
+
+    def work(number: int) -> int:
+        started.append(number)
+        if number == 1:
+            time.sleep(0.02)  # the later error occurs first
+        if number >= 1:
+            raise ValueError(str(number))
+        return number
+
+    with pytest.raises(ValueError, match="1"):
+        list(map_in_threads(work, 1000, 2))
+    assert len(started) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
