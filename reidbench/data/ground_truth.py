@@ -16,12 +16,19 @@ EXCLUSION_RULES = ("junk", "same_camera")
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Who matches whom: ``columns[starts[q]:starts[q + 1]]`` of the gallery without junk (``kept``) show query q.
+    """The gallery units of each query's identity: those of query q are ``columns[starts[q]:starts[q + 1]]``.
 
-    ``hidden`` marks those that the camera rule takes out; ``ranked`` is what remains of the gallery for each query.
+    Fields:
+        kept: units of the gallery that are not junk, or all where the rule "junk" is off [n] int64.
+        junk: the other units of the gallery int64.
+        starts: where each query's matches begin [nq + 1] int64, rising from 0.
+        columns: places in ``kept`` of all matches [m] int64, in gallery order within a query.
+        hidden: whether the rule "same_camera" excludes a match [m].
+        ranked: number of gallery units that are not excluded, for each query [nq] int64.
     """
 
     kept: IntArray
+    junk: IntArray
     starts: IntArray
     columns: IntArray
     hidden: NDArray[np.bool_]
@@ -51,8 +58,8 @@ class Matches:
             raise DataError(
                 f"query row {row} has pid {query_pids[row]}; expected 1 or more: junk is only for galleries"
             )
-        junk = gallery_pids == JUNK if "junk" in exclude else np.zeros(len(gallery_pids), dtype=np.bool_)
-        kept = np.flatnonzero(~junk)
+        is_junk = gallery_pids == JUNK if "junk" in exclude else np.zeros(len(gallery_pids), dtype=np.bool_)
+        kept = np.flatnonzero(~is_junk)
         by_pid = np.argsort(gallery_pids[kept], kind="stable")
         sorted_pids = gallery_pids[kept][by_pid]
         low = np.searchsorted(sorted_pids, query_pids, side="left")
@@ -62,7 +69,7 @@ class Matches:
         same_camera = gallery_cams[kept[columns]] == np.repeat(query_cams, counts)
         hidden = same_camera if "same_camera" in exclude else np.zeros(len(columns), dtype=np.bool_)
         hidden_before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(hidden, dtype=np.int64)])
-        return cls(kept, starts, columns, hidden, len(kept) - np.diff(hidden_before[starts]))
+        return cls(kept, np.flatnonzero(is_junk), starts, columns, hidden, len(kept) - np.diff(hidden_before[starts]))
 
     @property
     def queries(self) -> IntArray:
@@ -76,7 +83,8 @@ class Matches:
 
     def hidden_only(self) -> tuple[IntArray, IntArray]:
         """Return starts and columns of the matches that the camera rule takes out."""
-        return self._starts(self.hidden), self.columns[self.hidden]
+        return self.starts_of(self.hidden), self.columns[self.hidden]
 
-    def _starts(self, chosen: NDArray[np.bool_]) -> IntArray:
+    def starts_of(self, chosen: NDArray[np.bool_]) -> IntArray:
+        """Return where each query's chosen matches begin [nq + 1] int64, among the chosen ones [m]."""
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(chosen, dtype=np.int64)])[self.starts]

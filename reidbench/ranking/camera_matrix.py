@@ -50,7 +50,7 @@ class CameraScores:
 def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray, own: IntArray) -> CameraScores:
     """Return average precision (market) and rank-1 of each query within each camera.
 
-    ``ranking`` has junk left in and the same-camera units apart (``Compared.with_junk``). ``query_cams`` [nq] and
+    ``ranking`` has junk left in and the same-camera units apart (``Rankings.with_junk``). ``query_cams`` [nq] and
     ``gallery_cams`` [ng] are int64; ``own`` [nq] int64 is the unit of the gallery that is the query itself, -1 where
     the gallery lacks it. For a camera the identity's units there are right, its units in other cameras and the query
     itself leave the ranking, and all else is wrong, junk too, as in the official code. The query's own camera is a

@@ -18,8 +18,9 @@ from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.interfaces import Metric, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.hdf5 import read_hdf5
-from reidbench.ranking.pipeline import Compared, compare, compare_distances
-from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.pipeline import rank_embeddings
+from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
 from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
 
@@ -113,7 +114,7 @@ def _whole(values: Any, named: str) -> IntArray:
 
 def compare_embedded(
     query: UnitEmbeddings, gallery: UnitEmbeddings, train: UnitEmbeddings | None, how: Evaluation
-) -> Compared:
+) -> Rankings:
     """Return where the positives of every query stand; raises DataError and OptionError."""
     metric = _metric(how)
     if learns(metric) and train is None:
@@ -123,10 +124,10 @@ def compare_embedded(
             f"metric {how.metric}: learns nothing, so there is nothing for --train to change; leave it out"
         )
     reranker = load().resolve("reranker", how.rerank).build()
-    return compare(query, gallery, metric, reranker, train, how.exclude, cameras=True)
+    return rank_embeddings(query, gallery, metric, reranker, train, how.exclude)
 
 
-def compare_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Compared:
+def compare_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Rankings:
     """Return the same from a matrix of distances [queries, gallery], smaller is closer; it may be mapped."""
     if matrix.shape != (len(query.pids), len(gallery.pids)):
         raise DataError(
@@ -137,15 +138,14 @@ def compare_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmb
         raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    return compare_distances(blocks, *ids, exclude=how.exclude, cameras=True)
+    return rank_distances(blocks, *ids, exclude=how.exclude)
 
 
-def scores_of(found: Compared, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
+def scores_of(found: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
     """Return the scores, those of camera pairs among them.
 
     In the latter the query itself leaves the gallery; where units have embeddings it is the unit that equals it.
     """
-    assert found.with_junk is not None
     cams = query.cams, gallery.cams
     own = own_rows(query.embeddings, gallery.embeddings, found.with_junk, *cams)
     cameras = camera_scores(found.with_junk, *cams, own).as_dict()

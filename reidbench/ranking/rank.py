@@ -18,7 +18,7 @@ from reidbench.data.ground_truth import EXCLUSION_RULES, Matches
 from reidbench.errors import DataError
 from reidbench.ranking import rank_kernels as kernels
 from reidbench.ranking.rank_counts import PIECE, Block, Top, walk
-from reidbench.ranking.rankings import Ranking, ranking_of
+from reidbench.ranking.rankings import Rankings, rankings_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
 
@@ -47,7 +47,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
     chunk: int = CHUNK,
-) -> Ranking:
+) -> Rankings:
     """Return where the positives of every query stand under a metric.
 
     ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
@@ -61,18 +61,17 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     (an unknown rule).
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
-    best = Top.empty(len(matches.ranked), top)
-    before = np.zeros(len(matches.columns), dtype=np.int64)
+    counts = _Counts(matches, top)
     with workers() as crew:
         query_rows, gallery_rows = _both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
         left = query_rows.factors("left")
         if left is None:
-            for first, values in _value_blocks(query_rows, gallery_rows, matches.kept):
-                _visit_values(values, first, matches, before, best)
+            for first, values in _value_blocks(query_rows, gallery_rows):
+                counts.add_values(first, values)
         else:
-            _visit_factors(left, gallery_rows, chunk, matches, before, best)
-        pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, best)
-    return ranking_of(matches, before, pair_distances, best.columns, top_distances)
+            counts.add_factors(left, gallery_rows, chunk)
+        pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, counts.top)
+    return rankings_of(matches, counts.closer, counts.closer_junk, pair_distances, counts.top.columns, top_distances)
 
 
 def rank_distances(
@@ -84,7 +83,7 @@ def rank_distances(
     *,
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
-) -> Ranking:
+) -> Rankings:
     """Return where the positives of every query stand under distances made elsewhere.
 
     ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once; the rest is as in
@@ -93,8 +92,7 @@ def rank_distances(
     """
     matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     queries, size = len(query_pids), len(gallery_pids)
-    best = Top.empty(queries, top)
-    before = np.zeros(len(matches.columns), dtype=np.int64)
+    counts = _Counts(matches, top)
     pair_distances = np.empty(len(matches.columns))
     first = 0
     for block in blocks:
@@ -106,12 +104,12 @@ def rank_distances(
             )
         _refuse_not_finite(values, "distances of query", first)
         part = slice(matches.starts[first], matches.starts[first + len(values)])
-        pair_distances[part] = values[matches.queries[part] - first, matches.units[part]]
-        _visit_values(values[:, matches.kept].astype(np.float64), first, matches, before, best)
+        pair_distances[part] = counts.add_values(first, values)
         first += len(values)
     if first != queries:
         raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
-    return ranking_of(matches, before, pair_distances, best.columns, best.values)
+    listed = counts.top
+    return rankings_of(matches, counts.closer, counts.closer_junk, pair_distances, listed.columns, listed.values)
 
 
 def nearest(
@@ -127,7 +125,7 @@ def nearest(
     best = Top.empty(len(query), min(k, len(gallery)))
     farthest = np.full(len(query), -np.inf)
     starts, columns = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)  # no matches
-    hidden, values = columns.astype(np.bool_), columns.astype(np.float64)
+    values = columns.astype(np.float64)
 
     def visit(block: Block) -> None:
         block.visit(starts, columns, values, columns, best)
@@ -137,11 +135,10 @@ def nearest(
         query_rows, gallery_rows = _both(query, gallery, metric, (len(query), len(gallery)), crew)
         left = query_rows.factors("left")
         if left is None:
-            for first, distances in _value_blocks(query_rows, gallery_rows, everything):
+            for first, distances in _value_blocks(query_rows, gallery_rows):
                 rows = slice(first, first + len(distances))
                 farthest[rows] = distances.max(axis=1)
-                none = starts[: len(distances) + 1], columns, hidden, columns
-                kernels.visit_values(distances, *none, best.values[rows], best.columns[rows])
+                kernels.insert_values(distances, best.values[rows], best.columns[rows])
             return best.columns, farthest
         walk(left, gallery_rows.chunks(everything, chunk), visit, crew)
     return best.columns, farthest
@@ -226,48 +223,72 @@ def _both(
     return sides
 
 
-def _visit_factors(
-    left: FloatArray,
-    gallery: _Rows,
-    chunk: int,
-    matches: Matches,
-    before: IntArray,
-    best: Top,
-) -> None:
-    """Count and list by factors: first the value of every match, then the whole gallery against all values."""
-    chunks: Iterable[FloatArray]
-    parts: Iterable[FloatArray]
-    if len(matches.kept) <= chunk:  # one chunk serves both
-        position = matches.columns
-        parts = chunks = list(gallery.chunks(matches.kept, chunk))
-    else:
-        needed, position = np.unique(matches.columns, return_inverse=True)
-        parts, chunks = gallery.chunks(matches.kept[needed], chunk), gallery.chunks(matches.kept, chunk)
-    queries, values = matches.queries, np.empty(len(matches.columns))
-    for number, right in enumerate(parts):
-        here = np.flatnonzero(position // chunk == number)
-        values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
-    hidden = matches.hidden_only()
+class _Counts:
+    """What is counted for the matches of all queries.
 
-    def visit(block: Block) -> None:
-        block.hide(*hidden)
-        block.visit(matches.starts, matches.columns, values, before, best)
+    Fields:
+        closer: how many items of ``matches.kept`` stand before each match [m] int64.
+        closer_junk: the same of ``matches.junk``.
+        top: the closest items of each query.
+    """
 
-    walk(left, chunks, visit, gallery.crew)
+    def __init__(self, matches: Matches, top: int) -> None:
+        self.matches = matches
+        self.junk_places = np.searchsorted(matches.junk, matches.units)
+        self.closer, self.closer_junk = np.zeros((2, len(matches.columns)), dtype=np.int64)
+        self.top = Top.empty(len(matches.ranked), top)
+
+    def add_factors(self, left: FloatArray, gallery: _Rows, chunk: int) -> None:
+        """Count by factors: first the value of every match, then the whole gallery against all values."""
+        matches = self.matches
+        chunks: Iterable[FloatArray]
+        parts: Iterable[FloatArray]
+        if len(matches.kept) <= chunk:  # one chunk serves both
+            position = matches.columns
+            parts = chunks = list(gallery.chunks(matches.kept, chunk))
+        else:
+            needed, position = np.unique(matches.columns, return_inverse=True)
+            parts, chunks = gallery.chunks(matches.kept[needed], chunk), gallery.chunks(matches.kept, chunk)
+        queries, values = matches.queries, np.empty(len(matches.columns))
+        for number, right in enumerate(parts):
+            here = np.flatnonzero(position // chunk == number)
+            values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
+        hidden = matches.hidden_only()
+
+        def visit(block: Block) -> None:
+            block.hide(*hidden)
+            block.visit(matches.starts, matches.columns, values, self.closer, self.top)
+
+        def visit_junk(block: Block) -> None:
+            block.visit(matches.starts, self.junk_places, values, self.closer_junk, unlisted, contained=False)
+
+        unlisted = Top.empty(len(left), 0)
+        walk(left, chunks, visit, gallery.crew)
+        walk(left, gallery.chunks(matches.junk, chunk), visit_junk, gallery.crew)
+
+    def add_values(self, first: int, values: NDArray[Any]) -> FloatArray:
+        """Count by ready values [r, ng] of queries from ``first`` on; return those of their matches."""
+        rows, matches = slice(first, first + len(values)), self.matches
+        starts = matches.starts[first : rows.stop + 1]
+        own, starts = slice(starts[0], starts[-1]), starts - starts[0]
+        queries, columns, hidden = (
+            np.repeat(np.arange(len(values)), np.diff(starts)),
+            matches.columns[own],
+            matches.hidden[own],
+        )
+        kept, junk = (values[:, units].astype(np.float64) for units in (matches.kept, matches.junk))
+        limits = kept[queries, columns]
+        kept[queries[hidden], columns[hidden]] = np.inf
+        kernels.count_values(kept, starts, limits, columns, self.closer[own])
+        kernels.count_values(junk, starts, limits, self.junk_places[own], self.closer_junk[own])
+        kernels.insert_values(kept, self.top.values[rows], self.top.columns[rows])
+        return limits
 
 
-def _visit_values(values: FloatArray, first: int, matches: Matches, before: IntArray, best: Top) -> None:
-    """Count and list by ready values [r, kept] of queries from ``first`` on, which are overwritten."""
-    rows = slice(first, first + len(values))
-    starts = matches.starts[first : rows.stop + 1]
-    lists = best.values[rows], best.columns[rows]
-    kernels.visit_values(values, starts, matches.columns, matches.hidden, before, *lists)
-
-
-def _value_blocks(query: _Rows, gallery: _Rows, kept: IntArray) -> Iterator[tuple[int, FloatArray]]:
-    """Yield the first query and the distances [r, kept] of blocks of queries, for a metric without factors."""
-    size = max(1, _VALUES // max(len(kept), 1))
-    candidates = gallery.take(kept)
+def _value_blocks(query: _Rows, gallery: _Rows) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the first query and the distances [r, ng] of blocks of queries, for a metric without factors."""
+    size = max(1, _VALUES // max(len(gallery), 1))
+    candidates = gallery.take(slice(None))
     for first in range(0, len(query), size):
         values = query.metric.distances(query.take(slice(first, first + size)), candidates)
         block = np.array(values.detach().cpu().numpy(), dtype=np.float64, order="C")

@@ -60,10 +60,20 @@ class Block:
         """Take ``columns[starts[q]:starts[q + 1]]`` out of every query's gallery."""
         kernels.hide(self.product, self.first, starts[self.rows.start : self.rows.stop + 1], columns)
 
-    def visit(self, starts: IntArray, columns: IntArray, values: FloatArray, before: IntArray, top: Top) -> None:
+    def visit(
+        self,
+        starts: IntArray,
+        columns: IntArray,
+        values: FloatArray,
+        before: IntArray,
+        top: Top,
+        *,
+        contained: bool = True,
+    ) -> None:
         """Add to ``before`` what stands before each match, and put what is close enough into ``top``.
 
-        The matches of query q are ``columns[starts[q]:starts[q + 1]]`` with their ``values`` v.
+        The matches of query q are ``columns[starts[q]:starts[q + 1]]`` with their ``values`` v; where they are not
+        ``contained`` in the gallery, the columns say before which of its items they stand.
         """
         lists = (top.values[self.rows], top.columns[self.rows])
         length, columns_here = lists[0].shape[1], self.product.shape[1]
@@ -81,6 +91,7 @@ class Block:
             self.width,
             starts[self.rows.start : self.rows.stop + 1],
             columns,
+            contained,
             values,
             before,
             *lists,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidbench.utils.arrays import Float32Array, FloatArray, IntArray
 from reidbench.utils.compiled import compiled
@@ -204,6 +203,7 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
     width: FloatArray,
     starts: IntArray,
     columns: IntArray,
+    contained: bool,
     values: FloatArray,
     before: IntArray,
     top_values: FloatArray,
@@ -237,7 +237,8 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
                         high = min(high, bounds(limit, scale, offset[i], width[i])[1])
                 if high < nearest:
                     continue
-                own = columns[m] - first - begin if is_match else -1  # a match does not stand before itself
+                place = columns[m] - first - begin if is_match else -1
+                own = place if contained else -1  # a match does not stand before itself
                 below, doubts = count_groups(part, least, group, low, high)
                 if 0 <= own < part.shape[0] and low <= part[own] <= high:
                     doubts -= 1
@@ -248,7 +249,7 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
                     settle_strip(left[i], flipped, part, settled)
                     is_settled = True
                 if is_match and is_settled:
-                    before[m] += count_before(settled[: part.shape[0]], limit, own)
+                    before[m] += count_before(settled[: part.shape[0]], limit, place)
                     continue
                 if is_match:
                     before[m] += below
@@ -262,7 +263,7 @@ def visit(  # noqa: PLR0917, compiled functions take arrays by position
                 for o in range(doubts):
                     value, e = open_values[o], open_columns[o]
                     if is_match:
-                        before[m] += value < limit or (value == limit and e < own)
+                        before[m] += value < limit or (value == limit and e < place)
                     elif value < top_values[i, length - 1]:
                         insert(value, first + begin + e, top_values[i], top_columns[i])
 
@@ -281,24 +282,18 @@ def farthest(product: Float32Array, left: FloatArray, right: FloatArray, width: 
 
 
 @compiled
-def visit_values(  # noqa: PLR0917
-    values: FloatArray,
-    starts: IntArray,
-    columns: IntArray,
-    hidden: NDArray[np.bool_],
-    before: IntArray,
-    top_values: FloatArray,
-    top_columns: IntArray,
-) -> None:
+def count_values(values: FloatArray, starts: IntArray, limits: FloatArray, places: IntArray, before: IntArray) -> None:
+    """Add to ``before`` [m] how many items of a row of ``values`` [r, n] stand before each of the row's matches."""
+    for i in range(values.shape[0]):
+        for m in range(starts[i], starts[i + 1]):
+            before[m] += count_before(values[i], limits[m], places[m])
+
+
+@compiled
+def insert_values(values: FloatArray, top_values: FloatArray, top_columns: IntArray) -> None:
+    """Put the closest items of each row of ``values`` [r, n] into its lists [r, k]."""
     length = top_values.shape[1]
     for i in range(values.shape[0]):
-        row = values[i]
-        limits = row[columns[starts[i] : starts[i + 1]]]
-        for m in range(starts[i], starts[i + 1]):
-            if hidden[m]:
-                row[columns[m]] = np.inf
-        for m in range(starts[i], starts[i + 1]):
-            before[m] = count_before(row, limits[m - starts[i]], columns[m])
-        for e in range(row.shape[0] if length > 0 else 0):
-            if row[e] < top_values[i, length - 1]:
-                insert(row[e], e, top_values[i], top_columns[i])
+        for e in range(values.shape[1] if length > 0 else 0):
+            if values[i, e] < top_values[i, length - 1]:
+                insert(values[i, e], e, top_values[i], top_columns[i])

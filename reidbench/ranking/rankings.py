@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +42,18 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @classmethod
-    def joined(cls, parts: Sequence[Ranking]) -> Ranking:
-        """Return the queries of all parts, which were ranked against one gallery, in their order."""
-        arrays = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-        whole = {name: np.concatenate(each) for name, each in arrays.items() if "starts" not in name}
-        for name in ("starts", "same_camera_starts"):
-            lengths = np.concatenate([np.diff(each) for each in arrays[name]])
-            whole[name] = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
-        return cls(**whole)
+
+@dataclass(frozen=True, eq=False)
+class Rankings:
+    """One ranking under two sets of exclusion rules.
+
+    Fields:
+        ranking: under the rules of the protocol, from which the scores follow.
+        with_junk: the same with junk left in and without ``top``, from which the camera matrix follows.
+    """
+
+    ranking: Ranking
+    with_junk: Ranking
 
 
 def save_ranking(folder: Path, ranking: Ranking) -> None:
@@ -85,27 +87,45 @@ def read_ranking(folder: Path) -> Ranking:
     return Ranking(**arrays)
 
 
-def ranking_of(
-    self: Matches, before: IntArray, distances: FloatArray, top_columns: IntArray, top_distances: FloatArray
-) -> Ranking:
-    """Return what was counted for each match, in rank order, with units instead of columns."""
-    # Hidden items do not count each other, so several may share a rank: the closer one first, then gallery order,
+def rankings_of(
+    matches: Matches,
+    closer: IntArray,
+    closer_junk: IntArray,
+    distances: FloatArray,
+    top_columns: IntArray,
+    top_distances: FloatArray,
+) -> Rankings:
+    """Return what was counted for each match [m], in rank order, with units instead of columns.
+
+    ``closer`` and ``closer_junk`` [m] int64 are how many items of ``matches.kept`` and ``matches.junk`` stand before a
+    match, ``distances`` [m] float64 are its own; ``top_columns`` and ``top_distances`` [nq, k] are the closest items.
+    """
+    # Excluded items do not count each other, so several may share a rank: the closer one first, then gallery order,
     # which they come in.
-    order = np.lexsort((distances, self.queries * (len(self.kept) + 1) + before))
-    hidden = self.hidden[order]
-    units, ranks, distances = self.units[order], before[order], distances[order]
+    order = np.lexsort((distances, matches.queries * (len(matches.kept) + 1) + closer))
+    hidden = matches.hidden[order]
+    units, ranks, distances, junk = matches.units[order], closer[order], distances[order], closer_junk[order]
     top = np.full(top_columns.shape, -1, dtype=np.int64)
-    top[top_columns >= 0] = self.kept[top_columns[top_columns >= 0]]
-    return Ranking(
-        starts=self._starts(~self.hidden),
+    top[top_columns >= 0] = matches.kept[top_columns[top_columns >= 0]]
+    ranking = Ranking(
+        starts=matches.starts_of(~matches.hidden),
         units=units[~hidden],
         ranks=ranks[~hidden],
         distances=distances[~hidden],
-        same_camera_starts=self._starts(self.hidden),
+        same_camera_starts=matches.starts_of(matches.hidden),
         same_camera_units=units[hidden],
         same_camera_ranks=ranks[hidden],
         same_camera_distances=distances[hidden],
-        ranked=self.ranked,
+        ranked=matches.ranked,
         top=top,
         top_distances=top_distances,
     )
+    with_junk = replace(
+        ranking,
+        ranks=ranking.ranks + junk[~hidden],
+        same_camera_ranks=ranking.same_camera_ranks + junk[hidden],
+        ranked=ranking.ranked + len(matches.junk),
+        top=top[:, :0],
+        top_distances=top_distances[:, :0],
+    )
+    return Rankings(ranking, with_junk)

@@ -18,8 +18,8 @@ from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.plugins.interfaces import Backbone, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_units
-from reidbench.ranking.pipeline import Compared, compare
-from reidbench.ranking.rankings import save_ranking
+from reidbench.ranking.pipeline import rank_embeddings
+from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.preflight import check_images
 from reidbench.runs.prepare import Plan
@@ -132,7 +132,7 @@ def _execute(plan: Plan, machine: Machine) -> RunRecord:
     return read_record(plan.run_folder / RECORD)
 
 
-def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, int]:
+def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Rankings, int]:
     """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
     split, seed, device = plan.split, plan.job.seed, machine.device
     seconds: dict[str, float] = {}
@@ -173,7 +173,7 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Compared, 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
     reranker = plan.items["rerank"].build()
-    found = compare(query, gallery, metric, reranker, known, plan.protocol.exclude, cameras=True)
+    found = rank_embeddings(query, gallery, metric, reranker, known, plan.protocol.exclude)
     seconds["rank"] = time.monotonic() - began
     return seconds, found, max(peak, peak_memory_mib(device))
 
@@ -218,10 +218,9 @@ def _failed(plan: Plan, machine: Machine, started: str, error: str) -> RunRecord
     return _record(plan, "failed", machine, started=started, peak=peak_memory_mib(machine.device), error=error)
 
 
-def _scored(plan: Plan, found: Compared, record: RunRecord) -> RunRecord:
+def _scored(plan: Plan, found: Rankings, record: RunRecord) -> RunRecord:
     """Return the record with everything that follows from the ranking."""
     query, gallery = plan.split.query, plan.split.gallery
-    assert found.with_junk is not None
     return dataclasses.replace(
         record,
         scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),

@@ -12,9 +12,9 @@ from torch import Tensor
 import reidbench
 from reidbench import Metric
 from reidbench.errors import DataError, OptionError
-from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.scores import score
 from tests.support.oracles import oracle
+from tests.support.rankings import rank_distances
 
 SETTINGS = ["k1=20, k2=6, lam=0.3", "k1=7, k2=3, lam=0.5", "k1=12, k2=1, lam=0.2"]
 RANKS = (1, 5, 10, 20)

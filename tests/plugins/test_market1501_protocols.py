@@ -26,12 +26,12 @@ from reidbench.data.inspection import inspect
 from reidbench.data.protocol import is_standin
 from reidbench.embedding.pooling import pool_units
 from reidbench.plugins.catalogue import load
-from reidbench.ranking.rank import rank
 from reidbench.ranking.scores import average_precision, score
 from reidbench.runs.job import Job
 from tests.support.jobs import job, plan_of, run
 from tests.support.oracles import oracle
 from tests.support.paths import SHARED
+from tests.support.rankings import rank
 
 LISTS = SHARED / "data" / "market1501"
 

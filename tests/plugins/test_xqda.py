@@ -14,7 +14,6 @@ from reidbench_metrics.pairs import counts_across, halves, scatters_across
 
 import reidbench
 from reidbench import DataError, OptionError, stream
-from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.scores import score
 from tests.support.jobs import job, run
 from tests.support.metric_arrays import (
@@ -27,6 +26,7 @@ from tests.support.metric_arrays import (
     slow_scatters,
 )
 from tests.support.oracles import oracle
+from tests.support.rankings import rank_distances
 
 
 def xqda(options: str = "") -> Any:

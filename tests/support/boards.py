@@ -16,13 +16,13 @@ import torch
 from reidbench.leaderboard.board import Changes, add
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.camera_matrix import camera_scores
-from reidbench.ranking.rank import rank
 from reidbench.ranking.rankings import Ranking, save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.job import Job
 from reidbench.runs.provenance import code_digest
 from reidbench.runs.record import CameraMatrix, RunRecord
 from reidbench.utils.arrays import IntArray
+from tests.support.rankings import rank
 from tests.support.records import make_record
 
 FIXED = ("id", "train_id", "group", "code", "scores", "intervals", "cameras")

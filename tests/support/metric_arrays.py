@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench import Metric
-from reidbench.ranking.rank import rank
 from reidbench.ranking.scores import score
+from tests.support.rankings import rank
 
 
 class People(NamedTuple):

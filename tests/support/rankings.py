@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from reidbench.ranking import rank as ranking_module
 from reidbench.ranking.rankings import Ranking, save_ranking
 from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.records import put
+
+
+def rank(*arrays: Any, **options: Any) -> Ranking:
+    """Return the ranking of ``reidbench.ranking.rank.rank`` under its exclusion rules."""
+    return ranking_module.rank(*arrays, **options).ranking
+
+
+def rank_distances(blocks: Any, *ids: Any, **options: Any) -> Ranking:
+    """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under its exclusion rules."""
+    return ranking_module.rank_distances(blocks, *ids, **options).ranking
 
 
 def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:

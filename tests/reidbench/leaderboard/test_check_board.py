@@ -25,7 +25,6 @@ from reidbench.leaderboard.board import add, merge
 from reidbench.leaderboard.check_board import check
 from reidbench.leaderboard.verify import verify
 from reidbench.plugins.catalogue import build, load
-from reidbench.ranking.rank import rank
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job
@@ -44,6 +43,7 @@ from tests.support.boards import (
     tree,
 )
 from tests.support.paths import CHECKOUT
+from tests.support.rankings import rank
 from tests.support.records import COUNTS, make_item, replace_parts
 
 PROTOCOL = "synthetic(identities=12, cameras=3)"

@@ -12,9 +12,9 @@ from reidbench import build
 from reidbench.data.samples import Samples
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking.camera_matrix import camera_scores, own_units
-from reidbench.ranking.pipeline import compare
-from reidbench.ranking.rank import rank
+from reidbench.ranking.pipeline import rank_embeddings
 from tests.support.oracles import oracle
+from tests.support.rankings import rank
 
 
 @pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
@@ -24,9 +24,8 @@ def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> No
     tracks, asked = data["track_info"], data["query_idx"] - 1
     rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
     units = [UnitEmbeddings(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (asked, slice(None))]
-    compared = compare(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"), cameras=True)
-    assert compared.with_junk is not None
-    found = camera_scores(compared.with_junk, cams[asked], cams, asked)
+    rankings = rank_embeddings(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"))
+    found = camera_scores(rankings.with_junk, cams[asked], cams, asked)
     assert found.cameras.tolist() == [1, 2, 3, 4, 5, 6]
     official = data[f"{pool}_r1_pairwise"]  # -1 and -2: nobody to find there
     np.testing.assert_array_equal(found.r1, np.where(official < 0, np.nan, official))

@@ -8,9 +8,7 @@ import torch
 
 from reidbench import build
 from reidbench.embedding.pooling import UnitEmbeddings
-from reidbench.errors import DataError
-from reidbench.ranking.pipeline import compare, compare_distances
-from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import average_precision
 
@@ -36,22 +34,8 @@ def test_float64_keeps_its_precision_whatever_looks_at_it(metric: str, rerank: s
     def ranking(far: float) -> Ranking:
         query, gallery, known = people(0, 20, far), people(1, 90, far), people(2, 60, far)
         second = None if rerank is None else build("reranker", rerank)
-        return compare(query, gallery, build("metric", metric), second, known, RULES).ranking
+        return rank_embeddings(query, gallery, build("metric", metric), second, known, RULES).ranking
 
     near, far = scored(ranking(0.0)), scored(ranking(3e4))
     np.testing.assert_allclose(far, near, atol=1e-9)
     assert 0.2 < near.mean() < 1
-
-
-def test_blocks_are_ranked_with_and_without_junk_in_one_pass() -> None:
-    draw = np.random.default_rng(0)
-    ids = [draw.integers(low, high, count) for low, high, count in ((1, 6, 30), (1, 4, 30), (-1, 6, 80), (1, 4, 80))]
-    matrix = draw.integers(0, 30, (30, 80)).astype(np.float64)
-    blocks = (matrix[first : first + 7] for first in range(0, 30, 7))
-    found = compare_distances(blocks, *ids, exclude=RULES, cameras=True)
-    assert found.with_junk is not None
-    for ranking, rules in ((found.ranking, RULES), (found.with_junk, ("same_camera",))):
-        for name, value in vars(rank_distances([matrix], *ids, exclude=rules)).items():
-            np.testing.assert_array_equal(getattr(ranking, name), value, err_msg=name)
-    with pytest.raises(DataError, match="distances for 7 queries, expected 30"):
-        compare_distances([matrix[:7]], *ids, exclude=RULES, cameras=True)

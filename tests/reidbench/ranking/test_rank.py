@@ -16,10 +16,12 @@ from torch import Tensor
 import reidbench
 from reidbench import Metric
 from reidbench.errors import DataError, OptionError
-from reidbench.ranking.rank import nearest, rank, rank_distances, unit_rows
-from reidbench.ranking.rankings import Ranking
+from reidbench.ranking import rank as module
+from reidbench.ranking.rank import nearest, unit_rows
+from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, inverse_negative_penalty, score
 from tests.support.oracles import oracle
+from tests.support.rankings import rank, rank_distances
 
 RANKS = (1, 5, 10, 20)
 
@@ -75,6 +77,13 @@ def sorted_reference(values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: t
 
 
 def assert_is_reference(
+    rankings: Rankings, values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...], top: int
+) -> None:
+    assert_ranking_is_reference(rankings.ranking, values, ids, exclude, top)
+    assert_ranking_is_reference(rankings.with_junk, values, ids, tuple(x for x in exclude if x != "junk"), 0)
+
+
+def assert_ranking_is_reference(
     ranking: Ranking, values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...], top: int
 ) -> None:
     for query, (units, ranks, hidden, hidden_ranks, order) in enumerate(sorted_reference(values, ids, exclude)):
@@ -205,10 +214,10 @@ def test_few_values_with_many_ties(
     metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
     query, others, ids = drawn(data, queries, gallery, dim)
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
-    ranking = rank(query, others, *ids, metric, exclude=exclude, top=top, chunk=chunk)
-    assert_is_reference(ranking, values, ids, exclude, top)
+    rankings = module.rank(query, others, *ids, metric, exclude=exclude, top=top, chunk=chunk)
+    assert_is_reference(rankings, values, ids, exclude, top)
     blocks = (values[row : row + 1] for row in range(queries))
-    assert_is_reference(rank_distances(blocks, *ids, exclude=exclude, top=top), values, ids, exclude, top)
+    assert_is_reference(module.rank_distances(blocks, *ids, exclude=exclude, top=top), values, ids, exclude, top)
 
 
 DISTORTIONS = {
@@ -235,17 +244,17 @@ def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
     # The values must be exact up to rounding that keeps their order: from differences, and scaled where they overflow.
     scale = 2.0 ** -np.round(np.log2(np.abs(query).max()))
     values = squares(query * scale, others * scale) if "float64" in distortion else squares(query, others)
-    ranking = rank(query, others, *ids, euclidean(), chunk=chunk)
-    assert_is_reference(ranking, values, ids, ("junk", "same_camera"), 10)
+    rankings = module.rank(query, others, *ids, euclidean(), chunk=chunk)
+    assert_is_reference(rankings, values, ids, ("junk", "same_camera"), 10)
 
 
 def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
     _, _, ids = people(seed=2, queries=30, gallery=1_500, dim=3)
     for value in (0.0, 0.1, 1e10):
         query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
-        ranking = rank(query, others, *ids, euclidean())
-        assert_is_reference(ranking, np.zeros((30, 1_500)), ids, ("junk", "same_camera"), 10)
-        assert score(ranking, 1_500, (1,)).cmc[1] < 0.5
+        rankings = module.rank(query, others, *ids, euclidean())
+        assert_is_reference(rankings, np.zeros((30, 1_500)), ids, ("junk", "same_camera"), 10)
+        assert score(rankings.ranking, 1_500, (1,)).cmc[1] < 0.5
 
 
 def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_board import check
 from reidbench.plugins.catalogue import build
-from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import (
     SCORES,
@@ -28,6 +27,7 @@ from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, follow_from, put, ranking_for, rows_of, sound
+from tests.support.rankings import rank_distances
 from tests.support.records import make_record
 
 

@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 import reidbench
-from reidbench.ranking.rank import rank
 from reidbench.ranking.rank_counts import ROWS
 from reidbench.utils.threads import map_in_threads, workers
+from tests.support.rankings import rank
 
 
 @pytest.fixture(params=[1, 2, 3])
