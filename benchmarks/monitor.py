@@ -14,8 +14,8 @@ import time
 import torch
 
 import reidbench
-from reidbench.training.loop import gradient_norm
 from reidbench.training.monitor import Monitor
+from reidbench.training.optimizer import gradient_norm
 
 REQUIRED_PERCENT = 0.3
 

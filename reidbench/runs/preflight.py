@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from reidbench.images import decode
 from reidbench.runs.prepare import Plan
 from reidbench.training.build import build_backbone
-from reidbench.training.checkpoint import finished, latest_step
+from reidbench.training.checkpoint import latest_step, read_summary
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import with_seed
 
@@ -28,7 +28,7 @@ def check_weights(plans: Iterable[Plan]) -> None:
     seen: set[str] = set()
     for plan in plans:
         item = plan.items["backbone"]
-        started = plan.done() or finished(plan.training_folder) or latest_step(plan.training_folder)
+        started = plan.done() or read_summary(plan.training_folder) or latest_step(plan.training_folder)
         if started or item.identity in seen:
             continue
         seen.add(item.identity)

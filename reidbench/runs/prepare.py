@@ -23,7 +23,7 @@ from reidbench.runs.provenance import changed_files, code_digest, run_code, trai
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import Store
 from reidbench.training.build import build_loss, build_recipe, build_split, checked, describe_backbone
-from reidbench.training.checkpoint import finished, latest_step
+from reidbench.training.checkpoint import latest_step, read_summary
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import AUTO, Machine, local_machine
 from reidbench.utils.random_streams import check_seed
@@ -89,7 +89,7 @@ class Plan:
         """Return what is left to do, in words."""
         if self.done():
             return "done"
-        if finished(self.training_folder):
+        if read_summary(self.training_folder):
             return "trained, to be scored"
         step = latest_step(self.training_folder)
         if step:

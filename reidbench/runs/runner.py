@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
@@ -40,8 +39,8 @@ from reidbench.runs.record import (
     read_record,
 )
 from reidbench.training.build import build_backbone, build_loss
-from reidbench.training.checkpoint import finished, latest_step, load_weights
-from reidbench.training.loop import Trained, train
+from reidbench.training.checkpoint import TrainingSummary, latest_step, load_weights, read_summary
+from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
@@ -141,20 +140,17 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Rankings, 
 
     # --- the network: trained before, or now -------------------------------------------------------------------------
     backbone = build_backbone(plan.items["backbone"], seed)
-    summary = finished(plan.training_folder)
+    summary = read_summary(plan.training_folder)
     if summary is None and plan.trains:
         if latest_step(plan.training_folder) == 0:
             with_seed(backbone.initialise, seed, "initialise")
         machine.world.from_first(lambda: TRAIN)
-        trained = _train(plan, backbone, machine)
-        seconds["train"], seconds["rounds"], peak = trained.seconds, trained.drawing, trained.peak_memory_mib
+        summary = _train(plan, backbone, machine)
     elif summary is not None:
         load_weights(backbone, plan.training_folder)
-        seconds["train"], peak = float(summary["seconds"]), int(summary["peak_memory_mib"])
-        seconds["rounds"] = float(summary["drawing"])
     else:
         with_seed(backbone.initialise, seed, "initialise")
-        seconds["train"], seconds["rounds"], peak = 0.0, 0.0, 0
+    seconds["train"], seconds["rounds"] = (summary.seconds, summary.sampling_seconds) if summary else (0.0, 0.0)
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     backbone.to(device)
@@ -175,10 +171,10 @@ def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Rankings, 
     reranker = plan.items["rerank"].build()
     found = rank_embeddings(query, gallery, metric, reranker, known, plan.protocol.exclude)
     seconds["rank"] = time.monotonic() - began
-    return seconds, found, max(peak, peak_memory_mib(device))
+    return seconds, found, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device))
 
 
-def _train(plan: Plan, backbone: Backbone, machine: Machine) -> Trained:
+def _train(plan: Plan, backbone: Backbone, machine: Machine) -> TrainingSummary:
     loss = build_loss(plan.items["loss"], plan.info, plan.split, plan.job.seed)
     assert loss is not None
     return train(
@@ -194,20 +190,20 @@ def _train(plan: Plan, backbone: Backbone, machine: Machine) -> Trained:
 
 def _outcome(plan: Plan) -> tuple[Status, str]:
     """Return the status of a run that was scored, and its reason where the network tells no images apart."""
-    trained = finished(plan.training_folder) if plan.trains else None
-    if trained is None or trained["verdict"] != "collapsed":
+    summary = read_summary(plan.training_folder) if plan.trains else None
+    if summary is None or summary.verdict != "collapsed":
         return "ok", ""
     return "collapsed", (
-        f"at its last steps all images of a batch lay in one point, as in {trained['packed_steps']} of "
-        f"{trained['steps']} steps; the scores are such a network's; try a lower learning_rate or another margin"
+        f"at its last steps all images of a batch lay in one point, as in {summary.packed_steps} of "
+        f"{summary.steps} steps; the scores are such a network's; try a lower learning_rate or another margin"
     )
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> TrainingEnvironment:
+def _joined(parts: Sequence[Environment]) -> TrainingEnvironment:
     """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
-    names = "; ".join(dict.fromkeys(str(part["device_name"]) for part in parts))
-    earlier = [Environment(**part) for part in parts[:-1]]
-    return TrainingEnvironment(**{**parts[-1], "device_name": names}, earlier_parts=earlier)
+    names = "; ".join(dict.fromkeys(part.device_name for part in parts))
+    last = dataclasses.asdict(parts[-1]) | {"device_name": names}
+    return TrainingEnvironment(**last, earlier_parts=list(parts[:-1]))
 
 
 def _now() -> str:
@@ -257,7 +253,7 @@ def _record(
         )
     metric = plan.items["metric"].build()
     scored_in = environment(machine)
-    trained = finished(plan.training_folder) if plan.trains else None
+    summary = read_summary(plan.training_folder) if plan.trains else None
     sha, dirty = commit()
     return RunRecord(
         schema=SCHEMA,
@@ -299,9 +295,9 @@ def _record(
         scores={},
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         peak_memory_mib=peak,
-        environment=_joined(trained["parts"] if trained else [dataclasses.asdict(scored_in)]),
+        environment=_joined(summary.environments if summary else [scored_in]),
         scored_in=scored_in,
-        observed=MonitorRecord(trained["verdict"], trained["packed_steps"]) if trained else MonitorRecord(),
+        observed=MonitorRecord(summary.verdict, summary.packed_steps) if summary else MonitorRecord(),
         commit=sha,
         dirty=dirty,
         started=started,

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
 from reidbench.testing.subject import Subject, expect, normal
-from reidbench.training.loop import draw_round, evaluate_loss
+from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
+from reidbench.training.sampler import sample_round
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
 
@@ -46,7 +47,7 @@ class LossProbe:
         generator = stream(self.seed, "round", number)
         view = TrainView(LABELS, np.zeros_like(LABELS), RECIPE.p, RECIPE.k, generator, 0, lambda units: known[units])
         torch.manual_seed(number)
-        return draw_round(loss, RECIPE, view, number)
+        return sample_round(loss, RECIPE, view, number)
 
     def batch(self, loss: Loss, number: int = 0, dim: int = DIM) -> Batch:
         """Return the first batch of a round with embeddings of its own, float64, no two of them alike."""

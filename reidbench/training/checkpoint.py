@@ -1,13 +1,15 @@
-"""What of networks, losses and optimizers a checkpoint holds, as named tensors."""
+"""Files of a training: checkpoints to resume from; weights, log and summary once it is finished."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -15,110 +17,196 @@ from torch import Tensor
 
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import Backbone
+from reidbench.training.monitor import Monitor, Verdict
+from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import write_atomic, write_error
-
-
-def named_tensors(modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of ``modules`` as "module.NAME" and that of ``optimizer`` as "optimizer.INDEX.ENTRY"."""
-    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
-    return tensors
-
-
-def restore(
-    checkpoint: Checkpoint, modules: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, folder: Path
-) -> None:
-    """Load what ``named_tensors`` gave; raises DataError where it is of another network."""
-    weights = {n.removeprefix("module."): t for n, t in checkpoint.tensors.items() if n.startswith("module.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in checkpoint.tensors.items():
-        if name.startswith("optimizer."):
-            _, index, entry = name.split(".", 2)
-            state.setdefault(int(index), {})[entry] = tensor
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    try:
-        modules.load_state_dict(weights)
-        for number, kept in state.items():  # in the weights' own memory layout, which fused kernels take for granted
-            like = parameters[number]
-            state[number] = {
-                name: torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                for name, value in kept.items()
-            }
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise DataError(
-            f"{folder}: the checkpoint does not fit this network: {error}; delete it to train again"
-        ) from None
-
-
-LOG = "log.npz"
-
-
-def finished(folder: Path) -> dict[str, Any] | None:
-    """Return what ``training.json`` says of a finished training, or None where it is not finished."""
-    try:
-        found: dict[str, Any] = json.loads((folder / TRAINING).read_text())
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError as error:
-        raise write_error(folder, "no results can lie there", error) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / TRAINING}: is damaged ({error}); delete the folder to train again") from None
-    return found
-
-
-def load_weights(backbone: Backbone, folder: Path) -> None:
-    """Load the kept weights of a finished training into a network of the same shape."""
-    file = folder / WEIGHTS
-    try:
-        backbone.load_state_dict(safetensors.torch.load_file(file))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise DataError(
-            f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
-        ) from None
-
+from reidbench.utils.machine import Environment
 
 WEIGHTS = "weights.safetensors"
-TRAINING = "training.json"
+LOG = "log.npz"
+SUMMARY = "training.json"
 KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
+class TrainingSummary:
+    """The content of ``training.json``, which a finished training leaves.
+
+    ``steps``: number of steps.
+    ``seconds``: seconds that all parts of the training took.
+    ``sampling_seconds``: the seconds of these that sampling rounds of batches took, mining included.
+    ``resumed_at``: step at which the last part began.
+    ``environments``: environment of each part.
+    ``peak_memory_mib``: most memory used in the last part, in MiB.
+    ``verdict``: whether the embeddings collapsed.
+    ``packed_steps``: number of steps at which all images of the batch had nearly one embedding.
+    """
+
+    steps: int
+    seconds: float
+    sampling_seconds: float
+    resumed_at: int
+    environments: list[Environment]
+    peak_memory_mib: int
+    verdict: Verdict
+    packed_steps: int
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after ``step`` updates: named tensors, and what is no tensor as JSON."""
+    """A checkpoint file.
+
+    ``step``: number of steps done.
+    ``tensors``: tensors by name.
+    ``state``: everything else, as JSON holds it.
+    """
 
     step: int
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
 
+@dataclass
+class TrainingState:
+    """The state of a training between two steps.
+
+    ``modules``: the network as "backbone" and the loss as "loss".
+    ``optimizer``: the optimizer of both.
+    ``monitor``: the statistics of each step.
+    ``environments``: the environment of each part of the training; a change on resume begins a new part.
+    ``step``: number of steps done.
+    ``rounds``: number of rounds of batches sampled.
+    ``batches``: the batches of the latest round, each an int64 array of units.
+    ``place``: index of the next batch in ``batches``.
+    ``log``: a column of numbers by name, one number for each step.
+    ``sampling_seconds``: seconds that sampling rounds of batches took, mining included.
+    ``earlier_seconds``: seconds that the parts before this one took.
+    ``started``: when this part began, on the monotonic clock.
+    """
+
+    modules: torch.nn.ModuleDict
+    optimizer: torch.optim.Optimizer
+    monitor: Monitor
+    environments: list[Environment]
+    step: int = 0
+    rounds: int = 0
+    batches: list[IntArray] = field(default_factory=list)
+    place: int = 0
+    log: dict[str, list[float]] = field(default_factory=dict)
+    sampling_seconds: float = 0.0
+    earlier_seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that all parts of the training took so far."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add one step to the log; a column that begins later, or misses a step, is nan there."""
+        steps = len(self.log.get("step", []))
+        for name in {**self.log, **row}:
+            self.log.setdefault(name, [np.nan] * steps).append(float(row.get(name, np.nan)))
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint into ``folder``."""
+        tensors = {f"module.{name}": tensor for name, tensor in self.modules.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
+        tensors |= self.monitor.tensors()
+        tensors["log"] = torch.tensor(list(self.log.values()), dtype=torch.float64)
+        tensors["batches"] = torch.from_numpy(np.concatenate(self.batches))
+        tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in self.batches]), dtype=torch.int64)
+        state = {
+            "rounds": self.rounds,
+            "place": self.place,
+            "log": list(self.log),
+            "seconds": self.seconds,
+            "sampling_seconds": self.sampling_seconds,
+            "environments": [asdict(part) for part in self.environments],
+        }
+        save_checkpoint(folder, Checkpoint(self.step, tensors, state))
+
+    def restore(self, checkpoint: Checkpoint, folder: Path, log: Callable[[str], None]) -> None:
+        """Continue from a checkpoint of ``folder``; ``log`` gets a line, and another where the environment has changed.
+
+        Raises DataError where the checkpoint is that of another network, loss or optimizer.
+        """
+        try:
+            self._restore_tensors(checkpoint.tensors)
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise DataError(
+                f"{folder}: the checkpoint does not fit this network: {error}; delete it to train from the start"
+            ) from None
+        state, tensors = checkpoint.state, checkpoint.tensors
+        self.step, self.rounds, self.place = checkpoint.step, int(state["rounds"]), int(state["place"])
+        self.batches = np.split(tensors["batches"].numpy(), tensors["ends"].numpy()[:-1])
+        self.log = dict(zip(state["log"], tensors["log"].tolist(), strict=True))
+        self.monitor.restore(tensors)
+        self.earlier_seconds, self.sampling_seconds = float(state["seconds"]), float(state["sampling_seconds"])
+        log(f"resumed at step {self.step} of {self.monitor.steps}")
+        earlier, now = [Environment(**part) for part in state["environments"]], self.environments[-1]
+        self.environments = [*earlier, *([now] if now != earlier[-1] else [])]
+        pairs = zip(asdict(earlier[-1]).items(), asdict(now).values(), strict=True)
+        changes = [f"{name} {before} before, {after} now" for (name, before), after in pairs if before != after]
+        if changes:
+            log(
+                f"the environment differs from that of the earlier steps ({'; '.join(changes)}): the weights will not "
+                "equal those of an uninterrupted training bit for bit"
+            )
+
+    def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, entry = name.split(".", 2)
+                states.setdefault(int(number), {})[entry] = tensor
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.modules.load_state_dict(
+            {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}
+        )
+        for index, entries in states.items():  # in the memory layout of the weights, which fused kernels expect
+            like = parameters[index]
+            states[index] = {
+                name: torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                for name, value in entries.items()
+            }
+        self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def finish(self, folder: Path, summary: TrainingSummary) -> None:
+        """Write log, weights and ``summary`` into ``folder`` and delete the checkpoints."""
+        save_arrays(folder / LOG, {name: np.array(column) for name, column in self.log.items()} | self.monitor.arrays())
+        write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(self.modules["backbone"].state_dict())))
+        write_atomic(folder / SUMMARY, json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n")
+        drop_checkpoints(folder)
+
+
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors in memory of the CPU, each in its own: safetensors refuses what shares some (tied weights)."""
+    """Return the tensors in the CPU's memory, each with its own: safetensors refuses tied weights, which share it."""
     seen: set[int] = set()
-    found: dict[str, Tensor] = {}
+    copies: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        found[name] = (tensor.clone() if place in seen else tensor).detach().contiguous().cpu()
-        seen.add(place)
-    return found
+        address = tensor.untyped_storage().data_ptr()
+        copies[name] = (tensor.clone() if address in seen else tensor).detach().contiguous().cpu()
+        seen.add(address)
+    return copies
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint aside and rename it, then drop all but the newest two.
+    """Write a checkpoint to a temporary file, rename it, and delete all but the newest two.
 
-    One safetensors file holds the tensors and, in its header, the state, so that the two can never disagree.
+    One safetensors file holds the tensors and, in its header, the state, so that the two always agree.
     """
     state = json.dumps({"step": checkpoint.step, **checkpoint.state}, allow_nan=False)
     data = safetensors.torch.save(on_cpu(checkpoint.tensors), metadata={"state": state})
     write_atomic(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", data)
-    for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT_CHECKPOINTS]:
-        old.unlink()
+    for file in _checkpoint_files(folder)[:-KEPT_CHECKPOINTS]:
+        file.unlink()
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint of a folder, or None; raises DataError where the newest is damaged."""
-    files = sorted(folder.glob("checkpoint-*.safetensors"))
+    files = _checkpoint_files(folder)
     if not files:
         return None
     try:
@@ -126,17 +214,45 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
             state = json.loads(opened.metadata()["state"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, no mapping
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{files[-1]}: is damaged ({error}); delete it to go on from the one before") from None
+        raise DataError(f"{files[-1]}: damaged checkpoint ({error}); delete it to resume from an earlier one") from None
     return Checkpoint(step=int(state.pop("step")), tensors=tensors, state=state)
 
 
 def latest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a folder, 0 if there is none."""
-    steps = [int(file.stem.rpartition("-")[2]) for file in folder.glob("checkpoint-*.safetensors")]
-    return max(steps, default=0)
+    return max((int(file.stem.rpartition("-")[2]) for file in _checkpoint_files(folder)), default=0)
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a training that is complete."""
-    for file in folder.glob("checkpoint-*.safetensors"):
+    """Delete the checkpoints of a finished training."""
+    for file in _checkpoint_files(folder):
         file.unlink()
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*.safetensors"))
+
+
+def read_summary(folder: Path) -> TrainingSummary | None:
+    """Return the summary of a finished training, or None where it is not finished; raises DataError."""
+    try:
+        content = json.loads((folder / SUMMARY).read_text())
+        environments = [Environment(**part) for part in content.pop("environments")]
+        return TrainingSummary(**content, environments=environments)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as error:
+        raise write_error(folder, "no results can lie there", error) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / SUMMARY}: damaged ({error}); delete the folder to train again") from None
+
+
+def load_weights(backbone: Backbone, folder: Path) -> None:
+    """Load the weights of a finished training into a network of the same shape; raises DataError."""
+    file = folder / WEIGHTS
+    try:
+        backbone.load_state_dict(safetensors.torch.load_file(file))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise DataError(
+            f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
+        ) from None

@@ -1,6 +1,6 @@
-"""What a training looks like from inside, step by step: the statistics of Supplementary F, and what goes wrong.
+"""Statistics of every training step, as in Supplementary F of Hermans et al. 2017, and whether the embeddings collapse.
 
-Everything is measured on the device and kept there, one row a step, so that no step waits for it.
+They are computed on the device and stay there, one row for each step, so that no step waits for the device.
 """
 
 from __future__ import annotations
@@ -17,81 +17,80 @@ from reidbench.plugins.interfaces import LossValue
 from reidbench.utils.device_copy import to_device
 from reidbench.utils.random_streams import stream
 
-# Supplementary F counts a term of the loss as active above this, which is why a soft margin can fall below 100 %.
+# Supplementary F counts a term of the loss as active above this, so that a soft margin can fall below 100 %.
 ACTIVE = 1e-5
 PERCENTILES = (0, 5, 50, 95, 100)
-KEPT_ITEMS = 128
+LOGGED_ITEMS = 128
 
-_MEASURED = ("item", "norm", "entry", "distance")
+_MEASURES = ("item", "norm", "entry", "distance")
 COLUMNS = (
     "active",
     "item_mean",
     "gradient_norm",
-    *(f"{what}_{percentile}" for what in _MEASURED for percentile in PERCENTILES),
+    *(f"{measure}_{percentile}" for measure in _MEASURES for percentile in PERCENTILES),
 )
 
-# A network whose distances are this small beside its norms tells no two images apart (design: from distances alone).
+# With distances this small relative to the norms, a network does not tell images apart (design: from distances alone).
 PACKED = 1e-3
-SHARE_JUDGED, MOST_JUDGED = 10, 50
+JUDGED_SHARE, MOST_JUDGED = 10, 50
 
 Verdict = Literal["healthy", "packed", "collapsed"]
 
 
 class Monitor:
-    """The log of a training of ``steps`` steps: ``rows`` [steps, columns] float32 and ``items`` [steps, 128] float16.
+    """The log of a training of ``steps`` steps.
 
-    ``items`` are a step's terms of the loss, a sample drawn from (seed, step) where there are more, nan where fewer.
+    ``rows`` [steps, columns] float32: the statistics of each step.
+    ``items`` [steps, 128] float16: the terms of each step's loss; where there are more, a random sample that follows
+    from (seed, step); nan where there are fewer.
     """
 
     def __init__(self, steps: int, seed: int, device: torch.device) -> None:
-        self.seed = seed
+        self.steps, self.seed = steps, seed
         self.rows = torch.full((steps, len(COLUMNS)), torch.nan, device=device)
-        self.items = torch.full((steps, KEPT_ITEMS), torch.nan, dtype=torch.float16, device=device)
+        self.items = torch.full((steps, LOGGED_ITEMS), torch.nan, dtype=torch.float16, device=device)
 
     @torch.no_grad()
     def record(self, step: int, value: LossValue, embeddings: Tensor, gradient_norm: Tensor) -> None:
-        """Keep what one step shows; ``embeddings`` [B, D], ``gradient_norm`` 0-d."""
+        """Store the statistics of one step; ``embeddings`` [B, D], ``gradient_norm`` 0-d."""
         terms = [item.detach().reshape(-1).float() for item in value.per_item.values() if item.numel()]
         items = torch.cat(terms) if terms else value.total.detach().reshape(1).float()
         points = embeddings.detach().float()
         active = (items > ACTIVE).float().mean() if terms else torch.ones((), device=items.device)
         norms = torch.linalg.vector_norm(points, dim=1)
-        measured = (items, norms, points.reshape(-1), torch.nn.functional.pdist(points))
-        heads = [active, items.mean(), gradient_norm.detach().float().reshape(())]
-        self.rows[step] = torch.cat([torch.stack(heads), *(percentiles(each) for each in measured)])
-        if len(items) > KEPT_ITEMS:
-            chosen = stream(self.seed, "monitor", step).permutation(len(items))[:KEPT_ITEMS]
-            items = items[to_device(chosen, items.device)]
-        # Beyond the range of half precision a term is shown as its end, not as infinity.
+        measures = (items, norms, points.reshape(-1), torch.nn.functional.pdist(points))
+        scalars = [active, items.mean(), gradient_norm.detach().float().reshape(())]
+        self.rows[step] = torch.cat([torch.stack(scalars), *(percentiles(values) for values in measures)])
+        if len(items) > LOGGED_ITEMS:
+            sample = stream(self.seed, "monitor", step).permutation(len(items))[:LOGGED_ITEMS]
+            items = items[to_device(sample, items.device)]
+        # A term beyond the range of half precision is logged as the end of the range, not as infinity.
         largest = torch.finfo(torch.float16).max
         self.items[step, : len(items)] = items.clamp(-largest, largest).to(torch.float16)
 
-    def glance(self, step: int) -> str:
-        """Return what a step looked like in a few words; waits for the device."""
-        return f"{100 * self.active(step):3.0f} % active" + "  packed" * self.packed(step)
-
-    def active(self, step: int) -> float:
-        """Return the share of a step's terms above 1e-5, or 1.0 where the loss does not give its terms."""
-        return float(self.rows[step, COLUMNS.index("active")])
+    def describe(self, step: int) -> str:
+        """Return the state of a step in a few words; waits for the device."""
+        active = float(self.rows[step, COLUMNS.index("active")])
+        return f"{100 * active:.0f} % active" + ", packed" * self.packed(step)
 
     def packed(self, step: int) -> bool:
-        """Return whether the batch of a step is packed into one point; never a reason to stop (Supplementary F)."""
+        """Return whether all embeddings of a step's batch nearly coincide; no reason to stop (Supplementary F)."""
         return bool(self._packed(step, step + 1))
 
-    def verdict(self, done: int) -> Verdict:
-        """Return what became of a training of ``done`` steps.
+    def verdict(self, steps: int) -> Verdict:
+        """Return the verdict on a training of ``steps`` steps.
 
-        "collapsed": its last steps, a tenth of all but at least 1 and at most 50, were all packed; "packed": some were,
-        and it recovered; a loss that stagnates while fewer of its terms are active is healthy.
+        "collapsed": all of the last steps (a tenth, at least 1 and at most 50) are packed; "packed": some step is, but
+        the training recovered. A loss that stagnates while fewer of its terms are active is healthy.
         """
-        judged = min(max(done // SHARE_JUDGED, 1), MOST_JUDGED)
-        if bool(self._packed(done - judged, done).all()):
+        judged = min(max(steps // JUDGED_SHARE, 1), MOST_JUDGED)
+        if bool(self._packed(steps - judged, steps).all()):
             return "collapsed"
-        return "packed" if self.packed_steps(done) else "healthy"
+        return "packed" if self.packed_steps(steps) else "healthy"
 
-    def packed_steps(self, done: int) -> int:
-        """Return how many of the first ``done`` steps were packed."""
-        return int(self._packed(0, done).sum())
+    def packed_steps(self, steps: int) -> int:
+        """Return how many of the first ``steps`` steps are packed."""
+        return int(self._packed(0, steps).sum())
 
     def _packed(self, start: int, end: int) -> Tensor:
         rows = self.rows[start:end]
@@ -99,11 +98,11 @@ class Monitor:
         return (spread < PACKED * norm) | (spread <= torch.finfo(torch.float32).eps)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps."""
+        """Return the tensors for a checkpoint, by name."""
         return {"monitor.rows": self.rows, "monitor.items": self.items}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what ``tensors`` gave."""
+        """Copy the tensors of a checkpoint back."""
         self.rows.copy_(tensors["monitor.rows"])
         self.items.copy_(tensors["monitor.items"])
 
@@ -122,4 +121,4 @@ def percentiles(values: Tensor) -> Tensor:
         return torch.full((len(PERCENTILES),), torch.nan, device=values.device)
     places = [round(percentile * (len(values) - 1) / 100) for percentile in PERCENTILES]
     ordered = values.sort().values
-    return torch.stack([ordered[place] for place in places])  # a list as an index would be sent, and waited for
+    return torch.stack([ordered[place] for place in places])  # indexing by a list would wait for the device

@@ -18,7 +18,7 @@ from reidbench_losses.triplet import Margin
 from torch import Tensor
 
 from reidbench import IntArray, OptionError, TrainInfo, TrainingError, stream
-from reidbench.training.checkpoint import finished
+from reidbench.training.checkpoint import read_summary
 from tests.support.jobs import job, run
 from tests.support.tiny_training import RECIPE, assert_exact, fit, view_of
 
@@ -168,9 +168,9 @@ def test_the_time_of_mining_is_in_the_record(tmp_path: Path) -> None:
     plan, record, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)"), results=tmp_path)
     assert record.status == "ok"
     assert 0 < record.seconds["rounds"] < record.seconds["train"]
-    kept = finished(plan.training_folder)
+    kept = read_summary(plan.training_folder)
     assert kept is not None
-    assert round(kept["drawing"], 3) == record.seconds["rounds"]
+    assert round(kept.sampling_seconds, 3) == record.seconds["rounds"]
     _, again, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)", metric="euclidean(normalize=true)"), results=tmp_path)
     assert again.seconds["rounds"] == record.seconds["rounds"], "it is the training's, whatever is scored"
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from reidbench import Backbone, IntArray, Loss, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
 from reidbench.errors import Interrupted
-from reidbench.training.loop import Trained, train
+from reidbench.training.checkpoint import TrainingSummary
+from reidbench.training.loop import train
 from reidbench.utils.machine import local_machine
 from tests.support.logs import assert_same_log
 
@@ -67,7 +68,7 @@ def noise(folder: Path) -> Samples:
 
 def fit(
     make: Callable[[], Loss], folder: Path, *, recipe: Recipe = RECIPE, stop_at: int | None = None
-) -> tuple[Net, Loss, Trained]:
+) -> tuple[Net, Loss, TrainingSummary]:
     """Train on the noise with a network and a loss that are the same at every call."""
     torch.manual_seed(1)
     net, loss = Net(stop_at), make()

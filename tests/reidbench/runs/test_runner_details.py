@@ -36,7 +36,7 @@ from reidbench.runs.prepare import Plan, Planner
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.runner import execute
 from reidbench.training.build import build_backbone
-from reidbench.training.checkpoint import TRAINING, finished, load_weights
+from reidbench.training.checkpoint import SUMMARY, load_weights, read_summary
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
 from reidbench.utils.random_streams import with_seed
@@ -268,7 +268,7 @@ def run(machine: Machine, **changes: Any) -> tuple[Plan, RunRecord]:
 def embeddings_of(plan: Plan, part: Samples) -> Tensor:
     """Return the kept embeddings [m, D] of a part's images."""
     network = build_backbone(plan.items["backbone"], plan.job.seed)
-    if finished(plan.training_folder):
+    if read_summary(plan.training_folder):
         load_weights(network, plan.training_folder)
     else:
         with_seed(network.initialise, plan.job.seed, "initialise")
@@ -531,7 +531,7 @@ def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, 
 
 def test_a_training_whose_summary_is_gone_is_done_again(machine: Machine) -> None:
     plan, record = run(machine)
-    (plan.training_folder / TRAINING).unlink()
+    (plan.training_folder / SUMMARY).unlink()
     (plan.run_folder / RECORD).unlink()
     assert run(machine)[1].scores == record.scores
     assert (Patches.initialised, Norms.steps) == (2, 6)

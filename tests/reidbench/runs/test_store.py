@@ -1,4 +1,4 @@
-"""Run folders and checkpoints: whole or not there, newest first, never a pickle."""
+"""The results folder: names of folders, and which records are listed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,51 +14,8 @@ from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking, load_ranking, save_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store
-from reidbench.training.checkpoint import Checkpoint, drop_checkpoints, latest_checkpoint, latest_step, save_checkpoint
 from reidbench.utils.arrays import load_arrays, save_arrays
 from tests.support.records import make_record, put
-
-
-def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(
-        step, {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}, {"round": step, "note": "é"}
-    )
-
-
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(7))
-    found = latest_checkpoint(tmp_path)
-    assert found is not None
-    assert found.step == 7
-    assert found.state == {"round": 7, "note": "é"}
-    assert torch.equal(found.tensors["weights"], torch.full((2, 3), 7.0))
-    assert found.tensors["empty"].shape == (0, 4)
-
-
-def test_the_newest_two_are_kept(tmp_path: Path) -> None:
-    for step in (5, 50, 500, 5000):
-        save_checkpoint(tmp_path, checkpoint(step))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint-00000500.safetensors",
-        "checkpoint-00005000.safetensors",
-    ]
-    assert latest_step(tmp_path) == 5000
-    drop_checkpoints(tmp_path)
-    assert latest_step(tmp_path) == 0
-    assert latest_checkpoint(tmp_path) is None
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_serves_once_it_is_deleted(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(1))
-    save_checkpoint(tmp_path, checkpoint(2))
-    newest = tmp_path / "checkpoint-00000002.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-5])
-    with pytest.raises(DataError, match=r"checkpoint-00000002.*delete it to go on"):
-        latest_checkpoint(tmp_path)
-    newest.unlink()
-    found = latest_checkpoint(tmp_path)
-    assert found is not None
-    assert found.step == 1
 
 
 def test_arrays_come_back_and_objects_are_refused(tmp_path: Path) -> None:

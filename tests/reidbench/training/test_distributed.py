@@ -15,7 +15,7 @@ from torch import nn
 
 from reidbench.errors import OptionError
 from reidbench.runs.record import RECORD, read_record
-from reidbench.training.checkpoint import LOG, WEIGHTS, finished
+from reidbench.training.checkpoint import LOG, WEIGHTS, read_summary
 from reidbench.training.distributed import synchronise_batch_norms
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.processes import ALONE, World
@@ -55,8 +55,8 @@ def assert_alike(folder: Path, name: str, steps: int) -> None:
     weights = [safetensors.torch.load_file(place / WEIGHTS) for place in (one, two)]
     for key, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=close)
-    said = [finished(place) for place in (one, two)]
-    assert [each["parts"][0]["processes"] for each in said if each] == [1, 2]
+    said = [read_summary(place) for place in (one, two)]
+    assert [each.environments[0].processes for each in said if each] == [1, 2]
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_each_process_draws_for_its_own_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        ("nan", ["TrainingError in 0: the loss (Nan, ", "TrainingError in 1: the loss (Nan, "]),
+        ("nan", ["TrainingError in 0: loss Nan (", "TrainingError in 1: loss Nan ("]),
         (
             "alone",
             ["OutOfMemory in 1: out of memory on cpu: cannot allocate anything; ", "in 0: another of the 2 proc"],
@@ -99,7 +99,7 @@ def test_a_failure_in_one_process_ends_all(loss: str, said: list[str], tmp_path:
     )
     assert ended.returncode != 0
     assert any(line in ended.stderr for line in said), ended.stderr[-3000:]
-    assert finished(tmp_path / f"{loss}-2") is None
+    assert read_summary(tmp_path / f"{loss}-2") is None
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_whole_run_says_how_many_processes_trained_it(tmp_path: Path) -> None:
     assert record.status == "ok"
     assert record.environment.processes == 2
     assert ended.stdout.count("batch_hard") == 1, "one of them speaks"
-    assert ended.stderr.count("training 4/4") == 1
+    assert ended.stderr.count("training step 4/4") == 1
 
 
 def test_batch_norms_on_cpus_are_refused_by_name() -> None:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from reidbench.data.samples import Samples
 from reidbench.errors import Interrupted, PluginError
 from reidbench.plugins.interfaces import Backbone, Loss, LossValue, Preprocess, TrainView
-from reidbench.training import loop as training
 from reidbench.training import signals as stopping
-from reidbench.training.checkpoint import finished, load_weights
-from reidbench.training.loop import draw_round, evaluate_loss, train
+from reidbench.training.checkpoint import load_weights, read_summary
+from reidbench.training.loop import evaluate_loss, train
 from reidbench.training.monitor import COLUMNS
 from reidbench.training.optimizer import learning_rate
 from reidbench.training.recipe import Recipe
+from reidbench.training.sampler import sample_round
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import local_machine
 from tests.support.logs import assert_same_log, read_log
@@ -96,13 +96,13 @@ def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int |
 
     class StopAfter(stopping.StopRequest):
         @property
-        def asked(self) -> bool:
+        def requested(self) -> bool:
             nonlocal done
             done += 1
             return done >= stop_at
 
-        @asked.setter
-        def asked(self, value: bool) -> None:
+        @requested.setter
+        def requested(self, value: bool) -> None:
             pass
 
     original = stopping.StopRequest
@@ -130,14 +130,14 @@ def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(
 ) -> None:
     whole, _ = run(samples, tmp_path / "whole", own_rounds)
     run(samples, tmp_path / "parts", own_rounds, stop_at)
-    assert finished(tmp_path / "parts") is None
+    assert read_summary(tmp_path / "parts") is None
     parts, _ = run(samples, tmp_path / "parts", own_rounds)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, parts.state_dict()[name]), name
     assert_same_log(tmp_path / "whole", tmp_path / "parts")
-    summary = finished(tmp_path / "parts")
+    summary = read_summary(tmp_path / "parts")
     assert summary is not None
-    assert summary["resumed_at"] == stop_at
+    assert summary.resumed_at == stop_at
 
 
 def test_the_kept_weights_are_the_trained_ones(samples: Samples, tmp_path: Path) -> None:
@@ -214,21 +214,13 @@ def test_a_net_that_collapses_is_told_from_one_that_recovers(samples: Samples, t
             folder=tmp_path / name,
             machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
         )
-        said = finished(tmp_path / name)
+        said = read_summary(tmp_path / name)
         assert said is not None
-        return said["verdict"], said["packed_steps"]
+        return said.verdict, said.packed_steps
 
     assert verdict("never", range(0)) == ("healthy", 0)
     assert verdict("recovers", range(2, 8)) == ("packed", 6)
     assert verdict("ends so", range(6, 9)) == ("collapsed", 3)
-
-
-def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
-    log: dict[str, list[float]] = {}
-    for row in ({"step": 0}, {"step": 1, "late": 5}, {"step": 2}):
-        training._append(log, row)
-    np.testing.assert_array_equal(log["step"], [0, 1, 2])
-    np.testing.assert_array_equal(log["late"], [np.nan, 5, np.nan])
 
 
 def test_the_losss_own_weights_are_trained(samples: Samples, tmp_path: Path) -> None:
@@ -250,7 +242,7 @@ def test_a_round_that_is_none_is_the_plugins_fault(batches: list[IntArray]) -> N
     loss = Spread(False)
     loss.next_round = lambda view, number: batches  # type: ignore[method-assign]
     with pytest.raises(PluginError, match=r"Spread.*next_round must return at least one batch of units in 0\.\.3"):
-        draw_round(loss, RECIPE, view([0, 0, 1, 1]), 0)
+        sample_round(loss, RECIPE, view([0, 0, 1, 1]), 0)
 
 
 @pytest.mark.parametrize(
@@ -305,10 +297,10 @@ def test_another_thread_count_on_resume_is_announced_and_kept(samples: Samples, 
         folder=tmp_path,
         machine=local_machine(device="cpu", threads=2, checkpoint_seconds=1e9, log=said.append),
     )
-    assert said[1].startswith("it goes on with another threads than before: threads 1, now 2")
-    summary = finished(tmp_path)
+    assert "threads 1 before, 2 now" in said[1]
+    summary = read_summary(tmp_path)
     assert summary is not None
-    assert [part["threads"] for part in summary["parts"]] == [1, 2]
+    assert [part.threads for part in summary.environments] == [1, 2]
 
 
 def test_weights_that_two_layers_share_are_kept_and_come_back(samples: Samples, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench.plugins.interfaces import LossValue
-from reidbench.training.monitor import COLUMNS, KEPT_ITEMS, Monitor, percentiles
+from reidbench.training.monitor import COLUMNS, LOGGED_ITEMS, Monitor, percentiles
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def test_terms_are_all_kept_or_a_seeded_sample() -> None:
     assert np.isnan(few[5:]).all()
     many = torch.arange(1000.0)
     first = monitored(embeddings, many).arrays()["items"][0]
-    assert len(set(first.tolist())) == KEPT_ITEMS
+    assert len(set(first.tolist())) == LOGGED_ITEMS
     assert np.array_equal(first, monitored(embeddings, many).arrays()["items"][0])
     assert not np.array_equal(first, monitored(embeddings, many, seed=1).arrays()["items"][0])
 

@@ -62,5 +62,5 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
     entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
     assert entries == {"step", "square_avg", "acc_delta"}
     assert checkpoint.tensors["optimizer.0.step"].item() == 3
-    assert np.isfinite(checkpoint.state["drawing"])
-    assert checkpoint.state["drawing"] > 0
+    assert np.isfinite(checkpoint.state["sampling_seconds"])
+    assert checkpoint.state["sampling_seconds"] > 0

@@ -18,7 +18,7 @@ from reidbench.training.signals import stop_signal
 with stop_signal() as stop:
     for name in sys.argv[1:]:
         os.kill(os.getpid(), getattr(signal, name))
-    print(stop.asked, stop.words)
+    print(stop.requested, stop.reason)
 """
 
 
@@ -26,10 +26,10 @@ with stop_signal() as stop:
 def test_a_signal_is_a_request(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in SIGNALS]
     with stop_signal() as stop:
-        assert not stop.asked
+        assert not stop.requested
         os.kill(os.getpid(), number)
-        assert stop.asked
-        assert ("SIGUSR1" in stop.words) == (number == signal.SIGUSR1)
+        assert stop.requested
+        assert ("SIGUSR1" in stop.reason) == (number == signal.SIGUSR1)
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
@@ -55,7 +55,7 @@ def test_another_thread_leaves_signals_to_its_caller() -> None:
 
     def work() -> None:
         with stop_signal() as stop:
-            seen.append((stop.asked, signal.getsignal(signal.SIGTERM)))
+            seen.append((stop.requested, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)
     thread.start()
