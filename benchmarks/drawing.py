@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reidbench_datasets.synthetic.artist import Artist
+from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.plan import Tree, plan
 
 LIMIT = 300.0
@@ -26,8 +26,8 @@ def main() -> None:
     tree = Tree(arguments.identities, 6, "normal", 0)
     shots = plan(tree)
     started = time.perf_counter()
-    artist = Artist(tree)
-    artist.jpeg(shots[0])
+    renderer = Renderer(tree)
+    renderer.jpeg(shots[0])
     print(f"compiling, cameras and the first image: {time.perf_counter() - started:.1f} s")
     folder = Path(tempfile.mkdtemp())
     try:
@@ -36,7 +36,7 @@ def main() -> None:
             for threads in (1, 2):
                 started, used = time.perf_counter(), time.process_time()
                 with ThreadPoolExecutor(threads) as pool:
-                    sizes = list(pool.map(lambda file, shot: file.write_bytes(artist.jpeg(shot)), files, shots))
+                    sizes = list(pool.map(lambda file, shot: file.write_bytes(renderer.jpeg(shot)), files, shots))
                 seconds, used = time.perf_counter() - started, time.process_time() - used
                 rate = len(shots) / seconds
                 print(

@@ -1,4 +1,4 @@
-"""Bring your own images: a CSV list, ours or that of Open Metric Learning, with its two protocols."""
+"""Custom images, listed in a CSV file in our format or that of Open Metric Learning, with two protocols."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from reidbench import DataError, File, OptionError, Protocol, Samples, Split, hold_out, hookimpl
+from reidbench import DataError, File, Protocol, Samples, Split, hold_out, hookimpl
 from reidbench_datasets.csv_list_example import synthesize
+from reidbench_datasets.dataset_trees import Views, check_holdout
 
 PARTS = ("train", "query", "gallery")
 OWN = (("path", "pid", "split"), ("camid", "tracklet"))
@@ -24,14 +25,17 @@ FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false"
 SHOWN = 10
 
 LIST = File("list.csv")
-Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a list, checked: the parts that its image belongs to, who it shows, and what it shares a unit with.
+    """One checked line of a list.
 
-    Rows of one ``camera`` were seen by one camera; rows of one part with one ``unit`` are one unit.
+    ``parts``: the parts of the split that its image belongs to.
+    ``image``: its path below the list's folder.
+    ``pid``: its identity.
+    ``camera``: a key that the rows of one camera share.
+    ``unit``: a key that the rows of one unit share, within a part.
     """
 
     parts: tuple[str, ...]
@@ -42,45 +46,43 @@ class Row:
 
 
 def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
-    """A data set of your own, listed in a CSV file that lies at or above its images.
+    """A custom dataset, listed in a CSV file in a folder that contains its images.
 
     Options:
-        file: the list; its columns are path, pid, split and perhaps camid and tracklet, or those of OML.
-        holdout: the fraction of the training identities that is asked and searched instead of the list's own test rows.
-        holdout_seed: the seed that draws these identities.
+        file: the list, with the columns path, pid, split and optionally camid and tracklet, or with those of OML.
+        holdout: fraction of the training identities held out as query and gallery, instead of the list's test rows.
+        holdout_seed: seed of the choice of held-out identities.
 
-    The data root plays no part. ``split`` is train, query or gallery; ``pid`` a whole number, 1 or more, in the
-    gallery also 0 (distractor) and -1 (junk). Without ``camid`` every image (or tracklet) has a camera of its own. Rows
-    of one split with one pid, camid and tracklet are one unit. In OML's list every label is an identity, a
-    validation row is query, gallery or both, and the images of one sequence share a camera.
+    The data root is not used. ``split`` is train, query or gallery; ``pid`` a whole number, at least 1, in the gallery
+    also 0 (distractor) and -1 (junk). Without ``camid`` every image (or tracklet) has its own camera. Rows of one split
+    with the same pid, camid and tracklet are one unit. In OML's list every label is an identity, a validation row is
+    query, gallery or both, and the images of one sequence share a camera.
     Raises DataError with file, line and reason, up to ten mistakes at once; OptionError for a fraction outside 0 to 1.
     """
-    if not 0 <= holdout < 1:
-        raise OptionError(f"csv_list: option holdout: expected a fraction from 0 to below 1, got {holdout:g}")
+    check_holdout("csv_list", holdout)
     folder = file.absolute().parent
     rows = read_list(file, folder)
-    wanted = ("train",) if holdout else PARTS
-    missing = [part for part in wanted if not any(part in row.parts for row in rows)]
+    required = ("train",) if holdout else PARTS
+    missing = [part for part in required if not any(part in row.parts for row in rows)]
     if missing:
-        raise DataError(f"{file}: has no rows for {' and '.join(missing)}; a list needs rows for {', '.join(wanted)}")
+        raise DataError(f"{file}: has no rows for {' and '.join(missing)}; add rows for {', '.join(required)}")
     cameras = _numbers(row.camera for row in rows)
     train, query, gallery = (_samples(folder, [row for row in rows if part in row.parts], cameras) for part in PARTS)
     split = hold_out(train, holdout, holdout_seed) if holdout else Split(train, query, gallery)
-    _check_matches(file, split.query, split.gallery)
+    _check_positives(file, split.query, split.gallery)
     return split
 
 
-def _check_matches(file: Path, query: Samples, gallery: Samples) -> None:
-    """Refuse a list in which no query can be answered: every score would be 0, whatever the network."""
-    seen = set(zip(gallery.pids.tolist(), gallery.cams.tolist(), strict=True))
+def _check_positives(file: Path, query: Samples, gallery: Samples) -> None:
+    """Raise DataError where no query has a positive, since every score would be 0."""
     cameras_of: dict[int, set[int]] = {}
-    for pid, camera in seen:
+    for pid, camera in zip(gallery.pids.tolist(), gallery.cams.tolist(), strict=True):
         cameras_of.setdefault(pid, set()).add(camera)
-    asked = zip(query.pids.tolist(), query.cams.tolist(), strict=True)
-    if not any(cameras_of.get(pid, set()) - {camera} for pid, camera in asked):
+    queries = zip(query.pids.tolist(), query.cams.tolist(), strict=True)
+    if not any(cameras_of.get(pid, set()) - {camera} for pid, camera in queries):
         raise DataError(
-            f"{file}: no query has a match: the gallery shows none of their identities in another camera than the "
-            "query's; check pid and camid, or leave camid out where there is but one camera"
+            f"{file}: no query has a positive: the gallery has none of the query identities in another camera than the "
+            "query's; check pid and camid, or drop the column camid if there is only one camera"
         )
 
 
@@ -90,8 +92,8 @@ def read_list(file: Path, folder: Path) -> list[Row]:
     _, header = next(lines, (0, []))
     if not header:
         raise DataError(f"{file}: is empty, expected a header line with the columns {', '.join(OWN[0])}")
-    read, known = (_oml_row, OML) if "label" in header and "pid" not in header else (_own_row, OWN)
-    _check_header(file, header, *known)
+    read_row, columns = (_oml_row, OML) if "label" in header and "pid" not in header else (_own_row, OWN)
+    _check_header(file, header, *columns)
     images = Images(folder)
     listed: dict[tuple[str, str], int] = {}
     labels: dict[str, int] = {}
@@ -102,18 +104,18 @@ def read_list(file: Path, folder: Path) -> list[Row]:
             if len(fields) != len(header):
                 raise ValueError(f"has {len(fields)} fields, the header has {len(header)}")
             cells = dict(zip(header, fields, strict=True))
-            row = read(cells, images.name(cells["path"]), labels)
+            row = read_row(cells, images.name(cells["path"]), labels)
             for part in row.parts:
                 if (first := listed.setdefault((part, row.image), line)) != line:
-                    raise ValueError(f"lists {row.image} for {part} again, after line {first}")
+                    raise ValueError(f"repeats {row.image} for {part} from line {first}")
             rows.append(row)
         except ValueError as error:
             mistakes.append(f"line {line}: {error}")
             if len(mistakes) == SHOWN:
-                mistakes.append(f"and perhaps more; reading stopped after {SHOWN} mistakes")
+                mistakes.append(f"reading stopped after {SHOWN} mistakes")
                 break
     if mistakes:
-        raise DataError(f"{file}: cannot be used:\n  " + "\n  ".join(mistakes))
+        raise DataError(f"{file}: invalid list:\n  " + "\n  ".join(mistakes))
     return rows
 
 
@@ -128,21 +130,21 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
                 if fields:
                     yield line, fields
     except csv.Error as error:
-        raise DataError(f"{file}: line {line + 1}: is no CSV: {error}") from None
+        raise DataError(f"{file}: line {line + 1}: not valid CSV: {error}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 text ({error.reason}); save the list as UTF-8") from None
+        raise DataError(f"{file}: not UTF-8 text ({error.reason}); save the list as UTF-8") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _check_header(file: Path, header: list[str], required: Iterable[str], optional: Iterable[str]) -> None:
-    said = f"expected {', '.join(required)} and perhaps {', '.join(optional)}; found {', '.join(map(repr, header))}"
+    columns = f"expected {', '.join(required)}, optionally {', '.join(optional)}; found {', '.join(map(repr, header))}"
     if missing := [name for name in required if name not in header]:
-        raise DataError(f"{file}: line 1: lacks the column {' and '.join(missing)}: {said}")
+        raise DataError(f"{file}: line 1: lacks the column {' and '.join(missing)}: {columns}")
     if unknown := sorted(set(header) - {*required, *optional}):
-        raise DataError(f"{file}: line 1: has the unknown column {', '.join(map(repr, unknown))}, remove it: {said}")
+        raise DataError(f"{file}: line 1: unknown column {', '.join(map(repr, unknown))}, remove it: {columns}")
     if len(set(header)) < len(header):
-        raise DataError(f"{file}: line 1: names a column twice: {said}")
+        raise DataError(f"{file}: line 1: repeats a column: {columns}")
 
 
 def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> Row:
@@ -153,22 +155,22 @@ def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> R
     least = -1 if part == "gallery" else 1
     if pid < least:
         raise ValueError(
-            f"pid {pid} cannot stand in {part}; expected {least} or more"
-            + (", for only a gallery may hold distractors (0) and junk (-1)" if pid >= -1 else "")
+            f"pid {pid} is not allowed in {part}; expected {least} or more"
+            + (", since only a gallery may have distractors (0) and junk (-1)" if pid >= -1 else "")
         )
     tracklet = cells.get("tracklet", "")
-    alone = (pid, "tracklet", tracklet) if tracklet else ("image", image)
+    unit = (pid, "tracklet", tracklet) if tracklet else ("image", image)
     if "camid" not in cells:
-        return Row((part,), image, pid, alone, alone)
+        return Row((part,), image, pid, unit, unit)
     camera = _whole(cells["camid"], "camid")
     if camera < 0:
         raise ValueError(f"camid {camera} is negative")
-    return Row((part,), image, pid, camera, (camera, alone))
+    return Row((part,), image, pid, camera, (camera, unit))
 
 
 def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Row:
     if any(cells.get(name) for name in BOXES):
-        raise ValueError(f"has a box ({', '.join(BOXES)}), which is not supported; cut the images out first")
+        raise ValueError(f"has a box ({', '.join(BOXES)}), which is not supported; crop the images first")
     if not cells["label"]:
         raise ValueError("has no label")
     flags = {part: FLAGS.get(cells[f"is_{part}"].lower()) for part in ("query", "gallery")}
@@ -179,9 +181,9 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
     if cells["split"] not in ("train", "validation"):
         raise ValueError(f"split {cells['split']!r} is unknown, expected train, validation")
     if cells["split"] == "train" and parts:
-        raise ValueError("is for training, so neither is_query nor is_gallery can be set")
+        raise ValueError("is a training row, so neither is_query nor is_gallery may be set")
     if cells["split"] == "validation" and not parts:
-        raise ValueError("is for validation, but neither is_query nor is_gallery is set")
+        raise ValueError("is a validation row, but neither is_query nor is_gallery is set")
     pid = labels.setdefault(cells["label"], len(labels) + 1)
     camera = ("sequence", cells["sequence"]) if cells.get("sequence") else ("image", image)
     return Row(parts or ("train",), image, pid, camera, ("image", image))
@@ -189,12 +191,12 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
 
 def _whole(text: str, column: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{column} {text!r} is no whole number of at most 18 digits")
+        raise ValueError(f"{column} {text!r} is not a whole number of at most 18 digits")
     return int(text)
 
 
 class Images:
-    """The files below a list's folder, which links may not leave; a file costs one look at the disk."""
+    """Checks image paths below a list's folder, which links may not leave, with one call to the disk for a file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -202,10 +204,10 @@ class Images:
         self.real_parents: dict[PurePosixPath, Path] = {}
 
     def name(self, text: str) -> str:
-        """Return the path ``text`` in its plain form; raises ValueError where no file below the folder has it."""
+        """Return the normalised path; raises ValueError where it is no file below the folder."""
         name = PurePosixPath(text)
         if not text or "\0" in text or name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"path {text!r} must lead from the list's folder downwards")
+            raise ValueError(f"path {text!r} must be relative to the list's folder, without ..")
         if name.parent not in self.real_parents:
             self.real_parents[name.parent] = (self.real / name.parent).resolve()
         file = self.real_parents[name.parent] / name.name
@@ -213,18 +215,18 @@ class Images:
             if stat.S_ISLNK(file.lstat().st_mode):
                 file = file.resolve()
             if not stat.S_ISREG(file.lstat().st_mode):
-                raise ValueError(f"path {text!r} is no file")
+                raise ValueError(f"path {text!r} is not a file")
         except OSError as error:
             raise ValueError(f"path {text!r} cannot be read below {self.folder}: {error.strerror}") from None
         if not file.is_relative_to(self.real):
             raise ValueError(
-                f"path {text!r} leads by a link to {file}, outside {self.folder}; keep images below the list"
+                f"path {text!r} is a link to {file}, outside {self.folder}; copy the image below the list's folder"
             )
         return str(name)
 
 
 def _numbers(cameras: Iterable[object]) -> dict[object, int]:
-    """Return a number for each camera: its own where the list has one."""
+    """Return a number for each camera: the list's own where it has one."""
     numbers: dict[object, int] = {}
     for camera in cameras:
         numbers.setdefault(camera, camera if isinstance(camera, int) else len(numbers))
@@ -246,23 +248,16 @@ def _samples(folder: Path, rows: list[Row], cameras: Mapping[object, int]) -> Sa
 
 
 def csv_list_protocol(*, file: File = LIST, views: Views = "center_flip") -> Protocol:
-    """Your own images, as Market-1501 is scored: junk and the query's own camera leave the ranking.
+    """Custom images, scored as Market-1501: junk and the query's own camera are excluded.
 
     Options:
-        file: the list, as for the data set csv_list.
-        views: the test-time views that are averaged.
+        file: the list, as for the dataset csv_list.
+        views: test-time views that are averaged.
 
-    Networks are trained from scratch, since pretrained weights would hide what the loss does; give weights yourself to
-    change that.
+    Networks are trained from scratch by default, since pretrained weights would hide the effect of the loss; set the
+    backbone's option weights to change that.
     """
-    return Protocol(
-        dataset=_spec(file=str(file)),
-        version=1,
-        recipe="quick",
-        views=views,
-        exclude=("junk", "same_camera"),
-        defaults={"weights": None},
-    )
+    return _protocol(views, file=str(file))
 
 
 def csv_list_val_protocol(
@@ -272,26 +267,26 @@ def csv_list_val_protocol(
     holdout: float = 0.2,
     holdout_seed: int = 0,
 ) -> Protocol:
-    """Your own training images alone, a part of their identities held out, so that nobody tunes on the test rows.
+    """Custom training images with a part of their identities held out, for tuning without the test rows.
 
     Options:
-        file: the list, as for the data set csv_list; its test rows are not used.
-        views: the test-time views that are averaged.
-        holdout: the fraction of the training identities that is held out.
-        holdout_seed: the seed that draws them.
+        file: the list, as for the dataset csv_list; its test rows are not used.
+        views: test-time views that are averaged.
+        holdout: fraction of the training identities that is held out.
+        holdout_seed: seed of their choice.
     """
+    return _protocol(views, file=str(file), holdout=holdout, holdout_seed=holdout_seed)
+
+
+def _protocol(views: Views, **options: str | float) -> Protocol:
     return Protocol(
-        dataset=_spec(file=str(file), holdout=holdout, holdout_seed=holdout_seed),
+        dataset=f"csv_list({', '.join(f'{name}={json.dumps(value)}' for name, value in options.items())})",
         version=1,
         recipe="quick",
         views=views,
         exclude=("junk", "same_camera"),
         defaults={"weights": None},
     )
-
-
-def _spec(**options: str | float) -> str:
-    return f"csv_list({', '.join(f'{name}={json.dumps(value)}' for name, value in options.items())})"
 
 
 @hookimpl

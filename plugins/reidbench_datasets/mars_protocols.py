@@ -1,4 +1,4 @@
-"""The protocols of MARS: its authors' own, torchreid's gallery, and one for choosing."""
+"""The protocols of MARS: its authors' own, torchreid's gallery, and held-out training identities."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from reidbench import Protocol
+from reidbench_datasets.dataset_trees import Views
 
 # The digests (see Tracklets) of the official track tables: training, queries, test, and test without queries and junk.
 TRAIN_DIGEST = "a205ae632798236648661275fcdcf0de928a6b5047a53a26c5eeba941ecbed2a"
@@ -13,9 +14,7 @@ QUERY_DIGEST = "b01d9c0b77ca9a4137d800e1e22f3a3b17fd601de20baeeaabe492e14110bf5c
 TEST_DIGEST = "681ec1ff6f06b724bfaccac2412b985382dcee5ab69ef2852658a6b9b1598450"
 TORCHREID_DIGEST = "416550b717ff6828cfd5827d5b8061d8840d0e608b76fc61a3eba55876fb33fb"
 
-Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
 Frames = Literal["per_identity", "per_tracklet"]
-
 
 PAPER = "Hermans et al. (2017)"
 
@@ -23,13 +22,13 @@ PAPER = "Hermans et al. (2017)"
 def _protocol(
     views: Views, frames: Frames, names: Mapping[str, str], paper: Mapping[str, Any], **options: Any
 ) -> Protocol:
-    asked = ", ".join(f"{name}={value}" for name, value in {"frames": frames, **options}.items())
+    dataset_options = ", ".join(f"{name}={value}" for name, value in {"frames": frames, **options}.items())
     return Protocol(
-        dataset=f"mars({asked})",
+        dataset=f"mars({dataset_options})",
         version=1,
         recipe="hermans2017",
         views=views,
-        # The rule same_camera takes the query's own tracklet, which lies in the gallery, out of its ranking.
+        # The rule same_camera excludes the query's own tracklet, which is in the gallery.
         exclude=("junk", "same_camera"),
         names=dict(names),
         **paper,
@@ -37,28 +36,28 @@ def _protocol(
 
 
 def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
-    """MARS as its authors' script scores it: 1,980 queries against all 12,180 test tracklets, the queries among them.
+    """MARS, scored as by its authors' script: 1,980 queries, a gallery of all 12,180 test tracklets with the queries.
 
     Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
+        views: test-time views that are averaged.
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
 
     All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    # A recipe's K units of a person are K frames, whatever the tracklet (section 3.5).
+    # The paper's K units of an identity are K frames of any tracklets (section 3.5).
     faithful = (views, frames) == ("five_crops_flip", "per_identity")
     return _protocol(views, frames, names, {"faithful_to": PAPER} if faithful else {})
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
-    """MARS with the gallery of torchreid: without the queries and without junk, which leaves 140 queries unmatched.
+    """MARS with torchreid's gallery: without the queries and without junk, which leaves 140 queries without a positive.
 
     Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
+        views: test-time views that are averaged.
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
 
-    The unmatched queries stay in the denominator with AP 0 and a miss; torchreid leaves them out.
+    Those queries stay in the denominator with AP 0 and a miss; torchreid drops them.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TORCHREID_DIGEST}
     return _protocol(views, frames, names, {}, gallery="torchreid")
@@ -74,14 +73,14 @@ def mars_val_protocol(
     """The setting of table 1 of Hermans et al. 2017: 150 of MARS's 625 training identities are held out.
 
     Options:
-        views: the test-time views that are averaged.
-        frames: per_identity trains on K frames of a person, per_tracklet on one of each of K tracklets: not faithful.
-        holdout: how many of the training identities are held out.
-        holdout_seed: the seed that draws them, and the query tracklets.
+        views: test-time views that are averaged.
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
+        holdout: number of training identities that are held out.
+        holdout_seed: seed of their choice and of the query tracklets.
 
-    One query tracklet for each held-out identity and camera; the gallery is all their tracklets, the queries among
-    them. The view is the whole image. That training neither crops nor flips there (section 3.4), and the network's
-    input of 128 x 64, are for the suite to say: recipe "hermans2017(crop=false, flip=false)".
+    There is one query tracklet for each held-out identity and camera; the gallery is all their tracklets, with the
+    queries. The view is the whole image. Training without crop and flip (section 3.4) and the input of 128 x 64 are set
+    in the suite: recipe "hermans2017(crop=false, flip=false)".
     """
     faithful = (views, frames, holdout) == ("original", "per_identity", 150)
     paper = {"faithful_to": PAPER, "faithful_options": {"crop": False, "flip": False}} if faithful else {}

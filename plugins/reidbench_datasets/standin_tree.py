@@ -1,4 +1,4 @@
-"""What every drawn tree needs: a folder that one process holds, whole files, images drawn on all processors."""
+"""Stand-in trees: folders that one process at a time renders, resumes, and describes in a file STANDIN.json."""
 
 from __future__ import annotations
 
@@ -7,147 +7,132 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidbench import DataError
-from reidbench_datasets.synthetic.plan import Shot, Tree
+from reidbench_datasets.dataset_trees import CARD
+from reidbench_datasets.synthetic.plan import RENDERER_VERSION, Tree
+from reidbench_datasets.synthetic.random_numbers import RandomNumbers
+from reidbench_datasets.synthetic.writer import Entry, images_in, write_entries, write_file
 
-# A drawn tree says in this file what it should hold.
-CARD = "STANDIN.json"
 LOCK = ".STANDIN.lock"
 
 CAMERAS = 6
-CHUNK = 1024  # images between two words about the progress
 
 
-class Picture(Protocol):
-    """One image: what it shows, and its base name."""
-
-    @property
-    def shot(self) -> Shot: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-def shared_out(total: int, weights: Iterable[int]) -> list[int]:
+def shares(total: int, weights: Iterable[int]) -> list[int]:
     """Return whole shares that add up to ``total``, in proportion to the weights."""
     below = np.concatenate([[0], np.cumsum(np.fromiter(weights, dtype=np.int64))])
     return np.diff(total * below // below[-1]).tolist()
 
 
-@contextmanager
-def claimed(directory: Path, card: Mapping[str, Any], images: int) -> Iterator[None]:
-    """Hold the folder for this process while the block runs; it is new, empty, or was begun with the same card.
+def halves(rng: RandomNumbers, identities: int) -> tuple[list[int], list[int]]:
+    """Return the test identities and the training identities, about half of 1..identities each, in order."""
+    pids = rng.shuffled(range(1, identities + 1))
+    return sorted(pids[: identities // 2]), sorted(pids[identities // 2 :])
 
-    Raises DataError where it is something else, is held, or cannot be written; ``images`` says how large it will be.
+
+def card(dataset: str, options: Mapping[str, int], plan_version: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the content of STANDIN.json that all stand-ins share: what it is, its options, its counts."""
+    return {
+        "what": f"a stand-in for {dataset}: drawn people, no photographs; made by reidbench data synthesize",
+        "options": dict(options),
+        "drawing_version": RENDERER_VERSION,
+        "plan_version": plan_version,
+        "counts": dict(counts),
+    }
+
+
+def write_standin(directory: Path, content: Mapping[str, Any], *tables: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+    """Write what is missing of the files of ``tables``, one table after the other, and yield (images done, images).
+
+    ``content`` is that of STANDIN.json, whose options "identities" and "seed" choose the people. Raises DataError where
+    the folder holds anything else, is being written by another process, or cannot be written.
     """
+    total = sum(map(images_in, tables))
+    with _claimed(directory, content, total):
+        folders = {path.rpartition("/")[0] for table in tables for path, _ in table}
+        present = {f"{folder}/{name}" for folder in folders for name in _files_in(directory / folder)}
+        missing = [[entry for entry in table if entry[0] not in present] for table in tables]
+        done = total - sum(map(images_in, missing))
+        yield done, total
+        scene = Tree(content["options"]["identities"], CAMERAS, "normal", content["options"]["seed"])
+        for table in missing:
+            for written in write_entries(directory, scene, table):
+                yield done + written, total
+            done += images_in(table)
+
+
+@contextmanager
+def _claimed(directory: Path, content: Mapping[str, Any], images: int) -> Iterator[None]:
     try:
-        with _held(directory, card):
+        with _locked(directory, content):
             yield
     except OSError as error:
         raise DataError(
-            f"{directory}: the stand-in's {images} images (about {images * 4 // 1000 + 1} MB) could not be drawn "
-            f"there: {error.strerror or error}; make room or make the folder writable and call again with the same "
-            "options, it goes on where it stopped; or name another folder"
+            f"{directory}: cannot write the stand-in's {images} images (about {images * 4 // 1000 + 1} MB) there: "
+            f"{error.strerror or error}; free space or make the folder writable, and repeat the command to resume; or "
+            "name another folder"
         ) from None
 
 
 @contextmanager
-def _held(directory: Path, card: Mapping[str, Any]) -> Iterator[None]:
+def _locked(directory: Path, content: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a folder that is new, empty, or begun with the same STANDIN.json."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / CARD
-    held = sorted({path.name for path in directory.iterdir()} - {LOCK, f".{CARD}.tmp"})
-    if held and CARD not in held:
+    names = sorted({path.name for path in directory.iterdir()} - {LOCK, f".{CARD}.tmp"})
+    if names and CARD not in names:
         raise DataError(
-            f"{directory}: holds something else already ({', '.join(held[:3])}{', …' if len(held) > 3 else ''}); "
-            "name a folder that is new or empty"
+            f"{directory}: is not empty ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}); name a new or empty "
+            "folder"
         )
     with (directory / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"{directory}: another process is drawing into it; wait until it is done") from None
+            raise DataError(f"{directory}: another process is writing to it; wait until it ends") from None
         if not file.exists():
-            write(file, (json.dumps(dict(card), indent=2) + "\n").encode())
-        _check(file, card)
+            write_file(file, (json.dumps(dict(content), indent=2) + "\n").encode())
+        _check_card(file, content)
         yield
 
 
-def _check(file: Path, card: Mapping[str, Any]) -> None:
-    """Raise DataError where a folder's card is not that of the stand-in which is asked for."""
+def _check_card(file: Path, content: Mapping[str, Any]) -> None:
+    """Raise DataError where a folder's STANDIN.json is not that of the requested stand-in."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file}: cannot be read ({error}); delete the folder, or name another one") from None
-    if found == dict(card):
+    if found == dict(content):
         return
     options = found.get("options") if isinstance(found, dict) else None
-    if isinstance(options, dict) and options != card["options"]:
-        there, asked = (", ".join(f"{k}={v}" for k, v in said.items()) for said in (options, card["options"]))
-        reason = f"was begun with other options ({there}), now asked for ({asked}); give the same ones"
+    if isinstance(options, dict) and options != content["options"]:
+        before, now = (", ".join(f"{k}={v}" for k, v in each.items()) for each in (options, content["options"]))
+        reason = f"was begun with other options ({before}, now {now}); use the same ones"
     else:
         reason = "was begun by another version of reidbench; delete the folder"
     raise DataError(f"{file.parent}: {reason}, or name another folder")
 
 
-def present(folder: Path) -> set[str]:
-    """Return the names of the files that are there; an empty one, as a loss of power leaves it, counts as missing."""
+def _files_in(folder: Path) -> set[str]:
+    """Return the names of the files of a folder; an empty file, as a power failure leaves it, counts as missing."""
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:
         return {entry.name for entry in entries if entry.stat().st_size}
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file that is whole or not there; one process holds the folder, so the temporary name is its own."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_images(directory: Path, identities: int, seed: int, pictures: Sequence[Picture]) -> Iterator[int]:
-    """Draw images on all processors and yield how many are done."""
-    if not pictures:
-        return
-    # The renderer brings a compiler: it is imported only where there is something to draw.
-    from reidbench_datasets.synthetic.artist import Artist  # noqa: PLC0415
-
-    artist = Artist(Tree(identities, CAMERAS, "normal", seed))
-    artist.jpeg(pictures[0].shot)  # compiles the kernels, so that the time left is that of drawing
-
-    def draw(picture: Picture) -> None:
-        write(directory / picture.shot.folder / picture.name, artist.jpeg(picture.shot))
-
-    for folder in {picture.shot.folder for picture in pictures}:
-        (directory / folder).mkdir(exist_ok=True)
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    try:
-        done, rest = 0, iter(pictures)
-        while chunk := list(islice(rest, CHUNK)):
-            for _ in pool.map(draw, chunk):
-                done += 1
-                yield done
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def mat_file(key: str, table: NDArray[Any], what: str) -> bytes:
-    """Return a MATLAB 5 file with one table, the same whenever it is made; ``what`` is said in its first line."""
-    from scipy.io import savemat  # noqa: PLC0415, it would be loaded with every listing of plugins
+def mat_file(key: str, table: NDArray[Any], dataset: str) -> bytes:
+    """Return a MATLAB 5 file with one table; the bytes do not depend on the time. ``dataset`` enters its first line."""
+    from scipy.io import savemat  # noqa: PLC0415, slow to import
 
     content = io.BytesIO()
     savemat(content, {key: table}, do_compression=True)
-    # The first 116 bytes are text for people, in which scipy puts the time.
-    return f"MATLAB 5.0 MAT-file, of a stand-in for {what}".encode().ljust(116) + content.getvalue()[116:]
+    # The first 116 bytes are text for humans, into which scipy writes the time.
+    return f"MATLAB 5.0 MAT-file, of a stand-in for {dataset}".encode().ljust(116) + content.getvalue()[116:]

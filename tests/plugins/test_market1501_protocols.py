@@ -195,14 +195,14 @@ def test_options_that_make_no_sense_are_errors(options: dict[str, object], said:
 
 
 def test_the_camera_of_a_distractor_matters_to_nothing() -> None:
-    draws = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     query_pids, query_cams = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
     pids = np.concatenate([np.repeat(np.arange(1, 7), 3), np.full(4, -1), np.zeros(60, dtype=np.int64)])
-    cams = draws.integers(1, 4, len(pids))
-    query, gallery = (torch.from_numpy(draws.normal(size=(count, 3))) for count in (12, len(pids)))
+    cams = rng.integers(1, 4, len(pids))
+    query, gallery = (torch.from_numpy(rng.normal(size=(count, 3))) for count in (12, len(pids)))
     metric = reidbench.build("metric", "euclidean")
     rankings = []
-    for told in (np.zeros(60, dtype=np.int64), draws.integers(1, 7, 60), np.full(60, 2)):
+    for told in (np.zeros(60, dtype=np.int64), rng.integers(1, 7, 60), np.full(60, 2)):
         rankings.append(rank(query, gallery, query_pids, query_cams, pids, np.concatenate([cams[:-60], told]), metric))
     for other in rankings[1:]:
         for name in type(other).__dataclass_fields__:

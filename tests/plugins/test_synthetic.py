@@ -28,14 +28,14 @@ from reidbench_datasets.synthetic import (
     synthetic_protocol,
     synthetic_val_protocol,
 )
-from reidbench_datasets.synthetic.artist import Artist
+from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.body import STANCE_COLUMNS, sine
 from reidbench_datasets.synthetic.camera import TONES, tone_curve
 from reidbench_datasets.synthetic.cloth import CROSS, HOOPS, MARK_COLOUR, NO_MARK, around, fraction, paint
-from reidbench_datasets.synthetic.draw import FAR, NOBODY, Lens, Light, Seen, Staged, develop, rasterise, shade, stage
-from reidbench_datasets.synthetic.draws import Draws
-from reidbench_datasets.synthetic.kernel import kernel
-from reidbench_datasets.synthetic.outfits import DIFFICULTIES, PALETTE, draw_build, draw_identity, draw_outfit
+from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, Staged, develop, rasterise, shade, stage
+from reidbench_datasets.synthetic.random_numbers import RandomNumbers
+from reidbench import compiled
+from reidbench_datasets.synthetic.outfits import DIFFICULTIES, PALETTE, sample_build, sample_identity, sample_outfit
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 from reidbench_datasets.synthetic.wardrobe import ABOVE, BAG, Figure, dress
 
@@ -69,34 +69,34 @@ def split(root: Path) -> Split:
     ],
 )
 def test_pixels_are_the_same_on_every_machine(difficulty: str, shot: Shot, expected: str) -> None:
-    pixels, _ = Artist(Tree(500, 6, difficulty, 0)).pixels(shot)
+    pixels, _ = Renderer(Tree(500, 6, difficulty, 0)).pixels(shot)
     assert pixels.shape == (128, 64, 3)
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
 
 
 def test_an_image_depends_on_neither_order_nor_threads_nor_the_size_of_the_tree() -> None:
     shots = [shot for shot in plan(Tree(12, 6, "normal", 3)) if shot.kind == "person"][::15]
-    one_by_one = [Artist(Tree(12, 6, "normal", 3)).jpeg(shot) for shot in shots]
-    artist = Artist(Tree(900, 6, "normal", 3))
+    one_by_one = [Renderer(Tree(12, 6, "normal", 3)).jpeg(shot) for shot in shots]
+    renderer = Renderer(Tree(900, 6, "normal", 3))
     with ThreadPoolExecutor(4) as pool:
-        backwards = list(pool.map(artist.jpeg, shots[::-1]))
+        backwards = list(pool.map(renderer.jpeg, shots[::-1]))
     assert backwards[::-1] == one_by_one
     assert len(set(one_by_one)) == len(shots)
 
 
 def test_another_seed_draws_other_people() -> None:
     shot = Shot(TRAIN, 1, 1, "person", 1, 0)
-    assert Artist(Tree(12, 2, "normal", 0)).jpeg(shot) != Artist(Tree(12, 2, "normal", 1)).jpeg(shot)
+    assert Renderer(Tree(12, 2, "normal", 0)).jpeg(shot) != Renderer(Tree(12, 2, "normal", 1)).jpeg(shot)
 
 
 def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
-    @kernel
+    @compiled
     def both(x: float, y: float, z: float) -> float:
         return x * y + z
 
     tiny = 1.0 / 1073741824.0
     assert both(1.0 + tiny, 1.0 - tiny, -1.0) == 0.0, "a fused multiply-add would give -2^-60"
-    Artist(Tree(12, 2, "normal", 0)).jpeg(Shot(TRAIN, 1, 1, "person", 1, 0))
+    Renderer(Tree(12, 2, "normal", 0)).jpeg(Shot(TRAIN, 1, 1, "person", 1, 0))
     for function in (rasterise, develop):
         # Compiled once more with the same options, since numba shows no machine code that it has kept on disk.
         again = jit(**function.targetoptions)(function.py_func)
@@ -121,21 +121,21 @@ def test_tone_curve_is_a_power(sixteenths: int) -> None:
 
 
 def test_draws_are_our_own_arithmetic_on_the_raw_stream() -> None:
-    draws, again = Draws(3, "a", 1), Draws(3, "a", 1)
+    rng, again = RandomNumbers(3, "a", 1), RandomNumbers(3, "a", 1)
     raw = [again.raw() for _ in range(200)]
-    assert [draws.raw() for _ in range(200)] == raw, "also past the end of a block"
-    values = Draws(3, "a", 1)
+    assert [rng.raw() for _ in range(200)] == raw, "also past the end of a block"
+    values = RandomNumbers(3, "a", 1)
     assert values.uniform(2.0, 4.0) == 2.0 + 2.0 * (raw[0] >> 11) * 2.0**-53
     assert values.integer(10) == (raw[1] >> 32) * 10 // 2**32
-    assert Draws(3, "a", 2).raw() != raw[0]
+    assert RandomNumbers(3, "a", 2).raw() != raw[0]
 
 
 @given(st.integers(0, 2**31), st.integers(1, 50))
 def test_draws_stay_within_bounds(seed: int, below: int) -> None:
-    draws = Draws(seed, "bounds")
-    assert all(0 <= draws.integer(below) < below for _ in range(20))
-    assert all(-1.0 <= draws.uniform(-1.0, 1.0) < 1.0 for _ in range(20))
-    assert sorted(draws.shuffled(range(below))) == list(range(below))
+    rng = RandomNumbers(seed, "bounds")
+    assert all(0 <= rng.integer(below) < below for _ in range(20))
+    assert all(-1.0 <= rng.uniform(-1.0, 1.0) < 1.0 for _ in range(20))
+    assert sorted(rng.shuffled(range(below))) == list(range(below))
 
 
 # Geometry
@@ -198,11 +198,11 @@ def _picture(figure: Figure, yaw: float) -> NDArray[np.float64]:
 
 
 def _plain_figure(**changes: object) -> Figure:
-    draws = Draws(0, "test")
-    outfit = draw_outfit(draws, PALETTE)
+    rng = RandomNumbers(0, "test")
+    outfit = sample_outfit(rng, PALETTE)
     plain = {"top": outfits.LONG_SLEEVES, "pattern": 0, "bag": outfits.NO_BAG, "bottom": outfits.TROUSERS}
     plain |= {"front_mark": NO_MARK, "back_mark": NO_MARK}
-    return dress(draw_build(draws), outfits.replace(outfit, **(plain | changes)))
+    return dress(sample_build(rng), outfits.replace(outfit, **(plain | changes)))
 
 
 def test_a_rucksack_is_seen_from_the_back() -> None:
@@ -257,8 +257,8 @@ def test_patterns_repeat_in_the_garments_own_frame() -> None:
 
 def test_an_identity_is_a_function_of_its_number() -> None:
     difficulty = DIFFICULTIES["normal"]
-    assert draw_identity(0, difficulty, "person", 17) == draw_identity(0, difficulty, "person", 17)
-    assert draw_identity(0, difficulty, "person", 17) != draw_identity(0, difficulty, "distractor", 17)
+    assert sample_identity(0, difficulty, "person", 17) == sample_identity(0, difficulty, "person", 17)
+    assert sample_identity(0, difficulty, "person", 17) != sample_identity(0, difficulty, "distractor", 17)
 
 
 @pytest.mark.parametrize("name", ["normal", "hard"])
@@ -267,8 +267,8 @@ def test_lookalikes_differ_in_a_detail_that_is_seen(name: str) -> None:
     alike = 0
     for number in range(150):
         first = number - number % difficulty.group
-        build, outfit = draw_identity(0, difficulty, "person", number)
-        original_build, original = draw_identity(0, difficulty, "person", first)
+        build, outfit = sample_identity(0, difficulty, "person", number)
+        original_build, original = sample_identity(0, difficulty, "person", first)
         if number == first or build != original_build:
             continue
         alike += 1
@@ -334,11 +334,11 @@ def test_files_are_jpegs_in_the_folder_of_their_options(root: Path, split: Split
 
 
 def test_the_jpeg_shows_the_pixels() -> None:
-    artist = Artist(DEFAULT)
+    renderer = Renderer(DEFAULT)
     shot = Shot(TRAIN, 1, 1, "person", 1, 0)
-    pixels, quality = artist.pixels(shot)
+    pixels, quality = renderer.pixels(shot)
     assert 50 < quality < 100
-    decoded = simplejpeg.decode_jpeg(artist.jpeg(shot)).astype(int)
+    decoded = simplejpeg.decode_jpeg(renderer.jpeg(shot)).astype(int)
     assert np.abs(decoded - pixels).mean() < 10
 
 

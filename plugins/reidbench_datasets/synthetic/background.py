@@ -1,4 +1,4 @@
-"""What stands behind people: one wide painted street for each camera, of which every image sees a piece."""
+"""The background: one wide painted street for each camera, of which every image shows a part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench_datasets.synthetic.kernel import kernel
+from reidbench import compiled
 
 HEIGHT, WIDTH = 176, 640
 HORIZON = 96  # the row where wall and ground meet
@@ -22,7 +22,7 @@ class Paints(NamedTuple):
     plants: NDArray[np.float64]
 
 
-@kernel
+@compiled
 def mixed(x: np.uint64) -> np.uint64:
     """Return 64 bits that each depend on all bits of x (the finisher of splitmix64: integer arithmetic only)."""
     x ^= x >> np.uint64(30)
@@ -32,16 +32,16 @@ def mixed(x: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@kernel
+@compiled
 def hashed(key: np.uint64, row: int, column: int) -> float:
-    """Return a number in [0, 1) that depends on the key and on the place."""
+    """Return a number in [0, 1) that depends on the key and the position."""
     place = np.uint64(row + 65536) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(column + 65536) * np.uint64(
         0xC2B2AE3D27D4EB4F
     )
     return float(np.int64(mixed(key ^ place) >> np.uint64(40))) / 16777216.0
 
 
-@kernel
+@compiled
 def blotches(key: np.uint64, y: float, x: float) -> float:
     """Return smooth noise in [0, 1) with a grain of 1: hashed lattice values, blended by a cubic."""
     row, column = math.floor(y), math.floor(x)
@@ -54,7 +54,7 @@ def blotches(key: np.uint64, y: float, x: float) -> float:
     return above * (1.0 - v) + below * v
 
 
-@kernel
+@compiled
 def paint_street(key: np.uint64, paints: Paints, doors: NDArray, bricks: float, tiles: float) -> NDArray:
     """Return a street [176, 640, 3], linear RGB float64.
 
@@ -105,7 +105,7 @@ def paint_street(key: np.uint64, paints: Paints, doors: NDArray, bricks: float, 
     return street
 
 
-@kernel
+@compiled
 def look(street: NDArray, top: float, left: float, step: float, image: NDArray) -> None:
     """Fill ``image`` [H, W, 3] with the street from (top, left), ``step`` of its pixels apart, bilinear."""
     for row in range(image.shape[0]):

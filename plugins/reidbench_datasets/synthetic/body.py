@@ -1,7 +1,7 @@
-"""The articulated body: thirteen bones that walk, to which the parts of a person are fastened.
+"""The articulated body: thirteen walking bones, to which the parts of a person are attached.
 
 The body's frame: x to the person's left, y up, z to the front, metres, the ground at y = 0. Angles are in turns.
-Only + - * / and sqrt are used, and sines are a polynomial in them, so poses agree to the last bit on every machine.
+Only + - * / and sqrt are used, and sines are a polynomial in them, so poses are the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench_datasets.synthetic.kernel import kernel
+from reidbench import compiled
 
 BONES = 13
 PELVIS, TRUNK, HEAD, ARM_L, ARM_R, FOREARM_L, FOREARM_R, THIGH_L, THIGH_R, SHIN_L, SHIN_R, FOOT_L, FOOT_R = range(BONES)
@@ -21,19 +21,23 @@ PELVIS, TRUNK, HEAD, ARM_L, ARM_R, FOREARM_L, FOREARM_R, THIGH_L, THIGH_R, SHIN_
 HIP, THIGH, SHIN, WAIST, SHOULDER, NECK, UPPER_ARM = range(7)
 SKELETON_COLUMNS = 7
 
-# A stance: where in the step, how far the limbs swing, how trunk and head are held, how each arm is held.
+# A stance: phase of the step, swing of the limbs, posture of trunk and head, posture of each arm.
 PHASE, STRIDE, SWING, LEAN, TWIST, HEAD_TURN, HEAD_NOD, SPREAD, LIFT_L, LIFT_R, ELBOW_L, ELBOW_R, SWAY = range(13)
 STANCE_COLUMNS = 13
 
 
 class Bones(NamedTuple):
-    """Where every bone begins, ``origins`` [13, 3], and its axes as columns, ``frames`` [13, 3, 3]."""
+    """The bones of a posed body.
+
+    ``origins``: the start of every bone [13, 3].
+    ``frames``: its axes as columns [13, 3, 3].
+    """
 
     origins: NDArray[np.float64]
     frames: NDArray[np.float64]
 
 
-@kernel
+@compiled
 def sine(turns: float) -> float:
     """Return the sine of an angle in turns, within 1e-7: an odd polynomial on a quarter of the circle."""
     x = turns - math.floor(turns + 0.5)
@@ -46,15 +50,15 @@ def sine(turns: float) -> float:
     return a * (1.0 - s / 6.0 * (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * (1.0 - s / 110.0)))))
 
 
-@kernel
+@compiled
 def cosine(turns: float) -> float:
     """Return the cosine of an angle in turns, within 1e-7."""
     return sine(turns + 0.25)
 
 
-@kernel
+@compiled
 def rotate(parent: NDArray, axis: int, turns: float, child: NDArray) -> None:
-    """Write into ``child`` [3, 3] the frame that ``parent`` becomes when it turns about its own axis 0, 1 or 2."""
+    """Write into ``child`` [3, 3] the frame ``parent`` rotated about its own axis 0, 1 or 2."""
     s = sine(turns)
     c = cosine(turns)
     one = (axis + 1) % 3
@@ -67,9 +71,9 @@ def rotate(parent: NDArray, axis: int, turns: float, child: NDArray) -> None:
         child[row, two] = b * c - a * s
 
 
-@kernel
+@compiled
 def fasten(bones: Bones, parent: int, child: int, x: float, y: float, z: float) -> None:
-    """Set where bone ``child`` begins: at (x, y, z) of bone ``parent``."""
+    """Set the origin of bone ``child`` to (x, y, z) of bone ``parent``."""
     origins, frames = bones
     for row in range(3):
         origins[child, row] = (
@@ -77,9 +81,9 @@ def fasten(bones: Bones, parent: int, child: int, x: float, y: float, z: float) 
         )
 
 
-@kernel
+@compiled
 def hang(frames: NDArray, parent: int, child: int, forward: float, outward: float) -> None:
-    """Let a limb hang from a bone: its y points down, swung ``forward`` and ``outward`` (to the left) in turns."""
+    """Set the frame of a limb that hangs from a bone: y down, rotated ``forward`` and ``outward`` (left) in turns."""
     swung = np.empty((3, 3))
     rotate(frames[parent], 0, -forward, swung)
     rotate(swung, 2, outward, frames[child])
@@ -87,13 +91,13 @@ def hang(frames: NDArray, parent: int, child: int, forward: float, outward: floa
         frames[child, row, 1] = -frames[child, row, 1]
 
 
-@kernel
+@compiled
 def bend(frames: NDArray, parent: int, child: int, forward: float) -> None:
-    """Let the lower half of a limb bend ``forward`` in turns against the upper half."""
+    """Set the frame of the lower half of a limb, rotated ``forward`` in turns against the upper half."""
     rotate(frames[parent], 0, forward, frames[child])
 
 
-@kernel
+@compiled
 def pose(skeleton: NDArray, stance: NDArray) -> Bones:
     """Return the bones of a skeleton [7] in a stance [13]."""
     bones = Bones(np.empty((BONES, 3)), np.empty((BONES, 3, 3)))
@@ -130,6 +134,6 @@ def pose(skeleton: NDArray, stance: NDArray) -> Bones:
         fasten(bones, THIGH_L + side, SHIN_L + side, 0.0, skeleton[THIGH], 0.0)
         bend(frames, THIGH_L + side, SHIN_L + side, -knee)
         fasten(bones, SHIN_L + side, FOOT_L + side, 0.0, skeleton[SHIN], 0.0)
-        # A foot's y is the way the toes point and its z is up; half of the leg's swing is made up for at the ankle.
+        # A foot's y points to the toes and its z up; the ankle compensates for half of the leg's swing.
         rotate(frames[SHIN_L + side], 0, 0.25 - 0.5 * along + 0.3 * knee, frames[FOOT_L + side])
     return bones

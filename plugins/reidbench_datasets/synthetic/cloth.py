@@ -1,4 +1,4 @@
-"""Cloth: what colour a person's surface has at a point of the body's own frame.
+"""Cloth: the colour of a person's surface at a point of the body's own frame.
 
 A *layer* is a row of numbers (its columns are named below): two colours and a pattern, a mark on chest and back, and
 straps. x points to the person's left, y along the part (up on trunk and head, down on limbs), z to the front, in
@@ -11,7 +11,7 @@ import math
 
 from numpy.typing import NDArray
 
-from reidbench_datasets.synthetic.kernel import kernel
+from reidbench import compiled
 
 PLAIN, HOOPS, STRIPES, CHECKS, BLOCK, BAND, HALVES, DOTS, OPEN, SEAM, PATCH, FACE = range(12)
 NO_MARK, DISC, SQUARE, BAR, DIAMOND, CROSS, RING = range(7)
@@ -22,15 +22,15 @@ FIRST, SECOND, MARK_COLOUR, STRAP_COLOUR = 9, 12, 15, 18
 LAYER_COLUMNS = 21
 
 
-@kernel
+@compiled
 def fraction(value: float) -> float:
     """Return value - floor(value), in [0, 1)."""
     return value - math.floor(value)
 
 
-@kernel
+@compiled
 def around(x: float, z: float) -> float:
-    """Return how far round the part a point lies, in about metres: a pseudo-angle, 0 at the front, +-0.5 behind."""
+    """Return the position of a point around its part: a pseudo-angle, 0 at the front, +-0.5 behind."""
     total = abs(x) + abs(z)
     if total < 1e-9:
         return 0.0
@@ -38,7 +38,7 @@ def around(x: float, z: float) -> float:
     return side if x >= 0.0 else -side
 
 
-@kernel
+@compiled
 def in_mark(kind: int, x: float, y: float) -> bool:
     """Return whether a point, in units of the mark's half size, lies on a mark of this kind."""
     if kind == DISC:
@@ -56,7 +56,7 @@ def in_mark(kind: int, x: float, y: float) -> bool:
     return False
 
 
-@kernel
+@compiled
 def on_second(layer: NDArray, x: float, y: float, z: float) -> bool:
     """Return whether the layer's pattern shows its second colour at a point."""
     pattern = int(layer[PATTERN])
@@ -87,7 +87,7 @@ def on_second(layer: NDArray, x: float, y: float, z: float) -> bool:
     return False
 
 
-@kernel
+@compiled
 def face(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Return the colour of a head: skin with eyes and mouth in front, hair above the hairline and behind."""
     hairline = 0.205 - 0.35 * max(0.0, 0.02 - z) - layer[LEVEL]
@@ -101,7 +101,7 @@ def face(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, fl
     return layer[FIRST] * shade, layer[FIRST + 1] * shade, layer[FIRST + 2] * shade
 
 
-@kernel
+@compiled
 def paint(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Return the linear RGB albedo of a layer at a point of the garment's frame."""
     if layer[PATTERN] == FACE:
@@ -113,7 +113,7 @@ def paint(layer: NDArray, x: float, y: float, z: float) -> tuple[float, float, f
         return layer[STRAP_COLOUR], layer[STRAP_COLOUR + 1], layer[STRAP_COLOUR + 2]
     mark = int(layer[FRONT_MARK]) if z > 0.0 else int(layer[BACK_MARK])
     if mark != NO_MARK:
-        # The back's mark sits in the middle and larger, as prints do; the front's where the wearer has it.
+        # The back's mark is centred and larger; the front's has its own position.
         size = layer[MARK_SIZE] if z > 0.0 else 1.4 * layer[MARK_SIZE]
         centre = layer[MARK_X] if z > 0.0 else 0.0
         if in_mark(mark, (x - centre) / size, (y - layer[MARK_Y]) / size):

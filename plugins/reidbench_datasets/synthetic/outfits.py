@@ -1,4 +1,4 @@
-"""Who a person is: body, clothes, hair and bags, drawn from a small palette, and look-alikes in one detail."""
+"""Identities: body, clothes, hair and bags, sampled from a small palette, and look-alikes that differ in one detail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reidbench_datasets.synthetic.cloth import (
     SQUARE,
     STRIPES,
 )
-from reidbench_datasets.synthetic.draws import Draws
+from reidbench_datasets.synthetic.random_numbers import RandomNumbers
 
 Colour = tuple[int, int, int]
 
@@ -61,7 +61,7 @@ MARKS = (DISC, SQUARE, BAR, DIAMOND, CROSS, RING)
 
 @dataclass(frozen=True)
 class Build:
-    """The measures of a body as factors of an average one, and how it walks (angles in turns)."""
+    """The measures of a body as factors of an average one (the first five), and its gait (angles in turns)."""
 
     girth: float
     shoulders: float
@@ -107,12 +107,14 @@ class Outfit:
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What ``difficulty`` moves.
+    """The effect of the option ``difficulty``.
 
-    ``palette`` is the number of colours of clothes; ``group`` people in a row share an outfit but for one detail with
-    the probability ``lookalikes``; ``occlusion`` is the share of images with something in front; ``shift`` scales how
-    far cameras are apart in light, colour and tone; ``turn`` is how far people turn from a camera's usual direction,
-    in turns.
+    ``palette``: number of colours of clothes.
+    ``group``: number of consecutive identities that may be look-alikes.
+    ``lookalikes``: probability that one of them has the outfit of the first, except for one detail.
+    ``occlusion``: share of images with an occluder.
+    ``shift``: scale of the differences between cameras in light, colour and tone.
+    ``turn``: largest deviation from a camera's usual heading, in turns.
     """
 
     palette: int
@@ -130,108 +132,104 @@ DIFFICULTIES = {
 }
 
 
-def draw_build(draws: Draws) -> Build:
-    """Return a body's measures; women, men and children are not told apart, only sizes."""
+def sample_build(rng: RandomNumbers) -> Build:
+    """Return a body's measures; only sizes differ, not women, men and children."""
     return Build(
-        girth=0.96 + draws.uniform(-0.12, 0.2),
-        shoulders=1.0 + draws.centred(0.14),
-        hips=1.0 + draws.centred(0.14),
-        legs=1.0 + draws.centred(0.07),
-        head=1.0 + draws.centred(0.06),
-        stride=draws.uniform(0.05, 0.085),
-        swing=draws.uniform(0.02, 0.09),
-        lean=draws.uniform(0.0, 0.018),
-        spread=draws.uniform(0.012, 0.03),
+        girth=0.96 + rng.uniform(-0.12, 0.2),
+        shoulders=1.0 + rng.centred(0.14),
+        hips=1.0 + rng.centred(0.14),
+        legs=1.0 + rng.centred(0.07),
+        head=1.0 + rng.centred(0.06),
+        stride=rng.uniform(0.05, 0.085),
+        swing=rng.uniform(0.02, 0.09),
+        lean=rng.uniform(0.0, 0.018),
+        spread=rng.uniform(0.012, 0.03),
     )
 
 
-def _weighted(draws: Draws, *weights: int) -> int:
-    left = draws.integer(sum(weights))
+def _weighted(rng: RandomNumbers, *weights: int) -> int:
+    left = rng.integer(sum(weights))
     for kind, weight in enumerate(weights):
         left -= weight
         if left < 0:
             return kind
-    raise AssertionError("unreachable: the draw is below the sum of the weights")
+    raise AssertionError("unreachable: the sampled number is below the sum of the weights")
 
 
-def draw_outfit(draws: Draws, palette: tuple[Colour, ...]) -> Outfit:
+def sample_outfit(rng: RandomNumbers, palette: tuple[Colour, ...]) -> Outfit:
     """Return what a person wears, from the given colours."""
-    colours = draws.shuffled(palette)
-    marked = draws.chance(0.5)
+    colours = rng.shuffled(palette)
+    marked = rng.chance(0.5)
     return Outfit(
-        skin=draws.choice(SKIN),
-        hair=_weighted(draws, 45, 22, 10, 13, 10),
-        hair_colour=draws.choice(HAIR),
-        hat=_weighted(draws, 76, 14, 10),
-        hat_colour=draws.choice(palette),
-        top=_weighted(draws, 32, 22, 14, 14, 10, 8),
+        skin=rng.choice(SKIN),
+        hair=_weighted(rng, 45, 22, 10, 13, 10),
+        hair_colour=rng.choice(HAIR),
+        hat=_weighted(rng, 76, 14, 10),
+        hat_colour=rng.choice(palette),
+        top=_weighted(rng, 32, 22, 14, 14, 10, 8),
         top_colour=colours[0],
         accent=colours[1],
-        pattern=(PLAIN, HOOPS, STRIPES, CHECKS, BLOCK, BAND, HALVES, DOTS)[
-            _weighted(draws, 34, 14, 8, 10, 11, 10, 6, 7)
-        ],
-        period=draws.choice((0.075, 0.11, 0.15)),
-        sleeves_in_accent=draws.chance(0.22),
-        front_mark=draws.choice(MARKS) if marked else NO_MARK,
-        back_mark=draws.choice(MARKS) if draws.chance(0.4) else NO_MARK,
+        pattern=(PLAIN, HOOPS, STRIPES, CHECKS, BLOCK, BAND, HALVES, DOTS)[_weighted(rng, 34, 14, 8, 10, 11, 10, 6, 7)],
+        period=rng.choice((0.075, 0.11, 0.15)),
+        sleeves_in_accent=rng.chance(0.22),
+        front_mark=rng.choice(MARKS) if marked else NO_MARK,
+        back_mark=rng.choice(MARKS) if rng.chance(0.4) else NO_MARK,
         mark_colour=colours[2],
-        mark_x=draws.choice((-0.07, 0.0, 0.0, 0.07)),
-        bottom=_weighted(draws, 62, 20, 10, 8),
-        bottom_colour=draws.choice(palette),
-        bottom_pattern=(PLAIN, SEAM, PATCH, BLOCK)[_weighted(draws, 62, 18, 8, 12)],
-        bottom_accent=draws.choice(palette),
-        shoes=draws.choice(palette),
-        socks=draws.choice(palette),
-        boots=draws.chance(0.2),
-        bag=_weighted(draws, 46, 24, 16, 14),
-        bag_colour=draws.choice(palette),
-        bag_side=draws.choice((-1.0, 1.0)),
+        mark_x=rng.choice((-0.07, 0.0, 0.0, 0.07)),
+        bottom=_weighted(rng, 62, 20, 10, 8),
+        bottom_colour=rng.choice(palette),
+        bottom_pattern=(PLAIN, SEAM, PATCH, BLOCK)[_weighted(rng, 62, 18, 8, 12)],
+        bottom_accent=rng.choice(palette),
+        shoes=rng.choice(palette),
+        socks=rng.choice(palette),
+        boots=rng.chance(0.2),
+        bag=_weighted(rng, 46, 24, 16, 14),
+        bag_colour=rng.choice(palette),
+        bag_side=rng.choice((-1.0, 1.0)),
     )
 
 
-def _other_bag(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
-    return replace(outfit, bag=(outfit.bag + 1 + draws.integer(3)) % 4, bag_colour=draws.choice(palette))
+def _other_bag(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+    return replace(outfit, bag=(outfit.bag + 1 + rng.integer(3)) % 4, bag_colour=rng.choice(palette))
 
 
-def _other_mark(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+def _other_mark(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
     marks = [mark for mark in MARKS if mark != outfit.front_mark]
     colours = [colour for colour in palette if colour not in (outfit.top_colour, outfit.accent, outfit.mark_colour)]
-    return replace(
-        outfit, front_mark=draws.choice(marks), back_mark=draws.choice(marks), mark_colour=draws.choice(colours)
-    )
+    return replace(outfit, front_mark=rng.choice(marks), back_mark=rng.choice(marks), mark_colour=rng.choice(colours))
 
 
-def _other_bottom(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
-    return replace(outfit, bottom_colour=draws.choice([colour for colour in palette if colour != outfit.bottom_colour]))
+def _other_bottom(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+    return replace(outfit, bottom_colour=rng.choice([colour for colour in palette if colour != outfit.bottom_colour]))
 
 
-def _other_legs(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
-    return replace(outfit, bottom=(outfit.bottom + 1 + draws.integer(3)) % 4)
+def _other_legs(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+    return replace(outfit, bottom=(outfit.bottom + 1 + rng.integer(3)) % 4)
 
 
-def _other_pattern(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+def _other_pattern(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
     patterns = [kind for kind in (PLAIN, HOOPS, CHECKS, BLOCK, BAND, DOTS) if kind != outfit.pattern]
-    return replace(outfit, pattern=draws.choice(patterns))
+    return replace(outfit, pattern=rng.choice(patterns))
 
 
-def _other_head(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+def _other_head(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
     return replace(
         outfit,
-        hat=(outfit.hat + 1 + draws.integer(2)) % 3,
-        hat_colour=draws.choice([colour for colour in palette if colour != outfit.hat_colour]),
-        hair=(outfit.hair + 1 + draws.integer(4)) % 5,
+        hat=(outfit.hat + 1 + rng.integer(2)) % 3,
+        hat_colour=rng.choice([colour for colour in palette if colour != outfit.hat_colour]),
+        hair=(outfit.hair + 1 + rng.integer(4)) % 5,
     )
 
 
-def _other_sleeves(draws: Draws, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
+def _other_sleeves(rng: RandomNumbers, outfit: Outfit, palette: tuple[Colour, ...]) -> Outfit:
     return replace(outfit, sleeves_in_accent=not outfit.sleeves_in_accent)
 
 
-Detail = Callable[[Draws, Outfit, tuple[Colour, ...]], Outfit]
+Detail = Callable[[RandomNumbers, Outfit, tuple[Colour, ...]], Outfit]
 
 
 def _details(outfit: Outfit) -> list[Detail]:
-    """Return the changes that would be seen on this outfit."""
+    """Return the changes that would be visible on this outfit."""
     details: list[Detail] = [_other_bag, _other_legs, _other_head]
     if outfit.top != JACKET:
         details += [_other_mark, _other_pattern]
@@ -242,17 +240,17 @@ def _details(outfit: Outfit) -> list[Detail]:
     return details
 
 
-def draw_identity(seed: int, difficulty: Difficulty, kind: str, number: int) -> tuple[Build, Outfit]:
-    """Return body and outfit of one identity, a function of these four alone.
+def sample_identity(seed: int, difficulty: Difficulty, kind: str, number: int) -> tuple[Build, Outfit]:
+    """Return body and outfit of one identity; they depend only on the four arguments.
 
-    ``kind`` is "person" or "distractor". The first of every ``difficulty.group`` numbers is the original of the rest.
+    The first of every ``difficulty.group`` numbers is the original of the look-alikes among the others.
     """
     palette = PALETTE[: difficulty.palette]
-    choice = Draws(seed, kind, number, "lookalike")
+    choice = RandomNumbers(seed, kind, number, "lookalike")
     first = number - number % difficulty.group
     original = first if number != first and choice.chance(difficulty.lookalikes) else number
-    draws = Draws(seed, kind, original, "identity")
-    build, outfit = draw_build(draws), draw_outfit(draws, palette)
+    rng = RandomNumbers(seed, kind, original, "identity")
+    build, outfit = sample_build(rng), sample_outfit(rng, palette)
     if original != number:
         outfit = choice.choice(_details(outfit))(choice, outfit, palette)
     return build, outfit

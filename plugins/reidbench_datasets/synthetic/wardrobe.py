@@ -1,6 +1,6 @@
-"""The tailor: turns a build and an outfit into the parts that are drawn and the layers that colour them.
+"""From a build and an outfit to the parts that are rendered and the layers that colour them.
 
-Measures are those of a person of 1.77 m, scaled by the build at the end.
+Measures are those of a person of 1.77 m, scaled by the build.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ EVERYWHERE = -10.0
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A person ready to be posed: ``parts`` [n, 14], ``layers`` [10, 21], ``skeleton`` [7], all float64."""
+    """A person before posing; arrays are float64.
+
+    ``build``: the body's measures.
+    ``parts``: round cones [n, 14].
+    ``layers``: colours and patterns [10, 21].
+    ``skeleton``: lengths of the bones in metres [7].
+    """
 
     build: Build
     parts: NDArray[np.float64]
@@ -156,7 +162,7 @@ def _trunk(parts: _Parts, build: Build, outfit: Outfit) -> None:
 def _arms(parts: _Parts, build: Build, outfit: Outfit) -> None:
     g = 0.5 + 0.5 * build.girth
     bulk = 0.008 if outfit.top in (outfits.HOODIE, outfits.JACKET, outfits.COAT) else 0.0
-    # How far down the arm the sleeve reaches, from the shoulder; above it the arm is skin.
+    # End of the sleeve, in metres down the arm from the shoulder; the arm below is skin.
     sleeve = {outfits.TEE: 0.2, outfits.VEST: -0.2}.get(outfit.top, 0.53)
     for side in range(2):
         parts.add(
@@ -173,7 +179,7 @@ def _arms(parts: _Parts, build: Build, outfit: Outfit) -> None:
 def _legs(parts: _Parts, build: Build, outfit: Outfit) -> None:
     g = build.girth
     loose = 0.008 if outfit.bottom in (outfits.TROUSERS, outfits.SHORTS) else 0.0
-    # How far down the leg the cloth reaches, from the hip; then skin, or the sock or boot from its own height on.
+    # End of the cloth, in metres down the leg from the hip; below it skin, then the sock or boot.
     cloth_end = {outfits.TROUSERS: 0.9, outfits.SHORTS: 0.4}.get(outfit.bottom, -0.2)
     foot = SHOES if outfit.boots else SOCKS
     for side in range(2):

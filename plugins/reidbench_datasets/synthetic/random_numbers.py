@@ -1,6 +1,6 @@
-"""Random numbers that stay the same for ever: the raw Philox stream and our own arithmetic on it.
+"""Random numbers that are the same in every numpy version: the raw Philox stream and our own arithmetic on it.
 
-numpy promises the raw stream of a bit generator; the methods of ``Generator`` may change between versions.
+numpy guarantees the raw stream of a bit generator; the methods of ``Generator`` may change between versions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ BLOCK = 64
 TWO_TO_53 = 9007199254740992.0
 
 
-class Draws:
-    """Numbers of the stream that ``names`` picks under ``seed``, in the order in which they are asked for."""
+class RandomNumbers:
+    """The numbers of the stream that ``seed`` and ``names`` choose, in the order of the calls."""
 
     def __init__(self, seed: int, *names: str | int) -> None:
         self._bits = np.random.Philox(key=stream_key(seed, "synthetic", *names))
@@ -36,7 +36,7 @@ class Draws:
         return low + (high - low) * ((self.raw() >> 11) / TWO_TO_53)
 
     def centred(self, width: float) -> float:
-        """Return a float64 in (-width, width) that is likelier near 0: the mean of two uniform ones."""
+        """Return a float64 in (-width, width) that is more likely near 0: the mean of two uniform ones."""
         return 0.5 * (self.uniform(-width, width) + self.uniform(-width, width))
 
     def integer(self, below: int) -> int:

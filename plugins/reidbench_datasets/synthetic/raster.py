@@ -1,7 +1,8 @@
-"""The renderer: round cones with a depth buffer, shaded in view coordinates, and what a camera does to the result.
+"""Rasterisation: round cones with a depth buffer, shaded in view coordinates.
 
 View coordinates: X to the right, Y up, Z towards the camera, metres; an orthographic camera looks along -Z.
-The kernels are compiled without fast-math, so that LLVM neither reorders nor fuses + - * / and sqrt.
+Kernels are compiled without fast-math, so that LLVM neither reorders nor fuses + - * / and sqrt, and results do not
+depend on the processor.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench_datasets.synthetic.background import blotches, mixed
+from reidbench import compiled
+from reidbench_datasets.synthetic.background import blotches
 from reidbench_datasets.synthetic.body import cosine, pose, sine
 from reidbench_datasets.synthetic.cloth import fraction, paint
-from reidbench_datasets.synthetic.kernel import kernel
 from reidbench_datasets.synthetic.wardrobe import (
     ABOVE,
     BELOW,
@@ -41,7 +42,12 @@ NO_OCCLUDER, POLE, BLOCK, LEAVES = range(4)
 
 
 class Staged(NamedTuple):
-    """Posed parts: their rows [n, 14], and in view coordinates their start [n, 3] and axes as columns [n, 3, 3]."""
+    """Posed parts.
+
+    ``parts``: their rows [n, 14].
+    ``centres``: their start in view coordinates [n, 3].
+    ``axes``: their axes in view coordinates, as columns [n, 3, 3].
+    """
 
     parts: NDArray[np.float64]
     centres: NDArray[np.float64]
@@ -49,7 +55,11 @@ class Staged(NamedTuple):
 
 
 class Lens(NamedTuple):
-    """Samples per metre, and the sample (from the left, from the top) of X = Y = 0."""
+    """The projection.
+
+    ``scale``: samples per metre.
+    ``across``, ``down``: the sample of X = Y = 0, from the left and from the top.
+    """
 
     scale: float
     across: float
@@ -57,14 +67,23 @@ class Lens(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What each sample sees: the Z of the nearest surface, float64, and the part it belongs to, int16, or NOBODY."""
+    """The nearest surface at each sample.
+
+    ``depth``: its Z, float64.
+    ``owner``: its part, int16, or NOBODY.
+    """
 
     depth: NDArray[np.float64]
     owner: NDArray[np.int16]
 
 
 class Light(NamedTuple):
-    """Where the lamp is (a vector in view coordinates), linear RGB of lamp and sky, and the phase of cloth's folds."""
+    """The illumination of an image.
+
+    ``direction``: vector to the lamp in view coordinates [3].
+    ``lamp``, ``sky``: linear RGB [3].
+    ``folds``: phase of the folds of cloth.
+    """
 
     direction: NDArray[np.float64]
     lamp: NDArray[np.float64]
@@ -72,19 +91,11 @@ class Light(NamedTuple):
     folds: float
 
 
-class Sensor(NamedTuple):
-    """A colour matrix [3, 3] on linear RGB, a tone table of linear 0..1, and noise in grey levels."""
-
-    matrix: NDArray[np.float64]
-    tone: NDArray[np.float64]
-    noise: float
-
-
-@kernel
+@compiled
 def stage(
     parts: NDArray, skeleton: NDArray, stance: NDArray, yaw: float, elevation: float
 ) -> tuple[Staged, tuple[float, float, float, float]]:
-    """Pose a figure, turn it into view coordinates; returns it and its extent: left, right, bottom, top in metres."""
+    """Return a posed figure in view coordinates, and its extent: left, right, bottom, top in metres."""
     centres, axes = np.empty((len(parts), 3)), np.empty((len(parts), 3, 3))
     origins, frames = pose(skeleton, stance)
     s, c = sine(yaw), cosine(yaw)
@@ -115,16 +126,16 @@ def stage(
     return Staged(parts, centres, axes), (left, right, bottom, top)
 
 
-@kernel
+@compiled
 def half_extent(axes: NDArray, row: int, radius: float, wide: float, deep: float) -> float:
-    """Return how far a widened sphere reaches along a view axis."""
+    """Return the half extent of a widened sphere along a view axis."""
     x, y, z = axes[row, 0] * wide, axes[row, 1], axes[row, 2] * deep
     return radius * math.sqrt(x * x + y * y + z * z)
 
 
-@kernel
+@compiled
 def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
-    """Find what every sample sees.
+    """Fill ``seen`` with the nearest surface at every sample.
 
     A part's surface is the hull of two spheres in a frame where the part is not widened. There a ray q + t d enters
     the cone between the spheres where rho^2 = (r - k y)^2 / (1 - k^2), with k = (r - r') / length; the point
@@ -189,15 +200,15 @@ def rasterise(staged: Staged, lens: Lens, seen: Seen) -> None:
                     owner[row, column] = part
 
 
-@kernel
+@compiled
 def triangle(value: float) -> float:
     """Return a triangle wave of period 1 between -1 and 1."""
     return 4.0 * abs(fraction(value) - 0.5) - 1.0
 
 
-@kernel
+@compiled
 def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light, image: NDArray) -> None:
-    """Lay the people over ``image`` [H, W, 3], linear RGB: cloth under lamp and sky, the mean of the samples."""
+    """Add the people to ``image`` [H, W, 3], linear RGB: cloth under lamp and sky, the mean of the samples."""
     parts, centres, axes = staged
     scale, across, down = lens
     depth, owner = seen
@@ -234,7 +245,7 @@ def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light,
             bright = (
                 1.0 + 0.05 * triangle(9.0 * y + 6.0 * x + folds) + 0.05 * triangle(17.0 * x - 5.0 * y + 3.0 * folds)
             )
-            # Where something close stands in front, little light arrives: this parts arms from trunk and leg from leg.
+            # Surfaces just behind a closer one are darker, which separates arms from the trunk and leg from leg.
             near = 0
             for step in (-3, 3):
                 if 0 <= row + step < rows and depth[row + step, column] > depth[row, column] + 0.04:
@@ -248,9 +259,9 @@ def shade(staged: Staged, layers: NDArray, lens: Lens, seen: Seen, light: Light,
             pixel[2] += bright * blue * (lamp[2] * lit + sky[2] * open_sky)
 
 
-@kernel
-def make_room(owner: NDArray, light: Light, across: float, ground: float, image: NDArray) -> None:
-    """Light the background, darken the ground under the feet, and leave each pixel the share that no person covers."""
+@compiled
+def light_background(owner: NDArray, light: Light, across: float, ground: float, image: NDArray) -> None:
+    """Light the background, darken the ground under the feet, and scale each pixel by the share that is not covered."""
     each = 1.0 / (FINE * FINE)
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
@@ -266,9 +277,9 @@ def make_room(owner: NDArray, light: Light, across: float, ground: float, image:
                 image[row, column, channel] *= free * (0.8 * light.lamp[channel] + 0.7 * light.sky[channel])
 
 
-@kernel
+@compiled
 def occlude(kind: int, box: tuple[float, float, float], colour: NDArray, key: np.uint64, image: NDArray) -> None:
-    """Put something in front, in pixels: a pole, a block or leaves in ``box``: left, right and top."""
+    """Paint an occluder, a pole, a block or leaves, in ``box``: left, right and top in pixels."""
     left, right, top = box
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
@@ -285,56 +296,3 @@ def occlude(kind: int, box: tuple[float, float, float], colour: NDArray, key: np
             if inside:
                 for channel in range(3):
                     image[row, column, channel] = colour[channel] * light
-
-
-@kernel
-def soften(image: NDArray, weight: float, other: NDArray) -> None:
-    """Blur ``image`` in place with (w, 1 - 2 w, w) along both axes; ``other`` is room of the same shape."""
-    rows, columns, _ = image.shape
-    for row in range(rows):
-        for column in range(columns):
-            before, after = max(column - 1, 0), min(column + 1, columns - 1)
-            for channel in range(3):
-                other[row, column, channel] = (1.0 - 2.0 * weight) * image[row, column, channel] + weight * (
-                    image[row, before, channel] + image[row, after, channel]
-                )
-    for row in range(rows):
-        before, after = max(row - 1, 0), min(row + 1, rows - 1)
-        for column in range(columns):
-            for channel in range(3):
-                image[row, column, channel] = (1.0 - 2.0 * weight) * other[row, column, channel] + weight * (
-                    other[before, column, channel] + other[after, column, channel]
-                )
-
-
-@kernel
-def develop(image: NDArray, sensor: Sensor, slope_x: float, slope_y: float, key: np.uint64) -> NDArray:
-    """Return what the sensor makes of linear light [H, W, 3]: colour matrix, tone table, noise, uint8.
-
-    ``slope_x`` and ``slope_y`` are how unevenly the scene is lit; noise is the sum of four uniform 16-bit numbers.
-    """
-    matrix, tone, noise = sensor
-    rows, columns, _ = image.shape
-    picture = np.empty((rows, columns, 3), dtype=np.uint8)
-    tones = len(tone) - 1
-    # Four uniform numbers of 0..65535 have a sum with mean 131070 and variance 4 * 65536^2 / 12.
-    spread = noise * 1.7320508075688772 / 65536.0
-    counter = key
-    for row in range(rows):
-        for column in range(columns):
-            light = 1.0 + slope_x * ((column + 0.5) / columns - 0.5) + slope_y * ((row + 0.5) / rows - 0.5)
-            r, g, b = image[row, column, 0] * light, image[row, column, 1] * light, image[row, column, 2] * light
-            for channel in range(3):
-                value = matrix[channel, 0] * r + matrix[channel, 1] * g + matrix[channel, 2] * b
-                grey = tone[int(min(max(value, 0.0), 1.0) * tones + 0.5)]
-                counter += np.uint64(0x9E3779B97F4A7C15)
-                bits = mixed(counter)
-                total = (
-                    (bits & np.uint64(65535))
-                    + ((bits >> np.uint64(16)) & np.uint64(65535))
-                    + ((bits >> np.uint64(32)) & np.uint64(65535))
-                    + (bits >> np.uint64(48))
-                )
-                grey += spread * (float(np.int64(total)) - 131070.0)
-                picture[row, column, channel] = np.uint8(int(min(max(grey, 0.0), 255.0) + 0.5))
-    return picture
