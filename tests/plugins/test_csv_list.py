@@ -55,7 +55,7 @@ def write(folder: Path, text: str, name: str = "list.csv") -> File:
 
 
 def load(folder: Path, text: str, **options) -> reidbench.Split:
-    return csv_list(Path("the data root plays no part"), file=write(folder, text), **options)
+    return csv_list(Path("the data root is not used"), file=write(folder, text), **options)
 
 
 def mistakes(folder: Path, text: str, **options) -> str:
@@ -71,7 +71,7 @@ def rows(samples: Samples) -> list[tuple[list[str], int, int]]:
     return list(zip(units, samples.pids.tolist(), samples.cams.tolist(), strict=True))
 
 
-def test_own_list(tmp_path):
+def test_a_list_in_our_format(tmp_path):
     split = load(tmp_path, OWN)
     assert split.train.root == tmp_path
     assert rows(split.train) == [(["a/1.png"], 1, 1), (["a/2.png"], 1, 2), (["a/3.png"], 2, 1)]
@@ -81,7 +81,7 @@ def test_own_list(tmp_path):
 
 
 @pytest.mark.parametrize("change", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t + "\n\n"])
-def test_what_spreadsheets_write(tmp_path, change):
+def test_a_list_as_spreadsheets_write_it(tmp_path, change):
     assert load(tmp_path, change(OWN)).digest == load(tmp_path, OWN).digest
 
 
@@ -91,14 +91,14 @@ def test_columns_in_any_order_and_quoted(tmp_path):
     assert load(tmp_path, text).digest == load(tmp_path, OWN).digest
 
 
-def test_a_relative_list_and_a_path_written_otherwise(tmp_path, monkeypatch):
+def test_a_relative_list_and_an_unusual_path(tmp_path, monkeypatch):
     expected = load(tmp_path, OWN).digest
     write(tmp_path, OWN.replace("a/1.png", "./a//1.png"))
     monkeypatch.chdir(tmp_path / "a")
     assert csv_list(Path(), file=File("../list.csv")).digest == expected
 
 
-def test_without_cameras_only_the_image_itself_shares_its_camera(tmp_path):
+def test_without_camid_every_image_has_its_own_camera(tmp_path):
     text = "path,pid,split\na/1.png,1,train\n" + "".join(
         f"b/{number}.png,3,{part}\n" for number, part in [(4, "query"), (4, "gallery"), (5, "gallery"), (6, "query")]
     )
@@ -131,7 +131,7 @@ b/9.png,3,2,gallery,
     ]
 
 
-def test_tracklets_without_cameras_are_cameras(tmp_path):
+def test_without_camid_every_tracklet_has_its_own_camera(tmp_path):
     text = "path,pid,split,tracklet\na/1.png,1,train,\na/2.png,1,train,t\na/3.png,1,train,t\n"
     text += "b/4.png,3,query,t\nb/5.png,3,gallery,t\nb/6.png,3,gallery,u\n"
     split = load(tmp_path, text)
@@ -140,7 +140,7 @@ def test_tracklets_without_cameras_are_cameras(tmp_path):
     assert len({*split.train.cams.tolist(), *split.gallery.cams.tolist()}) == 4  # another person's t is another
 
 
-def test_list_of_open_metric_learning(tmp_path):
+def test_a_list_of_open_metric_learning(tmp_path):
     split = load(tmp_path, OML)
     assert rows(split.query) == [(["b/4.png"], 3, split.query.cams[0]), (["b/5.png"], 3, split.query.cams[0])]
     assert [images for images, _, _ in rows(split.gallery)] == [["b/5.png"], ["b/6.png"], ["b/7.png"]]
@@ -151,7 +151,7 @@ def test_list_of_open_metric_learning(tmp_path):
     assert len(set(split.train.cams.tolist())) == 3
 
 
-def test_holdout_uses_training_rows_alone(tmp_path):
+def test_holdout_uses_only_training_rows(tmp_path):
     trained = "\n".join(
         f"{'a' if n < 4 else 'b'}/{n}.png,{pid},{n % 2},train" for n, pid in enumerate([1, 1, 2, 2, 3, 3, 4, 4, 5], 1)
     )
@@ -166,7 +166,7 @@ def test_holdout_uses_training_rows_alone(tmp_path):
 
 
 @pytest.mark.parametrize("holdout", [-0.1, 1.0])
-def test_holdout_that_is_no_fraction(tmp_path, holdout):
+def test_holdout_must_be_a_fraction(tmp_path, holdout):
     with pytest.raises(OptionError, match="expected a fraction from 0 to below 1"):
         load(tmp_path, OWN, holdout=holdout)
 
@@ -175,32 +175,32 @@ def test_holdout_that_is_no_fraction(tmp_path, holdout):
     ("line", "found"),
     [
         ("a/nowhere.png,1,1,train", r"path 'a/nowhere.png' cannot be read below .*: No such file"),
-        ("a,1,1,train", "path 'a' is no file"),
-        (".,1,1,train", "path '.' is no file"),
-        (",1,1,train", "path '' must lead from the list's folder downwards"),
-        ("/etc/passwd,1,1,train", "path '/etc/passwd' must lead"),
-        ("a/../../secret.png,1,1,train", r"path 'a/../../secret.png' must lead"),
-        ("b/../a/1.png,1,1,train", r"path 'b/../a/1.png' must lead"),
-        ("a/1.png\0,1,1,train", "must lead"),
+        ("a,1,1,train", "path 'a' is not a file"),
+        (".,1,1,train", "path '.' is not a file"),
+        (",1,1,train", "path '' must be relative"),
+        ("/etc/passwd,1,1,train", "path '/etc/passwd' must be relative"),
+        ("a/../../secret.png,1,1,train", r"path 'a/../../secret.png' must be relative"),
+        ("b/../a/1.png,1,1,train", r"path 'b/../a/1.png' must be relative"),
+        ("a/1.png\0,1,1,train", "must be relative"),
         (f"{'x' * 300}.png,1,1,train", "File name too long"),
-        ("a/1.png,Anna,1,train", "pid 'Anna' is no whole number"),
-        ("a/1.png,1.5,1,train", "pid '1.5' is no whole number"),
-        ("a/1.png,,1,train", "pid '' is no whole number"),
-        ("a/1.png,٣,1,train", "is no whole number"),
-        ("a/1.png,99999999999999999999,1,train", "is no whole number"),
-        ("a/1.png,1,left,train", "camid 'left' is no whole number"),
+        ("a/1.png,Anna,1,train", "pid 'Anna' is not a whole number"),
+        ("a/1.png,1.5,1,train", "pid '1.5' is not a whole number"),
+        ("a/1.png,,1,train", "pid '' is not a whole number"),
+        ("a/1.png,٣,1,train", "is not a whole number"),
+        ("a/1.png,99999999999999999999,1,train", "is not a whole number"),
+        ("a/1.png,1,left,train", "camid 'left' is not a whole number"),
         ("a/1.png,1,-1,train", "camid -1 is negative"),
-        ("a/1.png,0,1,train", "pid 0 cannot stand in train; expected 1 or more, for only a gallery may hold"),
-        ("a/1.png,-1,1,query", "pid -1 cannot stand in query"),
-        ("a/1.png,-2,1,gallery", "pid -2 cannot stand in gallery; expected -1 or more"),
+        ("a/1.png,0,1,train", "pid 0 is not allowed in train; expected 1 or more, since only a gallery"),
+        ("a/1.png,-1,1,query", "pid -1 is not allowed in query"),
+        ("a/1.png,-2,1,gallery", "pid -2 is not allowed in gallery; expected -1 or more"),
         ("a/1.png,1,1,test", "split 'test' is unknown, expected train, query, gallery"),
         ("a/1.png,1,1", "has 3 fields, the header has 4"),
         ("a/1.png,1,1,train,", "has 5 fields, the header has 4"),
-        ("a/3.png,1,2,train", "lists a/3.png for train again, after line 4"),
-        ("./a/3.png,1,2,train", "lists a/3.png for train again, after line 4"),
+        ("a/3.png,1,2,train", "repeats a/3.png for train from line 4"),
+        ("./a/3.png,1,2,train", "repeats a/3.png for train from line 4"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, found):
+def test_an_invalid_line_is_reported(tmp_path, line, found):
     text = mistakes(tmp_path, OWN + "\n" + line + "\n")
     assert re.search(f"line 11: .*{found}", text), text
 
@@ -210,17 +210,17 @@ def test_a_bad_line_is_named(tmp_path, line, found):
     [
         (",a/1.png,train,,", "has no label"),
         ("9,b/8.png,valid,0,1", "split 'valid' is unknown, expected train, validation"),
-        ("9,b/8.png,validation,,0", "is for validation, but neither is_query nor is_gallery is set"),
-        ("9,b/8.png,train,1,", "is for training, so neither is_query nor is_gallery can be set"),
+        ("9,b/8.png,validation,,0", "is a validation row, but neither is_query nor is_gallery is set"),
+        ("9,b/8.png,train,1,", "is a training row, so neither is_query nor is_gallery may be set"),
         ("9,b/8.png,validation,yes,1", "is_query 'yes' is unknown"),
     ],
 )
-def test_a_bad_line_of_open_metric_learning_is_named(tmp_path, line, found):
+def test_an_invalid_line_of_oml_is_reported(tmp_path, line, found):
     start = "label,path,split,is_query,is_gallery\n"
     assert f"line 2: {found}" in mistakes(tmp_path, start + line + "\n")
 
 
-def test_boxes_are_refused_only_where_there_is_one(tmp_path):
+def test_a_box_is_refused_and_empty_columns_are_not(tmp_path):
     head, *lines = OML.splitlines()
     empty = "\n".join([f"{head},x_1,x_2,y_1,y_2", *(f"{line},,,," for line in lines)])
     assert load(tmp_path, empty).digest == load(tmp_path, OML).digest
@@ -232,43 +232,43 @@ def test_boxes_are_refused_only_where_there_is_one(tmp_path):
     ("text", "found"),
     [
         ("", "is empty, expected a header line"),
-        (OWN.replace("pid", "id", 1), "lacks the column pid: expected path, pid, split .* found 'path', 'id', 'camid'"),
+        (OWN.replace("pid", "id", 1), "lacks the column pid: expected path, pid, split.* found 'path', 'id', 'camid'"),
         (OWN.replace(",", ";"), "lacks the column path and pid and split.*found 'path;pid;camid;split'"),
         (OML.replace("is_query,", "", 1), "lacks the column is_query"),
         (OWN.replace("camid", "camera", 1), "unknown column 'camera', remove it"),
-        (OWN.replace("camid", "split", 1), "names a column twice"),
+        (OWN.replace("camid", "split", 1), "repeats a column"),
         ("path,pid,camid,split\n", "has no rows for train and query and gallery"),
         ("\n".join(line for line in OWN.split() if "query" not in line), "has no rows for query"),
         ("\n".join(line for line in OWN.split() if "train" not in line), "has no rows for train"),
-        ('path,pid,split\n"a/1.png,1,train\n', "line 2: is no CSV: unexpected end of data"),
-        ('path,pid,split\n"a/1.png"x,1,train\n', "line 2: is no CSV"),
-        (OWN.replace("b/5.png,3,2", "b/5.png,3,1"), "no query has a match.*leave camid out"),
+        ('path,pid,split\n"a/1.png,1,train\n', "line 2: not valid CSV: unexpected end of data"),
+        ('path,pid,split\n"a/1.png"x,1,train\n', "line 2: not valid CSV"),
+        (OWN.replace("b/5.png,3,2", "b/5.png,3,1"), "no query has a positive.*drop the column camid"),
     ],
 )
-def test_a_bad_list_is_named(tmp_path, text, found):
+def test_an_invalid_list_is_reported(tmp_path, text, found):
     assert re.search(found, mistakes(tmp_path, text))
 
 
-def test_one_camera_is_refused_for_held_out_people_too(tmp_path):
+def test_one_camera_is_refused_for_held_out_identities(tmp_path):
     one_camera = "".join(f"a/{image}.png,{pid},1,train\n" for image, pid in ((1, 1), (2, 1), (3, 2)))
     file = write(tmp_path, "path,pid,camid,split\n" + one_camera)
-    with pytest.raises(DataError, match="no query has a match"):
+    with pytest.raises(DataError, match="no query has a positive"):
         csv_list(tmp_path, file=file, holdout=0.5)
 
 
 def test_a_list_in_another_encoding(tmp_path):
     file = write(tmp_path, OWN)
     file.write_bytes("path,pid,split\na/ü.png,1,train\n".encode("latin-1"))
-    with pytest.raises(DataError, match="is not UTF-8 text"):
+    with pytest.raises(DataError, match="not UTF-8 text"):
         csv_list(tmp_path, file=file)
 
 
-def test_mistakes_are_collected_up_to_ten(tmp_path):
+def test_up_to_ten_mistakes_are_reported_at_once(tmp_path):
     three = mistakes(tmp_path, OWN.replace("a/1.png,1", "a/1.png,one").replace(",query", ",ask").replace("0,4", "0,x"))
     assert [line.split(":")[0].strip() for line in three.splitlines()[1:]] == ["line 2", "line 5", "line 8"]
     many = mistakes(tmp_path, "path,pid,split\n" + "a/1.png,x,train\n" * 30).splitlines()[1:]
     assert len(many) == 11
-    assert many[-1].strip() == "and perhaps more; reading stopped after 10 mistakes"
+    assert many[-1].strip() == "reading stopped after 10 mistakes"
 
 
 def test_links_may_not_leave_the_folder(tmp_path):
@@ -283,7 +283,7 @@ def test_links_may_not_leave_the_folder(tmp_path):
     (inside / "broken.png").symlink_to("nothing")
     for path in ("link.png", "linked/secret.png"):
         found = mistakes(inside, OWN + f"{path},1,1,train\n")
-        assert f"line 10: path {path!r} leads by a link to {outside / 'secret.png'}" in found
+        assert f"line 10: path {path!r} is a link to {outside / 'secret.png'}" in found
     assert "line 10: path 'broken.png' cannot be read" in mistakes(inside, OWN + "broken.png,1,1,train\n")
     assert "fine.png" in load(inside, OWN + "fine.png,1,1,train\n").train.images
     (tmp_path / "alias").symlink_to(inside)
@@ -296,7 +296,7 @@ def test_a_list_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["list.csv", 'quote " and \\ back.csv', "ünïcode, list.csv"])
-def test_protocols_name_their_data_set(tmp_path, name):
+def test_protocols_name_their_dataset(tmp_path, name):
     file = write(tmp_path, OWN, name)
     protocol = csv_list_protocol(file=file)
     assert reidbench.build("dataset", protocol.dataset, tmp_path).digest == csv_list(tmp_path, file=file).digest
@@ -322,7 +322,7 @@ def example(tmp_path_factory) -> tuple[Path, list[tuple[int, int]]]:
     return folder, list(synthesize(folder, identities=6, cameras=2))
 
 
-def test_example_is_a_list_that_can_be_read(example, tmp_path):
+def test_the_example_can_be_read(example, tmp_path):
     folder, steps = example
     split = csv_list(tmp_path, file=File(folder / "list.csv"))
     total = len(split.train.images) + len(split.query.images) + len(split.gallery.images)
@@ -335,7 +335,7 @@ def test_example_is_a_list_that_can_be_read(example, tmp_path):
     check_images([split.train, split.query, split.gallery], 2, decode=True)
 
 
-def test_example_is_the_same_from_the_same_seed(example, tmp_path):
+def test_the_example_depends_only_on_its_seed(example, tmp_path):
     folder, _ = example
     for seed, same in ((0, True), (1, False)):
         other = tmp_path / str(seed)
@@ -346,17 +346,17 @@ def test_example_is_the_same_from_the_same_seed(example, tmp_path):
         assert ((other / "query" / first).read_bytes() == (folder / "query" / first).read_bytes()) is same
 
 
-def test_example_leaves_other_folders_alone(tmp_path):
+def test_example_leaves_other_folders_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     for taken in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(DataError, match="holds something already"):
+        with pytest.raises(DataError, match="is not empty"):
             synthesize(taken)
-    with pytest.raises(DataError, match=r"could not be drawn there: Not a directory"):
+    with pytest.raises(DataError, match=r"cannot write its .* images there: Not a directory"):
         list(synthesize(tmp_path / "mine.txt" / "below", identities=4, cameras=2))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_example_that_is_broken_off_leaves_nothing(tmp_path):
+def test_an_interrupted_example_leaves_nothing(tmp_path):
     steps = synthesize(tmp_path / "people", identities=4, cameras=2)
     for _ in range(3):
         next(steps)
@@ -366,7 +366,7 @@ def test_example_that_is_broken_off_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"identities": 3}, {"cameras": 1}, {"cameras": 10}, {"identities": 10_000}])
-def test_example_of_impossible_numbers(tmp_path, options):
+def test_example_options_out_of_range(tmp_path, options):
     with pytest.raises(OptionError, match="4 to 9999 identities and 2 to 9 cameras"):
         synthesize(tmp_path / "people", **options)
 

@@ -1,31 +1,29 @@
-"""Market-1501: where its tree is found, what names say, what is passed over, the official lists, its protocols."""
+"""Market-1501: finding the tree, parsing names, skipped files, the official lists, and the protocols."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from reidbench_datasets.market1501 import (
+    FOLDERS,
     PUBLISHED,
     SPELLINGS,
     market1501,
     market1501_protocol,
     market1501_val_protocol,
-    named,
+    parse_names,
 )
 
 from reidbench import DataError, OptionError, Samples, Split, hold_out
 from reidbench.plugins.catalogue import load
-from tests.support.paths import SHARED
-
-LISTS = SHARED / "data" / "market1501"
-FILES = {"train": "bounding_box_train", "query": "query", "test": "bounding_box_test"}
+from tests.support.trees import official_market_names, write_empty
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg", "0007_c3s3_077419_03.jpg")
 QUERY = ("0001_c1s1_001051_00.jpg", "1488_c2s3_065527_00.jpg.jpg")
+PARTS = ("train", "query", "gallery")
 GALLERY = (
     "-1_c1s1_000401_03.jpg",
     "0000_c4s6_022316_04.jpg",
@@ -35,15 +33,10 @@ GALLERY = (
 )
 
 
-def grow(
+def write_tree(
     tree: Path, train: Iterable[str] = TRAIN, query: Iterable[str] = QUERY, gallery: Iterable[str] = GALLERY
 ) -> Path:
-    """Write a tree of empty files, the last name first."""
-    for folder, names in zip(FILES.values(), (train, query, gallery), strict=True):
-        (tree / folder).mkdir(parents=True, exist_ok=True)
-        for name in sorted(names, reverse=True):
-            (tree / folder / name).touch()
-    return tree
+    return write_empty(tree, dict(zip(FOLDERS, (train, query, gallery), strict=True)))
 
 
 def base_names(samples: Samples) -> list[str]:
@@ -52,15 +45,7 @@ def base_names(samples: Samples) -> list[str]:
 
 @pytest.fixture(scope="module")
 def official() -> dict[str, list[str]]:
-    if not LISTS.is_dir():
-        pytest.skip(f"the real file lists are not there: {LISTS}")
-    return {
-        folder: [
-            line.split(",")[1].split("/")[1]
-            for line in gzip.decompress((LISTS / f"{part}.csv.gz").read_bytes()).decode().splitlines()
-        ]
-        for part, folder in FILES.items()
-    }
+    return official_market_names()
 
 
 # The tree
@@ -69,7 +54,7 @@ def official() -> dict[str, list[str]]:
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> None:
     root = tmp_path / "2024_c1_backup"
-    tree = grow(root / spelling)
+    tree = write_tree(root / spelling)
     split = market1501(root)
     assert split.train.root.samefile(tree)
     assert split.train.pids.tolist() == [2, 2, 7]
@@ -77,13 +62,13 @@ def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> N
 
 
 def test_a_link_to_the_tree_will_do(tmp_path: Path) -> None:
-    tree = grow(tmp_path / "0042_c3s1_elsewhere")
+    tree = write_tree(tmp_path / "0042_c3s1_elsewhere")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "market1501").symlink_to(tree)
     assert len(market1501(tmp_path / "data").gallery) == len(GALLERY)
 
 
-def test_without_a_tree_every_place_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "market1501" / "query").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         market1501(tmp_path)
@@ -91,12 +76,12 @@ def test_without_a_tree_every_place_is_named_with_what_it_lacks(tmp_path: Path) 
     for spelling in SPELLINGS:
         assert any(line.strip().startswith(f"{tmp_path / spelling}: ") for line in lines)
     assert f"  {tmp_path / 'market1501'}: lacks bounding_box_train, bounding_box_test" in lines
-    assert f"  {tmp_path / 'Market'}: is no folder" in lines
+    assert f"  {tmp_path / 'Market'}: no such folder" in lines
     assert "synthesize market1501" in lines[-1]
 
 
-def test_names_say_who_and_where_and_set_the_order(tmp_path: Path) -> None:
-    split = market1501(grow(tmp_path))
+def test_pid_camera_and_order_come_from_names(tmp_path: Path) -> None:
+    split = market1501(write_tree(tmp_path))
     assert base_names(split.query) == list(QUERY)
     assert base_names(split.gallery) == list(GALLERY)
     assert split.query.pids.tolist() == [1, 1488]
@@ -107,10 +92,10 @@ def test_names_say_who_and_where_and_set_the_order(tmp_path: Path) -> None:
     assert not split.ignored
 
 
-def test_strays_are_passed_over_and_counted(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     clean = market1501(tree)
-    for folder in FILES.values():
+    for folder in FOLDERS:
         (tree / folder / "Thumbs.db").touch()
     (tree / "query" / "README").touch()
     (tree / "query" / "@eaDir").mkdir()
@@ -135,24 +120,22 @@ def test_strays_are_passed_over_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_an_image_is_an_error(tmp_path: Path) -> None:
-    tree = grow(tmp_path, query=["0005_c2_f0046985.jpg"])
-    with pytest.raises(
-        DataError, match=r"query: holds no image that is named like.*1 entries, the first is 0005_c2_f0046985"
-    ):
+    tree = write_tree(tmp_path, query=["0005_c2_f0046985.jpg"])
+    with pytest.raises(DataError, match=r"query: no image is named like.*1 entries, the first is 0005_c2_f0046985"):
         market1501(tree)
 
 
-@pytest.mark.parametrize("stranger", [GALLERY[0], GALLERY[1]])
-def test_junk_and_distractors_belong_into_the_gallery(stranger: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"bounding_box_train: holds 1 junk or distractor.*{stranger}"):
-        market1501(grow(tmp_path, train=[*TRAIN, stranger]))
+@pytest.mark.parametrize("name", [GALLERY[0], GALLERY[1]])
+def test_junk_and_distractors_belong_in_the_gallery(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"bounding_box_train: 1 junk or distractor.*{name}"):
+        market1501(write_tree(tmp_path, train=[*TRAIN, name]))
 
 
-# What it should hold
+# Expected counts
 
 
-def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: Path) -> None:
-    split = market1501(grow(tmp_path))
+def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None:
+    split = market1501(write_tree(tmp_path))
     assert split.expected == PUBLISHED
     assert set(split.counts) == set(PUBLISHED)
     counts = {**split.counts, "train": 5}
@@ -164,24 +147,24 @@ def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: 
     "card",
     ["", "[]", "{}", '{"counts": 7}', '{"counts": {"train": 1}}', json.dumps({"counts": {**PUBLISHED, "query": 1.5}})],
 )
-def test_a_stand_in_that_does_not_say_its_counts_is_refused(card: str, tmp_path: Path) -> None:
-    (grow(tmp_path) / "STANDIN.json").write_text(card)
-    with pytest.raises(DataError, match=r"STANDIN.json: does not say what the stand-in should hold"):
+def test_a_stand_in_without_valid_counts_is_refused(card: str, tmp_path: Path) -> None:
+    (write_tree(tmp_path) / "STANDIN.json").write_text(card)
+    with pytest.raises(DataError, match=r"STANDIN.json: cannot read the stand-in's counts"):
         market1501(tmp_path)
 
 
-# A part held out
+# Held-out identities
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_the_fraction_held_out_is_checked(fraction: float, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="option holdout"):
-        market1501(grow(tmp_path), holdout=fraction)
+        market1501(write_tree(tmp_path), holdout=fraction)
 
 
-def test_a_part_is_held_out_of_the_training_images_alone(tmp_path: Path) -> None:
+def test_identities_are_held_out_of_the_training_images(tmp_path: Path) -> None:
     train = [f"{pid:04d}_c{camera}s1_000001_01.jpg" for pid in range(1, 21) for camera in (1, 2, 5)]
-    tree = grow(tmp_path, train=train)
+    tree = write_tree(tmp_path, train=train)
     (tree / "bounding_box_train" / "Thumbs.db").touch()
     split = market1501(tree, holdout=0.2)
     assert sorted(base_names(split.train + split.gallery)) == train
@@ -193,43 +176,41 @@ def test_a_part_is_held_out_of_the_training_images_alone(tmp_path: Path) -> None
     assert split.digest != market1501(tree, holdout=0.2, holdout_seed=1).digest
 
 
-# The official names
+# The official lists
 
 
 @pytest.fixture(scope="module")
 def published(official: Mapping[str, list[str]]) -> dict[str, Samples]:
-    """The three parts as the data set reads them, from the names alone."""
-    return {part: named(Path("tree"), FILES[part], official[FILES[part]][::-1])[0] for part in FILES}
+    """The three parts as the dataset reads them, from the names alone."""
+    return {folder: parse_names(Path("tree"), folder, names[::-1])[0] for folder, names in official.items()}
 
 
 def test_every_official_name_is_read(official: Mapping[str, list[str]], published: Mapping[str, Samples]) -> None:
-    split = Split(published["train"], published["query"], published["test"])
-    assert split.counts == PUBLISHED
-    for part, folder in FILES.items():
-        assert base_names(published[part]) == sorted(official[folder])
-        for name, pid, camera in zip(
-            base_names(published[part]), published[part].pids, published[part].cams, strict=True
-        ):
+    assert Split(*(published[folder] for folder in FOLDERS)).counts == PUBLISHED
+    for folder, samples in published.items():
+        names = base_names(samples)
+        assert names == sorted(official[folder])
+        for name, pid, camera in zip(names, samples.pids, samples.cams, strict=True):
             assert name.startswith(f"{pid:04d}_c{camera}s" if pid >= 0 else f"-1_c{camera}s")
 
 
 def test_the_official_names_are_recognised(published: Mapping[str, Samples]) -> None:
-    names = {"train": "train", "query": "query", "gallery": "test"}
-    assert {name: published[part].name_digest for name, part in names.items()} == dict(market1501_protocol().names)
+    digests = {part: published[folder].name_digest for part, folder in zip(PARTS, FOLDERS, strict=True)}
+    assert digests == dict(market1501_protocol().names)
 
 
 @pytest.mark.parametrize(("holdout", "seed"), [(0.2, 0), (0.5, 3)])
-def test_the_official_names_are_recognised_whoever_is_held_out(
+def test_official_names_are_recognised_with_any_holdout(
     holdout: float, seed: int, published: Mapping[str, Samples]
 ) -> None:
-    split = hold_out(published["train"], holdout, seed)
+    split = hold_out(published[FOLDERS[0]], holdout, seed)
     names = market1501_val_protocol(holdout=holdout, holdout_seed=seed).names
     assert names == {"train+gallery": (split.train + split.gallery).name_digest}
 
 
 @pytest.mark.slow
 def test_the_official_tree_is_read_from_the_disk(official: Mapping[str, list[str]], tmp_path: Path) -> None:
-    split = market1501(grow(tmp_path, *(official[folder] for folder in FILES.values())))
+    split = market1501(write_empty(tmp_path, official))
     assert split.counts == split.expected == PUBLISHED
     assert not split.ignored
 
@@ -246,11 +227,11 @@ def test_the_protocol_is_the_papers() -> None:
     assert market1501_protocol(views="center").views == "center"
 
 
-def test_the_protocol_for_tuning_asks_for_its_own_part(tmp_path: Path) -> None:
+def test_the_val_protocol_passes_its_options_on(tmp_path: Path) -> None:
     catalogue = load()
     spec = "market1501_val(holdout=0.5, holdout_seed=7, views=center_flip)"
     protocol = catalogue.resolve("protocol", spec).build()
-    split = catalogue.resolve("dataset", protocol.dataset).build(grow(tmp_path))
+    split = catalogue.resolve("dataset", protocol.dataset).build(write_tree(tmp_path))
     assert isinstance(split, Split)
     assert split.digest == market1501(tmp_path, holdout=0.5, holdout_seed=7).digest
     assert split.counts["train_identities"] == 1

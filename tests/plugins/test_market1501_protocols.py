@@ -1,9 +1,8 @@
-"""Market-1501 with several images a query or further distractors: units, order, counts, recognition, whole runs."""
+"""Market-1501 with multi-query or distractors: units, order, counts, recognition, complete runs."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, _with_distractors, market1501, multi_query, named
+from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, add_distractors, market1501, multi_query, parse_names
 from reidbench_datasets.market1501_protocols import (
     market1501_500k_protocol,
     market1501_multiquery_protocol,
@@ -30,10 +29,8 @@ from reidbench.ranking.scores import average_precision, score
 from reidbench.runs.job import Job
 from tests.support.jobs import job, plan_of, run
 from tests.support.oracles import oracle
-from tests.support.paths import SHARED
 from tests.support.rankings import rank
-
-LISTS = SHARED / "data" / "market1501"
+from tests.support.trees import official_market_names, units_of, write_empty
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg", "0007_c3s3_077419_03.jpg")
 QUERY = ("0001_c1s1_001051_00.jpg", "0001_c2s1_000301_00.jpg", "1488_c2s3_065527_00.jpg.jpg")
@@ -42,40 +39,29 @@ BOXES = (
     "0001_c1s1_001051_00.jpg",
     "0001_c1s2_003001_00.jpg",
     "0001_c2s1_000301_00.jpg",
-    "0001_c3s1_000301_00.jpg",  # a camera that nobody asks from
-    "0002_c1s1_000451_00.jpg",  # somebody of the training images
+    "0001_c3s1_000301_00.jpg",  # a camera without a query
+    "0002_c1s1_000451_00.jpg",  # a training identity
     "1488_c2s3_065527_00.jpg.jpg",
     "1488_c2s3_065552_00.jpg",
 )
-# The names of the real ones are looser than those of the tree.
+# Real distractors have less regular names than the tree's images.
 EXTRA = (*(f"0000_c{number % 9}s1_{number:07d}.jpg" for number in range(30)), "distractor 7.jpg", "1488_c2.jpg")
 
 
-def grow(tree: Path, boxes: Iterable[str] | None = BOXES, extra: Iterable[str] | None = EXTRA) -> Path:
-    """Write a tree of empty files; without the folders that are None."""
-    names = {**dict(zip(FOLDERS, (TRAIN, QUERY, GALLERY), strict=True)), "gt_bbox": boxes, "images": extra}
-    for folder, inside in names.items():
-        if inside is not None:
-            (tree / folder).mkdir(parents=True)
-            for name in inside:
-                (tree / folder / name).touch()
-    return tree
-
-
-def units(samples: Samples) -> list[list[str]]:
-    """Return the images of each unit."""
-    return [part.tolist() for part in np.split(samples.images, samples.starts[1:-1])]
+def write_tree(tree: Path, boxes: Iterable[str] | None = BOXES, extra: Iterable[str] | None = EXTRA) -> Path:
+    parts = dict(zip(FOLDERS, (TRAIN, QUERY, GALLERY), strict=True))
+    return write_empty(tree, {**parts, "gt_bbox": boxes, "images": extra})
 
 
 # Multi-query
 
 
-def test_a_multi_query_is_all_hand_drawn_images_of_the_querys_identity_and_camera(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_a_multi_query_has_all_boxes_of_identity_and_camera(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     (tree / "gt_bbox" / "Thumbs.db").touch()
     (tree / "gt_bbox" / "-1_c1s1_000401_00.jpg").touch()
     single, multi = market1501(tree), market1501(tree, queries="multi")
-    assert units(multi.query) == [
+    assert units_of(multi.query) == [
         ["gt_bbox/0001_c1s1_001051_00.jpg", "gt_bbox/0001_c1s2_003001_00.jpg"],
         ["gt_bbox/0001_c2s1_000301_00.jpg"],
         ["gt_bbox/1488_c2s3_065527_00.jpg.jpg", "gt_bbox/1488_c2s3_065552_00.jpg"],
@@ -86,30 +72,30 @@ def test_a_multi_query_is_all_hand_drawn_images_of_the_querys_identity_and_camer
     assert multi.ignored == {"gt_bbox/*.db": 1}
 
 
-VISITS = st.tuples(st.integers(1, 4), st.integers(1, 3))
+PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 3))
 
 
 @settings(max_examples=60, deadline=None)
-@given(asked=st.lists(VISITS, min_size=1, max_size=8), others=st.lists(VISITS, max_size=12), data=st.data())
-def test_grouping_is_a_search_for_each_query(
-    asked: list[tuple[int, int]], others: list[tuple[int, int]], data: st.DataObject
+@given(queries=st.lists(PAIRS, min_size=1, max_size=8), others=st.lists(PAIRS, max_size=12), data=st.data())
+def test_multi_query_agrees_with_a_search_for_each_query(
+    queries: list[tuple[int, int]], others: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    drawn = data.draw(st.permutations([*asked, *others]))
+    boxes = data.draw(st.permutations([*queries, *others]))
 
-    def samples(folder: str, visits: list[tuple[int, int]]) -> Samples:
-        names = [f"{folder}/{number}" for number in range(len(visits))]
-        return Samples.of_images(Path("tree"), names, (pid for pid, _ in visits), (cam for _, cam in visits))
+    def samples(folder: str, pairs: list[tuple[int, int]]) -> Samples:
+        names = [f"{folder}/{number}" for number in range(len(pairs))]
+        return Samples.of_images(Path("tree"), names, (pid for pid, _ in pairs), (cam for _, cam in pairs))
 
-    found = multi_query(samples("query", asked), samples("gt_bbox", drawn))
-    expected = [[f"gt_bbox/{place}" for place, other in enumerate(drawn) if other == visit] for visit in asked]
-    assert units(found) == expected
-    assert list(zip(found.pids.tolist(), found.cams.tolist(), strict=True)) == asked
+    found = multi_query(samples("query", queries), samples("gt_bbox", boxes))
+    expected = [[f"gt_bbox/{index}" for index, box in enumerate(boxes) if box == query] for query in queries]
+    assert units_of(found) == expected
+    assert list(zip(found.pids.tolist(), found.cams.tolist(), strict=True)) == queries
 
 
-def test_without_hand_drawn_images_multi_query_is_an_error(tmp_path: Path) -> None:
+def test_multi_query_needs_a_box_for_every_query(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gt_bbox: cannot be read: .*multi-query needs this folder"):
-        market1501(grow(tmp_path / "none", boxes=None), queries="multi")
-    lacking = grow(tmp_path / "one", boxes=[name for name in BOXES if not name.startswith("0001_c2")])
+        market1501(write_tree(tmp_path / "none", boxes=None), queries="multi")
+    lacking = write_tree(tmp_path / "one", boxes=[name for name in BOXES if not name.startswith("0001_c2")])
     with pytest.raises(
         DataError,
         match=r"gt_bbox: 1 of 3 queries have no image there, .*0001_c2s1_000301_00.jpg .*identity 1, camera 2",
@@ -120,7 +106,7 @@ def test_without_hand_drawn_images_multi_query_is_an_error(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("pool", ["avg", "max"])
 @pytest.mark.parametrize("norm", ["raw", "l2"])
-def test_multi_query_from_image_embeddings_is_the_official_result(pool: str, norm: str) -> None:
+def test_multi_query_gives_the_official_result(pool: str, norm: str) -> None:
     data = oracle("market_mq_dev")
 
     def samples(pids: np.ndarray, cams: np.ndarray) -> Samples:
@@ -143,10 +129,10 @@ def test_multi_query_from_image_embeddings_is_the_official_result(pool: str, nor
 # Distractors
 
 
-def test_distractors_stand_behind_the_gallery_whatever_their_names_say(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
-    for stray in ("Thumbs.db", ".DS_Store", "._0000_c1s1_0000001.jpg"):
-        (tree / "images" / stray).touch()
+def test_distractors_follow_the_gallery(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
+    for name in ("Thumbs.db", ".DS_Store", "._0000_c1s1_0000001.jpg"):
+        (tree / "images" / name).touch()
     plain, split = market1501(tree), market1501(tree, distractors=len(EXTRA))
     assert split.gallery.images[: len(GALLERY)].tolist() == plain.gallery.images.tolist()
     assert split.gallery.pids[: len(GALLERY)].tolist() == plain.gallery.pids.tolist()
@@ -159,8 +145,8 @@ def test_distractors_stand_behind_the_gallery_whatever_their_names_say(tmp_path:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_fewer_distractors_are_the_first_of_more_in_one_order(seed: int, tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_fewer_distractors_are_the_first_of_more(seed: int, tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     numbers = np.random.Philox(key=stream_key(seed, "market1501", "distractors")).random_raw(len(EXTRA)).tolist()
     order = [f"images/{name}" for _, name in sorted(zip(numbers, sorted(EXTRA), strict=True))]
     for count in (1, 5, 20, len(EXTRA)):
@@ -169,32 +155,32 @@ def test_fewer_distractors_are_the_first_of_more_in_one_order(seed: int, tmp_pat
 
 
 def test_another_seed_is_another_order(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     assert len({market1501(tree, distractors=5, distractors_seed=seed).gallery.digest for seed in range(4)}) == 4
 
 
-def test_too_few_distractors_are_an_error_with_both_numbers(tmp_path: Path) -> None:
-    tree = grow(tmp_path / "some")
-    with pytest.raises(DataError, match=r"images: 500,000 distractors are asked for, 32 images are there"):
+def test_too_few_distractors_are_an_error(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "some")
+    with pytest.raises(DataError, match=r"images: expected 500,000 distractors, found 32 images"):
         market1501(tree, distractors=500_000)
     with pytest.raises(DataError, match=r"images: cannot be read: .*distractors_500k.zip"):
-        market1501(grow(tmp_path / "none", extra=None), distractors=1)
+        market1501(write_tree(tmp_path / "none", extra=None), distractors=1)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"distractors": -1}, "option distractors: expected 0 or more, got -1"),
-        ({"holdout": 0.5, "distractors": 3}, "held-out part.*distractors=3"),
-        ({"holdout": 0.5, "queries": "multi"}, "held-out part.*queries=multi"),
+        ({"holdout": 0.5, "distractors": 3}, "held-out.*distractors=3"),
+        ({"holdout": 0.5, "queries": "multi"}, "held-out.*queries=multi"),
     ],
 )
-def test_options_that_make_no_sense_are_errors(options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_contradicting_options_are_errors(options: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=said):
-        market1501(grow(tmp_path), **options)  # type: ignore[arg-type]
+        market1501(write_tree(tmp_path), **options)  # type: ignore[arg-type]
 
 
-def test_the_camera_of_a_distractor_matters_to_nothing() -> None:
+def test_the_camera_of_a_distractor_has_no_effect() -> None:
     rng = np.random.default_rng(3)
     query_pids, query_cams = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
     pids = np.concatenate([np.repeat(np.arange(1, 7), 3), np.full(4, -1), np.zeros(60, dtype=np.int64)])
@@ -202,18 +188,20 @@ def test_the_camera_of_a_distractor_matters_to_nothing() -> None:
     query, gallery = (torch.from_numpy(rng.normal(size=(count, 3))) for count in (12, len(pids)))
     metric = reidbench.build("metric", "euclidean")
     rankings = []
-    for told in (np.zeros(60, dtype=np.int64), rng.integers(1, 7, 60), np.full(60, 2)):
-        rankings.append(rank(query, gallery, query_pids, query_cams, pids, np.concatenate([cams[:-60], told]), metric))
+    for distractor_cams in (np.zeros(60, dtype=np.int64), rng.integers(1, 7, 60), np.full(60, 2)):
+        rankings.append(
+            rank(query, gallery, query_pids, query_cams, pids, np.concatenate([cams[:-60], distractor_cams]), metric)
+        )
     for other in rankings[1:]:
         for name in type(other).__dataclass_fields__:
             np.testing.assert_array_equal(getattr(other, name), getattr(rankings[0], name), err_msg=name)
 
 
-# What it should hold, and whose it is
+# Expected counts and recognition
 
 
-def test_the_published_counts_grow_with_what_joins(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_expected_counts_include_boxes_and_distractors(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     multi = market1501(tree, queries="multi")
     kept = {name: count for name, count in PUBLISHED.items() if name != "query"}
     assert multi.expected == kept | {"queries": 3368, "gt_bbox": 25259}
@@ -233,22 +221,17 @@ def test_the_published_counts_grow_with_what_joins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", [7, {"gt_bbox": "many"}, {"images": None}])
-def test_a_card_without_whole_numbers_for_its_folders_is_refused(images: object, tmp_path: Path) -> None:
-    (grow(tmp_path) / "STANDIN.json").write_text(json.dumps({"counts": PUBLISHED, "images": images}))
-    with pytest.raises(DataError, match=r"STANDIN.json: does not say what the stand-in should hold"):
+def test_invalid_counts_of_folders_are_refused(images: object, tmp_path: Path) -> None:
+    (write_tree(tmp_path) / "STANDIN.json").write_text(json.dumps({"counts": PUBLISHED, "images": images}))
+    with pytest.raises(DataError, match=r"STANDIN.json: cannot read the stand-in's counts"):
         market1501(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def official() -> Split:
-    """The real lists as single query, without a file."""
-    if not LISTS.is_dir():
-        pytest.skip(f"the real file lists are not there: {LISTS}")
-    parts = []
-    for part, folder in zip(("train", "query", "test"), FOLDERS, strict=True):
-        lines = gzip.decompress((LISTS / f"{part}.csv.gz").read_bytes()).decode().splitlines()
-        parts.append(named(Path("tree"), folder, [line.rpartition("/")[2] for line in lines])[0])
-    return Split(*parts)
+    """The official lists as single query, without a file."""
+    names = official_market_names()
+    return Split(*(parse_names(Path("tree"), folder, names[folder])[0] for folder in FOLDERS))
 
 
 def changed(samples: Samples) -> Samples:
@@ -259,7 +242,7 @@ def changed(samples: Samples) -> Samples:
 
 
 def joined(official: Split, count: int) -> Split:
-    gallery = _with_distractors(official.gallery, [f"{i}.jpg" for i in range(count)], count, 0)
+    gallery = add_distractors(official.gallery, [f"{i}.jpg" for i in range(count)], count, 0)
     return Split(official.train, official.query, gallery)
 
 
@@ -270,7 +253,7 @@ def grouped(official: Split) -> Split:
     )
 
 
-def test_the_official_lists_are_recognised_and_any_other_is_a_stand_in(official: Split) -> None:
+def test_any_change_of_the_official_lists_is_a_stand_in(official: Split) -> None:
     multi, more = grouped(official), joined(official, 50)
     cases: list[tuple[Protocol, Split, tuple[str, ...]]] = [
         (market1501_multiquery_protocol(), multi, ("train", "gallery")),
@@ -287,10 +270,12 @@ def test_the_official_lists_are_recognised_and_any_other_is_a_stand_in(official:
     images = more.gallery.images.copy()
     images[7] = "bounding_box_test/1501_c6s1_000001_09.jpg"
     other = dataclasses.replace(more, gallery=dataclasses.replace(more.gallery, images=images))
-    assert is_standin(market1501_500k_protocol(distractors=50), other), "of the gallery's own images one is another"
+    assert is_standin(market1501_500k_protocol(distractors=50), other), (
+        "one image of the original gallery has another name"
+    )
 
 
-def test_the_official_lists_ask_as_many_queries_and_each_has_a_match(official: Split) -> None:
+def test_every_official_query_has_a_positive(official: Split) -> None:
     multi = inspect(market1501_multiquery_protocol(), grouped(official))
     assert (len(multi.split.query), len(multi.split.query.images)) == (3368, 3368 + 1684)
     assert multi.split.counts["gallery"] == 19732
@@ -302,7 +287,7 @@ def test_the_official_lists_ask_as_many_queries_and_each_has_a_match(official: S
 # Protocols
 
 
-def test_protocols_differ_from_single_query_in_what_their_names_say() -> None:
+def test_protocols_differ_only_in_data_and_pooling() -> None:
     single, multi, more = market1501_protocol(), market1501_multiquery_protocol(), market1501_500k_protocol()
     assert multi.dataset == "market1501(queries=multi)"
     assert more.dataset == "market1501(distractors=500000, distractors_seed=0)"
@@ -314,8 +299,8 @@ def test_protocols_differ_from_single_query_in_what_their_names_say() -> None:
         assert build(views="center").views == "center"
 
 
-def test_specs_reach_the_data_set(tmp_path: Path) -> None:
-    catalogue, tree = load(), grow(tmp_path)
+def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
+    catalogue, tree = load(), write_tree(tmp_path)
     for spec, options in {
         "market1501_multiquery": {"queries": "multi"},
         "market1501_500k(distractors=9, distractors_seed=4)": {"distractors": 9, "distractors_seed": 4},
@@ -325,7 +310,7 @@ def test_specs_reach_the_data_set(tmp_path: Path) -> None:
         assert split.digest == market1501(tree, **options).digest  # type: ignore[arg-type]
 
 
-# From end to end, on a stand-in
+# Complete runs on a stand-in
 
 
 @pytest.fixture(scope="module")
@@ -336,14 +321,14 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(protocol: str, **changes: object) -> Job:
+def small_job(protocol: str, **changes: object) -> Job:
     return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
 
 
 def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None:
     curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 100, 300)]
     specs = ["market1501(views=original)", "market1501_multiquery(views=original)", *curve]
-    runs = [run(asked(spec), data=standin) for spec in specs]
+    runs = [run(small_job(spec), data=standin) for spec in specs]
     plans, records, _ = zip(*runs, strict=True)
     assert [record.status for record in records] == ["ok"] * 5
     assert len({plan.training_folder for plan in plans}) == 1
@@ -356,29 +341,29 @@ def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None
     assert [record.dataset.counts["gallery"] - counts["gallery"] for record in points] == [0, 100, 300]
     assert multi.scores["queries"] == single.scores["queries"]
     assert points[0].scores == single.scores
-    # A distractor can only push a match back.
-    falling = [record.scores["map_market"] for record in points]
-    assert falling == sorted(falling, reverse=True)
-    assert falling[0] > falling[2]
+    # A distractor can only lower the rank of a positive.
+    maps = [record.scores["map_market"] for record in points]
+    assert maps == sorted(maps, reverse=True)
+    assert maps[0] > maps[2]
 
 
-def test_images_of_a_query_are_pooled_as_the_loss_or_the_user_says(standin: Path) -> None:
+def test_queries_are_pooled_as_loss_or_protocol_set(standin: Path) -> None:
     def pool(protocol: str, loss: str) -> str:
-        return plan_of(asked(protocol, loss=loss), data=standin)[0].pool
+        return plan_of(small_job(protocol, loss=loss), data=standin)[0].pool
 
     assert pool("market1501_multiquery", "batch_hard") == "mean"
     assert pool("market1501_multiquery", "classification") == "max"
     assert pool("market1501_multiquery(pool=mean)", "classification") == "mean"
 
 
-def test_a_stand_in_that_has_lost_an_image_is_not_whole(standin: Path) -> None:
+def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
     def wrong(**options: object) -> list[str]:
         return market1501(standin, **options).wrong_counts  # type: ignore[arg-type]
 
     assert not wrong(queries="multi", distractors=300)
-    lost = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
-    kept = {path: path.read_bytes() for path in lost}
-    for path in lost:
+    missing = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
+    kept = {path: path.read_bytes() for path in missing}
+    for path in missing:
         path.unlink()
     try:
         assert not wrong()

@@ -1,4 +1,4 @@
-"""MARS: where its tree is found, what lists and tables say, what is refused, the official tables, its protocols."""
+"""MARS: finding the tree, parsing lists and tables, refused files, the official tables, and the protocols."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from reidbench_datasets.mars import (
     PUBLISHED,
     PUBLISHED_TRACKLETS,
     SPELLINGS,
+    label,
     mars,
+    parse_tracklets,
     read_mat,
-    tracklets,
 )
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
@@ -25,21 +26,18 @@ from reidbench.data.inspection import inspect
 from reidbench.data.protocol import is_standin
 from reidbench.plugins.catalogue import load
 from tests.support.paths import SHARED
+from tests.support.trees import units_of
 
 TABLES = SHARED / "data" / "mars"
 
-# frames, pid, camera. Person 2 is seen by one camera twice; the last query's only other tracklet is a query itself.
+# frames, pid, camera. One camera sees identity 2 twice; the last query's only other tracklet is a query itself.
 TRAIN = [(3, 2, 1), (2, 2, 1), (4, 2, 5), (1, 7, 2), (2, 7, 3)]
 TEST = [(2, -1, 1), (3, 0, 4), (2, 1, 1), (4, 1, 1), (1, 1, 6), (2, 9, 2), (3, 9, 3)]
 QUERIES = [3, 6, 7]
 
 
-def label(pid: int) -> str:
-    return "00-1" if pid == -1 else f"{pid:04d}"
-
-
 def names_of(rows: list[tuple[int, int, int]]) -> list[str]:
-    """Names of a part; tracklet numbers leave some out, as the official ones do."""
+    """Return the names of a part; tracklet numbers have gaps, as the official ones do."""
     return [
         f"{label(pid)}C{camera}T{2 * number:04d}F{frame:03d}.jpg"
         for number, (frames, pid, camera) in enumerate(rows, start=1)
@@ -52,7 +50,7 @@ def table_of(rows: list[tuple[int, int, int]]) -> IntArray:
     return np.array([(end - row[0] + 1, end, *row[1:]) for end, row in zip(last, rows, strict=True)], dtype=np.int32)
 
 
-def grow(tree: Path, info: str = "info", nested: bool = False) -> Path:
+def write_tree(tree: Path, info: str = "info", nested: bool = False) -> Path:
     """Write a tree of empty images with its lists and tables."""
     place = tree / info
     for part, rows in (("train", TRAIN), ("test", TEST)):
@@ -67,34 +65,30 @@ def grow(tree: Path, info: str = "info", nested: bool = False) -> Path:
     return tree
 
 
-def members(samples: Samples, unit: int) -> list[str]:
-    return samples.images[samples.starts[unit] : samples.starts[unit + 1]].tolist()
-
-
 # The tree
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> None:
     root = tmp_path / "0042C3T0001F001"
-    tree = grow(root / spelling)
+    tree = write_tree(root / spelling)
     split = mars(root)
     assert split.train.root.samefile(tree / "bbox_train")
     assert split.gallery.path(0).is_file()
 
 
 @pytest.mark.parametrize("info", INFO_SPELLINGS)
-def test_lists_and_tables_are_found_with_the_images_or_with_the_evaluation_code(info: str, tmp_path: Path) -> None:
-    assert len(mars(grow(tmp_path / "mars", info=info)).gallery) == len(TEST)
+def test_lists_and_tables_are_found_in_every_spelling(info: str, tmp_path: Path) -> None:
+    assert len(mars(write_tree(tmp_path / "mars", info=info)).gallery) == len(TEST)
 
 
 def test_a_nested_mirror_is_the_same_data(tmp_path: Path) -> None:
-    plain, nested = mars(grow(tmp_path / "a")), mars(grow(tmp_path / "b", nested=True))
+    plain, nested = mars(write_tree(tmp_path / "a")), mars(write_tree(tmp_path / "b", nested=True))
     assert nested.gallery.path(0).parts[-4:-2] == ("bbox_test", "bbox_test")
     assert nested.digest == plain.digest
 
 
-def test_without_a_tree_every_place_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "mars" / "bbox_test").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         mars(tmp_path)
@@ -105,24 +99,24 @@ def test_without_a_tree_every_place_is_named_with_what_it_lacks(tmp_path: Path) 
     assert "synthesize mars" in lines[-1]
 
 
-def test_without_lists_and_tables_every_place_is_named(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_without_lists_every_tried_folder_is_named(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     (tree / "info" / "test_name.txt").unlink()
     with pytest.raises(DataError, match=r"info: lacks test_name\.txt\n(.|\n)*MARS-evaluation beside bbox_train"):
         mars(tmp_path)
 
 
 def test_units_are_those_of_the_tables_in_their_order(tmp_path: Path) -> None:
-    split = mars(grow(tmp_path))
+    split = mars(write_tree(tmp_path))
     assert split.gallery.pids.tolist() == [pid for _, pid, _ in TEST]
     assert split.gallery.cams.tolist() == [camera for _, _, camera in TEST]
-    assert members(split.gallery, 0) == ["00-1/00-1C1T0002F001.jpg", "00-1/00-1C1T0002F002.jpg"]
-    assert [members(split.query, n) for n in range(3)] == [members(split.gallery, place - 1) for place in QUERIES]
+    assert units_of(split.gallery)[0] == ["00-1/00-1C1T0002F001.jpg", "00-1/00-1C1T0002F002.jpg"]
+    assert units_of(split.query) == [units_of(split.gallery)[number - 1] for number in QUERIES]
     assert (split.counts["junk"], split.counts["distractors"]) == (1, 1)
 
 
-def test_strays_change_nothing_and_a_missing_image_is_named(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_other_files_are_ignored_and_a_missing_one_named(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     clean = mars(tree).digest
     (tree / "bbox_test" / "0001" / "Thumbs.db").touch()
     (tree / "bbox_test" / "0055").mkdir()
@@ -134,7 +128,7 @@ def test_strays_change_nothing_and_a_missing_image_is_named(tmp_path: Path) -> N
 
 
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     clean = mars(tree).digest
     file = tree / "info" / "train_name.txt"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
@@ -144,29 +138,29 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 # Training
 
 
-def test_a_batch_holds_k_frames_of_a_person_whatever_the_tracklet(tmp_path: Path) -> None:
-    train = mars(grow(tmp_path)).train
+def test_a_batch_has_k_frames_of_an_identity(tmp_path: Path) -> None:
+    train = mars(write_tree(tmp_path)).train
     assert len(train) == len(train.images) == sum(frames for frames, *_ in TRAIN)
     seen: set[frozenset[str]] = set()
     for number in range(40):
         for batch in pk_round(train.pids, 2, 3, stream(0, "test", number)):
             frames = [str(train.images[train.starts[unit]]) for unit in batch]
-            for person in (frames[:3], frames[3:]):
-                assert len({name[:4] for name in person}) == 1
-                assert len(set(person)) == 3, "without replacement"
-                seen.add(frozenset(name.rpartition("/")[2][:11] for name in person))
-    # Three frames of one tracklet, and frames of three: both happen to person 2.
+            for identity in (frames[:3], frames[3:]):
+                assert len({name[:4] for name in identity}) == 1
+                assert len(set(identity)) == 3, "without replacement"
+                seen.add(frozenset(name.rpartition("/")[2][:11] for name in identity))
+    # Three frames of one tracklet, and of three: both happen for identity 2.
     assert {len(kinds) for kinds in seen} == {1, 2, 3}
 
 
 def test_per_tracklet_trains_on_tracklets(tmp_path: Path) -> None:
-    train = mars(grow(tmp_path), frames="per_tracklet").train
+    train = mars(write_tree(tmp_path), frames="per_tracklet").train
     assert train.pids.tolist() == [pid for _, pid, _ in TRAIN]
     assert np.diff(train.starts).tolist() == [frames for frames, *_ in TRAIN]
 
 
-def test_a_metric_is_fitted_on_tracklets_whatever_is_trained_on(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_a_metric_is_fitted_on_tracklets(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     tracks = mars(tree, frames="per_tracklet")
     assert tracks.fit is tracks.train
     assert mars(tree).fit.digest == tracks.train.digest != mars(tree).train.digest
@@ -185,7 +179,7 @@ def test_only_the_papers_sampling_is_faithful() -> None:
 
 
 def test_tracklets_are_counted(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     names = list(PUBLISHED_TRACKLETS)
     assert [mars(tree).counts[name] for name in names] == [len(TRAIN), len(QUERIES), len(TEST)]
     assert mars(tree, gallery="torchreid").counts["gallery_tracklets"] == 3
@@ -193,11 +187,11 @@ def test_tracklets_are_counted(tmp_path: Path) -> None:
     assert mars(tree, holdout=1).counts["train_tracklets"] < len(TRAIN)
 
 
-# The gallery of torchreid, and a part held out
+# torchreid's gallery, and held-out identities
 
 
 def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     split = mars(tree, gallery="torchreid")
     assert split.gallery.pids.tolist() == [0, 1, 1]
     assert split.query.digest == mars(tree).query.digest
@@ -206,7 +200,7 @@ def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
 
 
 def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     split = mars(tree, holdout=1)
     assert split.counts["train_identities"] == 1
     assert not set(split.train.pids) & set(split.gallery.pids)
@@ -219,16 +213,16 @@ def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
     assert not split.expected
 
 
-def test_the_seed_draws_who_is_held_out(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_the_seed_chooses_the_held_out_identities(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     held = [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
     assert set(held) == {2, 7}
     assert held == [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
 
 
-def test_a_holdout_that_leaves_nobody_is_refused(tmp_path: Path) -> None:
+def test_holding_out_all_identities_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"150 of 2 training identities .*mars_val\(holdout=1\)"):
-        mars(grow(tmp_path), holdout=150)
+        mars(write_tree(tmp_path), holdout=150)
     with pytest.raises(OptionError, match="option holdout"):
         mars(tmp_path, holdout=-1)
 
@@ -236,8 +230,8 @@ def test_a_holdout_that_leaves_nobody_is_refused(tmp_path: Path) -> None:
 # What is refused
 
 
-def test_a_malformed_name_is_named_with_its_line(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+def test_a_malformed_name_is_reported_with_its_line(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
     file = tree / "info" / "train_name.txt"
     file.write_text(file.read_text().replace("0002C1T0002F003.jpg", "../../C1T0002F003.jpg"))
     with pytest.raises(DataError, match=r"train_name\.txt: line 3: '\.\./.*' is not named like an image of MARS"):
@@ -247,17 +241,17 @@ def test_a_malformed_name_is_named_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "column", "value", "message"),
     [
-        (1, 0, 5, r"row 2 is the images 5 to 5, expected .* from 4 on"),
-        (0, 0, 0, r"row 1 is the images 0 to 3, expected .* from 1 on"),
+        (1, 0, 5, r"row 2 has the images 5 to 5, expected .* from 4 on"),
+        (0, 0, 0, r"row 1 has the images 0 to 3, expected .* from 1 on"),
         (4, 1, 13, r"covers 13 images, but .* lists 12"),
-        (1, 2, 3, r"line 4: 0002C1T0004F001\.jpg is no image of one tracklet 0003C1T…, which row 2"),
-        (1, 3, 2, r"line 4: 0002C1T0004F001\.jpg is no image of one tracklet 0002C2T…, which row 2"),
+        (1, 2, 3, r"line 4: expected .* tracklet 0003C1T… by row 2 .* found 0002C1T0004F001\.jpg"),
+        (1, 3, 2, r"line 4: expected .* tracklet 0002C2T… by row 2 .* found 0002C1T0004F001\.jpg"),
     ],
 )
 def test_a_table_that_contradicts_the_list_is_refused(
     row: int, column: int, value: int, message: str, tmp_path: Path
 ) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     table = table_of(TRAIN)
     table[row, column] = value
     savemat(tree / "info" / "tracks_train_info.mat", {"track_train_info": table})
@@ -266,41 +260,41 @@ def test_a_table_that_contradicts_the_list_is_refused(
 
 
 def test_a_list_in_another_order_is_refused(tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     file = tree / "info" / "train_name.txt"
     names = file.read_text().split()
     names[2], names[3] = names[3], names[2]
     file.write_text("\n".join(names))
-    with pytest.raises(DataError, match=r"line 3: 0002C1T0004F001\.jpg is no image of one tracklet"):
+    with pytest.raises(DataError, match=r"line 3: expected .*, found 0002C1T0004F001\.jpg"):
         mars(tree)
 
 
 @pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file".ljust(400), b"\x89HDF\r\n\x1a\n" * 20])
 def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     (tree / "info" / "tracks_test_info.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"tracks_test_info\.mat: has no table track_test_info that can be read"):
+    with pytest.raises(DataError, match=r"tracks_test_info\.mat: cannot read the table track_test_info"):
         mars(tree)
 
 
 @pytest.mark.parametrize("table", [np.array([[1.5, 2, 3, 4]]), np.array([["a"]], dtype=object)])
 def test_a_table_of_something_else_is_refused(table: np.ndarray, tmp_path: Path) -> None:
-    tree = grow(tmp_path)
+    tree = write_tree(tmp_path)
     savemat(tree / "info" / "tracks_test_info.mat", {"track_test_info": table})
     with pytest.raises(DataError, match=r"must be whole numbers"):
         mars(tree)
 
 
-@pytest.mark.parametrize("asked", [[0], [8], [3, 3], [1], [2], []])
-def test_queries_that_are_no_tracklets_of_people_are_refused(asked: list[int], tmp_path: Path) -> None:
-    tree = grow(tmp_path)
-    savemat(tree / "info" / "query_IDX.mat", {"query_IDX": np.array([asked], dtype=np.uint16)})
+@pytest.mark.parametrize("queries", [[0], [8], [3, 3], [1], [2], []])
+def test_invalid_queries_are_refused(queries: list[int], tmp_path: Path) -> None:
+    tree = write_tree(tmp_path)
+    savemat(tree / "info" / "query_IDX.mat", {"query_IDX": np.array([queries], dtype=np.uint16)})
     with pytest.raises(DataError, match=r"query_IDX\.mat: expected different numbers from 1 to 7"):
         mars(tree)
 
 
-def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: Path) -> None:
-    split = mars(grow(tmp_path))
+def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None:
+    split = mars(write_tree(tmp_path))
     assert split.expected == PUBLISHED | PUBLISHED_TRACKLETS
     card: dict[str, dict[str, int]] = {"counts": {}, "tracklets": {}}
     for name, count in split.counts.items():
@@ -310,15 +304,15 @@ def test_the_published_counts_are_expected_of_any_tree_but_a_stand_in(tmp_path: 
     assert not mars(tmp_path).wrong_counts
     assert not mars(tmp_path, gallery="torchreid").wrong_counts
     (tmp_path / "STANDIN.json").write_text("{}")
-    with pytest.raises(DataError, match="does not say what the stand-in should hold"):
+    with pytest.raises(DataError, match="cannot read the stand-in's counts"):
         mars(tmp_path)
 
 
 # Protocols
 
 
-def test_the_protocols_ask_for_their_data(tmp_path: Path) -> None:
-    grow(tmp_path)
+def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
+    write_tree(tmp_path)
     catalogue = load()
 
     def split_of(spec: str) -> tuple[Protocol, Split]:
@@ -337,7 +331,7 @@ def test_the_protocols_ask_for_their_data(tmp_path: Path) -> None:
     protocol, split = split_of("mars_val(holdout=1, holdout_seed=3)")
     assert split.digest == mars(tmp_path, holdout=1, holdout_seed=3).digest
     assert protocol.views == "original"
-    assert not protocol.defaults, "crop and flip are for the suite to turn off"
+    assert not protocol.defaults, "crop and flip are turned off by the suite"
     assert all(is_standin(*split_of(spec)) for spec in ("mars", "mars_torchreid_gallery", "mars_val(holdout=1)"))
     assert "holdout=150" in mars_val_protocol().dataset
 
@@ -357,8 +351,8 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = read_mat(TABLES / f"tracks_{part}_info.mat", f"track_{part}_info")
         with (tree / "info" / f"{part}_name.txt").open("w") as file:
             for number, (first, last, pid, camera) in enumerate(table.tolist()):
-                begun = f"{label(pid)}C{camera}T{number % 9999 + 1:04d}F"
-                file.writelines(f"{begun}{frame:03d}.jpg\n" for frame in range(1, last - first + 2))
+                prefix = f"{label(pid)}C{camera}T{number % 9999 + 1:04d}F"
+                file.writelines(f"{prefix}{frame:03d}.jpg\n" for frame in range(1, last - first + 2))
     return tree
 
 
@@ -378,19 +372,14 @@ def test_the_official_tables_are_read_whole(published: Split) -> None:
     assert not found.standin
 
 
-def test_without_the_queries_140_of_them_are_unmatched(published: Split) -> None:
+def test_torchreids_gallery_leaves_140_queries_unmatched(published: Split) -> None:
     gallery = published.gallery
-    asked = np.flatnonzero(np.isin(gallery.starts[:-1], query_starts(published)))
-    searched = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), asked))
-    found = inspect(mars_torchreid_gallery_protocol(), Split(published.train, published.query, searched))
-    assert len(searched) == 9330
+    queries = np.flatnonzero(np.isin(first_names(gallery), first_names(published.query)))
+    remaining = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), queries))
+    found = inspect(mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining))
+    assert len(remaining) == 9330
     assert found.unmatched.total == 140
     assert not found.standin
-
-
-def query_starts(split: Split) -> list[int]:
-    place = {name: start for start, name in zip(split.gallery.starts, first_names(split.gallery), strict=False)}
-    return [int(place[name]) for name in first_names(split.query)]
 
 
 def first_names(samples: Samples) -> list[str]:
@@ -409,4 +398,4 @@ def test_the_variants_of_the_official_tables(official: Path) -> None:
 def test_a_table_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("0001C1T0001F001.jpg\n")
     with pytest.raises(DataError, match=r"expected a table of 4 columns .* got \(1, 3\)"):
-        tracklets(tmp_path, tmp_path / "names.txt", tmp_path / "table.mat", np.ones((1, 3), dtype=np.int64))
+        parse_tracklets(tmp_path, tmp_path / "names.txt", tmp_path / "table.mat", np.ones((1, 3), dtype=np.int64))

@@ -1,4 +1,4 @@
-"""The embedded data set: its files, its people, its renderer, and that its pixels are the same everywhere."""
+"""The built-in dataset: files, identities, renderer, and pixels that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from reidbench_datasets.synthetic import (
     synthetic_protocol,
     synthetic_val_protocol,
 )
-from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.body import STANCE_COLUMNS, sine
 from reidbench_datasets.synthetic.camera import TONES, tone_curve
 from reidbench_datasets.synthetic.cloth import CROSS, HOOPS, MARK_COLOUR, NO_MARK, around, fraction, paint
-from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, Staged, develop, rasterise, shade, stage
-from reidbench_datasets.synthetic.random_numbers import RandomNumbers
-from reidbench import compiled
 from reidbench_datasets.synthetic.outfits import DIFFICULTIES, PALETTE, sample_build, sample_identity, sample_outfit
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
+from reidbench_datasets.synthetic.random_numbers import RandomNumbers
+from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, Staged, rasterise, shade, stage
+from reidbench_datasets.synthetic.renderer import Renderer
+from reidbench_datasets.synthetic.sensor import develop
 from reidbench_datasets.synthetic.wardrobe import ABOVE, BAG, Figure, dress
 
-from reidbench import DataError, OptionError, Split
+from reidbench import DataError, OptionError, Split, compiled
 
 SMALL = {"identities": 12, "cameras": 3, "seed": 5}
 DEFAULT = Tree(identities=500, cameras=6, difficulty="normal", seed=0)
@@ -74,7 +74,7 @@ def test_pixels_are_the_same_on_every_machine(difficulty: str, shot: Shot, expec
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
 
 
-def test_an_image_depends_on_neither_order_nor_threads_nor_the_size_of_the_tree() -> None:
+def test_an_image_does_not_depend_on_order_or_threads() -> None:
     shots = [shot for shot in plan(Tree(12, 6, "normal", 3)) if shot.kind == "person"][::15]
     one_by_one = [Renderer(Tree(12, 6, "normal", 3)).jpeg(shot) for shot in shots]
     renderer = Renderer(Tree(900, 6, "normal", 3))
@@ -84,7 +84,7 @@ def test_an_image_depends_on_neither_order_nor_threads_nor_the_size_of_the_tree(
     assert len(set(one_by_one)) == len(shots)
 
 
-def test_another_seed_draws_other_people() -> None:
+def test_another_seed_renders_other_people() -> None:
     shot = Shot(TRAIN, 1, 1, "person", 1, 0)
     assert Renderer(Tree(12, 2, "normal", 0)).jpeg(shot) != Renderer(Tree(12, 2, "normal", 1)).jpeg(shot)
 
@@ -98,7 +98,7 @@ def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
     assert both(1.0 + tiny, 1.0 - tiny, -1.0) == 0.0, "a fused multiply-add would give -2^-60"
     Renderer(Tree(12, 2, "normal", 0)).jpeg(Shot(TRAIN, 1, 1, "person", 1, 0))
     for function in (rasterise, develop):
-        # Compiled once more with the same options, since numba shows no machine code that it has kept on disk.
+        # Compiled again with the same options, since numba shows no machine code that is cached on disk.
         again = jit(**function.targetoptions)(function.py_func)
         for signature in function.signatures:
             again.compile(signature)
@@ -120,10 +120,10 @@ def test_tone_curve_is_a_power(sixteenths: int) -> None:
     assert lifted[-1] == pytest.approx(255.0)
 
 
-def test_draws_are_our_own_arithmetic_on_the_raw_stream() -> None:
+def test_random_numbers_come_from_the_raw_stream() -> None:
     rng, again = RandomNumbers(3, "a", 1), RandomNumbers(3, "a", 1)
     raw = [again.raw() for _ in range(200)]
-    assert [rng.raw() for _ in range(200)] == raw, "also past the end of a block"
+    assert [rng.raw() for _ in range(200)] == raw, "also across blocks"
     values = RandomNumbers(3, "a", 1)
     assert values.uniform(2.0, 4.0) == 2.0 + 2.0 * (raw[0] >> 11) * 2.0**-53
     assert values.integer(10) == (raw[1] >> 32) * 10 // 2**32
@@ -131,7 +131,7 @@ def test_draws_are_our_own_arithmetic_on_the_raw_stream() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 50))
-def test_draws_stay_within_bounds(seed: int, below: int) -> None:
+def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
     rng = RandomNumbers(seed, "bounds")
     assert all(0 <= rng.integer(below) < below for _ in range(20))
     assert all(-1.0 <= rng.uniform(-1.0, 1.0) < 1.0 for _ in range(20))
@@ -165,11 +165,11 @@ def test_a_part_is_the_hull_of_its_spheres(
     part[0, 4:9] = (length, *radii, *widths)
     seen = Seen(np.full((16, 16), FAR), np.full((16, 16), NOBODY, dtype=np.int16))
     rasterise(Staged(part, np.zeros((1, 3)), axes[None].copy()), Lens(8.0, 8.0, 8.0), seen)
-    stretch = np.array([1 / widths[0], 1.0, 1 / widths[1]])
+    scale = np.array([1 / widths[0], 1.0, 1 / widths[1]])
     along = np.linspace(0.0, 1.0, 1000)
     row, column = np.mgrid[0:16, 0:16]
-    start = np.stack([(column + 0.5 - 8) / 8, (8 - row - 0.5) / 8, np.zeros((16, 16))], -1) @ axes * stretch
-    ray = axes[2] * stretch
+    start = np.stack([(column + 0.5 - 8) / 8, (8 - row - 0.5) / 8, np.zeros((16, 16))], -1) @ axes * scale
+    ray = axes[2] * scale
     offset = start[..., None, :] - np.outer(along * length, [0.0, 1.0, 0.0])
     radius = radii[0] + (radii[1] - radii[0]) * along
     half, square = offset @ ray, ray @ ray
@@ -189,7 +189,7 @@ def _visible(figure: Figure, yaw: float) -> tuple[Staged, Seen, Lens]:
     return staged, seen, lens
 
 
-def _picture(figure: Figure, yaw: float) -> NDArray[np.float64]:
+def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
     staged, seen, lens = _visible(figure, yaw)
     image = np.zeros((128, 64, 3))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3), 0.0)
@@ -205,7 +205,7 @@ def _plain_figure(**changes: object) -> Figure:
     return dress(sample_build(rng), outfits.replace(outfit, **(plain | changes)))
 
 
-def test_a_rucksack_is_seen_from_the_back() -> None:
+def test_a_rucksack_is_visible_from_the_back() -> None:
     figure = _plain_figure(bag=outfits.RUCKSACK)
     bag = np.flatnonzero(figure.parts[:, ABOVE] == BAG)
     front, back = (np.isin(_visible(figure, yaw)[1].owner, bag).sum() for yaw in (0.0, 0.5))
@@ -213,7 +213,7 @@ def test_a_rucksack_is_seen_from_the_back() -> None:
     assert front < back / 10
 
 
-def test_a_logo_is_seen_from_the_front() -> None:
+def test_a_logo_is_visible_from_the_front() -> None:
     figure = _plain_figure(front_mark=CROSS, mark_x=0.0)
     colour = figure.layers[1, MARK_COLOUR : MARK_COLOUR + 3]
     shown = []
@@ -252,7 +252,7 @@ def test_patterns_repeat_in_the_garments_own_frame() -> None:
     assert around(1.0, 0.0) == -around(-1.0, 0.0) == 0.25
 
 
-# People
+# Identities
 
 
 def test_an_identity_is_a_function_of_its_number() -> None:
@@ -262,7 +262,7 @@ def test_an_identity_is_a_function_of_its_number() -> None:
 
 
 @pytest.mark.parametrize("name", ["normal", "hard"])
-def test_lookalikes_differ_in_a_detail_that_is_seen(name: str) -> None:
+def test_lookalikes_differ_in_a_visible_detail(name: str) -> None:
     difficulty = DIFFICULTIES[name]
     alike = 0
     for number in range(150):
@@ -275,14 +275,14 @@ def test_lookalikes_differ_in_a_detail_that_is_seen(name: str) -> None:
         changed = [field for field in vars(outfit) if getattr(outfit, field) != getattr(original, field)]
         assert 1 <= len(changed) <= 3, changed
         figures = dress(build, outfit), dress(build, original)
-        pictures = [np.concatenate([_picture(figure, yaw) for yaw in (0.0, 0.3, 0.5, 0.8)]) for figure in figures]
-        seen = (np.abs(pictures[0] - pictures[1]).max(2) > 0.002).sum()
-        assert seen > 20, (number, changed)
+        images = [np.concatenate([_shaded(figure, yaw) for yaw in (0.0, 0.3, 0.5, 0.8)]) for figure in figures]
+        visible = (np.abs(images[0] - images[1]).max(2) > 0.002).sum()
+        assert visible > 20, (number, changed)
     expected = 150 * difficulty.lookalikes * (difficulty.group - 1) / difficulty.group
     assert 0.7 * expected < alike < 1.3 * expected
 
 
-def test_difficulty_moves_palette_lookalikes_occlusion_and_cameras() -> None:
+def test_difficulty_changes_palette_and_cameras() -> None:
     easy, normal, hard = (DIFFICULTIES[name] for name in ("easy", "normal", "hard"))
     assert easy.palette > normal.palette > hard.palette >= 4
     assert easy.lookalikes < normal.lookalikes < hard.lookalikes
@@ -294,7 +294,7 @@ def test_difficulty_moves_palette_lookalikes_occlusion_and_cameras() -> None:
 
 
 @pytest.mark.parametrize(("identities", "cameras"), [(10, 2), (500, 6), (60, 9)])
-def test_the_plan_is_market_like(identities: int, cameras: int) -> None:
+def test_the_plan_resembles_market1501(identities: int, cameras: int) -> None:
     shots = plan(Tree(identities, cameras, "normal", 0))
     assert len({shot.name for shot in shots}) == len(shots)
     assert all(re.fullmatch(r"\w+/(-1|\d{4})_c[1-9]s\d_\d{6}_\d{2}\.jpg", shot.name) for shot in shots)
@@ -302,14 +302,14 @@ def test_the_plan_is_market_like(identities: int, cameras: int) -> None:
     assert {shot.pid for shot in train} == set(range(1, identities * 7 // 10 + 1))
     assert {shot.pid for shot in query} == set(range(identities * 7 // 10 + 1, identities + 1))
     assert {shot.pid for shot in gallery} == {shot.pid for shot in query} | {-1, 0}
-    asked = [(shot.pid, shot.camera) for shot in query]
-    assert len(set(asked)) == len(asked)
-    searched = {(shot.pid, shot.camera) for shot in gallery if shot.pid > 0}
-    assert searched == set(asked)
-    assert all(any(pid == other and camera != there for other, there in searched) for pid, camera in asked)
+    queries = [(shot.pid, shot.camera) for shot in query]
+    assert len(set(queries)) == len(queries)
+    seen = {(shot.pid, shot.camera) for shot in gallery if shot.pid > 0}
+    assert seen == set(queries)
+    assert all(any(pid == other and camera != there for other, there in seen) for pid, camera in queries)
 
 
-def test_the_default_plan_has_the_promised_size() -> None:
+def test_the_default_plan_has_the_documented_size() -> None:
     shots = plan(DEFAULT)
     train = [shot.pid for shot in shots if shot.folder == TRAIN]
     per_identity = np.bincount(train)[1:]
@@ -367,7 +367,7 @@ def test_holdout_never_shows_test_identities(root: Path, split: Split) -> None:
     assert not set(held.train.pids.tolist()) & set(held.query.pids.tolist())
 
 
-def test_two_at_once_and_what_a_kill_left(tmp_path: Path) -> None:
+def test_two_threads_and_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     tree = Tree(10, 2, "easy", 1)
     unfinished = tmp_path / "synthetic" / f".{tree.folder}.unfinished"
     (unfinished / TRAIN).mkdir(parents=True)
@@ -384,7 +384,7 @@ def test_two_at_once_and_what_a_kill_left(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_and_a_kill(tmp_path: Path) -> None:
-    # So many that drawing outlasts the moment in which a busy machine does not let this process look.
+    # So many that rendering takes longer than this process may be suspended on a busy machine.
     code = (
         "import sys, pathlib, reidbench_datasets.synthetic as s;"
         "print(s.synthetic(pathlib.Path(sys.argv[1]), identities=200).digest)"
@@ -410,15 +410,15 @@ def test_two_processes_and_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    drawn = synthetic(tmp_path, identities=10, cameras=2)
-    drawn.query.path(1).unlink()
-    with pytest.raises(DataError, match=re.escape(str(drawn.query.images[1]))):
+    rendered = synthetic(tmp_path, identities=10, cameras=2)
+    rendered.query.path(1).unlink()
+    with pytest.raises(DataError, match=re.escape(str(rendered.query.images[1]))):
         synthetic(tmp_path, identities=10, cameras=2)
 
 
 def test_a_root_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "synthetic").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="could not be drawn"):
+    with pytest.raises(DataError, match="cannot write its"):
         synthetic(tmp_path, identities=10)
 
 
@@ -441,7 +441,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, float], message
 # Protocols
 
 
-def test_protocols_pass_the_options_of_the_data_set_on() -> None:
+def test_protocols_pass_the_dataset_options_on() -> None:
     protocol = synthetic_protocol(identities=40, difficulty="hard", seed=3, views="original")
     assert protocol.dataset == "synthetic(identities=40, cameras=6, difficulty=hard, seed=3)"
     assert protocol.views == "original"
@@ -451,6 +451,6 @@ def test_protocols_pass_the_options_of_the_data_set_on() -> None:
     assert held.dataset == "synthetic(identities=40, cameras=6, difficulty=normal, seed=0, holdout=0.2)"
 
 
-def test_hooks_name_data_set_and_protocols() -> None:
+def test_hooks_register_dataset_and_protocols() -> None:
     assert register_datasets() == {"synthetic": synthetic}
     assert set(register_protocols()) == {"synthetic", "synthetic_val"}

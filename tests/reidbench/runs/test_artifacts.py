@@ -52,7 +52,7 @@ def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) ->
     mine = replace_parts(record, dataset={"digest": split.digest})
     files = RunFiles([put(tmp_path / "runs" / "a", mine)], machine)
     assert files.split(mine).digest == split.digest
-    with pytest.raises(DataError, match="no tree with the folders bounding_box_train"):
+    with pytest.raises(DataError, match="no folder with bounding_box_train"):
         files.split(record)
     assert not list((machine.cache / SCALES / "other").rglob("market1501"))
 

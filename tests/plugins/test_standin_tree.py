@@ -1,0 +1,187 @@
+"""Stand-in trees of every dataset: images, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import simplejpeg
+from reidbench_datasets import market1501_standin, mars_standin
+from reidbench_datasets.dataset_trees import CARD
+from reidbench_datasets.market1501 import market1501
+from reidbench_datasets.mars import mars
+from reidbench_datasets.standin_tree import LOCK
+
+from reidbench import DataError, OptionError
+from reidbench.plugins.catalogue import load
+from tests.support.trees import contents
+
+
+class Case(NamedTuple):
+    """A stand-in: its module, small options, the reader of its dataset, and folders that may be blocked."""
+
+    module: Any
+    options: dict[str, int]
+    read: Callable[..., Any]
+    blocked: tuple[str, ...]
+
+
+CASES = {
+    "market1501": Case(
+        market1501_standin, {"identities": 8, "distractors": 6, "seed": 3}, market1501, ("gt_query", "gt_bbox")
+    ),
+    "mars": Case(mars_standin, {"identities": 6, "frames": 3, "seed": 3}, mars, ("bbox_train",)),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def case(name: str) -> Case:
+    return CASES[name]
+
+
+@pytest.fixture(scope="module")
+def tree(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small complete stand-in."""
+    folder = tmp_path_factory.mktemp("standin") / "below" / "tree"
+    steps = list(case.module.synthesize(folder, **case.options))
+    total = len(list(folder.rglob("*.jpg")))
+    assert steps == [(done, total) for done in range(total + 1)]
+    return folder
+
+
+def begin(case: Case, folder: Path, **changed: int) -> None:
+    next(case.module.synthesize(folder, **case.options))
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, **changed}))
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+
+
+def test_the_dataset_finds_the_counts_of_the_card(tree: Path, case: Case) -> None:
+    split = case.read(tree)
+    assert split.counts == split.expected
+    assert not split.ignored
+    card = json.loads((tree / CARD).read_text())
+    assert "stand-in" in card["what"]
+    assert card["options"] == case.options
+
+
+def test_images_are_different_jpegs_of_128_by_64(tree: Path) -> None:
+    images = [path.read_bytes() for path in sorted(tree.rglob("*.jpg")) if path.parent.name != "gt_bbox"]
+    assert len(set(images)) == len(images)
+    for image in images[::25]:
+        assert simplejpeg.decode_jpeg(image).shape == (128, 64, 3)
+
+
+def test_it_is_registered_under_the_name_of_its_dataset(name: str, tmp_path: Path) -> None:
+    done, total = next(iter(load().resolve("synthesizer", f"{name}(identities=4)").build(tmp_path)))
+    assert done == 0
+    assert total > 100
+
+
+def test_a_killed_call_is_resumed(tree: Path, case: Case, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        f"from {case.module.__name__} import synthesize\n"
+        f"for done, _ in synthesize(Path(sys.argv[1]), **{case.options}):\n"
+        "    if done == 100: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = tmp_path / "tree"
+    ended = subprocess.run([sys.executable, "-c", script, folder], timeout=240, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    before = {path: time for path, time in times(folder).items() if path.suffix == ".jpg"}
+    assert len(before) >= 100
+    steps = list(case.module.synthesize(folder, **case.options))
+    assert steps[0][0] == len([path for path in before if not path.name.startswith(".")])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert contents(folder) == contents(tree)
+
+
+def test_only_missing_and_empty_files_are_written(tree: Path, case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    *_, (_, total) = case.module.synthesize(folder, **case.options)
+    images = sorted(folder.rglob("*.jpg"))
+    images[0].unlink()
+    images[1].write_bytes(b"")
+    next(folder.rglob("*.mat")).unlink()
+    before = times(folder)
+    assert [done for done, _ in case.module.synthesize(folder, **case.options)] == [total - 2, total - 1, total]
+    assert contents(folder) == contents(tree)
+    after = times(folder)
+    assert [path for path in before if after[path] != before[path]] == [images[1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("market1501", "identities", 3),
+        ("market1501", "identities", 10_000),
+        ("market1501", "distractors", -1),
+        ("market1501", "distractors", 500_001),
+        ("mars", "identities", 3),
+        ("mars", "identities", 1260),
+        ("mars", "frames", 1),
+        ("mars", "frames", 101),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, option: str, value: int, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"{name}: .*got .*{option}={value}"):
+        CASES[name].module.synthesize(tmp_path / "new", **{option: value})
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_options_on_one_folder_are_refused(tree: Path, case: Case) -> None:
+    for option, value in case.options.items():
+        with pytest.raises(DataError, match=rf"other options.*{option}={value}.*{option}={value + 1}"):
+            next(case.module.synthesize(tree, **{**case.options, option: value + 1}))
+
+
+def test_a_folder_of_another_version_is_refused(case: Case, tmp_path: Path) -> None:
+    begin(case, tmp_path, drawing_version=0)
+    with pytest.raises(DataError, match="another version"):
+        next(case.module.synthesize(tmp_path, **case.options))
+
+
+def test_a_damaged_card_is_refused(case: Case, tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text("{")
+    with pytest.raises(DataError, match=r"STANDIN\.json: cannot be read"):
+        next(case.module.synthesize(tmp_path, **case.options))
+
+
+def test_a_folder_with_other_content_is_unchanged(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "query").mkdir()
+    with pytest.raises(DataError, match=r"is not empty \(query\)"):
+        next(case.module.synthesize(tmp_path, **case.options))
+    assert [path.name for path in tmp_path.iterdir()] == ["query"]
+
+
+def test_two_processes_do_not_write_one_folder(case: Case, tmp_path: Path) -> None:
+    begin(case, tmp_path)
+    with (tmp_path / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is writing"):
+            next(case.module.synthesize(tmp_path, **case.options))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(case: Case, tmp_path: Path) -> None:
+    for number, blocked in enumerate(("", *case.blocked)):
+        folder = tmp_path / str(number)
+        if blocked:
+            begin(case, folder)
+        (folder / blocked if blocked else folder).write_text("in the way")
+        with pytest.raises(DataError, match=rf"{folder}: cannot write .* images .*resume"):
+            list(case.module.synthesize(folder, **case.options))

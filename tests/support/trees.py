@@ -1,0 +1,49 @@
+"""Trees on disk in the layout of a dataset, and the official file lists, for the tests of datasets and stand-ins."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reidbench_datasets.market1501 import FOLDERS
+
+from reidbench import Samples
+from tests.support.paths import SHARED
+
+LISTS = SHARED / "data" / "market1501"
+
+
+def write_empty(tree: Path, names: Mapping[str, Iterable[str] | None]) -> Path:
+    """Write empty files, by folder, the last name first; folders that are None are left out."""
+    for folder, files in names.items():
+        if files is not None:
+            (tree / folder).mkdir(parents=True, exist_ok=True)
+            for name in sorted(files, reverse=True):
+                (tree / folder / name).touch()
+    return tree
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def units_of(samples: Samples) -> list[list[str]]:
+    """Return the images of each unit."""
+    return [part.tolist() for part in np.split(samples.images, samples.starts[1:-1])]
+
+
+def official_market_names() -> dict[str, list[str]]:
+    """Return the official base names of Market-1501 by folder; skips the test where the lists are absent."""
+    if not LISTS.is_dir():
+        pytest.skip(f"the official file lists are absent: {LISTS}")
+    return {
+        folder: [
+            line.rpartition("/")[2]
+            for line in gzip.decompress((LISTS / f"{part}.csv.gz").read_bytes()).decode().splitlines()
+        ]
+        for part, folder in zip(("train", "query", "test"), FOLDERS, strict=True)
+    }
