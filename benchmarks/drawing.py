@@ -12,8 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.plan import Tree, plan
+from reidbench_datasets.synthetic.renderer import Renderer
 
 LIMIT = 300.0
 
