@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from reidbench_reports.tsne import LARGEST_SHARE, STEPS, embed, paint, print_time
+from reidbench_reports.tsne import LARGEST_SHARE, STEPS, embed, paint
 
 import reidbench
 from reidbench.utils.machine import default_data
@@ -33,7 +33,6 @@ def main() -> None:
     people = draw.normal(size=(int(gallery.pids.max()) + 1, DIMENSIONS))
     rows = (people[gallery.pids[shown]] + SPREAD * draw.normal(size=(len(shown), DIMENSIONS))).astype(np.float32)
     perplexity = min(asked.perplexity, LARGEST_SHARE * len(rows))
-    print_time("generated", rows, perplexity, 0)
     wall, processor = time.monotonic(), time.process_time()
     places = embed(rows, perplexity, 0, STEPS)
     wall, processor = time.monotonic() - wall, time.process_time() - processor

@@ -8,11 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reidbench import HEADLINE, Column, DataError, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
-from reidbench_reports.combinations import add_runs, best_first, names, percent_column
+from reidbench import Column, DataError, Part, RunFiles, RunRecord, Table, hookimpl
+from reidbench_reports.combinations import HEADLINE_LABELS, add_runs, best_first, percent_column
 from reidbench_reports.drawing import canvas
-
-SCORES = {name: shown_scores()[name].label for name in HEADLINE}
 
 
 class CameraPairs:
@@ -33,8 +31,8 @@ class CameraPairs:
             cameras = [str(camera) for camera in record.cameras.cameras]
             if not cameras:
                 raise DataError("the record has no camera matrix")
-            matrices = {score: np.array(getattr(record.cameras, score), dtype=np.float64) for score in SCORES}
-            for score, label in SCORES.items():
+            matrices = {score: np.array(getattr(record.cameras, score), dtype=np.float64) for score in HEADLINE_LABELS}
+            for score, label in HEADLINE_LABELS.items():
                 rows = [
                     {"query in": f"camera {camera}"}
                     | {f"camera {other}": value for other, value in zip(cameras, values, strict=True)}
@@ -44,8 +42,7 @@ class CameraPairs:
                 part.tables.append(Table(rows, columns, f"{label} by camera pair, in percent: {name}"))
             part.figures.append(draw(f"Camera pairs: {name}", cameras, matrices))
 
-        runs = best_first(records)
-        add_runs(part, runs, names(runs), self.most, add)
+        add_runs(part, best_first(records), self.most, add)
         if part.tables:
             part.notes.append(
                 "Rows: query camera, columns: gallery camera; the identity's images of other cameras are left out; "
@@ -57,7 +54,9 @@ class CameraPairs:
 def draw(title: str, cameras: Sequence[str], matrices: Mapping[str, NDArray[np.float64]]) -> Figure:
     """Return the figure of both matrices, each cell with its number."""
     figure = canvas(title, width=8.4, height=1.2 + 0.5 * len(cameras))
-    for axes, (score, label) in zip(figure.subplots(1, len(SCORES), squeeze=False)[0], SCORES.items(), strict=True):
+    for axes, (score, label) in zip(
+        figure.subplots(1, len(HEADLINE_LABELS), squeeze=False)[0], HEADLINE_LABELS.items(), strict=True
+    ):
         axes.patch.set_alpha(0.0)
         axes.imshow(100 * matrices[score], cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (row, column), value in np.ndenumerate(100 * matrices[score]):

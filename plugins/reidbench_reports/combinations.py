@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reidbench import Column, DataError, Part, RunRecord, mean_and_sd
+from reidbench import HEADLINE, Column, DataError, Part, RunRecord, mean_and_sd, shown_scores
 
 KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 TRAINING = ("loss", "backbone", "recipe")
+LABELS = {name: score.label for name, score in shown_scores().items()}
+HEADLINE_LABELS = {name: LABELS[name] for name in HEADLINE}
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,21 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
 
 
 def add_runs(
-    part: Part, runs: Sequence[RunRecord], run_names: Sequence[str], most: int, add: Callable[[RunRecord, str], None]
+    part: Part,
+    runs: Sequence[RunRecord],
+    most: int,
+    add: Callable[[RunRecord, str], None],
+    kinds: Sequence[str] = KINDS,
 ) -> None:
-    """Call ``add`` with each of the first ``most`` runs and its name; name the others, and those that lack files.
+    """Call ``add`` with each of the first ``most`` runs and its name (as ``names``); add notes on those left out.
 
     A run for which ``add`` raises DataError does not count; runs with one reason share one note.
     """
     reasons: dict[str, list[str]] = {}
     added = 0
-    for run, name in zip(runs, run_names, strict=True):
+    for run, name in zip(runs, names(runs, kinds), strict=True):
         if added == most:
-            part.notes.append(f"{most} of {len(runs)} are shown.")
+            part.notes.append(f"Shown: {most} of {len(runs)} runs (option most).")
             break
         try:
             add(run, name)
@@ -122,8 +128,11 @@ def add_runs(
     part.notes.extend(f"{'; '.join(each)}: {reason}" for reason, each in reasons.items())
 
 
-def percent_column(key: str, label: str, minor: int = 0) -> Column:
-    """Return a column that prints fractions in percent, with the standard deviation ``KEY_sd`` where a row has one."""
+def percent_column(key: str, label: str = "", minor: int = 0) -> Column:
+    """Return a column that prints fractions in percent, with the standard deviation ``KEY_sd`` where a row has one.
+
+    The label is by default that of the score ``key``.
+    """
 
     def cell(row: Mapping[str, Any]) -> str:
         mean, sd = row.get(key), row.get(f"{key}_sd")
@@ -131,7 +140,7 @@ def percent_column(key: str, label: str, minor: int = 0) -> Column:
             return "–"
         return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ±{100 * sd:.2f}"
 
-    return Column(key, label, "number", cell, minor)
+    return Column(key, label or LABELS.get(key, key), "number", cell, minor)
 
 
 def _distinct(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:

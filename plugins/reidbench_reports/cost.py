@@ -104,7 +104,8 @@ def _total(device: str, runs: Sequence[RunRecord]) -> str:
             shared[key] = max(shared.get(key, 0.0), run.seconds[phase])
     hours = (sum(shared.values()) + sum(run.seconds["rank"] for run in runs)) / 3600
     count = sum(len(key) == 1 and seconds > 0 for key, seconds in shared.items())
-    return f"{device}: runs {len(runs)}, trainings {count}, total {hours:.2f} h."
+    counts = f"{len(runs)} run{'s' * (len(runs) != 1)}, {count} training{'s' * (count != 1)}"
+    return f"{device}: {counts}, {hours:.2f} h in total."
 
 
 @hookimpl

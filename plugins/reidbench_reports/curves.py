@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from reidbench import (
-    HEADLINE,
     Column,
     DataError,
     Part,
@@ -21,18 +20,16 @@ from reidbench import (
     first_match,
     hookimpl,
     mean_and_sd,
-    shown_scores,
 )
-from reidbench_reports.combinations import Combination, combinations, names, percent_column, scored
+from reidbench_reports.combinations import HEADLINE_LABELS, Combination, combinations, names, percent_column, scored
 from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
-from reidbench_reports.published import PublishedNumber, published_numbers
+from reidbench_reports.published import published_numbers
 
 MOST_LINES = 16
 TABLE_RANKS = (1, 5, 10, 20, 50)
-SCORES = {name: shown_scores()[name].label for name in HEADLINE}
 PUBLISHED_PROTOCOL, PUBLISHED_TABLE = "market1501_500k", 5
-# System, then the size of the gallery, then the runs of all seeds.
-Points = Mapping[str, Mapping[int, Sequence[RunRecord]]]
+# The runs of a system by the size of their gallery.
+Points = Mapping[int, Sequence[RunRecord]]
 
 
 class Curves:
@@ -60,8 +57,8 @@ class Curves:
             if len(rows) > MOST_LINES:
                 part.notes.append(f"{protocol}: the first {MOST_LINES} of {len(rows)} combinations are drawn.")
             self._cmc(protocol, rows[:MOST_LINES], files, part)
-        for (protocol, *_), curves in _by_gallery_size(runs).items():
-            self._distractors(protocol, curves, part)
+        for (protocol, *_), systems in _by_gallery_size(runs).items():
+            self._distractors(protocol, systems, part)
         if not part.figures:
             part.notes.append("No run has rankings here.")
         return part
@@ -72,6 +69,7 @@ class Curves:
         axes = bare(figure.subplots(), x="rank", y="matching rate, %")
         cells = []
         labels = names([each.first for each in rows], seeds=False)
+        table_ranks = [rank for rank in TABLE_RANKS if rank <= self.ranks]
         for number, (each, label) in enumerate(zip(rows, distinct(labels), strict=True)):
             curves = []
             for run in each.scored:
@@ -86,80 +84,60 @@ class Curves:
             axes.plot(ranks, percent.mean(axis=0), dashes, color=colour, linewidth=1.6, label=label)
             if len(curves) > 1:
                 axes.fill_between(ranks, percent.min(axis=0), percent.max(axis=0), color=colour, alpha=0.18, lw=0)
-            shown = {f"r{rank}": float(mean[rank - 1]) for rank in TABLE_RANKS if rank <= self.ranks}
-            cells.append({"combination": labels[number]} | shown)
+            cells.append({"combination": labels[number]} | {f"r{rank}": float(mean[rank - 1]) for rank in table_ranks})
         if not cells:
             return
         axes.set_xlim(1, max(self.ranks, 2))
         legend(axes, beside=len(cells) > 4)
-        columns = [
-            Column("combination"),
-            *(percent_column(key, key.replace("r", "rank-")) for key in list(cells[0])[1:]),
-        ]
+        columns = [Column("combination"), *(percent_column(f"r{rank}", f"rank-{rank}") for rank in table_ranks)]
         part.tables.append(Table(cells, columns, f"CMC in percent, {protocol}"))
         part.figures.append(figure)
 
-    def _distractors(self, protocol: str, curves: Points, part: Part) -> None:
-        published = self.published and protocol == PUBLISHED_PROTOCOL
-        numbers = published_numbers(PUBLISHED_TABLE) if published else []
-        standin = any(run.standin for points in curves.values() for runs in points.values() for run in runs)
+    def _distractors(self, protocol: str, systems: Mapping[str, Points], part: Part) -> None:
+        published = published_numbers(PUBLISHED_TABLE) if self.published and protocol == PUBLISHED_PROTOCOL else []
+        standin = any(run.standin for points in systems.values() for runs in points.values() for run in runs)
         figure = canvas(f"Scores by gallery size, {protocol}", width=8.4, height=3.6)
         # Galleries of a stand-in have other sizes: they get axes of their own.
-        own, theirs = figure.subplots(1, 2, sharey=True) if numbers and standin else [figure.subplots()] * 2
+        own, theirs = figure.subplots(1, 2, sharey=True) if published and standin else [figure.subplots()] * 2
         rows = []
-        for number, (system, label) in enumerate(zip(curves, distinct(list(curves)), strict=True)):
-            means = {score: _line(own, curves[system], score, style(number)[0], label) for score in SCORES}
-            rows += [
-                {"system": system, "gallery": size} | {score: means[score][size] / 100 for score in SCORES}
-                for size in curves[system]
-            ]
-        _published_lines(theirs, numbers)
+        for number, (system, label) in enumerate(zip(systems, distinct(list(systems)), strict=True)):
+            colour = style(number)[0]
+            for size, runs in systems[system].items():
+                rows.append({"system": system, "gallery": size})
+                for score in HEADLINE_LABELS:
+                    rows[-1][score], rows[-1][f"{score}_sd"] = mean_and_sd(run.scores[score] for run in runs)
+            for score in HEADLINE_LABELS:
+                points = [row for row in rows if row["system"] == system]
+                means = {row["gallery"]: 100 * row[score] for row in points}
+                spread = np.array([100 * (row[f"{score}_sd"] or 0.0) for row in points])
+                middle = np.array(list(means.values()))
+                _plot(own, means, score, "o", colour, label)
+                own.fill_between(list(means), middle - spread, middle + spread, color=colour, alpha=0.18, lw=0)
+        for system, mark in zip(dict.fromkeys(number.row for number in published), "^sD", strict=False):
+            for score in HEADLINE_LABELS:
+                numbers = [number for number in published if (number.row, number.score) == (system, score)]
+                values = {int(number.column.replace(" ", "")): number.value for number in numbers}
+                _plot(theirs, values, score, mark, GREY, f"{system} (published)")
         for axes in dict.fromkeys((own, theirs)):
             bare(axes, x="gallery images")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axes.locator_params(axis="x", nbins=5)
             legend(axes, beside=own is theirs)
-        own.set_ylabel("%, solid: {}, dashed: {}".format(*SCORES.values()), fontsize=9)
-        if numbers:
+        own.set_ylabel("%, solid: {}, dashed: {}".format(*HEADLINE_LABELS.values()), fontsize=9)
+        if published:
             part.notes.append("Grey: published, Hermans et al. 2017, Table 5, the values of its Figure 2.")
         if standin:
             part.notes.append(f"{protocol}: stand-in data, not comparable with published curves.")
-        columns = [Column("system"), Column("gallery", "", "number", ",d")]
-        columns += [percent_column(score, label) for score, label in SCORES.items()]
+        columns = [Column("system"), Column("gallery", "", "number", ",d"), *map(percent_column, HEADLINE_LABELS)]
         part.tables.append(Table(rows, columns, f"Scores in percent by gallery size, {protocol}"))
         part.figures.append(figure)
 
 
-def _line(
-    axes: Axes, points: Mapping[int, Sequence[RunRecord]], score: str, colour: str, label: str
-) -> dict[int, float]:
-    """Draw one score by gallery size with its standard deviation over seeds; return the means in percent."""
-    values = {size: mean_and_sd(100 * run.scores[score] for run in runs) for size, runs in points.items()}
-    means = {size: mean for size, (mean, _) in values.items()}
-    _plot(axes, means, score, "o", colour, label)
-    spread = np.array([(mean - (sd or 0), mean + (sd or 0)) for mean, sd in values.values()])
-    axes.fill_between(list(values), *spread.T, color=colour, alpha=0.18, lw=0)
-    return means
-
-
-def _published_lines(axes: Axes, numbers: Sequence[PublishedNumber]) -> None:
-    for system, mark in zip(dict.fromkeys(number.row for number in numbers), "^sD", strict=False):
-        for score in SCORES:
-            values = {
-                int(number.column.replace(" ", "")): number.value
-                for number in numbers
-                if (number.row, number.score) == (system, score)
-            }
-            _plot(axes, values, score, mark, GREY, f"{system} (published)")
-
-
 def _plot(axes: Axes, values: Mapping[int, float], score: str, mark: str, colour: str, label: str) -> None:
     """Plot a score by gallery size; the first score is solid and in the legend, the other one dashed."""
-    first = score == next(iter(SCORES))
-    line = f"{mark}{'-' if first else '--'}"
-    axes.plot(
-        *zip(*sorted(values.items()), strict=True), line, color=colour, markersize=4, label=label if first else None
-    )
+    first = score == next(iter(HEADLINE_LABELS))
+    line, points = f"{mark}{'-' if first else '--'}", sorted(values.items())
+    axes.plot(*zip(*points, strict=True), line, color=colour, markersize=4, label=label if first else None)
 
 
 def cumulative_match(ranking: Ranking, ranks: int) -> np.ndarray:
@@ -179,7 +157,7 @@ def _test_of(run: RunRecord) -> tuple[str, ...]:
     )
 
 
-def _by_gallery_size(records: Sequence[RunRecord]) -> dict[tuple[str, ...], Points]:
+def _by_gallery_size(records: Sequence[RunRecord]) -> dict[tuple[str, ...], dict[str, Points]]:
     """Return the runs at each size of the gallery, where there are two sizes or more, by protocol and by system.
 
     Runs belong together that differ in nothing but one option of the protocol, the same in all of them, and the seed:
@@ -196,11 +174,11 @@ def _by_gallery_size(records: Sequence[RunRecord]) -> dict[tuple[str, ...], Poin
             sizes.setdefault(key, {}).setdefault(int(record.scores["gallery"]), []).append(record)
     several = {key: dict(sorted(points.items())) for key, points in sizes.items() if len(points) > 1}
     labels = names([next(iter(points.values()))[0] for points in several.values()], seeds=False)
-    boards: dict[tuple[str, ...], dict[str, dict[int, list[RunRecord]]]] = {}
+    boards: dict[tuple[str, ...], dict[str, Points]] = {}
     for (key, points), label in zip(several.items(), labels, strict=True):
         curves = boards.setdefault(key[:7], {})
         curves[label if label not in curves else f"{label} ({len(curves) + 1})"] = points
-    return dict(boards)
+    return boards
 
 
 @hookimpl

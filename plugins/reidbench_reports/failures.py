@@ -19,7 +19,7 @@ from reidbench import (
     average_precision,
     hookimpl,
 )
-from reidbench_reports.combinations import add_runs, best_first, names, percent_column
+from reidbench_reports.combinations import add_runs, best_first, percent_column
 from reidbench_reports.drawing import RIGHT, WRONG, canvas, name_of, plain, show_image
 
 TOP, HARDEST = 3, 2
@@ -63,8 +63,7 @@ class Failures:
             part.tables.append(Table(list(_rows(split, ranking, chosen)), COLUMNS, f"{name}: ranks and distances"))
             part.figures.extend(figures)
 
-        runs = best_first(records)
-        add_runs(part, runs, names(runs), self.most, add)
+        add_runs(part, best_first(records), self.most, add)
         if part.figures:
             part.notes.append(
                 f"Query, the {TOP} top-ranked images and the {HARDEST} hardest positives (those ranked last). "

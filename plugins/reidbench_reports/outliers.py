@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from reidbench import Column, IntArray, Part, RunFiles, RunRecord, Samples, Table, hookimpl, unit_rows
-from reidbench_reports.combinations import add_runs, best_first, names
+from reidbench_reports.combinations import add_runs, best_first
 from reidbench_reports.drawing import WRONG, canvas, name_of, show_image
 
 BESIDE = 4
@@ -60,8 +60,7 @@ class Outliers:
             ]
             part.tables.append(Table(cells, COLUMNS, f"{name}: distance to the mean of the identity's other images"))
 
-        runs = best_first(records)
-        add_runs(part, runs, names(runs), self.most, add)
+        add_runs(part, best_first(records), self.most, add)
         if part.figures:
             part.notes.append(
                 f"Red: the outlier; beside it the {BESIDE} images of the identity closest to their mean. "

@@ -20,13 +20,11 @@ from reidbench import (
     load_suite,
     mean_and_sd,
     resolved_items,
-    shown_scores,
 )
-from reidbench_reports.combinations import newest, percent_column
+from reidbench_reports.combinations import KINDS, LABELS, newest, percent_column
 from reidbench_reports.published import TABLES, PublishedNumber, published_numbers
 
 PAPER = "Hermans et al. 2017"
-LABELS = {name: shown_scores()[name].label for name in ("map_market", "r1", "r5")}
 # What the rows and the columns of each table are.
 KEYS = {
     1: ("loss", "margin"),
@@ -35,7 +33,6 @@ KEYS = {
     4: ("views", "system"),
     5: ("system", "gallery"),
 }
-ITEMS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 COLLAPSED = "*"  # as in the paper's Table 1
 
 
@@ -117,24 +114,21 @@ class Paper:
         for job, runs in ours.items():
             # Seeds of one number are seeds of one combination, on one state of the data, by one version of the code.
             newest_run = max(runs, key=lambda run: (run.finished, run.id))
-            ours[job] = [run for run in runs if _group_and_code(run) == _group_and_code(newest_run)]
+            same = newest_run.group, newest_run.code
+            ours[job] = [run for run in runs if (run.group, run.code) == same]
             standins += [(job, "other data or code than the newest", run) for run in runs if run not in ours[job]]
         return ours, standins, list(missing)
-
-
-def _group_and_code(run: RunRecord) -> tuple[str, str]:
-    return run.group, run.code
 
 
 def _resolved(job: Job) -> tuple[str, ...]:
     """Return a job as it resolves here: its items with every option, and the version of its protocol."""
     items, version = resolved_items(job)
-    return (*(items[kind] for kind in ITEMS), str(version))
+    return (*(items[kind] for kind in KINDS), str(version))
 
 
 def _keys(record: RunRecord) -> Iterator[tuple[str, ...]]:
     """Yield a run as ``_resolved`` gives it: a metric that is the loss's default is "auto" too."""
-    items = {kind: record.items[kind].spec for kind in ITEMS}
+    items = {kind: record.items[kind].spec for kind in KINDS}
     version = str(record.evaluation.version)
     yield (*items.values(), version)
     if record.evaluation.metric_is_auto:
@@ -196,7 +190,7 @@ def _standins(
     columns += [Column("own_backbone", "own backbone", minor=1), Column("seed", "", "number", minor=3)]
     columns.append(Column("own_gallery", "own gallery", "number", ",d"))
     scores = {number.score for number in published}
-    columns += [percent_column(score, label) for score, label in LABELS.items() if score in scores]
+    columns += [percent_column(score) for score in LABELS if score in scores]
     return Table(rows, columns, "Stand-ins (other systems or data): no score of these counts as ours")
 
 

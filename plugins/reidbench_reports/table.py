@@ -1,13 +1,27 @@
-"""The table of scores: one row for each combination, the mean over its seeds."""
+"""The table of scores: one row for each combination, the mean over its seeds, and differences to a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reidbench import HEADLINE, Column, DataError, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
-from reidbench_reports.combinations import KINDS, Combination, combinations, newest, percent_column
-from reidbench_reports.differences import differences
+from reidbench import (
+    HEADLINE,
+    Column,
+    DataError,
+    Difference,
+    Part,
+    Ranking,
+    RunFiles,
+    RunRecord,
+    Table,
+    difference,
+    hookimpl,
+    identities_of,
+    same_matches,
+    shown_scores,
+)
+from reidbench_reports.combinations import KINDS, LABELS, Combination, combinations, newest, percent_column
 
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -37,10 +51,19 @@ class ScoreTable:
             boards.setdefault(board, []).append(run)
         groups = [combinations(board) for board in boards.values()]
         part = Part(title="Scores", tables=[_scores(groups)] if groups else [])
-        part.notes.extend(_protocol(rows) for rows in groups)
+        part.notes.extend(map(_protocol, groups))
         remarks: dict[str, None] = {}
         for rows in groups:
-            remarks[self._compare(part, rows, files, several=len(groups) > 1)] = None
+            try:
+                differences = list(_differences(rows, self.baseline, files))
+            except DataError as error:
+                remarks[f"No differences to {self.baseline}: {error}"] = None
+                continue
+            if differences:
+                protocol = f", {rows[0].first.items['protocol'].short}" if len(groups) > 1 else ""
+                title = f"Δ{LABELS[HEADLINE[0]]} vs. {self.baseline}, percentage points{protocol}"
+                part.tables.append(_difference_table(title, rows, differences))
+                remarks[_coverage({gap.over_seeds for _, gap in differences})] = None
         part.notes.extend(_footnotes(runs))
         part.notes.extend(
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
@@ -48,44 +71,10 @@ class ScoreTable:
             for run in runs
             if run.status != "ok"
         )
-        part.notes.extend(filter(None, remarks))
+        part.notes.extend(remarks)
         if superseded:
             part.notes.append(f"Earlier runs of the same combination and seed, left out: {superseded}.")
         return part
-
-    def _compare(self, part: Part, rows: Sequence[Combination], files: RunFiles, *, several: bool) -> str:
-        """Add the table of differences where there is something to compare; return a note on it."""
-        try:
-            gaps = differences(rows, self.baseline, files)
-        except DataError as error:
-            return f"No differences to {self.baseline}: {error}"
-        compared = [(each.first, gap) for each, gap in zip(rows, gaps, strict=True) if gap]
-        if not compared:
-            return ""
-        varying = [kind for kind in KINDS if kind == "loss" or len({each.first.items[kind].short for each in rows}) > 1]
-        columns = [Column(kind) for kind in varying]
-        columns.append(Column("difference", "", "number", lambda row: f"{100 * row['difference']:+.2f}"))
-        columns.append(Column("difference_low", "95 % CI", "number", _interval("difference", " to ", ".2f")))
-        over_seeds = {gap.over_seeds for _, gap in compared}
-        if len(over_seeds) > 1:
-            columns.append(Column("over"))
-        cells = []
-        for run, gap in compared:
-            low, high = gap.interval or (None, None)
-            cells.append(
-                {kind: run.items[kind].short for kind in KINDS}
-                | {"difference": gap.difference, "difference_low": low, "difference_high": high}
-                | {"over": "seeds" if gap.over_seeds else "checkpoints"}
-            )
-        protocol = f", {rows[0].first.items['protocol'].short}" if several else ""
-        title = f"ΔmAP (market) vs. {self.baseline}, percentage points{protocol}"
-        part.tables.append(Table(cells, columns, title))
-        note = "95 % CI: paired bootstrap over query identities"
-        if over_seeds == {True}:
-            return f"{note} and the variance between seeds."
-        if over_seeds == {False}:
-            return f"{note}; covers the choice of queries, not training noise (use 3 or more seeds)."
-        return f"{note}; training noise is covered where both sides have three seeds."
 
 
 def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
@@ -96,16 +85,21 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     columns = [Column("loss", format=_loss), *map(Column, kinds)]
     scores = shown_scores()
     minor = [*HEADLINE, "seeds", *sorted(scores.keys() - HEADLINE)]  # a narrow terminal leaves the last out first
+    best: set[tuple[int, str]] = set()
     for name, score in scores.items():
         columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
-        if name == "map_market" and any(row["map_market_low"] is not None for row in rows):
-            columns.append(Column("map_market_low", "95 %", "number", _interval("map_market", "–", ".1f")))
+        if name == HEADLINE[0] and any(row[f"{name}_low"] is not None for row in rows):
+            columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f")))
+        tracks: dict[tuple[object, ...], list[int]] = {}
+        for number, row in enumerate(rows):
+            if row[name] is not None:
+                track = row["track"], row["protocol"], row["version"], row["data"]
+                tracks.setdefault(track, []).append(number)
+        for members in (each for each in tracks.values() if len(each) > 1):
+            top = score.best(rows[number][name] for number in members)
+            best |= {(number, name) for number in members if rows[number][name] == top}
     columns.append(Column("seeds", "", "number", _seeds, minor.index("seeds")))
     columns.append(Column("train_seconds", "train time", "number", _duration))
-    best: set[tuple[int, str]] = set()
-    for number, board in enumerate(boards):
-        start = sum(map(len, boards[:number]))
-        best |= {(start + row, name) for name in scores for row in _best(board, name)}
     return Table(rows, columns, best=best)
 
 
@@ -125,6 +119,9 @@ def _row(each: Combination) -> dict[str, Any]:
         "standin": run.standin,
         "faithful": run.faithful,
         "train_seconds": None if each.untrained or not seconds else sum(seconds) / len(seconds),
+        "track": run.track,
+        "version": run.evaluation.version,
+        "data": run.dataset.digest[:16],
         "config_hash": run.group,
     }
 
@@ -143,21 +140,6 @@ def _interval(key: str, to: str, digits: str) -> Callable[[Mapping[str, Any]], s
     return cell
 
 
-def _best(rows: Sequence[Combination], score: str) -> list[int]:
-    """Return the rows with the best score of their track, where there is more than one to compare."""
-    tracks: dict[str, dict[int, float]] = {}
-    for row, each in enumerate(rows):
-        mean, _ = each.mean(score)
-        if mean is not None:
-            tracks.setdefault(each.first.track, {})[row] = mean
-    return [
-        row
-        for scores in tracks.values()
-        for row, value in scores.items()
-        if len(scores) > 1 and value == shown_scores()[score].best(scores.values())
-    ]
-
-
 def _seeds(row: Mapping[str, Any]) -> str:
     return str(row["runs"]) if row["seeds"] == row["runs"] else f"{row['seeds']} of {row['runs']}"
 
@@ -169,6 +151,58 @@ def _duration(row: Mapping[str, Any]) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> Iterator[tuple[RunRecord, Difference]]:
+    """Yield each row's first run and its difference to the baseline: the row of the track whose loss is ``baseline``.
+
+    Rows without a baseline are left out. Raises DataError where rankings are missing or are not of the same queries
+    and positives.
+    """
+    rankings: dict[str, list[Ranking]] = {}
+    for each in rows:
+        same = [row for row in rows if row.scored and row.first.track == each.first.track]
+        base = next((row for row in same if row.first.items["loss"].short == baseline), each)
+        if base is each or not each.scored:
+            continue
+        for row in (each, base):
+            if row.first.group not in rankings:
+                rankings[row.first.group] = [files.ranking(run) for run in row.scored]
+        pair = rankings[each.first.group], rankings[base.first.group]
+        first = pair[0][0]
+        if not all(same_matches(first, ranking) for side in pair for ranking in side):
+            raise DataError("the rankings are not of the same queries and positives")
+        yield each.first, difference(*pair, identities_of(first), HEADLINE[0])
+
+
+def _difference_table(
+    title: str, rows: Sequence[Combination], differences: Sequence[tuple[RunRecord, Difference]]
+) -> Table:
+    cells = []
+    for run, gap in differences:
+        low, high = gap.interval or (None, None)
+        cells.append(
+            {kind: run.items[kind].short for kind in KINDS}
+            | {"difference": gap.difference, "difference_low": low, "difference_high": high}
+            | {"over": "seeds" if gap.over_seeds else "checkpoints"}
+        )
+    varying = [kind for kind in KINDS if kind == "loss" or len({each.first.items[kind].short for each in rows}) > 1]
+    columns = [*map(Column, varying)]
+    columns.append(Column("difference", "", "number", lambda row: f"{100 * row['difference']:+.2f}"))
+    columns.append(Column("difference_low", "95 % CI", "number", _interval("difference", " to ", ".2f")))
+    if len({gap.over_seeds for _, gap in differences}) > 1:
+        columns.append(Column("over"))
+    return Table(cells, columns, title)
+
+
+def _coverage(over_seeds: set[bool]) -> str:
+    """Return what the intervals of differences cover; ``over_seeds`` says it of each of them."""
+    note = "95 % CI: paired bootstrap over query identities"
+    if over_seeds == {True}:
+        return f"{note} and the variance between seeds."
+    if over_seeds == {False}:
+        return f"{note}; covers the choice of queries, not training noise (use 3 or more seeds)."
+    return f"{note}; training noise is covered where both sides have three seeds."
 
 
 def _protocol(rows: Sequence[Combination]) -> str:

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reidbench import Column, Part, RunFiles, RunRecord, Table, hookimpl
-from reidbench_reports.combinations import TRAINING, add_runs, names, trainings
+from reidbench_reports.combinations import TRAINING, add_runs, trainings
 from reidbench_reports.drawing import COLOURS, bare, canvas, legend
 
 CLOUD, MEAN, LOWEST = "#9aa3ad", "#3b82c4", "#8b6fd1"
 BANDS = ((0, 100, 0.16), (5, 95, 0.30))
 _MOST_BINS = 400
-_CLOUD_ROWS = 160
+_CLOUD_ROWS = 80
 Log = Mapping[str, NDArray[Any]]
 
 
@@ -27,8 +27,8 @@ COLUMNS = [
     Column("steps", "", "number", ",d"),
     Column("loss", "", "number", ".4g"),
     Column("active_percent", "active terms, %", "number", ".1f"),
-    Column("embedding_norm", "embedding norm", "number", ".3g"),
-    Column("distance", "", "number", ".3g"),
+    Column("embedding_norm", "embedding norm", "number", "#.3g"),
+    Column("distance", "", "number", "#.3g"),
     Column("collapsed_steps", "collapsed steps", "number", ",d"),
     Column("verdict"),
 ]
@@ -54,8 +54,7 @@ class TrainingLog:
             part.figures.append(draw(f"Training log: {name}", log))
             rows.append(_row(name, record, log))
 
-        runs = trainings(records)
-        add_runs(part, runs, names(runs, TRAINING), self.most, add)
+        add_runs(part, trainings(records), self.most, add, TRAINING)
         if rows:
             part.tables.append(Table(rows, COLUMNS, "The last step: medians over its batch"))
             part.notes.append(
@@ -97,24 +96,18 @@ def draw(title: str, log: Log) -> Figure:
 
 
 def _cloud(axes: Axes, step: NDArray[Any], items: NDArray[Any]) -> None:
-    """Draw the terms as dots, or of a long training their histogram: a page cannot hold millions of dots."""
+    """Draw the loss terms [steps, terms] as the histogram of each step: a page cannot hold millions of dots."""
     values = items.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.any():
         return
-    if len(step) <= _MOST_BINS:
-        across = np.broadcast_to(step[:, None], values.shape)[finite]
-        axes.scatter(across, values[finite], s=4, c=CLOUD, alpha=0.5, linewidths=0, rasterized=True, zorder=1.5)
-        return
-    low, high = float(values[finite].min()), float(values[finite].max())
-    low, high = min(low, 0.0), high if high > low else low + 1.0
-    steps = np.broadcast_to(np.arange(len(step))[:, None], values.shape)
-    counts, _, _ = np.histogram2d(
-        steps[finite], values[finite], bins=(_MOST_BINS, _CLOUD_ROWS), range=((0, len(step)), (low, high))
-    )
-    fade = LinearSegmentedColormap.from_list("cloud", [(*_rgb(CLOUD), 0.0), (*_rgb(CLOUD), 0.45), (*_rgb(CLOUD), 1.0)])
+    low, high = min(float(values[finite].min()), 0.0), float(values[finite].max())
+    high = high if high > low else low + 1.0
+    rows = np.broadcast_to(np.arange(len(step))[:, None], values.shape)
+    bins, extent = (min(len(step), _MOST_BINS), _CLOUD_ROWS), (float(step[0]), float(step[-1]) + 1, low, high)
+    counts, _, _ = np.histogram2d(rows[finite], values[finite], bins=bins, range=((0, len(step)), (low, high)))
+    fade = LinearSegmentedColormap.from_list("cloud", [(0.0, (CLOUD, 0.0)), (1e-6, (CLOUD, 0.4)), (1.0, (CLOUD, 1.0))])
     share = np.log1p(counts.T) / np.log1p(counts.max())
-    extent = (float(step[0]), float(step[-1]) + 1, low, high)
     axes.imshow(share, cmap=fade, origin="lower", aspect="auto", extent=extent, interpolation="nearest", zorder=1.5)
     axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
 
@@ -149,10 +142,6 @@ def _row(name: str, record: RunRecord, log: Log) -> dict[str, Any]:
         "collapsed_steps": record.observed.packed_steps,
         "verdict": record.observed.verdict or "–",
     }
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return tuple(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))  # type: ignore[return-value]
 
 
 @hookimpl

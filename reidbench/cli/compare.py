@@ -1,4 +1,4 @@
-"""``reidbench compare``: is the one better than the other by more than chance?"""
+"""``reidbench compare``: whether one combination is significantly better than another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from reidbench.reports.compare_runs import Comparison
+    from reidbench.reports.sections import Part
     from reidbench.runs.record import RunRecord
 
 _PLACE = "A run folder, its record, or a folder with the seeds of one combination."
@@ -18,63 +21,63 @@ def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE, show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE, show_default=False)],
     seeds: Annotated[
-        bool, typer.Option("--seeds", help="Take all seeds of the same combinations from the folders beside A and B.")
+        bool, typer.Option("--seeds", help="Include all seeds of A and B that are stored beside them.")
     ] = False,
 ) -> None:
-    """Compare two runs query by query, with 95 % intervals from a paired bootstrap over identities."""
-    from reidbench.reports.compare_runs import compare as compare_runs
+    """Compare two runs, or two combinations over their seeds, with 95 % intervals of the differences."""
+    from rich.console import Console
+
+    from reidbench.reports.compare_runs import compare_combinations
+    from reidbench.reports.render import render_terminal
 
     sides = [_side(place, seeds) for place in (a, b)]
-    for line in _lines(compare_runs(*sides), [side[0][1] for side in sides]):
-        typer.echo(line)
+    part = _part(compare_combinations(*sides), [side[0][1] for side in sides])
+    render_terminal([part], Console(highlight=False))
 
 
 def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:
+    """Return the scored runs at a place; with ``seeds`` those beside it too that differ from it in the seed only."""
     from reidbench.runs.store import Store
 
-    found = Store(Path()).records([place])
+    runs = Store(Path()).records([place])
     if not seeds:
-        return found
-    groups = {record.group for _, record in found}
+        return runs
+    groups = {record.group for _, record in runs}
     beside = Store(Path()).records([(place.parent if place.is_file() else place).absolute().parent])
     return [(path, record) for path, record in beside if record.group in groups and record.scored]
 
 
-def _lines(comparison: Comparison, firsts: list[RunRecord]) -> list[str]:
-    from reidbench.plugins.spec import printable
-
-    lines = []
-    for name, record, seeds in zip("AB", firsts, comparison.seeds, strict=True):
-        of = f"seed {record.job.seed}" if seeds == 1 else f"{seeds} seeds"
-        lines.append(f"{name}  " + printable(f"{record.items['loss'].short}, {record.items['backbone'].short}, {of}"))
-    lines += ["", f"{'in percent':12}{'A':>8}{'B':>8}{'A - B':>9}   95 % interval"]
-    for row in comparison.differences:
-        interval = "–" if row.interval is None else f"{100 * row.interval[0]:+.2f} to {100 * row.interval[1]:+.2f}"
-        numbers = f"{100 * row.a:8.2f}{100 * row.b:8.2f}{100 * row.difference:+9.2f}"
-        lines.append(f"{row.score:12}{numbers}   {interval}")
-    lines += ["", _verdict(comparison)]
-    lines.append(
-        f"Intervals: paired bootstrap over {comparison.identities} identities of {comparison.queries} queries."
-    )
-    if comparison.others:
-        lines += ["", "What else differs (A | B):", *(f"  {printable(other)}" for other in comparison.others)]
-    return lines
-
-
-def _verdict(comparison: Comparison) -> str:
+def _part(comparison: Comparison, records: Sequence[RunRecord]) -> Part:
     from reidbench.ranking.scores import named_score
+    from reidbench.reports.sections import Part
+    from reidbench.reports.table import Column, Table
 
+    sides = []
+    for name, record, count in zip("AB", records, comparison.seeds, strict=True):
+        seeds = f"seed {record.job.seed}" if count == 1 else f"{count} seeds"
+        sides.append(f"{name}: {record.items['loss'].short}, {record.items['backbone'].short}, {seeds}")
+    rows = [
+        {"score": named_score(each.score).label, "a": 100 * each.a, "b": 100 * each.b, "gap": 100 * each.difference}
+        | {"interval": "–" if each.interval is None else "{:+.2f} to {:+.2f}".format(*(100 * x for x in each.interval))}
+        for each in comparison.differences
+    ]
+    columns = [Column("score", "score, %"), Column("a", "A", "number", ".2f"), Column("b", "B", "number", ".2f")]
+    columns += [Column("gap", "A−B", "number", "+.2f"), Column("interval", "95 % CI", "number")]
+    notes = [*_notes(comparison, rows[0]["score"]), *(f"Also different, A | B: {each}" for each in comparison.others)]
+    return Part(" · ".join(sides), tables=[Table(rows, columns)], notes=notes)
+
+
+def _notes(comparison: Comparison, label: object) -> Iterator[str]:
+    """Yield the verdict on the score that the protocol ranks by, and what its interval covers."""
     primary = comparison.differences[0]
-    if comparison.over_seeds:
-        whom = f"Over {comparison.seeds[0]} and {comparison.seeds[1]} seeds"
-        limits = "."
-    else:
-        whom = "Of these checkpoints"
-        limits = ".\nWith fewer than three seeds on a side this says nothing of the losses themselves."
     if primary.interval is None:
-        return f"{whom}: one identity alone says nothing about chance{limits}"
-    if not primary.more_than_chance:
-        return f"{whom}: the difference in {primary.score} is NOT more than chance (the interval holds 0){limits}"
-    a_is_better = (primary.difference > 0) == named_score(primary.score).higher_is_better
-    better, worse = ("A", "B") if a_is_better else ("B", "A")
-    return f"{whom}: {better} is better than {worse} in {primary.score} by more than chance{limits}"
+        yield f"No interval: all queries are of one identity, so the difference in {label} cannot be tested."
+    elif primary.significant:
+        higher = "A" if primary.difference > 0 else "B"
+        yield f"{higher}'s {label} is significantly higher: the 95 % CI of the difference excludes 0."
+    else:
+        yield f"No significant difference in {label}: the 95 % CI includes 0."
+    covers = "; covers the choice of queries, not training noise (use 3 or more seeds on both sides)."
+    if primary.over_seeds:
+        covers = f", plus the variance between {comparison.seeds[0]} and {comparison.seeds[1]} seeds."
+    yield f"95 % CI: paired bootstrap over {comparison.identities} identities of {comparison.queries} queries{covers}"

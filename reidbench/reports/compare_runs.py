@@ -1,4 +1,4 @@
-"""Two runs, or two combinations with their seeds, side by side: is one better by more than chance, and what differs."""
+"""Paired comparison of two runs, or of two combinations over their seeds: differences in all scores with intervals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RunRecord
 from reidbench.utils.arrays import IntArray
 
-SEEDS = 3  # with fewer, the spread between trainings is not known
+SEEDS = 3  # the fewest on each side for which intervals include the variance between seeds
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A score's mean on both sides, and the difference a - b with its 95 % interval (none for a single identity)."""
+    """The difference in one score between two sides.
+
+    ``score``: the name of the score.
+    ``a``, ``b``: its mean on either side, a fraction.
+    ``difference``: a - b.
+    ``interval``: the 95 % interval of the difference; None where all queries are of one identity.
+    ``over_seeds``: whether the interval includes the variance between seeds.
+    """
 
     score: str
     a: float
@@ -34,52 +41,50 @@ class Difference:
     over_seeds: bool
 
     @property
-    def more_than_chance(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences in all scores, the one that the protocol ranks by first, and what else is not the same.
+    """Two sides compared.
 
-    ``over_seeds`` says that both sides have seeds enough for the intervals to count the spread between trainings;
-    otherwise they speak of these checkpoints only.
+    ``differences``: one for each score, the one that the protocol ranks by first.
+    ``seeds``: the number of seeds on either side.
+    ``identities``, ``queries``: the number of query identities and of queries.
+    ``others``: what else differs, "NAME: A's | B's" each.
     """
 
     differences: tuple[Difference, ...]
-    over_seeds: bool
     seeds: tuple[int, int]
     identities: int
     queries: int
     others: tuple[str, ...]
 
 
-def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunRecord]]) -> Comparison:
-    """Return how two sides differ; each is one or more seeds of one combination, as run folders with their records.
+def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunRecord]]) -> Comparison:
+    """Return the comparison of two combinations, each as (run folder, record) of one or more seeds.
 
-    Identities of queries are drawn with replacement, both sides together; with three seeds or more on either side the
-    variance between seeds is added. Raises DataError where a run has no score or no rankings, a side holds more than
-    one combination, or the two were not scored on the same queries and matches.
+    Raises DataError where a run has no scores or no rankings, a side holds more than one combination, or the two were
+    not scored on the same queries and positives.
     """
     for name, side in (("A", a), ("B", b)):
         _check_side(name, side)
     first, second = a[0][1], b[0][1]
     if first.dataset.digest != second.dataset.digest:
         raise DataError(
-            f"{a[0][0]} and {b[0][0]}: were scored on other data ({first.dataset.digest[:16]} and "
+            f"{a[0][0]} and {b[0][0]}: were scored on different data (digests {first.dataset.digest[:16]} and "
             f"{second.dataset.digest[:16]}); only rankings of the same queries can be compared"
         )
     rankings = [[read_ranking(path) for path, _ in side] for side in (a, b)]
-    pids = identities_of(rankings[0][0])
-    for path, ranking in zip([path for path, _ in [*a, *b]], [*rankings[0], *rankings[1]], strict=True):
+    for (path, _), ranking in zip([*a, *b], [*rankings[0], *rankings[1]], strict=True):
         if not same_matches(rankings[0][0], ranking):
-            raise DataError(f"{path}: has other queries or matches than {a[0][0]}; only the same can be compared")
-    primary = first.evaluation.primary
-    names = dict.fromkeys([primary, *shown_scores()])
+            raise DataError(f"{path}: has other queries or positives than {a[0][0]}; only the same can be compared")
+    pids = identities_of(rankings[0][0])
+    names = dict.fromkeys([first.evaluation.primary, *shown_scores()])
     return Comparison(
         differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),
-        over_seeds=_enough(a, b),
         seeds=(len(a), len(b)),
         identities=len(np.unique(pids)),
         queries=len(pids),
@@ -88,35 +93,38 @@ def compare(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunReco
 
 
 def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score: str) -> Difference:
-    """Return the difference in one score; ``a`` and ``b`` are rankings of the same queries, ``pids`` [nq] their people.
+    """Return the difference in one score.
 
-    With three seeds or more on both sides the interval is that of Student's t for the sum of two variances: that over
-    identities, from the bootstrap of the means over seeds, and that between seeds, as Welch adds it.
+    ``a`` and ``b`` are rankings of the same queries, one for each seed, ``pids`` [nq] the queries' identities. The
+    interval is a paired bootstrap over identities of the means over seeds. With three seeds or more on both sides it is
+    Student's t interval for the sum of that variance and of the variances between seeds, with Welch's degrees of
+    freedom.
     """
     per_query = named_score(score).per_query
-    values = [np.stack([per_query(ranking) for ranking in side]) for side in (a, b)]
+    values = [np.stack([per_query(ranking) for ranking in side]) for side in (a, b)]  # [seeds, nq] each
     means = [side.mean(axis=0) for side in values]
     gap, interval = paired_difference(means[0], means[1], pids)
-    if interval is not None and _enough(a, b):
-        interval = _wider(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
-    return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval, _enough(a, b))
+    over_seeds = min(len(a), len(b)) >= SEEDS
+    if interval is not None and over_seeds:
+        interval = _with_seeds(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
+    return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval, over_seeds)
 
 
 def identities_of(ranking: Ranking) -> IntArray:
-    """Return a number for each query [nq] that queries of one person share: the first of all their matches.
+    """Return a number for each query [nq] that queries of one identity share: the least gallery index of its positives.
 
-    A query without any match stands for itself.
+    A query without a positive has a number of its own.
     """
-    people = -1 - np.arange(len(ranking), dtype=np.int64)
+    identities = -1 - np.arange(len(ranking), dtype=np.int64)
     size = max(ranking.units.max(initial=0), ranking.same_camera_units.max(initial=0)) + 1
     first = np.full(len(ranking), size)
     for starts, units in ((ranking.starts, ranking.units), (ranking.same_camera_starts, ranking.same_camera_units)):
         np.minimum.at(first, np.repeat(np.arange(len(ranking)), np.diff(starts)), units)
-    return np.where(first < size, first, people)
+    return np.where(first < size, first, identities)
 
 
 def same_matches(one: Ranking, other: Ranking) -> bool:
-    """Return whether two rankings are of the same queries with the same matches, so that they can be compared."""
+    """Return whether two rankings are of the same queries with the same positives, so that they can be compared."""
     return all(
         np.array_equal(getattr(one, f"{part}starts"), getattr(other, f"{part}starts"))
         and np.array_equal(_by_query(one, part), _by_query(other, part))
@@ -124,17 +132,19 @@ def same_matches(one: Ranking, other: Ranking) -> bool:
     )
 
 
-def _wider(
+def _with_seeds(
     gap: float, interval: tuple[float, float], seeds: Sequence[NDArray[Any]], identities: int
 ) -> tuple[float, float]:
-    from scipy.special import stdtrit  # noqa: PLC0415, only where there are seeds enough
+    """Return the interval widened by the variance between seeds; ``seeds`` holds the mean of each seed, per side."""
+    from scipy.special import stdtrit  # noqa: PLC0415, needed with three seeds or more only
 
     tail = (1 - LEVEL) / 2
     of_identities = ((interval[1] - interval[0]) / 2 / stdtrit(identities - 1, 1 - tail)) ** 2
+    # (variance, degrees of freedom) of each part
     parts: list[tuple[float, int]] = [(float(of_identities), identities - 1)]
     for side in seeds:
-        spread = mean_and_sd(side)[1] or 0.0
-        parts.append((spread**2 / len(side), len(side) - 1))
+        sd = mean_and_sd(side)[1] or 0.0
+        parts.append((sd**2 / len(side), len(side) - 1))
     variance = math.fsum(part for part, _ in parts)
     if variance == 0:
         return interval
@@ -143,25 +153,21 @@ def _wider(
     return gap - half, gap + half
 
 
-def _enough(a: Sequence[object], b: Sequence[object]) -> bool:
-    return min(len(a), len(b)) >= SEEDS
-
-
 def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
     for path, record in side:
         if not record.scored:
-            raise DataError(f"{path}: the run is {record.status}, so there is nothing to compare: {record.error}")
+            raise DataError(f"{path}: the run is {record.status} and has no scores to compare: {record.error}")
     groups = {record.group: path for path, record in side}
     if len(groups) > 1:
         raise DataError(
             f"{name} holds {len(groups)} combinations ({', '.join(map(str, list(groups.values())[:3]))}); "
-            "name one run, or a folder with nothing but the seeds of one combination"
+            "name one run, or a folder that holds only the seeds of one combination"
         )
     if len({record.code for _, record in side}) > 1:
-        raise DataError(f"{name} holds runs of several versions of the code; name runs of one")
+        raise DataError(f"{name} holds runs of several versions of the code; name runs of one version")
     seeds = [record.job.seed for _, record in side]
     if len(seeds) != len(set(seeds)):
-        raise DataError(f"{name} holds one seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")
+        raise DataError(f"{name} holds a seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")
 
 
 def _by_query(ranking: Ranking, part: str) -> IntArray:
@@ -171,7 +177,7 @@ def _by_query(ranking: Ranking, part: str) -> IntArray:
 
 
 def _others(a: RunRecord, b: RunRecord) -> Iterator[str]:
-    """Yield what is not the same in two records, A's before B's."""
+    """Yield what differs between two records, A's value before B's."""
     for kind, item in a.items.items():
         if item.spec != b.items[kind].spec:
             yield f"{kind}: {item.spec} | {b.items[kind].spec}"

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -113,10 +114,7 @@ def _environment() -> Environment:
 
 
 def _part(part: Part, prefix: str) -> dict[str, Any]:
-    tables = [
-        {"title": one_line(table.title), "table": _table(part, table, prefix, number)}
-        for number, table in enumerate(part.tables, start=1)
-    ]
+    tables = [_table(part, table, f"{prefix}t{number}") for number, table in enumerate(part.tables, start=1)]
     figures = [
         # What ElementTree writes is escaped.
         {"title": title_of(figure), "svg": Markup(to_svg(figure, f"{prefix}f{number}"))}
@@ -127,7 +125,11 @@ def _part(part: Part, prefix: str) -> dict[str, Any]:
             "error": one_line(part.error)}  # fmt: skip
 
 
-def _table(part: Part, table: Table, prefix: str, number: int) -> dict[str, Any]:
+def _table(part: Part, table: Table, prefix: str) -> dict[str, Any]:
     # Two tables of a page need two names for screen readers.
-    caption = f"{one_line(table.title or part.title)} (table {prefix[1:]}.{number})"
-    return table_view(table, caption, [f"{prefix}t{number}r{row}" for row in range(len(table.rows))])
+    caption = f"{one_line(table.title or part.title)} (table {prefix[1:].replace('t', '.')})"
+    constant = table.constant() if len(table.rows) > 1 else []
+    varying = replace(table, columns=[column for column in table.columns if column not in constant])
+    view = table_view(varying, caption, [f"{prefix}r{row}" for row in range(len(table.rows))])
+    shown = " · ".join(f"{column.heading} {column.cell(table.rows[0])}" for column in constant)
+    return {"title": one_line(table.title), "constant": shown, "table": view}

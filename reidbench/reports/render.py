@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import rich.table
@@ -130,10 +130,6 @@ class _Shown:
     number: bool
     minor: int = 0
 
-    @property
-    def constant(self) -> bool:
-        return not self.number and len(set(self.cells)) == 1
-
 
 def _print_table(table: Table, console: Console) -> None:
     """Print one table as wide as it fits: all columns; without the constant ones, which are named in a line above; with
@@ -150,11 +146,9 @@ def _print_table(table: Table, console: Console) -> None:
 
     if table.title:
         console.print(Text(one_line(table.title)))
-    if not fits(columns):
-        constant = [column for column in columns[1:] if column.constant]
-        columns = [column for column in columns if column not in constant]
-        if constant:
-            console.print(Text(" · ".join(f"{column.heading} {column.cells[0]}" for column in constant)))
+    if not fits(columns) and (constant := table.constant()):
+        columns = _shown(replace(table, columns=[column for column in table.columns if column not in constant]))
+        console.print(Text(" · ".join(f"{column.heading} {column.cell(table.rows[0])}" for column in constant)))
     hidden: list[str] = []
     while not fits(columns) and not fits(columns, several_lines=True):
         last = max(columns, key=lambda column: column.minor)

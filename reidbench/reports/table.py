@@ -77,6 +77,11 @@ class Table:
             keys = dict.fromkeys(key for row in self.rows for key in row)
             object.__setattr__(self, "columns", [Column(key, kind=_kind(self.rows, key)) for key in keys])
 
+    def constant(self) -> list[Column]:
+        """Return the columns, other than the first, that hold one and the same text in every row."""
+        texts = [column for column in self.columns[1:] if column.kind == "text"]
+        return [column for column in texts if len({column.cell(row) for row in self.rows}) == 1]
+
     def cells(self) -> list[list[str]]:
         """Return the printed cells, row by row."""
         return [[column.cell(row) for column in self.columns] for row in self.rows]

@@ -38,6 +38,6 @@ def test_runs_with_one_reason_share_one_note() -> None:
             raise DataError("full" if name == "b" else "gone")
         shown.append(name)
 
-    add_runs(part, [run(name) for name in "abcdef"], "abcdef", 2, add)
+    add_runs(part, [run(name) for name in "abcdef"], 2, add)
     assert shown == ["d", "e"]
-    assert part.notes == ["2 of 6 are shown.", "a; c: gone", "b: full"]
+    assert part.notes == ["Shown: 2 of 6 runs (option most).", "a; c: gone", "b: full"]

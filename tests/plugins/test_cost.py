@@ -24,7 +24,7 @@ def test_a_shared_training_counts_once() -> None:
     assert printed(training, "sampling, %") == ["10"]
     assert printed(training, "images/s") == ["2"]
     assert printed(scoring, "images/s") == ["10", "10"]
-    assert part.notes == ["cpu: runs 2, trainings 1, total 1.03 h."]
+    assert part.notes == ["cpu: 2 runs, 1 training, 1.03 h in total."]
 
 
 def test_shared_time_counts_at_its_longest_in_any_order() -> None:
@@ -34,7 +34,7 @@ def test_shared_time_counts_at_its_longest_in_any_order() -> None:
     later = replace(base, id="3", seconds={**base.seconds, "train": 7200.0}, peak_memory_mib=9_000)
     views = replace_parts(base, id="4", evaluation={"views": "five_crops"})
     parts = [build_part("cost", order) for order in itertools.permutations([base, more, later, views])]
-    assert {part.notes[0] for part in parts} == {"cpu: runs 4, trainings 1, total 2.11 h."}
+    assert {part.notes[0] for part in parts} == {"cpu: 4 runs, 1 training, 2.11 h in total."}
     assert {str(part.tables[0].cells()) for part in parts} == {str(parts[0].tables[0].cells())}
     assert printed(parts[0].tables[0], "train, s") == ["7,200.0"]
     assert printed(parts[0].tables[0], "peak memory, MiB") == ["700"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reidbench import DataError, Part, RunRecord, identities_of
-from reidbench.reports.compare_runs import compare
+from reidbench.reports.compare_runs import compare_combinations
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.boards import put, ranking_for, sound
@@ -31,7 +31,7 @@ def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: in
     )
     part = table_of([*one, *base])
     (row,) = part.tables[1].cells()
-    gap = compare(one, base).differences[0]
+    gap = compare_combinations(one, base).differences[0]
     assert gap.interval is not None
     low, high = gap.interval
     assert row == ["one", f"{100 * gap.difference:+.2f}", f"{100 * low:.2f} to {100 * high:.2f}"]
@@ -81,7 +81,7 @@ def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) ->
     other = dataclasses.replace(ranking, units=units)
     assert (identities_of(other) == identities_of(ranking)).all()
     runs = [put(tmp_path / "a", sound("one"), other)], [put(tmp_path / "b", sound("batch_hard"))]
-    with pytest.raises(DataError, match="has other queries or matches than"):
-        compare(*runs)
+    with pytest.raises(DataError, match="has other queries or positives than"):
+        compare_combinations(*runs)
     part = table_of([run for side in runs for run in side])
     assert "the rankings are not of the same queries" in part.notes[-1]

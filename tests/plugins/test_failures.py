@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from reidbench_reports.combinations import best_first
@@ -15,6 +13,7 @@ from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import ranking_of
+from tests.support.records import replace_parts
 
 Ran = tuple[list[RunRecord], RunFiles]
 
@@ -48,7 +47,7 @@ def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
 
     assert to_hex(first.spines["left"].get_edgecolor()) == (RIGHT if right else WRONG)
     assert first.get_xlabel() == f"rank 1\n{ranking.top_distances[hardest, 0]:.3g}"
-    assert "1 of 2 are shown." in part.notes
+    assert "Shown: 1 of 2 runs (option most)." in part.notes
 
 
 def test_pictures_can_be_left_out(ran: Ran) -> None:
@@ -60,7 +59,7 @@ def test_pictures_can_be_left_out(ran: Ran) -> None:
 @pytest.mark.parametrize("section", ["failures", "outliers", "tsne"])
 def test_other_data_is_refused_in_a_note(ran: Ran, section: str) -> None:
     records, files = ran
-    other = replace(records[0], dataset=records[0].dataset | {"digest": "0" * 64})
+    other = replace_parts(records[0], dataset={"digest": "0" * 64})
     part = build_part(section, [other], files)
     assert part.figures == []
     assert "is other data than the run's" in part.notes[0]

@@ -1,4 +1,4 @@
-"""The section ``tsne``: seeded, its time printed first, a lowered perplexity noted, pictures only on request."""
+"""The section ``tsne``: seeded, a lowered perplexity noted, pictures only on request."""
 
 from __future__ import annotations
 
@@ -35,17 +35,16 @@ def test_the_map_shows_each_image_at_its_place(ran: Ran) -> None:
     assert board[60, 60, 3] == 0  # nothing lies there
 
 
-def test_a_lowered_perplexity_is_noted_and_time_printed(
+def test_a_lowered_perplexity_is_noted(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tsne, "STEPS", 250)
-    monkeypatch.setattr(tsne, "TRIAL_IMAGES", 12)
     part = build_part("tsne(images=30, pictures=false)", ran[0], ran[1])
     assert part.notes == [
         "batch_hard: 30 images, perplexity 25 (lowered from 5,000), seed 0.",
-        "1 of 2 are shown.",
+        "Shown: 1 of 2 runs (option most).",
     ]
-    assert capsys.readouterr().err.startswith("t-SNE of 30 images (batch_hard), perplexity 25: about ")
+    assert capsys.readouterr().err.startswith("t-SNE of 30 images (batch_hard), perplexity 25")
     (figure,) = part.figures
     assert not figure.axes[0].images
     (dots,) = figure.axes[0].collections

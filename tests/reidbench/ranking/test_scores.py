@@ -22,11 +22,12 @@ from reidbench.ranking.scores import (
     named_score,
     score,
 )
-from reidbench.reports.compare_runs import compare
+from reidbench.reports.compare_runs import compare_combinations
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, follow_from, put, ranking_for, rows_of, sound
+from tests.support.parts import printed
 from tests.support.rankings import rank_distances
 from tests.support.records import make_record
 
@@ -142,8 +143,8 @@ def test_a_new_score_reaches_every_output(tmp_path: Path, monkeypatch: pytest.Mo
     assert {row["early"] for row in rows_of(tmp_path / "boards")} == {f"{run.scores['early']:.6f}" for _, run in runs}
     assert check(tmp_path / "boards") == []
     part = build("section", "table").build([record for _, record in runs], RunFiles([], local_machine()))
-    assert list(part.tables[0]["earliness"]) == [f"{100 * run.scores['early']:.2f}" for _, run in runs]
-    assert compare(runs[:1], runs[1:]).differences[-1].score == "early"
+    assert printed(part.tables[0], "earliness") == [f"{100 * run.scores['early']:.2f}" for _, run in runs]
+    assert compare_combinations(runs[:1], runs[1:]).differences[-1].score == "early"
 
 
 def test_no_query_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""Comparing: calibrated on simulated rankings, honest about seeds, and refused where queries are not the same."""
+"""Comparisons: calibrated on simulated rankings, with and without seeds, refused where queries differ."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking
-from reidbench.reports.compare_runs import compare, difference, identities_of
+from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from tests.support.boards import QUERY, put, ranking_for, sound
 from tests.support.records import digest, make_item
 
-PEOPLE, QUERIES, MATCHES, RANKED = 250, 3, 4, 400
-PIDS = np.repeat(np.arange(PEOPLE), QUERIES)
+IDENTITIES, QUERIES, POSITIVES, RANKED = 250, 3, 4, 400
+PIDS = np.repeat(np.arange(IDENTITIES), QUERIES)
 
 
-def drawn(generator: np.random.Generator, ease: FloatArray) -> Ranking:
-    """Return a ranking whose matches stand before distractors by the ease of their query's person."""
-    shape = (len(PIDS), MATCHES)
+def simulated_ranking(generator: np.random.Generator, ease: FloatArray) -> Ranking:
+    """Return a ranking whose positives rank the higher, the easier the identity of their query."""
+    shape = (len(PIDS), POSITIVES)
     near = 1 / (1 + np.exp(-(ease[PIDS, None] + 0.8 * generator.normal(size=shape))))
     ranks = np.sort(np.floor((1 - near) ** 3 * RANKED).astype(np.int64), axis=1)
-    ranks = np.minimum(ranks + np.arange(MATCHES), RANKED - MATCHES + np.arange(MATCHES))
-    starts = np.arange(len(PIDS) + 1, dtype=np.int64) * MATCHES
-    units = (PIDS[:, None] * MATCHES + np.arange(MATCHES)).ravel()
+    ranks = np.minimum(ranks + np.arange(POSITIVES), RANKED - POSITIVES + np.arange(POSITIVES))
+    starts = np.arange(len(PIDS) + 1, dtype=np.int64) * POSITIVES
+    units = (PIDS[:, None] * POSITIVES + np.arange(POSITIVES)).ravel()
     nothing = np.zeros(0, dtype=np.int64)
     return Ranking(
         starts=starts,
@@ -47,24 +47,24 @@ def drawn(generator: np.random.Generator, ease: FloatArray) -> Ranking:
 def rate_and_gap(
     better_by: float, seeds: int = 1, pairs: int = 200, spread: float = 0.0, simulation: int = 1
 ) -> tuple[float, float]:
-    """Return how often a difference is called, and the mean gap in mAP, with A's people easier by ``better_by``."""
-    called, gaps = 0, []
+    """Return the rate of significant differences and the mean gap in mAP, A being easier by ``better_by``."""
+    significant, gaps = 0, []
     for number in range(pairs):
         generator = np.random.default_rng([simulation, number])
-        ease = 2.5 + 1.0 * generator.normal(size=PEOPLE)  # shared by both sides
+        ease = 2.5 + 1.0 * generator.normal(size=IDENTITIES)  # shared by both sides
         a, b = (
-            [drawn(generator, ease + more + spread * generator.normal()) for _ in range(seeds)]
+            [simulated_ranking(generator, ease + more + spread * generator.normal()) for _ in range(seeds)]
             for more in (better_by, 0.0)
         )
-        found = difference(a, b, PIDS, "map_market")
-        called += found.more_than_chance
-        gaps.append(found.difference)
-    return called / pairs, float(np.mean(gaps))
+        result = difference(a, b, PIDS, "map_market")
+        significant += result.significant
+        gaps.append(result.difference)
+    return significant / pairs, float(np.mean(gaps))
 
 
 @pytest.fixture(autouse=True)
 def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of the draws: the rates below move by less than one pair in a hundred."""
+    """Use a fifth of the draws: the rates below change by less than one pair in a hundred."""
     from reidbench.ranking import bootstrap as statistics
     from reidbench.reports import compare_runs as run_comparison
 
@@ -74,39 +74,39 @@ def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_comparison, "paired_difference", quick)
 
 
-def test_equally_good_rankings_are_rarely_called_different() -> None:
+def test_equal_rankings_are_rarely_significant() -> None:
     rate, gap = rate_and_gap(0.0)
     assert rate <= 0.08
     assert abs(gap) < 0.003
 
 
 @pytest.mark.slow
-def test_one_pair_in_twenty_is_called_different_by_chance() -> None:
-    """What the 200 pairs above are a small sample of: 95 % intervals miss one time in twenty, no more and no less."""
+def test_one_equal_pair_in_twenty_is_significant() -> None:
+    """95 % intervals miss one time in twenty; the 200 pairs above are a small sample."""
     rate, _ = rate_and_gap(0.0, pairs=4_000, simulation=7)
     assert 0.04 <= rate <= 0.06  # four standard errors are 1.4 %
 
 
-def test_a_gap_of_three_points_is_mostly_seen() -> None:
+def test_a_gap_of_three_points_is_mostly_significant() -> None:
     rate, gap = rate_and_gap(0.14)
     assert 0.025 < gap < 0.032
     assert rate >= 0.80
 
 
-def test_losses_whose_seeds_differ_as_much_are_rarely_called_different() -> None:
+def test_seed_variance_is_covered_by_three_seeds() -> None:
     alone, _ = rate_and_gap(0.0, seeds=1, pairs=60, spread=0.2)
     together, _ = rate_and_gap(0.0, seeds=3, pairs=60, spread=0.2)
     assert together <= 0.08
-    assert alone > 0.3  # what single checkpoints would have claimed about the losses
+    assert alone > 0.3  # single checkpoints ignore the variance between seeds
 
 
-def test_queries_of_one_person_are_told_from_their_matches() -> None:
-    people = identities_of(ranking_for(sound().job))
-    same = people[:, None] == people[None, :]
+def test_queries_of_one_identity_share_a_number() -> None:
+    identities = identities_of(ranking_for(sound().job))
+    same = identities[:, None] == identities[None, :]
     assert (same == (QUERY[0][:, None] == QUERY[0][None, :])).all()
 
 
-def test_a_query_without_a_match_stands_for_itself() -> None:
+def test_a_query_without_a_positive_has_its_own_number() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     starts = np.zeros(4, dtype=np.int64)
     empty = dataclasses.replace(
@@ -117,51 +117,49 @@ def test_a_query_without_a_match_stands_for_itself() -> None:
     assert len(set(identities_of(empty).tolist())) == 3
 
 
-def test_two_records_are_compared_with_what_differs(tmp_path: Path) -> None:
+def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
     a, b = put(tmp_path / "a", sound("one")), put(tmp_path / "b", sound("two(x=1)", seed=1, commit="b" * 40))
-    found = compare([a], [b])
-    assert not found.over_seeds
-    assert (found.identities, found.queries) == (6, 12)
-    first = found.differences[0]
+    comparison = compare_combinations([a], [b])
+    assert not comparison.differences[0].over_seeds
+    assert (comparison.identities, comparison.queries) == (6, 12)
+    first = comparison.differences[0]
     assert first.score == "map_market"
     assert first.difference == pytest.approx(a[1].scores["map_market"] - b[1].scores["map_market"])
     assert first.interval is not None
     assert first.interval[0] < first.difference < first.interval[1]
-    assert [other.partition(":")[0] for other in found.others] == ["loss", "seed", "commit"]
-    assert "loss: one | two(x=1)" in found.others
-    itself = compare([a], [a])
+    assert [other.partition(":")[0] for other in comparison.others] == ["loss", "seed", "commit"]
+    assert "loss: one | two(x=1)" in comparison.others
+    itself = compare_combinations([a], [a])
     assert itself.others == ()
     assert itself.differences[0].interval == (0.0, 0.0)
-    assert not itself.differences[0].more_than_chance
+    assert not itself.differences[0].significant
 
 
-def test_three_seeds_on_both_sides_speak_of_the_losses(tmp_path: Path) -> None:
+def test_three_seeds_on_both_sides_are_over_seeds(tmp_path: Path) -> None:
     sides = [[put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for seed in range(3)] for loss in ("one", "two")]
-    assert compare(*sides).over_seeds
-    assert not compare(sides[0], sides[1][:2]).over_seeds
+    assert compare_combinations(*sides).differences[0].over_seeds
+    assert not compare_combinations(sides[0], sides[1][:2]).differences[0].over_seeds
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     a = put(tmp_path / "a", sound("one"))
     failed = put(tmp_path / "failed", sound("two", status="failed", error="no memory"))
-    with pytest.raises(DataError, match=r"failed: the run is failed, so there is nothing to compare: no memory"):
-        compare([a], [failed])
+    with pytest.raises(DataError, match=r"failed: the run is failed .*no memory"):
+        compare_combinations([a], [failed])
     data = sound("two", dataset={"digest": digest("x"), "train_digest": digest("y"), "counts": {}})
-    with pytest.raises(DataError, match="were scored on other data"):
-        compare([a], [put(tmp_path / "data", data)])
+    with pytest.raises(DataError, match="were scored on different data"):
+        compare_combinations([a], [put(tmp_path / "data", data)])
     with pytest.raises(DataError, match="B holds 2 combinations"):
-        compare([a], [a, put(tmp_path / "c", sound("three"))])
-    with pytest.raises(DataError, match="A holds one seed more than once: 0, 0"):
-        compare([a, a], [a])
+        compare_combinations([a], [a, put(tmp_path / "c", sound("three"))])
+    with pytest.raises(DataError, match="A holds a seed more than once: 0, 0"):
+        compare_combinations([a, a], [a])
     ranking = ranking_for(a[1].job)
     fewer = dataclasses.replace(ranking, units=np.where(ranking.units == ranking.units[0], 39, ranking.units))
-    with pytest.raises(DataError, match="has other queries or matches than"):
-        compare([a], [put(tmp_path / "d", sound("four"), fewer)])
+    with pytest.raises(DataError, match="has other queries or positives than"):
+        compare_combinations([a], [put(tmp_path / "d", sound("four"), fewer)])
 
 
-def test_the_command_says_it_plainly_and_hostile_names_stay_texts(
-    tmp_path: Path, reidbench_process: Callable[..., object]
-) -> None:
+def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_process: Callable[..., object]) -> None:
     hostile = '\x1b[31m[bold]<script>"=cmd"\u202e[/foo]'
     items = {"backbone": make_item(hostile, "tiny", hostile)}
     put(tmp_path / "a", sound("one", items=items))
@@ -169,5 +167,5 @@ def test_the_command_says_it_plainly_and_hostile_names_stay_texts(
     said = str(getattr(reidbench_process("compare", str(tmp_path / "a"), str(tmp_path / "b")), "stdout", ""))
     assert "[bold]<script>" in said
     assert not {"\x1b", "\u202e"} & set(said)
-    assert "says nothing of the losses themselves" in said
-    assert "more than chance" in said
+    assert "not training noise" in said
+    assert "ignificant" in said

@@ -228,14 +228,14 @@ def test_a_report_is_accessible_in_both_themes(tmp_path: Path, browser: Browser,
 
 
 def test_times_sort_by_their_seconds(tmp_path: Path, browser: Browser) -> None:
-    visit = Visit(browser, write(tmp_path, parts()))
+    visit = Visit(browser, write(tmp_path, parts(12)))
     visit.page.focus("thead th:nth-child(3) button")
     visit.page.keyboard.press("Enter")
     first = "table >> nth=0 >> tbody td:nth-child(3)"
-    assert visit.page.locator(first).all_inner_texts() == ["2 min"] * 3 + ["81 s"] * 3
+    assert visit.page.locator(first).all_inner_texts() == ["2 min"] * 6 + ["81 s"] * 6
     visit.page.get_by_role("searchbox").first.fill("LOSS-4")
-    assert visit.page.inner_text("output >> nth=0") == "1 of 6 rows"
-    assert visit.page.inner_text("output >> nth=1") == "6 rows"
+    assert visit.page.inner_text("output >> nth=0") == "1 of 12 rows"
+    assert visit.page.inner_text("output >> nth=1") == "12 rows"
 
 
 def test_equal_reports_are_equal_bytes_without_requests() -> None:
@@ -261,3 +261,13 @@ def test_hostile_texts_of_a_report_are_plain_text(tmp_path: Path, browser: Brows
 def test_a_figure_without_a_name_still_has_one(tmp_path: Path) -> None:
     figure = Figure()
     assert 'aria-label="figure"' in to_html([Part("x", figures=[figure])], "t", "")
+
+
+def test_a_report_folds_what_repeats(tmp_path: Path, browser: Browser) -> None:
+    rows = [{"loss": loss, "recipe": "quick", "map": 0.1} for loss in "ab"]
+    part = Part("Scores", tables=[Table(rows)] * 3, figures=[drawn()])
+    visit = Visit(browser, write(tmp_path, [part]))
+    assert visit.page.get_by_role("searchbox").count() == 0  # few rows
+    assert visit.page.locator("details summary").inner_text() == "3 tables"
+    assert visit.page.locator("table >> nth=0 >> thead th").all_text_contents() == ["loss", "map"]
+    assert visit.page.locator("p.soft").first.text_content() == "recipe quick"
