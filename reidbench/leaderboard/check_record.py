@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
-import numpy as np
-
 from reidbench.data.protocol import Protocol
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
@@ -28,7 +26,6 @@ from reidbench.utils.random_streams import MOST_SEED, SEEDS
 _ROUNDING = 1e-9
 _PRINTED = 1e-6
 _CLOCK_TOLERANCE = timedelta(minutes=10)
-_DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 
 # The field of a record and a clause about it.
 FieldProblem = tuple[str, str]
@@ -98,9 +95,8 @@ def check_run(folder: Path, record: RunRecord, *, allow_dirty: bool) -> list[Pro
         ranking = read_ranking(folder)
     except DataError as error:
         return [*(field_problem(file, *each) for each in problems), file_problem(rankings, str(error))]
-    structure = [file_problem(rankings, text) for text in ranking_problems(ranking)]
-    problems += [] if structure else score_problems(record, ranking)
-    return [*structure, *(field_problem(file, *each) for each in problems)]
+    problems += score_problems(record, ranking)
+    return [field_problem(file, *each) for each in problems]
 
 
 def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[FieldProblem]:
@@ -305,37 +301,3 @@ def score_problems(record: RunRecord, ranking: Ranking) -> Iterator[FieldProblem
         recorded, derived = record.scores.get(name), expected.get(name)
         if recorded is None or derived is None or not math.isclose(recorded, derived, rel_tol=0.0, abs_tol=_ROUNDING):
             yield f"scores.{name}", f"is {recorded!r}, but the rankings give {derived!r}"
-
-
-def ranking_problems(ranking: Ranking) -> Iterator[str]:
-    """Yield what no ranking can be, whatever was ranked."""
-    queries = len(ranking)
-    sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
-    wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
-    for part in ("", "same_camera_"):
-        starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances"))
-        if len(starts) != queries + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
-            wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
-        elif any(len(array) != starts[-1] for array in arrays):
-            wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
-    if queries < 1 or wrong or ranking.top.shape != ranking.top_distances.shape:
-        yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'no query'}"
-        return
-    query = np.repeat(np.arange(queries), np.diff(ranking.starts))
-    same_query = query[1:] == query[:-1]
-    outside = (ranking.ranks < 0) | (ranking.ranks >= ranking.ranked[query])
-    if outside.any():
-        yield f"query {query[outside][0]} has a rank outside of what was ranked"
-    tied = same_query & (np.diff(ranking.ranks) <= 0)
-    if tied.any():
-        yield f"query {query[1:][tied][0]} has ranks that do not rise"
-    tolerance = _DISTANCE_ROUNDING * max(1.0, float(np.abs(ranking.distances).max(initial=0.0)))
-    falling = same_query & ~(np.diff(ranking.distances) >= -tolerance)
-    if falling.any():
-        yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
-    listed = ranking.top[:, 1:] >= 0
-    if not (ranking.top_distances[:, 1:][listed] - ranking.top_distances[:, :-1][listed] >= -tolerance).all():
-        yield "the closest items are not in the order of their distances"
-    shown = ~outside & (ranking.ranks < ranking.top.shape[1])
-    if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():
-        yield "the closest items disagree with the ranks"

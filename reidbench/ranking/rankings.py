@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reidbench.errors import DataError
-from reidbench.utils.arrays import FloatArray, IntArray, load_arrays, read_arrays, save_arrays
+from reidbench.utils.arrays import FloatArray, IntArray, read_arrays, save_arrays
 
 if TYPE_CHECKING:
     from reidbench.data.ground_truth import Matches
 RANKINGS = "rankings.npz"
+_DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +63,15 @@ def save_ranking(folder: Path, ranking: Ranking) -> None:
     save_arrays(folder / RANKINGS, vars(ranking))
 
 
-def load_ranking(folder: Path) -> Ranking:
-    """Return the ranking beside a record."""
-    return Ranking(**load_arrays(folder / RANKINGS))
-
-
 _ARRAYS = tuple(field.name for field in fields(Ranking))
 _FLOATS = ("distances", "same_camera_distances", "top_distances")
 
 
 def read_ranking(folder: Path) -> Ranking:
-    """Return the rankings in a folder that may be a stranger's; raises DataError where they are none."""
+    """Return the ranking beside a record; raises DataError where it is missing, damaged or impossible."""
     file = folder / RANKINGS
     if not file.is_file():
-        raise DataError(f"{file}: is missing; a record is kept with the rank of every positive")
+        raise DataError(f"{file}: is missing; it holds the rank of every positive and belongs beside the record")
     arrays = read_arrays(file, _ARRAYS)
     for name in _ARRAYS:
         array = arrays.get(name)
@@ -84,7 +81,44 @@ def read_ranking(folder: Path) -> Ranking:
             raise DataError(
                 f"{file}: {name} must be {dtype} [{'n, k' if name.startswith('top') else 'n'}], got {found}"
             )
-    return Ranking(**arrays)
+    ranking = Ranking(**arrays)
+    if problems := list(_problems(ranking)):
+        raise DataError(f"{file}: {'; '.join(problems)}")
+    return ranking
+
+
+def _problems(ranking: Ranking) -> Iterator[str]:
+    """Yield what no ranking can be, whatever was ranked."""
+    queries = len(ranking)
+    sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
+    wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
+    for part in ("", "same_camera_"):
+        starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances"))
+        if len(starts) != queries + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+            wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
+        elif any(len(array) != starts[-1] for array in arrays):
+            wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
+    if queries < 1 or wrong or ranking.top.shape != ranking.top_distances.shape:
+        yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'no query'}"
+        return
+    query = np.repeat(np.arange(queries), np.diff(ranking.starts))
+    same_query = query[1:] == query[:-1]
+    outside = (ranking.ranks < 0) | (ranking.ranks >= ranking.ranked[query])
+    if outside.any():
+        yield f"query {query[outside][0]} has a rank outside of what was ranked"
+    tied = same_query & (np.diff(ranking.ranks) <= 0)
+    if tied.any():
+        yield f"query {query[1:][tied][0]} has ranks that do not rise"
+    tolerance = _DISTANCE_ROUNDING * max(1.0, float(np.abs(ranking.distances).max(initial=0.0)))
+    falling = same_query & ~(np.diff(ranking.distances) >= -tolerance)
+    if falling.any():
+        yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
+    listed = ranking.top[:, 1:] >= 0
+    if not (ranking.top_distances[:, 1:][listed] - ranking.top_distances[:, :-1][listed] >= -tolerance).all():
+        yield "the closest items are not in the order of their distances"
+    shown = ~outside & (ranking.ranks < ranking.top.shape[1])
+    if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():
+        yield "the closest items disagree with the ranks"
 
 
 def rankings_of(

@@ -17,7 +17,7 @@ from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import Spec
-from reidbench.ranking.rankings import Ranking, load_ranking
+from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.runs.export import load_network
 from reidbench.runs.record import RunRecord
 from reidbench.training.checkpoint import LOG
@@ -42,7 +42,7 @@ class RunFiles:
         folder = self._folder(record)
         if not record.scored:
             raise DataError(f"{folder}: was not scored: {record.error or record.status}")
-        return load_ranking(folder)
+        return read_ranking(folder)
 
     def log(self, record: RunRecord) -> Mapping[str, NDArray[Any]]:
         """Return the log of the training, each column [steps] by its name, ``items`` [steps, 128]."""

@@ -18,7 +18,7 @@ import pytest
 
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import load
-from reidbench.ranking.rankings import load_ranking
+from reidbench.ranking.rankings import read_ranking
 from reidbench.ranking.scores import score
 from reidbench.runs.prepare import Planner, _check_batch
 from reidbench.runs.record import RunRecord
@@ -36,7 +36,7 @@ def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
     assert record.status == "ok", record.error
     kept = RunRecord.from_json((plan.run_folder / "record.json").read_text(), "record")
     assert kept == record
-    again = score(load_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.ranks)
+    again = score(read_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.ranks)
     assert again.as_dict() == record.scores
     assert 0 <= record.scores["map_market"] <= record.scores["map_step"] <= 1
     assert record.scores["queries"] == len(plan.split.query)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench.errors import DataError
-from reidbench.ranking.rankings import Ranking, load_ranking, save_ranking
+from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store
 from reidbench.utils.arrays import load_arrays, save_arrays
+from tests.support.boards import ranking_for
 from tests.support.records import make_record, put
 
 
@@ -118,20 +118,14 @@ def test_the_records_of_other_code_are_those_of_the_same_run_newest_first(tmp_pa
 def test_a_damaged_record_is_named_where_records_are_listed(tmp_path: Path) -> None:
     folder, _ = at(tmp_path, "runs", "first")
     (folder / "record.json").write_text("{")
-    with pytest.raises(DataError, match=r"first.record\.json: is not JSON"):
+    with pytest.raises(DataError, match=r"first.record\.json: is no run record: Invalid JSON"):
         Store(tmp_path).records()
 
 
 def test_ranks_come_back_from_beside_their_record(tmp_path: Path) -> None:
-    integers = (np.arange(number, dtype=np.int64) for number in range(1, 20))
-    kept = Ranking(
-        **{
-            field.name: np.full((2, 3), 0.25) if "distances" in field.name else next(integers)
-            for field in fields(Ranking)
-        }
-    )
-    save_ranking(tmp_path, kept)
-    again = load_ranking(tmp_path)
-    for name, array in vars(kept).items():
+    ranking = ranking_for(make_record().job)
+    save_ranking(tmp_path, ranking)
+    again = read_ranking(tmp_path)
+    for name, array in vars(ranking).items():
         assert vars(again)[name].dtype == array.dtype
         np.testing.assert_array_equal(vars(again)[name], array)
