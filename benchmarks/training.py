@@ -37,7 +37,7 @@ from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import LOG
 from reidbench.training.loop import evaluate_loss, train
 from reidbench.training.optimizer import ScheduledOptimizer
-from reidbench.training.precision import float32_products, prepared
+from reidbench.training.precision import float32_products, forward_pass
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import Machine, local_machine
@@ -162,7 +162,7 @@ def bare(plan: Plan, device: torch.device) -> Callable[[], None]:
     loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
     loss.to(device).train()
-    forward = prepared(backbone, recipe, device)
+    forward = forward_pass(backbone, recipe, device)
     optimizer = ScheduledOptimizer(recipe, [{"params": list(backbone.parameters())}, *loss.param_groups()]).optimizer
     size = (recipe.p * recipe.k, 3, plan.info.preprocess.height, plan.info.preprocess.width)
     images = torch.rand(size, device=device)

@@ -1,11 +1,11 @@
-"""The paper's training in miniature: the same shape, 300 steps instead of 25,000."""
+"""A short version of the paper's training: 300 steps instead of 25,000."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from reidbench import BackboneInfo, Recipe, hookimpl
-from reidbench_recipes.options import Precision
+from reidbench_recipes.options import Precision, decay_start_of
 
 
 def quick(
@@ -23,44 +23,31 @@ def quick(
     compile: bool = False,  # noqa: A002, as torch calls it
     fused: bool = False,
 ) -> Recipe:
-    """Return Adam on P x K batches with a flat, then falling learning rate: about a minute with a small network.
+    """Return Adam on P x K batches for 300 steps with a decaying learning rate: about a minute with a small network.
 
     Options:
         steps: Number of steps.
         learning_rate: Adam's learning rate up to decay_start.
         p: Identities in a batch.
         k: Images of each identity in a batch.
-        crop: Train on random crops of the image enlarged by 9/8.
-        flip: Mirror half of the training images.
-        decay_start: Step from which the learning rate falls and beta1 is 0.5, not 0.9; none for 3/5 of steps.
-        precision: Arithmetic of the network: float32, tf32 (NVIDIA GPUs alone), or bf16; the loss is always float32.
-        channels_last: Keep images and weights with their channels last, which GPUs are faster with.
+        crop: Crop training images at random out of the image resized to 9/8 of the input size.
+        flip: Flip half of the training images.
+        decay_start: Step after which the learning rate decays and beta1 is 0.5, not 0.9; none for 3/5 of steps.
+        precision: Precision of the network: float32, tf32 (NVIDIA GPUs only) or bf16; the loss is always float32.
+        channels_last: Store images and weights with their channels last, which is faster on GPUs.
         compile: Run the network through torch.compile.
-        fused: Take the optimizer's fused kernel.
+        fused: Use Adam's fused kernel.
 
-    The learning rate falls to a thousandth at the last step. Raises OptionError for values that make no training.
+    The learning rate decays to a thousandth at the last step. Raises OptionError for values out of range.
     Source: Hermans, Beyer, Leibe 2017, section 3.2 and Eq. 9, whose decay starts at 15,000 of 25,000 steps; the
-    number of steps is ours, so this is no training of the paper.
+    number of steps is ours, so this is not a training of the paper.
     """
-    if decay_start is None:
-        decay_start = steps * 3 // 5
-    return Recipe(
-        steps=steps,
-        decay_start=decay_start,
-        learning_rate=learning_rate,
-        p=p,
-        k=k,
-        crop=crop,
-        flip=flip,
-        precision=precision,
-        channels_last=channels_last,
-        compile=compile,
-        fused=fused,
-        faithful_to="",
-    )
+    schedule = {"decay_start": decay_start_of(steps, decay_start), "learning_rate": learning_rate}
+    arithmetic = {"precision": precision, "channels_last": channels_last, "compile": compile, "fused": fused}
+    return Recipe(steps, **schedule, p=p, k=k, crop=crop, flip=flip, **arithmetic)
 
 
 @hookimpl
 def register_recipes() -> dict[str, Callable[..., Recipe]]:
-    """Offer quick."""
+    """Provide quick."""
     return {"quick": quick}

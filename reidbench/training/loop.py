@@ -24,7 +24,7 @@ from reidbench.training.checkpoint import TrainingState, TrainingSummary, latest
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
 from reidbench.training.optimizer import ScheduledOptimizer, gradient_norm
-from reidbench.training.precision import check_device, float32_products, lower_memory_advice, prepared
+from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
 from reidbench.training.signals import stop_signal
@@ -73,7 +73,7 @@ def train(
     synchronise_batch_norms(world, backbone, device)
     backbone.to(device).train()
     loss.to(device).train()
-    forward = prepared(backbone, recipe, device)
+    forward = forward_pass(backbone, recipe, device)
     trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     schedule = ScheduledOptimizer(recipe, [{"params": trained}, *loss.param_groups()])
     optimizer = schedule.optimizer

@@ -1,28 +1,48 @@
-"""The recipe: everything up to the checkpoint but the network's own input, with the checks that it can be trained."""
+"""The recipe of a training, declared and checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from reidbench.errors import OptionError
 
-# Options that change in which order numbers are added, as another device does, and nothing else: no deviations.
+Optimizer = Literal["adam", "adadelta"]
+Batches = Literal["pk", "shuffled"]
+Precision = Literal["float32", "tf32", "bf16"]
+
+CHOICES = {"optimizer": get_args(Optimizer), "batches": get_args(Batches), "precision": get_args(Precision)}
+BELOW_ONE = ("beta1", "beta2", "late_beta1", "rho")
+# Fields that only change in which order numbers are added, as another device does: no deviations from a paper.
 ROUNDING_ONLY = ("channels_last", "compile", "fused")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything up to the checkpoint but the network's own input; declarative.
+    """Everything up to the checkpoint but the network's own input.
 
-    The learning rate is flat up to ``decay_start`` and then falls exponentially to ``learning_rate * decay_factor`` at
-    ``steps`` (Hermans et al. 2017, Eq. 9). ``optimizer`` is "adam", whose beta1 switches to ``late_beta1`` at
-    ``decay_start``, or "adadelta" with ``rho`` and ``epsilon``, whose rate is a factor on its own steps. ``batches`` is
-    "pk" (P identities with K images) or "shuffled" (P * K images of a shuffled pass). ``precision`` is that of the
-    network's products ("tf32" on GPUs alone, "bf16" by autocast; weights and loss stay float32), ``channels_last`` its
-    memory layout; ``compile`` runs it through torch.compile, ``fused`` takes Adam's fused kernel. ``faithful_to`` names
-    the paper whose training this is with all options at their defaults, or is empty.
-    Raises OptionError for values that no training can have.
+    ``steps``: number of steps.
+    ``decay_start``: step after which the learning rate decays and β₁ is ``late_beta1``.
+    ``learning_rate``: learning rate up to ``decay_start``; a factor on the optimizer's own steps for Adadelta.
+    ``p``: identities in a batch.
+    ``k``: images of each identity in a batch.
+    ``decay_factor``: share of the learning rate that is left at ``steps`` (Hermans et al. 2017, Eq. 9).
+    ``optimizer``: "adam" or "adadelta".
+    ``beta1``: Adam's β₁ before ``decay_start``.
+    ``beta2``: Adam's β₂.
+    ``late_beta1``: Adam's β₁ from ``decay_start`` on.
+    ``rho``: Adadelta's decay of its running means of squares.
+    ``epsilon``: the number that Adadelta adds to these means.
+    ``batches``: "pk" for P identities with K images each, "shuffled" for P * K images of a shuffled pass.
+    ``crop``: whether images are cropped at random out of 9/8 of the input size.
+    ``flip``: whether half of the images are flipped.
+    ``precision``: precision of the network's products; weights and loss stay float32.
+    ``channels_last``: whether images and weights are stored with their channels last.
+    ``compile``: whether the network runs through torch.compile.
+    ``fused``: whether Adam's fused kernel is used.
+    ``faithful_to``: the paper whose training this is with all options at their defaults, or an empty text.
+
+    Raises OptionError, with all problems, where a value is out of range.
     """
 
     steps: int
@@ -31,43 +51,35 @@ class Recipe:
     p: int
     k: int
     decay_factor: float = 0.001
-    optimizer: Literal["adam", "adadelta"] = "adam"
+    optimizer: Optimizer = "adam"
     beta1: float = 0.9
     beta2: float = 0.999
     late_beta1: float = 0.5
     rho: float = 0.95
     epsilon: float = 1e-6
-    batches: Literal["pk", "shuffled"] = "pk"
+    batches: Batches = "pk"
     crop: bool = True
     flip: bool = True
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = False
     compile: bool = False
     fused: bool = False
     faithful_to: str = ""
 
     def __post_init__(self) -> None:
-        sound = {
-            f"steps must be 1 or more, got {self.steps}": self.steps >= 1,
-            f"decay_start must be between 0 and steps={self.steps}, got {self.decay_start}": 0
-            <= self.decay_start
-            <= self.steps,
-            f"learning_rate must be above 0, got {self.learning_rate:g}": self.learning_rate > 0,
-            f"decay_factor must be above 0 and at most 1, got {self.decay_factor:g}": 0 < self.decay_factor <= 1,
-            f"optimizer must be adam or adadelta, got {self.optimizer}": self.optimizer in ("adam", "adadelta"),
-            f"precision must be float32, tf32 or bf16, got {self.precision}": self.precision
-            in ("float32", "tf32", "bf16"),
-            f"fused is of adam alone, the optimizer is {self.optimizer}": self.optimizer == "adam" or not self.fused,
-            f"epsilon must be above 0, got {self.epsilon:g}": self.epsilon > 0,
-            f"p and k must be 1 or more, got {self.p} and {self.k}": self.p >= 1 and self.k >= 1,
-        } | {
-            f"{name} must be from 0 to below 1, got {value:g}": 0 <= value < 1
-            for name, value in (
-                ("beta1", self.beta1),
-                ("beta2", self.beta2),
-                ("late_beta1", self.late_beta1),
-                ("rho", self.rho),
-            )
-        }
-        if wrong := [text for text, fine in sound.items() if not fine]:
-            raise OptionError("; ".join(wrong))
+        checks = [
+            ("steps", self.steps >= 1, "1 or more"),
+            ("decay_start", 0 <= self.decay_start <= self.steps, f"between 0 and steps={self.steps}"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("p", self.p >= 1, "1 or more"),
+            ("k", self.k >= 1, "1 or more"),
+            ("decay_factor", 0 < self.decay_factor <= 1, "above 0 and at most 1"),
+            ("epsilon", self.epsilon > 0, "above 0"),
+            ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),
+        ]
+        checks += [(name, 0 <= getattr(self, name) < 1, "from 0 to below 1") for name in BELOW_ONE]
+        checks += [(name, getattr(self, name) in values, " or ".join(values)) for name, values in CHOICES.items()]
+        if problems := [
+            f"{name} must be {text}, got {getattr(self, name)}" for name, valid, text in checks if not valid
+        ]:
+            raise OptionError("; ".join(problems))

@@ -1,4 +1,4 @@
-"""ide: its declaration, the rates that Adadelta gets, and options."""
+"""ide: its declaration, Adadelta's learning rates, and options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 from reidbench_recipes.ide import ide, register_recipes
 
-from reidbench import BackboneInfo, OptionError, Preprocess, Recipe
+from reidbench import BackboneInfo, Preprocess, Recipe
 from reidbench.training.optimizer import learning_rate
 
 INFO = BackboneInfo(2048, Preprocess(256, 128), pretrained=True, parameters=1, batch=(32, 4))
@@ -36,21 +36,12 @@ def test_eq_9_is_a_factor_on_the_rate(step: int, rate: float) -> None:
     assert learning_rate(ide(INFO), step) == pytest.approx(rate, rel=1e-12)
 
 
-def test_options_win() -> None:
+def test_options_reach_the_recipe() -> None:
     recipe = ide(INFO, steps=30, learning_rate=0.5, rho=0.9, epsilon=1e-5, p=3, k=2, crop=False, flip=False)
     found = (recipe.steps, recipe.decay_start, recipe.learning_rate, recipe.rho, recipe.epsilon, recipe.p, recipe.k)
     assert found == (30, 18, 0.5, 0.9, 1e-5, 3, 2)
     assert (recipe.crop, recipe.flip) == (False, False)
     assert ide(INFO, steps=30, decay_start=0).decay_start == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"rho": 1.0}, "rho must be from 0 to below 1, got 1"), ({"epsilon": 0.0}, "epsilon must be above 0, got 0")],
-)
-def test_what_makes_no_training_is_refused(options: dict[str, float], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        ide(INFO, **options)
 
 
 def test_it_registers() -> None:

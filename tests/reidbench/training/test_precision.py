@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reidbench.errors import OptionError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
-from reidbench.training.precision import check_device, float32_products, prepared
+from reidbench.training.precision import check_device, float32_products, forward_pass
 from reidbench.training.recipe import Recipe
 from tests.reidbench.training.test_loop import Spread
 from tests.support.jobs import job, run
@@ -48,7 +48,7 @@ class Seen(Backbone):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_network_computes_as_asked_and_gives_float32(precision: str, channels_last: bool) -> None:
     network = Seen()
-    forward = prepared(network, recipe(precision=precision, channels_last=channels_last), CPU)
+    forward = forward_pass(network, recipe(precision=precision, channels_last=channels_last), CPU)
     images = torch.rand(5, 3, 8, 8)
     embeddings = forward(images)
     assert embeddings.dtype == torch.float32
@@ -65,7 +65,7 @@ def test_the_network_computes_as_asked_and_gives_float32(precision: str, channel
 
 
 def test_float64_stays() -> None:
-    assert prepared(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
+    assert forward_pass(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_it_trains_nearly_the_same(changes: dict[str, object], tmp_path: Path) -
 
 
 def test_tf32_is_refused_where_there_is_none() -> None:
-    with pytest.raises(OptionError, match="precision=tf32 is arithmetic of NVIDIA GPUs, and the device is cpu; use"):
+    with pytest.raises(OptionError, match="precision=tf32 needs an NVIDIA GPU, and the device is cpu"):
         check_device(recipe(precision="tf32"), CPU)
     check_device(recipe(precision="tf32"), torch.device("cuda", 0))
     check_device(recipe(precision="bf16"), CPU)
@@ -109,17 +109,17 @@ def test_tf32_is_refused_where_there_is_none() -> None:
 
 def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(OptionError, match=r"needs a C\+\+ compiler, and there is no no-such-compiler; install"):
+    with pytest.raises(OptionError, match="compiler on a CPU, and no-such-compiler was not found"):
         check_device(recipe(compile=True), CPU)
     check_device(recipe(compile=True), torch.device("cuda", 0))
     check_device(recipe(), CPU)
     for blank in ("", " ", '"'):
         monkeypatch.setenv("CXX", blank)
-        with pytest.raises(OptionError, match=f"there is no '{blank}'; install it, name another one in the"):
+        with pytest.raises(OptionError, match=f"and '{blank}' was not found"):
             check_device(recipe(compile=True), CPU)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(OptionError, match=r"there is no g\+\+; install it"):
+    with pytest.raises(OptionError, match=r"and g\+\+ was not found"):
         check_device(recipe(compile=True), CPU)
 
 
@@ -134,18 +134,6 @@ def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
             assert present() == ["tf32", "tf32"]
         assert present() == ["ieee", "ieee"]
     assert present() == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"precision": "fp16"}, "precision must be float32, tf32 or bf16, got fp16"),
-        ({"optimizer": "adadelta", "fused": True}, "fused is of adam alone, the optimizer is adadelta"),
-    ],
-)
-def test_what_there_is_not_is_refused(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        recipe(**changes)
 
 
 @pytest.mark.slow
@@ -168,7 +156,7 @@ def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(torch, "compile", refuses)
     with pytest.raises(TrainingError, match="torch cannot compile Seen: no C\\+\\+ compiler; leave compile out"):
-        prepared(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
+        forward_pass(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
 
 
 @pytest.mark.slow
