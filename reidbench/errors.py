@@ -21,13 +21,13 @@ class PluginError(ReidbenchError):
 
 
 class ContractError(ReidbenchError, AssertionError):
-    """A promise of an item's kind that the item breaks, as ``reidbench.testing`` found; ``promise`` is its name."""
+    """A plugin item that fails a contract check of ``reidbench.testing``; ``check`` is the name of that check."""
 
     exit_code = 1
 
-    def __init__(self, message: str, promise: str = "") -> None:
+    def __init__(self, message: str, check: str = "") -> None:
         super().__init__(message)
-        self.promise = promise
+        self.check = check
 
 
 class DataError(ReidbenchError):

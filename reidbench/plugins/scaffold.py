@@ -1,4 +1,4 @@
-"""A new plugin as a folder: a distribution that installs, keeps the promises of its kind, and has a test."""
+"""A new plugin as a folder: a distribution that installs, passes the contract checks of its kind, and has a test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
     _check_name(name)
     target = folder / name
     if target.exists() or target.is_symlink():
-        raise DataError(f"{target}: exists already; choose another name, or another folder with --folder")
+        raise DataError(f"{target}: already exists; choose another name, or another folder with --folder")
     words = {
         "name": name,
         "kind": kind,
@@ -47,9 +47,9 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Written beside its place and renamed, so that nobody finds half a plugin.
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as half:
-            written = Path(half) / name
+        # Written next to the target and renamed, so that an interrupted call leaves no incomplete plugin.
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
+            written = Path(temporary) / name
             for file, template in files.items():
                 path = written / file
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,14 +61,14 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
 
 
 def _check_name(name: str) -> None:
-    """Refuse what cannot name an item, a module and a distribution all at once."""
+    """Raise OptionError for what cannot name an item, a module and a distribution."""
     if not is_name(name) or "/" in name or keyword.iskeyword(name) or name.endswith("_"):
         raise OptionError(
-            f"{quoted(name)} cannot name a plugin; expected a letter, then letters, digits and _, not a _ at the end, "
-            "and no word of Python's own"
+            f"{quoted(name)} cannot name a plugin; expected a letter, then letters, digits and _, not ending with _, "
+            "and no keyword of Python"
         )
     if name in sys.modules or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
-        raise OptionError(f"there is a module {quoted(name)} already, which this one would hide; choose another name")
+        raise OptionError(f"a module {quoted(name)} is installed already, which this one would hide; choose another name")
 
 
 def _template(name: str) -> string.Template:

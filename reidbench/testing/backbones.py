@@ -1,4 +1,4 @@
-"""``check_backbone``: what a network promises, from the shape of its output to weights that can be kept."""
+"""``check_backbone``: the contract of a network, from the shape of its output to weights that can be saved."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import torch
 from torch import Tensor
 
 from reidbench.plugins.interfaces import Backbone, Preprocess
-from reidbench.testing.subject import NotAsked, Subject, check_pickle, expect, finite, largest_difference, normal, same
+from reidbench.testing.subject import NotApplicable, Subject, Violation, expect, expect_equal, expect_finite, normal
 
 BATCH = 5
-_ALONE = 1e-4  # of the largest entry: matrix products of other sizes round otherwise
+_ALONE = 1e-4  # of the largest entry: matrix products of other sizes round differently
 
 
 def check_backbone(backbone: str | Callable[..., Backbone], *, seed: int = 0, **options: Any) -> tuple[str, ...]:
-    """Return the promises that a network keeps.
+    """Return the names of the contract checks that a network passes.
 
     ``backbone`` is a spec of an installed network or a factory ``(*, options) -> Backbone`` with ``options``; ``seed``
-    picks weights and images. Pretrained weights are not loaded. Raises ContractError at the first promise that is
-    broken, OptionError for a name or an option that does not fit.
+    gives weights and images. Pretrained weights are not loaded. Raises ContractError at the first check that fails,
+    OptionError for a name or an option that does not fit.
     """
-    checks = _Checks(Subject("backbone", backbone, options), seed)
-    return checks.subject.keep(
+    checks = _BackboneChecks(Subject("backbone", backbone, options), seed)
+    return checks.subject.run_checks(
         {
             "contract": checks.contract,
             "preprocess": checks.preprocess,
             "output": checks.output,
-            "evaluation repeats": checks.repeats,
-            "evaluation changes nothing": checks.unchanged,
+            "evaluation repeats and changes nothing": checks.evaluation,
             "an image does not depend on its batch": checks.alone,
             "seeded weights": checks.seeded,
             "initialise is seeded": checks.initialise,
             "gradient reaches the weights": checks.gradient,
             "state_dict holds everything": checks.state,
-            "spec round trip": checks.subject.check_spec,
-            "pickling": checks.pickling,
+            "options": checks.subject.check_options,
         }
     )
 
 
-class _Checks:
+class _BackboneChecks:
+    """One method per check; each starts from freshly built networks."""
+
     def __init__(self, subject: Subject, seed: int) -> None:
         self.subject, self.seed = subject, seed
 
@@ -67,51 +67,43 @@ class _Checks:
         expect(isinstance(dim, int) and dim > 0, f"embedding_dim must be a whole number above 0, got {dim!r}")
         expect(isinstance(backbone.pretrained, bool), f"pretrained must be true or false, got {backbone.pretrained!r}")
         batch = backbone.batch
-        sound = isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(n, int) and n > 0 for n in batch)
-        expect(sound, f"batch must be (P, K), two whole numbers above 0, got {batch!r}")
+        valid = isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(n, int) and n > 0 for n in batch)
+        expect(valid, f"batch must be (P, K), two whole numbers above 0, got {batch!r}")
         expect(any(p.requires_grad for p in backbone.parameters()), "it has no parameter that could be trained")
 
     def preprocess(self) -> None:
-        what = getattr(self.fresh(), "preprocess", None)
-        expect(isinstance(what, Preprocess), f"preprocess must be a reidbench.Preprocess, got {type(what).__name__}")
-        assert isinstance(what, Preprocess)
-        for name, size in (("height", what.height), ("width", what.width)):
+        preprocess = getattr(self.fresh(), "preprocess", None)
+        if not isinstance(preprocess, Preprocess):
+            raise Violation(f"preprocess must be a reidbench.Preprocess, got {type(preprocess).__name__}")
+        for name, size in (("height", preprocess.height), ("width", preprocess.width)):
             expect(isinstance(size, int) and size > 0, f"{name} must be a whole number of pixels, got {size!r}")
         # Pixels are divided by 255 first: a mean of 104 belongs to another scale.
-        for name, values, low in (("mean", what.mean, 0.0), ("std", what.std, 1e-3)):
-            sound = len(values) == 3 and all(math.isfinite(v) and low <= v <= 1 for v in values)
-            expect(sound, f"{name} must be three numbers from {low:g} to 1 (pixels / 255), got {values}")
+        for name, values, low in (("mean", preprocess.mean, 0.0), ("std", preprocess.std, 1e-3)):
+            valid = len(values) == 3 and all(math.isfinite(v) and low <= v <= 1 for v in values)
+            expect(valid, f"{name} must be three numbers from {low:g} to 1 (pixels / 255), got {values}")
 
     def output(self) -> None:
         backbone = self.fresh()
         images = self.images(backbone)
+        shape = (BATCH, backbone.embedding_dim)
         for training in (True, False):
             with torch.no_grad():
                 out = backbone.train(training)(images)
-            wanted = (BATCH, backbone.embedding_dim)
             expect(isinstance(out, Tensor), f"forward must return a tensor, got {type(out).__name__}")
             expect(
-                tuple(out.shape) == wanted,
-                f"for images {tuple(images.shape)} the output must have the shape {wanted}, got {tuple(out.shape)}",
+                tuple(out.shape) == shape,
+                f"for images {tuple(images.shape)} the output must have the shape {shape}, got {tuple(out.shape)}",
             )
             expect(out.dtype == torch.float32, f"float32 images must give float32 embeddings, got {out.dtype}")
-            finite(out, "the embeddings of ordinary images")
+            expect_finite(out, "the embeddings of ordinary images")
 
-    def repeats(self) -> None:
+    def evaluation(self) -> None:
         backbone = self.fresh()
         images = self.images(backbone)
-        first, second = self.embed(backbone, images), self.embed(backbone, images)
-        expect(
-            same(first, second),
-            f"in evaluation mode the same images gave embeddings that differ by "
-            f"{largest_difference(first, second):.3g} of the largest entry",
-        )
-        expect(not same(first[:1], first[1:2]), "two different images gave one embedding")
-
-    def unchanged(self) -> None:
-        backbone = self.fresh()
         before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-        self.embed(backbone, self.images(backbone))
+        first, second = self.embed(backbone, images), self.embed(backbone, images)
+        expect_equal(first, second, "two embeddings of the same images in evaluation mode")
+        expect(not torch.equal(first[:1], first[1:2]), "two different images gave one embedding")
         changed = [name for name, tensor in backbone.state_dict().items() if not torch.equal(tensor, before[name])]
         expect(not changed, f"embedding in evaluation mode changed {', '.join(changed[:3])}")
 
@@ -120,10 +112,8 @@ class _Checks:
         images = self.images(backbone)
         together = self.embed(backbone, images)
         apart = torch.cat([self.embed(backbone, images[i : i + 1]) for i in range(BATCH)])
-        expect(
-            same(together, apart, _ALONE),
-            f"in evaluation mode an image alone and in a batch of {BATCH} differ by "
-            f"{largest_difference(together, apart):.3g} of the largest entry, expected at most {_ALONE:g}",
+        expect_equal(
+            together, apart, f"in evaluation mode the embeddings of images alone and in a batch of {BATCH}", _ALONE
         )
 
     def seeded(self) -> None:
@@ -131,10 +121,10 @@ class _Checks:
 
     def initialise(self) -> None:
         first, second = self.fresh(), self.fresh()
-        if first.pretrained:  # its weights may be on another machine
-            raise NotAsked
+        if first.pretrained:  # its weights may not be on this machine
+            raise NotApplicable
         for backbone in (first, second):
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)
             backbone.initialise()
         self.equal_states(first, second, "initialised twice with one seed of torch")
 
@@ -148,34 +138,23 @@ class _Checks:
     def gradient(self) -> None:
         backbone = self.fresh().train()
         backbone(self.images(backbone)).square().mean().backward()
-        trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
-        missing = [name for name, p in trained.items() if p.grad is None]
+        gradients = {name: p.grad for name, p in backbone.named_parameters() if p.requires_grad}
+        missing = [name for name, gradient in gradients.items() if gradient is None]
+        advice = "use them, or set requires_grad=False"
+        expect(not missing, f"{len(missing)} parameters get no gradient: {', '.join(missing[:3])}; {advice}")
+        for name, gradient in gradients.items():
+            assert gradient is not None
+            expect_finite(gradient, f"the gradient of {name}")
         expect(
-            not missing,
-            f"{len(missing)} of {len(trained)} parameters get no gradient: {', '.join(missing[:3])}; use them, or set "
-            "requires_grad=False",
+            any(bool(gradient.any()) for gradient in gradients.values() if gradient is not None), "all gradients are 0"
         )
-        for name, p in trained.items():
-            assert p.grad is not None
-            finite(p.grad, f"the gradient of {name}")
-        expect(any(bool(p.grad.any()) for p in trained.values() if p.grad is not None), "all gradients are 0")
 
     def state(self) -> None:
         first, second = self.fresh(), self.fresh(seed=1)
         images = self.images(first)
         with torch.no_grad():
-            first.train()(images)  # so that running statistics are not those of the beginning
+            first.train()(images)  # so that running statistics are not the initial ones
         second.load_state_dict(first.state_dict())
-        one, other = self.embed(first, images), self.embed(second, images)
-        expect(
-            same(one, other),
-            "another one with its state_dict gave embeddings that differ by "
-            f"{largest_difference(one, other):.3g} of the largest entry; keep what forward uses in parameters "
-            "and buffers",
-        )
-
-    def pickling(self) -> None:
-        backbone = self.fresh()
-        images = self.images(backbone)
-        expect(same(self.embed(backbone, images), self.embed(check_pickle(backbone), images)),
-               "its pickled copy gave other embeddings")  # fmt: skip
+        what = "the embeddings of two networks with one state_dict"
+        advice = "keep what forward uses in parameters and buffers"
+        expect_equal(self.embed(first, images), self.embed(second, images), what, advice=advice)

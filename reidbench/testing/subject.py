@@ -1,121 +1,118 @@
-"""What all checks have in common: the item under test, and promises that are kept one after the other."""
+"""The item under test, the runner of its checks, and what the checks of several kinds use."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.errors import ContractError, OptionError, PluginError, ReidbenchError
+from reidbench.errors import ContractError, OptionError
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
-from reidbench.plugins.discovery import SUPPLIED, Plugin, PluginItem, describe_error
-from reidbench.plugins.options import positional_parameters
+from reidbench.plugins.discovery import Plugin, PluginItem, describe_error
 from reidbench.plugins.spec import Item, is_name
+from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream, torch_seed
 
-Promises = Mapping[str, Callable[[], None]]
+DIM = 8
 
 
-class Broken(Exception):
-    """What was expected and what was found; ``keep`` adds whose promise it was."""
+class Violation(Exception):
+    """What a check expected and found; ``run_checks`` adds the names of the item and the check."""
 
 
-class NotAsked(Exception):
-    """A promise that does not apply to this item."""
+class NotApplicable(Exception):
+    """The check does not apply to this item."""
 
 
-def expect(kept: bool, said: str) -> None:
-    """Raise Broken, with what was expected and found, unless ``kept``."""
-    if not kept:
-        raise Broken(said)
+def expect(condition: bool, message: str) -> None:
+    """Raise Violation with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise Violation(message)
 
 
 class Subject:
-    """The item under test: an installed one as a spec, or a factory with its options; built anew whenever asked."""
+    """The item under test, given as a spec of an installed item or as a factory with its options.
+
+    Raises OptionError where the spec or the options cannot be used, PluginError for a factory that declares none.
+    """
 
     def __init__(self, kind: str, what: str | Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.kind = kind
         if isinstance(what, str):
             if options:
-                raise OptionError(f'{kind} "{what}": write its options into the text, not behind it: "NAME(a=1)"')
+                raise OptionError(f'{kind} "{what}": write its options into the text: "NAME(option=1)"')
             self.catalogue, text = load(), what
         else:
-            entry = _entry_of(kind, what)
-            self.catalogue = Catalogue((), (entry,))
-            text = str(Item(entry.name, tuple(options.items())))
-        self.item: ResolvedSpec = self.catalogue.resolve(kind, text)
-        if not self.item.terms:
+            item = _item_of(kind, what)
+            self.catalogue = Catalogue((), (item,))
+            text = str(Item(item.name, tuple(options.items())))
+        self.spec: ResolvedSpec = self.catalogue.resolve(kind, text)
+        if not self.spec.terms:
             raise OptionError(f"{kind}: there is nothing to check in none")
-        self.name = f"{kind} {self.item.short}"
+        self.name = f"{kind} {self.spec.short}"
 
-    def build(self, *known: Any, seed: int = 0) -> Any:
-        """Return the item, with torch seeded as the runner does it."""
-        torch.manual_seed(torch_seed(seed, self.kind))
-        return self.item.build(*known)
+    def build(self, *supplied: Any, seed: int = 0) -> Any:
+        """Return the built item, with torch seeded as the runner does it."""
+        torch.default_generator.manual_seed(torch_seed(seed, self.kind))
+        return self.spec.build(*supplied)
 
-    def check_spec(self) -> None:
-        """The text with every option written out gives the same options again."""
-        again = self.catalogue.resolve(self.kind, self.item.text)
-        expect(again.text == self.item.text, f"{self.item.text!r} was read back as {again.text!r}")
-        expect(again.identity == self.item.identity, f"the identity {self.item.identity!r} became {again.identity!r}")
+    def check_options(self) -> None:
+        """Check that every option is documented, and that the text with all options gives the same options again."""
+        unnamed = [name for item in self.spec.plugin_items for name, option in item.options.items() if not option.doc]
+        expect(not unnamed, f"the docstring of its factory lacks a line below Options: for {', '.join(unnamed)}")
+        again = self.catalogue.resolve(self.kind, self.spec.text)
+        expect(again.text == self.spec.text, f"{self.spec.text!r} is read back as {again.text!r}")
+        expect(again.identity == self.spec.identity, f"the identity {self.spec.identity!r} becomes {again.identity!r}")
 
-    def keep(self, promises: Promises) -> tuple[str, ...]:
-        """Check promises in their order and return those that apply and hold; the caller's random state is kept.
+    def run_checks(self, checks: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:
+        """Run checks in order and return the names of those that apply and pass; torch's random state is restored.
 
-        Raises ContractError at the first that is broken, be it by an exception of the item.
+        Raises ContractError at the first that fails, also by an exception of the item. An OptionError in the first
+        check is passed on: options that do not fit are the caller's mistake.
         """
-        held: list[str] = []
-        said: str
-        cause: BaseException | None
-        with torch.random.fork_rng(devices=[]):
-            for promise, check in promises.items():
+        passed: list[str] = []
+        with _private_torch_state():
+            for name, check in checks.items():
                 try:
                     check()
-                except NotAsked:
+                except NotApplicable:
                     continue
-                except OptionError as error:
-                    if not held:  # options that do not fit are the caller's mistake, no broken promise
+                except Violation as violation:
+                    raise self._error(name, str(violation)) from violation.__cause__
+                except Exception as error:  # a plugin's code may raise anything
+                    if isinstance(error, OptionError) and not passed:
                         raise
-                    said, cause = f"it raised {describe_error(error)}", error
-                except Broken as broken:
-                    said, cause = str(broken), broken.__cause__
-                except Exception as error:  # a stranger's code may raise anything
-                    said, cause = f"it raised {describe_error(error)}", error
-                else:
-                    held.append(promise)
-                    continue
-                raise ContractError(f'{self.name} breaks the promise "{promise}": {said}', promise) from cause
-        return tuple(held)
+                    raise self._error(name, f"it raised {describe_error(error)}") from error
+                passed.append(name)
+        return tuple(passed)
+
+    def _error(self, check: str, message: str) -> ContractError:
+        return ContractError(f'{self.name} fails the contract check "{check}": {message}', check)
 
 
-def _entry_of(kind: str, factory: Callable[..., Any]) -> PluginItem:
-    """Return a factory as a catalogue's entry, as if its module were installed."""
+@contextmanager
+def _private_torch_state() -> Iterator[None]:
+    """Restore torch's random state at the end, and compute on one thread: on tiny tensors several only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _item_of(kind: str, factory: Callable[..., Any]) -> PluginItem:
+    """Return a factory as a plugin item, as if its module were installed; raises PluginError for its signature."""
     called = getattr(factory, "__name__", type(factory).__name__).lstrip("_")
-    name = called if is_name(called) else kind
-    entry = PluginItem(kind, name, factory, Plugin(str(factory.__module__), "not installed", "", state="ok"))
-    wanted = SUPPLIED.get(kind, ())
-    if len(known := positional_parameters(factory)) != len(wanted):
-        raise PluginError(
-            f"{entry}: expected the positional parameters ({', '.join(wanted)}), got ({', '.join(known)}); options are "
-            "keyword-only: write them behind a *"
-        )
-    return entry
-
-
-def check_pickle(thing: Any) -> Any:
-    """Return a pickled copy; raises Broken where it cannot be pickled."""
-    try:
-        return pickle.loads(pickle.dumps(thing))
-    except ReidbenchError:
-        raise
-    except Exception as error:
-        raise Broken(
-            f"it cannot be pickled: {describe_error(error)}; define its classes and functions at the top of a module"
-        ) from error
+    plugin = Plugin(str(factory.__module__), "not installed", "", state="ok")
+    item = PluginItem(kind, called if is_name(called) else kind, factory, plugin)
+    item.check()
+    return item
 
 
 def normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
@@ -123,36 +120,54 @@ def normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
     return torch.from_numpy(stream(seed, *names).standard_normal(shape))
 
 
-def finite(tensor: Tensor, what: str) -> None:
-    """Raise Broken where ``tensor`` holds a number that is not finite."""
+def clusters(identities: int, images: int, seed: int, name: str) -> tuple[Tensor, IntArray]:
+    """Return embeddings [identities * images, DIM] float64, clustered by identity, and their identities from 1."""
+    pids = np.tile(np.arange(1, identities + 1, dtype=np.int64), images)
+    centres = normal((identities, DIM), seed, name, "centres").repeat(images, 1)
+    return centres + normal((len(pids), DIM), seed, name, "images") / 2, pids
+
+
+def expect_finite(tensor: Tensor, what: str) -> None:
+    """Raise Violation where ``tensor`` contains a number that is not finite."""
     wrong = ~torch.isfinite(tensor)
     count = int(wrong.sum())
-    expect(
-        count == 0,
-        f"expected finite numbers, got {count} of {tensor.numel()} that are not in {what}, the first "
-        f"{tensor[wrong].flatten()[0].item() if count else 0}",
-    )
+    first = tensor[wrong].flatten()[0].item() if count else 0
+    expect(count == 0, f"{count} of {tensor.numel()} numbers are not finite in {what}, the first is {first}")
 
 
-def same(first: Tensor, second: Tensor, tolerance: float = 0.0) -> bool:
-    """Return whether two tensors agree to ``tolerance`` times the larger one's largest entry; 0 is bit for bit."""
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return torch.equal(first, second) if tolerance == 0 else largest_difference(first, second) <= tolerance
+def expect_equal(first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
+    """Raise Violation unless two tensors agree to ``tolerance`` times their largest entry."""
+    difference = largest_difference(first, second)
+    message = f"{what} differ by {difference:.3g} of the largest entry, expected at most {tolerance:g}"
+    expect(difference <= tolerance, f"{message}; {advice}" if advice else message)
 
 
 def largest_difference(first: Tensor, second: Tensor) -> float:
-    """Return the largest difference of two tensors of one shape over the largest entry of both."""
+    """Return the largest difference over the largest entry of both; infinite for other shapes or dtypes."""
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return float("inf")
     if not first.numel():
         return 0.0
     scale = max(first.abs().max().item(), second.abs().max().item(), float(np.finfo(np.float64).tiny))
     return (first - second).abs().max().item() / scale
 
 
-def share_in_order(distances: Tensor, labels: Tensor) -> float:
-    """Return the share of (anchor, positive, negative) with the positive strictly closer; ``distances`` [n, n]."""
-    alike = labels[:, None] == labels[None, :]
-    positives = alike & ~torch.eye(len(labels), dtype=torch.bool)
-    triplets = positives[:, :, None] & ~alike[:, None, :]
+def expect_ordered(distances: Tensor, queries: IntArray, gallery: IntArray) -> None:
+    """Raise Violation unless distances [q, g] of clustered identities put most positives before most negatives."""
+    share = share_in_order(distances, queries, gallery)
+    expect(
+        share > 0.6,
+        f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%; is it a "
+        "similarity, is a sign flipped, or are queries out of order?",
+    )
+
+
+def share_in_order(distances: Tensor, queries: IntArray, gallery: IntArray) -> float:
+    """Return the share of triplets in which the positive is strictly closer than the negative.
+
+    ``distances`` [q, g]; ``queries`` [q] and ``gallery`` [g] are identities; no query is in the gallery.
+    """
+    alike = torch.from_numpy(queries[:, None] == gallery[None, :])
+    triplets = alike[:, :, None] & ~alike[:, None, :]
     closer = distances[:, :, None] < distances[:, None, :]
     return (closer & triplets).sum().item() / triplets.sum().item()

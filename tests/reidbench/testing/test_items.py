@@ -1,250 +1,236 @@
-"""The conformance kit on networks, data sets, metrics and re-rankers: sound ones, and ones wrong in one way each."""
+"""Contract checks of all other kinds: sound items pass, items with one fault are named."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from reidbench import Backbone, Metric, Preprocess, Reranker, Samples, Split, build
-from reidbench.errors import ContractError
-from reidbench.testing.backbones import check_backbone
-from reidbench.testing.datasets import check_dataset
-from reidbench.testing.metrics import check_metric
-from reidbench.testing.rerankers import check_reranker
-
-# --- backbones -------------------------------------------------------------------------------------------------------
-
-
-class Network(Backbone):
-    """A linear layer on the mean colour."""
-
-    embedding_dim = 5
-
-    def __init__(self, *, height: int = 8) -> None:
-        super().__init__()
-        self.preprocess = Preprocess(height, 4)
-        self.linear = nn.Linear(3, 5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.linear(images.mean(dim=(2, 3)))
-        return out
-
-
-class OtherSize(Network):
-    embedding_dim = 6
-
-
-class Noisy(Network):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) + 0.01 * torch.randn(())
-
-
-class Counts(Network):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(images)
-
-
-class Centres(Network):
-    def forward(self, images: Tensor) -> Tensor:
-        out = super().forward(images)
-        return out - out.mean(dim=0) + self.linear.bias
-
-
-class Unused(Network):
-    def __init__(self) -> None:
-        super().__init__()
-        self.forgotten = nn.Linear(2, 2)
-
-
-class OwnSeed(Network):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear.weight.data = torch.from_numpy(np.random.default_rng().random((5, 3), dtype=np.float32))
-
-
-class Outside(Network):
-    def __init__(self) -> None:
-        super().__init__()
-        self.shift = torch.rand(5)  # neither parameter nor buffer
-
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) + self.shift
-
-
-class OtherScale(Network):
-    def __init__(self) -> None:
-        super().__init__()
-        self.preprocess = Preprocess(8, 4, mean=(104.0, 117.0, 123.0))
-
-
-@pytest.mark.parametrize("backbone", [Network, "tiny", "lunet(height=64, width=32)"])
-def test_a_sound_network_keeps_every_promise(backbone: str | Callable[..., Backbone]) -> None:
-    assert len(check_backbone(backbone)) == 12
-
-
-@pytest.mark.parametrize(
-    ("wrong", "promise"),
-    [
-        (OtherSize, "output"),
-        (Noisy, "evaluation repeats"),
-        (Counts, "evaluation changes nothing"),
-        (Centres, "an image does not depend on its batch"),
-        (Unused, "gradient reaches the weights"),
-        (OwnSeed, "seeded weights"),
-        (Outside, "state_dict holds everything"),
-        (OtherScale, "preprocess"),
-    ],
+from reidbench import BackboneInfo, Metric, Part, Protocol, Recipe, Reranker, RunFiles, RunRecord, Samples, Split, build
+from reidbench.errors import ContractError, OptionError
+from reidbench.plugins.catalogue import load
+from reidbench.testing import (
+    check_dataset,
+    check_protocol,
+    check_recipe,
+    check_reranker,
+    check_section,
+    check_synthesizer,
 )
-def test_a_wrong_network_is_caught(wrong: type[Backbone], promise: str) -> None:
-    with pytest.raises(ContractError) as caught:
-        check_backbone(wrong)
-    assert caught.value.promise == promise, caught.value
-    assert re.search(r"\d|forgotten|changed calls", str(caught.value))
+
+SMALL = "synthetic(identities=12, cameras=3)"
+FIRST = ("contract", "builds repeat")
+numbers = itertools.count(10)
 
 
-# --- data sets -------------------------------------------------------------------------------------------------------
+def names(kind: str) -> list[str]:
+    return [item.name for item in load().list_items(kind)]
+
+
+def failed_check(check: Callable[..., Any], item: object, message: str, **arguments: Any) -> str:
+    """Return the name of the contract check that ``item`` fails; its message must match."""
+    with pytest.raises(ContractError, match=message) as caught:
+        check(item, **arguments)
+    return caught.value.check
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
 
 
 def tree(root: Path) -> Split:
-    """Draw 24 images of six people and return three parts of them."""
-    names = [f"{pid}_{cam}_{number}.png" for pid in range(1, 7) for cam in (1, 2) for number in (1, 2)]
-    for index, name in enumerate(names):
+    """Write 24 images of six identities, the first three in training."""
+    image_names = [f"{pid}_{cam}_{number}.png" for pid in range(1, 7) for cam in (1, 2) for number in (1, 2)]
+    for index, name in enumerate(image_names):
         if not (root / name).exists():
             Image.fromarray(np.full((8, 4, 3), index, dtype=np.uint8)).save(root / name)
-    samples = Samples.of_images(
-        root, names, [int(name.split("_")[0]) for name in names], [int(name.split("_")[1]) for name in names]
-    )
-    places = np.arange(len(names))
+    ids = [[int(part) for part in name.split("_")[:2]] for name in image_names]
+    samples = Samples.of_images(root, image_names, [pid for pid, _ in ids], [cam for _, cam in ids])
+    places = np.arange(len(image_names))
     return Split(samples.take(places[:12]), samples.take(places[12::4]), samples.take(places[12:]))
 
 
 def leaking(root: Path) -> Split:
     split = tree(root)
-    return Split(split.train, split.query, split.gallery + split.train)
+    return replace(split, gallery=split.gallery + split.train)
 
 
 def incomplete(root: Path) -> Split:
-    split = tree(root)
-    return Split(split.train, split.query, split.gallery, expected={"train": 13})
+    return replace(tree(root), expected={"train": 13})
 
 
 def missing(root: Path) -> Split:
     split = tree(root)
-    split.query.path(1).unlink()
+    (root / "5_1_1.png").unlink()
     return split
 
 
-def restless(root: Path) -> Split:
+def damaged(root: Path) -> Split:
+    if not (root / "4_1_1.png").exists():
+        (root / "4_1_1.png").write_bytes(b"no image")
+    return tree(root)
+
+
+def shuffled(root: Path) -> Split:
     split = tree(root)
-    units = np.random.default_rng().permutation(len(split.gallery))
-    return Split(split.train, split.query, split.gallery.take(units))
+    return replace(split, gallery=split.gallery.take(np.random.default_rng().permutation(len(split.gallery))))
 
 
-def one_person(root: Path) -> Split:
+def one_identity(root: Path) -> Split:
     split = tree(root)
     return Split(split.train.take(np.arange(4)), split.query, split.gallery)
 
 
-def test_a_sound_data_set_keeps_every_promise(tmp_path: Path) -> None:
-    assert len(check_dataset(tree, root=tmp_path)) == 8
+def writing(root: Path) -> Split:
+    (root / "log.txt").write_text("listed")
+    return tree(root)
 
 
-def test_our_data_set_keeps_its_promises(data_folder: Path) -> None:
-    assert "files" in check_dataset("synthetic(identities=40)", root=data_folder)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "promise", "said"),
-    [
-        (leaking, "training and test share no image", "12 images of gallery"),
-        (incomplete, "counts", "13 expected, 12 found"),
-        (missing, "files", "1 of 3 files of query .*_1.png"),
-        (restless, "builds are equal", "another order"),
-        (one_person, "identities", "holds 1 identity"),
-    ],
-)
-def test_a_wrong_data_set_is_caught(wrong: Callable[[Path], Split], promise: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=said) as caught:
-        check_dataset(wrong, root=tmp_path)
-    assert caught.value.promise == promise
-
-
-# --- metrics and re-rankers ------------------------------------------------------------------------------------------
-
-
-class Straight(Metric):
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cdist(a, b)
-
-
-class Similar(Straight):
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return -super().distances(a, b)
-
-
-class OtherOrder(Straight):
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        return -embeddings, embeddings
-
-
-class Rounds(Straight):
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return super().distances(a.float(), b.float())
-
-
-class Relative(Straight):
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return super().distances(a - b.mean(dim=0), b)
-
-
-class OtherPairs(Straight):
-    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        return super().pair_distances(a, b, first, second).square()
-
-
-class Learns(Straight):
-    def fit(self, embeddings: Tensor, pids: np.ndarray, cams: np.ndarray) -> None:
-        self.scale = 1 + np.random.default_rng().random()
-
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.scale * super().distances(a, b)
-
-
-@pytest.mark.parametrize("metric", [Straight, "euclidean", "euclidean(normalize=true)"])
-def test_a_sound_metric_keeps_every_promise(metric: str | Callable[..., Metric]) -> None:
-    assert {"distances", "smaller is closer", "pickling"} <= set(check_metric(metric))
+def test_sound_datasets_pass(tmp_path: Path, data_folder: Path) -> None:
+    assert check_dataset(tree, root=tmp_path) == (*FIRST, "split and images", "options")
+    assert len(check_dataset("synthetic(identities=40)", root=data_folder)) == 4
 
 
 @pytest.mark.parametrize(
-    ("wrong", "promise"),
+    ("dataset", "check", "message"),
     [
-        (Similar, "smaller is closer"),
-        (OtherOrder, "factors order as distances do"),
-        (Rounds, "distances"),
-        (Relative, "a distance belongs to its pair"),
-        (OtherPairs, "pair distances are distances"),
-        (Learns, "fit repeats"),
+        (leaking, "split and images", "3 identities are in training and in test"),
+        (incomplete, "split and images", "13 expected, 12 found"),
+        (missing, "builds repeat", r"5_1_1\.png"),
+        (damaged, "split and images", r"4_1_1\.png"),
+        (shuffled, "builds repeat", "two builds differ"),
+        (one_identity, "split and images", "train has 1 identities"),
+        (writing, "builds repeat", r"opened files for writing: .*log\.txt"),
     ],
 )
-def test_a_wrong_metric_is_caught(wrong: type[Metric], promise: str) -> None:
-    with pytest.raises(ContractError, match=r"\d") as caught:
-        check_metric(wrong)
-    assert caught.value.promise == promise
+def test_datasets_with_one_fault_fail(
+    dataset: Callable[[Path], Split], check: str, message: str, tmp_path: Path
+) -> None:
+    assert failed_check(check_dataset, dataset, message, root=tmp_path) == check
 
 
-class Again(Reranker):
+# --- recipes, protocols and synthesizers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_first_party_recipes_pass(recipe: str) -> None:
+    assert check_recipe(recipe) == (*FIRST, "options")
+
+
+@pytest.mark.parametrize("protocol", names("protocol"))
+def test_first_party_protocols_pass(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.csv").touch()  # the default file of csv_list
+    assert check_protocol(protocol) == (*FIRST, "values", "options")
+
+
+@pytest.mark.parametrize("synthesizer", ["csv_list(identities=6)", "mars(identities=6)"])
+def test_first_party_synthesizers_pass(synthesizer: str) -> None:
+    assert len(check_synthesizer(synthesizer)) == 2
+
+
+def recipe(steps: int) -> Recipe:
+    return Recipe(steps=steps, decay_start=0, learning_rate=1e-3, p=2, k=2)
+
+
+def no_recipe(backbone: BackboneInfo) -> Any:
+    return {"steps": 3}
+
+
+def changing(backbone: BackboneInfo) -> Recipe:
+    return recipe(next(numbers))
+
+
+def drawing(backbone: BackboneInfo) -> Recipe:
+    np.random.rand()
+    return recipe(3)
+
+
+def undocumented(backbone: BackboneInfo, *, steps: int = 3) -> Recipe:
+    return recipe(steps)
+
+
+def impossible(backbone: BackboneInfo) -> Recipe:
+    return recipe(0)
+
+
+@pytest.mark.parametrize(
+    ("factory", "check", "message"),
+    [
+        (no_recipe, "contract", "expected a reidbench.Recipe, got dict"),
+        (changing, "builds repeat", "two builds differ"),
+        (drawing, "builds repeat", "drew from a global random generator"),
+        (undocumented, "options", "docstring .*steps"),
+    ],
+)
+def test_recipes_with_one_fault_fail(factory: Callable[..., Any], check: str, message: str) -> None:
+    assert failed_check(check_recipe, factory, message) == check
+
+
+def test_an_impossible_recipe_is_an_option_error() -> None:
+    with pytest.raises(OptionError, match="steps must be 1 or more"):
+        check_recipe(impossible)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 0}, "version must be a whole number from 1, got 0"),
+        ({"ranks": (1, 5)}, "ranks must rise and contain 1, 5, 10 and 20"),
+        ({"primary": "r3"}, "primary must be one of map_market"),
+        ({"exclude": ("cameras",)}, "exclude .*cameras"),
+        ({"names": {"test": "0"}}, "names must be of train, query and gallery, got .'test'."),
+        ({"recipe": "no_such"}, "no recipe"),
+        ({"dataset": "no_such"}, "no dataset"),
+        ({"views": "upside_down"}, "upside_down"),
+    ],
+)
+def test_protocols_with_one_fault_fail(changes: dict[str, Any], message: str) -> None:
+    def factory() -> Protocol:
+        return replace(built, **changes)
+
+    built: Protocol = build("protocol", SMALL)
+    assert failed_check(check_protocol, factory, message) == "values"
+
+
+def silent(directory: Path) -> Iterator[tuple[int, int]]:
+    yield from ()
+
+
+def shrinking(directory: Path) -> Iterator[tuple[int, int]]:
+    yield from ((0, 9), (1, 8))
+
+
+def not_resuming(directory: Path) -> Iterator[tuple[int, int]]:
+    if (directory / "begun").exists():
+        raise FileExistsError("begun")
+    (directory / "begun").touch()
+    yield from ((0, 2), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (silent, "it yields nothing"),
+        (shrinking, "the number of images in all changes"),
+        (not_resuming, "it raised FileExistsError: begun"),
+    ],
+)
+def test_synthesizers_with_one_fault_fail(factory: Callable[..., Any], message: str) -> None:
+    assert failed_check(check_synthesizer, factory, message) == "progress and resuming"
+
+
+# --- re-rankers ------------------------------------------------------------------------------------------------------
+
+
+class Plain(Reranker):
     """The distances as they are."""
 
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
@@ -252,45 +238,90 @@ class Again(Reranker):
             yield metric.distances(query[start : start + rows], gallery)
 
 
-class Drops(Again):
+class DropsRows(Plain):
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
-        for start in range(0, len(query) // rows * rows, rows):
-            yield metric.distances(query[start : start + rows], gallery)
+        return super().blocks(query[: len(query) // rows * rows], gallery, metric, rows)
 
 
-class Backwards(Again):
+class Backwards(Plain):
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         return super().blocks(query.flip(0), gallery, metric, rows)
 
 
-class PerBlock(Again):
+class DependsOnBlock(Plain):
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         for block in super().blocks(query, gallery, metric, rows):
             yield block / block.amax()
 
 
-class Endless(Again):
+class NotFinite(Plain):
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         for block in super().blocks(query, gallery, metric, rows):
             yield block / (block - block[:, :1])
 
 
-@pytest.mark.parametrize("reranker", [Again, "k_reciprocal"])
-def test_a_sound_reranker_keeps_every_promise(reranker: str | Callable[..., Reranker]) -> None:
-    assert len(check_reranker(reranker)) == 10
-    assert len(check_reranker(reranker, metric=build("metric", "euclidean"))) == 10
+@pytest.mark.parametrize("reranker", [Plain, "k_reciprocal"])
+def test_sound_rerankers_pass(reranker: str | Callable[..., Reranker]) -> None:
+    assert check_reranker(reranker) == (*FIRST, "every query once", "smaller is closer", "options")
+    assert len(check_reranker(reranker, metric=build("metric", "euclidean"))) == 5
 
 
 @pytest.mark.parametrize(
-    ("wrong", "promise"),
+    ("reranker", "check"),
     [
-        (Drops, "all queries once"),
-        (Backwards, "smaller is closer|rows change nothing"),
-        (PerBlock, "rows change nothing"),
-        (Endless, "blocks"),
+        (DropsRows, "every query once"),
+        (Backwards, "smaller is closer"),
+        (DependsOnBlock, "every query once"),
+        (NotFinite, "every query once"),
     ],
 )
-def test_a_wrong_reranker_is_caught(wrong: type[Reranker], promise: str) -> None:
-    with pytest.raises(ContractError, match=r"\d") as caught:
-        check_reranker(wrong)
-    assert re.fullmatch(promise, caught.value.promise), caught.value
+def test_rerankers_with_one_fault_fail(reranker: type[Reranker], check: str) -> None:
+    assert failed_check(check_reranker, reranker, r"\d") == check
+
+
+# --- report sections -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", names("section"))
+def test_first_party_sections_pass(section: str) -> None:
+    assert len(check_section(section)) == 7
+
+
+class Empty:
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Any:
+        return Part("empty")
+
+
+class Listing(Empty):
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Any:
+        return [record.id for record in records]
+
+
+class Best(Empty):
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        best = max((record.scores["r1"] for record in records), default=0.0)
+        return Part("best", notes=[f"{best:.2f}"])
+
+
+class NeedsFiles(Empty):
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        return Part("ranked", notes=[str(len(files.ranking(record))) for record in records] or ["none"])
+
+
+class NoParts(Empty):
+    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        return Part("torch", tables=[torch.zeros(3)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("section", "check", "message"),
+    [
+        (Listing, "no records", "must return a reidbench.Part, got list"),
+        (Empty, "records without files", "the part is empty"),
+        (Best, "failed runs", "KeyError"),
+        (NeedsFiles, "records without files", "it raised "),
+        (NoParts, "no records", "it raised "),
+    ],
+)
+def test_sections_with_one_fault_fail(section: Callable[..., Any], check: str, message: str) -> None:
+    assert failed_check(check_section, section, message) == check
