@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -31,7 +30,7 @@ def environment(folder: Path, *wheels: Path) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     site = next(folder.glob("lib/python*/site-packages"))
-    (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n")
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-index", "--no-deps"]
     subprocess.run([*command, "--ignore-installed", *map(str, wheels)], check=True, capture_output=True, timeout=120)
     return python
