@@ -68,7 +68,7 @@ def _check_name(name: str) -> None:
             "and no keyword of Python"
         )
     if name in sys.modules or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
-        raise OptionError(f"a module {quoted(name)} is installed already, which this one would hide; choose another name")
+        raise OptionError(f"there is a module {quoted(name)}, which this one would hide; choose another name")
 
 
 def _template(name: str) -> string.Template:

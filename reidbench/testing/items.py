@@ -36,11 +36,11 @@ from reidbench.reports.html import to_html
 from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import Part, Section
 from reidbench.runs.artifacts import RunFiles
-from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.record import RECORD, CameraMatrix, RunRecord, read_record
 from reidbench.runs.suite import leaderboards_folder
 from reidbench.testing.subject import Subject, clusters, expect, expect_equal, expect_finite, expect_ordered
 from reidbench.training.recipe import Recipe
-from reidbench.utils.machine import Settings, default_data
+from reidbench.utils.machine import local_machine
 
 # Networks of several kinds, since a recipe may depend on any of these values.
 NETWORKS = (
@@ -122,7 +122,7 @@ def check_dataset(dataset: str | Callable[..., Split], *, root: Path | None = No
     fails, OptionError for a name or an option that does not fit.
     """
     subject = Subject("dataset", dataset, options)
-    builds = _Builds(subject, Split, [(root or default_data(),)], lambda split: split.digest)
+    builds = _Builds(subject, Split, [(root or local_machine().data,)], lambda split: split.digest)
     return builds.run_checks({"split and images": lambda: _check_split(builds.values[0])})
 
 
@@ -258,18 +258,20 @@ def check_section(section: str | Callable[..., Section], **options: Any) -> tupl
     """
     builds = _Builds(Subject("section", section, options), object, content=type)
     first, second = map(_read_example, sorted(leaderboards_folder().rglob(RECORD))[:2])
-    failed = replace(second, status="failed", error=HOSTILE, scores={}, seconds={}, intervals={}, cameras={})
+    failed = replace(
+        second, status="failed", error=HOSTILE, scores={}, seconds={}, intervals={}, cameras=CameraMatrix()
+    )
     texts = replace(first.items["loss"], given=HOSTILE, spec=HOSTILE, short=HOSTILE)
     hostile = replace(first, job=replace(first.job, loss=HOSTILE), items={**first.items, "loss": texts})
 
     def render(*records: RunRecord) -> None:
-        part = builds.values[0].build(records, RunFiles([], Settings()))
+        part = builds.values[0].build(records, RunFiles([], local_machine()))
         expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")
         content = [*part.tables, *part.figures, *part.notes]
         expect(bool(content) or not records, "the part is empty; a note must say why there is nothing to show")
         render_terminal([part], Console(file=io.StringIO(), width=100))
-        to_markdown(part)
-        to_csv(part)
+        to_markdown([part])
+        to_csv([part])
         to_html([part], "contract check", "")
 
     return builds.run_checks(

@@ -82,9 +82,7 @@ def test_unknown_kinds_and_existing_folders_are_refused(tmp_path: Path) -> None:
         write_plugin("my_loss", "loss", tmp_path / "file")
 
 
-def test_each_kind_installs_and_passes_its_checks(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_kind_installs_and_passes_its_checks(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDBENCH_LOAD_PLUGINS", ",".join(f"somebodys-{kind}" for kind in KINDS))
     names = {kind: f"somebodys_{kind}" for kind in KINDS}
     folders = [write_plugin(name, kind, tmp_path / "source") for kind, name in names.items()]
