@@ -45,7 +45,7 @@ PILLOW = Image.Resampling.BILINEAR
 missed: list[str] = []
 
 
-def say(what: str, value: float, required: float | None = None, unit: str = "x", most: bool = False) -> None:
+def report(what: str, value: float, required: float | None = None, unit: str = "x", most: bool = False) -> None:
     """Print a ratio and its requirement."""
     text = ""
     if required is not None:
@@ -134,7 +134,7 @@ def batches(samples: Samples, cache: Path, repeats: int) -> None:
         print(f"  {'torchvision in a DataLoader':56} {images / seconds['torchvision']:10,.0f}")
         for name in STORES:
             print(f"  {'--pixels ' + name:56} {images / seconds[name]:10,.0f}")
-        say(f"batches at {height}x{width} over torchvision's", seconds["torchvision"] / seconds["device"], 10)
+        report(f"batches at {height}x{width} over torchvision's", seconds["torchvision"] / seconds["device"], 10)
 
 
 def decoding(samples: Samples, repeats: int) -> None:
@@ -149,7 +149,7 @@ def decoding(samples: Samples, repeats: int) -> None:
         seconds = in_turns({"ours": ours, "Pillow": pillow}, repeats)
         rates = {name: count / taken for name, taken in seconds.items()}
         print(f"  {what:38} {rates['ours']:10,.0f}, Pillow {rates['Pillow']:8,.0f}")
-        say(f"{what} over Pillow's", rates["ours"] / rates["Pillow"], required)
+        report(f"{what} over Pillow's", rates["ours"] / rates["Pillow"], required)
 
     compare(
         "decode from the file",
@@ -174,7 +174,7 @@ def decoding(samples: Samples, repeats: int) -> None:
         out = np.empty((height, width, 3), dtype=np.uint8)
         resize_all([arrays[number % count]], out[None])
         worst = max(worst, int(np.abs(out.astype(int) - np.asarray(opened.resize((width, height), PILLOW))).max()))
-    say("grey levels from Pillow, 400 sizes of 1 to 299 pixels", worst, 1, "levels", most=True)
+    report("grey levels from Pillow, 400 sizes of 1 to 299 pixels", worst, 1, "levels", most=True)
 
 
 def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int) -> None:
@@ -220,9 +220,9 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
     print(f"\nJPEGs of {size} to {height}x{width}, images/s (wall time) with one worker and with two; {repeats} pairs")
     print(f"  decode and resize {middle['decode 1']:,.0f}, {middle['decode 2']:,.0f}")
     print(f"  the whole cache   {middle['build 1']:,.0f}, {middle['build 2']:,.0f}")
-    say(f"{size}: two threads over one in a compiled loop", middle["alone"])
-    say(f"{size}: decode and resize, two workers over one", middle["decode"])
-    say(f"{size}: building the cache, two workers over one", middle["build"], 1.6)
+    report(f"{size}: two threads over one in a compiled loop", middle["alone"])
+    report(f"{size}: decode and resize, two workers over one", middle["decode"])
+    report(f"{size}: building the cache, two workers over one", middle["build"], 1.6)
 
 
 def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, required: float | None) -> None:
@@ -245,7 +245,7 @@ def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, r
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds = in_turns({"bare": bare, "whole": whole}, repeats, clock)
     print(f"\nembedding with ten views, {spec}: {len(samples) / seconds['whole']:,.0f} images/s")
-    say(f"forward passes in embedding, {spec}", 100 * seconds["bare"] / seconds["whole"], required, "%")
+    report(f"forward passes in embedding, {spec}", 100 * seconds["bare"] / seconds["whole"], required, "%")
 
 
 def on_gpu(samples: Samples, cache: Path, device: torch.device) -> None:
@@ -275,12 +275,12 @@ def on_gpu(samples: Samples, cache: Path, device: torch.device) -> None:
     for name, taken in seconds.items():
         print(f"  {name:56} {len(batches) * BATCH / taken:10,.0f}")
     for name in STORES:
-        say(f"batches with --pixels {name} over bare steps", seconds["bare step"] / seconds[name], 1)
+        report(f"batches with --pixels {name} over bare steps", seconds["bare step"] / seconds[name], 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="JPEGs to measure with, instead of drawn ones")
+    parser.add_argument("--images", type=Path, help="JPEGs to measure with, instead of noise")
     parser.add_argument("--count", type=int, default=1280)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")

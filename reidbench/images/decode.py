@@ -177,8 +177,9 @@ def check_images(parts: Sequence[Samples], threads: int, *, decode: bool = False
 
     errors: list[str] = []
     with progress("checking images", len(files)) as update:
-        for number, found in enumerate(map_in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads), start=1):
-            errors += found
+        chunks = map_in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads)
+        for number, chunk_errors in enumerate(chunks, start=1):
+            errors += chunk_errors
             update(min(number * CHUNK_IMAGES, len(files)), "")
     if errors:
         listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES} more"] * (len(errors) > LISTED_FILES)

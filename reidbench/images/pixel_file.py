@@ -36,7 +36,7 @@ STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
 LOAD_BYTES = 64 * 2**20  # copied to the device at once
 FOLDER = "pixels"
-CACHE_FOLDERS = (FOLDER, "compiled", SCALES)  # everything in a cache folder can be made again
+CACHE_FOLDERS = (FOLDER, "compiled", SCALES)  # all that this program stores in a cache folder
 LOCK_SECONDS = 7 * 24 * 3600.0
 
 

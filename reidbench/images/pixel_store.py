@@ -100,7 +100,7 @@ class BatchLoader:
     def batch(self, units: IntArray, step: int, upcoming: Sequence[IntArray] = ()) -> Tensor:
         """Return the batch of ``units`` [B] at ``step``: [B, 3, H, W] float32 on the store's device.
 
-        ``upcoming`` are the units of the next steps as far as they are known; up to two of them are prefetched.
+        ``upcoming`` are the units of the next steps as far as they have been sampled; up to two of them are prefetched.
         """
         guess = self._prefetched.pop(step, None)
         # A prefetched batch of other units (the round was sampled anew) is dropped.
