@@ -78,11 +78,9 @@ class EmbeddingCache:
         for file, start, stop in zip(self._files, self._starts[:-1], self._starts[1:], strict=True):
             images = np.flatnonzero((rows >= start) & (rows < stop))
             if len(images):
-                stored = (
-                    self._unwritten[file]
-                    if file in self._unwritten
-                    else load_arrays(file, ("embeddings",))["embeddings"]
-                )
+                stored = self._unwritten.get(file)
+                if stored is None:
+                    stored = load_arrays(file, ("embeddings",))["embeddings"]
                 embeddings[torch.from_numpy(images)] = torch.from_numpy(stored[rows[images] - start])
         return embeddings
 

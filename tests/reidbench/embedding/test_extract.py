@@ -1,4 +1,4 @@
-"""Streamed embeddings against a loop over images and crops with a small network; pooling."""
+"""Streamed embeddings against a loop over images and crops with a small network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 import weakref
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 from reidbench.data.samples import Samples
 from reidbench.embedding import extract
 from reidbench.embedding.extract import embed_images, embed_stored
-from reidbench.embedding.pooling import pool_units
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError
 from reidbench.images.augment import VIEWS, stored_size, view_crops
 from reidbench.images.decode import decode_images
 from reidbench.images.pixel_file import open_pixels
@@ -189,30 +187,6 @@ def test_embeddings_can_be_differentiated(network, samples):
 def test_no_images_give_no_rows(network, samples):
     none = samples.take(np.array([], dtype=np.int64))
     assert embed_images(network, none, "original", CPU, 1, "embedding").shape == (0, 6)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pooling_against_a_loop(dtype):
-    torch.manual_seed(1)
-    lengths = [1, 5, 2, 1, 9]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    images = torch.randn(18, 4, dtype=dtype)
-    parts = [images[first:end] for first, end in pairwise(starts)]
-    means, maxima = pool_units(images, starts, "mean"), pool_units(images, starts, "max")
-    assert means.dtype == maxima.dtype == dtype
-    torch.testing.assert_close(means, torch.stack([part.mean(dim=0) for part in parts]))
-    assert torch.equal(maxima, torch.stack([part.amax(dim=0) for part in parts]))
-
-
-def test_single_images_are_their_own_pool():
-    images = torch.randn(7, 3)
-    for pool in ("mean", "max"):
-        assert torch.equal(pool_units(images, np.arange(8), pool), images)
-
-
-def test_unknown_pool():
-    with pytest.raises(OptionError, match="unknown pool 'median'; expected mean or max"):
-        pool_units(torch.zeros(1, 2), np.arange(2), "median")
 
 
 @pytest.mark.parametrize("crop", [True, False])

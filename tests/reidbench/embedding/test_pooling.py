@@ -1,0 +1,36 @@
+"""Pooling the embeddings of a unit's images, against a loop."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from reidbench.embedding.pooling import pool_units
+from reidbench.errors import OptionError
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooling_against_a_loop(dtype):
+    torch.manual_seed(1)
+    lengths = [1, 5, 2, 1, 9]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    images = torch.randn(18, 4, dtype=dtype)
+    parts = [images[first:end] for first, end in pairwise(starts)]
+    means, maxima = pool_units(images, starts, "mean"), pool_units(images, starts, "max")
+    assert means.dtype == maxima.dtype == dtype
+    torch.testing.assert_close(means, torch.stack([part.mean(dim=0) for part in parts]))
+    assert torch.equal(maxima, torch.stack([part.amax(dim=0) for part in parts]))
+
+
+def test_single_images_are_their_own_pool():
+    images = torch.randn(7, 3)
+    for pool in ("mean", "max"):
+        assert torch.equal(pool_units(images, np.arange(8), pool), images)
+
+
+def test_unknown_pool():
+    with pytest.raises(OptionError, match="unknown pool 'median'; expected mean or max"):
+        pool_units(torch.zeros(1, 2), np.arange(2), "median")
