@@ -44,19 +44,15 @@ class CameraPairs:
 
         add_runs(part, best_first(records), self.most, add)
         if part.tables:
-            part.notes.append(
-                "Rows: query camera, columns: gallery camera; the identity's images of other cameras are left out; "
-                "a dash where no query has a positive."
-            )
+            part.notes.append("Rows: query camera; columns: gallery camera; a dash: no query has a positive there.")
         return part
 
 
 def draw(title: str, cameras: Sequence[str], matrices: Mapping[str, NDArray[np.float64]]) -> Figure:
     """Return the figure of both matrices, each cell with its number."""
     figure = canvas(title, width=8.4, height=1.2 + 0.5 * len(cameras))
-    for axes, (score, label) in zip(
-        figure.subplots(1, len(HEADLINE_LABELS), squeeze=False)[0], HEADLINE_LABELS.items(), strict=True
-    ):
+    grid = figure.subplots(1, len(HEADLINE_LABELS), squeeze=False)[0]
+    for axes, (score, label) in zip(grid, HEADLINE_LABELS.items(), strict=True):
         axes.patch.set_alpha(0.0)
         axes.imshow(100 * matrices[score], cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (row, column), value in np.ndenumerate(100 * matrices[score]):

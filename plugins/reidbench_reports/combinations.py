@@ -12,6 +12,7 @@ KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 TRAINING = ("loss", "backbone", "recipe")
 LABELS = {name: score.label for name, score in shown_scores().items()}
 HEADLINE_LABELS = {name: LABELS[name] for name in HEADLINE}
+PRIMARY = HEADLINE[0]  # the score of intervals and differences
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.axes import Axes
 
-from reidbench import (
-    Column,
-    DataError,
-    Part,
-    Ranking,
-    RunFiles,
-    RunRecord,
-    Spec,
-    Table,
-    first_match,
-    hookimpl,
-    mean_and_sd,
-)
+from reidbench import Column, DataError, Part, Ranking, RunFiles, RunRecord, Spec, Table, first_match, hookimpl
 from reidbench_reports.combinations import HEADLINE_LABELS, Combination, combinations, names, percent_column, scored
 from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
 from reidbench_reports.published import published_numbers
@@ -105,7 +93,7 @@ class Curves:
             for size, runs in systems[system].items():
                 rows.append({"system": system, "gallery": size})
                 for score in HEADLINE_LABELS:
-                    rows[-1][score], rows[-1][f"{score}_sd"] = mean_and_sd(run.scores[score] for run in runs)
+                    rows[-1][score], rows[-1][f"{score}_sd"] = Combination(tuple(runs)).mean(score)
             for score in HEADLINE_LABELS:
                 points = [row for row in rows if row["system"] == system]
                 means = {row["gallery"]: 100 * row[score] for row in points}

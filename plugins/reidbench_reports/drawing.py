@@ -30,12 +30,12 @@ def canvas(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
     return figure
 
 
-def bare(axes: Axes, title: str = "", x: str = "", y: str = "", size: float = 9) -> Axes:
+def bare(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     """Style axes: a title to the left, a light grid, no frame above and to the right."""
-    axes.set_title(plain(title), loc="left", fontsize=size + 1)
-    axes.set_xlabel(plain(x), fontsize=size)
-    axes.set_ylabel(plain(y), fontsize=size)
-    axes.tick_params(labelsize=size - 1, length=3)
+    axes.set_title(plain(title), loc="left", fontsize=10)
+    axes.set_xlabel(plain(x), fontsize=9)
+    axes.set_ylabel(plain(y), fontsize=9)
+    axes.tick_params(labelsize=8, length=3)
     axes.patch.set_alpha(0.0)
     axes.grid(visible=True, color="black", alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -7,18 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from reidbench import (
-    Column,
-    IntArray,
-    Part,
-    Ranking,
-    RunFiles,
-    RunRecord,
-    Split,
-    Table,
-    average_precision,
-    hookimpl,
-)
+from reidbench import Column, IntArray, Part, Ranking, RunFiles, RunRecord, Split, Table, average_precision, hookimpl
 from reidbench_reports.combinations import add_runs, best_first, percent_column
 from reidbench_reports.drawing import RIGHT, WRONG, canvas, name_of, plain, show_image
 
@@ -89,10 +78,8 @@ def choose(ranking: Ranking, number: int) -> dict[str, IntArray]:
 def _places(ranking: Ranking, query: int) -> tuple[list[Place], list[Place]]:
     """Return the places of the top-ranked gallery units, and of the positives ranked last."""
     top = [
-        (int(unit), rank, float(distance))
-        for rank, (unit, distance) in enumerate(
-            zip(ranking.top[query][:TOP], ranking.top_distances[query][:TOP], strict=True), start=1
-        )
+        (int(unit), place + 1, float(ranking.top_distances[query, place]))
+        for place, unit in enumerate(ranking.top[query][:TOP])
         if unit >= 0
     ]
     positives = range(ranking.starts[query], ranking.starts[query + 1])
@@ -108,15 +95,13 @@ def _rows(split: Split, ranking: Ranking, chosen: Mapping[str, IntArray]) -> Ite
     for kind, queries in chosen.items():
         for query in queries:
             top, hardest = _places(ranking, query)
-            correct = [split.gallery.pids[unit] == split.query.pids[query] for unit, _, _ in top]
+            correct = split.gallery.pids == split.query.pids[query]
+            ranked = [f"{'correct' if correct[unit] else 'wrong'} {distance:.3g}" for unit, _, distance in top]
             yield {
                 "kind": kind.lower(),
                 "query": name_of(split.query, query),
                 "ap_market": float(quality[query]),
-                "top": ", ".join(
-                    f"{'correct' if right else 'wrong'} {distance:.3g}"
-                    for right, (_, _, distance) in zip(correct, top, strict=True)
-                ),
+                "top": ", ".join(ranked),
                 "hardest": ", ".join(f"rank {rank:,} at {distance:.3g}" for _, rank, distance in hardest),
             }
 

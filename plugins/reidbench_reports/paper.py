@@ -6,23 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reidbench import (
-    Column,
-    Job,
-    OptionError,
-    Part,
-    ReidbenchError,
-    RunFiles,
-    RunRecord,
-    Table,
-    hookimpl,
-    leaderboards_folder,
-    load_suite,
-    mean_and_sd,
-    resolved_items,
-)
-from reidbench_reports.combinations import KINDS, LABELS, newest, percent_column
-from reidbench_reports.published import TABLES, PublishedNumber, published_numbers
+from reidbench import Column, Job, OptionError, Part, ReidbenchError, RunFiles, RunRecord, Table, hookimpl, mean_and_sd
+from reidbench_reports.combinations import KINDS, LABELS, Combination, newest, percent_column
+from reidbench_reports.published import TABLES, PublishedNumber, published_numbers, resolved, stand_ins
 
 PAPER = "Hermans et al. 2017"
 # What the rows and the columns of each table are.
@@ -78,19 +64,14 @@ class Paper:
 
         Last, each once, why jobs cannot be resolved here; no run is one of those.
         """
-        suite = load_suite(leaderboards_folder() / "paper" / f"table{self.table}.toml")
-        scaled = {
-            replace(scale.of(job), seed=0): (replace(job, seed=0), scale.name)
-            for scale in suite.scales.values()
-            for job in suite.jobs
-        }
+        scaled = stand_ins(self.table)
         # The paper's own jobs last: what resolves to the same is theirs, whatever scale resolves to it too.
         jobs: dict[tuple[str, ...], tuple[Job, str]] = {}
         missing: dict[str, None] = {}
         unresolved: set[Job] = set()
         for job, stands_for in [*scaled.items(), *((job, (job, "")) for job in sorted(reproducible, key=str))]:
             try:
-                jobs[_resolved(job)] = stands_for
+                jobs[resolved(job)] = stands_for
             except ReidbenchError as error:
                 missing |= dict.fromkeys(str(error).splitlines())
                 unresolved.add(job)
@@ -120,14 +101,8 @@ class Paper:
         return ours, standins, list(missing)
 
 
-def _resolved(job: Job) -> tuple[str, ...]:
-    """Return a job as it resolves here: its items with every option, and the version of its protocol."""
-    items, version = resolved_items(job)
-    return (*(items[kind] for kind in KINDS), str(version))
-
-
 def _keys(record: RunRecord) -> Iterator[tuple[str, ...]]:
-    """Yield a run as ``_resolved`` gives it: a metric that is the loss's default is "auto" too."""
+    """Yield a run as ``resolved`` gives it: a metric that is the loss's default is "auto" too."""
     items = {kind: record.items[kind].spec for kind in KINDS}
     version = str(record.evaluation.version)
     yield (*items.values(), version)
@@ -164,9 +139,9 @@ def _text(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 def _ours(number: PublishedNumber, runs: Sequence[RunRecord]) -> dict[str, Any]:
     """Return ours as a mean with its standard deviation, and as it is printed with its difference to the published."""
-    ended = [run for run in runs if run.status == "ok"] or list(runs)
-    mean, sd = mean_and_sd(run.scores[number.score] for run in ended)
-    star = COLLAPSED * (ended[0].status == "collapsed")
+    combination = Combination(tuple(runs))
+    mean, sd = mean_and_sd(run.scores[number.score] for run in combination.scored)
+    star = COLLAPSED * (combination.scored[0].status == "collapsed")
     spread = "" if sd is None else f" ±{100 * sd:.2f}"
     key = f"ours_{number.score}"
     printed = f"{100 * mean:.2f}{star}{spread} ({100 * mean - number.value:+.2f})"

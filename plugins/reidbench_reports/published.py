@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reidbench import DataError, Job, leaderboards_folder
+from reidbench import DataError, Job, leaderboards_folder, load_suite, resolved_items
+from reidbench_reports.combinations import KINDS
 
 TABLES = (1, 2, 3, 4, 5)
-_JOB = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,22 @@ class PublishedNumber:
     job: Job | None
 
 
+def stand_ins(table: int) -> dict[Job, tuple[Job, str]]:
+    """Return the jobs of a table's suite at its smaller scales: the paper's job (seed 0) of each, and the scale."""
+    suite = load_suite(leaderboards_folder() / "paper" / f"table{table}.toml")
+    return {
+        replace(scale.of(job), seed=0): (replace(job, seed=0), scale.name)
+        for scale in suite.scales.values()
+        for job in suite.jobs
+    }
+
+
+def resolved(job: Job) -> tuple[str, ...]:
+    """Return a job as it resolves here: its items with every option, and the version of its protocol."""
+    items, version = resolved_items(job)
+    return (*(items[kind] for kind in KINDS), str(version))
+
+
 def published_numbers(table: int) -> list[PublishedNumber]:
     """Return the numbers of one of the paper's tables, in its order; raises DataError where its file is damaged."""
     file = leaderboards_folder() / "paper" / f"table{table}.csv"
@@ -46,7 +62,7 @@ def published_numbers(table: int) -> list[PublishedNumber]:
                 value=float(row["value"]),
                 printed=row["value"] + "*" * ("*" in row["mark"]),
                 mark=row["mark"],
-                job=Job(*(row[kind] for kind in _JOB), seed=0) if row["loss"] else None,
+                job=Job(*(row[kind] for kind in KINDS), seed=0) if row["loss"] else None,
             )
             for row in rows
         ]

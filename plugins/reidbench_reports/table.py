@@ -5,23 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reidbench import (
-    HEADLINE,
-    Column,
-    DataError,
-    Difference,
-    Part,
-    Ranking,
-    RunFiles,
-    RunRecord,
-    Table,
-    difference,
-    hookimpl,
-    identities_of,
-    same_matches,
-    shown_scores,
-)
-from reidbench_reports.combinations import KINDS, LABELS, Combination, combinations, newest, percent_column
+from reidbench import HEADLINE, Column, DataError, Difference, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
+from reidbench_reports.combinations import KINDS, LABELS, PRIMARY, Combination, combinations, newest, percent_column
+from reidbench_reports.differences import differences
 
 STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
@@ -55,15 +41,15 @@ class ScoreTable:
         remarks: dict[str, None] = {}
         for rows in groups:
             try:
-                differences = list(_differences(rows, self.baseline, files))
+                gaps = list(differences(rows, self.baseline, files))
             except DataError as error:
                 remarks[f"No differences to {self.baseline}: {error}"] = None
                 continue
-            if differences:
+            if gaps:
                 protocol = f", {rows[0].first.items['protocol'].short}" if len(groups) > 1 else ""
-                title = f"Δ{LABELS[HEADLINE[0]]} vs. {self.baseline}, percentage points{protocol}"
-                part.tables.append(_difference_table(title, rows, differences))
-                remarks[_coverage({gap.over_seeds for _, gap in differences})] = None
+                title = f"Δ{LABELS[PRIMARY]} vs. {self.baseline}, percentage points{protocol}"
+                part.tables.append(_difference_table(title, rows, gaps))
+                remarks[_coverage({gap.over_seeds for _, gap in gaps})] = None
         part.notes.extend(_footnotes(runs))
         part.notes.extend(
             f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
@@ -88,7 +74,7 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     best: set[tuple[int, str]] = set()
     for name, score in scores.items():
         columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
-        if name == HEADLINE[0] and any(row[f"{name}_low"] is not None for row in rows):
+        if name == PRIMARY and any(row[f"{name}_low"] is not None for row in rows):
             columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f")))
         tracks: dict[tuple[object, ...], list[int]] = {}
         for number, row in enumerate(rows):
@@ -153,33 +139,9 @@ def _duration(row: Mapping[str, Any]) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> Iterator[tuple[RunRecord, Difference]]:
-    """Yield each row's first run and its difference to the baseline: the row of the track whose loss is ``baseline``.
-
-    Rows without a baseline are left out. Raises DataError where rankings are missing or are not of the same queries
-    and positives.
-    """
-    rankings: dict[str, list[Ranking]] = {}
-    for each in rows:
-        same = [row for row in rows if row.scored and row.first.track == each.first.track]
-        base = next((row for row in same if row.first.items["loss"].short == baseline), each)
-        if base is each or not each.scored:
-            continue
-        for row in (each, base):
-            if row.first.group not in rankings:
-                rankings[row.first.group] = [files.ranking(run) for run in row.scored]
-        pair = rankings[each.first.group], rankings[base.first.group]
-        first = pair[0][0]
-        if not all(same_matches(first, ranking) for side in pair for ranking in side):
-            raise DataError("the rankings are not of the same queries and positives")
-        yield each.first, difference(*pair, identities_of(first), HEADLINE[0])
-
-
-def _difference_table(
-    title: str, rows: Sequence[Combination], differences: Sequence[tuple[RunRecord, Difference]]
-) -> Table:
+def _difference_table(title: str, rows: Sequence[Combination], gaps: Sequence[tuple[RunRecord, Difference]]) -> Table:
     cells = []
-    for run, gap in differences:
+    for run, gap in gaps:
         low, high = gap.interval or (None, None)
         cells.append(
             {kind: run.items[kind].short for kind in KINDS}
@@ -190,7 +152,7 @@ def _difference_table(
     columns = [*map(Column, varying)]
     columns.append(Column("difference", "", "number", lambda row: f"{100 * row['difference']:+.2f}"))
     columns.append(Column("difference_low", "95 % CI", "number", _interval("difference", " to ", ".2f")))
-    if len({gap.over_seeds for _, gap in differences}) > 1:
+    if len({gap.over_seeds for _, gap in gaps}) > 1:
         columns.append(Column("over"))
     return Table(cells, columns, title)
 

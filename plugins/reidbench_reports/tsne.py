@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.text import Text
 
 from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, stream, unit_rows
 from reidbench_reports.combinations import add_runs, best_first
-from reidbench_reports.drawing import COLOURS, canvas, image_of
+from reidbench_reports.drawing import COLOURS, canvas, image_of, plain
 
 STEPS = 1_000
 SIDE = 2_000  # pixels of the map
@@ -50,14 +49,12 @@ class Tsne:
             units = self._sample(gallery.pids)
             rows = (unit_rows(embeddings) if record.evaluation.normalize else embeddings).numpy()[units]
             perplexity = min(self.perplexity, LARGEST_SHARE * len(units))
-            text = f"t-SNE of {len(units):,} images ({name}), perplexity {perplexity:,.0f}: minutes for thousands"
-            Console(stderr=True, highlight=False).print(Text(text))
+            lowered = f" (lowered from {self.perplexity:,.0f})" if perplexity < self.perplexity else ""
+            note = f"{name}: {len(units):,} images, perplexity {perplexity:,.0f}{lowered}, seed {self.seed}."
+            sys.stderr.write(f"t-SNE of {plain(note, 200)}\n")
             places = embed(rows, perplexity, self.seed, STEPS)
             part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, units))
-            lowered = f" (lowered from {self.perplexity:,.0f})" if perplexity < self.perplexity else ""
-            part.notes.append(
-                f"{name}: {len(units):,} images, perplexity {perplexity:,.0f}{lowered}, seed {self.seed}."
-            )
+            part.notes.append(note)
 
         add_runs(part, best_first(records), self.most, add)
         return part

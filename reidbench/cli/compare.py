@@ -8,35 +8,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from reidbench.reports.compare_runs import Comparison
-    from reidbench.reports.sections import Part
     from reidbench.runs.record import RunRecord
 
 _PLACE = "A run folder, its record, or a folder with the seeds of one combination."
+_SEEDS = "Include all seeds of A and B that are stored beside them."
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE, show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE, show_default=False)],
-    seeds: Annotated[
-        bool, typer.Option("--seeds", help="Include all seeds of A and B that are stored beside them.")
-    ] = False,
+    a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE)],
+    b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE)],
+    seeds: Annotated[bool, typer.Option("--seeds", help=_SEEDS)] = False,
 ) -> None:
     """Compare two runs, or two combinations over their seeds, with 95 % intervals of the differences."""
     from rich.console import Console
 
+    from reidbench.ranking.scores import named_score
     from reidbench.reports.compare_runs import compare_combinations
     from reidbench.reports.render import render_terminal
+    from reidbench.reports.sections import Part
+    from reidbench.reports.table import Column, Table
 
     sides = [_side(place, seeds) for place in (a, b)]
-    part = _part(compare_combinations(*sides), [side[0][1] for side in sides])
-    render_terminal([part], Console(highlight=False))
+    comparison = compare_combinations(*sides)
+    rows = []
+    for each in comparison.differences:
+        row = {"a": 100 * each.a, "b": 100 * each.b, "gap": 100 * each.difference}
+        interval = "–" if each.interval is None else "{:+.2f} to {:+.2f}".format(*(100 * end for end in each.interval))
+        rows.append({"score": named_score(each.score).label} | row | {"interval": interval})
+    columns = [Column("score", "score, %"), Column("a", "A", "number", ".2f"), Column("b", "B", "number", ".2f")]
+    columns += [Column("gap", "A−B", "number", "+.2f"), Column("interval", "95 % CI", "number")]
+    notes = [*_notes(comparison, rows[0]["score"]), *(f"Also different, A | B: {each}" for each in comparison.others)]
+    title = " · ".join(f"{name}: {_name(side)}" for name, side in zip("AB", sides, strict=True))
+    render_terminal([Part(title, tables=[Table(rows, columns)], notes=notes)], Console(highlight=False))
 
 
 def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:
-    """Return the scored runs at a place; with ``seeds`` those beside it too that differ from it in the seed only."""
+    """Return the runs at a place; with ``seeds`` all scored runs beside it that differ from it in the seed only."""
     from reidbench.runs.store import Store
 
     runs = Store(Path()).records([place])
@@ -47,24 +57,10 @@ def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:
     return [(path, record) for path, record in beside if record.group in groups and record.scored]
 
 
-def _part(comparison: Comparison, records: Sequence[RunRecord]) -> Part:
-    from reidbench.ranking.scores import named_score
-    from reidbench.reports.sections import Part
-    from reidbench.reports.table import Column, Table
-
-    sides = []
-    for name, record, count in zip("AB", records, comparison.seeds, strict=True):
-        seeds = f"seed {record.job.seed}" if count == 1 else f"{count} seeds"
-        sides.append(f"{name}: {record.items['loss'].short}, {record.items['backbone'].short}, {seeds}")
-    rows = [
-        {"score": named_score(each.score).label, "a": 100 * each.a, "b": 100 * each.b, "gap": 100 * each.difference}
-        | {"interval": "–" if each.interval is None else "{:+.2f} to {:+.2f}".format(*(100 * x for x in each.interval))}
-        for each in comparison.differences
-    ]
-    columns = [Column("score", "score, %"), Column("a", "A", "number", ".2f"), Column("b", "B", "number", ".2f")]
-    columns += [Column("gap", "A−B", "number", "+.2f"), Column("interval", "95 % CI", "number")]
-    notes = [*_notes(comparison, rows[0]["score"]), *(f"Also different, A | B: {each}" for each in comparison.others)]
-    return Part(" · ".join(sides), tables=[Table(rows, columns)], notes=notes)
+def _name(side: list[tuple[Path, RunRecord]]) -> str:
+    record = side[0][1]
+    seeds = f"seed {record.job.seed}" if len(side) == 1 else f"{len(side)} seeds"
+    return f"{record.items['loss'].short}, {record.items['backbone'].short}, {seeds}"
 
 
 def _notes(comparison: Comparison, label: object) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``reidbench report``: finished runs as tables and drawings."""
+"""``reidbench report``: finished runs as tables and figures."""
 
 from __future__ import annotations
 
@@ -14,34 +14,21 @@ if TYPE_CHECKING:
     from reidbench.runs.record import RunRecord
     from reidbench.runs.store import Store
 
+_PLACES = "Run folders, records, folders above them, or suites.  [default: all results]"
+
 
 def report(
-    places: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN|FOLDER|SUITE]...",
-            help="Run folders, records, folders above them, or suites.  [default: all results]",
-            show_default=False,
-        ),
-    ] = None,
-    section: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="Sections to show.", show_default=False)
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write one page that needs no network.", show_default=False, parser=path),
-    ] = None,
-    plots: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write the drawings as PNG and SVG.", show_default=False, parser=path),
-    ] = None,
+    places: Annotated[list[str] | None, typer.Argument(metavar="[RUN|FOLDER|SUITE]...", help=_PLACES)] = None,
+    section: Annotated[list[str] | None, typer.Option(metavar="SPEC", help="Sections to show.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.", parser=path)] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write PNG and SVG figures.", parser=path)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows of all tables as one CSV.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print tables and notes as JSON.")] = False,
     results: Results = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Show finished runs: in the terminal, as one page, as files."""
+    """Report finished runs: tables in the terminal, a page, figures, Markdown, CSV or JSON."""
     from rich.console import Console
 
     from reidbench.plugins.catalogue import command_defaults
@@ -63,6 +50,7 @@ def report(
         raise DataError(f"{store.folder}: holds no finished run; make one with: reidbench run")
     sections = section or command_defaults()["page_sections" if html or plots else "sections"]
     parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
+    errors = [part.error for part in parts if part.error]
     if markdown or csv or json:
         typer.echo((to_markdown if markdown else to_csv if csv else to_json)(parts), nl=False)
     elif not html and not plots:
@@ -73,11 +61,11 @@ def report(
         typer.echo(f"wrote {html}", err=True)
     if plots:
         figures = [figure for part in parts for figure in part.figures]
-        if not figures:
+        if not figures and not errors:
             raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
         for file in write_plots(figures, plots):
             typer.echo(f"wrote {file}", err=True)
-    if errors := [part.error for part in parts if part.error]:
+    if errors:
         raise PluginError("\n".join(errors))
 
 

@@ -178,18 +178,16 @@ def _by_query(ranking: Ranking, part: str) -> IntArray:
 
 def _others(a: RunRecord, b: RunRecord) -> Iterator[str]:
     """Yield what differs between two records, A's value before B's."""
-    for kind, item in a.items.items():
-        if item.spec != b.items[kind].spec:
-            yield f"{kind}: {item.spec} | {b.items[kind].spec}"
-    parts: list[tuple[str, Any, Any]] = [("seed", a.job.seed, b.job.seed)]
-    for part, names in (
-        ("evaluation", ("version", "views", "pool", "normalize")),
-        ("environment", ("reidbench", "torch", "device_name", "threads")),
-    ):
-        parts += [(name, getattr(getattr(a, part), name), getattr(getattr(b, part), name)) for name in names]
-    parts += [("commit", a.commit[:12], b.commit[:12]), ("dirty", a.dirty, b.dirty), ("status", a.status, b.status)]
-    yield from (f"{name}: {one} | {other}" for name, one, other in parts if one != other)
-    shared = {name for name in a.code_files if name in b.code_files}
+    facts = _facts(b)
+    yield from (f"{name}: {one} | {facts[name]}" for name, one in _facts(a).items() if one != facts[name])
+    shared = a.code_files.keys() & b.code_files.keys()
     edited = [name for name in changed_files(a.code_files, b.code_files) if name in shared]
     if edited:
         yield f"code: {len(edited)} files differ: {', '.join(edited[:5])}{', …' * (len(edited) > 5)}"
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = {kind: item.spec for kind, item in record.items.items()} | {"seed": record.job.seed}
+    facts |= {name: getattr(record.evaluation, name) for name in ("version", "views", "pool", "normalize")}
+    facts |= {name: getattr(record.environment, name) for name in ("reidbench", "torch", "device_name", "threads")}
+    return facts | {"commit": record.commit[:12], "dirty": record.dirty, "status": record.status}

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.resources
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -128,8 +127,7 @@ def _part(part: Part, prefix: str) -> dict[str, Any]:
 def _table(part: Part, table: Table, prefix: str) -> dict[str, Any]:
     # Two tables of a page need two names for screen readers.
     caption = f"{one_line(table.title or part.title)} (table {prefix[1:].replace('t', '.')})"
-    constant = table.constant() if len(table.rows) > 1 else []
-    varying = replace(table, columns=[column for column in table.columns if column not in constant])
-    view = table_view(varying, caption, [f"{prefix}r{row}" for row in range(len(table.rows))])
-    shown = " · ".join(f"{column.heading} {column.cell(table.rows[0])}" for column in constant)
-    return {"title": one_line(table.title), "constant": shown, "table": view}
+    folded = len(table.rows) > 1
+    shown = table.without(table.constant()) if folded else table
+    view = table_view(shown, caption, [f"{prefix}r{row}" for row in range(len(table.rows))])
+    return {"title": one_line(table.title), "constant": table.constant_line() if folded else "", "table": view}

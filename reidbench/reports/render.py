@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import rich.table
@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.text import Text
 
 from reidbench.reports.sections import Part
-from reidbench.reports.table import Row, Table, is_missing, one_line
+from reidbench.reports.table import Column, Row, Table, is_missing, one_line
 
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
@@ -50,7 +50,7 @@ def to_csv(parts: Sequence[Part]) -> str:
     Values are unrounded. A text that a spreadsheet would run as a formula gets a ``'`` before it.
     """
     rows = [
-        {"section": part.title, "table": table.title} | dict(row)
+        {"section": part.title, "table": table.title} | _plain(row)
         for part in parts
         for table in part.tables
         for row in table.rows
@@ -59,29 +59,24 @@ def to_csv(parts: Sequence[Part]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(_inert, keys))
-    writer.writerows([_inert(_plain(row.get(key))) for key in keys] for row in rows)
+    writer.writerows([_inert(row.get(key)) for key in keys] for row in rows)
     return text.getvalue()
 
 
 def to_json(parts: Sequence[Part]) -> str:
     """Return parts as JSON: a list of {title, tables: list of {title, rows}, notes, error}; values are unrounded."""
-    return json.dumps([_json(part) for part in parts], ensure_ascii=False, indent=1) + "\n"
+    shown = []
+    for part in parts:
+        tables = [{"title": table.title, "rows": list(map(_plain, table.rows))} for table in part.tables]
+        shown.append({"title": part.title, "tables": tables, "notes": part.notes, "error": part.error})
+    return json.dumps(shown, ensure_ascii=False, indent=1) + "\n"
 
 
-def _json(part: Part) -> dict[str, Any]:
-    tables = [{"title": table.title, "rows": [_plain_row(row) for row in table.rows]} for table in part.tables]
-    return {"title": part.title, "tables": tables, "notes": part.notes, "error": part.error}
-
-
-def _plain_row(row: Row) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as Python's own number, text or None."""
-    if is_missing(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
+def _plain(row: Row) -> dict[str, Any]:
+    """Return a row with Python's own numbers, texts and None."""
+    present = {key: value for key, value in row.items() if not is_missing(value)}
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in present.items()}
+    return dict.fromkeys(row) | plain
 
 
 def _inert(value: Any) -> Any:
@@ -113,96 +108,64 @@ def _escaped(text: str) -> str:
     return _MARKDOWN.sub(lambda match: "\\" + match.group(), one_line(text))
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A column as a terminal prints it.
-
-    ``heading``: its heading.
-    ``cells``: its printed cells.
-    ``bold``: which of them are bold.
-    ``number``: whether it holds numbers.
-    ``minor``: as in ``Column``.
-    """
-
-    heading: str
-    cells: Sequence[str]
-    bold: Sequence[bool]
-    number: bool
-    minor: int = 0
-
-
 def _print_table(table: Table, console: Console) -> None:
     """Print one table as wide as it fits: all columns; without the constant ones, which are named in a line above; with
     spreads on a line of their own; without the minor ones; at last with all texts of a row in one column.
     """
-    columns = _shown(table)
 
-    def size(shown: Sequence[_Shown], *, several_lines: bool = False) -> Measurement:
+    def size(shown: Table, *, several_lines: bool = False) -> Measurement:
         options = console.options.update(width=10_000)
         return Measurement.get(console, options, _rich_table(shown, several_lines=several_lines))
 
-    def fits(shown: Sequence[_Shown], *, several_lines: bool = False) -> bool:
+    def fits(shown: Table, *, several_lines: bool = False) -> bool:
         return size(shown, several_lines=several_lines).maximum <= console.width
 
     if table.title:
         console.print(Text(one_line(table.title)))
-    if not fits(columns) and (constant := table.constant()):
-        columns = _shown(replace(table, columns=[column for column in table.columns if column not in constant]))
-        console.print(Text(" · ".join(f"{column.heading} {column.cell(table.rows[0])}" for column in constant)))
+    if not fits(table) and (constant := table.constant()):
+        console.print(Text(table.constant_line()))
+        table = table.without(constant)
     hidden: list[str] = []
-    while not fits(columns) and not fits(columns, several_lines=True):
-        last = max(columns, key=lambda column: column.minor)
+    while not fits(table) and not fits(table, several_lines=True):
+        last = max(table.columns, key=lambda column: column.minor)
         if not last.minor:
             break
-        columns.remove(last)
+        table = table.without([last])
         hidden.insert(0, last.heading)
-    several_lines = not fits(columns)
-    if size(columns, several_lines=several_lines).minimum > console.width:
-        columns = _joined(columns)
+    several_lines = not fits(table)
+    if size(table, several_lines=several_lines).minimum > console.width:
+        table = _joined(table)
     console.print()
-    console.print(_rich_table(columns, several_lines=several_lines))
+    console.print(_rich_table(table, several_lines=several_lines))
     console.print()
     if hidden:
         console.print(Text(f"Not shown at this width: {', '.join(hidden)}."))
         console.print()
 
 
-def _shown(table: Table) -> list[_Shown]:
-    cells = table.cells()
-    return [
-        _Shown(
-            column.heading,
-            [row[place] for row in cells],
-            [(number, column.key) in table.best for number in range(len(cells))],
-            column.kind == "number",
-            column.minor,
-        )
-        for place, column in enumerate(table.columns)
-    ]
+def _joined(table: Table) -> Table:
+    """Return the table with all texts of a row in its first column."""
+    texts = [column for number, column in enumerate(table.columns) if number == 0 or column.kind == "text"]
+    label = ", ".join(column.heading for column in texts)
+    first = Column("texts", label, format=lambda row: ", ".join(column.cell(row) for column in texts))
+    return replace(table, columns=[first, *table.without(texts).columns])
 
 
-def _joined(columns: Sequence[_Shown]) -> list[_Shown]:
-    """Return the columns with all texts of a row in the first one."""
-    texts = [column for number, column in enumerate(columns) if number == 0 or not column.number]
-    cells = [", ".join(row) for row in zip(*(column.cells for column in texts), strict=True)]
-    first = _Shown(", ".join(column.heading for column in texts), cells, [False] * len(cells), number=False)
-    return [first, *(column for column in columns if column not in texts)]
-
-
-def _rich_table(columns: Sequence[_Shown], *, several_lines: bool = False) -> rich.table.Table:
+def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Table:
     """Return rich's table; with ``several_lines`` what follows a number (a spread) is printed below it."""
-    table = rich.table.Table(
+    shown = rich.table.Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), header_style="bold"
     )
-    for place, column in enumerate(columns):
-        right = place > 0 and column.number  # the first column names its row
+    for place, column in enumerate(table.columns):
+        right = place > 0 and column.kind == "number"  # the first column names its row
         # One word on a line keeps columns of numbers narrow.
-        heading = re.sub(r"\s+(?!%)", "\n", column.heading.strip()) if right else column.heading.strip()
-        table.add_column(Text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for row in zip(*(zip(column.cells, column.bold, strict=True) for column in columns), strict=True):
+        heading = re.sub(r"\s+(?!%)", "\n", column.heading) if right else column.heading
+        shown.add_column(Text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for number, row in enumerate(table.cells()):
         cells = []
-        for (cell, bold), column in zip(row, columns, strict=True):
-            text = cell.replace(" ±", "\n±").replace(" (", "\n(") if several_lines and column.number else cell
-            cells.append(Text(text, "bold" if bold else ""))
-        table.add_row(*cells)
-    return table
+        for text, column in zip(row, table.columns, strict=True):
+            tall = several_lines and column.kind == "number"
+            cell = text.replace(" ±", "\n±").replace(" (", "\n(") if tall else text
+            cells.append(Text(cell, "bold" if (number, column.key) in table.best else ""))
+        shown.add_row(*cells)
+    return shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -81,6 +81,14 @@ class Table:
         """Return the columns, other than the first, that hold one and the same text in every row."""
         texts = [column for column in self.columns[1:] if column.kind == "text"]
         return [column for column in texts if len({column.cell(row) for row in self.rows}) == 1]
+
+    def constant_line(self) -> str:
+        """Return the constant columns with their text, as one line."""
+        return " · ".join(f"{column.heading} {column.cell(self.rows[0])}" for column in self.constant())
+
+    def without(self, columns: Collection[Column]) -> Table:
+        """Return the table without some of its columns."""
+        return replace(self, columns=[column for column in self.columns if column not in columns])
 
     def cells(self) -> list[list[str]]:
         """Return the printed cells, row by row."""

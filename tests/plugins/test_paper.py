@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, replace
 
 import pytest
-from reidbench_reports import paper
+from reidbench_reports import published
 from reidbench_reports.published import TABLES, published_numbers
 
 from reidbench import Job, OptionError, RunRecord, leaderboards_folder, resolved_items
@@ -151,7 +151,7 @@ def test_a_missing_item_costs_only_its_own_numbers(monkeypatch: pytest.MonkeyPat
             raise OptionError('there is no metric "xqda"')
         return resolved_items(job)
 
-    monkeypatch.setattr(paper, "resolved_items", without_xqda)
+    monkeypatch.setattr(published, "resolved_items", without_xqda)
     part = build_part("paper(table=2)", runs)
     assert [text[:5] for text in printed(part.tables[0], "ours: mAP (market)") if text != "–"] == ["60.00"]
     said = [note for note in part.notes if "not installed" in note]

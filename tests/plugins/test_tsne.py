@@ -44,7 +44,7 @@ def test_a_lowered_perplexity_is_noted(
         "batch_hard: 30 images, perplexity 25 (lowered from 5,000), seed 0.",
         "Shown: 1 of 2 runs (option most).",
     ]
-    assert capsys.readouterr().err.startswith("t-SNE of 30 images (batch_hard), perplexity 25")
+    assert capsys.readouterr().err.startswith("t-SNE of batch_hard: 30 images, perplexity 25")
     (figure,) = part.figures
     assert not figure.axes[0].images
     (dots,) = figure.axes[0].collections
