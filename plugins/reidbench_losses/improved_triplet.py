@@ -48,8 +48,6 @@ class ImprovedTriplet(Loss):
     Improved Triplet Loss Function"; named in Hermans, Beyer, Leibe 2017, section 4.
     """
 
-    ordered = True
-
     def __init__(
         self,
         info: TrainInfo,

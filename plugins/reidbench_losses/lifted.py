@@ -128,11 +128,10 @@ class Lifted(Loss):
         self.pairs = pairs
         self.negatives = negatives
         self.form = form
-        self.ordered = pairs == "triplets"
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
         """Return batches of PK // 3 stacked triplets where pairs=triplets; else the recipe draws."""
-        return triplet_round(view, "lifted") if self.ordered else None
+        return triplet_round(view, "lifted") if self.pairs == "triplets" else None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the loss of a batch and the terms of its pairs."""

@@ -85,8 +85,6 @@ class LMNN(Loss):
     Source: Weinberger, Saul 2009; Hermans, Beyer, Leibe 2017, Eq. 1 to 3, each sum divided by its number of terms.
     """
 
-    ordered = True
-
     def __init__(
         self,
         info: TrainInfo,

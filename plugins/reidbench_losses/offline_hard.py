@@ -71,8 +71,6 @@ class TripletOHM(Loss):
     are ours.
     """
 
-    ordered = True
-
     def __init__(
         self,
         info: TrainInfo,

@@ -90,8 +90,6 @@ class Triplet(Loss):
     Source: Hermans, Beyer, Leibe 2017, Eq. 4 and 8 (mean over the terms), and footnote 2 (3B is about PK).
     """
 
-    ordered = True
-
     def __init__(self, info: TrainInfo, *, margin: Margin = "soft", distance: Distance = "euclidean") -> None:
         super().__init__()
         self.margin = checked_margin(margin, "triplet")

@@ -58,8 +58,6 @@ class Verification(Loss):
     layer and two classes), [41] of Hermans et al. 2017.
     """
 
-    ordered = True
-
     def __init__(self, info: TrainInfo, *, difference: Difference = "squared", dropout: float = 0.0) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -100,7 +98,6 @@ class IdentificationVerification(Loss):
     """
 
     pool = "max"
-    ordered = True
 
     def __init__(
         self, info: TrainInfo, *, weight: float = 1.0, difference: Difference = "squared", dropout: float = 0.0

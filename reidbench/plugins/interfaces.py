@@ -1,4 +1,4 @@
-"""What a plugin's items must be: the loss, the backbone, the metric, the re-ranker and the report section."""
+"""What a plugin's items must be: the loss, the backbone, the metric, the re-ranker and the values they exchange."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from reidbench.utils.arrays import IntArray
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network's weights expect of an image: pixels / 255, then (x - mean) / std per channel in RGB order.
+    """The input that a network's weights expect: pixels / 255, then (x - mean) / std per channel in RGB order.
 
-    ``height`` and ``width`` are the network's input in pixels; ``mean`` and ``std`` are on the 0..1 scale.
+    ``height``: input height in pixels.
+    ``width``: input width in pixels.
+    ``mean``: mean per channel, on the 0..1 scale.
+    ``std``: standard deviation per channel, on the 0..1 scale.
     """
 
     height: int
     width: int
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    interpolation: Literal["bilinear"] = "bilinear"
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a recipe may know of a network; ``batch`` is (P, K), the identities and the images of each in a batch.
+    """What a recipe may depend on of a network.
 
-    ``faithful_to`` names the paper whose network this is, with all that the paper says of it.
+    ``embedding_dim``: the size D of its embeddings.
+    ``preprocess``: its input.
+    ``pretrained``: whether it starts from pretrained weights.
+    ``parameters``: the number of its parameters.
+    ``batch``: (P, K), the identities in a batch and the images of each, for recipes that follow the network's paper.
+    ``faithful_to``: the paper whose network this is in all that the paper says, or an empty text.
     """
 
     embedding_dim: int
@@ -44,7 +51,11 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class TrainInfo:
-    """What a loss may know before training: the embedding's size and the number of training identities."""
+    """What a loss may depend on before training.
+
+    ``embedding_dim``: the size D of the embeddings.
+    ``num_pids``: the number of training identities.
+    """
 
     embedding_dim: int
     num_pids: int
@@ -52,10 +63,11 @@ class TrainInfo:
 
 @dataclass(frozen=True)
 class LossValue:
-    """What a loss says of one batch.
+    """The loss of one batch.
 
-    ``total`` is a 0-d tensor, the number that is minimised; ``per_item`` maps a name to the terms that it is the mean
-    of, each 1-d; ``scalars`` are further 0-d tensors to log.
+    ``total``: the number that is minimised, 0-d.
+    ``per_item``: 1-d tensors to log by name, such as the terms that ``total`` is the mean of.
+    ``scalars``: further 0-d tensors to log by name.
     """
 
     total: Tensor
@@ -65,43 +77,43 @@ class LossValue:
 
 @dataclass(frozen=True)
 class TrainView:
-    """What a loss sees of the training set when it draws its batches.
+    """What a loss can use when it samples the batches of a round.
 
-    ``labels`` [n] are 0..num_pids-1 and ``cams`` [n] the cameras, per unit; ``p`` and ``k`` are the recipe's;
-    ``generator`` belongs to (seed, round) alone; ``step`` is the number of steps done; ``embed(units)`` returns the
-    present network's embeddings [len(units), D] float32 on its device without gradient, each the mean over the unit's
-    images, of which the network, in evaluation mode, sees the centre.
+    ``labels``: the identity 0..num_pids-1 of each training unit [n] int64.
+    ``p``: the recipe's identities in a batch.
+    ``k``: the recipe's units of each identity in a batch.
+    ``generator``: a random generator that follows from (seed, round) alone.
+    ``embed``: returns the embeddings [len(units), D] float32 of units by the current network in evaluation mode, on its
+        device and without gradient; each is the mean over the unit's images, seen by the centre view.
     """
 
     labels: IntArray
-    cams: IntArray
     p: int
     k: int
     generator: np.random.Generator
-    step: int
     embed: Callable[[IntArray], Tensor]
 
 
 class Loss(nn.Module):
-    """Everything that is thrown away after training: the criterion, its heads, how batches are drawn.
+    """Everything that is discarded after training: the criterion, its classifier heads, the sampling of batches.
 
-    ``metric`` and ``pool`` are what "auto" resolves to at test time (``metric=None``: the command line's default).
-    ``ordered=True`` promises that ``forward`` reads positions, in the order that its own rounds gave them.
+    ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
+    ``pool``: how "auto" pools the embeddings of a unit's images at test time.
     """
 
     metric: str | None = None
     pool: Literal["mean", "max"] = "mean"
-    ordered: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
 
-        A 1-d tensor is one value per item, and its mean is the loss.
+        A 1-d tensor is one value per item, and its mean is the loss. The value must not depend on the order of the
+        batch unless the loss samples its own batches.
         """
         raise NotImplementedError
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
-        """Return the batches of one finite round, each an array of units; None leaves drawing to the recipe."""
+        """Return the batches of one finite round, each an array of units; None leaves sampling to the recipe."""
         return None
 
     def param_groups(self) -> list[dict[str, object]]:
@@ -111,11 +123,13 @@ class Loss(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Everything that is kept at test time; the constructor reads no file but the header of a weights file.
+    """Everything that is kept at test time; the constructor reads no file except the header of a weights file.
 
-    ``embedding_dim`` is D; ``preprocess`` belongs to the weights; ``pretrained`` says whether ``initialise`` loads any;
-    ``batch`` is (P, K), the batch that a paper trains this network with, for recipes that follow one; ``faithful_to``
-    names the paper whose network this is as built, or is empty where an option makes it another.
+    ``embedding_dim``: the size D of its embeddings.
+    ``preprocess``: the input that its weights expect.
+    ``pretrained``: whether ``initialise`` loads pretrained weights.
+    ``batch``: (P, K), the batch that its paper trains it with, for recipes that follow the paper.
+    ``faithful_to``: the paper whose network this is as built, or an empty text where an option changes it.
     """
 
     embedding_dim: int
@@ -125,21 +139,21 @@ class Backbone(nn.Module):
     faithful_to: str = ""
 
     def initialise(self) -> None:
-        """Load pretrained weights, once, before the first step; not on a dry run, on resume or when embedding.
+        """Load pretrained weights, once, before the first step; not called on a dry run, on resume or when embedding.
 
-        Raises DataError, naming the file and where it was looked for, where they can be neither found nor fetched.
+        Raises DataError, naming the file and where it was looked for, where they are neither here nor downloadable.
         """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the test features [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
+        """Return the test embeddings [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
         raise NotImplementedError
 
 
 class Metric:
     """A distance between embeddings, perhaps learned; smaller is closer.
 
-    ``normalize=True`` asks for rows of unit length (after pooling) before anything else here sees them. Once fitted it
-    is asked by several threads at once, so that nothing but ``fit`` may change it.
+    ``normalize``: whether rows get unit length (after pooling) before any method here is called with them.
+    After ``fit`` several threads may call one metric at the same time, so that only ``fit`` may change it.
     """
 
     normalize: bool = False
@@ -149,7 +163,7 @@ class Metric:
 
     def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return (left, right), both [n, K], such that left(q) @ right(g).T orders each query's gallery as its
-        distances do; None where there is no such form. The dtype of the input is kept.
+        distances do; None where there is no such form. The dtype of the input is retained.
         """
         return None
 
@@ -160,21 +174,21 @@ class Metric:
     def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return the distances [n] of the rows ``first`` of ``a`` and ``second`` of ``b``, both int64 [n].
 
-        By default all distances of ``a`` and ``b`` are made and most are thrown away; a metric that can do less should.
+        The default computes all distances of ``a`` and ``b``; override it where a few can be computed for less.
         """
         return self.distances(a, b)[first, second]
 
 
 def learns(metric: Metric) -> bool:
-    """Whether a metric is fitted on training embeddings."""
+    """Return whether a metric is fitted on training embeddings."""
     return type(metric).fit is not Metric.fit
 
 
 class Reranker:
-    """A second look at a ranking: distances for blocks of queries, from all embeddings at once."""
+    """Re-ranking: distances for blocks of queries, computed from all embeddings at once."""
 
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
-        """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, all queries once.
+        """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, every query once.
 
         ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, as they were given to be scored, on the CPU.
         """
@@ -182,21 +196,20 @@ class Reranker:
 
 
 def as_loss_value(loss: Loss, value: object) -> LossValue:
-    """Return what a loss's ``forward`` gave as a LossValue; a bare tensor's terms are named "loss".
+    """Return what a loss's ``forward`` returned as a LossValue; a bare tensor's terms are named "loss".
 
     Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
     """
-    named = f"loss {type(loss).__name__} ({type(loss).__module__})"
+    name = f"loss {type(loss).__name__} ({type(loss).__module__})"
     if isinstance(value, Tensor) and value.ndim == 1:
         if not len(value):
-            raise PluginError(f"{named}: forward returned no terms at all, whose mean is no number")
+            raise PluginError(f"{name}: forward returned no terms, whose mean is undefined")
         return LossValue(total=value.mean(), per_item={"loss": value})
     if isinstance(value, Tensor):
         value = LossValue(total=value)
     if not isinstance(value, LossValue) or value.total.ndim != 0:
-        said = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
+        got = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
         raise PluginError(
-            f"{named}: forward must return a LossValue with a 0-d total, "
-            f"or a tensor of at most one dimension, got {said}"
+            f"{name}: forward must return a LossValue with a 0-d total, or a tensor of at most one dimension, got {got}"
         )
     return value

@@ -51,7 +51,7 @@ class LossProbe:
         """Return what the loss sees before round ``number``, for the embeddings ``table`` [n, D] of all units."""
         rows = normal((len(LABELS), DIM), self.seed, "table").float() if table is None else table.detach().float()
         generator = stream(self.seed, "round", number)
-        return TrainView(LABELS, np.zeros_like(LABELS), RECIPE.p, RECIPE.k, generator, 0, lambda units: rows[units])
+        return TrainView(LABELS, RECIPE.p, RECIPE.k, generator, lambda units: rows[units])
 
     @property
     def has_own_rounds(self) -> bool:

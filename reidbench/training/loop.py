@@ -106,9 +106,7 @@ def train(
             step = state.step
             if state.place == len(state.batches):
                 began = time.monotonic()
-                view = TrainView(
-                    labels, samples.cams, recipe.p, recipe.k, stream(seed, "round", state.rounds), step, embed
-                )
+                view = TrainView(labels, recipe.p, recipe.k, stream(seed, "round", state.rounds), embed)
                 torch.manual_seed(torch_seed(seed, "round", state.rounds))
                 state.batches = world.from_first(partial(sample_round, loss, recipe, view, state.rounds))
                 state.place, state.rounds = 0, state.rounds + 1

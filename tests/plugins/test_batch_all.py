@@ -137,5 +137,5 @@ def test_nan_reaches_the_loss() -> None:
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["batch_all"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", False)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []

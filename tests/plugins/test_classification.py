@@ -81,7 +81,7 @@ def test_the_head_is_drawn_from_torchs_generator() -> None:
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["classification"](TrainInfo(embedding_dim=5, num_pids=7))
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "max", False)
+    assert (loss.metric, loss.pool) == (None, "max")
 
 
 @settings(max_examples=15, deadline=None)

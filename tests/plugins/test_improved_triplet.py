@@ -108,5 +108,5 @@ def test_a_training_is_repeated_and_gone_on_with_exactly(tmp_path: Path) -> None
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["improved_triplet"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", True)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []

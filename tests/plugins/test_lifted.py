@@ -104,9 +104,8 @@ def test_disjoint_pairs_come_in_the_order_of_the_batch() -> None:
 
 def test_triplets_are_its_own_rounds_and_give_one_pair_each() -> None:
     labels = np.arange(60) // 3
-    view = TrainView(labels, labels, 6, 3, stream(0, "round", 0), 0, lambda units: torch.zeros(len(units), 1))
+    view = TrainView(labels, 6, 3, stream(0, "round", 0), lambda units: torch.zeros(len(units), 1))
     loss = Lifted(INFO, pairs="triplets", negatives="all")
-    assert loss.ordered
     batches = loss.next_round(view, 0)
     assert batches is not None
     assert [len(units) for units in batches] == [18] * 3
@@ -118,7 +117,6 @@ def test_triplets_are_its_own_rounds_and_give_one_pair_each() -> None:
     with pytest.raises(TrainingError, match=r"lifted: a batch must be B anchors"):
         loss(embeddings, drawn.flip(0))
     assert Lifted(INFO).next_round(view, 0) is None
-    assert not Lifted(INFO).ordered
 
 
 @pytest.mark.parametrize(
@@ -194,8 +192,8 @@ def test_nan_reaches_the_loss(loss: type[Loss]) -> None:
 def test_what_the_runner_reads() -> None:
     for name, factory in register_losses().items():
         loss = factory(INFO)
-        assert (name, loss.metric, loss.pool, loss.ordered) in (
-            ("lifted", None, "mean", False),
-            ("lifted_generalized", None, "mean", False),
+        assert (name, loss.metric, loss.pool) in (
+            ("lifted", None, "mean"),
+            ("lifted_generalized", None, "mean"),
         )
         assert loss.param_groups() == []

@@ -205,5 +205,5 @@ def test_descending_the_loss_brings_neighbours_together_and_others_away() -> Non
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["lmnn"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", True)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []

@@ -177,5 +177,5 @@ def test_the_time_of_mining_is_in_the_record(tmp_path: Path) -> None:
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["triplet_ohm"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", True)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []

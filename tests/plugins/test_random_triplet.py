@@ -26,7 +26,7 @@ def view(labels: list[int] | IntArray, p: int, k: int, seed: int = 0) -> TrainVi
         raise AssertionError("random triplets need no embeddings")
 
     array = np.asarray(labels, dtype=np.int64)
-    return TrainView(array, np.zeros_like(array), p, k, stream(seed, "round", 0), 0, embed)
+    return TrainView(array, p, k, stream(seed, "round", 0), embed)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -136,5 +136,5 @@ def test_nan_reaches_the_loss() -> None:
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["triplet"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", True)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []

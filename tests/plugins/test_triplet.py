@@ -212,7 +212,7 @@ def test_a_negative_margin_is_refused() -> None:
 
 def test_what_the_runner_reads() -> None:
     loss = register_losses()["batch_hard"](INFO)
-    assert (loss.metric, loss.pool, loss.ordered) == (None, "mean", False)
+    assert (loss.metric, loss.pool) == (None, "mean")
     assert loss.param_groups() == []
 
 

@@ -206,5 +206,5 @@ def test_descending_the_loss_tells_pairs_apart() -> None:
 
 def test_what_the_runner_reads() -> None:
     losses = register_losses()
-    found = {name: (kind(INFO).metric, kind(INFO).pool, kind(INFO).ordered) for name, kind in losses.items()}
-    assert found == {"verification": (None, "mean", True), "identification_verification": (None, "max", True)}
+    found = {name: (kind(INFO).metric, kind(INFO).pool) for name, kind in losses.items()}
+    assert found == {"verification": (None, "mean"), "identification_verification": (None, "max")}

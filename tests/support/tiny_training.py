@@ -119,4 +119,4 @@ def view_of(
 
     known = np.asarray(labels, dtype=np.int64)
     generator = stream(seed, "round", number)
-    return TrainView(known, np.zeros_like(known), p, k, generator, number, embed or not_asked_for)
+    return TrainView(known, p, k, generator, embed or not_asked_for)

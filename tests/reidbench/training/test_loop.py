@@ -232,9 +232,7 @@ def view(labels: list[int]) -> TrainView:
     def no_embedding(units: IntArray) -> Tensor:
         raise AssertionError("not asked for")
 
-    return TrainView(
-        np.array(labels), np.zeros(len(labels), dtype=np.int64), 2, 2, np.random.default_rng(0), 0, no_embedding
-    )
+    return TrainView(np.array(labels), 2, 2, np.random.default_rng(0), no_embedding)
 
 
 @pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
