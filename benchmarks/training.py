@@ -32,7 +32,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from reidbench.errors import ReidbenchError
 from reidbench.plugins.catalogue import load
 from reidbench.runs.job import Job
-from reidbench.runs.prepare import Plan, Planner
+from reidbench.runs.prepare import Planner, Prepared
 from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import LOG
 from reidbench.training.loop import evaluate_loss, train
@@ -72,12 +72,12 @@ class Rows:
             write_atomic(self.file, json.dumps(self.rows, indent=1) + "\n")
 
 
-def plan_of(backbone: str, recipe: str, machine: Machine) -> Plan:
+def plan_of(backbone: str, recipe: str, machine: Machine) -> Prepared:
     job = Job("synthetic(identities=100)", "batch_hard", backbone, f"quick({recipe})", "auto", "none", 0)
     return Planner(load(), machine).plan(job)
 
 
-def trained(plan: Plan, machine: Machine, device: torch.device) -> Path:
+def trained(plan: Prepared, machine: Machine, device: torch.device) -> Path:
     """Train a plan anew and return its folder."""
     loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
@@ -155,7 +155,7 @@ def overhead(machine: Machine, steps: int, rows: Rows) -> None:
 # --- a GPU: whole steps over bare steps ------------------------------------------------------------------------------
 
 
-def bare(plan: Plan, device: torch.device) -> Callable[[], None]:
+def bare(plan: Prepared, device: torch.device) -> Callable[[], None]:
     """Return one update on a fixed batch in the device's memory: forward, loss, backward, optimizer."""
     recipe = plan.recipe
     backbone = build_backbone(plan.items["backbone"], 0).to(device).train()
@@ -189,13 +189,13 @@ def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> flo
     return 1000 * (time.perf_counter() - began) / steps
 
 
-def whole_milliseconds(plan: Plan, machine: Machine, device: torch.device) -> float:
+def whole_milliseconds(plan: Prepared, machine: Machine, device: torch.device) -> float:
     """Return the time of a step of the loop itself, rounds of batches included, its first steps not."""
     speeds = load_arrays(trained(plan, machine, device) / LOG)["images_per_second"][WARM:]
     return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
 
 
-def measured(plan: Plan, machine: Machine, device: torch.device, steps: int, turns: int) -> dict[str, float]:
+def measured(plan: Prepared, machine: Machine, device: torch.device, steps: int, turns: int) -> dict[str, float]:
     """Return the medians of bare and of whole steps, of their ratios, and the peak memory of bare ones."""
     tf32 = plan.recipe.precision == "tf32"
     gc.collect()

@@ -50,8 +50,8 @@ from reidbench.reports.compare_runs import (
 from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table
 from reidbench.runs.artifacts import RunFiles as RunFiles
-from reidbench.runs.job import Job as Job
-from reidbench.runs.prepare import resolved_items as resolved_items
+from reidbench.runs.execute import Records as Records, run as run
+from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
 from reidbench.training.recipe import Recipe as Recipe

@@ -1,86 +1,107 @@
-"""What ``reidbench run`` says before it begins: the plan."""
+"""The output of ``reidbench run``: the plan before the first run, and the table of scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from reidbench.utils.machine import Machine
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reidbench.runs.prepare import Plan
+    from reidbench.runs.plan import Plan
+    from reidbench.runs.prepare import Prepared
+    from reidbench.runs.record import RunRecord
+    from reidbench.utils.machine import Machine
+
+LISTED_RUNS = 200
 
 
-KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
+def print_line(console: Console, line: str) -> None:
+    """Print one line of text, which no terminal width breaks."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
-def differing(plans: Sequence[Plan]) -> list[str]:
-    """Return the loss, and the other kinds of items of which the plans have more than one."""
-    return [kind for kind in KINDS if kind == "loss" or len({plan.items[kind].short for plan in plans}) > 1]
-
-
-def name_of(plan: Plan, kinds: Sequence[str]) -> str:
-    """Return what tells a run from the others of a plan: its loss, and what it has of the other ``kinds``."""
-    loss, *others = (plan.items[kind].short for kind in kinds)
-    return ", ".join([loss, *(text for text in others if text != "none")])
-
-
-def say(console: Console, name: str, line: str) -> None:
-    """Print one line of what happens, under the name of what it happens to."""
-    console.print(f"{name}: {line}", markup=False, soft_wrap=True)
-
-
-def print_plans(console: Console, plans: Sequence[Plan], machine: Machine, full: bool) -> None:
-    """Print what will run: a row for each plan, what differs from a paper, the data; with ``full`` every option too."""
+def print_plan(console: Console, plan: Plan, full: bool) -> None:
+    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option."""
     from rich.table import Table
     from rich.text import Text
 
-    whole = not console.is_terminal  # a log keeps its lines whole; a terminal would break them within a word
-    # What is the same in all of them stands above: most plans are of one network or one data set.
-    kinds = differing(plans)
-    said = " · ".join(f"{kind} {plans[0].items[kind].short}" for kind in KINDS if kind not in kinds)
-    console.print(f"Plan ({machine.device}): {said}".rstrip(": "), markup=False, soft_wrap=whole)
+    from reidbench.runs.plan import KINDS, differing_kinds
+    from reidbench.runs.provenance import changed_files
+
+    runs = plan.runs
+    # Items that all runs share are named once, above the table.
+    shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
+    shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
+    print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "state", "seed", "what"):
         table.add_column(heading, justify="right" if heading == "seed" else "left", overflow="fold")
-    for plan in plans:
-        cells = [plan.id[:10], plan.state(), str(plan.job.seed), name_of(plan, kinds)]
-        table.add_row(*map(Text, cells))
+    listed = len(runs) if full else LISTED_RUNS
+    for run, state, name in list(zip(runs, plan.states, plan.names(), strict=True))[:listed]:
+        table.add_row(*map(Text, [run.id[:10], str(state), str(run.job.seed), name]))
     console.print(table)
-    for plan in plans:
-        if plan.changed() and not plan.done():
-            say(
-                console,
-                plan.items["loss"].short,
-                f"made before by other code; since then {', '.join(plan.changed())} changed",
-            )
-    for paper, found in dict.fromkeys((plan.recipe.faithful_to, plan.deviations) for plan in plans if plan.trains):
+    if len(runs) > listed:
+        print_line(console, f"and {len(runs) - listed:,} more; --dry-run lists them")
+    for run, state in zip(runs, plan.states, strict=True):
+        if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
+            print_line(console, f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
+    for paper, deviations in dict.fromkeys((run.recipe.faithful_to, run.deviations) for run in runs if run.trains):
         if paper:
-            said = f"differs from {paper}: {'; '.join(found)}" if found else f"faithful to {paper}"
-            console.print(said, markup=False, soft_wrap=whole)
-    for plan in {id(plan.split): plan for plan in plans}.values():
-        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in plan.split.counts.items())
-        said = " (a stand-in: not the published names)" if plan.standin else ""
-        console.print(f"protocol {plan.items['protocol'].text}{said}: {counts}", markup=False, soft_wrap=whole)
-    if not full:
-        return
-    for plan in plans:
-        console.print(f"\n{plan.id}", markup=False, style="bold")
-        console.print(f"  {'training':9} {plan.train_id[:10]}, seed {plan.job.seed}", markup=False)
-        for kind, item in plan.items.items():
-            owners = ", ".join(
-                f"{e.plugin.name}, {e.plugin.distribution} {e.plugin.version}" for e in item.plugin_items
-            )
-            console.print(
-                f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""), markup=False, soft_wrap=whole
-            )
-            by_origin: dict[str, list[str]] = {}
-            for option, origin in item.origins.items():
-                by_origin.setdefault(origin, []).append(option)
-            for origin, options in by_origin.items():
-                console.print(f"            from {origin}: {', '.join(options)}", markup=False, soft_wrap=whole)
-        evaluation = f"views {plan.protocol.views}, pool {plan.pool}, excluded {' and '.join(plan.protocol.exclude)}"
-        console.print(f"  {'scored by':9} {evaluation}", markup=False, soft_wrap=whole)
-        console.print(f"  {'folder':9} {plan.run_folder}", markup=False, soft_wrap=whole)
+            differences = f"differs from {paper}: {'; '.join(deviations)}"
+            print_line(console, differences if deviations else f"faithful to {paper}")
+    for run in {id(run.split): run for run in runs}.values():
+        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
+        standin = " (a stand-in: other names than the published ones)" if run.standin else ""
+        print_line(console, f"protocol {run.items['protocol'].text}{standin}: {counts}")
+    print_line(console, _work(plan))
+    for run in runs if full else ():
+        _print_options(console, run)
+
+
+def _work(plan: Plan) -> str:
+    """Return how much work a plan has left: trainings, steps, images and disk."""
+    from reidbench.runs.plan import training_images
+    from reidbench.runs.preflight import in_gib, results_bytes
+
+    pending = [(run, state) for run, state in zip(plan.runs, plan.states, strict=True) if state.status != "done"]
+    new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
+    steps = sum(run.recipe.steps - state.step for run, state in new)
+    images = sum(training_images(run, state) for run, state in new)
+    return (
+        f"to do: {len(pending):,} of {len(plan.runs):,} runs, {len(new):,} trainings with {steps:,} steps of "
+        f"{images:,} images, about {in_gib(results_bytes([run for run, _ in pending]))} of results"
+    )
+
+
+def _print_options(console: Console, run: Prepared) -> None:
+    console.print(f"\n{run.id}", markup=False, style="bold")
+    print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
+    for kind, item in run.items.items():
+        plugins = [offer.plugin for offer in item.plugin_items]
+        owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
+        print_line(console, f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""))
+        by_origin: dict[str, list[str]] = {}
+        for option, origin in item.origins.items():
+            by_origin.setdefault(origin, []).append(option)
+        for origin, options in by_origin.items():
+            print_line(console, f"            from {origin}: {', '.join(options)}")
+    exclusions = " and ".join(run.protocol.exclude)
+    print_line(console, f"  {'scored by':9} views {run.protocol.views}, pool {run.pool}, excluded {exclusions}")
+    print_line(console, f"  {'folder':9} {run.run_folder}")
+
+
+def print_table(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
+    """Print the sections of the default report on runs, to stdout; nothing where there are none."""
+    from rich.console import Console
+
+    from reidbench.plugins.catalogue import command_defaults
+    from reidbench.reports.render import render_terminal
+    from reidbench.reports.sections import build_sections
+    from reidbench.runs.artifacts import RunFiles
+
+    if runs:
+        records = [record for _, record in runs]
+        parts = build_sections(command_defaults()["sections"], records, RunFiles(runs, machine))
+        render_terminal(parts, Console(highlight=False))

@@ -189,7 +189,7 @@ def _named_systems(folder: Path, planner: Planner) -> list[System]:
     for file in sorted(folder.rglob("*.toml")):
         try:
             for job, name in load_suite(file).names.items():
-                items, _ = planner.resolve(job)
+                items = planner.resolve(job).items
                 specs = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
                 named[name, tuple(sorted(specs.items()))] = None
         except ReidbenchError as error:

@@ -1,17 +1,33 @@
-"""The frozen values that flow through the house, from the request to the record of a run.
-
-Words: a *unit* is one or more images that share one embedding; *junk* (pid -1) leaves the ranking; a *distractor*
-(pid 0) stays and is always wrong. Nothing here imports torch, so that listing and planning stay fast.
-"""
+"""A job as text, and the same job with every option of every item resolved; no data are read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from reidbench.data.protocol import Protocol
+from reidbench.errors import OptionError
+from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
+from reidbench.training.build import checked
+from reidbench.utils.machine import AUTO
+from reidbench.utils.random_streams import check_seed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One request: every item as the text the user gave (or a default), and the seed. Picklable."""
+    """One request: the text of each item, as given or by default, and the seed.
+
+    ``protocol``: the data and the evaluation.
+    ``loss``: the loss, a weighted sum of losses, or "none" for the untrained network.
+    ``backbone``: the network.
+    ``recipe``: the recipe, or "auto" for the protocol's.
+    ``metric``: the distance at test time, or "auto" for the loss's own.
+    ``rerank``: the re-ranker, or "none".
+    ``seed``: the seed of the weights, the batches and the augmentation.
+    """
 
     protocol: str
     loss: str
@@ -20,3 +36,88 @@ class Job:
     metric: str
     rerank: str
     seed: int
+
+
+class Memo:
+    """Values that several jobs share, each computed once."""
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return the value of ``key``, computed at the first call; an exception is not stored."""
+        if key not in self._values:
+            self._values[key] = compute()
+        value: T = self._values[key]
+        return value
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A job with every option resolved and checked.
+
+    ``job``: the request.
+    ``items``: the resolved spec of each kind (protocol, dataset, loss, backbone, recipe, rerank); "metric" is missing
+        where the loss chooses it.
+    ``protocol``: the built protocol.
+    ``catalogue``: the plugin items that the texts name.
+    """
+
+    job: Job
+    items: Mapping[str, ResolvedSpec]
+    protocol: Protocol
+    catalogue: Catalogue
+
+
+def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> ResolvedJob:
+    """Return a job with every option resolved; jobs with one ``memo`` resolve each text once.
+
+    Raises OptionError with the mistakes of all items, one a line, and PluginError where a protocol cannot be built.
+    """
+    check_seed(job.seed)
+    memo = memo or Memo()
+    protocol: Protocol | None = None
+    items: dict[str, ResolvedSpec] = {}
+    mistakes: list[str] = []
+
+    def add(name: str, kind: str, text: str) -> None:
+        defaults = protocol.defaults if protocol else {}
+        try:
+            items[name] = memo.get((kind, text, job.protocol), lambda: catalogue.resolve(kind, text, defaults))
+        except OptionError as error:
+            mistakes.append(str(error))
+
+    add("protocol", "protocol", job.protocol)
+    if "protocol" in items:
+        spec = items["protocol"]
+        protocol = memo.get(("built protocol", spec.text), lambda: checked(spec, spec.build(), Protocol))
+        try:
+            dataset = protocol.dataset
+            items["dataset"] = memo.get(("dataset", job.protocol), lambda: resolve_dataset(dataset, catalogue))
+        except OptionError as error:
+            mistakes.append(str(error))
+    if job.recipe != AUTO or protocol is not None:
+        add("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe)
+    add("loss", "loss", job.loss)
+    add("backbone", "backbone", job.backbone)
+    add("rerank", "reranker", job.rerank)
+    if job.metric != AUTO:
+        add("metric", "metric", job.metric)
+    if mistakes or protocol is None:
+        raise OptionError("\n".join(mistakes))
+    return ResolvedJob(job, items, protocol, catalogue)
+
+
+def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:
+    """Return the resolved spec of a protocol's dataset; what it gives explicitly counts as the protocol's."""
+    spec = catalogue.resolve("dataset", text)
+    return replace(spec, origins={name: origin.replace("given", "protocol") for name, origin in spec.origins.items()})
+
+
+def resolved_items(job: Job) -> tuple[dict[str, str], int]:
+    """Return the text of each item of a job with every option resolved, and the protocol's version; no data are read.
+
+    A metric that the loss chooses stays "auto". Raises OptionError and PluginError.
+    """
+    resolved = resolve(job, load())
+    return {"metric": AUTO, **{kind: item.text for kind, item in resolved.items.items()}}, resolved.protocol.version

@@ -1,35 +1,101 @@
-"""From a plan to its record: train once per training, embed once per view, rank, keep."""
+"""Checks of everything that can fail before the first step: of a request alone, then of its data, weights and disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+import shutil
+from collections.abc import Sequence
 
-from reidbench.images import decode
-from reidbench.runs.prepare import Plan
+from reidbench.errors import DataError, OptionError
+from reidbench.images.decode import check_images
+from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.spec import Item, Spec
+from reidbench.runs.prepare import Prepared
+from reidbench.runs.store import RunState
 from reidbench.training.build import build_backbone
-from reidbench.training.checkpoint import latest_step, read_summary
+from reidbench.training.checkpoint import KEPT_CHECKPOINTS
+from reidbench.training.precision import check_device
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import with_seed
 
+STATES = 3  # numbers of each weight in a checkpoint: the weight and two means of the optimizer
+LOG_BYTES = 400  # of one step in a log
 
-def check_images(plan: Plan, machine: Machine) -> None:
-    """Read the header of every image file of the plan's data, before anything is trained.
+Networks = dict[tuple[str, int], Backbone]
 
-    Raises DataError with the names of those that cannot be used.
+
+def check_request(run: Prepared, machine: Machine) -> None:
+    """Raise OptionError where the device lacks the recipe's precision or the training set cannot fill a batch."""
+    check_device(run.recipe, machine.device)
+    if run.trains:
+        check_batch(run)
+
+
+def check_batch(run: Prepared) -> None:
+    """Raise OptionError where the training set has fewer identities than P, or fewer units than a shuffled batch."""
+    recipe, spec = run.recipe, run.items["recipe"]
+    identities, units = run.split.counts["train_identities"], len(run.split.train)
+    if recipe.batches == "pk" and recipe.p > identities:
+        given = Spec.parse(spec.given).item
+        fitting = Item(given.name, tuple({**dict(given.options), "p": identities}.items()))
+        raise OptionError(
+            f"recipe {spec.short}: p={recipe.p} identities a batch, but the dataset has {identities} to train on; "
+            f"lower it, e.g. --recipe {shlex.quote(str(fitting))}"
+        )
+    if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
+        raise OptionError(
+            f"recipe {spec.short}: p * k = {recipe.p * recipe.k} a batch, but the dataset has {units} to train on; "
+            "lower p or k"
+        )
+
+
+def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
+    """Raise DataError where an image header is damaged, a results folder lacks space or pretrained weights are missing.
+
+    Return the networks that were built and initialised to find that out, by backbone and seed: one for each pretrained
+    backbone that a run starts from.
     """
-    decode.check_images(plan.split.parts, machine.threads)
+    pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
+    for split in {id(run.split): run.split for run, _ in pending}.values():
+        check_images(split.parts, machine.threads)
+    _check_disk([run for run, _ in pending], machine)
+    first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
+    return {
+        (backbone, run.job.seed): initialised_backbone(run) for backbone, run in first.items() if run.info.pretrained
+    }
 
 
-def check_weights(plans: Iterable[Plan]) -> None:
-    """Load the weights that the plans' networks start from once, before anything is trained.
+def initialised_backbone(run: Prepared) -> Backbone:
+    """Return the network as its training begins; raises DataError where its pretrained weights are missing."""
+    network = build_backbone(run.items["backbone"], run.job.seed)
+    with_seed(network.initialise, run.job.seed, "initialise")
+    return network
 
-    Raises DataError where a network's own can be neither found nor fetched.
-    """
-    seen: set[str] = set()
-    for plan in plans:
-        item = plan.items["backbone"]
-        started = plan.done() or read_summary(plan.training_folder) or latest_step(plan.training_folder)
-        if started or item.identity in seen:
-            continue
-        seen.add(item.identity)
-        with_seed(build_backbone(item, plan.job.seed).initialise, plan.job.seed, "initialise")
+
+def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
+    folder = machine.results
+    while not folder.is_dir():
+        folder = folder.absolute().parent
+    needed, free = results_bytes(runs), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{machine.results}: the results take about {in_gib(needed)}, and {in_gib(free)} are free; free some "
+            "space, or name another folder with --results"
+        )
+
+
+def results_bytes(runs: Sequence[Prepared]) -> int:
+    """Return about how many bytes the weights, logs, embeddings and checkpoints of runs take at most."""
+    trainings = {run.train_id: run for run in runs}.values()
+    files = sum(_training_bytes(run) for run in trainings)
+    return files + max((KEPT_CHECKPOINTS * (STATES * 4 * run.info.parameters) for run in trainings), default=0)
+
+
+def _training_bytes(run: Prepared) -> int:
+    embedded = len(run.split.query.images) + len(run.split.gallery.images)
+    return (4 * run.info.parameters + LOG_BYTES * run.recipe.steps) * run.trains + 4 * embedded * run.info.embedding_dim
+
+
+def in_gib(size: int) -> str:
+    """Return a number of bytes in words: "3 MiB", "1.6 GiB"."""
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 / 10 else f"{size / 2**30:,.1f} GiB"

@@ -1,48 +1,60 @@
-"""What a job comes to before anything is computed: items resolved, data listed, ids, folders, what is done already."""
+"""From a job to everything that its run needs: split, network, recipe, metric, ids and folders; nothing is trained."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
-from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.errors import DataError, PluginError
 from reidbench.images.augment import stored_size, view_crops
-from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults, load
+from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, Loss
-from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.deviations import deviations
 from reidbench.runs.ids import identity
-from reidbench.runs.job import Job
-from reidbench.runs.provenance import changed_files, code_digest, run_code, training_code
-from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.job import Job, Memo, ResolvedJob, resolve, resolve_dataset
+from reidbench.runs.provenance import code_digest, run_code, training_code
 from reidbench.runs.store import Store
-from reidbench.training.build import build_loss, build_recipe, build_split, checked, describe_backbone
-from reidbench.training.checkpoint import latest_step, read_summary
+from reidbench.training.build import (
+    build_on_meta,
+    build_recipe,
+    build_split,
+    checked,
+    describe_backbone,
+    train_info,
+)
 from reidbench.training.recipe import Recipe
-from reidbench.utils.machine import AUTO, Machine, local_machine
-from reidbench.utils.random_streams import check_seed
+from reidbench.utils.machine import Machine
 
-TO_DO = "to do"
+POOLS = ("mean", "max")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One job with everything resolved.
+class Prepared:
+    """One job with everything that follows from its text, the data and the code.
 
-    ``items`` has the kinds protocol, dataset, loss, backbone, recipe, metric and rerank; ``pool`` is resolved;
-    ``metric_is_auto`` says that the metric is what "auto" comes to, asked for or not; ``standin`` says that the tree's
-    names are not the published ones; ``deviations`` are what differs from the recipe's paper. ``id``, ``train_id`` and
-    ``group`` are sha256 (hex) over resolved options and data digests.
+    ``job``: the request.
+    ``items``: the resolved specs of protocol, dataset, loss, backbone, recipe, metric and rerank.
+    ``protocol``: the built protocol.
+    ``split``: the data.
+    ``recipe``: the built recipe.
+    ``info``: the description of the network.
+    ``pool``: how the embeddings of a unit's images are pooled.
+    ``metric_is_auto``: whether the metric is the one that "auto" stands for, requested or not.
+    ``standin``: whether the names of the data differ from the published ones.
+    ``deviations``: what differs from the recipe's paper.
+    ``id``, ``train_id``, ``group``: ids of the run, its training and the combination without the seed, 64 hex digits.
+    ``code_files``: the digest of each source file that can change the scores, by name.
+    ``code``: the digest of ``code_files``.
+    ``training_folder``: the folder of the training.
+    ``run_folder``: the folder of the run.
     """
 
     job: Job
-    items: dict[str, ResolvedSpec]
+    items: Mapping[str, ResolvedSpec]
     protocol: Protocol
     split: Split
     recipe: Recipe
@@ -54,197 +66,130 @@ class Plan:
     id: str
     train_id: str
     group: str
-    code_files: dict[str, str]
-    train_code: str
+    code_files: Mapping[str, str]
+    code: str
     training_folder: Path
     run_folder: Path
-    earlier: tuple[RunRecord, ...]
 
     @property
     def trains(self) -> bool:
-        """Whether there is a loss to train with; the reserved word none means the untrained network."""
+        """Whether there is a loss; without one the untrained network is scored."""
         return bool(self.items["loss"].plugin_items)
-
-    @cached_property
-    def code(self) -> str:
-        """The digest over all files that can change this run's numbers."""
-        return code_digest(self.code_files)
 
     @property
     def faithful(self) -> bool:
         """Whether recipe, network and protocol are those of one paper, with nothing changed."""
         return bool(self.recipe.faithful_to) and not self.deviations
 
-    def done(self) -> RunRecord | None:
-        """Return the record of this very run with this very code, if it has ended well."""
-        file = self.run_folder / RECORD
-        try:
-            record = read_record(file) if file.is_file() else None
-        except DataError as error:
-            raise DataError(f"{error}; delete it, and the same command scores again") from None
-        ended = record is not None and record.scored and (record.id, record.code) == (self.id, self.code)
-        return record if ended else None
-
-    def state(self) -> str:
-        """Return what is left to do, in words."""
-        if self.done():
-            return "done"
-        if read_summary(self.training_folder):
-            return "trained, to be scored"
-        step = latest_step(self.training_folder)
-        if step:
-            return f"goes on at step {step}"
-        return "again: code changed" if self.earlier else TO_DO
-
-    def changed(self) -> list[str]:
-        """Return the files that have changed since this run was last made by other code, if it was."""
-        return changed_files(self.earlier[0].code_files, self.code_files) if self.earlier else []
-
 
 class Planner:
-    """Turns jobs into plans; a data set that several jobs share is listed once."""
+    """Resolve and prepare jobs on one machine; what several jobs share is computed once."""
 
     def __init__(self, catalogue: Catalogue, machine: Machine) -> None:
         self.catalogue = catalogue
         self.machine = machine
-        self.store = Store(machine.results)
-        self._splits: dict[str, Split] = {}
+        self.memo = Memo()
 
-    def plan(self, job: Job) -> Plan:
-        """Return the plan of a job; raises OptionError, PluginError or DataError where it cannot be run."""
-        check_seed(job.seed)
-        items, protocol = self.resolve(job)
-        split = self._split(items["dataset"])
-        if split.wrong_counts and not self.machine.allow_partial:
-            raise DataError(
-                f"data set {items['dataset'].text} below {split.train.root} is not whole: "
-                f"{'; '.join(split.wrong_counts)}; unpack it again, or go on with --allow-partial, which is "
-                "recorded"
-            )
-        info = describe_backbone(items["backbone"])
-        recipe = build_recipe(items["recipe"], info)
-        loss = build_loss(items["loss"], info, split, job.seed)
-        if loss is not None:
-            _check_batch(items["recipe"], recipe, split)
-        own_metric = self.catalogue.resolve(
-            "metric", (loss and loss.metric) or str(command_defaults()["auto_metric"]), protocol.defaults
-        )
-        items.setdefault("metric", own_metric)
-        for kind in ("metric", "rerank"):
-            items[kind].build()  # an option that does not fit is said now, not when the training is over
-        pool: Literal["mean", "max"] = (loss or Loss).pool if protocol.pool == "auto" else protocol.pool
-        self._check_images(protocol, pool, recipe, info)
-        ids = identity(
-            {kind: item.identity for kind, item in items.items()},
-            seed=job.seed,
-            train_digest=split.train.digest,
-            digest=split.digest,
-            version=protocol.version,
-            views=protocol.views,
-            pool=pool,
-        )
-        train_files, all_files = training_code(items), run_code(items)
-        names = [names_of(items[kind]) for kind in ("protocol", "loss", "backbone", "recipe")]
-        run_folder = self.store.run_folder(names[:3], job.seed, ids.id, code_digest(all_files))
-        return Plan(
-            job=job,
-            items=items,
-            protocol=protocol,
-            split=split,
-            recipe=recipe,
-            info=info,
-            pool=pool,
-            metric_is_auto=items["metric"].identity == own_metric.identity,
-            standin=is_standin(protocol, split),
-            deviations=deviations(items, recipe, info, protocol),
-            id=ids.id,
-            train_id=ids.train_id,
-            group=ids.group,
-            code_files=all_files,
-            train_code=code_digest(train_files),
-            training_folder=self.store.training_folder(names[1:], job.seed, ids.train_id, code_digest(train_files)),
-            run_folder=run_folder,
-            earlier=tuple(self.store.earlier(run_folder)),
-        )
+    def resolve(self, job: Job) -> ResolvedJob:
+        """Return a job with every option resolved; raises as ``job.resolve``."""
+        return resolve(job, self.catalogue, self.memo)
 
-    def _check_images(self, protocol: Protocol, pool: str, recipe: Recipe, info: BackboneInfo) -> None:
-        """Refuse before the first step what would only be noticed after training."""
-        view_crops(protocol.views, info.preprocess)
-        stored_size(info.preprocess, recipe.crop)
-        if pool not in ("mean", "max"):
-            raise PluginError(f"the protocol or the loss asks for the pool {pool!r}; there are mean and max")
-
-    def resolve(self, job: Job) -> tuple[dict[str, ResolvedSpec], Protocol]:
-        """Return every item that needs nothing built, and the protocol; all mistakes are raised together."""
-        items: dict[str, ResolvedSpec] = {}
-        mistakes: list[str] = []
-
-        def resolve(name: str, kind: str, text: str, defaults: Mapping[str, Any]) -> None:
-            try:
-                items[name] = self.catalogue.resolve(kind, text, defaults)
-            except OptionError as error:
-                mistakes.append(str(error))
-
-        resolve("protocol", "protocol", job.protocol, {})
-        protocol = checked(items["protocol"], items["protocol"].build(), Protocol) if "protocol" in items else None
-        defaults = protocol.defaults if protocol else {}
-        if protocol:
-            resolve("dataset", "dataset", protocol.dataset, {})
-            if "dataset" in items:  # its text is the protocol's, not the user's
-                origins = {
-                    name: origin.replace("given", "protocol") for name, origin in items["dataset"].origins.items()
-                }
-                items["dataset"] = replace(items["dataset"], origins=origins)
-        if protocol or job.recipe != AUTO:
-            resolve("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe, defaults)
-        resolve("loss", "loss", job.loss, defaults)
-        resolve("backbone", "backbone", job.backbone, defaults)
-        resolve("rerank", "reranker", job.rerank, defaults)
-        if job.metric != AUTO:
-            resolve("metric", "metric", job.metric, defaults)
-        if mistakes or protocol is None:
-            raise OptionError("\n".join(mistakes))
-        return items, protocol
-
-    def _split(self, dataset: ResolvedSpec) -> Split:
-        # By text: two lists of one content may stand in two folders.
-        if dataset.text not in self._splits:
-            self._splits[dataset.text] = build_split(dataset, self.machine.data)
-        return self._splits[dataset.text]
+    def plan(self, job: Job) -> Prepared:
+        """Return a job prepared to run; raises as ``resolve`` and ``prepare``."""
+        return prepare(self.resolve(job), self.machine, self.memo)
 
     def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
-        """Return a protocol, by its spec, and its data, whatever their counts; raises as ``plan``."""
-        item = self.catalogue.resolve("protocol", protocol)
-        built = checked(item, item.build(), Protocol)
-        return item, built, self._split(self.catalogue.resolve("dataset", built.dataset))
+        """Return a protocol, by its spec, and its data with whatever counts they have; raises as ``prepare``."""
+        spec = self.catalogue.resolve("protocol", protocol)
+        built = checked(spec, spec.build(), Protocol)
+        return spec, built, _split(resolve_dataset(built.dataset, self.catalogue), self.machine, self.memo)
 
 
-def resolved_items(job: Job) -> tuple[dict[str, str], int]:
-    """Return the text of each item of a job with every option resolved, and the protocol's version; no data are read.
+def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -> Prepared:
+    """Return a job prepared to run; jobs with one ``memo`` list each dataset and describe each network once.
 
-    A metric that the loss chooses stays "auto". Raises OptionError and PluginError.
+    Raises DataError where the data are missing or have wrong counts, OptionError or PluginError where an item cannot be
+    built or the items do not fit together.
     """
-    items, protocol = Planner(load(), local_machine()).resolve(job)
-    return {"metric": AUTO, **{kind: item.text for kind, item in items.items()}}, protocol.version
+    memo = memo or Memo()
+    job, protocol, items = resolved.job, resolved.protocol, dict(resolved.items)
+    texts = {kind: item.text for kind, item in items.items()}
+    split = _split(items["dataset"], machine, memo)
+    _check_counts(items["dataset"], split, machine)
+    info = memo.get(("info", texts["backbone"]), lambda: describe_backbone(items["backbone"]))
+    recipe = memo.get(("built recipe", texts["recipe"], texts["backbone"]), lambda: build_recipe(items["recipe"], info))
+    loss = memo.get(
+        ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
+        lambda: _describe_loss(items["loss"], info, split),
+    )
+    own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
+    own_metric = memo.get(
+        ("metric", own_metric_text, job.protocol),
+        lambda: resolved.catalogue.resolve("metric", own_metric_text, protocol.defaults),
+    )
+    items.setdefault("metric", own_metric)
+    for kind in ("metric", "rerank"):  # a value that the factory refuses must not be found after the training
+        memo.get(("built", kind, items[kind].text), items[kind].build)
+    pool = loss.pool if protocol.pool == "auto" else protocol.pool
+    if pool not in POOLS:
+        raise PluginError(f"the protocol or the loss has pool={pool!r}, expected {' or '.join(POOLS)}")
+    view_crops(protocol.views, info.preprocess)  # raises where the views, and below the crops, do not fit the network
+    stored_size(info.preprocess, recipe.crop)
+    ids = identity(
+        {kind: item.identity for kind, item in items.items()},
+        seed=job.seed,
+        train_digest=split.train.digest,
+        digest=split.digest,
+        version=protocol.version,
+        views=protocol.views,
+        pool=pool,
+    )
+    origin = tuple((kind, item.plugin_items) for kind, item in items.items())
+    code_files, train_code = memo.get(("code", *map(str, origin)), lambda: (run_code(items), training_code(items)))
+    code = memo.get(("digest", *map(str, origin)), lambda: (code_digest(code_files), code_digest(train_code)))
+    names = {kind: item_names(item) for kind, item in items.items()}
+    store = Store(machine.results)
+    return Prepared(
+        job=job,
+        items=items,
+        protocol=protocol,
+        split=split,
+        recipe=recipe,
+        info=info,
+        pool=pool,
+        metric_is_auto=items["metric"].identity == own_metric.identity,
+        standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
+        deviations=deviations(items, recipe, info, protocol),
+        id=ids.id,
+        train_id=ids.train_id,
+        group=ids.group,
+        code_files=code_files,
+        code=code[0],
+        training_folder=store.training_folder(
+            [names["loss"], names["backbone"], names["recipe"]], job.seed, ids.train_id, code[1]
+        ),
+        run_folder=store.run_folder([names["protocol"], names["loss"], names["backbone"]], job.seed, ids.id, code[0]),
+    )
 
 
-def _check_batch(item: ResolvedSpec, recipe: Recipe, split: Split) -> None:
-    """Refuse batches that the training set cannot fill."""
-    identities, units = split.counts["train_identities"], len(split.train)
-    if recipe.batches == "pk" and recipe.p > identities:
-        asked = Spec.parse(item.given).item
-        lower = Item(asked.name, tuple({**dict(asked.options), "p": identities}.items()))
-        raise OptionError(
-            f"recipe {item.short}: p={recipe.p} identities a batch, but the data set has {identities} to train on; "
-            f"lower it, e.g. --recipe {shlex.quote(str(lower))}"
+def item_names(spec: ResolvedSpec) -> str:
+    """Return the name of an item, the names of a sum joined by "+", or "none"."""
+    return "+".join(item.name for item in spec.plugin_items) or "none"
+
+
+def _split(spec: ResolvedSpec, machine: Machine, memo: Memo) -> Split:
+    # By text and not by content: two lists with one content may be in two folders.
+    return memo.get(("split", spec.text), lambda: build_split(spec, machine.data))
+
+
+def _check_counts(spec: ResolvedSpec, split: Split, machine: Machine) -> None:
+    if split.wrong_counts and not machine.allow_partial:
+        raise DataError(
+            f"dataset {spec.text} in {split.train.root} has wrong counts: {'; '.join(split.wrong_counts)}; unpack it "
+            "again, or use it as it is with --allow-partial, which is recorded"
         )
-    if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
-        raise OptionError(
-            f"recipe {item.short}: p * k = {recipe.p * recipe.k} a batch, but the data set has {units} to train on; "
-            "lower p or k"
-        )
 
 
-def names_of(item: ResolvedSpec) -> str:
-    """Return an item's name, the names of a sum joined by "+", or "none"."""
-    return "+".join(entry.name for entry in item.plugin_items) or "none"
+def _describe_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:
+    """Return a loss that has the metric and the pool of the spec's loss, or the defaults where there is none."""
+    return checked(spec, build_on_meta(spec, train_info(info, split)), Loss) if spec.plugin_items else Loss()

@@ -23,13 +23,15 @@ CORE = Path(__file__).parents[1]
 
 # Modules of the core whose import closure makes the weights of a training, and those that make the scores of a run
 # from them. The modules of the items are added to both.
-TRAINING = ("reidbench.training.loop", "reidbench.training.build")
+TRAINING = ("reidbench.training.loop", "reidbench.training.build", "reidbench.plugins.weighted_sum")
 SCORING = (
     "reidbench.embedding.cache",
     "reidbench.ranking.pipeline",
     "reidbench.ranking.scores",
     "reidbench.ranking.camera_matrix",
 )
+# The plugin name of items that are Python objects of this process; the version of such a plugin is their digest.
+LOCAL = "this process"
 TRAINED_ITEMS = ("loss", "backbone", "recipe", "dataset")
 
 
@@ -50,7 +52,8 @@ def run_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
 def _code(modules: Iterable[str], items: Iterable[ResolvedSpec]) -> dict[str, str]:
     offers = [offer for item in items for offer in item.plugin_items]
     # A factory may be defined in another module than the one that offers it.
-    offered = {name for offer in offers for name in (offer.plugin.module, _module_of(offer.factory))}
+    installed = [offer for offer in offers if offer.plugin.name != LOCAL]
+    offered = {name for offer in installed for name in (offer.plugin.module, _module_of(offer.factory))}
     plugins = {offer.plugin for offer in offers if offer.plugin.distribution != "reidbench"}
     versions = {f"distribution {plugin.distribution}": plugin.version for plugin in plugins}
     return code_files(frozenset({*modules, *offered} - {""})) | versions
@@ -165,6 +168,11 @@ def _essence(node: Any, message: bool, imports: list[ast.AST]) -> Any:
         for name, value in values
         if value is not None and value != [] and not _ignored(value, message)
     ]
+
+
+def syntax_digest(node: ast.AST) -> str:
+    """Return a sha256 (hex) over a syntax tree without what ``_ignored`` names."""
+    return hashlib.sha256(repr(_essence(node, False, [])).encode()).hexdigest()
 
 
 def _ignored(node: Any, message: bool) -> bool:

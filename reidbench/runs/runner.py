@@ -1,12 +1,12 @@
-"""From a plan to its record: train once per training, embed once per view, rank, keep."""
+"""Run one job: train, embed, rank and record what the results folder lacks of it."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import torch
@@ -20,8 +20,8 @@ from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
-from reidbench.runs.preflight import check_images
-from reidbench.runs.prepare import Plan
+from reidbench.runs.preflight import initialised_backbone
+from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
 from reidbench.runs.record import (
     RECORD,
@@ -36,32 +36,32 @@ from reidbench.runs.record import (
     RunRecord,
     Status,
     TrainingEnvironment,
-    read_record,
 )
+from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone, build_loss
-from reidbench.training.checkpoint import TrainingSummary, latest_step, load_weights, read_summary
+from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
 from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
 from reidbench.utils.memory import peak_memory_mib
-from reidbench.utils.random_streams import with_seed
 
 TRACEBACK = "traceback.txt"
-# What the first process tells those that follow it.
+# What the first process tells the others of a run.
 TRAIN, END = "train", "end"
 
 
-def execute(plan: Plan, machine: Machine) -> RunRecord:
-    """Return the record of a plan, computing what is not there yet.
+def run_job(run: Prepared, machine: Machine, network: Backbone | None = None) -> RunRecord:
+    """Train, embed and rank what the results folder lacks of a run, and return its record.
 
-    A training that fails ends as a record with status "failed" and its reason, so that a suite goes on; an
-    interruption leaves a record too and is raised, as is a mistake of the request. Raises DataError where another
-    process holds a folder. Of several processes the first calls this, the others ``follow``.
+    ``network`` is the run's network, built and initialised, where there is one already. A run that fails ends as a
+    record with status "failed" and the reason, so that a suite continues; an interruption leaves a record too and is
+    raised, as is a mistake of the request. Raises DataError where another process holds a folder.
+    Of several processes the first calls this, the others call ``follow``.
     """
     try:
-        record = plan.done() or _execute(plan, machine)
+        record = _run_locked(run, machine, network)
     except Interrupted:
         machine.world.from_first(lambda: END)
         raise
@@ -69,179 +69,210 @@ def execute(plan: Plan, machine: Machine) -> RunRecord:
     return record
 
 
-def follow(plan: Plan, machine: Machine) -> None:
-    """Take part in the training of a plan that the first process executes, if there is one."""
+def follow(run: Prepared, machine: Machine) -> None:
+    """Take part in the training of a run that the first process runs, if it trains."""
     world = machine.world
     torch.set_num_threads(machine.threads)
     while world.from_first(lambda: "") == TRAIN:
         try:
-            _train(plan, build_backbone(plan.items["backbone"], plan.job.seed), machine)
+            _train(run, build_backbone(run.items["backbone"], run.job.seed), machine)
         except OutOfMemory:  # which the others have not met
             raise
         except Interrupted:
             with suppress(PeerError):
                 world.from_first(lambda: "")  # until the first has written its record
             raise
-        except (TrainingError, PluginError, PeerError):  # the first one says it
+        except (TrainingError, PluginError, PeerError):  # reported by the first process
             continue
 
 
-def _execute(plan: Plan, machine: Machine) -> RunRecord:
-    device = machine.device
+def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> RunRecord:
     torch.set_num_threads(machine.threads)
     started = _now()
     commit()  # as it is while this code is loaded, not when the run ends
     with ExitStack() as stack:
-        for folder in (plan.training_folder, plan.run_folder):
-            stack.enter_context(lock(folder / "lock", f"running {plan.run_folder.name}"))
-        record = plan.done()  # another process may have finished it while this one planned
-        if record is not None:
-            return record
-        for folder in (plan.training_folder, plan.run_folder):
+        for folder in (run.training_folder, run.run_folder):
+            stack.enter_context(lock(folder / "lock", f"running {run.run_folder.name}"))
+        state = read_state(run.training_folder, run.run_folder, run.id, run.code)
+        if state.record:
+            return state.record
+        for folder in (run.training_folder, run.run_folder):
             sweep(folder)
-        (plan.run_folder / TRACEBACK).unlink(missing_ok=True)
-        single = False  # whether it failed in a way that the other processes have not met
+        (run.run_folder / TRACEBACK).unlink(missing_ok=True)
+        this_process_only = False  # whether it failed in a way that the other processes have not met
         try:
             with float32_products():
-                seconds, found, peak = _compute(plan, machine)
-            status, error = _outcome(plan)
-            record = _record(plan, status, machine, started=started, peak=peak, seconds=seconds, error=error)
-            record = _scored(plan, found, record)
-            save_ranking(plan.run_folder, found.ranking)
+                outcome = _compute(run, state, machine, network)
+            record = _scored_record(run, outcome, machine, started)
+            save_ranking(run.run_folder, outcome.rankings.ranking)
         except Interrupted as error:
-            peak = peak_memory_mib(device)
-            record = _record(plan, "interrupted", machine, started=started, peak=peak, error=str(error))
-            write_atomic(plan.run_folder / RECORD, record.to_json())
+            write_atomic(run.run_folder / RECORD, _record(run, "interrupted", machine, started, str(error)).to_json())
             raise
         except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
-            single = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
-            record = _failed(plan, machine, started, str(error))
+            this_process_only = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
+            record = _record(run, "failed", machine, started, str(error))
         except ReidbenchError:
             raise
         except (Exception, SystemExit) as error:
-            # A plugin's bug, or its way out, must not take a suite down; the record keeps where it happened.
+            # A plugin's bug, or its exit, must not end a suite; the record says where it happened.
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
-            text = f"{type(error).__name__}: {error} ({where})"
-            single = True
-            record = _failed(plan, machine, started, text)
-            write_atomic(plan.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
-        write_atomic(plan.run_folder / RECORD, record.to_json())
-        if single and machine.world.size > 1:
+            this_process_only = True
+            record = _record(run, "failed", machine, started, f"{type(error).__name__}: {error} ({where})")
+            write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        write_atomic(run.run_folder / RECORD, record.to_json())
+        if this_process_only and machine.world.size > 1:
             raise TrainingError(f"{record.error}; it ends all {machine.world.size} processes")
-    return read_record(plan.run_folder / RECORD)
+    return record
 
 
-def _compute(plan: Plan, machine: Machine) -> tuple[dict[str, float], Rankings, int]:
-    """Train where needed, embed where needed, rank; return the seconds of each phase, the ranking and peak memory."""
-    split, seed, device = plan.split, plan.job.seed, machine.device
-    seconds: dict[str, float] = {}
+@dataclass(frozen=True)
+class _Outcome:
+    """What a run computed.
 
-    check_images(plan, machine)
+    ``rankings``: the ranking, and the one with junk for the camera matrix.
+    ``seconds``: duration of each phase.
+    ``peak_memory_mib``: most memory used by the training and by this process.
+    """
 
-    # --- the network: trained before, or now -------------------------------------------------------------------------
-    backbone = build_backbone(plan.items["backbone"], seed)
-    summary = read_summary(plan.training_folder)
-    if summary is None and plan.trains:
-        if latest_step(plan.training_folder) == 0:
-            with_seed(backbone.initialise, seed, "initialise")
+    rankings: Rankings
+    seconds: Mapping[str, float]
+    peak_memory_mib: int
+
+
+def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone | None) -> _Outcome:
+    """Train where there are no weights, embed what is not cached, and rank."""
+    split, device, backbone = run.split, machine.device, run.items["backbone"]
+
+    # --- weights -----------------------------------------------------------------------------------------------------
+    summary = state.summary
+    if network is None:
+        network = initialised_backbone(run) if state.status == "new" else build_backbone(backbone, run.job.seed)
+    if summary:
+        load_weights(network, run.training_folder)
+    elif run.trains:
         machine.world.from_first(lambda: TRAIN)
-        summary = _train(plan, backbone, machine)
-    elif summary is not None:
-        load_weights(backbone, plan.training_folder)
-    else:
-        with_seed(backbone.initialise, seed, "initialise")
-    seconds["train"], seconds["rounds"] = (summary.seconds, summary.sampling_seconds) if summary else (0.0, 0.0)
+        summary = _train(run, network, machine)
+    seconds = (
+        {"train": summary.seconds, "rounds": summary.sampling_seconds} if summary else {"train": 0.0, "rounds": 0.0}
+    )
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
-    backbone.to(device)
-    cache = EmbeddingCache(plan.training_folder, backbone, plan.protocol.views, device, machine.threads)
+    network.to(device)
+    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, device, machine.threads)
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
-        return UnitEmbeddings(
-            pool_units(cache.embeddings(samples, part), samples.starts, plan.pool), samples.pids, samples.cams
-        )
+        embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.pool)
+        return UnitEmbeddings(embeddings, samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
-    metric = plan.items["metric"].build()
-    known = embed(split.fit, "training") if learns(metric) else None
+    metric = run.items["metric"].build()
+    fit = embed(split.fit, "training") if learns(metric) else None
     seconds["embed"] = cache.seconds
 
     # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
-    reranker = plan.items["rerank"].build()
-    found = rank_embeddings(query, gallery, metric, reranker, known, plan.protocol.exclude)
+    reranker = run.items["rerank"].build()
+    rankings = rank_embeddings(query, gallery, metric, reranker, fit, run.protocol.exclude)
     seconds["rank"] = time.monotonic() - began
-    return seconds, found, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device))
+    return _Outcome(rankings, seconds, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device)))
 
 
-def _train(plan: Plan, backbone: Backbone, machine: Machine) -> TrainingSummary:
-    loss = build_loss(plan.items["loss"], plan.info, plan.split, plan.job.seed)
+def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummary:
+    loss = build_loss(run.items["loss"], run.info, run.split, run.job.seed)
     assert loss is not None
-    return train(
-        backbone,
-        loss,
-        plan.recipe,
-        plan.split.train,
-        seed=plan.job.seed,
-        folder=plan.training_folder,
-        machine=machine,
-    )
+    samples, folder = run.split.train, run.training_folder
+    return train(network, loss, run.recipe, samples, seed=run.job.seed, folder=folder, machine=machine)
 
 
-def _outcome(plan: Plan) -> tuple[Status, str]:
-    """Return the status of a run that was scored, and its reason where the network tells no images apart."""
-    summary = read_summary(plan.training_folder) if plan.trains else None
-    if summary is None or summary.verdict != "collapsed":
-        return "ok", ""
-    return "collapsed", (
-        f"at its last steps all images of a batch lay in one point, as in {summary.packed_steps} of "
-        f"{summary.steps} steps; the scores are such a network's; try a lower learning_rate or another margin"
-    )
-
-
-def _joined(parts: Sequence[Environment]) -> TrainingEnvironment:
-    """Return one environment for a training in parts: the last one's, with all devices named, and the earlier ones."""
-    names = "; ".join(dict.fromkeys(part.device_name for part in parts))
-    last = dataclasses.asdict(parts[-1]) | {"device_name": names}
-    return TrainingEnvironment(**last, earlier_parts=list(parts[:-1]))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _failed(plan: Plan, machine: Machine, started: str, error: str) -> RunRecord:
-    return _record(plan, "failed", machine, started=started, peak=peak_memory_mib(machine.device), error=error)
-
-
-def _scored(plan: Plan, found: Rankings, record: RunRecord) -> RunRecord:
-    """Return the record with everything that follows from the ranking."""
-    query, gallery = plan.split.query, plan.split.gallery
-    return dataclasses.replace(
+def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: str) -> RunRecord:
+    """Return the record of a run that was ranked."""
+    query, gallery, rankings = run.split.query, run.split.gallery, outcome.rankings
+    cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own_units(query, gallery))
+    record = _record(run, "ok", machine, started)
+    collapsed = record.observed.verdict == "collapsed"
+    return replace(
         record,
-        scores=score(found.ranking, len(gallery), plan.protocol.ranks).as_dict(),
-        intervals=intervals(found.ranking, query.pids),
-        cameras=CameraMatrix(
-            **camera_scores(found.with_junk, query.cams, gallery.cams, own_units(query, gallery)).as_dict()
-        ),
+        status="collapsed" if collapsed else "ok",
+        error=_collapse(record) if collapsed else "",
+        scores=score(rankings.ranking, len(gallery), run.protocol.ranks).as_dict(),
+        intervals=intervals(rankings.ranking, query.pids),
+        cameras=CameraMatrix(**cameras.as_dict()),
+        seconds={phase: round(value, 3) for phase, value in outcome.seconds.items()},
+        peak_memory_mib=outcome.peak_memory_mib,
     )
 
 
-def _record(
-    plan: Plan,
-    status: Status,
-    machine: Machine,
-    *,
-    started: str,
-    peak: int,
-    seconds: Mapping[str, float] | None = None,
-    error: str = "",
-) -> RunRecord:
-    given = dataclasses.asdict(plan.job) | {"dataset": plan.protocol.dataset}
-    items = {}
-    for kind, item in plan.items.items():
-        plugins = [entry.plugin for entry in item.plugin_items]
-        items[kind] = ItemRecord(
+def _collapse(record: RunRecord) -> str:
+    return (
+        "the network collapsed: all images of a batch had one embedding in the last steps, and in "
+        f"{record.observed.packed_steps} of {record.recipe.steps} steps; the scores are those of such a network; try a "
+        "lower learning_rate or another margin"
+    )
+
+
+def _record(run: Prepared, status: Status, machine: Machine, started: str, error: str = "") -> RunRecord:
+    """Return the record of a run without scores."""
+    metric = run.items["metric"].build()
+    scored_in = environment(machine)
+    summary = read_summary(run.training_folder) if run.trains else None
+    sha, dirty = commit()
+    return RunRecord(
+        schema=SCHEMA,
+        status=status,
+        id=run.id,
+        train_id=run.train_id,
+        group=run.group,
+        code=run.code,
+        code_files=dict(run.code_files),
+        job=run.job,
+        items=_item_records(run),
+        training=f"{run.training_folder.parent.name}/{run.training_folder.name}",
+        evaluation=EvaluationRecord(
+            version=run.protocol.version,
+            views=run.protocol.views,
+            pool=run.pool,
+            exclude=list(run.protocol.exclude),
+            primary=run.protocol.primary,
+            metric_is_auto=run.metric_is_auto,
+            normalize=metric.normalize,
+            learned=learns(metric),
+        ),
+        dataset=DatasetRecord(
+            digest=run.split.digest,
+            train_digest=run.split.train.digest,
+            counts=run.split.counts,
+            wrong_counts=run.split.wrong_counts,
+        ),
+        recipe=run.recipe,
+        network=NetworkRecord(
+            embedding_dim=run.info.embedding_dim,
+            parameters=run.info.parameters,
+            pretrained=run.info.pretrained,
+            preprocess=PreprocessRecord(**asdict(run.info.preprocess)),
+        ),
+        standin=run.standin,
+        faithful=run.faithful and not run.split.wrong_counts,
+        deviations=[*run.deviations, *(f"partial data: {text}" for text in run.split.wrong_counts)],
+        scores={},
+        seconds={},
+        peak_memory_mib=peak_memory_mib(machine.device),
+        environment=_training_environment(summary.environments if summary else [scored_in]),
+        scored_in=scored_in,
+        observed=MonitorRecord(summary.verdict, summary.packed_steps) if summary else MonitorRecord(),
+        commit=sha,
+        dirty=dirty,
+        started=started,
+        finished=_now(),
+        error=error,
+    )
+
+
+def _item_records(run: Prepared) -> dict[str, ItemRecord]:
+    given = {**asdict(run.job), "dataset": run.protocol.dataset}
+    records = {}
+    for kind, item in run.items.items():
+        plugins = [offer.plugin for offer in item.plugin_items]
+        records[kind] = ItemRecord(
             given=str(given[kind]),
             spec=item.text,
             short=item.short,
@@ -251,56 +282,14 @@ def _record(
             version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
             identity="" if item.identity == item.text else item.identity,
         )
-    metric = plan.items["metric"].build()
-    scored_in = environment(machine)
-    summary = read_summary(plan.training_folder) if plan.trains else None
-    sha, dirty = commit()
-    return RunRecord(
-        schema=SCHEMA,
-        status=status,
-        id=plan.id,
-        train_id=plan.train_id,
-        group=plan.group,
-        code=plan.code,
-        code_files=plan.code_files,
-        job=plan.job,
-        items=items,
-        training=f"{plan.training_folder.parent.name}/{plan.training_folder.name}",
-        evaluation=EvaluationRecord(
-            version=plan.protocol.version,
-            views=plan.protocol.views,
-            pool=plan.pool,
-            exclude=list(plan.protocol.exclude),
-            primary=plan.protocol.primary,
-            metric_is_auto=plan.metric_is_auto,
-            normalize=metric.normalize,
-            learned=learns(metric),
-        ),
-        dataset=DatasetRecord(
-            digest=plan.split.digest,
-            train_digest=plan.split.train.digest,
-            counts=plan.split.counts,
-            wrong_counts=plan.split.wrong_counts,
-        ),
-        recipe=plan.recipe,
-        network=NetworkRecord(
-            embedding_dim=plan.info.embedding_dim,
-            parameters=plan.info.parameters,
-            pretrained=plan.info.pretrained,
-            preprocess=PreprocessRecord(**dataclasses.asdict(plan.info.preprocess)),
-        ),
-        standin=plan.standin,
-        faithful=plan.faithful and not plan.split.wrong_counts,
-        deviations=[*plan.deviations, *(f"partial data: {text}" for text in plan.split.wrong_counts)],
-        scores={},
-        seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
-        peak_memory_mib=peak,
-        environment=_joined(summary.environments if summary else [scored_in]),
-        scored_in=scored_in,
-        observed=MonitorRecord(summary.verdict, summary.packed_steps) if summary else MonitorRecord(),
-        commit=sha,
-        dirty=dirty,
-        started=started,
-        finished=_now(),
-        error=error,
-    )
+    return records
+
+
+def _training_environment(parts: Sequence[Environment]) -> TrainingEnvironment:
+    """Return the environment of the last part of a training, with the devices of all parts and the earlier parts."""
+    names = "; ".join(dict.fromkeys(part.device_name for part in parts))
+    return TrainingEnvironment(**{**asdict(parts[-1]), "device_name": names}, earlier_parts=list(parts[:-1]))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

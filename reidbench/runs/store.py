@@ -1,25 +1,86 @@
-"""Where results lie: one folder a training, one folder a run, checkpoints that are whole or not there."""
+"""The results folder: one folder for each training and each run, and what they hold."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from reidbench.errors import DataError
 from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary
 
-AGAIN = "again"
+AGAIN = "again"  # subfolder of the results for runs that reproduce a record
 
 
-def _label(*names: str) -> str:
-    """Return item names as a part of a folder's name: letters, digits, ``_``, ``+`` and ``.`` only."""
-    return "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "", name.replace("/", "."))[:48] for name in names)
+@dataclass(frozen=True)
+class RunState:
+    """What the results folder holds of a run, read once.
+
+    ``record``: the record of this run by this code, if it was scored.
+    ``summary``: the summary of the finished training.
+    ``step``: the step of the newest checkpoint, 0 without one.
+    ``earlier``: the newest record of the same run by other code.
+    """
+
+    record: RunRecord | None = None
+    summary: TrainingSummary | None = None
+    step: int = 0
+    earlier: RunRecord | None = None
+
+    @property
+    def status(self) -> Literal["new", "resumable", "trained", "done"]:
+        """What is there: nothing, a checkpoint, a finished training, or scores."""
+        if self.record:
+            return "done"
+        if self.summary:
+            return "trained"
+        return "resumable" if self.step else "new"
+
+    def __str__(self) -> str:
+        texts = {
+            "new": "new code" if self.earlier else "new",
+            "resumable": f"resumes at step {self.step}",
+            "trained": "trained, not scored",
+            "done": "done",
+        }
+        return texts[self.status]
+
+
+def read_state(training_folder: Path, run_folder: Path, run_id: str, code: str) -> RunState:
+    """Return what two folders hold of the run ``run_id`` by ``code``; raises DataError where a file is damaged."""
+    file = run_folder / RECORD
+    try:
+        record = read_record(file) if file.is_file() else None
+    except DataError as error:
+        raise DataError(f"{error}; delete it, and the same command scores again") from None
+    if record and record.scored and (record.id, record.code) == (run_id, code):
+        return RunState(record=record)
+    return RunState(
+        summary=read_summary(training_folder),
+        step=latest_step(training_folder),
+        earlier=max(_earlier_records(run_folder), key=lambda earlier: earlier.finished, default=None),
+    )
+
+
+def _earlier_records(run_folder: Path) -> Iterable[RunRecord]:
+    """Yield the records of the same run by other code; unreadable ones are skipped."""
+    for folder in run_folder.parent.glob(f"{without_code(run_folder.name)}-*"):
+        if folder != run_folder and (folder / RECORD).is_file():
+            with contextlib.suppress(DataError):  # of an older schema, for example
+                yield read_record(folder / RECORD)
+
+
+def without_code(folder_name: str) -> str:
+    """Return the name of a training's or a run's folder without the digits of its code."""
+    return folder_name.rpartition("-")[0]
 
 
 class Store:
-    """A results folder: ``trainings/`` hold weights, log and embeddings, ``runs/`` hold records and rankings.
+    """A results folder: ``trainings/`` hold weights, logs and embeddings, ``runs/`` hold records and rankings.
 
     A folder's name ends with the first digits of its id and of its code, so that edited code gets a new folder.
     """
@@ -28,38 +89,35 @@ class Store:
         self.folder = folder
 
     def training_folder(self, names: Sequence[str], seed: int, train_id: str, code: str) -> Path:
-        """Return the folder of one training; ``names`` are the items' names, for people."""
+        """Return the folder of one training; ``names`` are the items' names, for readers."""
         return self.folder / "trainings" / f"{_label(*names)}-s{seed}-{train_id[:10]}-{code[:6]}"
 
     def run_folder(self, names: Sequence[str], seed: int, run_id: str, code: str) -> Path:
         """Return the folder of one run."""
         return self.folder / "runs" / f"{_label(*names)}-s{seed}-{run_id[:10]}-{code[:6]}"
 
+    def folder_names(self) -> set[str]:
+        """Return the names of all folders of trainings and runs, without the digits of their code."""
+        return {without_code(path.name) for part in ("trainings", "runs") for path in (self.folder / part).glob("*")}
+
     def records(self, where: Sequence[Path] = ()) -> list[tuple[Path, RunRecord]]:
         """Return (run folder, record) for the run folders, record files or folders above them in ``where``.
 
-        Without ``where``, all records of this results folder. Runs that were made again, in a folder "again", count
-        only where that folder itself is given. Within each place in the order in which they began.
+        Without ``where``, all records of this results folder. Runs that reproduce a record, in a folder "again", count
+        only where that folder itself is given. In each place they are in the order in which they began.
         Raises DataError where a given place holds no record, or a record is damaged.
         """
-        found: list[tuple[Path, RunRecord]] = []
+        runs: list[tuple[Path, RunRecord]] = []
         for place in where or [self.folder]:
             below = (file for file in place.rglob(RECORD) if AGAIN not in file.relative_to(place).parts)
             files = [place] if place.is_file() else sorted(below)
             if not files and where:
-                raise DataError(
-                    f"{place}: no {RECORD} there or below; name a run folder, its record or a results folder"
-                )
+                raise DataError(f"{place}: has no {RECORD} in it; name a run folder, its record or a results folder")
             pairs = [(file.parent, read_record(file)) for file in files]
-            found += sorted(pairs, key=lambda pair: (pair[1].started, pair[0]))
-        return found
+            runs += sorted(pairs, key=lambda pair: (pair[1].started, pair[0]))
+        return runs
 
-    def earlier(self, run_folder: Path) -> list[RunRecord]:
-        """Return the records of the same run made by other code, newest first; unreadable ones are passed over."""
-        stem = run_folder.name.rpartition("-")[0]
-        found = []
-        for folder in run_folder.parent.glob(f"{stem}-*"):
-            if folder != run_folder and (folder / RECORD).is_file():
-                with contextlib.suppress(DataError):  # of an older schema, for example
-                    found.append(read_record(folder / RECORD))
-        return sorted(found, key=lambda record: record.finished, reverse=True)
+
+def _label(*names: str) -> str:
+    """Return item names as a part of a folder's name: letters, digits, ``_``, ``+`` and ``.`` only."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "", name.replace("/", "."))[:48] for name in names)

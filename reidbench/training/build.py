@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from reidbench.data.split import Split
 from reidbench.errors import PluginError, ReidbenchError
-from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.training.recipe import Recipe
 from reidbench.utils.random_streams import with_seed
+
+if TYPE_CHECKING:
+    from reidbench.plugins.catalogue import ResolvedSpec
 
 T = TypeVar("T")
 

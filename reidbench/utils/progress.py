@@ -16,6 +16,20 @@ Update = Callable[[int, str], None]
 
 LOG_SECONDS = 15.0
 
+# Text about the whole call, from the name of a stage, its seconds so far and the fraction of it that is done.
+Overall = Callable[[str, float, float], str]
+_overall: list[Overall] = []
+
+
+@contextmanager
+def overall_progress(describe: Overall) -> Iterator[None]:
+    """Append what ``describe`` returns to every progress line of the block."""
+    _overall.append(describe)
+    try:
+        yield
+    finally:
+        _overall.pop()
+
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
@@ -39,11 +53,17 @@ def progress(description: str, total: int, done: int = 0, shown: bool = True) ->
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=done, detail="")
+        started = time.monotonic()
 
         def update(now: int, detail: str) -> None:
-            bar.update(task, completed=now, detail=detail)
+            overall = _describe_overall(description, time.monotonic() - started, (now - done) / max(1, total - done))
+            bar.update(task, completed=now, detail="  ".join(filter(None, [detail, overall])))
 
         yield update
+
+
+def _describe_overall(stage: str, seconds: float, fraction: float) -> str:
+    return _overall[-1](stage, seconds, fraction) if _overall else ""
 
 
 def in_words(seconds: float) -> str:
@@ -71,7 +91,9 @@ class _ProgressLog:
         elapsed = time.monotonic() - self.started
         remaining = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
         duration = f"{in_words(remaining)} left" if self.done < self.total else in_words(elapsed)
-        parts = [f"{self.description} {self.done}/{self.total}", self.detail, duration]
+        fraction = (self.done - self.first) / max(1, self.total - self.first)
+        overall = _describe_overall(self.description, elapsed, fraction)
+        parts = [f"{self.description} {self.done}/{self.total}", self.detail, duration, overall]
         self.console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
 
 

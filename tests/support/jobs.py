@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from reidbench.plugins.catalogue import load
 from reidbench.runs.job import Job
-from reidbench.runs.prepare import Plan, Planner
+from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RunRecord
-from reidbench.runs.runner import execute
+from reidbench.runs.runner import run_job
 from reidbench.utils.machine import Machine, local_machine
 
 # 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
@@ -28,15 +28,15 @@ def job(**changes: object) -> Job:
     return Job(**values)  # type: ignore[arg-type]
 
 
-def plan_of(asked: Job, **machine: object) -> tuple[Plan, Machine]:
+def plan_of(asked: Job, **machine: object) -> tuple[Prepared, Machine]:
     chosen = local_machine(device="cpu", threads=1, **machine)  # type: ignore[arg-type]
     return Planner(load(), chosen).plan(asked), chosen
 
 
-def run(asked: Job, **machine: object) -> tuple[Plan, RunRecord, list[str]]:
+def run(asked: Job, **machine: object) -> tuple[Prepared, RunRecord, list[str]]:
     lines: list[str] = []
     plan, chosen = plan_of(asked, log=lines.append, **machine)
-    return plan, execute(plan, chosen), lines
+    return plan, run_job(plan, chosen), lines
 
 
 def small_run(*more: str) -> list[str]:

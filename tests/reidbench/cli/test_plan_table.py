@@ -1,38 +1,49 @@
-"""The plan that is printed before a run, and what a run is called: enough to tell each from the others, no more."""
+"""The plan that is printed before a run names each run by what tells it from the others."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from reidbench.cli.plan_table import differing, name_of, print_plans
-from reidbench.runs.prepare import Plan
+from reidbench.cli.plan_table import print_plan
+from reidbench.runs.plan import Plan
+from reidbench.runs.store import RunState
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of
 
 
-def printed(plans: list[Plan]) -> list[str]:
+def plan(*changes: dict[str, object]) -> Plan:
+    runs = [plan_of(job(**each))[0] for each in changes]
+    return Plan(runs, [RunState(step=3)] * len(runs), local_machine(device="cpu"))
+
+
+def printed(plan: Plan) -> list[str]:
     console = Console(record=True, width=200)
-    with console.capture() as said:
-        print_plans(console, plans, local_machine(device="cpu", threads=1), full=False)
-    return [line.rstrip() for line in said.get().splitlines()]
+    with console.capture() as captured:
+        print_plan(console, plan, full=False)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def test_what_differs_is_in_a_line_and_in_the_name() -> None:
-    metrics = ["euclidean", "cosine"]
-    plans = [plan_of(job(metric=metric, rerank=rerank))[0] for metric in metrics for rerank in ("none", "k_reciprocal")]
-    kinds = differing(plans)
-    names = [name_of(plan, kinds) for plan in plans]
-    assert names[0] == "batch_hard, euclidean"
-    assert len(set(names)) == 4
-    above, _, *rows = printed(plans)
+def test_differing_items_are_in_the_row_and_the_name() -> None:
+    pairs = [(metric, rerank) for metric in ("euclidean", "cosine") for rerank in ("none", "k_reciprocal")]
+    four = plan(*({"metric": metric, "rerank": rerank} for metric, rerank in pairs))
+    assert four.names()[0] == "batch_hard, euclidean"
+    assert len(set(four.names())) == 4
+    above, _, *rows = printed(four)
     assert "backbone tiny" in above
     assert "metric" not in above
-    assert [row.endswith(name) for row, name in zip(rows, names, strict=False)] == [True] * 4
+    assert [row.endswith(name) for row, name in zip(rows, four.names(), strict=False)] == [True] * 4
 
 
-def test_what_they_share_is_said_once() -> None:
-    plans = [plan_of(job(loss=loss, seed=3))[0] for loss in ("batch_hard", "batch_hard(margin=0.2)")]
-    assert [name_of(plan, differing(plans)) for plan in plans] == ["batch_hard", "batch_hard(margin=0.2)"]
-    above, *rows = printed(plans)
+def test_shared_items_are_printed_once() -> None:
+    two = plan(*({"loss": loss, "seed": 3} for loss in ("batch_hard", "batch_hard(margin=0.2)")))
+    assert two.names() == ["batch_hard", "batch_hard(margin=0.2)"]
+    above, *rows = printed(two)
     assert "metric euclidean · rerank none" in above
     assert not any("euclidean" in row for row in rows)
+
+
+def test_the_work_ahead_is_counted_in_steps_and_images() -> None:
+    lines = printed(plan({"loss": "none"}, {"loss": "batch_hard"}, {"loss": "batch_hard", "metric": "cosine"}))
+    (work,) = (line for line in lines if line.startswith("to do"))
+    # One training of 4 steps with 6 * 2 images, of which 3 steps are done; the second metric shares it.
+    assert "3 of 3 runs, 1 trainings with 1 steps of 12 images" in work

@@ -12,7 +12,7 @@ import pytest
 
 from reidbench.errors import DataError, OptionError
 from reidbench.runs.export import embed_list, load_network
-from reidbench.runs.prepare import Plan
+from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import local_machine
@@ -22,11 +22,11 @@ SETTINGS = local_machine(device="cpu", threads=1)
 
 
 @pytest.fixture(params=["batch_hard", "none"])
-def plan(request: pytest.FixtureRequest) -> Plan:
+def plan(request: pytest.FixtureRequest) -> Prepared:
     return run(job(loss=request.param))[0]
 
 
-def listed(plan: Plan, folder: Path, count: int = 70, columns: str = "path,pid,camid") -> Path:
+def listed(plan: Prepared, folder: Path, count: int = 70, columns: str = "path,pid,camid") -> Path:
     """A list of query images in another folder, as a user has his own."""
     query = plan.split.query
     folder.mkdir()
@@ -39,7 +39,7 @@ def listed(plan: Plan, folder: Path, count: int = 70, columns: str = "path,pid,c
     return folder / "list.csv"
 
 
-def test_the_embeddings_are_those_of_the_run(plan: Plan, tmp_path: Path) -> None:
+def test_the_embeddings_are_those_of_the_run(plan: Prepared, tmp_path: Path) -> None:
     out = tmp_path / "out" / "x.npz"
     file = listed(plan, tmp_path / "mine", 200)
     count, dimensions = embed_list(plan.run_folder, file, out, SETTINGS)
@@ -53,7 +53,7 @@ def test_the_embeddings_are_those_of_the_run(plan: Plan, tmp_path: Path) -> None
     assert np.array_equal(made["cams"], plan.split.query.cams[:count])
 
 
-def test_a_list_of_paths_alone_will_do(plan: Plan, tmp_path: Path) -> None:
+def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
     file = listed(plan, tmp_path / "mine", 3, "note,path")
     embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", SETTINGS)
     assert set(load_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
@@ -70,7 +70,7 @@ def test_a_list_of_paths_alone_will_do(plan: Plan, tmp_path: Path) -> None:
         ("path\n../mine/0.jpg\n", "leaves its root"),
     ],
 )
-def test_a_bad_list_is_named_with_its_line(plan: Plan, tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_list_is_named_with_its_line(plan: Prepared, tmp_path: Path, text: str, said: str) -> None:
     file = listed(plan, tmp_path / "mine", 1)
     file.write_text(text)
     with pytest.raises(DataError, match=re.escape(said)):

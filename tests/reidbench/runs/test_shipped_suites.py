@@ -14,7 +14,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.reports.sections import build_sections
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
-from reidbench.runs.runner import execute
+from reidbench.runs.runner import run_job
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
 from reidbench.utils.arrays import load_arrays
@@ -82,7 +82,7 @@ def test_the_walkthrough_trains_twice_embeds_every_image_once_a_view_and_is_one_
     planner = Planner(load(), machine)
     small = {"backbone": "tiny(height=32, width=16)", "recipe": "quick(steps=2, p=4, k=2)"}
     plans = [planner.plan(dataclasses.replace(job, **small)) for job in jobs()]
-    records = [execute(plan, machine) for plan in plans]
+    records = [run_job(plan, machine) for plan in plans]
     assert {record.status for record in records} == {"ok"}
     assert len({record.id for record in records}) == len(records)
     trainings = {plan.training_folder for plan in plans}

@@ -1,0 +1,204 @@
+"""Run the jobs of a plan one after the other, and ``reidbench.run``, which does so from Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidbench.errors import OptionError
+from reidbench.plugins.catalogue import Catalogue, command_defaults, load
+from reidbench.plugins.discovery import PluginItem
+from reidbench.runs.local_items import local_loss
+from reidbench.runs.plan import KINDS, Plan, Request, make_plan, training_images
+from reidbench.runs.preflight import preflight
+from reidbench.runs.provenance import changed_files
+from reidbench.runs.record import RunRecord
+from reidbench.runs.runner import follow, run_job
+from reidbench.runs.suite import expand
+from reidbench.utils.machine import AUTO, local_machine
+from reidbench.utils.progress import in_words, overall_progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAINING_COST = 3  # passes of an image through the network: forward once, backward about twice
+
+
+def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
+    """Run a plan and yield (run folder, record) of each run when it ends, also of one that failed.
+
+    Raises an error of reidbench where a run cannot be made at all, and Interrupted after a signal. Of several processes
+    the first yields; the others take part in the trainings.
+    """
+    machine = plan.machine
+    if not machine.world.first:
+        for run in plan.runs:
+            follow(run, machine)
+        return
+    networks = preflight(plan.runs, plan.states, machine)
+    clock = SuiteClock(plan)
+    for number, (run, state, name) in enumerate(zip(plan.runs, plan.states, plan.names(), strict=True), start=1):
+        title = f"[{number}/{len(plan.runs)}] {name}, seed {run.job.seed}"
+        machine.log(f"{title}: {'starts' if state.status == 'new' else state}")
+        record = state.record
+        if record is None:
+            network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
+            with overall_progress(clock.describe):
+                record = run_job(run, replace(machine, log=partial(_log_titled, machine.log, title)), network)
+        if state.record is None or record.status != "ok":
+            machine.log(f"{title}: {_result(record)}")
+        clock.finish(record)
+        yield run.run_folder, record
+        if plan.record:
+            _log_difference(plan.record, record, machine.log)
+
+
+def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
+    log(f"{title}: {line}")
+
+
+def _result(record: RunRecord) -> str:
+    """Return how a run ended, in one line."""
+    scores = ", ".join(
+        f"{name} {100 * record.scores[name]:.2f} %"
+        for name in dict.fromkeys((record.evaluation.primary, "r1"))
+        if name in record.scores
+    )
+    return f"done: {scores}" if record.status == "ok" else f"{record.status}: {record.error}"
+
+
+class SuiteClock:
+    """The time left of a plan, from the pixels that passed the networks so far and the seconds that they took."""
+
+    def __init__(self, plan: Plan) -> None:
+        trained: set[str] = set()
+        self.training: list[int] = []
+        self.testing: list[int] = []
+        for run, state in zip(plan.runs, plan.states, strict=True):
+            height, width = run.info.preprocess.height, run.info.preprocess.width
+            trains = state.status in ("new", "resumable") and run.trains and run.train_id not in trained
+            trained.add(run.train_id)
+            self.training.append(TRAINING_COST * training_images(run, state) * height * width * trains)
+            tested = len(run.split.query.images) + len(run.split.gallery.images)
+            self.testing.append(tested * height * width * (state.status != "done"))
+        self.current = 0
+        self.pixels = 0
+        self.seconds = 0.0
+
+    def describe(self, what: str, seconds: float, fraction: float) -> str:
+        """Return the time left of the plan in words, when ``fraction`` of the stage ``what`` took ``seconds``."""
+        if len(self.training) == 1:
+            return ""
+        place = f"job {self.current + 1} of {len(self.training)}"
+        done = self.training[self.current] * fraction if what == "training" else 0.0
+        left = sum(self.training[self.current :]) + sum(self.testing[self.current :]) - done
+        if self.pixels + done == 0:
+            return place
+        rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)
+        return f"{place}, about {in_words(rate * left)} left"
+
+    def finish(self, record: RunRecord) -> None:
+        """Go on to the next run after the current one left ``record``."""
+        if record.scored:
+            self.seconds += record.seconds["embed"] + record.seconds["train"] * (self.training[self.current] > 0)
+            self.pixels += self.training[self.current] + self.testing[self.current]
+        self.current += 1
+
+
+def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None]) -> None:
+    """Log how the scores of a reproduction differ from the record's, and what else does."""
+    primary = before.evaluation.primary
+    if primary not in now.scores or primary not in before.scores:
+        return
+    names = [name for name, value in before.scores.items() if isinstance(value, float)]
+    worst = max(names, key=lambda name: abs(now.scores[name] - before.scores[name]))
+    change = f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
+    same = "every score is the same to the last digit" if now.scores == before.scores else change
+    changes = changed_files(before.code_files, now.code_files)
+    for name in ("device_name", "threads", "torch"):
+        was, made = getattr(before.environment, name), getattr(now.environment, name)
+        changes += [f"{name} ({was} before, {made} now)"] if was != made else []
+    if changes:
+        log(f"differs: {', '.join(changes)}")
+    log(f"reproduced: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}")
+
+
+class Records(list[RunRecord]):
+    """The records of a call, in the order of its jobs."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each run: its items, seed, status, scores and ids."""
+        import pandas as pd  # noqa: PLC0415 - takes a second to import
+
+        return pd.DataFrame(
+            [
+                {kind: record.items[kind].short for kind in KINDS}
+                | {"seed": record.job.seed, "status": record.status}
+                | record.scores
+                | {"id": record.id, "train_id": record.train_id}
+                for record in self
+            ]
+        )
+
+
+Texts = str | Sequence[str] | None
+
+
+def run(
+    *,
+    loss: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] | None = None,
+    backbone: Texts = None,
+    protocol: Texts = None,
+    recipe: Texts = None,
+    metric: Texts = None,
+    rerank: Texts = None,
+    seed: int | Sequence[int] | None = None,
+    device: str = AUTO,
+    threads: int = 0,
+    results: str | Path | None = None,
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> Records:
+    """Train and score every combination, as ``reidbench run`` does, and return the records.
+
+    Items are texts as on the command line, or lists of such; what is left out has the command line's default. A loss
+    may also be a class or a factory: it is used under its own name, in this process only, and a change of its source
+    trains again. Runs that failed are among the records. Raises ReidbenchError where the request is wrong.
+    """
+    losses = list(loss) if isinstance(loss, Sequence) and not isinstance(loss, str) else [] if loss is None else [loss]
+    local = {each: local_loss(each) for each in losses if not isinstance(each, str)}
+    given = {"backbone": backbone, "protocol": protocol, "recipe": recipe, "metric": metric, "rerank": rerank}
+    choices: dict[str, Any] = {
+        key: [value] if isinstance(value, str) else list(value) for key, value in given.items() if value is not None
+    }
+    if losses:
+        choices["loss"] = [each if isinstance(each, str) else local[each].name for each in losses]
+    if seed is not None:
+        choices["seed"] = [seed] if isinstance(seed, int) else list(seed)
+    machine = local_machine(
+        data=Path(data_root) if data_root else None,
+        results=Path(results) if results else None,
+        cache=Path(cache) if cache else None,
+        device=device,
+        threads=threads,
+        log=_print_to_stderr,
+    )
+    plan = make_plan(Request(expand(choices, command_defaults())), machine, _with_local(load(), local.values()))
+    return Records(record for _, record in execute(plan))
+
+
+def _print_to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _with_local(catalogue: Catalogue, items: Iterable[PluginItem]) -> Catalogue:
+    """Return the catalogue with local items added; raises OptionError where two items have one name."""
+    for item in items:
+        if any((item.kind, item.name) == (other.kind, other.name) for other in catalogue.items):
+            raise OptionError(f"{item.kind} {item.name}: there is another item of this name; rename yours")
+        catalogue = replace(catalogue, items=(*catalogue.items, item))
+    return catalogue

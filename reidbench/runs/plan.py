@@ -1,0 +1,174 @@
+"""Plan all jobs of a call: from a suite, a record or choices of items to runs that are prepared and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reidbench.errors import DataError, OptionError, ReidbenchError
+from reidbench.images.pixel_file import check_store
+from reidbench.plugins.catalogue import Catalogue, command_defaults, load
+from reidbench.runs.job import Job
+from reidbench.runs.local_items import refuse_local_items
+from reidbench.runs.preflight import check_request
+from reidbench.runs.prepare import Planner, Prepared
+from reidbench.runs.record import RunRecord, read_record
+from reidbench.runs.store import AGAIN, RunState, Store, read_state, without_code
+from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize
+from reidbench.utils.machine import SCALES, Machine
+
+KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
+Choices = Mapping[str, Sequence[str] | Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The jobs of a call.
+
+    ``jobs``: the jobs, each once.
+    ``scale``: the scale of a suite that the jobs are at.
+    ``file``: the record that is reproduced.
+    ``record``: its content.
+    """
+
+    jobs: Sequence[Job]
+    scale: Scale | None = None
+    file: Path | None = None
+    record: RunRecord | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a call, before the first is run.
+
+    ``runs``: the prepared runs.
+    ``states``: what the results folder held of each when it was planned.
+    ``machine``: the machine, with the data of a suite's scale and the results folder of a reproduction.
+    ``record``: the record that is reproduced.
+    """
+
+    runs: Sequence[Prepared]
+    states: Sequence[RunState]
+    machine: Machine
+    record: RunRecord | None = None
+
+    def names(self) -> list[str]:
+        """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
+        kinds = differing_kinds(self.runs)
+        return [", ".join([run.items["loss"].short, *_not_none(run, kinds)]) for run in self.runs]
+
+
+def differing_kinds(runs: Sequence[Prepared]) -> list[str]:
+    """Return "loss" and the other kinds of items that the runs have more than one of."""
+    return [kind for kind in KINDS if kind == "loss" or len({run.items[kind].short for run in runs}) > 1]
+
+
+def _not_none(run: Prepared, kinds: Sequence[str]) -> list[str]:
+    return [run.items[kind].short for kind in kinds if kind != "loss" and run.items[kind].short != "none"]
+
+
+def read_request(what: str | None, choices: Choices, scale: str | None = None) -> Request:
+    """Return the jobs of a suite (a name or a TOML file), of a record.json, or of the combinations of ``choices``.
+
+    ``choices`` maps keys of a job to lists; other keys have the command line's defaults. Without anything it is the
+    default suite. Raises OptionError or DataError where that cannot be read, or where it is given twice.
+    """
+    if what is None and not choices:
+        what = str(command_defaults()["suite"])
+    if what is not None and choices:
+        raise OptionError(
+            f"{what} already defines what to run; leave out --{', --'.join(choices)}, or leave out {what}"
+        )
+    if scale is not None and (what is None or what.endswith(".json")):
+        raise OptionError(f"--scale {scale}: is for suites; name one, e.g. reidbench run paper/table2 --scale {scale}")
+    if what is None:
+        return Request(expand(choices, command_defaults()))
+    if what.endswith(".json"):
+        record = read_record(Path(what))
+        refuse_local_items(record, what)
+        specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
+        return Request([Job(**specs, seed=record.job.seed)], file=Path(what), record=record)
+    suite = load_suite(find_suite(what))
+    if scale is None:
+        return Request(suite.jobs)
+    at_scale = suite.scale(scale)
+    return Request(list(dict.fromkeys(at_scale.of(job) for job in suite.jobs)), scale=at_scale)
+
+
+def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None) -> Plan:
+    """Return the prepared runs of a request; the mistakes of all jobs are raised together, before anything is trained.
+
+    A scale's data are drawn first, where they are missing.
+    """
+    check_store(machine.pixels)
+    catalogue = catalogue or load()
+    if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
+        machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")
+    if request.scale:
+        machine = _draw_scale(request.scale, machine)
+    if request.record:  # the run that is reproduced must not stand for its reproduction
+        machine = replace(machine, results=machine.results / AGAIN)
+    planner = Planner(catalogue, machine)
+    runs: list[Prepared] = []
+    mistakes: list[ReidbenchError] = []
+    for job in request.jobs:
+        try:
+            run = planner.plan(job)
+            check_request(run, machine)
+            runs.append(run)
+        except ReidbenchError as error:
+            mistakes.append(error)
+    if mistakes:
+        lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
+        raise type(mistakes[0])("\n".join(lines))
+    if request.file and request.record:
+        _check_reproducible(request.file, request.record, runs[0])
+    existing = Store(machine.results).folder_names()
+    return Plan(runs, [_planned_state(run, existing) for run in runs], machine, request.record)
+
+
+def _planned_state(run: Prepared, existing: set[str]) -> RunState:
+    folders = (run.training_folder, run.run_folder)
+    if existing.isdisjoint(without_code(folder.name) for folder in folders):
+        return RunState()
+    return read_state(*folders, run.id, run.code)
+
+
+def training_images(run: Prepared, state: RunState) -> int:
+    """Return the number of images that the steps left of a training take."""
+    return (run.recipe.steps - state.step) * run.recipe.p * run.recipe.k
+
+
+def _draw_scale(scale: Scale, machine: Machine) -> Machine:
+    """Log what a scale replaces, draw its data where they are missing, and return the machine with them."""
+    machine.log(f"scale {scale.name}: smaller than the suite; its scores are not the suite's")
+    for key, texts in scale.replaced.items():
+        for text, other in texts.items():
+            machine.log(f"scale {scale.name}: {key} {other} replaces {text}")
+    digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
+    folder = machine.cache / SCALES / f"{scale.name}-{digest[:12]}"
+    for part, synthesizer in scale.data.items():
+        machine.log(f"scale {scale.name}: data {synthesizer} in {folder / part}")
+    for part, synthesizer in scale.data.items():
+        synthesize(synthesizer, folder / part)
+    return replace(machine, data=folder) if scale.data else machine
+
+
+def _check_reproducible(file: Path, record: RunRecord, run: Prepared) -> None:
+    """Refuse a record of other data, one that was edited, and one in the folder of its own reproduction."""
+    if file.resolve().parent == run.run_folder.resolve():
+        raise DataError(f"{file}: is in the folder of its own reproduction; name another folder with --results")
+    if record.dataset.digest != run.split.digest:
+        raise DataError(
+            f"{file}: the record is of other data: digest {record.dataset.digest[:16]} with counts "
+            f"{record.dataset.counts}, here {run.split.digest[:16]} with {run.split.counts}"
+        )
+    if record.id != run.id:
+        raise DataError(
+            f"{file}: its items have the id {run.id[:12]}, but the record says {record.id[:12]}: it was edited, or "
+            f"protocol {run.items['protocol'].text} has changed since (version {record.evaluation.version} then, "
+            f"{run.protocol.version} now)"
+        )
