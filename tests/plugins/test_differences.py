@@ -11,7 +11,7 @@ from reidbench import DataError, Part, RunRecord, identities_of
 from reidbench.reports.compare_runs import compare_combinations
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
-from tests.support.boards import put, ranking_for, sound
+from tests.support.boards import put, ranking_for, valid_record
 from tests.support.parts import build_part, headings, printed
 from tests.support.records import make_item
 
@@ -27,7 +27,8 @@ def table_of(runs: list[Run]) -> Part:
 )
 def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: int, covers: str) -> None:
     one, base = (
-        [put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for seed in range(seeds)] for loss in ("one", "batch_hard")
+        [put(tmp_path / f"{loss}{seed}", valid_record(loss, seed)) for seed in range(seeds)]
+        for loss in ("one", "batch_hard")
     )
     part = table_of([*one, *base])
     (row,) = part.tables[1].cells()
@@ -39,15 +40,15 @@ def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: in
 
 
 def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
-    ranking = ranking_for(sound("one").job)
+    ranking = ranking_for(valid_record("one").job)
     other = dataclasses.replace(ranking, units=ranking.units[::-1].copy())
-    part = table_of([put(tmp_path / "a", sound("one"), other), put(tmp_path / "b", sound("batch_hard"))])
+    part = table_of([put(tmp_path / "a", valid_record("one"), other), put(tmp_path / "b", valid_record("batch_hard"))])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
 
 
 def test_without_rankings_there_is_a_reason(tmp_path: Path) -> None:
-    part = table_of([(tmp_path / "a", sound("one")), (tmp_path / "b", sound("batch_hard"))])
+    part = table_of([(tmp_path / "a", valid_record("one")), (tmp_path / "b", valid_record("batch_hard"))])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: " in part.notes[-1]
 
@@ -55,7 +56,9 @@ def test_without_rankings_there_is_a_reason(tmp_path: Path) -> None:
 def test_few_seeds_of_one_row_change_no_other(tmp_path: Path) -> None:
     losses = {"batch_hard": 3, "many": 3, "few": 1}
     runs = [
-        put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss, seeds in losses.items() for seed in range(seeds)
+        put(tmp_path / f"{loss}{seed}", valid_record(loss, seed))
+        for loss, seeds in losses.items()
+        for seed in range(seeds)
     ]
     part = table_of(runs)
     differences = part.tables[1]
@@ -65,8 +68,12 @@ def test_few_seeds_of_one_row_change_no_other(tmp_path: Path) -> None:
 
 def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
     """A row of another track is not compared, so its seeds do not matter."""
-    runs = [put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for loss in ("batch_hard", "many") for seed in range(3)]
-    alone = sound("many", items={"backbone": make_item("other")})
+    runs = [
+        put(tmp_path / f"{loss}{seed}", valid_record(loss, seed))
+        for loss in ("batch_hard", "many")
+        for seed in range(3)
+    ]
+    alone = valid_record("many", items={"backbone": make_item("other")})
     part = table_of([*runs, put(tmp_path / "alone", alone)])
     assert "over" not in headings(part.tables[1])
     assert part.notes[-1].endswith("and the variance between seeds.")
@@ -74,13 +81,13 @@ def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
 
 def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) -> None:
     """The same identities, so the bootstrap would run, but other positives: ``compare`` refuses these too."""
-    ranking = ranking_for(sound("one").job)
+    ranking = ranking_for(valid_record("one").job)
     units = ranking.units.copy()
     place = int(units[: ranking.starts[1]].argmax())  # not the first of its query
     units[place] += 1000
     other = dataclasses.replace(ranking, units=units)
     assert (identities_of(other) == identities_of(ranking)).all()
-    runs = [put(tmp_path / "a", sound("one"), other)], [put(tmp_path / "b", sound("batch_hard"))]
+    runs = [put(tmp_path / "a", valid_record("one"), other)], [put(tmp_path / "b", valid_record("batch_hard"))]
     with pytest.raises(DataError, match="has other queries or positives than"):
         compare_combinations(*runs)
     part = table_of([run for side in runs for run in side])

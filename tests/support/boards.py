@@ -41,7 +41,7 @@ def ranking_for(job: Job) -> Ranking:
     return rank(query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"))
 
 
-def follow_from(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, cams: IntArray) -> dict[str, Any]:
+def derived_fields(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, cams: IntArray) -> dict[str, Any]:
     """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
     return {
         "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
@@ -51,12 +51,12 @@ def follow_from(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, ca
 
 
 @functools.cache
-def follow_from_ranking(job: Job) -> dict[str, Any]:
+def derived_for(job: Job) -> dict[str, Any]:
     """Return the fields that follow from the ranking for a job."""
-    return follow_from(ranking_for(job), *QUERY, GALLERY[1])
+    return derived_fields(ranking_for(job), *QUERY, GALLERY[1])
 
 
-def sound(
+def valid_record(
     loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
 ) -> RunRecord:
     """Return a record that a leaderboard takes; ``scores`` and ``changes`` as in ``make_record`` are put in last.
@@ -64,7 +64,7 @@ def sound(
     Ids, code and what follows from the ranking fit what it says, but where ``changes`` names them.
     """
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
-    follow = {**follow_from_ranking(record.job), "code": code_digest(record.code_files)}
+    follow = {**derived_for(record.job), "code": code_digest(record.code_files)}
     follow["scores"] = follow["scores"] | (scores or {})
     follow |= asdict(record.identity())
     return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})

@@ -7,45 +7,16 @@ from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reidbench.runs import record as parts
 from reidbench.runs.job import Job
-from reidbench.runs.record import (
-    SCHEMA,
-    DatasetRecord,
-    EvaluationRecord,
-    ItemRecord,
-    MonitorRecord,
-    NetworkRecord,
-    PreprocessRecord,
-    RunRecord,
-    TrainingEnvironment,
-)
+from reidbench.runs.record import ItemRecord, RunRecord
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
 
-SCORES = {
-    "map_market": 0.20,
-    "map_step": 0.25,
-    "r1": 0.30,
-    "r5": 0.50,
-    "r10": 0.60,
-    "r20": 0.70,
-    "minp": 0.10,
-    "queries": 900,
-    "gallery": 4000,
-    "unmatched": 0,
-}
+SCORES = {"map_market": 0.20, "map_step": 0.25, "r1": 0.30, "r5": 0.50, "r10": 0.60, "r20": 0.70, "minp": 0.10}
+SCORES |= {"queries": 900, "gallery": 4000, "unmatched": 0}
 COUNTS = {"query": 900, "query_identities": 150}
-VERSIONS = dict.fromkeys(("reidbench", "torch", "numpy", "numba", "pillow", "simplejpeg", "python"), "0.1.0")
-MACHINE: dict[str, Any] = {
-    **VERSIONS,
-    "system": "Linux",
-    "cpu": "AMD EPYC",
-    "cores": 2,
-    "device": "cpu",
-    "device_name": "cpu",
-    "threads": 2,
-    "processes": 1,
-}
+MACHINE: tuple[Any, ...] = (*["0.1.0"] * 7, "Linux", "AMD EPYC", 2, "cpu", "cpu", 2, 1)
 
 
 def digest(*parts: object) -> str:
@@ -54,15 +25,8 @@ def digest(*parts: object) -> str:
 
 
 def make_item(given: str, spec: str | None = None, short: str | None = None) -> ItemRecord:
-    return ItemRecord(
-        given=given,
-        spec=given if spec is None else spec,
-        short=given if short is None else short,
-        origins={},
-        plugin="" if given == "none" else "reidbench_items",
-        distribution="" if given == "none" else "reidbench",
-        version="" if given == "none" else "0.1.0",
-    )
+    provider = ("", "", "") if given == "none" else ("reidbench_items", "reidbench", "0.1.0")
+    return ItemRecord(given, given if spec is None else spec, given if short is None else short, {}, *provider)
 
 
 def make_record(
@@ -85,7 +49,7 @@ def make_record(
     job = Job(**{kind: items[kind].given for kind in kinds}, seed=seed)
     combination = (*(items[kind].spec for kind in sorted(items)), changes.get("dataset"))
     record = RunRecord(
-        schema=SCHEMA,
+        schema=parts.SCHEMA,
         status="ok",
         id=digest("run", combination, seed),
         train_id=digest("train", combination, seed),
@@ -95,23 +59,11 @@ def make_record(
         job=job,
         items=items,
         training="trainings/somewhere",
-        evaluation=EvaluationRecord(
-            version=1,
-            views="full",
-            pool="mean",
-            exclude=["junk", "same_camera"],
-            primary="map_market",
-            metric_is_auto=True,
-            normalize=False,
-            learned=False,
-        ),
-        dataset=DatasetRecord(digest("data"), digest("train data"), COUNTS),
+        evaluation=parts.EvaluationRecord(1, "full", "mean", ["junk", "same_camera"], "map_market", True, False, False),
+        dataset=parts.DatasetRecord(digest("data"), digest("train data"), COUNTS),
         recipe=Recipe(steps=300, decay_start=0, learning_rate=0.001, p=18, k=4),
-        network=NetworkRecord(
-            embedding_dim=128,
-            parameters=1_234_567,
-            pretrained=False,
-            preprocess=PreprocessRecord(64, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        network=parts.NetworkRecord(
+            128, 1_234_567, False, parts.PreprocessRecord(64, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         ),
         standin=False,
         faithful=False,
@@ -119,9 +71,9 @@ def make_record(
         scores=SCORES | (scores or {}),
         seconds={"train": 0.0 if loss == "none" else 81.25, "embed": 3.5, "rank": 0.4},
         peak_memory_mib=700,
-        environment=TrainingEnvironment(**MACHINE),
-        scored_in=Environment(**MACHINE),
-        observed=MonitorRecord(),
+        environment=parts.TrainingEnvironment(*MACHINE),
+        scored_in=Environment(*MACHINE),
+        observed=parts.MonitorRecord(),
         commit="00e1234000000000000000000000000000000000",
         dirty=False,
         started="2026-11-22T10:00:00+00:00",
@@ -146,3 +98,11 @@ def put(folder: Path, record: RunRecord, rankings: bytes | None = b"rankings") -
     if rankings is not None:
         (folder / "rankings.npz").write_bytes(rankings)
     return folder, record
+
+
+def set_field(data: Any, path: str, value: Any) -> None:
+    """Set a field of a record's JSON; ``path`` is "items.loss.spec" or "cameras.r1.0.0"."""
+    *above, last = (int(part) if part.isdecimal() else part for part in path.split("."))
+    for part in above:
+        data = data[part]
+    data[last] = value

@@ -1,89 +1,218 @@
-"""What a record says it was asked for, in every wording, is what it says was run."""
+"""What no leaderboard accepts in a run: values, digests, items, times, intervals and camera matrices."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reidbench.errors import DataError
+from reidbench.leaderboard.board import add, merge
+from reidbench.leaderboard.check_board import check
 from reidbench.leaderboard.check_record import record_problems
-from reidbench.runs.record import RunRecord
-from tests.support.boards import sound
-from tests.support.records import digest, make_item
+from reidbench.runs.job import Job
+from reidbench.runs.record import CameraMatrix, RunRecord
+from tests.support.boards import add_all, edit_record, put, tree, valid_record
+from tests.support.records import digest, make_item, replace_parts, set_field
 
 SHA = f"sha256:{digest('file')}"
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"status": "failed", "error": "loss is nan at step 7"}, r"status .*failed.*: loss is nan at step 7"),
+        ({"status": "interrupted"}, r"status .*interrupted"),
+        ({"status": "collapsed", "error": "one point"}, r"status .*collapsed.*: one point"),
+        ({"dirty": True}, r"dirty .*--allow-dirty"),
+        ({"id": "../../../../etc/passwd"}, r"id is '\.\./"),
+        ({"group": "A" * 64}, r"group is 'A{12}'"),
+        ({"dataset": {"digest": "../x"}}, r"dataset\.digest .*'\.\./x'"),
+        ({"seconds": {"train": -1.0}}, r"seconds\.train .*got -1\.0(.|\n)*seconds\.embed .*got None"),
+        ({"finished": "yesterday"}, r"finished .*'yesterday'"),
+        ({"finished": "2026-11-22T10:00:00"}, r"finished .*offset from UTC"),
+        ({"scores": {"map_market": 1.5}}, r"scores\.map_market .*got 1\.5"),
+        ({"scores": {"minp": -0.1}}, r"scores\.minp .*got -0\.1"),
+        ({"scores": {"r1": 0.9, "r5": 0.8}}, r"scores\.r1 is 0\.9"),
+        ({"scores": {"r20": 0.9}}, r"scores\.r20 is 0\.9"),
+        ({"scores": {"map_step": 0.1}}, r"intervals\.map_step "),
+        ({"items": {"loss": make_item("bad", "a(")}}, r"items\.loss\.spec "),
+        ({"items": {"protocol": make_item("../../x")}}, r"items\.protocol\.spec "),
+        ({"items": {"backbone": make_item("a + b")}}, r"items\.backbone\.spec .*expected a single item"),
+        ({"environment": {"device_name": "=1+1"}}, r"gpu begins with '='"),
+        ({"environment": {"reidbench": "@SUM(A1)"}}, r"reidbench begins with '@'"),
+        ({"commit": "-1"}, r"commit .*40 hex digits.*, got '-1'"),
+        ({"commit": "00e1234"}, r"commit .*40 hex digits"),
+        ({"deviations": ["+1"]}, r"notes begins with '\+'"),
+        ({"deviations": ["a\tb"]}, r"notes .*unprintable"),
+        ({"environment": {"device_name": "\r=1"}}, r"gpu .*unprintable"),
+        ({"deviations": ["abc\u202edcba"]}, r"notes .*unprintable"),
+        ({"finished": "2999-01-01T00:00:00+00:00"}, r"finished is 2999-\S+, .*future"),
+        ({"started": "2026-11-22T11:00:00+00:00"}, r"started is 2026-11-22T11:\S+, after"),
+        ({"job": Job("synthetic", "bad", "tiny", "auto", "auto", "none", -1)}, r"job\.seed "),
+        ({"started": ""}, r"started "),
+        ({"intervals": {}}, r"intervals .*map_market, map_step, minp, r1, got none"),
+        ({"dataset": {"counts": {}}}, r"dataset\.counts\.query_identities "),
+        ({"cameras": CameraMatrix()}, r"cameras\.cameras "),
+    ],
+)
+def test_invalid_runs_are_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    boards, valid = tmp_path / "boards", valid_record("valid")
+    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad/record\.json:[0-9]+: {problem}"):
+        add_all(boards, [valid, valid_record("bad", **changes)])
+    assert tree(boards) == {}
+
+
+@pytest.mark.parametrize("score", ["map_market", "map_step", "r1", "minp", "queries", "unmatched"])
+def test_scores_that_rankings_do_not_give_are_refused(tmp_path: Path, score: str) -> None:
+    away = {"queries": 1.0, "unmatched": 1.0, "map_step": 1e-6}.get(score, -1e-6)
+    with pytest.raises(DataError, match=rf"0-batch_hard/record\.json:[0-9]+: scores\.{score} is .* the rankings give"):
+        add_all(tmp_path / "boards", [valid_record(scores={score: valid_record().scores[score] + away})])
+
+
+LOSS = {"job.loss": None, "items.loss.given": None}
+
+
+@pytest.mark.parametrize(
+    ("edits", "field", "text"),
+    [
+        ({"job.loss": "two"}, "items.loss.given", "is 'one(margin=0.2)', but the job has 'two'"),
+        (dict.fromkeys(LOSS, "two"), "job.loss", "is 'two', but the run's loss is 'one(margin=0.2)'"),
+        (dict.fromkeys(LOSS, "one(margin=0.3)"), "job.loss", "is 'one(margin=0.3)'"),
+        (dict.fromkeys(LOSS, "2*one(margin=0.2)"), "job.loss", "is '2*one"),
+        (dict.fromkeys(LOSS, "one + one"), "job.loss", "is 'one + one'"),
+        (dict.fromkeys(LOSS, "one(margin=true)"), "job.loss", "is 'one(margin=true)'"),
+        (dict.fromkeys(LOSS, "one(depth=2)"), "job.loss", "is 'one(depth=2)'"),
+        (dict.fromkeys(LOSS, "[bold]"), "job.loss", "cannot be used: cannot read"),
+        (dict.fromkeys(LOSS, "auto"), "job.loss", "is 'auto'"),
+        ({"job.rerank": "one", "items.rerank.given": "one"}, "job.rerank", "is 'one', but the run's rerank is 'none'"),
+        ({"job.recipe": "slow", "items.recipe.given": "slow"}, "job.recipe", "is 'slow'"),
+        ({"items.backbone.short": "wide"}, "items.backbone.short", "is 'wide'"),
+        ({"items.loss.identity": "one(margin=0.3)"}, "items.loss.identity", "is 'one(margin=0.3)'"),
+        ({"items.loss.identity": "one"}, "items.loss.identity", "is 'one'"),
+        ({"intervals.r1": [0.98, 0.99]}, "intervals.r1", "[low, high] around the score"),
+        ({"intervals.r1": [0.1]}, "intervals.r1", "[low, high]"),
+        ({"intervals.r1": [-0.1, 1.0]}, "intervals.r1", "[low, high]"),
+        ({"intervals.r7": [0.1, 0.2]}, "intervals", "must be those of map_market"),
+        ({"dataset.counts.query_identities": 1}, "intervals", "must be those of none"),
+        ({"cameras.cameras": [2, 1]}, "cameras.cameras", "rising"),
+        ({"cameras.r1": []}, "cameras.r1", "3 rows of 3"),
+        ({"cameras.r1.0": []}, "cameras.r1", "3 rows of 3"),
+        ({"cameras.queries": []}, "cameras.queries", "3 rows of 3"),
+        ({"cameras.queries.0.0": -1}, "cameras.queries", "counts"),
+        ({"cameras.queries.0.0": 900}, "cameras.queries", "counts of the 12 queries"),
+        ({"cameras.map_market.0.0": 1.5}, "cameras.map_market", "1.5"),
+        ({"cameras.map_market.0.0": None}, "cameras.map_market", "None"),
+        ({"cameras.r1.0.0": 0.123}, "cameras.r1", "0.123 where 6 queries"),
+        ({"cameras.queries.1.1": 0}, "cameras.map_market", "where 0 queries"),
+    ],
+)
+def test_edited_stored_records_are_refused(tmp_path: Path, edits: dict[str, Any], field: str, text: str) -> None:
+    add_all(tmp_path / "boards", [valid_record("one(margin=0.2)")])
+    file = edit_record(tmp_path / "boards", lambda data: [set_field(data, *edit) for edit in edits.items()])
+    problems = [problem for problem in check(tmp_path / "boards") if problem.file == file]
+    assert any(problem.column == field and text in problem.text for problem in problems), problems
+    with pytest.raises(DataError, match=re.escape(f": {field} ")):
+        merge([], tmp_path / "boards")
+
+
+def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    add_all(tmp_path / "boards", [valid_record("one", finished=soon.isoformat())])
+    assert check(tmp_path / "boards") == []
+    record = valid_record(finished="2026-11-22T10:00:00+00:00")
+    assert fields(replace(record, started="2026-11-22T10:09:00+00:00")) == []
+    assert fields(replace(record, started="2026-11-22T10:11:00+00:00")) == ["started"]
+
+
+def test_an_older_protocol_version_is_refused_everywhere(tmp_path: Path) -> None:
+    old = replace_parts(valid_record("one"), evaluation={"version": 0})
+    old = replace(old, **asdict(old.identity()))
+    text = r"evaluation\.version is 0, but the protocol's version is 1"
+    with pytest.raises(DataError, match=text):
+        add([put(tmp_path / "old", old)], tmp_path / "boards")
+    put(tmp_path / "boards" / "records" / "synthetic" / old.id[:12], old)
+    assert re.search(text, "\n".join(map(str, check(tmp_path / "boards"))))
+    with pytest.raises(DataError, match=text):
+        merge([], tmp_path / "boards")
+
+
+# --- the texts of an item --------------------------------------------------------------------------------------------
+
+
 def with_backbone(given: str, spec: str, short: str, identity: str, origins: dict[str, str]) -> RunRecord:
     item = replace(make_item(given, spec, short), identity=identity, origins=origins)
-    record = sound(items={"backbone": item})
+    record = valid_record(items={"backbone": item})
     return replace(record, **asdict(record.identity()))
 
 
-def columns(record: RunRecord) -> list[str]:
+def fields(record: RunRecord) -> list[str]:
     return [field for field, _ in record_problems(record)]
 
 
-GIVEN = {"norm": "default", "weights": "given"}
+def test_equal_options_in_other_words_are_accepted() -> None:
+    """Defaults, an item as a value, a whole number, a file."""
+    spec = 'wide(height=none, size=1.0, inner="crop(of=2)", weights=some/net.safetensors, parts=[1, 2])'
+    digested = spec.replace("some/net.safetensors", f'"{SHA}"')
+    given = "wide(size=1, height=none, inner=crop(of=2), weights=./some/net.safetensors, parts=[1.0, 2])"
+    assert fields(with_backbone(given, spec, "wide(weights=net.safetensors)", digested, {})) == []
+    assert fields(valid_record("2*one(margin=0.2) + two")) == []
 
 
 @pytest.mark.parametrize("folder", ["", "/data/", "../"])
-def test_a_file_is_its_path_its_name_or_its_digest_each_in_its_place(folder: str) -> None:
+def test_a_file_is_a_path_a_name_or_a_digest_by_field(folder: str) -> None:
     spec = f"tiny(norm=batch, weights={folder}w.pth)"
     named = {"path": f"{folder}w.pth", "name": "w.pth", "digest": f'"{SHA}"'}
     right = {"given": "path", "short": "name", "identity": "digest"}
+    origins = {"norm": "default", "weights": "given"}
 
-    def texts(**changes: str) -> dict[str, Any]:
+    def problems(**changes: str) -> list[str]:
         chosen = {field: named[how] for field, how in (right | changes).items()}
-        return {
-            "given": f"tiny(weights={chosen['given']})",
-            "short": f"tiny(weights={chosen['short']})",
-            "identity": f"tiny(norm=batch, weights={chosen['identity']})",
-        }
+        texts = (f"tiny(weights={chosen['given']})", spec, f"tiny(weights={chosen['short']})")
+        return fields(with_backbone(*texts, f"tiny(norm=batch, weights={chosen['identity']})", origins))
 
-    assert columns(with_backbone(spec=spec, origins=GIVEN, **texts())) == []
-    assert columns(with_backbone(spec=spec, origins=GIVEN, **texts(short="digest"))) == ["items.backbone.short"]
-    assert columns(with_backbone(spec=spec, origins=GIVEN, **texts(given="digest"))) == ["job.backbone"]
+    assert problems() == []
+    assert problems(short="digest") == ["items.backbone.short"]
+    assert problems(given="digest") == ["job.backbone"]
     if folder:
-        assert columns(with_backbone(spec=spec, origins=GIVEN, **texts(given="name"))) == ["job.backbone"]
-        assert columns(with_backbone(spec=spec, origins=GIVEN, **texts(identity="name"))) == ["items.backbone.identity"]
+        assert problems(given="name") == ["job.backbone"]
+        assert problems(identity="name") == ["items.backbone.identity"]
 
 
 @pytest.mark.parametrize("forged", [SHA, SHA.upper(), "sha256:", SHA + "0", "sha256:batch"])
 @pytest.mark.parametrize("field", ["given", "short", "identity"])
-def test_no_digest_stands_for_a_text_that_is_no_file(field: str, forged: str) -> None:
-    fine = "tiny(norm=batch)"
-    texts = {"given": fine, "short": fine, "identity": fine} | {field: f'tiny(norm="{forged}")'}
-    said = "job.backbone" if field == "given" else f"items.backbone.{field}"
-    assert columns(with_backbone(spec=fine, origins={}, **texts)) == [said]
+def test_a_digest_replaces_files_only(field: str, forged: str) -> None:
+    valid = "tiny(norm=batch)"
+    texts = {"given": valid, "short": valid, "identity": valid} | {field: f'tiny(norm="{forged}")'}
+    expected = "job.backbone" if field == "given" else f"items.backbone.{field}"
+    assert fields(with_backbone(spec=valid, origins={}, **texts)) == [expected]
 
 
 @pytest.mark.parametrize("forged", ["sha256:", SHA + "0", "sha256:w.pth", SHA.upper()])
 def test_a_digest_of_a_file_has_64_hex_digits(forged: str) -> None:
     record = with_backbone("tiny(w=a/b.pth)", "tiny(w=a/b.pth)", "tiny(w=b.pth)", f'tiny(w="{forged}")', {})
-    assert columns(record) == ["items.backbone.identity"]
+    assert fields(record) == ["items.backbone.identity"]
 
 
-def test_what_was_given_stands_in_the_job() -> None:
+def test_the_job_has_every_given_option() -> None:
     spec = "tiny(norm=batch, dim=128)"
-    for origin, said in (("default", []), ("protocol", []), ("given", ["job.backbone"])):
-        assert columns(with_backbone("tiny", spec, "tiny", spec, {"norm": "default", "dim": origin})) == said
-    assert columns(with_backbone("tiny(dim=128)", spec, "tiny", spec, {"norm": "default", "dim": "given"})) == []
+    for origin, expected in (("default", []), ("protocol", []), ("given", ["job.backbone"])):
+        assert fields(with_backbone("tiny", spec, "tiny", spec, {"norm": "default", "dim": origin})) == expected
+    assert fields(with_backbone("tiny(dim=128)", spec, "tiny", spec, {"norm": "default", "dim": "given"})) == []
 
 
-def test_of_a_sum_every_part_is_asked_for_what_was_given_to_it() -> None:
+def test_every_part_of_a_sum_has_its_given_options() -> None:
     spec = "hard(m=1) + soft(m=1) + hard(m=1)"
     origins = {"hard.m": "default", "soft.m": "default", "hard:2.m": "given"}
 
     def run(given: str) -> RunRecord:
-        return sound(given, items={"loss": replace(make_item(given, spec, "hard + soft + hard"), origins=origins)})
+        return valid_record(
+            given, items={"loss": replace(make_item(given, spec, "hard + soft + hard"), origins=origins)}
+        )
 
-    assert columns(run("hard + soft + hard(m=1)")) == []
-    assert columns(run("hard(m=1) + soft(m=1) + hard")) == ["job.loss"]
-
-
-def test_clocks_may_differ_by_minutes_between_start_and_end() -> None:
-    record = sound(finished="2026-11-22T10:00:00+00:00")
-    assert columns(replace(record, started="2026-11-22T10:09:00+00:00")) == []
-    assert columns(replace(record, started="2026-11-22T10:11:00+00:00")) == ["started"]
+    assert fields(run("hard + soft + hard(m=1)")) == []
+    assert fields(run("hard(m=1) + soft(m=1) + hard")) == ["job.loss"]

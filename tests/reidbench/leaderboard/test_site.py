@@ -15,7 +15,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import write_value
 from reidbench.runs.prepare import Planner
 from reidbench.utils.machine import local_machine
-from tests.support.boards import add_all, rows_of, sound
+from tests.support.boards import add_all, rows_of, valid_record
 from tests.support.browser import Visit, chromium
 from tests.support.records import make_item
 
@@ -33,8 +33,8 @@ def boards(tmp_path: Path) -> Path:
     """Boards of a protocol whose lists are not on this machine, so that nothing is drawn."""
     tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
     protocol = {"protocol": make_item("market1501")}
-    records = [sound(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
-    records += [sound("four", seed, items=protocol | {"backbone": wide}) for seed in range(2)]
+    records = [valid_record(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
+    records += [valid_record("four", seed, items=protocol | {"backbone": wide}) for seed in range(2)]
     add_all(tmp_path / "boards", records)
     return tmp_path / "boards"
 
@@ -86,7 +86,7 @@ def test_a_named_combination_is_listed_as_a_system(tmp_path: Path, browser: Brow
     items["protocol"] = make_item("market1501", load().resolve("protocol", "market1501").text)
     add_all(
         tmp_path / "boards",
-        [sound("batch_hard", items=items), sound("other", items=items | {"loss": make_item("other")})],
+        [valid_record("batch_hard", items=items), valid_record("other", items=items | {"loss": make_item("other")})],
     )
     visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
     tables = visit.page.locator("table")
@@ -100,7 +100,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
     option = f"tiny(note={write_value(HOSTILE[:1_000])})"
     items = {"protocol": make_item("market1501"), "backbone": make_item(option)}
     environment = {"reidbench": HOSTILE, "device_name": HOSTILE}
-    add_all(tmp_path / "boards", [sound("one", items=items, deviations=[HOSTILE], environment=environment)])
+    add_all(tmp_path / "boards", [valid_record("one", items=items, deviations=[HOSTILE], environment=environment)])
     visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
     visit.page.locator(".open").first.click()
     details = visit.page.locator("dl").first.text_content() or ""

@@ -26,7 +26,7 @@ from reidbench.reports.compare_runs import compare_combinations
 from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
-from tests.support.boards import GALLERY, QUERY, add_all, follow_from, put, ranking_for, rows_of, sound
+from tests.support.boards import GALLERY, QUERY, add_all, derived_fields, put, ranking_for, rows_of, valid_record
 from tests.support.parts import printed
 from tests.support.rankings import rank_distances
 from tests.support.records import make_record
@@ -134,7 +134,7 @@ def test_a_new_score_reaches_every_output(tmp_path: Path, monkeypatch: pytest.Mo
     runs = []
     for loss in ("batch_hard", "classification"):
         job = make_record(loss, seed=88).job
-        record = sound(loss, seed=88, **follow_from(ranking_for(job), *QUERY, GALLERY[1]))
+        record = valid_record(loss, seed=88, **derived_fields(ranking_for(job), *QUERY, GALLERY[1]))
         runs.append(put(tmp_path / loss, record))
     first = runs[0][1]
     assert first.scores["early"] == last_tenth(ranking_for(first.job)).mean()

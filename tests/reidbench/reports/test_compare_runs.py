@@ -13,7 +13,7 @@ from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking
 from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
 from reidbench.utils.arrays import FloatArray, IntArray
-from tests.support.boards import QUERY, put, ranking_for, sound
+from tests.support.boards import QUERY, put, ranking_for, valid_record
 from tests.support.records import digest, make_item
 
 IDENTITIES, QUERIES, POSITIVES, RANKED = 250, 3, 4, 400
@@ -101,7 +101,7 @@ def test_seed_variance_is_covered_by_three_seeds() -> None:
 
 
 def test_queries_of_one_identity_share_a_number() -> None:
-    identities = identities_of(ranking_for(sound().job))
+    identities = identities_of(ranking_for(valid_record().job))
     same = identities[:, None] == identities[None, :]
     assert (same == (QUERY[0][:, None] == QUERY[0][None, :])).all()
 
@@ -110,7 +110,7 @@ def test_a_query_without_a_positive_has_its_own_number() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     starts = np.zeros(4, dtype=np.int64)
     empty = dataclasses.replace(
-        ranking_for(sound().job),
+        ranking_for(valid_record().job),
         starts=starts, units=nothing, same_camera_starts=starts, same_camera_units=nothing,
         top=np.zeros((3, 0), dtype=np.int64),
     )  # fmt: skip
@@ -118,7 +118,10 @@ def test_a_query_without_a_positive_has_its_own_number() -> None:
 
 
 def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
-    a, b = put(tmp_path / "a", sound("one")), put(tmp_path / "b", sound("two(x=1)", seed=1, commit="b" * 40))
+    a, b = (
+        put(tmp_path / "a", valid_record("one")),
+        put(tmp_path / "b", valid_record("two(x=1)", seed=1, commit="b" * 40)),
+    )
     comparison = compare_combinations([a], [b])
     assert not comparison.differences[0].over_seeds
     assert (comparison.identities, comparison.queries) == (6, 12)
@@ -136,34 +139,36 @@ def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
 
 
 def test_three_seeds_on_both_sides_are_over_seeds(tmp_path: Path) -> None:
-    sides = [[put(tmp_path / f"{loss}{seed}", sound(loss, seed)) for seed in range(3)] for loss in ("one", "two")]
+    sides = [
+        [put(tmp_path / f"{loss}{seed}", valid_record(loss, seed)) for seed in range(3)] for loss in ("one", "two")
+    ]
     assert compare_combinations(*sides).differences[0].over_seeds
     assert not compare_combinations(sides[0], sides[1][:2]).differences[0].over_seeds
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    a = put(tmp_path / "a", sound("one"))
-    failed = put(tmp_path / "failed", sound("two", status="failed", error="no memory"))
+    a = put(tmp_path / "a", valid_record("one"))
+    failed = put(tmp_path / "failed", valid_record("two", status="failed", error="no memory"))
     with pytest.raises(DataError, match=r"failed: the run is failed .*no memory"):
         compare_combinations([a], [failed])
-    data = sound("two", dataset={"digest": digest("x"), "train_digest": digest("y"), "counts": {}})
+    data = valid_record("two", dataset={"digest": digest("x"), "train_digest": digest("y"), "counts": {}})
     with pytest.raises(DataError, match="were scored on different data"):
         compare_combinations([a], [put(tmp_path / "data", data)])
     with pytest.raises(DataError, match="B holds 2 combinations"):
-        compare_combinations([a], [a, put(tmp_path / "c", sound("three"))])
+        compare_combinations([a], [a, put(tmp_path / "c", valid_record("three"))])
     with pytest.raises(DataError, match="A holds a seed more than once: 0, 0"):
         compare_combinations([a, a], [a])
     ranking = ranking_for(a[1].job)
     fewer = dataclasses.replace(ranking, units=np.where(ranking.units == ranking.units[0], 39, ranking.units))
     with pytest.raises(DataError, match="has other queries or positives than"):
-        compare_combinations([a], [put(tmp_path / "d", sound("four"), fewer)])
+        compare_combinations([a], [put(tmp_path / "d", valid_record("four"), fewer)])
 
 
 def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_process: Callable[..., object]) -> None:
     hostile = '\x1b[31m[bold]<script>"=cmd"\u202e[/foo]'
     items = {"backbone": make_item(hostile, "tiny", hostile)}
-    put(tmp_path / "a", sound("one", items=items))
-    put(tmp_path / "b", sound("two"))
+    put(tmp_path / "a", valid_record("one", items=items))
+    put(tmp_path / "b", valid_record("two"))
     said = str(getattr(reidbench_process("compare", str(tmp_path / "a"), str(tmp_path / "b")), "stdout", ""))
     assert "[bold]<script>" in said
     assert not {"\x1b", "\u202e"} & set(said)

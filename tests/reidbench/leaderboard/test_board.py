@@ -1,0 +1,375 @@
+"""Adding and merging: all or nothing, the same bytes in any order, and no row is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.board import add, merge
+from reidbench.leaderboard.check_board import check
+from reidbench.runs.record import RunRecord, read_record
+from reidbench.runs.store import Store
+from tests.support.boards import add_all, derived_for, put, ranking_for, rows_of, tree, valid_record
+from tests.support.records import digest, make_item
+
+
+def three_by_two() -> list[RunRecord]:
+    return [
+        valid_record(
+            loss, seed, environment={"device_name": f"GPU {9 - seed}"}, deviations=[f"deviation of seed {seed}"]
+        )
+        for loss in ("batch_hard(margin=0.2)", "classification", "none")
+        for seed in (0, 1)
+    ]
+
+
+def test_the_order_of_adding_changes_no_byte(tmp_path: Path) -> None:
+    records = three_by_two()
+    trees = []
+    for number, order in enumerate([[records], [[each] for each in records[::-1]], [records[3:], records[:3]]]):
+        for some in order:
+            add_all(tmp_path / str(number) / "boards", some)
+        trees.append(tree(tmp_path / str(number) / "boards"))
+    assert trees[0] == trees[1] == trees[2]
+    assert sorted(trees[0]) == sorted(
+        ["synthetic.csv"]
+        + [f"records/synthetic/{r.id[:12]}/{name}" for r in records for name in ("record.json", "rankings.npz")]
+    )
+    content = trees[0]["synthetic.csv"]
+    assert b"\r" not in content
+    assert content.endswith(b"\n")
+    rows = rows_of(tmp_path / "0" / "boards")
+    assert [row["loss"] for row in rows] == ["batch_hard", "classification", "none"]
+
+
+def test_a_later_seed_changes_its_row_and_no_other(tmp_path: Path) -> None:
+    boards, records = tmp_path / "boards", three_by_two()
+    added = add_all(boards, [record for record in records if record.job.seed == 0])
+    assert (added.added, added.changed, added.unchanged) == (3, 0, 0)
+    before = rows_of(boards)
+    added = add_all(boards, [records[1]])
+    assert (added.added, added.changed, added.unchanged) == (0, 1, 2)
+    after = rows_of(boards)
+    assert after[1:] == before[1:]
+    scores = [record.scores["map_market"] for record in records[:2]]
+    assert float(after[0]["map_market"]) == pytest.approx(statistics.mean(scores), abs=5e-7)
+    assert float(after[0]["map_market_sd"]) == pytest.approx(statistics.stdev(scores), abs=5e-7)
+
+
+def test_adding_stored_runs_writes_nothing(tmp_path: Path) -> None:
+    boards, records = tmp_path / "boards", three_by_two()
+    add_all(boards, records)
+    run = tmp_path / "runs" / "0-batch_hard(margin=0.2)"
+    stored = boards / "records" / "synthetic" / records[0].id[:12]
+    assert (stored / "rankings.npz").read_bytes() == (run / "rankings.npz").read_bytes()
+    times = {file: file.stat().st_mtime_ns for file in boards.rglob("*") if file.is_file()}
+    again = add_all(boards, three_by_two())
+    assert (again.files, again.added, again.changed, again.unchanged) == ((), 0, 0, 3)
+    assert str(again) == "rows: 0 added, 0 changed, 3 unchanged"
+    # the stored runs themselves can be named, as after a clone
+    assert add(Store(Path()).records([boards]), boards).files == ()
+    assert {file: file.stat().st_mtime_ns for file in boards.rglob("*") if file.is_file()} == times
+
+
+def test_a_missing_or_edited_csv_is_derived_again(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, three_by_two())
+    good = (boards / "synthetic.csv").read_text()
+    (boards / "synthetic.csv").unlink()
+    assert add_all(boards, three_by_two()[:1]).files == (boards / "synthetic.csv",)
+    assert (boards / "synthetic.csv").read_text() == good
+    (boards / "synthetic.csv").write_text(good.replace(rows_of(boards)[0]["minp"], "0.990000", 1))
+    added = add_all(boards, three_by_two()[:1])
+    assert (added.added, added.changed, added.unchanged) == (0, 1, 2)
+    assert (boards / "synthetic.csv").read_text() == good
+
+
+def test_missing_and_damaged_rankings_are_refused(tmp_path: Path) -> None:
+    folder, record = put(tmp_path / "run", valid_record())
+    file = folder / "rankings.npz"
+    arrays = dict(vars(ranking_for(record.job)))
+    float_ranks = {**arrays, "ranks": arrays["ranks"].astype(np.float32)}
+    for content in (b"", b"PK\x03\x04", pickle.dumps([1])):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"run/rankings\.npz: cannot be read"):
+            add([(folder, record)], tmp_path / "boards")
+    np.savez(file, **{**arrays, "units": np.array([object()])})
+    with pytest.raises(DataError, match=r"units holds pickled objects"):
+        add([(folder, record)], tmp_path / "boards")
+    np.savez(file, **float_ranks)
+    with pytest.raises(DataError, match=r"ranks must be int64 \[n\], got float32"):
+        add([(folder, record)], tmp_path / "boards")
+    file.unlink()
+    with pytest.raises(DataError, match=r"run/rankings\.npz: is missing"):
+        add([(folder, record)], tmp_path / "boards")
+
+
+def test_stand_ins_have_a_board_of_their_own(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, [valid_record("a", standin=True), valid_record("b")])
+    assert [row["loss"] for row in rows_of(boards, "synthetic.standin")] == ["a"]
+    assert [row["loss"] for row in rows_of(boards)] == ["b"]
+    assert {path.name for path in (boards / "records").iterdir()} == {"synthetic", "synthetic.standin"}
+
+
+def test_a_third_party_protocol_is_one_file_below_the_folder(tmp_path: Path) -> None:
+    add_all(tmp_path / "boards", [valid_record(items={"protocol": make_item("acme/market")})])
+    assert [path.name for path in (tmp_path / "boards").glob("*.csv")] == ["acme-market.csv"]
+
+
+def test_all_reasons_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
+    bad = [
+        valid_record("a", status="failed", error="no"),
+        valid_record("b", dirty=True, scores={"r5": 2.0}),
+        valid_record("c"),
+    ]
+    with pytest.raises(DataError) as caught:
+        add_all(tmp_path / "boards", [*bad, dataclasses.replace(bad[2], seconds={"train": 1.0, "embed": 1.0})])
+    assert str(caught.value).startswith("nothing was added:\n")
+    assert len(str(caught.value).splitlines()) >= 1 + 4
+    assert tree(tmp_path / "boards") == {}
+
+
+def test_dirty_runs_can_be_allowed_and_mark_the_row(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, [valid_record(seed=0, dirty=True)], allow_dirty=True)
+    add_all(boards, [valid_record(seed=1)])
+    assert [(row["dirty"], row["n_seeds"]) for row in rows_of(boards)] == [("true", "2")]
+
+
+@pytest.mark.parametrize("where", ["stored", "given together"])
+def test_one_id_with_two_contents_is_refused(tmp_path: Path, where: str) -> None:
+    boards, record = tmp_path / "boards", valid_record()
+    one = put(tmp_path / "one", record)
+    other = put(tmp_path / "other", dataclasses.replace(record, seconds={"train": 1.0, "embed": 1.0}))
+    first = boards / "records" / "synthetic" / record.id[:12] if where == "stored" else tmp_path / "one"
+    if where == "stored":
+        add([one], boards)
+    before = tree(boards)
+    with pytest.raises(DataError, match=rf"{tmp_path}/other: is run {record.id[:12]} with other content than {first};"):
+        add([other] if where == "stored" else [one, other], boards)
+    assert tree(boards) == before
+
+
+def test_one_record_with_two_rankings_is_refused(tmp_path: Path) -> None:
+    boards, record = tmp_path / "boards", valid_record()
+    add([put(tmp_path / "one", record)], boards)
+    ranking = ranking_for(record.job)
+    farther = dataclasses.replace(ranking, distances=2 * ranking.distances, top_distances=2 * ranking.top_distances)
+    with pytest.raises(DataError, match="with other content than"):
+        add([put(tmp_path / "two", record, farther)], boards)
+
+
+def test_seeds_of_different_code_need_permission(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, [valid_record(seed=0)])
+    newer = valid_record(seed=1, code_files={"reidbench/ranking.py": digest("edited")})
+    with pytest.raises(DataError, match=r"made by different code \(reidbench/ranking\.py\)"):
+        add_all(boards, [newer])
+    assert len(tree(boards)) == 3
+    add_all(boards, [newer], allow_mixed=True)
+    assert [(row["n_seeds"], row["notes"]) for row in rows_of(boards)] == [("2", "seeds made by different code")]
+    add_all(boards, [valid_record("other")])  # the stored mixture stays
+
+
+def test_a_row_without_a_record_is_not_lost_silently(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, three_by_two())
+    for record in three_by_two()[4:]:
+        for file in (boards / "records" / "synthetic" / record.id[:12]).iterdir():
+            file.unlink()
+    before = (boards / "synthetic.csv").read_bytes()
+    with pytest.raises(DataError, match=r"synthetic\.csv: the row with config_hash '\w{12}' has no record"):
+        add_all(boards, three_by_two()[:1])
+    assert (boards / "synthetic.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"a,b\n1,2\n", b'config_hash\n"open'])
+def test_a_file_that_is_no_leaderboard_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    boards = tmp_path / "boards"
+    boards.mkdir()
+    (boards / "synthetic.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"synthetic\.csv: is no leaderboard"):
+        add_all(boards, [valid_record()])
+    assert tree(boards) == {"synthetic.csv": content}
+
+
+def test_a_folder_instead_of_a_csv_is_named(tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]]) -> None:
+    add_all(tmp_path / "boards", [valid_record("one")])
+    (tmp_path / "boards" / "synthetic.csv").unlink()
+    (tmp_path / "boards" / "synthetic.csv").mkdir()
+    run, folder = str(tmp_path / "runs" / "0-one"), ("--folder", str(tmp_path / "boards"))
+    for command in (("add", run), ("merge",), ("html", str(tmp_path / "site"))):
+        code, output = reidbench_main("leaderboard", *command, *folder)
+        assert (code, "Traceback" in output) == (2, False)
+        assert "synthetic.csv: is no leaderboard" in output
+    (problem,) = check(tmp_path / "boards")
+    assert (problem.file.name, problem.text[:18]) == ("synthetic.csv", "is no leaderboard ")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (valid_record(scores={"r1": 3.0}).to_json(), r"record\.json:\d+: scores\.r1"),
+        ("{}", r"record\.json: is no run record: schema is missing"),
+    ],
+)
+def test_a_damaged_stored_record_is_named(tmp_path: Path, content: str, named: str) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, [valid_record("a")])
+    next((boards / "records" / "synthetic").iterdir()).joinpath("record.json").write_text(content)
+    with pytest.raises(DataError, match=rf"nothing was added:\n.*{named}"):
+        add_all(boards, [valid_record("b")])
+
+
+# --- merge -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_order_of_merging_changes_no_byte(tmp_path: Path) -> None:
+    submitters = [
+        [valid_record("one"), valid_record("two")],
+        [valid_record("two"), valid_record("two", 1)],
+        [valid_record("three", standin=True)],
+    ]
+    for number, records in enumerate(submitters):
+        add_all(tmp_path / str(number) / "boards", records)
+    folders = [tmp_path / str(number) / "boards" for number in range(3)]
+    trees = []
+    for number, order in enumerate(itertools.permutations(folders)):
+        merge(order, tmp_path / f"merged{number}")
+        trees.append(tree(tmp_path / f"merged{number}"))
+    assert all(each == trees[0] for each in trees)
+    assert [(row["loss"], row["n_seeds"]) for row in rows_of(tmp_path / "merged0")] == [("one", "1"), ("two", "2")]
+    assert len(rows_of(tmp_path / "merged0", "synthetic.standin")) == 1
+    assert check(tmp_path / "merged0") == []
+
+
+def test_merge_names_conflicts_and_writes_nothing(tmp_path: Path) -> None:
+    one, two = tmp_path / "1" / "boards", tmp_path / "2" / "boards"
+    add_all(one, [valid_record("one")])
+    add_all(two, [valid_record("one", seconds={"train": 9.0, "embed": 9.0}), valid_record("two")])
+    with pytest.raises(DataError, match=r"nothing was merged:\n.* is run \w{12} with other content than"):
+        merge([one, two], tmp_path / "merged")
+    assert not list((tmp_path / "merged").rglob("*.csv"))
+    for file in next(two.glob("records/synthetic/*")).iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"synthetic\.csv: the row with config_hash '\w{12}' has no record"):
+        merge([two], tmp_path / "merged")
+
+
+def test_merge_refuses_what_check_refuses(tmp_path: Path) -> None:
+    """A stand-in among the real data, a record in another's folder, rankings of another run."""
+    add_all(tmp_path / "boards", [valid_record("one", standin=True), valid_record("two", standin=True)])
+    (tmp_path / "boards" / "records" / "synthetic.standin").rename(tmp_path / "boards" / "records" / "synthetic")
+    (tmp_path / "boards" / "synthetic.standin.csv").rename(tmp_path / "boards" / "synthetic.csv")
+    for sources, target in (([tmp_path / "boards"], tmp_path / "merged"), ([], tmp_path / "boards")):
+        before = tree(target)
+        with pytest.raises(DataError, match=r"record\.json:\d+: standin .*synthetic\.standin\.csv.* synthetic\.csv"):
+            merge(sources, target)
+        assert {name: content for name, content in tree(target).items() if name != ".lock"} == before
+    add_all(tmp_path / "other", [valid_record("one")])
+    home = next((tmp_path / "other").glob("records/*/*"))
+    home.rename(home.with_name("000000000000"))
+    with pytest.raises(DataError, match="but its folder is named 000000000000"):
+        merge([tmp_path / "other"], tmp_path / "merged")
+    add_all(tmp_path / "swapped", [valid_record("one"), valid_record("two")])
+    one, two = (tmp_path / "swapped").glob("records/*/*/rankings.npz")
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(DataError, match="but the rankings give"):
+        merge([], tmp_path / "swapped")
+
+
+def test_merge_derives_a_csv_with_git_conflicts(tmp_path: Path) -> None:
+    boards = tmp_path / "boards"
+    add_all(boards, three_by_two())
+    file = boards / "synthetic.csv"
+    good = file.read_text()
+    lines = good.splitlines(keepends=True)
+    file.write_text("".join([lines[0], "<<<<<<< ours\n", lines[1], "=======\n", lines[2], ">>>>>>> theirs\n"]))
+    merge([], boards)
+    assert file.read_text() == good
+
+
+# --- several at once, and kills --------------------------------------------------------------------------------------
+
+ADD = """
+import sys
+from pathlib import Path
+from reidbench.leaderboard.board import add
+from reidbench.runs.store import Store
+records = Store(Path()).records([Path(sys.argv[2])])
+for some in [records] if sys.argv[3] == "together" else [[record] for record in records]:
+    add(some, Path(sys.argv[1]))
+"""
+
+
+def start(boards: Path, runs: Path, how: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", ADD, str(boards), str(runs), how], stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("processes", "rows"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["2x3", "10x20"]
+)
+def test_processes_that_add_at_once_lose_nothing(tmp_path: Path, processes: int, rows: int) -> None:
+    ranking, same = ranking_for(valid_record().job), derived_for(valid_record().job)
+    records = [valid_record(f"loss{process}(x={n})", **same) for process in range(processes) for n in range(rows)]
+    for number, record in enumerate(records):
+        put(tmp_path / "runs" / str(number // rows) / str(number % rows), record, ranking)
+    boards, alone = tmp_path / "boards", tmp_path / "alone"
+    running = [start(boards, tmp_path / "runs" / str(process), "one by one") for process in range(processes)]
+    assert [process.wait(timeout=1_200) for process in running] == [0] * processes
+    add(Store(Path()).records([tmp_path / "runs"]), alone)
+    assert len(rows_of(boards)) == processes * rows
+    assert tree(boards) == tree(alone)
+
+
+def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
+    records = [[valid_record(f"loss{thread}(x={n})") for n in range(3)] for thread in range(10)]
+    runs = [[put(tmp_path / "runs" / record.job.loss, record) for record in mine] for mine in records]
+
+    def add_each(mine: list[tuple[Path, RunRecord]]) -> None:
+        for run in mine:
+            add([run], tmp_path / "boards")
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(add_each, runs))
+    add_all(tmp_path / "alone" / "boards", [record for mine in records for record in mine])
+    assert len(rows_of(tmp_path / "boards")) == 30
+    assert tree(tmp_path / "boards") == tree(tmp_path / "alone" / "boards")
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path: Path) -> None:
+    boards, ranking, same = tmp_path / "boards", ranking_for(valid_record().job), derived_for(valid_record().job)
+    add_all(boards, [valid_record("first")])
+    for number in range(150):
+        put(tmp_path / "many" / str(number), valid_record(f"loss(x={number})", **same), ranking)
+    interrupted = 0
+    for patience in (2, 20, 60, 120):
+        process = start(boards, tmp_path / "many", "together")
+        while process.poll() is None and len(list(boards.glob("records/*/*/record.json"))) < patience:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        interrupted += process.wait() == -signal.SIGKILL
+        stored = {read_record(file).group for file in boards.glob("records/*/*/record.json")}
+        rows = {row["config_hash"] for row in rows_of(boards)}
+        assert len(rows) in (1, 151)
+        assert rows <= stored, "a row is written after its record"
+    assert interrupted, "every add was faster than its kill: nothing was tested"
+    assert start(boards, tmp_path / "many", "together").wait() == 0
+    assert len(rows_of(boards)) == 151
+    assert check(boards) == []
+    assert not list(boards.rglob("*.tmp"))

@@ -1,0 +1,199 @@
+"""Rankings that do not follow from the lists are refused, and each row gets the tier that was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.board import add
+from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.verify import verify
+from reidbench.plugins.catalogue import build, load
+from reidbench.ranking.rankings import Ranking
+from reidbench.ranking.scores import scores_at
+from reidbench.runs.job import Job
+from reidbench.runs.prepare import Planner
+from reidbench.runs.record import ItemRecord, RunRecord
+from reidbench.utils.machine import local_machine
+from tests.support.boards import add_all, derived_fields, put, rows_of, valid_record
+from tests.support.rankings import rank
+from tests.support.records import COUNTS, make_item, replace_parts
+
+PROTOCOL = "synthetic(identities=12, cameras=3)"
+NETWORK = ("embedding_dim", "parameters", "pretrained")
+
+
+@cache
+def planner(data: Path) -> Planner:
+    return Planner(load(), local_machine(data=data))
+
+
+def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
+    """Return a record of synthetic data, as a run would write it, with the ranking of random embeddings."""
+    plan = planner(data).plan(Job(PROTOCOL, loss, "tiny", "quick(steps=1, p=4)", "auto", "none", seed))
+    query, gallery = plan.split.query, plan.split.gallery
+    generator = np.random.default_rng([len(loss), seed])
+    people = generator.normal(size=(int(gallery.pids.max()) + 2, 16))
+    embeddings = [
+        torch.from_numpy(people[part.pids] + generator.normal(size=(len(part), 16))) for part in (query, gallery)
+    ]
+    ids = (query.pids, query.cams, gallery.pids, gallery.cams)
+    ranking = rank(embeddings[0], embeddings[1], *ids, build("metric", "euclidean"), exclude=plan.protocol.exclude)
+    items = {
+        kind: ItemRecord(
+            asdict(plan.job).get(kind, item.given), item.text, item.short, item.origins, "p", "reidbench", "0.1.0"
+        )
+        for kind, item in plan.items.items()
+    }
+    record = replace_parts(
+        valid_record(loss, seed),
+        job=plan.job,
+        items=items,
+        **derived_fields(ranking, query.pids, query.cams, gallery.cams),
+        dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
+        recipe=plan.recipe,
+        network={name: getattr(plan.info, name) for name in NETWORK},
+        evaluation={"views": plan.protocol.views, "pool": plan.pool, "version": plan.protocol.version},
+    )
+    ids_of_plan = {"id": plan.id, "train_id": plan.train_id, "group": plan.group}
+    assert asdict(record.identity()) == ids_of_plan
+    return replace(record, **ids_of_plan), ranking
+
+
+def publish(tmp_path: Path, runs: list[tuple[RunRecord, Ranking]], **options: bool) -> Path:
+    folders = [put(tmp_path / "runs" / f"{number}{'again' * bool(options)}", *run) for number, run in enumerate(runs)]
+    add(folders, tmp_path / "boards", **options)
+    return tmp_path / "boards"
+
+
+def test_rows_become_consistent_and_then_reproduced(tmp_path: Path, data_folder: Path) -> None:
+    runs = [listed(data_folder, "batch_hard", seed) for seed in range(2)]
+    boards = publish(tmp_path, [*runs, listed(data_folder, "classification")])
+    result = verify(boards, planner(data_folder))
+    assert result.problems == []
+    assert sorted(result.tiers.values()) == ["consistent", "consistent"]
+    again = [(replace(record, started="2026-11-22T10:00:01+00:00"), ranking) for record, ranking in runs]
+    with pytest.raises(DataError, match=r"is the run .* itself"):
+        publish(tmp_path, runs[:1], again=True)
+    publish(tmp_path, again[:1], again=True)
+    assert verify(boards, planner(data_folder)).tiers[runs[0][0].group] == "consistent"  # one of two seeds
+    publish(tmp_path, again, again=True)
+    result = verify(boards, planner(data_folder))
+    assert (result.problems, result.tiers[runs[0][0].group]) == ([], "reproduced")
+    assert check(boards) == []
+    assert [row["tier"] for row in rows_of(boards)] == ["self-reported"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"faithful": True}, "faithful"),
+        ({"recipe": {"steps": 25_000}}, "recipe.steps"),
+        ({"network": {"parameters": 1}}, "network.parameters"),
+        ({"intervals": {name: [0.0, 1.0] for name, score in scores_at().items() if score.with_interval}}, "intervals"),
+        ({"dataset": {"counts": COUNTS}}, "dataset.counts"),
+    ],
+)
+def test_fields_that_the_items_do_not_give_are_named(
+    tmp_path: Path, data_folder: Path, changes: dict[str, Any], field: str
+) -> None:
+    record, ranking = listed(data_folder, "batch_hard")
+    boards = publish(tmp_path, [(replace_parts(record, **changes), ranking)])
+    result = verify(boards, planner(data_folder))
+    assert [problem.column for problem in result.problems] == [field]
+    assert set(result.tiers.values()) == {"self-reported"}
+
+
+def test_a_wrong_standin_mark_is_named(tmp_path: Path, data_folder: Path) -> None:
+    record, ranking = listed(data_folder, "batch_hard")
+    boards = publish(tmp_path, [(replace(record, standin=True), ranking)])
+    assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
+    result = verify(boards, planner(data_folder))
+    assert ["standin", "is True, but the lists and the run's items give False"] in [
+        [f.column, f.text] for f in result.problems
+    ]
+    assert set(result.tiers.values()) == {"self-reported"}
+
+
+def test_a_repeated_run_with_other_scores_reproduces_nothing(tmp_path: Path, data_folder: Path) -> None:
+    first, ranking = listed(data_folder, "batch_hard")
+    boards = publish(tmp_path, [(first, ranking)])
+    other, farther = listed(data_folder, "batch_hard", seed=1)
+    second = replace(first, scores=other.scores, intervals=other.intervals, started="2026-11-22T10:00:01+00:00")
+    publish(tmp_path, [(second, farther)], again=True)
+    result = verify(boards, planner(data_folder))
+    assert result.tiers[first.group] == "consistent"
+    assert any("not reproduced" in note and "of 1 seed are 0.000000" in note for note in result.notes)
+
+
+def fewer_queries(ranking: Ranking) -> Ranking:
+    stop, hidden = ranking.starts[-2], ranking.same_camera_starts[-2]
+    return Ranking(
+        ranking.starts[:-1], ranking.units[:stop], ranking.ranks[:stop], ranking.distances[:stop],
+        ranking.same_camera_starts[:-1], ranking.same_camera_units[:hidden], ranking.same_camera_ranks[:hidden],
+        ranking.same_camera_distances[:hidden], ranking.ranked[:-1], ranking.top[:-1], ranking.top_distances[:-1],
+    )  # fmt: skip
+
+
+def other_positives(ranking: Ranking) -> Ranking:
+    units, top = ranking.units.copy(), ranking.top.copy()
+    wrong = units[-1]
+    top[0][top[0] == units[0]] = wrong
+    units[0] = wrong
+    return replace(ranking, units=units, top=top)
+
+
+def junk_on_top(ranking: Ranking) -> Ranking:
+    top = ranking.top.copy()
+    place = int(np.flatnonzero(~np.isin(top[0], ranking.units[: ranking.starts[1]]))[0])
+    top[0, place] = 10**6
+    return replace(ranking, top=top)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (fewer_queries, "queries, the lists have"),
+        (other_positives, "query 0 has other positives than the lists"),
+        (junk_on_top, "its closest items are not all in what the protocol ranks"),
+        (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists give"),
+    ],
+)
+def test_rankings_that_contradict_the_lists_are_named(
+    tmp_path: Path, data_folder: Path, change: Callable[[Ranking], Ranking], text: str
+) -> None:
+    record, ranking = listed(data_folder, "batch_hard")
+    forged = change(ranking)
+    query, gallery = (getattr(planner(data_folder).plan(record.job).split, name) for name in ("query", "gallery"))
+    follow = derived_fields(forged, query.pids[: len(forged)], query.cams[: len(forged)], gallery.cams)
+    boards = publish(tmp_path, [(replace(record, **follow), forged)])
+    result = verify(boards, planner(data_folder))
+    assert any(text in problem.text for problem in result.problems), result.problems
+    assert result.tiers[record.group] == "self-reported"
+
+
+def test_a_copied_ranking_is_named(tmp_path: Path, data_folder: Path) -> None:
+    (one, ranking), (two, _) = listed(data_folder, "batch_hard"), listed(data_folder, "classification")
+    boards = publish(
+        tmp_path,
+        [(one, ranking), (replace(two, scores=one.scores, intervals=one.intervals, cameras=one.cameras), ranking)],
+    )
+    assert check(boards) == []
+    (problem,) = verify(boards, planner(data_folder)).problems
+    assert "ranks exactly as" in problem.text
+
+
+def test_rows_without_local_lists_stay_self_reported(tmp_path: Path) -> None:
+    record = valid_record("one", items={"protocol": make_item("market1501")})
+    add_all(tmp_path / "boards", [record])
+    result = verify(tmp_path / "boards", Planner(load(), local_machine(data=tmp_path / "empty")))
+    assert result.tiers == {record.group: "self-reported"}
+    assert "market1501: not verified, its lists are not here" in result.notes[0]
