@@ -1,4 +1,4 @@
-"""A training of seconds on noise: is a loss's training repeated bit for bit, whole or stopped and gone on with?"""
+"""Trainings of seconds on images of noise, repeated and resumed bit for bit, and the doubles that tests train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reidbench import Backbone, IntArray, Loss, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
+from reidbench import Backbone, IntArray, Loss, LossValue, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
 from reidbench.errors import Interrupted
 from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
@@ -28,30 +28,47 @@ RECIPE = Recipe(steps=7, decay_start=4, learning_rate=1e-2, p=3, k=4)
 
 
 class Net(Backbone):
-    """A convolution, a batch norm and a dropout; it asks the process to stop while a certain step is under way."""
+    """A convolution, a batch norm and a dropout; sends SIGINT to this process at the training step ``stop_at``.
+
+    ``batches``: the images of every training step.
+    """
 
     embedding_dim = 4
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, dropout: float = 0.2) -> None:
         super().__init__()
         self.preprocess = Preprocess(height=16, width=8)
         self.convolution = nn.Conv2d(3, 4, 3, 2)
         self.norm = nn.BatchNorm2d(4)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(4 * 7 * 3, 4)
-        self.stop_at, self.steps = stop_at, 0
+        self.stop_at = stop_at
+        self.batches: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
-            self._count()
+            self._note(images)
         out: Tensor = self.linear(self.dropout(self.norm(self.convolution(images)).flatten(1)))
         return out
 
     @torch.compiler.disable(reason="a signal is no part of a network")
-    def _count(self) -> None:
-        if self.steps == self.stop_at:
+    def _note(self, images: Tensor) -> None:
+        if len(self.batches) == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
-        self.steps += 1
+        self.batches.append(images.clone())
+
+
+class Spread(Loss):
+    """A loss with a weight of its own that logs a scalar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
+        centre = embeddings.mean(0, keepdim=True)
+        terms = (self.scale - (embeddings - centre).square().sum(1)).square()
+        return LossValue(terms.mean(), {"loss": terms}, {"scale, of all": self.scale.detach()})
 
 
 def noise(folder: Path) -> Samples:
@@ -69,7 +86,7 @@ def noise(folder: Path) -> Samples:
 def fit(
     make: Callable[[], Loss], folder: Path, *, recipe: Recipe = RECIPE, stop_at: int | None = None
 ) -> tuple[Net, Loss, TrainingSummary]:
-    """Train on the noise with a network and a loss that are the same at every call."""
+    """Train on images of noise with a network and a loss that are the same at every call."""
     torch.manual_seed(1)
     net, loss = Net(stop_at), make()
     samples = noise(folder.parent / "noise")
@@ -86,7 +103,7 @@ def fit(
 
 
 def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE) -> Loss:
-    """Train whole, whole again, and stopped at two places; all must end in the same weights, state and log."""
+    """Assert that a training ends in the same weights, state and log if it is repeated, or resumed once or twice."""
     net, loss, _ = fit(make, folder / "whole", recipe=recipe)
     state = net.state_dict() | {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
     for stops in ((), (0,), (2, 1)):

@@ -1,7 +1,9 @@
-"""Checkpoint files: written whole, the newest two kept, damage named; the log of a training state."""
+"""Checkpoints: files, exact resume at any step, and what a finished training leaves."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +11,27 @@ import pytest
 import torch
 from torch import nn
 
-from reidbench.errors import DataError
+from reidbench.data.samples import Samples
+from reidbench.errors import DataError, Interrupted
 from reidbench.training.checkpoint import (
     SUMMARY,
+    WEIGHTS,
     Checkpoint,
     TrainingState,
     drop_checkpoints,
     latest_checkpoint,
     latest_step,
+    load_weights,
     read_summary,
     save_checkpoint,
 )
+from reidbench.training.loop import train
 from reidbench.training.monitor import Monitor
+from reidbench.training.signals import SIGNALS
+from reidbench.utils.machine import local_machine
+from tests.support.logs import assert_same_log
+from tests.support.loop_training import RECIPE, SEED, Head, Sampling, assert_same_state, build, fit
+from tests.support.tiny_training import Net
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -80,3 +91,132 @@ def test_a_damaged_summary_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / SUMMARY).write_text(content)
     with pytest.raises(DataError, match=SUMMARY):
         read_summary(tmp_path)
+
+
+# --- resume ----------------------------------------------------------------------------------------------------------
+
+
+class Signals(Sampling):
+    """Sends a signal to this process in the forward pass of a step."""
+
+    def __init__(self, stop_at: int | None, which: signal.Signals = signal.SIGINT, greedy: bool = False) -> None:
+        super().__init__(greedy)
+        self.stop_at, self.which = stop_at, which
+
+    def at(self, step: int) -> None:
+        if step == self.stop_at:
+            os.kill(os.getpid(), self.which)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("stop_at", [0, 2, 4])
+def test_a_resumed_training_ends_bit_for_bit_alike(
+    stop_at: int, greedy: bool, samples: Samples, tmp_path: Path
+) -> None:
+    whole_net, whole = build(Signals, dropout=0.3, stop_at=None, greedy=greedy)
+    fit(whole_net, whole, samples, tmp_path / "whole")
+    net, loss = build(Signals, dropout=0.3, stop_at=stop_at, greedy=greedy)
+    with pytest.raises(Interrupted, match=f"stopped at step {stop_at + 1} of 6"):
+        fit(net, loss, samples, tmp_path / "parts")
+    assert latest_step(tmp_path / "parts") == stop_at + 1
+
+    torch.manual_seed(99)  # other weights than at the start of the first part
+    net, loss = Net(dropout=0.3), Signals(None, greedy=greedy)
+    assert not torch.equal(loss.head.weight, whole.head.weight)
+    trained = fit(net, loss, samples, tmp_path / "parts")
+    assert trained.resumed_at == stop_at + 1
+    assert_same_state(net, whole_net)
+    assert_same_state(loss, whole)
+    assert int(loss.calls) == RECIPE.steps, "the buffer is restored"
+    assert len(loss.labels) == RECIPE.steps - stop_at - 1, "no step is done twice"
+    assert_same_log(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_at_the_last_step_finishes_the_training(which: signal.Signals, samples: Samples, tmp_path: Path) -> None:
+    whole_net, whole = build(Signals, stop_at=None)
+    fit(whole_net, whole, samples, tmp_path / "whole")
+    net, loss = build(Signals, stop_at=RECIPE.steps - 1, which=which)
+    with pytest.raises(Interrupted, match="after the last step"):
+        fit(net, loss, samples, tmp_path / "stopped")
+    summary = read_summary(tmp_path / "stopped")
+    assert summary is not None
+    assert summary.steps == RECIPE.steps
+    assert latest_step(tmp_path / "stopped") == 0
+    assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert_same_log(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_training_restores_signal_handlers(samples: Samples, tmp_path: Path) -> None:
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError("the training handles the signal")
+
+    before = {number: signal.signal(number, mine) for number in SIGNALS}
+    try:
+        net, loss = build(Signals, stop_at=1)
+        with pytest.raises(Interrupted):
+            fit(net, loss, samples, tmp_path)
+        assert [signal.getsignal(number) for number in before] == [mine] * len(SIGNALS)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Breaks(Head):
+    """Raises at a step, so that nothing can be saved."""
+
+    def __init__(self, at_step: int) -> None:
+        super().__init__()
+        self.at_step = at_step
+
+    def at(self, step: int) -> None:
+        if step == self.at_step:
+            raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize(("seconds", "saved_step"), [(0.0, 4), (1e9, 0)])
+def test_checkpoints_are_written_as_often_as_set(
+    seconds: float, saved_step: int, samples: Samples, tmp_path: Path
+) -> None:
+    net, loss = build(Breaks, at_step=4)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(net, loss, samples, tmp_path, checkpoint_seconds=seconds)
+    assert latest_step(tmp_path) == saved_step
+    assert read_summary(tmp_path) is None
+
+
+def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(Signals, stop_at=2)
+    with pytest.raises(Interrupted):
+        fit(net, loss, samples, tmp_path)
+    lines: list[str] = []
+    machine = local_machine(device="cpu", threads=2, checkpoint_seconds=1e9, log=lines.append)
+    summary = train(*build(Signals, stop_at=None), RECIPE, samples, seed=SEED, folder=tmp_path, machine=machine)
+    assert [line for line in lines if "threads 1 before, 2 now" in line]
+    assert [part.threads for part in summary.environments] == [1, 2]
+    assert summary == read_summary(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(*build(Signals, stop_at=2), samples, tmp_path)
+    net, loss = build()
+    net.linear = nn.Linear(4 * 7 * 3, 8)
+    with pytest.raises(DataError, match="does not fit this network"):
+        fit(net, loss, samples, tmp_path)
+
+
+class Tied(Net):
+    """Two names for one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twin = self.convolution
+
+
+@pytest.mark.parametrize("network", [Net, Tied])
+def test_the_saved_weights_are_the_trained_ones(network: type[Net], samples: Samples, tmp_path: Path) -> None:
+    net, restored = network(), network()
+    fit(net, Head(), samples, tmp_path, checkpoint_seconds=0)  # a checkpoint after every step
+    load_weights(restored, tmp_path)
+    assert_same_state(net, restored)

@@ -1,246 +1,306 @@
-"""The loop: exact resume at any step, seeded draws, loss in float32, rounds of a loss's own."""
+"""The loop, written out: each step's images, labels, rates, modes and random numbers; the values of a loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reidbench.data.samples import Samples
-from reidbench.errors import Interrupted, PluginError
-from reidbench.plugins.interfaces import Backbone, Loss, LossValue, Preprocess, TrainView
-from reidbench.training import signals as stopping
-from reidbench.training.checkpoint import load_weights, read_summary
-from reidbench.training.loop import evaluate_loss, train
-from reidbench.training.monitor import COLUMNS
-from reidbench.training.optimizer import learning_rate
+from reidbench.errors import PluginError, TrainingError
+from reidbench.images.pixel_file import open_pixels
+from reidbench.images.pixel_store import PixelStore
+from reidbench.plugins.interfaces import Loss, LossValue, TrainView
+from reidbench.training.checkpoint import WEIGHTS, read_summary
+from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
-from reidbench.training.sampler import sample_round
+from reidbench.training.sampler import pk_round
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import local_machine
-from tests.support.logs import assert_same_log, read_log
+from reidbench.utils.random_streams import stream, torch_seed
+from tests.support.batches import training_batch
+from tests.support.loop_training import (
+    RECIPE,
+    SEED,
+    SORTED_PIDS,
+    Fixed,
+    Head,
+    Sampling,
+    assert_same_state,
+    build,
+    fit,
+)
+from tests.support.tiny_training import Net
 
-RECIPE = Recipe(steps=9, decay_start=5, learning_rate=1e-2, p=3, k=2)
-CPU = torch.device("cpu")
+
+def decoded(samples: Samples, height: int, width: int) -> PixelStore:
+    return open_pixels(samples, height, width, local_machine(device="cpu", threads=1))
 
 
-class Net(Backbone):
-    """Convolution, batch norm and dropout: weights, buffers and draws to carry over a stop."""
+# --- steps -----------------------------------------------------------------------------------------------------------
+# The schedule of RECIPE: constant for three updates, then a decay that reaches a thousandth after three more.
+RATES = [1e-2, 1e-2, 1e-2, 1e-2, 1e-2 * 0.001 ** (1 / 3), 1e-2 * 0.001 ** (2 / 3)]
+BETAS = [(0.9, 0.999)] * 3 + [(0.5, 0.999)] * 3
+OWN_RATE = 3e-3  # 0.3 of the recipe's
 
-    embedding_dim = 4
+
+def by_hand(net: Net, loss: Head, samples: Samples) -> None:
+    """Train with RECIPE, written out step by step; the temperature has a learning rate of its own."""
+    label_of = {pid: label for label, pid in enumerate(sorted(set(samples.pids.tolist())))}
+    labels = np.array([label_of[pid] for pid in samples.pids.tolist()])
+    pixels = decoded(samples, 18, 9)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": list(net.parameters())},
+            {"params": list(loss.head.parameters())},
+            {"params": [loss.temperature]},
+        ]
+    )
+    net.train()
+    loss.train()
+    # Four identities, two in a batch: every round is two steps.
+    for step in range(6):
+        if step % 2 == 0:
+            batches = pk_round(labels, 2, 2, stream(SEED, "round", step // 2))
+        units = batches[step % 2]
+        torch.manual_seed(torch_seed(SEED, "step", step, 0))
+        images = training_batch(pixels, samples, units, net.preprocess, crop=True, flip=True, seed=SEED, step=step)
+        optimizer.zero_grad()
+        loss(net(images), torch.from_numpy(labels[units])).mean().backward()
+        for group, ratio in zip(optimizer.param_groups, (1, 1, OWN_RATE / 1e-2), strict=True):
+            group["lr"] = RATES[step] * ratio
+            group["betas"] = BETAS[step]
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_training_equals_the_loop_written_out_bit_for_bit(dropout: float, samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(dropout=dropout, own_rate=OWN_RATE)
+    fit(net, loss, samples, tmp_path)
+    net_by_hand, loss_by_hand = build(dropout=dropout, own_rate=OWN_RATE)
+    before = net_by_hand.linear.weight.clone()
+    by_hand(net_by_hand, loss_by_hand, samples)
+    assert not torch.equal(net.linear.weight, before)
+    assert_same_state(net, net_by_hand)
+    assert_same_state(loss, loss_by_hand)
+
+
+def test_every_group_has_the_rates_of_its_step(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(own_rate=OWN_RATE)
+    seen: list[list[tuple[int, float, tuple[float, float]]]] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        seen.append([(len(g["params"]), g["lr"], g["betas"]) for g in optimizer.param_groups])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        fit(net, loss, samples, tmp_path)
+    finally:
+        hook.remove()
+    assert len(seen) == RECIPE.steps
+    for groups, rate, betas in zip(seen, RATES, BETAS, strict=True):
+        assert [count for count, _, _ in groups] == [len(list(net.parameters())), 2, 1]
+        assert [own for _, own, _ in groups] == pytest.approx([rate, rate, rate * OWN_RATE / 1e-2], rel=1e-12)
+        assert [own for _, _, own in groups] == [betas] * 3
+
+
+def test_a_groups_own_betas_do_not_change(samples: Samples, tmp_path: Path) -> None:
+    class Slow(Head):
+        def param_groups(self) -> list[dict[str, object]]:
+            return [{"params": list(self.head.parameters()), "betas": (0.7, 0.95)}, {"params": [self.temperature]}]
+
+    net, loss = build(Slow)
+    seen: list[list[tuple[float, float]]] = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.append([group["betas"] for group in optimizer.param_groups])
+    )
+    try:
+        fit(net, loss, samples, tmp_path)
+    finally:
+        hook.remove()
+    assert seen == [[betas, (0.7, 0.95), betas] for betas in BETAS]
+
+
+def test_parameters_without_gradient_do_not_change(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build()
+    net.convolution.weight.requires_grad_(False)
+    loss.temperature.requires_grad_(False)
+    before = net.convolution.weight.clone()
+    fit(net, loss, samples, tmp_path)
+    assert torch.equal(net.convolution.weight, before)
+    assert loss.temperature.item() == 1.0
+
+
+# --- modes -----------------------------------------------------------------------------------------------------------
+
+
+class Drops(Fixed):
+    """A loss with a dropout that embeds units before every round, as mining losses do."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.preprocess = Preprocess(height=16, width=8)
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(4)
-        )
-        self.layers(torch.zeros(2, 3, 16, 8))
+        self.dropout = nn.Dropout(0.5)
+        self.dropped: list[int] = []
+        self.embedded: list[Tensor] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.layers(images)
-        return out
+    def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+        self.embedded.append(view.embed(np.array([1, 0])))
+        return super().next_round(view, number)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.dropped.append(int((self.dropout(torch.ones(1000)) == 0).sum()))
+        return super().forward(embeddings, labels)
 
 
-class Spread(Loss):
-    """A loss with a weight of its own and, where asked, rounds of its own."""
+def test_training_mode_also_after_embedding(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(Drops)
+    net.eval()
+    loss.eval()
+    fit(net, loss, samples, tmp_path)
+    assert isinstance(loss, Drops)
+    assert int(net.norm.num_batches_tracked) == RECIPE.steps, "training moves the statistics, embedding does not"
+    assert (net.norm.running_mean != 0).all()
+    assert len(loss.dropped) == RECIPE.steps
+    assert all(300 < dropped < 700 for dropped in loss.dropped)
 
-    def __init__(self, own_rounds: bool) -> None:
+
+def test_a_loss_embeds_in_evaluation_mode_without_gradient(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(Drops)
+    fit(net, loss, samples, tmp_path)
+    assert isinstance(loss, Drops)
+    fresh, _ = build(Drops)
+    fresh.eval()
+    centre = decoded(samples, 18, 9).pixels[[1, 0], 1:17, 0:8]
+    expected = fresh(centre.permute(0, 3, 1, 2).float() / 255)
+    assert torch.allclose(loss.embedded[0], expected, atol=1e-5)
+    assert not any(embedded.requires_grad for embedded in loss.embedded)
+    assert not torch.allclose(loss.embedded[0], loss.embedded[-1], atol=1e-4), "the present network embeds"
+
+
+# --- images and labels -----------------------------------------------------------------------------------------------
+
+
+def images_of(samples: Samples, folder: Path, **changes: Any) -> list[Tensor]:
+    """Return the images of every step of a training whose batches are all alike."""
+    recipe = Recipe(**{**vars(RECIPE), **{name: v for name, v in changes.items() if name != "seed"}})
+    net, loss = build(Fixed)
+    fit(net, loss, samples, folder, recipe=recipe, seed=changes.get("seed", SEED))
+    return net.batches
+
+
+@pytest.mark.parametrize("kind", ["crop", "flip"])
+def test_every_step_and_seed_has_its_own_augmentation(kind: str, samples: Samples, tmp_path: Path) -> None:
+    only = {"crop": kind == "crop", "flip": kind == "flip"}
+    first = images_of(samples, tmp_path / "first", **only)
+    again = images_of(samples, tmp_path / "again", **only)
+    other = images_of(samples, tmp_path / "other", seed=SEED + 1, **only)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+    assert all(not torch.equal(first[i], first[j]) for i in range(RECIPE.steps) for j in range(i))
+
+
+def test_without_crop_and_flip_images_do_not_change(samples: Samples, tmp_path: Path) -> None:
+    images = images_of(samples, tmp_path, crop=False, flip=False)
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
+    assert len(images) == RECIPE.steps
+    for batch in images:
+        torch.testing.assert_close(batch, pixels, rtol=0, atol=1e-6)
+
+
+def test_labels_count_the_sorted_identities(samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(Fixed)
+    fit(net, loss, samples, tmp_path)
+    expected = [SORTED_PIDS.index(pid) for pid in samples.pids.tolist()]
+    assert sorted(set(expected)) == [0, 1, 2, 3]
+    for labels in loss.labels:
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == expected
+    assert isinstance(loss, Fixed)
+    for view in loss.views:
+        assert view.labels.tolist() == expected
+        assert (view.p, view.k) == (RECIPE.p, RECIPE.k)
+
+
+def test_images_and_labels_of_a_batch_belong_together(samples: Samples, tmp_path: Path) -> None:
+    recipe = Recipe(**{**vars(RECIPE), "crop": False, "flip": False})
+    net, loss = build()
+    fit(net, loss, samples, tmp_path, recipe=recipe)
+    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
+    for images, labels in zip(net.batches, loss.labels, strict=True):
+        units = [int((pixels - image).abs().amax((1, 2, 3)).argmin()) for image in images]
+        assert labels.tolist() == [SORTED_PIDS.index(samples.pids[unit]) for unit in units]
+        assert sorted(labels.tolist().count(label) for label in set(labels.tolist())) == [2, 2]
+
+
+# --- random numbers --------------------------------------------------------------------------------------------------
+
+
+def sampled(samples: Samples, folder: Path, greedy: bool, seed: int = SEED) -> Sampling:
+    net, loss = build(Sampling, greedy=greedy)
+    fit(net, loss, samples, folder, seed=seed)
+    assert isinstance(loss, Sampling)
+    return loss
+
+
+def test_random_numbers_follow_from_seed_and_round_or_step(samples: Samples, tmp_path: Path) -> None:
+    modest, greedy = (sampled(samples, tmp_path / str(greedy), greedy) for greedy in (False, True))
+    assert len(modest.of_rounds) == 6
+    assert len(greedy.of_rounds) == 3, "its rounds are twice as long, so they begin at other steps"
+    assert modest.of_rounds[:3] == greedy.of_rounds
+    assert modest.of_steps == greedy.of_steps
+    for numbers in zip(*modest.of_rounds, strict=True):
+        assert len(set(numbers)) == len(numbers), "every round has its own numbers"
+    assert len(set(modest.of_steps)) == 6
+    other = sampled(samples, tmp_path / "other", False, seed=SEED + 1)
+    for own, others in (*zip(modest.of_rounds, other.of_rounds, strict=True),):
+        assert own[0] != others[0]
+        assert own[1] != others[1]
+    assert not set(modest.of_steps) & set(other.of_steps)
+
+
+def test_the_callers_generators_do_not_reach_a_training(samples: Samples, tmp_path: Path) -> None:
+    one = sampled(samples, tmp_path / "one", False)
+    net, loss = build(Sampling)
+    torch.rand(17)
+    np.random.default_rng().random()
+    fit(net, loss, samples, tmp_path / "two")
+    assert isinstance(loss, Sampling)
+    assert (loss.of_rounds, loss.of_steps) == (one.of_rounds, one.of_steps)
+
+
+# --- losses that are not finite, values of a loss --------------------------------------------------------------------
+
+
+class Diverges(Head):
+    """Is not finite from a certain step on."""
+
+    def __init__(self, at_step: int, value: float) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        self.own_rounds = own_rounds
-        self.seen: list[float] = []
+        self.at_step, self.value = at_step, value
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-        centre = embeddings.mean(0, keepdim=True)
-        terms = (self.scale - (embeddings - centre).square().sum(1)).square()
-        return LossValue(terms.mean(), {"loss": terms}, {"scale, of all": self.scale.detach()})
-
-    def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
-        if not self.own_rounds:
-            return None
-        self.seen.append(float(view.embed(np.arange(3)).sum()))
-        order = view.generator.permutation(len(view.labels))
-        return [order[:4], order[4:10]]
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        terms = super().forward(embeddings, labels)
+        return terms * self.value if int(self.calls) > self.at_step else terms
 
 
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    names = [f"{index}.png" for index in range(12)]
-    for name in names:
-        Image.fromarray(generator.integers(0, 256, (20, 10, 3), dtype=np.uint8)).save(folder / name)
-    return Samples.of_images(folder, names, [pid for pid in (3, 5, 8, 9) for _ in range(3)], [1, 2, 3] * 4)
-
-
-def run(samples: Samples, folder: Path, own_rounds: bool = False, stop_at: int | None = None) -> tuple[Net, Spread]:
-    torch.manual_seed(1)
-    net, loss = Net(), Spread(own_rounds)
-    if stop_at is None:
-        train(
-            net,
-            loss,
-            RECIPE,
-            samples,
-            seed=7,
-            folder=folder,
-            machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-        )
-        return net, loss
-    done = 0
-
-    class StopAfter(stopping.StopRequest):
-        @property
-        def requested(self) -> bool:
-            nonlocal done
-            done += 1
-            return done >= stop_at
-
-        @requested.setter
-        def requested(self, value: bool) -> None:
-            pass
-
-    original = stopping.StopRequest
-    stopping.StopRequest = StopAfter  # type: ignore[misc]
-    try:
-        with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 9"):
-            train(
-                net,
-                loss,
-                RECIPE,
-                samples,
-                seed=7,
-                folder=folder,
-                machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-            )
-    finally:
-        stopping.StopRequest = original  # type: ignore[misc]
-    return net, loss
-
-
-@pytest.mark.parametrize("own_rounds", [False, True])
-@pytest.mark.parametrize("stop_at", [1, 4, 5, 8])
-def test_a_training_resumed_at_any_step_ends_bit_for_bit_alike(
-    own_rounds: bool, stop_at: int, samples: Samples, tmp_path: Path
-) -> None:
-    whole, _ = run(samples, tmp_path / "whole", own_rounds)
-    run(samples, tmp_path / "parts", own_rounds, stop_at)
-    assert read_summary(tmp_path / "parts") is None
-    parts, _ = run(samples, tmp_path / "parts", own_rounds)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, parts.state_dict()[name]), name
-    assert_same_log(tmp_path / "whole", tmp_path / "parts")
-    summary = read_summary(tmp_path / "parts")
-    assert summary is not None
-    assert summary.resumed_at == stop_at
-
-
-def test_the_kept_weights_are_the_trained_ones(samples: Samples, tmp_path: Path) -> None:
-    net, _ = run(samples, tmp_path)
-    fresh = Net()
-    load_weights(fresh, tmp_path)
-    for name, tensor in net.state_dict().items():
-        assert torch.equal(tensor, fresh.state_dict()[name])
-
-
-def test_the_schedule_is_what_the_optimizer_gets(samples: Samples, tmp_path: Path) -> None:
-    run(samples, tmp_path)
-    rates = read_log(tmp_path)["learning_rate"]
-    np.testing.assert_array_equal(rates, [learning_rate(RECIPE, step) for step in range(9)])
-
-
-def test_the_log_has_what_the_loss_reports(samples: Samples, tmp_path: Path) -> None:
-    _, loss = run(samples, tmp_path)
-    log = read_log(tmp_path)
-    own = ["step", "learning_rate", "loss", "images_per_second", "scale, of all"]
-    assert list(log) == [*own, *COLUMNS, "items"]
-    assert log["step"].tolist() == list(range(9))
-    assert log["scale, of all"][0] == 1.0
-    assert log["scale, of all"][-1] != loss.scale.item(), "it is what the step began with"
-    assert not np.isnan(np.stack([log[name] for name in COLUMNS])).any()
-    assert log["items"].shape == (9, 128)
-    np.testing.assert_allclose(np.nanmean(log["items"], axis=1), log["loss"], rtol=1e-2)
-    np.testing.assert_allclose(log["item_mean"], log["loss"], rtol=1e-6)
-
-
-def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_path: Path) -> None:
-    class Reporter(Spread):
-        def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-            value = super().forward(embeddings, labels)
-            gradients = torch.autograd.grad(value.total, [*net.parameters(), self.scale], retain_graph=True)
-            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-            return LossValue(value.total, value.per_item, {"norm": norm})
-
-    torch.manual_seed(1)
-    net = Net()
-    train(
-        net,
-        Reporter(False),
-        RECIPE,
-        samples,
-        seed=7,
-        folder=tmp_path,
-        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-    )
-    log = read_log(tmp_path)
-    np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
-
-
-def test_a_net_that_collapses_is_told_from_one_that_recovers(samples: Samples, tmp_path: Path) -> None:
-    class Point(Net):
-        """Packs everything into one point at the steps of ``packs``."""
-
-        def __init__(self, packs: range) -> None:
-            super().__init__()
-            self.packs, self.done = packs, 0
-
-        def forward(self, images: Tensor) -> Tensor:
-            out = super().forward(images)
-            self.done += self.training
-            return out * 1e-6 + 1 if self.done - 1 in self.packs else out
-
-    def verdict(name: str, packs: range) -> tuple[str, int]:
-        train(
-            Point(packs),
-            Spread(False),
-            RECIPE,
-            samples,
-            seed=7,
-            folder=tmp_path / name,
-            machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-        )
-        said = read_summary(tmp_path / name)
-        assert said is not None
-        return said.verdict, said.packed_steps
-
-    assert verdict("never", range(0)) == ("healthy", 0)
-    assert verdict("recovers", range(2, 8)) == ("packed", 6)
-    assert verdict("ends so", range(6, 9)) == ("collapsed", 3)
-
-
-def test_the_losss_own_weights_are_trained(samples: Samples, tmp_path: Path) -> None:
-    _, loss = run(samples, tmp_path)
-    assert loss.scale.item() != 1.0
-
-
-def view(labels: list[int]) -> TrainView:
-    def no_embedding(units: IntArray) -> Tensor:
-        raise AssertionError("not asked for")
-
-    return TrainView(np.array(labels), 2, 2, np.random.default_rng(0), no_embedding)
-
-
-@pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
-def test_a_round_that_is_none_is_the_plugins_fault(batches: list[IntArray]) -> None:
-    loss = Spread(False)
-    loss.next_round = lambda view, number: batches  # type: ignore[method-assign]
-    with pytest.raises(PluginError, match=r"Spread.*next_round must return at least one batch of units in 0\.\.3"):
-        sample_round(loss, RECIPE, view([0, 0, 1, 1]), 0)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_named(value: float, samples: Samples, tmp_path: Path) -> None:
+    net, loss = build(Diverges, at_step=4, value=value)
+    with pytest.raises(TrainingError) as caught:
+        fit(net, loss, samples, tmp_path)
+    identities = sorted({SORTED_PIDS[label] for label in loss.labels[-1].tolist()})
+    assert len(identities) == RECIPE.p
+    for part in (f"Diverges ({__name__}) is {value} at step 4 ", "learning rate 0.001", f"identities {identities}"):
+        assert part in str(caught.value)
+    assert len(loss.labels) == 5, "no further step"
+    assert all(torch.isfinite(parameter).all() for parameter in net.parameters()), "no update from it"
+    assert read_summary(tmp_path) is None
+    assert not (tmp_path / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +312,7 @@ def test_a_round_that_is_none_is_the_plugins_fault(batches: list[IntArray]) -> N
         (torch.float64, torch.float64),
     ],
 )
-def test_the_loss_sees_float32_or_float64(given: torch.dtype, computed: torch.dtype) -> None:
+def test_the_loss_gets_float32_or_float64(given: torch.dtype, computed: torch.dtype) -> None:
     seen = []
 
     class Watch(Loss):
@@ -265,7 +325,7 @@ def test_the_loss_sees_float32_or_float64(given: torch.dtype, computed: torch.dt
     assert value.total.dtype == computed
 
 
-def test_a_tensor_of_terms_is_their_mean_and_a_scalar_is_itself() -> None:
+def test_a_loss_returns_terms_or_a_scalar() -> None:
     class Returns(Loss):
         def __init__(self, value: object) -> None:
             super().__init__()
@@ -280,65 +340,3 @@ def test_a_tensor_of_terms_is_their_mean_and_a_scalar_is_itself() -> None:
     for wrong in (torch.zeros(2, 2), 1.0, None, LossValue(total=torch.zeros(2))):
         with pytest.raises(PluginError, match=r"Returns.*forward must return"):
             evaluate_loss(Returns(wrong), *batch)
-
-
-def test_another_thread_count_on_resume_is_announced_and_kept(samples: Samples, tmp_path: Path) -> None:
-    run(samples, tmp_path, stop_at=4)
-    said: list[str] = []
-    torch.manual_seed(1)
-    train(
-        Net(),
-        Spread(False),
-        RECIPE,
-        samples,
-        seed=7,
-        folder=tmp_path,
-        machine=local_machine(device="cpu", threads=2, checkpoint_seconds=1e9, log=said.append),
-    )
-    assert "threads 1 before, 2 now" in said[1]
-    summary = read_summary(tmp_path)
-    assert summary is not None
-    assert [part.threads for part in summary.environments] == [1, 2]
-
-
-def test_weights_that_two_layers_share_are_kept_and_come_back(samples: Samples, tmp_path: Path) -> None:
-    class Tied(Net):
-        def __init__(self) -> None:
-            super().__init__()
-            self.twin = self.layers[0]
-
-    net = Tied()
-    # A checkpoint at every step.
-    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=0)
-    train(net, Spread(False), RECIPE, samples, seed=7, folder=tmp_path, machine=machine)  # fmt: skip
-    other = Tied()
-    load_weights(other, tmp_path)
-    assert all(
-        torch.equal(one, two) for one, two in zip(net.state_dict().values(), other.state_dict().values(), strict=True)
-    )
-
-
-def test_a_groups_own_betas_stay_its_own(samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[tuple[float, float]]] = []
-
-    class Recorder(torch.optim.Adam):
-        def step(self, closure: None = None) -> None:  # type: ignore[override]
-            seen.append([group["betas"] for group in self.param_groups])
-            super().step(closure)
-
-    class Own(Spread):
-        def param_groups(self) -> list[dict[str, object]]:
-            return [{"params": [self.scale], "betas": (0.1, 0.2)}]
-
-    monkeypatch.setattr(torch.optim, "Adam", Recorder)
-    train(
-        Net(),
-        Own(False),
-        RECIPE,
-        samples,
-        seed=7,
-        folder=tmp_path,
-        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-    )
-    assert [groups[0][0] for groups in seen] == [0.9] * 5 + [0.5] * 4
-    assert {groups[1] for groups in seen} == {(0.1, 0.2)}

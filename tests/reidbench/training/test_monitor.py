@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reidbench.data.samples import Samples
 from reidbench.plugins.interfaces import LossValue
 from reidbench.training.monitor import COLUMNS, LOGGED_ITEMS, Monitor, percentiles
+from reidbench.training.optimizer import learning_rate
+from tests.support.logs import read_log
+from tests.support.loop_training import fit as fit_loop
+from tests.support.tiny_training import RECIPE, Net, Spread, fit
 
 CPU = torch.device("cpu")
 
@@ -116,3 +123,53 @@ def test_it_goes_on_where_it_stopped() -> None:
 
 def test_the_columns_have_names_of_their_own() -> None:
     assert len(set(COLUMNS)) == len(COLUMNS) == 23
+
+
+# --- the log of a training -------------------------------------------------------------------------------------------
+
+
+def test_the_log_holds_the_values_of_the_loss(tmp_path: Path) -> None:
+    _, loss, _ = fit(Spread, tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    own = ["step", "learning_rate", "loss", "images_per_second", "scale, of all"]
+    assert list(log) == [*own, *COLUMNS, "items"]
+    assert log["step"].tolist() == list(range(RECIPE.steps))
+    assert log["learning_rate"].tolist() == [learning_rate(RECIPE, step) for step in range(RECIPE.steps)]
+    assert log["scale, of all"][0] == 1.0
+    assert log["scale, of all"][-1] != loss.scale.item(), "it is the value before the update"
+    assert not np.isnan(np.stack([log[name] for name in COLUMNS])).any()
+    assert log["items"].shape == (RECIPE.steps, 128)
+    np.testing.assert_allclose(np.nanmean(log["items"], axis=1), log["loss"], rtol=1e-2)
+    np.testing.assert_allclose(log["item_mean"], log["loss"], rtol=1e-6)
+
+
+def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_path: Path) -> None:
+    class Reporter(Spread):
+        def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossValue:
+            value = super().forward(embeddings, labels)
+            gradients = torch.autograd.grad(value.total, [*net.parameters(), self.scale], retain_graph=True)
+            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+            return LossValue(value.total, value.per_item, {"norm": norm})
+
+    net = Net()
+    fit_loop(net, Reporter(), samples, tmp_path)
+    log = read_log(tmp_path)
+    np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(range(0), ("healthy", 0)), (range(2, 5), ("packed", 3)), (range(4, 6), ("collapsed", 2))],
+)
+def test_a_collapse_is_told_from_a_recovery(
+    steps: range, expected: tuple[str, int], samples: Samples, tmp_path: Path
+) -> None:
+    class Packing(Net):
+        """Maps all images to nearly one point at some steps."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out = super().forward(images)
+            return out * 1e-6 + 1 if len(self.batches) - 1 in steps else out
+
+    summary = fit_loop(Packing(), Spread(), samples, tmp_path)
+    assert (summary.verdict, summary.packed_steps) == expected

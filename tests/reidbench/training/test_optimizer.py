@@ -1,8 +1,9 @@
-"""The optimizers step by step against their formulas, and their state in a training that stops and goes on."""
+"""The optimizers against their formulas, their state in a resumed training, and Eq. 9 at the paper's steps."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ import torch
 from torch import nn
 
 from reidbench.training.checkpoint import latest_checkpoint
-from reidbench.training.optimizer import ScheduledOptimizer
+from reidbench.training.optimizer import ScheduledOptimizer, beta1, learning_rate
 from reidbench.training.recipe import Recipe
-from tests.reidbench.training.test_loop import Spread
-from tests.support.tiny_training import assert_exact, fit
+from tests.support.tiny_training import Spread, assert_exact, fit
 
 RECIPE = Recipe(
     steps=6, decay_start=3, learning_rate=0.5, p=2, k=2, decay_factor=0.01, optimizer="adadelta", rho=0.8, epsilon=1e-3
@@ -49,14 +49,14 @@ def test_adams_betas_are_no_business_of_adadelta() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adadelta"])
 def test_its_state_outlives_a_stop(optimizer: str, tmp_path: Path) -> None:
     recipe = Recipe(**{**vars(RECIPE), "optimizer": optimizer, "steps": 7})
-    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe)
+    assert_exact(Spread, tmp_path, recipe)
 
 
 def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> None:
     from reidbench.errors import Interrupted
 
     with pytest.raises(Interrupted):
-        fit(lambda: Spread(own_rounds=False), tmp_path / "run", recipe=RECIPE, stop_at=2)
+        fit(Spread, tmp_path / "run", recipe=RECIPE, stop_at=2)
     checkpoint = latest_checkpoint(tmp_path / "run")
     assert checkpoint is not None
     entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
@@ -64,3 +64,38 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
     assert checkpoint.tensors["optimizer.0.step"].item() == 3
     assert np.isfinite(checkpoint.state["sampling_seconds"])
     assert checkpoint.state["sampling_seconds"] > 0
+
+
+# --- Eq. 9 ----------------------------------------------------------------------------------------------------------
+
+PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 1.0),
+        (14_999, 1.0),
+        (15_000, 1.0),
+        (15_001, math.exp(math.log(0.001) / 10_000)),
+        (20_000, math.sqrt(0.001)),
+        (25_000, 0.001),
+    ],
+)
+def test_learning_rate_of_the_paper(step: int, factor: float) -> None:
+    assert learning_rate(PAPER, step) == pytest.approx(3e-4 * factor, rel=1e-12)
+
+
+def test_another_decay_factor() -> None:
+    recipe = replace(PAPER, decay_factor=0.1)
+    assert learning_rate(recipe, 25_000) == pytest.approx(3e-5)
+    assert learning_rate(recipe, 17_500) == pytest.approx(3e-4 * 10**-0.25)
+
+
+def test_no_decay_that_starts_at_the_end() -> None:
+    recipe = replace(PAPER, decay_start=25_000)
+    assert {learning_rate(recipe, step) for step in range(0, 25_001, 5_000)} == {3e-4}
+
+
+def test_beta1_switches_at_the_decay() -> None:
+    assert [beta1(PAPER, step) for step in (0, 14_999, 15_000, 24_999)] == [0.9, 0.9, 0.5, 0.5]

@@ -13,10 +13,9 @@ from reidbench.errors import OptionError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.training.precision import check_device, float32_products, forward_pass
 from reidbench.training.recipe import Recipe
-from tests.reidbench.training.test_loop import Spread
 from tests.support.jobs import job, run
 from tests.support.logs import read_log
-from tests.support.tiny_training import assert_exact, fit
+from tests.support.tiny_training import Spread, assert_exact, fit
 
 CPU = torch.device("cpu")
 
@@ -74,7 +73,7 @@ def test_float64_stays() -> None:
     ids=str,
 )
 def test_a_training_repeats_and_resumes_bit_for_bit(changes: dict[str, object], tmp_path: Path) -> None:
-    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe(**changes))
+    assert_exact(Spread, tmp_path, recipe(**changes))
 
 
 def test_the_loss_is_in_float32_whatever_the_network_is_in(tmp_path: Path) -> None:
@@ -86,15 +85,15 @@ def test_the_loss_is_in_float32_whatever_the_network_is_in(tmp_path: Path) -> No
             seen.add((embeddings.dtype, product.dtype))
             return product.diagonal()
 
-    fit(lambda: Watch(False), tmp_path / "run", recipe=recipe(precision="bf16"))
+    fit(Watch, tmp_path / "run", recipe=recipe(precision="bf16"))
     assert seen == {(torch.float32, torch.float32)}
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"fused": True}, {"channels_last": True}], ids=str)
 def test_it_trains_nearly_the_same(changes: dict[str, object], tmp_path: Path) -> None:
     plain, other = (tmp_path / name for name in ("plain", "other"))
-    fit(lambda: Spread(False), plain, recipe=recipe())
-    fit(lambda: Spread(False), other, recipe=recipe(**changes))
+    fit(Spread, plain, recipe=recipe())
+    fit(Spread, other, recipe=recipe(**changes))
     losses = [read_log(folder)["loss"] for folder in (plain, other)]
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=0.05 if "precision" in changes else 1e-4)
     assert not np.array_equal(losses[0], losses[1]) or "precision" not in changes
@@ -139,8 +138,8 @@ def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # the network asks the process to stop
 def test_a_compiled_network_trains_nearly_the_same_and_repeats(tmp_path: Path) -> None:
-    assert_exact(lambda: Spread(own_rounds=False), tmp_path, recipe(compile=True))
-    fit(lambda: Spread(False), tmp_path / "plain", recipe=recipe())
+    assert_exact(Spread, tmp_path, recipe(compile=True))
+    fit(Spread, tmp_path / "plain", recipe=recipe())
     losses = [read_log(tmp_path / name)["loss"] for name in ("plain", "whole")]
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-4)
 

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench.errors import OptionError
-from reidbench.training.sampler import pk_round, shuffled_round
+from reidbench.errors import OptionError, PluginError
+from reidbench.plugins.interfaces import Loss, TrainView
+from reidbench.training.recipe import Recipe
+from reidbench.training.sampler import pk_round, sample_round, shuffled_round
+from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
+from tests.support.tiny_training import view_of
 
 label_lists = st.lists(st.integers(-3, 12), min_size=1, max_size=60).map(
     lambda labels: np.array(labels, dtype=np.int64)
@@ -52,7 +56,7 @@ def test_shuffled_round(labels, data, seed):
     assert set(units.tolist()) <= set(range(len(labels)))
 
 
-def test_the_generator_alone_decides():
+def test_batches_follow_from_the_generator():
     labels = np.repeat(np.arange(20), 5)
     for draw in (lambda g: pk_round(labels, 4, 3, g), lambda g: shuffled_round(labels, 8, g)):
         first, again, other = (np.concatenate(draw(stream(seed, "round", 0))) for seed in (1, 1, 2))
@@ -60,23 +64,34 @@ def test_the_generator_alone_decides():
         assert (first != other).any()
 
 
-def test_every_unit_and_every_order_has_its_chance():
+def test_every_unit_and_every_order_is_sampled():
     labels = np.repeat([5, 9], [4, 2])
-    drawn = np.array([pk_round(labels, 2, 2, stream(seed, "test"))[0] for seed in range(400)])
-    firsts = Counter(labels[drawn[:, 0]].tolist())
+    sampled = np.array([pk_round(labels, 2, 2, stream(seed, "test"))[0] for seed in range(400)])
+    firsts = Counter(labels[sampled[:, 0]].tolist())
     assert sorted(firsts) == [5, 9]
     assert min(firsts.values()) > 150  # of 200 expected
-    of_five = Counter(drawn[labels[drawn] == 5].tolist())
+    of_five = Counter(sampled[labels[sampled] == 5].tolist())
     assert sorted(of_five) == [0, 1, 2, 3]
     assert min(of_five.values()) > 150  # of 200 expected
 
 
-def test_more_identities_than_there_are():
+def test_too_large_batches_are_refused():
     with pytest.raises(OptionError, match=r"p=18 .* from 2 training identities.*lower the recipe's p"):
         pk_round(np.array([1, 1, 2]), 18, 4, stream(0))
     with pytest.raises(OptionError, match="p must be 1 to 2"):
         pk_round(np.array([1, 1, 2]), 3, 4, stream(0))
     with pytest.raises(OptionError, match="p=0"):
         pk_round(np.array([1, 1, 2]), 0, 4, stream(0))
-    with pytest.raises(OptionError, match="72 images cannot be drawn from 3 training units"):
+    with pytest.raises(OptionError, match="72 images cannot be sampled from 3 training units"):
         shuffled_round(np.array([1, 1, 2]), 72, stream(0))
+
+
+@pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
+def test_an_invalid_round_of_a_loss_is_a_plugin_error(batches: list[IntArray]) -> None:
+    class Rounds(Loss):
+        def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+            return batches
+
+    recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=2, k=2)
+    with pytest.raises(PluginError, match=r"Rounds.*next_round must return at least one batch of units in 0\.\.3"):
+        sample_round(Rounds(), recipe, view_of([0, 0, 1, 1]), 0)
