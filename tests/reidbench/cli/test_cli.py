@@ -43,7 +43,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["run", "nowhere/record.json"], ["nowhere/record.json"]),
         (["run", "synthetic", "--loss", "none"], ["--loss"]),
         (["run", "--device", "tpu"], ["tpu", "cuda"]),
-        (["run", "--pixels", "disk"], ["--pixels", "'disk'", "device, host, map or stream"]),
+        (["run", "--pixels", "disk"], ["--pixels", "'disk'", "device or map"]),
         (["run", "--threads", "-1"], ["--threads"]),
         (["run", "--threads", "3000"], ["--threads", "256"]),
         (["run", "--protocol", 'csv_list(file="nowhere.csv")'], ["nowhere.csv"]),
