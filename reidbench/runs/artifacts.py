@@ -1,4 +1,4 @@
-"""What lies beside the records of a report: rankings, logs, embeddings, and the images they speak of."""
+"""The artifacts of the runs of a report: rankings, logs, embeddings and data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from reidbench.utils.machine import SCALES, Machine
 
 
 class RunFiles:
-    """The files of ``runs``, (run folder, record) each, and the data below ``machine.data``.
+    """The files beside the records of a report, and the data below ``machine.data``.
 
-    Every method takes one of these records and raises DataError, saying what is missing and what to do, where its file
-    is not there, is damaged, or belongs to other data.
+    Created with ``runs``, pairs of run folder and record, and the ``machine``. Every method takes one of these records,
+    and raises DataError where its file is missing or damaged, or belongs to other data.
     """
 
     def __init__(self, runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
@@ -38,33 +38,33 @@ class RunFiles:
         self._splits: dict[tuple[str, Path], Split] = {}
 
     def ranking(self, record: RunRecord) -> Ranking:
-        """Return where the positives of every query stand."""
+        """Return the rank of every positive."""
         folder = self._folder(record)
         if not record.scored:
             raise DataError(f"{folder}: was not scored: {record.error or record.status}")
         return read_ranking(folder)
 
     def log(self, record: RunRecord) -> Mapping[str, NDArray[Any]]:
-        """Return the log of the training, each column [steps] by its name, ``items`` [steps, 128]."""
+        """Return the columns of the training's log by name, each [steps], ``items`` [steps, 128]."""
         if record.items["loss"].spec == "none":
             raise DataError("the untrained network has no log")
         file = self._training(record) / LOG
         if not file.is_file():
-            raise DataError(f"{file} is not there: the run is {record.status}: {record.error or 'no reason was kept'}")
+            raise DataError(f"{file} is missing: the run is {record.status}: {record.error or 'no reason recorded'}")
         return load_arrays(file)
 
     def split(self, record: RunRecord) -> Split:
-        """Return the data that the run was scored on, below the data root or drawn for a scale of a suite."""
+        """Return the data that the run was scored on, below the data root or synthesized for a scale of a suite."""
         spec = record.items["dataset"].spec
-        try:  # a record may come from a stranger: nothing is looked for under a name that no data set has
+        try:  # the record is untrusted: only a known dataset's name becomes a path
             name = Spec.parse(spec, where="dataset").item.name
             load().find("dataset", name)
         except ReidbenchError as error:
             raise DataError(str(error)) from None
         wrong: list[str] = []
-        # Only where such data lie already: a data set may draw itself wherever it is asked for.
-        drawn = sorted(scale for scale in (self.machine.cache / SCALES).glob("*") if (scale / name).exists())
-        for root in (self.machine.data, *drawn):
+        # Only existing folders: a dataset may synthesize itself wherever it is built.
+        synthesized = sorted(scale for scale in (self.machine.cache / SCALES).glob("*") if (scale / name).exists())
+        for root in (self.machine.data, *synthesized):
             try:
                 split = self._split(spec, root)
             except ReidbenchError as error:
@@ -73,7 +73,7 @@ class RunFiles:
             if split.digest == record.dataset.digest:
                 return split
             wrong.append(
-                f"data set {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
+                f"dataset {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
                 f"the run's {record.dataset.digest[:12]}); name its folder with --data-root"
             )
         raise DataError(wrong[0])
@@ -85,9 +85,9 @@ class RunFiles:
         return self._splits[spec, root]
 
     def embeddings(self, record: RunRecord, part: Samples) -> Tensor:
-        """Return one embedding a unit [n, D] float32, pooled as the run was scored, of the split's query or gallery.
+        """Return one embedding per unit [n, D] float32 of the query or gallery, pooled as for the run's scores.
 
-        Those that were not kept are made again.
+        Embeddings that are not cached are extracted.
         """
         self._training(record)
         try:
@@ -112,9 +112,9 @@ class RunFiles:
     def _training(self, record: RunRecord) -> Path:
         results = self._folder(record).absolute().parent.parent
         folder = results / record.training
-        # A record may come from a stranger: no path of it leads out of its results.
+        # The record is untrusted: its path must not lead out of its results folder.
         if not folder.resolve().is_relative_to(results.resolve()) or not folder.is_dir():
-            raise DataError(f"{folder} is not there: a record alone does not bring it; make the run again to see it")
+            raise DataError(f"{folder} is missing: a record does not contain it; repeat the run to create it")
         return folder
 
 

@@ -1,4 +1,4 @@
-"""What lies beside records: found where it is, refused where it leads elsewhere or belongs to other data."""
+"""Files beside records are read from their folders only, and data only if they are the run's."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from reidbench.utils.machine import SCALES, local_machine
 from tests.support.records import make_item, make_record, put, replace_parts
 
 
-def test_a_strangers_record_leads_out_of_no_folder(tmp_path: Path) -> None:
+def test_a_record_leads_out_of_no_results_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "log.npz").write_bytes(b"secret")
     for training in ("../../outside", str(outside), "trainings/gone"):
         record = make_record("a", training=training)
         files = RunFiles([put(tmp_path / "results" / "deep" / "runs" / "a", record)], local_machine(data=tmp_path))
-        with pytest.raises(DataError, match="is not there: a record alone does not bring it"):
+        with pytest.raises(DataError, match="is missing: a record does not contain it"):
             files.log(record)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
     files = RunFiles(
         [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], local_machine(data=tmp_path)
@@ -40,8 +40,8 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         files.log(make_record("none"))
 
 
-def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) -> None:
-    """What ``run --scale`` drew is not below the data root; nothing is drawn where it does not lie."""
+def test_the_data_of_a_scale_are_below_the_cache_folder(tmp_path: Path) -> None:
+    """``run --scale`` synthesizes outside of the data root; nothing is synthesized elsewhere."""
     machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
     tree = machine.cache / SCALES / "tiny-0123" / "market1501"
     for _ in build("synthesizer", "market1501(identities=4)", tree):
@@ -49,9 +49,9 @@ def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) ->
     (machine.cache / SCALES / "other" / "mars").mkdir(parents=True)
     split = build("dataset", "market1501", tree.parent)
     record = make_record("a", items={"dataset": make_item("market1501", "market1501", "market1501")})
-    mine = replace_parts(record, dataset={"digest": split.digest})
-    files = RunFiles([put(tmp_path / "runs" / "a", mine)], machine)
-    assert files.split(mine).digest == split.digest
+    own = replace_parts(record, dataset={"digest": split.digest})
+    files = RunFiles([put(tmp_path / "runs" / "a", own)], machine)
+    assert files.split(own).digest == split.digest
     with pytest.raises(DataError, match="no folder with bounding_box_train"):
         files.split(record)
     assert not list((machine.cache / SCALES / "other").rglob("market1501"))
@@ -60,8 +60,8 @@ def test_the_data_of_a_scale_are_found_below_the_cache_folder(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "spec", ["a**b", "*", "**", "?arket1501", "[m]arket1501", "", "/etc", "../other", "none", "a + b", "a" * 1999]
 )
-def test_a_strangers_data_set_that_is_no_item_is_looked_for_nowhere(tmp_path: Path, spec: str) -> None:
-    """The text of a record is no pattern of folders."""
+def test_an_unknown_dataset_of_a_record_is_no_path(tmp_path: Path, spec: str) -> None:
+    """The text is not used as a pattern of folders."""
     machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
     (machine.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)
     record = make_record("a", items={"dataset": make_item("synthetic", spec, "synthetic")})
