@@ -1,4 +1,4 @@
-"""Batch all: every triplet that a batch holds."""
+"""Batch all: every triplet of a batch."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ def batch_all_terms(
 
     ``embeddings`` [B, D] of any float dtype, ``labels`` [B] integers in any order and number; the result is float32,
     or float64 where the embeddings are. T is PK (K - 1) (PK - K) for P x K batches. Raises TrainingError where no
-    anchor has a positive, or none a negative.
+    anchor has a positive or a negative.
     Source: Hermans et al. 2017, Eq. 6 with D_ap - D_an added to the margin (as in Eq. 4), and Eq. 8.
     """
     same = same_identity(labels, "batch_all")
     distances = pairwise(embeddings, distance)
-    others = same.clone().fill_diagonal_(False)
+    positives = same.clone().fill_diagonal_(False)
     counts = same.sum(dim=1)
     if bool((counts == counts[0]).all()):
-        differences: Tensor = _Grid.apply(distances, others, ~same)
+        differences: Tensor = _Grid.apply(distances, positives, ~same)
     else:
-        anchors = others.nonzero()[:, 0]
-        positives = distances.masked_select(others)
-        differences = (positives[:, None] - rows_of(distances, anchors)).masked_select(~same[anchors])
+        anchors = positives.nonzero()[:, 0]
+        closer = distances.masked_select(positives)
+        differences = (closer[:, None] - rows_of(distances, anchors)).masked_select(~same[anchors])
     return with_margin(differences.flatten(), margin)
 
 
 class _Grid(torch.autograd.Function):
-    """D_ap - D_an [B, K - 1, PK - K] of all triplets, where every identity has as many images.
+    """D_ap - D_an [B, K - 1, PK - K] of all triplets, where every identity has the same number of images.
 
-    Rows are of one length then, and nothing is masked out of the grid. Written out, since the gradient of two sums is
-    two sums, not passes over the grid.
+    All rows then have one length, and nothing is masked. The gradient is written out: it is two sums, which autograd
+    would compute with several passes over the grid.
     """
 
     @staticmethod
-    def forward(ctx: Any, distances: Tensor, others: Tensor, strangers: Tensor) -> Tensor:
-        ctx.save_for_backward(others, strangers)
+    def forward(ctx: Any, distances: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        ctx.save_for_backward(positives, negatives)
         images = len(distances)
-        positives = distances.masked_select(others).view(images, -1, 1)
-        return positives - distances.masked_select(strangers).view(images, 1, -1)
+        farther = distances.masked_select(negatives).view(images, 1, -1)
+        return distances.masked_select(positives).view(images, -1, 1) - farther
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        others, strangers = ctx.saved_tensors
-        slopes = gradient.new_zeros(others.shape)
-        slopes.masked_scatter_(others, gradient.sum(dim=2)).masked_scatter_(strangers, gradient.sum(dim=1).neg_())
+        positives, negatives = ctx.saved_tensors
+        slopes = gradient.new_zeros(positives.shape)
+        slopes.masked_scatter_(positives, gradient.sum(dim=2)).masked_scatter_(negatives, gradient.sum(dim=1).neg_())
         return slopes, None, None
 
 
 class BatchAll(Loss):
-    """Triplet loss over all triplets of a batch: each anchor with each of its positives and each of its negatives.
+    """Triplet loss over all triplets of a batch.
 
     Options:
         margin: "soft" for ln(1 + e^x), or the margin m >= 0 of the hinge [m + x]_+, in units of the distance.
@@ -68,8 +68,8 @@ class BatchAll(Loss):
         average: "all" for the mean over all triplets, "nonzero" for the mean over triplets whose term is above 0.
 
     Takes embeddings [B, D] and labels [B]; computes in float32, or in float64 where the embeddings are. An anchor
-    alone with its identity is in no triplet.
-    Raises OptionError for a negative margin, TrainingError for a batch without any positive or without any negative.
+    without a positive is in no triplet.
+    Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 6 and 8 (mean over the terms); "nonzero" is the variant marked in Table 1.
     """
 

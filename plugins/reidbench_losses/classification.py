@@ -1,4 +1,4 @@
-"""Identity classification: the baseline that learns an embedding by naming the training identities."""
+"""Identity classification (IDE): the baseline that learns an embedding by classifying the training identities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidbench import Loss, LossValue, OptionError, TrainInfo, hookimpl
+from reidbench import Loss, LossValue, TrainInfo, hookimpl
+from reidbench_losses.checks import check_fraction
 
 
 def linear(layer: nn.Linear, features: Tensor) -> Tensor:
@@ -16,8 +17,8 @@ def linear(layer: nn.Linear, features: Tensor) -> Tensor:
         return functional.linear(features.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))
 
 
-def classified(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return the cross entropy of each row of ``logits`` [B, C] with ``labels`` [B], and the accuracy, a number."""
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return the cross entropy [B] of the rows of ``logits`` [B, C] with ``labels`` [B], and the accuracy, a scalar."""
     terms = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     return terms, (logits.detach().argmax(dim=1) == labels).to(logits.dtype).mean()
 
@@ -26,12 +27,12 @@ class Classification(Loss):
     """Cross entropy of one linear layer from the embedding to the training identities (IDE).
 
     Options:
-        label_smoothing: Share of each image's weight, from 0 to below 1, that all identities share alike.
-        dropout: Share of the embedding's entries, from 0 to below 1, that the layer does not see in a step.
+        label_smoothing: Share of the target distribution, from 0 to below 1, that is uniform over all identities.
+        dropout: Dropout rate of the embedding before the layer, from 0 to below 1.
 
-    The layer belongs to the loss and is thrown away at test time; several images of a unit are pooled by their
-    maximum. Takes embeddings [B, D] and labels [B] in 0..num_pids-1; computes in float32, or in float64 where the
-    embeddings are. The loss is the mean of the cross entropies; logs the accuracy on the batch.
+    The layer belongs to the loss and is discarded after training; the images of a unit are max-pooled. Takes embeddings
+    [B, D] and labels [B] in 0..num_pids-1; computes in float32, or in float64 where the embeddings are. The loss is the
+    mean of the cross entropies; logs the accuracy on the batch.
     Raises OptionError for options out of range.
     Source: Zheng, Yang, Hauptmann 2016, "Person Re-identification: Past, Present and Future" (IDE); max pooling:
     Hermans et al. 2017, section 3.5; label smoothing: Szegedy et al. 2016.
@@ -41,17 +42,15 @@ class Classification(Loss):
 
     def __init__(self, info: TrainInfo, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()
-        for name, value in (("label_smoothing", label_smoothing), ("dropout", dropout)):
-            if not 0 <= value < 1:
-                raise OptionError(f"classification: {name} must be from 0 to below 1, got {value}")
+        check_fraction("classification", label_smoothing=label_smoothing, dropout=dropout)
         self.label_smoothing = label_smoothing
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(info.embedding_dim, info.num_pids)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-        """Return the mean cross entropy of a batch, that of each image, and the accuracy."""
+        """Return the mean cross entropy of a batch, the terms of its images, and the accuracy."""
         logits = linear(self.classifier, self.dropout(embeddings))
-        terms, accuracy = classified(logits, labels, self.label_smoothing)
+        terms, accuracy = cross_entropy(logits, labels, self.label_smoothing)
         return LossValue(total=terms.mean(), per_item={"loss": terms}, scalars={"accuracy": accuracy})
 
 

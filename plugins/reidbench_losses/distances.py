@@ -1,4 +1,4 @@
-"""Exact distances between the rows of a batch, with a gradient that stays finite where two rows coincide."""
+"""Exact distances between the rows of a batch, with a finite gradient where rows coincide."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.nn import functional
 
 Distance = Literal["euclidean", "sqeuclidean", "cosine"]
 
-# Two rows are close where |a - b|^2 is below this share of |a|^2 + |b|^2: the expanded form would lose digits there.
+# Rows are close where |a - b|^2 is below this share of |a|^2 + |b|^2, since the expanded form loses digits there.
 CLOSE = 0.1
 
 
 def pairwise(embeddings: Tensor, distance: Distance) -> Tensor:
     """Return the distances [B, B] between the rows of ``embeddings`` [B, D].
 
-    Computed in float32 for half and bfloat16, else in the dtype of the input. Equal rows are exactly 0 apart and pass
-    no gradient to each other. "cosine" is 1 - cos; a row of zeros has no direction, so it stays where it is, 0.5 from
-    every direction and 0 from other rows of zeros.
+    Computed in float32 for half and bfloat16, else in the dtype of the input. Equal rows have a distance of exactly 0
+    and no gradient. "cosine" is 1 - cos; a row of zeros is not normalised: its distance is 0.5 to other rows, and 0 to
+    rows of zeros.
     """
     rows = _rows(embeddings, distance)
     with torch.no_grad():
@@ -28,9 +28,9 @@ def pairwise(embeddings: Tensor, distance: Distance) -> Tensor:
         close = (squares <= CLOSE * sums).fill_diagonal_(False)
         pairs = close.nonzero() if bool(close.any()) else None
     if pairs is None:
-        alone: Tensor = _Expanded.apply(rows, centred, squares, None, distance)
-        return alone
-    if 4 * len(pairs) > close.numel():  # most rows coincide, or nearly: their differences would fill [B, B, D]
+        expanded: Tensor = _Expanded.apply(rows, centred, squares, None, distance)
+        return expanded
+    if 4 * len(pairs) > close.numel():  # most rows nearly coincide: their differences would fill [B, B, D]
         exact = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
         return exact if distance == "euclidean" else _of_squares(exact.square(), distance)
     first, second = pairs.T
@@ -39,10 +39,10 @@ def pairwise(embeddings: Tensor, distance: Distance) -> Tensor:
 
 
 class _Expanded(torch.autograd.Function):
-    """Distances [B, B] from squares that are known, 0 and without a gradient where rows are ``close``.
+    """Distances [B, B] from given squares, 0 and without a gradient where rows are ``close``.
 
-    ``close`` [B, B] is None where only each row is to itself. Written out, since the gradient of all pairs is one
-    product with the rows, not a dozen passes over [B, B].
+    ``close`` [B, B] is None where each row is close only to itself. The gradient is written out: it is one product with
+    the rows, for which autograd would take a dozen passes over [B, B].
     """
 
     @staticmethod
@@ -58,7 +58,7 @@ class _Expanded(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         centred, close, lengths = ctx.saved_tensors
-        # What pulls row a along a - b: the slope of |a - b| is 1 / |a - b|, of its square 2, of half of that 1.
+        # The factor of a - b in the gradient of row a: 1 / |a - b| for |a - b|, 2 for its square, 1 for half of that.
         pull = gradient / lengths if lengths is not None else gradient * (1 if ctx.distance == "cosine" else 2)
         pull = _fill(pull, close, 0)
         pull = pull + pull.T
@@ -68,14 +68,14 @@ class _Expanded(torch.autograd.Function):
 
 
 def _fill(matrix: Tensor, mask: Tensor | None, value: float) -> Tensor:
-    """Set what a mask [B, B] marks, or the diagonal where there is none, in place."""
+    """Fill the masked entries [B, B], or without a mask the diagonal, in place."""
     return matrix.fill_diagonal_(value) if mask is None else matrix.masked_fill_(mask, value)
 
 
 def between(embeddings: Tensor, first: Tensor, second: Tensor, distance: Distance) -> Tensor:
     """Return the distances [N] from the rows ``first`` [N] to the rows ``second`` [N] of ``embeddings`` [B, D].
 
-    The same distances as ``pairwise`` gives, to rounding, from differences of rows throughout.
+    Equal to those of ``pairwise`` up to rounding, computed from differences of rows.
     """
     return _between(_rows(embeddings, distance), first, second, distance)
 
@@ -84,13 +84,12 @@ def between(embeddings: Tensor, first: Tensor, second: Tensor, distance: Distanc
 def may_be_hardest(embeddings: Tensor, same: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
     """Return the pairs that may be a row's farthest of its own identity, and its closest of another, both [N, 2].
 
-    ``embeddings`` is [B, D]; ``same`` [B, B] says which rows are of one identity, a row with itself among them. The
-    pairs (row, other row) are few: those that rounding keeps apart from none of the hardest. A row has none where a
-    distance is NaN.
+    ``embeddings`` is [B, D]; ``same`` [B, B] marks rows of one identity, each row with itself too. The pairs (row,
+    other row) are those within the rounding error of the hardest one. A row with a NaN distance has none.
     """
     rows = _rows(embeddings, distance)
     squares, sums, _ = _expanded(rows)
-    # A dot product of D terms, the norms and the moved rows round by D + 4 units at most; twice, as two are compared.
+    # A dot product of D terms, the norms and the centring round by at most D + 4 units; twice, since two are compared.
     slack = 4 * (rows.shape[1] + 4) * torch.finfo(rows.dtype).eps * sums.amax(dim=1)
     positives = squares.masked_fill(~same, -torch.inf)
     negatives = squares.masked_fill_(same, torch.inf)
@@ -100,7 +99,7 @@ def may_be_hardest(embeddings: Tensor, same: Tensor, distance: Distance) -> tupl
 
 
 def rows_of(matrix: Tensor, index: Tensor) -> Tensor:
-    """Return the rows ``index`` [N] of ``matrix`` [B, D], whose gradients are added in one order on every device."""
+    """Return the rows ``index`` [N] of ``matrix`` [B, D], with gradients added in a fixed order on every device."""
     return functional.embedding(index, matrix)
 
 
@@ -113,8 +112,8 @@ def _rows(embeddings: Tensor, distance: Distance) -> Tensor:
 
 
 def _expanded(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return |a|^2 + |b|^2 - 2ab and |a|^2 + |b|^2, both [B, B], of rows moved to their mean, and these rows [B, D]."""
-    centred = rows - rows.mean(dim=0)  # an offset common to all is no distance, and would cost its digits
+    """Return |a|^2 + |b|^2 - 2ab and |a|^2 + |b|^2, both [B, B], of the centred rows, and the centred rows [B, D]."""
+    centred = rows - rows.mean(dim=0)  # a common offset does not change distances, but would lose digits
     norms = centred.square().sum(dim=1)
     sums = norms[:, None] + norms[None, :]
     with torch.autocast(rows.device.type, enabled=False):  # autocast would multiply in half precision

@@ -1,11 +1,12 @@
-"""The triplet loss with a pull on the positive pair besides."""
+"""The triplet loss with an additional pull on the positive pair."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from reidbench import IntArray, Loss, LossValue, OptionError, TrainInfo, TrainView, hookimpl
+from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainView, hookimpl
+from reidbench_losses.checks import check_at_least
 from reidbench_losses.distances import Distance, between
 from reidbench_losses.random_triplet import stacked_triplets, triplet_round
 
@@ -32,15 +33,15 @@ def improved_triplet_terms(
 
 
 class ImprovedTriplet(Loss):
-    """Triplet loss of random triplets with a pull that keeps each positive pair within a distance of its own.
+    """Triplet loss of random triplets with a pull of each positive pair to within the distance tau.
 
     Options:
-        margin: The margin m >= 0 by which the negative should be farther, in units of the distance.
+        margin: The margin m >= 0 of the hinge, in units of the distance.
         beta: Weight of the pull, at least 0.
-        tau: Distance, at least 0, up to which a positive pair is not pulled.
+        tau: Distance, at least 0, below which a positive pair is not pulled.
         distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
 
-    It brings its own rounds of random triplets, those of ``triplet``. Takes embeddings [3B, D], first all anchors, then
+    It samples its own rounds of random triplets, as ``triplet`` does. Takes embeddings [3B, D], first all anchors, then
     their positives, then their negatives, and labels [3B]; computes in float32, or in float64 where the embeddings are.
     Raises OptionError for options out of range, TrainingError for data without triplets and for batches in another
     order.
@@ -58,9 +59,7 @@ class ImprovedTriplet(Loss):
         distance: Distance = "euclidean",
     ) -> None:
         super().__init__()
-        for name, value in (("margin", margin), ("beta", beta), ("tau", tau)):
-            if value < 0:
-                raise OptionError(f"improved_triplet: {name} must be at least 0, got {value}")
+        check_at_least("improved_triplet", 0, margin=margin, beta=beta, tau=tau)
         self.margin = margin
         self.beta = beta
         self.tau = tau
@@ -71,7 +70,7 @@ class ImprovedTriplet(Loss):
         return triplet_round(view, "improved_triplet")
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-        """Return the mean over the triplets of hinge and pull together, their terms, and the mean of each."""
+        """Return the mean of hinge plus pull over the triplets, the terms, and the mean of each part."""
         triplets = stacked_triplets(labels, "improved_triplet")
         hinges, pulls = improved_triplet_terms(embeddings, triplets, self.margin, self.beta, self.tau, self.distance)
         terms = hinges + pulls

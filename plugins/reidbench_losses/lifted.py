@@ -1,4 +1,4 @@
-"""The lifted embedding losses: all negatives of a pair, or of an anchor, in one smooth maximum."""
+"""The lifted embedding losses: a smooth maximum over all negatives of a pair, or of an anchor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidbench import IntArray, Loss, LossValue, OptionError, TrainInfo, TrainView, hookimpl
+from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainView, hookimpl
+from reidbench_losses.checks import check_at_least
 from reidbench_losses.distances import Distance, pairwise, rows_of
 from reidbench_losses.random_triplet import stacked_triplets, triplet_round
 from reidbench_losses.triplet import same_identity
@@ -19,20 +20,20 @@ Form = Literal["hinge", "squared"]
 
 
 def all_pairs(same: Tensor) -> Tensor:
-    """Return every unordered pair [N, 2] of two images of one identity; ``same`` is [B, B]."""
+    """Return every unordered positive pair [N, 2]; ``same`` is [B, B]."""
     return torch.triu(same, diagonal=1).nonzero()
 
 
 def disjoint_pairs(labels: Tensor) -> Tensor:
-    """Return pairs [N, 2] that share no image: an identity's first image with its second, its third with its fourth.
+    """Return positive pairs [N, 2] without a common image: an identity's images 1 and 2, 3 and 4, and so on.
 
     ``labels`` is [B]; the last of an odd number of images is in no pair.
     """
     ordered, order = torch.sort(labels, stable=True)
     _, counts = torch.unique_consecutive(ordered, return_counts=True)
-    places = torch.arange(len(labels), device=labels.device)
-    rank = places - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    first = places[(rank % 2 == 0) & (rank + 1 < torch.repeat_interleave(counts, counts))]
+    indices = torch.arange(len(labels), device=labels.device)
+    rank = indices - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    first = indices[(rank % 2 == 0) & (rank + 1 < torch.repeat_interleave(counts, counts))]
     return torch.stack([order[first], order[first + 1]], dim=1)
 
 
@@ -61,8 +62,8 @@ def lifted_terms(
         push = torch.cat([rows_of(pushed, a), rows_of(pushed, p)], dim=1).logsumexp(dim=1)
     else:
         images = torch.arange(len(labels), device=labels.device)
-        themselves = (images == a[:, None]) | (images == p[:, None])
-        left, right = (rows_of(distances, index).masked_fill(themselves, torch.inf) for index in (a, p))
+        pair = (images == a[:, None]) | (images == p[:, None])
+        left, right = (rows_of(distances, index).masked_fill(pair, torch.inf) for index in (a, p))
         push = torch.cat([left, right], dim=1).neg().logsumexp(dim=1)
     terms = functional.relu(distances[a, p] + push + margin)
     return terms.square() / 2 if form == "squared" else terms
@@ -78,36 +79,36 @@ def lifted_generalized_terms(
 ) -> Tensor:
     """Return the terms [B], one an anchor: [log sum_p e^D_ap + log sum_n e^(m - D_an)]_+.
 
-    ``embeddings`` [B, D] of any float dtype, ``labels`` [B]; p runs over the anchor's identity, with the anchor itself
-    or without; without, an anchor alone with its identity has 0 for the first logarithm. The result is float32, or
-    float64 where the embeddings are. Raises TrainingError where no anchor has a positive, or none a negative.
+    ``embeddings`` [B, D] of any float dtype, ``labels`` [B]; p runs over the anchor's identity, with or without the
+    anchor itself; without, the first logarithm of an anchor without a positive is 0. The result is float32, or float64
+    where the embeddings are. Raises TrainingError where no anchor has a positive or a negative.
     Source: Hermans et al. 2017, Eq. 7 with a plus between its logarithms.
     """
     same = same_identity(labels, "lifted_generalized")
     distances = pairwise(embeddings, distance)
     positives = same
     if not include_anchor:
-        alone = same.sum(dim=1) == 1  # its own distance, 0, is then all there is: log e^0 = 0
-        positives = same & (~torch.eye(len(labels), dtype=torch.bool, device=labels.device) | alone)
+        single = same.sum(dim=1) == 1  # only its own distance, 0, remains: log e^0 = 0
+        positives = same & (~torch.eye(len(labels), dtype=torch.bool, device=labels.device) | single)
     pull = distances.masked_fill(~positives, -torch.inf).logsumexp(dim=1)
     push = distances.masked_fill(same, torch.inf).neg().logsumexp(dim=1)
     return functional.relu(pull + push + margin)
 
 
 class Lifted(Loss):
-    """The lifted embedding loss: each positive pair against all negatives of both its images at once.
+    """The lifted embedding loss: each positive pair against all negatives of both of its images.
 
     Options:
         margin: The margin m >= 0, in units of the distance.
         distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
-        pairs: "all" pairs of an identity's images, "disjoint" ones, or those of random stacked "triplets".
-        negatives: Images of "other_identities" only, or "all" images but the pair.
+        pairs: "all" positive pairs, "disjoint" ones, or those of random stacked "triplets".
+        negatives: Images of "other_identities" only, or "all" images except the pair.
         form: "hinge" for [J]_+, or "squared" for [J]_+^2 / 2.
 
     Takes embeddings [B, D] and labels [B]; with pairs=triplets in the order of its own rounds: B anchors, then their
     positives, then their negatives. Computes in float32, or in float64 where the embeddings are.
-    Raises OptionError for a negative margin, TrainingError for a batch without any positive or without any negative,
-    and with pairs=triplets for a batch in any other order.
+    Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative, and with
+    pairs=triplets for a batch in any other order.
     Source: Hermans, Beyer, Leibe 2017, L_L (mean over the terms): pairs=triplets, negatives=all. Song, Xiang, Jegelka,
     Savarese 2016, "Deep Metric Learning via Lifted Structured Feature Embedding", Eq. 4: form=squared.
     """
@@ -123,14 +124,15 @@ class Lifted(Loss):
         form: Form = "hinge",
     ) -> None:
         super().__init__()
-        self.margin = _checked(margin, "lifted")
+        check_at_least("lifted", 0, margin=margin)
+        self.margin = margin
         self.distance = distance
         self.pairs = pairs
         self.negatives = negatives
         self.form = form
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
-        """Return batches of PK // 3 stacked triplets where pairs=triplets; else the recipe draws."""
+        """Return batches of PK // 3 stacked triplets if pairs=triplets; else None, for the recipe's sampler."""
         return triplet_round(view, "lifted") if self.pairs == "triplets" else None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
@@ -153,11 +155,11 @@ class LiftedGeneralized(Loss):
     Options:
         margin: The margin m >= 0, in units of the distance.
         distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
-        include_anchor: Whether the anchor stands among its own positives, with e^0 = 1, as Eq. 7 has it.
+        include_anchor: Whether the anchor is among its own positives, with e^0 = 1, as in Eq. 7.
 
     Takes embeddings [B, D] and labels [B]; computes in float32, or in float64 where the embeddings are. An anchor
-    alone with its identity counts, with 0 for its positives.
-    Raises OptionError for a negative margin, TrainingError for a batch without any positive or without any negative.
+    without a positive counts, with 0 for its positives.
+    Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 7 with a plus between its logarithms (mean over the terms).
     """
 
@@ -170,7 +172,8 @@ class LiftedGeneralized(Loss):
         include_anchor: bool = True,
     ) -> None:
         super().__init__()
-        self.margin = _checked(margin, "lifted_generalized")
+        check_at_least("lifted_generalized", 0, margin=margin)
+        self.margin = margin
         self.distance = distance
         self.include_anchor = include_anchor
 
@@ -180,12 +183,6 @@ class LiftedGeneralized(Loss):
             embeddings, labels, self.margin, self.distance, include_anchor=self.include_anchor
         )
         return LossValue(total=terms.mean(), per_item={"loss": terms})
-
-
-def _checked(margin: float, name: str) -> float:
-    if margin < 0:
-        raise OptionError(f"{name}: margin must be at least 0; got {margin}")
-    return margin
 
 
 @hookimpl

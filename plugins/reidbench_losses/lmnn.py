@@ -1,4 +1,4 @@
-"""Large margin nearest neighbour: images are pulled to neighbours chosen once, and others pushed out of the way."""
+"""Large margin nearest neighbour: pull of images to fixed target neighbours, push of other identities."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ import torch
 from torch import Tensor
 
 from reidbench import IntArray, Loss, LossValue, OptionError, TrainInfo, TrainingError, TrainView, hookimpl
+from reidbench_losses.checks import check_at_least
 from reidbench_losses.distances import Distance, between, pairwise, rows_of
-from reidbench_losses.random_triplet import random_triplets
-from reidbench_losses.rounds import accompanied, passes
+from reidbench_losses.sampling import random_triplets, shuffled_passes, units_with_positive
 
 
 def target_neighbours(embeddings: Tensor, labels: IntArray, neighbours: int, distance: Distance) -> IntArray:
     """Return the ``neighbours`` closest images of each image's identity, closest first: int64 [n, neighbours].
 
-    ``embeddings`` [n, D], ``labels`` [n] any integers. Equally close ones stand in the order of the images; -1 fills
-    the places for which there is no further image.
+    ``embeddings`` [n, D], ``labels`` [n] any integers. Equally close images are in input order; missing ones are -1.
     """
-    found = np.full((len(labels), neighbours), -1, dtype=np.int64)
+    targets = np.full((len(labels), neighbours), -1, dtype=np.int64)
     order = np.argsort(labels, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         distances = pairwise(embeddings[torch.from_numpy(members).to(embeddings.device)], distance)
         closest = distances.fill_diagonal_(torch.inf).argsort(dim=1, stable=True).cpu().numpy()
-        many = min(neighbours, len(members) - 1)
-        found[members, :many] = members[closest[:, :many]]
-    return found
+        count = min(neighbours, len(members) - 1)
+        targets[members, :count] = members[closest[:, :count]]
+    return targets
 
 
 def lmnn_terms(
     embeddings: Tensor, labels: Tensor, targets: Tensor, margin: float = 1.0, distance: Distance = "euclidean"
 ) -> tuple[Tensor, Tensor]:
-    """Return the terms of the pull [pairs] and of the push [pairs with each image of another identity].
+    """Return the terms of the pull, one a pair, and of the push, one a pair and image of another identity.
 
     ``embeddings`` [B, D] of any float dtype, ``labels`` [B] integers, ``targets`` [B, k] the rows of each row's target
-    neighbours, -1 for none: a row without any is no anchor, but pushed away all the same. The result is float32, or
-    float64 where the embeddings are. Raises TrainingError where no row has a target neighbour or none a negative.
+    neighbours, -1 for none: a row without any is not an anchor, but a negative of others. The result is float32, or
+    float64 where the embeddings are. Raises TrainingError where no row has a target neighbour or a negative.
     Source: Hermans et al. 2017, Eq. 2 (D(i, j), j in T(i)) and Eq. 3 ([m + D(a, T(a)) - D(a, n)]_+).
     """
     anchors, places = (targets >= 0).nonzero(as_tuple=True)
     if not len(anchors):
-        raise TrainingError(f"lmnn: none of the {len(labels)} images of the batch has a target neighbour in it")
+        raise TrainingError(f"lmnn: none of the {len(labels)} images of the batch has a target neighbour")
     pull = between(embeddings, anchors, targets[anchors, places], distance)
     others = labels[anchors, None] != labels[None, :]
     push = torch.relu(margin + pull[:, None] - rows_of(pairwise(embeddings, distance), anchors)).masked_select(others)
@@ -50,7 +49,7 @@ def lmnn_terms(
 
 
 def grouped_targets(labels: Tensor, neighbours: int) -> Tensor:
-    """Return the target neighbours [B, neighbours] in a batch of groups with ``labels`` [B]; only anchors have any.
+    """Return the rows of the target neighbours [B, neighbours] in a batch of groups with ``labels`` [B], else -1.
 
     A group is an anchor, its target neighbours and an image of another identity. Raises TrainingError where the labels
     are not those of such a batch.
@@ -61,14 +60,14 @@ def grouped_targets(labels: Tensor, neighbours: int) -> Tensor:
     if len(labels) % size or bool((same != (rows % size <= neighbours)).any()):
         raise TrainingError(
             f"lmnn: a batch must be groups of an anchor, its {neighbours} target neighbours and an image of another "
-            f"identity; these {len(labels)} labels are not; give it the batches of its own next_round"
+            f"identity; the {len(labels)} labels are not; use the batches of its own next_round"
         )
     after = torch.arange(1, size - 1, device=labels.device)
     return torch.where(rows[:, None] % size == 0, rows[:, None] + after, -1)
 
 
 class LMNN(Loss):
-    """Pull of each image to target neighbours fixed at the onset of training, and push of others out of their margin.
+    """Pull of each image to target neighbours that are fixed before training, and push of other identities.
 
     Options:
         mu: Weight of the push, from 0 to 1; the pull has 1 - mu.
@@ -76,12 +75,13 @@ class LMNN(Loss):
         neighbours: Target neighbours of each image, at least 1; the paper's formulas have one.
         distance: The distance between embeddings: euclidean, sqeuclidean (its square) or cosine (1 - cos).
 
-    It brings its own rounds: before the first step it embeds the training set with the untrained network and keeps each
-    image's closest images of its identity; batches are then groups of an anchor, its target neighbours and one image
-    of another identity, and every image of another identity in the batch is pushed. The neighbours outlive a stop. An
-    identity with fewer images than asked for has its own repeated; one with a single image gives no anchors. Takes
-    embeddings [B, D] and labels [B] in the order of its rounds; computes in float32, or in float64 where the embeddings
-    are. Raises OptionError for options out of range, TrainingError for data or a batch without anchors or negatives.
+    It samples its own rounds: before the first step it embeds the training set with the untrained network and stores
+    each image's closest images of its identity; batches are groups of an anchor, its target neighbours and one image of
+    another identity, and every image of another identity in the batch is pushed. The neighbours are saved with the
+    checkpoint. If an identity has too few images, its neighbours are repeated; one with a single image has no anchors.
+    Takes embeddings [B, D] and labels [B] in the order of its rounds; computes in float32, or in float64 where the
+    embeddings are. Raises OptionError for options out of range, TrainingError for data or a batch without anchors or
+    negatives.
     Source: Weinberger, Saul 2009; Hermans, Beyer, Leibe 2017, Eq. 1 to 3, each sum divided by its number of terms.
     """
 
@@ -96,42 +96,40 @@ class LMNN(Loss):
     ) -> None:
         super().__init__()
         if not 0 <= mu <= 1:
-            raise OptionError(f"lmnn: mu must be from 0 to 1, got {mu}")
-        if margin < 0:
-            raise OptionError(f"lmnn: margin must be at least 0, got {margin}")
-        if neighbours < 1:
-            raise OptionError(f"lmnn: neighbours must be at least 1, got {neighbours}")
+            raise OptionError(f"lmnn: option mu: expected a number from 0 to 1, got {mu}")
+        check_at_least("lmnn", 0, margin=margin)
+        check_at_least("lmnn", 1, neighbours=neighbours)
         self.mu = mu
         self.margin = margin
         self.neighbours = neighbours
         self.distance = distance
-        self.targets = np.empty((0, neighbours), dtype=np.int64)  # of every training image, from the first round on
+        self.targets = np.empty((0, neighbours), dtype=np.int64)  # of every training image, set by the first round
 
     def get_extra_state(self) -> Tensor:
-        """Return the target neighbours [n, neighbours]; a buffer could not grow from none to those of a checkpoint."""
+        """Return the target neighbours [n, neighbours]; a buffer cannot change its size when a checkpoint is loaded."""
         return torch.from_numpy(self.targets)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the target neighbours of a checkpoint."""
+        """Set the target neighbours from a checkpoint."""
         self.targets = state.cpu().numpy()
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray]:
         """Return one shuffled pass over the anchors, each with its target neighbours and an image of another identity.
 
-        A batch has about P * K images; anchors that fill none are dropped.
+        A batch has about P * K images; anchors that do not fill a batch are dropped.
         """
-        anchors = accompanied(view.labels, "lmnn")
+        anchors = units_with_positive(view.labels, "lmnn")
         if not len(self.targets):
             everything = view.embed(np.arange(len(view.labels)))
             self.targets = target_neighbours(everything, view.labels, self.neighbours, self.distance)
         groups = max(1, view.p * view.k // (self.neighbours + 2))
         batches = max(1, len(anchors) // groups)
-        drawn = passes(anchors, batches * groups, view.generator)
-        known = self.targets[drawn]
-        there = (known >= 0).sum(axis=1, keepdims=True)
-        repeated = np.take_along_axis(known, np.arange(self.neighbours) % there, axis=1)
-        negatives = random_triplets(view.labels, drawn, view.generator)[:, 2]
-        return list(np.column_stack([drawn, repeated, negatives]).reshape(batches, -1))
+        anchors = shuffled_passes(anchors, batches * groups, view.generator)
+        targets = self.targets[anchors]
+        available = (targets >= 0).sum(axis=1, keepdims=True)
+        repeated = np.take_along_axis(targets, np.arange(self.neighbours) % available, axis=1)
+        negatives = random_triplets(view.labels, anchors, view.generator)[:, 2]
+        return list(np.column_stack([anchors, repeated, negatives]).reshape(batches, -1))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the weighted sum of the mean pull and the mean push, and the terms of both."""

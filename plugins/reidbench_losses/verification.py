@@ -1,4 +1,4 @@
-"""Verification: does a pair of images show one person? Alone, and together with identification."""
+"""Verification, whether two images show one identity, alone and together with identification."""
 
 from __future__ import annotations
 
@@ -8,60 +8,58 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidbench import IntArray, Loss, LossValue, OptionError, TrainInfo, TrainingError, TrainView, hookimpl
-from reidbench_losses.classification import Classification, classified, linear
-from reidbench_losses.random_triplet import random_triplets
-from reidbench_losses.rounds import accompanied, passes
+from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainingError, TrainView, hookimpl
+from reidbench_losses.checks import check_at_least, check_fraction
+from reidbench_losses.classification import Classification, cross_entropy, linear
+from reidbench_losses.sampling import random_triplets, shuffled_passes, units_with_positive
 
 Difference = Literal["squared", "absolute"]
 
 
-def compared(embeddings: Tensor, pairs: Tensor, difference: Difference) -> Tensor:
-    """Return the features [m, D] of ``pairs`` [m, 2] of rows of ``embeddings`` [B, D]: (a - b)^2 or |a - b| by entry.
+def pair_features(embeddings: Tensor, pairs: Tensor, difference: Difference) -> Tensor:
+    """Return the elementwise (a - b)^2 or |a - b| [m, D] of ``pairs`` [m, 2] of rows of ``embeddings`` [B, D].
 
-    In float32, or in float64 where the embeddings are; the gradient is 0 where an entry is equal in both.
+    In float32, or in float64 where the embeddings are; the gradient is 0 where both entries are equal.
     """
     rows = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    apart = rows[pairs[:, 0]] - rows[pairs[:, 1]]
-    return apart.square() if difference == "squared" else apart.abs()
+    differences = rows[pairs[:, 0]] - rows[pairs[:, 1]]
+    return differences.square() if difference == "squared" else differences.abs()
 
 
 def pair_round(view: TrainView, name: str) -> list[IntArray]:
-    """Return one round of pairs, in each batch half of one identity and half of two, P * K images together.
+    """Return one round of pairs, half of each batch positive and half negative, about P * K images in a batch.
 
-    A batch holds the first images of all its pairs and then the second ones, pairs of one identity before the others.
-    First images are one shuffled pass over those that are not alone with their identity; second ones are drawn
-    uniformly from the same identity, or from all others. Raises TrainingError, naming the loss ``name``, where there
-    are no pairs.
+    A batch has the first images of all its pairs and then the second ones, positive pairs first. First images are one
+    shuffled pass over the units that have a positive; second ones are sampled uniformly from the same identity, or from
+    all others. Raises TrainingError, naming the loss ``name``, where there are no pairs.
     """
-    paired = accompanied(view.labels, name)
+    anchors = units_with_positive(view.labels, name)
     pairs = max(2, view.p * view.k // 2)
-    batches = max(1, len(paired) // pairs)
-    firsts = passes(paired, batches * pairs, view.generator)
-    partners, strangers = random_triplets(view.labels, firsts, view.generator).T[1:]
-    seconds = np.where(np.arange(len(firsts)) % pairs < pairs // 2, partners, strangers)
+    batches = max(1, len(anchors) // pairs)
+    firsts = shuffled_passes(anchors, batches * pairs, view.generator)
+    positives, negatives = random_triplets(view.labels, firsts, view.generator).T[1:]
+    seconds = np.where(np.arange(len(firsts)) % pairs < pairs // 2, positives, negatives)
     return list(np.concatenate([firsts.reshape(batches, pairs), seconds.reshape(batches, pairs)], axis=1))
 
 
 class Verification(Loss):
-    """Cross entropy of one linear layer that tells from two embeddings whether they show one person.
+    """Cross entropy of one linear layer that classifies pairs of embeddings as same or different identity.
 
     Options:
-        difference: What the layer sees of a pair: squared for (a - b)^2, absolute for |a - b|, entry by entry.
-        dropout: Share of these entries, from 0 to below 1, that the layer does not see in a step.
+        difference: Input of the layer: squared for the elementwise (a - b)^2, absolute for |a - b|.
+        dropout: Dropout rate of this input, from 0 to below 1.
 
-    It brings its own rounds of pairs, half of them of one person. The layer, to "different" and "same", belongs to the
-    loss and is thrown away at test time. Takes embeddings [2B, D], the first of all pairs and then the second, and
-    labels [2B]; computes in float32, or in float64 where the embeddings are. The loss is the mean over the pairs; logs
-    the accuracy. Raises OptionError for options out of range, TrainingError for data or batches without pairs.
+    It samples its own rounds of pairs, half of them positive. The layer belongs to the loss and is discarded after
+    training. Takes embeddings [2B, D], the first of all pairs and then the second, and labels [2B]; computes in
+    float32, or in float64 where the embeddings are. The loss is the mean over the pairs; logs the accuracy. Raises
+    OptionError for options out of range, TrainingError for data or batches without pairs.
     Source: Zheng, Zheng, Yang 2016, "A Discriminatively Learned CNN Embedding for Person Re-identification" (square
     layer and two classes), [41] of Hermans et al. 2017.
     """
 
     def __init__(self, info: TrainInfo, *, difference: Difference = "squared", dropout: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise OptionError(f"verification: dropout must be from 0 to below 1, got {dropout}")
+        check_fraction("verification", dropout=dropout)
         self.difference = difference
         self.dropout = nn.Dropout(dropout)
         self.verifier = nn.Linear(info.embedding_dim, 2)
@@ -71,13 +69,13 @@ class Verification(Loss):
         return pair_round(view, "verification")
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-        """Return the mean cross entropy of a batch of pairs, that of each pair, and the accuracy."""
+        """Return the mean cross entropy of a batch of pairs, the terms of its pairs, and the accuracy."""
         if len(labels) % 2:
-            raise TrainingError(f"verification: a batch of {len(labels)} images is no stack of pairs")
+            raise TrainingError(f"verification: expected a batch of pairs, got {len(labels)} images")
         pairs = torch.arange(len(labels), device=labels.device).view(2, -1).T
-        features = compared(embeddings, pairs, self.difference)
+        features = pair_features(embeddings, pairs, self.difference)
         same = (labels[pairs[:, 0]] == labels[pairs[:, 1]]).long()
-        terms, accuracy = classified(linear(self.verifier, self.dropout(features)), same)
+        terms, accuracy = cross_entropy(linear(self.verifier, self.dropout(features)), same)
         return LossValue(total=terms.mean(), per_item={"loss": terms}, scalars={"accuracy": accuracy})
 
 
@@ -86,13 +84,13 @@ class IdentificationVerification(Loss):
 
     Options:
         weight: Weight of the verification, at least 0; the identification has 1.
-        difference: What the verification sees of a pair: squared for (a - b)^2, absolute for |a - b|, entry by entry.
-        dropout: Share of entries, from 0 to below 1, that neither layer sees in a step.
+        difference: Input of the verification layer: squared for the elementwise (a - b)^2, absolute for |a - b|.
+        dropout: Dropout rate of the inputs of both layers, from 0 to below 1.
 
-    It brings its own rounds of pairs, as ``verification`` does; both layers belong to the loss and are thrown away at
-    test time. Several images of a unit are pooled by their maximum, as for ``classification``. Takes embeddings
-    [2B, D], the first of all pairs and then the second, and labels [2B] in 0..num_pids-1; computes in float32, or in
-    float64 where the embeddings are. Logs the mean and the accuracy of both parts. Raises as its parts do.
+    It samples its own rounds of pairs, as ``verification`` does; both layers belong to the loss and are discarded after
+    training. The images of a unit are max-pooled, as for ``classification``. Takes embeddings [2B, D], the first of all
+    pairs and then the second, and labels [2B] in 0..num_pids-1; computes in float32, or in float64 where the embeddings
+    are. Logs the mean and the accuracy of both parts. Raises OptionError and TrainingError as they do.
     Source: Zheng, Zheng, Yang 2016, "A Discriminatively Learned CNN Embedding for Person Re-identification", [41] of
     Hermans et al. 2017.
     """
@@ -103,10 +101,8 @@ class IdentificationVerification(Loss):
         self, info: TrainInfo, *, weight: float = 1.0, difference: Difference = "squared", dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if weight < 0:
-            raise OptionError(f"identification_verification: weight must be at least 0, got {weight}")
-        if not 0 <= dropout < 1:
-            raise OptionError(f"identification_verification: dropout must be from 0 to below 1, got {dropout}")
+        check_at_least("identification_verification", 0, weight=weight)
+        check_fraction("identification_verification", dropout=dropout)
         self.weight = weight
         self.identification = Classification(info, dropout=dropout)
         self.verification = Verification(info, difference=difference, dropout=dropout)
@@ -116,7 +112,7 @@ class IdentificationVerification(Loss):
         return pair_round(view, "identification_verification")
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
-        """Return the weighted sum of both parts, the terms of each image and of each pair, and what both parts log."""
+        """Return the weighted sum of both parts, the terms of images and of pairs, and the scalars of both parts."""
         parts = {
             "identification": self.identification(embeddings, labels),
             "verification": self.verification(embeddings, labels),

@@ -1,4 +1,4 @@
-"""batch_all: a slow loop over triplets, finite differences, odd batches, and what it may hold in memory."""
+"""batch_all: values against loops over triplets, and memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.batch_all import BatchAll, batch_all_terms, register_losses
+from reidbench_losses.batch_all import BatchAll, batch_all_terms
 from reidbench_losses.distances import Distance
 from reidbench_losses.triplet import Margin
 
-from reidbench import OptionError, TrainInfo, TrainingError
-from tests.plugins.test_distances import DISTANCES, kept_bytes, slowly
-
-INFO = TrainInfo(embedding_dim=4, num_pids=8)
+from tests.support.losses import DISTANCES, INFO, saved_bytes, slow_distance
 
 
 def slow_terms(rows: list[list[float]], labels: list[int], margin: Margin, distance: Distance) -> list[float]:
@@ -25,7 +22,7 @@ def slow_terms(rows: list[list[float]], labels: list[int], margin: Margin, dista
         for p in range(len(rows)):
             for n in range(len(rows)):
                 if p != a and labels[p] == labels[a] != labels[n]:
-                    difference = slowly(rows[a], rows[p], distance) - slowly(rows[a], rows[n], distance)
+                    difference = slow_distance(rows[a], rows[p], distance) - slow_distance(rows[a], rows[n], distance)
                     soft = margin == "soft"
                     terms.append(math.log1p(math.exp(difference)) if soft else max(0.0, margin + difference))
     return terms
@@ -49,46 +46,28 @@ def test_terms_and_means_are_those_of_a_loop(
     distance: Distance, labels: list[int], margin: Margin, seed: int, grid: bool
 ) -> None:
     embeddings = torch.randn(len(labels), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
-    if grid:  # ties and twins
+    if grid:  # ties and equal rows
         embeddings = embeddings.round() + 0.25
     expected = slow_terms(embeddings.tolist(), labels, margin, distance)
     found = batch_all_terms(embeddings, torch.tensor(labels), margin, distance)
     assert sorted(found.tolist()) == pytest.approx(sorted(expected), rel=1e-11, abs=1e-11)
     active = [term for term in expected if term > 0]
-    for average, kept in (("all", expected), ("nonzero", active)):
+    for average, counted in (("all", expected), ("nonzero", active)):
         value = BatchAll(INFO, margin=margin, distance=distance, average=average)(embeddings, torch.tensor(labels))
         if average == "nonzero" and grid and margin != "soft":
             continue  # a tie at the margin is 0 in one rounding and 1e-16 in the other
-        assert value.total.item() == pytest.approx(sum(kept) / max(1, len(kept)), abs=1e-11)
+        assert value.total.item() == pytest.approx(sum(counted) / max(1, len(counted)), abs=1e-11)
 
 
 def test_a_known_batch() -> None:
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     value = BatchAll(INFO, margin=0.5)(embeddings, torch.tensor([5, 5, 9, 9]))
     # 1 - 3, 1 - 7; 1 - 2, 1 - 6; 4 - 3, 4 - 2; 4 - 7, 4 - 6, each with 0.5.
-    assert value.per_item["loss"].tolist() == [0, 0, 0, 0, 1.5, 2.5, 0, 0]
-    assert value.total.item() == 0.5
-    assert BatchAll(INFO, margin=0.5, average="nonzero")(embeddings, torch.tensor([5, 5, 9, 9])).total.item() == 2
-
-
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 0, 2, 1, 0, 3, 0]])
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("margin", ["soft", 0.5])
-def test_gradients_are_those_of_finite_differences(margin: Margin, distance: Distance, labels: list[int]) -> None:
-    embeddings = torch.randn(8, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    loss = BatchAll(INFO, margin=margin, distance=distance)
-    assert torch.autograd.gradcheck(lambda rows: loss(rows, torch.tensor(labels)).total, embeddings)
-
-
-@pytest.mark.parametrize("average", ["all", "nonzero"])
-@pytest.mark.parametrize("margin", ["soft", 0.2])
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_a_collapsed_batch_has_a_finite_gradient(margin: Margin, distance: Distance, average: str) -> None:
-    embeddings = torch.full((72, 128), 0.7, requires_grad=True)
-    total = BatchAll(INFO, margin=margin, distance=distance, average=average)(embeddings, torch.arange(72) // 4).total
-    (slope,) = torch.autograd.grad(total, embeddings)
-    assert total.item() == pytest.approx(math.log(2) if margin == "soft" else 0.2)
-    assert slope.isfinite().all()
+    assert value.per_item["loss"].tolist() == pytest.approx([0, 0, 0, 0, 1.5, 2.5, 0, 0])
+    assert value.total.item() == pytest.approx(0.5)
+    assert BatchAll(INFO, margin=0.5, average="nonzero")(
+        embeddings, torch.tensor([5, 5, 9, 9])
+    ).total.item() == pytest.approx(2)
 
 
 def test_nonzero_is_0_with_a_gradient_where_no_term_is_active() -> None:
@@ -100,42 +79,7 @@ def test_nonzero_is_0_with_a_gradient_where_no_term_is_active() -> None:
 
 
 @pytest.mark.parametrize("labels", [identities(128, 4, 0), torch.cat([identities(127, 4, 0), torch.arange(200, 204)])])
-def test_a_batch_of_512_keeps_no_cube(labels: torch.Tensor) -> None:
-    # A cube of the batch would be 512 MiB; what is kept for the gradient is 512 x 3 x 508 terms a few times.
+def test_a_batch_of_512_saves_no_cube(labels: torch.Tensor) -> None:
+    # A cube of the batch would be 512 MiB; the gradient needs 512 x 3 x 508 terms a few times.
     embeddings = torch.randn(512, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert kept_bytes(lambda: batch_all_terms(embeddings, labels, 0.2)) < 40 << 20
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_loss_is_at_least_float32_and_the_gradient_comes_back_as_it_went(dtype: torch.dtype) -> None:
-    embeddings = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
-    value = BatchAll(INFO)(embeddings, torch.arange(8) // 2)
-    value.total.backward()
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert value.total.dtype == value.per_item["loss"].dtype == wide
-    assert embeddings.grad is not None
-    assert embeddings.grad.dtype == dtype
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert BatchAll(INFO)(embeddings, torch.arange(8) // 2).total.equal(value.total)
-
-
-def test_what_it_refuses() -> None:
-    with pytest.raises(TrainingError, match=r"batch_all: no anchor has a positive"):
-        batch_all_terms(torch.randn(4, 2), torch.arange(4))
-    with pytest.raises(TrainingError, match=r"batch_all: no anchor has a negative"):
-        batch_all_terms(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(OptionError, match=r"batch_all: margin must be at least 0.*-0\.1"):
-        BatchAll(INFO, margin=-0.1)
-
-
-def test_nan_reaches_the_loss() -> None:
-    embeddings = torch.randn(4, 2)
-    embeddings[0, 0] = math.nan
-    for average in ("all", "nonzero"):
-        assert BatchAll(INFO, margin=0.2, average=average)(embeddings, torch.tensor([0, 0, 1, 1])).total.isnan()
-
-
-def test_what_the_runner_reads() -> None:
-    loss = register_losses()["batch_all"](INFO)
-    assert (loss.metric, loss.pool) == (None, "mean")
-    assert loss.param_groups() == []
+    assert saved_bytes(lambda: batch_all_terms(embeddings, labels, 0.2)) < 40 << 20

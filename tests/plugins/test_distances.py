@@ -1,9 +1,8 @@
-"""The distances of the losses: exact where the expanded form is not, finite gradients where rows coincide."""
+"""The distances of the losses: exact despite rounding, and finite gradients where rows coincide."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,14 +11,7 @@ from hypothesis import strategies as st
 from reidbench_losses.distances import Distance, between, may_be_hardest, pairwise
 from torch import Tensor
 
-DISTANCES: tuple[Distance, ...] = ("euclidean", "sqeuclidean", "cosine")
-
-
-def slowly(a: list[float], b: list[float], distance: Distance) -> float:
-    if distance == "cosine":
-        return 1 - sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
-    squared = math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True))
-    return squared if distance == "sqeuclidean" else math.sqrt(squared)
+from tests.support.losses import DISTANCES, saved_bytes, slow_distance
 
 
 def gradient(embeddings: Tensor, distance: Distance) -> Tensor:
@@ -29,26 +21,13 @@ def gradient(embeddings: Tensor, distance: Distance) -> Tensor:
     return rows.grad
 
 
-def kept_bytes(forward: Callable[[], Tensor]) -> int:
-    """The bytes that autograd keeps for the backward pass of ``forward``, shared memory counted once."""
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
 @pytest.mark.parametrize("distance", DISTANCES)
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_distances_are_those_of_a_loop(distance: Distance, rows: int, size: int, seed: int) -> None:
     embeddings = torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     listed = embeddings.tolist()
-    expected = torch.tensor([[slowly(a, b, distance) for b in listed] for a in listed], dtype=torch.float64)
+    expected = torch.tensor([[slow_distance(a, b, distance) for b in listed] for a in listed], dtype=torch.float64)
     torch.testing.assert_close(pairwise(embeddings, distance), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -60,13 +39,13 @@ def test_distances_of_given_pairs_are_those_of_a_loop(
 ) -> None:
     embeddings = torch.randn(10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     listed, (first, second) = embeddings.tolist(), torch.tensor(pairs).T
-    expected = [slowly(listed[a], listed[b], distance) for a, b in pairs]
+    expected = [slow_distance(listed[a], listed[b], distance) for a, b in pairs]
     assert between(embeddings, first, second, distance).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("clusters", [2, 20])  # 2: most pairs are close, which takes another way
+@pytest.mark.parametrize("clusters", [2, 20])  # 2: most pairs are close, another branch
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_tight_clusters_far_from_the_origin_keep_values_and_gradients(distance: Distance, clusters: int) -> None:
+def test_tight_clusters_far_from_the_origin_are_exact(distance: Distance, clusters: int) -> None:
     generator = torch.Generator().manual_seed(7)
     centres = torch.randn(clusters, 8, dtype=torch.float64, generator=generator) + 20
     near = 1e-3 * torch.randn(40, 8, dtype=torch.float64, generator=generator)
@@ -82,7 +61,7 @@ def test_tight_clusters_far_from_the_origin_keep_values_and_gradients(distance: 
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_few_pairs_may_be_the_hardest_and_the_hardest_are_among_them(distance: Distance) -> None:
+def test_few_candidates_include_the_hardest_pairs(distance: Distance) -> None:
     embeddings = torch.randn(200, 128, generator=torch.Generator().manual_seed(8)) + 3
     same = torch.arange(200)[:, None] // 4 == torch.arange(200) // 4
     exact = pairwise(embeddings.double(), distance)
@@ -96,7 +75,7 @@ def test_few_pairs_may_be_the_hardest_and_the_hardest_are_among_them(distance: D
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_equal_rows_are_exactly_0_apart_and_close_ones_are_not(distance: Distance) -> None:
+def test_equal_rows_have_distance_0_and_close_ones_do_not(distance: Distance) -> None:
     # 40 rows: above 25 the expanded form would be off by the square root of the norms' rounding.
     embeddings = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)) + 30
     embeddings[7] = embeddings[3]
@@ -114,13 +93,13 @@ def test_equal_rows_are_exactly_0_apart_and_close_ones_are_not(distance: Distanc
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_coincident_rows_pass_no_gradient_to_each_other(distance: Distance, dtype: torch.dtype) -> None:
+def test_coincident_rows_have_no_gradient(distance: Distance, dtype: torch.dtype) -> None:
     embeddings = torch.randn(30, 5, dtype=dtype, generator=torch.Generator().manual_seed(1))
     assert (gradient(embeddings[:1].expand(30, 5), distance) == 0).all()
     embeddings[1] = embeddings[0]
-    twins = gradient(embeddings, distance)
-    assert twins.isfinite().all()
-    torch.testing.assert_close(twins[0], twins[1])
+    equal = gradient(embeddings, distance)
+    assert equal.isfinite().all()
+    torch.testing.assert_close(equal[0], equal[1])
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -133,12 +112,12 @@ def test_gradients_are_those_of_finite_differences(distance: Distance) -> None:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_coincident_rows_keep_no_differences_of_all_pairs(distance: Distance) -> None:
+def test_coincident_rows_save_no_differences_of_pairs(distance: Distance) -> None:
     rows = torch.full((256, 64), 0.7, requires_grad=True)  # they would be 16 MiB
-    assert kept_bytes(lambda: pairwise(rows, distance)) < 4 << 20
+    assert saved_bytes(lambda: pairwise(rows, distance)) < 4 << 20
 
 
-def test_a_row_of_zeros_has_no_direction() -> None:
+def test_the_cosine_distance_of_a_row_of_zeros() -> None:
     embeddings = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [-1.0, 0.0]])
     found = pairwise(embeddings, "cosine")
     torch.testing.assert_close(found[0], torch.tensor([0.0, 0.0, 0.5, 0.5]))

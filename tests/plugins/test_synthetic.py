@@ -130,6 +130,7 @@ def test_random_numbers_come_from_the_raw_stream() -> None:
     assert RandomNumbers(3, "a", 2).raw() != raw[0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 50))
 def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
     rng = RandomNumbers(seed, "bounds")

@@ -1,0 +1,19 @@
+"""Checks of numeric options."""
+
+from __future__ import annotations
+
+from reidbench import OptionError
+
+
+def check_at_least(loss: str, least: float, **options: float) -> None:
+    """Raise OptionError, naming loss and option, for a value below ``least``."""
+    for name, value in options.items():
+        if value < least:
+            raise OptionError(f"{loss}: option {name}: expected {least} or more, got {value}")
+
+
+def check_fraction(loss: str, **options: float) -> None:
+    """Raise OptionError, naming loss and option, for a value that is not from 0 to below 1."""
+    for name, value in options.items():
+        if not 0 <= value < 1:
+            raise OptionError(f"{loss}: option {name}: expected a number from 0 to below 1, got {value}")

@@ -1,0 +1,166 @@
+"""What every built-in loss does: gradients, precision, NaN, refused options and batches, exact repetition."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from reidbench import OptionError, TrainingError, build
+from tests.support.losses import DISTANCES, INFO, LABELS, built, gradient_of, random_embeddings
+from tests.support.tiny_training import INFO as TRAINED
+from tests.support.tiny_training import RECIPE, assert_exact, view_of
+
+MARGINS = ("soft", 0.5)
+TRIPLET_SPECS = [
+    f"{name}(margin={margin}, distance={distance})"
+    for name, margin, distance in product(("batch_hard", "batch_all", "triplet", "triplet_ohm"), MARGINS, DISTANCES)
+]
+SPECS = [
+    *TRIPLET_SPECS,
+    *(
+        f"lifted(distance={distance}, negatives={negatives}, form={form})"
+        for distance, negatives, form in product(DISTANCES, ("all", "other_identities"), ("hinge", "squared"))
+    ),
+    *(
+        f"lifted_generalized(distance={distance}, include_anchor={anchor})"
+        for distance, anchor in product(DISTANCES, ("true", "false"))
+    ),
+    *(f"{name}(distance={distance})" for name, distance in product(("lmnn", "improved_triplet"), DISTANCES)),
+    *(
+        f"{name}(difference={difference})"
+        for name, difference in product(("verification", "identification_verification"), ("squared", "absolute"))
+    ),
+    "lifted(pairs=triplets)",
+    "batch_all(average=nonzero)",
+    "classification",
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_gradients_are_those_of_finite_differences(spec: str) -> None:
+    loss, labels = built(spec)
+    loss.double()
+    embeddings = random_embeddings(len(labels), seed=2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda rows: loss(rows, labels).total, embeddings)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_coincident_embeddings_have_a_finite_gradient(spec: str) -> None:
+    loss, labels = built(spec)
+    value, gradient = gradient_of(lambda rows: loss(rows, labels).total, torch.full((len(labels), 4), 0.7))
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    if spec in TRIPLET_SPECS:
+        assert value.item() == pytest.approx(math.log(2) if "soft" in spec else 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LABELS)
+def test_a_loss_is_computed_in_float32_or_better(name: str, dtype: torch.dtype) -> None:
+    loss, labels = built(name)
+    embeddings = random_embeddings(len(labels)).to(dtype)
+    value, gradient = gradient_of(lambda rows: loss(rows, labels).total, embeddings)
+    assert gradient.dtype == dtype
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert value.equal(loss(embeddings.to(value.dtype), labels).total)
+    assert {terms.dtype for terms in loss(embeddings, labels).per_item.values()} == {value.dtype}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(embeddings, labels).total.equal(value)
+
+
+@pytest.mark.parametrize("spec", [*LABELS, "batch_hard(average=nonzero, margin=0.2)", "batch_all(average=nonzero)"])
+def test_nan_reaches_the_loss(spec: str) -> None:
+    loss, labels = built(spec)
+    embeddings = random_embeddings(len(labels))
+    embeddings[0, 0] = math.nan
+    assert loss(embeddings, labels).total.isnan()
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_pooling_and_parameters(name: str) -> None:
+    loss, _ = built(name)
+    assert loss.metric is None
+    assert loss.pool == ("max" if name in ("classification", "identification_verification") else "mean")
+    assert bool(loss.param_groups()) == name.endswith("cation")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(f"{name}(margin=-0.1)" for name in LABELS if not name.endswith("cation")),
+        "lmnn(mu=1.5)",
+        "lmnn(neighbours=0)",
+        "improved_triplet(beta=-0.5)",
+        "improved_triplet(tau=-0.5)",
+        "triplet_ohm(pool=2)",
+        "triplet_ohm(refresh=0)",
+        "triplet_ohm(hardest=0)",
+        "classification(label_smoothing=1.0)",
+        "classification(dropout=-0.1)",
+        "verification(dropout=1.0)",
+        "identification_verification(dropout=1.0)",
+        "identification_verification(weight=-1)",
+    ],
+)
+def test_options_out_of_range_are_refused(spec: str) -> None:
+    name, option, value = re.split(r"[(=)]", spec)[:3]
+    with pytest.raises(OptionError, match=f"{name}: option {option}: expected .*got {value}"):
+        build("loss", spec, INFO)
+
+
+@pytest.mark.parametrize("name", ["batch_hard", "batch_all", "lifted", "lifted_generalized"])
+def test_batches_without_positives_or_negatives_are_refused(name: str) -> None:
+    loss, _ = built(name)
+    with pytest.raises(TrainingError, match=rf"{name}: no anchor has a positive.*4 images.*k=2"):
+        loss(torch.randn(4, 2), torch.arange(4))
+    with pytest.raises(TrainingError, match=rf"{name}: no anchor has a negative.*4 images.*p=2"):
+        loss(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 0, 1, 1], [0, 1, 0, 2, 1, 0], [0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 1, 1], [], [0]]
+)
+@pytest.mark.parametrize("spec", ["triplet", "triplet_ohm", "improved_triplet", "lifted(pairs=triplets)"])
+def test_batches_that_are_not_stacked_triplets_are_refused(spec: str, labels: list[int]) -> None:
+    loss, _ = built(spec)
+    with pytest.raises(TrainingError, match=rf"{spec.partition('(')[0]}: a batch must be B anchors"):
+        loss(torch.randn(len(labels), 4), torch.tensor(labels, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("labels", [[1] * 9, list(range(9))])
+@pytest.mark.parametrize(
+    "spec",
+    ["triplet", "lifted(pairs=triplets)", "improved_triplet", "triplet_ohm", "lmnn", "verification",
+     "identification_verification"],
+)  # fmt: skip
+def test_data_without_positives_or_negatives_are_refused(spec: str, labels: list[int]) -> None:
+    loss, _ = built(spec)
+    lacking = "negative" if labels[0] == labels[1] else "positive"
+    with pytest.raises(
+        TrainingError, match=rf"^{spec.partition('(')[0]}: none of the 9 training units has a {lacking}"
+    ):
+        loss.next_round(view_of(labels), 0)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "classification(label_smoothing=0.1, dropout=0.3)",
+        "improved_triplet(beta=0.1)",
+        "lmnn(neighbours=2)",
+        "triplet_ohm(margin=0.2, pool=16, refresh=2, hardest=2)",
+        "verification(dropout=0.3)",
+        "identification_verification(dropout=0.3)",
+    ],
+)
+def test_a_training_is_repeated_and_resumed_exactly(spec: str, tmp_path: Path) -> None:
+    recipe = RECIPE
+    if spec.startswith("classification"):
+        recipe = replace(RECIPE, batches="shuffled", optimizer="adadelta", learning_rate=1.0)
+    assert_exact(lambda: build("loss", spec, TRAINED), tmp_path, recipe)
