@@ -17,7 +17,7 @@ from reidbench.plugins.catalogue import load, part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, RANKS, score, scores_at
-from reidbench.runs.provenance import code_digest
+from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import AGAIN
 from reidbench.utils.machine import AUTO
@@ -106,7 +106,7 @@ def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator
         return
     if record.dirty and not allow_dirty:
         yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
-    problems = list(_unreadable_items(record)) or list(_item_problems(record))
+    problems = list(_unusable_items(record)) or list(_item_problems(record))
     for check in (_value_problems, _time_problems, _interval_problems, _camera_problems, _digest_problems):
         problems += check(record)
     yield from problems or unsafe_cells(derive([record])[0])
@@ -141,8 +141,11 @@ def _digest_problems(record: RunRecord) -> Iterator[FieldProblem]:
             yield name, f"is {recorded[:12]!r}, but the options, data and seed give {expected[:12]!r}: one was changed"
 
 
-def _unreadable_items(record: RunRecord) -> Iterator[FieldProblem]:
+def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
+    """Yield which items no plugin provides, or have a text that is no spec."""
     for kind, item in record.items.items():
+        if LOCAL in item.plugin.split(", "):
+            yield f"items.{kind}.plugin", f"is {LOCAL!r}: {item.spec} was given as a Python object; make it a plugin"
         try:
             spec = Spec.parse(item.spec)
             if kind not in ("loss", "rerank"):

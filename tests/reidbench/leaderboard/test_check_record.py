@@ -15,6 +15,7 @@ from reidbench.leaderboard.board import add, merge
 from reidbench.leaderboard.check_board import check
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.runs.job import Job
+from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import CameraMatrix, RunRecord
 from tests.support.boards import add_all, edit_record, put, tree, valid_record
 from tests.support.records import digest, make_item, replace_parts, set_field
@@ -43,6 +44,10 @@ SHA = f"sha256:{digest('file')}"
         ({"items": {"loss": make_item("bad", "a(")}}, r"items\.loss\.spec "),
         ({"items": {"protocol": make_item("../../x")}}, r"items\.protocol\.spec "),
         ({"items": {"backbone": make_item("a + b")}}, r"items\.backbone\.spec .*expected a single item"),
+        (
+            {"items": {"loss": replace(make_item("bad"), plugin=LOCAL)}},
+            r"items\.loss\.plugin .*bad was given as a",
+        ),
         ({"environment": {"device_name": "=1+1"}}, r"gpu begins with '='"),
         ({"environment": {"reidbench": "@SUM(A1)"}}, r"reidbench begins with '@'"),
         ({"commit": "-1"}, r"commit .*40 hex digits.*, got '-1'"),
