@@ -80,11 +80,6 @@ class ResolvedSpec:
     terms: tuple[ResolvedTerm, ...]
 
     @property
-    def changed(self) -> list[str]:
-        """The names of the options that differ from their own item's defaults."""
-        return [name for term in self.terms for name in term.changed]
-
-    @property
     def plugin_items(self) -> tuple[PluginItem, ...]:
         """The plugin items of all terms, in the order of the spec."""
         return tuple(term.item for term in self.terms)
@@ -155,7 +150,7 @@ class Catalogue:
         known, or a value does not fit.
         """
         spec = Spec.parse(text, where=kind)
-        if spec.is_none and kind not in OPTIONAL:
+        if not spec.terms and kind not in OPTIONAL:
             raise OptionError(f"{kind}: none is only for a {' or a '.join(OPTIONAL)}; name a {kind}")
         if kind != "loss" and spec.terms and (len(spec.terms) > 1 or spec.terms[0].weight != 1):
             raise OptionError(f"{kind}: expected a single item, got {str(spec)!r}; only losses are added and weighted")
@@ -173,7 +168,6 @@ class Catalogue:
         if mistakes:
             raise OptionError("\n".join(mistakes))
         names = part_names([term.item.name for term in terms])
-        prefixes = [f"{name}." for name in names] if len(terms) > 1 else [""] * len(terms)
         full_text = _write(terms, [term.values for term in terms])
         if len(full_text) > MAX_TEXT:
             raise OptionError(
@@ -188,8 +182,8 @@ class Catalogue:
             ),
             short=_write(terms, [_replace_files(term.changed, lambda file: file.name) for term in terms]),
             origins={
-                prefix + option: origin
-                for prefix, term in zip(prefixes, terms, strict=True)
+                f"{name}.{option}" if len(terms) > 1 else option: origin
+                for name, term in zip(names, terms, strict=True)
                 for option, origin in term.origins.items()
             },
             terms=tuple(terms),
@@ -225,8 +219,7 @@ def load() -> Catalogue:
     ``REIDBENCH_LOAD_PLUGINS`` limits it to some distributions or entry points ("a,b"), or to none ("").
     Raises OptionError where that names something that is not installed.
     """
-    plugins, items = discover()
-    return Catalogue(tuple(plugins), tuple(items))
+    return Catalogue(*discover())
 
 
 def _write(terms: Sequence[ResolvedTerm], options: Sequence[dict[str, Any]]) -> str:

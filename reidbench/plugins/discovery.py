@@ -30,18 +30,8 @@ from reidbench.plugins.spec import is_name, printable, quoted
 ENTRY_POINT_GROUP = "reidbench"
 OWN_DISTRIBUTION = "reidbench"
 VARIABLE = "REIDBENCH_LOAD_PLUGINS"
-HOOKS = {
-    "register_losses": "loss",
-    "register_backbones": "backbone",
-    "register_datasets": "dataset",
-    "register_synthesizers": "synthesizer",
-    "register_protocols": "protocol",
-    "register_recipes": "recipe",
-    "register_metrics": "metric",
-    "register_rerankers": "reranker",
-    "register_sections": "section",
-}
-KINDS = tuple(HOOKS.values())
+KINDS = ("loss", "backbone", "dataset", "synthesizer", "protocol", "recipe", "metric", "reranker", "section")
+HOOKS = dict(zip((name for name in vars(hookspecs) if name.startswith("register_")), KINDS, strict=True))
 # The positional parameters of a factory, which the runner supplies; those of the other kinds take none.
 SUPPLIED = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",), "recipe": ("backbone",)}
 
@@ -105,8 +95,8 @@ class PluginItem:
         try:
             found = positional_parameters(self.factory)
             self.options  # noqa: B018 - reads and checks the signature
-        except PluginError as error:
-            raise PluginError(f"{self.kind} {self.name}: {error}") from error
+        except Exception as error:  # reading a signature runs code of the plugin
+            raise PluginError(f"{self.kind} {self.name}: {describe_error(error)}") from error
         if len(found) != len(expected):
             raise PluginError(
                 f"{self.kind} {self.name}: expected the positional parameters ({', '.join(expected)}), got "
@@ -114,7 +104,7 @@ class PluginItem:
             )
 
 
-def discover() -> tuple[list[Plugin], list[PluginItem]]:
+def discover() -> tuple[tuple[Plugin, ...], tuple[PluginItem, ...]]:
     """Return all plugins, loaded or failed, and the items of those that loaded.
 
     ``REIDBENCH_LOAD_PLUGINS`` limits them to some distributions or entry points ("a,b"), or to none ("").
@@ -126,7 +116,7 @@ def discover() -> tuple[list[Plugin], list[PluginItem]]:
         plugin, new_items = _load_one(point, items)
         plugins.append(plugin)
         items |= {(item.kind, item.name): item for item in new_items}
-    return plugins, list(items.values())
+    return tuple(plugins), tuple(items.values())
 
 
 def _entry_points() -> list[metadata.EntryPoint]:
@@ -135,25 +125,18 @@ def _entry_points() -> list[metadata.EntryPoint]:
     Where two plugins provide an item of one name the earlier keeps it, so first-party plugins come first: installing a
     package must neither replace nor remove an item. Failing both would let any package switch off any other.
     """
-    points = sorted(
-        metadata.entry_points(group=ENTRY_POINT_GROUP),
-        key=lambda point: (
-            _owner(point)[0] != OWN_DISTRIBUTION,
-            _normalised(_owner(point)[0]),
-            point.name,
-            point.value,
-        ),
-    )
+    points = [(_normalised(_owner(point)[0]), point) for point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+    points.sort(key=lambda pair: (pair[0] != OWN_DISTRIBUTION, pair[0], pair[1].name, pair[1].value))
     setting = os.environ.get(VARIABLE)
     if setting is None:
-        return points
+        return [point for _, point in points]
     names = {name.strip() for name in setting.split(",") if name.strip()}
-    installed = {name for point in points for name in (point.name, _normalised(_owner(point)[0]))}
+    installed = {name for owner, point in points for name in (owner, point.name)}
     if unknown := sorted(name for name in names if not {name, _normalised(name)} & installed):
         listed = ", ".join(quoted(name) + did_you_mean(name, installed) for name in unknown)
         raise OptionError(f"{VARIABLE}: no plugin or distribution {listed}; installed: {', '.join(sorted(installed))}")
     names |= {_normalised(name) for name in names}
-    return [point for point in points if {point.name, _normalised(_owner(point)[0])} & names]
+    return [point for owner, point in points if {owner, point.name} & names]
 
 
 def _load_one(
@@ -172,12 +155,11 @@ def _load_one(
             for stage, implementation in _implementations(module):
                 new_items += _items_of(HOOKS[stage], implementation(), plugin)
         stage = "names"
-        duplicates = [
+        if duplicates := [
             f"{item.kind} {item.name} is provided both by {items[key].plugin} and by {plugin}"
             for item in new_items
             if (key := (item.kind, item.name)) in items
-        ]
-        if duplicates:
+        ]:
             raise PluginError(
                 f"{'; '.join(duplicates)}; the first keeps it: rename the other, or load one only ({VARIABLE})"
             )
@@ -238,7 +220,7 @@ def describe_error(error: BaseException) -> str:
         message = ""
     if isinstance(error, ReidbenchError):
         return message
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    file, line = frames[-1] if frames else ("<unknown>", 0)
-    place = f" ({Path(file).name}, line {line})" if not file.startswith("<") else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_file = frames and not frames[-1].filename.startswith("<")
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if in_file else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -6,7 +6,6 @@ import difflib
 import functools
 import hashlib
 import inspect
-import itertools
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -58,12 +57,7 @@ class File(PlatformPath):
         return path
 
 
-_TYPE_NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    File: "the path of an existing file",
-}
+_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", File: "the path of an existing file"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def did_you_mean(given: str, names: Iterable[str], show: Callable[[str], str] = 
 
 def positional_parameters(factory: Callable[..., Any]) -> list[str]:
     """Return the names of a factory's positional parameters: what the runner supplies."""
-    parameters = _signature(factory).parameters.values()
+    parameters = inspect.signature(factory).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
@@ -130,20 +124,15 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     docs = _option_docs(factory)
     problems: list[str] = []
     options: dict[str, Option] = {}
-    for name, parameter in _signature(factory).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            stars = "*" if parameter.kind == parameter.VAR_POSITIONAL else "**"
-            problems.append(f"takes {stars}{name}, which hides its options; write each as a keyword-only parameter")
-        if parameter.kind != parameter.KEYWORD_ONLY:
-            continue
-        if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
-            lacks = "default" if parameter.default is parameter.empty else "type"
-            problems.append(f"option {name} has no {lacks}; write {name}: TYPE = DEFAULT")
-            continue
-        try:
-            options[name] = _option(factory, parameter, docs.get(name, ""))
-        except Exception as error:  # reading an annotation runs code of the plugin
-            problems.append(f"option {name}: {error}")
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind == parameter.KEYWORD_ONLY:
+            try:
+                options[name] = _option(factory, parameter, docs.get(name, ""))
+            except Exception as error:  # reading an annotation runs code of the plugin
+                problems.append(f"option {name}: {error}")
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = str(parameter).partition(":")[0]
+            problems.append(f"takes {stars}, which hides its options; write each as a keyword-only parameter")
     if problems:
         raise PluginError("; ".join(problems))
     return options
@@ -199,13 +188,14 @@ def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *s
 
 
 def _option(factory: Callable[..., Any], parameter: inspect.Parameter, doc: str) -> Option:
+    if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+        raise ValueError(f"expected a type and a default; write {parameter.name}: TYPE = DEFAULT")
     annotation = _annotation(factory, parameter)
     words, choices = _describe(annotation)
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
     expected = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_STRICT)
-    doc = printable(doc)
     option = Option(parameter.name, expected, parameter.default, doc, tuple(choices), "a text" in words, adapter)
     if isinstance(option.default, File):  # whether it exists is checked where the option is used, not at loading
         return option
@@ -232,8 +222,8 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
         return ["true", "false"], [True, False]
     if annotation is type(None):
         return ["none"], [None]
-    if annotation in _TYPE_NAMES:
-        return [_TYPE_NAMES[annotation]], []
+    if annotation in _NAMES:
+        return [_NAMES[annotation]], []
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return [_show(choice) for choice in arguments], list(arguments)
@@ -249,13 +239,6 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
     )
 
 
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(factory)
-    except Exception as error:  # builtins without one, and a plugin's own __signature__
-        raise PluginError(f"its signature cannot be read: {error}") from None
-
-
 def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Return a parameter's type; one written as text is read in the module that wrote it.
 
@@ -266,10 +249,8 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> An
     if not hasattr(function, "__globals__"):
         function = type(function).__call__
 
-    def carrier() -> None: ...
-
-    carrier.__annotations__ = {parameter.name: parameter.annotation}
     names = getattr(inspect.unwrap(function), "__globals__", {})
+    carrier = type("carrier", (), {"__annotations__": {parameter.name: parameter.annotation}})
     return get_type_hints(carrier, globalns=names)[parameter.name]
 
 
@@ -285,15 +266,6 @@ def _docstring(factory: Callable[..., Any]) -> str:
 
 def _option_docs(factory: Callable[..., Any]) -> dict[str, str]:
     """Return the lines below ``Options:`` of a factory's docstring by option; deeper lines continue the one before."""
-    _, _, section = _docstring(factory).partition("Options:\n")
-    docs: dict[str, str] = {}
-    name, depth = "", 0
-    for line in itertools.takewhile(lambda line: line.startswith(" "), section.splitlines()):
-        indent = len(line) - len(line.lstrip())
-        match = re.match(r"\s+(\w+): +(.*)", line)
-        if match and (not name or indent <= depth):
-            name, depth = match[1], indent
-            docs[name] = match[2].strip()
-        elif name:
-            docs[name] += f" {line.strip()}"
-    return docs
+    section = re.search(r"^Options:\n((?: .*\n?)*)", _docstring(factory), re.MULTILINE)
+    lines = re.findall(r"^( +)(\w+): +(.*(?:\n\1 +.*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: printable(text) for _, name, text in lines}

@@ -7,7 +7,6 @@ import importlib.util
 import keyword
 import string
 import sys
-import tempfile
 from pathlib import Path
 
 from reidbench.errors import DataError, OptionError
@@ -45,16 +44,13 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
         f"{name}.py": kind,
         f"tests/test_{name}.py": "test",
     }
+    templates = importlib.resources.files("reidbench.plugins").joinpath("templates")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written next to the target and renamed, so that an interrupted call leaves no incomplete plugin.
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
-            written = Path(temporary) / name
-            for file, template in files.items():
-                path = written / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(_template(template).substitute(words), encoding="utf-8")
-            written.rename(target)
+        for file, template in files.items():
+            path = target / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = templates.joinpath(f"{template}.txt").read_text(encoding="utf-8")
+            path.write_text(string.Template(text).substitute(words), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror}") from None
     return target
@@ -69,8 +65,3 @@ def _check_name(name: str) -> None:
         )
     if name in sys.modules or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
         raise OptionError(f"there is a module {quoted(name)}, which this one would hide; choose another name")
-
-
-def _template(name: str) -> string.Template:
-    file = importlib.resources.files("reidbench.plugins").joinpath("templates", f"{name}.txt")
-    return string.Template(file.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@
     WORD   = [A-Za-z0-9_./:@][A-Za-z0-9_./:@~%-]*, not a NUMBER
     STRING = double quoted, with the escapes of JSON
 
-``none`` alone is the empty spec. Every text that is written here is printable, so it may stand in a log or a table.
+``none`` alone is the empty spec. Every text written here is printable, so logs and tables may contain it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from reidbench.errors import OptionError
 
@@ -32,7 +33,7 @@ Value: TypeAlias = "int | float | bool | str | tuple[Value, ...] | Item | None"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:/[A-Za-z][A-Za-z0-9_]*)?")
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD = re.compile(r"[A-Za-z0-9_./:@][A-Za-z0-9_./:@~%-]*")
-# A number ends where no word could go on, so 1.5.2 and 64x32 are words; "+" is a sign only inside an exponent.
+# A number is followed by no character of a word, so 1.5.2 and 64x32 are words; "+" is a sign only in an exponent.
 _NUMBER = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_./:@~%-])")
 _TOKEN = re.compile(
     rf"""(?P<space>[ \t\r\n]+) | (?P<number>{_NUMBER.pattern}) | (?P<word>{_WORD.pattern})
@@ -53,14 +54,14 @@ def quoted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a stranger's text as one line that can be shown: everything unprintable and all gaps become one space."""
+    """Return ``text`` as one printable line: runs of white space and unprintable characters become one space."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def write_value(value: object) -> str:
     """Return the text of an option's value; a path is written as its text.
 
-    Raises OptionError where there is no such text: numbers that are not finite, and types that are no value.
+    Raises OptionError for numbers that are not finite and for types that no option has.
     """
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
@@ -79,7 +80,11 @@ def write_value(value: object) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """A name with options, in the order in which they are written; ``str`` gives the text again."""
+    """A name with options; ``str`` writes it.
+
+    ``name``: the item's name.
+    ``options``: (name, value) of each option, in the order in which they are written.
+    """
 
     name: str
     options: tuple[tuple[str, Value], ...] = ()
@@ -91,7 +96,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Term:
-    """An item of a sum with its weight, a finite number."""
+    """An item of a sum; ``str`` writes it.
+
+    ``weight``: a finite number.
+    ``item``: the item.
+    """
 
     weight: float
     item: Item
@@ -105,25 +114,23 @@ class Term:
 
 @dataclass(frozen=True)
 class Spec:
-    """A sum of weighted items, mostly a single one, or none at all; ``parse(str(spec))`` is ``spec``."""
+    """A sum of weighted items, mostly a single one, or ``none``; ``parse(str(spec))`` is ``spec``.
+
+    ``terms``: the weighted items; empty for ``none``.
+    """
 
     terms: tuple[Term, ...]
 
     @classmethod
     def parse(cls, text: str, where: str = "") -> Spec:
-        """Return the spec that ``text`` writes; ``where`` names its source in errors.
+        """Return the spec in ``text``; ``where`` names its source in errors.
 
-        Raises OptionError, with the place in the text, where it does not follow the grammar.
+        Raises OptionError, with the position in the text, where it does not follow the grammar.
         """
         return _Parser(text, where).spec()
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms)) or "none"
-
-    @property
-    def is_none(self) -> bool:
-        """Whether this is ``none``."""
-        return not self.terms
 
     @property
     def item(self) -> Item:
@@ -133,94 +140,98 @@ class Spec:
         return self.terms[0].item
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     start: int
 
 
 class _Parser:
-    """Reads one text from left to right; a method per rule of the grammar."""
+    """Reads one text from left to right; one method per rule of the grammar."""
 
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where, self.place = text, where, 0
         if len(text) > MAX_TEXT:
             self.fail(f"it has {len(text)} characters, at most {MAX_TEXT} are read", 0)
-        self.tokens = self.lex()
+        self.tokens = [*self.lex(), _Token("end", "", len(text))]
 
-    def fail(self, what: str, start: int | None = None) -> NoReturn:
-        shown = self.text if len(self.text) <= 120 else f"{self.text[:100]}…"
-        at = "" if start is None or not self.text else f", at character {start + 1}"
-        raise OptionError(f"{self.where}{': ' if self.where else ''}cannot read {shown!r}: {what}{at}")
+    def fail(self, problem: str, start: int) -> NoReturn:
+        text = self.text if len(self.text) <= 120 else f"{self.text[:100]}…"
+        position = f", at character {start + 1}" if self.text else ""
+        raise OptionError(f"{self.where}{': ' if self.where else ''}cannot read {text!r}: {problem}{position}")
 
-    def lex(self) -> list[_Token]:
-        tokens, start = [], 0
+    def fail_at(self, token: _Token, expected: str) -> NoReturn:
+        got = "the end" if token.kind == "end" else token.text if token.kind == "string" else f'"{token.text}"'
+        self.fail(f"expected {expected}, got {got}", token.start)
+
+    def lex(self) -> Iterator[_Token]:
+        start = 0
         while start < len(self.text):
             match = _TOKEN.match(self.text, start)
             if match is None:
                 hint = ", a quote that is never closed" if self.text[start] == '"' else "; quote text that holds it"
                 self.fail(f"{self.text[start]!r} has no meaning here{hint}", start)
             if match.lastgroup != "space":
-                tokens.append(_Token(str(match.lastgroup), match.group(), start))
+                yield _Token(str(match.lastgroup), match.group(), start)
             start = match.end()
-        return [*tokens, _Token("end", "", len(self.text))]
+
+    def sees(self, mark: str) -> bool:
+        return self.tokens[self.place].text == mark
 
     def next(self) -> _Token:
         token = self.tokens[self.place]
         self.place += token.kind != "end"
         return token
 
-    def sees(self, mark: str, ahead: int = 0) -> bool:
-        token = self.tokens[min(self.place + ahead, len(self.tokens) - 1)]
-        return token.kind == "mark" and token.text == mark
-
     def take(self, mark: str) -> bool:
-        found = self.sees(mark)
-        self.place += found
-        return found
+        taken = self.sees(mark)
+        self.place += taken
+        return taken
 
-    def expected(self, what: str, token: _Token) -> NoReturn:
-        got = "the end" if token.kind == "end" else token.text if token.kind == "string" else f'"{token.text}"'
-        self.fail(f"expected {what}, got {got}", token.start)
+    def require(self, mark: str, where: str) -> None:
+        if not self.take(mark):
+            self.fail_at(self.next(), f'"{mark}" {where}')
+
+    def until(self, end: str) -> Iterator[_Token]:
+        """Yield the token before each element of a list in brackets, and take the commas and the ``end``."""
+        while not self.take(end):
+            yield self.tokens[self.place]
+            if not self.take(",") and not self.sees(end):
+                self.fail_at(self.next(), f'"," or "{end}"')
 
     def spec(self) -> Spec:
-        if [token.text for token in self.tokens[:-1]] == ["none"]:
+        if [token.text for token in self.tokens] == ["none", ""]:
             return Spec(())
         terms = [self.term()]
         while self.take("+"):
             terms.append(self.term())
         token = self.next()
         if token.kind != "end":
-            self.expected('"+" or the end' if self.tokens[self.place - 2].text == ")" else '"(", "+" or the end', token)
+            self.fail_at(token, '"+" or the end' if self.tokens[self.place - 2].text == ")" else '"(", "+" or the end')
         return Spec(tuple(terms))
 
     def term(self) -> Term:
         weight: float = 1
         if self.tokens[self.place].kind == "number":
             weight = self.number(self.next())
-            if not self.take("*"):
-                self.expected('"*" behind a weight', self.next())
+            self.require("*", "behind a weight")
         return Term(float(weight), self.item(depth=1))
 
     def item(self, depth: int) -> Item:
         name = self.next()
         if name.kind != "word" or not is_name(name.text):
-            self.expected("a name (letters, digits and _, at most one /)", name)
+            self.fail_at(name, "a name (letters, digits and _, at most one /)")
         options: dict[str, Value] = {}
         if self.take("("):
             self.check_depth(depth, name)
-            while not self.take(")"):
-                option = self.next()
+            for option in self.until(")"):
+                self.next()
                 if option.kind != "word" or not _IDENT.fullmatch(option.text):
-                    self.expected('an option or ")"', option)
+                    self.fail_at(option, 'an option or ")"')
                 if option.text in options:
                     self.fail(f'option "{option.text}" of {name.text} is given twice', option.start)
-                if not self.take("="):
-                    self.expected(f'"=" behind option {option.text}', self.next())
+                self.require("=", f"behind option {option.text}")
                 options[option.text] = self.value(depth + 1)
-                if not self.take(",") and not self.sees(")"):
-                    self.expected('"," or ")"', self.next())
         return Item(name.text, tuple(options.items()))
 
     def value(self, depth: int) -> Value:
@@ -229,16 +240,11 @@ class _Parser:
             return self.number(token)
         if token.kind == "string":
             return self.string(token)
-        if token.kind == "mark" and token.text == "[":
+        if token.text == "[":
             self.check_depth(depth, token)
-            parts: list[Value] = []
-            while not self.take("]"):
-                parts.append(self.value(depth + 1))
-                if not self.take(",") and not self.sees("]"):
-                    self.expected('"," or "]"', self.next())
-            return tuple(parts)
+            return tuple(self.value(depth + 1) for _ in self.until("]"))
         if token.kind != "word":
-            self.expected("a value", token)
+            self.fail_at(token, "a value")
         if self.sees("("):
             self.place -= 1
             return self.item(depth)
@@ -263,5 +269,5 @@ class _Parser:
             text = str(json.loads(token.text))
             text.encode()
         except ValueError:
-            self.fail(f"{token.text} holds an escape that is none; write a backslash twice", token.start)
+            self.fail(f"{token.text} contains an invalid escape; write a backslash twice", token.start)
         return text

@@ -26,7 +26,7 @@ def deviations(
     kept = [name for name in asked if name in values and values[name] == asked[name]]
     undone = [name for name in asked if name in values and values[name] != asked[name]]
     theirs_there = " and ".join(f"{name}={str(asked[name]).lower()}" for name in undone)
-    counted = [name for name in (*chosen.changed, *undone) if name not in (*ROUNDING_ONLY, *kept)]
+    counted = [name for name in (*chosen.terms[0].changed, *undone) if name not in (*ROUNDING_ONLY, *kept)]
     where = f", where the protocol's paper has {theirs_there}" if undone else ""
     found = [f"recipe {chosen.short}{where}"] if counted else []
     if paper:

@@ -128,7 +128,7 @@ FAILED = {
     "bad_name.main": "register_rerankers: '../a' cannot name an item",
     "reserved.main": "register_rerankers: 'none' cannot name an item",
     "stars.main": "register_rerankers: reranker starry: takes *args, which hides its options",
-    "untyped.main": "register_rerankers: reranker untyped: option k1 has no type",
+    "untyped.main": "register_rerankers: reranker untyped: option k1: expected a type and a default",
     "positional.main": "register_rerankers: reranker positional: expected the positional parameters (), got (k1)",
     "twice.main": "names: loss shared is provided both by good.main, good 1.0 and by twice.main, twice 1.0",
 }
