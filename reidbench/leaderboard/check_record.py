@@ -134,7 +134,7 @@ def _digest_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield which of the code digest and the ids do not follow from the record."""
     if record.code != code_digest(record.code_files):
         yield "code", "is not the digest of the files in code_files"
-    ids = record.identity()
+    ids = record.ids()
     for name in ("train_id", "group", "id"):
         expected, recorded = getattr(ids, name), getattr(record, name)
         if expected != recorded:

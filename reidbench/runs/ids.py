@@ -1,4 +1,4 @@
-"""The ids of a run, from its resolved options and its data alone, so that anyone can compute them again."""
+"""The ids of a run, which follow from its resolved options and its data alone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Identity:
-    """``id`` names a run, ``train_id`` its training, ``group`` the combination without the seed: 64 hex digits each."""
+class RunIds:
+    """The ids of a run, 64 hex digits each.
+
+    ``id``: the run's.
+    ``train_id``: the training's, which runs with other protocols, metrics and re-rankers share.
+    ``group``: the run's without the seed.
+    """
 
     id: str
     train_id: str
     group: str
 
 
-def identity(
+def run_ids(
     items: Mapping[str, str], *, seed: int, train_digest: str, digest: str, version: int, views: str, pool: str
-) -> Identity:
+) -> RunIds:
     """Return the ids of a run.
 
-    ``items`` are the resolved specs of protocol, loss, backbone, recipe, metric and rerank, in which files are their
-    sha256; ``train_digest`` is the training set's and ``digest`` the whole data set's; ``version`` and ``views`` are
-    the protocol's, ``pool`` is resolved.
+    ``items``: the resolved specs of protocol, loss, backbone, recipe, metric and rerank, with the sha256 of each file.
+    ``train_digest``, ``digest``: the digests of the training set and of the whole dataset.
+    ``version``, ``views``: the protocol's.
+    ``pool``: how the embeddings of a unit are pooled, resolved.
     """
-    trained_with = {"data": train_digest} | {kind: items[kind] for kind in ("loss", "backbone", "recipe")}
-    scored_with = {
+    training = {"data": train_digest} | {kind: items[kind] for kind in ("loss", "backbone", "recipe")}
+    scoring = {
         "data": digest,
         "protocol": [items["protocol"], version],
         "views": views,
@@ -36,8 +42,8 @@ def identity(
         "metric": items["metric"],
         "rerank": items["rerank"],
     }
-    train_id = _hash(trained_with, seed)
-    return Identity(_hash(scored_with, train_id), train_id, _hash(trained_with, scored_with))
+    train_id = _hash(training, seed)
+    return RunIds(_hash(scoring, train_id), train_id, _hash(training, scoring))
 
 
 def _hash(*parts: Any) -> str:

@@ -14,7 +14,7 @@ from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, Loss
 from reidbench.runs.deviations import deviations
-from reidbench.runs.ids import identity
+from reidbench.runs.ids import run_ids
 from reidbench.runs.job import Job, Memo, ResolvedJob, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, training_code
 from reidbench.runs.store import Store
@@ -135,7 +135,7 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
         raise PluginError(f"the protocol or the loss has pool={pool!r}, expected {' or '.join(POOLS)}")
     view_crops(protocol.views, info.preprocess)  # raises where the views, and below the crops, do not fit the network
     stored_size(info.preprocess, recipe.crop)
-    ids = identity(
+    ids = run_ids(
         {kind: item.identity for kind, item in items.items()},
         seed=job.seed,
         train_digest=split.train.digest,

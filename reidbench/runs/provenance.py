@@ -23,7 +23,7 @@ CORE = Path(__file__).parents[1]
 
 # Modules of the core whose import closure makes the weights of a training, and those that make the scores of a run
 # from them. The modules of the items are added to both.
-TRAINING = ("reidbench.training.loop", "reidbench.training.build", "reidbench.plugins.weighted_sum")
+TRAINING = ("reidbench.training.loop", "reidbench.training.build")
 SCORING = (
     "reidbench.embedding.cache",
     "reidbench.ranking.pipeline",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 
 from reidbench.errors import DataError, OptionError
-from reidbench.runs.ids import Identity, identity
+from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
@@ -269,9 +269,9 @@ class RunRecord:
         text = " ".join(f"{kind}={texts[kind]}" for kind in kinds)
         return f"protocol={protocol} {text}" if "(" in protocol else text
 
-    def identity(self) -> Identity:
+    def ids(self) -> RunIds:
         """Return the ids that follow from the recorded options, data and seed."""
-        return identity(
+        return run_ids(
             {kind: item.identity or item.spec for kind, item in self.items.items()},
             seed=self.job.seed,
             train_digest=self.dataset.train_digest,

@@ -66,7 +66,7 @@ def valid_record(
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
     follow = {**derived_for(record.job), "code": code_digest(record.code_files)}
     follow["scores"] = follow["scores"] | (scores or {})
-    follow |= asdict(record.identity())
+    follow |= asdict(record.ids())
     return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})
 
 

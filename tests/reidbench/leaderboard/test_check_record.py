@@ -136,7 +136,7 @@ def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
 
 def test_an_older_protocol_version_is_refused_everywhere(tmp_path: Path) -> None:
     old = replace_parts(valid_record("one"), evaluation={"version": 0})
-    old = replace(old, **asdict(old.identity()))
+    old = replace(old, **asdict(old.ids()))
     text = r"evaluation\.version is 0, but the protocol's version is 1"
     with pytest.raises(DataError, match=text):
         add([put(tmp_path / "old", old)], tmp_path / "boards")
@@ -152,7 +152,7 @@ def test_an_older_protocol_version_is_refused_everywhere(tmp_path: Path) -> None
 def with_backbone(given: str, spec: str, short: str, identity: str, origins: dict[str, str]) -> RunRecord:
     item = replace(make_item(given, spec, short), identity=identity, origins=origins)
     record = valid_record(items={"backbone": item})
-    return replace(record, **asdict(record.identity()))
+    return replace(record, **asdict(record.ids()))
 
 
 def fields(record: RunRecord) -> list[str]:

@@ -64,7 +64,7 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         evaluation={"views": plan.protocol.views, "pool": plan.pool, "version": plan.protocol.version},
     )
     ids_of_plan = {"id": plan.id, "train_id": plan.train_id, "group": plan.group}
-    assert asdict(record.identity()) == ids_of_plan
+    assert asdict(record.ids()) == ids_of_plan
     return replace(record, **ids_of_plan), ranking
 
 
