@@ -70,12 +70,15 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
     columns = [Column("loss", format=_loss), *map(Column, kinds)]
     scores = shown_scores()
-    minor = [*HEADLINE, "seeds", *sorted(scores.keys() - HEADLINE)]  # a narrow terminal leaves the last out first
+    # A narrow terminal leaves the last of these out first.
+    minor = ["", "interval", "train_seconds", "seeds", *sorted(scores.keys() - HEADLINE)]
     best: set[tuple[int, str]] = set()
     for name, score in scores.items():
         columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
         if name == PRIMARY and any(row[f"{name}_low"] is not None for row in rows):
-            columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f")))
+            columns.append(
+                Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f"), minor.index("interval"))
+            )
         tracks: dict[tuple[object, ...], list[int]] = {}
         for number, row in enumerate(rows):
             if row[name] is not None:
@@ -85,7 +88,7 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
             top = score.best(rows[number][name] for number in members)
             best |= {(number, name) for number in members if rows[number][name] == top}
     columns.append(Column("seeds", "", "number", _seeds, minor.index("seeds")))
-    columns.append(Column("train_seconds", "train time", "number", _duration))
+    columns.append(Column("train_seconds", "train time", "number", _duration, minor.index("train_seconds")))
     return Table(rows, columns, best=best)
 
 

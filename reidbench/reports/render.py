@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,22 +125,27 @@ def _print_table(table: Table, console: Console) -> None:
     if not fits(table) and (constant := table.constant()):
         console.print(Text(table.constant_line()))
         table = table.without(constant)
-    hidden: list[str] = []
-    while not fits(table) and not fits(table, several_lines=True):
-        last = max(table.columns, key=lambda column: column.minor)
-        if not last.minor:
-            break
-        table = table.without([last])
-        hidden.insert(0, last.heading)
-    several_lines = not fits(table)
-    if size(table, several_lines=several_lines).minimum > console.width:
-        table = _joined(table)
+    shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
+    several_lines = not fits(shown)
+    if size(shown, several_lines=several_lines).minimum > console.width:  # words would be broken
+        room = 0.75 * console.width  # so that the column of texts is wider than its longest word
+        shown, hidden = _without_minor(_joined(table), lambda each: size(each, several_lines=True).minimum <= room)
     console.print()
-    console.print(_rich_table(table, several_lines=several_lines))
+    console.print(_rich_table(shown, several_lines=several_lines))
     console.print()
     if hidden:
         console.print(Text(f"Not shown at this width: {', '.join(hidden)}."))
         console.print()
+
+
+def _without_minor(table: Table, fits: Callable[[Table], bool]) -> tuple[Table, list[str]]:
+    """Return the table without as many minor columns as it takes to fit, and the headings of these."""
+    hidden: list[str] = []
+    while not fits(table) and any(column.minor for column in table.columns):
+        last = max(table.columns, key=lambda column: column.minor)
+        table = table.without([last])
+        hidden.insert(0, last.heading)
+    return table, hidden
 
 
 def _joined(table: Table) -> Table:

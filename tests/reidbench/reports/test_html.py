@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from playwright.sync_api import Browser
 
 from reidbench import Column, Part, Table
-from reidbench.reports import html
 from reidbench.reports.html import render, table_view, to_html
 from tests.reidbench.reports.test_figures import HOSTILE as FIGURE_TEXTS
 from tests.reidbench.reports.test_figures import drawn
@@ -43,8 +42,8 @@ def score_of(number: int) -> float:
     return (number * 7919) % 1000 / 1000
 
 
-def board_page(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int, missing: int = -1) -> Path:
-    """Write a page with one table of so many rows, with filters and details, as leaderboards have it."""
+def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
+    """Write a leaderboard's page with so many rows, with filters and details."""
     columns = [
         Column("loss"),
         Column("map", "mAP", "number", lambda row: "" if row["map"] is None else f"{100 * row['map']:.2f} ±0.10"),
@@ -55,24 +54,16 @@ def board_page(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int, missing
         for n in range(rows)
     ]
     details = [[("commit", f"c{n}"), ("loss_params", "margin=soft")] for n in range(rows)]
-    ids = [f"r-{n}" for n in range(rows)]
-    best = {(n, "map") for n in range(rows) if score_of(n) > 0.99}
-    view = table_view(Table(values, columns, best=best), "Scores", ids, filters=["track"], details=details)
-    return write_view(folder, monkeypatch, view)
+    table = Table(values, columns, best={(n, "map") for n in range(rows) if score_of(n) > 0.99})
+    return write_table(folder, table, "A board", details)
 
 
-def write_view(folder: Path, monkeypatch: pytest.MonkeyPatch, view: object, title: str = "A board") -> Path:
-    source = (
-        '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}'
-        "{% block content %}<h2>{{ title }}</h2>{{ tables.sortable(table) }}{% endblock %}"
-    )
-    environment = html._environment()
-    loader = jinja2.ChoiceLoader(
-        [jinja2.DictLoader({"here.html.j2": source}), environment.loader or jinja2.DictLoader({})]
-    )
-    monkeypatch.setattr(html, "_environment", lambda: environment.overlay(loader=loader))
+def write_table(folder: Path, table: Table, title: str, details: Sequence[Sequence[tuple[str, str]]]) -> Path:
+    ids = [f"r-{n}" for n in range(len(table.rows))]
+    tracks = table_view(table, "Scores", ids, filters=["track"], details=details)
+    nothing = {"protocols": [], "systems": None, "tiers": {}, "notes": [], "standin": False, "version": "0"}
     file = folder / "page.html"
-    file.write_text(render("here.html.j2", title=title, table=view), encoding="utf-8")
+    file.write_text(render("leaderboard.html.j2", title=title, tracks=tracks, **nothing), encoding="utf-8")
     return file
 
 
@@ -83,10 +74,8 @@ def first_cells(visit: Visit, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_page_is_accessible_in_both_themes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser, dark: bool
-) -> None:
-    visit = Visit(browser, board_page(tmp_path, monkeypatch, 5), dark=dark)
+def test_a_page_is_accessible_in_both_themes(tmp_path: Path, browser: Browser, dark: bool) -> None:
+    visit = Visit(browser, write_board(tmp_path, 5), dark=dark)
     visit.page.locator(".open").first.click()
     assert visit.violations() == []
     assert visit.complaints == []
@@ -94,10 +83,8 @@ def test_a_page_is_accessible_in_both_themes(
     assert (sum(map(int, re.findall(r"\d+", shade))) < 200) == dark
 
 
-def test_tables_sort_by_keyboard_with_missing_numbers_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
-) -> None:
-    visit = Visit(browser, board_page(tmp_path, monkeypatch, 12, missing=4))
+def test_tables_sort_by_keyboard_with_missing_numbers_last(tmp_path: Path, browser: Browser) -> None:
+    visit = Visit(browser, write_board(tmp_path, 12, missing=4))
     visit.page.focus("thead th:nth-child(2) button")
     order = sorted((n for n in range(12) if n != 4), key=lambda n: -score_of(n))
     visit.page.keyboard.press("Enter")
@@ -111,10 +98,8 @@ def test_tables_sort_by_keyboard_with_missing_numbers_last(
     assert visit.page.get_attribute("thead th:nth-child(2)", "aria-sort") is None
 
 
-def test_search_and_filter_hide_rows_and_count_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
-) -> None:
-    visit = Visit(browser, board_page(tmp_path, monkeypatch, 30))
+def test_search_and_filter_hide_rows_and_count_them(tmp_path: Path, browser: Browser) -> None:
+    visit = Visit(browser, write_board(tmp_path, 30))
     visit.page.get_by_role("searchbox", name="Search").press_sequentially("TRACK loss1")
     assert visit.page.inner_text("output") == "0 of 30 rows"
     visit.page.get_by_role("searchbox", name="Search").fill("TRACK 2")
@@ -126,10 +111,8 @@ def test_search_and_filter_hide_rows_and_count_them(
     assert visit.complaints == []
 
 
-def test_rows_open_and_a_permanent_link_opens_its_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
-) -> None:
-    file = board_page(tmp_path, monkeypatch, 300)
+def test_rows_open_and_a_permanent_link_opens_its_row(tmp_path: Path, browser: Browser) -> None:
+    file = write_board(tmp_path, 300)
     visit = Visit(browser, file)
     button = visit.page.get_by_label("Details of loss 3", exact=True)
     button.press("Enter")
@@ -143,11 +126,9 @@ def test_rows_open_and_a_permanent_link_opens_its_row(
     assert linked.complaints == []
 
 
-def test_of_a_thousand_rows_the_first_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
-) -> None:
+def test_of_a_thousand_rows_the_first_are_shown(tmp_path: Path, browser: Browser) -> None:
     best_first = [f"loss {n}" for n in sorted(range(1000), key=lambda n: -score_of(n))]
-    visit = Visit(browser, board_page(tmp_path, monkeypatch, 1000))
+    visit = Visit(browser, write_board(tmp_path, 1000))
     visit.page.click("thead th:nth-child(2) button")
     assert first_cells(visit, 1000) == best_first[:100]
     assert visit.page.inner_text("output") == "1000 rows, the first 100 shown"
@@ -159,13 +140,9 @@ def test_of_a_thousand_rows_the_first_are_shown(
     assert visit.page.inner_text("output") == "1000 rows"
 
 
-def test_hostile_texts_of_a_board_are_plain_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser
-) -> None:
+def test_hostile_texts_of_a_board_are_plain_text(tmp_path: Path, browser: Browser) -> None:
     table = Table([{"loss": text, "track": text} for text in HOSTILE])
-    details = [[(text, text)] for text in HOSTILE]
-    view = table_view(table, "Scores", list(map(str, range(len(HOSTILE)))), filters=["track"], details=details)
-    visit = Visit(browser, write_view(tmp_path, monkeypatch, view, title=HOSTILE[1]))
+    visit = Visit(browser, write_table(tmp_path, table, HOSTILE[1], [[(text, text)] for text in HOSTILE]))
     shown = [re.sub("\u202e", "\N{REPLACEMENT CHARACTER}", text) for text in HOSTILE]
     assert first_cells(visit, 20) == shown
     assert visit.page.title() == HOSTILE[1]
@@ -176,8 +153,8 @@ def test_hostile_texts_of_a_board_are_plain_text(
     assert visit.complaints == []
 
 
-def test_the_policy_lets_no_other_script_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> None:
-    file = board_page(tmp_path, monkeypatch, 1)
+def test_the_policy_lets_no_other_script_run(tmp_path: Path, browser: Browser) -> None:
+    file = write_board(tmp_path, 1)
     smuggled = "<script>document.title = 'run'</script><img src='https://example.com/x.png'></main>"
     file.write_text(file.read_text().replace("</main>", smuggled))
     visit = Visit(browser, file)
