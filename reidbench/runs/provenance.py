@@ -22,8 +22,8 @@ from reidbench.plugins.catalogue import ResolvedSpec
 CORE = Path(__file__).parents[1]
 
 # Modules of the core whose import closure makes the weights of a training, and those that make the scores of a run
-# from them. The modules of the items are added to both.
-TRAINING = ("reidbench.training.loop", "reidbench.training.build")
+# from them. The modules of the items are added to both. What resolves specs is not: resolved options are in the ids.
+TRAINING = ("reidbench.training.loop", "reidbench.training.build", "reidbench.plugins.weighted_sum")
 SCORING = (
     "reidbench.embedding.cache",
     "reidbench.ranking.pipeline",
