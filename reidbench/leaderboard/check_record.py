@@ -196,20 +196,20 @@ def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str] | None) -
 
     ``required`` are the options that it must have, with the part's name before them in a sum; None means all.
     """
-    if len(spec.terms) != len(resolved.terms):
+    if [(term.weight, term.item.name) for term in spec.terms] != [(t.weight, t.item.name) for t in resolved.terms]:
         return False
-    parts = part_names([term.item.name for term in resolved.terms])
-    for part, term, whole in zip(parts, spec.terms, resolved.terms, strict=True):
-        options, known = dict(term.item.options), dict(whole.item.options)
-        prefix = f"{part}." if len(parts) > 1 else ""
-        needed = {name for name in known if required is None or prefix + name in required}
-        if (term.weight, term.item.name) != (whole.weight, whole.item.name):
-            return False
-        if not needed <= options.keys() <= known.keys():
-            return False
-        if not all(_same_value(value, known[name], field) for name, value in options.items()):
-            return False
-    return True
+    options, known = _options(spec), _options(resolved)
+    if not (known.keys() if required is None else required & known.keys()) <= options.keys() <= known.keys():
+        return False
+    return all(_same_value(value, known[name], field) for name, value in options.items())
+
+
+def _options(spec: Spec) -> dict[str, Value]:
+    """Return the options of an item, or of all parts of a sum with the part's name before them."""
+    parts = part_names([term.item.name for term in spec.terms])
+    prefixes = [f"{part}." for part in parts] if len(parts) > 1 else [""]
+    pairs = zip(prefixes, spec.terms, strict=False)
+    return {prefix + name: value for prefix, term in pairs for name, value in term.item.options}
 
 
 def _same_value(value: Value, resolved: Value, field: str) -> bool:

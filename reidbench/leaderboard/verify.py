@@ -104,7 +104,8 @@ def _verified(runs: Sequence[Run], planner: Planner, result: Verification) -> It
         # The published lists with files of other sizes have another digest.
         expected |= {"dataset.counts": split.counts} if same else {}
         expected |= {"dataset.digest": split.digest} if not protocol.names else {}
-        differences = list(_compare(record, expected))
+        missing = {*scores_at(protocol.ranks), "unmatched"} - record.scores.keys()
+        differences = [*_compare(record, expected), *((f"scores.{name}", "is missing") for name in sorted(missing))]
         ranking = read_ranking(path)
         problems = [file_problem(path / RANKINGS, text) for text in against_lists(ranking, protocol, split)]
         if not problems and not _close(record.intervals, intervals(ranking, split.query.pids)):
@@ -118,9 +119,8 @@ def _verified(runs: Sequence[Run], planner: Planner, result: Verification) -> It
 
 
 def _protocol_fields(protocol: Protocol, split: Split) -> dict[str, Any]:
-    """Return the fields of a record that its protocol and the lists determine; None stands for any value."""
-    scores = {f"scores.{name}": None for name in (*scores_at(protocol.ranks), "unmatched")}
-    return scores | {
+    """Return the fields of a record that its protocol and the lists determine."""
+    return {
         "scores.queries": len(split.query),
         "scores.gallery": len(split.gallery),
         "evaluation.version": protocol.version,
@@ -151,9 +151,7 @@ def _compare(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[tuple[s
     for field_name, value in expected.items():
         *above, name = field_name.split(".")
         recorded = reduce(lambda part, key: part[key], above, parts).get(name)
-        if value is None and recorded is None:
-            yield field_name, "is missing"
-        elif value is not None and recorded != value:
+        if recorded != value:
             yield field_name, f"is {recorded!r:.200}, but the lists and the run's items give {value!r:.200}"
 
 

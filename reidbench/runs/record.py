@@ -312,17 +312,11 @@ def _adapter() -> TypeAdapter[RunRecord]:
 def _describe(problem: ErrorDetails) -> str:
     """Return what is wrong with a field as one clause that begins with its place."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+    plain = {"missing": "is missing", "unexpected_keyword_argument": "is unknown"}
     message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    match problem["type"]:
-        case "missing":
-            text = "is missing"
-        case "unexpected_keyword_argument":
-            text = "is unknown"
-        case "json_invalid" | "value_error":
-            text = message
-        case _:
-            text = f"{message}, got {problem['input']!r:.80}"
-    return f"{place.removeprefix('.')} {text}".strip()
+    if problem["type"] not in ("json_invalid", "value_error"):
+        message = plain.get(problem["type"], f"{message}, got {problem['input']!r:.80}")
+    return f"{place.removeprefix('.')} {message}".strip()
 
 
 def read_record(file: Path) -> RunRecord:
