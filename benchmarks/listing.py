@@ -19,7 +19,8 @@ from reidbench_datasets.mars import mars, read_mat
 from reidbench_datasets.mars_protocols import mars_protocol
 from scipy.io import savemat
 
-from reidbench.data.inspection import inspect
+from reidbench.data.ground_truth import unmatched
+from reidbench.data.protocol import verdict
 
 SECONDS, MIB = 10.0, 1024
 FRAMES = {"train": 509_914, "test": 681_089}
@@ -65,11 +66,12 @@ def main() -> None:
         wall, used = time.perf_counter(), time.process_time()
         split = mars(tree)
         listed = time.process_time() - used
-        found = inspect(mars_protocol(), split)
+        described = verdict(mars_protocol(), split)
+        unmatched(mars_protocol(), split)
         used, wall = time.process_time() - used, time.perf_counter() - wall
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         images = len(split.train.images) + len(split.gallery.images)
-        print(f"{images:,} names, {'drawn' if tables is None else 'official'} tables: {found.verdict}")
+        print(f"{images:,} names, {'drawn' if tables is None else 'official'} tables: {described}")
         print(f"listing and checking {listed:.1f} s CPU, all {used:.1f} s CPU, {wall:.1f} s wall")
         print(f"peak {peak:.0f} MiB, {before:.0f} MiB of it before (torch and the rest)")
         print("met" if used < SECONDS and peak < MIB else "MISSED", f"(required: {SECONDS:.0f} s, {MIB} MiB)")

@@ -12,7 +12,8 @@ from reidbench.errors import DataError, OptionError
 from reidbench.utils.machine import default_cache
 
 if TYPE_CHECKING:
-    from reidbench.data.inspection import Inspection
+    from reidbench.data.ground_truth import Unmatched
+    from reidbench.data.split import Split
 
 app = typer.Typer(help="Check data sets, draw stand-ins, look after the cache.", no_args_is_help=True)
 
@@ -30,7 +31,8 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Say what lies there: counts, names, queries without a match, and whether it is the real data or a stand-in."""
-    from reidbench.data.inspection import inspect
+    from reidbench.data.ground_truth import unmatched
+    from reidbench.data.protocol import verdict
     from reidbench.images.decode import check_images
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
@@ -38,9 +40,8 @@ def verify(
 
     machine = local_machine(data=data_root, threads=threads)
     item, built, split = Planner(load(), machine).data(protocol)
-    found = inspect(built, split)
     typer.echo(f"{item.text} in {split.train.root}")
-    _print_counts(found)
+    _print_counts(split, unmatched(built, split))
     damaged = ""
     if decode:
         try:
@@ -49,18 +50,17 @@ def verify(
         except DataError as error:
             damaged = str(error)
             typer.echo(damaged)
-    typer.echo(f"this is {found.verdict}")
+    typer.echo(f"this is {verdict(built, split)}")
     if split.wrong_counts:
         typer.echo("not whole: " + "; ".join(split.wrong_counts))
     if damaged or split.wrong_counts:
         raise typer.Exit(1)
 
 
-def _print_counts(found: Inspection) -> None:
+def _print_counts(split: Split, lost: Unmatched) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    split = found.split
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for heading in ("found", "expected"):
@@ -71,7 +71,6 @@ def _print_counts(found: Inspection) -> None:
     Console(highlight=False).print(table)
     for name, count in split.ignored.items():
         typer.echo(f"passed over: {count:,} {name}")
-    lost = found.unmatched
     said = [f"{lost.absent:,} whose identity the gallery lacks"] if lost.absent else []
     said += [f"{count:,} that the rule {rule} empties" for rule, count in lost.by_rule.items() if count]
     typer.echo(f"queries without a match: {lost.total:,}" + (f" ({', '.join(said)})" if said else ""))

@@ -1,4 +1,4 @@
-"""Which gallery units are a query's own identity, and which rules take units out of its ranking."""
+"""The positives of each query, and the rules that exclude gallery units from its ranking."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, Protocol
 from reidbench.data.samples import DISTRACTOR, JUNK
+from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError
 from reidbench.utils.arrays import IntArray
 
-EXCLUSION_RULES = ("junk", "same_camera")
-
 
 @dataclass(frozen=True, eq=False)
-class Matches:
-    """The gallery units of each query's identity: those of query q are ``columns[starts[q]:starts[q + 1]]``.
+class Positives:
+    """The gallery units of each query's identity, those of its own camera among them.
+
+    Those of query q are ``columns[starts[q]:starts[q + 1]]``, in gallery order.
 
     Fields:
-        kept: units of the gallery that are not junk, or all where the rule "junk" is off [n] int64.
-        junk: the other units of the gallery int64.
-        starts: where each query's matches begin [nq + 1] int64, rising from 0.
-        columns: places in ``kept`` of all matches [m] int64, in gallery order within a query.
-        hidden: whether the rule "same_camera" excludes a match [m].
-        ranked: number of gallery units that are not excluded, for each query [nq] int64.
+        candidates: gallery units that are not excluded as junk [n] int64.
+        junk: gallery units that are excluded as junk int64.
+        starts: [nq + 1] int64, rising from 0.
+        columns: places in ``candidates`` [m] int64.
+        same_camera: whether the rule "same_camera" excludes a positive [m].
+        ranked: number of gallery units that are not excluded for each query [nq] int64.
     """
 
-    kept: IntArray
+    candidates: IntArray
     junk: IntArray
     starts: IntArray
     columns: IntArray
-    hidden: NDArray[np.bool_]
+    same_camera: NDArray[np.bool_]
     ranked: IntArray
 
     @classmethod
@@ -42,8 +44,8 @@ class Matches:
         gallery_pids: IntArray,
         gallery_cams: IntArray,
         exclude: tuple[str, ...],
-    ) -> Matches:
-        """Return the matches of all queries; pids and cams are int64 [nq] and [ng], ``exclude`` names rules.
+    ) -> Positives:
+        """Return the positives of all queries; pids and cams are int64 [nq] and [ng], ``exclude`` names rules.
 
         Raises OptionError for an unknown rule, and DataError where the arrays do not fit or a query has no identity.
         """
@@ -56,35 +58,73 @@ class Matches:
         if (query_pids <= DISTRACTOR).any():
             row = int(np.argmax(query_pids <= DISTRACTOR))
             raise DataError(
-                f"query row {row} has pid {query_pids[row]}; expected 1 or more: junk is only for galleries"
+                f"query row {row} has pid {query_pids[row]}; expected 1 or more: only a gallery may hold junk"
             )
-        is_junk = gallery_pids == JUNK if "junk" in exclude else np.zeros(len(gallery_pids), dtype=np.bool_)
-        kept = np.flatnonzero(~is_junk)
-        by_pid = np.argsort(gallery_pids[kept], kind="stable")
-        sorted_pids = gallery_pids[kept][by_pid]
+        is_junk = gallery_pids == JUNK if JUNK_RULE in exclude else np.zeros(len(gallery_pids), dtype=np.bool_)
+        candidates = np.flatnonzero(~is_junk)
+        by_pid = np.argsort(gallery_pids[candidates], kind="stable")
+        sorted_pids = gallery_pids[candidates][by_pid]
         low = np.searchsorted(sorted_pids, query_pids, side="left")
         counts = np.searchsorted(sorted_pids, query_pids, side="right") - low
-        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+        starts = _ends(counts)
         columns = by_pid[np.arange(starts[-1]) + np.repeat(low - starts[:-1], counts)].astype(np.int64)
-        same_camera = gallery_cams[kept[columns]] == np.repeat(query_cams, counts)
-        hidden = same_camera if "same_camera" in exclude else np.zeros(len(columns), dtype=np.bool_)
-        hidden_before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(hidden, dtype=np.int64)])
-        return cls(kept, np.flatnonzero(is_junk), starts, columns, hidden, len(kept) - np.diff(hidden_before[starts]))
+        same_camera = gallery_cams[candidates[columns]] == np.repeat(query_cams, counts)
+        if SAME_CAMERA_RULE not in exclude:
+            same_camera = np.zeros(len(columns), dtype=np.bool_)
+        ranked = len(candidates) - np.diff(_ends(same_camera)[starts])
+        return cls(candidates, np.flatnonzero(is_junk), starts, columns, same_camera, ranked)
 
     @property
     def queries(self) -> IntArray:
-        """The query of each match [m] int64."""
+        """The query of each positive [m] int64."""
         return np.repeat(np.arange(len(self.ranked)), np.diff(self.starts))
 
     @property
     def units(self) -> IntArray:
-        """The unit of the whole gallery that each match is [m] int64."""
-        return self.kept[self.columns]
+        """The gallery unit of each positive [m] int64."""
+        return self.candidates[self.columns]
 
-    def hidden_only(self) -> tuple[IntArray, IntArray]:
-        """Return starts and columns of the matches that the camera rule takes out."""
-        return self.starts_of(self.hidden), self.columns[self.hidden]
+    def starts_of(self, selected: NDArray[np.bool_]) -> IntArray:
+        """Return where the selected [m] positives of each query begin among all selected ones [nq + 1] int64."""
+        return _ends(selected)[self.starts]
 
-    def starts_of(self, chosen: NDArray[np.bool_]) -> IntArray:
-        """Return where each query's chosen matches begin [nq + 1] int64, among the chosen ones [m]."""
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(chosen, dtype=np.int64)])[self.starts]
+
+@dataclass(frozen=True)
+class Unmatched:
+    """The queries without a positive.
+
+    Fields:
+        absent: number of queries whose identity is not in the gallery.
+        by_rule: number of queries whose last positive a rule excludes, by rule.
+    """
+
+    absent: int
+    by_rule: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """The number of queries without a positive."""
+        return self.absent + sum(self.by_rule.values())
+
+
+def unmatched(protocol: Protocol, split: Split) -> Unmatched:
+    """Return how many queries have no positive, by the rule that excludes their last one."""
+    empty = _without_positive(split, ())
+    absent, by_rule = int(empty.sum()), {}
+    for number, rule in enumerate(protocol.exclude, start=1):
+        with_rule = _without_positive(split, protocol.exclude[:number])
+        by_rule[rule] = int((with_rule & ~empty).sum())
+        empty = with_rule
+    return Unmatched(absent, by_rule)
+
+
+def _without_positive(split: Split, exclude: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return whether each query [nq] has no positive under these rules."""
+    query, gallery = split.query, split.gallery
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
+    return np.asarray(np.diff(positives.starts_of(~positives.same_camera)) == 0)
+
+
+def _ends(counts: NDArray[np.generic]) -> IntArray:
+    """Return 0 and the running sums of counts or truth values [n + 1] int64."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])

@@ -1,8 +1,4 @@
-"""The frozen values that flow through the house, from the request to the record of a run.
-
-Words: a *unit* is one or more images that share one embedding; *junk* (pid -1) leaves the ranking; a *distractor*
-(pid 0) stays and is always wrong. Nothing here imports torch, so that listing and planning stay fast.
-"""
+"""What is scored and how, and whether the data on this machine are those that a protocol publishes."""
 
 from __future__ import annotations
 
@@ -14,18 +10,30 @@ from typing import Any, Literal
 
 from reidbench.data.split import Split
 
+JUNK_RULE, SAME_CAMERA_RULE = "junk", "same_camera"
+EXCLUSION_RULES = (JUNK_RULE, SAME_CAMERA_RULE)
+RANKS = (1, 5, 10, 20)  # every protocol reports these, and leaderboards have a column for each
+
 
 @dataclass(frozen=True)
 class Protocol:
     """The data and everything after the checkpoint; declarative.
 
-    ``dataset`` is a spec; ``views`` names the test-time views; ``pool`` is "auto" (the loss's own), "mean" or "max";
-    ``exclude`` names what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
-    query's camera). ``primary`` is the score that ranks. ``version`` moves whenever a number can change. ``recipe`` is
-    the default recipe. ``defaults`` are defaults for options of other items, by name. ``names`` holds the sha256 of
-    the published sorted name lists ("train", "query", "gallery", joined by "+" where only two together are published):
-    any other tree is a stand-in. ``faithful_to`` names the paper that draws its training images, looks at test images
-    (views) and pools them so, with the recipe's options ``faithful_options`` where they are not the recipe's defaults.
+    Fields:
+        dataset: spec of the dataset.
+        version: rises whenever a score can change.
+        recipe: the default recipe.
+        views: name of the test-time views.
+        pool: how the embeddings of a unit's images become one: "auto" (the loss's default), "mean" or "max".
+        exclude: what is excluded from a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in
+            the query's camera).
+        primary: the score that leaderboards rank by.
+        ranks: the k of all rank-k.
+        defaults: defaults for options of other items, by name.
+        names: the sha256 of the published sorted name lists ("train", "query", "gallery", joined by "+" where only
+            two together are published); data with other names are a stand-in.
+        faithful_to: the paper that uses these training images, views and pooling.
+        faithful_options: options of the paper's recipe that are not the recipe's defaults.
     """
 
     dataset: str
@@ -33,9 +41,9 @@ class Protocol:
     recipe: str
     views: str
     pool: Literal["auto", "mean", "max"] = "auto"
-    exclude: tuple[str, ...] = ("junk", "same_camera")
+    exclude: tuple[str, ...] = EXCLUSION_RULES
     primary: str = "map_market"
-    ranks: tuple[int, ...] = (1, 5, 10, 20)
+    ranks: tuple[int, ...] = RANKS
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     faithful_to: str = ""
@@ -43,7 +51,16 @@ class Protocol:
 
 
 def is_standin(protocol: Protocol, split: Split) -> bool:
-    """Whether a protocol publishes its name lists and these are others."""
+    """Return whether a protocol publishes name lists and the split has other names."""
     parts = {"train": split.train, "query": split.query, "gallery": split.gallery}
     lists = {key: reduce(operator.add, (parts[name] for name in key.split("+"))) for key in protocol.names}
     return any(lists[key].name_digest != digest for key, digest in protocol.names.items())
+
+
+def verdict(protocol: Protocol, split: Split) -> str:
+    """Return in words whether the split is the published dataset; only names, identities and cameras are compared."""
+    if is_standin(protocol, split):
+        return "a STAND-IN: not the published file names, so no score on it compares with a published one"
+    if protocol.names:
+        return "the real data: every published list of names matches"
+    return "a custom dataset (not a published benchmark)"

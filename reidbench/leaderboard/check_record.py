@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
-from reidbench.data.protocol import Protocol
+from reidbench.data.protocol import RANKS, Protocol
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
 from reidbench.plugins.catalogue import load, part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
-from reidbench.ranking.scores import HEADLINE, RANKS, score, scores_at
+from reidbench.ranking.scores import HEADLINE, score, scores_at
 from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import AGAIN

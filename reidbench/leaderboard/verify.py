@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.data.ground_truth import Matches
+from reidbench.data.ground_truth import Positives
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
 from reidbench.errors import ReidbenchError
@@ -166,16 +166,16 @@ def against_lists(ranking: Ranking, protocol: Protocol, split: Split) -> Iterato
     if len(ranking) != len(query):
         yield f"holds {len(ranking)} queries, the lists have {len(query)}"
         return
-    matches = Matches.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
-    wrong = np.flatnonzero(ranking.ranked != matches.ranked)
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    wrong = np.flatnonzero(ranking.ranked != positives.ranked)
     if len(wrong):
         yield f"query {wrong[0]} has another number of ranked items than the lists give ({len(wrong)} queries in all)"
     for name, starts, units, hidden in (
         ("positives", ranking.starts, ranking.units, False),
         ("same-camera positives", ranking.same_camera_starts, ranking.same_camera_units, True),
     ):
-        chosen = matches.hidden == hidden
-        expected = _pairs(matches.queries[chosen], matches.units[chosen])
+        chosen = positives.same_camera == hidden
+        expected = _pairs(positives.queries[chosen], positives.units[chosen])
         differing = (pair for pair in zip_longest(_pairs(_queries(starts), units), expected) if pair[0] != pair[1])
         if different := next(differing, None):
             yield f"query {min(filter(None, different))[0]} has other {name} than the lists"
@@ -183,15 +183,15 @@ def against_lists(ranking: Ranking, protocol: Protocol, split: Split) -> Iterato
     rows, places = np.nonzero(ranking.top >= 0)
     units = ranking.top[rows, places]
     size = len(gallery)
-    if ((units >= size) | ~np.isin(units, matches.kept)).any():
+    if ((units >= size) | ~np.isin(units, positives.candidates)).any():
         yield "its closest items are not all in what the protocol ranks"
     codes = rows * size + units
-    pairs = matches.queries * size + matches.units
-    if np.isin(codes, pairs[matches.hidden]).any():
+    pairs = positives.queries * size + positives.units
+    if np.isin(codes, pairs[positives.same_camera]).any():
         yield "its closest items hold some that the camera rule excludes"
     if len(np.unique(codes)) != len(codes):
         yield "its closest items hold one twice"
-    positive = np.isin(codes, pairs[~matches.hidden])
+    positive = np.isin(codes, pairs[~positives.same_camera])
     ranked = _queries(ranking.starts)[ranking.ranks < ranking.top.shape[1]]
     if (np.bincount(rows[positive], minlength=len(query)) != np.bincount(ranked, minlength=len(query))).any():
         yield "its closest items hold positives that have no rank"

@@ -1,7 +1,7 @@
-"""Ranks of all positives of all queries, streamed: queries times gallery is never held.
+"""Ranks of all positives of all queries, streamed: the matrix of queries times gallery is never held.
 
-Which item stands before which is decided in ``counting``; here the gallery is read in chunks, the metric gives the
-factors of each, and what was counted becomes a ``Ranking``.
+``rank_counts`` counts which item stands before which; here the gallery is read in chunks, the metric gives the factors
+of each, and the counts become rankings.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidbench.data.ground_truth import EXCLUSION_RULES, Matches
+from reidbench.data.ground_truth import Positives
+from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.errors import DataError
-from reidbench.ranking import rank_kernels as kernels
-from reidbench.ranking.rank_counts import PIECE, Block, Top, walk
+from reidbench.ranking import value_kernels as kernels
+from reidbench.ranking.rank_counts import PIECE, Block, Top, visit_blocks
 from reidbench.ranking.rankings import Rankings, rankings_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
@@ -30,9 +31,9 @@ __all__ = ["nearest", "rank", "rank_distances", "unit_rows"]
 Embeddings = Tensor | NDArray[Any]
 
 CHUNK = 16_384
-_TOGETHER = 2**18  # numbers of the rows that are measured at once: 2 MiB, which stay in the cache
-_LEAST, _MOST = 1e-152, 1e150  # where squares and their sums stay within float64
-_VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
+_PAIR_NUMBERS = 2**18  # numbers in the rows whose distances are computed at once: 2 MiB, which stay in the cache
+_SMALLEST, _LARGEST = 1e-152, 1e150  # squares of numbers between them, and their sums, stay within float64
+_VALUES = 2_000_000  # distances computed at once, where a metric has no factors: 16 MB
 
 
 def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
@@ -48,30 +49,30 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
     top: int = 10,
     chunk: int = CHUNK,
 ) -> Rankings:
-    """Return where the positives of every query stand under a metric.
+    """Return the rankings of every query's positives under a metric, with and without junk.
 
     ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
-    names the rules of what leaves a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in the
-    query's camera). ``top`` closest items are kept; ``chunk`` gallery rows are in work at once.
+    names rules of ``Protocol.exclude``. The ``top`` nearest items are listed; ``chunk`` gallery rows are processed at
+    a time.
 
-    Items stand in the order of left . right of ``metric.factors`` in float64, equal ones in gallery order; where a
-    metric has no factors, in the order of ``metric.distances``. Neither chunks, blocks nor threads change a rank.
-    Distances are ``metric.distances`` in float64. Rows get unit length first where the metric asks for it.
+    Items are ordered by left . right of ``metric.factors`` in float64, ties in gallery order; by ``metric.distances``
+    where a metric has no factors. Neither chunks, blocks nor threads change a rank. Distances are
+    ``metric.distances`` in float64. Rows get unit length first where ``metric.normalize`` is set.
     Raises DataError (shapes, dtypes, an embedding that is not finite, a query without an identity) and OptionError
     (an unknown rule).
     """
-    matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
-    counts = _Counts(matches, top)
+    positives = Positives.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
+    counts = _Counts(positives, top)
     with workers() as crew:
-        query_rows, gallery_rows = _both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
+        query_rows, gallery_rows = _check_both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, values in _value_blocks(query_rows, gallery_rows):
                 counts.add_values(first, values)
         else:
             counts.add_factors(left, gallery_rows, chunk)
-        pair_distances, top_distances = _shown(query_rows, gallery_rows, matches, counts.top)
-    return rankings_of(matches, counts.closer, counts.closer_junk, pair_distances, counts.top.columns, top_distances)
+        pair_distances, top_distances = _distances(query_rows, gallery_rows, positives, counts.top)
+    return rankings_of(positives, counts.closer, counts.closer_junk, pair_distances, counts.top.columns, top_distances)
 
 
 def rank_distances(
@@ -84,16 +85,16 @@ def rank_distances(
     exclude: tuple[str, ...] = EXCLUSION_RULES,
     top: int = 10,
 ) -> Rankings:
-    """Return where the positives of every query stand under distances made elsewhere.
+    """Return the rankings of every query's positives by given distances, with and without junk.
 
     ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once; the rest is as in
-    ``rank``. Equal distances stand in gallery order. Raises DataError (shapes, a distance that is not finite, a query
+    ``rank``. Ties are in gallery order. Raises DataError (shapes, a distance that is not finite, a query
     without an identity) and OptionError (an unknown rule).
     """
-    matches = Matches.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
+    positives = Positives.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     queries, size = len(query_pids), len(gallery_pids)
-    counts = _Counts(matches, top)
-    pair_distances = np.empty(len(matches.columns))
+    counts = _Counts(positives, top)
+    pair_distances = np.empty(len(positives.columns))
     first = 0
     for block in blocks:
         values = _array(block, "distances")
@@ -103,45 +104,44 @@ def rank_distances(
                 f"got {len(values)} rows of {values.shape[1]}"
             )
         _refuse_not_finite(values, "distances of query", first)
-        part = slice(matches.starts[first], matches.starts[first + len(values)])
+        part = slice(positives.starts[first], positives.starts[first + len(values)])
         pair_distances[part] = counts.add_values(first, values)
         first += len(values)
     if first != queries:
         raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
-    listed = counts.top
-    return rankings_of(matches, counts.closer, counts.closer_junk, pair_distances, listed.columns, listed.values)
+    top_columns, top_distances = counts.top.columns, counts.top.values
+    return rankings_of(positives, counts.closer, counts.closer_junk, pair_distances, top_columns, top_distances)
 
 
 def nearest(
     query: Embeddings, gallery: Embeddings, metric: Metric, k: int, *, chunk: int = CHUNK
 ) -> tuple[IntArray, FloatArray]:
-    """Return the k nearest gallery rows of each query row, and how far the farthest one is.
+    """Return the k nearest gallery rows of each query row, and the value of the farthest one.
 
-    The first is int64 [nq, min(k, ng)], nearest first, in the order that ``rank`` has; the second, float64 [nq], is
-    the largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
+    The first is int64 [nq, min(k, ng)], nearest first, in the order of ``rank``; the second, float64 [nq], is the
+    largest left . right of ``metric.factors``, or of ``metric.distances`` where the metric has no factors. Shapes,
     dtypes and errors are those of ``rank``.
     """
-    everything = np.arange(len(gallery))
-    best = Top.empty(len(query), min(k, len(gallery)))
+    top = Top.empty(len(query), min(k, len(gallery)))
     farthest = np.full(len(query), -np.inf)
-    starts, columns = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)  # no matches
-    values = columns.astype(np.float64)
+    starts, no_positives = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    values = no_positives.astype(np.float64)
 
     def visit(block: Block) -> None:
-        block.visit(starts, columns, values, columns, best)
+        block.count(starts, no_positives, values, no_positives, top)
         farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
 
     with workers() as crew:
-        query_rows, gallery_rows = _both(query, gallery, metric, (len(query), len(gallery)), crew)
+        query_rows, gallery_rows = _check_both(query, gallery, metric, (len(query), len(gallery)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, distances in _value_blocks(query_rows, gallery_rows):
                 rows = slice(first, first + len(distances))
                 farthest[rows] = distances.max(axis=1)
-                kernels.insert_values(distances, best.values[rows], best.columns[rows])
-            return best.columns, farthest
-        walk(left, gallery_rows.chunks(everything, chunk), visit, crew)
-    return best.columns, farthest
+                kernels.insert_values(distances, top.values[rows], top.columns[rows])
+        else:
+            visit_blocks(left, gallery_rows.chunks(np.arange(len(gallery)), chunk), visit, crew)
+    return top.columns, farthest
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
@@ -149,17 +149,21 @@ def unit_rows(embeddings: Tensor) -> Tensor:
     # float64, since the square of a small float32 number may be zero.
     rows = embeddings.double()
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    if bool(((length < _LEAST) | (length > _MOST)).any()):
+    if bool(((length < _SMALLEST) | (length > _LARGEST)).any()):
         # Squares of float64 leave it too: such rows are brought near 1 by a power of two, which rounds nothing.
         exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True)).exponent
-        far = (length > 0) & (length < _LEAST) | (length > _MOST) | (length == 0) & (rows != 0).any(dim=1, keepdim=True)
+        far = (
+            (length > 0) & (length < _SMALLEST)
+            | (length > _LARGEST)
+            | (length == 0) & (rows != 0).any(dim=1, keepdim=True)
+        )
         rows = torch.where(far, torch.ldexp(torch.ldexp(rows, -exponent // 2), -exponent - -exponent // 2), rows)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
 
 
 class _Rows:
-    """Embeddings as the metric sees them, piece by piece: checked, float64, of unit length where it asks for that."""
+    """Embeddings as the metric gets them, piece by piece: checked, float64, of unit length where it normalizes."""
 
     def __init__(self, embeddings: Embeddings, name: str, metric: Metric, expected: int, crew: Workers) -> None:
         self.values = _array(embeddings, name)
@@ -171,7 +175,7 @@ class _Rows:
             piece = self.values[start : start + PIECE]
             _refuse_not_finite(piece, f"{name} embeddings: row", start)
             largest = max(largest, float(np.abs(piece).max(initial=0.0))) if piece.dtype == np.float64 else 1.0
-        if 0 < largest < _LEAST and not metric.normalize:
+        if 0 < largest < _SMALLEST and not metric.normalize:
             raise DataError(
                 f"{name} embeddings: the largest number is {largest:.3g}, so that squares of them leave float64; "
                 "multiply all embeddings by one constant"
@@ -212,109 +216,119 @@ class _Rows:
             yield right
 
 
-def _both(
+def _check_both(
     query: Embeddings, gallery: Embeddings, metric: Metric, expected: tuple[int, int], crew: Workers
 ) -> tuple[_Rows, _Rows]:
-    """Return the rows of a query and a gallery, of which there must be so many."""
+    """Return the rows of a query and a gallery, which must have the ``expected`` numbers of rows."""
     sides = _Rows(query, "query", metric, expected[0], crew), _Rows(gallery, "gallery", metric, expected[1], crew)
-    ours, theirs = (side.values.shape[1] for side in sides)
-    if ours != theirs:
-        raise DataError(f"query embeddings have {ours} dimensions, gallery embeddings {theirs}; expected the same")
+    dimensions = [side.values.shape[1] for side in sides]
+    if dimensions[0] != dimensions[1]:
+        raise DataError(
+            f"query embeddings have {dimensions[0]} dimensions, gallery embeddings {dimensions[1]}; expected the same"
+        )
     return sides
 
 
 class _Counts:
-    """What is counted for the matches of all queries.
+    """The counts of all positives [m], and the lists of the nearest items.
 
     Fields:
-        closer: how many items of ``matches.kept`` stand before each match [m] int64.
-        closer_junk: the same of ``matches.junk``.
-        top: the closest items of each query.
+        positives: of all queries.
+        closer: how many of ``positives.candidates`` stand before each positive [m] int64.
+        closer_junk: how many of ``positives.junk`` do [m] int64.
+        junk_places: before which of ``positives.junk`` each positive comes in gallery order [m] int64.
+        top: the nearest candidates of each query.
     """
 
-    def __init__(self, matches: Matches, top: int) -> None:
-        self.matches = matches
-        self.junk_places = np.searchsorted(matches.junk, matches.units)
-        self.closer, self.closer_junk = np.zeros((2, len(matches.columns)), dtype=np.int64)
-        self.top = Top.empty(len(matches.ranked), top)
+    def __init__(self, positives: Positives, top: int) -> None:
+        self.positives = positives
+        self.junk_places = np.searchsorted(positives.junk, positives.units)
+        self.closer, self.closer_junk = np.zeros((2, len(positives.columns)), dtype=np.int64)
+        self.top = Top.empty(len(positives.ranked), top)
 
     def add_factors(self, left: FloatArray, gallery: _Rows, chunk: int) -> None:
-        """Count by factors: first the value of every match, then the whole gallery against all values."""
-        matches = self.matches
+        """Count by the queries' factors [nq, K]: first v of every positive, then all items against these values."""
+        positives = self.positives
         chunks: Iterable[FloatArray]
-        parts: Iterable[FloatArray]
-        if len(matches.kept) <= chunk:  # one chunk serves both
-            position = matches.columns
-            parts = chunks = list(gallery.chunks(matches.kept, chunk))
+        if len(positives.candidates) <= chunk:  # one chunk of factors serves for both
+            chunks = list(gallery.chunks(positives.candidates, chunk))
+            values = self._values(left, chunks, positives.columns, chunk)
         else:
-            needed, position = np.unique(matches.columns, return_inverse=True)
-            parts, chunks = gallery.chunks(matches.kept[needed], chunk), gallery.chunks(matches.kept, chunk)
-        queries, values = matches.queries, np.empty(len(matches.columns))
-        for number, right in enumerate(parts):
-            here = np.flatnonzero(position // chunk == number)
-            values[here] = kernels.pair_values(left, right, queries[here], position[here] - number * chunk)
-        hidden = matches.hidden_only()
+            needed, columns = np.unique(positives.columns, return_inverse=True)
+            values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
+            chunks = gallery.chunks(positives.candidates, chunk)
+        excluded = positives.starts_of(positives.same_camera), positives.columns[positives.same_camera]
+        no_lists = Top.empty(len(left), 0)
 
-        def visit(block: Block) -> None:
-            block.hide(*hidden)
-            block.visit(matches.starts, matches.columns, values, self.closer, self.top)
+        def count(block: Block) -> None:
+            block.exclude(*excluded)
+            block.count(positives.starts, positives.columns, values, self.closer, self.top)
 
-        def visit_junk(block: Block) -> None:
-            block.visit(matches.starts, self.junk_places, values, self.closer_junk, unlisted, contained=False)
+        def count_junk(block: Block) -> None:
+            block.count(positives.starts, self.junk_places, values, self.closer_junk, no_lists, contained=False)
 
-        unlisted = Top.empty(len(left), 0)
-        walk(left, chunks, visit, gallery.crew)
-        walk(left, gallery.chunks(matches.junk, chunk), visit_junk, gallery.crew)
+        visit_blocks(left, chunks, count, gallery.crew)
+        visit_blocks(left, gallery.chunks(positives.junk, chunk), count_junk, gallery.crew)
+
+    def _values(self, left: FloatArray, chunks: Iterable[FloatArray], columns: IntArray, chunk: int) -> FloatArray:
+        """Return v of each positive [m], whose column in the chunks is given."""
+        queries, values = self.positives.queries, np.empty(len(columns))
+        for number, right in enumerate(chunks):
+            here = np.flatnonzero(columns // chunk == number)
+            values[here] = kernels.pair_values(left, right, queries[here], columns[here] - number * chunk)
+        return values
 
     def add_values(self, first: int, values: NDArray[Any]) -> FloatArray:
-        """Count by ready values [r, ng] of queries from ``first`` on; return those of their matches."""
-        rows, matches = slice(first, first + len(values)), self.matches
-        starts = matches.starts[first : rows.stop + 1]
+        """Count by distances [r, ng] of the queries from ``first`` on; return those of their positives."""
+        rows, positives = slice(first, first + len(values)), self.positives
+        starts = positives.starts[first : rows.stop + 1]
         own, starts = slice(starts[0], starts[-1]), starts - starts[0]
-        queries, columns, hidden = (
-            np.repeat(np.arange(len(values)), np.diff(starts)),
-            matches.columns[own],
-            matches.hidden[own],
-        )
-        kept, junk = (values[:, units].astype(np.float64) for units in (matches.kept, matches.junk))
-        limits = kept[queries, columns]
-        kept[queries[hidden], columns[hidden]] = np.inf
-        kernels.count_values(kept, starts, limits, columns, self.closer[own])
+        queries, columns = np.repeat(np.arange(len(values)), np.diff(starts)), positives.columns[own]
+        excluded = positives.same_camera[own]
+        candidates, junk = (values[:, units].astype(np.float64) for units in (positives.candidates, positives.junk))
+        limits = candidates[queries, columns]
+        candidates[queries[excluded], columns[excluded]] = np.inf
+        kernels.count_values(candidates, starts, limits, columns, self.closer[own])
         kernels.count_values(junk, starts, limits, self.junk_places[own], self.closer_junk[own])
-        kernels.insert_values(kept, self.top.values[rows], self.top.columns[rows])
+        kernels.insert_values(candidates, self.top.values[rows], self.top.columns[rows])
         return limits
 
 
 def _value_blocks(query: _Rows, gallery: _Rows) -> Iterator[tuple[int, FloatArray]]:
     """Yield the first query and the distances [r, ng] of blocks of queries, for a metric without factors."""
     size = max(1, _VALUES // max(len(gallery), 1))
-    candidates = gallery.take(slice(None))
+    units = gallery.take(slice(None))
     for first in range(0, len(query), size):
-        values = query.metric.distances(query.take(slice(first, first + size)), candidates)
+        values = query.metric.distances(query.take(slice(first, first + size)), units)
         block = np.array(values.detach().cpu().numpy(), dtype=np.float64, order="C")
         _refuse_not_finite(block, "the metric's distances of query", first)
         yield first, block
 
 
-def _shown(query: _Rows, gallery: _Rows, matches: Matches, best: Top) -> tuple[FloatArray, FloatArray]:
-    """Return the metric's distances in float64 of all matches and of the closest items, inf where there are fewer."""
-    shown, top = np.empty(len(matches.columns)), np.full(best.columns.shape, np.inf)
-    queries, listed = matches.queries, best.columns >= 0
+def _distances(query: _Rows, gallery: _Rows, positives: Positives, top: Top) -> tuple[FloatArray, FloatArray]:
+    """Return the metric's distances in float64 of all positives [m] and of the nearest items [nq, k].
+
+    The latter are inf where there are fewer items.
+    """
+    distances, top_distances = np.empty(len(positives.columns)), np.full(top.columns.shape, np.inf)
+    queries, listed = positives.queries, top.columns >= 0
     # Blocks of queries with about as many pairs each, so that a thread's memory is bounded.
-    before = matches.starts[:-1] + listed.sum(axis=1).cumsum() - listed.sum(axis=1)
-    firsts = np.flatnonzero(np.diff(before // max(1, _TOGETHER // query.values.shape[1]), prepend=-1)).tolist()
+    before = positives.starts[:-1] + listed.sum(axis=1).cumsum() - listed.sum(axis=1)
+    firsts = np.flatnonzero(np.diff(before // max(1, _PAIR_NUMBERS // query.values.shape[1]), prepend=-1)).tolist()
 
-    def show(block: slice) -> None:
-        own = slice(matches.starts[block.start], matches.starts[block.stop])
+    def measure(block: slice) -> None:
+        own = slice(positives.starts[block.start], positives.starts[block.stop])
         rows = np.concatenate([queries[own] - block.start, np.nonzero(listed[block])[0]])
-        columns = np.concatenate([matches.columns[own], best.columns[block][listed[block]]])
+        columns = np.concatenate([positives.columns[own], top.columns[block][listed[block]]])
         columns, places = np.unique(columns, return_inverse=True)
-        asked, found = query.take(block), gallery.take(matches.kept[columns])
-        pairs = query.metric.pair_distances(asked, found, torch.from_numpy(rows), torch.from_numpy(places))
-        shown[own], top[block][listed[block]] = np.split(pairs.detach().cpu().numpy(), [own.stop - own.start])
+        sides = query.take(block), gallery.take(positives.candidates[columns])
+        pairs = query.metric.pair_distances(*sides, torch.from_numpy(rows), torch.from_numpy(places))
+        distances[own], top_distances[block][listed[block]] = np.split(
+            pairs.detach().cpu().numpy(), [own.stop - own.start]
+        )
 
-    query.crew.each(show, map(slice, firsts, [*firsts[1:], len(query)]))
-    return shown, top
+    query.crew.each(measure, map(slice, firsts, [*firsts[1:], len(query)]))
+    return distances, top_distances
 
 
 def _array(values: Embeddings, name: str) -> NDArray[Any]:
@@ -325,6 +339,7 @@ def _array(values: Embeddings, name: str) -> NDArray[Any]:
 
 
 def _refuse_not_finite(values: NDArray[Any], name: str, first: int) -> None:
+    """Raise DataError, naming row and column, where a number is not finite; row 0 is number ``first``."""
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))

@@ -1,22 +1,22 @@
-"""Counts what stands before each match of a query, without sorting: a float32 product filters, float64 decides.
+"""Count the items that stand before each positive without sorting: float32 products filter, float64 decides.
 
 The order of a query's gallery is that of v(q, g) = sum of left[q, k] * right[g, k], summed in float64 in the order of
-k, and equal values stand in gallery order. So a rank is a function of the two rows' values alone, whatever the blocks.
+k; items of equal v are in gallery order. So a rank depends on the two rows' values alone, whatever the blocks.
 
 The filter. For any vectors m and c, left . right = (left - m) . (right - c) + m . (right - c) + left . c, and the last
 term is the same for the whole gallery of a query. With m and c near the means the first two terms are small even
 where all embeddings are far from the origin. They are one product of K + 1 columns (the second term is a column whose
 left side is 1), scaled column by column by powers of two, which are exact, so that nothing over- or underflows, and
-computed in float32. All constant left columns vanish.
+computed in float32. Constant left columns vanish.
 
 The bound. Let u = 2^-24 and w = 2^-53. Casting both sides to float32 and adding n = K + 1 products in any order, fused
 or not, is off by at most (n + 2) u / (1 - (n + 2) u) * |left'| |right'| with the Euclidean norms of the filter's own
 rows, plus what underflow can take, less than n * 2^-120 as no entry exceeds 1. Everything in float64 (the centring,
 the added column, left . c and v itself) is off by less than 8 (K + 8) (w * M + 2^-1022), where M, the sum over k of
-max |left_k| * max |right_k|, bounds every sum of absolute products in the chunk. A match's v, as computed, is what it
-is compared by, so it has no error here; its threshold, v less left . c, is widened by both bounds, and by 2^-22 of
-itself for its own rounding. That separates what is surely closer and surely farther than the match; what is left
-between is settled by v. The factor 1.01 covers the rounding of the bounds.
+max |left_k| * max |right_k|, bounds every sum of absolute products in the chunk. A positive's v, as computed, is what
+it is compared by, so it has no error here; its threshold, v less left . c, is widened by both bounds, and by 2^-22 of
+itself for its own rounding. That separates what is surely closer and surely farther than the positive; the items
+between are settled by v. The factor 1.01 covers the rounding of the bounds.
 """
 
 from __future__ import annotations
@@ -32,19 +32,26 @@ from reidbench.ranking import rank_kernels as kernels
 from reidbench.utils.arrays import Float32Array, FloatArray, IntArray
 from reidbench.utils.threads import Workers
 
-ROWS = 256  # queries in a block at most; its product with a chunk of 16,384 takes 16 MiB, which is reused
-PIECE = 1_024  # gallery rows that are prepared at once: what is made of them stays in the cache
-GROUPS = (256, 64, 16)  # columns whose lowest product says whether any of them counts; each divides a strip
-ABOVE_ALL = 1e30  # above every product, below the infinity of what is hidden
+ROWS = 256  # queries of a block at most; its product with a chunk of 16,384 takes 16 MiB, which is reused
+PIECE = 1_024  # gallery rows that are prepared at once, so that they stay in the cache
+GROUPS = (256, 64, 16)  # sizes of groups of columns whose lowest product is looked at first; each divides a strip
+ABOVE_ALL = 1e30  # above every product, below the infinity of excluded items
 _LARGEST = 1e300
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The filter's product of some queries with one chunk of the gallery, and what is needed to settle its doubts.
+    """The filter's product of some queries with one chunk of the gallery.
 
-    ``product`` [r, n] float32 is off by at most ``width[i]`` from ``scale * (v - offset[i])``;
-    ``left`` [r, K] and ``right`` [n, K] are the float64 factors; column 0 is column ``first`` of the gallery.
+    Fields:
+        rows: the queries.
+        first: the gallery column of the chunk's column 0.
+        product: [r, n] float32, off by at most ``width[i]`` from ``scale * (v - offset[i])``.
+        left: factors of the queries [r, K] float64.
+        right: factors of the chunk [n, K] float64.
+        offset: left . c of the module's text [r] float64.
+        scale: the power of two that all products are multiplied by.
+        width: the bound of the error [r] float64.
     """
 
     rows: slice
@@ -56,30 +63,31 @@ class Block:
     scale: float
     width: FloatArray
 
-    def hide(self, starts: IntArray, columns: IntArray) -> None:
-        """Take ``columns[starts[q]:starts[q + 1]]`` out of every query's gallery."""
-        kernels.hide(self.product, self.first, starts[self.rows.start : self.rows.stop + 1], columns)
+    def exclude(self, starts: IntArray, columns: IntArray) -> None:
+        """Exclude ``columns[starts[q]:starts[q + 1]]`` from the gallery of every query q."""
+        kernels.exclude(self.product, self.first, starts[self.rows.start : self.rows.stop + 1], columns)
 
-    def visit(
+    def count(
         self,
         starts: IntArray,
-        columns: IntArray,
+        places: IntArray,
         values: FloatArray,
         before: IntArray,
         top: Top,
         *,
         contained: bool = True,
     ) -> None:
-        """Add to ``before`` what stands before each match, and put what is close enough into ``top``.
+        """Add to ``before`` [m] how many items of the chunk stand before each positive, and update ``top``.
 
-        The matches of query q are ``columns[starts[q]:starts[q + 1]]`` with their ``values`` v; where they are not
-        ``contained`` in the gallery, the columns say before which of its items they stand.
+        Query q has the positives ``starts[q]`` to ``starts[q + 1]`` with their ``values`` v [m] float64 and ``places``
+        [m] int64: their columns of the gallery, or the columns before which they would be inserted where the gallery
+        does not contain them (``contained`` False).
         """
         lists = (top.values[self.rows], top.columns[self.rows])
         length, columns_here = lists[0].shape[1], self.product.shape[1]
         group = next(size for size in GROUPS if columns_here >= 4 * size * length or size == GROUPS[-1])
         lowest = np.minimum.reduceat(self.product, np.arange(0, columns_here, group), axis=1)
-        kernels.visit(
+        kernels.count_block(
             self.product,
             lowest,
             group,
@@ -90,7 +98,7 @@ class Block:
             self.scale,
             self.width,
             starts[self.rows.start : self.rows.stop + 1],
-            columns,
+            places,
             contained,
             values,
             before,
@@ -99,27 +107,30 @@ class Block:
         )
 
     def _cutoffs(self, lowest: Float32Array, length: int) -> Float32Array:
-        """Return for each row a value [r] that no product of its ``length`` closest items exceeds.
+        """Return for each row [r] a value that no product of its ``length`` nearest items exceeds.
 
-        The lowest of ``length`` groups are that many items; so the closest ones lie below the largest of the lowest,
+        The lowest of ``length`` groups are that many items, so the nearest ones lie below the largest of the lowest,
         give or take the bound of both.
         """
         if not 0 < length <= lowest.shape[1]:
             return np.full(len(lowest), ABOVE_ALL, dtype=np.float32)
         cut = np.partition(lowest, length - 1, axis=1)[:, length - 1].astype(np.float64)
-        cutoffs: Float32Array = np.minimum(cut + 2 * self.width + kernels.CAST * np.abs(cut), ABOVE_ALL).astype(
-            np.float32
-        )
-        return cutoffs
+        cutoffs = np.minimum(cut + 2 * self.width + kernels.CAST * np.abs(cut), ABOVE_ALL)
+        return np.asarray(cutoffs, dtype=np.float32)
 
     def farthest(self) -> FloatArray:
-        """Return the largest v of each row [r]."""
+        """Return the largest v of each row [r] float64."""
         return kernels.farthest(self.product, self.left, self.right, self.width)
 
 
 @dataclass(frozen=True, eq=False)
 class Top:
-    """The closest items so far, best first: ``columns`` and ``values`` [n, k], -1 and inf where there are fewer."""
+    """The nearest items of each query so far, nearest first.
+
+    Fields:
+        columns: [n, k] int64, -1 where there are fewer items.
+        values: their v [n, k] float64, inf where there are fewer items.
+    """
 
     columns: IntArray
     values: FloatArray
@@ -130,23 +141,23 @@ class Top:
         return cls(np.full((queries, length), -1, dtype=np.int64), np.full((queries, length), np.inf))
 
 
-def walk(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable[[Block], None], crew: Workers) -> None:
-    """Show ``visit`` all blocks of ``left`` [nq, K] against the gallery, whose factors [n, K] come in gallery order.
+def visit_blocks(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable[[Block], None], crew: Workers) -> None:
+    """Call ``visit`` with all blocks of ``left`` [nq, K] and the gallery, whose factors [n, K] come in gallery order.
 
-    The crew visits blocks with rows of their own at once, a chunk after the one before it.
-    A block's product is overwritten afterwards. Raises DataError where values are so large that v could overflow.
+    The crew visits the blocks of a chunk at the same time, each with rows of its own, and the chunks one by one. A
+    block's product is overwritten afterwards. Raises DataError where values are so large that v could overflow.
     """
     if len(left) == 0:
         return
     queries, buffer = _Queries(left), _Buffer()
     first = 0
     for right in chunks:
-        chunk = _Chunk(queries, right, first, crew)
+        chunk = _filter_chunk(queries, right, first, crew)
 
         def visit_rows(rows: slice, chunk: _Chunk = chunk) -> None:
             visit(chunk.block(rows, buffer))
 
-        crew.each(visit_rows, _parts(len(left), crew.count))
+        crew.each(visit_rows, _row_parts(len(left), crew.count))
         first += len(right)
 
 
@@ -157,84 +168,125 @@ class _Queries:
         self.rows, self.ones = left, np.ones(len(left))
         low, high = left.min(axis=0), left.max(axis=0)
         self.reach = np.maximum(np.abs(low), np.abs(high))
-        magnitude_of(self.reach, np.zeros_like(self.reach))
+        largest_sum(self.reach, np.zeros_like(self.reach))
         self.centre = left.mean(axis=0)
         self.spread = np.append(np.maximum(high - self.centre, self.centre - low), 1.0)
 
 
+@dataclass(frozen=True, eq=False)
 class _Chunk:
-    """The filter of all queries and one chunk of the gallery, whose first column is ``first``."""
+    """The filter of all queries and one chunk of the gallery.
 
-    def __init__(self, queries: _Queries, right: FloatArray, first: int, crew: Workers) -> None:
-        self.left, self.right, self.first = queries.rows, right, first
-        pieces = [slice(start, start + PIECE) for start in range(0, len(right), PIECE)]
-        extremes, projected = np.empty((3, len(pieces), right.shape[1])), np.empty(len(right))
+    Fields:
+        left, right, first, scale: as in ``Block``, of all queries.
+        filter_left, filter_right: both sides of the product [nq, used], [n, used] float32.
+        offset, width: as in ``Block``, of all queries.
+    """
 
-        def survey(number: int) -> None:
-            piece = right[pieces[number]]
-            with np.errstate(over="ignore", invalid="ignore"):  # sums that leave float64 are refused below
-                extremes[:, number] = piece.min(axis=0), piece.max(axis=0), piece.sum(axis=0)
-
-        def project(own: slice) -> None:
-            projected[own] = right[own] @ queries.centre
-
-        crew.each(survey, range(len(pieces)))
-        low, high = extremes[0].min(axis=0), extremes[1].max(axis=0)
-        magnitude = magnitude_of(queries.reach, np.maximum(np.abs(low), np.abs(high)))
-        centre = extremes[2].sum(axis=0) / len(right)
-        crew.each(project, pieces)
-        added = projected - centre @ queries.centre
-        spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
-        used, left_power, right_power, self.scale = powers(queries.spread, spread)
-        self.filter_left, left_norms = _side(queries.rows, queries.centre, queries.ones, used, left_power, crew)
-        self.filter_right, right_norms = _side(right, centre, added, used, right_power, crew)
-        terms = len(used) + 2
-        error = 1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24)
-        in_float64 = 8 * (len(centre) + 8) * (2.0**-53 * magnitude + 2.0**-1022)
-        floor = 1.01 * (in_float64 * self.scale + terms * 2.0**-120)
-        self.width = error * left_norms * right_norms.max() + floor
-        self.offset = self.left @ centre
+    left: FloatArray
+    right: FloatArray
+    first: int
+    filter_left: Float32Array
+    filter_right: Float32Array
+    offset: FloatArray
+    scale: float
+    width: FloatArray
 
     def block(self, rows: slice, buffer: _Buffer) -> Block:
+        """Return the block of some queries; its product lies in the buffer."""
         product = buffer.matrix(rows.stop - rows.start, len(self.right))
         np.matmul(self.filter_left[rows], self.filter_right.T, out=product)
         bound = (self.offset[rows], self.scale, self.width[rows])
         return Block(rows, self.first, product, self.left[rows], self.right, *bound)
 
 
-def _side(
+def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Workers) -> _Chunk:
+    """Return the filter of all queries and a chunk ``right`` [n, K] whose first column is ``first``."""
+    low, high, centre = _survey(right, crew)
+    magnitude = largest_sum(queries.reach, np.maximum(np.abs(low), np.abs(high)))
+    added = _project(right, queries.centre, crew) - centre @ queries.centre
+    spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
+    used, left_power, right_power, scale = column_powers(queries.spread, spread)
+    filter_left, left_norms = _filter_side(queries.rows, queries.centre, queries.ones, used, left_power, crew)
+    filter_right, right_norms = _filter_side(right, centre, added, used, right_power, crew)
+    width = _error_bound(len(used), len(centre), magnitude, scale, left_norms * right_norms.max())
+    return _Chunk(queries.rows, right, first, filter_left, filter_right, queries.rows @ centre, scale, width)
+
+
+def _survey(right: FloatArray, crew: Workers) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the lowest, the highest and the mean value of each column [K] of ``right`` [n, K]."""
+    pieces = _pieces(len(right))
+    parts = np.empty((3, len(pieces), right.shape[1]))
+
+    def survey(number: int) -> None:
+        piece = right[pieces[number]]
+        with np.errstate(over="ignore", invalid="ignore"):  # sums that leave float64 are refused by largest_sum
+            parts[:, number] = piece.min(axis=0), piece.max(axis=0), piece.sum(axis=0)
+
+    crew.each(survey, range(len(pieces)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return parts[0].min(axis=0), parts[1].max(axis=0), parts[2].sum(axis=0) / len(right)
+
+
+def _project(right: FloatArray, centre: FloatArray, crew: Workers) -> FloatArray:
+    """Return the product of each row of ``right`` [n, K] with ``centre`` [K]."""
+    projected = np.empty(len(right))
+
+    def project(piece: slice) -> None:
+        projected[piece] = right[piece] @ centre
+
+    crew.each(project, _pieces(len(right)))
+    return projected
+
+
+def _filter_side(
     rows: FloatArray, centre: FloatArray, added: FloatArray, used: IntArray, power: IntArray, crew: Workers
 ) -> tuple[Float32Array, FloatArray]:
     """Return one side of the filter [n, len(used)], the last column being ``added`` [n], and the norms of its rows."""
     side, norms, scale = np.empty((len(rows), len(used)), dtype=np.float32), np.empty(len(rows)), np.ldexp(1.0, power)
 
-    def fill(start: int) -> None:
-        own = slice(start, start + PIECE)
-        norms[own] = kernels.fill(rows[own], centre, added[own], used, scale, side[own])
+    def fill(piece: slice) -> None:
+        norms[piece] = kernels.fill(rows[piece], centre, added[piece], used, scale, side[piece])
 
-    crew.each(fill, range(0, len(rows), PIECE))
+    crew.each(fill, _pieces(len(rows)))
     return side, norms
 
 
+def _error_bound(used: int, dimensions: int, magnitude: float, scale: float, norms: FloatArray) -> FloatArray:
+    """Return by how much each query's products [nq] can be off: the bound of the module's text, term by term.
+
+    ``used`` is n, ``dimensions`` K, ``magnitude`` M, and ``norms`` [nq] are |left'| |right'|.
+    """
+    terms = used + 2
+    in_float32 = 1.01 * terms * 2.0**-24 / (1 - terms * 2.0**-24)
+    in_float64 = 8 * (dimensions + 8) * (2.0**-53 * magnitude + 2.0**-1022)
+    return in_float32 * norms + 1.01 * (in_float64 * scale + terms * 2.0**-120)
+
+
 class _Buffer(threading.local):
-    """Memory for one product, each thread's own."""
+    """Memory for one product in each thread."""
 
     memory: Float32Array = np.empty(0, dtype=np.float32)
 
     def matrix(self, rows: int, columns: int) -> Float32Array:
+        """Return a matrix [rows, columns] in this memory."""
         if len(self.memory) < rows * columns:
             self.memory = np.empty(rows * columns, dtype=np.float32)
         return self.memory[: rows * columns].reshape(rows, columns)
 
 
-def _parts(count: int, threads: int) -> list[slice]:
-    """Cut rows into equal parts of at most ``ROWS``, as many for each thread."""
+def _pieces(count: int) -> list[slice]:
+    return [slice(start, start + PIECE) for start in range(0, count, PIECE)]
+
+
+def _row_parts(count: int, threads: int) -> list[slice]:
+    """Return rows cut into equal parts of at most ``ROWS``, as many for each thread."""
     parts = -(-count // (ROWS * threads)) * threads
     size = -(-count // parts)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def magnitude_of(left_reach: FloatArray, right_reach: FloatArray) -> float:
+def largest_sum(left_reach: FloatArray, right_reach: FloatArray) -> float:
     """Return the largest possible sum of absolute products; raises DataError where sums could leave float64."""
     with np.errstate(over="ignore", invalid="ignore"):
         magnitude = float(left_reach @ right_reach)
@@ -246,10 +298,10 @@ def magnitude_of(left_reach: FloatArray, right_reach: FloatArray) -> float:
     return magnitude
 
 
-def powers(left_spread: FloatArray, right_spread: FloatArray) -> tuple[IntArray, IntArray, IntArray, float]:
-    """Return the columns that count, powers of two that bring both sides of each to 1 at most, and their product.
+def column_powers(left_spread: FloatArray, right_spread: FloatArray) -> tuple[IntArray, IntArray, IntArray, float]:
+    """Return the columns that are not constant, powers of two that bring their sides to 1 at most, and the scale.
 
-    Both sides of a column get the same size, so that neither the one nor the other leaves float32.
+    Both sides of a column get the same size, so that neither leaves float32.
     """
     used = np.flatnonzero((left_spread > 0) & (right_spread > 0))
     if len(used) == 0:

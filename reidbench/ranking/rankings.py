@@ -1,4 +1,4 @@
-"""The record of a run: plain JSON with a schema number, from which the run can be made again."""
+"""The value in rankings.npz, from which all scores follow: built, written, read and checked."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from reidbench.errors import DataError
 from reidbench.utils.arrays import FloatArray, IntArray, read_arrays, save_arrays
 
 if TYPE_CHECKING:
-    from reidbench.data.ground_truth import Matches
+    from reidbench.data.ground_truth import Positives
 RANKINGS = "rankings.npz"
 _DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where every positive of every query stands, from which all scores follow.
+    """Rank and distance of every positive of every query.
 
-    Query i's positives are ``units[starts[i]:starts[i + 1]]`` (int64, units of the gallery), with ``ranks`` (int64,
-    0-based: how many items that are not excluded stand before it) and ``distances`` (float64), in rank order. The same
-    for its same-camera positives, which are excluded, with the rank that each would have among the rest: they serve
-    the official per-camera matrix. ``ranked`` [n] is how many gallery items were ranked for each query; ``top`` [n, k]
-    and ``top_distances`` [n, k] are the k closest that are not excluded, -1 and inf where there are fewer.
+    The positives of query q are at ``starts[q]`` to ``starts[q + 1]``, in rank order. Positives of the query's own
+    camera are excluded and apart: their rank is the one that each would have among the items that are not excluded.
+
+    Fields:
+        starts, same_camera_starts: [nq + 1] int64, rising from 0.
+        units, same_camera_units: gallery units int64.
+        ranks, same_camera_ranks: number of items before each that are not excluded (so 0 is rank 1) int64.
+        distances, same_camera_distances: float64.
+        ranked: number of gallery items that are not excluded for each query [nq] int64.
+        top: the k nearest of them [nq, k] int64, -1 where there are fewer.
+        top_distances: their distances [nq, k] float64, inf where there are fewer.
     """
 
     starts: IntArray
@@ -59,7 +65,7 @@ class Rankings:
 
 
 def save_ranking(folder: Path, ranking: Ranking) -> None:
-    """Keep the rank of every positive beside the record, so that scores can be recomputed without the network."""
+    """Write the ranking beside a record, so that scores can be recomputed without the network."""
     save_arrays(folder / RANKINGS, vars(ranking))
 
 
@@ -122,43 +128,42 @@ def _problems(ranking: Ranking) -> Iterator[str]:
 
 
 def rankings_of(
-    matches: Matches,
+    positives: Positives,
     closer: IntArray,
     closer_junk: IntArray,
     distances: FloatArray,
     top_columns: IntArray,
     top_distances: FloatArray,
 ) -> Rankings:
-    """Return what was counted for each match [m], in rank order, with units instead of columns.
+    """Return the rankings that follow from what was counted for each positive [m].
 
-    ``closer`` and ``closer_junk`` [m] int64 are how many items of ``matches.kept`` and ``matches.junk`` stand before a
-    match, ``distances`` [m] float64 are its own; ``top_columns`` and ``top_distances`` [nq, k] are the closest items.
+    ``closer`` and ``closer_junk`` [m] int64 are how many of ``positives.candidates`` and ``positives.junk`` stand
+    before a positive of ``distances`` [m] float64; ``top_columns`` [nq, k] are the nearest of the candidates.
     """
-    # Excluded items do not count each other, so several may share a rank: the closer one first, then gallery order,
-    # which they come in.
-    order = np.lexsort((distances, matches.queries * (len(matches.kept) + 1) + closer))
-    hidden = matches.hidden[order]
-    units, ranks, distances, junk = matches.units[order], closer[order], distances[order], closer_junk[order]
+    # Excluded positives do not count each other, so several may share a rank: the closer one first, then gallery order.
+    order = np.lexsort((distances, positives.queries * (len(positives.candidates) + 1) + closer))
+    excluded = positives.same_camera[order]
+    units, ranks, distances, junk = positives.units[order], closer[order], distances[order], closer_junk[order]
     top = np.full(top_columns.shape, -1, dtype=np.int64)
-    top[top_columns >= 0] = matches.kept[top_columns[top_columns >= 0]]
+    top[top_columns >= 0] = positives.candidates[top_columns[top_columns >= 0]]
     ranking = Ranking(
-        starts=matches.starts_of(~matches.hidden),
-        units=units[~hidden],
-        ranks=ranks[~hidden],
-        distances=distances[~hidden],
-        same_camera_starts=matches.starts_of(matches.hidden),
-        same_camera_units=units[hidden],
-        same_camera_ranks=ranks[hidden],
-        same_camera_distances=distances[hidden],
-        ranked=matches.ranked,
+        starts=positives.starts_of(~positives.same_camera),
+        units=units[~excluded],
+        ranks=ranks[~excluded],
+        distances=distances[~excluded],
+        same_camera_starts=positives.starts_of(positives.same_camera),
+        same_camera_units=units[excluded],
+        same_camera_ranks=ranks[excluded],
+        same_camera_distances=distances[excluded],
+        ranked=positives.ranked,
         top=top,
         top_distances=top_distances,
     )
     with_junk = replace(
         ranking,
-        ranks=ranking.ranks + junk[~hidden],
-        same_camera_ranks=ranking.same_camera_ranks + junk[hidden],
-        ranked=ranking.ranked + len(matches.junk),
+        ranks=ranking.ranks + junk[~excluded],
+        same_camera_ranks=ranking.same_camera_ranks + junk[excluded],
+        ranked=ranking.ranked + len(positives.junk),
         top=top[:, :0],
         top_distances=top_distances[:, :0],
     )

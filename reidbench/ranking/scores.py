@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reidbench.data.protocol import RANKS
 from reidbench.errors import DataError
 from reidbench.ranking.bootstrap import interval
 from reidbench.ranking.rankings import Ranking
 from reidbench.utils.arrays import FloatArray, IntArray
 
-RANKS = (1, 5, 10, 20)  # the ranks that every protocol reports, and that leaderboards have columns of
 HEADLINE = ("map_market", "r1")  # the scores with a standard deviation in leaderboards, and of the camera matrix
 _SHOWN_RANKS = (1, 5)
 

@@ -23,8 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from reidbench.data.ground_truth import EXCLUSION_RULES
-from reidbench.data.protocol import Protocol
+from reidbench.data.protocol import EXCLUSION_RULES, Protocol
 from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
 from reidbench.images.augment import view_crops

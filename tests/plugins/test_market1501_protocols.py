@@ -21,7 +21,7 @@ from reidbench_datasets.market1501_protocols import (
 
 import reidbench
 from reidbench import DataError, OptionError, Protocol, Samples, Split, stream_key
-from reidbench.data.inspection import inspect
+from reidbench.data.ground_truth import unmatched
 from reidbench.data.protocol import is_standin
 from reidbench.embedding.pooling import pool_units
 from reidbench.plugins.catalogue import load
@@ -276,12 +276,12 @@ def test_any_change_of_the_official_lists_is_a_stand_in(official: Split) -> None
 
 
 def test_every_official_query_has_a_positive(official: Split) -> None:
-    multi = inspect(market1501_multiquery_protocol(), grouped(official))
-    assert (len(multi.split.query), len(multi.split.query.images)) == (3368, 3368 + 1684)
-    assert multi.split.counts["gallery"] == 19732
-    more = inspect(market1501_500k_protocol(), joined(official, 100))
-    assert (len(more.split.query), len(more.split.gallery), more.split.counts["junk"]) == (3368, 19832, 3819)
-    assert multi.unmatched.total == more.unmatched.total == 0
+    multi, more = grouped(official), joined(official, 100)
+    assert (len(multi.query), len(multi.query.images)) == (3368, 3368 + 1684)
+    assert multi.counts["gallery"] == 19732
+    assert (len(more.query), len(more.gallery), more.counts["junk"]) == (3368, 19832, 3819)
+    assert unmatched(market1501_multiquery_protocol(), multi).total == 0
+    assert unmatched(market1501_500k_protocol(), more).total == 0
 
 
 # Protocols

@@ -22,8 +22,8 @@ from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gall
 from scipy.io import savemat
 
 from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
-from reidbench.data.inspection import inspect
-from reidbench.data.protocol import is_standin
+from reidbench.data.ground_truth import unmatched
+from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
 from tests.support.paths import SHARED
 from tests.support.trees import units_of
@@ -195,8 +195,8 @@ def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
     split = mars(tree, gallery="torchreid")
     assert split.gallery.pids.tolist() == [0, 1, 1]
     assert split.query.digest == mars(tree).query.digest
-    assert inspect(mars_torchreid_gallery_protocol(), split).unmatched.absent == 2
-    assert inspect(mars_protocol(), mars(tree)).unmatched.total == 0
+    assert unmatched(mars_torchreid_gallery_protocol(), split).absent == 2
+    assert unmatched(mars_protocol(), mars(tree)).total == 0
 
 
 def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
@@ -366,20 +366,18 @@ def test_the_official_tables_are_read_whole(published: Split) -> None:
     assert published.fit.starts[-1] == len(published.train)
     assert len(published.fit) == 8298
     assert (len(published.query), len(published.gallery)) == (1980, 12180)
-    found = inspect(mars_protocol(), published)
-    assert found.unmatched.total == 0
-    assert found.known
-    assert not found.standin
+    assert unmatched(mars_protocol(), published).total == 0
+    assert verdict(mars_protocol(), published).startswith("the real data")
 
 
 def test_torchreids_gallery_leaves_140_queries_unmatched(published: Split) -> None:
     gallery = published.gallery
     queries = np.flatnonzero(np.isin(first_names(gallery), first_names(published.query)))
     remaining = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), queries))
-    found = inspect(mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining))
+    found = mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining)
     assert len(remaining) == 9330
-    assert found.unmatched.total == 140
-    assert not found.standin
+    assert unmatched(*found).total == 140
+    assert not is_standin(*found)
 
 
 def first_names(samples: Samples) -> list[str]:
@@ -389,7 +387,7 @@ def first_names(samples: Samples) -> list[str]:
 @pytest.mark.slow
 def test_the_variants_of_the_official_tables(official: Path) -> None:
     split = mars(official, gallery="torchreid")
-    assert (len(split.gallery), inspect(mars_torchreid_gallery_protocol(), split).unmatched.total) == (9330, 140)
+    assert (len(split.gallery), unmatched(mars_torchreid_gallery_protocol(), split).total) == (9330, 140)
     split = mars(official, holdout=150)
     assert (split.counts["train_identities"], split.counts["query_identities"]) == (475, 150)
     assert not is_standin(mars_val_protocol(), split)

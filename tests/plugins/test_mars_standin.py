@@ -11,7 +11,8 @@ from reidbench_datasets.mars import NAME, mars, mars_protocol
 from reidbench_datasets.mars_standin import StandIn, plan, synthesize
 
 from reidbench import DataError
-from reidbench.data.inspection import inspect
+from reidbench.data.ground_truth import unmatched
+from reidbench.data.protocol import is_standin
 from tests.support.jobs import job, run
 
 SMALL = {"identities": 6, "frames": 3, "seed": 3}
@@ -71,9 +72,8 @@ def test_the_full_plan_has_about_the_real_size() -> None:
 
 def test_the_tree_is_a_stand_in_with_a_positive_for_every_query(tree: Path) -> None:
     split = mars(tree)
-    found = inspect(mars_protocol(), split)
-    assert found.standin
-    assert found.unmatched.total == 0
+    assert is_standin(mars_protocol(), split)
+    assert unmatched(mars_protocol(), split).total == 0
     assert len(split.digest) == 64, "every image is there"
 
 
@@ -91,11 +91,11 @@ def test_an_unfinished_tree_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_small_network_is_trained_and_scored_on_it(tree: Path) -> None:
-    for protocol, unmatched in (("mars(views=original)", 0), ("mars_val(holdout=1)", None)):
+    for protocol, expected in (("mars(views=original)", 0), ("mars_val(holdout=1)", None)):
         small = job(protocol=protocol, backbone="tiny(height=32, width=16)", recipe="quick(steps=2, p=2, k=3)")
         plan_, record, _ = run(small, data=tree)
         assert record.status == "ok"
         assert record.standin
         assert record.scores["queries"] == len(plan_.split.query)
-        assert unmatched in (None, record.scores["unmatched"])
+        assert expected in (None, record.scores["unmatched"])
         assert 0 < record.scores["map_market"] <= record.scores["map_step"] <= 1

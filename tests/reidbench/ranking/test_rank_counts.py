@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reidbench.ranking.rank_counts import Block, Top, walk
+from reidbench.ranking.rank_counts import Block, Top, visit_blocks
 from reidbench.ranking.rank_kernels import STRIP
 from reidbench.utils.threads import workers
 
@@ -82,7 +82,7 @@ def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
     starts = np.arange(6) * (len(columns) // 5)
     wanted = everything[np.repeat(np.arange(5), len(columns) // 5), columns]
     before, top = np.zeros(len(columns), dtype=np.int64), Top.empty(5, 12)
-    visit_all(left, [right[:STRIP], right[STRIP:]], lambda block: block.visit(starts, columns, wanted, before, top))
+    visit_all(left, [right[:STRIP], right[STRIP:]], lambda block: block.count(starts, columns, wanted, before, top))
     order = np.argsort(everything, axis=1, kind="stable")
     places = np.argsort(order, axis=1)
     np.testing.assert_array_equal(before, places[np.repeat(np.arange(5), len(columns) // 5), columns])
@@ -110,13 +110,13 @@ def test_a_match_may_lie_beyond_everything_in_another_chunk() -> None:
     starts, columns = np.arange(4), np.full(3, 20)
     values = np.array([sum_in_order(query, far[0]) for query in left])
     before = np.zeros(3, dtype=np.int64)
-    visit_all(left, [near, far], lambda block: block.visit(starts, columns, values, before, Top.empty(3, 0)))
+    visit_all(left, [near, far], lambda block: block.count(starts, columns, values, before, Top.empty(3, 0)))
     assert before.tolist() == [20, 20, 20]
 
 
 def visit_all(left: np.ndarray, chunks: list[np.ndarray], visit: Callable[[Block], None]) -> None:
     with workers() as crew:
-        walk(left, chunks, visit, crew)
+        visit_blocks(left, chunks, visit, crew)
 
 
 def sum_in_order(a: np.ndarray, b: np.ndarray) -> float:

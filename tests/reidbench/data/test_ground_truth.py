@@ -1,4 +1,4 @@
-"""What lies there: counts beside the expected ones, whose names, and queries that a rule leaves without a match."""
+"""Queries without a positive, stand-ins and the published dataset, and datasets with wrong counts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.inspection import inspect, unmatched
-from reidbench.data.protocol import is_standin
+from reidbench.data.ground_truth import unmatched
+from reidbench.data.protocol import is_standin, verdict
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
 
 PROTOCOL = Protocol(dataset="x", version=1, recipe="y", views="center")
@@ -24,31 +24,28 @@ def split(query: list[tuple[int, int]], gallery: list[tuple[int, int]], root: Pa
     return Split(part("train", [(1, 1), (1, 2), (2, 1)]), part("query", query), part("gallery", gallery))
 
 
-def test_a_query_without_a_match_is_put_down_to_the_rule_that_took_the_last_one() -> None:
-    asked = [(1, 1), (2, 1), (3, 1), (3, 2)]
-    found = unmatched(PROTOCOL, split(asked, [(1, 1), (1, 2), (3, 1), (-1, 1), (0, 2)]))
-    # 1 is found in camera 2; 2 is nowhere; 3 asks from camera 1, where alone it was seen, and from camera 2.
+def test_unmatched_queries_by_the_rule_that_excludes_the_last() -> None:
+    queries = [(1, 1), (2, 1), (3, 1), (3, 2)]
+    found = unmatched(PROTOCOL, split(queries, [(1, 1), (1, 2), (3, 1), (-1, 1), (0, 2)]))
+    # Identity 1 has a positive in camera 2, 2 has none, 3 one in camera 1: that of a query, but not of the other.
     assert (found.absent, found.by_rule, found.total) == (1, {"junk": 0, "same_camera": 1}, 2)
-    kept = dataclasses.replace(PROTOCOL, exclude=("junk",))
-    assert unmatched(kept, split(asked, [(1, 1), (3, 1)])).by_rule == {"junk": 0}
+    without_cameras = dataclasses.replace(PROTOCOL, exclude=("junk",))
+    assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).by_rule == {"junk": 0}
 
 
-def test_names_tell_the_real_data_from_a_stand_in() -> None:
+def test_names_distinguish_real_data_from_a_stand_in() -> None:
     data = split([(1, 1)], [(1, 2)])
     real = {"train": data.train.name_digest, "query+gallery": (data.query + data.gallery).name_digest}
     known = dataclasses.replace(PROTOCOL, names=real)
     assert not is_standin(known, data)
-    assert inspect(known, data).verdict.startswith("the real data")
+    assert verdict(known, data).startswith("the real data")
     other = split([(1, 1)], [(1, 2), (1, 3)])
     assert is_standin(known, other)
-    assert inspect(known, other).verdict.startswith("a STAND-IN")
-    assert (
-        inspect(PROTOCOL, other).verdict
-        == "data whose names nobody has published, so neither the real data nor a stand-in"
-    )
+    assert verdict(known, other).startswith("a STAND-IN")
+    assert "not a published benchmark" in verdict(PROTOCOL, other)
 
 
-def test_wrong_counts_are_said_with_both_numbers() -> None:
+def test_wrong_counts_name_both_numbers() -> None:
     data = dataclasses.replace(split([(1, 1)], [(1, 2)]), expected={"train": 3, "gallery": 1200, "cameras": 2})
     assert data.wrong_counts == ["gallery: 1,200 expected, 1 found"]
 
@@ -65,7 +62,7 @@ def partial(data_folder: Path, tmp_path: Path, reidbench_main: Callable[..., tup
     return folder
 
 
-def test_a_partial_tree_is_refused_unless_it_is_asked_for_and_then_recorded(partial: Path) -> None:
+def test_partial_data_is_refused_or_allowed_and_recorded(partial: Path) -> None:
     asked = job(
         protocol="market1501(views=original)", backbone="tiny(height=64,width=32)", recipe=SMALL_RECIPE, loss="none"
     )
