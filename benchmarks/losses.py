@@ -1,9 +1,9 @@
-"""Forward and backward of our losses beside pytorch-metric-learning's, and their peak memory. Linux only (/proc).
+"""Forward and backward pass of our losses compared with pytorch-metric-learning: speed and peak memory. Linux (/proc).
 
-Run: python benchmarks/losses.py [--images 128 512] [--seconds 20] [--block 10]. P x 4 images, embeddings of 128 float32
-numbers, one thread of the CPU. Both compute the same number (the difference is printed) and take turns in blocks of a
-few steps, so that neither starts every time from caches that the other has filled; `--block 1` shows that case. CPU
-seconds are compared, which a busy machine disturbs less, and the ratio is the median over the pairs of blocks.
+Run: python benchmarks/losses.py [--images 128 512] [--seconds 20] [--block 10]. P x 4 images, 128-D float32 embeddings,
+one CPU thread. Both compute the same value (the difference is printed) and alternate in blocks of a few steps, so that
+neither always starts with the other's data in the caches; `--block 1` measures that case. CPU seconds are compared,
+which depend less on other load, and the ratio is the median over the pairs of blocks.
 Required: batch hard 1.5, all triplets 5, lifted 50 times as fast, at P·K = 128 and 512.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor
 import reidbench
 
 K, DIM = 4, 128
-# The library's lifted loss holds several matrices of pairs by pairs at once: 8.2 GiB at 512 images.
+# The library's lifted loss has several matrices of pairs by pairs in memory: 8.2 GiB at 512 images.
 LIFTED_GIB = 12
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +37,12 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One of our losses as a spec, the library's of the same value, and how many times as fast ours must be."""
+    """One comparison.
+
+    ``spec``: our loss.
+    ``theirs``: the library's loss with the same value.
+    ``required``: how many times as fast ours must be.
+    """
 
     spec: str
     theirs: Criterion
@@ -54,7 +59,7 @@ def triplets(soft: bool, mined: bool = False) -> Criterion:
 
 
 def cases() -> list[Case]:
-    """Return what is compared; the squared form of lifted is the library's."""
+    """Return the comparisons; the squared form of lifted is the library's."""
     lifted = LiftedStructureLoss(neg_margin=1, pos_margin=0, distance=LpDistance(normalize_embeddings=False))
     return [
         Case("batch_hard(margin=soft)", triplets(soft=True, mined=True), 1.5),
@@ -66,7 +71,7 @@ def cases() -> list[Case]:
 
 
 def batch(images: int) -> tuple[Tensor, Tensor]:
-    """Return embeddings around one centre an identity, nearer to each other than a margin, and their labels."""
+    """Return embeddings around a centre for each identity, closer to each other than a margin, and their labels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(images) // K
     centres = torch.randn(images // K, DIM, generator=generator)
@@ -74,7 +79,7 @@ def batch(images: int) -> tuple[Tensor, Tensor]:
 
 
 def step(criterion: Criterion, rows: Tensor, labels: Tensor, block: int = 1) -> tuple[float, float]:
-    """Return the CPU seconds of one forward and backward, as the mean over a block of them, and the loss."""
+    """Return the CPU seconds of one forward and backward pass, averaged over a block, and the loss."""
     leaf = rows.clone().requires_grad_()
     began = time.process_time()
     for _ in range(block):
@@ -85,20 +90,20 @@ def step(criterion: Criterion, rows: Tensor, labels: Tensor, block: int = 1) -> 
 
 
 def peak_mib() -> float:
-    """Return the largest resident memory of this process since it was last reset, MiB."""
+    """Return the peak resident memory of this process since the last reset, in MiB."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
-def own(case: Case, images: int) -> Criterion:
+def ours_of(case: Case, images: int) -> Criterion:
     """Return our loss of a case."""
     loss = reidbench.build("loss", case.spec, reidbench.TrainInfo(embedding_dim=DIM, num_pids=images // K))
     return lambda rows, labels: loss(rows, labels).total
 
 
 def peak_of(criterion: Criterion, images: int) -> float:
-    """Return how much one forward and backward takes above what the process holds before, MiB."""
-    step(criterion, *batch(16))  # loads what is loaded once
+    """Return the peak memory of one forward and backward pass above that of the process before it, in MiB."""
+    step(criterion, *batch(16))  # imports and one-time allocations
     rows, labels = batch(images)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_mib()
@@ -107,13 +112,13 @@ def peak_of(criterion: Criterion, images: int) -> float:
 
 
 def peak_apart(number: int, side: str, images: int) -> float:
-    """Return the peak of one side of a case in a process of its own, where nothing freed by another is used again."""
+    """Return the peak of one side of a case in its own process, so that it reuses no memory freed by another."""
     command = [sys.executable, __file__, "--peak", str(number), side, str(images)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def available_gib() -> float:
-    """Return how much memory the machine can still give."""
+    """Return the available memory of the machine, in GiB."""
     line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable"))
     return int(line.split()[1]) / 2**20
 
@@ -141,26 +146,26 @@ def compare(case: Case, ours: Criterion, images: int, seconds: float, block: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--seconds", type=float, default=20, help="how long each comparison takes turns")
-    parser.add_argument("--block", type=int, default=10, help="steps that one side makes before the other's turn")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds for each comparison")
+    parser.add_argument("--block", type=int, default=10, help="steps of one side before the other")
     parser.add_argument("--peak", nargs=3, metavar=("CASE", "SIDE", "IMAGES"), help="print one peak (internal)")
     options = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # is read when torch is imported
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
     if options.peak:
         number, side, images = int(options.peak[0]), options.peak[1], int(options.peak[2])
-        print(peak_of(own(cases()[number], images) if side == "ours" else cases()[number].theirs, images))
+        print(peak_of(ours_of(cases()[number], images) if side == "ours" else cases()[number].theirs, images))
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), K = {K}, D = {DIM}, float32, CPU")
     for images in options.images:
         for number, case in enumerate(cases()):
             try:
-                ours = own(case, images)
+                ours = ours_of(case, images)
             except reidbench.OptionError as error:
-                print(f"{images:4d}  {case.spec}\n      left out: {error}")
+                print(f"{images:4d}  {case.spec}\n      skipped: {error}")
                 continue
             if case.spec.startswith("lifted") and images == 512 and available_gib() < LIFTED_GIB:
-                print(f"{images:4d}  {case.spec}\n      left out: the library's takes up to {LIFTED_GIB} GiB of memory")
+                print(f"{images:4d}  {case.spec}\n      skipped: the library's takes up to {LIFTED_GIB} GiB of memory")
                 continue
             compare(case, ours, images, options.seconds, options.block)
             if images == 512:

@@ -1,6 +1,6 @@
-"""How fast the embedded data set is drawn: pixels, JPEG and file, on one and on two threads.
+"""Speed of rendering the built-in dataset: pixels, JPEG and file, on one and on two threads.
 
-Run: python benchmarks/drawing.py [--identities 500] [--rounds 3]. Required on 2 cores: 300 images/s.
+Run: python benchmarks/rendering.py [--identities 500] [--rounds 3]. Required on 2 cores: 300 images/s.
 """
 
 from __future__ import annotations
