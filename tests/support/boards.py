@@ -1,4 +1,4 @@
-"""Sound records with the rankings that their scores follow from, for the tests of leaderboards."""
+"""Valid records with the rankings that their scores follow from, for the tests of leaderboards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GALLERY = np.repeat(np.arange(-1, 7), 5), np.tile([1, 2, 3, 1, 2], 8)
 
 @functools.cache
 def ranking_for(job: Job) -> Ranking:
-    """Return a ranking of a small gallery that depends on the job, and is the same each time."""
+    """Return a ranking of a small gallery as a function of the job."""
     generator = np.random.default_rng(list(repr(job).encode()))
     (query_pids, query_cams), (pids, cams) = QUERY, GALLERY
     people = generator.normal(size=(8, 16))
@@ -59,9 +59,9 @@ def derived_for(job: Job) -> dict[str, Any]:
 def valid_record(
     loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
 ) -> RunRecord:
-    """Return a record that a leaderboard takes; ``scores`` and ``changes`` as in ``make_record`` are put in last.
+    """Return a record that leaderboards accept; ``scores`` and ``changes`` as in ``make_record``.
 
-    Ids, code and what follows from the ranking fit what it says, but where ``changes`` names them.
+    Ids, code digest, scores, intervals and camera matrix are derived, except those that ``changes`` names.
     """
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
     follow = {**derived_for(record.job), "code": code_digest(record.code_files)}
@@ -94,7 +94,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """Edit the first kept record as somebody with an editor would; return its file."""
+    """Edit the JSON of the first stored record; return its file."""
     file = sorted(boards.glob("records/*/*/record.json"))[0]
     data = json.loads(file.read_text())
     change(data)

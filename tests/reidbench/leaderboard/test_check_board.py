@@ -19,7 +19,7 @@ from tests.support.records import set_field
 
 
 def edit(boards: Path, column: str, text: str | Callable[[str], str], row: int = 0) -> None:
-    """Edit one cell of the CSV as somebody with an editor would."""
+    """Edit one cell of the CSV."""
     file = boards / "synthetic.csv"
     rows = list(csv.reader(io.StringIO(file.read_text())))
     place = rows[0].index(column)

@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def boards(tmp_path: Path) -> Path:
-    """Boards of a protocol whose lists are not on this machine, so that nothing is drawn."""
+    """Boards of a protocol whose lists are not on this machine, so that nothing is rendered."""
     tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
     protocol = {"protocol": make_item("market1501")}
     records = [valid_record(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
@@ -43,7 +43,7 @@ def planner(tmp_path: Path) -> Planner:
     return Planner(load(), local_machine(data=tmp_path / "nothing"))
 
 
-def test_losses_are_ranked_within_their_track_and_rows_open_to_their_provenance(
+def test_rows_are_ranked_by_track_and_open_to_details(
     boards: Path, tmp_path: Path, browser: Browser
 ) -> None:
     files = build_site(boards, tmp_path / "site", planner(tmp_path))
@@ -71,12 +71,12 @@ def test_losses_are_ranked_within_their_track_and_rows_open_to_their_provenance(
     assert visit.complaints == []
 
 
-def test_the_same_boards_give_the_same_bytes(boards: Path, tmp_path: Path) -> None:
+def test_equal_boards_give_equal_bytes(boards: Path, tmp_path: Path) -> None:
     one, two = (build_site(boards, tmp_path / name, planner(tmp_path)) for name in ("one", "two"))
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
 
 
-def test_a_named_combination_is_listed_as_a_system(tmp_path: Path, browser: Browser) -> None:
+def test_a_named_system_is_listed(tmp_path: Path, browser: Browser) -> None:
     wanted = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
     (tmp_path / "boards").mkdir()
     lines = "".join(f'{key} = "{text}"\n' for key, text in wanted.items())
@@ -110,7 +110,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
     assert visit.complaints == []
 
 
-def test_no_site_is_built_of_what_is_false(boards: Path, tmp_path: Path) -> None:
+def test_no_site_is_built_of_invalid_boards(boards: Path, tmp_path: Path) -> None:
     file = boards / "market1501.csv"
     file.write_text(re.sub("self-reported", "reproduced", file.read_text(), count=1))
     with pytest.raises(DataError, match=r"market1501\.csv:2: tier is 'reproduced'"):

@@ -1,4 +1,4 @@
-"""The record: what is written is read back, and every kind of damage is named."""
+"""A record is read as it was written, and every kind of damage is named with its place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.fl
     st.booleans(),
     st.lists(texts, max_size=3),
 )
-def test_a_record_comes_back_as_it_was(
+def test_a_record_is_read_as_it_was_written(
     status: Any, numbers: dict[str, float], error: str, machine: TrainingEnvironment, flag: bool, lines: list[str]
 ) -> None:
     record = replace_parts(
