@@ -43,9 +43,7 @@ def planner(tmp_path: Path) -> Planner:
     return Planner(load(), local_machine(data=tmp_path / "nothing"))
 
 
-def test_rows_are_ranked_by_track_and_open_to_details(
-    boards: Path, tmp_path: Path, browser: Browser
-) -> None:
+def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Path, browser: Browser) -> None:
     files = build_site(boards, tmp_path / "site", planner(tmp_path))
     assert [file.name for file in files] == ["index.html", "market1501.html"]
     index = Visit(browser, files[0])
