@@ -62,26 +62,21 @@ def test_runs_that_differ_in_distractors_are_one_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    "changes",
     [
         {"standin": True},
-        {"evaluation": "version"},
-        {"scores": "queries"},
-        {"dataset": "train_digest"},
-        {"items": "distractors_seed"},
+        {"evaluation": {"version": 7}},
+        {"scores": grown(300, 0.1).scores | {"queries": 7}},
+        {"dataset": {"train_digest": "7"}},
+        {
+            "items": grown(300, 0.1).items
+            | {"protocol": make_item("market1501_500k(distractors=300, distractors_seed=7)")}
+        },
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
-def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, other: dict[str, Any]) -> None:
-    one, two, three = grown(100, 0.3), grown(200, 0.2), grown(300, 0.1)
-    ((field, what),) = other.items()
-    if field == "items":
-        value: Any = one.items | {"protocol": make_item("market1501_500k(distractors=300, distractors_seed=7)")}
-    elif field == "scores":
-        value = three.scores | {what: 7}
-    else:
-        value = what if field == "standin" else {what: 7}
-    apart = replace_parts(three, **{field: value})
+def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, changes: dict[str, Any]) -> None:
+    one, two, apart = grown(100, 0.3), grown(200, 0.2), replace_parts(grown(300, 0.1), **changes)
     for order in ([one, two, apart], [apart, two, one]):
         part = build_part("curves(published=false)", order, with_rankings(tmp_path, []))
         (table,) = part.tables

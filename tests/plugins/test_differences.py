@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.boards import put, ranking_for, valid_record
 from tests.support.parts import build_part, headings, printed
+from tests.support.rankings import renumber
 from tests.support.records import make_item
 
 Run = tuple[Path, RunRecord]
@@ -41,7 +41,7 @@ def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: in
 
 def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
     ranking = ranking_for(valid_record("one").job)
-    other = dataclasses.replace(ranking, units=ranking.units[::-1].copy())
+    other = renumber(ranking, ranking.units[0], 1000)
     part = table_of([put(tmp_path / "a", valid_record("one"), other), put(tmp_path / "b", valid_record("batch_hard"))])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
@@ -82,10 +82,7 @@ def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
 def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) -> None:
     """The same identities, so the bootstrap would run, but other positives: ``compare`` refuses these too."""
     ranking = ranking_for(valid_record("one").job)
-    units = ranking.units.copy()
-    place = int(units[: ranking.starts[1]].argmax())  # not the first of its query
-    units[place] += 1000
-    other = dataclasses.replace(ranking, units=units)
+    other = renumber(ranking, ranking.units[: ranking.starts[1]].max(), 1000)  # not the least of its identity
     assert (identities_of(other) == identities_of(ranking)).all()
     runs = [put(tmp_path / "a", valid_record("one"), other)], [put(tmp_path / "b", valid_record("batch_hard"))]
     with pytest.raises(DataError, match="has other queries or positives than"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,9 @@ def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]
         if ranking is not None:
             save_ranking(found[-1][0], ranking)
     return RunFiles(found, local_machine(data=folder))
+
+
+def renumber(ranking: Ranking, old: int, new: int) -> Ranking:
+    """Return the ranking with another number for one gallery unit."""
+    arrays = {name: getattr(ranking, name) for name in ("units", "same_camera_units", "top")}
+    return replace(ranking, **{name: np.where(array == old, new, array) for name, array in arrays.items()})

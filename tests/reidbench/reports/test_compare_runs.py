@@ -14,6 +14,7 @@ from reidbench.ranking.rankings import Ranking
 from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from tests.support.boards import QUERY, put, ranking_for, valid_record
+from tests.support.rankings import renumber
 from tests.support.records import digest, make_item
 
 IDENTITIES, QUERIES, POSITIVES, RANKED = 250, 3, 4, 400
@@ -159,9 +160,9 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="A holds a seed more than once: 0, 0"):
         compare_combinations([a, a], [a])
     ranking = ranking_for(a[1].job)
-    fewer = dataclasses.replace(ranking, units=np.where(ranking.units == ranking.units[0], 39, ranking.units))
+    other = renumber(ranking, ranking.units[0], 1000)
     with pytest.raises(DataError, match="has other queries or positives than"):
-        compare_combinations([a], [put(tmp_path / "d", valid_record("four"), fewer)])
+        compare_combinations([a], [put(tmp_path / "d", valid_record("four"), other)])
 
 
 def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_process: Callable[..., object]) -> None:
