@@ -14,8 +14,7 @@ import typer
 import reidbench
 from reidbench.cli.compare import compare
 from reidbench.cli.data import app as data
-from reidbench.cli.embed import embed
-from reidbench.cli.evaluate import evaluate
+from reidbench.cli.evaluate import embed, evaluate
 from reidbench.cli.leaderboard import app as leaderboard
 from reidbench.cli.plugins import app as plugins
 from reidbench.cli.report import report

@@ -1,4 +1,4 @@
-"""``reidbench evaluate``: scores of embeddings or distances that were made elsewhere."""
+"""``reidbench evaluate`` scores embeddings or distances of other programs; ``reidbench embed`` extracts embeddings."""
 
 from __future__ import annotations
 
@@ -8,58 +8,61 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from reidbench.cli.flags import path
+from reidbench.cli.flags import Device, Threads, path
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def evaluate(
-    query: Annotated[
-        Path, typer.Option(metavar="FILE", help="Queries: .npz or .safetensors with embeddings, pids and cams, or .h5.")
+def _file(text: str, *flags: str, **options: Any) -> Any:
+    return typer.Option(*flags, metavar="FILE", help=text, show_default=False, **options)
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
+    images: Annotated[
+        Path, typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).")
     ],
-    gallery: Annotated[Path, typer.Option(metavar="FILE", help="The gallery, likewise.")],
-    train: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Training units, for a metric that is learned.", show_default=False),
-    ] = None,
-    distances: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="An .npy matrix [queries, gallery] instead of embeddings.", show_default=False
-        ),
-    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.", parser=path)],
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Extract embeddings for your own images with the network of a run, as it was scored."""
+    import torch
+
+    from reidbench.runs.export import embed_list
+    from reidbench.utils.machine import local_machine
+
+    machine = local_machine(device=device, threads=threads)
+    torch.set_num_threads(machine.threads)
+    count, dimensions = embed_list(run, images, out, machine)
+    typer.echo(f"{count} embeddings of {dimensions} dimensions in {out}")
+
+
+def evaluate(
+    query: Annotated[Path, _file("Queries: .npz or .safetensors with embeddings, pids and cams, or .h5.")],
+    gallery: Annotated[Path, _file("The gallery, in the same format.")],
+    train: Annotated[Path | None, _file("Training units, for a metric that is learned.")] = None,
+    distances: Annotated[Path | None, _file("An .npy matrix [queries, gallery] instead of embeddings.")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Whose rules and ranks; Market-1501's otherwise.", show_default=False),
+        typer.Option(metavar="SPEC", help="Evaluation protocol (default: Market-1501's rules).", show_default=False),
     ] = None,
-    metric: Annotated[str, typer.Option(metavar="SPEC", help="Distance; auto is the suite's default.")] = "auto",
+    metric: Annotated[str, typer.Option(metavar="SPEC", help="Metric; auto is the default of the suite.")] = "auto",
     rerank: Annotated[str, typer.Option(metavar="SPEC", help="Re-ranker, or none.")] = "none",
     pool: Annotated[
         str, typer.Option(metavar="NAME", help="mean or max, for units of several rows (starts).")
     ] = "mean",
     normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", help="Rows of unit length; else as the metric says.")
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="L2-normalise embeddings (default: the metric decides)."),
     ] = None,
-    query_csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Pids and names of an .h5; else beside it.", show_default=False)
-    ] = None,
-    gallery_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
-    train_csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Likewise.", show_default=False)] = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.", show_default=False, parser=path)
-    ] = None,
-    per_query: Annotated[
-        Path | None,
-        typer.Option(
-            "--per-query",
-            metavar="FILE",
-            help="Write ap_market, ap_step and first as .npz.",
-            show_default=False,
-            parser=path,
-        ),
-    ] = None,
+    query_csv: Annotated[Path | None, _file("CSV with pids and names of an .h5 (default: same name, .csv).")] = None,
+    gallery_csv: Annotated[Path | None, _file("The same for the gallery.")] = None,
+    train_csv: Annotated[Path | None, _file("The same for the training units.")] = None,
+    as_json: Annotated[Path | None, _file("Write the scores.", "--json", parser=path)] = None,
+    per_query: Annotated[Path | None, _file("Write ap_market, ap_step and first as .npz.", parser=path)] = None,
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
@@ -79,12 +82,12 @@ def evaluate(
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
-    read = {file.resolve() for file in (query, gallery, train, distances, query_csv, gallery_csv, train_csv) if file}
+    inputs = {file.resolve() for file in (query, gallery, train, distances, query_csv, gallery_csv, train_csv) if file}
     for option, out in (("--json", as_json), ("--per-query", per_query)):
         if out is not None and (not out.name or out.is_dir()):
             raise OptionError(f"{option} {out}: is a folder; name a file in it")
-        if out is not None and out.resolve() in read:
-            raise OptionError(f"{option} {out}: is one of the files to be read; name another")
+        if out is not None and out.resolve() in inputs:
+            raise OptionError(f"{option} {out}: is one of the input files; name another")
     how = Evaluation(metric, rerank, normalize=normalize)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()
@@ -113,7 +116,7 @@ def evaluate(
 
 
 def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
-    """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough for all of them."""
+    """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough."""
     from rich.table import Table
 
     from reidbench.ranking.scores import HEADLINE, shown_scores
@@ -127,7 +130,7 @@ def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
         for name, row in zip(names, cameras[score], strict=True):
             table.add_row(name, *("–" if value is None else f"{100 * value:.2f}" for value in row))
         if table.__rich_measure__(console, console.options).minimum > console.width:
-            console.print(f"\n{len(names)} cameras: their pairs are in the file of --json")
+            console.print(f"\n{len(names)} cameras: too many for this terminal; --json FILE writes their matrix")
             return
-        console.print(f"\n{shown_scores()[score].label} in %: a row is the query's camera, a column the one looked in")
+        console.print(f"\n{shown_scores()[score].label} in %: rows: query camera, columns: gallery camera")
         console.print(table)

@@ -1,7 +1,9 @@
-"""Embeddings, or distances, that were made elsewhere: the same scores, exactly as for a run."""
+"""Score embeddings, or distances, of other programs exactly as a run is scored; read their files."""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,36 +13,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidbench.data.protocol import Protocol
+from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.interfaces import Metric, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
-from reidbench.ranking.hdf5 import read_hdf5
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
-from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
+from reidbench.utils.arrays import IntArray, most_bytes, read_arrays, read_matrix
 
 Triple = tuple[Any, Any, Any]
-HDF5 = (".h5", ".hdf5")
 ARRAYS = ("embeddings", "pids", "cams", "starts")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
+HDF5, HDF5_DATASET = (".h5", ".hdf5"), "emb"
+JUNK_NAMES = {"00-1": "-1"}  # as MARS writes it
+# The camera in a name of Market-1501 (0002_c1s1_000451_03.jpg) or MARS (0001C1T0001F001.jpg), and the pid at its start.
+CAMERA = re.compile(r"_c(\d{1,9})|C(\d{1,9})T\d")
+PID = re.compile(r"(-1|\d{1,18})_c\d|(00-1|\d{4})C\d{1,9}T\d")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How embeddings are scored: specs of metric and re-ranker, and what the protocol says.
+    """How embeddings are scored.
 
-    ``metric`` "auto" is the command line's default; ``normalize`` None is the metric's own.
+    Fields:
+        metric: spec of the metric; "auto" is the default of the command line.
+        rerank: spec of the re-ranker, or "none".
+        exclude: exclusion rules of the protocol.
+        ranks: the k of rank-k.
+        normalize: whether rows get unit length; None leaves that to the metric.
     """
 
     metric: str = "auto"
     rerank: str = "none"
-    exclude: tuple[str, ...] = ("junk", "same_camera")
-    ranks: tuple[int, ...] = (1, 5, 10, 20)
+    exclude: tuple[str, ...] = EXCLUSION_RULES
+    ranks: tuple[int, ...] = RANKS
     normalize: bool | None = None
 
     @classmethod
@@ -50,38 +60,30 @@ class Evaluation:
 
 
 def evaluate(
-    query: Triple,
-    gallery: Triple,
-    *,
-    train: Triple | None = None,
-    metric: str = "auto",
-    rerank: str = "none",
+    query: Triple, gallery: Triple, *, train: Triple | None = None, metric: str = "auto", rerank: str = "none"
 ) -> Scores:
-    """Return the scores of embeddings made elsewhere, as Market-1501 is scored, camera pairs among them.
+    """Return the scores of embeddings of another program by the rules of Market-1501, with the camera matrix.
 
     ``query``, ``gallery`` and ``train`` (for metrics that are learned) are triples of arrays: embeddings [n, D] float32
-    or float64, pids [n] and cams [n] whole numbers; pid -1 is junk, 0 a distractor. ``metric`` and ``rerank`` are
-    specs. Raises DataError, naming the row, and
-    OptionError.
+    or float64, integer pids [n] and cams [n]; pid -1 is junk, 0 a distractor. ``metric`` and ``rerank`` are specs.
+    Raises DataError, naming the row, and OptionError.
     """
-    parts = [
-        None if triple is None else embedded(dict(zip(("embeddings", "pids", "cams"), triple, strict=True)), name)
-        for name, triple in (("query", query), ("gallery", gallery), ("train", train))
-    ]
-    assert parts[0] is not None
-    assert parts[1] is not None
+    query_units, gallery_units = (
+        check_units(dict(zip(ARRAYS, triple, strict=False)), name)
+        for name, triple in (("query", query), ("gallery", gallery))
+    )
+    train_units = None if train is None else check_units(dict(zip(ARRAYS, train, strict=False)), "train")
     how = Evaluation(metric, rerank)
-    return scores_of(compare_embedded(parts[0], parts[1], parts[2], how), parts[0], parts[1], how)
+    return scores_of(rank_units(query_units, gallery_units, train_units, how), query_units, gallery_units, how)
 
 
-def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
-    """Return checked arrays as one embedding a unit; ``starts`` [n + 1], where given, are pooled.
+def check_units(arrays: Mapping[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
+    """Return checked arrays as one embedding per unit; ``starts`` [n + 1], where given, are pooled.
 
-    Raises DataError, naming ``name``, array and row, where something is missing, of another kind, or not finite.
+    Raises DataError, naming ``name``, array and row, where an array is missing, of another dtype or shape, or not
+    finite.
     """
-    missing = [key for key in ("embeddings", "pids", "cams") if key not in arrays]
-    if missing:
-        raise DataError(f"{name}: lacks the array {' and '.join(missing)}; it has {', '.join(arrays) or 'none'}")
+    _require(arrays, ("embeddings", "pids", "cams"), name)
     rows = np.asarray(arrays["embeddings"])
     if rows.ndim != 2 or rows.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise DataError(f"{name}: embeddings must be float32 or float64 [n, D], got {rows.dtype} {list(rows.shape)}")
@@ -90,10 +92,10 @@ def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise DataError(f"{name}: row {int(np.argmin(finite))} of the embeddings is not finite")
-    pids, cams = (_whole(arrays[key], f"{name}: {key}") for key in ("pids", "cams"))
+    pids, cams = (_integers(arrays[key], f"{name}: {key}") for key in ("pids", "cams"))
     tensor = torch.from_numpy(np.array(rows))
     if "starts" in arrays:
-        starts = _whole(arrays["starts"], f"{name}: starts")
+        starts = _integers(arrays["starts"], f"{name}: starts")
         if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 1).any():
             raise DataError(f"{name}: starts must rise from 0 to the number of rows ({len(rows)})")
         tensor = pool_units(tensor, starts, pool)
@@ -103,92 +105,67 @@ def embedded(arrays: dict[str, Any], name: str, pool: Literal["mean", "max"] = "
     return UnitEmbeddings(tensor, pids, cams)
 
 
-def _whole(values: Any, named: str) -> IntArray:
+def _require(arrays: Mapping[str, Any], names: tuple[str, ...], file: str) -> None:
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f"{file}: lacks the array {' and '.join(missing)}; it has {', '.join(arrays) or 'none'}")
+
+
+def _integers(values: Any, name: str) -> IntArray:
     array = np.asarray(values)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError(f"{named} must be whole numbers [n], got {array.dtype} {list(array.shape)}")
+        raise DataError(f"{name} must be integers [n], got {array.dtype} {list(array.shape)}")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
-        raise DataError(f"{named} has a number above 2^63 - 1")
+        raise DataError(f"{name} has a number above 2^63 - 1")
     return array.astype(np.int64)
 
 
-def compare_embedded(
+def rank_units(
     query: UnitEmbeddings, gallery: UnitEmbeddings, train: UnitEmbeddings | None, how: Evaluation
 ) -> Rankings:
-    """Return where the positives of every query stand; raises DataError and OptionError."""
-    metric = _metric(how)
-    if learns(metric) and train is None:
-        raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
-    if train is not None and not learns(metric):
-        raise OptionError(
-            f"metric {how.metric}: learns nothing, so there is nothing for --train to change; leave it out"
-        )
-    reranker = load().resolve("reranker", how.rerank).build()
-    return rank_embeddings(query, gallery, metric, reranker, train, how.exclude)
-
-
-def compare_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Rankings:
-    """Return the same from a matrix of distances [queries, gallery], smaller is closer; it may be mapped."""
-    if matrix.shape != (len(query.pids), len(gallery.pids)):
-        raise DataError(
-            f"distances: expected {len(query.pids)} rows (queries) of {len(gallery.pids)} columns (gallery), got "
-            f"{matrix.shape[0]} of {matrix.shape[1]}"
-        )
-    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
-    blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
-    ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    return rank_distances(blocks, *ids, exclude=how.exclude)
-
-
-def scores_of(found: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
-    """Return the scores, those of camera pairs among them.
-
-    In the latter the query itself leaves the gallery; where units have embeddings it is the unit that equals it.
-    """
-    cams = query.cams, gallery.cams
-    own = own_rows(query.embeddings, gallery.embeddings, found.with_junk, *cams)
-    cameras = camera_scores(found.with_junk, *cams, own).as_dict()
-    return replace(score(found.ranking, len(gallery.pids), how.ranks), cameras=cameras)
-
-
-def _metric(how: Evaluation) -> Metric:
+    """Return the rankings of embeddings; raises DataError and OptionError."""
     text = str(command_defaults()["auto_metric"]) if how.metric == "auto" else how.metric
     metric = load().resolve("metric", text).build()
     if not isinstance(metric, Metric):
         raise OptionError(f"metric {text}: its factory returned {type(metric).__name__}, not a Metric")
     if how.normalize is not None:
         metric.normalize = how.normalize
-    return metric
+    if learns(metric) and train is None:
+        raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
+    if train is not None and not learns(metric):
+        raise OptionError(f"metric {how.metric}: is not learned, so --train has no effect; leave it out")
+    reranker = load().resolve("reranker", how.rerank).build()
+    return rank_embeddings(query, gallery, metric, reranker, train, how.exclude)
+
+
+def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Rankings:
+    """Return the rankings of a matrix of distances [queries, gallery], smaller is closer; it may be memory-mapped."""
+    expected = (len(query.pids), len(gallery.pids))
+    if matrix.shape != expected:
+        raise DataError(
+            f"distances: expected {expected[0]} rows (queries) of {expected[1]} columns (gallery), got "
+            f"{matrix.shape[0]} of {matrix.shape[1]}"
+        )
+    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
+    blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
+    return rank_distances(blocks, query.pids, query.cams, gallery.pids, gallery.cams, exclude=how.exclude)
+
+
+def scores_of(rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
+    """Return the scores with the camera matrix; there the query is the gallery unit with an equal embedding, if any."""
+    cams = query.cams, gallery.cams
+    own = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
+    cameras = camera_scores(rankings.with_junk, *cams, own).as_dict()
+    return replace(score(rankings.ranking, len(gallery.pids), how.ranks), cameras=cameras)
 
 
 def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
-    """Return both average precisions [nq] float64 and the 0-based rank of the first match [nq] int64, -1 if none."""
+    """Return both average precisions [nq] float64 and the rank of the first positive [nq] int64, from 0; -1 if none."""
     return {
         "ap_market": average_precision(ranking, "market"),
         "ap_step": average_precision(ranking, "step"),
         "first": first_match(ranking),
     }
-
-
-def read_embedded(
-    file: Path, pool: Literal["mean", "max"], *, ids_only: bool = False, listed: Path | None = None
-) -> UnitEmbeddings:
-    """Return the units in a file; with ``ids_only`` its embeddings may be missing, ``listed`` is the CSV of an .h5.
-
-    Raises DataError and OptionError.
-    """
-    arrays = read_hdf5(file, listed) if file.suffix in HDF5 else read_arrays(file, ARRAYS)
-    if listed is not None and file.suffix not in HDF5:
-        raise OptionError(f"{listed}: only an .h5 file needs a CSV, not {file}")
-    if not ids_only:
-        return embedded(arrays, str(file), pool)
-    if missing := [key for key in ("pids", "cams") if key not in arrays]:
-        raise DataError(f"{file}: lacks the array {' and '.join(missing)}; it has {', '.join(arrays) or 'none'}")
-    pids, cams = (_whole(arrays[key], f"{file}: {key}") for key in ("pids", "cams"))
-    if len(pids) != len(cams) or not len(pids):
-        raise DataError(f"{file}: expected one cam for each of 1 or more pids, got {len(cams)} for {len(pids)}")
-    return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
 
 
 def evaluate_files(
@@ -203,29 +180,118 @@ def evaluate_files(
 ) -> tuple[Scores, Ranking, IntArray]:
     """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
 
-    ``lists`` are the CSV files of "query", "gallery" and "train" where those are .h5. Raises as the above.
+    ``lists`` are the CSV files of "query", "gallery" and "train" where those are .h5. Raises DataError and OptionError.
     """
-    csv = lists or {}
-    asked = read_embedded(query, pool, ids_only=distances is not None, listed=csv.get("query"))
-    searched = read_embedded(gallery, pool, ids_only=distances is not None, listed=csv.get("gallery"))
-    if distances is not None:
-        given = {
-            "--metric": how.metric != "auto",
-            "--rerank": how.rerank != "none",
-            "--train": train is not None,
-            "--normalize" if how.normalize else "--no-normalize": how.normalize is not None,
-        }
-        if refused := [option for option, is_given in given.items() if is_given]:
-            raise OptionError(
-                f"--distances are ranked as they are, so there is nothing for {' and '.join(refused)} to change; "
-                f"leave {'it' if len(refused) == 1 else 'them'} out, or give embeddings instead of --distances"
-            )
-        found = compare_matrix(read_matrix(distances), asked, searched, how)
-    else:
-        known = read_embedded(train, pool, listed=csv.get("train")) if train is not None else None
-        found = compare_embedded(asked, searched, known, how)
-    if not len(found.ranking.ranks):
-        raise DataError(
-            f"{query}: no query has a match in {gallery}: no gallery item has the pid of a query and another camera"
+    lists = lists or {}
+    given = {
+        "--metric": how.metric != "auto",
+        "--rerank": how.rerank != "none",
+        "--train": train is not None,
+        "--normalize" if how.normalize else "--no-normalize": how.normalize is not None,
+    }
+    if refused := [option for option, is_given in given.items() if is_given and distances]:
+        raise OptionError(
+            f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are; leave "
+            f"{'it' if len(refused) == 1 else 'them'} out, or give embeddings instead of --distances"
         )
-    return scores_of(found, asked, searched, how), found.ranking, asked.pids
+    with_embeddings = distances is None
+    query_units = read_units(query, pool, lists.get("query"), with_embeddings=with_embeddings)
+    gallery_units = read_units(gallery, pool, lists.get("gallery"), with_embeddings=with_embeddings)
+    if distances is not None:
+        rankings = rank_matrix(read_matrix(distances), query_units, gallery_units, how)
+    else:
+        train_units = read_units(train, pool, lists.get("train")) if train is not None else None
+        rankings = rank_units(query_units, gallery_units, train_units, how)
+    if not len(rankings.ranking.ranks):
+        raise DataError(
+            f"{query}: no query has a positive in {gallery}: no gallery item has a query's pid and another camera"
+        )
+    return scores_of(rankings, query_units, gallery_units, how), rankings.ranking, query_units.pids
+
+
+def read_units(
+    file: Path, pool: Literal["mean", "max"], csv_file: Path | None, *, with_embeddings: bool = True
+) -> UnitEmbeddings:
+    """Return the units of a file, with embeddings [n, 0] where they are not needed; ``csv_file`` is that of an .h5.
+
+    Raises DataError and OptionError.
+    """
+    arrays = read_hdf5(file, csv_file) if file.suffix in HDF5 else read_arrays(file, ARRAYS)
+    if csv_file is not None and file.suffix not in HDF5:
+        raise OptionError(f"{csv_file}: only an .h5 file has a CSV, not {file}")
+    if with_embeddings:
+        return check_units(arrays, str(file), pool)
+    _require(arrays, ("pids", "cams"), str(file))
+    pids, cams = (_integers(arrays[key], f"{file}: {key}") for key in ("pids", "cams"))
+    if len(pids) != len(cams) or not len(pids):
+        raise DataError(f"{file}: expected one cam for each of 1 or more pids, got {len(cams)} for {len(pids)}")
+    return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
+
+
+def read_hdf5(file: Path, csv_file: Path | None) -> dict[str, NDArray[Any]]:
+    """Return ``embeddings`` [n, D], ``pids`` and ``cams`` [n] of an ``.h5`` file as the paper's authors write it.
+
+    Its CSV has no header and one line per image, pid and name, in the order of the rows; the camera comes from the
+    name, whose pid must be that of the line. It is beside the file with the suffix ``.csv`` where ``csv_file`` is
+    None. Raises OptionError where h5py is not installed, and DataError, naming file and line, where something cannot
+    be used; no more than half of the memory is read.
+    """
+    try:
+        import h5py  # noqa: PLC0415, an extra
+    except ImportError:
+        raise OptionError(f'{file}: h5py is not installed; install it: pip install "reidbench[h5]"') from None
+    try:
+        with h5py.File(file, "r") as opened:
+            if isinstance(opened.get(HDF5_DATASET, getlink=True), h5py.ExternalLink) or not isinstance(
+                opened.get(HDF5_DATASET), h5py.Dataset
+            ):
+                raise ValueError(f"it has no array {HDF5_DATASET!r} of its own; it has {', '.join(opened) or 'none'}")
+            data = opened[HDF5_DATASET]
+            if data.is_virtual or data.external:
+                raise ValueError(f"{HDF5_DATASET} is stored in other files")
+            size = data.dtype.itemsize * int(np.prod(data.shape or (), dtype=object))
+            if data.dtype.hasobject or size > most_bytes():
+                raise ValueError(
+                    f"{HDF5_DATASET} has shape {data.shape} of {data.dtype}, {size / 2**30:.1f} GiB; expected numbers "
+                    f"that fit into half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)"
+                )
+            embeddings = np.asarray(data[()])
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
+    pids, cams = _read_csv(csv_file or file.with_suffix(".csv"))
+    return {"embeddings": embeddings, "pids": pids, "cams": cams}
+
+
+def _read_csv(file: Path) -> tuple[IntArray, IntArray]:
+    """Return pid and camera of each line."""
+    ids = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            for line, row in enumerate(csv.reader(opened, strict=True), start=1):
+                ids.append(_ids_of(row, f"{file}: line {line}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as the CSV of an .h5 file: {error}") from None
+    pids, cams = np.array(ids, dtype=np.int64).reshape(-1, 2).T
+    return pids, cams
+
+
+def _ids_of(row: list[str], where: str) -> tuple[int, int]:
+    """Return the pid and the camera of a line of the CSV."""
+    if len(row) != 2:
+        raise DataError(f"{where}: expected a pid and a file name, got {len(row)} columns")
+    pid, name = JUNK_NAMES.get(row[0].strip(), row[0].strip()), row[1].rpartition("/")[2]
+    if not re.fullmatch(r"-?\d{1,18}", pid):
+        raise DataError(f"{where}: pid {row[0]!r:.80} is no integer")
+    camera, pid_in_name = CAMERA.search(name), PID.match(name)
+    if camera is None:
+        raise DataError(
+            f"{where}: the name {name!r:.80} has no camera (0002_c1s1_… or 0001C1T0001F001…); save the embeddings as "
+            ".npz with cams"
+        )
+    if pid_in_name is not None:
+        named = pid_in_name[1] or pid_in_name[2]
+        if int(pid) != int(JUNK_NAMES.get(named, named)):
+            raise DataError(
+                f"{where}: the pid is {pid}, but the name {name!r:.80} has {named}; is this the CSV of the embeddings?"
+            )
+    return int(pid), int(camera[1] or camera[2])

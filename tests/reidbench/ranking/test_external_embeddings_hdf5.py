@@ -1,4 +1,4 @@
-"""The authors' HDF5 with its CSV: scored as the same arrays are, and refused with file and line where it cannot be."""
+"""HDF5 embeddings with their CSV: scored as the same arrays, and errors that name file and line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 import reidbench
 from reidbench.errors import DataError, OptionError
-from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
-from reidbench.ranking.hdf5 import read_hdf5
+from reidbench.ranking.external_embeddings import Evaluation, evaluate_files, read_hdf5
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,7 +30,7 @@ def write(folder: Path, part: str, count: int, seed: int, lowest: int = 1) -> tu
     return rows, pids, cams
 
 
-def test_they_score_as_the_same_arrays_do(tmp_path: Path, reidbench_process: Process) -> None:
+def test_hdf5_scores_equal_those_of_the_arrays(tmp_path: Path, reidbench_process: Process) -> None:
     query, gallery = write(tmp_path, "q", 30, 0), write(tmp_path, "g", 90, 1, lowest=-1)
     expected = reidbench.evaluate(query, gallery).as_dict()
     files = [tmp_path / "q.h5", tmp_path / "g.h5"]
@@ -47,7 +46,7 @@ def test_they_score_as_the_same_arrays_do(tmp_path: Path, reidbench_process: Pro
     assert "Traceback" not in done.stderr
 
 
-def test_names_of_mars_are_read(tmp_path: Path) -> None:
+def test_names_of_mars(tmp_path: Path) -> None:
     write(tmp_path, "q", 2, 0)
     (tmp_path / "q.csv").write_text(
         "00-1,bbox_test/00-1/00-1C2T0001F001.jpg\n0003,bbox_test/0003/0003C6T0002F010.jpg\n"
@@ -56,14 +55,14 @@ def test_names_of_mars_are_read(tmp_path: Path) -> None:
     assert (found["pids"].tolist(), found["cams"].tolist()) == ([-1, 3], [2, 6])
 
 
-def test_a_name_that_begins_with_no_pid_is_nobodys(tmp_path: Path) -> None:
+def test_names_without_a_pid(tmp_path: Path) -> None:
     write(tmp_path, "q", 2, 0)
     (tmp_path / "q.csv").write_text("7,shop_0002_c3s1_0.jpg\n-1,-1_c2s1_0.jpg\n")
     found = read_hdf5(tmp_path / "q.h5", None)
     assert (found["pids"].tolist(), found["cams"].tolist()) == ([7, -1], [3, 2])
 
 
-def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_h5py_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "q", 2, 0)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(OptionError, match=r'pip install "reidbench\[h5\]"'):
@@ -71,25 +70,25 @@ def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("1,a.jpg,x", "q.csv: line 1: expected a pid and a file name, got 3 columns"),
-        ("one,0001_c1s1_0.jpg", "q.csv: line 1: pid 'one' is no whole number"),
-        ("9" * 30 + ",0001_c1s1_0.jpg", "q.csv: line 1: pid .* is no whole number"),
-        ("1,portrait.jpg", "q.csv: line 1: the name 'portrait.jpg' says no camera"),
-        ("2,0001_c1s1_0.jpg", "q.csv: line 1: the pid is 2, but the name '0001_c1s1_0.jpg' says 0001; is this"),
-        ("0,x/-1_c1s1_0.jpg", "q.csv: line 1: the pid is 0, but the name '-1_c1s1_0.jpg' says -1"),
-        ("-1,0000_c1s1_0.jpg", "q.csv: line 1: the pid is -1, but the name .* says 0000"),
-        ("1,0003C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* says 0003"),
-        ("1,00-1C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* says 00-1"),
+        ("one,0001_c1s1_0.jpg", "q.csv: line 1: pid 'one'"),
+        ("9" * 30 + ",0001_c1s1_0.jpg", "q.csv: line 1: pid '999"),
+        ("1,portrait.jpg", "q.csv: line 1: the name 'portrait.jpg' has no camera"),
+        ("2,0001_c1s1_0.jpg", "q.csv: line 1: the pid is 2, but the name '0001_c1s1_0.jpg' has 0001"),
+        ("0,x/-1_c1s1_0.jpg", "q.csv: line 1: the pid is 0, but the name '-1_c1s1_0.jpg' has -1"),
+        ("-1,0000_c1s1_0.jpg", "q.csv: line 1: the pid is -1, but the name .* has 0000"),
+        ("1,0003C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* has 0003"),
+        ("1,00-1C6T0002F010.jpg", "q.csv: line 1: the pid is 1, but the name .* has 00-1"),
         ("1,0001_c1s1_0.jpg", "expected 2 pids, one for each unit, got 1"),
     ],
 )
-def test_a_csv_that_cannot_be_used_is_named_with_its_line(line: str, said: str, tmp_path: Path) -> None:
+def test_unusable_csv_names_its_line(line: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, "q", 2, 0)
     write(tmp_path, "g", 9, 1)
     (tmp_path / "q.csv").write_text(f"{line}\n")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         evaluate_files(tmp_path / "q.h5", tmp_path / "g.h5", None, None, "mean", Evaluation())
 
 
@@ -112,21 +111,21 @@ def hostile(name: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no file of its kind", "q.h5: cannot be read"),
-        ("empty", "q.h5: cannot be read: it has no data set 'emb' of its own; it has other"),
-        ("a link", "it has no data set 'emb' of its own"),
+        ("empty", "q.h5: cannot be read: it has no array 'emb' of its own; it has other"),
+        ("a link", "no array 'emb' of its own"),
         ("huge", r"emb has shape \(1099511627776, 128\) of float32, .* GiB; expected numbers"),
         ("objects", "expected numbers"),
-        ("outside", "emb lies in other files"),
+        ("outside", "emb is stored in other files"),
         ("whole numbers", "must be float32 or float64 .*got int64"),
         ("nan", "q.h5: row 0 of the embeddings is not finite"),
     ],
 )
-def test_a_hostile_file_is_named_with_its_fault(name: str, said: str, tmp_path: Path) -> None:
+def test_hostile_files_name_their_fault(name: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, "q", 2, 0)
     write(tmp_path, "g", 9, 1)
     hostile(name, tmp_path / "q.h5")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         evaluate_files(tmp_path / "q.h5", tmp_path / "g.h5", None, None, "mean", Evaluation())
