@@ -135,33 +135,26 @@ def train(
             optimizer.step()
 
             now = time.monotonic()
-            row = {
-                "step": step,
-                "learning_rate": learning_rate,
-                "loss": total,
-                "images_per_second": len(units) / (now - stepped),
-            }
+            speed = len(units) / (now - stepped)
+            row = {"step": step, "learning_rate": learning_rate, "loss": total, "images_per_second": speed}
             named = zip(value.scalars, scalars, strict=True)
             state.append(row | {f"loss.{name}" if name in row else name: scalar for name, scalar in named})
             state.step, state.place, stepped = step + 1, state.place + 1, now
             if stopping or state.step == recipe.steps or now - displayed >= DISPLAY_SECONDS:  # waits for the device
                 displayed = now
-                speed = (state.step - resumed_at) * len(units) / (now - started)
-                show(state.step, f"loss {total:.4f}, {monitor.describe(step)}, {speed:.0f} images/s")
-            if stopping and state.step < recipe.steps:
-                if world.first:
-                    state.save(folder)
-                raise Interrupted(
-                    f"stopped at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in {folder}; "
-                    "run the same command to resume"
-                )
-            if time.monotonic() - saved >= interval and state.step < recipe.steps:
+                mean_speed = (state.step - resumed_at) * len(units) / (now - started)
+                show(state.step, f"loss {total:.4f}, {monitor.describe(step)}, {mean_speed:.0f} images/s")
+            if state.step < recipe.steps and (stopping or time.monotonic() - saved >= interval):
                 began = time.monotonic()
                 if world.first:
                     state.save(folder)
                 saved = time.monotonic()
-                if interval:
-                    interval = max(machine.checkpoint_seconds, (saved - began) / SAVING_SHARE)
+                interval = max(machine.checkpoint_seconds, (saved - began) / SAVING_SHARE) if interval else 0.0
+                if stopping:
+                    raise Interrupted(
+                        f"stopped at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in "
+                        f"{folder}; run the same command to resume"
+                    )
 
     # --- outputs -----------------------------------------------------------------------------------------------------
     summary = TrainingSummary(
