@@ -1,4 +1,4 @@
-"""What watching a training costs: the monitor's time in a step over the step's own, measured directly.
+"""The cost of the monitor: its time in a step relative to the step's own.
 
     python benchmarks/monitor.py
 
@@ -24,31 +24,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     backbone = reidbench.build("backbone", "lunet(height=64, width=32)").train()
     loss = reidbench.build("loss", "batch_hard", reidbench.TrainInfo(embedding_dim=128, num_pids=32))
     optimizer = torch.optim.Adam(backbone.parameters())
     images, labels = torch.rand(128, 3, 64, 32), torch.arange(32).repeat_interleave(4)
-    monitor = Monitor(asked.steps, 0, torch.device("cpu"))
-    steps, watched = [], []
-    for step in range(asked.steps):
+    monitor = Monitor(arguments.steps, 0, torch.device("cpu"))
+    steps, monitored = [], []
+    for step in range(arguments.steps):
         began = time.perf_counter()
         embeddings = backbone(images)
         value = loss(embeddings, labels)
         optimizer.zero_grad(set_to_none=True)
         value.total.backward()
-        looked = time.perf_counter()
+        started = time.perf_counter()
         monitor.record(step, value, embeddings, gradient_norm(optimizer))
-        seen = time.perf_counter()
+        ended = time.perf_counter()
         optimizer.step()
-        steps.append(time.perf_counter() - began - (seen - looked))
-        watched.append(seen - looked)
-    # The first step warms up; of the others the median, since the machine may be shared.
-    step_time, watch_time = statistics.median(steps[1:]), statistics.median(watched[1:])
-    share = 100 * watch_time / step_time
-    print(f"step {1000 * step_time:.0f} ms, monitor {1000 * watch_time:.2f} ms on {asked.threads} threads")
+        steps.append(time.perf_counter() - began - (ended - started))
+        monitored.append(ended - started)
+    # The median without the first step, since other work may share the machine.
+    step_time, monitor_time = statistics.median(steps[1:]), statistics.median(monitored[1:])
+    share = 100 * monitor_time / step_time
+    print(f"step {1000 * step_time:.0f} ms, monitor {1000 * monitor_time:.2f} ms on {arguments.threads} threads")
     print(f"share {share:.2f} % (required: at most {REQUIRED_PERCENT} %)")
 
 

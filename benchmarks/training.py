@@ -1,13 +1,13 @@
-"""What a training costs beside its network: time of a step outside forward, loss, backward and optimizer.
+"""The overhead of the training loop: time of a step outside forward pass, loss, backward pass and optimizer.
 
     python benchmarks/training.py [--device cpu|cuda] [--out FOLDER]
 
-On the CPU: LuNet at 64x32, batch hard, 32 x 4 images, one thread, in CPU seconds of this process, so that other work
-on the machine does not count; of each step what lies outside of the four parts, and its share of the whole step.
-Required: at most 1 %. Where a GPU is at hand, in the same run, or alone with ``--device cuda``: whole steps over bare
-steps on a fixed batch in memory, in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and
-for each precision a bare step and its peak memory. With ``--out`` every row is written to FOLDER/training.json as soon
-as it is known, and the same command goes on behind the rows that are there.
+On the CPU: LuNet at 64x32, batch hard, 32 x 4 images, one thread, in CPU seconds of this process, so that other work on
+the machine does not count; for each step the time outside the four parts, and its share of the whole step. Required: at
+most 1 %. On a GPU, in the same run or alone with ``--device cuda``: whole steps relative to bare steps on a fixed batch
+in memory, in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and for each precision a
+bare step and its peak memory. With ``--out`` every result is written to FOLDER/training.json as soon as it is measured, and
+the same command measures only what is missing.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ PRECISIONS = (
     "precision=bf16, channels_last=true, fused=true",
     "precision=bf16, channels_last=true, fused=true, compile=true",
 )
-WARM = 10  # steps at the beginning that are not counted
+WARM_UP = 10  # first steps, which are not counted
 
 
-class Rows:
-    """What was measured, in ``folder``/training.json where there is a folder."""
+class Results:
+    """Measured rows, stored in ``folder``/training.json where a folder is given."""
 
     def __init__(self, folder: Path | None) -> None:
         self.file = folder and folder / "training.json"
-        there = self.file is not None and self.file.exists()
-        self.rows: list[dict[str, Any]] = json.loads(self.file.read_text()) if self.file and there else []
+        stored = self.file.read_text() if self.file and self.file.exists() else "[]"
+        self.rows: list[dict[str, Any]] = json.loads(stored)
 
     def has(self, row: dict[str, Any]) -> bool:
         return any(row.items() <= each.items() for each in self.rows)
@@ -77,8 +77,8 @@ def plan_of(backbone: str, recipe: str, machine: Machine) -> Prepared:
     return Planner(load(), machine).plan(job)
 
 
-def trained(plan: Prepared, machine: Machine, device: torch.device) -> Path:
-    """Train a plan anew and return its folder."""
+def train_from_start(plan: Prepared, machine: Machine, device: torch.device) -> Path:
+    """Train a run from the start and return the training's folder."""
     loss = build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
     folder = Path(tempfile.mkdtemp(dir=machine.results))
@@ -87,16 +87,20 @@ def trained(plan: Prepared, machine: Machine, device: torch.device) -> Path:
     return folder
 
 
-# --- the CPU: one step, part by part ---------------------------------------------------------------------------------
+# --- the CPU: the parts of a step ------------------------------------------------------------------------------------
 
 
 class Parts:
-    """CPU seconds of each part of every step, from clocks at the parts' own doors."""
+    """CPU seconds of each part of every step.
+
+    ``steps``: the finished steps, seconds by part.
+    ``step``: the current step so far.
+    """
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
-        self.now: dict[str, float] = defaultdict(float)
-        self.began = self.opened = time.process_time()
+        self.step: dict[str, float] = defaultdict(float)
+        self.began = self.optimizer_began = time.process_time()
 
     def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -104,22 +108,22 @@ class Parts:
             try:
                 return work(*arguments, **options)
             finally:
-                self.now[name] += time.process_time() - began
+                self.step[name] += time.process_time() - began
 
         return wrapped
 
     def optimizer_begins(self, *_: Any) -> None:
-        self.opened = time.process_time()
+        self.optimizer_began = time.process_time()
 
     def optimizer_ends(self, *_: Any) -> None:
-        """A step ends with its optimizer; what comes after it, up to the next one's, belongs to the next step."""
+        """End a step: the time after its optimizer belongs to the next step."""
         ended = time.process_time()
-        self.now["optimizer"] = ended - self.opened
-        self.steps.append({**self.now, "whole": ended - self.began})
-        self.now, self.began = defaultdict(float), ended
+        self.step["optimizer"] = ended - self.optimizer_began
+        self.steps.append({**self.step, "whole": ended - self.began})
+        self.step, self.began = defaultdict(float), ended
 
 
-def overhead(machine: Machine, steps: int, rows: Rows) -> None:
+def overhead(machine: Machine, steps: int, results: Results) -> None:
     plan = plan_of("lunet(height=64, width=32)", f"steps={steps}, p=32, k=4", machine)
     backbone, loss = build_backbone(plan.items["backbone"], 0), build_loss(plan.items["loss"], plan.info, plan.split, 0)
     assert loss is not None
@@ -139,23 +143,22 @@ def overhead(machine: Machine, steps: int, rows: Rows) -> None:
         torch.Tensor.backward = backward  # type: ignore[method-assign]
         for hook in hooks:
             hook.remove()
-    counted = parts.steps[1:]  # the first opens the pixels
+    counted = parts.steps[1:]  # the first opens the pixel store
     names = ("forward", "loss", "backward", "optimizer")
     whole = statistics.median(step["whole"] for step in counted)
     outside = statistics.median(step["whole"] - sum(step[name] for name in names) for step in counted)
-    said = ", ".join(f"{name} {1000 * statistics.median(step[name] for step in counted):.1f}" for name in names)
-    print(
-        f"CPU, one thread, {len(counted)} steps of lunet at 64x32 with 32 x 4 images, CPU ms a step (medians): {said}"
-    )
-    print(f"whole {1000 * whole:.1f} ms, outside of the four {1000 * outside:.2f} ms: "
+    parts_text = ", ".join(f"{name} {1000 * statistics.median(step[name] for step in counted):.1f}" for name in names)
+    print(f"CPU, one thread, {len(counted)} steps of lunet at 64x32 with 32 x 4 images")
+    print(f"CPU ms a step (medians): {parts_text}")
+    print(f"whole {1000 * whole:.1f} ms, outside the four {1000 * outside:.2f} ms: "
           f"{100 * outside / whole:.2f} % (required: at most {REQUIRED_PERCENT:g} %)")  # fmt: skip
-    rows.add({"device": "cpu", "whole_ms": 1000 * whole, "outside_ms": 1000 * outside})
+    results.add({"device": "cpu", "whole_ms": 1000 * whole, "outside_ms": 1000 * outside})
 
 
 # --- a GPU: whole steps over bare steps ------------------------------------------------------------------------------
 
 
-def bare(plan: Prepared, device: torch.device) -> Callable[[], None]:
+def bare_update(plan: Prepared, device: torch.device) -> Callable[[], None]:
     """Return one update on a fixed batch in the device's memory: forward, loss, backward, optimizer."""
     recipe = plan.recipe
     backbone = build_backbone(plan.items["backbone"], 0).to(device).train()
@@ -179,7 +182,7 @@ def bare(plan: Prepared, device: torch.device) -> Callable[[], None]:
 
 def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> float:
     with float32_products(tf32=tf32):
-        for _ in range(WARM):
+        for _ in range(WARM_UP):
             update()
         torch.cuda.synchronize()
         began = time.perf_counter()
@@ -190,18 +193,18 @@ def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> flo
 
 
 def whole_milliseconds(plan: Prepared, machine: Machine, device: torch.device) -> float:
-    """Return the time of a step of the loop itself, rounds of batches included, its first steps not."""
-    speeds = load_arrays(trained(plan, machine, device) / LOG)["images_per_second"][WARM:]
+    """Return the mean time of a step of the loop, sampling included, without the first steps."""
+    speeds = load_arrays(train_from_start(plan, machine, device) / LOG)["images_per_second"][WARM_UP:]
     return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
 
 
-def measured(plan: Prepared, machine: Machine, device: torch.device, steps: int, turns: int) -> dict[str, float]:
+def measure(plan: Prepared, machine: Machine, device: torch.device, steps: int, turns: int) -> dict[str, float]:
     """Return the medians of bare and of whole steps, of their ratios, and the peak memory of bare ones."""
     tf32 = plan.recipe.precision == "tf32"
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    update = bare(plan, device)
+    update = bare_update(plan, device)
     alone = [bare_milliseconds(update, steps, tf32)]
     peak = torch.cuda.max_memory_allocated(device) / 2**30
     whole = []
@@ -217,58 +220,64 @@ def measured(plan: Prepared, machine: Machine, device: torch.device, steps: int,
     }
 
 
-def on_gpu(machine: Machine, steps: int, turns: int, rows: Rows) -> bool:
-    """Measure what is not in ``rows`` yet; return whether all of it could be."""
+def measure_gpu(machine: Machine, steps: int, turns: int, results: Results) -> bool:
+    """Measure what ``results`` lacks; return whether everything could be measured."""
     device, whole = torch.device("cuda"), True
     name = torch.cuda.get_device_name(device)
     print(f"\n{name}, torch {torch.__version__}")
     for precision in PRECISIONS:
         for backbone, p, k in GPU_NETWORKS:
-            asked: dict[str, Any] = {"device": name, "torch": torch.__version__, "backbone": backbone, "p": p, "k": k,
+            row: dict[str, Any] = {"device": name, "torch": torch.__version__, "backbone": backbone, "p": p, "k": k,
                                      "recipe": precision, "steps": steps, "turns": turns}  # fmt: skip
-            if rows.has(asked):
+            if results.has(row):
                 continue
             try:
-                plan = plan_of(backbone, f"steps={steps + WARM}, p={p}, k={k}, {precision}", machine)
-                found = measured(plan, machine, device, steps, turns)
-            except (ReidbenchError, RuntimeError) as error:  # the others are measured all the same, and this one again
+                plan = plan_of(backbone, f"steps={steps + WARM_UP}, p={p}, k={k}, {precision}", machine)
+                numbers = measure(plan, machine, device, steps, turns)
+            except (ReidbenchError, RuntimeError) as error:  # the next run measures it again
                 print(f"  {backbone}, {precision}: FAILED: {error}")
                 whole = False
                 continue
-            rows.add(asked | found)
-            print(f"  {backbone}, {p} x {k}, {precision}: bare {found['bare_ms']:.2f} ms "
-                  f"({1000 * p * k / found['bare_ms']:,.0f} images/s), peak {found['peak_gib']:.2f} GiB; whole "
-                  f"{found['whole_ms']:.2f} ms, ratio {found['ratio']:.3f} (required: at most {REQUIRED_RATIO})",
+            results.add(row | numbers)
+            print(f"  {backbone}, {p} x {k}, {precision}: bare {numbers['bare_ms']:.2f} ms "
+                  f"({1000 * p * k / numbers['bare_ms']:,.0f} images/s), peak {numbers['peak_gib']:.2f} GiB; whole "
+                  f"{numbers['whole_ms']:.2f} ms, ratio {numbers['ratio']:.3f} (required: at most {REQUIRED_RATIO})",
                   flush=True)  # fmt: skip
     return whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: both, where there are")
-    parser.add_argument("--out", type=Path, help="a folder for training.json")
-    parser.add_argument("--steps", type=int, default=12, help="steps of the CPU's part")
-    parser.add_argument("--gpu-steps", type=int, default=100, help="steps of each turn on a GPU")
-    parser.add_argument("--turns", type=int, default=3, help="pairs of whole and bare steps on a GPU")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: both, where available")
+    parser.add_argument("--out", type=Path, help="folder for training.json")
+    parser.add_argument("--steps", type=int, default=12, help="steps on the CPU")
+    parser.add_argument("--gpu-steps", type=int, default=100, help="steps of a turn on the GPU")
+    parser.add_argument("--turns", type=int, default=3, help="turns of whole and bare steps on the GPU")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: torch sees no GPU here")
     torch.set_num_threads(1)
-    rows = Rows(asked.out)
+    results = Results(arguments.out)
     with tempfile.TemporaryDirectory() as scratch:
-        # A folder of its own for everything, so that nothing else needs to be set or to be there.
-        results, cache, data = (Path(scratch, name) for name in ("results", "cache", "data"))
+        # Independent of the machine's folders.
+        folders = [Path(scratch, name) for name in ("data", "results", "cache")]
         machine = local_machine(
-            data=data, results=results, cache=cache, device="cpu", threads=1, checkpoint_seconds=1e9, log=print
+            data=folders[0],
+            results=folders[1],
+            cache=folders[2],
+            device="cpu",
+            threads=1,
+            checkpoint_seconds=1e9,
+            log=print,
         )
         machine.results.mkdir()
-        if asked.device != "cuda":
-            overhead(machine, asked.steps, rows)
-        if asked.device == "cpu":
+        if arguments.device != "cuda":
+            overhead(machine, arguments.steps, results)
+        if arguments.device == "cpu":
             return
         if torch.cuda.is_available():
-            sys.exit(not on_gpu(machine, asked.gpu_steps, asked.turns, rows))
-        print("\nno GPU here: the part for GPUs was not run")
+            sys.exit(not measure_gpu(machine, arguments.gpu_steps, arguments.turns, results))
+        print("\nno GPU here: GPU steps were not measured")
 
 
 if __name__ == "__main__":
