@@ -6,8 +6,8 @@ On the CPU: LuNet at 64x32, batch hard, 32 x 4 images, one thread, in CPU second
 the machine does not count; for each step the time outside the four parts, and its share of the whole step. Required: at
 most 1 %. On a GPU, in the same run or alone with ``--device cuda``: whole steps relative to bare steps on a fixed batch
 in memory, in turns, for LuNet at 128x64 and ResNet-50 at 256x128 (required: at most 1.05), and for each precision a
-bare step and its peak memory. With ``--out`` every result is written to FOLDER/training.json as soon as it is measured, and
-the same command measures only what is missing.
+bare step and its peak memory. With ``--out`` every result is written to FOLDER/training.json as soon as it is measured,
+and the same command measures only what is missing.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_eq_9_at_fixed_steps(pretrained: bool, initial: float, step: int, decaye
     assert (beta1(recipe, step), recipe.beta2) == (momentum, 0.999)
 
 
-def test_the_rate_falls_by_the_same_factor_every_step() -> None:
+def test_the_learning_rate_decays_by_a_constant_factor() -> None:
     recipe = hermans2017(info())
     rates = [learning_rate(recipe, step) for step in range(15_000, 25_001, 100)]
     factors = [after / before for before, after in itertools.pairwise(rates)]

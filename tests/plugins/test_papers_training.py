@@ -51,7 +51,7 @@ def loss_of(spec: str) -> Loss:
 # --- 3.2 Training ----------------------------------------------------------------------------------------------------
 
 
-def test_one_procedure_for_all_data_sets() -> None:
+def test_one_recipe_for_all_datasets() -> None:
     """3.2: "we use the same training procedure across all experiments and on all datasets": it sees networks only."""
     known = [p.name for p in inspect.signature(hermans2017).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     assert known == ["backbone"]
@@ -70,7 +70,7 @@ def test_adam_with_its_defaults(info: BackboneInfo) -> None:
 
 
 @pytest.mark.parametrize(("info", "initial"), [(TRINET, 3e-4), (LUNET, 1e-3)])
-def test_every_one_of_the_25_000_updates_has_the_rate_of_eq_9(info: BackboneInfo, initial: float) -> None:
+def test_each_of_the_25_000_updates_follows_eq_9(info: BackboneInfo, initial: float) -> None:
     """3.2, Eq. 9, "t0 = 15 000, and t1 = 25 000, stopping training when reaching t1"; "We also set beta1 = 0.5"."""
     schedule = ScheduledOptimizer(hermans2017(info), [{"params": [nn.Parameter(torch.ones(1))]}])
     assert schedule.recipe.steps == 25_000
@@ -88,7 +88,7 @@ def test_every_one_of_the_25_000_updates_has_the_rate_of_eq_9(info: BackboneInfo
 # --- 3.3 Network architectures ---------------------------------------------------------------------------------------
 
 
-def test_the_batch_norms_forget_as_slowly_as_in_the_networks_of_the_time(lunet: LuNet) -> None:
+def test_batch_norms_have_the_momentum_of_their_time(lunet: LuNet) -> None:
     """3.3: "batch normalization [14]", no word on its momentum: a tenth of each batch, as Theano's layers have it."""
     modules = (*lunet.modules(), *ResNet50(weights=None).modules())
     norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -113,7 +113,7 @@ def test_nothing_follows_the_last_linear_layer(name: str) -> None:
 # --- 3.5 Performance on Market-1501 and MARS -------------------------------------------------------------------------
 
 
-def test_batch_hard_has_the_soft_margin_unless_told_otherwise() -> None:
+def test_batch_hard_has_the_soft_margin_by_default() -> None:
     """3.5: "the batch hard variant of the triplet loss and the soft margin": ln(1 + exp(D_ap - D_an))."""
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
     value = loss_of("batch_hard")(embeddings, torch.tensor([0, 0, 1, 1]))
@@ -160,13 +160,13 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     assert {int(left) for left in codes[:, 1].amin((1, 2))} == set(range(width - 64 + 1))
 
 
-def test_k_images_of_a_person_come_without_replacement_where_there_are_k() -> None:
+def test_k_images_are_sampled_without_replacement() -> None:
     """3.5: "we then sample K images, without replacement whenever possible, otherwise replicating images"."""
     labels = np.repeat(np.arange(20), 5)
     for batch in rounds(labels, p=18, k=4):
         assert len(set(batch.tolist())) == 72
         assert all(len(set(labels[four])) == 1 for four in batch.reshape(18, 4))
-        assert len(set(labels[batch])) == 18, "persons are drawn without replacement"
+        assert len(set(labels[batch])) == 18, "identities are sampled without replacement"
     few = np.repeat(np.arange(20), 3)
     for batch in rounds(few, p=18, k=4):
         assert all(len(set(four.tolist())) == 3 for four in batch.reshape(18, 4))
@@ -176,7 +176,7 @@ def rounds(labels: IntArray, p: int, k: int) -> list[IntArray]:
     return [batch for number in range(20) for batch in pk_round(labels, p, k, stream(0, "round", number))]
 
 
-def test_test_images_are_averaged_over_five_crops_and_their_flips() -> None:
+def test_embeddings_are_averaged_over_five_crops_and_flips() -> None:
     """3.5: "We apply test-time augmentation in all our experiments", "five crops and their flips"."""
     for protocol in (market1501_protocol, market1501_multiquery_protocol, market1501_500k_protocol, mars_protocol):
         assert protocol().views == "five_crops_flip"
@@ -199,7 +199,7 @@ def test_the_baseline_is_trained_by_adadelta() -> None:
     assert found == [0.95, 1e-6, 0, 1.0]
 
 
-def test_the_rate_falls_for_the_baseline_too() -> None:
+def test_the_learning_rate_decays_for_the_baseline_too() -> None:
     """3.2: "Unless specifically noted otherwise, we use the same training procedure": Eq. 9 holds here as well."""
     schedule = ScheduledOptimizer(ide(TRINET), [{"params": [nn.Parameter(torch.ones(1))]}])
     rates = [schedule.set_rates(step) for step in (0, 15_000, 16_000, 17_000, 24_999)]

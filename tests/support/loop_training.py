@@ -70,7 +70,7 @@ class Fixed(Head):
 
 
 class Sampling(Head):
-    """Sampling from everything that a loss may draw from; ``greedy`` draws more of it and makes its rounds longer."""
+    """Samples from every generator that a loss may use; ``greedy`` samples more and has longer rounds."""
 
     def __init__(self, greedy: bool = False) -> None:
         super().__init__()

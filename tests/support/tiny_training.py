@@ -75,9 +75,9 @@ def noise(folder: Path) -> Samples:
     """Return 24 images of noise of six identities."""
     pids = [pid for pid, count in enumerate(COUNTS, start=1) for _ in range(count)]
     names = [f"{index}.png" for index in range(len(pids))]
-    drawn = folder.exists()
+    exists = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate([] if drawn else names):
+    for index, name in enumerate([] if exists else names):
         pixels = np.random.default_rng(index).integers(0, 256, (20, 10, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
     return Samples.of_images(folder, names, pids, [1] * len(pids))
@@ -129,7 +129,7 @@ def view_of(
     number: int = 0,
     seed: int = 0,
 ) -> TrainView:
-    """Return what a loss sees when it draws a round; without ``embed`` it must not ask for embeddings."""
+    """Return the view with which a loss samples a round; without ``embed`` embedding is an error."""
 
     def not_asked_for(units: IntArray) -> Tensor:
         raise AssertionError("no embeddings are needed")

@@ -1,4 +1,4 @@
-"""What test_distributed starts, alone and through torchrun: one training in float64 for each loss it is asked for."""
+"""The program of test_distributed, run alone or by torchrun: one training in float64 for each loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Double(Backbone):
-    """A network in float64, so that two processes differ from one by nothing but the order of sums."""
+    """A network in float64, so that two processes differ from one only by the order of sums."""
 
     def __init__(self, inner: Backbone) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Double(Backbone):
 
 
 class Mining(Loss):
-    """Draws its rounds from the present network, leaves a buffer behind, and draws in its forward pass too."""
+    """Samples rounds with the current network, sets a buffer, and uses random numbers in its forward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Mining(Loss):
 
 
 class Noise(Backbone):
-    """Says which draws its process made."""
+    """Returns the random numbers of its process."""
 
     embedding_dim = 2
 
@@ -70,7 +70,7 @@ class Noise(Backbone):
 
 
 class Alone(Loss):
-    """Fails in one process alone, as an end of memory does."""
+    """Fails in one process alone, as where memory runs out."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if os.environ.get("RANK") == "1":
@@ -79,7 +79,7 @@ class Alone(Loss):
 
 
 class Nan(Loss):
-    """A loss that is no number."""
+    """A loss that is nan."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return embeddings.sum(1) * torch.nan

@@ -110,7 +110,7 @@ def test_which_edits_retrain_or_score_again(
     assert (code_digest(before[0]) != code_digest(now[0])) == retrains
 
 
-def test_an_edited_score_scores_again_and_an_edited_sampler_trains_again(edit: Edit) -> None:
+def test_an_edited_score_scores_again_without_training(edit: Edit) -> None:
     plan, record, _ = run(job())
     weights = plan.training_folder / WEIGHTS
     written = weights.stat().st_mtime_ns
@@ -216,7 +216,7 @@ def test_broken_and_compiled_modules_count_by_their_bytes(package: Path) -> None
 
 
 @pytest.mark.parametrize("wrapper", ["wrapped", "partial(wrapped)", "partial(partial(factory))"])
-def test_a_factory_counts_behind_its_wrappers_and_where_it_is_offered(wrapper: str, package: Path) -> None:
+def test_a_factory_counts_behind_its_wrappers(wrapper: str, package: Path) -> None:
     (package / "other.py").write_text(
         "from functools import partial, wraps\nfrom some_plugin.item import factory\n"
         f"@wraps(partial(factory))\ndef wrapped():\n    return factory()\noffered = {wrapper}\n"
@@ -239,9 +239,7 @@ def test_the_environment_names_what_computes() -> None:
     assert (found.threads, found.device, found.device_name) == (2, "cpu", "cpu")
 
 
-def test_a_new_module_makes_a_checkout_dirty_and_a_note_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_module_makes_a_checkout_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     core = tmp_path / "reidbench"
     core.mkdir()
     (core / "__init__.py").write_text("")

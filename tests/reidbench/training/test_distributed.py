@@ -1,4 +1,4 @@
-"""Two processes train as one does; what one of them meets, all learn."""
+"""Two processes train as one does; a failure in one process ends all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
 
 
-def started(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def launch(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), *command],
@@ -33,10 +33,10 @@ def started(*command: str, processes: int = 2) -> subprocess.CompletedProcess[st
 
 
 def train_both(folder: Path, steps: int, losses: list[str]) -> Path:
-    """Train with each loss, by one process and by two."""
+    """Train with each loss in one process and in two."""
     for processes in (1, 2):
         backbone = "tiny(norm=none, height=16, width=16, embedding_dim=8)"
-        ended = started(
+        ended = launch(
             "-m", "tests.support.training_process", str(folder), backbone, str(steps), *losses, processes=processes
         )
         assert ended.returncode == 0, ended.stderr[-3000:]
@@ -44,19 +44,19 @@ def train_both(folder: Path, steps: int, losses: list[str]) -> Path:
 
 
 def assert_alike(folder: Path, name: str, steps: int) -> None:
-    # What is mined is embedded in float32, where a difference of the last digit of float64 may tip a rounding.
-    close = 1e-5 if name == "mining" else 1e-9
+    # Mining embeds in float32, where a difference in the last digit of float64 may change a rounding.
+    tolerance = 1e-5 if name == "mining" else 1e-9
     one, two = (folder / f"{name.replace('/', '.')}-{processes}" for processes in (1, 2))
     logs = [load_arrays(place / LOG) for place in (one, two)]
     assert len(logs[0]["loss"]) == steps
-    assert len(set(logs[0]["loss"])) == steps, "every step has a loss of its own"
-    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=close)
+    assert len(set(logs[0]["loss"])) == steps, "the loss changes at every step"
+    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=tolerance)
     np.testing.assert_allclose(logs[1]["gradient_norm"], logs[0]["gradient_norm"], rtol=1e-4)
     weights = [safetensors.torch.load_file(place / WEIGHTS) for place in (one, two)]
     for key, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=close)
-    said = [read_summary(place) for place in (one, two)]
-    assert [each.environments[0].processes for each in said if each] == [1, 2]
+        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=tolerance)
+    summaries = [read_summary(place) for place in (one, two)]
+    assert [summary.environments[0].processes for summary in summaries if summary] == [1, 2]
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -74,17 +74,17 @@ def test_two_processes_train_as_one_for_fifty_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_process_draws_for_its_own_images(tmp_path: Path) -> None:
-    ended = started("-m", "tests.support.training_process", str(tmp_path), "noise", "2", "mining")
+def test_each_process_has_its_own_random_numbers(tmp_path: Path) -> None:
+    ended = launch("-m", "tests.support.training_process", str(tmp_path), "noise", "2", "mining")
     assert ended.returncode == 0, ended.stderr[-3000:]
     log = load_arrays(tmp_path / "mining-2" / LOG)
-    # Were the draws of both alike, some of the 11 points of a batch would lie on one another.
+    # With equal random numbers in both processes, some of the 11 embeddings of a batch would coincide.
     assert (log["distance_0"] > 0).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "messages"),
     [
         ("nan", ["TrainingError in 0: loss Nan (", "TrainingError in 1: loss Nan ("]),
         (
@@ -93,25 +93,25 @@ def test_each_process_draws_for_its_own_images(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_failure_in_one_process_ends_all(loss: str, said: list[str], tmp_path: Path) -> None:
-    ended = started(
+def test_a_failure_in_one_process_ends_all(loss: str, messages: list[str], tmp_path: Path) -> None:
+    ended = launch(
         "-m", "tests.support.training_process", str(tmp_path), "tiny(norm=none, height=16, width=16)", "3", loss
     )
     assert ended.returncode != 0
-    assert any(line in ended.stderr for line in said), ended.stderr[-3000:]
+    assert any(line in ended.stderr for line in messages), ended.stderr[-3000:]
     assert read_summary(tmp_path / f"{loss}-2") is None
 
 
 @pytest.mark.slow
-def test_a_whole_run_says_how_many_processes_trained_it(tmp_path: Path) -> None:
+def test_a_run_records_its_number_of_processes(tmp_path: Path) -> None:
     arguments = [part if part != "tiny" else "tiny(norm=none)" for part in small_run("--loss", "batch_hard")]
-    ended = started("-m", "reidbench", *arguments)
+    ended = launch("-m", "reidbench", *arguments)
     assert ended.returncode == 0, ended.stderr[-3000:]
     (file,) = Path(os.environ["REIDBENCH_RESULTS"]).rglob(RECORD)
     record = read_record(file)
     assert record.status == "ok"
     assert record.environment.processes == 2
-    assert ended.stdout.count("batch_hard") == 1, "one of them speaks"
+    assert ended.stdout.count("batch_hard") == 1, "one process prints"
     assert ended.stderr.count("training step 4/4") == 1
 
 
@@ -123,7 +123,7 @@ def test_batch_norms_on_cpus_are_refused_by_name() -> None:
     synchronise_batch_norms(World(0, 2), nn.Linear(2, 2), torch.device("cpu"))
 
 
-def test_on_gpus_they_become_synchronised_ones_with_their_state() -> None:
+def test_batch_norms_are_synchronised_with_their_state() -> None:
     network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2, momentum=0.3)))
     nn.init.constant_(network[0][0].weight, 5)
     synchronise_batch_norms(World(1, 2), network, torch.device("cuda"))

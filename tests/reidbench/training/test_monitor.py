@@ -1,4 +1,4 @@
-"""The log of a training: percentiles, the sample of terms, and what is called packed or collapsed."""
+"""The log of a training: percentiles, the sample of terms, packed steps and collapse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def monitored(embeddings: torch.Tensor, terms: torch.Tensor | None = None, seed: int = 0) -> Monitor:
-    """One step, seen."""
+    """Return a monitor that has recorded one step."""
     monitor = Monitor(1, seed, CPU)
     value = LossValue(torch.tensor(2.0), {} if terms is None else {"loss": terms})
     monitor.record(0, value, embeddings, torch.tensor(3.0))
@@ -30,7 +30,7 @@ def monitored(embeddings: torch.Tensor, terms: torch.Tensor | None = None, seed:
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))
-def test_percentiles_are_values_that_are_there(values: list[float]) -> None:
+def test_percentiles_are_values_of_the_input(values: list[float]) -> None:
     found = percentiles(torch.tensor(values)).tolist()
     ordered = sorted(values)
     assert (found[0], found[-1]) == (ordered[0], ordered[-1])
@@ -38,7 +38,7 @@ def test_percentiles_are_values_that_are_there(values: list[float]) -> None:
     assert set(found) <= set(ordered)
 
 
-def test_a_step_is_described_as_an_independent_loop_describes_it() -> None:
+def test_statistics_equal_those_of_a_plain_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(21, 5, generator=generator)
     terms = torch.tensor([0.0, 1e-6, 0.5, 1.5] * 5 + [2.0])
@@ -59,7 +59,7 @@ def test_a_step_is_described_as_an_independent_loop_describes_it() -> None:
     assert arrays["item_mean"][0] == pytest.approx(float(terms.mean()))
 
 
-def test_terms_are_all_kept_or_a_seeded_sample() -> None:
+def test_items_are_all_terms_or_a_seeded_sample() -> None:
     embeddings = torch.randn(4, 3)
     few = monitored(embeddings, torch.arange(5.0)).arrays()["items"][0]
     assert few[:5].tolist() == [0, 1, 2, 3, 4]
@@ -71,24 +71,24 @@ def test_terms_are_all_kept_or_a_seeded_sample() -> None:
     assert not np.array_equal(first, monitored(embeddings, many, seed=1).arrays()["items"][0])
 
 
-def test_a_loss_that_gives_no_terms_counts_as_one_that_is_active() -> None:
+def test_a_loss_without_terms_counts_as_active() -> None:
     arrays = monitored(torch.randn(4, 3)).arrays()
     assert (arrays["active"][0], arrays["item_50"][0]) == (1, 2)
 
 
-def test_a_term_beyond_half_precision_is_no_infinity() -> None:
+def test_terms_beyond_half_precision_are_clamped() -> None:
     assert monitored(torch.randn(4, 3), torch.tensor([1e9])).arrays()["items"][0, 0] == 65504
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
-def test_packed_is_a_matter_of_distances_beside_norms(scale: float) -> None:
+def test_packed_compares_distances_with_norms(scale: float) -> None:
     centre, noise = torch.ones(1, 8), torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
     assert monitored(scale * (centre + 1e-5 * noise)).packed(0)
     assert monitored(scale * (centre + 1e-1 * noise)).packed(0) is False
     assert monitored(scale * noise).packed(0) is False
 
 
-def test_all_in_the_origin_is_packed() -> None:
+def test_embeddings_of_zeros_are_packed() -> None:
     assert monitored(torch.zeros(5, 3)).packed(0)
 
 
@@ -100,7 +100,7 @@ def run_of(packed: list[bool]) -> Monitor:
     return monitor
 
 
-def test_collapsed_is_judged_at_the_end_alone() -> None:
+def test_collapse_is_judged_by_the_last_steps() -> None:
     recovered = run_of([False] * 20 + [True] * 60 + [False] * 20)
     assert recovered.packed(50)
     assert (recovered.verdict(100), recovered.packed_steps(100)) == ("packed", 60)
@@ -111,7 +111,7 @@ def test_collapsed_is_judged_at_the_end_alone() -> None:
     assert run_of([False] * 5).verdict(5) == "healthy"
 
 
-def test_it_goes_on_where_it_stopped() -> None:
+def test_a_restored_monitor_continues() -> None:
     whole, first, second = run_of([False, True, False]), run_of([False, True, False]), Monitor(3, 0, CPU)
     first.rows[2:] = torch.nan
     second.restore({name: tensor.clone() for name, tensor in first.tensors().items()})
@@ -121,7 +121,7 @@ def test_it_goes_on_where_it_stopped() -> None:
         assert np.array_equal(values, second.arrays()[name], equal_nan=True), name
 
 
-def test_the_columns_have_names_of_their_own() -> None:
+def test_column_names_are_unique() -> None:
     assert len(set(COLUMNS)) == len(COLUMNS) == 23
 
 

@@ -21,7 +21,7 @@ RECIPE = Recipe(
 )
 
 
-def test_adadelta_is_zeilers_with_the_scheduled_rate_as_a_factor() -> None:
+def test_adadelta_follows_its_formula_times_the_learning_rate() -> None:
     weights = [nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (1.0, -2.0)]
     schedule = ScheduledOptimizer(RECIPE, [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.1}])
     expected, squares, steps = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
@@ -40,14 +40,14 @@ def test_adadelta_is_zeilers_with_the_scheduled_rate_as_a_factor() -> None:
         assert [weight.item() for weight in weights] == pytest.approx(expected, rel=1e-12)
 
 
-def test_adams_betas_are_no_business_of_adadelta() -> None:
+def test_adadelta_has_no_betas() -> None:
     schedule = ScheduledOptimizer(RECIPE, [{"params": [nn.Parameter(torch.ones(2))]}])
     schedule.set_rates(5)
     assert "betas" not in schedule.optimizer.param_groups[0]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adadelta"])
-def test_its_state_outlives_a_stop(optimizer: str, tmp_path: Path) -> None:
+def test_the_optimizers_state_is_restored(optimizer: str, tmp_path: Path) -> None:
     recipe = Recipe(**{**vars(RECIPE), "optimizer": optimizer, "steps": 7})
     assert_exact(Spread, tmp_path, recipe)
 

@@ -1,4 +1,4 @@
-"""Precision, layout and compilation: the loss in float32, weights in float32, refusals by name, exact resume."""
+"""Precision, memory layout and compilation: loss and weights in float32, refusals, exact resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recipe(**changes: object) -> Recipe:
 
 
 class Seen(Backbone):
-    """A convolution and a linear layer that note in which type and layout they compute."""
+    """A convolution and a linear layer that note the type and layout they compute in."""
 
     embedding_dim = 4
 
@@ -45,7 +45,7 @@ class Seen(Backbone):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_network_computes_as_asked_and_gives_float32(precision: str, channels_last: bool) -> None:
+def test_the_network_has_the_precision_of_the_recipe(precision: str, channels_last: bool) -> None:
     network = Seen()
     forward = forward_pass(network, recipe(precision=precision, channels_last=channels_last), CPU)
     images = torch.rand(5, 3, 8, 8)
@@ -63,7 +63,7 @@ def test_the_network_computes_as_asked_and_gives_float32(precision: str, channel
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_float64_stays() -> None:
+def test_float64_is_retained() -> None:
     assert forward_pass(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
 
 
@@ -76,7 +76,7 @@ def test_a_training_repeats_and_resumes_bit_for_bit(changes: dict[str, object], 
     assert_exact(Spread, tmp_path, recipe(**changes))
 
 
-def test_the_loss_is_in_float32_whatever_the_network_is_in(tmp_path: Path) -> None:
+def test_the_loss_is_float32_in_any_precision(tmp_path: Path) -> None:
     seen: set[tuple[torch.dtype, torch.dtype]] = set()
 
     class Watch(Spread):
@@ -90,7 +90,7 @@ def test_the_loss_is_in_float32_whatever_the_network_is_in(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"fused": True}, {"channels_last": True}], ids=str)
-def test_it_trains_nearly_the_same(changes: dict[str, object], tmp_path: Path) -> None:
+def test_other_precisions_train_nearly_the_same(changes: dict[str, object], tmp_path: Path) -> None:
     plain, other = (tmp_path / name for name in ("plain", "other"))
     fit(Spread, plain, recipe=recipe())
     fit(Spread, other, recipe=recipe(**changes))
@@ -99,14 +99,14 @@ def test_it_trains_nearly_the_same(changes: dict[str, object], tmp_path: Path) -
     assert not np.array_equal(losses[0], losses[1]) or "precision" not in changes
 
 
-def test_tf32_is_refused_where_there_is_none() -> None:
+def test_tf32_is_refused_on_a_cpu() -> None:
     with pytest.raises(OptionError, match="precision=tf32 needs an NVIDIA GPU, and the device is cpu"):
         check_device(recipe(precision="tf32"), CPU)
     check_device(recipe(precision="tf32"), torch.device("cuda", 0))
     check_device(recipe(precision="bf16"), CPU)
 
 
-def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(OptionError, match="compiler on a CPU, and no-such-compiler was not found"):
         check_device(recipe(compile=True), CPU)
@@ -122,7 +122,7 @@ def test_without_a_compiler_compilation_is_refused_before_anything_is_done(monke
         check_device(recipe(compile=True), CPU)
 
 
-def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
+def test_float32_products_are_set_for_a_block() -> None:
     def present() -> list[str]:
         return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]  # type: ignore[attr-defined]
 
@@ -137,14 +137,14 @@ def test_float32_means_float32_on_gpus_too_while_it_lasts() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # the network asks the process to stop
-def test_a_compiled_network_trains_nearly_the_same_and_repeats(tmp_path: Path) -> None:
+def test_a_compiled_training_is_close_and_repeats(tmp_path: Path) -> None:
     assert_exact(Spread, tmp_path, recipe(compile=True))
     fit(Spread, tmp_path / "plain", recipe=recipe())
     losses = [read_log(tmp_path / name)["loss"] for name in ("plain", "whole")]
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-4)
 
 
-def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_torch_cannot_compile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.exc import TorchDynamoException
 
     def refuses(network: nn.Module, options: dict[str, bool]) -> object:
@@ -159,7 +159,7 @@ def test_what_torch_cannot_compile_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_a_compiled_run_goes_to_its_end_and_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_compiled_run_finishes_and_is_recorded(tmp_path: Path) -> None:
     text = "quick(steps=3, p=6, k=2, compile=true)"
     plan, record, _ = run(job(recipe=text), results=tmp_path)
     assert record.status == "ok"

@@ -1,4 +1,4 @@
-"""Signals become a request; only a person's second Ctrl-C ends a process at once."""
+"""Signals become a request; only a second Ctrl-C ends a process at once."""
 
 from __future__ import annotations
 
