@@ -144,9 +144,8 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
         views=protocol.views,
         pool=pool,
     )
-    origin = tuple((kind, item.plugin_items) for kind, item in items.items())
-    code_files, train_code = memo.get(("code", *map(str, origin)), lambda: (run_code(items), training_code(items)))
-    code = memo.get(("digest", *map(str, origin)), lambda: (code_digest(code_files), code_digest(train_code)))
+    offers = tuple((kind, str(offer)) for kind, item in items.items() for offer in item.plugin_items)
+    code_files, code, train_code = memo.get(("code", offers), lambda: _digests(items))
     names = {kind: item_names(item) for kind, item in items.items()}
     store = Store(machine.results)
     return Prepared(
@@ -164,12 +163,18 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
         train_id=ids.train_id,
         group=ids.group,
         code_files=code_files,
-        code=code[0],
+        code=code,
         training_folder=store.training_folder(
-            [names["loss"], names["backbone"], names["recipe"]], job.seed, ids.train_id, code[1]
+            [names["loss"], names["backbone"], names["recipe"]], job.seed, ids.train_id, train_code
         ),
-        run_folder=store.run_folder([names["protocol"], names["loss"], names["backbone"]], job.seed, ids.id, code[0]),
+        run_folder=store.run_folder([names["protocol"], names["loss"], names["backbone"]], job.seed, ids.id, code),
     )
+
+
+def _digests(items: Mapping[str, ResolvedSpec]) -> tuple[dict[str, str], str, str]:
+    """Return the digests of the files that make the scores, the digest of these, and that of the training's files."""
+    files = run_code(items)
+    return files, code_digest(files), code_digest(training_code(items))
 
 
 def item_names(spec: ResolvedSpec) -> str:

@@ -1,0 +1,240 @@
+"""All jobs of a call: what is computed and read once, and the Python call beside the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reidbench
+from reidbench import Backbone, Loss, Preprocess, TrainInfo
+from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.plugins.catalogue import Catalogue, load
+from reidbench.plugins.discovery import Plugin, PluginItem
+from reidbench.runs import record as record_module
+from reidbench.runs.execute import execute
+from reidbench.runs.plan import Request, make_plan, read_request
+from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.store import Store
+from reidbench.utils.machine import Machine, local_machine
+from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, small_run
+
+SMALL = {"protocol": SMALL_PROTOCOL, "backbone": "tiny", "recipe": SMALL_RECIPE, "device": "cpu", "threads": 1}
+
+
+class Counting(Backbone):
+    """A pretrained network that counts its constructions, by device, and the loads of its weights."""
+
+    embedding_dim = 8
+    pretrained = True
+    built: ClassVar[Counter[str]] = Counter()
+    loads: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(32, 16)
+        self.linear = nn.Linear(3, 8)
+        self.built[self.linear.weight.device.type] += 1
+
+    def initialise(self) -> None:
+        self.loads.append(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.linear(images.mean((2, 3)))
+        return out
+
+
+class NotOnMeta(Counting):
+    """A network whose constructor reads the values of its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = float(self.linear.weight.max())
+
+
+def catalogue() -> Catalogue:
+    plugin = Plugin("counting", "counting", "1.0", "ok", module=__name__)
+    factories = {"counting": Counting, "not_on_meta": NotOnMeta}
+    items = [PluginItem("backbone", name, factory, plugin) for name, factory in factories.items()]
+    return dataclasses.replace(load(), items=(*load().items, *items))
+
+
+@pytest.fixture(autouse=True)
+def _reset_counters() -> None:
+    Counting.built.clear()
+    Counting.loads.clear()
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return local_machine(device="cpu", threads=1)
+
+
+def run_all(machine: Machine, **changes: object) -> list[RunRecord]:
+    plan = make_plan(Request([job(**changes)]), machine, catalogue())
+    return [record for _, record in execute(plan)]
+
+
+def test_a_fresh_run_asks_each_question_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    stats: Counter[str] = Counter()
+    stat = os.stat
+
+    def counted_stat(path: object, *arguments: object, **options: object) -> os.stat_result:
+        stats[str(path)] += str(path).endswith((".png", ".jpg"))
+        return stat(path, *arguments, **options)  # type: ignore[call-overload,no-any-return]
+
+    run_all(machine, loss="none")  # draws the dataset
+    _reset_counters.__wrapped__()  # type: ignore[attr-defined]
+    monkeypatch.setattr(record_module, "read_record", lambda file: reads.append(file) or read_record(file))
+    monkeypatch.setattr(os, "stat", counted_stat)
+    (record,) = run_all(machine, backbone="counting")
+    assert record.status == "ok", record.error
+    assert Counting.built == {"meta": 1, "cpu": 1}
+    assert len(Counting.loads) == 1
+    assert len(reads) <= 1
+    assert max(stats.values()) == 1, "each image file is looked up once"
+
+
+def test_seeds_load_the_weights_once_each(machine: Machine) -> None:
+    plan = make_plan(Request([job(backbone="counting", seed=seed) for seed in (0, 1)]), machine, catalogue())
+    assert [record.status for _, record in execute(plan)] == ["ok", "ok"]
+    assert Counting.built == {"meta": 1, "cpu": 2}
+    assert len(Counting.loads) == 2
+
+
+def test_a_network_that_cannot_be_built_on_meta_runs(machine: Machine) -> None:
+    (record,) = run_all(machine, backbone="not_on_meta")
+    assert record.status == "ok", record.error
+    assert Counting.built["cpu"] == 2
+
+
+def test_missing_weights_end_a_call_before_its_first_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Counting) -> None:
+        raise DataError("no weights")
+
+    monkeypatch.setattr(Counting, "initialise", fail)
+    plan = make_plan(Request([job(), job(backbone="counting")]), machine, catalogue())
+    with pytest.raises(DataError, match="no weights"):
+        next(execute(plan))
+    assert not Store(machine.results).records()
+
+
+# --- the Python call -------------------------------------------------------------------------------------------------
+
+
+def comparable(record: RunRecord) -> dict[str, object]:
+    """Return a record without its times."""
+    fields = dataclasses.asdict(record)
+    return {name: fields[name] for name in fields if name not in ("seconds", "started", "finished", "peak_memory_mib")}
+
+
+def test_python_and_the_command_line_leave_the_same_records(
+    tmp_path: Path, reidbench_process: Callable[..., object]
+) -> None:
+    losses = ["none", "batch_hard(margin=0.2)"]
+    records = reidbench.run(loss=losses, seed=[0, 1], results=tmp_path / "python", **SMALL)
+    flags = [f"--{key}={value}" for key, values in {"loss": losses, "seed": [0, 1]}.items() for value in values]
+    reidbench_process(*small_run(*flags, "--results", str(tmp_path / "shell")))
+    by_id = {record.id: record for _, record in Store(tmp_path / "shell").records()}
+    assert [comparable(record) for record in records] == [comparable(by_id[record.id]) for record in records]
+    frame = records.to_frame()
+    assert frame["loss"].tolist() == ["none", "none", "batch_hard(margin=0.2)", "batch_hard(margin=0.2)"]
+    assert frame["seed"].tolist() == [0, 1, 0, 1]
+    assert frame["map_market"].tolist() == [record.scores["map_market"] for record in records]
+    assert frame["id"].tolist() == [record.id for record in records]
+
+
+FACTOR = 2.0
+
+
+def halved(value: Tensor) -> Tensor:
+    return value / FACTOR
+
+
+class Norms(Loss):
+    """Pulls embeddings to zero."""
+
+    def __init__(self, info: TrainInfo, *, power: int = 2) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return halved(embeddings.abs() ** self.power).sum(1)
+
+
+def test_a_loss_class_runs_under_its_own_name() -> None:
+    (record,) = reidbench.run(loss=Norms, **SMALL)
+    assert record.status == "ok", record.error
+    assert record.items["loss"].spec == "Norms(power=2)"
+    (again,) = reidbench.run(loss=Norms, **SMALL)
+    assert again == record
+    both = reidbench.run(loss=["none", functools.partial(Norms, power=4)], **SMALL)
+    assert [each.items["loss"].short for each in both] == ["none", "Norms"]
+    assert both[1].train_id != record.train_id
+
+
+def test_a_loss_of_what_its_module_changes_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    (record,) = reidbench.run(loss=Norms, **SMALL)
+    monkeypatch.setitem(globals(), "FACTOR", 4.0)
+    (other,) = reidbench.run(loss=Norms, **SMALL)
+    assert other.id == record.id
+    assert other.code != record.code
+
+
+def test_a_loss_without_source_is_never_reused() -> None:
+    namespace: dict[str, type[Loss]] = {}
+    exec(
+        "import reidbench\nclass Hidden(reidbench.Loss):\n"
+        "    def __init__(self, info):\n        super().__init__()\n"
+        "    def forward(self, embeddings, labels):\n        return embeddings.square().sum(1)\n",
+        namespace,
+    )
+    first, second = (reidbench.run(loss=namespace["Hidden"], **SMALL)[0] for _ in range(2))
+    assert first.scores == second.scores
+    assert first.code != second.code
+
+
+def test_wrong_loss_objects_are_refused_by_name() -> None:
+    class batch_hard(Norms):  # noqa: N801 - the name of a plugin's loss
+        pass
+
+    with pytest.raises(OptionError, match="batch_hard"):
+        reidbench.run(loss=batch_hard, **SMALL)
+
+    class NoInfo(Loss):
+        pass
+
+    with pytest.raises(PluginError, match="NoInfo"):
+        reidbench.run(loss=NoInfo, **SMALL)
+
+
+def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path: Path) -> None:
+    (record,) = reidbench.run(loss=Norms, **SMALL)
+    file = tmp_path / RECORD
+    file.write_text(record.to_json())
+    with pytest.raises(DataError, match="Norms"):
+        read_request(str(file), {})
+    assert json.loads(file.read_text())["items"]["loss"]["plugin"] == "this process"
+
+
+def test_collapsed_or_failed_runs_are_among_the_records() -> None:
+    class Nan(Loss):
+        def __init__(self, info: TrainInfo) -> None:
+            super().__init__()
+
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            return embeddings.sum(1) * torch.nan
+
+    records = reidbench.run(loss=[Nan, "none"], **SMALL)
+    assert [record.status for record in records] == ["failed", "ok"]
+    assert records.to_frame()["status"].tolist() == ["failed", "ok"]
