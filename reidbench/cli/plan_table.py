@@ -55,7 +55,8 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
         standin = " (a stand-in: other names than the published ones)" if run.standin else ""
         print_line(console, f"protocol {run.items['protocol'].text}{standin}: {counts}")
-    print_line(console, _work(plan))
+    if any(state.status != "done" for state in plan.states):
+        print_line(console, _work(plan))
     for run in runs if full else ():
         _print_options(console, run)
 
@@ -69,10 +70,7 @@ def _work(plan: Plan) -> str:
     new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
     steps = sum(run.recipe.steps - state.step for run, state in new)
     images = sum(training_images(run, state) for run, state in new)
-    return (
-        f"to do: {len(pending):,} of {len(plan.runs):,} runs, {len(new):,} trainings with {steps:,} steps of "
-        f"{images:,} images, about {in_gib(results_bytes([run for run, _ in pending]))} of results"
-    )
+    return f"to do: {len(pending):,} of {len(plan.runs):,} runs, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, about {in_gib(results_bytes([run for run, _ in pending]))} of results"
 
 
 def _print_options(console: Console, run: Prepared) -> None:

@@ -46,4 +46,4 @@ def test_the_work_ahead_is_counted_in_steps_and_images() -> None:
     lines = printed(plan({"loss": "none"}, {"loss": "batch_hard"}, {"loss": "batch_hard", "metric": "cosine"}))
     (work,) = (line for line in lines if line.startswith("to do"))
     # One training of 4 steps with 6 * 2 images, of which 3 steps are done; the second metric shares it.
-    assert "3 of 3 runs, 1 trainings with 1 steps of 12 images" in work
+    assert "3 of 3 runs, trainings: 1, steps: 1, images: 12" in work
