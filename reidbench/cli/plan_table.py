@@ -70,7 +70,9 @@ def _work(plan: Plan) -> str:
     new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
     steps = sum(run.recipe.steps - state.step for run, state in new)
     images = sum(training_images(run, state) for run, state in new)
-    return f"to do: {len(pending):,} of {len(plan.runs):,} runs, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, about {in_gib(results_bytes([run for run, _ in pending]))} of results"
+    size = in_gib(results_bytes([run for run, _ in pending]))
+    runs = f"to do: {len(pending):,} of {len(plan.runs):,} runs"
+    return f"{runs}, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, results: about {size}"
 
 
 def _print_options(console: Console, run: Prepared) -> None:
