@@ -1,8 +1,8 @@
-"""Drawings as files and as parts of a page: the same figure gives the same bytes everywhere.
+"""Figures as files and as parts of a page; equal figures give equal bytes.
 
-A figure is drawn in black on nothing; in SVG everything black takes the colour of the text around it, so that one
-drawing is readable on a light and on a dark page. No style is set by attribute or by sheet, since a page's security
-policy may forbid both: all is said by presentation attributes.
+A figure is drawn in black on a transparent background; in SVG everything black takes the colour of the surrounding
+text, so that one figure is readable on a light and on a dark page. Presentation attributes replace style attributes and
+style sheets, since a page's security policy may forbid both.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from reidbench.utils.atomic import write_atomic
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _BLACK = ("#000000", "black", "rgb(0%,0%,0%)")
-_NOBODY = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _DPI = 150
 
 
 def title_of(figure: Figure) -> str:
-    """Return what a figure shows, as one line: its label, which is also its accessible name."""
+    """Return a figure's label as one line: its caption and its accessible name."""
     return " ".join(str(figure.get_label()).split()) or "figure"
 
 
 def to_svg(figure: Figure, prefix: str) -> str:
     """Return a figure as one ``<svg>`` element without an XML header.
 
-    ``prefix`` (letters and digits) begins every id in it, so that several can stand in one page. Black becomes
-    ``currentColor``; texts stay texts, in the font of the page; equal figures give equal bytes.
+    ``prefix`` (letters and digits) begins every id in it, so that one page can hold several. Black becomes
+    ``currentColor``; texts stay text elements, in the font of the page.
     """
     raw = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), _without_glyph_warnings():
-        figure.savefig(raw, format="svg", dpi=_DPI, metadata=_NOBODY)
+        figure.savefig(raw, format="svg", dpi=_DPI, metadata=_NO_METADATA)
     root = ElementTree.fromstring(raw.getvalue())
     _tidy(root, prefix)
     root.attrib.update({"role": "img", "aria-label": title_of(figure), "font-family": "sans-serif"})
@@ -51,16 +51,16 @@ def to_svg(figure: Figure, prefix: str) -> str:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG, 150 dots an inch, on white."""
     raw = io.BytesIO()
-    see_through = figure.patch.get_alpha()
+    alpha = figure.patch.get_alpha()
     figure.patch.set_alpha(1.0)
     with _without_glyph_warnings():
         figure.savefig(raw, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    figure.patch.set_alpha(see_through)
+    figure.patch.set_alpha(alpha)
     return raw.getvalue()
 
 
 def write_plots(figures: Iterable[Figure], folder: Path) -> list[Path]:
-    """Write every figure as PNG and as SVG and return the files; names are safe whatever a figure is called."""
+    """Write every figure as PNG and as SVG and return the files, named by number and label in safe characters."""
     files = []
     for number, figure in enumerate(figures, start=1):
         slug = re.sub(r"[^a-z0-9]+", "-", title_of(figure).lower()).strip("-")[:60].strip("-")
@@ -73,7 +73,7 @@ def write_plots(figures: Iterable[Figure], folder: Path) -> list[Path]:
 
 
 class _without_glyph_warnings(warnings.catch_warnings):  # noqa: N801, used like a function
-    """Strangers' texts hold signs that no font has: a box stands there, which is no reason to warn."""
+    """Ignore warnings on characters that no font has: they are drawn as boxes."""
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -81,7 +81,7 @@ class _without_glyph_warnings(warnings.catch_warnings):  # noqa: N801, used like
 
 
 def _tidy(root: ElementTree.Element, prefix: str) -> None:
-    """Turn styles into attributes, black into the text's colour, and make every id the page's only one."""
+    """Turn styles into attributes and black into the text's colour, and prefix every id that is used."""
     for parent in root.iter():
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
@@ -93,7 +93,7 @@ def _tidy(root: ElementTree.Element, prefix: str) -> None:
         for name in ("fill", "stroke"):
             if element.get(name) in _BLACK:
                 element.set(name, "currentColor")
-        # Text and shapes without a word on their colour are black in SVG.
+        # Text without a colour is black in SVG.
         if element.tag == f"{{{_SVG}}}text" and not element.get("fill"):
             element.set("fill", "currentColor")
         if (own := element.get("id")) is not None:
@@ -118,7 +118,7 @@ def _references(root: ElementTree.Element) -> Iterator[str]:
 
 
 def _attributes(style: str) -> Iterator[tuple[str, str]]:
-    """Yield a style's properties as presentation attributes; the shorthand ``font`` is taken apart."""
+    """Yield a style's properties as presentation attributes; the shorthand ``font`` is split."""
     for part in style.split(";"):
         name, _, value = (text.strip() for text in part.partition(":"))
         if name == "font":

@@ -185,24 +185,17 @@ def test_times_are_readable(seconds: float, said: str) -> None:
     assert printed(table_of([make_record("a", seconds={"train": seconds, "embed": 1.0})]), "train time") == [said]
 
 
-def test_the_first_table_fits_80_columns() -> None:
-    text = text_at(80, first_command())
+@pytest.mark.parametrize(
+    ("records", "rows"),
+    [
+        (first_command(), ("none (untrained)      0.43", "classification ‡     34.56", "batch_hard ‡         25.01")),
+        ([make_record("classification")], ("classification ‡",)),
+        ([make_record(loss, seed) for loss in ("none", "a") for seed in range(3)], ("a ‡", "±0.00   ±0.00")),
+    ],
+)
+def test_tables_fit_80_columns(records: list[RunRecord], rows: Sequence[str]) -> None:
+    text = text_at(80, records)
     assert max(map(len, text.splitlines())) <= 80
     assert "backbone tiny · recipe quick · metric euclidean" in text
-    for row in ("none (untrained)      0.43", "classification ‡     34.56", "batch_hard ‡         25.01"):
-        assert row in text
-    assert "backbone  recipe  metric" in text_at(120, first_command())
-
-
-def test_one_run_fits_80_columns() -> None:
-    text = text_at(80, [make_record("classification")])
-    assert max(map(len, text.splitlines())) <= 80
-    assert "backbone tiny · recipe quick · metric euclidean" in text
-    assert "classification ‡" in text
-
-
-def test_three_seeds_fit_80_columns() -> None:
-    text = text_at(80, [make_record(loss, seed) for loss in ("none", "classification") for seed in range(3)])
-    assert max(map(len, text.splitlines())) <= 80
-    assert "classification ‡" in text
-    assert text.count("±0.00") == 10
+    assert all(row in text for row in rows)
+    assert "backbone  recipe  metric" in text_at(150, records)

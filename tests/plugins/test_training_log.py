@@ -22,10 +22,8 @@ def test_every_training_is_drawn_once_from_its_log(ran: Ran) -> None:
     records, files = ran
     reranked = replace(records[0], id="other", finished=records[0].finished)
     part = build_part("training_log", [*records, reranked], files)
-    assert [figure.get_label() for figure in part.figures] == [
-        "Training log: batch_hard",
-        "Training log: classification",
-    ]
+    losses = ("batch_hard", "classification")
+    assert [figure.get_label() for figure in part.figures] == [f"Training log: {loss}" for loss in losses]
     (table,) = part.tables
     assert printed(table, "steps") == ["4", "4"]
     log = files.log(records[0])
@@ -44,7 +42,7 @@ def test_a_record_without_its_log_is_named(tmp_path: Path) -> None:
     part = build_part("training_log", records, files)
     assert part.figures == []
     assert len(part.notes) == 1
-    assert "make the run again" in part.notes[0]
+    assert "is missing" in part.notes[0]
 
 
 def test_a_long_training_is_drawn_in_groups_of_steps() -> None:

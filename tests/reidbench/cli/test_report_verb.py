@@ -18,7 +18,7 @@ Main = Callable[..., tuple[int, str]]
 HOSTILE = "[bold]=cmd[/foo]<script>../x\u202e" + "y" * 200
 
 
-def test_a_page_of_hostile_runs_is_one_file_of_plain_text(reidbench_main: Main, tmp_path: Path) -> None:
+def test_a_page_of_hostile_runs_is_plain_text(reidbench_main: Main, tmp_path: Path) -> None:
     put(tmp_path / "results" / "runs" / "a", make_record(HOSTILE, scores={"gallery": 100}), None)
     put(tmp_path / "results" / "runs" / "b", make_record(HOSTILE, 1, status="failed", error=HOSTILE, scores={}), None)
     page = tmp_path / "page.html"
@@ -33,7 +33,7 @@ def test_a_page_of_hostile_runs_is_one_file_of_plain_text(reidbench_main: Main, 
     assert (code, "no figure in sections table" in said) == (2, True)
 
 
-def test_a_suites_runs_are_found_by_its_name_at_every_scale(
+def test_a_suites_runs_are_found_by_its_name(
     reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = load_suite(find_suite("paper/fig6")).every_scale()
@@ -50,8 +50,19 @@ def test_a_suites_runs_are_found_by_its_name_at_every_scale(
     assert ["of-it-0" in html, "of-it-1" in html, "not-of-it" in html] == [True, True, False]
 
 
+def test_a_failing_section_leaves_the_scores(
+    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    monkeypatch.setattr("reidbench_reports.curves.Curves.build", lambda *_: {}["lost"])
+    page = tmp_path / "page.html"
+    code, said = reidbench_main("report", "--section", "curves", "--section", "table", "--html", str(page))
+    assert (code, "section curves (reidbench_reports.curves, " in said, "KeyError: 'lost'" in said) == (2, True, True)
+    assert all(text in page.read_text(encoding="utf-8") for text in ("mAP (market)", "KeyError: "))
+
+
 @pytest.mark.parametrize("option", ["--plots", "--html", "--results", "--data-root"])
-def test_an_empty_path_is_no_present_folder(
+def test_an_empty_path_is_refused(
     reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -62,7 +73,7 @@ def test_an_empty_path_is_no_present_folder(
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_what_prints_is_asked_for_alone_and_what_writes_beside_it(reidbench_main: Main, tmp_path: Path) -> None:
+def test_one_printed_form_and_any_written_ones(reidbench_main: Main, tmp_path: Path) -> None:
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
     page = tmp_path / "page.html"
     code, said = reidbench_main("report", "--csv", "--markdown", "--html", str(page))
@@ -79,20 +90,18 @@ def test_what_prints_is_asked_for_alone_and_what_writes_beside_it(reidbench_main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--scale", "tiny"], "is for suites; name one"),
+        (["--scale", "tiny"], "has no scale 'tiny'"),
         (["paper/table2", "--scale", "huge"], "has no scale 'huge'"),
         (["paper/table2", "--scale", "tiny", "--data-root", "x"], "draws its own data; leave out --data-root"),
     ],
 )
-def test_a_scale_is_a_suites_own(reidbench_main: Main, arguments: list[str], said: str) -> None:
+def test_a_scale_belongs_to_a_suite(reidbench_main: Main, arguments: list[str], said: str) -> None:
     code, stderr = reidbench_main("run", *arguments)
     assert code == 2
     assert said in " ".join(stderr.split())
 
 
-def test_a_plan_names_what_differs_and_says_the_rest_once(
-    reidbench_main: Main, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_names_what_differs(reidbench_main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
     code, said = reidbench_main("run", "--dry-run", *small_run(*flags)[1:])

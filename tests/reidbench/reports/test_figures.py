@@ -1,4 +1,4 @@
-"""Drawings: the same bytes every time, the colours of the page around them, strangers' texts as texts."""
+"""Figures: equal bytes, the colours of the page around them, hostile texts as text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_equal_figures_give_equal_bytes() -> None:
     assert to_svg(figure, "a") == first
 
 
-def test_black_takes_the_colour_of_the_page_and_nothing_needs_a_style() -> None:
+def test_black_takes_the_pages_colour_without_styles() -> None:
     svg = to_svg(drawn(), "a")
     root = ElementTree.fromstring(svg)
     assert "currentColor" in svg
@@ -63,8 +63,8 @@ def test_black_takes_the_colour_of_the_page_and_nothing_needs_a_style() -> None:
     assert root.get("aria-label") == "A drawing"
 
 
-def test_two_drawings_of_a_page_share_no_id_and_every_reference_leads_somewhere() -> None:
-    found = []
+def test_figures_of_a_page_share_no_id() -> None:
+    ids_of_figures = []
     for prefix in ("a", "b"):
         root = ElementTree.fromstring(to_svg(drawn(), prefix))
         ids = {element.get("id") for element in root.iter() if element.get("id")}
@@ -74,20 +74,20 @@ def test_two_drawings_of_a_page_share_no_id_and_every_reference_leads_somewhere(
         assert {one or other for one, other in used} - {"3b82c4"} <= ids | {
             value[1:] for value in values if len(value) == 7
         }
-        found.append(ids)
-    assert not found[0] & found[1]
+        ids_of_figures.append(ids)
+    assert not ids_of_figures[0] & ids_of_figures[1]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_strangers_texts_are_texts_in_drawings_and_safe_in_file_names(text: str, tmp_path: Path) -> None:
+def test_hostile_texts_are_text_in_figures_and_file_names(text: str, tmp_path: Path) -> None:
     folder = tmp_path / "plots"
     files = write_plots([drawn(text, text[:40])], folder)
     assert sorted(files) == sorted(folder.iterdir())
     assert all(re.fullmatch(r"01-[a-z0-9-]+\.(png|svg)", file.name) and len(file.name) < 80 for file in files)
     root = ElementTree.fromstring((folder / files[1].name).read_text(encoding="utf-8"))
     assert not [element for element in root.iter() if element.tag.endswith("script")]
-    said = [element.text for element in root.iter() if element.tag.endswith("}text")]
-    assert text[:40] in said or not text.strip()
+    texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
+    assert text[:40] in texts or not text.strip()
 
 
 def test_a_png_is_on_white(tmp_path: Path) -> None:
