@@ -13,7 +13,7 @@ from reidbench import Backbone, OptionError, Preprocess, hookimpl
 
 SLOPE = 0.3  # of every leaky ReLU
 
-# Table 6 between the first convolution and the last block: bottlenecks (n1, n2, n3), and a max pool after each stage.
+# Table 6 between the first convolution and the last block: bottlenecks (n1, n2, n3), with a max pool after each stage.
 STAGES = (
     ((128, 32, 128),),
     ((128, 32, 128), (128, 32, 128), (128, 64, 256)),
@@ -26,8 +26,8 @@ STAGES = (
 class Block(nn.Module):
     """A pre-activation residual block: batch norm, leaky ReLU and convolution for each pair of ``channels``.
 
-    Takes [B, channels[0], H, W] to [B, channels[-1], H, W]. Where the two differ, a 1x1 convolution of the first
-    activation stands in for the identity (He et al. 2016, "Identity Mappings in Deep Residual Networks").
+    Maps [B, channels[0], H, W] to [B, channels[-1], H, W]. Where the two differ, the shortcut is a 1x1 convolution of
+    the first activation (He et al. 2016, "Identity Mappings in Deep Residual Networks").
     """
 
     def __init__(self, channels: tuple[int, ...], kernels: tuple[int, ...]) -> None:
@@ -52,20 +52,19 @@ class Block(nn.Module):
 
 
 class LuNet(Backbone):
-    """LuNet: pre-activation bottlenecks with max pools between them and no average pool at the end.
+    """LuNet: pre-activation bottlenecks with max pools between them, without average pooling at the end.
 
     Options:
         embedding_dim: Size of the embedding.
         height: Height of the input in pixels.
         width: Width of the input in pixels.
-        channels: Factor on every width but the embedding's (0.25 is a quarter-width LuNet).
+        channels: Factor on every width except the embedding's (0.25 is a quarter-width LuNet).
 
-    Takes images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], which nothing normalises.
-    At the defaults it has 5,001,152 parameters, the paper's 5.00 M: every convolution and linear layer has a bias
-    (without those of the convolutions it would be 4.99 M), batch norms stand before each convolution of a block and
-    after the first linear layer, and 1x1 projections where a block changes the width. At other input sizes the first
-    linear layer takes what the last block gives. Convolutions start from He et al., linear layers from Glorot et al.,
-    biases from 0, drawn from torch's global generator.
+    Maps images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], not normalised. At the defaults
+    it has 5,001,152 parameters, the paper's 5.00 M: every convolution and linear layer has a bias (without those of the
+    convolutions it would be 4.99 M), batch norms precede each convolution of a block and follow the first linear layer,
+    and 1x1 projections are where a block changes the width. The first linear layer is sized for the input. Convolutions
+    start from He et al., linear layers from Glorot et al., biases from 0, sampled from torch's global generator.
     Raises OptionError for an option that is not above 0.
     Source: Hermans, Beyer, Leibe 2017, Supplementary D, Table 6.
     """
@@ -110,7 +109,7 @@ class LuNet(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
-        # This layout is about a quarter faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        # This memory format is a quarter faster on a CPU; always using it gives the same bits for any input format.
         images = images.contiguous(memory_format=torch.channels_last)
         return self.head(self.last_block(self.stages(self.stem(images))).flatten(1))
 

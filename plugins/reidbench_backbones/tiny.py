@@ -1,4 +1,4 @@
-"""A network small enough to train on a CPU in about a minute."""
+"""A network that trains on a CPU in about a minute."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
 
-WIDTHS = (32, 64, 128, 256)  # channels after each convolution, and each max pool halves the image
+WIDTHS = (32, 64, 128, 256)  # channels after each convolution; each max pool halves the image
 SLOPE = 0.3  # of every leaky ReLU, as in LuNet; with plain ReLUs it learns more slowly
 SMALLEST = 2 ** len(WIDTHS)
 
 
 class Tiny(Backbone):
-    """Four 3x3 convolutions with max pools, and a linear layer on all that is left of the image.
+    """Four 3x3 convolutions with max pools, and a linear layer on the flattened feature map.
 
     Options:
-        norm: "batch" for a batch norm in every stage, "none" for none, so that no image depends on its batch.
+        norm: "batch" for a batch norm in every stage, "none" for none, so that no embedding depends on its batch.
         embedding_dim: Size of the embedding.
         height: Height of the input in pixels, at least 16.
         width: Width of the input in pixels, at least 16.
 
-    Takes images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], which nothing normalises.
-    Convolutions start from He et al., the linear layer from Glorot et al., biases from 0, drawn from torch's global
-    generator. Raises OptionError for an option that is too small.
-    Source: ours; it stands for no published network.
+    Maps images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], not normalised. Convolutions
+    start from He et al., the linear layer from Glorot et al., biases from 0, sampled from torch's global generator.
+    Raises OptionError for an option that is too small.
+    Source: ours; it is not a published network.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Tiny(Backbone):
             nn.init.zeros_(convolution.bias)
             self.stages.append(convolution)
             # Pools, not strides, which lose thin lines and learn far less in a few hundred steps. A max pool commutes
-            # with the activation, so it stands first, where it spares the norm three quarters of its work.
+            # with the activation, so it comes first, which saves three quarters of the norm's work.
             self.stages.append(nn.MaxPool2d(2, ceil_mode=True))
             if norm == "batch":
                 self.stages.append(nn.BatchNorm2d(after))
             self.stages.append(nn.LeakyReLU(SLOPE))
-        # No average pool: a person is upright, so where a colour stands tells the shirt from the trousers.
+        # No average pool: a person is upright, so the position of a colour tells the shirt from the trousers.
         cells = math.ceil(height / SMALLEST) * math.ceil(width / SMALLEST)
         self.embedding = nn.Linear(WIDTHS[-1] * cells, embedding_dim)
         nn.init.xavier_uniform_(self.embedding.weight)
@@ -70,7 +70,7 @@ class Tiny(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
-        # This layout is about a quarter faster on a CPU; fixing it gives the same bits whatever layout comes in.
+        # This memory format is a quarter faster on a CPU; always using it gives the same bits for any input format.
         images = images.contiguous(memory_format=torch.channels_last)
         return self.embedding(self.stages(images).flatten(1))
 

@@ -172,7 +172,7 @@ def test_holdout_must_be_a_fraction(tmp_path, holdout):
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "message"),
     [
         ("a/nowhere.png,1,1,train", r"path 'a/nowhere.png' cannot be read below .*: No such file"),
         ("a,1,1,train", "path 'a' is not a file"),
@@ -200,13 +200,13 @@ def test_holdout_must_be_a_fraction(tmp_path, holdout):
         ("./a/3.png,1,2,train", "repeats a/3.png for train from line 4"),
     ],
 )
-def test_an_invalid_line_is_reported(tmp_path, line, found):
+def test_an_invalid_line_is_reported(tmp_path, line, message):
     text = mistakes(tmp_path, OWN + "\n" + line + "\n")
-    assert re.search(f"line 11: .*{found}", text), text
+    assert re.search(f"line 11: .*{message}", text), text
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "message"),
     [
         (",a/1.png,train,,", "has no label"),
         ("9,b/8.png,valid,0,1", "split 'valid' is unknown, expected train, validation"),
@@ -215,9 +215,9 @@ def test_an_invalid_line_is_reported(tmp_path, line, found):
         ("9,b/8.png,validation,yes,1", "is_query 'yes' is unknown"),
     ],
 )
-def test_an_invalid_line_of_oml_is_reported(tmp_path, line, found):
+def test_an_invalid_line_of_oml_is_reported(tmp_path, line, message):
     start = "label,path,split,is_query,is_gallery\n"
-    assert f"line 2: {found}" in mistakes(tmp_path, start + line + "\n")
+    assert f"line 2: {message}" in mistakes(tmp_path, start + line + "\n")
 
 
 def test_a_box_is_refused_and_empty_columns_are_not(tmp_path):
@@ -229,7 +229,7 @@ def test_a_box_is_refused_and_empty_columns_are_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "message"),
     [
         ("", "is empty, expected a header line"),
         (OWN.replace("pid", "id", 1), "lacks the column pid: expected path, pid, split.* found 'path', 'id', 'camid'"),
@@ -245,8 +245,8 @@ def test_a_box_is_refused_and_empty_columns_are_not(tmp_path):
         (OWN.replace("b/5.png,3,2", "b/5.png,3,1"), "no query has a positive.*drop the column camid"),
     ],
 )
-def test_an_invalid_list_is_reported(tmp_path, text, found):
-    assert re.search(found, mistakes(tmp_path, text))
+def test_an_invalid_list_is_reported(tmp_path, text, message):
+    assert re.search(message, mistakes(tmp_path, text))
 
 
 def test_one_camera_is_refused_for_held_out_identities(tmp_path):
@@ -282,8 +282,8 @@ def test_links_may_not_leave_the_folder(tmp_path):
     (inside / "fine.png").symlink_to(inside / "a" / "1.png")
     (inside / "broken.png").symlink_to("nothing")
     for path in ("link.png", "linked/secret.png"):
-        found = mistakes(inside, OWN + f"{path},1,1,train\n")
-        assert f"line 10: path {path!r} is a link to {outside / 'secret.png'}" in found
+        message = mistakes(inside, OWN + f"{path},1,1,train\n")
+        assert f"line 10: path {path!r} is a link to {outside / 'secret.png'}" in message
     assert "line 10: path 'broken.png' cannot be read" in mistakes(inside, OWN + "broken.png,1,1,train\n")
     assert "fine.png" in load(inside, OWN + "fine.png,1,1,train\n").train.images
     (tmp_path / "alias").symlink_to(inside)

@@ -54,8 +54,8 @@ def test_tight_clusters_far_from_the_origin_are_exact(distance: Distance, cluste
     rows = torch.nn.functional.normalize(exact) / 2**0.5 if distance == "cosine" else exact
     differences = rows[:, None] - rows[None, :]
     expected = differences.norm(dim=2) if distance == "euclidean" else differences.square().sum(dim=2)
-    found = pairwise(narrow, distance)
-    torch.testing.assert_close(found.double(), expected, rtol=5e-2 if distance == "cosine" else 2e-5, atol=0)
+    distances = pairwise(narrow, distance)
+    torch.testing.assert_close(distances.double(), expected, rtol=5e-2 if distance == "cosine" else 2e-5, atol=0)
     slopes, wide = gradient(narrow, distance).double(), gradient(exact, distance)
     assert (slopes - wide).norm() < (1e-2 if distance == "cosine" else 1e-4) * wide.norm()
 
@@ -65,13 +65,13 @@ def test_few_candidates_include_the_hardest_pairs(distance: Distance) -> None:
     embeddings = torch.randn(200, 128, generator=torch.Generator().manual_seed(8)) + 3
     same = torch.arange(200)[:, None] // 4 == torch.arange(200) // 4
     exact = pairwise(embeddings.double(), distance)
-    for found, hardest in zip(
+    for candidates, hardest in zip(
         may_be_hardest(embeddings, same, distance),
         (exact.masked_fill(~same, -1).argmax(dim=1), exact.masked_fill(same, 1e9).argmin(dim=1)),
         strict=True,
     ):
-        assert 200 <= len(found) < 240
-        assert set(enumerate(hardest.tolist())) <= set(map(tuple, found.tolist()))
+        assert 200 <= len(candidates) < 240
+        assert set(enumerate(hardest.tolist())) <= set(map(tuple, candidates.tolist()))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -81,14 +81,14 @@ def test_equal_rows_have_distance_0_and_close_ones_do_not(distance: Distance) ->
     embeddings[7] = embeddings[3]
     embeddings[8] = embeddings[3] * (1 + 1e-5)
     embeddings[8, 0] += 1e-3
-    found = pairwise(embeddings, distance)
-    assert found[3, 7] == 0
-    assert (found.diagonal() == 0).all()
-    assert (found >= 0).all()
+    distances = pairwise(embeddings, distance)
+    assert distances[3, 7] == 0
+    assert (distances.diagonal() == 0).all()
+    assert (distances >= 0).all()
     exact = pairwise(embeddings.double(), distance)
     # Cosine rounds its unit rows; the others subtract what came in.
     tolerance = 2e-2 if distance == "cosine" else 1e-6
-    assert found[3, 8].item() == pytest.approx(exact[3, 8].item(), rel=tolerance)
+    assert distances[3, 8].item() == pytest.approx(exact[3, 8].item(), rel=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -119,8 +119,8 @@ def test_coincident_rows_save_no_differences_of_pairs(distance: Distance) -> Non
 
 def test_the_cosine_distance_of_a_row_of_zeros() -> None:
     embeddings = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [-1.0, 0.0]])
-    found = pairwise(embeddings, "cosine")
-    torch.testing.assert_close(found[0], torch.tensor([0.0, 0.0, 0.5, 0.5]))
+    distances = pairwise(embeddings, "cosine")
+    torch.testing.assert_close(distances[0], torch.tensor([0.0, 0.0, 0.5, 0.5]))
     slopes = gradient(embeddings, "cosine")
     assert slopes.isfinite().all()
     assert slopes.abs().max() < 10  # no division by a tiny norm
@@ -130,9 +130,9 @@ def test_the_cosine_distance_of_a_row_of_zeros() -> None:
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_half_precision_is_widened_first(distance: Distance, dtype: torch.dtype) -> None:
     embeddings = torch.randn(8, 3, generator=torch.Generator().manual_seed(4)).to(dtype)
-    found = pairwise(embeddings, distance)
-    assert found.dtype == torch.float32
-    assert found.equal(pairwise(embeddings.float(), distance))
+    distances = pairwise(embeddings, distance)
+    assert distances.dtype == torch.float32
+    assert distances.equal(pairwise(embeddings.float(), distance))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -25,8 +25,8 @@ def test_the_suite_has_every_loss_but_the_bridged_ones() -> None:
 
 @pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "none"])
 def test_a_few_steps_twice_end_alike(loss: str, tmp_path: Path) -> None:
-    asked = job(loss=loss, recipe="quick(steps=5, p=6, k=4)")
-    (first, one, _), (second, other, _) = (run(asked, results=tmp_path / name) for name in ("first", "second"))
+    small = job(loss=loss, recipe="quick(steps=5, p=6, k=4)")
+    (first, one, _), (second, other, _) = (run(small, results=tmp_path / name) for name in ("first", "second"))
     assert one.status in ("ok", "collapsed"), one.error
     assert one.scores == other.scores
     assert (first.training_folder / WEIGHTS).read_bytes() == (second.training_folder / WEIGHTS).read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +10,6 @@ from reidbench_losses.distances import Distance
 from reidbench_losses.improved_triplet import ImprovedTriplet, improved_triplet_terms
 
 from tests.support.losses import DISTANCES, INFO, slow_distance
-from tests.support.tiny_training import view_of
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -42,15 +40,3 @@ def test_a_known_batch() -> None:
     assert value.per_item["loss"].tolist() == pytest.approx([0.5 + 0.375, 0.0])
     assert value.total.item() == pytest.approx(0.4375)
     assert (value.scalars["hinge"].item(), value.scalars["pull"].item()) == (0.25, 0.1875)
-
-
-def test_a_round_is_stacked_triplets() -> None:
-    labels = np.arange(30) // 5
-    batches = ImprovedTriplet(INFO).next_round(view_of(labels, p=4, k=4), 0)
-    assert len(batches) == 2
-    for batch in batches:
-        anchors, positives, negatives = batch.reshape(3, -1)
-        assert len(anchors) == 5, "3 * 5 is the largest multiple of 3 up to 16"
-        assert (labels[anchors] == labels[positives]).all()
-        assert (anchors != positives).all()
-        assert (labels[anchors] != labels[negatives]).all()

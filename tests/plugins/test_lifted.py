@@ -52,10 +52,10 @@ def test_pairs_and_terms_are_those_of_loops(
         expected.append(term**2 / 2 if form == "squared" else term)
     of = torch.tensor(labels)
     assert all_pairs(of[:, None] == of).tolist() == pairs
-    found = lifted_terms(embeddings, of, torch.tensor(pairs), margin, distance, negatives=negatives, form=form)
-    assert found.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
+    terms = lifted_terms(embeddings, of, torch.tensor(pairs), margin, distance, negatives=negatives, form=form)
+    assert terms.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
     value = Lifted(INFO, margin=margin, distance=distance, negatives=negatives, form=form)(embeddings, of)
-    assert value.per_item["loss"].equal(found)
+    assert value.per_item["loss"].equal(terms)
     assert value.total.item() == pytest.approx(sum(expected) / len(expected), abs=1e-11)
 
 
@@ -77,8 +77,8 @@ def test_generalized_terms_are_those_of_loops(
         )
         expected.append(max(0.0, math.log(pull) + math.log(push)))
     of = torch.tensor(labels)
-    found = lifted_generalized_terms(embeddings, of, margin, distance, include_anchor=include_anchor)
-    assert found.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
+    terms = lifted_generalized_terms(embeddings, of, margin, distance, include_anchor=include_anchor)
+    assert terms.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
     loss = LiftedGeneralized(INFO, margin=margin, distance=distance, include_anchor=include_anchor)
     assert loss(embeddings, of).total.item() == pytest.approx(sum(expected) / len(expected), abs=1e-11)
 
@@ -86,10 +86,10 @@ def test_generalized_terms_are_those_of_loops(
 @settings(deadline=None)
 @given(labels=st.lists(st.integers(-2, 3), min_size=1, max_size=30))
 def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels: list[int]) -> None:
-    found = disjoint_pairs(torch.tensor(labels)).tolist()
-    images = [image for pair in found for image in pair]
+    pairs = disjoint_pairs(torch.tensor(labels)).tolist()
+    images = [image for pair in pairs for image in pair]
     assert len(set(images)) == len(images)
-    assert all(labels[a] == labels[p] and a < p for a, p in found)
+    assert all(labels[a] == labels[p] and a < p for a, p in pairs)
     omitted = Counter(labels) - Counter(labels[image] for image in images)
     assert all(omitted[label] == count % 2 for label, count in Counter(labels).items())
 

@@ -39,13 +39,13 @@ def test_neighbours_and_terms_are_those_of_loops(
     pulls, pushes = [], []
     for anchor, label in enumerate(labels):
         others = [i for i in range(len(labels)) if labels[i] == label and i != anchor]
-        apart = {i: round(slow_distance(rows[anchor], rows[i], distance), 12) for i in others}
-        expected = sorted(others, key=lambda i: (apart[i], i))[:neighbours]
-        found = [i for i in targets[anchor].tolist() if i >= 0]
-        assert [apart[i] for i in found] == [apart[i] for i in expected]
-        assert targets[anchor].tolist() == [*found, *[-1] * (neighbours - len(found))]
-        assert len(set(found)) == len(found)
-        for target in found:
+        distances = {i: round(slow_distance(rows[anchor], rows[i], distance), 12) for i in others}
+        expected = sorted(others, key=lambda i: (distances[i], i))[:neighbours]
+        indices = [i for i in targets[anchor].tolist() if i >= 0]
+        assert [distances[i] for i in indices] == [distances[i] for i in expected]
+        assert targets[anchor].tolist() == [*indices, *[-1] * (neighbours - len(indices))]
+        assert len(set(indices)) == len(indices)
+        for target in indices:
             near = slow_distance(rows[anchor], rows[target], distance)
             pulls.append(near)
             for other in range(len(labels)):
@@ -68,7 +68,7 @@ def embeddings_of(seed: int) -> Tensor:
 @pytest.mark.parametrize("neighbours", [1, 2, 3])
 def test_a_round_is_a_pass_over_groups(neighbours: int) -> None:
     loss = LMNN(INFO, neighbours=neighbours)
-    known = target_neighbours(embeddings_of(0), np.array(LABELS), neighbours, "euclidean")
+    expected = target_neighbours(embeddings_of(0), np.array(LABELS), neighbours, "euclidean")
     batches = loss.next_round(view_of(LABELS, lambda units: embeddings_of(0)[units]), 0)
     size = neighbours + 2
     assert {len(batch) for batch in batches} == {12 // size * size}
@@ -76,7 +76,7 @@ def test_a_round_is_a_pass_over_groups(neighbours: int) -> None:
     assert len(set(groups[:, 0].tolist())) == len(groups), "no anchor is repeated"
     assert len(groups) == 23 // (12 // size) * (12 // size), "23 images have a positive"
     for anchor, *targets, other in groups.tolist():
-        own = [target for target in known[anchor].tolist() if target >= 0]
+        own = [target for target in expected[anchor].tolist() if target >= 0]
         assert targets == [own[index % len(own)] for index in range(neighbours)]
         assert LABELS[other] != LABELS[anchor]
     for batch in batches:
@@ -127,9 +127,9 @@ def test_a_batch_in_another_order_is_refused(labels: list[int]) -> None:
 
 
 def test_terms_without_anchors_or_negatives_are_refused() -> None:
-    embeddings, nobody = torch.randn(3, 2), torch.full((3, 1), -1)
+    embeddings, no_targets = torch.randn(3, 2), torch.full((3, 1), -1)
     with pytest.raises(TrainingError, match="none of the 3 images of the batch has a target neighbour"):
-        lmnn_terms(embeddings, torch.tensor([0, 0, 1]), nobody)
+        lmnn_terms(embeddings, torch.tensor([0, 0, 1]), no_targets)
     with pytest.raises(TrainingError, match="no anchor has a negative, as all 3 images"):
         lmnn_terms(embeddings, torch.tensor([0, 0, 0]), torch.tensor([[1], [0], [0]]))
 

@@ -82,6 +82,15 @@ def test_nan_reaches_the_loss(spec: str) -> None:
     assert loss(embeddings, labels).total.isnan()
 
 
+@pytest.mark.parametrize("name", ["batch_hard", "batch_all"])
+def test_nonzero_is_0_with_a_gradient_if_no_term_is_active(name: str) -> None:
+    loss, _ = built(f"{name}(margin=0.2, average=nonzero)")
+    embeddings = torch.tensor([[0.0], [0.1], [9.0], [9.1]])
+    value, gradient = gradient_of(lambda rows: loss(rows, torch.tensor([0, 0, 1, 1])).total, embeddings)
+    assert value.item() == 0
+    assert (gradient == 0).all()
+
+
 @pytest.mark.parametrize("name", LABELS)
 def test_pooling_and_parameters(name: str) -> None:
     loss, _ = built(name)

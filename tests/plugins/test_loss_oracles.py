@@ -69,7 +69,7 @@ def improved_triplet(beta: float, tau: float) -> Total:
     return total
 
 
-# One line a key of the oracles: add a loss here. The key is what stands between distance and margin.
+# One line for each key of the oracles: add a loss here. The key is the part between distance and margin.
 TOTALS: dict[str, Total] = {
     "triplet": triplet,
     "batch_hard": item(BatchHard),
@@ -140,8 +140,8 @@ def test_no_key_is_passed_over(name: str) -> None:
 
 
 def test_every_loss_of_the_table_has_keys() -> None:
-    found = {loss_of(key) for name in FILES for key in oracle(name) if "__" in key}
-    assert not {*TOTALS} - found
+    losses = {loss_of(key) for name in FILES for key in oracle(name) if "__" in key}
+    assert not {*TOTALS} - losses
 
 
 def test_the_printed_sign_of_equation_7_is_not_ours() -> None:

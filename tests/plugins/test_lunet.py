@@ -1,16 +1,16 @@
-"""lunet: Table 6 layer by layer, the paper's 5.00 M parameters, the start, other sizes and widths."""
+"""lunet: Table 6 layer by layer, the paper's 5.00 M parameters, initialisation, other sizes and widths."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from reidbench_backbones.lunet import Block, LuNet, register_backbones
+from reidbench_backbones.lunet import Block, LuNet
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reidbench import OptionError, Preprocess
 
-# Table 6, written down a second time: convolutions (in, out, kernel) of each residual block.
+# Table 6 again: convolutions (in, out, kernel) of each residual block.
 BLOCKS = [
     *[[(128, 32, 1), (32, 32, 3), (32, 128, 1)]] * 3,
     [(128, 64, 1), (64, 64, 3), (64, 256, 1)],
@@ -47,7 +47,7 @@ def test_the_parameters_are_the_papers_5_00_million() -> None:
     assert f"{(total - biases) / 1e6:.2f}" == "4.99"
 
 
-def test_the_layers_stand_in_the_order_of_table_6() -> None:
+def test_the_layers_are_in_the_order_of_table_6() -> None:
     network = LuNet()
     seen: list[tuple[str, tuple[int, ...]]] = []
     for module in network.modules():
@@ -56,26 +56,22 @@ def test_the_layers_stand_in_the_order_of_table_6() -> None:
                 lambda module, _, out: seen.append((type(module).__name__, tuple(out.shape[1:])))
             )
     blocks = [module for module in network.modules() if isinstance(module, Block)]
-    found = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
-    assert found == BLOCKS
+    convolutions = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
+    assert convolutions == BLOCKS
     with torch.no_grad():
         network(torch.rand(2, 3, 128, 64))
     assert seen == [
         ("Block", (128, 128, 64)),
         ("MaxPool2d", (128, 64, 32)),
-        ("Block", (128, 64, 32)),
-        ("Block", (128, 64, 32)),
+        *[("Block", (128, 64, 32))] * 2,
         ("Block", (256, 64, 32)),
         ("MaxPool2d", (256, 32, 16)),
-        ("Block", (256, 32, 16)),
-        ("Block", (256, 32, 16)),
+        *[("Block", (256, 32, 16))] * 2,
         ("MaxPool2d", (256, 16, 8)),
-        ("Block", (256, 16, 8)),
-        ("Block", (256, 16, 8)),
+        *[("Block", (256, 16, 8))] * 2,
         ("Block", (512, 16, 8)),
         ("MaxPool2d", (512, 8, 4)),
-        ("Block", (512, 8, 4)),
-        ("Block", (512, 8, 4)),
+        *[("Block", (512, 8, 4))] * 2,
         ("MaxPool2d", (512, 4, 2)),
         ("Block", (128, 4, 2)),
         ("Linear", (512,)),
@@ -122,7 +118,7 @@ def test_a_block_is_the_pre_activation_bottleneck(after: int) -> None:
     torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_start_follows_he_and_glorot() -> None:
+def test_initialisation_follows_he_and_glorot() -> None:
     torch.manual_seed(0)
     network = LuNet()
     for module in network.modules():
@@ -139,7 +135,7 @@ def test_the_start_follows_he_and_glorot() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "inputs"), [(64, 32, 256), (33, 16, 256), (128, 64, 1024), (1, 1, 128)])
-def test_the_first_linear_layer_takes_what_the_last_block_gives(height: int, width: int, inputs: int) -> None:
+def test_the_first_linear_layer_fits_the_input_size(height: int, width: int, inputs: int) -> None:
     network = LuNet(height=height, width=width).eval()
     assert network.head[0].in_features == inputs
     assert network.preprocess == Preprocess(height, width)
@@ -147,33 +143,29 @@ def test_the_first_linear_layer_takes_what_the_last_block_gives(height: int, wid
         assert network(torch.rand(2, 3, height, width)).shape == (2, 128)
 
 
-def test_channels_scales_every_width_but_the_embeddings() -> None:
+def test_channels_scales_all_widths_but_the_embeddings() -> None:
     network = LuNet(channels=0.25, embedding_dim=40, height=64, width=32)
     assert network.embedding_dim == 40
     assert network.stem.out_channels == 32
     blocks = [module for module in network.modules() if isinstance(module, Block)]
-    found = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
-    assert found == [[(before // 4, after // 4, kernel) for before, after, kernel in block] for block in BLOCKS]
+    convolutions = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
+    assert convolutions == [[(before // 4, after // 4, kernel) for before, after, kernel in block] for block in BLOCKS]
     assert (network.head[0].out_features, network.head[-1].out_features) == (128, 40)
     assert LuNet(channels=0.001, height=16, width=16).stem.out_channels == 1
 
 
 @pytest.mark.parametrize("option", ["embedding_dim", "height", "width", "channels"])
-def test_what_is_not_above_0_is_refused(option: str) -> None:
+def test_options_must_be_above_0(option: str) -> None:
     with pytest.raises(OptionError, match=rf"lunet: {option} must be above 0; got 0"):
         LuNet(**{option: 0})
 
 
-def test_every_parameter_takes_part() -> None:
+def test_every_parameter_has_a_gradient() -> None:
     torch.manual_seed(0)
     network = LuNet(channels=0.125, height=64, width=32)
     batch = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    found = network(batch)
-    assert (found < 0).any()  # nothing stands after the last linear layer
-    found.square().sum().backward()
+    embeddings = network(batch)
+    assert (embeddings < 0).any()  # nothing follows the last linear layer
+    embeddings.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert network(batch).equal(network(batch.contiguous(memory_format=torch.channels_last)))
-
-
-def test_it_registers() -> None:
-    assert register_backbones() == {"lunet": LuNet}

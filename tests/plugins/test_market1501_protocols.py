@@ -86,10 +86,10 @@ def test_multi_query_agrees_with_a_search_for_each_query(
         names = [f"{folder}/{number}" for number in range(len(pairs))]
         return Samples.of_images(Path("tree"), names, (pid for pid, _ in pairs), (cam for _, cam in pairs))
 
-    found = multi_query(samples("query", queries), samples("gt_bbox", boxes))
+    grouped_query = multi_query(samples("query", queries), samples("gt_bbox", boxes))
     expected = [[f"gt_bbox/{index}" for index, box in enumerate(boxes) if box == query] for query in queries]
-    assert units_of(found) == expected
-    assert list(zip(found.pids.tolist(), found.cams.tolist(), strict=True)) == queries
+    assert units_of(grouped_query) == expected
+    assert list(zip(grouped_query.pids.tolist(), grouped_query.cams.tolist(), strict=True)) == queries
 
 
 def test_multi_query_needs_a_box_for_every_query(tmp_path: Path) -> None:
@@ -168,15 +168,15 @@ def test_too_few_distractors_are_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"distractors": -1}, "option distractors: expected 0 or more, got -1"),
         ({"holdout": 0.5, "distractors": 3}, "held-out.*distractors=3"),
         ({"holdout": 0.5, "queries": "multi"}, "held-out.*queries=multi"),
     ],
 )
-def test_contradicting_options_are_errors(options: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=said):
+def test_contradicting_options_are_errors(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
         market1501(write_tree(tmp_path), **options)  # type: ignore[arg-type]
 
 
@@ -203,8 +203,8 @@ def test_the_camera_of_a_distractor_has_no_effect() -> None:
 def test_expected_counts_include_boxes_and_distractors(tmp_path: Path) -> None:
     tree = write_tree(tmp_path)
     multi = market1501(tree, queries="multi")
-    kept = {name: count for name, count in PUBLISHED.items() if name != "query"}
-    assert multi.expected == kept | {"queries": 3368, "gt_bbox": 25259}
+    other_counts = {name: count for name, count in PUBLISHED.items() if name != "query"}
+    assert multi.expected == other_counts | {"queries": 3368, "gt_bbox": 25259}
     assert (multi.counts["query"], multi.counts["queries"], multi.counts["gt_bbox"]) == (5, 3, len(BOXES))
     assert "gt bbox: 25,259 expected, 7 found" in multi.wrong_counts
     joined = market1501(tree, distractors=20)
@@ -217,7 +217,7 @@ def test_expected_counts_include_boxes_and_distractors(tmp_path: Path) -> None:
         "images": len(EXTRA),
     }
     both = market1501(tree, queries="multi", distractors=20)
-    assert both.expected == kept | grown | {"queries": 3368, "gt_bbox": 25259}
+    assert both.expected == other_counts | grown | {"queries": 3368, "gt_bbox": 25259}
 
 
 @pytest.mark.parametrize("images", [7, {"gt_bbox": "many"}, {"images": None}])
@@ -362,7 +362,7 @@ def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
 
     assert not wrong(queries="multi", distractors=300)
     missing = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
-    kept = {path: path.read_bytes() for path in missing}
+    contents = {path: path.read_bytes() for path in missing}
     for path in missing:
         path.unlink()
     try:
@@ -370,5 +370,5 @@ def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
         assert [text.partition(":")[0] for text in wrong(queries="multi")] == ["gt bbox"]
         assert wrong(distractors=100) == ["images: 300 expected, 299 found"]
     finally:
-        for path, content in kept.items():
+        for path, content in contents.items():
             path.write_bytes(content)

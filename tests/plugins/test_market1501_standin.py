@@ -71,11 +71,11 @@ def test_a_plan_of_any_size_resembles_market1501(identities: int, distractors: i
     images = plan(standin)
     folders = by_folder(images)
     assert all(names == sorted(set(names)) for names in folders.values())
-    found = counts(images)
-    assert found["train_identities"] == identities - identities // 2
-    assert found["query_identities"] == identities // 2
+    planned = counts(images)
+    assert planned["train_identities"] == identities - identities // 2
+    assert planned["query_identities"] == identities // 2
     for name in ("train", "query", "junk", "distractors"):
-        assert found[name] == round(PUBLISHED[name] * identities / 1501)
+        assert planned[name] == round(PUBLISHED[name] * identities / 1501)
     assert len(folders.get("images", [])) == distractors
     pids = {part: {p.shot.pid for p in images if p.shot.folder == part} for part in ("bounding_box_train", "query")}
     assert pids["bounding_box_train"].isdisjoint(pids["query"])

@@ -374,10 +374,10 @@ def test_torchreids_gallery_leaves_140_queries_unmatched(published: Split) -> No
     gallery = published.gallery
     queries = np.flatnonzero(np.isin(first_names(gallery), first_names(published.query)))
     remaining = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), queries))
-    found = mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining)
+    protocol_and_split = mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining)
     assert len(remaining) == 9330
-    assert unmatched(*found).total == 140
-    assert not is_standin(*found)
+    assert unmatched(*protocol_and_split).total == 140
+    assert not is_standin(*protocol_and_split)
 
 
 def first_names(samples: Samples) -> list[str]:

@@ -130,8 +130,8 @@ def test_the_time_of_mining_is_in_the_record(tmp_path: Path) -> None:
     plan, record, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)"), results=tmp_path)
     assert record.status == "ok"
     assert 0 < record.seconds["rounds"] < record.seconds["train"]
-    kept = read_summary(plan.training_folder)
-    assert kept is not None
-    assert round(kept.sampling_seconds, 3) == record.seconds["rounds"]
+    summary = read_summary(plan.training_folder)
+    assert summary is not None
+    assert round(summary.sampling_seconds, 3) == record.seconds["rounds"]
     _, again, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)", metric="euclidean(normalize=true)"), results=tmp_path)
     assert again.seconds["rounds"] == record.seconds["rounds"], "it is the training's, whatever is scored"

@@ -85,12 +85,12 @@ def test_defaults_give_the_value_of_the_librarys_defaults(name: str) -> None:
     rows, labels = batch()
     loss = made(name)
     torch.manual_seed(0)
-    found = value_of(loss, rows, labels).total.item()
+    value = value_of(loss, rows, labels).total.item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = make(getattr(installed_losses, name))
         torch.manual_seed(0)
-        assert found == pytest.approx(plain(rows, labels).item(), rel=1e-6)
+        assert value == pytest.approx(plain(rows, labels).item(), rel=1e-6)
 
 
 def test_listing_does_not_import_the_library() -> None:
@@ -157,9 +157,9 @@ def test_half_precision_is_widened_and_losses_pickle(name: str) -> None:
     expected = value_of(plain, half.float(), labels).total
     torch.manual_seed(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = value_of(mixed, half, labels).total
-    assert found.dtype == torch.float32
-    assert found.equal(expected)
+        total = value_of(mixed, half, labels).total
+    assert total.dtype == torch.float32
+    assert total.equal(expected)
     copied = pickle.load(io.BytesIO(pickle.dumps(mixed)))
     torch.manual_seed(4)
     expected = value_of(mixed, rows, labels).total
@@ -211,8 +211,8 @@ def test_the_miner_uses_the_distance_of_the_loss() -> None:
     normalised = spec.replace("normalize_embeddings=false", "normalize_embeddings=true")
     unit = torch.nn.functional.normalize(rows)
     ours = build("loss", "batch_hard", INFO)(unit, labels).total
-    found = value_of(made("TripletMarginLoss", normalised), rows, labels).total.item()
-    assert found == pytest.approx(ours.item(), abs=1e-9)
+    total = value_of(made("TripletMarginLoss", normalised), rows, labels).total.item()
+    assert total == pytest.approx(ours.item(), abs=1e-9)
 
 
 def test_histogram_loss_is_its_definition() -> None:
@@ -222,13 +222,13 @@ def test_histogram_loss_is_its_definition() -> None:
     bins, width = 20, 0.1
     density = {True: [0.0] * (bins + 1), False: [0.0] * (bins + 1)}
     for a, b in itertools.combinations(range(16), 2):
-        place = (float(unit[a] @ unit[b]) + 1) / width
-        left = int(place)
-        density[bool(labels[a] == labels[b])][left] += 1 - (place - left)
-        density[bool(labels[a] == labels[b])][left + 1] += place - left
+        position = (float(unit[a] @ unit[b]) + 1) / width
+        bin_ = int(position)
+        density[bool(labels[a] == labels[b])][bin_] += 1 - (position - bin_)
+        density[bool(labels[a] == labels[b])][bin_ + 1] += position - bin_
     positive, negative = (np.array(density[same]) / sum(density[same]) for same in (True, False))
-    found = value_of(made("HistogramLoss", f"(n_bins={bins})"), rows, labels).total.item()
-    assert found == pytest.approx(float((negative * positive.cumsum()).sum()), abs=1e-6)  # float32 bins
+    total = value_of(made("HistogramLoss", f"(n_bins={bins})"), rows, labels).total.item()
+    assert total == pytest.approx(float((negative * positive.cumsum()).sum()), abs=1e-6)  # float32 bins
 
 
 def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
@@ -239,8 +239,8 @@ def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
     terms = torch.relu(1 + squared[:, :, None] - squared[:, None, :])
     terms = terms[(same & ~torch.eye(16, dtype=torch.bool))[:, :, None] & ~same[:, None, :]]
     for reducer, expected in [("SumReducer", terms.sum()), ("MeanReducer", terms.mean())]:
-        found = value_of(made("TripletMarginLoss", spec.format(reducer)), rows, labels).total
-        assert found.item() == pytest.approx(expected.item(), rel=1e-9)
+        total = value_of(made("TripletMarginLoss", spec.format(reducer)), rows, labels).total
+        assert total.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_a_miner_with_options_resolves_to_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("pml/TripletMarginLos", 'did you mean "pml/TripletMarginLoss"'),
         ("pml/TripletMarginLoss(margn=1)", 'no option "margn"; did you mean "margin"'),
@@ -280,10 +280,10 @@ def test_a_miner_with_options_resolves_to_itself() -> None:
         ("pml/VICRegLoss", "no loss"),
     ],
 )
-def test_mistakes_are_named(spec: str, said: str) -> None:
+def test_mistakes_are_named(spec: str, message: str) -> None:
     with pytest.raises(OptionError) as error:
         build("loss", spec, INFO)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "pml/" in str(error.value)
 
 

@@ -73,8 +73,8 @@ def test_positives_and_negatives_are_sampled_uniformly() -> None:
     triplets = random_triplets(labels, np.full(6000, 4), np.random.default_rng(0))
     assert (triplets[:, 0] == 4).all()
     for column, units in ((1, [0, 2, 5]), (2, [1, 3, 6])):
-        found, counts = np.unique(triplets[:, column], return_counts=True)
-        assert found.tolist() == units
+        sampled, counts = np.unique(triplets[:, column], return_counts=True)
+        assert sampled.tolist() == units
         assert counts == pytest.approx(2000, abs=200)  # five standard deviations
 
 

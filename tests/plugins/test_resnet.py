@@ -9,14 +9,13 @@ import pytest
 import torch
 import torchvision
 from reidbench_backbones.heads import build_head
-from reidbench_backbones.resnet import ResNet50, register_backbones
+from reidbench_backbones.resnet import ResNet50
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reidbench import DataError, File, OptionError, Preprocess, build
+from tests.plugins.test_weights import METADATA
 from tests.support.jobs import job, run
-
-METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
 
 def parameters(module: nn.Module) -> int:
@@ -53,10 +52,10 @@ def test_without_a_head_it_is_torchvisions_feature() -> None:
     theirs.load_state_dict(network.network.state_dict())
     images = torch.rand(2, 3, 64, 32)
     with torch.no_grad():
-        found = network(images)
-        torch.testing.assert_close(found, theirs(images), rtol=1e-4, atol=1e-5)
-        assert found.equal(network(images.contiguous(memory_format=torch.channels_last)))
-    assert found.shape == (2, network.embedding_dim) == (2, 2048)
+        features = network(images)
+        torch.testing.assert_close(features, theirs(images), rtol=1e-4, atol=1e-5)
+        assert features.equal(network(images.contiguous(memory_format=torch.channels_last)))
+    assert features.shape == (2, network.embedding_dim) == (2, 2048)
     assert parameters(network) == 23_508_032
 
 
@@ -167,7 +166,3 @@ def test_records_show_embedding_dim(tmp_path: Path) -> None:
 def test_an_input_below_one_cell_is_refused(option: str) -> None:
     with pytest.raises(OptionError, match=f"resnet50: {option} must be at least 32; got 31"):
         ResNet50(**{option: 31})
-
-
-def test_it_registers() -> None:
-    assert register_backbones() == {"resnet50": ResNet50}

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from reidbench_backbones.timm import Timm, register_backbones
+from reidbench_backbones.timm import Timm
 from safetensors.torch import save_file
 
 from reidbench import DataError, File, OptionError, Preprocess, build
-
-METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
+from tests.plugins.test_weights import METADATA
 
 # Ten families: convolutions old and new, transformers of a fixed size, both, and a mixer.
 FAMILIES = [
@@ -193,7 +192,3 @@ def test_bgr_weights_need_a_layer_of_three_channels(tmp_path: Path) -> None:
     network = Timm(name="tresnet_m", weights=File(tmp_path / "w.safetensors"), height=64, width=32)
     with pytest.raises(DataError, match="no layer of tresnet_m is known to take exactly three channels; reorder"):
         network.initialise()
-
-
-def test_it_registers() -> None:
-    assert register_backbones() == {"timm": Timm}

@@ -1,4 +1,4 @@
-"""tiny: shapes at every size, what norm means, repeatable starts, and a network that learns."""
+"""tiny: shapes at every size, the option norm, initialisation, and learning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_backbones.tiny import Tiny, register_backbones
+from reidbench_backbones.tiny import Tiny
 from torch import Tensor, nn
 
 from reidbench import OptionError, Preprocess
@@ -29,9 +29,9 @@ def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int,
     assert network.preprocess == Preprocess(height, width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     assert network.embedding_dim == size
     assert not network.pretrained
-    found = network(images(2, height, width))
-    assert found.shape == (2, size)
-    assert found.isfinite().all()
+    embeddings = network(images(2, height, width))
+    assert embeddings.shape == (2, size)
+    assert embeddings.isfinite().all()
 
 
 def test_its_page_counts_the_parameters_at_the_defaults() -> None:
@@ -40,12 +40,12 @@ def test_its_page_counts_the_parameters_at_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("embedding_dim", 0), ("height", 15), ("width", 8)])
-def test_what_is_too_small_is_refused(option: str, value: int) -> None:
+def test_options_that_are_too_small_are_refused(option: str, value: int) -> None:
     with pytest.raises(OptionError, match=rf"tiny: {option} must be at least \d+; got {value}"):
         Tiny(**{option: value})
 
 
-def test_without_a_norm_an_embedding_depends_on_its_own_image_alone() -> None:
+def test_without_norm_an_embedding_depends_on_one_image() -> None:
     batch = images(8).double()
     plain = Tiny(norm="none").double()
     assert not [module for module in plain.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -56,7 +56,7 @@ def test_without_a_norm_an_embedding_depends_on_its_own_image_alone() -> None:
     torch.testing.assert_close(normed(batch)[:2], normed(batch[:2]), rtol=1e-12, atol=1e-12)
 
 
-def test_nothing_stands_after_the_embedding_layer() -> None:
+def test_nothing_follows_the_embedding_layer() -> None:
     network = Tiny().double().eval()
     batch = images(8).double()
     features = network.stages(batch).flatten(1)
@@ -78,13 +78,13 @@ def test_the_stages_are_convolution_pool_norm_and_leaky_relu() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_the_start_keeps_the_size_of_the_signal(norm: str) -> None:
+def test_initialisation_preserves_the_scale(norm: str) -> None:
     torch.manual_seed(0)
     spread = Tiny(norm=norm)(images(64)).std().item()
     assert 0.05 < spread < 5
 
 
-def test_the_start_is_drawn_from_torchs_generator() -> None:
+def test_initialisation_depends_on_torchs_seed() -> None:
     def start(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return list(Tiny().parameters())
@@ -93,14 +93,14 @@ def test_the_start_is_drawn_from_torchs_generator() -> None:
     assert not start(1)[0].equal(start(2)[0])
 
 
-def test_the_layout_of_the_batch_changes_no_bit() -> None:
+def test_the_memory_format_of_a_batch_has_no_effect() -> None:
     network = Tiny()
     batch = images(4)
     assert network(batch).equal(network(batch.contiguous(memory_format=torch.channels_last)))
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_every_parameter_has_a_gradient_and_a_few_steps_tell_stripes_from_stripes(norm: str) -> None:
+def test_a_few_steps_learn_the_direction_of_stripes(norm: str) -> None:
     torch.manual_seed(0)
     network = Tiny(norm=norm, embedding_dim=2, height=16, width=16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -120,7 +120,3 @@ def test_every_parameter_has_a_gradient_and_a_few_steps_tell_stripes_from_stripe
     unseen[1::2, :, :, ::4] += 1
     network.eval()
     assert (network(unseen).argmax(dim=1) == labels).float().mean() > 0.9
-
-
-def test_it_registers() -> None:
-    assert register_backbones() == {"tiny": Tiny}

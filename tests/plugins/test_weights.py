@@ -1,4 +1,4 @@
-"""Weights files: what their metadata says, what they hold, and where published ones are found or downloaded."""
+"""Weights files: metadata, tensors, and finding or downloading published ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from reidbench import DataError, build
 
-RGB = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
+METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
 
 def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tensor] | None = None) -> Path:
@@ -33,14 +33,14 @@ def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tens
 
 
 def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path: Path) -> None:
-    assert read_normalisation(write(tmp_path, RGB)) == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=False)
-    bgr = read_normalisation(write(tmp_path, RGB | {"channels": "BGR"}))
+    assert read_normalisation(write(tmp_path, METADATA)) == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=False)
+    bgr = read_normalisation(write(tmp_path, METADATA | {"channels": "BGR"}))
     assert bgr == Normalisation((0.3, 0.2, 0.1), (0.6, 0.5, 0.4), bgr=True)
 
 
 @pytest.mark.parametrize("keys", [["mean"], ["std"], ["channels"], ["mean", "std", "channels"]])
 def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
-    file = write(tmp_path, {key: value for key, value in RGB.items() if key not in keys} or None)
+    file = write(tmp_path, {key: value for key, value in METADATA.items() if key not in keys} or None)
     with pytest.raises(DataError, match=rf"its metadata has no {', '.join(keys)}.*safetensors"):
         read_normalisation(file)
 
@@ -61,7 +61,7 @@ def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
 )
 def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):
-        read_normalisation(write(tmp_path, RGB | wrong))
+        read_normalisation(write(tmp_path, METADATA | wrong))
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
