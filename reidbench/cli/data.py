@@ -1,21 +1,16 @@
-"""``reidbench data``: look at data sets, draw stand-ins, and look after the cache."""
+"""``reidbench data``: verify datasets, generate stand-ins, manage the cache of decoded images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from reidbench.cli.flags import Cache, DataRoot, Threads, path
-from reidbench.errors import DataError, OptionError
-from reidbench.utils.machine import default_cache
+from reidbench.cli.output import print_table
 
-if TYPE_CHECKING:
-    from reidbench.data.ground_truth import Unmatched
-    from reidbench.data.split import Split
-
-app = typer.Typer(help="Check data sets, draw stand-ins, look after the cache.", no_args_is_help=True)
+app = typer.Typer(help="Verify datasets, generate stand-ins, manage the cache.", no_args_is_help=True)
 
 
 @app.callback()
@@ -23,123 +18,113 @@ def _root() -> None:
     pass
 
 
-@app.command("verify")
+@app.command()
 def verify(
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol; see reidbench plugins.")],
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol; list them: reidbench plugins.")],
     data_root: DataRoot = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Open every image.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image.")] = False,
     threads: Threads = 0,
 ) -> None:
-    """Say what lies there: counts, names, queries without a match, and whether it is the real data or a stand-in."""
+    """Inspect a dataset's counts and file lists.
+
+    Also prints the queries without a positive. Exits with 1 where counts are wrong or an image cannot be decoded.
+    """
     from reidbench.data.ground_truth import unmatched
     from reidbench.data.protocol import verdict
+    from reidbench.errors import DataError
     from reidbench.images.decode import check_images
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
 
     machine = local_machine(data=data_root, threads=threads)
-    item, built, split = Planner(load(), machine).data(protocol)
-    typer.echo(f"{item.text} in {split.train.root}")
-    _print_counts(split, unmatched(built, split))
-    damaged = ""
+    spec, built, split = Planner(load(), machine).data(protocol)
+    typer.echo(f"{spec.text} in {split.train.root}")
+    rows = [
+        (name.replace("_", " "), f"{count:,}", f"{split.expected[name]:,}" if name in split.expected else "–")
+        for name, count in split.counts.items()
+    ]
+    print_table(("", "found", "expected"), rows, numbers=("found", "expected"))
+    for name, count in split.ignored.items():
+        typer.echo(f"ignored: {count:,} {name}")
+    counts = unmatched(built, split)
+    reasons = [f"{counts.absent:,} whose identity is not in the gallery"] if counts.absent else []
+    reasons += [f"{count:,} because of the rule {rule}" for rule, count in counts.by_rule.items() if count]
+    typer.echo(f"queries without a positive: {counts.total:,}" + (f" ({', '.join(reasons)})" if reasons else ""))
+    damage = ""
     if decode:
         try:
-            count = check_images(split.parts, machine.threads, decode=True)
-            typer.echo(f"every image can be decoded: {count:,}")
+            typer.echo(f"all images can be decoded: {check_images(split.parts, machine.threads, decode=True):,}")
         except DataError as error:
-            damaged = str(error)
-            typer.echo(damaged)
+            damage = str(error)
+            typer.echo(damage)
     typer.echo(f"this is {verdict(built, split)}")
     if split.wrong_counts:
-        typer.echo("not whole: " + "; ".join(split.wrong_counts))
-    if damaged or split.wrong_counts:
+        typer.echo(f"incomplete: {'; '.join(split.wrong_counts)}")
+    if damage or split.wrong_counts:
         raise typer.Exit(1)
 
 
-def _print_counts(split: Split, lost: Unmatched) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for heading in ("found", "expected"):
-        table.add_column(heading, justify="right")
-    for name, count in split.counts.items():
-        expected = f"{split.expected[name]:,}" if name in split.expected else "–"
-        table.add_row(name.replace("_", " "), f"{count:,}", expected)
-    Console(highlight=False).print(table)
-    for name, count in split.ignored.items():
-        typer.echo(f"passed over: {count:,} {name}")
-    said = [f"{lost.absent:,} whose identity the gallery lacks"] if lost.absent else []
-    said += [f"{count:,} that the rule {rule} empties" for rule, count in lost.by_rule.items() if count]
-    typer.echo(f"queries without a match: {lost.total:,}" + (f" ({', '.join(said)})" if said else ""))
-
-
-@app.command("synthesize")
+@app.command()
 def synthesize(
-    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; see reidbench plugins.')],
-    directory: Annotated[Path, typer.Argument(help="The folder to write.", parser=path)],
+    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; list: reidbench plugins.')],
+    directory: Annotated[Path, typer.Argument(help="Folder to write.", parser=path)],
     identities: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="How many people, as the option of that name.", show_default=False),
+        int | None, typer.Option(metavar="NUMBER", help="Number of identities (option identities).", show_default=False)
     ] = None,
     distractors: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="How many distractors, likewise.", show_default=False)
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of distractors (option distractors).", show_default=False),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="What everything is drawn from.", show_default=False)
+        int | None, typer.Option(metavar="NUMBER", help="Seed of everything random (option seed).", show_default=False)
     ] = None,
 ) -> None:
-    """Draw people and write them in a data set's own layout; the same command again goes on where it stopped."""
+    """Render a synthetic dataset, or resume it.
+
+    The images are written in the directory layout of a published dataset. Rerunning the command completes a folder.
+    """
+    from reidbench.errors import OptionError
     from reidbench.plugins.spec import Item, Spec
-    from reidbench.runs.suite import synthesize as draw
+    from reidbench.runs.suite import synthesize as run_synthesizer
 
     item = Spec.parse(name, where="synthesizer").item
     flags = {"identities": identities, "distractors": distractors, "seed": seed}
-    given = [(option, value) for option, value in flags.items() if value is not None]
-    if twice := sorted({option for option, _ in given} & {option for option, _ in item.options}):
-        raise OptionError(f"{name} already says {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
-    spec = Item(item.name, (*item.options, *given))
-    done, total = draw(str(spec), directory)
+    given = {option: value for option, value in flags.items() if value is not None}
+    if twice := sorted(given.keys() & dict(item.options).keys()):
+        raise OptionError(f"{name} already has {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
+    done, total = run_synthesizer(str(Item(item.name, (*item.options, *given.items()))), directory)
     typer.echo(f"{done:,} of {total:,} images in {directory}")
 
 
-@app.command("cache")
-def cache_of(
+@app.command()
+def cache(
     cache: Cache = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Delete what is there.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the whole cache.")] = False,
 ) -> None:
-    """Show the decoded images that are kept, or delete all that is in the cache."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    """Show the cached decoded images, or delete the cache."""
     from reidbench.images.pixel_file import clear as clear_cache
     from reidbench.images.pixel_file import entries
+    from reidbench.utils.machine import default_cache
 
     folder = cache or default_cache()
     if clear:
         typer.echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("images", "height", "width", "MiB"):
-        table.add_column(heading, justify="right")
-    for heading in ("decoded", "from"):
-        table.add_column(heading, overflow="fold")
+    rows: list[tuple[str, ...]] = []
     total = 0.0
     for file, header in entries(folder):
         try:
             size = file.stat().st_size / 2**20
-        except FileNotFoundError:  # another process has just finished it, or deleted it
+        except FileNotFoundError:  # another process has just completed or deleted it
             continue
         total += size
-        cells = (
-            [f"{header.images:,}", str(header.height), str(header.width), f"{size:,.1f}", header.made[:16], header.root]
-            if header
-            else ["?", "?", "?", f"{size:,.1f}", "incomplete", str(file)]
-        )
-        table.add_row(*map(Text, cells))
-    if table.row_count:
-        Console(highlight=False).print(table)
+        if header:
+            counts = (f"{header.images:,}", str(header.height), str(header.width))
+            rows.append((*counts, f"{size:,.1f}", header.made[:16], header.root))
+        else:
+            rows.append(("?", "?", "?", f"{size:,.1f}", "incomplete", str(file)))
+    if rows:
+        headings = ("images", "height", "width", "MiB", "decoded", "from")
+        print_table(headings, rows, numbers=headings[:4])
     typer.echo(f"{total:,.1f} MiB of decoded images in {folder}")

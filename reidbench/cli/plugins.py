@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, path
+from reidbench.cli.output import print_table, print_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from reidbench.plugins.catalogue import Catalogue
 
 app = typer.Typer(
@@ -33,18 +32,16 @@ def list_plugins(
         return
     import json
 
-    from rich.text import Text
-
     from reidbench.plugins.catalogue import load
 
     rows = _rows(load())
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    _print(_table(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows]))
+    print_table(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
     for row in rows:  # below the table, whose columns would fold a long error
         if row["error"]:
-            _print(Text(f"\n{row['name']} failed at {row['error']}"), soft_wrap=True)
+            print_text(f"\n{row['name']} failed at {row['error']}")
 
 
 @app.command()
@@ -53,18 +50,19 @@ def show(
     name: Annotated[str, typer.Argument(help="Name of the item.")],
 ) -> None:
     """Show an item: its provider, and every option with type, default and description."""
-    from rich.text import Text
-
     from reidbench.plugins.catalogue import load
     from reidbench.plugins.options import summary_of
     from reidbench.plugins.spec import write_value
 
     item = load().find(kind, name)
-    _print(Text(f"{kind} {name}", style="bold"))
-    _print(Text(summary_of(item.factory) or "It has no docstring."))
-    _print(Text(f"from {item.plugin}"))
+    print_text(f"{kind} {name}", style="bold")
+    print_text(summary_of(item.factory) or "It has no docstring.")
+    print_text(f"from {item.plugin}")
     rows = [[o.name, o.expected, write_value(o.default), o.doc] for o in item.options.values()]
-    _print(_table(("option", "type", "default", "description"), rows) if rows else Text("\nIt has no options."))
+    if rows:
+        print_table(("option", "type", "default", "description"), rows)
+    else:
+        print_text("\nIt has no options.")
 
 
 @app.command("check")
@@ -135,21 +133,3 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
         }
         for name, kind, plugin in rows
     ]
-
-
-def _table(headings: tuple[str, ...], rows: list[list[str]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _print(content: object, soft_wrap: bool = False) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(content, soft_wrap=soft_wrap)

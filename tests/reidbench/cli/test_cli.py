@@ -94,7 +94,7 @@ def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbenc
     checked = reidbench_process("data", "verify", "market1501", "--data-root", tree, "--decode")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert all(
-        text in checked.stdout for text in ("a STAND-IN", "passed over: 1 query/*.db", "every image can be decoded")
+        text in checked.stdout for text in ("a STAND-IN", "ignored: 1 query/*.db", "all images can be decoded")
     )
 
     asked = ["--protocol", "market1501(views=center)", "--backbone", "tiny(height=64,width=32)"]
@@ -122,7 +122,7 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     one.unlink()
     checked = reidbench_process("data", "verify", "market1501", "--data-root", str(tree))
     assert checked.returncode == 1
-    assert "not whole: query: " in checked.stdout
+    assert "incomplete: query: " in checked.stdout
     asked = reidbench_process(
         "run", "--protocol", "market1501", "--data-root", str(tree), "--loss", "none", "--dry-run"
     )
