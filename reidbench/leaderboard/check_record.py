@@ -162,7 +162,7 @@ def _time_problems(record: RunRecord) -> Iterator[FieldProblem]:
     if started and finished and started > finished + _CLOCK_TOLERANCE:
         yield "started", f"is {record.started}, after the run finished ({record.finished})"
     if finished and finished > datetime.now(UTC) + _CLOCK_TOLERANCE:
-        yield "finished", f"is {record.finished}, which lies in the future"
+        yield "finished", f"is {record.finished}, which is in the future"
 
 
 def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:

@@ -35,7 +35,7 @@ TIERS = {
     SELF_REPORTED: "reported by the submitter's machine; only the files were checked",
     CONSISTENT: "scores follow from the stored rankings, and rankings from the dataset's lists; "
     "this does not show that a network produced them",
-    REPRODUCED: "consistent, and somebody else repeated every run from its record: each score lies within three "
+    REPRODUCED: "consistent, and somebody else repeated every run from its record: each score is within three "
     "standard deviations over the seeds",
 }
 WITHIN_SDS = 3.0

@@ -54,12 +54,12 @@ def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
 
 def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]) -> RunFiles:
     """Return the files of runs with these rankings (or none), in folders of their own."""
-    found = []
+    folders = []
     for number, (record, ranking) in enumerate(runs):
-        found.append(put(folder / "runs" / str(number), record, rankings=None))
+        folders.append(put(folder / "runs" / str(number), record, rankings=None))
         if ranking is not None:
-            save_ranking(found[-1][0], ranking)
-    return RunFiles(found, local_machine(data=folder))
+            save_ranking(folders[-1][0], ranking)
+    return RunFiles(folders, local_machine(data=folder))
 
 
 def renumber(ranking: Ranking, old: int, new: int) -> Ranking:

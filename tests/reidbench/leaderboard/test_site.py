@@ -75,12 +75,12 @@ def test_equal_boards_give_equal_bytes(boards: Path, tmp_path: Path) -> None:
 
 
 def test_a_named_system_is_listed(tmp_path: Path, browser: Browser) -> None:
-    wanted = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
+    specs = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
     (tmp_path / "boards").mkdir()
-    lines = "".join(f'{key} = "{text}"\n' for key, text in wanted.items())
+    lines = "".join(f'{key} = "{text}"\n' for key, text in specs.items())
     (tmp_path / "boards" / "market1501.toml").write_text(f'[[job]]\nname = "Our [net]"\n{lines}')
     defaults = load().resolve("protocol", "market1501").build().defaults
-    items = {kind: make_item(text, load().resolve(kind, text, defaults).text, text) for kind, text in wanted.items()}
+    items = {kind: make_item(text, load().resolve(kind, text, defaults).text, text) for kind, text in specs.items()}
     items["protocol"] = make_item("market1501", load().resolve("protocol", "market1501").text)
     add_all(
         tmp_path / "boards",
