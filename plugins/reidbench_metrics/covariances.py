@@ -1,4 +1,4 @@
-"""What kissme and mahalanobis share: PCA, and in it the covariances of one person's and two people's differences."""
+"""PCA and the covariances of differences between positive and between negative pairs, for kissme and mahalanobis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reidbench import DataError, IntArray, OptionError, stream
-from reidbench_metrics.forms import LearnedForm, checked, inverse
+from reidbench_metrics.forms import LearnedForm, check_training, inverse
 from reidbench_metrics.pairs import (
     counts_across,
     mean_of,
@@ -25,24 +25,30 @@ _ZERO, _FLOOR = 1e-10, 1e-6  # validateCovMatrix.m: in a matrix that is not posi
 
 
 class PairCovariances(LearnedForm):
-    """The inverse covariance of one person's differences, less that of two people's where ``two_people`` says so."""
+    """The inverse covariance of positive pairs, less that of negative ones if ``with_negatives``; see ``KISSME``."""
 
-    two_people: bool
+    with_negatives: bool
 
-    def __init__(self, pca: int | None, pairs: Literal["official", "all"], seed: int, normalize: bool) -> None:
+    def __init__(
+        self,
+        *,
+        pca: int | None = 200,
+        pairs: Literal["official", "all"] = "official",
+        seed: int = 0,
+        normalize: bool = True,
+    ) -> None:
         if pca is not None and pca < 1:
             raise OptionError(f"metric {self.name}: expected pca of none or at least 1, got {pca=}")
         self.pca, self.pairs, self.seed, self.normalize = pca, pairs, seed, normalize
 
     def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
         """Learn from training embeddings [n, D], of unit length if ``normalize``."""
-        rows = checked(self.name, embeddings, pids, cams)
+        rows = check_training(self.name, embeddings, pids, cams)
         within, between = counts_across(pids, cams)
-        if not within or (self.two_people and not between):
+        if not within or (self.with_negatives and not between):
             raise DataError(
-                f"metric {self.name}: {within} pairs of one person and {between} of two people in two cameras; it "
-                "learns from people that two cameras have seen: give it more training data, or use a metric that "
-                "learns nothing"
+                f"metric {self.name}: {within} positive and {between} negative pairs across cameras; it needs "
+                "identities in at least two cameras: give it more training data, or use a metric that is not learned"
             )
         if self.pairs == "all":
             mean, basis = self._principal(rows)
@@ -50,14 +56,14 @@ class PairCovariances(LearnedForm):
             self._learn(mean, basis, (one, within), (two, between))
             return
         first, second = positives(pids, cams)
-        if self.two_people:
-            others = negatives(pids, cams, len(first), stream(self.seed, self.name, "pairs"))
-            first, second = np.concatenate([first, others[0]]), np.concatenate([second, others[1]])
+        if self.with_negatives:
+            negative_pairs = negatives(pids, cams, len(first), stream(self.seed, self.name, "pairs"))
+            first, second = np.concatenate([first, negative_pairs[0]]), np.concatenate([second, negative_pairs[1]])
         self.fit_pairs(rows, pids, first, second)
 
     def fit_pairs(self, embeddings: Tensor, pids: IntArray, first: IntArray, second: IntArray) -> None:
         """Learn from every tenth of given pairs of rows of training embeddings [n, D], as KISSME.m does."""
-        rows = checked(self.name, embeddings, pids)
+        rows = check_training(self.name, embeddings, pids)
         mean, basis = self._principal(rows)
         first, second = first[::STEP], second[::STEP]
         same = pids[first] == pids[second]
@@ -71,17 +77,17 @@ class PairCovariances(LearnedForm):
         return mean, directions[:, : self.pca]
 
     def _learn(self, mean: Tensor, basis: Tensor, one: tuple[Tensor, int], two: tuple[Tensor, int]) -> None:
-        matrix = self._precision(*one, "one person")
-        if self.two_people:
-            matrix = positive_definite(matrix - self._precision(*two, "two people"))
-        self.learned(mean, basis, matrix)
+        matrix = self._precision(*one, "positive")
+        if self.with_negatives:
+            matrix = positive_definite(matrix - self._precision(*two, "negative"))
+        self.set_form(mean, basis, matrix)
 
-    def _precision(self, scatter: Tensor, count: int, whose: str) -> Tensor:
-        refused = (
-            f"metric {self.name}: the covariance of {count} differences of {whose} in {len(scatter)} dimensions is "
-            "singular; lower pca, try pairs=all (otherwise it learns from every tenth pair), or give more training data"
+    def _precision(self, scatter: Tensor, count: int, kind: str) -> Tensor:
+        message = (
+            f"metric {self.name}: the covariance of {count} {kind} pairs in {len(scatter)} dimensions is "
+            "singular; lower pca, try pairs=all (the default uses every tenth pair), or give more training data"
         )
-        return inverse(scatter / max(count, 1), refused)
+        return inverse(scatter / max(count, 1), message)
 
 
 def positive_definite(matrix: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the learned metrics share: distances (x - y)' A (x - y) with a symmetric A, positive definite or not."""
+"""Learned distances (x - y)' A (x - y) with a symmetric A, positive definite or not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TILE = 16  # columns of the embeddings at once: their part of the matrix stays 
 
 
 class LearnedForm(Metric):
-    """A metric whose distance is a quadratic form learned from training embeddings; never rooted, perhaps negative.
+    """A metric whose distance is a quadratic form learned from training embeddings; it can be negative.
 
-    ``fit`` or ``fit_pairs`` of a subclass call ``learned``. Then A = map diag(signs) map.T, with ``map`` [D, K] float64
-    and ``signs`` [K] of 1 and -1 in falling order, and each column of ``map`` has its largest entry positive. With
-    y = (x - mean) map, a distance is the sum over k of signs_k (y_k - y'_k)^2: Euclid's but for the signs, and as fast.
-    Identical rows are exactly 0 apart, and what a row gives depends on that row alone.
+    ``fit`` or ``fit_pairs`` of a subclass call ``set_form``. Then A = map diag(signs) map.T, with ``map`` [D, K]
+    float64 and ``signs`` [K] of 1 and -1 in falling order, and the largest entry of each column of ``map`` is positive.
+    With y = (x - mean) map, a distance is the sum over k of signs_k (y_k - y'_k)^2: Euclid's but for signs.
+    Identical rows are exactly 0 apart, and the map of a row depends on that row alone.
     """
 
     name: str
@@ -27,12 +27,12 @@ class LearnedForm(Metric):
     signs: Tensor
     mean: Tensor
 
-    def learned(self, mean: Tensor, basis: Tensor, matrix: Tensor) -> None:
-        """Keep A = basis @ matrix @ basis.T; ``mean`` [D], ``basis`` [D, K] and ``matrix`` [K, K] are float64."""
+    def set_form(self, mean: Tensor, basis: Tensor, matrix: Tensor) -> None:
+        """Set A = basis @ matrix @ basis.T; ``mean`` [D], ``basis`` [D, K] and ``matrix`` [K, K] are float64."""
         values, vectors = torch.linalg.eigh(matrix)
         values, vectors = values.flip(0), vectors.flip(1)
         columns = basis @ (vectors * values.abs().sqrt())
-        # A column may be turned round freely: this makes it independent of the library that found it.
+        # The sign of a column is free: this choice does not depend on the linear algebra library.
         largest = columns.gather(0, columns.abs().argmax(dim=0, keepdim=True))
         self.map = torch.where(largest < 0, -columns, columns).contiguous()
         self.signs = torch.where(values < 0, -1.0, 1.0).double()
@@ -50,11 +50,11 @@ class LearnedForm(Metric):
         """Return (a_i - b_j)' A (a_i - b_j) [len(a), len(b)] in the dtype of ``a``, computed in float64."""
         mapped_a, mapped_b = self._mapped(a), self._mapped(b)
         positive = int((self.signs > 0).sum())
-        added, taken = (
+        added, subtracted = (
             torch.cdist(mapped_a[:, part], mapped_b[:, part], compute_mode="donot_use_mm_for_euclid_dist").square()
             for part in (slice(None, positive), slice(positive, None))
         )
-        return (added - taken).to(a)
+        return (added - subtracted).to(a)
 
     def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return (a_i - b_j)' A (a_i - b_j) [n] of the rows i = first and j = second, as ``distances`` does."""
@@ -65,15 +65,15 @@ class LearnedForm(Metric):
     def _mapped(self, embeddings: Tensor) -> Tensor:
         """Return (x - mean) map [n, K] float64 on the CPU, every row by itself."""
         if self.map is None:
-            raise DataError(f"metric {self.name}: it has learned nothing yet; give it training embeddings first")
+            raise DataError(f"metric {self.name}: it is not fitted; give it training embeddings first")
         if embeddings.shape[1] != len(self.map):
             raise DataError(
                 f"metric {self.name}: embeddings have {embeddings.shape[1]} dimensions, "
-                f"those that it was learned from {len(self.map)}; expected the same"
+                f"those that it was fitted on {len(self.map)}; expected the same"
             )
         rows = (embeddings.detach().cpu().double() - self.mean).contiguous()
         result = np.zeros((len(rows), self.map.shape[1]))
-        # Not a library's product: that may give one row two values, by where it stands among the others.
+        # Not a library's product, in which the result for a row can depend on the position of the row.
         _add_product(rows.numpy(), self.map.numpy(), result)
         return torch.from_numpy(result)
 
@@ -90,25 +90,25 @@ def _add_product(rows: NDArray[np.float64], matrix: NDArray[np.float64], result:
                     result[i, k] += value * matrix[d, k]
 
 
-def inverse(matrix: Tensor, refused: str) -> Tensor:
+def inverse(matrix: Tensor, message: str) -> Tensor:
     """Return the inverse of a symmetric positive definite matrix [K, K].
 
-    Raises DataError with ``refused``, which says whose matrix it is and what to do, where it is singular to float64.
+    Raises DataError with ``message``, which names the matrix and what to do, where it is singular in float64.
     """
     values, vectors = torch.linalg.eigh(matrix)
     least = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
     full = int((values > least).sum())
     if full < len(values):
-        raise DataError(f"{refused} (rank {full} of {len(values)})")
+        raise DataError(f"{message} (rank {full} of {len(values)})")
     half: Tensor = vectors / values.sqrt()
     return half @ half.T
 
 
-def checked(name: str, embeddings: Tensor, pids: IntArray, cams: IntArray | None = None) -> Tensor:
+def check_training(name: str, embeddings: Tensor, pids: IntArray, cams: IntArray | None = None) -> Tensor:
     """Return training embeddings [n, D] on the CPU, in their own dtype.
 
-    Raises DataError, naming the metric, where there are none, ids are missing, a row is not finite, or a row is junk or
-    a distractor, which are no person's.
+    Raises DataError, naming the metric, where there are none, ids are missing, or a row is not finite, junk or a
+    distractor.
     """
     rows = embeddings.detach().cpu()
     if rows.ndim != 2 or rows.dtype not in (torch.float32, torch.float64) or not rows.numel():
@@ -119,13 +119,13 @@ def checked(name: str, embeddings: Tensor, pids: IntArray, cams: IntArray | None
     for what, ids in (("pids", pids), ("cams", pids if cams is None else cams)):
         if len(ids) != len(rows):
             raise DataError(f"metric {name}: {len(rows)} training embeddings with {len(ids)} {what}; expected one each")
-    broken = ~torch.isfinite(rows).all(dim=1)
-    if broken.any():
-        raise DataError(f"metric {name}: training embedding {int(broken.nonzero()[0, 0])} is not finite")
+    not_finite = ~torch.isfinite(rows).all(dim=1)
+    if not_finite.any():
+        raise DataError(f"metric {name}: training embedding {int(not_finite.nonzero()[0, 0])} is not finite")
     if (pids < 1).any():
         row = int(np.argmax(pids < 1))
         raise DataError(
             f"metric {name}: training embedding {row} has pid {int(pids[row])}, junk or a distractor; "
-            "expected identities, 1 or more: leave such rows out"
+            "expected pids of 1 or more: leave such rows out"
         )
     return rows

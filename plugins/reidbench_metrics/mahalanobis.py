@@ -1,4 +1,4 @@
-"""The Mahalanobis distance under the covariance of one person's differences."""
+"""The Mahalanobis distance under the covariance of the differences of positive pairs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from reidbench_metrics.covariances import PairCovariances
 
 
 class Mahalanobis(PairCovariances):
-    """After PCA, the squared Mahalanobis distance under the covariance of one person's differences between cameras.
+    """After PCA, the squared Mahalanobis distance under the covariance of positive pairs across cameras.
 
     Options:
-        pca: How many principal components are kept at most; none keeps all.
-        pairs: Every tenth pair of one person in two cameras, as the official script has it, or "all" of them.
+        pca: Maximum number of principal components; none uses all.
+        pairs: "official" uses every tenth positive pair across cameras as the script does, "all" uses all.
         normalize: Whether rows get length 1 first, as in the official scripts.
 
-    The distance is (x - y)' S_1^-1 (x - y) in the space of the components; nothing is drawn, and nothing is rooted.
+    The distance is (x - y)' S_1^-1 (x - y) in the space of the components; nothing is sampled, no root taken.
     Shapes, dtypes, memory and errors are those of kissme.
 
     Source: LearnAlgoMahal.m of the KISSME toolbox in MARS-evaluation, with applypca2.m and gen_train_sample_kissme.m.
     """
 
     name = "mahalanobis"
-    two_people = False
+    with_negatives = False
 
     def __init__(
         self, *, pca: int | None = 200, pairs: Literal["official", "all"] = "official", normalize: bool = True
     ) -> None:
-        super().__init__(pca, pairs, seed=0, normalize=normalize)
+        super().__init__(pca=pca, pairs=pairs, normalize=normalize)
 
 
 @hookimpl

@@ -16,10 +16,10 @@ Pairs = tuple[IntArray, IntArray]
 
 
 def halves(pids: IntArray, cams: IntArray, generator: np.random.Generator) -> Pairs:
-    """Return rows (first, second) of pairs of one person in two cameras; no row is in two pairs.
+    """Return rows (first, second) of pairs of one identity across cameras; no row is in two pairs.
 
-    Each person's rows are shuffled and cut in half (the odd one is left out), the halves are paired in order, and pairs
-    of one camera are dropped: gen_train_sample_xqda.m.
+    The rows of each identity are shuffled and cut in half (without the odd one), the halves are paired in order, and
+    pairs of one camera are dropped: gen_train_sample_xqda.m.
     """
     first, second = [], []
     for rows in _rows_by(pids):
@@ -33,7 +33,7 @@ def halves(pids: IntArray, cams: IntArray, generator: np.random.Generator) -> Pa
 
 
 def positives(pids: IntArray, cams: IntArray) -> Pairs:
-    """Return all pairs of one person in two cameras, person by person: gen_train_sample_kissme.m."""
+    """Return all positive pairs across cameras, by identity: gen_train_sample_kissme.m."""
     first, second = [], []
     for rows in _rows_by(pids):
         a, b = (rows[side] for side in np.triu_indices(len(rows), k=1))
@@ -44,33 +44,33 @@ def positives(pids: IntArray, cams: IntArray) -> Pairs:
 
 
 def negatives(pids: IntArray, cams: IntArray, count: int, generator: np.random.Generator) -> Pairs:
-    """Return ``count`` drawn pairs of two people in two cameras, of which there must be one: gen_train_sample_kissme.m.
+    """Return ``count`` sampled negative pairs across cameras, of which there must be one: gen_train_sample_kissme.m.
 
-    The script filters 150,000 draws, which is too few for many positives; here drawing goes on until there are enough.
+    The script filters 150,000 samples, which is too few for many positives; here sampling ends when there are enough.
     """
-    kept: list[IntArray] = []
-    found = 0
-    while found < count:
-        drawn = generator.integers(len(pids), size=(2, max(count, _PIECE)))
-        apart = (pids[drawn[0]] != pids[drawn[1]]) & (cams[drawn[0]] != cams[drawn[1]])
-        kept.append(drawn[:, apart])
-        found += int(apart.sum())
-    first, second = np.concatenate(kept, axis=1)[:, :count] if kept else np.zeros((2, 0), dtype=np.int64)
+    parts: list[IntArray] = []
+    number = 0
+    while number < count:
+        sampled = generator.integers(len(pids), size=(2, max(count, _PIECE)))
+        apart = (pids[sampled[0]] != pids[sampled[1]]) & (cams[sampled[0]] != cams[sampled[1]])
+        parts.append(sampled[:, apart])
+        number += int(apart.sum())
+    first, second = np.concatenate(parts, axis=1)[:, :count] if parts else np.zeros((2, 0), dtype=np.int64)
     return first, second
 
 
 def counts_across(pids: IntArray, sides: IntArray) -> tuple[int, int]:
-    """Return how many pairs of rows of two sides are of one person, and how many of two."""
+    """Return the numbers of positive and of negative pairs of rows of two sides."""
     one = _pairs_within(pids) - _pairs_within(_joined(pids, sides))
     return one, _pairs_within(np.zeros_like(pids)) - _pairs_within(sides) - one
 
 
 def scatters_across(rows: Tensor, mean: Tensor, pids: IntArray, sides: IntArray) -> tuple[Tensor, Tensor]:
-    """Return the sums [D, D] float64 over all pairs of rows of two sides of (x - y)(x - y)': of one person, of two.
+    """Return the sums [D, D] float64 over the positive and the negative pairs of two sides of (x - y)(x - y)'.
 
-    No pair is looked at: over all pairs of a group of n rows the sum is n times that of xx', less ss' of the group's
-    sum s, and the pairs of two sides are all pairs less those of one side. ``mean`` [D] is taken off every row, which
-    changes no difference and keeps what cancels small.
+    No pair is formed: over all pairs of a group of n rows the sum is n times that of xx', less ss' of the group's
+    sum s, and the pairs of two sides are all pairs less those of one side. ``mean`` [D] is subtracted from every
+    row, which changes no difference and avoids cancellation.
     """
     one = _scatter_within(rows, mean, pids) - _scatter_within(rows, mean, _joined(pids, sides))
     everything = _scatter_within(rows, mean, np.zeros_like(pids)) - _scatter_within(rows, mean, sides)
@@ -104,7 +104,7 @@ def second_moments(rows: Tensor, mean: Tensor) -> Tensor:
 
 
 def _scatter_within(rows: Tensor, mean: Tensor, groups: IntArray) -> Tensor:
-    """Return the sum [D, D] of (x - y)(x - y)' over all pairs of rows of a group, in memory for a few such."""
+    """Return the sum [D, D] of (x - y)(x - y)' over all pairs of rows of a group, in memory for a few such matrices."""
     dim = rows.shape[1]
     number, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
     order = np.argsort(number, kind="stable")
@@ -129,12 +129,12 @@ def _pairs_within(groups: IntArray) -> int:
 
 
 def _joined(pids: IntArray, sides: IntArray) -> IntArray:
-    """Return one number for each (person, side)."""
+    """Return one number for each (identity, side)."""
     return np.unique(np.stack([pids, sides]), axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def _rows_by(pids: IntArray) -> list[IntArray]:
-    """Return the rows of each person, people in order of their pids."""
+    """Return the rows of each identity, in order of the pids."""
     order = np.argsort(pids, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(pids[order])) + 1)
 

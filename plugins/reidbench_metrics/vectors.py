@@ -1,4 +1,4 @@
-"""Distances between embeddings as they are, nothing learned."""
+"""Distances between embeddings that are not learned."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SquaredEuclidean(Euclidean):
 class Cosine(Metric):
     """The cosine distance between embeddings, 1 - cos: 0 for one direction, 2 for opposite ones.
 
-    Embeddings are [n, D], float32 or float64; the dtype is kept. Their lengths play no part; a row of zeros has no
+    Embeddings are [n, D], float32 or float64; the dtype is kept. Their lengths do not matter; a row of zeros has no
     direction and is 1 away from everything. Identical rows are exactly 0 apart.
     """
 
@@ -72,7 +72,7 @@ class Cosine(Metric):
         unit = unit_rows(embeddings)
         return -unit, unit
 
-    # |u - v|^2 = |u|^2 + |v|^2 - 2 u.v: from differences, as 1 - u.v would lose what tells near rows apart.
+    # |u - v|^2 = |u|^2 + |v|^2 - 2 u.v: from differences, as 1 - u.v would cancel for near rows.
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         """Return 1 - cos(a_i, b_j) [len(a), len(b)]."""

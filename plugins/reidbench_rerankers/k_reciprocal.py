@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking on sparse rows: nothing of size N x N is ever held."""
+"""k-reciprocal re-ranking on sparse rows, without a matrix of size N x N."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from reidbench import DataError, Metric, OptionError, Reranker, compiled, hookimpl, nearest, unit_rows
 
 _PAIRS = 20_000  # pairs whose distances are computed at once: two float64 copies of 128 columns take 40 MB
-_VALUES = 2_000_000  # distances at once, where a metric has no factors: 16 MB
+_VALUES = 2_000_000  # distances computed at once, where a metric has no factors: 16 MB
 
 
 class KReciprocal(Reranker):
-    """Distances that compare the k-reciprocal neighbours of two units, mixed with the original distance.
+    """The Jaccard distance of two units' k-reciprocal neighbours, mixed with the original distance.
 
     Options:
-        k1: How many neighbours of a unit are looked at for reciprocity.
-        k2: How many nearest neighbours' weights are averaged; 1 averages nothing.
+        k1: Number of neighbours among which reciprocal ones are sought.
+        k2: Number of nearest neighbours whose weights are averaged; 1 averages nothing.
         lam: The weight of the original distance; 1 - lam is that of the Jaccard distance.
         rounding: How half of k1 is rounded: as the published "matlab" or "python" script does (they agree at 20).
 
@@ -30,8 +30,8 @@ class KReciprocal(Reranker):
     each other's possible neighbours, as in the official script. The original distance is the metric's quadratic form
     (the squared Euclidean distance; a learned form is not squared again), each row over its maximum. For a metric with
     factors it is left(x) . right(y) - left(x) . right(x), whose scale the maximum takes out; for one without, its
-    distances, squared, which must not be negative. A row whose maximum is 0 stays 0. Neighbours are exact, equally
-    near ones in order of the units. Yields float32; raises OptionError for options out of range, and DataError where
+    distances, squared, which must not be negative. A row whose maximum is 0 stays 0. Neighbours are exact, ties
+    in order of the units. Yields float32; raises OptionError for options out of range, and DataError where
     a metric without factors gives negative distances.
 
     Source: Zhong et al. 2017, "Re-ranking person re-identification with k-reciprocal encoding", Eq. 1-12; re_ranking.m
@@ -59,8 +59,8 @@ class KReciprocal(Reranker):
             stop = min(start + rows, len(query))
             original = form.rows(start, stop, len(query)) / largest[start:stop, None]
             overlap = np.zeros(original.shape)
-            part = weights[start:stop]
-            _add_overlap(part.indptr, part.indices, part.data, *_arrays(of_gallery), overlap)
+            sides = (weights[start:stop], of_gallery)
+            _add_overlap(*(array for side in sides for array in (side.indptr, side.indices, side.data)), overlap)
             jaccard = 1 - overlap / (2 - overlap)
             yield torch.from_numpy(((1 - self.lam) * jaccard + self.lam * original).astype(np.float32))
 
@@ -68,7 +68,7 @@ class KReciprocal(Reranker):
         """Return each unit's weights [N, N], sparse: a Gaussian over its expanded reciprocal neighbours, sum 1."""
         reciprocal = _mutual(neighbours[:, : self.k1 + 1])
         candidates = _mutual(neighbours[:, : self.half])
-        # A neighbour's own, smaller set joins where more than two thirds of it are reciprocal neighbours already.
+        # A neighbour's own, smaller set is added where more than two thirds of it are reciprocal neighbours already.
         shared = (reciprocal @ candidates.T).multiply(reciprocal).tocsr()
         sizes = candidates.sum(axis=1)
         shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(np.int32)
@@ -98,7 +98,7 @@ class _Form:
             self.own = self.pairs(np.arange(len(units)), np.arange(len(units)))
 
     def largest(self, farthest: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what each row is divided by, from the largest product or distance of each row."""
+        """Return the divisor of each row, from its largest product or distance."""
         largest = farthest - self.own if self.factors is not None else farthest**2
         return np.where(largest > 0, largest, 1.0)
 
@@ -127,8 +127,8 @@ class _Form:
         distances = self.metric.distances(self.units[start:stop], self.units[first:]).numpy()
         if (distances < 0).any():
             raise DataError(
-                f"{type(self.metric).__name__}: has negative distances and no factors, so its squares would not keep "
-                f"the order; expected factors, or distances of 0 and more"
+                f"{type(self.metric).__name__}: has negative distances and no factors, so their squares have another "
+                "order; expected factors, or distances of 0 or more"
             )
         return distances**2
 
@@ -144,10 +144,6 @@ def _mutual(lists: NDArray[np.int64]) -> sparse.csr_array:
     """Return 1 where two units are in each other's lists."""
     members = _members(lists, 1)
     return members.multiply(members.T).tocsr()
-
-
-def _arrays(matrix: sparse.csc_array) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    return matrix.indptr, matrix.indices, matrix.data
 
 
 @compiled

@@ -1,7 +1,7 @@
-"""The frozen values that flow through the house, from the request to the record of a run.
+"""Units of images with their identities and cameras.
 
-Words: a *unit* is one or more images that share one embedding; *junk* (pid -1) leaves the ranking; a *distractor*
-(pid 0) stays and is always wrong. Nothing here imports torch, so that listing and planning stay fast.
+A *unit* is one or more images that share one embedding; *junk* (pid -1) is excluded from rankings; a *distractor* (pid
+0) is ranked and always a negative. Nothing here imports torch, so that listing and planning stay fast.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ DISTRACTOR = 0
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Units of images: unit i owns ``images[starts[i]:starts[i + 1]]``.
+    """Units of images: unit i has ``images[starts[i]:starts[i + 1]]``.
 
-    ``root`` is the folder that the images' names are relative to; ``images`` [m] are POSIX paths; ``pids`` and ``cams``
-    [n] are int64 per unit; ``starts`` [n + 1] is int64, begins with 0, rises and ends with m.
-    Raises DataError where the arrays do not fit together or a name leaves the root.
+    Fields:
+        root: the folder that image paths are relative to.
+        images: POSIX paths [m].
+        pids, cams: identity and camera of each unit [n] int64.
+        starts: [n + 1] int64, rising from 0 to m.
+
+    Raises DataError where the arrays do not fit together or a path leaves the root.
     """
 
     root: Path
@@ -49,7 +53,7 @@ class Samples:
         for name in self.images.tolist():
             # The plain text first: a path object for each of 10^6 names would take seconds.
             if name.startswith("/") or (".." in name and ".." in PurePosixPath(name).parts):
-                raise DataError(f"{self.root}: the image path {name!r} leaves its root; name files below the root")
+                raise DataError(f"{self.root}: the image path {name!r} leaves its root; expected a path below the root")
 
     @classmethod
     def of_images(cls, root: Path, images: Iterable[str], pids: Iterable[int], cams: Iterable[int]) -> Samples:
@@ -84,7 +88,7 @@ class Samples:
         return Samples(self.root, self.images[images], self.pids[units], self.cams[units], starts)
 
     def rows(self, units: IntArray) -> tuple[IntArray, IntArray]:
-        """Return the places in ``images`` [m'] of the given units' images, unit by unit, and their starts [n' + 1]."""
+        """Return the indices into ``images`` [m'] of the given units' images, unit by unit, and starts [n' + 1]."""
         lengths = np.diff(self.starts)[units]
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
         images = np.repeat(self.starts[:-1][units] - starts[:-1], lengths) + np.arange(starts[-1])
@@ -124,6 +128,6 @@ class Samples:
 
     @cached_property
     def name_digest(self) -> str:
-        """The sha256 (hex) of the sorted base names, one a line, which is how published lists are recognised."""
+        """The sha256 (hex) of the sorted base names, one per line, by which published lists are recognised."""
         names = sorted(PurePosixPath(name).name for name in self.images.tolist())
         return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A held-out part of the training identities, so that nobody tunes on test identities."""
+"""Training units, queries and gallery of a dataset, and splits that hold out training identities."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from reidbench.utils.random_streams import stream
 
 
 def hold_out(train: Samples, fraction: float, seed: int) -> Split:
-    """Return a split of training units alone: a fraction of the identities is asked and searched, the rest trained on.
+    """Return a split of the training units alone, in which a fraction of the identities is query and gallery.
 
-    round(fraction * identities) identities, at least 1, are drawn from ``seed``. One query unit is drawn for each held
-    out (identity, camera); the gallery is all units of the held-out identities, the queries among them, as in MARS
-    (the rule "same_camera" takes a query out of its own ranking). Raises DataError where nothing would be left.
+    round(fraction * identities) identities, at least 1, are sampled from ``seed``, and one query unit for each held-out
+    (identity, camera); the gallery is all units of the held-out identities, the queries among them, as in MARS
+    (the rule "same_camera" excludes a query from its own ranking). Raises DataError where none is left to train on.
     """
     pids = np.unique(train.pids)
     count = max(1, round(fraction * len(pids)))
@@ -38,13 +38,17 @@ def hold_out(train: Samples, fraction: float, seed: int) -> Split:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A data set: what is trained on, what is asked, and what is searched.
+    """A dataset: training units, queries and gallery.
 
-    ``fit`` are the units that a learned metric is fitted on, where they are others than the units of ``train`` (left
-    away, or None): the same people in units that are pooled as those of the test are. Who replaces one replaces both.
-    Only ``gallery`` may hold junk and distractors. ``expected`` are the counts that the data set should have, by the
-    names of ``counts``, or empty. ``ignored`` counts, by a name for people, the files that were passed over;
-    ``further`` are counts of the data set's own (tracklets, folders) by name, beside those of images.
+    Fields:
+        train: training units.
+        query: queries.
+        gallery: gallery units; only these may be junk or distractors.
+        expected: the counts that the dataset should have, by the names of ``counts``, or empty.
+        ignored: number of skipped files by a readable name.
+        further: counts of the dataset's own (tracklets, folders) by name.
+        fit: units that a learned metric is fitted on: the identities of ``train`` in units that are pooled as those
+            of the test are. ``train`` where it is left out or None; replace both together.
     """
 
     train: Samples
@@ -69,7 +73,7 @@ class Split:
 
     @property
     def parts(self) -> tuple[Samples, ...]:
-        """What is trained on, asked, searched and, where it is something else, fitted on."""
+        """train, query, gallery and, where it is another, fit."""
         return (self.train, self.query, self.gallery, *([] if self.fit is self.train else [self.fit]))
 
     @cached_property
@@ -90,7 +94,7 @@ class Split:
 
     @cached_property
     def wrong_counts(self) -> list[str]:
-        """What differs from the counts that the data set should have, each as one clause."""
+        """The counts that differ from the expected ones, each as one clause."""
         return [
             f"{name.replace('_', ' ')}: {expected:,} expected, {self.counts[name]:,} found"
             for name, expected in self.expected.items()

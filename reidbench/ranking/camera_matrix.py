@@ -1,4 +1,4 @@
-"""Scores for each pair of cameras: how well a query of one finds its identity in each of the others, and in its own."""
+"""Scores for each pair of cameras: the query's and the one in which its identity is searched."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import precision
 from reidbench.utils.arrays import FloatArray, IntArray
 
-_PAIRS = 10_000  # embeddings that are compared at once
+_PAIRS = 10_000  # embeddings compared at a time
 
 
 @dataclass(frozen=True, eq=False)
 class CameraScores:
-    """One row a query, one column a camera of ``cameras`` [c] int64.
+    """Scores of each query within each camera.
 
-    ``ap_market`` and ``r1`` [nq, c] float64 are nan where the query's identity has no further unit in that camera;
-    ``query_cameras`` [nq] int64 are the queries' own.
+    Fields:
+        cameras: the cameras [c] int64.
+        query_cameras: the camera of each query [nq] int64.
+        ap_market, r1: [nq, c] float64, nan where the query's identity has no other unit in that camera.
     """
 
     cameras: IntArray
@@ -32,8 +34,8 @@ class CameraScores:
     def as_dict(self) -> dict[str, Any]:
         """Return the matrix for JSON: ``cameras`` [c], and ``queries``, ``map_market`` and ``r1`` [c][c].
 
-        A row is the query's camera, a column the other one; means are over the ``queries`` that have a match there, and
-        None where there are none.
+        Rows are the query's camera, columns the gallery's; means are over the ``queries`` with a positive there, None
+        where there are none.
         """
         rows = [self.query_cameras == camera for camera in self.cameras]
         counts = [np.isfinite(self.r1[row]).sum(axis=0) for row in rows]
@@ -50,25 +52,25 @@ class CameraScores:
 def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray, own: IntArray) -> CameraScores:
     """Return average precision (market) and rank-1 of each query within each camera.
 
-    ``ranking`` has junk left in and the same-camera units apart (``Rankings.with_junk``). ``query_cams`` [nq] and
-    ``gallery_cams`` [ng] are int64; ``own`` [nq] int64 is the unit of the gallery that is the query itself, -1 where
-    the gallery lacks it. For a camera the identity's units there are right, its units in other cameras and the query
-    itself leave the ranking, and all else is wrong, junk too, as in the official code. The query's own camera is a
-    column too: its units are those that the rule same_camera takes out of the main ranking.
+    ``ranking`` is ``Rankings.with_junk``. ``query_cams`` [nq] and
+    ``gallery_cams`` [ng] are int64; ``own`` [nq] int64 is the gallery unit that is the query itself, -1 where
+    there is none. For a camera the identity's units there are positives, its units in other cameras and the query
+    itself are excluded, and all other units are negatives, junk too, as in the official code. The query's own camera
+    is a column too: its positives are those that the rule same_camera excludes from the main ranking.
     Source: Zheng et al., compute_AP_multiCam.m and compute_r1_multiCam.m of the MARS evaluation code, which take the
     closest item for the query itself.
     """
-    hits = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
-    hidden = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
-    # What is wrong and closer: all that is closer, without the identity's units among them.
-    wrong = ranking.ranks - (np.arange(len(hits)) - ranking.starts[hits])
+    queries = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
+    same_camera = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
+    # Closer negatives: all closer items but the identity's own.
+    negatives = ranking.ranks - (np.arange(len(queries)) - ranking.starts[queries])
     span = 1 + max(int(ranked.max(initial=0)) for ranked in (ranking.ranks, ranking.same_camera_ranks))
-    closer = np.searchsorted(hits * span + ranking.ranks, hidden * span + ranking.same_camera_ranks)
-    hidden_wrong = ranking.same_camera_ranks - (closer - ranking.starts[hidden])
+    closer = np.searchsorted(queries * span + ranking.ranks, same_camera * span + ranking.same_camera_ranks)
+    same_camera_negatives = ranking.same_camera_ranks - (closer - ranking.starts[same_camera])
 
-    query = np.concatenate([hits, hidden])
+    query = np.concatenate([queries, same_camera])
     unit = np.concatenate([ranking.units, ranking.same_camera_units])
-    before = np.concatenate([wrong, hidden_wrong])
+    before = np.concatenate([negatives, same_camera_negatives])
     others = unit != own[query]
     query, unit, before = query[others], unit[others], before[others]
 
@@ -91,14 +93,14 @@ def own_rows(
 ) -> IntArray:
     """Return for each query [nq] int64 the first gallery unit of its identity and camera with an equal embedding.
 
-    That is the query itself where nothing but embeddings [nq, D] and [ng, D] tells; -1 where there is none, or no
-    embeddings are known (D = 0). ``ranking`` is as for ``camera_scores``.
+    This identifies the query itself where only embeddings [nq, D] and [ng, D] are known; -1 where there is none, or
+    without embeddings (D = 0). ``ranking`` is as for ``camera_scores``.
     """
     if not query.shape[1]:
         return np.full(len(ranking), -1, dtype=np.int64)
     rows = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
-    hidden = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
-    row = np.concatenate([rows, hidden])
+    same_camera = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
+    row = np.concatenate([rows, same_camera])
     unit = np.concatenate([ranking.units, ranking.same_camera_units])
     here = query_cams[row] == gallery_cams[unit]
     row, unit = row[here], unit[here]
@@ -114,7 +116,7 @@ def own_rows(
 
 def own_units(query: Samples, gallery: Samples) -> IntArray:
     """Return for each query [nq] int64 the gallery unit that has the same images, -1 where there is none."""
-    there = {name: unit for unit, name in enumerate(gallery.images[gallery.starts[:-1]].tolist())}
-    found = np.array([there.get(name, -1) for name in query.images[query.starts[:-1]].tolist()], dtype=np.int64)
-    same = np.diff(query.starts) == np.diff(gallery.starts)[found]
-    return np.where((found >= 0) & same, found, -1)
+    by_name = {name: unit for unit, name in enumerate(gallery.images[gallery.starts[:-1]].tolist())}
+    units = np.array([by_name.get(name, -1) for name in query.images[query.starts[:-1]].tolist()], dtype=np.int64)
+    same = np.diff(query.starts) == np.diff(gallery.starts)[units]
+    return np.where((units >= 0) & same, units, -1)

@@ -81,14 +81,14 @@ def test_a_row_gives_the_same_in_company_and_alone() -> None:
     assert_rows_stand_alone(metric, rows)
 
 
-def test_one_person_is_enough_and_mistakes_are_errors() -> None:
+def test_one_identity_is_enough_and_mistakes_are_errors() -> None:
     assert mahalanobis().normalize is True
     assert mahalanobis("normalize=false").normalize is False
     rows, pids, cams = people(6, 2)
     mahalanobis("pairs=all").fit(rows, np.ones_like(pids), cams)
     with pytest.raises(OptionError, match="metric mahalanobis: expected pca"):
         mahalanobis("pca=-1")
-    with pytest.raises(DataError, match="mahalanobis: 0 pairs of one person"):
+    with pytest.raises(DataError, match="mahalanobis: 0 positive"):
         mahalanobis().fit(rows, pids, np.ones_like(cams))
     with pytest.raises(DataError, match=r"metric mahalanobis: .* singular; lower pca"):
         mahalanobis("pairs=all").fit(torch.cat([rows, rows], dim=1), pids, cams)
