@@ -40,8 +40,8 @@ app.add_typer(plugins, name="plugins")
 app.add_typer(data, name="data")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"reidbench {reidbench.__version__}")
         raise typer.Exit
 
@@ -56,34 +56,34 @@ def _root(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("interrupted; what was finished is kept, and the same command goes on from there")
+    raise Interrupted("interrupted; finished work is stored, and the same command resumes from there")
 
 
 def _plain(text: str) -> str:
-    """Return text in which what a terminal would obey, or show out of order, is written out."""
+    """Return text with control and formatting characters escaped, so that no terminal interprets them."""
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with its message and its exit code, never with a traceback.
+    """Run the command line; an error of reidbench ends with its message and its exit code, without a traceback.
 
-    SIGINT, SIGTERM and SIGUSR1 end it cleanly at any moment; the training loop catches them itself to finish its step.
+    SIGINT, SIGTERM and SIGUSR1 end it cleanly at any moment; the training loop handles them to finish its step first.
     """
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         app(prog_name="reidbench")
     except ReidbenchError as error:
-        # Of several processes that torchrun started, those that are not the first say who they are.
-        who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-        sys.stderr.write(f"reidbench: {who}{_plain(str(error))}\n")
+        # Of several processes that torchrun started, those after the first name themselves.
+        sender = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+        sys.stderr.write(f"reidbench: {sender}{_plain(str(error))}\n")
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        sys.stderr.write(f"reidbench: {_plain(str(error.filename)[:80])}…: is too long for the name of a file\n")
+        sys.stderr.write(f"reidbench: {_plain(str(error.filename)[:80])}…: is too long for a file name\n")
         sys.exit(2)
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Flags that several verbs share."""
+"""Flags that several verbs have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 
 def path(text: str) -> Path:
-    """Return the path that an option names; an empty text, as of a variable that is not set, is no present folder."""
+    """Return the path that an option names; an empty text, as of an unset variable, is refused."""
     if not text:
-        raise typer.BadParameter('expected a path, got an empty text; the present folder is "."')
+        raise typer.BadParameter('expected a path, got an empty text; the current folder is "."')
     return Path(text)
 
 
@@ -20,7 +20,7 @@ DataRoot = Annotated[
     typer.Option(
         "--data-root",
         metavar="FOLDER",
-        help="Folder of the data sets.  [env: REIDBENCH_DATA]",
+        help="Folder of the datasets.  [env: REIDBENCH_DATA]",
         show_default=False,
         parser=path,
     ),
@@ -46,9 +46,7 @@ Cache = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[
-    int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is as many as there are cores.")
-]
+Threads = Annotated[int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is one for each core.")]
 AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="Go on with a data set whose counts are wrong; the record says so.")
+    bool, typer.Option("--allow-partial", help="Use a dataset whose counts are wrong; the record says so.")
 ]

@@ -44,11 +44,9 @@ def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
     for number, (run, state, name) in enumerate(zip(plan.runs, plan.states, plan.names(), strict=True), start=1):
         title = f"[{number}/{len(plan.runs)}] {name}, seed {run.job.seed}"
         machine.log(f"{title}: {'starts' if state.status == 'new' else state}")
-        record = state.record
-        if record is None:
-            network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
-            with overall_progress(clock.describe):
-                record = run_job(run, replace(machine, log=partial(_log_titled, machine.log, title)), network)
+        network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
+        with overall_progress(clock.describe):
+            record = run_job(run, replace(machine, log=partial(_log_titled, machine.log, title)), state, network)
         if state.record is None or record.status != "ok":
             machine.log(f"{title}: {_result(record)}")
         clock.finish(record)

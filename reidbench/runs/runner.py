@@ -52,16 +52,19 @@ TRACEBACK = "traceback.txt"
 TRAIN, END = "train", "end"
 
 
-def run_job(run: Prepared, machine: Machine, network: Backbone | None = None) -> RunRecord:
+def run_job(
+    run: Prepared, machine: Machine, planned: RunState | None = None, network: Backbone | None = None
+) -> RunRecord:
     """Train, embed and rank what the results folder lacks of a run, and return its record.
 
-    ``network`` is the run's network, built and initialised, where there is one already. A run that fails ends as a
+    ``planned`` is the state of the run when it was planned: a record in it is returned as it is. ``network`` is the
+    run's network, built and initialised, where there is one already. A run that fails ends as a
     record with status "failed" and the reason, so that a suite continues; an interruption leaves a record too and is
     raised, as is a mistake of the request. Raises DataError where another process holds a folder.
     Of several processes the first calls this, the others call ``follow``.
     """
     try:
-        record = _run_locked(run, machine, network)
+        record = planned.record if planned and planned.record else _run_locked(run, machine, network)
     except Interrupted:
         machine.world.from_first(lambda: END)
         raise
