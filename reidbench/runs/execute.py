@@ -101,7 +101,7 @@ class SuiteClock:
 
     def finish(self, record: RunRecord) -> None:
         """Go on to the next run after the current one left ``record``."""
-        if record.scored:
+        if record.scored and self.testing[self.current]:
             self.seconds += record.seconds["embed"] + record.seconds["train"] * (self.training[self.current] > 0)
             self.pixels += self.training[self.current] + self.testing[self.current]
         self.current += 1
