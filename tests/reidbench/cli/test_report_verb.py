@@ -109,5 +109,5 @@ def test_a_plan_names_what_differs(reidbench_main: Main, monkeypatch: pytest.Mon
     lines = said.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("Plan (cpu): "))
     assert lines[first].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
-    rows = [line.split(maxsplit=4)[-1] for line in lines[first + 2 : first + 6]]
+    rows = [line.split(maxsplit=3)[-1] for line in lines[first + 2 : first + 6]]
     assert [row.strip() for row in rows] == ["none", "none, k_reciprocal", "batch_hard", "batch_hard, k_reciprocal"]
