@@ -53,7 +53,7 @@ def test_given_pairs_give_the_official_results(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_pairs_of_one_person_stand_as_in_the_official_list(name: str) -> None:
+def test_positive_pairs_are_in_the_official_order(name: str) -> None:
     data = oracle(name)
     first, second = positives(data["train_pid"], data["train_cam"])
     np.testing.assert_array_equal(first, data["pair_a"][data["pair_same"]])
@@ -70,7 +70,7 @@ def test_all_pairs_are_those_of_loops(dim: int, pca: str) -> None:
     assert_close_forms(form_of(metric), slow_form(basis, one, two), 1e-8)
 
 
-def test_a_matrix_that_is_not_positive_definite_is_mended() -> None:
+def test_matrix_becomes_positive_definite() -> None:
     rows, pids, cams = people(40, 5, seed=0)
     pids = np.random.default_rng(0).permutation(pids)  # who is who says nothing: differences are alike
     metric = kissme("pairs=all, normalize=false")
@@ -82,7 +82,7 @@ def test_a_matrix_that_is_not_positive_definite_is_mended() -> None:
     assert (metric.distances(rows, rows) >= 0).all()
 
 
-def test_drawn_pairs_are_every_tenth_of_the_positives_and_as_many_negatives() -> None:
+def test_official_pairs_are_every_tenth_of_both_kinds() -> None:
     rows, pids, cams = people(40, 4, seed=2)
     metric = kissme("seed=5")
     metric.fit(rows, pids, cams)
@@ -136,7 +136,7 @@ def test_a_row_gives_the_same_in_company_and_alone() -> None:
     assert_rows_stand_alone(metric, rows)
 
 
-def test_what_is_learned_does_not_depend_on_order_place_or_axes() -> None:
+def test_metric_is_invariant_to_order_and_axes() -> None:
     rows, pids, cams = people(20, 6, seed=4)
     base = kissme("pairs=all, pca=4")
     base.fit(rows, pids, cams)

@@ -37,7 +37,7 @@ def test_given_pairs_give_the_official_results(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_nothing_is_drawn_so_ids_alone_give_the_official_results(name: str) -> None:
+def test_ids_alone_give_the_official_results(name: str) -> None:
     data = oracle(name)
     metric = mahalanobis(f"pca={data['pca_basis'].shape[1]}")
     metric.fit(torch.from_numpy(data["train"]), data["train_pid"], data["train_cam"])
@@ -63,7 +63,7 @@ def test_factors_order_as_the_distances_and_both_are_the_form(seed: int, dim: in
     assert_a_form(metric, people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows)
 
 
-def test_distances_do_not_depend_on_scale_place_or_any_linear_map() -> None:
+def test_distances_are_invariant_to_affine_maps() -> None:
     rows, pids, cams = people(20, 5, seed=4)
     base = mahalanobis("pairs=all")
     base.fit(rows, pids, cams)

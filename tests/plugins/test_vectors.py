@@ -73,7 +73,7 @@ def test_pair_distances_are_those_of_the_matrix(name: str) -> None:
     torch.testing.assert_close(metric.pair_distances(a, b, first, second)[1:], found[1:], rtol=0, atol=0)
 
 
-def test_euclidean_keeps_the_dtype_and_declares_its_normalisation(euclidean: Metric) -> None:
+def test_euclidean_keeps_the_dtype_and_normalizes(euclidean: Metric) -> None:
     assert euclidean.normalize is False
     assert reidbench.build("metric", "euclidean(normalize=true)").normalize is True
     for dtype in (torch.float32, torch.float64):
@@ -82,7 +82,7 @@ def test_euclidean_keeps_the_dtype_and_declares_its_normalisation(euclidean: Met
         assert {factor.dtype for factor in euclidean.factors(x)} == {dtype}
 
 
-def test_squared_euclidean_and_cosine_distances_are_those_of_math() -> None:
+def test_sqeuclidean_and_cosine_equal_the_formulas() -> None:
     a, b = rows(4, 7, 0), rows(5, 7, 1)
     squares = [[sum((p - q) ** 2 for p, q in zip(x, y, strict=True)) for y in b.tolist()] for x in a.tolist()]
     cosines = [
@@ -130,7 +130,7 @@ def test_cosine_looks_at_directions_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["sqeuclidean", "cosine"])
-def test_squared_euclidean_and_cosine_of_a_pair_depend_on_its_rows_alone(name: str) -> None:
+def test_sqeuclidean_and_cosine_depend_on_the_pair_alone(name: str) -> None:
     metric = reidbench.build("metric", name)
     x = rows(70, 129, 5)
     left, right = metric.factors(x)
@@ -145,7 +145,7 @@ def test_squared_euclidean_and_cosine_of_a_pair_depend_on_its_rows_alone(name: s
     assert {factor.dtype for factor in metric.factors(single)} == {torch.float32}
 
 
-def test_squared_euclidean_ranks_as_euclidean_and_may_be_normalised() -> None:
+def test_sqeuclidean_ranks_as_euclidean() -> None:
     x = rows(5, 4, 2)
     squared, plain = reidbench.build("metric", "sqeuclidean"), reidbench.build("metric", "euclidean")
     assert all(a.equal(b) for a, b in zip(squared.factors(x), plain.factors(x), strict=True))

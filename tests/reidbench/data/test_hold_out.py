@@ -50,7 +50,7 @@ def test_the_same_seed_holds_out_the_same(pairs: list[tuple[int, int]], seed: in
     assert names(one.gallery) == names(two.gallery)
 
 
-def test_another_seed_holds_out_others_and_asks_with_others() -> None:
+def test_another_seed_holds_out_other_identities() -> None:
     train = train_of([(pid, cam) for pid in range(1, 31) for cam in (1, 2) for _ in range(4)])
     splits = [hold_out(train, 0.2, seed) for seed in range(6)]
     assert len({tuple(np.unique(split.gallery.pids)) for split in splits}) == 6

@@ -105,9 +105,7 @@ def test_the_digest_is_over_names_sizes_and_ids_in_order(tree: Path) -> None:
     assert of_tree(tree).digest == expected.hexdigest()
 
 
-def test_the_digest_moves_with_the_content_and_not_with_the_place(
-    tree: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_digest_depends_on_content_not_on_folder(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     digests = [of_tree(tree).digest, of_tree(tree, pids=(1, 3)).digest, of_tree(tree, cams=(1, 2)).digest]
     merged = Samples(tree, np.array(["a.jpg", "b.jpg"]), np.array([1]), np.array([1]), np.array([0, 2]))
     digests += [merged.digest, of_tree(tree).take(np.array([1, 0])).digest]
@@ -129,7 +127,7 @@ def test_the_name_digest_is_over_sorted_base_names() -> None:
     assert one.name_digest != Samples.of_images(ROOT, ["a.jpg", "c.jpg"], [1, 2], [1, 1]).name_digest
 
 
-def test_a_split_counts_images_identities_junk_distractors_and_cameras(tree: Path) -> None:
+def test_counts_of_a_split(tree: Path) -> None:
     train, query = of_tree(tree), of_tree(tree, pids=(4, 4), cams=(1, 3))
     gallery = Samples.of_images(tree, ["a.jpg"] * 5, [-1, -1, 0, 4, 4], [1, 1, 1, 1, 6])
     split = Split(train, query, gallery)
@@ -146,7 +144,7 @@ def test_a_split_counts_images_identities_junk_distractors_and_cameras(tree: Pat
     assert split.digest != Split(train, query, query).digest
 
 
-def test_a_metric_is_fitted_on_the_training_units_or_on_others_of_the_same_images(tree: Path) -> None:
+def test_fit_units_are_train_or_others_of_the_same_images(tree: Path) -> None:
     train = of_tree(tree)
     split = Split(train, train, train)
     assert split.fit is train

@@ -74,7 +74,7 @@ def called(people: int, gap: float, trials: int = 200) -> float:
 
 
 @pytest.mark.parametrize("people", [12, 150])
-def test_equal_rankings_are_seldom_called_different(people: int) -> None:
+def test_equal_rankings_are_rarely_significant(people: int) -> None:
     assert called(people, 0) <= 0.08
 
 
@@ -87,7 +87,7 @@ def test_a_gap_of_three_points_is_found() -> None:
     assert called(750, gap, trials=60) >= 0.8
 
 
-def test_drawing_single_queries_would_call_too_many() -> None:
+def test_resampling_single_queries_is_too_narrow() -> None:
     """That whole identities are drawn is what the calibration rests on."""
     calls = 0
     for trial in range(200):
@@ -116,7 +116,7 @@ def test_the_interval_is_that_of_plain_loops() -> None:
     assert between == interval(values, pids, 3) != interval(values, pids, 4)
 
 
-def test_one_identity_has_no_interval_and_equal_values_a_narrow_one() -> None:
+def test_intervals_of_one_identity_and_of_equal_values() -> None:
     assert interval(np.array([0.1, 0.9]), np.array([7, 7])) is None
     assert interval(np.full(5, 0.5), np.array([1, 1, 2, 3, 3])) == (0.5, 0.5)
     assert paired_difference(np.array([0.25, 0.75]), np.array([0.0, 0.25]), np.array([1, 2]))[0] == 0.375

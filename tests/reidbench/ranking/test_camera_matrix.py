@@ -88,7 +88,7 @@ def test_a_pair_without_a_query_is_empty() -> None:
     }
 
 
-def test_a_query_is_itself_where_the_gallery_has_the_same_images() -> None:
+def test_own_units_have_the_same_images() -> None:
     def units(*groups: str) -> Samples:
         starts = np.cumsum([0, *map(len, groups)])
         ids = np.ones(len(groups), dtype=np.int64)

@@ -30,7 +30,7 @@ def scored(ranking: Ranking) -> np.ndarray:
 
 @pytest.mark.parametrize("rerank", [None, "k_reciprocal(k1=5, k2=2)"])
 @pytest.mark.parametrize("metric", ["euclidean", "xqda(normalize=false, pairs=all)"])
-def test_float64_keeps_its_precision_whatever_looks_at_it(metric: str, rerank: str | None) -> None:
+def test_float64_keeps_its_precision(metric: str, rerank: str | None) -> None:
     def ranking(far: float) -> Ranking:
         query, gallery, known = people(0, 20, far), people(1, 90, far), people(2, 60, far)
         second = None if rerank is None else build("reranker", rerank)

@@ -279,7 +279,7 @@ def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
         np.testing.assert_array_equal(turned.ranks[one], whole.ranks[other])
 
 
-def test_a_reordered_gallery_keeps_the_ranks_where_nothing_is_tied() -> None:
+def test_reordered_gallery_without_ties_keeps_ranks() -> None:
     query, others, ids = people(seed=4, queries=20, gallery=500, dim=9)
     order = np.random.default_rng(1).permutation(500)
     whole = rank(query, others, *ids, euclidean())
@@ -301,7 +301,7 @@ def test_threads_do_not_change_a_rank() -> None:
     assert_same(*results)
 
 
-def test_distances_are_the_shown_ones_in_rank_order() -> None:
+def test_distances_are_in_rank_order() -> None:
     query, others, ids = people(seed=6, queries=15, gallery=400, dim=8)
     ranking = rank(query, others, *ids, euclidean(), top=4)
     expected = np.sqrt(squares(query, others))
@@ -330,7 +330,7 @@ def test_a_metric_with_normalize_sees_rows_of_unit_length() -> None:
 # --- small and empty --------------------------------------------------------------------------------------------------
 
 
-def test_one_item_no_query_no_gallery_and_nobody_to_find() -> None:
+def test_one_item_no_query_no_gallery_no_positive() -> None:
     def integers(*values: int) -> np.ndarray:
         return np.array(values, dtype=np.int64)
 
@@ -420,7 +420,7 @@ def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
 
 
 @pytest.mark.parametrize("value", [0.3, 3e30, 3e38])
-def test_equal_rows_of_any_size_stand_in_gallery_order_and_hidden_ones_do_not_count(value: float) -> None:
+def test_ties_are_in_gallery_order_without_excluded_items(value: float) -> None:
     pids, cams = np.arange(20) % 5 + 1, np.arange(20) % 3
     rows = torch.full((20, 8), value)
     ranking = rank(rows, rows, pids, cams, pids, cams, reidbench.build("metric", "euclidean"))

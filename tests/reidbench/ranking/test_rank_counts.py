@@ -103,7 +103,7 @@ def test_the_farthest_is_exact_among_nearly_equal_ones() -> None:
     assert found.tolist() == [max(sum_in_order(query, item) for item in right) for query in left]
 
 
-def test_a_match_may_lie_beyond_everything_in_another_chunk() -> None:
+def test_positive_far_beyond_another_chunk() -> None:
     left = np.abs(GENERATOR.normal(size=(3, 4)))
     near = GENERATOR.normal(size=(20, 4)) * 1e-130
     far = np.full((1, 4), 1e200)

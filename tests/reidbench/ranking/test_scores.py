@@ -98,7 +98,7 @@ def test_scores_equal_loops_over_the_ranking(rows: list[list[int]]) -> None:
     assert scores.map_step == pytest.approx(step.mean())
 
 
-def test_a_query_without_a_match_counts_as_a_miss_in_every_mean() -> None:
+def test_unmatched_query_counts_as_0_in_every_mean() -> None:
     with_it, without = score(ranking_of([1, 0], [0, 0]), 4, (1,)), score(ranking_of([1, 0]), 2, (1,))
     assert without.as_dict() == {
         "map_market": 1.0, "map_step": 1.0, "r1": 1.0, "minp": 1.0, "queries": 1, "gallery": 2, "unmatched": 0,
