@@ -1,4 +1,4 @@
-"""Each loss of the suite of all losses trains, and twice alike: its log, its weights and its scores."""
+"""Each loss of the suite of all losses trains repeatably: log, weights and scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.logs import assert_same_log
 LOSSES = [each.loss for each in load_suite(find_suite("losses")).jobs]
 
 
-def test_the_suite_has_every_loss_but_the_bridged_ones() -> None:
+def test_the_suite_has_every_loss_but_most_of_pml() -> None:
     named = {entry.name for loss in LOSSES for entry in load().resolve("loss", loss).plugin_items}
     own = {entry.name for entry in load().list_items("loss") if entry.plugin.distribution == "reidbench"}
     assert {name for name in own if "/" not in name} <= named
@@ -24,7 +24,7 @@ def test_the_suite_has_every_loss_but_the_bridged_ones() -> None:
 
 
 @pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "none"])
-def test_a_few_steps_twice_end_alike(loss: str, tmp_path: Path) -> None:
+def test_a_few_steps_are_repeatable(loss: str, tmp_path: Path) -> None:
     small = job(loss=loss, recipe="quick(steps=5, p=6, k=4)")
     (first, one, _), (second, other, _) = (run(small, results=tmp_path / name) for name in ("first", "second"))
     assert one.status in ("ok", "collapsed"), one.error
