@@ -25,11 +25,7 @@ from reidbench.plugins.interfaces import (
 )
 from reidbench.plugins.options import File as File, choose as choose
 from reidbench.plugins.spec import Spec as Spec
-from reidbench.ranking.bootstrap import (
-    interval as interval,
-    mean_and_sd as mean_and_sd,
-    paired_difference as paired_difference,
-)
+from reidbench.ranking.bootstrap import mean_and_sd as mean_and_sd
 from reidbench.ranking.external_embeddings import evaluate as evaluate
 from reidbench.ranking.rank import nearest as nearest, unit_rows as unit_rows
 from reidbench.ranking.rankings import Ranking as Ranking
@@ -55,7 +51,6 @@ from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
 from reidbench.training.recipe import Recipe as Recipe
-from reidbench.training.sampler import pk_round as pk_round, shuffled_round as shuffled_round
 from reidbench.utils.arrays import IntArray as IntArray
 from reidbench.utils.compiled import compiled as compiled
 from reidbench.utils.progress import track as track

@@ -1,12 +1,12 @@
-"""The errors that a user can cause or mend; the command line prints them without a traceback."""
+"""The errors that a user can cause or fix; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
 
 class ReidbenchError(Exception):
-    """A mistake or a failure whose message says what was expected, what was found and what to do.
+    """An error whose message names the thing, what was expected, what was found and what to do.
 
-    ``exit_code`` is what the command line ends with: 2 where the request was wrong, 1 where a run failed.
+    ``exit_code``: the exit code of the command line: 2 for a wrong request, 1 for a failed run.
     """
 
     exit_code = 2
@@ -17,7 +17,7 @@ class OptionError(ReidbenchError):
 
 
 class PluginError(ReidbenchError):
-    """A plugin, or an item of one, that breaks the contract of its hook."""
+    """A plugin, or one of its items, that breaks the contract of its hook."""
 
 
 class ContractError(ReidbenchError, AssertionError):
@@ -31,26 +31,26 @@ class ContractError(ReidbenchError, AssertionError):
 
 
 class DataError(ReidbenchError):
-    """A file or a folder of a data set, a record or a store that is missing, damaged or not what it should be."""
+    """A file or a folder (of a dataset, a record, a results folder) that is missing, damaged or of other content."""
 
 
 class TrainingError(ReidbenchError):
-    """A training that could not go on: a loss that is not finite, a batch without a positive, memory."""
+    """A training that cannot continue: a loss that is not finite, a batch without a positive, no memory."""
 
     exit_code = 1
 
 
 class OutOfMemory(TrainingError):
-    """A training that found no memory left; the message says what to lower."""
+    """A training that ran out of memory; the message says what to lower."""
 
 
 class PeerError(ReidbenchError):
-    """A process that cannot go on since another, which trains with it, has ended and says why."""
+    """A process that stops because another process of the same training failed and reports the reason."""
 
     exit_code = 1
 
 
 class Interrupted(ReidbenchError):
-    """A run that stopped because it was asked to, after the step was finished and the state saved."""
+    """A run that was interrupted by the user, after the step was finished and the state was saved."""
 
     exit_code = 1

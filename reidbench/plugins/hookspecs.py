@@ -1,7 +1,7 @@
-"""The whole extension surface: nine hooks of one shape.
+"""The hooks: nine functions of one shape through which plugins provide items.
 
 Each hook takes nothing, is called once when plugins are loaded, and returns ``{name: factory}``. A factory's positional
-parameters are what the runner knows; its keyword-only parameters are the item's options, each with a type and a
+parameters are supplied by the runner; its keyword-only parameters are the item's options, each with a type and a
 default. A name matches ``[A-Za-z][A-Za-z0-9_]*`` with at most one ``/``.
 """
 
@@ -30,12 +30,12 @@ def register_backbones() -> Factories:  # type: ignore[empty-body]
 
 @hookspec
 def register_datasets() -> Factories:  # type: ignore[empty-body]
-    """Data sets: ``(root: Path, *, options) -> Split``; reads names and ids, never pixels."""
+    """Datasets: ``(root: Path, *, options) -> Split``; reads file names and identities, never pixels."""
 
 
 @hookspec
 def register_synthesizers() -> Factories:  # type: ignore[empty-body]
-    """Stand-in trees: ``(directory: Path, *, options) -> Iterator[tuple[int, int]]``; yields (done, total) images."""
+    """Synthetic data: ``(directory: Path, *, options) -> Iterator[tuple[int, int]]``; yields (done, total) images."""
 
 
 @hookspec
@@ -55,9 +55,9 @@ def register_metrics() -> Factories:  # type: ignore[empty-body]
 
 @hookspec
 def register_rerankers() -> Factories:  # type: ignore[empty-body]
-    """Re-rankers: ``(*, options) -> Reranker``; a second look at the ranking, over any metric."""
+    """Re-rankers: ``(*, options) -> Reranker``; other distances for a ranking, over any metric."""
 
 
 @hookspec
 def register_sections() -> Factories:  # type: ignore[empty-body]
-    """Report sections: ``(*, options) -> Section``; turns records into tables and notes."""
+    """Report sections: ``(*, options) -> Section``; turns records into tables, figures and notes."""

@@ -21,10 +21,11 @@ from reidbench_datasets.mars import (
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
 
-from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, pk_round, stream
+from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, stream
 from reidbench.data.ground_truth import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
+from reidbench.training.sampler import pk_round
 from tests.support.paths import SHARED
 from tests.support.trees import units_of
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench import interval, mean_and_sd, paired_difference
+from reidbench.ranking.bootstrap import interval, mean_and_sd, paired_difference
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
 
