@@ -1,4 +1,4 @@
-"""Suites: TOML files in which lists multiply into jobs, perhaps at other scales too."""
+"""Suites: TOML files whose lists multiply into jobs, and other scales of them on synthetic data."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _INSTALLED = "reidbench_leaderboards"
 
 @dataclass(frozen=True)
 class Scale:
-    """Another size of a suite: what stands in the place of what, and data that are drawn for it.
+    """Another size of a suite.
 
-    ``replaced`` maps a key of a job and a text of it to the text in its place; ``data`` maps a folder's name to the
-    synthesizer that draws into it.
+    ``name``: its name.
+    ``replaced``: for each key of a job, the new text of each text.
+    ``data``: the synthesizer that writes each folder of its data.
     """
 
     name: str
@@ -39,16 +40,19 @@ class Scale:
     data: Mapping[str, str]
 
     def of(self, job: Job) -> Job:
-        """Return the job at this scale; what is not replaced stays."""
+        """Return the job at this scale; a text without a replacement is unchanged."""
         texts: dict[str, Any] = {key: self.replaced.get(key, {}).get(text, text) for key, text in asdict(job).items()}
         return Job(**texts)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of jobs; ``names`` are those of whole combinations, systems, that it gives to some of them.
+    """A named list of jobs.
 
-    ``scales`` are its other sizes, by name.
+    ``name``: the name of its file.
+    ``jobs``: the jobs, each once.
+    ``names``: the names of the jobs that are systems.
+    ``scales``: its other sizes by name.
     """
 
     name: str
@@ -66,16 +70,16 @@ class Suite:
         return self.scales[name]
 
     def every_scale(self) -> list[Job]:
-        """Return the jobs as they are and at every scale."""
+        """Return the jobs at their own scale and at every other."""
         return [*self.jobs, *(scale.of(job) for scale in self.scales.values() for job in self.jobs)]
 
 
 def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
-    """Return the jobs of a suite's table: every combination of its values once, the seed running fastest.
+    """Return the jobs of a suite's table: every combination of its values once, the seed varying fastest.
 
-    The keys are those of a job, each with a text (``seed``: a whole number) or a list of such. With ``[[job]]`` tables
-    each of them multiplies alone, and the other keys are their defaults; such a table may have a ``name``.
-    ``defaults`` are the command line's for the same keys. Raises OptionError with all mistakes at once.
+    The keys are those of a job, each with a text (``seed``: a whole number) or a list of such. Each ``[[job]]`` table
+    multiplies separately, with the other keys as its defaults, and may have a ``name``. ``defaults`` are the command
+    line's for the same keys. Raises OptionError with all mistakes at once.
     """
     common = {key: value for key, value in table.items() if key != _TABLES}
     inner = table.get(_TABLES, [{}])
@@ -83,7 +87,7 @@ def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     if not isinstance(inner, list) or not all(isinstance(job, Mapping) for job in inner):
         raise OptionError("\n".join([*problems, "job: expected [[job]] tables, each with keys of its own"]))
     if not inner:
-        problems.append("job: there is no job in it")
+        problems.append("job: the list of [[job]] tables is empty")
     for number, job in enumerate(inner, start=1):
         problems += _problems(_unnamed(job), f"[[job]] {number}: ", tables=False)
         name = job.get(NAME, "a name")
@@ -95,7 +99,7 @@ def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
 
 
 def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:
-    """Return the jobs of a sound table, each once, with the name that its own table gives it or an empty text."""
+    """Return the jobs of a valid table, each once, with the name in its own table or an empty text."""
     common = {key: value for key, value in table.items() if key != _TABLES}
     named: dict[Job, str] = {}
     for own in table.get(_TABLES, [{}]):
@@ -109,10 +113,9 @@ def _unnamed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_suite(path: Path) -> Suite:
-    """Return the suite in a TOML file, named after the file; what it leaves out is the command line's default.
+    """Return the suite in a TOML file, named after the file; missing keys have the command line's defaults.
 
-    Raises DataError where the file cannot be read, OptionError (with file, and line where it is no TOML) where what it
-    says cannot be used.
+    Raises DataError where the file cannot be read, OptionError, with the file, where its content is not valid.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -151,7 +154,7 @@ def find_suite(name: str) -> Path:
 
 
 def leaderboards_folder() -> Path:
-    """Return the folder of leaderboards and suites: the checkout's where it lies beside this package, else the wheel's.
+    """Return the folder of leaderboards and suites: the checkout's where this package is in one, else the wheel's.
 
     Raises DataError where there is neither.
     """
@@ -213,7 +216,7 @@ def _scale_problems(table: Mapping[str, Any], jobs: Sequence[Job]) -> Iterator[s
         elif not isinstance(texts, Mapping) or not all(isinstance(text, str) and text for text in texts.values()):
             yield f".{key}: expected a table of texts"
         elif key == _DATA:
-            yield from (f".{key}: {name!r} is no name for a folder" for name in texts if not is_name(name))
+            yield from (f".{key}: {name!r} cannot name a folder" for name in texts if not is_name(name))
         else:
             used = {getattr(job, key) for job in jobs}
             yield from (f".{key}: no job of the suite has {text!r}" for text in texts if text not in used)
@@ -227,9 +230,9 @@ def _multiply(choices: Mapping[str, Any]) -> Iterator[Job]:
 
 
 def synthesize(spec: str, directory: Path) -> tuple[int, int]:
-    """Draw with a synthesizer (a spec) into a folder and return how many images are there of how many.
+    """Write a synthetic dataset with a synthesizer (a spec) and return the number of images written, and in total.
 
-    The same again goes on where it stopped. Raises OptionError, and DataError where the folder cannot be used.
+    The same call resumes where it stopped. Raises OptionError, and DataError where the folder cannot be used.
     """
     steps = iter(load().resolve("synthesizer", spec).build(directory))
     done, total = next(steps, (0, 0))

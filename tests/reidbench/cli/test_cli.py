@@ -128,9 +128,7 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     assert "--allow-partial" in asked.stderr
 
 
-def test_weights_that_are_not_at_hand_end_a_run_before_its_first_step(
-    tmp_path: Path, reidbench_process: Process
-) -> None:
+def test_missing_weights_end_a_run_before_its_first_step(tmp_path: Path, reidbench_process: Process) -> None:
     nowhere = {"TORCH_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     asked = ["run", "--backbone", "resnet50(weights=imagenet)", "--loss", "batch_hard", "--device", "cpu"]
     asked += ["--protocol", "synthetic(identities=40)"]

@@ -89,7 +89,7 @@ def test_the_untrained_network_is_scored_without_a_step() -> None:
     assert not [line for line in said if "resumed" in line]
 
 
-def test_the_protocols_defaults_reach_the_network_and_the_users_win() -> None:
+def test_options_given_override_the_protocols_defaults() -> None:
     plan = plan_of(job())[0]
     assert (plan.info.preprocess.height, plan.info.preprocess.width) == (64, 32)
     assert plan.items["backbone"].origins["height"] == "protocol"
@@ -105,7 +105,7 @@ def test_all_mistakes_of_a_request_come_together() -> None:
     assert all(word in said for word in ("batch_hard", "tiny", "steps"))
 
 
-def test_more_people_a_batch_than_there_are_is_refused_before_anything() -> None:
+def test_more_identities_a_batch_than_there_are_are_refused() -> None:
     with pytest.raises(OptionError, match=r"p=500 .* 28 to train on") as caught:
         check_request(*plan_of(job(recipe="quick(steps=4, p=500, k=2)")))
     advice = str(caught.value).partition("lower it, e.g. ")[2]
@@ -128,7 +128,7 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         local_machine(device=f"cuda:{index}")
 
 
-def test_the_second_process_on_a_folder_learns_who_holds_it() -> None:
+def test_a_locked_folder_is_named_with_its_process() -> None:
     plan, machine = plan_of(job())
     with lock(plan.training_folder / "lock", "a test"), pytest.raises(DataError, match=f"{os.getpid()}"):
         run_job(plan, machine)
@@ -178,9 +178,7 @@ def install(folder: Path, formula: str) -> None:
     (info / "entry_points.txt").write_text("[reidbench]\nmy_loss = my_loss\n")
 
 
-def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(
-    tmp_path: Path, reidbench_process: Process
-) -> None:
+def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path: Path, reidbench_process: Process) -> None:
     plugin = tmp_path / "plugin"
     install(plugin, "embeddings.square().sum(1)")
     (plugin / "test_mine.py").write_text("x = 1\n")
@@ -196,7 +194,7 @@ def test_an_edited_loss_trains_again_and_an_edited_neighbour_does_not(
     assert "changed" in edited.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_rate_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
+def test_an_infinite_loss_is_reported_with_step_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
     plugin = tmp_path / "plugin"
     install(plugin, "embeddings.sum(1) * float('nan')")
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
@@ -217,7 +215,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
-def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
+def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     how: signal.Signals, tmp_path: Path, reidbench_process: Process
 ) -> None:
     asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
@@ -248,7 +246,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(
     assert_same_log(*(next((tmp_path / name / "trainings").iterdir()) for name in ("stopped", "undisturbed")))
 
 
-def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:
     plan, record, _ = run(job())
     done = reidbench_process("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
@@ -257,7 +255,7 @@ def test_a_record_is_made_again_with_the_same_scores(tmp_path: Path, reidbench_p
     assert json.loads(again.read_text())["scores"] == record.scores
 
 
-def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_record_is_not_reproduced_in_its_own_folder(tmp_path: Path, reidbench_process: Process) -> None:
     plan, _, _ = run(job())
     flags = ["--device", "cpu", "--threads", "1"]
     assert reidbench_process("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
@@ -267,7 +265,7 @@ def test_a_record_is_not_made_again_where_it_lies(tmp_path: Path, reidbench_proc
     assert "name another folder with --results" in asked.stderr
 
 
-def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() -> None:
+def test_a_record_names_the_machines_of_training_and_scoring() -> None:
     _, trained, _ = run(job())
     assert (trained.environment.threads, trained.scored_in.threads) == (1, 1)
     asked, chosen = job(metric="euclidean(normalize=true)"), local_machine(device="cpu", threads=2)
@@ -277,20 +275,20 @@ def test_the_record_tells_where_a_network_was_trained_and_where_it_was_scored() 
     assert scored.environment == trained.environment
 
 
-def test_the_metric_that_auto_comes_to_is_auto_whoever_asked_for_it() -> None:
+def test_the_metric_of_auto_is_auto_when_given_explicitly() -> None:
     assert plan_of(job())[0].metric_is_auto
     assert plan_of(job(metric="euclidean"))[0].metric_is_auto
     assert not plan_of(job(metric="euclidean(normalize=true)"))[0].metric_is_auto
 
 
-def test_shuffled_batches_larger_than_the_training_set_are_refused() -> None:
+def test_batches_larger_than_the_training_set_are_refused() -> None:
     plan, _ = plan_of(job())
     recipe = dataclasses.replace(plan.recipe, batches="shuffled", p=10_000)
     with pytest.raises(OptionError, match=r"p \* k = 20000 a batch, .* \d+ to train on"):
         check_batch(dataclasses.replace(plan, recipe=recipe))
 
 
-def test_what_a_killed_process_left_is_swept_up() -> None:
+def test_files_of_a_killed_process_are_removed() -> None:
     plan, chosen = plan_of(job())
     left = [folder / ".record.json.abc.tmp" for folder in (plan.run_folder, plan.training_folder)]
     for file in (*left, plan.run_folder / "traceback.txt"):
@@ -301,7 +299,7 @@ def test_what_a_killed_process_left_is_swept_up() -> None:
     assert not (plan.run_folder / "traceback.txt").exists()
 
 
-def test_a_loss_that_leaves_the_program_costs_its_run_alone(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_loss_that_exits_fails_only_its_run(tmp_path: Path, reidbench_process: Process) -> None:
     install(tmp_path / "plugin", "__import__('sys').exit(0)")
     env = {"PYTHONPATH": str(tmp_path / "plugin")}
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
@@ -337,7 +335,7 @@ def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
         run(job(), results=tmp_path / "file")
 
 
-def test_an_edited_record_is_not_made_again(tmp_path: Path, reidbench_process: Process) -> None:
+def test_an_edited_record_is_not_reproduced(tmp_path: Path, reidbench_process: Process) -> None:
     plan, _, _ = run(job(loss="none"))
     edited = json.loads((plan.run_folder / "record.json").read_text())
     edited["job"]["seed"] = 5
@@ -368,7 +366,7 @@ def register_backbones():
 """
 
 
-def test_a_collapsed_network_is_scored_and_kept_from_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_collapsed_run_is_scored_and_refused_by_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
     install(tmp_path / "plugin", "embeddings.sum(1)")
     (tmp_path / "plugin" / "my_loss.py").write_text(POINT)
     env = {"PYTHONPATH": str(tmp_path / "plugin")}

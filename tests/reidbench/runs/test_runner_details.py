@@ -387,7 +387,7 @@ def test_the_seed_alone_decides_the_heads_of_a_loss(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("drawn", ["early", "late"])
-def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str, machine: Machine) -> None:
+def test_a_training_starts_from_the_untrained_network(drawn: str, machine: Machine) -> None:
     asked = {"backbone": f"patches(drawn={drawn})", "recipe": "short(learning_rate=1e-12)"}
     untrained, _ = run(machine, **asked, loss="none")
     trained, _ = run(machine, **asked, loss="norms")
@@ -395,7 +395,7 @@ def test_a_training_begins_with_the_weights_of_the_untrained_network(drawn: str,
     assert torch.equal(*(embeddings_of(plan, plan.split.query) for plan in (untrained, trained)))
 
 
-def test_a_network_is_initialised_once_and_not_to_plan_or_to_score(machine: Machine) -> None:
+def test_a_network_is_initialised_once(machine: Machine) -> None:
     plan_of(machine)
     assert Patches.initialised == 0
     run(machine)
@@ -415,7 +415,7 @@ def test_an_untrained_network_is_initialised_before_it_is_scored(machine: Machin
 # --- stops and failures ----------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_training_goes_on_with_its_own_weights(machine: Machine) -> None:
+def test_a_stopped_training_resumes_with_its_own_weights(machine: Machine) -> None:
     asked = {"loss": "norms(stop_at=2)", "backbone": "patches(drawn=late)"}
     plan = plan_of(machine, **asked)
     with pytest.raises(Interrupted, match="stopped at step 2 of 3"):
@@ -441,7 +441,7 @@ def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Machine) -
     assert (Patches.initialised, Norms.steps) == (1, 3)
 
 
-def test_an_embedding_that_is_not_finite_fails_and_names_the_image(machine: Machine) -> None:
+def test_an_infinite_embedding_fails_and_names_the_image(machine: Machine) -> None:
     asked = {"protocol": "exhibition(white=true)", "loss": "none"}
     plan, record = run(machine, **asked, backbone="patches(blind=true)")
     assert record.status == "failed"
@@ -487,7 +487,7 @@ def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, reran
     assert bool(((lengths - 1).abs() < 1e-6).all()) is normalize
 
 
-def test_a_metric_is_fitted_once_for_each_view_on_embeddings_of_that_view(machine: Machine) -> None:
+def test_a_metric_is_fitted_once_for_each_view(machine: Machine) -> None:
     steps = Norms.steps
     for number, views in enumerate(("center", "original"), start=1):
         plan, record = run(machine, metric="centred", protocol=f"exhibition(views={views})")
@@ -519,7 +519,7 @@ def edit(plan: Prepared, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "code", "status"])
-def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, machine: Machine) -> None:
+def test_a_record_of_another_run_or_code_is_not_reused(field: str, machine: Machine) -> None:
     plan, record = run(machine)
     marked = {**record.scores, "r1": 0.123}
     edit(plan, scores=marked)
@@ -533,7 +533,7 @@ def test_a_record_of_another_run_or_code_or_of_none_does_not_answer(field: str, 
     assert Norms.steps == 3, "the training was its own and still counts"
 
 
-def test_a_training_whose_summary_is_gone_is_done_again(machine: Machine) -> None:
+def test_a_training_without_a_summary_is_repeated(machine: Machine) -> None:
     plan, record = run(machine)
     (plan.training_folder / SUMMARY).unlink()
     (plan.run_folder / RECORD).unlink()

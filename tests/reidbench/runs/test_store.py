@@ -67,7 +67,7 @@ def found(results: Path, *where: Path) -> list[str]:
     return [folder.name for folder, _ in Store(results).records(list(where))]
 
 
-def test_a_run_made_again_counts_only_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_reproduction_counts_only_where_its_folder_is_given(tmp_path: Path) -> None:
     results = tmp_path / "results"
     at(results, "runs", "first")
     again, _ = at(results, "again", "runs", "second")
@@ -95,7 +95,7 @@ def test_records_come_as_they_began_within_each_place(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "runs/c", tmp_path / "runs/b") == ["c", "b"], "places stay as given"
 
 
-def test_the_records_of_other_code_are_those_of_the_same_run_newest_first(tmp_path: Path) -> None:
+def test_the_newest_record_by_other_code_is_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
     names, run = ["synthetic", "batch_hard", "tiny"], "ab" * 32
 

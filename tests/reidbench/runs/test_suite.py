@@ -98,7 +98,7 @@ def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -
     ]
 
 
-def test_a_file_is_named_after_itself_and_falls_back_to_the_command_line(tmp_path: Path) -> None:
+def test_a_suite_has_its_files_name_and_default_items(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('loss = ["a(x=1)", "b"]\nseed = [0, 1]\n')
     suite = load_suite(file)
