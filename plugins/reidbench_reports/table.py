@@ -70,15 +70,13 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
     columns = [Column("loss", format=_loss), *map(Column, kinds)]
     scores = shown_scores()
-    # A narrow terminal leaves the last of these out first.
+    # A narrow terminal leaves the last of these out first, the interval (1) last.
     minor = ["", "interval", "train_seconds", "seeds", *sorted(scores.keys() - HEADLINE)]
     best: set[tuple[int, str]] = set()
     for name, score in scores.items():
         columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
         if name == PRIMARY and any(row[f"{name}_low"] is not None for row in rows):
-            columns.append(
-                Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f"), minor.index("interval"))
-            )
+            columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f"), minor=1))
         tracks: dict[tuple[object, ...], list[int]] = {}
         for number, row in enumerate(rows):
             if row[name] is not None:

@@ -197,5 +197,5 @@ def test_every_number_names_its_table_and_cell() -> None:
             assert row["source"].startswith(expected)
 
 
-def test_the_suites_folder_is_the_installed_one_or_the_checkouts() -> None:
+def test_the_suites_folder_is_the_checkouts() -> None:
     assert find_suite("paper/table2").is_relative_to(CHECKOUT)
