@@ -41,7 +41,7 @@ def embed(
 
 
 def evaluate(
-    query: Annotated[Path, _file("Queries: .npz or .safetensors with embeddings, pids and cams, or .h5.")],
+    query: Annotated[Path, _file("Queries: .npz or .safetensors with embeddings, pids and cams.")],
     gallery: Annotated[Path, _file("The gallery, in the same format.")],
     train: Annotated[Path | None, _file("Training units, for a metric that is learned.")] = None,
     distances: Annotated[Path | None, _file("An .npy matrix [queries, gallery] instead of embeddings.")] = None,
@@ -58,9 +58,6 @@ def evaluate(
         bool | None,
         typer.Option("--normalize/--no-normalize", help="L2-normalise embeddings (default: the metric decides)."),
     ] = None,
-    query_csv: Annotated[Path | None, _file("CSV with pids and names of an .h5 (default: same name, .csv).")] = None,
-    gallery_csv: Annotated[Path | None, _file("The same for the gallery.")] = None,
-    train_csv: Annotated[Path | None, _file("The same for the training units.")] = None,
     as_json: Annotated[Path | None, _file("Write the scores.", "--json", parser=path)] = None,
     per_query: Annotated[Path | None, _file("Write ap_market, ap_step and first as .npz.", parser=path)] = None,
 ) -> None:
@@ -82,7 +79,7 @@ def evaluate(
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
-    inputs = {file.resolve() for file in (query, gallery, train, distances, query_csv, gallery_csv, train_csv) if file}
+    inputs = {file.resolve() for file in (query, gallery, train, distances) if file}
     for option, out in (("--json", as_json), ("--per-query", per_query)):
         if out is not None and (not out.name or out.is_dir()):
             raise OptionError(f"{option} {out}: is a folder; name a file in it")
@@ -93,10 +90,7 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation.of(rules, metric, rerank, normalize)
-    lists = {"query": query_csv, "gallery": gallery_csv, "train": train_csv}
-    scores, ranking, pids = evaluate_files(
-        query, gallery, train, distances, cast(Literal["mean", "max"], pool), how, lists=lists
-    )
+    scores, ranking, pids = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
     between = intervals(ranking, pids)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("", "left"), ("score", "right"), ("95 % interval", "right")):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,16 +21,11 @@ from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
-from reidbench.utils.arrays import IntArray, most_bytes, read_arrays, read_matrix
+from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
 
 Triple = tuple[Any, Any, Any]
 ARRAYS = ("embeddings", "pids", "cams", "starts")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
-HDF5, HDF5_DATASET = (".h5", ".hdf5"), "emb"
-JUNK_NAMES = {"00-1": "-1"}  # as MARS writes it
-# The camera in a name of Market-1501 (0002_c1s1_000451_03.jpg) or MARS (0001C1T0001F001.jpg), and the pid at its start.
-CAMERA = re.compile(r"_c(\d{1,9})|C(\d{1,9})T\d")
-PID = re.compile(r"(-1|\d{1,18})_c\d|(00-1|\d{4})C\d{1,9}T\d")
 
 
 @dataclass(frozen=True)
@@ -175,14 +168,11 @@ def evaluate_files(
     distances: Path | None,
     pool: Literal["mean", "max"],
     how: Evaluation,
-    *,
-    lists: Mapping[str, Path | None] | None = None,
 ) -> tuple[Scores, Ranking, IntArray]:
     """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
 
-    ``lists`` are the CSV files of "query", "gallery" and "train" where those are .h5. Raises DataError and OptionError.
+    Raises DataError and OptionError.
     """
-    lists = lists or {}
     given = {
         "--metric": how.metric != "auto",
         "--rerank": how.rerank != "none",
@@ -195,12 +185,12 @@ def evaluate_files(
             f"{'it' if len(refused) == 1 else 'them'} out, or give embeddings instead of --distances"
         )
     with_embeddings = distances is None
-    query_units = read_units(query, pool, lists.get("query"), with_embeddings=with_embeddings)
-    gallery_units = read_units(gallery, pool, lists.get("gallery"), with_embeddings=with_embeddings)
+    query_units = read_units(query, pool, with_embeddings=with_embeddings)
+    gallery_units = read_units(gallery, pool, with_embeddings=with_embeddings)
     if distances is not None:
         rankings = rank_matrix(read_matrix(distances), query_units, gallery_units, how)
     else:
-        train_units = read_units(train, pool, lists.get("train")) if train is not None else None
+        train_units = read_units(train, pool) if train is not None else None
         rankings = rank_units(query_units, gallery_units, train_units, how)
     if not len(rankings.ranking.ranks):
         raise DataError(
@@ -209,16 +199,9 @@ def evaluate_files(
     return scores_of(rankings, query_units, gallery_units, how), rankings.ranking, query_units.pids
 
 
-def read_units(
-    file: Path, pool: Literal["mean", "max"], csv_file: Path | None, *, with_embeddings: bool = True
-) -> UnitEmbeddings:
-    """Return the units of a file, with embeddings [n, 0] where they are not needed; ``csv_file`` is that of an .h5.
-
-    Raises DataError and OptionError.
-    """
-    arrays = read_hdf5(file, csv_file) if file.suffix in HDF5 else read_arrays(file, ARRAYS)
-    if csv_file is not None and file.suffix not in HDF5:
-        raise OptionError(f"{csv_file}: only an .h5 file has a CSV, not {file}")
+def read_units(file: Path, pool: Literal["mean", "max"], *, with_embeddings: bool = True) -> UnitEmbeddings:
+    """Return the units of a file, with embeddings [n, 0] where they are not needed; raises DataError."""
+    arrays = read_arrays(file, ARRAYS)
     if with_embeddings:
         return check_units(arrays, str(file), pool)
     _require(arrays, ("pids", "cams"), str(file))
@@ -226,72 +209,3 @@ def read_units(
     if len(pids) != len(cams) or not len(pids):
         raise DataError(f"{file}: expected one cam for each of 1 or more pids, got {len(cams)} for {len(pids)}")
     return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
-
-
-def read_hdf5(file: Path, csv_file: Path | None) -> dict[str, NDArray[Any]]:
-    """Return ``embeddings`` [n, D], ``pids`` and ``cams`` [n] of an ``.h5`` file as the paper's authors write it.
-
-    Its CSV has no header and one line per image, pid and name, in the order of the rows; the camera comes from the
-    name, whose pid must be that of the line. It is beside the file with the suffix ``.csv`` where ``csv_file`` is
-    None. Raises OptionError where h5py is not installed, and DataError, naming file and line, where something cannot
-    be used; no more than half of the memory is read.
-    """
-    try:
-        import h5py  # noqa: PLC0415, an extra
-    except ImportError:
-        raise OptionError(f'{file}: h5py is not installed; install it: pip install "reidbench[h5]"') from None
-    try:
-        with h5py.File(file, "r") as opened:
-            if isinstance(opened.get(HDF5_DATASET, getlink=True), h5py.ExternalLink) or not isinstance(
-                opened.get(HDF5_DATASET), h5py.Dataset
-            ):
-                raise ValueError(f"it has no array {HDF5_DATASET!r} of its own; it has {', '.join(opened) or 'none'}")
-            data = opened[HDF5_DATASET]
-            if data.is_virtual or data.external:
-                raise ValueError(f"{HDF5_DATASET} is stored in other files")
-            size = data.dtype.itemsize * int(np.prod(data.shape or (), dtype=object))
-            if data.dtype.hasobject or size > most_bytes():
-                raise ValueError(
-                    f"{HDF5_DATASET} has shape {data.shape} of {data.dtype}, {size / 2**30:.1f} GiB; expected numbers "
-                    f"that fit into half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)"
-                )
-            embeddings = np.asarray(data[()])
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
-    pids, cams = _read_csv(csv_file or file.with_suffix(".csv"))
-    return {"embeddings": embeddings, "pids": pids, "cams": cams}
-
-
-def _read_csv(file: Path) -> tuple[IntArray, IntArray]:
-    """Return pid and camera of each line."""
-    ids = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            for line, row in enumerate(csv.reader(opened, strict=True), start=1):
-                ids.append(_ids_of(row, f"{file}: line {line}"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read as the CSV of an .h5 file: {error}") from None
-    pids, cams = np.array(ids, dtype=np.int64).reshape(-1, 2).T
-    return pids, cams
-
-
-def _ids_of(row: list[str], where: str) -> tuple[int, int]:
-    """Return the pid and the camera of a line of the CSV."""
-    if len(row) != 2:
-        raise DataError(f"{where}: expected a pid and a file name, got {len(row)} columns")
-    pid, name = JUNK_NAMES.get(row[0].strip(), row[0].strip()), row[1].rpartition("/")[2]
-    if not re.fullmatch(r"-?\d{1,18}", pid):
-        raise DataError(f"{where}: pid {row[0]!r:.80} is no integer")
-    camera, pid_in_name = CAMERA.search(name), PID.match(name)
-    if camera is None:
-        raise DataError(
-            f"{where}: the name {name!r:.80} has no camera (0002_c1s1_… or 0001C1T0001F001…); save the embeddings as "
-            ".npz with cams"
-        )
-    if pid_in_name is not None:
-        named = pid_in_name[1] or pid_in_name[2]
-        if int(pid) != int(JUNK_NAMES.get(named, named)):
-            raise DataError(
-                f"{where}: the pid is {pid}, but the name {name!r:.80} has {named}; is this the CSV of the embeddings?"
-            )
-    return int(pid), int(camera[1] or camera[2])

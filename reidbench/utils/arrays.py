@@ -39,7 +39,7 @@ def read_arrays(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     would take more than half of the memory; no array is read before its size is known.
     """
     if file.suffix not in (".npz", ".safetensors"):
-        raise DataError(f"{file}: expected a file that ends with .npz, .safetensors or .h5")
+        raise DataError(f"{file}: expected a file that ends with .npz or .safetensors")
     try:
         return _read_npz(file, names) if file.suffix == ".npz" else _read_safetensors(file, names)
     except _ERRORS as error:
