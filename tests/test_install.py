@@ -16,7 +16,7 @@ import pytest
 from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
 
-STRANGER = CHECKOUT / "tests" / "support" / "third_party_plugin"
+THIRD_PARTY = CHECKOUT / "tests" / "support" / "third_party_plugin"
 
 
 def build(source: Path, folder: Path) -> Path:
@@ -53,7 +53,7 @@ def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_the_wheel_holds_the_house_and_nothing_of_the_workshop(wheel: Path) -> None:
+def test_the_wheel_has_all_packages_and_no_others(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {"reidbench", "reidbench_losses", "reidbench_leaderboards"} <= tops
@@ -91,9 +91,9 @@ def test_an_installed_suite_is_found_by_name(child: Path, tmp_path: Path) -> Non
     assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr
 
 
-def test_a_stranger_adds_a_loss_by_installing_a_package(wheel: Path, tmp_path: Path) -> None:
+def test_a_third_party_package_adds_a_loss(wheel: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(STRANGER, source)
+    shutil.copytree(THIRD_PARTY, source)
     lines = [line for line in (source / "somebodys_losses.py").read_text().splitlines() if line.strip()]
     assert len(lines[lines.index("class CentrePull(Loss):") :]) <= 15
     python = environment(tmp_path / "child", wheel, build(source, tmp_path / "wheels"))

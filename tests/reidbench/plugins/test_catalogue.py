@@ -1,4 +1,4 @@
-"""The plugin host: real distributions, most of them broken, found by a child process; and resolving specs."""
+"""Discovery of real distributions, most of them broken, in a child process; resolving and building specs."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def shared(info, *, margin: float = 0.5): pass
 """
 
 
-def offers(body: str, before: str = "") -> str:
+def provides(body: str, before: str = "") -> str:
     """A module whose re-ranker hook returns ``body``."""
     return f"{HEAD}{before}@hookimpl\ndef register_rerankers(): return {body}\n"
 
 
 def fine(name: str) -> str:
-    return offers(f"{{'{name}': lambda: None}}")
+    return provides(f"{{'{name}': lambda: None}}")
 
 
 # hook: (kind, the positional parameters of its factories)
@@ -78,21 +78,21 @@ DISTRIBUTIONS: dict[str, list[tuple[str, str]]] = {
         ("import_strange.main", "class E(BaseException):\n    def __str__(self): raise ValueError\nraise E")
     ],
     "half": [
-        ("half.bad", offers("1 / 0", "@hookimpl\ndef register_metrics(): return {'lost': lambda: None}\n")),
+        ("half.bad", provides("1 / 0", "@hookimpl\ndef register_metrics(): return {'lost': lambda: None}\n")),
         ("half.good", fine("half_good")),
     ],
     "misspelt": [("misspelt.main", f"{HEAD}@hookimpl\ndef register_loses(): return {{}}\n")],
     "argument": [("argument.main", f"{HEAD}@hookimpl\ndef register_losses(config): return {{}}\n")],
     "unmarked": [("unmarked.main", fine("unmarked") + "def register_losses(): return {}\n")],
     "no-hook": [("no_hook.main", "x = 1")],
-    "returns-list": [("returns_list.main", offers("['a']"))],
-    "returns-none": [("returns_none.main", offers("None"))],
-    "no-callable": [("no_callable.main", offers("{'a': 3}"))],
-    "bad-name": [("bad_name.main", offers("{'../a': lambda: None}"))],
-    "reserved": [("reserved.main", offers("{'none': lambda: None}"))],
-    "stars": [("stars.main", offers("{'starry': f}", "def f(*args, **kwargs): pass\n"))],
-    "untyped": [("untyped.main", offers("{'untyped': f}", "def f(*, k1=20): pass\n"))],
-    "positional": [("positional.main", offers("{'positional': f}", "def f(k1: int = 20): pass\n"))],
+    "returns-list": [("returns_list.main", provides("['a']"))],
+    "returns-none": [("returns_none.main", provides("None"))],
+    "no-callable": [("no_callable.main", provides("{'a': 3}"))],
+    "bad-name": [("bad_name.main", provides("{'../a': lambda: None}"))],
+    "reserved": [("reserved.main", provides("{'none': lambda: None}"))],
+    "stars": [("stars.main", provides("{'starry': f}", "def f(*args, **kwargs): pass\n"))],
+    "untyped": [("untyped.main", provides("{'untyped': f}", "def f(*, k1=20): pass\n"))],
+    "positional": [("positional.main", provides("{'positional': f}", "def f(k1: int = 20): pass\n"))],
     "nine": [
         (
             "nine.main",
@@ -185,11 +185,11 @@ def install(site: Path, distribution: str, plugins: list[tuple[str, str]]) -> No
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What a process says in whose environment all those distributions are installed."""
+    """The output of a child process in whose environment all those distributions are installed."""
     site = tmp_path_factory.mktemp("site")
     for distribution, plugins in reversed(DISTRIBUTIONS.items()):
         install(site, distribution, plugins)
-    # Our own plugins are left out, since they import torch.
+    # First-party plugins are not loaded, since they import torch.
     chosen = {"PYTHONPATH": str(site), "REIDBENCH_LOAD_PLUGINS": ",".join(DISTRIBUTIONS), "COLUMNS": "200"}
     child = subprocess.run(
         [sys.executable, "-c", CHILD], env=os.environ | chosen, capture_output=True, text=True, timeout=120, check=False
@@ -199,7 +199,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     return json.loads(child.stdout)
 
 
-def test_a_broken_plugin_costs_that_plugin_alone(host: dict[str, Any]) -> None:
+def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
     assert [item for item in host["items"] if item[1] != "of_nine"] == [
         ["loss", "shared", "good"],
         ["metric", "near", "good"],
@@ -209,7 +209,7 @@ def test_a_broken_plugin_costs_that_plugin_alone(host: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("hook", NINE)
-def test_every_hook_is_asked_for_items_of_its_kind(host: dict[str, Any], hook: str) -> None:
+def test_every_hook_gives_items_of_its_kind(host: dict[str, Any], hook: str) -> None:
     assert [NINE[hook][0], "of_nine", "nine"] in host["items"]
 
 
@@ -236,7 +236,7 @@ def test_an_unknown_name_mentions_what_failed(host: dict[str, Any]) -> None:
     assert all(name in host["message"] for name in FAILED)
 
 
-def test_the_environment_chooses_plugins(host: dict[str, Any]) -> None:
+def test_the_environment_variable_selects_plugins(host: dict[str, Any]) -> None:
     assert host["none"] == []
     assert host["some"] == [["half.good", "half"], ["good.main", "same-entry"]]
     assert 'no plugin or distribution "hafl.good"; did you mean "half.good"' in host["unknown"]
@@ -270,7 +270,7 @@ def test_the_command_shows_an_item(host: dict[str, Any]) -> None:
     assert "\x1b" not in host["show"]
 
 
-# Resolving and building: a catalogue of real entries, without entry points.
+# Resolving and building: a catalogue of real items, without entry points.
 
 PLUGIN = Plugin("tests.losses", "tests", "1.0", "ok")
 
@@ -372,7 +372,7 @@ def test_a_single_item_is_built_as_itself_and_a_weighted_one_as_a_sum() -> None:
     assert weighted(torch.ones(2, 4), torch.zeros(2)).total.item() == 12.0
 
 
-def test_none_is_for_what_a_run_can_do_without() -> None:
+def test_only_losses_and_rerankers_may_be_none() -> None:
     for kind in ("loss", "reranker"):
         resolved = CATALOGUE.resolve(kind, "none")
         assert (resolved.text, resolved.identity, resolved.short) == ("none", "none", "none")
@@ -413,7 +413,7 @@ def test_unknown_kinds_and_empty_kinds() -> None:
     ]
 
 
-def test_a_constructor_that_fails_is_its_plugins_error() -> None:
+def test_a_failing_constructor_is_a_plugin_error() -> None:
     with pytest.raises(PluginError) as caught:
         CATALOGUE.resolve("loss", "hard(margin=101)").build(INFO)
     assert str(caught.value).startswith(
@@ -459,8 +459,8 @@ def test_an_installed_item_is_built_from_its_text() -> None:
     assert as_loss_value(loss, loss(embeddings / 10, labels)).total.item() == pytest.approx((0.0 + 0.1 + 0.0) / 3)
 
 
-def test_the_examples_of_the_docs_are_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every example of docs/hooks.md is installed, loaded, built with its defaults, and does what its hook asks."""
+def test_the_examples_of_hooks_md_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of docs/hooks.md is loaded, built with its defaults, and returns what its hook expects."""
     text = (CHECKOUT / "docs" / "hooks.md").read_text()
     blocks = re.findall(r"^## `(\w+)\(\)`.*?^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [hook for hook, _ in blocks] == list(HOOKS)

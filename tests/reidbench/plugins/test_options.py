@@ -1,4 +1,4 @@
-"""Options: what a signature declares, what is taken, and what is refused in which words."""
+"""Options: what a signature declares, which values are accepted and which are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reidbench.plugins.options import File, check_options, did_you_mean, options
 from reidbench.plugins.spec import Item, Spec
 
 if TYPE_CHECKING:
-    from somewhere_else import Knowledge  # what the runner knows need not be importable here
+    from somewhere_else import Knowledge  # types of positional parameters need not be importable
 
 Margin = Literal["soft"] | float
 
@@ -75,7 +75,7 @@ def test_options_are_the_keyword_only_parameters() -> None:
     assert repr(options["margin"].default) == "1.0"
 
 
-def test_the_docstring_tells_of_item_and_options() -> None:
+def test_the_docstring_describes_item_and_options() -> None:
     docs = {name: option.doc for name, option in options_of(Hard).items() if option.doc}
     assert docs == {
         "margin": '"soft" or the margin of the hinge, units: those of the distance.',
@@ -87,7 +87,7 @@ def test_the_docstring_tells_of_item_and_options() -> None:
     assert summary_of(lambda: None) == ""
 
 
-def test_values_are_given_or_the_protocols_or_the_signatures() -> None:
+def test_values_come_from_spec_protocol_or_signature() -> None:
     values, origins = checked("hard(steps=3)", steps=7, mirror=True, unknown=1)
     assert (values["steps"], origins["steps"]) == (3, "given")
     assert (values["mirror"], origins["mirror"]) == (True, "protocol")
@@ -114,7 +114,7 @@ def test_values_are_given_or_the_protocols_or_the_signatures() -> None:
         ("rate=2.0", "rate", 2.0),
     ],
 )
-def test_a_value_comes_as_its_type(given: str, name: str, value: object) -> None:
+def test_a_value_is_converted_to_its_type(given: str, name: str, value: object) -> None:
     assert repr(checked(f"hard({given})")[0][name]) == repr(value)
 
 
@@ -142,20 +142,20 @@ def test_a_value_comes_as_its_type(given: str, name: str, value: object) -> None
         ("marign=1", 'no option "marign"; did you mean "margin"?'),
     ],
 )
-def test_a_wrong_option_is_refused_in_plain_words(given: str, said: str) -> None:
+def test_a_wrong_option_is_refused(given: str, said: str) -> None:
     with pytest.raises(OptionError) as caught:
         checked(f"hard({given})")
     assert str(caught.value).startswith(f"loss hard (there, mine 1.0): {said}")
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_floats_that_are_not_finite_are_refused_wherever_they_come_from() -> None:
+def test_floats_must_be_finite() -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(OptionError, match=r"the protocol's default: expected .* a number, got"):
             checked("hard", margin=value)
 
 
-def test_all_mistakes_of_an_item_come_at_once() -> None:
+def test_all_mistakes_are_reported_together() -> None:
     with pytest.raises(OptionError) as caught:
         checked("hard(marign=1, steps=x, mirror=2)", level=3)
     lines = str(caught.value).splitlines()
@@ -169,7 +169,7 @@ def test_all_mistakes_of_an_item_come_at_once() -> None:
     ]
 
 
-def test_a_file_option_is_a_path_with_a_digest_of_its_content(tmp_path: Path) -> None:
+def test_a_file_option_is_a_path_with_a_digest(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     file.write_bytes(b"content")
     value = checked(f'hard(weights="{file}")')[0]["weights"]
@@ -226,12 +226,12 @@ def unknown_type(*, margin: Knowledge = None) -> None: ...
         (unknown_type, "option margin: .*Knowledge.* is not defined"),
     ],
 )
-def test_a_factory_that_hides_its_options_is_a_plugin_error(factory: Callable[..., Any], said: str) -> None:
+def test_an_undeclared_option_is_a_plugin_error(factory: Callable[..., Any], said: str) -> None:
     with pytest.raises(PluginError, match=said):
         options_of(factory)
 
 
-def test_all_faults_of_a_signature_come_at_once() -> None:
+def test_all_faults_of_a_signature_are_reported() -> None:
     def faulty(*args: int, margin: float, steps=1) -> None: ...  # type: ignore[no-untyped-def]
 
     with pytest.raises(PluginError, match=r"\*args.*; option margin: .*; option steps: "):

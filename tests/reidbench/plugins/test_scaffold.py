@@ -132,7 +132,7 @@ def test_the_commands_of_the_page_make_a_leaderboard_row(wheel: Path, tmp_path: 
     ("arguments", "code", "said"),
     [
         (["check", "batch_hrad"], 2, 'did you mean "batch_hard"'),
-        (["check", "batch_hard(margin=-1)"], 2, "margin must be at least 0"),
+        (["check", "batch_hard(margin=-1)"], 2, "option margin"),
         (["check", "batch_hard", "--kind", "metric"], 2, "there is no metric"),
         (["check", "lifted(pairs=disjoint)"], 1, 'check "order of the batch"'),
         (["new", "my_loss", "--kind", "lost"], 2, 'did you mean "loss"'),

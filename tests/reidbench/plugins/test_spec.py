@@ -1,4 +1,4 @@
-"""The grammar of specs: what is read, what is refused, and that every text is its value's own."""
+"""The grammar of specs: what is read, what is refused, and that written specs read back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPECS = st.lists(st.builds(Term, WEIGHTS, items(1)), max_size=3).map(lambda term
 
 
 @given(SPECS)
-def test_the_text_of_a_spec_is_read_as_that_spec(spec: Spec) -> None:
+def test_a_written_spec_reads_back(spec: Spec) -> None:
     assume(len(str(spec)) <= MAX_TEXT)
     assert str(spec).isprintable()
     # repr tells 1 from 1.0 and from True, and shows every digit
@@ -45,7 +45,7 @@ def test_the_text_of_a_spec_is_read_as_that_spec(spec: Spec) -> None:
 
 
 @given(st.text(st.sampled_from('ab1.-/ \n+*=,()[]"\\"tnone'), max_size=40))
-def test_any_text_is_refused_or_read_for_good(text: str) -> None:
+def test_any_text_is_refused_or_reads_back(text: str) -> None:
     try:
         spec = Spec.parse(text)
     except OptionError:
@@ -96,7 +96,7 @@ def test_a_value_is_read_with_its_type(text: str, value: object) -> None:
     assert repr(option(text)) == repr(value)
 
 
-def test_white_space_and_a_last_comma_mean_nothing() -> None:
+def test_white_space_and_a_last_comma_are_ignored() -> None:
     assert Spec.parse(" a ( x = 1 ,\n\ty = [ 2 , ] , ) ") == Spec.parse("a(x=1,y=[2])")
     assert Spec.parse("a()") == Spec.parse("a")
 
@@ -155,7 +155,7 @@ def test_none_alone_is_the_empty_spec() -> None:
         ("a(x=1+1)", '"," or'),
     ],
 )
-def test_what_does_not_follow_the_grammar_is_refused_with_its_place(text: str, said: str) -> None:
+def test_errors_name_the_position(text: str, said: str) -> None:
     with pytest.raises(OptionError, match=said) as caught:
         Spec.parse(text, where="--loss")
     assert str(caught.value).startswith("--loss: cannot read ")
@@ -177,7 +177,7 @@ def test_depth_and_length_are_limited() -> None:
         Spec.parse("a(x=" + "[" * 1900)
 
 
-def test_what_is_no_value_has_no_text() -> None:
+def test_only_option_values_can_be_written() -> None:
     for value in (float("nan"), float("inf"), [1], {"a": 1}, object()):
         with pytest.raises(OptionError, match="cannot be written"):
             write_value(value)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -153,10 +152,6 @@ def drawing(backbone: BackboneInfo) -> Recipe:
     return recipe(3)
 
 
-def undocumented(backbone: BackboneInfo, *, steps: int = 3) -> Recipe:
-    return recipe(steps)
-
-
 def impossible(backbone: BackboneInfo) -> Recipe:
     return recipe(0)
 
@@ -167,7 +162,6 @@ def impossible(backbone: BackboneInfo) -> Recipe:
         (no_recipe, "contract", "expected a reidbench.Recipe, got dict"),
         (changing, "builds repeat", "two builds differ"),
         (drawing, "builds repeat", "drew from a global random generator"),
-        (undocumented, "options", "docstring .*steps"),
     ],
 )
 def test_recipes_with_one_fault_fail(factory: Callable[..., Any], check: str, message: str) -> None:
@@ -200,10 +194,6 @@ def test_protocols_with_one_fault_fail(changes: dict[str, Any], message: str) ->
     assert failed_check(check_protocol, factory, message) == "values"
 
 
-def silent(directory: Path) -> Iterator[tuple[int, int]]:
-    yield from ()
-
-
 def shrinking(directory: Path) -> Iterator[tuple[int, int]]:
     yield from ((0, 9), (1, 8))
 
@@ -218,7 +208,6 @@ def not_resuming(directory: Path) -> Iterator[tuple[int, int]]:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (silent, "it yields nothing"),
         (shrinking, "the number of images in all changes"),
         (not_resuming, "it raised FileExistsError: begun"),
     ],
@@ -308,11 +297,6 @@ class NeedsFiles(Empty):
         return Part("ranked", notes=[str(len(files.ranking(record))) for record in records] or ["none"])
 
 
-class NoParts(Empty):
-    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
-        return Part("torch", tables=[torch.zeros(3)])  # type: ignore[list-item]
-
-
 @pytest.mark.parametrize(
     ("section", "check", "message"),
     [
@@ -320,7 +304,6 @@ class NoParts(Empty):
         (Empty, "records without files", "the part is empty"),
         (Best, "failed runs", "KeyError"),
         (NeedsFiles, "records without files", "it raised "),
-        (NoParts, "no records", "it raised "),
     ],
 )
 def test_sections_with_one_fault_fail(section: Callable[..., Any], check: str, message: str) -> None:
