@@ -1,4 +1,4 @@
-"""What of a run differs from the paper that its recipe names, or from the recipe alone where it names none."""
+"""What of a run differs from the paper that its recipe names, or from the recipe's defaults where it names none."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from reidbench.training.recipe import ROUNDING_ONLY, Recipe
 def deviations(
     items: Mapping[str, ResolvedSpec], recipe: Recipe, info: BackboneInfo, protocol: Protocol
 ) -> tuple[str, ...]:
-    """Return what differs, each as "kind spec" with the options that make it differ.
+    """Return the items that differ, each as "kind spec" with only the changed options.
 
-    Of the recipe every changed option counts but those that only change how sums are rounded, and those that a protocol
-    of the same paper sets. Where the recipe is a paper's, the network with its preprocessing and the protocol with its
-    views and pool must be that paper's too.
+    Every changed option of the recipe counts, except those that only change rounding and those that a protocol of the
+    same paper sets. Where the recipe is a paper's, the network with its preprocessing and the protocol with its views
+    and pool must be that paper's too.
     """
-    paper = recipe.faithful_to
-    chosen = items["recipe"]
-    theirs = paper and protocol.faithful_to == paper
-    values, asked = chosen.terms[0].values, {**protocol.defaults, **protocol.faithful_options} if theirs else {}
-    kept = [name for name in asked if name in values and values[name] == asked[name]]
-    undone = [name for name in asked if name in values and values[name] != asked[name]]
-    theirs_there = " and ".join(f"{name}={str(asked[name]).lower()}" for name in undone)
-    counted = [name for name in (*chosen.terms[0].changed, *undone) if name not in (*ROUNDING_ONLY, *kept)]
-    where = f", where the protocol's paper has {theirs_there}" if undone else ""
-    found = [f"recipe {chosen.short}{where}"] if counted else []
-    if paper:
-        found += [f"backbone {items['backbone'].short}"] if info.faithful_to != paper else []
-        found += [f"protocol {items['protocol'].short}"] if not theirs else []
-    return tuple(found)
+    paper, spec = recipe.faithful_to, items["recipe"]
+    same_paper = bool(paper) and protocol.faithful_to == paper
+    values = spec.terms[0].values
+    settings = {**protocol.defaults, **protocol.faithful_options} if same_paper else {}
+    expected = {name: value for name, value in settings.items() if name in values}
+    violated = [name for name in expected if values[name] != expected[name]]
+    ignored = {*ROUNDING_ONLY, *(name for name in expected if name not in violated)}
+    differences = []
+    if any(name not in ignored for name in (*spec.terms[0].changed, *violated)):
+        in_paper = " and ".join(f"{name}={str(expected[name]).lower()}" for name in violated)
+        differences.append(
+            f"recipe {spec.short}" + (f", where the protocol's paper has {in_paper}" if in_paper else "")
+        )
+    if paper and info.faithful_to != paper:
+        differences.append(f"backbone {items['backbone'].short}")
+    if paper and not same_paper:
+        differences.append(f"protocol {items['protocol'].short}")
+    return tuple(differences)

@@ -1,4 +1,4 @@
-"""A trained network taken home: the embeddings of somebody's own images, as the run was scored."""
+"""Load the trained network of a run, and embed any images with it as the run was scored."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from reidbench.utils.arrays import save_arrays
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import with_seed
 
-# Columns that are carried over where the list has them, so that the file says whose embeddings these are.
-CARRIED = ("pid", "camid")
+# Columns that are copied to the output where the list has them.
+COPIED_COLUMNS = ("pid", "camid")
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:
@@ -44,7 +44,7 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
         load_weights(network, folder)
     else:
         raise DataError(
-            f"{file}: its weights are not in {folder}; make the run again with reidbench run {file}, and name that one"
+            f"{file}: its weights are not in {folder}; reproduce the run with reidbench run {file}, and name its folder"
         )
     return network, record
 
@@ -63,7 +63,7 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
     except DataError as error:
         try:
             load_network(run)
-        except ReidbenchError as other:  # both are said at once
+        except ReidbenchError as other:  # both errors are reported
             raise DataError(f"{error}\n{other}") from None
         raise
     network, record = load_network(run)
@@ -91,12 +91,12 @@ def _read_list(file: Path) -> tuple[Samples, list[str]]:
         raise DataError(f"{file}: line 1: lacks the column path; found {', '.join(map(repr, columns)) or 'nothing'}")
     if not rows:
         raise DataError(f"{file}: lists no images")
-    carried = [column for column in CARRIED if column in columns]
-    numbers = {column: np.zeros(len(rows), dtype=np.int64) for column in CARRIED}
+    copied = [column for column in COPIED_COLUMNS if column in columns]
+    numbers = {column: np.zeros(len(rows), dtype=np.int64) for column in COPIED_COLUMNS}
     for place, (line, row) in enumerate(rows):
         if not row["path"] or not (file.parent / row["path"]).is_file():
             raise DataError(f"{file}: line {line}: there is no file {row['path']!r} below {file.absolute().parent}")
-        for column in carried:
+        for column in copied:
             try:
                 numbers[column][place] = int(row[column] or "")
             except (ValueError, OverflowError):
@@ -104,4 +104,4 @@ def _read_list(file: Path) -> tuple[Samples, list[str]]:
     samples = Samples.of_images(
         file.absolute().parent, (row["path"] for _, row in rows), [0] * len(rows), [0] * len(rows)
     )
-    return dataclasses.replace(samples, pids=numbers["pid"], cams=numbers["camid"]), carried
+    return dataclasses.replace(samples, pids=numbers["pid"], cams=numbers["camid"]), copied
