@@ -93,14 +93,14 @@ class PluginItem:
             raise PluginError(f"{self.kind} {self.name}: expected a callable, got {type(self.factory).__name__}")
         expected = SUPPLIED.get(self.kind, ())
         try:
-            found = positional_parameters(self.factory)
+            names = positional_parameters(self.factory)
             self.options  # noqa: B018 - reads and checks the signature
         except Exception as error:  # reading a signature runs code of the plugin
             raise PluginError(f"{self.kind} {self.name}: {describe_error(error)}") from error
-        if len(found) != len(expected):
+        if len(names) != len(expected):
             raise PluginError(
                 f"{self.kind} {self.name}: expected the positional parameters ({', '.join(expected)}), got "
-                f"({', '.join(found)}); options are keyword-only: write them after a *"
+                f"({', '.join(names)}); options are keyword-only: write them after a *"
             )
 
 

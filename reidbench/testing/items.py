@@ -77,8 +77,8 @@ class _Builds:
     def contract(self) -> None:
         for supplied in self.cases:
             value = self.subject.build(*supplied)
-            name = self.expected.__name__
-            expect(isinstance(value, self.expected), f"expected a reidbench.{name}, got {type(value).__name__}")
+            right_type = isinstance(value, self.expected)
+            expect(right_type, f"expected a reidbench.{self.expected.__name__}, got {type(value).__name__}")
             self.values.append(value)
 
     def repeat(self) -> None:
@@ -157,8 +157,7 @@ def check_protocol(protocol: str | Callable[..., Protocol], **options: Any) -> t
 
 
 def _check_protocol(protocol: Protocol) -> None:
-    ranks = list(protocol.ranks)
-    scores = scores_at(ranks)
+    ranks, scores = list(protocol.ranks), scores_at(protocol.ranks)
     parts = {part for key in protocol.names for part in key.split("+")}
     valid = {
         f"version must be a whole number from 1, got {protocol.version!r}": protocol.version >= 1,

@@ -129,10 +129,9 @@ def clusters(identities: int, images: int, seed: int, name: str) -> tuple[Tensor
 
 def expect_finite(tensor: Tensor, what: str) -> None:
     """Raise Violation where ``tensor`` contains a number that is not finite."""
-    wrong = ~torch.isfinite(tensor)
-    count = int(wrong.sum())
-    first = tensor[wrong].flatten()[0].item() if count else 0
-    expect(count == 0, f"{count} of {tensor.numel()} numbers are not finite in {what}, the first is {first}")
+    wrong = tensor[~torch.isfinite(tensor)]
+    first = wrong[0].item() if len(wrong) else 0
+    expect(not len(wrong), f"{len(wrong)} of {tensor.numel()} numbers are not finite in {what}, the first is {first}")
 
 
 def expect_equal(first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
