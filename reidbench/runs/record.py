@@ -16,10 +16,10 @@ from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
+from reidbench.utils.validation import describe_error
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
-    from pydantic_core import ErrorDetails
 
 SCHEMA: Literal[1] = 1
 RECORD = "record.json"
@@ -299,7 +299,7 @@ class RunRecord:
         except ValidationError as error:
             problems = error.errors(include_url=False)
             problems = [problem for problem in problems if problem["loc"] == ("schema",)] or problems
-            raise DataError(f"{source}: is no run record: {'; '.join(map(_describe, problems))}") from None
+            raise DataError(f"{source}: is no run record: {'; '.join(map(describe_error, problems))}") from None
         except OptionError as error:
             raise DataError(f"{source}: is no run record: recipe: {error}") from None
 
@@ -307,16 +307,6 @@ class RunRecord:
 @cache
 def _adapter() -> TypeAdapter[RunRecord]:
     return TypeAdapter(RunRecord)
-
-
-def _describe(problem: ErrorDetails) -> str:
-    """Return what is wrong with a field as one clause that begins with its place."""
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-    plain = {"missing": "is missing", "unexpected_keyword_argument": "is unknown"}
-    message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    if problem["type"] not in ("json_invalid", "value_error"):
-        message = plain.get(problem["type"], f"{message}, got {problem['input']!r:.80}")
-    return f"{place.removeprefix('.')} {message}".strip()
 
 
 def read_record(file: Path) -> RunRecord:

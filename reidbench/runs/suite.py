@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
@@ -16,7 +19,8 @@ from reidbench.plugins.options import did_you_mean
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
 from reidbench.utils.progress import progress
-from reidbench.utils.random_streams import MOST_SEED, SEEDS
+from reidbench.utils.random_streams import MOST_SEED
+from reidbench.utils.validation import describe_error
 
 KEYS = tuple(part.name for part in fields(Job))
 NAME = "name"
@@ -24,6 +28,34 @@ _TABLES = "job"
 _SCALES = "scale"
 _DATA = "data"
 _INSTALLED = "reidbench_leaderboards"
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _require(test: Callable[[str], object], problem: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not test(text):
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
+
+
+# The content of a TOML file: the keys of a job with their values, tables of jobs, and scales.
+_Text = Annotated[str, _require(str.strip, "is blank")]
+_Folder = Annotated[str, _require(is_name, "cannot name a folder")]
+_Texts = Annotated[list[_Text], BeforeValidator(_as_list), Field(min_length=1)]
+_Seeds = Annotated[list[Annotated[int, Field(ge=0, le=MOST_SEED)]], BeforeValidator(_as_list), Field(min_length=1)]
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+_VALUES: dict[str, Any] = {key: (_Seeds if key == "seed" else _Texts, None) for key in KEYS}
+_REPLACED: dict[str, Any] = {key: (dict[_Text, _Text], {}) for key in KEYS if key != "seed"}
+_Choices: Any = create_model("_Choices", __config__=_CONFIG, **_VALUES)
+_JobTable: Any = create_model("_JobTable", __base__=_Choices, name=(_Text, ""))
+_ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
+_Jobs = Annotated[list[_JobTable], Field(min_length=1)]
+_SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, job=(_Jobs, None), scale=(dict[str, _ScaleTable], {}))
 
 
 @dataclass(frozen=True)
@@ -81,35 +113,34 @@ def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     multiplies separately, with the other keys as its defaults, and may have a ``name``. ``defaults`` are the command
     line's for the same keys. Raises OptionError with all mistakes at once.
     """
-    common = {key: value for key, value in table.items() if key != _TABLES}
-    inner = table.get(_TABLES, [{}])
-    problems = list(_problems(common, "", tables=True))
-    if not isinstance(inner, list) or not all(isinstance(job, Mapping) for job in inner):
-        raise OptionError("\n".join([*problems, "job: expected [[job]] tables, each with keys of its own"]))
-    if not inner:
-        problems.append("job: the list of [[job]] tables is empty")
-    for number, job in enumerate(inner, start=1):
-        problems += _problems(_unnamed(job), f"[[job]] {number}: ", tables=False)
-        name = job.get(NAME, "a name")
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            problems.append(f"[[job]] {number}: name: expected a text, got {name!r:.80}")
-    if problems:
-        raise OptionError("\n".join(problems))
-    return list(_named_jobs(table, defaults))
+    return list(_named_jobs(_read_table(table), defaults))
+
+
+def _read_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite's table with every value of a job as a list; raises OptionError with all mistakes at once."""
+    try:
+        values: dict[str, Any] = _SuiteTable.model_validate(table).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise OptionError("\n".join(map(_describe, error.errors(include_url=False)))) from None
+    return values
+
+
+def _describe(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][-1])
+    known = [*KEYS, *_SuiteTable.model_fields, _DATA]
+    return describe_error(problem) + (did_you_mean(name, known) if problem["type"] == "extra_forbidden" else "")
 
 
 def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:
     """Return the jobs of a valid table, each once, with the name in its own table or an empty text."""
-    common = {key: value for key, value in table.items() if key != _TABLES}
     named: dict[Job, str] = {}
     for own in table.get(_TABLES, [{}]):
-        for job in _multiply({**defaults, **common, **_unnamed(own)}):
-            named[job] = named.get(job, "") or str(own.get(NAME, ""))
+        choices = {**defaults, **table, **own}
+        lists = [value if isinstance(value, list) else [value] for value in (choices[key] for key in KEYS)]
+        for combination in itertools.product(*lists):
+            job = Job(**dict(zip(KEYS, combination, strict=True)))
+            named[job] = named.get(job, "") or own.get(NAME, "")
     return named
-
-
-def _unnamed(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != NAME}
 
 
 def load_suite(path: Path) -> Suite:
@@ -126,13 +157,12 @@ def load_suite(path: Path) -> Suite:
     except ValueError as error:  # a number of thousands of digits too
         raise OptionError(f"{path}: is not TOML: {error}") from None
     try:
-        sizes = table.pop(_SCALES, {})
-        jobs = expand(table, command_defaults())
-        scales = _scales(sizes, jobs)
+        table = _read_table(table)
+        named = _named_jobs(table, command_defaults())
+        scales = _scales(table.get(_SCALES, {}), named)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
-    names = {job: name for job, name in _named_jobs(table, command_defaults()).items() if name}
-    return Suite(path.stem, jobs, names, scales)
+    return Suite(path.stem, list(named), {job: name for job, name in named.items() if name}, scales)
 
 
 def find_suite(name: str) -> Path:
@@ -167,66 +197,22 @@ def leaderboards_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _problems(table: Mapping[str, Any], where: str, *, tables: bool) -> Iterator[str]:
-    for key, value in table.items():
-        if key not in KEYS:
-            known = ", ".join(KEYS) + (" and [[job]] tables" if tables else "")
-            yield f"{where}unknown key {key!r}{did_you_mean(key, KEYS)}; known: {known}"
-            continue
-        expected = SEEDS if key == "seed" else "a text"
-        values = value if isinstance(value, list) else [value]
-        if not values:
-            yield f"{where}{key}: the list is empty, so there would be no job; expected {expected}, or a list of such"
-        yield from (
-            f"{where}{key}: expected {expected}, or a list of such, got {item!r:.80}"
-            for item in values
-            if not _fits(key, item)
-        )
-
-
-def _fits(key: str, value: object) -> bool:
-    if key == "seed":
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SEED
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _scales(tables: object, jobs: Sequence[Job]) -> dict[str, Scale]:
-    """Return the scales of a suite; raises OptionError with all mistakes at once."""
-    if not isinstance(tables, Mapping):
-        raise OptionError(f"{_SCALES}: expected tables [{_SCALES}.NAME], got {tables!r:.80}")
-    problems: list[str] = []
+def _scales(tables: Mapping[str, dict[str, dict[str, str]]], jobs: Iterable[Job]) -> dict[str, Scale]:
+    """Return the scales of a suite; raises OptionError where a text to be replaced is in no job."""
+    used = {key: {getattr(job, key) for job in jobs} for key in KEYS}
+    scales = {}
     for name, table in tables.items():
-        problems += (
-            f"{_SCALES}.{name}{problem}"
-            for problem in (_scale_problems(table, jobs) if isinstance(table, Mapping) else [": expected a table"])
-        )
-    if problems:
-        raise OptionError("\n".join(problems))
-    return {
-        name: Scale(name, {key: texts for key, texts in table.items() if key != _DATA}, table.get(_DATA, {}))
-        for name, table in tables.items()
-    }
-
-
-def _scale_problems(table: Mapping[str, Any], jobs: Sequence[Job]) -> Iterator[str]:
-    known = [*(key for key in KEYS if key != "seed"), _DATA]
-    for key, texts in table.items():
-        if key not in known:
-            yield f": unknown key {key!r}{did_you_mean(key, known)}; known: {', '.join(known)}"
-        elif not isinstance(texts, Mapping) or not all(isinstance(text, str) and text for text in texts.values()):
-            yield f".{key}: expected a table of texts"
-        elif key == _DATA:
-            yield from (f".{key}: {name!r} cannot name a folder" for name in texts if not is_name(name))
-        else:
-            used = {getattr(job, key) for job in jobs}
-            yield from (f".{key}: no job of the suite has {text!r}" for text in texts if text not in used)
-
-
-def _multiply(choices: Mapping[str, Any]) -> Iterator[Job]:
-    lists = [value if isinstance(value, list) else [value] for value in (choices[key] for key in KEYS)]
-    for combination in itertools.product(*lists):
-        choice: dict[str, Any] = dict(zip(KEYS, combination, strict=True))
-        yield Job(**choice)
+        data = table.pop(_DATA, {})
+        unused = [
+            f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}"
+            for key in table
+            for text in table[key]
+            if text not in used[key]
+        ]
+        if unused:
+            raise OptionError("\n".join(unused))
+        scales[name] = Scale(name, table, data)
+    return scales
 
 
 def synthesize(spec: str, directory: Path) -> tuple[int, int]:

@@ -60,27 +60,28 @@ def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
-        ({"los": "x"}, r"unknown key 'los'; did you mean \"loss\"\?; known: protocol, loss, .* and \[\[job\]\] tables"),
-        ({"job": [{"seeds": 1}]}, r"\[\[job\]\] 1: unknown key 'seeds'; did you mean \"seed\""),
-        ({"job": [{}, {"job": []}]}, r"\[\[job\]\] 2: unknown key 'job'"),
-        ({"loss": []}, r"loss: the list is empty, so there would be no job"),
-        ({"job": []}, r"job: the list .* is empty"),
-        ({"job": {"loss": "x"}}, r"job: expected \[\[job\]\] tables"),
-        ({"loss": 3}, r"loss: expected a text, or a list of such, got 3"),
-        ({"loss": ["a", ["b"]]}, r"loss: expected a text, or a list of such, got \['b'\]"),
-        ({"loss": " "}, r"loss: expected a text, or a list of such, got ' '"),
-        ({"seed": "0"}, r"seed: expected a whole number from 0 to 9223372036854775807, or a list of such, got '0'"),
-        ({"seed": [0, -1]}, r"seed: .*got -1"),
-        ({"seed": 2**63}, r"seed: .*got 9223372036854775808"),
-        ({"seed": 10**300}, r"seed: .*got 10000"),
-        ({"seed": True}, r"seed: .*got True"),
-        ({"seed": 1.0}, r"seed: .*got 1\.0"),
+        ({"los": "x"}, r"^los is unknown; did you mean \"loss\""),
+        ({"job": [{"seeds": 1}]}, r"^job\[0\]\.seeds is unknown; did you mean \"seed\""),
+        ({"job": [{}, {"job": []}]}, r"^job\[1\]\.job is unknown"),
+        ({"loss": []}, r"^loss .*at least 1"),
+        ({"job": []}, r"^job .*at least 1"),
+        ({"job": {"loss": "x"}}, r"^job .*list"),
+        ({"loss": 3}, r"^loss\[0\] .*string, got 3"),
+        ({"loss": ["a", ["b"]]}, r"^loss\[1\] .*string, got \['b'\]"),
+        ({"loss": " "}, r"^loss\[0\] is blank"),
+        ({"job": [{"name": " "}]}, r"^job\[0\]\.name is blank"),
+        ({"seed": "0"}, r"^seed\[0\] .*got '0'"),
+        ({"seed": [0, -1]}, r"^seed\[1\] .*got -1"),
+        ({"seed": 2**63}, r"^seed\[0\] .*got 9223372036854775808"),
+        ({"seed": 10**300}, r"^seed\[0\] .*got 10000"),
+        ({"seed": True}, r"^seed\[0\] .*got True"),
+        ({"seed": 1.0}, r"^seed\[0\] .*got 1\.0"),
     ],
 )
-def test_mistakes_are_named(table: dict[str, Any], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
+def test_mistakes_are_named(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         expand(table, DEFAULTS)
 
 
@@ -91,10 +92,10 @@ def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -
         load_suite(file)
     lines = str(caught.value).splitlines()
     assert [line.startswith(f"{file}: ") for line in lines] == [True] * 3
-    assert [next(key for key in ("los", "seed", "backbone") if key in line) for line in lines] == [
+    assert sorted(next(key for key in ("los", "seed", "backbone") if key in line) for line in lines) == [
+        "backbone",
         "los",
         "seed",
-        "backbone",
     ]
 
 
@@ -192,13 +193,13 @@ def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scale", "said"),
     [
-        ('[scale.tiny.backbon]\na = "b"', r"scale.tiny: unknown key 'backbon'; did you mean \"backbone\""),
-        ("[scale.tiny.seed]\n0 = 1", r"scale.tiny: unknown key 'seed'"),
-        ('[scale.tiny.loss]\nc = "d"', r"scale.tiny.loss: no job of the suite has 'c'"),
-        ("[scale.tiny.loss]\na = 3", r"scale.tiny.loss: expected a table of texts"),
-        ('[scale.tiny.data]\n"../x" = "drawn"', r"scale.tiny.data: '\.\./x' cannot name a folder"),
-        ("[scale]\ntiny = 3", r"scale.tiny: expected a table"),
-        ("scale = 3", r"scale: expected tables \[scale.NAME\], got 3"),
+        ('[scale.tiny.backbon]\na = "b"', r"scale\.tiny\.backbon is unknown; did you mean \"backbone\""),
+        ("[scale.tiny.seed]\n0 = 1", r"scale\.tiny\.seed is unknown"),
+        ('[scale.tiny.loss]\nc = "d"', r"scale\.tiny\.loss: no job of the suite has 'c'"),
+        ("[scale.tiny.loss]\na = 3", r"scale\.tiny\.loss\.a .*string, got 3"),
+        ('[scale.tiny.data]\n"../x" = "drawn"', r"scale\.tiny\.data\.\.\./x\..* cannot name a folder"),
+        ("[scale]\ntiny = 3", r"scale\.tiny .*got 3"),
+        ("scale = 3", r"scale .*got 3"),
     ],
 )
 def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
