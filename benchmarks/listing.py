@@ -19,7 +19,7 @@ from reidbench_datasets.mars import label, mars, read_mat
 from reidbench_datasets.mars_protocols import mars_protocol
 from scipy.io import savemat
 
-from reidbench.data.ground_truth import unmatched
+from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import verdict
 
 SECONDS, MIB = 10.0, 1024

@@ -45,7 +45,7 @@ from reidbench.reports.compare_runs import (
 )
 from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table
-from reidbench.runs.artifacts import RunFiles as RunFiles
+from reidbench.reports.artifacts import RunFiles as RunFiles
 from reidbench.runs.execute import Records as Records, run as run
 from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord

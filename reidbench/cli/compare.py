@@ -27,9 +27,9 @@ def compare(
 
     from reidbench.ranking.scores import named_score
     from reidbench.reports.compare_runs import compare_combinations
-    from reidbench.reports.render import render_terminal
     from reidbench.reports.sections import Part
     from reidbench.reports.table import Column, Table
+    from reidbench.reports.text_formats import render_terminal
 
     sides = [_side(place, seeds) for place in (a, b)]
     comparison = compare_combinations(*sides)

@@ -29,7 +29,7 @@ def verify(
 
     Also prints the queries without a positive. Exits with 1 where counts are wrong or an image cannot be decoded.
     """
-    from reidbench.data.ground_truth import unmatched
+    from reidbench.data.positives_and_exclusions import unmatched
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
     from reidbench.images.decode import check_images

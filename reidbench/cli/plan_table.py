@@ -97,9 +97,9 @@ def print_table(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> Non
     from rich.console import Console
 
     from reidbench.plugins.catalogue import command_defaults
-    from reidbench.reports.render import render_terminal
+    from reidbench.reports.artifacts import RunFiles
     from reidbench.reports.sections import build_sections
-    from reidbench.runs.artifacts import RunFiles
+    from reidbench.reports.text_formats import render_terminal
 
     if runs:
         records = [record for _, record in runs]

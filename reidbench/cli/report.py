@@ -32,11 +32,11 @@ def report(
     from rich.console import Console
 
     from reidbench.plugins.catalogue import command_defaults
+    from reidbench.reports.artifacts import RunFiles
     from reidbench.reports.figures import write_plots
     from reidbench.reports.html import to_html
-    from reidbench.reports.render import render_terminal, to_csv, to_json, to_markdown
     from reidbench.reports.sections import build_sections
-    from reidbench.runs.artifacts import RunFiles
+    from reidbench.reports.text_formats import render_terminal, to_csv, to_json, to_markdown
     from reidbench.runs.store import Store
     from reidbench.utils.atomic import write_atomic
     from reidbench.utils.machine import local_machine

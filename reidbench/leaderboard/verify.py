@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.data.ground_truth import Positives
+from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
 from reidbench.errors import ReidbenchError

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidbench.data.ground_truth import Positives
+from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.errors import DataError
 from reidbench.ranking import value_kernels as kernels

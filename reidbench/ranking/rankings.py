@@ -13,7 +13,7 @@ from reidbench.errors import DataError
 from reidbench.utils.arrays import FloatArray, IntArray, read_arrays, save_arrays
 
 if TYPE_CHECKING:
-    from reidbench.data.ground_truth import Positives
+    from reidbench.data.positives_and_exclusions import Positives
 RANKINGS = "rankings.npz"
 _DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 

@@ -13,7 +13,7 @@ from reidbench.reports.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from reidbench.runs.artifacts import RunFiles
+    from reidbench.reports.artifacts import RunFiles
     from reidbench.runs.record import RunRecord
 
 

@@ -16,7 +16,7 @@ from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
-from reidbench.utils.validation import describe_error
+from reidbench.utils.validation import describe_problem
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
@@ -299,7 +299,7 @@ class RunRecord:
         except ValidationError as error:
             problems = error.errors(include_url=False)
             problems = [problem for problem in problems if problem["loc"] == ("schema",)] or problems
-            raise DataError(f"{source}: is no run record: {'; '.join(map(describe_error, problems))}") from None
+            raise DataError(f"{source}: is no run record: {'; '.join(map(describe_problem, problems))}") from None
         except OptionError as error:
             raise DataError(f"{source}: is no run record: recipe: {error}") from None
 

@@ -20,7 +20,7 @@ from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import MOST_SEED
-from reidbench.utils.validation import describe_error
+from reidbench.utils.validation import describe_problem
 
 KEYS = tuple(part.name for part in fields(Job))
 NAME = "name"
@@ -128,7 +128,7 @@ def _read_table(table: Mapping[str, Any]) -> dict[str, Any]:
 def _describe(problem: ErrorDetails) -> str:
     name = str(problem["loc"][-1])
     known = [*KEYS, *_SuiteTable.model_fields, _DATA]
-    return describe_error(problem) + (did_you_mean(name, known) if problem["type"] == "extra_forbidden" else "")
+    return describe_problem(problem) + (did_you_mean(name, known) if problem["type"] == "extra_forbidden" else "")
 
 
 def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:

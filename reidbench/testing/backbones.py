@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from reidbench.plugins.interfaces import Backbone, Preprocess
-from reidbench.testing.subject import NotApplicable, Subject, Violation, expect, expect_equal, expect_finite, normal
+from reidbench.testing.checked_item import (
+    NotApplicable,
+    Subject,
+    Violation,
+    expect,
+    expect_equal,
+    expect_finite,
+    normal,
+)
 
 BATCH = 5
 _ALONE = 1e-4  # of the largest entry: matrix products of other sizes round differently

@@ -31,13 +31,13 @@ from reidbench.images.decode import read_image
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo, Metric, Preprocess, Reranker
 from reidbench.ranking.scores import scores_at
+from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.html import to_html
-from reidbench.reports.render import render_terminal, to_csv, to_markdown
 from reidbench.reports.sections import Part, Section
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.text_formats import render_terminal, to_csv, to_markdown
 from reidbench.runs.record import RECORD, CameraMatrix, RunRecord, read_record
 from reidbench.runs.suite import leaderboards_folder
-from reidbench.testing.subject import Subject, clusters, expect, expect_equal, expect_finite, expect_ordered
+from reidbench.testing.checked_item import Subject, clusters, expect, expect_equal, expect_finite, expect_ordered
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import local_machine
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
-from reidbench.testing.subject import DIM, Subject, expect, normal
+from reidbench.testing.checked_item import DIM, Subject, expect, normal
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench.plugins.interfaces import Loss, as_loss_value
-from reidbench.testing.loss_probe import IDENTITIES, LABELS, Batch, LossProbe
-from reidbench.testing.subject import (
+from reidbench.testing.checked_item import (
     DIM,
     NotApplicable,
     Subject,
@@ -24,6 +23,7 @@ from reidbench.testing.subject import (
     normal,
     share_in_order,
 )
+from reidbench.testing.loss_probe import IDENTITIES, LABELS, Batch, LossProbe
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
 

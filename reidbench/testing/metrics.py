@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reidbench.plugins.interfaces import Metric, learns
 from reidbench.ranking.rank import unit_rows
-from reidbench.testing.subject import (
+from reidbench.testing.checked_item import (
     DIM,
     NotApplicable,
     Subject,

@@ -27,7 +27,7 @@ from reidbench.training.optimizer import ScheduledOptimizer, gradient_norm
 from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
-from reidbench.training.signals import stop_signal
+from reidbench.training.stop_signals import stop_signal
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.device_copy import DeferredNumbers, to_device
 from reidbench.utils.machine import Machine, environment

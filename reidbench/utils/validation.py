@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic_core import ErrorDetails
 
 
-def describe_error(problem: ErrorDetails) -> str:
+def describe_problem(problem: ErrorDetails) -> str:
     """Return what is wrong with a value as one clause that begins with its place, such as "job[0].seed"."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
     plain = {"missing": "is missing", "unexpected_keyword_argument": "is unknown", "extra_forbidden": "is unknown"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of, run

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reidbench import DataError, Part, RunRecord, identities_of
+from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.compare_runs import compare_combinations
-from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.boards import put, ranking_for, valid_record
 from tests.support.parts import build_part, headings, printed

@@ -9,7 +9,7 @@ from reidbench_reports.drawing import RIGHT, WRONG
 from reidbench_reports.failures import choose
 
 from reidbench.ranking.scores import average_precision
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import ranking_of

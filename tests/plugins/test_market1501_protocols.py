@@ -21,7 +21,7 @@ from reidbench_datasets.market1501_protocols import (
 
 import reidbench
 from reidbench import DataError, OptionError, Protocol, Samples, Split, stream_key
-from reidbench.data.ground_truth import unmatched
+from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin
 from reidbench.embedding.pooling import pool_units
 from reidbench.plugins.catalogue import load

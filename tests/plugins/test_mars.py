@@ -22,7 +22,7 @@ from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gall
 from scipy.io import savemat
 
 from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, stream
-from reidbench.data.ground_truth import unmatched
+from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
 from reidbench.training.sampler import pk_round

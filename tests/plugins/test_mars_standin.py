@@ -11,7 +11,7 @@ from reidbench_datasets.mars import NAME, mars, mars_protocol
 from reidbench_datasets.mars_standin import StandIn, plan, synthesize
 
 from reidbench import DataError
-from reidbench.data.ground_truth import unmatched
+from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin
 from tests.support.jobs import job, run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reidbench_reports.outliers import own_distances
 
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 

@@ -6,7 +6,7 @@ import shlex
 
 from reidbench_reports.provenance import command
 
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.jobs import plan_of
 from tests.support.parts import build_part, printed

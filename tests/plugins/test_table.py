@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from reidbench import Part, RunRecord, Table
-from reidbench.reports.render import render_terminal
+from reidbench.reports.text_formats import render_terminal
 from tests.support.parts import build_part, headings, printed
 from tests.support.records import digest, make_item, make_record
 

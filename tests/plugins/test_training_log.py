@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from reidbench_reports.training_log import _grouped, draw
 
+from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.figures import to_svg
-from reidbench.runs.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import with_rankings

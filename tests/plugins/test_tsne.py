@@ -8,7 +8,7 @@ from reidbench_reports import tsne
 from reidbench_reports.tsne import embed, paint
 
 from reidbench import Samples
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part
 

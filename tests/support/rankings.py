@@ -11,7 +11,7 @@ import numpy as np
 
 from reidbench.ranking import rank as ranking_module
 from reidbench.ranking.rankings import Ranking, save_ranking
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.records import put

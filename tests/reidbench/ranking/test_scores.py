@@ -22,8 +22,8 @@ from reidbench.ranking.scores import (
     named_score,
     score,
 )
+from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.compare_runs import compare_combinations
-from reidbench.runs.artifacts import RunFiles
 from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, derived_fields, put, ranking_for, rows_of, valid_record

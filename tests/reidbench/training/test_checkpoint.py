@@ -27,7 +27,7 @@ from reidbench.training.checkpoint import (
 )
 from reidbench.training.loop import train
 from reidbench.training.monitor import Monitor
-from reidbench.training.signals import SIGNALS
+from reidbench.training.stop_signals import SIGNALS
 from reidbench.utils.machine import local_machine
 from tests.support.logs import assert_same_log
 from tests.support.loop_training import RECIPE, SEED, Head, Sampling, assert_same_state, build, fit

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.ground_truth import unmatched
+from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
 

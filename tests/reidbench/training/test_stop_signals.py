@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from reidbench.training.signals import SIGNALS, stop_signal
+from reidbench.training.stop_signals import SIGNALS, stop_signal
 
 TWICE = """
 import os, signal, sys
-from reidbench.training.signals import stop_signal
+from reidbench.training.stop_signals import stop_signal
 with stop_signal() as stop:
     for name in sys.argv[1:]:
         os.kill(os.getpid(), getattr(signal, name))

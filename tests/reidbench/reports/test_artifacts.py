@@ -9,7 +9,7 @@ import pytest
 
 from reidbench import build
 from reidbench.errors import DataError
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.artifacts import RunFiles
 from reidbench.utils.machine import SCALES, local_machine
 from tests.support.records import make_item, make_record, put, replace_parts
 

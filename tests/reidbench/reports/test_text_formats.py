@@ -19,9 +19,9 @@ from reidbench import Column, OptionError, Part, Table
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.reports import sections
-from reidbench.reports.render import render_terminal, to_csv, to_json, to_markdown
+from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.sections import build_sections
-from reidbench.runs.artifacts import RunFiles
+from reidbench.reports.text_formats import render_terminal, to_csv, to_json, to_markdown
 from reidbench.utils.machine import local_machine
 from tests.support.records import make_record
 
