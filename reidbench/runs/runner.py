@@ -215,6 +215,8 @@ def _collapse(record: RunRecord) -> str:
 
 def _record(run: Prepared, status: Status, machine: Machine, started: str, error: str = "") -> RunRecord:
     """Return the record of a run without scores."""
+    split, info = run.split, run.info
+    preprocess = PreprocessRecord(**asdict(info.preprocess))
     metric = run.items["metric"].build()
     scored_in = environment(machine)
     summary = read_summary(run.training_folder) if run.trains else None
@@ -240,22 +242,12 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
             normalize=metric.normalize,
             learned=learns(metric),
         ),
-        dataset=DatasetRecord(
-            digest=run.split.digest,
-            train_digest=run.split.train.digest,
-            counts=run.split.counts,
-            wrong_counts=run.split.wrong_counts,
-        ),
+        dataset=DatasetRecord(split.digest, split.train.digest, split.counts, split.wrong_counts),
         recipe=run.recipe,
-        network=NetworkRecord(
-            embedding_dim=run.info.embedding_dim,
-            parameters=run.info.parameters,
-            pretrained=run.info.pretrained,
-            preprocess=PreprocessRecord(**asdict(run.info.preprocess)),
-        ),
+        network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),
         standin=run.standin,
-        faithful=run.faithful and not run.split.wrong_counts,
-        deviations=[*run.deviations, *(f"partial data: {text}" for text in run.split.wrong_counts)],
+        faithful=run.faithful and not split.wrong_counts,
+        deviations=[*run.deviations, *(f"partial data: {text}" for text in split.wrong_counts)],
         scores={},
         seconds={},
         peak_memory_mib=peak_memory_mib(machine.device),
