@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from reidbench.errors import DataError
@@ -112,8 +112,9 @@ def _used_values(value: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in scope and scope[node.id] is not value:
             used = scope[node.id]
-            # What another module defines is that module's code: torch, or an installed plugin.
-            if getattr(used, "__module__", module) == module or isinstance(used, ModuleType):
+            # A class or function of another module is that module's code: torch's, or an installed plugin's.
+            code = isinstance(used, type | FunctionType | BuiltinFunctionType) or type(used).__module__ == "typing"
+            if not code or used.__module__ == module:
                 yield node.id, used
 
 

@@ -22,6 +22,7 @@ from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.runs import record as record_module
 from reidbench.runs.execute import execute
+from reidbench.runs.local_items import local_loss
 from reidbench.runs.plan import Request, make_plan, read_request
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import Store
@@ -202,6 +203,22 @@ def test_a_loss_without_source_is_never_reused() -> None:
     first, second = (reidbench.run(loss=namespace["Hidden"], **SMALL)[0] for _ in range(2))
     assert first.scores == second.scores
     assert first.code != second.code
+
+
+WEIGHTS = torch.ones(8)
+
+
+def test_a_loss_that_uses_an_object_is_never_reused() -> None:
+    class Weighted(Loss):
+        def __init__(self, info: TrainInfo) -> None:
+            super().__init__()
+
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            return (embeddings * WEIGHTS).sum(1)
+
+    first, second = (local_loss(Weighted).plugin.version for _ in range(2))
+    assert first != second
+    assert local_loss(Norms).plugin.version == local_loss(Norms).plugin.version
 
 
 def test_wrong_loss_objects_are_refused_by_name() -> None:
