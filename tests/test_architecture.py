@@ -1,4 +1,4 @@
-"""The walls of the house: layers, what plugins may import, no resident's name in the core, room sizes."""
+"""Architecture: import order, what plugins may import, no built-in item named in the core, sizes."""
 
 from __future__ import annotations
 
@@ -94,16 +94,16 @@ def test_plugins_import_nothing_of_the_core_but_the_top() -> None:
             assert not [name for name in names if name.startswith("reidbench.")], path
 
 
-def residents() -> set[str]:
+def built_in_items() -> set[str]:
     kinds = ("loss", "backbone", "dataset", "metric", "reranker")
     return {
         entry.name for kind in kinds for entry in load().list_items(kind) if entry.plugin.distribution == "reidbench"
     }
 
 
-def test_the_core_knows_no_resident_by_name() -> None:
-    names = residents()
-    assert {"batch_hard", "tiny", "synthetic"} <= names  # the test would pass on an empty house
+def test_core_names_no_built_in_item() -> None:
+    names = built_in_items()
+    assert {"batch_hard", "tiny", "synthetic"} <= names  # without items the test would always pass
     distributions = set(metadata.packages_distributions())
     for path in core_modules():
         tree = ast.parse(path.read_text())
@@ -120,7 +120,7 @@ def test_the_core_knows_no_resident_by_name() -> None:
 
 
 @pytest.mark.parametrize("folder", ["reidbench", "plugins"])
-def test_no_room_is_longer_than_350_lines(folder: str) -> None:
+def test_no_file_is_longer_than_350_lines(folder: str) -> None:
     long = {
         str(path): lines
         for path in (CHECKOUT / folder).rglob("*.py")
@@ -129,7 +129,7 @@ def test_no_room_is_longer_than_350_lines(folder: str) -> None:
     assert not long
 
 
-def test_the_public_api_is_what_it_says() -> None:
+def test_public_api_resolves() -> None:
     for name in reidbench.__all__:
         assert getattr(reidbench, name) is not None
     # Importing a module sets it on its package: one of the same name would hide what is exported.

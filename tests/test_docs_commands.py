@@ -24,7 +24,7 @@ FLAGS = {
     "rerank": "reranker", "section": "section",
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+…?")  # DIR, NAME, RUN…: whoever reads it puts something there
-STRANGERS = {"neighbour_components", "centre", "my_loss"}  # items that README and the pages on plugins write
+EXAMPLE_ITEMS = {"neighbour_components", "centre", "my_loss"}  # items that README and the pages on plugins write
 EVERY = [each for page in PAGES for each in commands(page)]
 OURS = [each for each in EVERY if each.program == "reidbench"]
 SHOWN = [each for page in PAGES for each in shown(page)]
@@ -78,7 +78,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
         if PLACEHOLDER.fullmatch(text) or PLACEHOLDER.fullmatch(kind):
             continue
         terms = Spec.parse(text, where=kind).terms
-        if not STRANGERS & {term.item.name for term in terms}:
+        if not EXAMPLE_ITEMS & {term.item.name for term in terms}:
             load().resolve(kind, text)
     suites = _texts(given.get("what")) + [text for text in _texts(given.get("runs")) if text.startswith("paper/")]
     for name in suites:
@@ -93,7 +93,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_options_in_the_text_are_options_of_some_verb_or_benchmark(page: Path) -> None:
+def test_options_in_the_text_exist(page: Path) -> None:
     benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").glob("*.py"))
     run, known = options(typer.main.get_command(app))
     for number, span in spans(page.read_text(encoding="utf-8")):
@@ -121,7 +121,7 @@ def _texts(value: object) -> list[str]:
 
 
 @pytest.mark.parametrize("each", [each for each in EVERY if each.program != "reidbench"], ids=name_of)
-def test_other_programs_are_given_files_modules_and_options_that_exist(each: Command) -> None:
+def test_other_programs_get_existing_files_and_options(each: Command) -> None:
     if each.program.startswith("python") and each.words[:1] == ("-m",):
         assert importlib.util.find_spec(each.words[1]) is not None, each.text
         return

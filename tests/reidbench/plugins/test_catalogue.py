@@ -363,7 +363,7 @@ def test_a_sum_is_resolved_term_by_term() -> None:
     assert part_names([entry.name for entry in resolved.plugin_items]) == ["hard", "soft", "hard:2"]
 
 
-def test_a_single_item_is_built_as_itself_and_a_weighted_one_as_a_sum() -> None:
+def test_single_item_is_itself_and_weighted_one_is_a_sum() -> None:
     loss = CATALOGUE.resolve("loss", "hard(margin=2)").build(INFO)
     assert type(loss) is Hard
     assert (loss.info, loss.margin) == (INFO, 2.0)
