@@ -312,7 +312,7 @@ def test_a_loss_without_a_gradient_is_named(tmp_path: Path, reidbench_process: P
     install(tmp_path / "plugin", "embeddings.detach().square().sum()")
     done = reidbench_process(*small_run("--loss", "mine"), env={"PYTHONPATH": str(tmp_path / "plugin")})
     assert done.returncode == 1
-    assert "its total has no gradient, so nothing could be learned" in done.stderr
+    assert "no gradient" in done.stderr
 
 
 def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
