@@ -17,8 +17,9 @@ from torch import Tensor
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.errors import DataError
-from reidbench.ranking import value_kernels as kernels
-from reidbench.ranking.rank_counts import PIECE, Block, Top, visit_blocks
+from reidbench.ranking.exact_kernels import PositiveValues, Top, count_values, insert_values, pair_values
+from reidbench.ranking.filter_kernels import Block, exclude_columns, farthest_values
+from reidbench.ranking.rank_counts import PIECE, count_closer, visit_blocks
 from reidbench.ranking.rankings import Rankings, rankings_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
@@ -124,21 +125,19 @@ def nearest(
     """
     top = Top.empty(len(query), min(k, len(gallery)))
     farthest = np.full(len(query), -np.inf)
-    starts, no_positives = np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    values = no_positives.astype(np.float64)
+    no_positives = PositiveValues(np.zeros(len(query) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
 
     def visit(block: Block) -> None:
-        block.count(starts, no_positives, values, no_positives, top)
-        farthest[block.rows] = np.maximum(farthest[block.rows], block.farthest())
+        count_closer(block, no_positives, no_positives.places, top)
+        farthest[block.rows] = np.maximum(farthest[block.rows], farthest_values(block))
 
     with workers() as crew:
         query_rows, gallery_rows = _check_both(query, gallery, metric, (len(query), len(gallery)), crew)
         left = query_rows.factors("left")
         if left is None:
             for first, distances in _value_blocks(query_rows, gallery_rows):
-                rows = slice(first, first + len(distances))
-                farthest[rows] = distances.max(axis=1)
-                kernels.insert_values(distances, top.values[rows], top.columns[rows])
+                farthest[first : first + len(distances)] = distances.max(axis=1)
+                insert_values(distances, top, first)
         else:
             visit_blocks(left, gallery_rows.chunks(np.arange(len(gallery)), chunk), visit, crew)
     return top.columns, farthest
@@ -258,14 +257,15 @@ class _Counts:
             values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
             chunks = gallery.chunks(positives.candidates, chunk)
         excluded = positives.starts_of(positives.same_camera), positives.columns[positives.same_camera]
-        no_lists = Top.empty(len(left), 0)
+        among_candidates = PositiveValues(positives.starts, positives.columns, values)
+        among_junk, no_lists = among_candidates._replace(places=self.junk_places), Top.empty(len(left), 0)
 
         def count(block: Block) -> None:
-            block.exclude(*excluded)
-            block.count(positives.starts, positives.columns, values, self.closer, self.top)
+            exclude_columns(block, *excluded)
+            count_closer(block, among_candidates, self.closer, self.top)
 
         def count_junk(block: Block) -> None:
-            block.count(positives.starts, self.junk_places, values, self.closer_junk, no_lists, contained=False)
+            count_closer(block, among_junk, self.closer_junk, no_lists)
 
         visit_blocks(left, chunks, count, gallery.crew)
         visit_blocks(left, gallery.chunks(positives.junk, chunk), count_junk, gallery.crew)
@@ -275,22 +275,23 @@ class _Counts:
         queries, values = self.positives.queries, np.empty(len(columns))
         for number, right in enumerate(chunks):
             here = np.flatnonzero(columns // chunk == number)
-            values[here] = kernels.pair_values(left, right, queries[here], columns[here] - number * chunk)
+            values[here] = pair_values(left, right, queries[here], columns[here] - number * chunk)
         return values
 
     def add_values(self, first: int, values: NDArray[Any]) -> FloatArray:
         """Count by distances [r, ng] of the queries from ``first`` on; return those of their positives."""
-        rows, positives = slice(first, first + len(values)), self.positives
-        starts = positives.starts[first : rows.stop + 1]
-        own, starts = slice(starts[0], starts[-1]), starts - starts[0]
-        queries, columns = np.repeat(np.arange(len(values)), np.diff(starts)), positives.columns[own]
-        excluded = positives.same_camera[own]
+        positives, last = self.positives, first + len(values)
+        own, starts = slice(positives.starts[first], positives.starts[last]), positives.starts[first : last + 1]
+        rows = np.repeat(np.arange(len(values)), np.diff(starts))
+        columns, excluded = positives.columns[own], positives.same_camera[own]
         candidates, junk = (values[:, units].astype(np.float64) for units in (positives.candidates, positives.junk))
-        limits = candidates[queries, columns]
-        candidates[queries[excluded], columns[excluded]] = np.inf
-        kernels.count_values(candidates, starts, limits, columns, self.closer[own])
-        kernels.count_values(junk, starts, limits, self.junk_places[own], self.closer_junk[own])
-        kernels.insert_values(candidates, self.top.values[rows], self.top.columns[rows])
+        limits = candidates[rows, columns]
+        candidates[rows[excluded], columns[excluded]] = np.inf
+        among_candidates = PositiveValues(starts - own.start, columns, limits)
+        among_junk = among_candidates._replace(places=self.junk_places[own])
+        count_values(candidates, among_candidates, self.closer[own])
+        count_values(junk, among_junk, self.closer_junk[own])
+        insert_values(candidates, self.top, first)
         return limits
 
 

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
 from reidbench.errors import DataError
-from reidbench.ranking import rank_kernels as kernels
+from reidbench.ranking import filter_kernels as kernels
+from reidbench.ranking.exact_kernels import PositiveValues, Top
+from reidbench.ranking.filter_kernels import Block
 from reidbench.utils.arrays import Float32Array, FloatArray, IntArray
 from reidbench.utils.threads import Workers
 
@@ -39,106 +40,24 @@ ABOVE_ALL = 1e30  # above every product, below the infinity of excluded items
 _LARGEST = 1e300
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The filter's product of some queries with one chunk of the gallery.
+def count_closer(block: Block, positives: PositiveValues, before: IntArray, top: Top) -> None:
+    """Add to ``before`` [m] how many items of a block's chunk stand before each positive, and update ``top``."""
+    length, columns = top.values.shape[1], block.product.shape[1]
+    group = next(size for size in GROUPS if columns >= 4 * size * length or size == GROUPS[-1])
+    lowest = np.minimum.reduceat(block.product, np.arange(0, columns, group), axis=1)
+    kernels.count_block(block, lowest, group, _cutoffs(block, lowest, length), positives, before, top)
 
-    Fields:
-        rows: the queries.
-        first: the gallery column of the chunk's column 0.
-        product: [r, n] float32, off by at most ``width[i]`` from ``scale * (v - offset[i])``.
-        left: factors of the queries [r, K] float64.
-        right: factors of the chunk [n, K] float64.
-        offset: left . c of the module's text [r] float64.
-        scale: the power of two that all products are multiplied by.
-        width: the bound of the error [r] float64.
+
+def _cutoffs(block: Block, lowest: Float32Array, length: int) -> Float32Array:
+    """Return for each row [r] a value that no product of its ``length`` nearest items exceeds.
+
+    The lowest of ``length`` groups are that many items, so the nearest ones lie below the largest of the lowest,
+    give or take the bound of both.
     """
-
-    rows: slice
-    first: int
-    product: Float32Array
-    left: FloatArray
-    right: FloatArray
-    offset: FloatArray
-    scale: float
-    width: FloatArray
-
-    def exclude(self, starts: IntArray, columns: IntArray) -> None:
-        """Exclude ``columns[starts[q]:starts[q + 1]]`` from the gallery of every query q."""
-        kernels.exclude(self.product, self.first, starts[self.rows.start : self.rows.stop + 1], columns)
-
-    def count(
-        self,
-        starts: IntArray,
-        places: IntArray,
-        values: FloatArray,
-        before: IntArray,
-        top: Top,
-        *,
-        contained: bool = True,
-    ) -> None:
-        """Add to ``before`` [m] how many items of the chunk stand before each positive, and update ``top``.
-
-        Query q has the positives ``starts[q]`` to ``starts[q + 1]`` with their ``values`` v [m] float64 and ``places``
-        [m] int64: their columns of the gallery, or the columns before which they would be inserted where the gallery
-        does not contain them (``contained`` False).
-        """
-        lists = (top.values[self.rows], top.columns[self.rows])
-        length, columns_here = lists[0].shape[1], self.product.shape[1]
-        group = next(size for size in GROUPS if columns_here >= 4 * size * length or size == GROUPS[-1])
-        lowest = np.minimum.reduceat(self.product, np.arange(0, columns_here, group), axis=1)
-        kernels.count_block(
-            self.product,
-            lowest,
-            group,
-            self.first,
-            self.left,
-            self.right,
-            self.offset,
-            self.scale,
-            self.width,
-            starts[self.rows.start : self.rows.stop + 1],
-            places,
-            contained,
-            values,
-            before,
-            *lists,
-            self._cutoffs(lowest, length),
-        )
-
-    def _cutoffs(self, lowest: Float32Array, length: int) -> Float32Array:
-        """Return for each row [r] a value that no product of its ``length`` nearest items exceeds.
-
-        The lowest of ``length`` groups are that many items, so the nearest ones lie below the largest of the lowest,
-        give or take the bound of both.
-        """
-        if not 0 < length <= lowest.shape[1]:
-            return np.full(len(lowest), ABOVE_ALL, dtype=np.float32)
-        cut = np.partition(lowest, length - 1, axis=1)[:, length - 1].astype(np.float64)
-        cutoffs = np.minimum(cut + 2 * self.width + kernels.CAST * np.abs(cut), ABOVE_ALL)
-        return np.asarray(cutoffs, dtype=np.float32)
-
-    def farthest(self) -> FloatArray:
-        """Return the largest v of each row [r] float64."""
-        return kernels.farthest(self.product, self.left, self.right, self.width)
-
-
-@dataclass(frozen=True, eq=False)
-class Top:
-    """The nearest items of each query so far, nearest first.
-
-    Fields:
-        columns: [n, k] int64, -1 where there are fewer items.
-        values: their v [n, k] float64, inf where there are fewer items.
-    """
-
-    columns: IntArray
-    values: FloatArray
-
-    @classmethod
-    def empty(cls, queries: int, length: int) -> Top:
-        """Return lists without an item."""
-        return cls(np.full((queries, length), -1, dtype=np.int64), np.full((queries, length), np.inf))
+    if not 0 < length <= lowest.shape[1]:
+        return np.full(len(lowest), ABOVE_ALL, dtype=np.float32)
+    cut = np.partition(lowest, length - 1, axis=1)[:, length - 1].astype(np.float64)
+    return np.minimum(cut + 2 * block.width + kernels.CAST * np.abs(cut), ABOVE_ALL).astype(np.float32)
 
 
 def visit_blocks(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable[[Block], None], crew: Workers) -> None:
@@ -149,23 +68,22 @@ def visit_blocks(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable
     """
     if len(left) == 0:
         return
-    queries, buffer = _Queries(left), _Buffer()
-    first = 0
+    queries, first = _Queries(left), 0
     for right in chunks:
-        chunk = _filter_chunk(queries, right, first, crew)
+        block_of = _filter_chunk(queries, right, first, crew)
 
-        def visit_rows(rows: slice, chunk: _Chunk = chunk) -> None:
-            visit(chunk.block(rows, buffer))
+        def visit_rows(rows: slice, block_of: Callable[[slice], Block] = block_of) -> None:
+            visit(block_of(rows))
 
         crew.each(visit_rows, _row_parts(len(left), crew.count))
         first += len(right)
 
 
 class _Queries:
-    """The left side of the filter before it is scaled, which all chunks share."""
+    """What all chunks share: the left side of the filter before it is scaled, and memory for products."""
 
     def __init__(self, left: FloatArray) -> None:
-        self.rows, self.ones = left, np.ones(len(left))
+        self.rows, self.ones, self.buffer = left, np.ones(len(left)), _Buffer()
         low, high = left.min(axis=0), left.max(axis=0)
         self.reach = np.maximum(np.abs(low), np.abs(high))
         largest_sum(self.reach, np.zeros_like(self.reach))
@@ -173,70 +91,45 @@ class _Queries:
         self.spread = np.append(np.maximum(high - self.centre, self.centre - low), 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Chunk:
-    """The filter of all queries and one chunk of the gallery.
+def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Workers) -> Callable[[slice], Block]:
+    """Return the function that gives the block of some queries and a chunk ``right`` [n, K] from column ``first`` on.
 
-    Fields:
-        left, right, first, scale: as in ``Block``, of all queries.
-        filter_left, filter_right: both sides of the product [nq, used], [n, used] float32.
-        offset, width: as in ``Block``, of all queries.
+    The product of a block lies in the buffer of the queries.
     """
-
-    left: FloatArray
-    right: FloatArray
-    first: int
-    filter_left: Float32Array
-    filter_right: Float32Array
-    offset: FloatArray
-    scale: float
-    width: FloatArray
-
-    def block(self, rows: slice, buffer: _Buffer) -> Block:
-        """Return the block of some queries; its product lies in the buffer."""
-        product = buffer.matrix(rows.stop - rows.start, len(self.right))
-        np.matmul(self.filter_left[rows], self.filter_right.T, out=product)
-        bound = (self.offset[rows], self.scale, self.width[rows])
-        return Block(rows, self.first, product, self.left[rows], self.right, *bound)
-
-
-def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Workers) -> _Chunk:
-    """Return the filter of all queries and a chunk ``right`` [n, K] whose first column is ``first``."""
-    low, high, centre = _survey(right, crew)
+    low, high, centre, projected = _survey(right, queries.centre, crew)
     magnitude = largest_sum(queries.reach, np.maximum(np.abs(low), np.abs(high)))
-    added = _project(right, queries.centre, crew) - centre @ queries.centre
+    added = projected - centre @ queries.centre
     spread = np.append(np.maximum(high - centre, centre - low), np.abs(added).max())
     used, left_power, right_power, scale = column_powers(queries.spread, spread)
     filter_left, left_norms = _filter_side(queries.rows, queries.centre, queries.ones, used, left_power, crew)
     filter_right, right_norms = _filter_side(right, centre, added, used, right_power, crew)
+    offset = queries.rows @ centre
     width = _error_bound(len(used), len(centre), magnitude, scale, left_norms * right_norms.max())
-    return _Chunk(queries.rows, right, first, filter_left, filter_right, queries.rows @ centre, scale, width)
+
+    def block_of(rows: slice) -> Block:
+        product = queries.buffer.matrix(rows.stop - rows.start, len(right))
+        np.matmul(filter_left[rows], filter_right.T, out=product)
+        return Block(rows, first, product, queries.rows[rows], right, offset[rows], scale, width[rows])
+
+    return block_of
 
 
-def _survey(right: FloatArray, crew: Workers) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the lowest, the highest and the mean value of each column [K] of ``right`` [n, K]."""
-    pieces = _pieces(len(right))
+def _survey(
+    right: FloatArray, centre: FloatArray, crew: Workers
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return the lowest, highest and mean value of each column [K] of ``right`` [n, K], and right . centre [n]."""
+    pieces, projected = _pieces(len(right)), np.empty(len(right))
     parts = np.empty((3, len(pieces), right.shape[1]))
 
     def survey(number: int) -> None:
         piece = right[pieces[number]]
         with np.errstate(over="ignore", invalid="ignore"):  # sums that leave float64 are refused by largest_sum
             parts[:, number] = piece.min(axis=0), piece.max(axis=0), piece.sum(axis=0)
+            projected[pieces[number]] = piece @ centre
 
     crew.each(survey, range(len(pieces)))
     with np.errstate(over="ignore", invalid="ignore"):
-        return parts[0].min(axis=0), parts[1].max(axis=0), parts[2].sum(axis=0) / len(right)
-
-
-def _project(right: FloatArray, centre: FloatArray, crew: Workers) -> FloatArray:
-    """Return the product of each row of ``right`` [n, K] with ``centre`` [K]."""
-    projected = np.empty(len(right))
-
-    def project(piece: slice) -> None:
-        projected[piece] = right[piece] @ centre
-
-    crew.each(project, _pieces(len(right)))
-    return projected
+        return parts[0].min(axis=0), parts[1].max(axis=0), parts[2].sum(axis=0) / len(right), projected
 
 
 def _filter_side(

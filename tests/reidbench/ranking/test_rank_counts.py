@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reidbench.ranking.rank_counts import Block, Top, visit_blocks
-from reidbench.ranking.rank_kernels import STRIP
+from reidbench.ranking.exact_kernels import PositiveValues, Top
+from reidbench.ranking.filter_kernels import STRIP, Block, farthest_values
+from reidbench.ranking.rank_counts import count_closer, visit_blocks
 from reidbench.utils.threads import workers
 
 GENERATOR = np.random.default_rng(0)
@@ -80,9 +81,9 @@ def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
     everything = values[:, kinds]
     columns = np.tile(np.arange(0, count, 97), 5)
     starts = np.arange(6) * (len(columns) // 5)
-    wanted = everything[np.repeat(np.arange(5), len(columns) // 5), columns]
+    positives = PositiveValues(starts, columns, everything[np.repeat(np.arange(5), len(columns) // 5), columns])
     before, top = np.zeros(len(columns), dtype=np.int64), Top.empty(5, 12)
-    visit_all(left, [right[:STRIP], right[STRIP:]], lambda block: block.count(starts, columns, wanted, before, top))
+    visit_all(left, [right[:STRIP], right[STRIP:]], lambda block: count_closer(block, positives, before, top))
     order = np.argsort(everything, axis=1, kind="stable")
     places = np.argsort(order, axis=1)
     np.testing.assert_array_equal(before, places[np.repeat(np.arange(5), len(columns) // 5), columns])
@@ -94,13 +95,13 @@ def test_the_farthest_is_exact_among_nearly_equal_ones() -> None:
     left, right = GENERATOR.normal(size=(6, 200)), np.tile(GENERATOR.normal(size=200), (500, 1))
     right += 1e-7 * GENERATOR.normal(size=right.shape)  # about as much as float32 rounds away
     right[::7] = -right[::7]
-    found = np.empty(6)
+    farthest = np.empty(6)
 
     def visit(block: Block) -> None:
-        found[block.rows] = block.farthest()
+        farthest[block.rows] = farthest_values(block)
 
     visit_all(left, [right], visit)
-    assert found.tolist() == [max(sum_in_order(query, item) for item in right) for query in left]
+    assert farthest.tolist() == [max(sum_in_order(query, item) for item in right) for query in left]
 
 
 def test_positive_far_beyond_another_chunk() -> None:
@@ -108,9 +109,9 @@ def test_positive_far_beyond_another_chunk() -> None:
     near = GENERATOR.normal(size=(20, 4)) * 1e-130
     far = np.full((1, 4), 1e200)
     starts, columns = np.arange(4), np.full(3, 20)
-    values = np.array([sum_in_order(query, far[0]) for query in left])
+    positives = PositiveValues(starts, columns, np.array([sum_in_order(query, far[0]) for query in left]))
     before = np.zeros(3, dtype=np.int64)
-    visit_all(left, [near, far], lambda block: block.count(starts, columns, values, before, Top.empty(3, 0)))
+    visit_all(left, [near, far], lambda block: count_closer(block, positives, before, Top.empty(3, 0)))
     assert before.tolist() == [20, 20, 20]
 
 

@@ -83,7 +83,7 @@ def add_statement(text: str) -> str:
         ("reidbench/reports/table.py", add_statement, False, False),
         ("reidbench/runs/runner.py", add_statement, False, False),
         ("reidbench/ranking/scores.py", add_statement, False, True),
-        ("reidbench/ranking/rank_kernels.py", add_statement, False, True),
+        ("reidbench/ranking/filter_kernels.py", add_statement, False, True),
         ("plugins/reidbench_metrics/vectors.py", add_statement, False, True),
         ("plugins/reidbench_rerankers/k_reciprocal.py", add_statement, False, True),
         ("reidbench/training/loop.py", add_statement, True, True),
