@@ -17,7 +17,7 @@ from reidbench.runs.plan import KINDS, Plan, Request, make_plan, training_images
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RunRecord
-from reidbench.runs.runner import follow, run_job
+from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
 from reidbench.utils.machine import AUTO, local_machine
 from reidbench.utils.progress import in_words, overall_progress

@@ -6,7 +6,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RunRecord
-from reidbench.runs.runner import run_job
+from reidbench.runs.run_job import run_job
 from reidbench.utils.machine import Machine, local_machine
 
 # 40 identities draw in seconds; the tests that train on them ask for few steps of few people.

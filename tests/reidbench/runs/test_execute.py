@@ -20,11 +20,10 @@ from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.runs import record as record_module
 from reidbench.runs.execute import execute
 from reidbench.runs.local_items import local_loss
 from reidbench.runs.plan import Request, make_plan, read_request
-from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.store import Store
 from reidbench.utils.machine import Machine, local_machine
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, small_run
@@ -86,7 +85,7 @@ def run_all(machine: Machine, **changes: object) -> list[RunRecord]:
 
 
 def test_a_fresh_run_asks_each_question_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads: list[Path] = []
+    reads: list[str] = []
     stats: Counter[str] = Counter()
     stat = os.stat
 
@@ -96,14 +95,22 @@ def test_a_fresh_run_asks_each_question_once(machine: Machine, monkeypatch: pyte
 
     run_all(machine, loss="none")  # draws the dataset
     _reset_counters.__wrapped__()  # type: ignore[attr-defined]
-    monkeypatch.setattr(record_module, "read_record", lambda file: reads.append(file) or read_record(file))
+    from_json = RunRecord.from_json
+
+    def counted_read(text: str, source: str) -> RunRecord:
+        reads.append(source)
+        return from_json(text, source)
+
+    monkeypatch.setattr(RunRecord, "from_json", counted_read)
     monkeypatch.setattr(os, "stat", counted_stat)
     (record,) = run_all(machine, backbone="counting")
     assert record.status == "ok", record.error
     assert Counting.built == {"meta": 1, "cpu": 1}
     assert len(Counting.loads) == 1
-    assert len(reads) <= 1
+    assert not reads
     assert max(stats.values()) == 1, "each image file is looked up once"
+    assert [again.id for again in run_all(machine, backbone="counting")] == [record.id]
+    assert len(reads) <= 2, "a finished run is read for the plan, and once more under the lock"
 
 
 def test_seeds_load_the_weights_once_each(machine: Machine) -> None:

@@ -81,7 +81,7 @@ def add_statement(text: str) -> str:
         ("reidbench/training/loop.py", add_comment, False, False),
         ("reidbench/training/loop.py", reword_errors, False, False),
         ("reidbench/reports/table.py", add_statement, False, False),
-        ("reidbench/runs/runner.py", add_statement, False, False),
+        ("reidbench/runs/run_job.py", add_statement, False, False),
         ("reidbench/ranking/scores.py", add_statement, False, True),
         ("reidbench/ranking/filter_kernels.py", add_statement, False, True),
         ("plugins/reidbench_metrics/vectors.py", add_statement, False, True),

@@ -14,7 +14,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.reports.sections import build_sections
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
-from reidbench.runs.runner import run_job
+from reidbench.runs.run_job import run_job
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
 from reidbench.utils.arrays import load_arrays

@@ -23,7 +23,7 @@ from reidbench.ranking.scores import score
 from reidbench.runs.preflight import check_batch, check_request, preflight
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import RunRecord
-from reidbench.runs.runner import run_job
+from reidbench.runs.run_job import run_job
 from reidbench.runs.store import RunState
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
@@ -169,7 +169,7 @@ def register_losses():
 
 
 def install(folder: Path, formula: str) -> None:
-    """Write a stranger's distribution: one module with one loss, found by its entry point."""
+    """Write a third-party distribution: one module with one loss, found by its entry point."""
     folder.mkdir(exist_ok=True)
     (folder / "my_loss.py").write_text(PLUGIN.format(formula=formula))
     info = folder / "my_loss-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""The runner's promises to plugins: what is called how often, with what, and which numbers come of it.
+"""What a run calls of each plugin, how often and with what, and which numbers come of it.
 
 The items are this module's own and as plain as can be: a network that averages colours, so that every score can be
 computed by hand from the pictures.
@@ -34,7 +34,7 @@ from reidbench.ranking.rank import unit_rows
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RECORD, RunRecord
-from reidbench.runs.runner import run_job
+from reidbench.runs.run_job import run_job
 from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import SUMMARY, load_weights, read_summary
