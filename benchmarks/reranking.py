@@ -1,9 +1,9 @@
-"""Re-ranking on sparse rows beside the dense way in which it was published: CPU time, peak memory, equal distances.
+"""Compare k-reciprocal re-ranking on sparse rows with the published dense algorithm: CPU time, peak memory, distances.
 
-Run: python benchmarks/reranking.py [--sizes 2888 5775 11550 23100]. Each way and size runs in a process of its own, on
-one thread and embeddings of Market-1501's structure; 23,100 images are its queries and gallery. The dense way holds
-three matrices of all pairs of images: 7 GiB at 23,100. Linux only (/proc).
-Required: at 23,100 at least 15 times less CPU than the dense way, at most 10 CPU s and 500 MiB above the inputs.
+Run: python benchmarks/reranking.py [--sizes 2888 5775 11550 23100]. Each algorithm and size runs in its own process, on
+one thread, with embeddings of Market-1501's structure; 23,100 images are its queries and gallery. The dense algorithm
+holds three matrices of all pairs of images: 7 GiB at 23,100. Linux only (/proc).
+Required at 23,100 images: at least 15 times less CPU time than dense, at most 10 CPU s and 500 MiB above the inputs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from ranking import market_like, peak_mib, reset_peak
 import reidbench
 
 K1, K2, LAM, SHARE = 20, 6, 0.3, 3_368 / 23_100
+MOST_STORED = 10_000_000  # distances that are compared
 
 
 def units(images: int) -> tuple[np.ndarray, np.ndarray]:
     """Return embeddings [n, 128] float32 of queries and gallery, ``images`` together, spread over all identities."""
     query, gallery = market_like(128, 0)
     queries = round(images * SHARE)
-    picked = (np.linspace(0, len(side) - 1, count).astype(int) for side, count in
-              ((query[0], queries), (gallery[0], images - queries)))  # fmt: skip
-    first, second = picked
-    return query[0][first], gallery[0][second]
+    query_rows, gallery_rows = (
+        side[0][np.linspace(0, len(side[0]) - 1, count).astype(int)]
+        for side, count in ((query, queries), (gallery, images - queries))
+    )
+    return query_rows, gallery_rows
 
 
 def dense(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return re-ranked distances [queries, gallery] as published: every row of every matrix has all images."""
+    """Return re-ranked distances [queries, gallery] by the published algorithm, whose rows hold all images."""
     rows = np.concatenate([query, gallery])
     norms = np.square(rows).sum(axis=1)
     squares = np.maximum(norms[:, None] + norms[None] - 2 * (rows @ rows.T), 0)
@@ -71,56 +73,58 @@ def dense(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def sparse(query: np.ndarray, gallery: np.ndarray) -> np.ndarray | None:
-    """Run ours block by block as a ranking takes them; the distances are kept only where they are few."""
+    """Return re-ranked distances [queries, gallery], computed block by block; None where they are too many to store."""
     reranker = reidbench.build("reranker", f"k_reciprocal(k1={K1}, k2={K2}, lam={LAM})")
     metric = reidbench.build("metric", "euclidean")
-    keep = len(query) * len(gallery) < 10_000_000
-    kept = []
+    store = len(query) * len(gallery) < MOST_STORED
+    blocks = []
     for block in reranker.blocks(torch.from_numpy(query), torch.from_numpy(gallery), metric, 64):
-        if keep:
-            kept.append(block.numpy())
-    return np.concatenate(kept) if keep else None
+        if store:
+            blocks.append(block.numpy())
+    return np.concatenate(blocks) if store else None
 
 
-def measure(side: str, images: int, values: Path) -> None:
-    """Print CPU seconds and the peak above the inputs, MiB; write the distances where they are few."""
-    way = dense if side == "dense" else sparse
-    way(*units(300))  # compiles
+def measure(algorithm: str, images: int, file: Path) -> None:
+    """Print CPU seconds and peak memory above the inputs in MiB; write the distances to ``file`` where they are few."""
+    rerank = dense if algorithm == "dense" else sparse
+    rerank(*units(300))  # compiles
     query, gallery = units(images)
     before, began = reset_peak(), time.process_time()
-    found = way(query, gallery)
+    distances = rerank(query, gallery)
     print(time.process_time() - began, peak_mib() - before)
-    if found is not None and found.size < 10_000_000:
-        np.save(values, found)
+    if distances is not None and distances.size < MOST_STORED:
+        np.save(file, distances)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_888, 5_775, 11_550, 23_100])
-    parser.add_argument("--measure", nargs=3, metavar=("SIDE", "IMAGES", "FILE"), help="print one side (internal)")
+    parser.add_argument("--measure", nargs=3, metavar=("ALGORITHM", "IMAGES", "FILE"), help="one process (internal)")
     options = parser.parse_args()
     if options.measure:
         measure(options.measure[0], int(options.measure[1]), Path(options.measure[2]))
         return
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    earlier: dict[str, float] = {}
+    previous: dict[str, float] = {}
     for images in options.sizes:
-        found = {}
-        files = {side: Path(f"{side}-{os.getpid()}.npy") for side in ("sparse", "dense")}
-        for side, file in files.items():
-            command = [sys.executable, __file__, "--measure", side, str(images), str(file)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            found[side] = [float(number) for number in done.stdout.split()]
-        (ours, our_peak), (theirs, their_peak) = found["sparse"], found["dense"]
-        growth = "".join(f"; {side} x {found[side][0] / earlier[side]:.1f}" for side in earlier)
-        line = f"{images:6d} images: sparse {ours:.2f} CPU s, {our_peak:.0f} MiB; dense {theirs:.2f} CPU s, "
-        print(f"{line}{their_peak:.0f} MiB; {theirs / ours:.1f} times{growth}", flush=True)
+        results = {}
+        files = {algorithm: Path(f"{algorithm}-{os.getpid()}.npy") for algorithm in ("sparse", "dense")}
+        for algorithm, file in files.items():
+            command = [sys.executable, __file__, "--measure", algorithm, str(images), str(file)]
+            process = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            results[algorithm] = [float(number) for number in process.stdout.split()]
+        (sparse_time, sparse_peak), (dense_time, dense_peak) = results["sparse"], results["dense"]
+        growth = "".join(f"; {algorithm} x {results[algorithm][0] / previous[algorithm]:.1f}" for algorithm in previous)
+        line = (
+            f"{images:6d} images: sparse {sparse_time:.2f} CPU s, {sparse_peak:.0f} MiB; dense {dense_time:.2f} CPU s, "
+        )
+        print(f"{line}{dense_peak:.0f} MiB; {dense_time / sparse_time:.1f} times{growth}", flush=True)
         if all(file.exists() for file in files.values()):
             values = [np.load(file) for file in files.values()]
             print(f"        distances differ by at most {np.abs(values[0] - values[1]).max():.1e}")
         for file in files.values():
             file.unlink(missing_ok=True)
-        earlier = {side: numbers[0] for side, numbers in found.items()}
+        previous = {algorithm: numbers[0] for algorithm, numbers in results.items()}
 
 
 if __name__ == "__main__":

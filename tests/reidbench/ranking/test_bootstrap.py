@@ -45,50 +45,50 @@ def test_no_values_are_an_error() -> None:
 
 
 class Simulation:
-    """Two systems' average precisions on queries of which those of one identity are easy or hard together."""
+    """Two systems' average precisions on queries; those of one identity are easy or hard together."""
 
-    def __init__(self, seed: int, people: int) -> None:
-        self.draw = np.random.default_rng(seed)
-        self.pids = np.repeat(np.arange(people), self.draw.integers(1, 7, people))
-        self.shared = self.draw.normal(0, 1.2, people)[self.pids]
-        self.people = people
+    def __init__(self, seed: int, identities: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.pids = np.repeat(np.arange(identities), self.generator.integers(1, 7, identities))
+        self.shared = self.generator.normal(0, 1.2, identities)[self.pids]
+        self.identities = identities
 
     def system(self, quality: float) -> np.ndarray:
-        """Ranks of 3 positives among 60 others, drawn anew, as the mean of k / rank."""
-        own = self.draw.normal(0, 0.4, self.people)[self.pids]  # what this training likes of an identity
-        positives = self.draw.normal((quality + self.shared + own)[:, None], 1, (len(self.pids), 3))
-        others = self.draw.normal(0, 1, (len(self.pids), 60))
+        """Return the mean of k / rank of 3 positives among 60 newly sampled others, for each query."""
+        own = self.generator.normal(0, 0.4, self.identities)[self.pids]  # how well this training ranks each identity
+        positives = self.generator.normal((quality + self.shared + own)[:, None], 1, (len(self.pids), 3))
+        others = self.generator.normal(0, 1, (len(self.pids), 60))
         before = np.sort((others[:, None] > positives[:, :, None]).sum(2), axis=1)
         return (np.arange(1, 4) / (before + np.arange(1, 4))).mean(axis=1)
 
 
-def called(people: int, gap: float, trials: int = 200) -> float:
-    """How often a difference is called."""
+def share_significant(identities: int, gap: float, trials: int = 200) -> float:
+    """Return the share of trials whose interval excludes 0."""
     calls = 0
     for trial in range(trials):
-        simulation = Simulation(trial, people)
+        simulation = Simulation(trial, identities)
         _, between = paired_difference(simulation.system(2 + gap), simulation.system(2), simulation.pids, draws=800)
         assert between is not None
         calls += not between[0] <= 0 <= between[1]
     return calls / trials
 
 
-@pytest.mark.parametrize("people", [12, 150])
-def test_equal_rankings_are_rarely_significant(people: int) -> None:
-    assert called(people, 0) <= 0.08
+@pytest.mark.parametrize("identities", [12, 150])
+def test_equal_rankings_are_rarely_significant(identities: int) -> None:
+    assert share_significant(identities, 0) <= 0.08
 
 
-def test_a_gap_of_three_points_is_found() -> None:
+def test_a_gap_of_three_points_is_significant() -> None:
     gap = 0.13
     far = [
         Simulation(trial, 750).system(2 + gap).mean() - Simulation(trial, 750).system(2).mean() for trial in range(9)
     ]
     assert 0.027 < np.mean(far) < 0.031
-    assert called(750, gap, trials=60) >= 0.8
+    assert share_significant(750, gap, trials=60) >= 0.8
 
 
 def test_resampling_single_queries_is_too_narrow() -> None:
-    """That whole identities are drawn is what the calibration rests on."""
+    """Intervals are calibrated because whole identities are resampled."""
     calls = 0
     for trial in range(200):
         simulation = Simulation(trial, 150)
@@ -101,14 +101,14 @@ def test_resampling_single_queries_is_too_narrow() -> None:
 
 def test_the_interval_is_that_of_plain_loops() -> None:
     """Without the expansion's small widening: many identities, and quantiles of means that loops made."""
-    draw = np.random.default_rng(0)
-    pids = draw.integers(0, 300, 900)
-    values = draw.random(900) + 0.3 * (pids % 7 == 0)
+    generator = np.random.default_rng(0)
+    pids = generator.integers(0, 300, 900)
+    values = generator.random(900) + 0.3 * (pids % 7 == 0)
     groups = [values[pids == pid] for pid in np.unique(pids)]
     means = []
     for _ in range(4000):
-        drawn = [groups[place] for place in draw.integers(0, len(groups), len(groups))]
-        means.append(np.concatenate(drawn).mean())
+        sampled = [groups[place] for place in generator.integers(0, len(groups), len(groups))]
+        means.append(np.concatenate(sampled).mean())
     low, high = np.quantile(means, [0.025, 0.975])
     between = interval(values, pids, 3)
     assert between is not None

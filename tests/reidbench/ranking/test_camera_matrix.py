@@ -21,15 +21,15 @@ from tests.support.rankings import rank
 @pytest.mark.parametrize("pool", ["max", "avg"])
 def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> None:
     data = oracle(name)
-    tracks, asked = data["track_info"], data["query_idx"] - 1
+    tracks, query = data["track_info"], data["query_idx"] - 1
     rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
-    units = [UnitEmbeddings(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (asked, slice(None))]
+    units = [UnitEmbeddings(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (query, slice(None))]
     rankings = rank_embeddings(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"))
-    found = camera_scores(rankings.with_junk, cams[asked], cams, asked)
-    assert found.cameras.tolist() == [1, 2, 3, 4, 5, 6]
+    scores = camera_scores(rankings.with_junk, cams[query], cams, query)
+    assert scores.cameras.tolist() == [1, 2, 3, 4, 5, 6]
     official = data[f"{pool}_r1_pairwise"]  # -1 and -2: nobody to find there
-    np.testing.assert_array_equal(found.r1, np.where(official < 0, np.nan, official))
-    np.testing.assert_allclose(np.nan_to_num(found.ap_market), np.nan_to_num(data[f"{pool}_ap_pairwise"]), atol=1e-9)
+    np.testing.assert_array_equal(scores.r1, np.where(official < 0, np.nan, official))
+    np.testing.assert_allclose(np.nan_to_num(scores.ap_market), np.nan_to_num(data[f"{pool}_ap_pairwise"]), atol=1e-9)
 
 
 def slowly(row: np.ndarray, pid: int, camera: int, pids: np.ndarray, cams: np.ndarray, own: int) -> tuple[float, float]:
@@ -50,24 +50,24 @@ def slowly(row: np.ndarray, pid: int, camera: int, pids: np.ndarray, cams: np.nd
 
 
 def test_the_matrix_is_that_of_plain_loops() -> None:
-    draw = np.random.default_rng(1)
-    pids, cams = draw.integers(-1, 7, 150), draw.integers(1, 5, 150)
+    generator = np.random.default_rng(1)
+    pids, cams = generator.integers(-1, 7, 150), generator.integers(1, 5, 150)
     own = np.concatenate([np.flatnonzero(pids > 0)[:20], np.full(10, -1)])
-    query_pids = np.concatenate([pids[own[:20]], draw.integers(1, 7, 10)])
-    query_cams = np.concatenate([cams[own[:20]], draw.integers(1, 5, 10)])
-    gallery = draw.normal(size=(150, 3))
-    query = np.concatenate([gallery[own[:20]], draw.normal(size=(10, 3))])
+    query_pids = np.concatenate([pids[own[:20]], generator.integers(1, 7, 10)])
+    query_cams = np.concatenate([cams[own[:20]], generator.integers(1, 5, 10)])
+    gallery = generator.normal(size=(150, 3))
+    query = np.concatenate([gallery[own[:20]], generator.normal(size=(10, 3))])
     ranking = rank(
         query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"), exclude=("same_camera",)
     )
-    found = camera_scores(ranking, query_cams, cams, own)
+    scores = camera_scores(ranking, query_cams, cams, own)
     distances = ((query[:, None] - gallery) ** 2).sum(2)
     expected = np.array(
         [[slowly(distances[q], query_pids[q], camera, pids, cams, own[q]) for camera in range(1, 5)] for q in range(30)]
     )
-    np.testing.assert_allclose(found.ap_market, expected[..., 0], atol=1e-12)
-    np.testing.assert_array_equal(found.r1, expected[..., 1])
-    matrix = found.as_dict()
+    np.testing.assert_allclose(scores.ap_market, expected[..., 0], atol=1e-12)
+    np.testing.assert_array_equal(scores.r1, expected[..., 1])
+    matrix = scores.as_dict()
     of_two = expected[query_cams == 2]
     for camera in range(4):
         assert matrix["map_market"][1][camera] == pytest.approx(np.nanmean(of_two[:, camera, 0]))

@@ -24,10 +24,10 @@ Process = Callable[..., subprocess.CompletedProcess[str]]
 HOW = Evaluation()
 
 
-def units(count: int, seed: int, *, people: int = 6, dtype: Any = np.float32, lowest: int = 1) -> Arrays:
+def units(count: int, seed: int, *, identities: int = 6, dtype: Any = np.float32, lowest: int = 1) -> Arrays:
     generator = np.random.default_rng(seed)
-    pids = generator.integers(lowest, people + 1, count)
-    centres = np.random.default_rng(99).normal(size=(people + 2, 8))
+    pids = generator.integers(lowest, identities + 1, count)
+    centres = np.random.default_rng(99).normal(size=(identities + 2, 8))
     return {
         "embeddings": (centres[pids] + generator.normal(size=(count, 8))).astype(dtype),
         "pids": pids,
@@ -63,9 +63,9 @@ def slowly(query: Arrays, gallery: Arrays, distances: np.ndarray | None = None) 
     return {"map_market": np.mean(market), "map_step": np.mean(step), "r1": np.mean(first)}
 
 
-def close(found: dict[str, float], expected: dict[str, float]) -> None:
+def close(scores: dict[str, float], expected: dict[str, float]) -> None:
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-12), name
+        assert scores[name] == pytest.approx(value, abs=1e-12), name
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,25 +90,25 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", matrix)
     files = save(tmp_path, query=query, gallery=gallery)
     close(evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].as_dict(), slowly(query, gallery, matrix))
-    for wrong, said in (
+    for wrong, message in (
         (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
         (matrix[0], r"d.npy: .*shape \(200,\)"),
         (matrix.astype(np.int64), "expected float32 or float64, got int64"),
         (matrix[:0], "expected 40 rows .* got 0 of 200"),
     ):
         np.save(tmp_path / "d.npy", wrong)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
     np.save(tmp_path / "d.npy", matrix.T)
     with pytest.raises(DataError, match=r"expected 40 rows \(queries\) of 200 columns \(gallery\), got 200 of 40"):
         evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
-    for how, said in (
+    for how, message in (
         (Evaluation(rerank="k_reciprocal"), "--rerank: cannot be combined"),
         (Evaluation("cosine", "k_reciprocal"), "--metric and --rerank: cannot be combined"),
         (Evaluation(normalize=True), "--normalize: cannot"),
         (Evaluation(normalize=False), "--no-normalize: cannot"),
     ):
-        with pytest.raises(OptionError, match=said):
+        with pytest.raises(OptionError, match=message):
             evaluate_files(*files, None, tmp_path / "d.npy", "mean", how)
     with pytest.raises(OptionError, match="--train: cannot"):
         evaluate_files(*files, files[0], tmp_path / "d.npy", "mean", HOW)
@@ -146,22 +146,22 @@ def by_cameras(query: Arrays, gallery: Arrays, distances: np.ndarray) -> dict[st
 @pytest.mark.parametrize("way", ["embeddings", "distances"])
 def test_camera_matrix_equals_plain_loops(tmp_path: Path, way: str) -> None:
     gallery = units(250, 1, lowest=-1)
-    taken = np.flatnonzero(gallery["pids"] > 0)[:40]  # the queries stay in the gallery
-    query = {name: values[taken].copy() for name, values in gallery.items()}
-    query["embeddings"][::2] += 1  # but some are other images
+    selected = np.flatnonzero(gallery["pids"] > 0)[:40]  # the queries stay in the gallery
+    query = {name: values[selected].copy() for name, values in gallery.items()}
+    query["embeddings"][::2] += 1  # every second query is another image
     distances = np.linalg.norm(query["embeddings"][:, None] - gallery["embeddings"][None].astype(float), axis=2)
     if way == "embeddings":
         triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
-        found = reidbench.evaluate(*triples).cameras
+        cameras = reidbench.evaluate(*triples).cameras
     else:
         for part in (query, gallery):
             del part["embeddings"]
         np.save(tmp_path / "d.npy", distances)
         files = save(tmp_path, query=query, gallery=gallery)
-        found = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
-    assert found["cameras"] == [1, 2, 3]
+        cameras = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
+    assert cameras["cameras"] == [1, 2, 3]
     for name, expected in by_cameras(query, gallery, distances).items():
-        np.testing.assert_allclose(found[name], expected, atol=1e-12)
+        np.testing.assert_allclose(cameras[name], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -173,9 +173,9 @@ def test_units_of_several_rows_are_pooled(tmp_path: Path, pool: Any) -> None:
     combine = np.mean if pool == "mean" else np.max
     pooled = {**query, "embeddings": combine(tracks["embeddings"].reshape(10, 3, 8), axis=1).astype(np.float32)}
     files = save(tmp_path, query=tracks, gallery=gallery)
-    found = evaluate_files(*files, None, None, pool, HOW)[0].as_dict()
+    scores = evaluate_files(*files, None, None, pool, HOW)[0].as_dict()
     for name, value in slowly(pooled, gallery).items():
-        assert found[name] == pytest.approx(value, abs=1e-9)
+        assert scores[name] == pytest.approx(value, abs=1e-9)
 
 
 def test_normalized_rows_ignore_their_length(tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_normalized_rows_ignore_their_length(tmp_path: Path) -> None:
         for part in (query, gallery)
     ]
     files = save(tmp_path, query=query, gallery=scaled)
-    found = evaluate_files(*files, None, None, "mean", Evaluation(normalize=True))[0].as_dict()
-    close(found, slowly(*unit))
+    scores = evaluate_files(*files, None, None, "mean", Evaluation(normalize=True))[0].as_dict()
+    close(scores, slowly(*unit))
 
 
 def hostile(name: str, folder: Path) -> Path:
@@ -206,7 +206,7 @@ def hostile(name: str, folder: Path) -> Path:
         "junk query": lambda: good.update(pids=np.array([1, 2, -1, 3, 4])),
         "no cams": lambda: good.pop("cams"),
         "bad starts": lambda: good.update(starts=np.array([0, 3, 2, 5])),
-        "lying starts": lambda: good.update(starts=np.array([0, 3, 9])),
+        "starts beyond the rows": lambda: good.update(starts=np.array([0, 3, 9])),
         "huge pids": lambda: good.update(pids=np.full(5, 2**63 + 5, dtype=np.uint64)),
         "pids in a table": lambda: good.update(pids=np.ones((5, 1), dtype=np.int64)),
         "no match": lambda: good.update(pids=good["pids"] + 1000),
@@ -222,24 +222,26 @@ def hostile(name: str, folder: Path) -> Path:
         file.write_bytes(file.read_bytes()[:-200])
     elif name == "no archive":
         file.write_bytes(b"PK nothing")
-    elif name in ("bomb", "liar"):
+    elif name in ("bomb", "surplus bytes"):
         header = io.BytesIO()
         shape = (1 << 40, 512) if name == "bomb" else (5, 8)
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("embeddings.npy", header.getvalue() + bytes(50_000_000 if name == "liar" else 1000))
+            archive.writestr(
+                "embeddings.npy", header.getvalue() + bytes(50_000_000 if name == "surplus bytes" else 1000)
+            )
     return file
 
 
 class Bomb:
-    """What must never be unpickled."""
+    """An object whose unpickling ends the process."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nan", "row 3 of the embeddings is not finite"),
         ("infinite", "row 4 of the embeddings is not finite"),
@@ -252,7 +254,7 @@ class Bomb:
         ("junk query", "query row 2 has pid -1"),
         ("no cams", "lacks the array cams; it has embeddings, pids"),
         ("bad starts", r"starts must rise from 0 to the number of rows \(5\)"),
-        ("lying starts", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
+        ("starts beyond the rows", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
         ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
         ("pids in a table", r"query\.npz: pids must be integers \[n\], got int64 \[5, 1\]"),
         ("no match", "no query has a positive in"),
@@ -260,13 +262,13 @@ class Bomb:
         ("truncated", "query.npz: cannot be read"),
         ("no archive", "query.npz: cannot be read"),
         ("bomb", r"embeddings has shape \(1099511627776, 512\) of float32, .* GiB, more than the"),
-        ("liar", r"embeddings holds more bytes than its shape \(5, 8\) needs"),
+        ("surplus bytes", r"embeddings holds more bytes than its shape \(5, 8\) needs"),
         ("missing", "query.npz: cannot be read: .*No such file"),
     ],
 )
-def test_hostile_files_name_their_fault(tmp_path: Path, name: str, said: str) -> None:
+def test_hostile_files_name_their_fault(tmp_path: Path, name: str, message: str) -> None:
     (gallery,) = save(tmp_path, gallery=units(30, 1))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         evaluate_files(hostile(name, tmp_path), gallery, None, None, "mean", HOW)
 
 
@@ -284,13 +286,13 @@ def test_one_query_is_enough(tmp_path: Path) -> None:
 def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_process: Process) -> None:
     query, gallery = units(40, 0), units(200, 1, lowest=-1)
     files = save(tmp_path, query=query, gallery=gallery)
-    asked = ["evaluate", "--query", str(files[0]), "--gallery", str(files[1]), "--rerank", "none"]
-    asked += ["--json", str(tmp_path / "out.json"), "--per-query", str(tmp_path / "each.npz")]
-    done = reidbench_process(*asked)
-    assert done.returncode == 0, done.stderr
+    arguments = ["evaluate", "--query", str(files[0]), "--gallery", str(files[1]), "--rerank", "none"]
+    arguments += ["--json", str(tmp_path / "out.json"), "--per-query", str(tmp_path / "each.npz")]
+    process = reidbench_process(*arguments)
+    assert process.returncode == 0, process.stderr
     written, expected = json.loads((tmp_path / "out.json").read_text()), slowly(query, gallery)
     close(written, expected)
-    assert f"{100 * expected['map_market']:.2f} %" in done.stdout
+    assert f"{100 * expected['map_market']:.2f} %" in process.stdout
     assert set(written) == {
         "map_market",
         "map_step",
@@ -307,18 +309,18 @@ def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_process: Pro
     }
     low, high = written["intervals"]["map_market"]
     assert 0 < low < expected["map_market"] < high < 1
-    assert f"{100 * low:.2f} – {100 * high:.2f}" in done.stdout
+    assert f"{100 * low:.2f} – {100 * high:.2f}" in process.stdout
     each = np.load(tmp_path / "each.npz")
     assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
     assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
-    lines = done.stdout.splitlines()
+    lines = process.stdout.splitlines()
     for heading, name in (("mAP (market)", "map_market"), ("rank-1", "r1")):
         (start,) = (number for number, line in enumerate(lines) if line.startswith(f"{heading} in %"))
         assert lines[start + 1].split() == ["1", "2", "3"]
         for row in range(3):
             cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
             assert lines[start + 2 + row].split() == [str(row + 1), *cells]
-    wrong = reidbench_process(*asked, "--pool", "median")
+    wrong = reidbench_process(*arguments, "--pool", "median")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
 
 
@@ -331,13 +333,13 @@ def test_no_input_is_overwritten(
     before = [file.read_bytes() for file in files]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.npz").symlink_to(files[1])
-    asked = ("evaluate", "--query", str(files[0]), "--gallery", str(files[1]))
+    arguments = ("evaluate", "--query", str(files[0]), "--gallery", str(files[1]))
     for out in (str(files[0]), str(files[1]), files[0].name, f"./x/../{files[1].name}", "link.npz"):
-        code, said = reidbench_main(*asked, option, out)
-        assert (code, "is one of the input files" in said) == (2, True), said
-    assert reidbench_main(*asked, option, str(tmp_path))[0] == 2
+        code, output = reidbench_main(*arguments, option, out)
+        assert (code, "is one of the input files" in output) == (2, True), output
+    assert reidbench_main(*arguments, option, str(tmp_path))[0] == 2
     assert [file.read_bytes() for file in files] == before
-    assert reidbench_main(*asked, option, "new.npz")[0] == 0
+    assert reidbench_main(*arguments, option, "new.npz")[0] == 0
 
 
 def test_missing_numba_is_an_error(tmp_path: Path, reidbench_process: Process) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings to a ranking: fitted where the metric learns, re-ranked where asked, in their own precision."""
+"""Embeddings to a ranking: fitted where the metric learns, re-ranked on request, in their own precision."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reidbench.ranking.scores import average_precision
 RULES = ("junk", "same_camera")
 
 
-def people(seed: int, count: int, far: float = 0.0) -> UnitEmbeddings:
+def sample_units(seed: int, count: int, far: float = 0.0) -> UnitEmbeddings:
     """Float64 embeddings around ``far``, which float32 cannot tell apart where it is large."""
-    draw = np.random.default_rng(seed)
-    pids = draw.integers(1, 9, count)
+    generator = np.random.default_rng(seed)
+    pids = generator.integers(1, 9, count)
     centres = np.random.default_rng(5).normal(size=(9, 6))
-    rows = centres[pids] + draw.normal(scale=0.7, size=(count, 6)) + far
-    return UnitEmbeddings(torch.from_numpy(rows), pids, draw.integers(1, 4, count))
+    rows = centres[pids] + generator.normal(scale=0.7, size=(count, 6)) + far
+    return UnitEmbeddings(torch.from_numpy(rows), pids, generator.integers(1, 4, count))
 
 
 def scored(ranking: Ranking) -> np.ndarray:
@@ -32,9 +32,9 @@ def scored(ranking: Ranking) -> np.ndarray:
 @pytest.mark.parametrize("metric", ["euclidean", "xqda(normalize=false, pairs=all)"])
 def test_float64_keeps_its_precision(metric: str, rerank: str | None) -> None:
     def ranking(far: float) -> Ranking:
-        query, gallery, known = people(0, 20, far), people(1, 90, far), people(2, 60, far)
-        second = None if rerank is None else build("reranker", rerank)
-        return rank_embeddings(query, gallery, build("metric", metric), second, known, RULES).ranking
+        query, gallery, train = sample_units(0, 20, far), sample_units(1, 90, far), sample_units(2, 60, far)
+        reranker = None if rerank is None else build("reranker", rerank)
+        return rank_embeddings(query, gallery, build("metric", metric), reranker, train, RULES).ranking
 
     near, far = scored(ranking(0.0)), scored(ranking(3e4))
     np.testing.assert_allclose(far, near, atol=1e-9)

@@ -102,7 +102,9 @@ def assert_same(one: Ranking, other: Ranking) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-def people(seed: int, queries: int, gallery: int, dim: int, pids: int = 12) -> tuple[Any, Any, tuple[np.ndarray, ...]]:
+def sample_units(
+    seed: int, queries: int, gallery: int, dim: int, pids: int = 12
+) -> tuple[Any, Any, tuple[np.ndarray, ...]]:
     """Return float32 embeddings and (query pids, query cams, gallery pids, gallery cams), with junk and distractors."""
     generator = np.random.default_rng(seed)
     ids = (
@@ -238,7 +240,7 @@ DISTORTIONS = {
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 @pytest.mark.parametrize("chunk", [16_384, 1_300])
 def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
-    query, others, ids = people(seed=1, queries=9, gallery=2_600, dim=12)
+    query, others, ids = sample_units(seed=1, queries=9, gallery=2_600, dim=12)
     others[1_500:2_300] = others[300:1_100]  # duplicates, far apart and in other chunks
     query, others = DISTORTIONS[distortion](query), DISTORTIONS[distortion](others)
     # The values must be exact up to rounding that keeps their order: from differences, and scaled where they overflow.
@@ -249,7 +251,7 @@ def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
 
 
 def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
-    _, _, ids = people(seed=2, queries=30, gallery=1_500, dim=3)
+    _, _, ids = sample_units(seed=2, queries=30, gallery=1_500, dim=3)
     for value in (0.0, 0.1, 1e10):
         query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
         rankings = module.rank(query, others, *ids, euclidean())
@@ -258,7 +260,7 @@ def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
 
 
 def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
-    query, others, ids = people(seed=3, queries=300, gallery=1_400, dim=33, pids=60)
+    query, others, ids = sample_units(seed=3, queries=300, gallery=1_400, dim=33, pids=60)
     others[700:] = np.round(others[700:])  # some exact ties
     others[100:200] = others[1_000:1_100]
     whole = rank(query, others, *ids, euclidean())
@@ -280,7 +282,7 @@ def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
 
 
 def test_reordered_gallery_without_ties_keeps_ranks() -> None:
-    query, others, ids = people(seed=4, queries=20, gallery=500, dim=9)
+    query, others, ids = sample_units(seed=4, queries=20, gallery=500, dim=9)
     order = np.random.default_rng(1).permutation(500)
     whole = rank(query, others, *ids, euclidean())
     turned = rank(query, others[order], *ids[:2], ids[2][order], ids[3][order], euclidean())
@@ -291,7 +293,7 @@ def test_reordered_gallery_without_ties_keeps_ranks() -> None:
 
 
 def test_threads_do_not_change_a_rank() -> None:
-    query, others, ids = people(seed=5, queries=40, gallery=800, dim=64)
+    query, others, ids = sample_units(seed=5, queries=40, gallery=800, dim=64)
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2):
@@ -302,7 +304,7 @@ def test_threads_do_not_change_a_rank() -> None:
 
 
 def test_distances_are_in_rank_order() -> None:
-    query, others, ids = people(seed=6, queries=15, gallery=400, dim=8)
+    query, others, ids = sample_units(seed=6, queries=15, gallery=400, dim=8)
     ranking = rank(query, others, *ids, euclidean(), top=4)
     expected = np.sqrt(squares(query, others))
     for row in range(15):
@@ -318,7 +320,7 @@ def test_distances_are_in_rank_order() -> None:
 
 
 def test_a_metric_with_normalize_sees_rows_of_unit_length() -> None:
-    query, others, ids = people(seed=7, queries=15, gallery=400, dim=8)
+    query, others, ids = sample_units(seed=7, queries=15, gallery=400, dim=8)
     raw = rank(query * 1e-25, others * 1e9, *ids, euclidean(normalize=True))
     unit = rank(unit_rows(torch.from_numpy(query)), unit_rows(torch.from_numpy(others)), *ids, euclidean())
     np.testing.assert_array_equal(raw.ranks, unit.ranks)
@@ -355,7 +357,7 @@ def test_one_item_no_query_no_gallery_no_positive() -> None:
 
 
 def test_distractors_never_match_and_stay() -> None:
-    query, others, ids = people(seed=8, queries=6, gallery=50, dim=4)
+    query, others, ids = sample_units(seed=8, queries=6, gallery=50, dim=4)
     ids[2][:] = 0
     ranking = rank(query, others, *ids, euclidean())
     assert len(ranking.ranks) == 0
@@ -367,7 +369,7 @@ def test_distractors_never_match_and_stay() -> None:
 
 @pytest.mark.parametrize("metric", [euclidean(), Manhattan(), Inverted()], ids=lambda metric: type(metric).__name__)
 def test_nearest_is_the_head_of_a_stable_sort(metric: Metric) -> None:
-    query, others, _ = people(seed=9, queries=11, gallery=1_700, dim=5)
+    query, others, _ = sample_units(seed=9, queries=11, gallery=1_700, dim=5)
     query, others = np.round(query * 2), np.round(others * 2)
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
     for chunk in (300, 16_384):
@@ -384,7 +386,7 @@ def test_nearest_is_the_head_of_a_stable_sort(metric: Metric) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
-    query, others, ids = people(seed=10, queries=3, gallery=2_000, dim=4)
+    query, others, ids = sample_units(seed=10, queries=3, gallery=2_000, dim=4)
     others[1_234, 2] = value
     with pytest.raises(DataError, match=r"gallery embeddings: row 1234 .* at 2"):
         rank(query, others, *ids, euclidean())
@@ -395,7 +397,7 @@ def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
 
 
 def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
-    query, others, ids = people(seed=11, queries=3, gallery=5, dim=4)
+    query, others, ids = sample_units(seed=11, queries=3, gallery=5, dim=4)
     metric = euclidean()
     with pytest.raises(OptionError, match="'same_camra'; known are junk, same_camera"):
         rank(query, others, *ids, metric, exclude=("same_camra",))
@@ -438,7 +440,7 @@ def test_rows_of_every_size_get_unit_length(scale: float) -> None:
 
 
 def test_embeddings_whose_squares_leave_float64_are_refused() -> None:
-    query, others, ids = people(seed=11, queries=3, gallery=5, dim=4)
+    query, others, ids = sample_units(seed=11, queries=3, gallery=5, dim=4)
     rows = query.astype(np.float64), others.astype(np.float64)
     wanted = rank(*rows, *ids, euclidean())
     np.testing.assert_array_equal(rank(*(1e-120 * side for side in rows), *ids, euclidean()).ranks, wanted.ranks)
