@@ -109,7 +109,7 @@ def new(
     folder: Annotated[Path, typer.Option("--folder", help="Parent folder of the new package.", parser=path)] = Path(),
 ) -> None:
     """Write a plugin package to a new folder: it installs, passes its own test, and is yours to change."""
-    from reidbench.plugins.scaffold import write_plugin
+    from reidbench.testing.scaffold import write_plugin
 
     target = write_plugin(name, kind, folder)
     typer.echo(f"wrote {target}; next:")

@@ -44,7 +44,7 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
         f"{name}.py": kind,
         f"tests/test_{name}.py": "test",
     }
-    templates = importlib.resources.files("reidbench.plugins").joinpath("templates")
+    templates = importlib.resources.files("reidbench.testing").joinpath("templates")
     try:
         for file, template in files.items():
             path = target / file

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from reidbench.cli import app
 from reidbench.errors import DataError, OptionError
-from reidbench.plugins.scaffold import KINDS, write_plugin
+from reidbench.testing.scaffold import KINDS, write_plugin
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
 from tests.support.paths import CHECKOUT
 from tests.test_install import build, environment, run
