@@ -20,6 +20,7 @@ from reidbench.images.decode import decoder_digest
 from reidbench.plugins.interfaces import Backbone
 from reidbench.utils.arrays import load_arrays, save_arrays
 from reidbench.utils.atomic import sweep
+from reidbench.utils.machine import Machine
 from reidbench.utils.progress import progress
 
 FILE_IMAGES = 4_096
@@ -36,13 +37,10 @@ class EmbeddingCache:
     embeddings stay in memory.
     """
 
-    def __init__(
-        self, folder: Path, backbone: Backbone, views: str, device: torch.device, threads: int, *, write: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, backbone: Backbone, views: str, machine: Machine, *, write: bool = True) -> None:
         self.folder = folder / f"embeddings-{views}"
-        self.backbone, self.views, self.device, self.threads = backbone, views, device, threads
-        self.write = write
-        self._network_digest = _network_digest(backbone, device)
+        self.backbone, self.views, self.machine, self.write = backbone, views, machine, write
+        self._network_digest = _network_digest(backbone, machine.device)
         # Row r of all files together: its key, its share of the seconds, and whether it was requested.
         self._keys = np.zeros(0, dtype="S32")
         self._seconds = np.zeros(0)
@@ -90,10 +88,11 @@ class EmbeddingCache:
             return
         unlabelled = np.zeros(len(missing), dtype=np.int64)
         images = Samples(samples.root, samples.images[missing], unlabelled, unlabelled, np.arange(len(missing) + 1))
-        batches = embed_batches(self.backbone, images, self.views, self.device, self.threads)
+        batches = embed_batches(self.backbone, images, self.views, self.machine.device, self.machine.threads)
         pending: list[Tensor] = []
         stored, computed, began = 0, 0, time.monotonic()
-        with closing(batches), progress(f"embedding the {part} images", len(missing)) as update:
+        live_line = progress(f"embedding the {part} images", len(missing), overall=self.machine.overall)
+        with closing(batches), live_line as update:
             for batch in batches:
                 _check_finite(batch, images, computed)
                 pending.append(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from reidbench.errors import DataError
 from reidbench.images import resize
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.progress import progress
+from reidbench.utils.syntax import syntax_digest
 from reidbench.utils.threads import map_in_threads
 
 T = TypeVar("T")
@@ -40,8 +42,8 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 def decoder_digest() -> str:
     """Return a sha256 (hex) over what turns a file into pixels: these modules and the versions of the libraries."""
     versions = f"{metadata.version('simplejpeg')} {metadata.version('pillow')}\n"
-    code = Path(__file__).read_bytes() + Path(resize.__file__).read_bytes()
-    return hashlib.sha256(versions.encode() + code).hexdigest()
+    code = [syntax_digest(ast.parse(Path(file).read_bytes()).body) for file in (__file__, resize.__file__)]
+    return hashlib.sha256((versions + " ".join(code)).encode()).hexdigest()
 
 
 def read_image(path: Path | str) -> PixelArray:

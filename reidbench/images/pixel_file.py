@@ -175,10 +175,10 @@ def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> No
         if file.exists():
             machine.log("images or the decoder have changed since the pixels were cached: decoding again")
         sweep(file.parent, file.name)
-        _decode(samples, header, file, machine.threads)
+        _decode(samples, header, file, machine)
 
 
-def _decode(samples: Samples, header: Header, file: Path, threads: int) -> None:
+def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
     """Write the pixel file, chunk by chunk in the order of the images."""
     total = header.images
 
@@ -192,8 +192,8 @@ def _decode(samples: Samples, header: Header, file: Path, threads: int) -> None:
     first_block = json.dumps(asdict(header) | {"made": made}).encode().ljust(HEADER_BYTES)
     with (
         atomic_file(file, HEADER_BYTES + header.nbytes) as opened,
-        progress("decoding the training images", total) as update,
-        closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), threads)) as chunks,
+        progress("decoding the training images", total, overall=machine.overall) as update,
+        closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), machine.threads)) as chunks,
     ):
         opened.write(first_block)
         decoded = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,7 @@ class RunFiles:
             self._training(record),
             network,
             record.evaluation.views,
-            torch.device("cpu"),
-            self.machine.threads,
+            replace(self.machine, device=torch.device("cpu")),
             write=False,  # a run may be writing there, and a report holds no lock
         )
         return pool_units(cache.embeddings(part, "test"), part.starts, record.evaluation.pool)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.plugins.discovery import PluginItem
-from reidbench.runs.local_items import local_loss
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, training_images
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import changed_files
+from reidbench.runs.python_losses import local_loss
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
 from reidbench.utils.machine import AUTO, local_machine
-from reidbench.utils.progress import in_words, overall_progress
+from reidbench.utils.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
         title = f"[{number}/{len(plan.runs)}] {name}, seed {run.job.seed}"
         machine.log(f"{title}: {'starts' if state.status == 'new' else state}")
         network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
-        with overall_progress(clock.describe):
-            record = run_job(run, replace(machine, log=partial(_log_titled, machine.log, title)), state, network)
+        log = partial(_log_titled, machine.log, title)
+        record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
         if state.record is None or record.status != "ok":
             machine.log(f"{title}: {_result(record)}")
         clock.finish(record)

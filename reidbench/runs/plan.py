@@ -12,9 +12,9 @@ from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.job import Job
-from reidbench.runs.local_items import refuse_local_items
 from reidbench.runs.preflight import check_request
 from reidbench.runs.prepare import Planner, Prepared
+from reidbench.runs.python_losses import refuse_local_items
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, read_state, without_code
 from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize

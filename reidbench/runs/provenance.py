@@ -18,6 +18,7 @@ from typing import Any
 import reidbench
 from reidbench.errors import PluginError
 from reidbench.plugins.catalogue import ResolvedSpec
+from reidbench.utils.syntax import syntax_digest
 
 CORE = Path(__file__).parents[1]
 
@@ -61,13 +62,17 @@ def _code(modules: Iterable[str], items: Iterable[ResolvedSpec]) -> dict[str, st
 
 def _module_of(factory: Callable[..., Any]) -> str:
     """Return the module of the function or class behind a factory, however it is wrapped."""
-    inner: Any = factory
-    while isinstance(inner, partial) or hasattr(inner, "__wrapped__"):
-        inner = inner.func if isinstance(inner, partial) else inner.__wrapped__
-    module = inspect.getmodule(inner)
+    module = inspect.getmodule(unwrap(factory))
     if module is None:
-        raise PluginError(f"{inner!r}: its module cannot be found, so an edit of it would go unnoticed")
+        raise PluginError(f"{factory!r}: its module cannot be found, so an edit of it would go unnoticed")
     return module.__name__
+
+
+def unwrap(factory: Any) -> Any:
+    """Return the function or class behind partial objects and wrappers."""
+    while isinstance(factory, partial) or hasattr(factory, "__wrapped__"):
+        factory = factory.func if isinstance(factory, partial) else factory.__wrapped__
+    return factory
 
 
 @cache
@@ -130,8 +135,7 @@ def _module(name: str) -> _Module | None:
     except (SyntaxError, ValueError):  # a compiled module, or a broken one that nothing has imported so far
         return _Module(file, hashlib.sha256(content).hexdigest(), ())
     imports: list[ast.AST] = []
-    statements = _essence(tree.body, False, imports)
-    digest = hashlib.sha256(repr(statements).encode()).hexdigest() if statements else ""
+    digest = syntax_digest(tree.body, imports)
     parent = name if package else name.rpartition(".")[0]
     return _Module(file, digest, tuple(each for statement in imports for each in _names(statement, parent)))
 
@@ -147,41 +151,6 @@ def _spec(name: str) -> ModuleSpec | None:
         return importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return None
-
-
-def _essence(node: Any, message: bool, imports: list[ast.AST]) -> Any:
-    """Return a syntax tree as nested tuples and lists, without what ``_ignored`` names; append imports to ``imports``.
-
-    ``message``: whether the node is part of a ``raise`` statement. Empty fields are left out, so that all Python
-    versions give the same.
-    """
-    if isinstance(node, list):
-        return [_essence(child, message, imports) for child in node if not _ignored(child, message)]
-    if not isinstance(node, ast.AST):
-        return node
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        imports.append(node)
-    message = message or isinstance(node, ast.Raise)
-    values = [(name, getattr(node, name, None)) for name in node._fields]
-    return type(node).__name__, [
-        (name, _essence(value, message, imports))
-        for name, value in values
-        if value is not None and value != [] and not _ignored(value, message)
-    ]
-
-
-def syntax_digest(node: ast.AST) -> str:
-    """Return a sha256 (hex) over a syntax tree without what ``_ignored`` names."""
-    return hashlib.sha256(repr(_essence(node, False, [])).encode()).hexdigest()
-
-
-def _ignored(node: Any, message: bool) -> bool:
-    """Return whether a node is a docstring, a string in a ``raise`` statement, or a block for type checkers alone."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant)
-    if isinstance(node, ast.If):
-        return not node.orelse and "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
-    return message and (isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str))
 
 
 def _names(statement: ast.AST, package: str) -> Iterator[str]:

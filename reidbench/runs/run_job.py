@@ -161,7 +161,7 @@ def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone
 
     # --- one embedding per unit --------------------------------------------------------------------------------------
     network.to(device)
-    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, device, machine.threads)
+    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
         embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.pool)

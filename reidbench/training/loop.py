@@ -100,7 +100,7 @@ def train(
         torch.cuda.reset_peak_memory_stats(device)
     memory = out_of_memory_advice(device, lower_memory_advice(backbone, recipe))
     products = float32_products(tf32=recipe.precision == "tf32")
-    live_line = progress("training step", recipe.steps, state.step, world.first)
+    live_line = progress("training step", recipe.steps, state.step, world.first, machine.overall)
     with memory, products, stop_signal() as stop, closing(loader), live_line as show:
         while state.step < recipe.steps:
             step = state.step

@@ -18,6 +18,8 @@ from reidbench.utils.processes import ALONE, World
 if TYPE_CHECKING:
     import torch
 
+    from reidbench.utils.progress import Overall
+
 
 # Subfolder of the cache: synthetic data for the scales of suites.
 SCALES = "scales"
@@ -66,6 +68,7 @@ class Machine:
     ``pixels``: store of the decoded training images: "auto", "device" or "map".
     ``log``: function that takes one line of text for each event.
     ``world``: the processes that train together.
+    ``overall``: text about the whole call for progress lines.
     """
 
     data: Path
@@ -78,6 +81,7 @@ class Machine:
     pixels: str = AUTO
     log: Callable[[str], None] = no_log
     world: World = ALONE
+    overall: Overall | None = None
 
 
 def local_machine(

@@ -18,31 +18,44 @@ LOG_SECONDS = 15.0
 
 # Text about the whole call, from the name of a stage, its seconds so far and the fraction of it that is done.
 Overall = Callable[[str, float, float], str]
-_overall: list[Overall] = []
 
 
 @contextmanager
-def overall_progress(describe: Overall) -> Iterator[None]:
-    """Append what ``describe`` returns to every progress line of the block."""
-    _overall.append(describe)
-    try:
-        yield
-    finally:
-        _overall.pop()
-
-
-@contextmanager
-def progress(description: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Update]:
+def progress(
+    description: str, total: int, done: int = 0, shown: bool = True, overall: Overall | None = None
+) -> Iterator[Update]:
     """Yield ``update(done, detail)``, which shows how many of ``total`` parts are done; ``done`` were done before.
 
     On a terminal this is one live line with the time left; elsewhere a line of text at most every 15 seconds, and one
-    at the end. Everything goes to stderr: stdout is for results. Nothing is printed where ``shown`` is false.
+    at the end. Everything goes to stderr: stdout is for results. Nothing is printed where ``shown`` is false. What
+    ``overall`` returns about the whole call ends each line.
     """
     console = Console(stderr=True, highlight=False, quiet=not shown)
+    started = printed = time.monotonic()
+    latest, latest_detail = done, ""
+
+    def details(detail: str, now: int, *times: str) -> str:
+        fraction = (now - done) / max(1, total - done)
+        whole = overall(description, time.monotonic() - started, fraction) if overall else ""
+        return "  ".join(filter(None, [detail, *times, whole]))
+
+    def print_line() -> None:
+        elapsed = time.monotonic() - started
+        remaining = elapsed / max(latest - done, 1) * (total - latest)
+        duration = f"{in_words(remaining)} left" if latest < total else in_words(elapsed)
+        line = f"{description} {latest}/{total}  {details(latest_detail, latest, duration)}"
+        console.print(Text(line), soft_wrap=True)
+
+    def update_log(now: int, detail: str) -> None:
+        nonlocal printed, latest, latest_detail
+        latest, latest_detail = now, detail
+        if now < total and time.monotonic() - printed >= LOG_SECONDS:
+            printed = time.monotonic()
+            print_line()
+
     if not console.is_terminal:
-        log = _ProgressLog(console, description, total, done)
-        yield log.update
-        log.print_line()
+        yield update_log
+        print_line()
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -53,17 +66,7 @@ def progress(description: str, total: int, done: int = 0, shown: bool = True) ->
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=done, detail="")
-        started = time.monotonic()
-
-        def update(now: int, detail: str) -> None:
-            overall = _describe_overall(description, time.monotonic() - started, (now - done) / max(1, total - done))
-            bar.update(task, completed=now, detail="  ".join(filter(None, [detail, overall])))
-
-        yield update
-
-
-def _describe_overall(stage: str, seconds: float, fraction: float) -> str:
-    return _overall[-1](stage, seconds, fraction) if _overall else ""
+        yield lambda now, detail: bar.update(task, completed=now, detail=details(detail, now))
 
 
 def in_words(seconds: float) -> str:
@@ -71,30 +74,6 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class _ProgressLog:
-    """Progress as lines of text, at most one every ``LOG_SECONDS``."""
-
-    def __init__(self, console: Console, description: str, total: int, done: int) -> None:
-        self.console, self.description, self.total, self.first, self.done = console, description, total, done, done
-        self.detail = ""
-        self.started = self.printed = time.monotonic()
-
-    def update(self, now: int, detail: str) -> None:
-        self.done, self.detail = now, detail
-        if now < self.total and time.monotonic() - self.printed >= LOG_SECONDS:
-            self.printed = time.monotonic()
-            self.print_line()
-
-    def print_line(self) -> None:
-        elapsed = time.monotonic() - self.started
-        remaining = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
-        duration = f"{in_words(remaining)} left" if self.done < self.total else in_words(elapsed)
-        fraction = (self.done - self.first) / max(1, self.total - self.first)
-        overall = _describe_overall(self.description, elapsed, fraction)
-        parts = [f"{self.description} {self.done}/{self.total}", self.detail, duration, overall]
-        self.console.print(Text("  ".join(part for part in parts if part)), soft_wrap=True)
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:

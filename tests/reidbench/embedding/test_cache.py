@@ -18,9 +18,11 @@ from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.extract import BATCH, embed_images
 from reidbench.errors import DataError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
+from reidbench.utils.machine import local_machine
 from tests.support.images import noise_images
 
 CPU = torch.device("cpu")
+MACHINE = local_machine(device="cpu", threads=2)
 IMAGES = 4 * BATCH + 9
 
 
@@ -53,7 +55,7 @@ def expected(gallery: Samples) -> Tensor:
 
 def embed(folder: Path, network: Backbone, samples: Samples, views: str = "original") -> Tensor:
     """The embeddings of ``samples``, whose file stats are read anew."""
-    return EmbeddingCache(folder, network, views, CPU, 2).embeddings(replace(samples), "test")
+    return EmbeddingCache(folder, network, views, MACHINE).embeddings(replace(samples), "test")
 
 
 def test_longer_list_embeds_only_the_new_images(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
@@ -65,13 +67,13 @@ def test_longer_list_embeds_only_the_new_images(gallery: Samples, expected: Tens
 
 def test_parts_share_images_in_any_order_and_number(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
     network = Counting()
-    whole = EmbeddingCache(tmp_path, network, "original", CPU, 2)
+    whole = EmbeddingCache(tmp_path, network, "original", MACHINE)
     assert torch.equal(whole.embeddings(gallery, "gallery"), expected)
     seconds, units = whole.seconds, np.array([7, 3, 3, 260, 7])
     assert torch.equal(whole.embeddings(gallery.take(units), "query"), expected[torch.from_numpy(units)])
     assert network.batches == 5
     assert whole.seconds == seconds > 0
-    few = EmbeddingCache(tmp_path, network, "original", CPU, 2)
+    few = EmbeddingCache(tmp_path, network, "original", MACHINE)
     few.embeddings(gallery.take(units), "query")
     assert few.seconds == pytest.approx(seconds * 3 / IMAGES)
 
@@ -151,6 +153,6 @@ def test_other_weights_and_folders_are_embedded(gallery: Samples, tmp_path: Path
 
 
 def test_reader_writes_nothing(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
-    reader = EmbeddingCache(tmp_path, Counting(), "original", CPU, 2, write=False)
+    reader = EmbeddingCache(tmp_path, Counting(), "original", MACHINE, write=False)
     assert torch.equal(reader.embeddings(gallery, "gallery"), expected)
     assert not list(tmp_path.rglob("*"))

@@ -278,7 +278,7 @@ def embeddings_of(plan: Prepared, part: Samples) -> Tensor:
     else:
         with_seed(network.initialise, plan.job.seed, "initialise")
     network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
-    cache = EmbeddingCache(plan.training_folder, network, plan.protocol.views, torch.device("cpu"), 1)
+    cache = EmbeddingCache(plan.training_folder, network, plan.protocol.views, local_machine(device="cpu", threads=1))
     return cache.embeddings(part, "cached")
 
 
