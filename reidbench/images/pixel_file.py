@@ -24,7 +24,7 @@ from reidbench.data.samples import Samples
 from reidbench.errors import DataError, OptionError
 from reidbench.images.augment import Shape
 from reidbench.images.decode import CHUNK_IMAGES, decode_images, decoder_digest
-from reidbench.images.pixel_store import DevicePixels, MappedPixels, PixelStore
+from reidbench.images.pixel_store import PixelStore
 from reidbench.utils.atomic import atomic_file, sweep, write_error
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import AUTO, SCALES, Machine
@@ -106,8 +106,8 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
         _build(samples, header, file, machine)
     if store == "map":
         machine.log(f"{header.images:,} training images of {height}x{width} are memory-mapped from {file.parent}")
-        return MappedPixels(np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape), machine.device)
-    return DevicePixels(_load(file, header, machine.device))
+        return PixelStore(np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape), machine.device)
+    return PixelStore(_load(file, header, machine.device), machine.device)
 
 
 def entries(cache: Path) -> list[tuple[Path, Header | None]]:

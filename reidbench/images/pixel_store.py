@@ -9,7 +9,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from mmap import MADV_WILLNEED, PAGESIZE, mmap
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,51 +21,48 @@ from reidbench.data.samples import Samples
 from reidbench.images.augment import Crops, Shape, sample_crops
 from reidbench.images.crop import crop_normalised, crop_pixels, gather_crops, normalise, normalised_levels
 from reidbench.plugins.interfaces import Preprocess
-from reidbench.utils.arrays import Float32Array, IntArray, PixelArray
+from reidbench.utils.arrays import Float32Array, IntArray
 
 PREFETCHED_BATCHES = 2  # one may be late while the one before it is used up
 
 
-class DevicePixels:
-    """Images in the memory of the network's device, where they are cropped: ``pixels`` uint8 [m, h, w, 3]."""
+class PixelStore:
+    """Images uint8 [m, h, w, 3] for a network on ``device``: a tensor in its memory, or a memory-mapped file.
 
-    prefetch = False
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-        images, height, width, channels = pixels.shape
-        self.shape: Shape = (images, height, width, channels)
-        self.device = pixels.device
-        self._buffers = BatchBuffers()
-
-    def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
-        """Return the crops as ``network_input`` takes them: normalised on a CPU, uint8 [B, H, W, 3] on a GPU."""
-        if self.device.type == "cpu":
-            return _crop_on_cpu(self.pixels.numpy(), crops, preprocess, self.device, self._buffers)
-        return gather_crops(self.pixels, crops, preprocess.height, preprocess.width)
-
-
-class MappedPixels:
-    """Images in a memory-mapped file: ``pixels`` uint8 [m, h, w, 3], for a network on ``device``.
-
-    They are cropped by the CPU, for a GPU into pinned memory, from where batches are copied while the GPU works.
+    Mapped images are cropped by the CPU, for a GPU into pinned memory, from where batches are copied while the GPU
+    works. ``prefetch``: whether fetching is work of the CPU that is worth doing while the network computes.
     """
 
-    prefetch = True
-
-    def __init__(self, pixels: np.memmap[Shape, np.dtype[np.uint8]], device: torch.device) -> None:
-        self.pixels = pixels
-        self.shape: Shape = pixels.shape
-        self.device = device
+    def __init__(self, pixels: Tensor | np.memmap[Shape, np.dtype[np.uint8]], device: torch.device) -> None:
+        self.pixels, self.device = pixels, device
+        images, height, width, channels = pixels.shape
+        self.shape: Shape = (images, height, width, channels)
+        self.prefetch = isinstance(pixels, np.memmap)
         self._buffers = BatchBuffers()
 
     def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
-        """Return the crops as ``network_input`` takes them; may run in another thread."""
-        return _crop_on_cpu(self.pixels, crops, preprocess, self.device, self._buffers)
+        """Return the crops as ``network_input`` takes them: normalised for a CPU, uint8 [B, H, W, 3] for a GPU.
 
-
-# ``prefetch``: whether ``fetch`` is work of the CPU that is worth doing while the network computes.
-PixelStore = DevicePixels | MappedPixels
+        May run in another thread. Raises IndexError for an image that the store does not hold.
+        """
+        size, count = (preprocess.height, preprocess.width), len(crops.images)
+        if isinstance(self.pixels, Tensor) and self.device.type != "cpu":
+            return gather_crops(self.pixels, crops, *size)
+        if count and not 0 <= crops.images.min() <= crops.images.max() < len(self.pixels):
+            raise IndexError(f"expected images in 0..{len(self.pixels) - 1}, got {crops.images.tolist()}")
+        if isinstance(self.pixels, np.memmap):
+            _read_ahead(self.pixels, crops.images)
+        arrays = (np.asarray(self.pixels), crops.images, crops.top, crops.left, crops.flipped)
+        if self.device.type == "cpu":
+            out = self._buffers.take((count, 3, *size))
+            crop_normalised(*arrays, normalised_levels(preprocess), out)
+            return torch.from_numpy(out)
+        on_gpu = self.device.type == "cuda" and torch.cuda.is_available()
+        # Each thread has its own current GPU, and pinning would otherwise initialise number 0 in every process.
+        with torch.cuda.device(self.device) if on_gpu else nullcontext():
+            batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
+        crop_pixels(*arrays, batch.numpy())
+        return batch
 
 
 def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
@@ -76,8 +75,8 @@ def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device)
 class BatchLoader:
     """Training batches from a pixel store, cropped as ``sample_crops`` says; the next ones are prefetched.
 
-    In a distributed training ``share`` gives this process's slice of a batch from the batch's length; the built-in
-    ``slice`` gives all of it.
+    ``augmentation`` are the keyword arguments of ``sample_crops``: crop, flip and seed. In a distributed training
+    ``share`` gives this process's slice of a batch from the batch's length; the built-in ``slice`` gives all of it.
     """
 
     def __init__(
@@ -85,15 +84,11 @@ class BatchLoader:
         store: PixelStore,
         samples: Samples,
         preprocess: Preprocess,
-        *,
-        crop: bool,
-        flip: bool,
-        seed: int,
         share: Callable[[int], slice] = slice,
+        **augmentation: Any,
     ) -> None:
-        self.store, self.samples, self.preprocess = store, samples, preprocess
-        self.crop, self.flip, self.seed = crop, flip, seed
-        self.share = share
+        self.store, self.preprocess, self.share = store, preprocess, share
+        self._crops = partial(sample_crops, store.shape, samples, preprocess=preprocess, **augmentation)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._prefetched: dict[int, tuple[IntArray, Future[Tensor]]] = {}
 
@@ -118,17 +113,7 @@ class BatchLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def _fetch(self, units: IntArray, step: int) -> Tensor:
-        crops = sample_crops(
-            self.store.shape,
-            self.samples,
-            units,
-            self.preprocess,
-            crop=self.crop,
-            flip=self.flip,
-            seed=self.seed,
-            step=step,
-            share=self.share(len(units)),
-        )
+        crops = self._crops(units=units, step=step, share=self.share(len(units)))
         return self.store.fetch(crops, self.preprocess)
 
 
@@ -152,32 +137,6 @@ class BatchBuffers:
         # A tensor made from the buffer, its views and the gradients that need it keep the buffer alive.
         weakref.finalize(buffer, self._free.append, memory).atexit = False
         return buffer
-
-
-def _crop_on_cpu(
-    pixels: PixelArray, crops: Crops, preprocess: Preprocess, device: torch.device, buffers: BatchBuffers
-) -> Tensor:
-    """Return the crops: normalised [B, 3, H, W] float32 for a CPU, else uint8 [B, H, W, 3] in pinned memory.
-
-    Raises IndexError for an image that ``pixels`` does not hold.
-    """
-    size, count = (preprocess.height, preprocess.width), len(crops.images)
-    if count and not 0 <= crops.images.min() <= crops.images.max() < len(pixels):
-        raise IndexError(f"expected images in 0..{len(pixels) - 1}, got {crops.images.tolist()}")
-    if isinstance(pixels, np.memmap):
-        _read_ahead(pixels, crops.images)
-        pixels = np.asarray(pixels)
-    arrays = (crops.images, crops.top, crops.left, crops.flipped)
-    if device.type == "cpu":
-        out = buffers.take((count, 3, *size))
-        crop_normalised(pixels, *arrays, normalised_levels(preprocess), out)
-        return torch.from_numpy(out)
-    on_gpu = device.type == "cuda" and torch.cuda.is_available()
-    # Each thread has its own current GPU, and pinning would otherwise initialise number 0 in every process.
-    with torch.cuda.device(device) if on_gpu else nullcontext():
-        batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
-    crop_pixels(pixels, *arrays, batch.numpy())
-    return batch
 
 
 def _read_ahead(pixels: np.memmap[Shape, np.dtype[np.uint8]], images: IntArray) -> None:

@@ -28,7 +28,7 @@ from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
 from reidbench.data.samples import Samples
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.images.crop import normalise
-from reidbench.images.pixel_store import DevicePixels
+from reidbench.images.pixel_store import PixelStore
 from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.sampler import pk_round
 from reidbench.utils.arrays import IntArray
@@ -149,7 +149,7 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     coded = np.stack([places // width, places % width, np.zeros_like(places)], axis=-1).astype(np.uint8)
     samples = Samples.of_images(__file__, ["one.jpg"], [1], [1])
     units = np.zeros(400, dtype=np.int64)
-    store = DevicePixels(torch.from_numpy(coded[None]))
+    store = PixelStore(torch.from_numpy(coded[None]), torch.device("cpu"))
     batch = training_batch(store, samples, units, preprocess, crop=recipe.crop, flip=recipe.flip, seed=0, step=0)
     codes = (batch * 255).round().long()
     assert codes.shape == (400, 3, 128, 64)

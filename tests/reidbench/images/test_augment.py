@@ -13,7 +13,7 @@ from reidbench.data.samples import Samples
 from reidbench.errors import OptionError
 from reidbench.images.augment import VIEWS, stored_size, view_crops
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import DevicePixels, PixelStore
+from reidbench.images.pixel_store import PixelStore
 from reidbench.images.resize import resize_all
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
@@ -90,7 +90,7 @@ def test_crops_flips_and_images_are_uniform(tmp_path):
     codes[..., 0] = torch.arange(stored_height)[:, None]
     codes[..., 1] = torch.arange(stored_width)
     codes[1, ..., 2] = 255
-    store, counts = DevicePixels(codes), dict[tuple[int, ...], int]()
+    store, counts = PixelStore(codes, torch.device("cpu")), dict[tuple[int, ...], int]()
     for step in range(24):
         units = np.zeros(100, dtype=np.int64)
         batch = training_batch(store, samples, units, small, crop=True, flip=True, seed=0, step=step)
