@@ -6,7 +6,6 @@ pixel store and machine do not enter.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from reidbench.data.samples import Samples
 from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Preprocess
+from reidbench.plugins.options import did_you_mean
 from reidbench.utils.arrays import BoolArray, IntArray
 from reidbench.utils.random_streams import stream
 
@@ -94,9 +94,8 @@ def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list
     Raises OptionError for an unknown name. Source: Hermans et al. 2017, supplementary, table 4.
     """
     if name not in VIEWS:
-        close = difflib.get_close_matches(name, VIEWS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(VIEWS)}"
-        raise OptionError(f"unknown views {name!r}; {hint}")
+        hint = did_you_mean(name, VIEWS, str) or f"; expected one of {', '.join(VIEWS)}"
+        raise OptionError(f"unknown views {name!r}{hint}")
     height, width = stored_size(preprocess, crop=name != "original")
     if name == "original":
         return (height, width), [(0, 0, False)]

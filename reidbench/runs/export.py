@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import embed_images
-from reidbench.errors import DataError, OptionError, ReidbenchError
+from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import Backbone
 from reidbench.runs.record import RECORD, RunRecord, read_record
@@ -58,14 +57,7 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
     """
     if out.suffix != ".npz":
         raise OptionError(f"--out {out}: expected a file that ends with .npz")
-    try:
-        samples, columns = _read_list(images)
-    except DataError as error:
-        try:
-            load_network(run)
-        except ReidbenchError as other:  # both errors are reported
-            raise DataError(f"{error}\n{other}") from None
-        raise
+    samples, columns = _read_list(images)
     network, record = load_network(run)
     views = record.evaluation.views
     with float32_products():
@@ -101,7 +93,5 @@ def _read_list(file: Path) -> tuple[Samples, list[str]]:
                 numbers[column][place] = int(row[column] or "")
             except (ValueError, OverflowError):
                 raise DataError(f"{file}: line {line}: {column} {row[column]!r} is no whole number") from None
-    samples = Samples.of_images(
-        file.absolute().parent, (row["path"] for _, row in rows), [0] * len(rows), [0] * len(rows)
-    )
-    return dataclasses.replace(samples, pids=numbers["pid"], cams=numbers["camid"]), copied
+    paths = [row["path"] for _, row in rows]
+    return Samples.of_images(file.absolute().parent, paths, numbers["pid"], numbers["camid"]), copied

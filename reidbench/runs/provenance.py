@@ -84,7 +84,8 @@ def code_files(roots: frozenset[str]) -> dict[str, str]:
     Computed once in a process.
     """
     exports: dict[str, str] = vars(reidbench)["_MODULES"]
-    followed = {"reidbench", *_plugin_packages(), *(root.partition(".")[0] for root in roots)}
+    plugins = [point.module for point in metadata.entry_points(group="reidbench")]
+    followed = {"reidbench", *(name.partition(".")[0] for name in (*plugins, *roots))}
     files: dict[str, str] = {}
     seen = {"", "reidbench"}  # the core's top imports each public name on first use, from the module that defines it
     waiting = list(roots)
@@ -100,11 +101,6 @@ def code_files(roots: frozenset[str]) -> dict[str, str]:
             files |= {module.file: module.digest} if module.digest else {}
             waiting += [*module.imports, name.rpartition(".")[0]]
     return dict(sorted(files.items()))
-
-
-@cache
-def _plugin_packages() -> frozenset[str]:
-    return frozenset(point.module.partition(".")[0] for point in metadata.entry_points(group="reidbench"))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -27,21 +27,20 @@ StringArray = NDArray[np.str_]
 _ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError)
 
 
-def most_bytes() -> int:
-    """Return the bytes that the arrays of one untrusted file may take: half of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
 def read_arrays(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """Return those arrays of an untrusted ``.npz`` or ``.safetensors`` file that have one of ``names``, by name.
 
     Raises DataError, naming file and array, for another format, a damaged file, pickled objects, and arrays that
-    would take more than half of the memory; no array is read before its size is known.
+    would take more than half of the memory together.
     """
     if file.suffix not in (".npz", ".safetensors"):
         raise DataError(f"{file}: expected a file that ends with .npz or .safetensors")
     try:
-        return _read_npz(file, names) if file.suffix == ".npz" else _read_safetensors(file, names)
+        if file.suffix == ".npz":
+            return _read_npz(file, names)
+        _check_size(file.stat().st_size)
+        with safetensors.safe_open(file, framework="np") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys() if name in names}  # noqa: SIM118, no mapping
     except _ERRORS as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
 
@@ -49,10 +48,7 @@ def read_arrays(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
 def read_matrix(file: Path) -> NDArray[Any]:
     """Return the matrix in an untrusted ``.npy`` file, memory-mapped; raises DataError as ``read_arrays``."""
     try:
-        with file.open("rb") as opened:
-            shape, dtype = _read_header(opened)
-        _check_size(file, "its array", shape, dtype, limit=None)
-        matrix: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        matrix: NDArray[Any] = npy.open_memmap(file, mode="r")
     except _ERRORS as error:
         raise DataError(f"{file}: cannot be read as an .npy file: {error}") from None
     if matrix.ndim != 2:
@@ -62,49 +58,26 @@ def read_matrix(file: Path) -> NDArray[Any]:
 
 def _read_npz(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    limit = most_bytes()
     with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if name not in names:
-                continue
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        wanted = {name: member for name, member in members.items() if name in names}
+        _check_size(sum(member.file_size for member in wanted.values()))  # zipfile unpacks no more than these sizes
+        for name, member in wanted.items():
             with archive.open(member) as opened:
-                shape, dtype = _read_header(opened)
-            size = _check_size(file, name, shape, dtype, limit)
-            limit -= size
-            # The size that the archive declares is checked too: a small file can unpack to any length.
-            if member.file_size > size + 65_536:
-                raise ValueError(f"{name} holds more bytes than its shape {shape} needs")
-            with archive.open(member) as opened:
-                arrays[name] = npy.read_array(opened, allow_pickle=False)
+                try:
+                    arrays[name] = npy.read_array(opened, allow_pickle=False)
+                except (ValueError, MemoryError) as error:
+                    raise ValueError(f"{name}: {error}") from None
+                if opened.read(1):
+                    raise ValueError(f"{name} holds more bytes than its shape {arrays[name].shape} needs")
     return arrays
 
 
-def _read_safetensors(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    if file.stat().st_size > most_bytes():
-        raise ValueError(f"it is larger than half of this machine's memory ({most_bytes() / 2**30:.1f} GiB)")
-    with safetensors.safe_open(file, framework="np") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys() if name in names}  # noqa: SIM118, no mapping
-
-
-def _read_header(opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy.read_magic(opened)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(opened)
-    return shape, dtype
-
-
-def _check_size(file: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], limit: int | None) -> int:
-    """Return the bytes of an array; raises DataError for pickled objects and for more bytes than ``limit``."""
-    if dtype.hasobject:
-        raise DataError(f"{file}: {name} holds pickled objects, which are not read; save it as numbers")
-    size = dtype.itemsize * int(np.prod(shape, dtype=object))
-    if limit is not None and size > limit:
-        raise DataError(
-            f"{file}: {name} has shape {shape} of {dtype}, {size / 2**30:.1f} GiB, more than the {limit / 2**30:.1f} "
-            "GiB that remain of half of this machine's memory"
-        )
-    return size
+def _check_size(size: int) -> None:
+    """Raise ValueError where arrays of ``size`` bytes take more than half of this machine's memory."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if size > most:
+        raise ValueError(f"its arrays take {size / 2**30:.1f} GiB, more than half of this machine's memory")
 
 
 def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

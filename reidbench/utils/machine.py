@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -54,15 +54,15 @@ def no_log(line: str) -> None:
     """Drop a line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """The settings of this machine, none of which enters an id; ``local_machine`` makes it.
 
+    ``device``: device of training and embedding.
+    ``threads``: number of CPU threads of torch and of decoding.
     ``data``: root folder of the datasets.
     ``results``: folder of trainings and runs.
     ``cache``: folder of decoded pixels and of other files that can be computed again.
-    ``device``: device of training and embedding.
-    ``threads``: number of CPU threads of torch and of decoding.
     ``checkpoint_seconds``: seconds between two checkpoints; 0 writes one after every step.
     ``allow_partial``: whether a dataset with wrong counts is used; the record then says so.
     ``pixels``: store of the decoded training images: "auto", "device" or "map".
@@ -71,11 +71,11 @@ class Machine:
     ``overall``: text about the whole call for progress lines.
     """
 
-    data: Path
-    results: Path
-    cache: Path
     device: torch.device
     threads: int
+    data: Path = field(default_factory=default_data)
+    results: Path = field(default_factory=default_results)
+    cache: Path = field(default_factory=default_cache)
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     allow_partial: bool = False
     pixels: str = AUTO
@@ -84,41 +84,25 @@ class Machine:
     overall: Overall | None = None
 
 
-def local_machine(
-    *,
-    data: Path | None = None,
-    results: Path | None = None,
-    cache: Path | None = None,
-    device: str = AUTO,
-    threads: int = 0,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    allow_partial: bool = False,
-    pixels: str = AUTO,
-    log: Callable[[str], None] = no_log,
-    world: World = ALONE,
-) -> Machine:
+def local_machine(*, device: str = AUTO, threads: int = 0, world: World = ALONE, **settings: Any) -> Machine:
     """Return this machine's settings: the arguments, else the environment, else the platform's folders.
 
     ``device`` is "auto", "cpu", "cuda" or "cuda:N"; ``threads`` 0 is one thread for each core, shared between the
-    processes of ``world`` on this machine. Raises OptionError where a value is out of range or the device is missing.
+    processes of ``world`` on this machine. ``settings`` are other fields of Machine, None for the default. Raises
+    OptionError where a value is out of range or the device is missing.
     """
     if not 0 <= threads <= MOST_THREADS:
         raise OptionError(f"--threads: expected 0 to {MOST_THREADS}, got {threads}")
-    if not checkpoint_seconds >= 0:
-        raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {checkpoint_seconds}")
     local_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if world.size > 1 else 1
-    return Machine(
-        data=data or default_data(),
-        results=results or default_results(),
-        cache=cache or default_cache(),
+    machine = Machine(
         device=find_device(device, world),
         threads=threads or max(1, len(os.sched_getaffinity(0)) // local_processes),
-        checkpoint_seconds=checkpoint_seconds,
-        allow_partial=allow_partial,
-        pixels=pixels,
-        log=log,
         world=world,
+        **{name: value for name, value in settings.items() if value is not None},
     )
+    if not machine.checkpoint_seconds >= 0:
+        raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {machine.checkpoint_seconds}")
+    return machine
 
 
 def find_device(name: str = AUTO, world: World = ALONE) -> torch.device:

@@ -139,7 +139,7 @@ def test_views():
 
 
 def test_unknown_views_are_an_error():
-    with pytest.raises(OptionError, match=r"'centre_flip'; did you mean center_flip\?"):
+    with pytest.raises(OptionError, match=r"'centre_flip'; did you mean center_flip"):
         view_crops("centre_flip", PREPROCESS)
     with pytest.raises(OptionError, match=r"'x'; .*original, center"):
         view_crops("x", PREPROCESS)

@@ -78,12 +78,6 @@ def test_a_bad_list_is_named_with_its_line(plan: Prepared, tmp_path: Path, text:
     assert not (tmp_path / "x.npz").exists()
 
 
-def test_a_bad_list_and_a_missing_run_are_said_together(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("name\n")
-    with pytest.raises(DataError, match=r"list\.csv: line 1: lacks the column path.*\n.*gone: cannot be read"):
-        embed_list(tmp_path / "gone", tmp_path / "list.csv", tmp_path / "x.npz", SETTINGS)
-
-
 def test_a_run_without_its_weights_says_how_to_get_them(tmp_path: Path) -> None:
     plan, _, _ = run(job())
     shutil.rmtree(plan.training_folder)
