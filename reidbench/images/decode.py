@@ -81,14 +81,12 @@ def _content(path: Path | str, *, whole: bool = True) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pieces = []
-        while piece := os.read(descriptor, READ_BYTES):
-            pieces.append(piece)
-            if not whole:
-                break
+        pieces = [os.read(descriptor, READ_BYTES)]
+        while whole and pieces[-1]:
+            pieces.append(os.read(descriptor, READ_BYTES))
     finally:
         os.close(descriptor)
-    if not pieces:
+    if not pieces[0]:
         raise ValueError("it is empty")
     return b"".join(pieces)
 

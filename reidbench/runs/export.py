@@ -20,8 +20,8 @@ from reidbench.utils.arrays import save_arrays
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import with_seed
 
-# Columns that are copied to the output where the list has them.
-COPIED_COLUMNS = ("pid", "camid")
+# Columns that are copied to the output where the list has them, and their names there.
+COPIED_COLUMNS = {"pid": "pids", "camid": "cams"}
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:
@@ -64,8 +64,7 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
         made = embed_images(
             network.to(machine.device), samples, views, machine.device, machine.threads, "embedding the images"
         )
-    names = {"pid": "pids", "camid": "cams"}
-    kept = {names[column]: getattr(samples, names[column]) for column in columns}
+    kept = {COPIED_COLUMNS[column]: getattr(samples, COPIED_COLUMNS[column]) for column in columns}
     save_arrays(out, {"embeddings": made.numpy(), "paths": samples.images, **kept})
     return len(made), network.embedding_dim
 

@@ -178,7 +178,8 @@ class TrainingState:
         save_arrays(folder / LOG, {name: np.array(column) for name, column in self.log.items()} | self.monitor.arrays())
         write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(self.modules["backbone"].state_dict())))
         write_atomic(folder / SUMMARY, json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n")
-        drop_checkpoints(folder)
+        for file in _checkpoint_files(folder):
+            file.unlink()
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -221,12 +222,6 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 def latest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a folder, 0 if there is none."""
     return max((int(file.stem.rpartition("-")[2]) for file in _checkpoint_files(folder)), default=0)
-
-
-def drop_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a finished training."""
-    for file in _checkpoint_files(folder):
-        file.unlink()
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:

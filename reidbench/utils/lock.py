@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,11 +41,9 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "purpose": purpose,
         }
-        try:
+        with suppress(OSError):  # on a full disk the holder has no name, but it holds the lock
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
-        except OSError as error:
-            raise write_error(path, "the lock could not be written", error) from None
         yield
     finally:
         # Deleted before it is released: a process that has opened it already notices and opens the next one.
