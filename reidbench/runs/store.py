@@ -41,13 +41,10 @@ class RunState:
         return "resumable" if self.step else "new"
 
     def __str__(self) -> str:
-        texts = {
-            "new": "new code" if self.earlier else "new",
-            "resumable": f"resumes at step {self.step}",
-            "trained": "trained, not scored",
-            "done": "done",
-        }
-        return texts[self.status]
+        if self.status == "new" and self.earlier:
+            return "new code"
+        texts = {"resumable": f"resumes at step {self.step}", "trained": "trained, not scored"}
+        return texts.get(self.status, self.status)
 
 
 def read_state(training_folder: Path, run_folder: Path, run_id: str, code: str) -> RunState:
