@@ -95,13 +95,9 @@ class RunFiles:
             network, _ = load_network(self._folder(record))
         except ReidbenchError as error:
             raise DataError(str(error)) from None
-        cache = EmbeddingCache(
-            self._training(record),
-            network,
-            record.evaluation.views,
-            replace(self.machine, device=torch.device("cpu")),
-            write=False,  # a run may be writing there, and a report holds no lock
-        )
+        cpu = replace(self.machine, device=torch.device("cpu"))
+        # Nothing is written: a run may be writing there, and a report holds no lock.
+        cache = EmbeddingCache(self._training(record), network, record.evaluation.views, cpu, write=False)
         return pool_units(cache.embeddings(part, "test"), part.starts, record.evaluation.pool)
 
     def _folder(self, record: RunRecord) -> Path:
