@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
+import subprocess
+import sys
+import tokenize
 from importlib import metadata
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 
 import reidbench
 from reidbench.plugins.catalogue import load
+from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
 
 CORE = CHECKOUT / "reidbench"
@@ -136,3 +141,66 @@ def test_public_api_resolves() -> None:
     assert not set(reidbench.__all__) & {path.stem for path in CORE.iterdir()}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = reidbench.nonsense
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+# Lines of code: neither blank, comment nor docstring. A change that needs more drops its least useful part.
+INNER = ("errors.py", "utils", "data", "plugins", "images", "embedding", "training", "ranking", "runs")
+OUTER = ("reports", "leaderboard", "testing", "cli")
+BUDGETS = {
+    "inner": (5_900, [CORE / name for name in INNER]),
+    "outer": (3_300, [CORE / name for name in OUTER]),
+    "plugins": (5_900, [CHECKOUT / "plugins"]),
+    "tests": (16_500, [CHECKOUT / "tests"]),
+}
+MODULES_LOADED = 70
+NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+    *(tokenize.ENCODING, tokenize.ENDMARKER),
+}
+
+
+def code_lines(text: str) -> int:
+    """Return how many lines of a module hold anything but comments and docstrings."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if ast.get_docstring(node) is not None:
+                lines.difference_update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    return len(lines)
+
+
+def test_code_lines_leave_out_comments_and_docstrings() -> None:
+    assert (
+        code_lines(
+            '"""A module."""\n\nx = 1  # one\n\n\ndef f():\n    """Return\n\n    nothing."""\n    y = """a\nb"""\n'
+        )
+        == 4
+    )
+
+
+@pytest.mark.parametrize("ring", BUDGETS)
+def test_ring_keeps_its_budget_of_code_lines(ring: str) -> None:
+    budget, places = BUDGETS[ring]
+    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))]
+    assert sum(code_lines(file.read_text()) for file in files) <= budget
+
+
+def test_run_loads_few_core_modules(tmp_path: Path) -> None:
+    arguments = small_run(
+        "--loss", "batch_hard", "--metric", "xqda", "--rerank", "k_reciprocal", "--results", str(tmp_path)
+    )
+    code = (
+        "import sys, reidbench.cli\n"
+        f"sys.argv = ['reidbench', *{[str(argument) for argument in arguments]!r}]\n"
+        "try:\n    reidbench.cli.main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "modules = [m for n, m in sys.modules.items() if n.startswith('reidbench.')]\n"
+        "print('loaded', sum(not m.__file__.endswith('__init__.py') for m in modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout.split()[-1]) <= MODULES_LOADED

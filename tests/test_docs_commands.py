@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from reidbench.cli import app, main
+from reidbench.cli import main, make_app
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import Spec
 from reidbench.runs.suite import find_suite, load_suite
@@ -50,7 +50,7 @@ def test_a_command_is_one_that_exists(each: Command, tmp_path: Path, monkeypatch
 
 def check(each: Command) -> None:
     """Parse a command with the real command line, and resolve every item, suite and file of ours that it names."""
-    verb, words = typer.main.get_command(app), list(each.words)
+    verb, words = typer.main.get_command(make_app()), list(each.words)
     while words and not words[0].startswith("-") and (verbs := getattr(verb, "commands", {})):
         assert words[0] in verbs, f"{each.text}: there is no verb {words[0]}"
         verb = verbs[words.pop(0)]
@@ -95,7 +95,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page: Path) -> None:
     benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").glob("*.py"))
-    run, known = options(typer.main.get_command(app))
+    run, known = options(typer.main.get_command(make_app()))
     for number, span in spans(page.read_text(encoding="utf-8")):
         if not span.startswith("--"):
             continue

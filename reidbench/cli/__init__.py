@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 import reidbench
-from reidbench.cli.compare import compare
-from reidbench.cli.data import app as data
-from reidbench.cli.evaluate import embed, evaluate
-from reidbench.cli.leaderboard import app as leaderboard
-from reidbench.cli.plugins import app as plugins
-from reidbench.cli.report import report
-from reidbench.cli.run import run
 from reidbench.errors import Interrupted, ReidbenchError
 
-app = typer.Typer(
-    name="reidbench",
-    help="Benchmark metric-learning losses on person re-identification.",
-    epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("run")(run)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("embed")(embed)
-app.command("evaluate")(evaluate)
-app.add_typer(leaderboard, name="leaderboard")
-app.add_typer(plugins, name="plugins")
-app.add_typer(data, name="data")
+# Each verb and the function, or the group of verbs, in the module of its name.
+VERBS = {
+    "run": "run:run",
+    "report": "report:report",
+    "compare": "compare:compare",
+    "embed": "evaluate:embed",
+    "evaluate": "evaluate:evaluate",
+    "leaderboard": "leaderboard:app",
+    "plugins": "plugins:app",
+    "data": "data:app",
+}
 
 
 def _version(requested: bool) -> None:
@@ -46,7 +35,28 @@ def _version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """Return the command line with some verbs; only their modules are imported."""
+    app = typer.Typer(
+        name="reidbench",
+        help="Benchmark metric-learning losses on person re-identification.",
+        epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        module, _, name = VERBS[verb].partition(":")
+        implementation = getattr(importlib.import_module(f"reidbench.cli.{module}"), name)
+        if isinstance(implementation, typer.Typer):
+            app.add_typer(implementation, name=verb)
+        else:
+            app.command(verb)(implementation)
+    return app
+
+
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -73,7 +83,8 @@ def main() -> None:
     """
     handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
-        app(prog_name="reidbench")
+        verb = sys.argv[1] if len(sys.argv) > 1 else ""
+        make_app([verb] if verb in VERBS else VERBS)(prog_name="reidbench")
     except ReidbenchError as error:
         # Of several processes that torchrun started, those after the first name themselves.
         sender = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""

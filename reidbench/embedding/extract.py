@@ -17,8 +17,7 @@ from reidbench.images.decode import decode_images
 from reidbench.images.pixel_store import PixelStore, network_input
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.utils.arrays import IntArray, PixelArray
-from reidbench.utils.device_copy import to_device
-from reidbench.utils.memory import out_of_memory_advice
+from reidbench.utils.device import out_of_memory_advice, to_device
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
 

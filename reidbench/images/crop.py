@@ -16,7 +16,7 @@ from reidbench.images.augment import Crops
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import BoolArray, Float32Array, IntArray, PixelArray
 from reidbench.utils.compiled import compiled
-from reidbench.utils.device_copy import to_device
+from reidbench.utils.device import to_device
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:

@@ -26,9 +26,9 @@ from reidbench.images.augment import Shape
 from reidbench.images.decode import CHUNK_IMAGES, decode_images, decoder_digest
 from reidbench.images.pixel_store import PixelStore
 from reidbench.utils.atomic import atomic_file, sweep, write_error
+from reidbench.utils.device import available_memory
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import AUTO, SCALES, Machine
-from reidbench.utils.memory import available_memory
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
 

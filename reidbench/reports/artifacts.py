@@ -19,7 +19,6 @@ from reidbench.errors import DataError, ReidbenchError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import Spec
 from reidbench.ranking.rankings import Ranking, read_ranking
-from reidbench.runs.export import load_network
 from reidbench.runs.record import RunRecord
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import load_arrays
@@ -90,6 +89,8 @@ class RunFiles:
 
         Embeddings that are not cached are extracted.
         """
+        from reidbench.runs.export import load_network  # noqa: PLC0415 - only reports on images embed again
+
         self._training(record)
         try:
             network, _ = load_network(self._folder(record))

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError, OptionError, describe_problem
 from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
-from reidbench.utils.validation import describe_problem
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler

@@ -43,9 +43,9 @@ from reidbench.training.checkpoint import TrainingSummary, load_weights, read_su
 from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
+from reidbench.utils.device import peak_memory_mib
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
-from reidbench.utils.memory import peak_memory_mib
 
 TRACEBACK = "traceback.txt"
 # What the first process tells the others of a run.

@@ -13,14 +13,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError, OptionError, describe_problem
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.options import did_you_mean
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import MOST_SEED
-from reidbench.utils.validation import describe_problem
 
 KEYS = tuple(part.name for part in fields(Job))
 NAME = "name"

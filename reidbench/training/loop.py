@@ -29,9 +29,8 @@ from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
 from reidbench.training.stop_signals import stop_signal
 from reidbench.utils.arrays import IntArray
-from reidbench.utils.device_copy import DeferredNumbers, to_device
+from reidbench.utils.device import DeferredNumbers, out_of_memory_advice, peak_memory_mib, to_device
 from reidbench.utils.machine import Machine, environment
-from reidbench.utils.memory import out_of_memory_advice, peak_memory_mib
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.plugins.interfaces import LossValue
-from reidbench.utils.device_copy import to_device
+from reidbench.utils.device import to_device
 from reidbench.utils.random_streams import stream
 
 # Supplementary F counts a term of the loss as active above this, so that a soft margin can fall below 100 %.

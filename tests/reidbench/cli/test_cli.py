@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from reidbench.cli import app
+from reidbench.cli import make_app
 from tests.support.jobs import small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -20,14 +20,14 @@ VERBS = ("run", "report", "leaderboard", "plugins", "data")
 
 
 def test_help_names_every_verb() -> None:
-    said = CliRunner().invoke(app, ["--help"]).output
+    said = CliRunner().invoke(make_app(), ["--help"]).output
     assert all(verb in said for verb in VERBS)
     assert "Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong." in " ".join(said.split())
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
-    done = CliRunner().invoke(app, [verb, "--help"])
+    done = CliRunner().invoke(make_app(), [verb, "--help"])
     assert done.exit_code == 0
     assert "Usage:" in done.output
 

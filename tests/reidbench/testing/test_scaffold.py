@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reidbench.cli import app
+from reidbench.cli import make_app
 from reidbench.errors import DataError, OptionError
 from reidbench.testing.scaffold import KINDS, write_plugin
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
@@ -147,7 +147,7 @@ def test_the_command_line_names_the_mistake(
 
 
 def test_check_lists_the_checks_that_pass() -> None:
-    done = CliRunner().invoke(app, ["plugins", "check", "euclidean(normalize=true)"])
+    done = CliRunner().invoke(make_app(), ["plugins", "check", "euclidean(normalize=true)"])
     assert done.exit_code == 0
     assert "metric euclidean(normalize=true): 10 contract checks passed" in done.output
     assert "  factors order as distances do" in done.output

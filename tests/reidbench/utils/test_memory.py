@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reidbench.errors import OutOfMemory
-from reidbench.utils.memory import available_memory, out_of_memory_advice
+from reidbench.utils.device import available_memory, out_of_memory_advice
 from tests.support.paths import CHECKOUT
 
 CPU = torch.device("cpu")

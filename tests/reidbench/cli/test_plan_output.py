@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from reidbench.cli.plan_table import print_plan
+from reidbench.cli.run import print_plan
 from reidbench.runs.plan import Plan
 from reidbench.runs.store import RunState
 from reidbench.utils.machine import local_machine
