@@ -173,10 +173,10 @@ def run(
     choices: dict[str, Any] = {
         key: [value] if isinstance(value, str) else list(value) for key, value in given.items() if value is not None
     }
-    if losses:
+    if loss is not None:
         choices["loss"] = [each if isinstance(each, str) else local[each].name for each in losses]
     if seed is not None:
-        choices["seed"] = [seed] if isinstance(seed, int) else list(seed)
+        choices["seed"] = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
     machine = local_machine(
         data=Path(data_root) if data_root else None,
         results=Path(results) if results else None,

@@ -94,7 +94,7 @@ class Suite:
     def scale(self, name: str) -> Scale:
         """Return a scale; raises OptionError with the nearest name where there is none."""
         if name not in self.scales:
-            known = ", ".join(self.scales) or "none"
+            known = ", ".join(self.scales) or "no scales"
             raise OptionError(
                 f"suite {self.name} has no scale {name!r}{did_you_mean(name, self.scales)}; it has {known}"
             )
@@ -221,7 +221,7 @@ def synthesize(spec: str, directory: Path) -> tuple[int, int]:
     """
     steps = iter(load().resolve("synthesizer", spec).build(directory))
     done, total = next(steps, (0, 0))
-    with progress("drawing images", total, done) as update:
+    with progress("rendering images", total, done) as update:
         for done, _ in steps:
             update(done, "")
     return done, total

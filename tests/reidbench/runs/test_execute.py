@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -226,6 +226,12 @@ def test_a_loss_that_uses_an_object_is_never_reused() -> None:
     first, second = (local_loss(Weighted).plugin.version for _ in range(2))
     assert first != second
     assert local_loss(Norms).plugin.version == local_loss(Norms).plugin.version
+
+
+@pytest.mark.parametrize("given", [{"loss": []}, {"seed": []}, {"seed": 1.5}, {"seed": "1"}, {"backbone": []}])
+def test_wrong_lists_are_refused_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=rf"^{next(iter(given))}"):
+        reidbench.run(**given)
 
 
 def test_wrong_loss_objects_are_refused_by_name() -> None:
