@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _STATEMENTS = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
 _MODULES = {alias.name: node.module for node in _STATEMENTS if isinstance(node, ast.ImportFrom) for alias in node.names}
-__all__ = sorted(_MODULES)  # noqa: PLE0605 - the names stand in the stub
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - the stub lists the names
 
 
 def __getattr__(name: str) -> Any:

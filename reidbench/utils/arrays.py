@@ -67,6 +67,8 @@ def _read_npz(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
                 try:
                     arrays[name] = npy.read_array(opened, allow_pickle=False)
                 except (ValueError, MemoryError) as error:
+                    if "allow_pickle" in str(error):
+                        raise ValueError(f"{name} holds pickled objects, which are not read; save numbers") from None
                     raise ValueError(f"{name}: {error}") from None
                 if opened.read(1):
                     raise ValueError(f"{name} holds more bytes than its shape {arrays[name].shape} needs")

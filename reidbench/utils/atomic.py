@@ -14,7 +14,14 @@ from reidbench.errors import DataError
 
 _ADVICE = {
     errno.ENOSPC: "free some space there, or name another folder",
+    errno.EDQUOT: "your quota is used up: free some space there, or name another folder",
     errno.EFBIG: "the limit on file sizes is too low there (ulimit -f), or name another folder",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "make the folder writable, or name another one",
+    errno.EPERM: "make the folder writable, or name another one",
+    errno.ENOTDIR: "a part of that path is a file: name another folder",
+    errno.EEXIST: "a part of that path is a file: name another folder",
+    errno.ENOLCK: "its file system offers no locks: name a folder on another one",
 }
 
 

@@ -331,7 +331,7 @@ def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
 
 def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file.*Not a directory"):
+    with pytest.raises(DataError, match="a part of that path is a file: name another folder"):
         run(job(), results=tmp_path / "file")
 
 
