@@ -149,12 +149,12 @@ def test_public_api_resolves() -> None:
 INNER = ("errors.py", "utils", "data", "plugins", "images", "embedding", "training", "ranking", "runs")
 OUTER = ("reports", "leaderboard", "testing", "cli")
 BUDGETS = {
-    "inner": (5_900, [CORE / name for name in INNER]),
-    "outer": (3_300, [CORE / name for name in OUTER]),
-    "plugins": (5_900, [CHECKOUT / "plugins"]),
-    "tests": (16_500, [CHECKOUT / "tests"]),
+    "inner": (7_700, [CORE / name for name in INNER]),
+    "outer": (5_000, [CORE / name for name in OUTER]),
+    "plugins": (9_800, [CHECKOUT / "plugins"]),
+    "tests": (21_000, [CHECKOUT / "tests"]),
 }
-MODULES_LOADED = 70
+MODULES_LOADED = 75
 NO_CODE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
     *(tokenize.ENCODING, tokenize.ENDMARKER),

@@ -258,7 +258,7 @@ class Bomb:
         ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
         ("pids in a table", r"query\.npz: pids must be integers \[n\], got int64 \[5, 1\]"),
         ("no match", "no query has a positive in"),
-        ("pickle", r"query\.npz: .*pids: Object arrays"),
+        ("pickle", r"query\.npz: .*pids holds pickled objects"),
         ("truncated", "query.npz: cannot be read"),
         ("no archive", "query.npz: cannot be read"),
         ("bomb", r"query\.npz: .*embeddings"),
