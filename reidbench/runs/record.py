@@ -213,6 +213,7 @@ class RunRecord:
     ``error``: the reason of a status other than ok.
     ``intervals``: the 95 % interval [low, high] of each score that has one.
     ``cameras``: scores per pair of cameras.
+    ``weights``: sha256 of the weights file of the training, 64 hex digits; empty for an untrained network.
     """
 
     # Inherited by the parts: no conversion between types, no unknown field, no nan.
@@ -248,6 +249,7 @@ class RunRecord:
     error: str = ""
     intervals: dict[str, list[Number]] = field(default_factory=dict)
     cameras: CameraMatrix = field(default_factory=CameraMatrix)
+    weights: str = ""
 
     @property
     def scored(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ from reidbench.runs.record import (
 )
 from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone, build_loss
-from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
+from reidbench.training.checkpoint import WEIGHTS, TrainingSummary, load_weights, read_summary
 from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
@@ -144,7 +145,7 @@ class _Outcome:
 
 def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone | None) -> _Outcome:
     """Train where there are no weights, embed what is not cached, and rank."""
-    split, device, backbone = run.split, machine.device, run.items["backbone"]
+    device, backbone = machine.device, run.items["backbone"]
 
     # --- weights -----------------------------------------------------------------------------------------------------
     summary = state.summary
@@ -159,25 +160,28 @@ def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone
         {"train": summary.seconds, "rounds": summary.sampling_seconds} if summary else {"train": 0.0, "rounds": 0.0}
     )
 
-    # --- one embedding per unit --------------------------------------------------------------------------------------
+    # --- one embedding per unit, and the ranks of the positives -------------------------------------------------------
     network.to(device)
     cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
+    rankings, rank_seconds = rank_split(run, cache)
+    seconds |= {"embed": cache.seconds, "rank": rank_seconds}
+    return _Outcome(rankings, seconds, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device)))
+
+
+def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
+    """Return the rankings of a run's queries by the embeddings that ``cache`` gives, and the seconds of the ranking."""
+    split = run.split
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
         embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.pool)
         return UnitEmbeddings(embeddings, samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
-    metric = run.items["metric"].build()
+    metric, reranker = run.items["metric"].build(), run.items["rerank"].build()
     fit = embed(split.fit, "training") if learns(metric) else None
-    seconds["embed"] = cache.seconds
-
-    # --- ranks of the positives --------------------------------------------------------------------------------------
     began = time.monotonic()
-    reranker = run.items["rerank"].build()
     rankings = rank_embeddings(query, gallery, metric, reranker, fit, run.protocol.exclude)
-    seconds["rank"] = time.monotonic() - began
-    return _Outcome(rankings, seconds, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device)))
+    return rankings, time.monotonic() - began
 
 
 def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummary:
@@ -202,6 +206,7 @@ def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: 
         cameras=CameraMatrix(**cameras.as_dict()),
         seconds={phase: round(value, 3) for phase, value in outcome.seconds.items()},
         peak_memory_mib=outcome.peak_memory_mib,
+        weights=hashlib.sha256((run.training_folder / WEIGHTS).read_bytes()).hexdigest() if run.trains else "",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shlex
@@ -44,6 +45,8 @@ def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
     assert record.scores["queries"] == len(plan.split.query)
     np.testing.assert_array_equal(read_log(plan.training_folder)["step"], np.arange(plan.recipe.steps))
     assert not list(plan.training_folder.glob("checkpoint-*"))
+    weights = (plan.training_folder / "weights.safetensors").read_bytes()
+    assert record.weights == hashlib.sha256(weights).hexdigest()
 
 
 def test_the_same_job_again_computes_nothing() -> None:
@@ -85,7 +88,7 @@ def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
 def test_the_untrained_network_is_scored_without_a_step() -> None:
     _, record, said = run(job(loss="none"))
     assert record.status == "ok", record.error
-    assert record.seconds["train"] == 0
+    assert (record.seconds["train"], record.weights) == (0, "")
     assert not [line for line in said if "resumed" in line]
 
 
