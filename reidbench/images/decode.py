@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from io import BytesIO
@@ -14,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
@@ -33,8 +37,14 @@ LISTED_FILES = 10  # named in one error
 
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+DEPTH = 8  # most bits a channel
+DAMAGED = (
+    "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
+    "with 8 bits a channel, or take it out of the dataset"
+)
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -49,8 +59,9 @@ def decoder_digest() -> str:
 def read_image(path: Path | str) -> PixelArray:
     """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
-    Raises DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels,
-    several frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
+    Palettes, grey levels and 1 to 7 bits become 0 to 255, CMYK and YCCK become RGB without a colour profile. Raises
+    DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels, several
+    frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
     """
     return _named(path, lambda: _decode(_content(path)))
 
@@ -70,7 +81,7 @@ def _named(path: Path | str, read: Callable[[], T]) -> T:
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything, from struct.error to SyntaxError
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        reason = str(error) if isinstance(error, DataError) else getattr(error, "strerror", None) or DAMAGED
         raise DataError(f"{path}: is not a usable image: {reason}") from None
 
 
@@ -87,28 +98,33 @@ def _content(path: Path | str, *, whole: bool = True) -> bytes:
     finally:
         os.close(descriptor)
     if not pieces[0]:
-        raise ValueError("it is empty")
+        raise DataError("it is empty; copy it again from its source")
     return b"".join(pieces)
 
 
 def _decode(data: bytes) -> PixelArray:
-    if data.startswith(JPEG_MAGIC) and _jpeg_colorspace(data) in ("YCbCr", "RGB", "Gray"):
+    if data.startswith(JPEG_MAGIC):
+        space = {"CMYK": "CMYK", "YCCK": "CMYK"}.get(_jpeg_colorspace(data), "RGB")
         # Strict: damaged data, which Pillow decodes to grey or shifted blocks, is an error.
-        decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
-        return decoded
-    with _open_with_pillow(data) as image:
+        decoded: PixelArray = simplejpeg.decode_jpeg(data, space, fastdct=False, fastupsample=False, strict=True)
+        # Adobe's convention, which all programs follow: four inks are stored inverted.
+        return decoded if space == "RGB" else np.asarray(Image.fromarray(255 - decoded, "CMYK").convert("RGB"))
+    if data.startswith(PNG_MAGIC):
+        _check_png(data)
+    with _own_pillow_limits(), _open_with_pillow(data) as image:
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"))
         with_alpha = image.convert("RGBA")
         if with_alpha.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("it has transparent pixels; save it on an opaque background")
+            raise DataError("it has transparent pixels; save it on an opaque background")
         return np.asarray(with_alpha.convert("RGB"))
 
 
 def _decode_header(path: Path | str) -> None:
     head = _content(path, whole=False)
     if not head.startswith(JPEG_MAGIC):
-        _open_with_pillow(_content(path)).close()  # a TIFF may have its header at the end
+        with _own_pillow_limits():
+            _open_with_pillow(_content(path)).close()  # a TIFF may have its header at the end
         return
     try:
         _jpeg_colorspace(head)
@@ -122,23 +138,81 @@ def _jpeg_colorspace(data: bytes) -> str:
     return str(colorspace)
 
 
+def _check_png(data: bytes) -> None:
+    """Raise ValueError where a chunk's checksum is wrong or the last chunk is missing; Pillow lets some pass."""
+    start = len(PNG_MAGIC)
+    while (kind := data[start + 4 : start + 8]) and kind != b"IEND":
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise ValueError("a chunk is damaged")
+        start = end + 4
+    if not kind:
+        raise ValueError("its end is missing")
+
+
+class _Limits:
+    """Pillow's global switches while threads decode.
+
+    ``lock``: held while they are changed.
+    ``users``: number of threads that decode.
+    ``before``: their values before the first of these.
+    """
+
+    lock = threading.Lock()
+    users = 0
+    before: tuple[bool, int | None]
+
+
+@contextmanager
+def _own_pillow_limits() -> Iterator[None]:
+    """Decode no file in part and apply our own limit of pixels, whatever other code in the process has set."""
+    with _Limits.lock:
+        if not _Limits.users:
+            _Limits.before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+        _Limits.users += 1
+    try:
+        yield
+    finally:
+        with _Limits.lock:
+            _Limits.users -= 1
+            if not _Limits.users:
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _Limits.before
+
+
 def _open_with_pillow(data: bytes) -> Image.Image:
     """Return an image whose header has been read and checked; its pixels are not decoded yet."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"its format is none of {', '.join(FORMATS)}") from None
+        raise DataError(f"its format is none of JPEG, {', '.join(FORMATS)}, or its header is damaged") from None
     _check_size(*image.size)
+    if (depth := _depth(image, data)) > DEPTH:
+        raise DataError(
+            f"it has {depth} bits a channel, expected at most {DEPTH}, since their range is not known; save it with "
+            f"{DEPTH} bits a channel"
+        )
     if getattr(image, "is_animated", False):
-        raise ValueError("it has several frames; save one of them")
+        raise DataError("it has several frames; save one of them")
     if image.mode not in MODES:
-        raise ValueError(f"its pixel mode is {image.mode}; save it with 8 bits a channel")
+        raise DataError(f"its pixel mode is {image.mode}; save it as RGB with {DEPTH} bits a channel")
     return image
+
+
+def _depth(image: Image.Image, data: bytes) -> int:
+    """Return the bits of a channel, as the file says: Pillow's mode is "RGB" for some files with 16."""
+    if data.startswith(PNG_MAGIC):
+        return data[24]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
+    if largest := re.match(rb"P[2356](?:(?:\s|#[^\r\n]*[\r\n])+(\d+)){3}", data):  # width, height and largest value
+        return int(largest[1]).bit_length()
+    return DEPTH
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"it has {width}x{height} pixels, more than {MAX_PIXELS:,}")
+        raise DataError(f"it has {width}x{height} pixels, more than {MAX_PIXELS:,}; save it smaller")
 
 
 def decode_images(samples: Samples, images: Sequence[int] | IntArray, out: PixelArray) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+import simplejpeg
+from PIL import Image, ImageFile
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
@@ -29,6 +32,29 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
 JPEG = encoded(picture(), "JPEG", quality=85)
 PNG = encoded(picture(), "PNG")
 GRADIENT = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+DEEP = np.arange(8 * 4 * 3, dtype=np.uint16) * 600
+INKS = np.asarray(picture().convert("CMYK"))
+
+
+def png_of_16_bits(channels: int, kind: int) -> bytes:
+    """Return a PNG of 8 x 4 pixels with 16 bits a channel, which Pillow opens as RGB, LA or RGBA."""
+    lines = np.resize(DEEP, (8, 4 * channels)).astype(">u2")
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 8, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))),
+        (b"IEND", b""),
+    ]
+    written = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def tiff_of_16_bits() -> bytes:
+    """Return a TIFF of 8 x 4 pixels in RGB with 16 bits a channel."""
+    longs = {256: 4, 257: 8, 259: 1, 262: 2, 273: 300, 277: 3, 278: 8, 279: DEEP.nbytes}
+    entries = [(tag, struct.pack("<HHII", tag, 4, 1, value)) for tag, value in longs.items()]
+    entries.append((258, struct.pack("<HHII", 258, 3, 3, 200)))
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entry for _, entry in sorted(entries))
+    return (head.ljust(200, b"\0") + struct.pack("<HHH", 16, 16, 16)).ljust(300, b"\0") + DEEP.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -39,6 +65,7 @@ GRADIENT = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
         encoded(picture(), "JPEG", progressive=True),
         encoded(picture().convert("L"), "JPEG"),
         encoded(picture().convert("CMYK"), "JPEG"),
+        simplejpeg.encode_jpeg(INKS, 90, "CMYK", "420"),  # YCCK
         encoded(picture(), "JPEG", keep_rgb=True),
         JPEG + b"trailing bytes",
         PNG,
@@ -48,6 +75,8 @@ GRADIENT = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
         encoded(picture(), "BMP"),
         encoded(picture(), "WEBP", lossless=True),
         encoded(picture(), "TIFF"),
+        encoded(picture().convert("CMYK"), "TIFF"),
+        b"P5 #a#b\n 5 2\n15\n" + bytes(range(10)),
     ],
 )
 def test_same_pixels_as_pillow(tmp_path, data):
@@ -75,7 +104,7 @@ def transparent(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-HEADER_TELLS = ("it is empty", "its format", "mode", "several frames")
+HEADER_TELLS = ("it is empty", "its format", "bits", "mode", "several frames")
 
 
 @pytest.mark.parametrize(
@@ -84,20 +113,29 @@ HEADER_TELLS = ("it is empty", "its format", "mode", "several frames")
         (b"", "it is empty"),
         (b"path,pid\n", "its format is none of"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "its format is none of"),
-        (JPEG[: len(JPEG) // 2], "Premature end"),
-        (JPEG[:-2], "Premature end"),
-        (JPEG[: len(JPEG) // 2] + b"trailing bytes", "Premature end"),
-        (JPEG[:30], "is not a usable image"),
-        (damaged_scan(), "Corrupt JPEG"),
-        (encoded(picture().convert("CMYK"), "JPEG")[:-200], "truncated"),
+        (JPEG[: len(JPEG) // 2], "damaged, cut short"),
+        (JPEG[:-2], "damaged, cut short"),
+        (JPEG[: len(JPEG) // 2] + b"trailing bytes", "damaged, cut short"),
+        (JPEG[:30], "damaged, cut short"),
+        (damaged_scan(), "damaged, cut short"),
+        (encoded(picture().convert("CMYK"), "JPEG")[:-200], "damaged, cut short"),
         (PNG[: len(PNG) // 2], "is not a usable image"),
         (PNG[:100] + b"\0" * 40 + PNG[140:], "is not a usable image"),
         (encoded(transparent("RGBA"), "PNG"), "transparent"),
         (encoded(picture().convert("P"), "PNG", transparency=0), "transparent"),
         (encoded(picture().convert("P"), "PNG", transparency=bytes(256)), "transparent"),
         (encoded(transparent("LA"), "PNG"), "transparent"),
-        (encoded(GRADIENT, "PNG"), "mode is I;16"),
-        (encoded(GRADIENT.convert("F"), "TIFF"), "mode is F"),
+        (png_of_16_bits(1, 0), "bits a channel"),
+        (png_of_16_bits(3, 2), "bits a channel"),
+        (png_of_16_bits(2, 4), "bits a channel"),
+        (png_of_16_bits(4, 6), "bits a channel"),
+        (tiff_of_16_bits(), "bits a channel"),
+        (encoded(GRADIENT, "TIFF"), "bits a channel"),
+        (encoded(GRADIENT.convert("F"), "TIFF"), "bits a channel"),
+        (b"P5\n# 12 bits in 16\n8 4\n4095\n" + DEEP[:32].tobytes(), "12 bits a channel"),
+        (b"P6 4 8 65535\n" + DEEP.tobytes(), "16 bits a channel"),
+        (b"Pf\n4 8\n-1.0\n" + bytes(4 * 32), "mode is F"),
+        (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "8 bits a channel"),
         (encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]), "several frames"),
     ],
 )
@@ -126,11 +164,32 @@ def test_too_many_pixels(tmp_path, monkeypatch, form):
             read(tmp_path / "large")
 
 
-def test_pillows_own_limit(tmp_path, monkeypatch):
-    picture(50, 40).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
-    with pytest.raises(DataError, match=r"bomb\.png.*decompression bomb"):
-        read_image(tmp_path / "bomb.png")
+def test_pillows_global_switches_have_no_effect(tmp_path, monkeypatch):
+    whole = {
+        **{form: encoded(picture(), form) for form in ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")},
+        "CMYK": encoded(picture().convert("CMYK"), "JPEG"),
+        "LZW": encoded(picture(), "TIFF", compression="tiff_lzw"),
+        "PGM": b"P5 30 20 100\n" + bytes(600),
+    }
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for limit in (900, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        for form, data in whole.items():
+            (tmp_path / form).write_bytes(data)
+            assert read_image(tmp_path / form).size > 900
+            for part in (0.3, 0.6, 0.9):
+                (tmp_path / f"{form} {part}").write_bytes(data[: int(part * len(data))])
+                with pytest.raises(DataError, match=f"{form} {part}"):
+                    read_image(tmp_path / f"{form} {part}")
+        assert ImageFile.LOAD_TRUNCATED_IMAGES
+        assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_every_flipped_bit_of_a_png_is_an_error(tmp_path):
+    for place in range(8, len(PNG) - 12, 13):
+        (tmp_path / "flipped.png").write_bytes(PNG[:place] + bytes([PNG[place] ^ 1]) + PNG[place + 1 :])
+        with pytest.raises(DataError, match="damaged"):
+            read_image(tmp_path / "flipped.png")
 
 
 def test_long_file_is_read_to_its_end(tmp_path):
