@@ -22,6 +22,7 @@ from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import AGAIN
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
+from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
 _PRINTED = 1e-6
@@ -59,8 +60,8 @@ def file_problem(file: Path, text: str) -> Problem:
 def field_problem(file: Path, field: str, text: str) -> Problem:
     """Return a problem of a field of a record, with the line of the field, or of the part that lacks it."""
     try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        content = read_text(file)
+    except DataError:
         return Problem(file, 0, field, text)
     place = 0
     for depth, key in enumerate(field.split("."), start=1):

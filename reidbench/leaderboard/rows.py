@@ -15,6 +15,7 @@ from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
+from reidbench.utils.untrusted_files import read_text
 
 # Lines of one word each would be harder to compare with the documentation.
 _BEFORE_SCORES = tuple(
@@ -155,7 +156,7 @@ def read_lines(file: Path) -> list[tuple[int, list[str]]]:
     Skips the lines that git writes between two versions. Raises DataError where the file is no CSV.
     """
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = read_text(file)
         lines = ["\n" if line.startswith(_GIT_MARKERS) else line for line in io.StringIO(text, newline="")]
         reader = csv.reader(lines, strict=True)
         numbered, begins = [], 1
@@ -163,8 +164,9 @@ def read_lines(file: Path) -> list[tuple[int, list[str]]]:
             if cells:
                 numbered.append((begins, cells))
             begins = reader.line_num + 1
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: is no leaderboard ({error}); move it away and add again") from None
+    except (DataError, csv.Error) as error:
+        reason = str(error).removeprefix(f"{file}: ")
+        raise DataError(f"{file}: is no leaderboard ({reason}); move it away and add again") from None
     return numbered
 
 

@@ -15,6 +15,7 @@ from reidbench.utils.arrays import FloatArray, IntArray, read_arrays, save_array
 if TYPE_CHECKING:
     from reidbench.data.positives_and_exclusions import Positives
 RANKINGS = "rankings.npz"
+_MOST_BYTES = 2**30  # of one ranking: 40 million positives
 _DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 
 
@@ -76,9 +77,9 @@ _FLOATS = ("distances", "same_camera_distances", "top_distances")
 def read_ranking(folder: Path) -> Ranking:
     """Return the ranking beside a record; raises DataError where it is missing, damaged or impossible."""
     file = folder / RANKINGS
-    if not file.is_file():
+    if not file.exists():
         raise DataError(f"{file}: is missing; it holds the rank of every positive and belongs beside the record")
-    arrays = read_arrays(file, _ARRAYS)
+    arrays = read_arrays(file, _ARRAYS, _MOST_BYTES)
     for name in _ARRAYS:
         array = arrays.get(name)
         dtype = np.dtype(np.float64 if name in _FLOATS else np.int64)

@@ -16,6 +16,7 @@ from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
+from reidbench.utils.untrusted_files import parse_json, read_text
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
@@ -292,17 +293,19 @@ class RunRecord:
     def from_json(cls, text: str, source: str) -> RunRecord:
         """Return the record in ``text``; ``source`` names it in errors.
 
-        Raises DataError, naming every wrong field, where the text is no JSON, has another schema number, or lacks or
-        mistypes a field.
+        Raises DataError, naming every wrong field, where the text is no JSON (as ``parse_json``), has another schema
+        number, or lacks or mistypes a field.
         """
         try:
-            return _adapter().validate_json(text)
+            record = _adapter().validate_json(text)
         except ValidationError as error:
             problems = error.errors(include_url=False)
             problems = [problem for problem in problems if problem["loc"] == ("schema",)] or problems
             raise DataError(f"{source}: is no run record: {'; '.join(map(describe_problem, problems))}") from None
         except OptionError as error:
             raise DataError(f"{source}: is no run record: recipe: {error}") from None
+        parse_json(text, f"{source}: is no run record")  # after it, whose errors name the field: pydantic reads more
+        return record
 
 
 @cache
@@ -312,8 +315,4 @@ def _adapter() -> TypeAdapter[RunRecord]:
 
 def read_record(file: Path) -> RunRecord:
     """Return the record in ``file``; raises DataError where it cannot be read or is none."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
-    return RunRecord.from_json(text, str(file))
+    return RunRecord.from_json(read_text(file), str(file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -20,8 +21,11 @@ from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import MOST_SEED
+from reidbench.utils.untrusted_files import read_text
 
 KEYS = tuple(part.name for part in fields(Job))
+MOST_JOBS = 100_000  # of one suite
+SUITE_BYTES = 2**20
 NAME = "name"
 _TABLES = "job"
 _SCALES = "scale"
@@ -133,9 +137,14 @@ def _describe(problem: ErrorDetails) -> str:
 def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:
     """Return the jobs of a valid table, each once, with the name in its own table or an empty text."""
     named: dict[Job, str] = {}
+    combinations = 0
     for own in table.get(_TABLES, [{}]):
         choices = {**defaults, **table, **own}
         lists = [value if isinstance(value, list) else [value] for value in (choices[key] for key in KEYS)]
+        combinations += math.prod(map(len, lists))
+        if combinations > MOST_JOBS:
+            lengths = " x ".join(f"{len(values):,} {key}" for key, values in zip(KEYS, lists, strict=True))
+            raise OptionError(f"the lists multiply to more than {MOST_JOBS:,} jobs ({lengths}); split the suite")
         for combination in itertools.product(*lists):
             job = Job(**dict(zip(KEYS, combination, strict=True)))
             named[job] = named.get(job, "") or own.get(NAME, "")
@@ -148,11 +157,9 @@ def load_suite(path: Path) -> Suite:
     Raises DataError where the file cannot be read, OptionError, with the file, where its content is not valid.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; name a suite or its TOML file") from None
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path}: is not TOML: byte {error.start} is no UTF-8 text") from None
+        table = tomllib.loads(read_text(path, SUITE_BYTES))
+    except RecursionError:
+        raise OptionError(f"{path}: is not TOML: it is nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits too
         raise OptionError(f"{path}: is not TOML: {error}") from None
     try:

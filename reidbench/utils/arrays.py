@@ -1,13 +1,14 @@
-"""Array types, and array files: written atomically, their sizes checked before they are read, never unpickled."""
+"""Array types, and array files: written atomically; read with every error guarded, within limits, never unpickled."""
 
 from __future__ import annotations
 
 import io
 import os
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
+from reidbench.utils.untrusted_files import open_regular
 
 BoolArray = NDArray[np.bool_]
 Float32Array = NDArray[np.float32]
@@ -24,62 +26,83 @@ IntArray = NDArray[np.int64]
 PixelArray = NDArray[np.uint8]
 StringArray = NDArray[np.str_]
 
-_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError)
 
+def read_arrays(file: Path, names: Collection[str] | None = None, most: int | None = None) -> dict[str, Any]:
+    """Return those arrays of an untrusted file that have one of ``names``, or all, by name.
 
-def read_arrays(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Return those arrays of an untrusted ``.npz`` or ``.safetensors`` file that have one of ``names``, by name.
-
-    Raises DataError, naming file and array, for another format, a damaged file, pickled objects, and arrays that
-    would take more than half of the memory together.
+    Those of an ``.npz`` are numpy arrays, those of a ``.safetensors`` are tensors, since numpy has no bfloat16.
+    Raises DataError, naming file and array, for another format, what is no regular file, a damaged file, pickled
+    objects, two arrays of one name, and arrays that take more than ``most`` bytes (half of the memory) together.
     """
-    if file.suffix not in (".npz", ".safetensors"):
-        raise DataError(f"{file}: expected a file that ends with .npz or .safetensors")
-    try:
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if most is None else most
+    with _guarded(file) as opened:
         if file.suffix == ".npz":
-            return _read_npz(file, names)
-        _check_size(file.stat().st_size)
-        with safetensors.safe_open(file, framework="np") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys() if name in names}  # noqa: SIM118, no mapping
-    except _ERRORS as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
+            with zipfile.ZipFile(opened) as archive:
+                wanted = {name: each for name, each in _members(archive).items() if names is None or name in names}
+                _check_size(sum(member.file_size for member in wanted.values()), most)  # zipfile unpacks no more
+                return {name: _read_member(archive, member, name) for name, member in wanted.items()}
+        _check_size(os.fstat(opened.fileno()).st_size, most)
+        with safetensors.safe_open(file, framework="pt") as tensors:
+            wanted_names = [name for name in tensors.keys() if names is None or name in names]  # noqa: SIM118, no mapping
+            return {name: tensors.get_tensor(name) for name in wanted_names}
+
+
+def array_names(file: Path) -> list[str]:
+    """Return the names of all arrays of an untrusted file; raises DataError as ``read_arrays``."""
+    with _guarded(file) as opened:
+        if file.suffix == ".npz":
+            with zipfile.ZipFile(opened) as archive:
+                return list(_members(archive))
+        with safetensors.safe_open(file, framework="pt") as tensors:
+            return list(tensors.keys())
 
 
 def read_matrix(file: Path) -> NDArray[Any]:
     """Return the matrix in an untrusted ``.npy`` file, memory-mapped; raises DataError as ``read_arrays``."""
-    try:
+    with _guarded(file, ".npy"):
         matrix: NDArray[Any] = npy.open_memmap(file, mode="r")
-    except _ERRORS as error:
-        raise DataError(f"{file}: cannot be read as an .npy file: {error}") from None
     if matrix.ndim != 2:
         raise DataError(f"{file}: expected a distance matrix with one row per query, found shape {matrix.shape}")
     return matrix
 
 
-def _read_npz(file: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(file) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        wanted = {name: member for name, member in members.items() if name in names}
-        _check_size(sum(member.file_size for member in wanted.values()))  # zipfile unpacks no more than these sizes
-        for name, member in wanted.items():
-            with archive.open(member) as opened:
-                try:
-                    arrays[name] = npy.read_array(opened, allow_pickle=False)
-                except (ValueError, MemoryError) as error:
-                    if "allow_pickle" in str(error):
-                        raise ValueError(f"{name} holds pickled objects, which are not read; save numbers") from None
-                    raise ValueError(f"{name}: {error}") from None
-                if opened.read(1):
-                    raise ValueError(f"{name} holds more bytes than its shape {arrays[name].shape} needs")
-    return arrays
+@contextmanager
+def _guarded(file: Path, *suffixes: str) -> Iterator[BinaryIO]:
+    """Yield an array file opened for reading; every error of the block becomes a DataError that names the file."""
+    suffixes = suffixes or (".npz", ".safetensors")
+    if file.suffix not in suffixes:
+        raise DataError(f"{file}: expected a file that ends with {' or '.join(suffixes)}")
+    with open_regular(file) as opened:
+        try:
+            yield opened
+        except Exception as error:  # damaged content makes zipfile, decompressors, numpy and safetensors raise anything
+            raise DataError(f"{file}: cannot be read: {error or type(error).__name__}") from None
 
 
-def _check_size(size: int) -> None:
-    """Raise ValueError where arrays of ``size`` bytes take more than half of this machine's memory."""
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of an npz by the names of their arrays; raises ValueError where two have one name."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    if len(members) < len(archive.infolist()):
+        raise ValueError("two arrays have one name")
+    return members
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
+    with archive.open(member) as opened:
+        try:
+            array: NDArray[Any] = npy.read_array(opened, allow_pickle=False)
+        except Exception as error:
+            if "allow_pickle" in str(error):
+                raise ValueError(f"{name} holds pickled objects, which are not read; save numbers") from None
+            raise ValueError(f"{name}: {error or type(error).__name__}") from None
+        if opened.read(1):
+            raise ValueError(f"{name} holds more bytes than its shape {array.shape} needs")
+    return array
+
+
+def _check_size(size: int, most: int) -> None:
     if size > most:
-        raise ValueError(f"its arrays take {size / 2**30:.1f} GiB, more than half of this machine's memory")
+        raise ValueError(f"its arrays take {size / 2**30:.1f} GiB, more than the {most / 2**30:.1f} GiB that are read")
 
 
 def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -89,11 +112,12 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_atomic(file, buffer.getvalue())
 
 
-def load_arrays(file: Path, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """Return the named arrays, or all, of an npz file that ``save_arrays`` wrote; raises DataError if it is damaged."""
     try:
-        # Opened here, since numpy leaves the file open where it is no archive.
-        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as opened:
-            return {name: opened[name] for name in names or opened.files}
-    except _ERRORS as error:
-        raise DataError(f"{file}: is damaged ({error}); delete it and run the same command again") from None
+        arrays = read_arrays(file, names)
+        if missing := [name for name in names or () if name not in arrays]:
+            raise DataError(f"{file}: lacks {' and '.join(missing)}")
+    except DataError as error:
+        raise DataError(f"{error}; delete it and run the same command again") from None
+    return arrays

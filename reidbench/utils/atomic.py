@@ -51,10 +51,18 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8) to ``path`` as ``atomic_file``; raises DataError also where it is a folder."""
+    """Write ``data`` (text as UTF-8) to ``path`` as ``atomic_file``.
+
+    Raises DataError also where it is a folder, or the text holds what has no UTF-8: a part of a file's name that is
+    no text.
+    """
     if not path.name or path.is_dir():
         raise DataError(f"{path}: is a folder; name a file in it")
-    content = data.encode() if isinstance(data, str) else data
+    try:
+        content = data.encode() if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        part = error.object[max(error.start - 20, 0) : error.end + 20]
+        raise DataError(f"{path}: cannot be written as UTF-8: {part!a} holds half of a surrogate pair") from None
     with atomic_file(path, len(content)) as file:
         file.write(content)
 

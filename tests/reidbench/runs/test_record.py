@@ -18,6 +18,7 @@ from tests.support.paths import CHECKOUT
 from tests.support.records import make_item, make_record, replace_parts
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+counts = {name: st.integers(-(2**63), 2**63 - 1) for name in ("cores", "threads", "processes")}
 scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.floats(0, 1) | st.integers(0, 10**6))
 
 
@@ -25,7 +26,7 @@ scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.fl
     st.sampled_from(["ok", "failed", "interrupted", "collapsed"]),
     scores,
     texts,
-    st.builds(TrainingEnvironment, earlier_parts=st.lists(st.builds(Environment), max_size=2)),
+    st.builds(TrainingEnvironment, earlier_parts=st.lists(st.builds(Environment, **counts), max_size=2), **counts),
     st.booleans(),
     st.lists(texts, max_size=3),
 )

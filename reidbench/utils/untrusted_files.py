@@ -1,0 +1,98 @@
+"""Read files from outside: only regular files, of a limited size; UTF-8 text, and JSON that all readers read alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reidbench.errors import DataError
+
+TEXT_BYTES = 2**26  # of a record, a suite or a leaderboard: a thousand times more than any of them takes
+LIST_BYTES = 2**30  # of a list of images: ten million names
+
+
+def open_regular(file: Path, most: int | None = None) -> BinaryIO:
+    """Return a regular file of at most ``most`` bytes, opened for reading; nothing else is waited for or read.
+
+    Raises DataError where it cannot be opened, is a folder, a named pipe or a device, or is larger.
+    """
+    try:
+        # A named pipe without a writer would wait here for one.
+        opened = open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    status = os.fstat(opened.fileno())
+    problem = ""
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is no regular file but a named pipe or a device; save its content as a file"
+    elif most is not None and status.st_size > most:
+        problem = f"has {status.st_size:,} bytes, more than the {most:,} that are read"
+    if problem:
+        opened.close()
+        raise DataError(f"{file}: {problem}")
+    return opened
+
+
+def read_text(file: Path, most: int = TEXT_BYTES) -> str:
+    """Return the UTF-8 text of a file from outside, with its line ends and without a byte order mark.
+
+    Raises DataError as ``open_regular``, and where it is no UTF-8.
+    """
+    with open_regular(file, most) as opened:
+        try:
+            content = opened.read(most + 1)
+            if len(content) > most:  # files of /proc have no size
+                raise DataError(f"{file}: has more than the {most:,} bytes that are read")
+            return content.decode("utf-8-sig")
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file}: is no UTF-8 text: byte {error.start} ({error.reason}); save it as UTF-8"
+            ) from None
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Return the value of a JSON text from outside; ``source`` names it in errors.
+
+    Raises DataError where it is no JSON, nested too deeply, or ambiguous: a repeated key, NaN or infinity, a number
+    beyond 64 bits, half of a surrogate pair (which cannot be written again).
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_int64, parse_float=_finite, parse_constant=_finite
+        )
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{source}: is not valid JSON: a text holds half of a surrogate pair") from None
+    except ValueError as error:
+        raise DataError(f"{source}: is not valid JSON: {error}") from None
+    except RecursionError:
+        raise DataError(f"{source}: is not valid JSON: it is nested too deeply") from None
+    return value
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.80} is repeated")
+    return values
+
+
+def _int64(digits: str) -> int:
+    value = int(digits) if len(digits) <= 20 else 2**64
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"the number {digits:.24} is beyond 64 bits")
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not abs(value) < float("inf"):
+        raise ValueError(f"the number {digits:.24} is not finite")
+    return value

@@ -1,0 +1,100 @@
+"""Files from outside: what is no regular file, too large, or ambiguous to readers is refused by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.rows import read_rows
+from reidbench.ranking.rankings import read_ranking
+from reidbench.runs.record import read_record
+from reidbench.runs.suite import load_suite
+from reidbench.utils.arrays import load_arrays, read_arrays, read_matrix
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.untrusted_files import parse_json, read_text
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "record.json": read_record,
+    "suite.toml": load_suite,
+    "board.csv": read_rows,
+    "list.csv": read_text,
+    "rankings.npz": lambda file: read_ranking(file.parent),
+    "query.npz": read_arrays,
+    "cached.npz": load_arrays,
+    "query.safetensors": read_arrays,
+    "distances.npy": read_matrix,
+}
+
+
+def make(kind: str, file: Path) -> None:
+    if kind == "named pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "sparse":
+        with file.open("wb") as opened:
+            opened.truncate(2**40)
+    elif kind == "not text":
+        file.write_bytes(b"\xff" * 100)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["named pipe", "device", "folder", "sparse", "not text"])
+def test_each_reader_refuses_at_once_and_names_the_file(tmp_path: Path, name: str, kind: str) -> None:
+    make(kind, tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        READERS[name](tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read: No such file"):
+        read_text(tmp_path / "none.csv")
+
+
+def test_a_file_without_a_size_is_read_up_to_the_limit() -> None:
+    with pytest.raises(DataError, match=r"/proc/self/status: .*more than the 10 bytes"):
+        read_text(Path("/proc/self/status"), 10)
+
+
+def test_text_keeps_its_line_ends_and_loses_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfpath\r\n1\n")
+    assert read_text(tmp_path / "a.csv") == "path\r\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"a": 1, "b": {"c": 2, "c": 3}}', "'c' is repeated"),
+        ('{"a": NaN}', "NaN"),
+        ('[-Infinity, "a"]', "-Infinity"),
+        ("[1e999]", "1e999"),
+        ("[9223372036854775808]", "9223372036854775808"),
+        ("1" + "0" * 5_000, "64 bits"),
+        ('{"\\ud800": 1}', "surrogate"),
+        ('["a\\udfffb"]', "surrogate"),
+        ("[" * 100_000, "nested"),
+        ('{"a": [1,]}', "line 1"),
+        ("", "line 1"),
+    ],
+)
+def test_ambiguous_json_is_refused_by_name(text: str, named: str) -> None:
+    with pytest.raises(DataError, match=rf"^verified\.json: .*{named}"):
+        parse_json(text, "verified.json")
+
+
+def test_other_json_is_read() -> None:
+    text = '{"a": [9223372036854775807, -0.5, 1e-400, null, true], "\\ud83d\\ude00": "\\u0000"}'
+    assert parse_json(text, "x") == {"a": [2**63 - 1, -0.5, 0.0, None, True], "\N{GRINNING FACE}": "\0"}
+
+
+def test_text_that_has_no_utf8_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"out\.csv: .*udcff"):
+        write_atomic(tmp_path / "out.csv", "name\udcff")
+    assert not list(tmp_path.iterdir())
