@@ -12,6 +12,7 @@ from torch.nn import functional
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
 
 SLOPE = 0.3  # of every leaky ReLU
+PAPER_SIZES = ((128, 64), (64, 32))  # height and width in Table 3
 
 # Table 6 between the first convolution and the last block: bottlenecks (n1, n2, n3), with a max pool after each stage.
 STAGES = (
@@ -79,7 +80,7 @@ class LuNet(Backbone):
                 raise OptionError(f"lunet: {name} must be above 0; got {value}")
         self.embedding_dim = embedding_dim
         self.preprocess = Preprocess(height, width)
-        if (embedding_dim, height, width, channels) == (128, 128, 64, 1):
+        if (embedding_dim, channels) == (128, 1) and (height, width) in PAPER_SIZES:
             self.faithful_to = "Hermans et al. (2017)"
 
         def scaled(number: int) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import Head, build_head
+from reidbench_backbones.heads import EMBEDDING, Head, build_head
 from reidbench_backbones.weights import (
     Normalisation,
     Weights,
@@ -21,6 +21,7 @@ FIRST = "conv1"
 CLASSIFIER = "fc"
 FEATURES = 2048
 SMALLEST = 32  # pixels for one cell of the last stage
+PAPER_SIZES = ((256, 128), (128, 64), (64, 32))  # height and width in Table 3 of Hermans et al. 2017
 
 
 class ResNet50(Backbone):
@@ -73,7 +74,8 @@ class ResNet50(Backbone):
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
         self.head, self.embedding_dim = build_head(head, FEATURES, embedding_dim, "resnet50")
-        if (head, weights, height, width, self.embedding_dim) == ("trinet", "imagenet", 256, 128, 128):
+        papers = (head, weights, self.embedding_dim) == ("trinet", "imagenet", EMBEDDING)
+        if papers and (height, width) in PAPER_SIZES:
             self.faithful_to = "Hermans et al. (2017)"
 
     def initialise(self) -> None:

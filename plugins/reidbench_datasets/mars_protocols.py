@@ -40,14 +40,14 @@ def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_ide
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
 
-    All frames of a tracklet are embedded and pooled. Recipe, views and frames are those of Hermans et al. 2017.
+    All frames of a tracklet are embedded and pooled. Recipe and views are those of Hermans et al. 2017, which does
+    not give the training unit: frames or tracklets.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
-    # The paper's K units of an identity are K frames of any tracklets (section 3.5).
-    faithful = (views, frames) == ("five_crops_flip", "per_identity")
-    return _protocol(views, frames, names, {"faithful_to": PAPER} if faithful else {})
+    paper = {"faithful_to": PAPER, "faithful_backbones": ("resnet50", "lunet")}
+    return _protocol(views, frames, names, paper if views == "five_crops_flip" else {})
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
@@ -55,7 +55,7 @@ def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames:
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
 
     Those queries stay in the denominator with AP 0 and a miss; torchreid drops them.
     """
@@ -74,7 +74,7 @@ def mars_val_protocol(
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets (not faithful).
+        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
         holdout: number of training identities that are held out.
         holdout_seed: seed of their choice and of the query tracklets.
 
@@ -82,7 +82,11 @@ def mars_val_protocol(
     queries. The view is the whole image. Training without crop and flip (section 3.4) and the input of 128 x 64 are set
     in the suite: recipe "hermans2017(crop=false, flip=false)".
     """
-    faithful = (views, frames, holdout) == ("original", "per_identity", 150)
-    paper = {"faithful_to": PAPER, "faithful_options": {"crop": False, "flip": False}} if faithful else {}
+    paper = {
+        "faithful_to": PAPER,
+        "faithful_options": {"crop": False, "flip": False},
+        "faithful_backbones": ("lunet",),
+    }
+    is_papers = (views, holdout) == ("original", 150)
     names = {"train+gallery": TRAIN_DIGEST}
-    return _protocol(views, frames, names, paper, holdout=holdout, holdout_seed=holdout_seed)
+    return _protocol(views, frames, names, paper if is_papers else {}, holdout=holdout, holdout_seed=holdout_seed)

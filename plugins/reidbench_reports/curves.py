@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from reidbench import Column, DataError, Part, Ranking, RunFiles, RunRecord, Spec, Table, first_match, hookimpl
 from reidbench_reports.combinations import HEADLINE_LABELS, Combination, combinations, names, percent_column, scored
 from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
-from reidbench_reports.published import published_numbers
+from reidbench_reports.published import known_deviations, published_numbers
 
 MOST_LINES = 16
 TABLE_RANKS = (1, 5, 10, 20, 50)
@@ -92,6 +92,8 @@ class Curves:
             colour = style(number)[0]
             for size, runs in systems[system].items():
                 rows.append({"system": system, "gallery": size})
+                if published:
+                    rows[-1]["deviations"] = "; ".join([*runs[0].deviations, *known_deviations(runs[0])])
                 for score in HEADLINE_LABELS:
                     rows[-1][score], rows[-1][f"{score}_sd"] = Combination(tuple(runs)).mean(score)
             for score in HEADLINE_LABELS:
@@ -117,6 +119,7 @@ class Curves:
         if standin:
             part.notes.append(f"{protocol}: stand-in data, not comparable with published curves.")
         columns = [Column("system"), Column("gallery", "", "number", ",d"), *map(percent_column, HEADLINE_LABELS)]
+        columns += [Column("deviations", "differs from the paper in")] * bool(published)
         part.tables.append(Table(rows, columns, f"Scores in percent by gallery size, {protocol}"))
         part.figures.append(figure)
 

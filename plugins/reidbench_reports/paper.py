@@ -8,7 +8,14 @@ from typing import Any
 
 from reidbench import Column, Job, OptionError, Part, ReidbenchError, RunFiles, RunRecord, Table, hookimpl, mean_and_sd
 from reidbench_reports.combinations import KINDS, LABELS, Combination, newest, percent_column
-from reidbench_reports.published import TABLES, PublishedNumber, published_numbers, resolved, stand_ins
+from reidbench_reports.published import (
+    TABLES,
+    PublishedNumber,
+    known_deviations,
+    published_numbers,
+    resolved,
+    stand_ins,
+)
 
 PAPER = "Hermans et al. 2017"
 # What the rows and the columns of each table are.
@@ -29,8 +36,8 @@ class Paper:
         table: which of the Tables 1 to 5.
 
     Only runs of exactly the systems that ``leaderboards/paper/tableN.toml`` names, with every option and the protocol's
-    version as they are now, on the published data, count as ours; runs that stand in for them (stand-in data, a smaller
-    scale) are listed apart, under their own names.
+    version as they are now, on the published data, count as ours, with their known deviations in the same row; runs
+    that stand in for them (stand-in data, a smaller scale, another deviation) are listed apart, under their own names.
     """
 
     def __init__(self, *, table: int = 2) -> None:
@@ -84,9 +91,8 @@ class Paper:
                 match = own if own in reproducible else scaled[own][0], "other options or another version than now"
             if match is None or match[0] not in reproducible:
                 continue
-            job, reasons = match[0], [match[1]] if match[1] else []
+            job, reasons = match[0], [match[1]] if match[1] else list(record.deviations)
             reasons += ["stand-in data"] if record.standin else []
-            reasons += [text for text in record.deviations if text.startswith("partial data")]
             reasons += [] if record.scored else [record.status]
             if reasons:
                 standins.append((job, ", ".join(reasons), record))
@@ -129,6 +135,8 @@ def _published_and_ours(
             columns.append(Column(score, label, "number", _text(f"{score}_printed")))
             if ours:
                 columns.append(Column(f"ours_{score}", f"ours: {label}", "number", _text(f"ours_{score}_printed")))
+    if any(row.get("deviations") for row in places.values()):
+        columns.append(Column("deviations", "ours differs in"))
     title = "In percent; in brackets the difference to the published number" if ours else "In percent"
     return Table(list(places.values()), columns, title, best)
 
@@ -138,14 +146,15 @@ def _text(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _ours(number: PublishedNumber, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Return ours as a mean with its standard deviation, and as it is printed with its difference to the published."""
+    """Return ours: mean, standard deviation, what is printed with its difference to the published, known deviations."""
     combination = Combination(tuple(runs))
     mean, sd = mean_and_sd(run.scores[number.score] for run in combination.scored)
     star = COLLAPSED * (combination.scored[0].status == "collapsed")
     spread = "" if sd is None else f" ±{100 * sd:.2f}"
     key = f"ours_{number.score}"
     printed = f"{100 * mean:.2f}{star}{spread} ({100 * mean - number.value:+.2f})"
-    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed}
+    deviations = "; ".join(known_deviations(runs[0]))
+    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed, "deviations": deviations}
 
 
 def _standins(

@@ -1,11 +1,12 @@
-"""The paper's numbers, from ``leaderboards/paper/tableN.csv``: one row for each number, with its job."""
+"""The paper's numbers and how our runs of it differ, from the CSV files in ``leaderboards/paper``."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from reidbench import DataError, Job, leaderboards_folder, load_suite, resolved_items
+from reidbench import DataError, Job, RunRecord, leaderboards_folder, load_suite, resolved_items
 from reidbench_reports.combinations import KINDS
 
 TABLES = (1, 2, 3, 4, 5)
@@ -50,10 +51,8 @@ def resolved(job: Job) -> tuple[str, ...]:
 
 def published_numbers(table: int) -> list[PublishedNumber]:
     """Return the numbers of one of the paper's tables, in its order; raises DataError where its file is damaged."""
-    file = leaderboards_folder() / "paper" / f"table{table}.csv"
+    file = _file(f"table{table}")
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened, strict=True))
         return [
             PublishedNumber(
                 row=row["row"],
@@ -64,7 +63,29 @@ def published_numbers(table: int) -> list[PublishedNumber]:
                 mark=row["mark"],
                 job=Job(*(row[kind] for kind in KINDS), seed=0) if row["loss"] else None,
             )
-            for row in rows
+            for row in _rows(file)
         ]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as published numbers: {error}") from None
+
+
+def known_deviations(run: RunRecord) -> list[str]:
+    """Return what ``leaderboards/paper/deviations.csv`` lists for the items of a run; raises DataError."""
+    return [
+        f"{row['kind']} {row['item']}: {row['deviation']}"
+        for row in _rows(_file("deviations"))
+        if run.items[row["kind"]].short.partition("(")[0] == row["item"]
+    ]
+
+
+def _file(name: str) -> Path:
+    return leaderboards_folder() / "paper" / f"{name}.csv"
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; raises DataError where it cannot be read."""
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return list(csv.DictReader(opened, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None

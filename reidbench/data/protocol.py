@@ -34,6 +34,8 @@ class Protocol:
             two together are published); data with other names are a stand-in.
         faithful_to: the paper that uses these training images, views and pooling.
         faithful_options: options of the paper's recipe that are not the recipe's defaults.
+        faithful_backbones: the networks that the paper uses with it, as specs with only the options that differ from
+            their defaults; empty for all networks of the paper.
     """
 
     dataset: str
@@ -48,6 +50,7 @@ class Protocol:
     names: Mapping[str, str] = field(default_factory=dict)
     faithful_to: str = ""
     faithful_options: Mapping[str, Any] = field(default_factory=dict)
+    faithful_backbones: tuple[str, ...] = ()
 
 
 def is_standin(protocol: Protocol, split: Split) -> bool:

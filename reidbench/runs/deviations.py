@@ -17,7 +17,7 @@ def deviations(
 
     Every changed option of the recipe counts, except those that only change rounding and those that a protocol of the
     same paper sets. Where the recipe is a paper's, the network with its preprocessing and the protocol with its views
-    and pool must be that paper's too.
+    and pool must be that paper's too, and the network one that the paper uses with that protocol.
     """
     paper, spec = recipe.faithful_to, items["recipe"]
     same_paper = bool(paper) and protocol.faithful_to == paper
@@ -32,8 +32,9 @@ def deviations(
         differences.append(
             f"recipe {spec.short}" + (f", where the protocol's paper has {in_paper}" if in_paper else "")
         )
-    if paper and info.faithful_to != paper:
-        differences.append(f"backbone {items['backbone'].short}")
+    backbone, backbones = items["backbone"].short, protocol.faithful_backbones if same_paper else ()
+    if paper and (info.faithful_to != paper or (backbones and backbone not in backbones)):
+        differences.append(f"backbone {backbone}")
     if paper and not same_paper:
         differences.append(f"protocol {items['protocol'].short}")
     return tuple(differences)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from reidbench_datasets.mars import (
     label,
     mars,
     parse_tracklets,
-    read_mat,
 )
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
@@ -26,10 +24,7 @@ from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
 from reidbench.training.sampler import pk_round
-from tests.support.paths import SHARED
-from tests.support.trees import units_of
-
-TABLES = SHARED / "data" / "mars"
+from tests.support.trees import official_mars_tree, units_of
 
 # frames, pid, camera. One camera sees identity 2 twice; the last query's only other tracklet is a query itself.
 TRAIN = [(3, 2, 1), (2, 2, 1), (4, 2, 5), (1, 7, 2), (2, 7, 3)]
@@ -170,10 +165,10 @@ def test_a_metric_is_fitted_on_tracklets(tmp_path: Path) -> None:
     assert not set(held.fit.pids) & set(held.gallery.pids)
 
 
-def test_only_the_papers_sampling_is_faithful() -> None:
+def test_the_papers_protocols_are_faithful() -> None:
     for make in (mars_protocol, mars_val_protocol):
-        assert make().faithful_to
-        assert not make(frames="per_tracklet").faithful_to
+        assert make().faithful_to == make(frames="per_tracklet").faithful_to == "Hermans et al. (2017)"
+        assert not make(views="center").faithful_to
     assert mars_val_protocol().faithful_options == {"crop": False, "flip": False}
     assert not mars_val_protocol(holdout=100).faithful_to
     assert not mars_torchreid_gallery_protocol().faithful_to
@@ -342,19 +337,7 @@ def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official tables with lists of names that agree with them; no image is there."""
-    if not TABLES.is_dir():
-        pytest.skip(f"the real track tables are not there: {TABLES}")
-    tree = tmp_path_factory.mktemp("official")
-    shutil.copytree(TABLES, tree / "info")
-    for part in ("train", "test"):
-        (tree / f"bbox_{part}").mkdir()
-        table = read_mat(TABLES / f"tracks_{part}_info.mat", f"track_{part}_info")
-        with (tree / "info" / f"{part}_name.txt").open("w") as file:
-            for number, (first, last, pid, camera) in enumerate(table.tolist()):
-                prefix = f"{label(pid)}C{camera}T{number % 9999 + 1:04d}F"
-                file.writelines(f"{prefix}{frame:03d}.jpg\n" for frame in range(1, last - first + 2))
-    return tree
+    return official_mars_tree(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from reidbench_reports import published
 from reidbench_reports.published import TABLES, published_numbers
 
-from reidbench import Job, OptionError, Part, RunRecord, leaderboards_folder, resolved_items
+from reidbench import Job, OptionError, Part, leaderboards_folder, resolved_items
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.parts import build_part, headings, printed
 from tests.support.paths import CHECKOUT, SHARED
-from tests.support.records import digest, make_item, make_record, replace_parts
-
-
-def run_of(job: Job, seed: int = 0, **changes: object) -> RunRecord:
-    """Return a run of a job, with the items that it comes to."""
-    texts, version = resolved_items(job)
-    items = {kind: make_item(given, texts[kind]) for kind, given in asdict(job).items() if kind != "seed"}
-    if job.metric == "auto":
-        items["metric"] = make_item("auto", "euclidean(normalize=false)")
-    record = make_record(job.loss, seed, items=items, **changes)  # type: ignore[arg-type]
-    how = {"version": version, "metric_is_auto": job.metric == "auto"}
-    return replace_parts(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
+from tests.support.records import digest, make_item, replace_parts, run_of
 
 
 def ours_of(part: Part) -> list[str]:
@@ -50,12 +39,12 @@ def test_figure_2_is_table_5() -> None:
 
 @pytest.mark.parametrize(
     ("figure", "loss"),
-    [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard"), (9, "triplet_ohm(margin=0.1)")],
+    [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard")],
 )
 def test_suites_of_the_papers_log_figures(figure: int, loss: str) -> None:
     (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs
-    assert (job.loss, job.protocol) == (loss, "mars" if figure == 9 else "market1501")
-    assert job.backbone == ("tiny" if figure == 8 else "lunet")
+    assert (job.loss, job.protocol, job.recipe) == (loss, "market1501", "hermans2017")
+    assert job.backbone == ("tiny(height=128, width=64)" if figure == 8 else "lunet")
 
 
 @pytest.mark.parametrize("table", TABLES)

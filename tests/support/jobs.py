@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from reidbench.plugins.catalogue import load
-from reidbench.runs.job import Job
+from reidbench.plugins.interfaces import BackboneInfo
+from reidbench.runs.deviations import deviations
+from reidbench.runs.job import Job, Memo, resolve
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import run_job
+from reidbench.training.build import build_recipe, describe_backbone
+from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
 
 # 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
@@ -26,6 +30,15 @@ def job(**changes: object) -> Job:
         **changes,
     }
     return Job(**values)  # type: ignore[arg-type]
+
+
+def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[str, ...]]:
+    """Return the recipe and the network of a job and what differs from the recipe's paper; no data are read."""
+    resolved = resolve(asked, load(), memo)
+    backbone = resolved.items["backbone"]
+    info = memo.get(("info", backbone.text), lambda: describe_backbone(backbone))
+    recipe = build_recipe(resolved.items["recipe"], info)
+    return recipe, info, deviations(resolved.items, recipe, info, resolved.protocol)
 
 
 def plan_of(asked: Job, **machine: object) -> tuple[Prepared, Machine]:

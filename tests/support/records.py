@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reidbench.runs import record as parts
-from reidbench.runs.job import Job
+from reidbench.runs.job import Job, resolved_items
 from reidbench.runs.record import ItemRecord, RunRecord
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Environment
@@ -80,6 +80,17 @@ def make_record(
         finished="2026-11-22T10:01:30+00:00",
     )
     return replace_parts(record, **changes)
+
+
+def run_of(job: Job, seed: int = 0, **changes: Any) -> RunRecord:
+    """Return a run of a job, with the items that it comes to."""
+    texts, version = resolved_items(job)
+    items = {kind: make_item(given, texts[kind]) for kind, given in asdict(job).items() if kind != "seed"}
+    if job.metric == "auto":
+        items["metric"] = make_item("auto", "euclidean(normalize=false)")
+    record = make_record(job.loss, seed, items=items, **changes)
+    how = {"version": version, "metric_is_auto": job.metric == "auto"}
+    return replace_parts(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
 
 
 def replace_parts(record: RunRecord, **changes: Any) -> RunRecord:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reidbench_datasets.market1501 import FOLDERS
+from reidbench_datasets.mars import label, read_mat
 
 from reidbench import Samples
 from tests.support.paths import SHARED
@@ -47,3 +49,22 @@ def official_market_names() -> dict[str, list[str]]:
         ]
         for part, folder in zip(("train", "query", "test"), FOLDERS, strict=True)
     }
+
+
+def official_mars_tree(tree: Path) -> Path:
+    """Write the official track tables of MARS with lists of names that agree with them; no image is there.
+
+    Skips the test where the tables are absent.
+    """
+    tables = SHARED / "data" / "mars"
+    if not tables.is_dir():
+        pytest.skip(f"the real track tables are absent: {tables}")
+    shutil.copytree(tables, tree / "info")
+    for part in ("train", "test"):
+        (tree / f"bbox_{part}").mkdir()
+        table = read_mat(tables / f"tracks_{part}_info.mat", f"track_{part}_info")
+        with (tree / "info" / f"{part}_name.txt").open("w") as file:
+            for number, (first, last, pid, camera) in enumerate(table.tolist()):
+                prefix = f"{label(pid)}C{camera}T{number % 9999 + 1:04d}F"
+                file.writelines(f"{prefix}{frame:03d}.jpg\n" for frame in range(1, last - first + 2))
+    return tree

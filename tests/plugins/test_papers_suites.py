@@ -1,0 +1,138 @@
+"""The suites of the paper run its own experiments: each cell its job, and deviations only where they are listed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from reidbench_reports.published import TABLES, published_numbers
+
+from reidbench import leaderboards_folder
+from reidbench.runs.job import Memo, resolved_items
+from reidbench.runs.plan import make_plan, read_request
+from reidbench.runs.suite import load_suite
+from reidbench.utils.machine import local_machine
+from tests.support.jobs import deviations_of
+from tests.support.parts import build_part, printed
+from tests.support.paths import CHECKOUT
+from tests.support.records import run_of
+from tests.support.trees import official_mars_tree
+
+PAPER = leaderboards_folder() / "paper"
+LISTED = list(csv.DictReader((PAPER / "deviations.csv").read_text(encoding="utf-8").splitlines(), strict=True))
+MOST_LINKS = 50_000  # to one file; ext4 allows 65,000
+
+# What the label of a row or a column says of the resolved items of its jobs.
+TRINET, IDE = ("resnet50(head=trinet, weights=imagenet", "batch_hard(margin=soft"), ("ide(", "xqda(", "classification(")
+LUNET, RERANKED = ("lunet(embedding_dim=128", "batch_hard(margin=soft"), ("k_reciprocal(k1=20, k2=6, lam=0.3",)
+LABELS = {
+    "Triplet (L_tri)": ("triplet(", "distance=euclidean"),
+    "Triplet (L_tri) + OHM": ("triplet_ohm(", "distance=euclidean"),
+    "Batch hard (L_BH)": ("batch_hard(", "average=all"),
+    "Batch hard (L_BH≠0)": ("batch_hard(", "average=nonzero"),
+    "Batch all (L_BA)": ("batch_all(", "average=all"),
+    "Batch all (L_BA≠0)": ("batch_all(", "average=nonzero"),
+    "Lifted 3-pos. (L_LG)": ("lifted_generalized(", "include_anchor=false"),
+    "Lifted 1-pos. (L_L) [25]": ("lifted(", "pairs=triplets", "negatives=all"),
+    **{f"margin {margin}": (f"(margin={margin},",) for margin in ("0.1", "0.2", "0.5", "1.0")},
+    "soft margin": ("(margin=soft,",),
+    "TriNet": TRINET,
+    "LuNet": LUNET,
+    "IDE (R) + ML ours": IDE,
+    "IDE (R) Ours": IDE,
+    "TriNet (Re-ranked)": TRINET + RERANKED,
+    "LuNet (Re-ranked)": LUNET + RERANKED,
+    "IDE (R) + ML ours (Re-ra.)": IDE + RERANKED,
+    "Market-1501 SQ": ("queries=single, distractors=0", "views=five_crops_flip"),
+    "Market-1501 MQ": ("queries=multi", "pool=auto", "views=five_crops_flip"),
+    "MARS": ("mars(views=five_crops_flip", "gallery=all, holdout=0"),
+    **{f"{2 * width} × {width}": (f"height={2 * width}, width={width}",) for width in (128, 64, 32)},
+    "original": ("views=original",),
+    "center": ("views=center)",),
+    "center + flip": ("views=center_flip",),
+    "5 crops": ("views=five_crops)",),
+    "5 crops + flip": ("views=five_crops_flip",),
+    "19 732": ("distractors=0",),
+    **{f"{number}19 732": (f"distractors={number}00000",) for number in range(1, 6)},
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_job_of_a_number_is_that_of_its_row_and_column(table: int) -> None:
+    cells = {(number.row, number.column): number.job for number in published_numbers(table) if number.job}
+    assert len(set(cells.values())) == len(cells)
+    for labels, job in cells.items():
+        text = "; ".join(resolved_items(job)[0].values())
+        for label in labels:
+            assert not [part for part in LABELS[label] if part not in text], (label, text)
+
+
+def test_suites_deviate_only_as_listed() -> None:
+    memo, found = Memo(), {}
+    jobs = [(file.stem, job) for file in sorted(PAPER.glob("*.toml")) for job in load_suite(file).jobs]
+    assert len(jobs) == 36 + 18 + 5 + 15 + 12 + 12 + 4
+    for suite, job in jobs:
+        recipe, info, deviations = deviations_of(job, memo)
+        texts = [*deviations]
+        texts += [] if recipe.faithful_to == "Hermans et al. (2017)" else [f"recipe {job.recipe}"]
+        texts += [f"backbone {job.backbone}"] if info.pretrained else []  # by weights that are not He et al.'s
+        for kind, item in (text.split(" ", 1) for text in texts):
+            found[kind, item.partition("(")[0]] = f"{suite}: {job}"
+    assert found.keys() == {(row["kind"], row["item"]) for row in LISTED}, found
+
+
+def test_the_docs_list_the_same_deviations() -> None:
+    lines = (CHECKOUT / "docs" / "fidelity.md").read_text(encoding="utf-8").splitlines()
+    for row in LISTED:
+        assert f"| {row['kind']} `{row['item']}` | {row['deviation']} | {row['reason']} |" in lines
+
+
+def test_figure_9_is_the_first_starred_cell_of_table_1() -> None:
+    (job,) = load_suite(PAPER / "fig9.toml").jobs
+    starred = next(number for number in published_numbers(1) if "*" in number.mark)
+    assert (starred.row, starred.column) == ("Triplet (L_tri) + OHM", "margin 0.1")
+    assert replace(job, seed=0) == starred.job
+
+
+@pytest.fixture
+def training_tree(tmp_path: Path) -> Iterator[Path]:
+    """MARS with its 509,914 training images as hard links to a few images, and no test image."""
+    tree = official_mars_tree(tmp_path / "mars")
+    for number, name in enumerate((tree / "info" / "train_name.txt").read_text().split()):
+        source = tmp_path / f"{number // MOST_LINKS}.jpg"
+        if number % MOST_LINKS == 0:
+            Image.new("RGB", (16, 32), (number // MOST_LINKS * 20, 0, 0)).save(source)
+        (tree / "bbox_train" / name[:4]).mkdir(exist_ok=True)
+        os.link(source, tree / "bbox_train" / name[:4] / name)
+    yield tree
+    shutil.rmtree(tree)
+
+
+@pytest.mark.slow
+def test_table_1_on_the_official_training_images_is_the_papers(training_tree: Path) -> None:
+    machine = local_machine(data=training_tree, device="cpu", threads=1)
+    plan = make_plan(read_request("paper/table1", {}), machine)
+    assert len(plan.runs) == 36
+    for run in plan.runs:
+        assert (run.faithful, run.standin, run.deviations, run.split.wrong_counts) == (True, False, (), [])
+        counts = run.split.counts
+        assert (counts["train_identities"], counts["query_identities"]) == (475, 150)
+    job = plan.runs[0].job
+    (augmented,) = make_plan(
+        replace(read_request("paper/table1", {}), jobs=[replace(job, recipe="auto")]), machine
+    ).runs
+    assert augmented.deviations == ("recipe hermans2017, where the protocol's paper has crop=false and flip=false",)
+    records = [
+        run_of(run.job, deviations=list(run.deviations), faithful=run.faithful, scores={"map_market": score})
+        for run, score in ((plan.runs[0], 0.5), (augmented, 0.7))
+    ]
+    both, alone = (build_part("paper(table=1)", each) for each in (records, records[1:]))
+    assert [text for text in printed(both.tables[0], "ours: mAP (market)") if text != "–"] == ["50.00 (+9.20)"]
+    assert (len(both.tables), len(alone.tables)) == (1, 1)
+    assert alone.notes[0].startswith("0 of 72 ")
