@@ -15,7 +15,7 @@ import torch
 
 import reidbench
 from reidbench.training.monitor import Monitor
-from reidbench.training.optimizer import gradient_norm
+from reidbench.training.optimizer import gradient_norms
 
 REQUIRED_PERCENT = 0.3
 
@@ -40,7 +40,7 @@ def main() -> None:
         optimizer.zero_grad(set_to_none=True)
         value.total.backward()
         started = time.perf_counter()
-        monitor.record(step, value, embeddings, gradient_norm(optimizer))
+        monitor.record(step, value, embeddings, gradient_norms(optimizer))
         ended = time.perf_counter()
         optimizer.step()
         steps.append(time.perf_counter() - began - (ended - started))

@@ -23,7 +23,7 @@ class Combination:
 
     @property
     def scored(self) -> tuple[RunRecord, ...]:
-        """Return the runs that ended well; where none did, the collapsed ones."""
+        """Return the runs that ended well; where none did, all that have scores."""
         return tuple(run for run in self.runs if run.status == "ok") or tuple(run for run in self.runs if run.scored)
 
     @property

@@ -93,7 +93,7 @@ class Paper:
                 continue
             job, reasons = match[0], [match[1]] if match[1] else list(record.deviations)
             reasons += ["stand-in data"] if record.standin else []
-            reasons += [] if record.scored else [record.status]
+            reasons += [] if record.status in ("ok", "collapsed") else [record.status]
             if reasons:
                 standins.append((job, ", ".join(reasons), record))
             else:

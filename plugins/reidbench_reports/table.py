@@ -9,7 +9,7 @@ from reidbench import HEADLINE, Column, DataError, Difference, Part, RunFiles, R
 from reidbench_reports.combinations import KINDS, LABELS, PRIMARY, Combination, combinations, newest, percent_column
 from reidbench_reports.differences import differences
 
-STANDIN, UNFAITHFUL, COLLAPSED = "†", "‡", "*"  # the star is the paper's, Table 1
+STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
@@ -52,7 +52,7 @@ class ScoreTable:
                 remarks[_coverage({gap.over_seeds for _, gap in gaps})] = None
         part.notes.extend(_footnotes(runs))
         part.notes.extend(
-            f"{COLLAPSED * (run.status == 'collapsed')}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
+            f"{FLAWED * run.scored}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
             f"{run.error or 'no reason was recorded'}"
             for run in runs
             if run.status != "ok"
@@ -102,7 +102,7 @@ def _row(each: Combination) -> dict[str, Any]:
     return row | {
         "seeds": len(each.scored),
         "runs": len(each.runs),
-        "collapsed": sum(run.status == "collapsed" for run in each.runs),
+        "flawed": sum(run.scored and run.status != "ok" for run in each.runs),
         "standin": run.standin,
         "faithful": run.faithful,
         "train_seconds": None if each.untrained or not seconds else sum(seconds) / len(seconds),
@@ -116,7 +116,7 @@ def _row(each: Combination) -> dict[str, Any]:
 def _loss(row: Mapping[str, Any]) -> str:
     trained = row["loss"] != "none"
     marks = STANDIN * row["standin"] + UNFAITHFUL * (trained and not row["faithful"])
-    return f"{row['loss']}{'' if trained else ' (untrained)'} {marks}{COLLAPSED * (row['collapsed'] > 0)}"
+    return f"{row['loss']}{'' if trained else ' (untrained)'} {marks}{FLAWED * (row['flawed'] > 0)}"
 
 
 def _interval(key: str, to: str, digits: str) -> Callable[[Mapping[str, Any]], str]:

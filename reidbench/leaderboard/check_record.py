@@ -18,7 +18,7 @@ from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, score, scores_at
 from reidbench.runs.provenance import LOCAL, code_digest
-from reidbench.runs.record import RECORD, RunRecord, read_record
+from reidbench.runs.record import FLAWS, RECORD, RunRecord, read_record
 from reidbench.runs.store import AGAIN
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
@@ -105,6 +105,8 @@ def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator
     if record.status != "ok":
         yield "status", f"is {record.status}, expected ok: {record.error or 'no reason given'}"
         return
+    if record.observed.verdict in FLAWS:
+        yield "observed.verdict", f"is {record.observed.verdict}, which a run with the status ok does not have"
     if record.dirty and not allow_dirty:
         yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
     problems = list(_unusable_items(record)) or list(_item_problems(record))

@@ -116,6 +116,11 @@ class Loss(nn.Module):
         """Return the batches of one finite round, each an array of units; None leaves sampling to the recipe."""
         return None
 
+    @property
+    def samples_batches(self) -> bool:
+        """Whether it samples its own batches."""
+        return type(self).next_round is not Loss.next_round
+
     def param_groups(self) -> list[dict[str, object]]:
         """Return the optimizer's parameter groups for the loss's own parameters, by default one of all of them."""
         parameters = [p for p in self.parameters() if p.requires_grad]

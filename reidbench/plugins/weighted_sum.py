@@ -26,7 +26,7 @@ class WeightedSum(Loss):
             if not isinstance(loss, Loss):
                 raise PluginError(f"loss {name}: its factory returned {type(loss).__name__}, not a Loss")
         self.losses = nn.ModuleList(loss for _, _, loss in self.terms)  # so that device, mode and state reach them
-        samplers = [name for name, _, loss in self.terms if type(loss).next_round is not Loss.next_round]
+        samplers = [name for name, _, loss in self.terms if loss.samples_batches]
         if len(samplers) > 1:
             raise OptionError(f"loss: {' and '.join(samplers)} each sample their own batches; in a sum at most one may")
         first = self.terms[0][2]
@@ -49,6 +49,11 @@ class WeightedSum(Loss):
         """Return the batches of the term that samples its own, or None."""
         rounds = (loss.next_round(view, number) for _, _, loss in self.terms)
         return next((batches for batches in rounds if batches is not None), None)
+
+    @property
+    def samples_batches(self) -> bool:
+        """Whether one of the terms samples its own batches."""
+        return any(loss.samples_batches for _, _, loss in self.terms)
 
     def param_groups(self) -> list[dict[str, object]]:
         """Return the parameter groups of all terms."""

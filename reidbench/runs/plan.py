@@ -12,7 +12,7 @@ from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.job import Job
-from reidbench.runs.preflight import check_request
+from reidbench.runs.preflight import check_request, describe_batch_flaw
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.python_losses import refuse_local_items
 from reidbench.runs.record import RunRecord, read_record
@@ -113,17 +113,21 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
         machine = replace(machine, results=machine.results / AGAIN)
     planner = Planner(catalogue, machine)
     runs: list[Prepared] = []
+    flaws: list[str] = []
     mistakes: list[ReidbenchError] = []
     for job in request.jobs:
         try:
             run = planner.plan(job)
             check_request(run, machine)
+            flaws.append(describe_batch_flaw(run))
             runs.append(run)
         except ReidbenchError as error:
             mistakes.append(error)
     if mistakes:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
+    for line in dict.fromkeys(filter(None, flaws)):
+        machine.log(line)
     if request.file and request.record:
         _check_reproducible(request.file, request.record, runs[0])
     existing = Store(machine.results).folder_names()

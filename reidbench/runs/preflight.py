@@ -6,17 +6,21 @@ import shlex
 import shutil
 from collections.abc import Sequence
 
-from reidbench.errors import DataError, OptionError
+import torch
+
+from reidbench.errors import DataError, OptionError, TrainingError
 from reidbench.images.decode import check_images
+from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.store import RunState
-from reidbench.training.build import build_backbone
+from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import KEPT_CHECKPOINTS
+from reidbench.training.loop import evaluate_loss
 from reidbench.training.precision import check_device
 from reidbench.utils.machine import Machine
-from reidbench.utils.random_streams import with_seed
+from reidbench.utils.random_streams import stream, with_seed
 
 STATES = 3  # numbers of each weight in a checkpoint: the weight and two means of the optimizer
 LOG_BYTES = 400  # of one step in a log
@@ -35,18 +39,59 @@ def check_batch(run: Prepared) -> None:
     """Raise OptionError where the training set has fewer identities than P, or fewer units than a shuffled batch."""
     recipe, spec = run.recipe, run.items["recipe"]
     identities, units = run.split.counts["train_identities"], len(run.split.train)
+    if identities < 2:
+        raise OptionError(
+            f"dataset {run.items['dataset'].short}: has {identities} identities to train on, and a loss needs two to "
+            "tell apart; use data of more identities, or --loss none for the untrained network"
+        )
     if recipe.batches == "pk" and recipe.p > identities:
-        given = Spec.parse(spec.given).item
-        fitting = Item(given.name, tuple({**dict(given.options), "p": identities}.items()))
         raise OptionError(
             f"recipe {spec.short}: p={recipe.p} identities a batch, but the dataset has {identities} to train on; "
-            f"lower it, e.g. --recipe {shlex.quote(str(fitting))}"
+            f"lower it, e.g. {_recipe_flag(spec, p=identities)}"
         )
     if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
         raise OptionError(
             f"recipe {spec.short}: p * k = {recipe.p * recipe.k} a batch, but the dataset has {units} to train on; "
             "lower p or k"
         )
+
+
+def _recipe_flag(spec: ResolvedSpec, **options: int) -> str:
+    """Return the flag of a recipe as it was given, with other values of these options."""
+    given = Spec.parse(spec.given).item
+    return f"--recipe {shlex.quote(str(Item(given.name, tuple({**dict(given.options), **options}.items()))))}"
+
+
+def describe_batch_flaw(run: Prepared) -> str:
+    """Return in one sentence that the recipe's batches cannot teach the loss anything, or an empty text.
+
+    It is tried on random embeddings, near one another and far apart, where every batch has one image of each identity
+    (K = 1) or one identity (P = 1) and the loss leaves sampling to the recipe. Raises OptionError where the loss
+    refuses such a batch.
+    """
+    recipe, spec = run.recipe, run.items["loss"]
+    if not run.trains or recipe.batches != "pk" or min(recipe.p, recipe.k) > 1:
+        return ""
+    loss = build_loss(spec, run.info, run.split, run.job.seed)
+    assert loss is not None
+    if loss.samples_batches:
+        return ""
+    batch = f"loss {spec.short}: in batches of p={recipe.p} identities with k={recipe.k} images each"
+    flag = _recipe_flag(run.items["recipe"], p=max(recipe.p, 2), k=max(recipe.k, 2))
+    advice = f"use two or more of both, e.g. {flag}, or a loss that needs no pairs"
+    labels = torch.arange(recipe.p).repeat_interleave(recipe.k)
+    noise = torch.from_numpy(stream(0, "batch flaw").standard_normal((len(labels), run.info.embedding_dim))).float()
+    for scale in (0.01, 1.0):
+        embeddings = (scale * noise).requires_grad_()
+        try:
+            evaluate_loss(loss, embeddings, labels).total.backward()  # type: ignore[no-untyped-call]
+        except TrainingError as error:
+            raise OptionError(f"{batch} it cannot be computed: {error}; {advice}") from None
+        except Exception:  # a plugin's own, which the training will show with its traceback
+            return ""
+        if embeddings.grad is not None and bool((embeddings.grad != 0).any()):
+            return ""
+    return f"{batch} it has no gradient, so that the network will learn nothing; {advice}"
 
 
 def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:

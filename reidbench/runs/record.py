@@ -26,7 +26,8 @@ RECORD = "record.json"
 
 ITEMS = ("protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank")
 
-Status = Literal["ok", "failed", "interrupted", "collapsed"]
+Status = Literal["ok", "failed", "interrupted", "collapsed", "no_gradient"]
+FLAWS = ("collapsed", "no_gradient")  # verdicts that become the status: such a run is scored, no leaderboard accepts it
 
 
 def _validate_unconverted(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -156,7 +157,7 @@ class TrainingEnvironment(Environment):
 class MonitorRecord:
     """The monitor's observations of a training.
 
-    ``verdict``: "healthy", "packed" or "collapsed"; empty where nothing was trained.
+    ``verdict``: "healthy", "packed", "collapsed" or "no_gradient"; empty where nothing was trained.
     ``packed_steps``: the number of steps in which all embeddings of the batch were equal.
     """
 
@@ -185,7 +186,7 @@ class RunRecord:
     """Everything about one run.
 
     ``schema``: the number of this format.
-    ``status``: "ok", "failed", "interrupted" or "collapsed" (scored, but no leaderboard accepts it).
+    ``status``: "ok", "failed", "interrupted", or one of ``FLAWS`` (scored, but no leaderboard accepts it).
     ``id``: the run's id, 64 hex digits over resolved options.
     ``train_id``: the id of its training.
     ``group``: the id of the combination without the seed; the leaderboard's ``config_hash``.
@@ -255,7 +256,7 @@ class RunRecord:
     @property
     def scored(self) -> bool:
         """Return whether the run has scores."""
-        return self.status in ("ok", "collapsed")
+        return self.status in ("ok", *FLAWS)
 
     @property
     def track(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import cast
 
 import torch
 
@@ -196,11 +197,11 @@ def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: 
     query, gallery, rankings = run.split.query, run.split.gallery, outcome.rankings
     cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own_units(query, gallery))
     record = _record(run, "ok", machine, started)
-    collapsed = record.observed.verdict == "collapsed"
+    flaw = _describe_flaw(record)
     return replace(
         record,
-        status="collapsed" if collapsed else "ok",
-        error=_collapse(record) if collapsed else "",
+        status=cast("Status", record.observed.verdict) if flaw else "ok",
+        error=flaw,
         scores=score(rankings.ranking, len(gallery), run.protocol.ranks).as_dict(),
         intervals=intervals(rankings.ranking, query.pids),
         cameras=CameraMatrix(**cameras.as_dict()),
@@ -210,12 +211,22 @@ def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: 
     )
 
 
-def _collapse(record: RunRecord) -> str:
-    return (
-        "the network collapsed: all images of a batch had one embedding in the last steps, and in "
-        f"{record.observed.packed_steps} of {record.recipe.steps} steps; the scores are those of such a network; try a "
-        "lower learning_rate or another margin"
-    )
+def _describe_flaw(record: RunRecord) -> str:
+    """Return in one sentence why a training is not to be ranked and what to do, or an empty text."""
+    if record.observed.verdict == "no_gradient":
+        return (
+            f"the network learned nothing: its gradient was 0 in all {record.recipe.steps} steps, so the scores are "
+            "those of the network before the training; use batches with two or more images of an identity (the "
+            "recipe's k) and two or more identities (p), a network whose weights are not frozen, and a loss that "
+            "depends on the embeddings"
+        )
+    if record.observed.verdict == "collapsed":
+        return (
+            "the network collapsed: all images of a batch had one embedding in the last steps, and in "
+            f"{record.observed.packed_steps} of {record.recipe.steps} steps; the scores are those of such a network; "
+            "try a lower learning_rate or another margin"
+        )
+    return ""
 
 
 def _record(run: Prepared, status: Status, machine: Machine, started: str, error: str = "") -> RunRecord:

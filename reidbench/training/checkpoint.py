@@ -38,7 +38,7 @@ class TrainingSummary:
     ``resumed_at``: step at which the last part began.
     ``environments``: environment of each part.
     ``peak_memory_mib``: most memory used in the last part, in MiB.
-    ``verdict``: whether the embeddings collapsed.
+    ``verdict``: whether the network learned anything and its embeddings did not collapse.
     ``packed_steps``: number of steps at which all images of the batch had nearly one embedding.
     """
 

@@ -23,7 +23,7 @@ from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, a
 from reidbench.training.checkpoint import TrainingState, TrainingSummary, latest_checkpoint, on_cpu
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
-from reidbench.training.optimizer import ScheduledOptimizer, gradient_norm
+from reidbench.training.optimizer import ScheduledOptimizer, gradient_norms
 from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
@@ -130,7 +130,7 @@ def train(
             stopping, diverged = world.any(stop.requested, not np.isfinite(total))
             if diverged:
                 _raise_not_finite(loss, total, step, learning_rate, samples.pids[units])
-            monitor.record(step, value, embeddings, gradient_norm(optimizer))
+            monitor.record(step, value, embeddings, gradient_norms(optimizer))
             optimizer.step()
 
             now = time.monotonic()

@@ -27,6 +27,7 @@ COLUMNS = (
     "active",
     "item_mean",
     "gradient_norm",
+    "network_gradient_norm",
     *(f"{measure}_{percentile}" for measure in _MEASURES for percentile in PERCENTILES),
 )
 
@@ -34,7 +35,10 @@ COLUMNS = (
 PACKED = 1e-3
 JUDGED_SHARE, MOST_JUDGED = 10, 50
 
-Verdict = Literal["healthy", "packed", "collapsed"]
+# Above the norm that rounding gives the gradient of a constant (2e-7 for |x / |x||, float32), below that of any loss.
+NO_GRADIENT = 1e-6
+
+Verdict = Literal["healthy", "packed", "collapsed", "no_gradient"]
 
 
 class Monitor:
@@ -51,15 +55,16 @@ class Monitor:
         self.items = torch.full((steps, LOGGED_ITEMS), torch.nan, dtype=torch.float16, device=device)
 
     @torch.no_grad()
-    def record(self, step: int, value: LossValue, embeddings: Tensor, gradient_norm: Tensor) -> None:
-        """Store the statistics of one step; ``embeddings`` [B, D], ``gradient_norm`` 0-d."""
+    def record(self, step: int, value: LossValue, embeddings: Tensor, gradient_norms: tuple[Tensor, Tensor]) -> None:
+        """Store the statistics of one step; ``embeddings`` [B, D], the norms 0-d: of all parameters, the network's."""
         terms = [item.detach().reshape(-1).float() for item in value.per_item.values() if item.numel()]
         items = torch.cat(terms) if terms else value.total.detach().reshape(1).float()
         points = embeddings.detach().float()
         active = (items > ACTIVE).float().mean() if terms else torch.ones((), device=items.device)
         norms = torch.linalg.vector_norm(points, dim=1)
         measures = (items, norms, points.reshape(-1), torch.nn.functional.pdist(points))
-        scalars = [active, items.mean(), gradient_norm.detach().float().reshape(())]
+        gradients = [norm.detach().float().reshape(()).to(items.device) for norm in gradient_norms]
+        scalars = [active, items.mean(), *gradients]
         self.rows[step] = torch.cat([torch.stack(scalars), *(percentiles(values) for values in measures)])
         if len(items) > LOGGED_ITEMS:
             sample = stream(self.seed, "monitor", step).permutation(len(items))[:LOGGED_ITEMS]
@@ -71,7 +76,8 @@ class Monitor:
     def describe(self, step: int) -> str:
         """Return the state of a step in a few words; waits for the device."""
         active = float(self.rows[step, COLUMNS.index("active")])
-        return f"{100 * active:.0f} % active" + ", packed" * self.packed(step)
+        still = bool(self._still(step, step + 1))
+        return f"{100 * active:.0f} % active" + ", packed" * self.packed(step) + ", no gradient" * still
 
     def packed(self, step: int) -> bool:
         """Return whether all embeddings of a step's batch nearly coincide; no reason to stop (Supplementary F)."""
@@ -80,17 +86,24 @@ class Monitor:
     def verdict(self, steps: int) -> Verdict:
         """Return the verdict on a training of ``steps`` steps.
 
-        "collapsed": all of the last steps (a tenth, at least 1 and at most 50) are packed; "packed": some step is, but
-        the training recovered. A loss that stagnates while fewer of its terms are active is healthy.
+        "collapsed": all of the last steps (a tenth, at least 1 and at most 50) are packed; "no_gradient": no step had a
+        gradient for the network (a norm above ``NO_GRADIENT``), so that its weights learned nothing; "packed": some
+        step is, but the training recovered. A loss that stagnates while fewer of its terms are active is healthy, even
+        where in the end none is.
         """
         judged = min(max(steps // JUDGED_SHARE, 1), MOST_JUDGED)
         if bool(self._packed(steps - judged, steps).all()):
             return "collapsed"
+        if bool(self._still(0, steps).all()):
+            return "no_gradient"
         return "packed" if self.packed_steps(steps) else "healthy"
 
     def packed_steps(self, steps: int) -> int:
         """Return how many of the first ``steps`` steps are packed."""
         return int(self._packed(0, steps).sum())
+
+    def _still(self, start: int, end: int) -> Tensor:
+        return self.rows[start:end, COLUMNS.index("network_gradient_norm")] <= NO_GRADIENT
 
     def _packed(self, start: int, end: int) -> Tensor:
         rows = self.rows[start:end]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -59,7 +60,8 @@ class ScheduledOptimizer:
         return rate
 
 
-def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """Return the norm, 0-d, of the gradient of all parameters of the optimizer, loss heads included."""
-    groups = (group["params"] for group in optimizer.param_groups)
-    return torch.nn.utils.get_total_norm([p.grad for group in groups for p in group if p.grad is not None])
+def gradient_norms(optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
+    """Return the norms, each 0-d, of the gradient of all parameters and of the first group's, the network's."""
+    network, *heads = ([p.grad for p in group["params"] if p.grad is not None] for group in optimizer.param_groups)
+    norm = torch.nn.utils.get_total_norm(network)
+    return (torch.nn.utils.get_total_norm([*network, *itertools.chain(*heads)]) if heads else norm), norm

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidbench.errors import OptionError, TrainingError
 from reidbench.plugins.interfaces import Backbone
@@ -76,7 +77,15 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
-            embeddings = network(images)
+            try:
+                embeddings = network(images)
+            except ValueError as error:
+                if len(images) > 1 or not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+                    raise
+                raise TrainingError(
+                    f"a batch of one image cannot train {type(backbone).__name__}: a batch norm needs several values "
+                    "of each channel; use batches of two or more images (the recipe's p and k)"
+                ) from error
         return embeddings.float() if embeddings.dtype in (torch.bfloat16, torch.float16) else embeddings
 
     return _with_compile_errors(forward, backbone) if recipe.compile else forward

@@ -40,9 +40,10 @@ def pk_round(labels: IntArray, p: int, k: int, generator: np.random.Generator) -
     """
     identities, counts = np.unique(labels, return_counts=True)
     if not 1 <= p <= len(identities) or k < 1:
+        advice = "lower the recipe's p" if len(identities) > 1 else "use data of two or more identities"
         raise OptionError(
             f"batches of p={p} identities with k={k} images each cannot be sampled from {len(identities)} training "
-            f"identities; p must be 1 to {len(identities)} and k at least 1, so lower the recipe's p"
+            f"identities; {advice}"
         )
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     order = generator.permutation(len(identities))

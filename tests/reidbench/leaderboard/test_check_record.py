@@ -29,6 +29,8 @@ SHA = f"sha256:{digest('file')}"
         ({"status": "failed", "error": "loss is nan at step 7"}, r"status .*failed.*: loss is nan at step 7"),
         ({"status": "interrupted"}, r"status .*interrupted"),
         ({"status": "collapsed", "error": "one point"}, r"status .*collapsed.*: one point"),
+        ({"status": "no_gradient", "error": "k=1"}, r"status .*no_gradient.*: k=1"),
+        ({"observed": {"verdict": "no_gradient"}}, r"observed\.verdict is no_gradient"),
         ({"dirty": True}, r"dirty .*--allow-dirty"),
         ({"id": "../../../../etc/passwd"}, r"id is '\.\./"),
         ({"group": "A" * 64}, r"group is 'A{12}'"),

@@ -23,7 +23,7 @@ scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.fl
 
 
 @given(
-    st.sampled_from(["ok", "failed", "interrupted", "collapsed"]),
+    st.sampled_from(["ok", "failed", "interrupted", "collapsed", "no_gradient"]),
     scores,
     texts,
     st.builds(TrainingEnvironment, earlier_parts=st.lists(st.builds(Environment, **counts), max_size=2), **counts),
@@ -66,7 +66,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("status", "fine", "status .*'ok', 'failed', 'interrupted' or 'collapsed', got 'fine'"),
+        ("status", "fine", "status .*'ok', 'failed', 'interrupted', 'collapsed' or 'no_gradient', got 'fine'"),
         ("dirty", 1, "dirty .*boolean, got 1"),
         ("id", 12, "id .*string, got 12"),
         ("peak_memory_mib", 1.5, r"peak_memory_mib .*integer.*, got 1\.5"),

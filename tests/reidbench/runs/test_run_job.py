@@ -291,6 +291,14 @@ def test_batches_larger_than_the_training_set_are_refused() -> None:
         check_batch(dataclasses.replace(plan, recipe=recipe))
 
 
+def test_a_single_training_identity_is_refused_without_advice_on_p() -> None:
+    plan, _ = plan_of(job())
+    train = plan.split.train.take(np.flatnonzero(plan.split.train.pids == plan.split.train.pids[0]))
+    with pytest.raises(OptionError, match="has 1 identities") as caught:
+        check_batch(dataclasses.replace(plan, split=dataclasses.replace(plan.split, train=train)))
+    assert "p=" not in str(caught.value)
+
+
 def test_files_of_a_killed_process_are_removed() -> None:
     plan, chosen = plan_of(job())
     left = [folder / ".record.json.abc.tmp" for folder in (plan.run_folder, plan.training_folder)]

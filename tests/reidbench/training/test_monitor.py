@@ -25,7 +25,7 @@ def monitored(embeddings: torch.Tensor, terms: torch.Tensor | None = None, seed:
     """Return a monitor that has recorded one step."""
     monitor = Monitor(1, seed, CPU)
     value = LossValue(torch.tensor(2.0), {} if terms is None else {"loss": terms})
-    monitor.record(0, value, embeddings, torch.tensor(3.0))
+    monitor.record(0, value, embeddings, (torch.tensor(3.0), torch.tensor(2.0)))
     return monitor
 
 
@@ -96,7 +96,9 @@ def run_of(packed: list[bool]) -> Monitor:
     monitor = Monitor(len(packed), 0, CPU)
     spread = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     for step, flag in enumerate(packed):
-        monitor.record(step, LossValue(torch.tensor(1.0)), torch.ones(6, 4) if flag else spread, torch.tensor(1.0))
+        monitor.record(
+            step, LossValue(torch.tensor(1.0)), torch.ones(6, 4) if flag else spread, (torch.tensor(1.0),) * 2
+        )
     return monitor
 
 
@@ -111,18 +113,37 @@ def test_collapse_is_judged_by_the_last_steps() -> None:
     assert run_of([False] * 5).verdict(5) == "healthy"
 
 
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ([0.0, 0.0, 0.0], "no_gradient"),
+        ([3e-7, 2e-7, 0.0], "no_gradient"),  # what rounding makes of a constant loss
+        ([0.0, 0.3, 0.0], "healthy"),  # a hinge that most batches satisfy
+        ([0.3, 0.0, 0.0], "healthy"),  # learned until nothing was left
+        ([0.0, 0.0, torch.nan], "healthy"),  # not finite is another fault
+    ],
+)
+def test_no_gradient_means_none_in_any_step(network: list[float], expected: str) -> None:
+    monitor = Monitor(3, 0, CPU)
+    for step, norm in enumerate(network):
+        norms = torch.tensor(1.0), torch.tensor(norm)  # a head's gradient teaches the network nothing
+        monitor.record(step, LossValue(torch.tensor(1.0)), torch.randn(6, 4), norms)
+        assert ("no gradient" in monitor.describe(step)) == (norm < 1e-6)
+    assert monitor.verdict(3) == expected
+
+
 def test_a_restored_monitor_continues() -> None:
     whole, first, second = run_of([False, True, False]), run_of([False, True, False]), Monitor(3, 0, CPU)
     first.rows[2:] = torch.nan
     second.restore({name: tensor.clone() for name, tensor in first.tensors().items()})
     spread = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    second.record(2, LossValue(torch.tensor(1.0)), spread, torch.tensor(1.0))
+    second.record(2, LossValue(torch.tensor(1.0)), spread, (torch.tensor(1.0),) * 2)
     for name, values in whole.arrays().items():
         assert np.array_equal(values, second.arrays()[name], equal_nan=True), name
 
 
 def test_column_names_are_unique() -> None:
-    assert len(set(COLUMNS)) == len(COLUMNS) == 23
+    assert len(set(COLUMNS)) == len(COLUMNS) == 24
 
 
 # --- the log of a training -------------------------------------------------------------------------------------------
@@ -155,6 +176,15 @@ def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_pat
     fit_loop(net, Reporter(), samples, tmp_path)
     log = read_log(tmp_path)
     np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
+
+
+def test_a_frozen_network_under_a_head_has_no_gradient(samples: Samples, tmp_path: Path) -> None:
+    net = Net()
+    summary = fit_loop(net.requires_grad_(requires_grad=False), Spread(), samples, tmp_path)
+    assert summary.verdict == "no_gradient"
+    log = read_log(tmp_path)
+    assert (log["gradient_norm"] > 0).all()
+    assert not log["network_gradient_norm"].any()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,22 @@ def test_the_network_has_the_precision_of_the_recipe(precision: str, channels_la
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
+def test_a_batch_of_one_is_refused_by_a_batch_norm_in_our_words() -> None:
+    class Normed(Seen):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            out: Tensor = self.norm(super().forward(images))
+            return out
+
+    forward = forward_pass(Normed(), recipe(), CPU)
+    assert forward(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+    with pytest.raises(TrainingError, match="a batch of one image cannot train Normed"):
+        forward(torch.zeros(1, 3, 8, 8))
+
+
 def test_float64_is_retained() -> None:
     assert forward_pass(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
 
