@@ -95,7 +95,7 @@ class Paper:
             reasons += ["stand-in data"] if record.standin else []
             reasons += [] if record.status in ("ok", "collapsed") else [record.status]
             if reasons:
-                standins.append((job, ", ".join(reasons), record))
+                standins.append((job, "; ".join(reasons), record))
             else:
                 ours.setdefault(job, []).append(record)
         for job, runs in ours.items():

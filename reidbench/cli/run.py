@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -141,10 +142,12 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
     for run, state in zip(runs, plan.states, strict=True):
         if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
             print_line(console, f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
-    for paper, deviations in dict.fromkeys((run.recipe.faithful_to, run.deviations) for run in runs if run.trains):
+    papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
+    for (paper, deviations), count in papers.items():
         if paper:
+            which = "" if count == len(runs) else f"{count:,} of {len(runs):,} runs: "
             differences = f"differs from {paper}: {'; '.join(deviations)}"
-            print_line(console, differences if deviations else f"faithful to {paper}")
+            print_line(console, f"{which}{differences if deviations else f'faithful to {paper}'}")
     for run in {id(run.split): run for run in runs}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
         standin = " (a stand-in: other names than the published ones)" if run.standin else ""

@@ -42,7 +42,7 @@ class Crops:
 def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
     """Return (height, width) of the stored pixels: exactly 9/8 of the network's input for random crops, else the input.
 
-    Raises OptionError where 9/8 of the input is no whole number. Source: Hermans et al. 2017, section 3.2.
+    Raises OptionError where 9/8 of the input is no whole number. Source: Hermans et al. 2017, section 3.5.
     """
     height, width = preprocess.height, preprocess.width
     if not crop:
@@ -91,7 +91,7 @@ def view_crops(name: str, preprocess: Preprocess) -> tuple[tuple[int, int], list
 
     "original" is the whole image at the network's input size. The others are cropped from 9/8 of it: "center" is the
     centre crop, "five_crops" the centre and the four corners; "_flip" adds the flipped crops.
-    Raises OptionError for an unknown name. Source: Hermans et al. 2017, supplementary, table 4.
+    Raises OptionError for an unknown name. Source: Hermans et al. 2017, supplementary A and Table 4.
     """
     if name not in VIEWS:
         hint = did_you_mean(name, VIEWS, str) or f"; expected one of {', '.join(VIEWS)}"

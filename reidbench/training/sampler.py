@@ -36,7 +36,7 @@ def pk_round(labels: IntArray, p: int, k: int, generator: np.random.Generator) -
     one identity side by side; identities that do not fill a batch are dropped. An identity with fewer than ``k`` units
     contributes ceil(k / count) shuffled copies of all of them, cut to ``k``, so that how often any two of its units
     occur differs by at most one. Raises OptionError where there are fewer than ``p`` identities.
-    Source: Hermans et al. 2017, section 2 (P×K batches), with the shuffled passes of the authors' code.
+    Source: Hermans et al. 2017, sections 2 and 3.5 (P×K batches), with the shuffled passes of the authors' code.
     """
     identities, counts = np.unique(labels, return_counts=True)
     if not 1 <= p <= len(identities) or k < 1:

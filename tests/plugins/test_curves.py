@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
     assert sum("published" in label for label in theirs) == 3
     (alone,) = drawn(False, "curves(published=false)")
     assert len(alone) == 2
+
+
+def test_beside_published_curves_a_row_has_its_deviations(tmp_path: Path) -> None:
+    records = [replace(grown(gallery, 0.6), deviations=["recipe hermans2017(p=3)"]) for gallery in (19_732, 119_732)]
+    (table,) = build_part("curves", records, with_rankings(tmp_path, [])).tables
+    (text,) = set(printed(table, "differs from the paper in"))
+    assert text.startswith("recipe hermans2017(p=3); backbone tiny: ")
 
 
 @pytest.mark.parametrize("records", [[], [make_record("a", status="failed", scores={})]])

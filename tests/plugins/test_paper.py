@@ -79,6 +79,14 @@ def test_ours_is_beside_the_published_with_the_difference() -> None:
     assert printed(table, "ours: mAP (market)")[row] == "68.00 ±1.41 (+0.30)"
     assert printed(table, "ours: rank-1").count("–") == len(table.rows) - 1
     assert part.notes[0].startswith("3 of 93 numbers have one of ours")
+    assert [text for text in printed(table, "ours differs in") if text] == [
+        "backbone resnet50: torchvision's ResNet-50 and weights, with their mean and std"
+    ]
+    assert printed(table, "ours differs in")[row]
+    ide = next(number.job for number in published_numbers(2) if number.row == "IDE (R) + ML ours")
+    assert ide is not None
+    (text,) = set(printed(build_part("paper(table=2)", [run_of(ide)]).tables[0], "ours differs in")) - {""}
+    assert text.endswith("recipe ide: only Adadelta is the paper's")
 
 
 def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
@@ -86,7 +94,7 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
     job = suite.jobs[0]
     runs = [
         run_of(job, 0, standin=True),
-        run_of(job, 1, deviations=["partial data: gallery: 2 expected, 1 found"]),
+        run_of(job, 1, deviations=["partial data: gallery: 2 expected, 1 found", "recipe hermans2017(p=3)"]),
         run_of(job, 2, status="failed", scores={}),
         run_of(suite.scale("tiny").of(job), 3),
         run_of(replace(job, loss="classification"), 4),
@@ -94,7 +102,7 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
     part = build_part("paper(table=2)", runs)
     ours, others = part.tables
     assert headings(ours) == ["system", "data", "mAP (market)", "rank-1", "rank-5"]  # nothing of ours to show
-    reasons = ["stand-in data", "partial data: gallery: 2 expected, 1 found", "failed", "tiny"]
+    reasons = ["stand-in data", "partial data: gallery: 2 expected, 1 found; recipe hermans2017(p=3)", "failed", "tiny"]
     assert printed(others, "reason") == reasons
     assert set(printed(others, "system")) == {"TriNet"}
     assert set(printed(others, "data")) == {"Market-1501 SQ"}

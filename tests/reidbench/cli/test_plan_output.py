@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from reidbench.cli.run import print_plan
@@ -47,3 +49,11 @@ def test_the_work_ahead_is_counted_in_steps_and_images() -> None:
     (work,) = (line for line in lines if line.startswith("to do"))
     # One training of 4 steps with 6 * 2 images, of which 3 steps are done; the second metric shares it.
     assert "3 of 3 runs, trainings: 1, steps: 1, images: 12" in work
+
+
+def test_a_papers_mark_names_how_many_runs_have_it() -> None:
+    paper = replace(plan_of(job(recipe="hermans2017(steps=4, p=6, k=2)"))[0], deviations=())
+    three = plan({}, {"loss": "none"}, {})
+    lines = printed(replace(three, runs=[*three.runs[:2], paper]))
+    assert "1 of 3 runs: faithful to Hermans et al. (2017)" in lines
+    assert "faithful to Hermans et al. (2017)" in printed(replace(three, runs=[paper] * 3))
