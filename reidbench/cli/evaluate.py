@@ -106,6 +106,8 @@ def evaluate(
         save_arrays(per_query, of_queries(ranking))
     console = Console(highlight=False)
     console.print(table)
+    if scores.own_rows:
+        console.print(f"\nEach query's own row in {gallery} is excluded from its ranking ({scores.own_rows:,} queries)")
     print_cameras(console, scores.cameras)
 
 

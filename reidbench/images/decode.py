@@ -6,6 +6,7 @@ import ast
 import hashlib
 import os
 import re
+import stat
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ LISTED_FILES = 10  # named in one error
 
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
+MAX_BYTES = 2**29  # more than that many pixels take uncompressed
 FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -86,12 +88,15 @@ def _named(path: Path | str, read: Callable[[], T]) -> T:
 
 
 def _content(path: Path | str, *, whole: bool = True) -> bytes:
-    """Return the bytes of a file, or the first 64 KiB, in four system calls; ``read_bytes`` makes nine.
+    """Return the bytes of a file, or the first 64 KiB, in five system calls; ``read_bytes`` makes nine.
 
     Each call releases Python's global lock and must win it back from the other decoding threads.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for a writer
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise DataError(f"it is no regular file of at most {MAX_BYTES / 2**20:.0f} MiB; save it as an image file")
         pieces = [os.read(descriptor, READ_BYTES)]
         while whole and pieces[-1]:
             pieces.append(os.read(descriptor, READ_BYTES))

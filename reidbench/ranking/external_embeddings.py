@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
+from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE, Protocol
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
@@ -24,7 +25,7 @@ from reidbench.ranking.scores import Scores, average_precision, first_match, sco
 from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
 
 Triple = tuple[Any, Any, Any]
-ARRAYS = ("embeddings", "pids", "cams", "starts")
+ARRAYS = ("embeddings", "pids", "cams")
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
 
 
@@ -38,6 +39,7 @@ class Evaluation:
         exclude: exclusion rules of the protocol.
         ranks: the k of rank-k.
         normalize: whether rows get unit length; None leaves that to the metric.
+        cameras: whether cameras are known.
     """
 
     metric: str = "auto"
@@ -45,6 +47,7 @@ class Evaluation:
     exclude: tuple[str, ...] = EXCLUSION_RULES
     ranks: tuple[int, ...] = RANKS
     normalize: bool | None = None
+    cameras: bool = True
 
     @classmethod
     def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None) -> Evaluation:
@@ -53,63 +56,136 @@ class Evaluation:
 
 
 def evaluate(
-    query: Triple, gallery: Triple, *, train: Triple | None = None, metric: str = "auto", rerank: str = "none"
+    query: Triple,
+    gallery: Triple | None = None,
+    *,
+    train: Triple | None = None,
+    metric: str = "auto",
+    rerank: str = "none",
 ) -> Scores:
     """Return the scores of embeddings of another program by the rules of Market-1501, with the camera matrix.
 
-    ``query``, ``gallery`` and ``train`` (for metrics that are learned) are triples of arrays: embeddings [n, D] float32
-    or float64, integer pids [n] and cams [n]; pid -1 is junk, 0 a distractor. ``metric`` and ``rerank`` are specs.
-    Raises DataError, naming the row, and OptionError.
+    ``query``, ``gallery`` (by default the queries themselves) and ``train`` (for metrics that are learned) are triples:
+    embeddings [n, D], pids [n] and cams [n], each a list, an array or a tensor on any device. float64 embeddings are
+    scored as such, all others as float32. pids and cams are whole numbers; pid -1 is junk, 0 a distractor. Where all
+    cams are None, nothing is excluded by camera and there is no camera matrix. A query whose embedding is a row of the
+    gallery's own array, or of a part of it, is excluded from its own ranking: ``own_rows`` of the result counts them.
+    ``metric`` and ``rerank`` are specs. Raises DataError, naming array and row, and OptionError.
     """
-    query_units, gallery_units = (
-        check_units(dict(zip(ARRAYS, triple, strict=False)), name)
-        for name, triple in (("query", query), ("gallery", gallery))
-    )
-    train_units = None if train is None else check_units(dict(zip(ARRAYS, train, strict=False)), "train")
-    how = Evaluation(metric, rerank)
-    return scores_of(rank_units(query_units, gallery_units, train_units, how), query_units, gallery_units, how)
+    gallery = query if gallery is None else gallery
+    sides = {"query": query, "gallery": gallery} | ({} if train is None else {"train": train})
+    arrays = {name: _by_name(side, name) for name, side in sides.items()}
+    if len({each["cams"] is None for each in arrays.values()}) > 1:
+        raise DataError(f"cams: None for a part of {', '.join(arrays)}; give the cameras of all of them, or of none")
+    units = {name: check_units(each, name) for name, each in arrays.items()}
+    own = shared_rows(*(arrays[name]["embeddings"] for name in ("query", "gallery")))
+    how = Evaluation(metric, rerank, cameras=query[2] is not None)
+    return score_units(units["query"], units["gallery"], own, how, units.get("train"))[0]
+
+
+def _by_name(triple: Any, name: str) -> dict[str, Any]:
+    if not isinstance(triple, tuple | list) or len(triple) != 3:
+        found = f"{len(triple)} values" if isinstance(triple, tuple | list) else type(triple).__name__
+        raise DataError(
+            f"{name}: expected (embeddings, pids, cams), got {found}; cams is None where cameras are unknown"
+        )
+    return dict(zip(ARRAYS, triple, strict=True))
 
 
 def check_units(arrays: Mapping[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
     """Return checked arrays as one embedding per unit; ``starts`` [n + 1], where given, are pooled.
 
-    Raises DataError, naming ``name``, array and row, where an array is missing, of another dtype or shape, or not
-    finite.
+    Raises DataError, naming ``name``, array and row, where one is of another dtype or shape, or not finite.
     """
-    _require(arrays, ("embeddings", "pids", "cams"), name)
-    rows = np.asarray(arrays["embeddings"])
-    if rows.ndim != 2 or rows.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    rows = _array(arrays["embeddings"], f"{name}: embeddings")
+    if rows.ndim != 2 or rows.dtype.kind != "f" or rows.itemsize > 8:
         raise DataError(f"{name}: embeddings must be float32 or float64 [n, D], got {rows.dtype} {list(rows.shape)}")
     if not rows.size:
         raise DataError(f"{name}: embeddings are empty, of shape {list(rows.shape)}")
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise DataError(f"{name}: row {int(np.argmin(finite))} of the embeddings is not finite")
-    pids, cams = (_integers(arrays[key], f"{name}: {key}") for key in ("pids", "cams"))
-    tensor = torch.from_numpy(np.array(rows))
+    tensor = torch.from_numpy(np.array(rows, dtype=np.float64 if rows.itemsize == 8 else np.float32, order="C"))
     if "starts" in arrays:
         starts = _integers(arrays["starts"], f"{name}: starts")
-        if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 1).any():
+        if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or (starts[1:] <= starts[:-1]).any():
             raise DataError(f"{name}: starts must rise from 0 to the number of rows ({len(rows)})")
         tensor = pool_units(tensor, starts, pool)
+    return UnitEmbeddings(tensor, *_labels(arrays, name, len(tensor)))
+
+
+def _labels(arrays: Mapping[str, Any], name: str, count: int | None = None) -> tuple[IntArray, IntArray]:
+    """Return pids and cams [n]; where cameras are unknown, every unit has one of its own."""
+    pids = _integers(arrays["pids"], f"{name}: pids")
+    count = len(pids) if count is None else count
+    cams = np.arange(count) if arrays["cams"] is None else _integers(arrays["cams"], f"{name}: cams")
     for key, values in (("pids", pids), ("cams", cams)):
-        if len(values) != len(tensor):
-            raise DataError(f"{name}: expected {len(tensor)} {key}, one for each unit, got {len(values)}")
-    return UnitEmbeddings(tensor, pids, cams)
+        if len(values) != count or not count:
+            raise DataError(f"{name}: expected {count or 'some'} {key}, one for each unit, got {len(values)}")
+    return pids, cams
 
 
-def _require(arrays: Mapping[str, Any], names: tuple[str, ...], file: str) -> None:
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(f"{file}: lacks the array {' and '.join(missing)}; it has {', '.join(arrays) or 'none'}")
+def _array(values: Any, name: str) -> NDArray[Any]:
+    """Return what a caller gave as a numpy array, bfloat16 as float32."""
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        if np.ma.is_masked(values):
+            raise ValueError("values are masked")
+        return np.asarray(values)
+    except Exception as error:  # lists of unequal lengths, and whatever arrays of other libraries raise
+        raise DataError(f"{name} must be a list, an array or a tensor of numbers: {error}") from None
 
 
 def _integers(values: Any, name: str) -> IntArray:
-    array = np.asarray(values)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError(f"{name} must be integers [n], got {array.dtype} {list(array.shape)}")
+    array = _array(values, name)
+    if array.dtype.kind == "f" and not str(getattr(values, "dtype", "")).endswith("float16"):  # which rounds above 256
+        exact = np.abs(array) <= 1 / np.finfo(array.dtype).eps
+        array = array.astype(np.int64) if (exact & (array == np.rint(array))).all() else array
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        advice = {"U": "; number them with numpy.unique", "f": " that does not hold exact whole numbers"}
+        found = f"{array.dtype} {list(array.shape)}{advice.get(array.dtype.kind, '')}"
+        raise DataError(f"{name} must be integers [n], got {found}")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
         raise DataError(f"{name} has a number above 2^63 - 1")
     return array.astype(np.int64)
+
+
+def shared_rows(query: Any, gallery: Any) -> IntArray:
+    """Return which row of ``gallery`` each row of ``query`` is [nq] int64, by its place in memory; -1 where none."""
+    own = np.arange(len(query))
+    if query is gallery:
+        return own
+    one, other = _array(query, "query"), _array(gallery, "gallery")
+    if one.dtype != other.dtype or one.strides[1:] != other.strides[1:] or not other.strides[0]:
+        return np.full(len(one), -1)
+    rows, remainder = np.divmod(one.ctypes.data + own * one.strides[0] - other.ctypes.data, other.strides[0])
+    return np.where((remainder == 0) & (rows >= 0) & (rows < len(other)), rows, -1)
+
+
+def score_units(
+    query: UnitEmbeddings,
+    gallery: UnitEmbeddings,
+    own: IntArray,
+    how: Evaluation,
+    train: UnitEmbeddings | None = None,
+    matrix: NDArray[Any] | None = None,
+) -> tuple[Scores, Ranking]:
+    """Return the scores and the ranking of embeddings, or of a ``matrix`` of distances.
+
+    ``own`` is as ``shared_rows`` returns it. Raises DataError and OptionError.
+    """
+    differ = (query.pids != gallery.pids[own]) | (how.cameras & (query.cams != gallery.cams[own]))
+    if len(rows := np.flatnonzero((own >= 0) & differ)):
+        raise DataError(f"query row {rows[0]} is gallery row {own[rows[0]]}, but they have different pids or cams")
+    ranked, by = (query, gallery), how
+    if not how.cameras or SAME_CAMERA_RULE not in how.exclude:
+        # With these cameras the rule excludes the query's own row and nothing else.
+        ranked = replace(query, cams=own), replace(gallery, cams=np.arange(len(gallery.cams)))
+        by = replace(how, exclude=(*how.exclude, SAME_CAMERA_RULE))
+    rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
+    return scores_of(rankings, query, gallery, how, own), rankings.ranking
 
 
 def rank_units(
@@ -144,12 +220,16 @@ def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbedd
     return rank_distances(blocks, query.pids, query.cams, gallery.pids, gallery.cams, exclude=how.exclude)
 
 
-def scores_of(rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Scores:
-    """Return the scores with the camera matrix; there the query is the gallery unit with an equal embedding, if any."""
+def scores_of(
+    rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation, own: IntArray
+) -> Scores:
+    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any."""
+    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
+    if not how.cameras:
+        return scores
     cams = query.cams, gallery.cams
-    own = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
-    cameras = camera_scores(rankings.with_junk, *cams, own).as_dict()
-    return replace(score(rankings.ranking, len(gallery.pids), how.ranks), cameras=cameras)
+    own = np.where(own >= 0, own, own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams))
+    return replace(scores, cameras=camera_scores(rankings.with_junk, *cams, own).as_dict())
 
 
 def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
@@ -187,25 +267,20 @@ def evaluate_files(
     with_embeddings = distances is None
     query_units = read_units(query, pool, with_embeddings=with_embeddings)
     gallery_units = read_units(gallery, pool, with_embeddings=with_embeddings)
-    if distances is not None:
-        rankings = rank_matrix(read_matrix(distances), query_units, gallery_units, how)
-    else:
-        train_units = read_units(train, pool) if train is not None else None
-        rankings = rank_units(query_units, gallery_units, train_units, how)
-    if not len(rankings.ranking.ranks):
+    train_units = read_units(train, pool) if train is not None else None
+    own = np.arange(len(query_units.pids)) if query.samefile(gallery) else np.full(len(query_units.pids), -1)
+    matrix = read_matrix(distances) if distances is not None else None
+    scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix)
+    if not len(ranking.ranks):
         raise DataError(
             f"{query}: no query has a positive in {gallery}: no gallery item has a query's pid and another camera"
         )
-    return scores_of(rankings, query_units, gallery_units, how), rankings.ranking, query_units.pids
+    return scores, ranking, query_units.pids
 
 
 def read_units(file: Path, pool: Literal["mean", "max"], *, with_embeddings: bool = True) -> UnitEmbeddings:
     """Return the units of a file, with embeddings [n, 0] where they are not needed; raises DataError."""
-    arrays = read_arrays(file, ARRAYS)
     if with_embeddings:
-        return check_units(arrays, str(file), pool)
-    _require(arrays, ("pids", "cams"), str(file))
-    pids, cams = (_integers(arrays[key], f"{file}: {key}") for key in ("pids", "cams"))
-    if len(pids) != len(cams) or not len(pids):
-        raise DataError(f"{file}: expected one cam for each of 1 or more pids, got {len(cams)} for {len(pids)}")
+        return check_units(read_arrays(file, ARRAYS, optional=("starts",)), str(file), pool)
+    pids, cams = _labels(read_arrays(file, ARRAYS[1:]), str(file))
     return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)

@@ -79,15 +79,12 @@ def read_ranking(folder: Path) -> Ranking:
     file = folder / RANKINGS
     if not file.exists():
         raise DataError(f"{file}: is missing; it holds the rank of every positive and belongs beside the record")
-    arrays = read_arrays(file, _ARRAYS, _MOST_BYTES)
-    for name in _ARRAYS:
-        array = arrays.get(name)
+    arrays = read_arrays(file, _ARRAYS, most=_MOST_BYTES)
+    for name, array in arrays.items():
         dtype = np.dtype(np.float64 if name in _FLOATS else np.int64)
-        if array is None or array.dtype != dtype or array.ndim != 1 + name.startswith("top"):
-            found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
-            raise DataError(
-                f"{file}: {name} must be {dtype} [{'n, k' if name.startswith('top') else 'n'}], got {found}"
-            )
+        if array.dtype != dtype or array.ndim != 1 + name.startswith("top"):
+            shape = "n, k" if name.startswith("top") else "n"
+            raise DataError(f"{file}: {name} must be {dtype} [{shape}], got {array.dtype} {list(array.shape)}")
     ranking = Ranking(**arrays)
     if problems := list(_problems(ranking)):
         raise DataError(f"{file}: {'; '.join(problems)}")

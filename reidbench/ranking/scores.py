@@ -57,6 +57,7 @@ class Scores:
         gallery: number of gallery items, excluded ones among them.
         unmatched: number of queries without a positive; each counts as 0 in every mean.
         cameras: the matrix of camera pairs as ``CameraScores.as_dict`` returns it, or empty.
+        own_rows: number of queries that are a row of the gallery's own array, which is excluded from their ranking.
     """
 
     values: Mapping[str, float]
@@ -64,6 +65,7 @@ class Scores:
     gallery: int
     unmatched: int
     cameras: Mapping[str, Any] = field(default_factory=dict)
+    own_rows: int = 0
 
     def __getattr__(self, name: str) -> float:
         try:
@@ -77,8 +79,9 @@ class Scores:
         return {int(name[1:]): value for name, value in self.values.items() if name[1:].isdecimal()}
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return one flat mapping: map_market, map_step, r1, r5, …, minp, queries, gallery, unmatched; no cameras."""
-        return {**self.values, "queries": self.queries, "gallery": self.gallery, "unmatched": self.unmatched}
+        """Return one flat mapping: map_market, …, r1, r5, …, minp, queries, gallery, unmatched, any own_rows."""
+        counts = {"queries": self.queries, "gallery": self.gallery, "unmatched": self.unmatched}
+        return {**self.values, **counts, **({"own_rows": self.own_rows} if self.own_rows else {})}
 
 
 def average_precision(ranking: Ranking, definition: Literal["market", "step"]) -> FloatArray:

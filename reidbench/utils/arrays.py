@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import zipfile
@@ -27,34 +28,36 @@ PixelArray = NDArray[np.uint8]
 StringArray = NDArray[np.str_]
 
 
-def read_arrays(file: Path, names: Collection[str] | None = None, most: int | None = None) -> dict[str, Any]:
-    """Return those arrays of an untrusted file that have one of ``names``, or all, by name.
+def read_arrays(
+    file: Path, names: Collection[str] | None = None, *, optional: Collection[str] = (), most: int | None = None
+) -> dict[str, Any]:
+    """Return the arrays of an untrusted file by name: ``names`` and those of ``optional`` that it has, or all.
 
     Those of an ``.npz`` are numpy arrays, those of a ``.safetensors`` are tensors, since numpy has no bfloat16.
-    Raises DataError, naming file and array, for another format, what is no regular file, a damaged file, pickled
-    objects, two arrays of one name, and arrays that take more than ``most`` bytes (half of the memory) together.
+    Raises DataError, naming file and array, for another format, what is no regular file, a missing array, a damaged
+    file, pickled objects, two arrays of one name, and more than ``most`` bytes (half of the memory) of arrays.
     """
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if most is None else most
-    with _guarded(file) as opened:
+    with _guarded(file, ".npz", ".safetensors") as opened:
         if file.suffix == ".npz":
             with zipfile.ZipFile(opened) as archive:
-                wanted = {name: each for name, each in _members(archive).items() if names is None or name in names}
-                _check_size(sum(member.file_size for member in wanted.values()), most)  # zipfile unpacks no more
-                return {name: _read_member(archive, member, name) for name, member in wanted.items()}
+                members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+                if len(members) < len(archive.infolist()):
+                    raise ValueError("two arrays have one name")
+                wanted = _choose(members, names, optional)
+                _check_size(sum(members[name].file_size for name in wanted), most)  # zipfile unpacks no more
+                return {name: _read_member(archive, members[name], name) for name in wanted}
         _check_size(os.fstat(opened.fileno()).st_size, most)
         with safetensors.safe_open(file, framework="pt") as tensors:
-            wanted_names = [name for name in tensors.keys() if names is None or name in names]  # noqa: SIM118, no mapping
-            return {name: tensors.get_tensor(name) for name in wanted_names}
+            return {name: tensors.get_tensor(name) for name in _choose(tensors.keys(), names, optional)}
 
 
-def array_names(file: Path) -> list[str]:
-    """Return the names of all arrays of an untrusted file; raises DataError as ``read_arrays``."""
-    with _guarded(file) as opened:
-        if file.suffix == ".npz":
-            with zipfile.ZipFile(opened) as archive:
-                return list(_members(archive))
-        with safetensors.safe_open(file, framework="pt") as tensors:
-            return list(tensors.keys())
+def _choose(present: Collection[str], names: Collection[str] | None, optional: Collection[str]) -> list[str]:
+    for name in names or ():
+        if name not in present:
+            near = [f"; did you mean {each}?" for each in difflib.get_close_matches(name, present, n=1)]
+            raise ValueError(f"it lacks the array {name}; it has {', '.join(present) or 'none'}{''.join(near)}")
+    return [name for name in present if names is None or name in names or name in optional]
 
 
 def read_matrix(file: Path) -> NDArray[Any]:
@@ -69,7 +72,6 @@ def read_matrix(file: Path) -> NDArray[Any]:
 @contextmanager
 def _guarded(file: Path, *suffixes: str) -> Iterator[BinaryIO]:
     """Yield an array file opened for reading; every error of the block becomes a DataError that names the file."""
-    suffixes = suffixes or (".npz", ".safetensors")
     if file.suffix not in suffixes:
         raise DataError(f"{file}: expected a file that ends with {' or '.join(suffixes)}")
     with open_regular(file) as opened:
@@ -77,14 +79,6 @@ def _guarded(file: Path, *suffixes: str) -> Iterator[BinaryIO]:
             yield opened
         except Exception as error:  # damaged content makes zipfile, decompressors, numpy and safetensors raise anything
             raise DataError(f"{file}: cannot be read: {error or type(error).__name__}") from None
-
-
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the members of an npz by the names of their arrays; raises ValueError where two have one name."""
-    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-    if len(members) < len(archive.infolist()):
-        raise ValueError("two arrays have one name")
-    return members
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
@@ -115,9 +109,6 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """Return the named arrays, or all, of an npz file that ``save_arrays`` wrote; raises DataError if it is damaged."""
     try:
-        arrays = read_arrays(file, names)
-        if missing := [name for name in names or () if name not in arrays]:
-            raise DataError(f"{file}: lacks {' and '.join(missing)}")
+        return read_arrays(file, names)
     except DataError as error:
         raise DataError(f"{error}; delete it and run the same command again") from None
-    return arrays

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from reidbench.errors import DataError
 
 TEXT_BYTES = 2**26  # of a record, a suite or a leaderboard: a thousand times more than any of them takes
@@ -63,16 +65,10 @@ def parse_json(text: str, source: str) -> Any:
     beyond 64 bits, half of a surrogate pair (which cannot be written again).
     """
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_int=_int64, parse_float=_finite, parse_constant=_finite
-        )
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{source}: is not valid JSON: a text holds half of a surrogate pair") from None
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=lambda digits: int(np.int64(digits)))
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{source}: is not valid JSON: {error}") from None
-    except RecursionError:
-        raise DataError(f"{source}: is not valid JSON: it is nested too deeply") from None
     return value
 
 
@@ -82,17 +78,3 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.80} is repeated")
     return values
-
-
-def _int64(digits: str) -> int:
-    value = int(digits) if len(digits) <= 20 else 2**64
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"the number {digits:.24} is beyond 64 bits")
-    return value
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not abs(value) < float("inf"):
-        raise ValueError(f"the number {digits:.24} is not finite")
-    return value

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 import reidbench
 from reidbench.errors import DataError, OptionError
@@ -202,7 +204,9 @@ def hostile(name: str, folder: Path) -> Path:
         "empty": lambda: good.update(embeddings=rows[:0], pids=good["pids"][:0], cams=good["cams"][:0]),
         "whole numbers": lambda: good.update(embeddings=rows.astype(np.int64)),
         "few pids": lambda: good.update(pids=good["pids"][:4]),
-        "float pids": lambda: good.update(pids=good["pids"].astype(float)),
+        "float pids": lambda: good.update(pids=good["pids"] + 0.5),
+        "float16 pids": lambda: good.update(pids=good["pids"].astype(np.float16)),
+        "texts": lambda: good.update(pids=good["pids"].astype(str)),
         "junk query": lambda: good.update(pids=np.array([1, 2, -1, 3, 4])),
         "no cams": lambda: good.pop("cams"),
         "bad starts": lambda: good.update(starts=np.array([0, 3, 2, 5])),
@@ -230,6 +234,8 @@ def hostile(name: str, folder: Path) -> Path:
             archive.writestr(
                 "embeddings.npy", header.getvalue() + bytes(50_000_000 if name == "surplus bytes" else 1000)
             )
+            for other in ("pids", "cams"):
+                archive.writestr(f"{other}.npy", b"")
     return file
 
 
@@ -251,6 +257,8 @@ class Bomb:
         ("whole numbers", "must be float32 or float64 .*got int64"),
         ("few pids", "expected 5 pids, one for each unit, got 4"),
         ("float pids", r"pids must be integers \[n\], got float64"),
+        ("float16 pids", r"pids must be integers \[n\], got float16"),
+        ("texts", r"pids must be integers \[n\], got <U"),
         ("junk query", "query row 2 has pid -1"),
         ("no cams", "lacks the array cams; it has embeddings, pids"),
         ("bad starts", r"starts must rise from 0 to the number of rows \(5\)"),
@@ -275,6 +283,117 @@ def test_hostile_files_name_their_fault(tmp_path: Path, name: str, message: str)
 def test_the_pickle_would_exit() -> None:
     with pytest.raises(SystemExit):
         pickle.loads(pickle.dumps(Bomb()))
+
+
+def triple(part: Arrays) -> tuple[Any, Any, Any]:
+    return part["embeddings"], part["pids"], part["cams"]
+
+
+def test_arrays_of_every_kind_are_scored(tmp_path: Path) -> None:
+    query, gallery = (
+        {**part, "embeddings": torch.from_numpy(part["embeddings"]).bfloat16().float().numpy()}
+        for part in (units(40, 0), units(200, 1))  # rows that 16 bits hold exactly
+    )
+    rows, pids, cams = triple(query)
+    tensor, expected = torch.from_numpy(rows), slowly(query, gallery)
+    padded = np.pad(rows, ((0, 0), (3, 2)))
+    for each in (
+        tensor.bfloat16(),
+        tensor.clone().requires_grad_(),
+        rows.tolist(),
+        np.asfortranarray(rows),
+        padded[:, 3:-2],
+        rows[::-1].copy()[::-1],
+        rows.astype(">f4"),
+        torch.nn.Parameter(tensor.T.contiguous()).T,
+    ):
+        close(reidbench.evaluate((each, pids, cams), triple(gallery)).as_dict(), expected)
+    for ids in (
+        (pids.tolist(), cams.tolist()),
+        (torch.from_numpy(pids), cams.astype(float)),
+        (pids.astype(">i2"), cams),
+    ):
+        close(reidbench.evaluate((rows, *ids), triple(gallery)).as_dict(), expected)
+    half = {**query, "embeddings": rows.astype(np.float16)}
+    close(reidbench.evaluate(triple(half), triple(gallery)).as_dict(), slowly(half, gallery))
+    tensors = {"embeddings": tensor.bfloat16(), "pids": torch.from_numpy(pids), "cams": torch.from_numpy(cams)}
+    safetensors.torch.save_file(tensors, tmp_path / "q.safetensors")
+    (file,) = save(tmp_path, gallery=gallery)
+    close(evaluate_files(tmp_path / "q.safetensors", file, None, None, "mean", HOW)[0].as_dict(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows, pids, cams: (rows, pids), r"query: expected \(embeddings, pids, cams\), got 2"),
+        (lambda rows, pids, cams: rows, "query: expected .*, got ndarray"),
+        (lambda rows, pids, cams: (rows, pids, None), "cams: None .*query, gallery"),
+        (lambda rows, pids, cams: (torch.from_numpy(rows).to("meta"), pids, cams), "query: embeddings"),
+        (lambda rows, pids, cams: (torch.from_numpy(rows).to_sparse(), pids, cams), "query: embeddings"),
+        (lambda rows, pids, cams: (np.ma.masked_greater(rows, 0), pids, cams), "query: embeddings .*masked"),
+        (lambda rows, pids, cams: ([[1.0, 2.0], [3.0]], pids, cams), "query: embeddings"),
+        (lambda rows, pids, cams: (rows.astype(complex), pids, cams), "query: embeddings .*complex128"),
+        (lambda rows, pids, cams: (None, pids, cams), "query: embeddings .*object"),
+        (lambda rows, pids, cams: (rows, torch.from_numpy(pids).bfloat16(), cams), "query: pids .*float32"),
+        (lambda rows, pids, cams: (rows, pids, [2**53 + 2.0] * len(cams)), "query: cams .*float64"),
+        (lambda rows, pids, cams: (rows, pids > 0, cams), "query: pids .*bool"),
+    ],
+)
+def test_other_arguments_name_the_array(change: Callable[..., Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        reidbench.evaluate(change(*triple(units(5, 0))), triple(units(30, 1)))
+
+
+def test_own_rows_of_one_array_leave_the_ranking() -> None:
+    """Otherwise every query would have its own row at rank 1: random embeddings would score 100 %."""
+    part = units(60, 0)
+    part["embeddings"] = np.random.default_rng(5).normal(size=(60, 8))
+    rows, pids, _ = triple(part)
+    apart = {**part, "cams": np.arange(60)}  # the rule same_camera then excludes the query itself
+    expected, both = slowly(apart, apart), (rows, pids, None)
+    assert expected["r1"] < 0.5
+    tensor = torch.from_numpy(rows)
+    for pair in ([both], [both, both], [both, (rows[:], pids, None)], [(tensor, pids, None), (rows, pids, None)]):
+        scores = reidbench.evaluate(*pair)
+        close(scores.as_dict(), expected)
+        assert (scores.own_rows, scores.as_dict()["own_rows"], scores.cameras) == (60, 60, {})
+    close(reidbench.evaluate(triple(part)).as_dict(), slowly(part, part))
+    assert reidbench.evaluate(triple(part)).own_rows == 60
+    reverse = reidbench.evaluate((rows[::-2], pids[::-2], None), both)
+    close(reverse.as_dict(), slowly({name: values[::-2] for name, values in apart.items()}, apart))
+    assert reverse.own_rows == 30
+    halves = reidbench.evaluate((rows[:30], pids[:30], None), (rows[30:], pids[30:], None))
+    copy = reidbench.evaluate(both, (rows.copy(), pids, None))
+    assert (halves.own_rows, copy.own_rows, "own_rows" in copy.as_dict(), copy.r1) == (0, 0, False, 1.0)
+    with pytest.raises(DataError, match="query row 0 is gallery row 0"):
+        reidbench.evaluate(both, (rows, pids + 1, None))
+
+
+@pytest.mark.parametrize("way", ["embeddings", "distances"])
+def test_one_file_as_query_and_gallery(tmp_path: Path, way: str) -> None:
+    part = units(60, 0)
+    distances = np.random.default_rng(1).random((60, 60)) + 1 - np.eye(60)
+    np.save(tmp_path / "d.npy", distances)
+    (file,) = save(tmp_path, both=part)
+    (tmp_path / "link.npz").symlink_to(file)
+    matrix = tmp_path / "d.npy" if way == "distances" else None
+    how = Evaluation(exclude=("junk",))
+    scores = evaluate_files(file, tmp_path / "link.npz", None, matrix, "mean", how)[0]
+    apart = {**part, "cams": np.arange(60)}
+    close(scores.as_dict(), slowly(apart, apart, None if matrix is None else distances))
+    assert scores.own_rows == 60
+    assert np.array(scores.cameras["queries"]).max(axis=1).sum() <= 60  # nobody is a positive of itself
+    if matrix is None:
+        copy = evaluate_files(file, *save(tmp_path, copy=part), None, None, "mean", how)[0]
+        assert (copy.own_rows, copy.r1, copy.cameras) == (0, 1.0, scores.cameras)
+
+
+def test_a_missing_array_is_named_beside_all_others(tmp_path: Path) -> None:
+    part = units(5, 0)
+    part["camids"] = part.pop("cams")
+    (file,) = save(tmp_path, query={**part, "paths": np.array(["a"] * 5)})
+    with pytest.raises(DataError, match=r"array cams; it has embeddings, pids, camids, paths; did you mean camids"):
+        evaluate_files(file, file, None, None, "mean", HOW)
 
 
 def test_one_query_is_enough(tmp_path: Path) -> None:
