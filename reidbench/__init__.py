@@ -6,25 +6,34 @@ imported on first use, so that ``reidbench --help`` and plugins without a networ
 
 from __future__ import annotations
 
-import ast
-import importlib
-from pathlib import Path
-from typing import Any
-
 __version__ = "0.1.0"
 
-_STATEMENTS = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
-_MODULES = {alias.name: node.module for node in _STATEMENTS if isinstance(node, ast.ImportFrom) for alias in node.names}
-__all__ = sorted(_MODULES)  # noqa: PLE0605 - the stub lists the names
+_MODULES: dict[str, str] = {}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+def __getattr__(name: str) -> object:
+    if name == "__all__":
+        return sorted(public_modules())
+    if name not in public_modules():
         raise AttributeError(f"module 'reidbench' has no attribute {name!r}")
-    value = getattr(importlib.import_module(str(_MODULES[name])), name)
+    import importlib  # noqa: PLC0415
+
+    value = getattr(importlib.import_module(public_modules()[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *public_modules()]
+
+
+def public_modules() -> dict[str, str]:
+    """Return the module that defines each public name, read at first use: a command's start imports next to nothing."""
+    if not _MODULES:
+        import ast  # noqa: PLC0415
+        from pathlib import Path  # noqa: PLC0415
+
+        statements = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+        imports = [node for node in statements if isinstance(node, ast.ImportFrom)]
+        _MODULES.update({alias.name: str(node.module) for node in imports for alias in node.names})
+    return _MODULES

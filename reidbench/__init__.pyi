@@ -58,3 +58,5 @@ from reidbench.utils.random_streams import stream as stream, stream_key as strea
 
 __version__: str
 __all__: list[str]
+
+def public_modules() -> dict[str, str]: ...

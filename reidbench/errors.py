@@ -55,10 +55,10 @@ class PeerError(ReidbenchError):
     exit_code = 1
 
 
-class Interrupted(ReidbenchError):
-    """A run that was interrupted by the user, after the step was finished and the state was saved."""
+class Interrupted(BaseException):
+    """A signal ends the command; what is finished is stored. No ``except Exception`` catches it, such as a plugin's."""
 
-    exit_code = 1
+    exit_code = 130
 
 
 def describe_problem(problem: ErrorDetails) -> str:

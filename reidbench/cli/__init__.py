@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 import reidbench
+from reidbench.cli.output import safe_streams
 from reidbench.errors import Interrupted, ReidbenchError
+from reidbench.training.stop_signals import SIGNALS
 
 # Each verb and the function, or the group of verbs, in the module of its name.
 VERBS = {
@@ -40,7 +42,7 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     app = typer.Typer(
         name="reidbench",
         help="Benchmark metric-learning losses on person re-identification.",
-        epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong.",
+        epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong, 130 interrupted.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -66,7 +68,19 @@ def _root(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the command by Interrupted, or at once where there is nothing to save or it would get lost."""
+    while frame:
+        # Libraries survive the failure of an import in any way, and then work without the module.
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _exit_at_once(number, frame)
+        frame = frame.f_back
+    for later in SIGNALS:  # while this one is handled, a second Ctrl-C ends the process
+        signal.signal(later, _exit_at_once if later == signal.SIGINT else signal.SIG_IGN)
     raise Interrupted("interrupted; finished work is stored, and the same command resumes from there")
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _plain(text: str) -> str:
@@ -81,11 +95,18 @@ def main() -> None:
 
     SIGINT, SIGTERM and SIGUSR1 end it cleanly at any moment; the training loop handles them to finish its step first.
     """
-    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    with safe_streams():
+        _run_verb()
+
+
+def _run_verb() -> None:
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
         verb = sys.argv[1] if len(sys.argv) > 1 else ""
         make_app([verb] if verb in VERBS else VERBS)(prog_name="reidbench")
-    except ReidbenchError as error:
+    except (ReidbenchError, Interrupted) as error:
         # Of several processes that torchrun started, those after the first name themselves.
         sender = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
         sys.stderr.write(f"reidbench: {sender}{_plain(str(error))}\n")

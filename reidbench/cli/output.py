@@ -1,8 +1,101 @@
-"""Plain tables and texts on the terminal, for verbs without a report."""
+"""Streams that never fail; plain tables and texts on the terminal, for verbs without a report."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Output(io.RawIOBase):
+    """Writes to a copy of a descriptor; after the first write that the system refuses, everything is dropped.
+
+    ``error``: why that write was refused.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = os.dup(descriptor)  # whatever a plugin does with the descriptor itself
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        while self.error is None:
+            try:
+                return os.write(self._descriptor, data)
+            except BlockingIOError:  # another program has made the terminal, which it shares, non-blocking
+                select.select([], [self._descriptor], [])
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
+class _Stream(io.TextIOWrapper):
+    """A text stream that stays open where a plugin closes it."""
+
+    def close(self) -> None:
+        self.flush()
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Replace stdout and stderr in the block by streams that never raise: a lost line must not cost a result.
+
+    Characters that the encoding lacks are replaced, and what cannot be written is dropped. That the reader has closed
+    the pipe is no error; another reason, such as a full disk, is named on stderr at the end and turns exit code 0 to 1.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # no file may take the place of a closed stream
+        pass
+    os.close(descriptor)
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+    streams, outputs = {}, {}
+    for number, (name, stream) in enumerate(before.items(), start=1):
+        outputs[name] = _Output(stream.fileno() if stream else number)
+        streams[name] = _Stream(
+            io.BufferedWriter(outputs[name]),
+            encoding=stream.encoding if stream else "utf-8",
+            errors="replace",
+            line_buffering=not stream or stream.line_buffering,
+        )
+        setattr(sys, name, streams[name])
+    code: object = None
+    try:
+        yield
+    except SystemExit as ended:
+        code = ended.code
+        raise
+    finally:
+        lost = False
+        for name, stream in streams.items():
+            stream.flush()
+            error = outputs[name].error
+            if error and error.errno != errno.EPIPE:
+                lost = True
+                streams["stderr"].write(f"reidbench: {name}: {error.strerror}; what was to be printed is lost\n")
+        for name, stream in before.items():
+            setattr(sys, name, stream)
+        if lost and not code:
+            sys.exit(1)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pluggy
 
-from reidbench.errors import OptionError, PluginError, ReidbenchError
+from reidbench.errors import Interrupted, OptionError, PluginError, ReidbenchError
 from reidbench.plugins import hookspecs
 from reidbench.plugins.options import Option, did_you_mean, options_of, positional_parameters
 from reidbench.plugins.spec import is_name, printable, quoted
@@ -163,7 +163,7 @@ def _load_one(
             raise PluginError(
                 f"{'; '.join(duplicates)}; the first keeps it: rename the other, or load one only ({VARIABLE})"
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         return replace(plugin, state="failed", error=f"{stage}: {describe_error(error)}"), []

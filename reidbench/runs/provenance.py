@@ -83,7 +83,7 @@ def code_files(roots: frozenset[str]) -> dict[str, str]:
     type checking do not. They are followed within the core, the packages of ``roots`` and the packages of plugins.
     Computed once in a process.
     """
-    exports: dict[str, str] = vars(reidbench)["_MODULES"]
+    exports = reidbench.public_modules()
     plugins = [point.module for point in metadata.entry_points(group="reidbench")]
     followed = {"reidbench", *(name.partition(".")[0] for name in (*plugins, *roots))}
     files: dict[str, str] = {}

@@ -22,7 +22,7 @@ VERBS = ("run", "report", "leaderboard", "plugins", "data")
 def test_help_names_every_verb() -> None:
     said = CliRunner().invoke(make_app(), ["--help"]).output
     assert all(verb in said for verb in VERBS)
-    assert "Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong." in " ".join(said.split())
+    assert "Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong, 130 interrupted." in " ".join(said.split())
 
 
 @pytest.mark.parametrize("verb", VERBS)

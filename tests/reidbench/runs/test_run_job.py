@@ -230,7 +230,7 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     wait_for_checkpoint(stopped, tmp_path / "stopped")
     stopped.send_signal(how)
     said = stopped.communicate(timeout=60)[1]
-    assert stopped.returncode == (-how if how == signal.SIGKILL else 1), said
+    assert stopped.returncode == (-how if how == signal.SIGKILL else 130), said
     if how != signal.SIGKILL:
         assert "run the same command to resume" in said
     resumed = reidbench_process(*asked, "--results", str(tmp_path / "stopped"))

@@ -1,0 +1,131 @@
+"""Output that cannot be written costs no result: encodings, closed pipes, full disks; and interrupted starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from reidbench.cli import main
+from tests.support.jobs import small_run
+
+
+def full_disk() -> TextIO:
+    return Path("/dev/full").open("w", encoding="utf-8")
+
+
+def closed_pipe() -> TextIO:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+@pytest.fixture
+def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, bytes, bytes]]:
+    """Run the command line's main function with other streams; returns its exit code and what reached the two files."""
+
+    def call(
+        *arguments: str, stdout: TextIO | None = None, stderr: TextIO | None = None, encoding: str = "utf-8"
+    ) -> tuple[int, bytes, bytes]:
+        files = [tmp_path / "stdout", tmp_path / "stderr"]
+        out, err = stdout or files[0].open("w", encoding=encoding), stderr or files[1].open("w", encoding=encoding)
+        monkeypatch.setattr(sys, "argv", ["reidbench", *arguments])
+        with monkeypatch.context() as patch, out, err:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        printed = [file.read_bytes() if file.exists() else b"" for file in files]
+        return int(ended.value.code or 0), printed[0], printed[1]
+
+    return call
+
+
+Main = Callable[..., tuple[int, bytes, bytes]]
+
+
+def test_a_closed_pipe_is_no_error(main_with: Main) -> None:
+    assert main_with("--help", stdout=closed_pipe()) == (0, b"", b"")
+    code, out, _ = main_with("--help", stderr=closed_pipe())
+    assert (code, b"Usage: " in out) == (0, True)
+    assert main_with("rn", stderr=closed_pipe())[0] == 2
+
+
+def test_a_full_disk_is_named_once(main_with: Main) -> None:
+    code, _, err = main_with("--help", stdout=full_disk())
+    assert (code, err.count(b"\n"), b"stdout: No space left" in err) == (1, 1, True)
+    assert main_with("rn", stdout=full_disk(), stderr=full_disk())[0] == 2
+    code, out, _ = main_with("data", "cache", stderr=full_disk())
+    assert (code, b"MiB of decoded images" in out) == (0, True)  # and nothing was to be printed to stderr
+
+
+def test_a_run_survives_whatever_its_streams_do(main_with: Main, tmp_path: Path) -> None:
+    """The first run prints no line, the second prints a table in ASCII with replacement characters."""
+    code, _, _ = main_with(*small_run("--loss", "none"), stdout=full_disk(), stderr=closed_pipe())
+    assert code == 1
+    (record,) = tmp_path.glob("results/runs/*/record.json")
+    assert json.loads(record.read_text())["status"] == "ok"
+    code, out, _ = main_with(*small_run("--loss", "none"), stderr=full_disk(), encoding="ascii")
+    assert (code, b"none (untrained)" in out, b"?" in out) == (1, True, True)
+    code, out, err = main_with("report", encoding="latin-1")
+    assert (code, b"95 % CI" in out or b"queries \xd7" in out, err) == (0, True, b"")
+
+
+def test_closed_descriptors_are_no_error() -> None:
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        command = f"{sys.executable} -m reidbench --version {closed}"
+        ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, ""), closed
+        assert ended.stdout.startswith("reidbench ") == (closed == "2>&-")
+
+
+def test_a_slow_reader_of_a_pipe_gets_every_line(main_with: Main) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, b"\n" * 65_536)
+    drain = subprocess.Popen(
+        ["sh", "-c", "sleep 0.2; grep -m 1 -o interrupted"], stdin=reader, stdout=subprocess.PIPE
+    )
+    os.close(reader)
+    code, _, err = main_with("--help", stdout=os.fdopen(writer, "w"))
+    assert (code, err) == (0, b"")
+    assert drain.communicate()[0] == b"interrupted\n"
+
+
+def install(folder: Path, source: str) -> dict[str, str]:
+    """Write a plugin's distribution and return the environment in which it is the only plugin."""
+    (folder / "noisy.py").write_text(source)
+    info = folder / "noisy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[reidbench]\nnoisy = noisy\n")
+    return {**os.environ, "PYTHONPATH": str(folder), "REIDBENCH_LOAD_PLUGINS": "noisy"}
+
+
+INTERRUPT = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
+CLOSE = "import os, sys\nsys.stdout.close()\nsys.stderr.close()\nos.close(1)\n"
+
+
+def list_plugins(environment: dict[str, str]) -> tuple[int, str, str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "reidbench", "plugins"], env=environment, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_an_interrupted_start_ends_without_a_traceback(tmp_path: Path) -> None:
+    """Also where whoever imports a module ignores that its import fails."""
+    assert list_plugins(install(tmp_path, INTERRUPT)) == (130, "", "")
+    (tmp_path / "typer.py").write_text(INTERRUPT)
+    assert list_plugins({**os.environ, "PYTHONPATH": str(tmp_path)}) == (130, "", "")
+
+
+def test_a_plugin_that_closes_stdout_is_listed(tmp_path: Path) -> None:
+    code, out, err = list_plugins(install(tmp_path, CLOSE))
+    assert (code, "noisy failed at hooks: " in out, err) == (0, True, "")
