@@ -89,9 +89,7 @@ def test_a_slow_reader_of_a_pipe_gets_every_line(main_with: Main) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     os.write(writer, b"\n" * 65_536)
-    drain = subprocess.Popen(
-        ["sh", "-c", "sleep 0.2; grep -m 1 -o interrupted"], stdin=reader, stdout=subprocess.PIPE
-    )
+    drain = subprocess.Popen(["sh", "-c", "sleep 0.2; grep -m 1 -o interrupted"], stdin=reader, stdout=subprocess.PIPE)
     os.close(reader)
     code, _, err = main_with("--help", stdout=os.fdopen(writer, "w"))
     assert (code, err) == (0, b"")
