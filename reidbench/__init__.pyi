@@ -53,6 +53,7 @@ from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, loa
 from reidbench.training.recipe import Recipe as Recipe
 from reidbench.utils.arrays import IntArray as IntArray
 from reidbench.utils.compiled import compiled as compiled
+from reidbench.utils.lock import lock as lock
 from reidbench.utils.progress import track as track
 from reidbench.utils.random_streams import stream as stream, stream_key as stream_key
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench import DataError
+from reidbench import DataError, lock
 from reidbench_datasets.dataset_trees import CARD
 from reidbench_datasets.synthetic.plan import RENDERER_VERSION, Tree
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
@@ -92,11 +91,7 @@ def _locked(directory: Path, content: Mapping[str, Any]) -> Iterator[None]:
             f"{directory}: is not empty ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}); name a new or empty "
             "folder"
         )
-    with (directory / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{directory}: another process is writing to it; wait until it ends") from None
+    with lock(directory / LOCK, "writing the stand-in"):
         if not file.exists():
             write_file(file, (json.dumps(dict(content), indent=2) + "\n").encode())
         _check_card(file, content)

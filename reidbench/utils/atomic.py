@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,8 +21,42 @@ _ADVICE = {
     errno.EPERM: "make the folder writable, or name another one",
     errno.ENOTDIR: "a part of that path is a file: name another folder",
     errno.EEXIST: "a part of that path is a file: name another folder",
-    errno.ENOLCK: "its file system offers no locks: name a folder on another one",
 }
+
+# What calls answer that a file system does not offer; some also answer that they are not permitted.
+NOT_OFFERED = {
+    errno.EACCES,
+    errno.EBADF,
+    errno.EINVAL,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+}
+
+_checks: list[tuple[Path, Callable[[], None]]] = []
+
+
+@contextmanager
+def if_offered() -> Iterator[None]:
+    """Run a block of calls that a file can do without: skip the rest where the file system does not offer one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+
+
+@contextmanager
+def check_writes(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call ``check`` before any file below ``folder`` is replaced; it raises to refuse that."""
+    entry = (folder, check)
+    _checks.append(entry)
+    try:
+        yield
+    finally:
+        _checks.remove(entry)
 
 
 @contextmanager
@@ -38,10 +72,15 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
         try:
             with temporary.open("xb") as file:
                 if size:
-                    os.posix_fallocate(file.fileno(), 0, size)
+                    with if_offered():
+                        os.posix_fallocate(file.fileno(), 0, size)
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                with if_offered():
+                    os.fsync(file.fileno())
+            for folder, check in tuple(_checks):
+                if path.is_relative_to(folder):
+                    check()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -73,16 +112,18 @@ def sweep(folder: Path, name: str = "*") -> None:
     The caller holds the lock of the folder.
     """
     for file in folder.glob(f".{name}.*.tmp"):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
     """Write the folder's entries to the disk, so that a rename survives a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with if_offered():
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_error(path: Path, what: str, error: OSError) -> DataError:

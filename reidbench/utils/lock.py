@@ -1,88 +1,233 @@
-"""A lock file: one process at a time uses a folder."""
+"""A lock file: one process at a time, of all that share a folder, uses it."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.utils.atomic import write_error
+from reidbench.utils.atomic import NOT_OFFERED, check_writes, if_offered, write_error
 
-_POLL_SECONDS = 0.05
+EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
+BEAT_SECONDS = 10.0
+SETTLE_SECONDS = 0.5  # longer than a contender takes from reading the file to writing to it
+_POLL_SECONDS = (0.05, 1.0)  # between two tries, at first and after a while
+
+# File systems of this host, where the kernel's own lock is seen by every process. Others may not share it.
+_LOCAL = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "overlay"}
+_LOCAL |= {"ramfs", "tmpfs", "vfat", "xfs", "zfs"}
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """The line in a lock file.
+
+    host: name of the host.
+    kernel: boot id and namespace of process ids, within which ``pid`` and ``started`` identify a process.
+    pid: id of the process.
+    started: its start in clock ticks after the boot.
+    token: random text, new for each lock.
+    since: time at which it took the lock, as ISO text.
+    purpose: what it does.
+    """
+
+    host: str
+    kernel: str
+    pid: int
+    started: int | None
+    token: str
+    since: str
+    purpose: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since} ({self.purpose})"
 
 
 @contextmanager
 def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path`` exclusively for this process (and this thread) while the block runs.
+    """Hold the lock file ``path`` for this process (and this thread) alone while the block runs.
 
-    The kernel releases it when the process ends, however it ends. The file holds the process, host, start and
-    ``purpose``; it is deleted when the lock is released. ``wait`` is the number of seconds to wait for another holder;
-    ``waiting`` is called once with a description of it. Raises DataError, naming the holder, after that time.
+    A holder keeps the lock while it is alive on this host or, on another host, has touched the file within the last 60
+    seconds, which it does every 10: whatever the kernel's lock says, which network file systems may not share or offer.
+    A holder of this host that has died is replaced at once. The file is never deleted and is empty while the lock is
+    free. ``wait`` is the number of seconds to wait for another holder; ``waiting`` is called once with a description of
+    it. A forked child inherits the kernel's lock and releases nothing.
+
+    A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host. From then
+    on ``atomic_file`` refuses to replace a file below the folder of ``path``, so that only one of them writes there.
+
+    Raises DataError, naming the holder, after ``wait`` seconds, and where the file cannot be written.
     """
-    deadline = time.monotonic() + wait
-    while (descriptor := _try_lock(path)) is None:
+    own = _Holder(
+        socket.gethostname(),
+        _kernel(),
+        os.getpid(),
+        _start_of(os.getpid()),
+        secrets.token_hex(8),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        purpose,
+    )
+    deadline, (pause, longest) = time.monotonic() + wait, _POLL_SECONDS
+    while (descriptor := _try_lock(path, own)) is None:
+        holder = _describe_holder(path)
         if waiting is not None:
-            waiting(_holder(path))
+            waiting(holder)
             waiting = None
         if time.monotonic() >= deadline:
-            raise DataError(f"{path.parent}: is in use by {_holder(path)}; wait until it ends, or stop it")
-        time.sleep(_POLL_SECONDS)
+            raise DataError(
+                f"{path.parent}: is in use by {holder}; wait until it ends, or stop it (killed on another host, it "
+                f"keeps the folder for {EXPIRY_SECONDS:.0f} seconds)"
+            )
+        time.sleep(pause)
+        pause = min(1.1 * pause, longest)
+    released = threading.Event()
+    heartbeat = threading.Thread(target=_beat, args=(path, own, released), daemon=True)
     try:
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "purpose": purpose,
-        }
-        with suppress(OSError):  # on a full disk the holder has no name, but it holds the lock
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
-        yield
+        heartbeat.start()
+        with check_writes(path.parent, lambda: _check(path, own)):
+            yield
     finally:
-        # Deleted before it is released: a process that has opened it already notices and opens the next one.
-        if _is_open_file(path, descriptor):
-            path.unlink(missing_ok=True)
-        os.close(descriptor)
+        if os.getpid() == own.pid:
+            released.set()
+            heartbeat.join()
+            _release(path, own, descriptor)
 
 
-def _try_lock(path: Path) -> int | None:
-    """Return the descriptor of the locked file, or None where another process (or thread) holds the lock."""
-    while True:
-        descriptor = -1
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if descriptor >= 0:
-                os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                return None
-            raise write_error(path, "the lock could not be taken", error) from None
-        if _is_open_file(path, descriptor):
+def _try_lock(path: Path, own: _Holder) -> int | None:
+    """Return the descriptor of the lock file with the line of ``own`` in it, None where another holder keeps it."""
+    descriptor = -1
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with if_offered():  # whoever may write to the folder may lock it
+            os.fchmod(descriptor, path.parent.stat().st_mode & 0o666)
+        if _contend(path, own, descriptor):
             return descriptor
         os.close(descriptor)
+    except BaseException as error:
+        if descriptor >= 0:
+            _release(path, own, descriptor)
+        if isinstance(error, OSError):
+            raise write_error(path, "the lock could not be taken", error) from None
+        raise
+    return None
 
 
-def _is_open_file(path: Path, descriptor: int) -> bool:
-    """Whether ``path`` is still the file that was opened."""
+def _contend(path: Path, own: _Holder, descriptor: int) -> bool:
+    """Write the line of ``own`` unless the lock has a holder; return whether the file then keeps that line."""
+    kernel_decides = _file_system(path) in _LOCAL
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        kernel_decides = False
+    holder = _parse(os.pread(descriptor, 10_000, 0))
+    if holder and _is_alive(holder, path, os.fstat(descriptor).st_mtime):
+        return False
+    os.ftruncate(descriptor, os.pwrite(descriptor, (json.dumps(asdict(own)) + "\n").encode(), 0))
+    if not kernel_decides:
+        # All contenders that found the file free have written to it when the pause ends: the last one takes the lock.
+        with if_offered():
+            os.fsync(descriptor)
+        time.sleep(SETTLE_SECONDS)
+    return _is_held(path, own)
 
 
-def _holder(path: Path) -> str:
-    """Return a description of the lock's holder, as far as the file tells."""
+def _release(path: Path, own: _Holder, descriptor: int) -> None:
+    """Empty the file where it holds the line of ``own``, and close it."""
+    if _is_held(path, own):
+        with suppress(OSError):  # the line is that of a dead process soon
+            os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def _beat(path: Path, own: _Holder, released: threading.Event) -> None:
+    """Touch the lock file every 10 seconds until it is released or lost."""
+    while not released.wait(BEAT_SECONDS) and _is_held(path, own):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _check(path: Path, own: _Holder) -> None:
+    """Raise DataError where another process has taken the lock of ``own``."""
+    if path.exists() and not _is_held(path, own):
+        raise DataError(
+            f"{path.parent}: this process lost its lock to {_describe_holder(path)}, as happens to one that is stopped "
+            f"for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
+        )
+
+
+def _is_held(path: Path, own: _Holder) -> bool:
+    """Return whether the lock file holds the line of ``own``; it is opened anew, since a network may cache it."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']} ({holder['purpose']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a process that has just taken the lock"
+        holder = _parse(path.read_bytes())
+    except PermissionError:  # SMB: where the kernel's lock keeps other descriptors from reading, it is shared
+        return True
+    except OSError:
+        return False
+    return holder is not None and holder.token == own.token
+
+
+def _describe_holder(path: Path) -> str:
+    with suppress(OSError):
+        if holder := _parse(path.read_bytes()):
+            return str(holder)
+    return "a process that has just taken the lock"
+
+
+def _parse(content: bytes) -> _Holder | None:
+    """Return the holder in the first line of a lock file, None for a free lock and for anything else."""
+    try:
+        return _Holder(**json.loads(content.partition(b"\n")[0]))
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_alive(holder: _Holder, path: Path, touched: float) -> bool:
+    """Return whether a holder keeps the lock; ``touched`` is the time of its last heartbeat."""
+    if holder.kernel == _kernel():
+        return holder.started is not None and holder.started == _start_of(holder.pid)
+    # The clock of the file system, since those of two hosts differ.
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        probe.touch()
+        return abs(probe.stat().st_mtime - touched) < EXPIRY_SECONDS
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _kernel() -> str:
+    """Return the boot id of this kernel and the namespace of this process's id."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
+def _start_of(pid: int) -> int | None:
+    """Return the start of a process in clock ticks after the boot, None where it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if state in b"ZX" else int(fields[18])
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system of ``path``, such as "ext4" or "nfs4"."""
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    mounts = [line.replace("\\040", "\0").split(" ") for line in reversed(lines)]  # the last one hides those below it
+    file = path.resolve()
+    inside = [(point.replace("\0", " "), kind) for _, point, kind, *_ in mounts]
+    return max((mount for mount in inside if file.is_relative_to(mount[0])), key=lambda mount: len(mount[0]))[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from reidbench_datasets.market1501 import market1501
 from reidbench_datasets.mars import mars
 from reidbench_datasets.standin_tree import LOCK
 
-from reidbench import DataError, OptionError
+from reidbench import DataError, OptionError, lock
 from reidbench.plugins.catalogue import load
 from tests.support.trees import contents
 
@@ -68,7 +67,7 @@ def begin(case: Case, folder: Path, **changed: int) -> None:
 
 
 def times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file() and path.name != LOCK}
 
 
 def test_the_dataset_finds_the_counts_of_the_card(tree: Path, case: Case) -> None:
@@ -171,10 +170,8 @@ def test_a_folder_with_other_content_is_unchanged(case: Case, tmp_path: Path) ->
 
 def test_two_processes_do_not_write_one_folder(case: Case, tmp_path: Path) -> None:
     begin(case, tmp_path)
-    with (tmp_path / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process is writing"):
-            next(case.module.synthesize(tmp_path, **case.options))
+    with lock(tmp_path / LOCK, "another call"), pytest.raises(DataError, match=r"in use .*\(another call\)"):
+        next(case.module.synthesize(tmp_path, **case.options))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(case: Case, tmp_path: Path) -> None:

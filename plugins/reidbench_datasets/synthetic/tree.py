@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
+import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from reidbench import DataError, track
+from reidbench import DataError, lock, track
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Tree, plan
 from reidbench_datasets.synthetic.writer import write_entries
 
 KILOBYTES = 4  # of an average image on a disk
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, after waiting for any other process; the kernel releases it if this process is killed."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def ensure_rendered(tree: Tree, parent: Path) -> Path:
@@ -34,7 +24,7 @@ def ensure_rendered(tree: Tree, parent: Path) -> Path:
     if not folder.is_dir():
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            with _locked(parent / f".{tree.folder}.lock"):
+            with lock(parent / f".{tree.folder}.lock", f"rendering {tree.folder}", wait=math.inf):
                 if not folder.is_dir():
                     unfinished = parent / f".{tree.folder}.unfinished"
                     shutil.rmtree(unfinished, ignore_errors=True)
