@@ -106,7 +106,14 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
         _build(samples, header, file, machine)
     if store == "map":
         machine.log(f"{header.images:,} training images of {height}x{width} are memory-mapped from {file.parent}")
-        return PixelStore(np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape), machine.device)
+        try:
+            pixels = np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape)
+        except OSError as error:
+            raise DataError(
+                f"{file}: cannot be mapped into memory ({error.strerror}); name a folder on another file system with "
+                "--cache, or use --pixels device"
+            ) from None
+        return PixelStore(pixels, machine.device)
     return PixelStore(_load(file, header, machine.device), machine.device)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from mmap import MADV_WILLNEED, PAGESIZE, mmap
 from typing import Any
@@ -147,4 +147,5 @@ def _read_ahead(pixels: np.memmap[Shape, np.dtype[np.uint8]], images: IntArray) 
     for image in images.tolist():
         first = begin + image * size
         page = first // PAGESIZE * PAGESIZE
-        mapping.madvise(MADV_WILLNEED, page, first + size - page)
+        with suppress(OSError):  # a hint
+            mapping.madvise(MADV_WILLNEED, page, first + size - page)

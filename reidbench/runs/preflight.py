@@ -121,8 +121,8 @@ def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
     folder = machine.results
     while not folder.is_dir():
         folder = folder.absolute().parent
-    needed, free = results_bytes(runs), shutil.disk_usage(folder).free
-    if needed > free:
+    needed, (size, _, free) = results_bytes(runs), shutil.disk_usage(folder)
+    if size and needed > free:  # some file systems tell no sizes
         raise DataError(
             f"{machine.results}: the results take about {in_gib(needed)}, and {in_gib(free)} are free; free some "
             "space, or name another folder with --results"

@@ -90,7 +90,9 @@ def rows_of(folder: Path, name: str = "synthetic") -> list[dict[str, str]]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    """Return the content of every file below ``folder`` but the lock, which stays, empty."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != ".lock")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:

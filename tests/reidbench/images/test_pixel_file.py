@@ -86,7 +86,8 @@ def start(samples: Samples, cache: Path) -> subprocess.Popen[str]:
 
 
 def files(cache: Path) -> list[str]:
-    return sorted(path.name for path in (cache / FOLDER).iterdir())
+    """Return the names of all files but the locks, which are empty and stay."""
+    return sorted(path.name for path in (cache / FOLDER).iterdir() if path.suffix != ".lock")
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def test_images_are_decoded_once(tmp_path: Path) -> None:
     for number in range(70):
         image = Image.open(samples.path(number)).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
         assert np.abs(first[number].astype(int) - np.asarray(image)).max() <= 1
-    (file,) = (tmp_path / "cache" / FOLDER).iterdir()
+    (file,) = (tmp_path / "cache" / FOLDER).glob("*.pixels")
     before = file.stat().st_mtime_ns
     assert np.array_equal(pixels(samples, tmp_path / "cache"), first)
     assert file.stat().st_mtime_ns == before
@@ -144,7 +145,7 @@ def test_device_store_is_a_copy_of_the_file(tmp_path: Path) -> None:
 def test_incomplete_file_is_built_anew(tmp_path: Path, damage: str) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache"
     first = pixels(samples, cache).copy()
-    (file,) = (cache / FOLDER).iterdir()
+    (file,) = (cache / FOLDER).glob("*.pixels")
     whole = file.read_bytes()
     if damage == "leftover":  # of a process that was killed
         file.rename(file.with_name(f".{file.name}.abc.tmp"))

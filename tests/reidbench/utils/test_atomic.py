@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -63,6 +66,7 @@ def test_failed_write_leaves_the_old_file_only(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
+from unittest.mock import Mock
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -77,12 +81,27 @@ except DataError as error:
     assert contents(tmp_path) == ["f"]
 
 
+@pytest.mark.parametrize("name", ["fsync", "posix_fallocate", "open"])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES])
+def test_what_a_file_system_does_not_offer_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    # ``os.open`` opens the folder, to write its entries to the disk; ``Path.open`` opens the file.
+    monkeypatch.setattr(os, name, Mock(side_effect=OSError(code, os.strerror(code))))
+    write_atomic(tmp_path / "f", "content")
+    assert (tmp_path / "f").read_text() == "content"
+    monkeypatch.setattr(os, name, Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(DataError, match="Input/output error"):
+        write_atomic(tmp_path / "f", "lost")
+
+
 def in_small_file_system(options: str, action: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run Python code with a tmpfs mounted on ``folder`` in a mount namespace of its own, or skip."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no mount namespaces (unshare -rm), so a full disk cannot be made")
     command = f"""
 from pathlib import Path
+from unittest.mock import Mock
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.lock import lock
@@ -102,6 +121,12 @@ def test_full_disk_is_named_with_advice(tmp_path: Path) -> None:
     assert f"{tmp_path}: big (200,000 bytes)" in done.stdout
     assert "No space left on device; free some space" in done.stdout
     assert done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_lock_on_a_full_disk_is_an_error_with_advice(tmp_path: Path) -> None:
+    action = '(folder / "big").write_bytes(bytes(65536)); lock(folder / "lock", "test").__enter__()'
+    done = in_small_file_system("size=64k", action, tmp_path)
+    assert "the lock could not be taken: No space left on device; free some space" in done.stdout, done
 
 
 @pytest.mark.parametrize("action", ['write_atomic(folder / "f", b"x")', 'lock(folder / "lock", "test").__enter__()'])
