@@ -130,11 +130,13 @@ def _published_and_ours(
         if "bold" in number.mark:
             best.add((list(places).index(place), number.score))
     columns = [Column(key) for key in keys]
-    for score, label in LABELS.items():
-        if any(number.score == score for number in published):
-            columns.append(Column(score, label, "number", _text(f"{score}_printed")))
-            if ours:
-                columns.append(Column(f"ours_{score}", f"ours: {label}", "number", _text(f"ours_{score}_printed")))
+    scores = {number.score for number in published}
+    # A narrow terminal leaves out the last scores first, never the deviations.
+    for minor, score in enumerate(score for score in LABELS if score in scores):
+        columns.append(Column(score, LABELS[score], "number", _text(f"{score}_printed"), minor))
+        if ours:
+            label = f"ours: {LABELS[score]}"
+            columns.append(Column(f"ours_{score}", label, "number", _text(f"ours_{score}_printed"), minor))
     if any(row.get("deviations") for row in places.values()):
         columns.append(Column("deviations", "ours differs in"))
     title = "In percent; in brackets the difference to the published number" if ours else "In percent"

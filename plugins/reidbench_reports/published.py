@@ -72,7 +72,7 @@ def published_numbers(table: int) -> list[PublishedNumber]:
 def known_deviations(run: RunRecord) -> list[str]:
     """Return what ``leaderboards/paper/deviations.csv`` lists for the items of a run; raises DataError."""
     return [
-        f"{row['kind']} {row['item']}: {row['deviation']}"
+        row["deviation"]
         for row in _rows(_file("deviations"))
         if run.items[row["kind"]].short.partition("(")[0] == row["item"]
     ]

@@ -79,14 +79,12 @@ def test_ours_is_beside_the_published_with_the_difference() -> None:
     assert printed(table, "ours: mAP (market)")[row] == "68.00 ±1.41 (+0.30)"
     assert printed(table, "ours: rank-1").count("–") == len(table.rows) - 1
     assert part.notes[0].startswith("3 of 93 numbers have one of ours")
-    assert [text for text in printed(table, "ours differs in") if text] == [
-        "backbone resnet50: torchvision's ResNet-50 and weights, with their mean and std"
-    ]
+    assert [text for text in printed(table, "ours differs in") if text] == ["torchvision's ResNet-50"]
     assert printed(table, "ours differs in")[row]
     ide = next(number.job for number in published_numbers(2) if number.row == "IDE (R) + ML ours")
     assert ide is not None
     (text,) = set(printed(build_part("paper(table=2)", [run_of(ide)]).tables[0], "ours differs in")) - {""}
-    assert text.endswith("recipe ide: only Adadelta is the paper's")
+    assert text == "torchvision's ResNet-50; only Adadelta is the paper's"
 
 
 def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
