@@ -23,8 +23,9 @@ from reidbench.plugins.interfaces import (
     TrainInfo as TrainInfo,
     TrainView as TrainView,
 )
-from reidbench.plugins.options import File as File, choose as choose
+from reidbench.plugins.options import File as File, Weights as Weights, choose as choose
 from reidbench.plugins.spec import Spec as Spec
+from reidbench.plugins.weights import load_tensors as load_tensors
 from reidbench.ranking.bootstrap import mean_and_sd as mean_and_sd
 from reidbench.ranking.external_embeddings import evaluate as evaluate
 from reidbench.ranking.rank import nearest as nearest, unit_rows as unit_rows

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidbench import Backbone, OptionError, Preprocess, hookimpl
+from reidbench import Backbone, OptionError, Preprocess, Weights, hookimpl
 
 SLOPE = 0.3  # of every leaky ReLU
 PAPER_SIZES = ((128, 64), (64, 32))  # height and width in Table 3
@@ -60,27 +60,37 @@ class LuNet(Backbone):
         height: Height of the input in pixels.
         width: Width of the input in pixels.
         channels: Factor on every width except the embedding's (0.25 is a quarter-width LuNet).
+        weights: A safetensors file or a run's folder, or none for random weights.
 
-    Maps images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], not normalised. At the defaults
-    it has 5,001,152 parameters, the paper's 5.00 M: every convolution and linear layer has a bias (without those of the
-    convolutions it would be 4.99 M), batch norms precede each convolution of a block and follow the first linear layer,
-    and 1x1 projections are where a block changes the width. The first linear layer is sized for the input. Convolutions
-    start from He et al., linear layers from Glorot et al., biases from 0, sampled from torch's global generator.
-    Raises OptionError for an option that is not above 0.
+    Maps images [B, 3, height, width], pixels / 255 or as the weights expect, to embeddings [B, embedding_dim], not
+    normalised. At the defaults it has 5,001,152 parameters, the paper's 5.00 M: every convolution and linear layer has
+    a bias (without those of the convolutions it would be 4.99 M), batch norms precede each convolution of a block and
+    follow the first linear layer, and 1x1 projections are where a block changes the width. The first linear layer is
+    sized for the input. Convolutions start from He et al., linear layers from Glorot et al., biases from 0, sampled
+    from torch's global generator.
+    Raises OptionError for an option that is not above 0, DataError for a file without a normalisation.
     Source: Hermans, Beyer, Leibe 2017, Supplementary D, Table 6.
     """
 
     batch = (32, 4)
 
-    def __init__(self, *, embedding_dim: int = 128, height: int = 128, width: int = 64, channels: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        embedding_dim: int = 128,
+        height: int = 128,
+        width: int = 64,
+        channels: float = 1.0,
+        weights: Weights | None = None,
+    ) -> None:
         super().__init__()
         options = {"embedding_dim": embedding_dim, "height": height, "width": width, "channels": channels}
         for name, value in options.items():
             if value <= 0:
                 raise OptionError(f"lunet: {name} must be above 0; got {value}")
         self.embedding_dim = embedding_dim
-        self.preprocess = Preprocess(height, width)
-        if (embedding_dim, channels) == (128, 1) and (height, width) in PAPER_SIZES:
+        self.use_weights(weights, Preprocess(height, width))
+        if (embedding_dim, channels, weights) == (128, 1, None) and (height, width) in PAPER_SIZES:
             self.faithful_to = "Hermans et al. (2017)"
 
         def scaled(number: int) -> int:

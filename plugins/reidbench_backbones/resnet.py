@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
 from reidbench_backbones.heads import EMBEDDING, Head, build_head
-from reidbench_backbones.weights import (
-    Normalisation,
-    Weights,
-    load_weights,
-    read_normalisation,
-    read_tensors,
-    read_torch_file,
-    torch_hub_file,
-)
+from reidbench_backbones.weights import Choice, load_weights, read_torch_file, torch_hub_file
 
 FIRST = "conv1"
 CLASSIFIER = "fc"
@@ -29,7 +23,7 @@ class ResNet50(Backbone):
 
     Options:
         head: "trinet" for 1024 units, batch norm, ReLU and 128 units; none for the pooled 2048-D feature.
-        weights: "imagenet" for torchvision's first weights, a safetensors file, or none for random ones.
+        weights: "imagenet" for torchvision's first weights, a file, a run's folder, or none for random ones.
         height: Height of the input in pixels, at least 32.
         width: Width of the input in pixels, at least 32.
         embedding_dim: Size of the embedding; none for the paper's 128, or without a head for the feature's 2048.
@@ -49,7 +43,7 @@ class ResNet50(Backbone):
         self,
         *,
         head: Head = "trinet",
-        weights: Weights = "imagenet",
+        weights: Choice = "imagenet",
         height: int = 256,
         width: int = 128,
         embedding_dim: int | None = None,
@@ -60,17 +54,13 @@ class ResNet50(Backbone):
         for name, value in (("height", height), ("width", width)):
             if value < SMALLEST:
                 raise OptionError(f"resnet50: {name} must be at least {SMALLEST}; got {value}")
-        self.weights = weights
-        self.pretrained = weights is not None
         self.published = ResNet50_Weights.IMAGENET1K_V1
-        if weights is None:
-            self.normalisation = Normalisation()
-        elif weights == "imagenet":
+        if weights == "imagenet":
             transform = self.published.transforms()
-            self.normalisation = Normalisation(tuple(transform.mean), tuple(transform.std))
+            self.preprocess = Preprocess(height, width, tuple(transform.mean), tuple(transform.std))
+            self.pretrained = True
         else:
-            self.normalisation = read_normalisation(weights)
-        self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
+            self.use_weights(weights, Preprocess(height, width))
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
         self.head, self.embedding_dim = build_head(head, FEATURES, embedding_dim, "resnet50")
@@ -80,16 +70,15 @@ class ResNet50(Backbone):
 
     def initialise(self) -> None:
         """Load the weights; raises DataError where they are not found or do not fit."""
-        if self.weights is None:
-            return
-        if self.weights == "imagenet":
+        if self.pretrained and self.weights_file is None:
             file = torch_hub_file(self.published.url, "resnet50(weights=imagenet)")
-            tensors = read_torch_file(file)
-        else:
-            file = self.weights
-            tensors = read_tensors(file)
-        flip = [FIRST] if self.normalisation.bgr else []
-        load_weights(self.network, self.head, tensors, source=str(file), classifier=[CLASSIFIER], flip=flip)
+            load_weights(self.network, self.head, read_torch_file(file), source=str(file), classifier=[CLASSIFIER])
+        super().initialise()
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
+        """Load the tensors of a weights file; raises DataError where they do not fit."""
+        flip = [FIRST] if bgr else []
+        load_weights(self.network, self.head, tensors, source=source, classifier=[CLASSIFIER], flip=flip)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

@@ -11,15 +11,7 @@ from torch import Tensor
 
 from reidbench import Backbone, DataError, OptionError, Preprocess, hookimpl
 from reidbench_backbones.heads import Head, build_head
-from reidbench_backbones.weights import (
-    Normalisation,
-    Weights,
-    hugging_face_file,
-    load_weights,
-    read_normalisation,
-    read_tensors,
-    torch_hub_file,
-)
+from reidbench_backbones.weights import Choice, hugging_face_file, load_weights, torch_hub_file
 
 
 class Timm(Backbone):
@@ -27,7 +19,7 @@ class Timm(Backbone):
 
     Options:
         name: Name of the network as timm lists it, perhaps with the tag of its weights ("resnet18.a1_in1k").
-        weights: "imagenet" for timm's own weights of that name, a safetensors file, or none for random ones.
+        weights: "imagenet" for timm's own of that name, a safetensors file, a run's folder, or none for random ones.
         head: "trinet" for 1024 units, batch norm, ReLU and 128 units; none for the network's pooled feature.
         height: Height of the input in pixels.
         width: Width of the input in pixels.
@@ -46,7 +38,7 @@ class Timm(Backbone):
         self,
         *,
         name: str = "resnet18",
-        weights: Weights = "imagenet",
+        weights: Choice = "imagenet",
         head: Head = None,
         height: int = 256,
         width: int = 128,
@@ -58,32 +50,28 @@ class Timm(Backbone):
                 raise OptionError(f"timm: {option} must be at least 1; got {value}")
         check_name(name)
         self.name = name
-        self.weights = weights
-        self.pretrained = weights is not None
         self.network, features = build_network(name, height, width)
         self.published: dict[str, Any] = self.network.pretrained_cfg
-        if weights is None:
-            self.normalisation = Normalisation()
-        elif weights == "imagenet":
+        if weights == "imagenet":
             if not self.published.get("hf_hub_id") and not self.published.get("url"):
                 raise OptionError(f"timm: name={name}: timm has no weights for it; use random ones: weights=none")
-            self.normalisation = Normalisation(tuple(self.published["mean"]), tuple(self.published["std"]))
+            self.preprocess = Preprocess(height, width, tuple(self.published["mean"]), tuple(self.published["std"]))
+            self.pretrained = True
         else:
-            self.normalisation = read_normalisation(weights)
-        self.preprocess = Preprocess(height, width, self.normalisation.mean, self.normalisation.std)
+            self.use_weights(weights, Preprocess(height, width))
         self.head, self.embedding_dim = build_head(head, features, embedding_dim, "timm")
 
     def initialise(self) -> None:
         """Load the weights; raises DataError where they are not found or do not fit."""
-        if self.weights is None:
-            return
-        if self.weights == "imagenet":
+        if self.pretrained and self.weights_file is None:
             self._load_published()
-            return
-        file = self.weights
-        flip = self._first_layers(str(file)) if self.normalisation.bgr else []
+        super().initialise()
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
+        """Load the tensors of a weights file; raises DataError where they do not fit."""
+        flip = self._first_layers(source) if bgr else []
         classifier = _names(self.published.get("classifier"))
-        load_weights(self.network, self.head, read_tensors(file), source=str(file), classifier=classifier, flip=flip)
+        load_weights(self.network, self.head, tensors, source=source, classifier=classifier, flip=flip)
 
     def _load_published(self) -> None:
         # timm's own loader contacts the hub even where its cache has the file.

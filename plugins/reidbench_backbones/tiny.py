@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from reidbench import Backbone, OptionError, Preprocess, hookimpl
+from reidbench import Backbone, OptionError, Preprocess, Weights, hookimpl
 
 WIDTHS = (32, 64, 128, 256)  # channels after each convolution; each max pool halves the image
 SLOPE = 0.3  # of every leaky ReLU, as in LuNet; with plain ReLUs it learns more slowly
@@ -24,8 +24,10 @@ class Tiny(Backbone):
         embedding_dim: Size of the embedding.
         height: Height of the input in pixels, at least 16.
         width: Width of the input in pixels, at least 16.
+        weights: A safetensors file or a run's folder, or none for random weights.
 
-    Maps images [B, 3, height, width], pixels / 255, to embeddings [B, embedding_dim], not normalised. Convolutions
+    Maps images [B, 3, height, width], pixels / 255 or as the weights expect, to embeddings [B, embedding_dim], not
+    normalised. Convolutions
     start from He et al., the linear layer from Glorot et al., biases from 0, sampled from torch's global generator.
     Raises OptionError for an option that is too small.
     Source: ours; it is not a published network.
@@ -38,6 +40,7 @@ class Tiny(Backbone):
         embedding_dim: int = 128,
         height: int = 64,
         width: int = 32,
+        weights: Weights | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -48,7 +51,7 @@ class Tiny(Backbone):
             if value < least:
                 raise OptionError(f"tiny: {name} must be at least {least}; got {value}")
         self.embedding_dim = embedding_dim
-        self.preprocess = Preprocess(height, width)
+        self.use_weights(weights, Preprocess(height, width))
 
         self.stages = nn.Sequential()
         for before, after in itertools.pairwise((3, *WIDTHS)):

@@ -1,90 +1,19 @@
-"""Pretrained weights: their files, what those expect of an image, and loading them into a network."""
+"""Pretrained weights: published files, and loading them into a network with a head."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from reidbench import DataError, File
+from reidbench import DataError, Weights, load_tensors
 
-SHOWN = 5  # names of tensors in a message
-
-Weights = Literal["imagenet"] | File | None
-
-HOW_TO_WRITE = (
-    "write it with safetensors.torch.save_file(tensors, path, metadata={"
-    '"mean": "[0.485, 0.456, 0.406]", "std": "[0.229, 0.224, 0.225]", "channels": "RGB"}): three numbers each, for '
-    'pixels divided by 255, in the order of the channels, which are "RGB" or "BGR"'
-)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The normalisation that weights expect.
-
-    ``mean``: mean of each channel of pixels / 255, in the order R, G, B.
-    ``std``: standard deviation of each channel, likewise.
-    ``bgr``: whether the weights themselves read B, G, R.
-    """
-
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    bgr: bool = False
-
-
-def read_normalisation(file: Path) -> Normalisation:
-    """Return the normalisation in a safetensors file's metadata ("mean", "std", "channels"); reads no tensor.
-
-    Raises DataError, naming the keys and how to write them, where one is missing or invalid.
-    """
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: not a safetensors file ({error}); convert it, and {HOW_TO_WRITE}") from None
-    missing = [key for key in ("mean", "std", "channels") if key not in metadata]
-    if missing:
-        raise DataError(f"{file}: its metadata has no {', '.join(missing)}; {HOW_TO_WRITE}")
-    mean, std = (_three_numbers(metadata[key]) for key in ("mean", "std"))
-    channels = metadata["channels"]
-    if (
-        channels not in ("RGB", "BGR")
-        or mean is None
-        or std is None
-        or not all(0 <= value <= 1 for value in mean)
-        or not all(0 < value <= 1 for value in std)
-    ):
-        values = ", ".join(f"{key}={metadata[key]!r}" for key in ("mean", "std", "channels"))
-        raise DataError(f"{file}: its metadata is no valid normalisation: {values}; {HOW_TO_WRITE}")
-    if channels == "BGR":
-        return Normalisation(mean[::-1], std[::-1], bgr=True)
-    return Normalisation(mean, std)
-
-
-def _three_numbers(text: str) -> tuple[float, float, float] | None:
-    try:
-        first, second, third = map(float, json.loads(text))
-    except (ValueError, TypeError):
-        return None
-    return (first, second, third)
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; raises DataError where it is damaged."""
-    try:
-        return safetensors.torch.load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: cannot be read: {error}; the file is damaged, write it again") from None
+Choice = Literal["imagenet"] | Weights | None
 
 
 def read_torch_file(file: Path) -> dict[str, Tensor]:
@@ -104,38 +33,21 @@ def load_weights(
     classifier: Sequence[str],
     flip: Sequence[str] = (),
 ) -> None:
-    """Load tensors named as in the network, or as in a checkpoint of reidbench ("network.", "head.").
+    """Load tensors named as in the network, or as in a training of reidbench ("network.", "head.").
 
     Tensors of the layers in ``classifier`` are left out. The layers in ``flip`` read B, G, R in the file and will read
-    R, G, B. Counters of batch norms may be missing, since nothing reads them. Raises DataError, naming ``source`` and
-    the tensors that are missing, unexpected or of another shape.
+    R, G, B. Raises DataError as ``reidbench.load_tensors``.
     """
-    expected = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    of_head = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    if expected.keys().isdisjoint(tensors):
-        dropped = {f"{layer}.{name}" for layer in classifier for name in ("weight", "bias")}
-        tensors = {f"network.{name}": tensor for name, tensor in tensors.items() if name not in dropped}
-    elif not of_head.keys().isdisjoint(tensors):
-        expected |= of_head
-    mistakes = {
-        "missing": [n for n in expected if n not in tensors and not n.endswith(".num_batches_tracked")],
-        "unexpected": [n for n in tensors if n not in expected],
-        "of another shape": [
-            f"{n} {list(tensors[n].shape)}, expected {list(expected[n].shape)}"
-            for n in expected
-            if n in tensors and tensors[n].shape != expected[n].shape
-        ],
-    }
-    if any(mistakes.values()):
-        listed = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in mistakes.items() if names)
-        raise DataError(f"{source}: does not fit this network: {listed}")
-    flipped = {f"network.{layer}.weight": tensors[f"network.{layer}.weight"].flip(1) for layer in flip}
-    nn.ModuleDict({"network": network, "head": head}).load_state_dict({**tensors, **flipped}, strict=False)
-
-
-def _first(names: Sequence[str]) -> str:
-    shown = [name.removeprefix("network.") for name in names[:SHOWN]]
-    return ", ".join(shown) + (", …" if len(names) > SHOWN else "")
+    dropped = {f"{layer}.{name}" for layer in classifier for name in ("weight", "bias")}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    target, prefix = network, ""
+    if any(name.startswith("network.") for name in tensors):
+        with_head = any(name.startswith("head.") for name in tensors)
+        target, prefix = nn.ModuleDict({"network": network} | ({"head": head} if with_head else {})), "network."
+    for name in (f"{prefix}{layer}.weight" for layer in flip):
+        if name in tensors:
+            tensors[name] = tensors[name].flip(1)
+    load_tensors(target, tensors, source)
 
 
 def torch_hub_file(url: str, owner: str) -> Path:

@@ -34,12 +34,21 @@ class EmbeddingCache:
     and kind of device, not of the part that holds it: an image that is both query and gallery, and the first N
     distractors of a longer list, are embedded once. A file is written after every 4,096 images or 60 seconds, so that
     a killed process loses no more. The caller holds the lock of ``folder``, unless ``write`` is false: then missing
-    embeddings stay in memory.
+    embeddings stay in memory. ``trained``: whether the network was trained, for messages.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone, views: str, machine: Machine, *, write: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backbone: Backbone,
+        views: str,
+        machine: Machine,
+        *,
+        trained: bool = True,
+        write: bool = True,
+    ) -> None:
         self.folder = folder / f"embeddings-{views}"
-        self.backbone, self.views, self.machine, self.write = backbone, views, machine, write
+        self.backbone, self.views, self.machine, self.trained, self.write = backbone, views, machine, trained, write
         self._network_digest = _network_digest(backbone, machine.device)
         # Row r of all files together: its key, its share of the seconds, and whether it was requested.
         self._keys = np.zeros(0, dtype="S32")
@@ -94,7 +103,7 @@ class EmbeddingCache:
         live_line = progress(f"embedding the {part} images", len(missing), overall=self.machine.overall)
         with closing(batches), live_line as update:
             for batch in batches:
-                _check_finite(batch, images, computed)
+                self._check_finite(batch, images, computed)
                 pending.append(batch)
                 computed += len(batch)
                 seconds = time.monotonic() - began
@@ -102,6 +111,17 @@ class EmbeddingCache:
                     self._store(keys[missing[stored:computed]], torch.cat(pending).numpy(), seconds)
                     pending, stored, began = [], computed, time.monotonic()
                 update(computed, "")
+
+    def _check_finite(self, embeddings: Tensor, images: Samples, first: int) -> None:
+        finite = torch.isfinite(embeddings).all(dim=1)
+        if not finite.all():
+            name = images.images[first + int((~finite).nonzero()[0, 0])]
+            reason = (
+                "trained network's embedding of {} is not finite: its training has diverged; try a lower learning_rate"
+                if self.trained
+                else "untrained network's embedding of {} is not finite; check its initial weights and its forward"
+            )
+            raise TrainingError(f"the {reason.format(name)}")
 
     def _store(self, keys: NDArray[Any], embeddings: NDArray[np.float32], seconds: float) -> None:
         number = 1 + max((int(file.stem) for file in self._files), default=-1)
@@ -133,13 +153,3 @@ def _network_digest(backbone: Backbone, device: torch.device) -> str:
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_finite(embeddings: Tensor, images: Samples, first: int) -> None:
-    finite = torch.isfinite(embeddings).all(dim=1)
-    if not finite.all():
-        name = images.images[first + int((~finite).nonzero()[0, 0])]
-        raise TrainingError(
-            f"the trained network's embedding of {name} is not finite: its training has diverged; try a lower "
-            "learning_rate"
-        )

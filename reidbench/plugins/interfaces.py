@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
 
-from reidbench.errors import PluginError
-from reidbench.utils.arrays import IntArray
+from reidbench.errors import DataError, PluginError
+from reidbench.plugins.weights import load_tensors, read_normalisation
+from reidbench.utils.arrays import IntArray, read_arrays
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Backbone(nn.Module):
     ``embedding_dim``: the size D of its embeddings.
     ``preprocess``: the input that its weights expect.
     ``pretrained``: whether ``initialise`` loads pretrained weights.
+    ``weights_file``: the file that ``initialise`` loads, where ``use_weights`` was given one.
     ``batch``: (P, K), the batch that its paper trains it with, for recipes that follow the paper.
     ``faithful_to``: the paper whose network this is as built, or an empty text where an option changes it.
     """
@@ -140,14 +143,42 @@ class Backbone(nn.Module):
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool = False
+    weights_file: Path | None = None
     batch: tuple[int, int] = (18, 4)
     faithful_to: str = ""
+
+    def use_weights(self, weights: Path | None, preprocess: Preprocess) -> None:
+        """Take the value of an option ``weights: reidbench.Weights | None``, in the constructor; sets ``preprocess``.
+
+        With a file, mean and std are those that it names, and ``initialise`` loads it. Without one the weights stay
+        random. Raises DataError for a file without mean and std.
+        """
+        self.preprocess = preprocess
+        if weights is not None:
+            self.weights_file, self.pretrained = weights, True
+            self._normalisation = read_normalisation(weights)
+            self.preprocess = replace(preprocess, mean=self._normalisation.mean, std=self._normalisation.std)
 
     def initialise(self) -> None:
         """Load pretrained weights, once, before the first step; not called on a dry run, on resume or when embedding.
 
-        Raises DataError, naming the file and where it was looked for, where they are neither here nor downloadable.
+        The default loads the file of ``use_weights``. Raises DataError, naming the file and where it was looked for,
+        where weights are neither here nor downloadable, or do not fit.
         """
+        if self.weights_file is not None:
+            self.load_tensors(read_arrays(self.weights_file), str(self.weights_file), bgr=self._normalisation.bgr)
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
+        """Load the tensors of a weights file, named as in ``state_dict``; ``source`` names it in messages.
+
+        ``bgr``: whether its first layer expects the channels blue, green, red, while images are red, green, blue;
+        the default refuses it. Raises DataError.
+        """
+        if bgr:
+            raise DataError(
+                f"{source}: expects BGR images; reverse its first layer, mean and std, and write channels=RGB"
+            )
+        load_tensors(self, tensors, source)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the test embeddings [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""

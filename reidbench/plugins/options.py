@@ -10,7 +10,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.plugins.spec import Item, Spec, printable, quoted, write_value
+from reidbench.utils.untrusted_files import parse_json, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path as PlatformPath
@@ -57,7 +58,34 @@ class File(PlatformPath):
         return path
 
 
-_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", File: "the path of an existing file"}
+class Weights(File):
+    """An option's annotation: a safetensors file of weights, or the folder of a training or run, for its weights.
+
+    The value is the path of the file.
+    """
+
+    @classmethod
+    def _existing(cls, value: object) -> File:
+        folder = Path(value) if isinstance(value, str | Path) else None
+        if folder is None or not folder.is_dir():
+            return super()._existing(value)
+        try:
+            if (folder / "record.json").is_file():
+                training = PurePosixPath(parse_json(read_text(folder / "record.json"), str(folder))["training"])
+                folder = folder.absolute().parents[1] / training.parent.name / training.name
+            return super()._existing(folder / "weights.safetensors")
+        except (DataError, KeyError, TypeError, PydanticCustomError) as error:
+            reason = f"{value} is no folder of a training, or of a run whose trained weights are here: {error}"
+            raise PydanticCustomError("no_file", "{reason}", {"reason": reason}) from None
+
+
+_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    File: "the path of an existing file",
+    Weights: "the path of an existing file or run folder",
+}
 
 
 @dataclass(frozen=True)

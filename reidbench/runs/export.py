@@ -12,9 +12,10 @@ from reidbench.embedding.extract import embed_images
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.weights import WEIGHTS
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.training.build import build_backbone
-from reidbench.training.checkpoint import WEIGHTS, load_weights
+from reidbench.training.checkpoint import load_weights
 from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import save_arrays
 from reidbench.utils.machine import Machine

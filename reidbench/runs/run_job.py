@@ -18,6 +18,7 @@ from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.plugins.interfaces import Backbone, learns
+from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
@@ -41,7 +42,7 @@ from reidbench.runs.record import (
 )
 from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone, build_loss
-from reidbench.training.checkpoint import WEIGHTS, TrainingSummary, load_weights, read_summary
+from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
 from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import sweep, write_atomic
@@ -163,7 +164,7 @@ def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone
 
     # --- one embedding per unit, and the ranks of the positives -------------------------------------------------------
     network.to(device)
-    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
+    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine, trained=run.trains)
     rankings, rank_seconds = rank_split(run, cache)
     seconds |= {"embed": cache.seconds, "rank": rank_seconds}
     return _Outcome(rankings, seconds, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device)))

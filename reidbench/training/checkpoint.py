@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.weights import WEIGHTS, Normalisation
 from reidbench.training.monitor import Monitor, Verdict
 from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import write_atomic, write_error
 from reidbench.utils.machine import Environment
 
-WEIGHTS = "weights.safetensors"
 LOG = "log.npz"
 SUMMARY = "training.json"
 KEPT_CHECKPOINTS = 2
@@ -176,7 +176,10 @@ class TrainingState:
     def finish(self, folder: Path, summary: TrainingSummary) -> None:
         """Write log, weights and ``summary`` into ``folder`` and delete the checkpoints."""
         save_arrays(folder / LOG, {name: np.array(column) for name, column in self.log.items()} | self.monitor.arrays())
-        write_atomic(folder / WEIGHTS, safetensors.torch.save(on_cpu(self.modules["backbone"].state_dict())))
+        backbone = cast("Backbone", self.modules["backbone"])
+        normalisation = Normalisation(backbone.preprocess.mean, backbone.preprocess.std)
+        weights = safetensors.torch.save(on_cpu(backbone.state_dict()), metadata=normalisation.as_metadata())
+        write_atomic(folder / WEIGHTS, weights)
         write_atomic(folder / SUMMARY, json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n")
         for file in _checkpoint_files(folder):
             file.unlink()

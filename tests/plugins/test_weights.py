@@ -1,4 +1,4 @@
-"""Weights files: metadata, tensors, and finding or downloading published ones."""
+"""Weights of networks with a head, and finding or downloading published ones."""
 
 from __future__ import annotations
 
@@ -9,66 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from reidbench_backbones.weights import (
-    Normalisation,
-    load_weights,
-    read_normalisation,
-    read_torch_file,
-    torch_hub_file,
-)
-from safetensors.torch import save_file
+from reidbench_backbones.weights import load_weights, read_torch_file, torch_hub_file
 from torch import Tensor, nn
 
 from reidbench import DataError, build
 
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
-
-
-def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tensor] | None = None) -> Path:
-    save_file(tensors or {"x": torch.zeros(1)}, folder / "w.safetensors", metadata=metadata)
-    return folder / "w.safetensors"
-
-
-# --- metadata ---------------------------------------------------------------------------------------------
-
-
-def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path: Path) -> None:
-    assert read_normalisation(write(tmp_path, METADATA)) == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=False)
-    bgr = read_normalisation(write(tmp_path, METADATA | {"channels": "BGR"}))
-    assert bgr == Normalisation((0.3, 0.2, 0.1), (0.6, 0.5, 0.4), bgr=True)
-
-
-@pytest.mark.parametrize("keys", [["mean"], ["std"], ["channels"], ["mean", "std", "channels"]])
-def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
-    file = write(tmp_path, {key: value for key, value in METADATA.items() if key not in keys} or None)
-    with pytest.raises(DataError, match=rf"its metadata has no {', '.join(keys)}.*safetensors"):
-        read_normalisation(file)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"mean": "0.1"},
-        {"mean": "[0.1, 0.2]"},
-        {"mean": "[123.7, 116.8, 103.9]"},
-        {"mean": "[NaN, 0.1, 0.1]"},
-        {"mean": "oops"},
-        {"std": "[0, 1, 1]"},
-        {"std": "[58.4, 57.1, 57.4]"},
-        {"std": "[0.1, null, 0.1]"},
-        {"channels": "rgb"},
-    ],
-)
-def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
-    with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):
-        read_normalisation(write(tmp_path, METADATA | wrong))
-
-
-def test_another_format_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "w.pth"
-    torch.save({"x": torch.zeros(1)}, file)
-    with pytest.raises(DataError, match=r"w\.pth: not a safetensors file"):
-        read_normalisation(file)
 
 
 def test_a_torch_file_may_hold_only_tensors(tmp_path: Path) -> None:
