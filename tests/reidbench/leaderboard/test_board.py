@@ -75,13 +75,13 @@ def test_adding_stored_runs_writes_nothing(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "0-batch_hard(margin=0.2)"
     stored = boards / "records" / "synthetic" / records[0].id[:12]
     assert (stored / "rankings.npz").read_bytes() == (run / "rankings.npz").read_bytes()
-    times = {file: file.stat().st_mtime_ns for file in boards.rglob("*") if file.is_file()}
+    times = {name: (boards / name).stat().st_mtime_ns for name in tree(boards)}
     again = add_all(boards, three_by_two())
     assert (again.files, again.added, again.changed, again.unchanged) == ((), 0, 0, 3)
     assert str(again) == "rows: 0 added, 0 changed, 3 unchanged"
     # the stored runs themselves can be named, as after a clone
     assert add(Store(Path()).records([boards]), boards).files == ()
-    assert {file: file.stat().st_mtime_ns for file in boards.rglob("*") if file.is_file()} == times
+    assert {name: (boards / name).stat().st_mtime_ns for name in tree(boards)} == times
 
 
 def test_a_missing_or_edited_csv_is_derived_again(tmp_path: Path) -> None:
