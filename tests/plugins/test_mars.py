@@ -165,15 +165,6 @@ def test_a_metric_is_fitted_on_tracklets(tmp_path: Path) -> None:
     assert not set(held.fit.pids) & set(held.gallery.pids)
 
 
-def test_the_papers_protocols_are_faithful() -> None:
-    for make in (mars_protocol, mars_val_protocol):
-        assert make().faithful_to == make(frames="per_tracklet").faithful_to == "Hermans et al. (2017)"
-        assert not make(views="center").faithful_to
-    assert mars_val_protocol().faithful_options == {"crop": False, "flip": False}
-    assert not mars_val_protocol(holdout=100).faithful_to
-    assert not mars_torchreid_gallery_protocol().faithful_to
-
-
 def test_tracklets_are_counted(tmp_path: Path) -> None:
     tree = write_tree(tmp_path)
     names = list(PUBLISHED_TRACKLETS)

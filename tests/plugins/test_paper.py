@@ -37,10 +37,7 @@ def test_figure_2_is_table_5() -> None:
     assert load_suite(find_suite("paper/fig2")).jobs == load_suite(find_suite("paper/table5")).jobs
 
 
-@pytest.mark.parametrize(
-    ("figure", "loss"),
-    [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard")],
-)
+@pytest.mark.parametrize(("figure", "loss"), [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard")])
 def test_suites_of_the_papers_log_figures(figure: int, loss: str) -> None:
     (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs
     assert (job.loss, job.protocol, job.recipe) == (loss, "market1501", "hermans2017")
