@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reidbench.cli.flags import path
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,8 +20,8 @@ _SEEDS = "Include all seeds of A and B that are stored beside them."
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE)],
-    b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE)],
+    a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE, parser=path)],
+    b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE, parser=path)],
     seeds: Annotated[bool, typer.Option("--seeds", help=_SEEDS)] = False,
 ) -> None:
     """Compare two runs, or two combinations over their seeds, with 95 % intervals of the differences."""

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _file(text: str, *flags: str, **options: Any) -> Any:
-    return typer.Option(*flags, metavar="FILE", help=text, show_default=False, **options)
+def _file(text: str, *flags: str) -> Any:
+    return typer.Option(*flags, metavar="FILE", help=text, show_default=False, parser=path)
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
     images: Annotated[
-        Path, typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).")
+        Path,
+        typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).", parser=path),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.", parser=path)],
     device: Device = "auto",
@@ -58,8 +59,8 @@ def evaluate(
         bool | None,
         typer.Option("--normalize/--no-normalize", help="L2-normalise embeddings (default: the metric decides)."),
     ] = None,
-    as_json: Annotated[Path | None, _file("Write the scores.", "--json", parser=path)] = None,
-    per_query: Annotated[Path | None, _file("Write ap_market, ap_step and first as .npz.", parser=path)] = None,
+    as_json: Annotated[Path | None, _file("Write the scores.", "--json")] = None,
+    per_query: Annotated[Path | None, _file("Write ap_market, ap_step and first as .npz.")] = None,
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json

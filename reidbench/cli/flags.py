@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from reidbench.utils.machine import user_path
+
 
 def path(text: str) -> Path:
-    """Return the path that an option names; an empty text, as of an unset variable, is refused."""
+    """Return the path that an argument or option names, with ``~`` expanded; an empty text, as of an unset variable, is
+    refused.
+    """
     if not text:
         raise typer.BadParameter('expected a path, got an empty text; the current folder is "."')
-    return Path(text)
+    return user_path(text)
 
 
 DataRoot = Annotated[

@@ -32,7 +32,7 @@ Folder = Annotated[
 
 @app.command("add")
 def add(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.", parser=path)],
     folder: Folder = DEFAULT,
     again: Annotated[bool, typer.Option("--again", help="The runs repeat stored records.")] = False,
     allow_dirty: Annotated[
@@ -53,7 +53,8 @@ def add(
 @app.command("merge")
 def merge(
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="Other leaderboards folders.  [default: none]", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Other leaderboards folders.  [default: none]", show_default=False, parser=path),
     ] = None,
     folder: Folder = DEFAULT,
 ) -> None:

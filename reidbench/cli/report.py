@@ -18,7 +18,9 @@ _PLACES = "Run folders, records, folders above them, or suites.  [default: all r
 
 
 def report(
-    places: Annotated[list[str] | None, typer.Argument(metavar="[RUN|FOLDER|SUITE]...", help=_PLACES)] = None,
+    places: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN|FOLDER|SUITE]...", help=_PLACES, parser=path)
+    ] = None,
     section: Annotated[list[str] | None, typer.Option(metavar="SPEC", help="Sections to show.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.", parser=path)] = None,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write PNG and SVG figures.", parser=path)] = None,
@@ -69,7 +71,7 @@ def report(
         raise PluginError("\n".join(errors))
 
 
-def _records(store: Store, places: list[str]) -> list[tuple[Path, RunRecord]]:
+def _records(store: Store, places: list[Path]) -> list[tuple[Path, RunRecord]]:
     """Return the runs of each place: a folder or record by its path, else a suite's runs in the results."""
     from reidbench.runs.suite import find_suite, load_suite
 
@@ -77,11 +79,10 @@ def _records(store: Store, places: list[str]) -> list[tuple[Path, RunRecord]]:
         return store.records()
     runs: list[tuple[Path, RunRecord]] = []
     for place in places:
-        path = Path(place)
-        if path.exists() and path.suffix != ".toml":
-            runs += store.records([path])
+        if place.exists() and place.suffix != ".toml":
+            runs += store.records([place])
             continue
-        jobs = set(load_suite(find_suite(place)).every_scale())
+        jobs = set(load_suite(find_suite(str(place))).every_scale())
         suite = [(folder, record) for folder, record in store.records() if record.job in jobs]
         if not suite:
             raise DataError(f"{store.folder}: holds no run of suite {place}; make them with: reidbench run {place}")

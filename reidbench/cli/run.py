@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, path
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def _specs(help_text: str) -> typer.models.OptionInfo:
 
 def run(
     what: Annotated[
-        str | None,
+        Path | None,
         typer.Argument(
             metavar="[SUITE|RECORD]",
             help="A suite (TOML file or name), or a record.json to reproduce.",
             show_default=False,
+            parser=path,
         ),
     ] = None,
     protocol: Annotated[list[str] | None, _specs("Data and evaluation.")] = None,
@@ -93,7 +94,7 @@ def run(
     )
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices = {key: values for key, values in {**items, "rerank": rerank, "seed": seed}.items() if values}
-    request = read_request(what, choices, scale)
+    request = read_request(str(what) if what else None, choices, scale)
     if request.scale and data_root is not None:
         raise OptionError(f"--scale {scale}: draws its own data; leave out --data-root")
     plan = world.in_turn(lambda: make_plan(request, machine))

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.plugins.spec import Item, Spec, printable, quoted, write_value
+from reidbench.utils.machine import user_path
 from reidbench.utils.untrusted_files import parse_json, read_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class File(PlatformPath):
     def _existing(cls, value: object) -> File:
         if not isinstance(value, str | Path):
             raise ValueError("not a path")
-        path = cls(value)
+        path = cls(user_path(value))
         if not path.is_file():
             raise PydanticCustomError("no_file", "{reason}", {"reason": f"there is no file {path.absolute()}"})
         return path

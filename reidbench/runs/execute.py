@@ -167,26 +167,26 @@ def run(
     may also be a class or a factory: it is used under its own name, in this process only, and a change of its source
     trains again. Runs that failed are among the records. Raises ReidbenchError where the request is wrong.
     """
-    losses = list(loss) if isinstance(loss, Sequence) and not isinstance(loss, str) else [] if loss is None else [loss]
-    local = {each: local_loss(each) for each in losses if not isinstance(each, str)}
-    given = {"backbone": backbone, "protocol": protocol, "recipe": recipe, "metric": metric, "rerank": rerank}
-    choices: dict[str, Any] = {
-        key: [value] if isinstance(value, str) else list(value) for key, value in given.items() if value is not None
-    }
+    given: dict[str, Any] = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe}
+    given |= {"metric": metric, "rerank": rerank, "seed": seed}
+    choices = {key: _as_list(value) for key, value in given.items() if value is not None}
+    local = {each: local_loss(each) for each in choices.get("loss", []) if not isinstance(each, str)}
     if loss is not None:
-        choices["loss"] = [each if isinstance(each, str) else local[each].name for each in losses]
-    if seed is not None:
-        choices["seed"] = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
+        choices["loss"] = [local[each].name if each in local else each for each in choices["loss"]]
     machine = local_machine(
-        data=Path(data_root) if data_root else None,
-        results=Path(results) if results else None,
-        cache=Path(cache) if cache else None,
+        data=data_root or None,
+        results=results or None,
+        cache=cache or None,
         device=device,
         threads=threads,
         log=_print_to_stderr,
     )
     plan = make_plan(Request(expand(choices, command_defaults())), machine, _with_local(load(), local.values()))
     return Records(record for _, record in execute(plan))
+
+
+def _as_list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def _print_to_stderr(line: str) -> None:

@@ -19,6 +19,7 @@ from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.options import did_you_mean
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
+from reidbench.utils.machine import user_path
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import MOST_SEED
 from reidbench.utils.untrusted_files import read_text
@@ -156,6 +157,7 @@ def load_suite(path: Path) -> Suite:
 
     Raises DataError where the file cannot be read, OptionError, with the file, where its content is not valid.
     """
+    path = user_path(path)
     try:
         table = tomllib.loads(read_text(path, SUITE_BYTES))
     except RecursionError:

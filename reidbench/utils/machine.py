@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 SCALES = "scales"
 
 
+def user_path(path: str | Path) -> Path:
+    """Return a path with ``~`` or ``~USER`` at its start replaced by that user's home folder, if there is one."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises where there is no such user
+
+
 def _folder(variable: str, otherwise: Path) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else otherwise
+    return user_path(value) if value else otherwise
 
 
 def default_data() -> Path:
@@ -83,6 +88,12 @@ class Machine:
     world: World = ALONE
     overall: Overall | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("data", "results", "cache"):
+            if not isinstance(value := getattr(self, name), str | Path):
+                raise OptionError(f"{name}: expected the path of a folder, got {value!r}")
+            object.__setattr__(self, name, user_path(value))
+
 
 def local_machine(*, device: str = AUTO, threads: int = 0, world: World = ALONE, **settings: Any) -> Machine:
     """Return this machine's settings: the arguments, else the environment, else the platform's folders.
@@ -91,8 +102,8 @@ def local_machine(*, device: str = AUTO, threads: int = 0, world: World = ALONE,
     processes of ``world`` on this machine. ``settings`` are other fields of Machine, None for the default. Raises
     OptionError where a value is out of range or the device is missing.
     """
-    if not 0 <= threads <= MOST_THREADS:
-        raise OptionError(f"--threads: expected 0 to {MOST_THREADS}, got {threads}")
+    if not isinstance(threads, int) or not 0 <= threads <= MOST_THREADS:
+        raise OptionError(f"--threads: expected 0 to {MOST_THREADS}, got {threads!r}")
     local_processes = int(os.environ["LOCAL_WORLD_SIZE"]) if world.size > 1 else 1
     machine = Machine(
         device=find_device(device, world),
@@ -116,7 +127,7 @@ def find_device(name: str = AUTO, world: World = ALONE) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
         raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {name!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from pydantic import TypeAdapter
 
 from reidbench.errors import DataError, OptionError, PluginError
 from reidbench.plugins.options import File, check_options, did_you_mean, options_of, positional_parameters, summary_of
@@ -275,3 +276,9 @@ def test_the_nearest_names_are_offered() -> None:
     assert did_you_mean("batch_hrd", ["batch_hard", "lifted"]) == '; did you mean "batch_hard"?'
     assert did_you_mean("BATCH_HARD", ["batch_hard"]) == '; did you mean "batch_hard"?'
     assert did_you_mean("quite else", ["batch_hard"]) == ""
+
+
+def test_a_file_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.csv").write_text("1")
+    assert TypeAdapter(File).validate_python("~/x.csv") == tmp_path / "x.csv"
