@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, path
+from reidbench.cli.flags import DataRoot, Device, path
+from reidbench.utils.machine import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +36,7 @@ Folder = Annotated[
 def add(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.", parser=path)],
     folder: Folder = DEFAULT,
-    again: Annotated[bool, typer.Option("--again", help="The runs repeat stored records.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Accept runs of a checkout with uncommitted changes.")
     ] = False,
@@ -47,7 +49,7 @@ def add(
     from reidbench.runs.store import Store
 
     records = Store(Path()).records(runs)
-    typer.echo(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, again=again))
+    typer.echo(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights))
 
 
 @app.command("merge")
@@ -74,40 +76,62 @@ def check(folder: Folder = DEFAULT) -> None:
 
 
 @app.command("verify")
-def verify(folder: Folder = DEFAULT, data_root: DataRoot = None) -> None:
-    """Check, verify the rankings against the datasets' lists, and print each row's tier.
+def verify(
+    rows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROW]...", help="First digits of a config_hash.  [default: all]", show_default=False),
+    ] = None,
+    folder: Folder = DEFAULT,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="A file, or a folder, of weights published elsewhere.", show_default=False, parser=path
+        ),
+    ] = None,
+    train: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Train each row again with so many seeds, at least 3.")
+    ] = 0,
+    write: Annotated[
+        bool, typer.Option("--write", help="State beside each CSV what was verified; for a board's maintainers.")
+    ] = False,
+    data_root: DataRoot = None,
+    device: Device = AUTO,
+) -> None:
+    """Check, compare rankings with the datasets' lists, score published weights, and print what was verified.
 
     Exit code 1 if anything is wrong.
     """
     from reidbench.leaderboard import verify
 
-    verification = verify.verify(folder, _planner(data_root))
+    planner = _planner(data_root, device)
+    verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
         typer.echo(f"note: {note}")
-    for group, tier in sorted(verification.tiers.items()):
-        typer.echo(f"{group[:12]}  {tier}")
+    for group, statement in sorted(verification.rows.items()):
+        typer.echo(f"{group[:12]}  {statement}")
     _report(verification.problems)
+    for file in verify.write(folder, verification) if write else []:
+        typer.echo(f"wrote {file}")
 
 
 @app.command("html")
 def html(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the site to.", parser=path)],
     folder: Folder = DEFAULT,
-    data_root: DataRoot = None,
 ) -> None:
-    """Verify, and write a page for each protocol with every row's tier."""
+    """Check, and write a page for each protocol."""
     from reidbench.leaderboard.site import build_site
 
-    for file in build_site(folder, target, _planner(data_root)):
+    for file in build_site(folder, target, _planner()):
         typer.echo(f"wrote {file}")
 
 
-def _planner(data_root: Path | None) -> Planner:
+def _planner(data_root: Path | None = None, device: str = AUTO) -> Planner:
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
 
-    return Planner(load(), local_machine(data=data_root))
+    return Planner(load(), local_machine(data=data_root, device=device, log=partial(typer.echo, err=True)))
 
 
 def _report(problems: Iterable[Problem]) -> None:

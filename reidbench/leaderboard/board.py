@@ -1,7 +1,8 @@
-"""A leaderboards folder: stored records and rankings, and one CSV per protocol that follows from them."""
+"""A leaderboards folder: stored records, rankings and weights, and one CSV per protocol that follows from them."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.check_record import Problem, check_run, check_stored
+from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
 from reidbench.leaderboard.rows import Row, board_name, derive, read_rows, write_rows
-from reidbench.ranking.rankings import RANKINGS
+from reidbench.leaderboard.tiers import Statements, read_statements, run_digest, write_statements
+from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RECORD, RunRecord
-from reidbench.runs.store import AGAIN
+from reidbench.training.checkpoint import WEIGHTS
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
+from reidbench.utils.untrusted_files import file_digest
 
 RECORDS = "records"
-_WAIT_SECONDS = 300.0
+WAIT_SECONDS = 300.0
 
 # A run's folder and its record.
 Run = tuple[Path, RunRecord]
@@ -51,63 +54,89 @@ class Board:
     ``folder``: the leaderboards folder.
     ``name``: the protocol's name, with ".standin" for stand-ins.
     ``runs``: the runs that rows follow from, by the first 12 digits of their ids.
-    ``reruns``: runs that somebody else repeated from a record, likewise.
+    ``weights``: the files of published weights, by their sha256.
+    ``statements``: what the maintainers verified of each row, by its ``config_hash``.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        self.csv, self.records = folder / f"{name}.csv", folder / RECORDS / name
+        self.csv, self.statements_file = folder / f"{name}.csv", folder / f"{name}.verified.json"
+        self.records = folder / RECORDS / name
+        self.weights_folder = self.records / "weights"
         self.runs: dict[str, Run] = {}
-        self.reruns: dict[str, Run] = {}
+        self.weights: dict[str, Path] = {}
+        self.statements: Statements = {}
         self._new: list[tuple[Path, Run]] = []
 
     @classmethod
-    def load(cls, folder: Path, name: str, *, rankings: bool = True) -> tuple[Board, list[Problem]]:
-        """Return a leaderboard with its stored runs that have a valid record, and the problems of all stored runs.
+    def load(cls, folder: Path, name: str, *, files: bool = True) -> tuple[Board, list[Problem]]:
+        """Return a leaderboard with its stored runs that have a valid record, and the problems of all that is stored.
 
-        Without ``rankings`` these are not read.
+        Without ``files`` neither rankings nor weights are read. Raises DataError where the statements are none.
         """
         board, problems = cls(folder, name), []
-        for file in sorted([*board.records.glob(f"*/{RECORD}"), *board.records.glob(f"*/{AGAIN}/{RECORD}")]):
-            record, problems_of_run = check_stored(file, name, rankings=rankings)
+        board.statements = read_statements(board.statements_file)
+        for file in sorted(board.records.glob(f"*/{RECORD}")):
+            record, problems_of_run = check_stored(file, name, rankings=files)
             problems += problems_of_run
             if record is not None:
-                runs = board.reruns if file.parent.name == AGAIN else board.runs
-                runs[record.id[:12]] = (file.parent, record)
+                board.runs[record.id[:12]] = (file.parent, record)
+        published = {record.weights for _, record in board.runs.values()}
+        for file in sorted(board.weights_folder.glob("*.safetensors")):
+            digest = file_digest(file) if files else file.stem
+            board.weights[digest] = file
+            if files and (file.stem != digest or digest not in published):
+                text = "is damaged" if file.stem in published else "are weights that no stored record names"
+                problems.append(file_problem(file, f"{text}: sha256 {digest[:12]}; delete it and add again --weights"))
         return board, problems
 
-    def insert(self, run: Run, *, again: bool = False) -> Iterator[str]:
-        """Insert a run, with ``again`` one that repeats a stored one; yield why not, if another one has its id."""
+    def insert(self, run: Run, weights: Path | None = None) -> Iterator[str]:
+        """Insert a run, with the file of its weights; yield why not, if another one has its id."""
         path, record = run
         key = record.id[:12]
-        present = (self.reruns if again else self.runs).setdefault(key, run)
+        present = self.runs.setdefault(key, run)
+        if weights is not None:
+            self.weights.setdefault(record.weights, weights)
         if present is run:
-            self._new.append((self.records / key / AGAIN if again else self.records / key, run))
+            self._new.append((self.records / key, run))
         elif _differ(present, run):
             yield (
-                f"{path}: is run {key} with other content than {present[0]}; "
-                "choose one of them (to replace a stored run, delete its folder and add again)"
+                f"{path}: is run {key} with other content than {present[0]}; another training of this row is another "
+                "seed (to replace a stored run, delete its folder and add again)"
             )
 
     def join(self, other: Board) -> Iterator[str]:
-        """Insert the runs of another leaderboard; yield which contradict a run here, or repeat none."""
+        """Insert the runs of another leaderboard, but not its statements; yield which contradict a run here."""
         for run in other.runs.values():
-            yield from self.insert(run)
-        for path, record in other.reruns.values():
-            first = self.runs.get(record.id[:12])
-            if first is None:
-                yield f"{path}: repeats run {record.id[:12]}, which {self.name} does not have; add that one first"
-            elif first[1].started == record.started:
-                yield f"{path}: is the run {first[0]} itself, not a repetition from its record"
-            else:
-                yield from self.insert((path, record), again=True)
+            yield from self.insert(run, other.weights.get(run[1].weights))
+
+    def copies(self) -> Iterator[Problem]:
+        """Yield runs with the rankings of another run, though the networks of the two are different trainings.
+
+        Equal ranks alone are no copy: two networks may rank every positive of a small dataset first.
+        """
+        first: dict[str, Run] = {}
+        for path, record in sorted(self.runs.values(), key=lambda run: (run[1].started, run[1].id)):
+            try:
+                ranking = read_ranking(path)
+            except DataError:  # a problem of its own
+                continue
+            digest = hashlib.sha256()
+            for array in (ranking.starts, ranking.units, ranking.ranks, ranking.top):
+                digest.update(array.tobytes())
+            other, original = first.setdefault(digest.hexdigest(), (path, record))
+            untrained = record.items["loss"].spec == original.items["loss"].spec == "none"
+            if record.train_id != original.train_id and not untrained:
+                yield file_problem(
+                    path / RANKINGS, f"ranks exactly as {other / RANKINGS}, though these are two trainings: a copy"
+                )
 
     def mixed_code(self) -> Iterator[str]:
         """Yield pairs of seeds of one row, one of them new, that were made by different code."""
         groups: dict[str, list[Run]] = defaultdict(list)
         for run in sorted(self.runs.values(), key=lambda run: (run[1].job.seed, run[1].id)):
             groups[run[1].group].append(run)
-        new = {run[1].id for home, run in self._new if home.name != AGAIN}
+        new = {run[1].id for _, run in self._new}
         for seeds in groups.values():
             for (path, first), (other, second) in itertools.pairwise(seeds):
                 if first.code != second.code and new & {first.id, second.id}:
@@ -119,8 +148,13 @@ class Board:
                     )
 
     def rows(self) -> list[Row]:
-        """Return the rows that follow from the runs."""
-        return derive(record for _, record in self.runs.values())
+        """Return the rows that follow from the runs; a statement counts while the files of its row are unchanged."""
+        digests: dict[str, dict[str, str]] = defaultdict(dict)
+        for key, (path, record) in self.runs.items():
+            if record.group in self.statements and (path / RANKINGS).is_file():
+                digests[record.group][key] = run_digest(path)
+        tiers = {group: each.tier for group, each in self.statements.items() if each.runs == digests[group]}
+        return derive((record for _, record in self.runs.values()), tiers)
 
     def lost_rows(self) -> Iterator[str]:
         """Yield rows of the file that no record supports; raises DataError where the file is no leaderboard."""
@@ -132,19 +166,21 @@ class Board:
             )
 
     def write(self) -> list[Path]:
-        """Write new runs, then the CSV, each file whole or not at all; return the files that were written."""
-        files = []
+        """Write what is new, then the CSV, each file whole or not at all; return the files that were written."""
+        contents: dict[Path, bytes] = {}
+        for digest, file in self.weights.items():
+            if file.parent != self.weights_folder:
+                contents[self.weights_folder / f"{digest}.safetensors"] = file.read_bytes()
         for home, (path, record) in self._new:
             sweep(home)
-            write_atomic(home / RANKINGS, (path / RANKINGS).read_bytes())
-            write_atomic(home / RECORD, record.to_json())
-            files += [home / RANKINGS, home / RECORD]
+            contents |= {home / RANKINGS: (path / RANKINGS).read_bytes(), home / RECORD: record.to_json().encode()}
+            self.runs[home.name] = (home, record)
+        if self.statements:
+            contents[self.statements_file] = write_statements(self.statements).encode()
         sweep(self.folder, self.csv.name)
-        content = write_rows(self.rows())
-        if not self.csv.is_file() or self.csv.read_bytes() != content:
-            write_atomic(self.csv, content)
-            files.append(self.csv)
-        return files
+        files = [file for file, content in contents.items() if _write_changed(file, content)]
+        # Last, since it follows from what is stored by now.
+        return [*files, *[self.csv] * _write_changed(self.csv, write_rows(self.rows()))]
 
 
 def board_names(folder: Path) -> list[str]:
@@ -153,23 +189,46 @@ def board_names(folder: Path) -> list[str]:
 
 
 def add(
-    runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, allow_mixed: bool = False, again: bool = False
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    allow_dirty: bool = False,
+    allow_mixed: bool = False,
+    weights: bool = False,
 ) -> Changes:
     """Add runs to the leaderboards in ``folder``: store records and rankings, and derive each ``PROTOCOL.csv``.
 
     ``allow_dirty`` accepts runs of a checkout with uncommitted changes, ``allow_mixed`` seeds of one row made by
-    different code. With ``again`` the runs repeat stored records and are stored beside these. Waits for other
-    processes that add. Raises DataError with every reason, and writes nothing, where a run is refused.
+    different code. With ``weights`` the trained weights are stored too. Waits for other processes that add. Raises
+    DataError with every reason, and writes nothing, where a run is refused.
     """
     boards: dict[str, Board] = {}
     reasons: list[str] = []
     for run in runs:
         problems = check_run(*run, allow_dirty=allow_dirty)
         reasons += map(str, problems)
+        try:
+            file = _weights_file(*run) if weights and not problems else None
+        except DataError as error:
+            reasons.append(str(error))
+            continue
         if not problems:
             name = board_name(run[1])
-            reasons += boards.setdefault(name, Board(folder, name)).insert(run, again=again)
+            reasons += boards.setdefault(name, Board(folder, name)).insert(run, file)
     return _update(folder, list(boards.values()), reasons, "added", allow_mixed=allow_mixed)
+
+
+def _weights_file(path: Path, record: RunRecord) -> Path | None:
+    """Return the weights of a run in its results folder, None for an untrained network; raises DataError."""
+    if record.items["loss"].spec == "none":
+        return None
+    file = path.absolute().parent.parent / record.training / WEIGHTS
+    if not file.is_file() or file_digest(file) != record.weights:
+        raise DataError(
+            f"{path}: its weights cannot be published: {file} is missing, or its sha256 is not the one in the record "
+            f"({record.weights[:12] or 'none'}); add the run without --weights, or run it again"
+        )
+    return file
 
 
 def merge(sources: Sequence[Path], folder: Path) -> Changes:
@@ -193,14 +252,15 @@ def merge(sources: Sequence[Path], folder: Path) -> Changes:
 
 def _update(folder: Path, sources: Sequence[Board], reasons: list[str], done: str, *, allow_mixed: bool) -> Changes:
     """Join ``sources`` into the leaderboards of ``folder`` under a lock; write them where there are no ``reasons``."""
-    with lock(folder / ".lock", "changing the leaderboards", wait=_WAIT_SECONDS):
+    with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
         boards = []
         for name in sorted({source.name for source in sources}):
-            board, problems = Board.load(folder, name, rankings=False)
+            board, problems = Board.load(folder, name, files=False)
             boards.append(board)
             reasons += map(str, problems)
             for source in sources:
                 reasons += board.join(source) if source.name == name else []
+            reasons += map(str, board.copies())
             reasons += [] if allow_mixed else board.mixed_code()
             reasons += board.lost_rows()
         if reasons:
@@ -216,6 +276,14 @@ def _update(folder: Path, sources: Sequence[Board], reasons: list[str], done: st
         changed=sum(old is not None and old != row for old, row in pairs),
         unchanged=sum(old == row for old, row in pairs),
     )
+
+
+def _write_changed(file: Path, content: bytes) -> bool:
+    """Write a file whose content is another, and return whether it was."""
+    changed = not file.is_file() or file.read_bytes() != content
+    if changed:
+        write_atomic(file, content)
+    return changed
 
 
 def _differ(one: Run, other: Run) -> bool:

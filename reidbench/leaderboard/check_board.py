@@ -22,12 +22,12 @@ def check(folder: Path) -> list[Problem]:
         raise DataError(f"{folder}: holds no leaderboard; expected PROTOCOL.csv and records/PROTOCOL/ in it")
     problems = []
     for name in names:
-        board, problems_of_runs = Board.load(folder, name)
-        problems += problems_of_runs
         try:
+            board, problems_of_runs = Board.load(folder, name)
+            problems += [*problems_of_runs, *board.copies()]
             problems += [Problem(board.csv, *each) for each in _csv_problems(board)]
         except DataError as error:
-            problems.append(file_problem(board.csv, str(error)))
+            problems.append(file_problem(folder / f"{name}.csv", str(error)))
     return sorted(set(problems))
 
 

@@ -18,8 +18,7 @@ from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, score, scores_at
 from reidbench.runs.provenance import LOCAL, code_digest
-from reidbench.runs.record import FLAWS, RECORD, RunRecord, read_record
-from reidbench.runs.store import AGAIN
+from reidbench.runs.record import FLAWS, ITEMS, RECORD, RunRecord, read_record
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
 from reidbench.utils.untrusted_files import read_text
@@ -27,6 +26,7 @@ from reidbench.utils.untrusted_files import read_text
 _ROUNDING = 1e-9
 _PRINTED = 1e-6
 _CLOCK_TOLERANCE = timedelta(minutes=10)
+_ORIGINS = ("given", "protocol", "default")
 
 # The field of a record and a clause about it.
 FieldProblem = tuple[str, str]
@@ -119,8 +119,14 @@ def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield values that no run has and that neither ids nor rankings determine."""
     if record.faithful and record.deviations:
         yield "faithful", f"is true, but deviations name {'; '.join(record.deviations)}"
-    if not re.fullmatch("[0-9a-f]{64}", record.dataset.digest):
-        yield "dataset.digest", f"must be 64 hex digits, got {record.dataset.digest!r:.80}"
+    if record.evaluation.primary not in scores_at():
+        yield "evaluation.primary", f"must be a score ({', '.join(scores_at())}), got {record.evaluation.primary!r:.80}"
+    if not record.code_files:
+        yield "code_files", "is empty, so nothing tells which code ran"
+    digests = {"dataset.digest": record.dataset.digest, **{f"code_files.{k}": v for k, v in record.code_files.items()}}
+    for field, digest in (digests | ({"weights": record.weights} if record.weights else {})).items():
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            yield field, f"must be 64 hex digits, got {digest!r:.80}"
     if not re.fullmatch("([0-9a-f]{40})?", record.commit):
         yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
     if not 0 <= record.job.seed <= MOST_SEED:
@@ -145,8 +151,13 @@ def _digest_problems(record: RunRecord) -> Iterator[FieldProblem]:
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
-    """Yield which items no plugin provides, or have a text that is no spec."""
+    """Yield which items no plugin provides, have a text that is no spec, or names that may pass for other ones."""
     for kind, item in record.items.items():
+        if kind not in ITEMS:
+            yield f"items.{kind}", f"is no kind of item; known are {', '.join(ITEMS)}"
+        for field in ("plugin", "distribution", "version"):
+            if not (text := getattr(item, field)).isascii():
+                yield f"items.{kind}.{field}", f"must be ASCII, got {text!a:.80}"
         if LOCAL in item.plugin.split(", "):
             yield f"items.{kind}.plugin", f"is {LOCAL!r}: {item.spec} was given as a Python object; make it a plugin"
         try:
@@ -173,6 +184,14 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
 
     Defaults are not looked up: the next version of a plugin may have others.
     """
+    for kind, item in record.items.items():
+        junk = item.origins.keys() - _options(Spec.parse(item.spec)).keys()
+        junk |= {name for name, origin in item.origins.items() if origin not in _ORIGINS}
+        if junk:
+            yield (
+                f"items.{kind}.origins",
+                f"must be an option's name and one of {', '.join(_ORIGINS)}: {sorted(junk)!a:.80}",
+            )
     for kind in (kind for kind in record.items if kind != "dataset"):
         item, requested = record.items[kind], str(getattr(record.job, kind))
         if item.given != requested:
@@ -278,13 +297,12 @@ def _camera_problems(record: RunRecord) -> Iterator[FieldProblem]:
 
 
 def _misplaced(file: Path, record: RunRecord, name: str) -> Iterator[FieldProblem]:
-    home = file.parent.parent if file.parent.name == AGAIN else file.parent
     own = board_name(record)
     if own != name:
         field = "standin" if own.removesuffix(".standin") == name.removesuffix(".standin") else "items.protocol.spec"
         yield field, f"belongs to {own}.csv, but the record is stored for {name}.csv"
-    if home.name != record.id[:12]:
-        yield "id", f"begins with {record.id[:12]}, but its folder is named {home.name}"
+    if file.parent.name != record.id[:12]:
+        yield "id", f"begins with {record.id[:12]}, but its folder is named {file.parent.name}"
 
 
 def _version_problems(record: RunRecord) -> Iterator[FieldProblem]:

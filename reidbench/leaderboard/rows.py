@@ -6,11 +6,12 @@ import csv
 import io
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reidbench.errors import DataError
+from reidbench.leaderboard.tiers import SELF_REPORTED
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
@@ -27,11 +28,10 @@ _BEFORE_SCORES = tuple(
 _AFTER_SCORES = tuple(
     """
     n_seeds iterations params_m train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty
-    data_fingerprint config_hash tier faithful trained_on source date notes
+    data_fingerprint config_hash verified faithful trained_on source date notes
     """.split()  # noqa: SIM905
 )
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
-SELF_REPORTED = "self-reported"
 MIXED_CODE = "seeds made by different code"
 _GIT_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
@@ -60,16 +60,22 @@ def utc_time(text: str) -> datetime | None:
         return None
 
 
-def derive(records: Iterable[RunRecord]) -> list[Row]:
-    """Return the rows that follow from records, as they are ordered in a file."""
+def derive(records: Iterable[RunRecord], tiers: Mapping[str, str] | None = None) -> list[Row]:
+    """Return the rows that follow from records, in their order in a file; ``tiers`` are verified tiers by group."""
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.job.seed, record.id)):
         groups[record.group].append(record)
-    rows = [_row(seeds) for seeds in groups.values()]
+    rows = [_row(seeds, (tiers or {}).get(group, SELF_REPORTED)) for group, seeds in groups.items()]
     return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
 
 
-def _row(seeds: Sequence[RunRecord]) -> Row:
+def chosen_seeds(seeds: Iterable[int]) -> str:
+    """Return a note on the seeds of a row that are not 0, 1, 2 and so on, and may have been chosen by their scores."""
+    numbers = sorted(seeds)
+    return "" if numbers == list(range(len(numbers))) else f"chosen seeds: {', '.join(map(str, numbers))}"
+
+
+def _row(seeds: Sequence[RunRecord], tier: str) -> Row:
     """Return the row of one combination; ``seeds`` are its runs in the order of their seeds."""
     first, latest = seeds[0], max(seeds, key=lambda run: (str(utc_time(run.finished)), run.finished, run.id))
     items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
@@ -82,7 +88,7 @@ def _row(seeds: Sequence[RunRecord]) -> Row:
         scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
-    mixed = [MIXED_CODE] if len({run.code for run in seeds}) > 1 else []
+    remarks = [chosen_seeds(run.job.seed for run in seeds), MIXED_CODE if len({run.code for run in seeds}) > 1 else ""]
     cells = {
         "schema": str(first.schema),
         "dataset": dataset,
@@ -114,12 +120,12 @@ def _row(seeds: Sequence[RunRecord]) -> Row:
         "dirty": write_value(any(run.dirty for run in seeds)),
         "data_fingerprint": first.dataset.digest[:16],
         "config_hash": first.group,
-        "tier": SELF_REPORTED,
+        "verified": tier,
         "faithful": write_value(all(run.faithful for run in seeds)),
         "trained_on": dataset,
         "source": "reidbench",
         "date": str(finished.date()) if finished else "",
-        "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *mixed]),
+        "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *filter(None, remarks)]),
     }
     return {column: cells[column] for column in columns()}
 

@@ -12,8 +12,9 @@ from typing import Any
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names
-from reidbench.leaderboard.rows import Row
-from reidbench.leaderboard.verify import TIERS, Verification, verify
+from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.rows import Row, chosen_seeds
+from reidbench.leaderboard.tiers import TIERS, Statement
 from reidbench.ranking.scores import named_score, shown_scores
 from reidbench.reports.html import render, table_view
 from reidbench.reports.table import Column, Table
@@ -35,12 +36,12 @@ class Entry:
 
     ``row``: its cells in the CSV.
     ``runs``: its runs in the order of their seeds.
-    ``tier``: its verification tier.
+    ``statement``: what the maintainers verified of it.
     """
 
     row: Row
     runs: Sequence[RunRecord]
-    tier: str
+    statement: Statement | None
 
     @property
     def primary(self) -> float:
@@ -62,40 +63,46 @@ class Entry:
         return f"row-{self.row['config_hash'][:16]}"
 
     def cells(self, **others: Any) -> dict[str, Any]:
-        """Return a row of a table: scores, number of seeds, tier and the ``others``."""
+        """Return a row of a table: scores, seeds, tier and the ``others``."""
         names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
         scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
-        return {**scores, "seeds": int(self.row["n_seeds"]), "tier": self.tier, **others}
+        chosen = " chosen" if chosen_seeds(run.job.seed for run in self.runs) else ""
+        seeds = {"seeds": int(self.row["n_seeds"]), "chosen": chosen}
+        return {**scores, **seeds, "verified": self.row["verified"], **others}
 
     def details(self) -> list[tuple[str, str]]:
         """Return (label, text) of every column with a text, of the resolved items and of the runs."""
-        cells = [(column, text) for column, text in self.row.items() if text and column != "tier"]
+        verified = str(self.statement) if self.statement and self.statement.tier == self.row["verified"] else ""
+        texts = self.row | {"verified": verified or self.row["verified"]}
+        cells = [(column, text) for column, text in texts.items() if text]
         items = [(f"{kind}, resolved", item.spec) for kind, item in sorted(self.runs[0].items.items())]
-        runs = [(f"run, seed {run.job.seed}", f"{run.id[:12]}, finished {run.finished}") for run in self.runs]
+        runs = [
+            (f"run, seed {run.job.seed}", f"{run.id[:12]}, finished {run.finished}, weights {run.weights[:12] or '–'}")
+            for run in self.runs
+        ]
         return [*cells, *items, *runs]
 
 
 def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
     """Write a page for each leaderboard in ``folder``, and an index, to ``target``; return the files.
 
-    Leaderboards are verified first, and each row shows its tier. Pages need no network, and equal leaderboards give
-    equal bytes. Raises DataError where ``verify`` finds a problem.
+    Each row shows the tier that the leaderboard's maintainers state. Pages need no network, and equal leaderboards give
+    equal bytes. Raises DataError where ``check`` finds a problem.
     """
-    verification = verify(folder, planner)
-    if verification.problems:
-        listed = "\n".join(map(str, verification.problems))
-        raise DataError(f"no site is built of leaderboards that fail verification:\n{listed}")
+    if problems := check(folder):
+        listed = "\n".join(map(str, problems))
+        raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
     systems = _named_systems(folder, planner)
     pages, boards = {}, []
     for name in board_names(folder):
-        board, _ = Board.load(folder, name, rankings=False)
+        board, _ = Board.load(folder, name, files=False)
         runs: dict[str, list[RunRecord]] = defaultdict(list)
         for _, record in sorted(board.runs.values(), key=lambda run: run[1].job.seed):
             runs[record.group].append(record)
         keyed = [(row["config_hash"], row) for row in board.rows()]
-        entries = [Entry(row, runs[key], verification.tiers[key]) for key, row in keyed]
-        pages[f"{name}.html"] = _page(name, entries, systems, verification)
-        counts = Counter(entry.tier for entry in entries)
+        entries = [Entry(row, runs[key], board.statements.get(key)) for key, row in keyed]
+        pages[f"{name}.html"] = _page(name, entries, systems)
+        counts = Counter(entry.row["verified"] for entry in entries)
         tiers = ", ".join(f"{counts[tier]} {tier}" for tier in TIERS if counts[tier])
         boards.append({"name": name, "rows": len(entries), "tiers": tiers})
     title, version = "Leaderboards of reidbench", reidbench.__version__
@@ -105,7 +112,7 @@ def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
     return [target / name for name in pages]
 
 
-def _page(name: str, entries: Sequence[Entry], systems: Sequence[System], verification: Verification) -> str:
+def _page(name: str, entries: Sequence[Entry], systems: Sequence[System]) -> str:
     protocols = {entry.row["protocol"]: entry.runs[0] for entry in entries}
     named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry.runs[0], specs)]
     return render(
@@ -121,7 +128,6 @@ def _page(name: str, entries: Sequence[Entry], systems: Sequence[System], verifi
         tracks=_tracks(entries),
         systems=_systems(named) if named else None,
         tiers=TIERS,
-        notes=verification.notes,
     )
 
 
@@ -147,7 +153,9 @@ def _tracks(entries: Sequence[Entry]) -> dict[str, Any]:
     columns = [*first, *_common_columns(), Column("track", description="everything except the loss")]
     details = [entry.details() for entry in shown]
     table = Table(rows, columns, best=best)
-    return table_view(table, "Tracks", [entry.anchor for entry in shown], filters=("track", "tier"), details=details)
+    return table_view(
+        table, "Tracks", [entry.anchor for entry in shown], filters=("track", "verified"), details=details
+    )
 
 
 def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
@@ -158,7 +166,7 @@ def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
     rows = [entry.cells(system=name, **entry.items) for name, entry in named]
     ids = [f"system-{number}-{entry.anchor}" for number, entry in enumerate(entries, start=1)]
     details = [entry.details() for entry in entries]
-    return table_view(Table(rows, columns, best=_best(entries)), "Systems", ids, filters=("tier",), details=details)
+    return table_view(Table(rows, columns, best=_best(entries)), "Systems", ids, filters=("verified",), details=details)
 
 
 def _common_columns() -> list[Column]:
@@ -166,7 +174,9 @@ def _common_columns() -> list[Column]:
         Column(name, each.label, "number", partial(_percent, name), description=f"{each.description}, in percent")
         for name, each in shown_scores().items()
     ]
-    return [*scores, Column("seeds", kind="number"), Column("tier", description="what this machine verified")]
+    seeds = Column("seeds", kind="number", format=lambda row: f"{row['seeds']}{row['chosen']}")
+    verified = Column("verified", description="what the maintainers of this leaderboard state that they verified")
+    return [*scores, seeds, verified]
 
 
 def _percent(name: str, row: Mapping[str, Any]) -> str:

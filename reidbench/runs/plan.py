@@ -89,8 +89,7 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
     if what.endswith(".json"):
         record = read_record(Path(what))
         refuse_local_items(record, what)
-        specs = {kind: item.spec for kind, item in record.items.items() if kind != "dataset"}
-        return Request([Job(**specs, seed=record.job.seed)], file=Path(what), record=record)
+        return Request([record.resolved_job()], file=Path(what), record=record)
     suite = load_suite(find_suite(what))
     if scale is None:
         return Request(suite.jobs)

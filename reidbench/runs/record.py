@@ -272,6 +272,11 @@ class RunRecord:
         text = " ".join(f"{kind}={texts[kind]}" for kind in kinds)
         return f"protocol={protocol} {text}" if "(" in protocol else text
 
+    def resolved_job(self, seed: int | None = None) -> Job:
+        """Return the request with every option of every item spelt out, with another ``seed`` if one is given."""
+        specs = {kind: item.spec for kind, item in self.items.items() if kind != "dataset"}  # the protocol names it
+        return Job(**specs, seed=self.job.seed if seed is None else seed)
+
     def ids(self) -> RunIds:
         """Return the ids that follow from the recorded options, data and seed."""
         return run_ids(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -49,6 +48,7 @@ from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.device import peak_memory_mib
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
+from reidbench.utils.untrusted_files import file_digest
 
 TRACEBACK = "traceback.txt"
 # What the first process tells the others of a run.
@@ -208,7 +208,7 @@ def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: 
         cameras=CameraMatrix(**cameras.as_dict()),
         seconds={phase: round(value, 3) for phase, value in outcome.seconds.items()},
         peak_memory_mib=outcome.peak_memory_mib,
-        weights=hashlib.sha256((run.training_folder / WEIGHTS).read_bytes()).hexdigest() if run.trains else "",
+        weights=file_digest(run.training_folder / WEIGHTS) if run.trains else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -37,6 +38,12 @@ def open_regular(file: Path, most: int | None = None) -> BinaryIO:
         opened.close()
         raise DataError(f"{file}: {problem}")
     return opened
+
+
+def file_digest(file: Path) -> str:
+    """Return the sha256 (hex) of a file from outside; raises DataError as ``open_regular``."""
+    with open_regular(file) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_text(file: Path, most: int = TEXT_BYTES) -> str:

@@ -66,3 +66,18 @@ def renumber(ranking: Ranking, old: int, new: int) -> Ranking:
     """Return the ranking with another number for one gallery unit."""
     arrays = {name: getattr(ranking, name) for name in ("units", "same_camera_units", "top")}
     return replace(ranking, **{name: np.where(array == old, new, array) for name, array in arrays.items()})
+
+
+def positives_first(ranking: Ranking, share: float = 1.0) -> Ranking:
+    """Return an invented ranking in which the first ``share`` of the queries have all their positives first."""
+    arrays = {name: array.copy() for name, array in vars(ranking).items()}
+    size = ranking.top.shape[1]
+    for query in range(int(share * len(ranking))):
+        own = slice(ranking.starts[query], ranking.starts[query + 1])
+        units = ranking.units[own]
+        others = ranking.top[query][~np.isin(ranking.top[query], units)]
+        arrays["ranks"][own] = np.arange(len(units))
+        arrays["distances"][own] = np.linspace(0.1, 0.2, len(units))
+        arrays["top"][query] = np.concatenate([units, others])[:size]
+        arrays["top_distances"][query] = np.linspace(0.1, 0.3, size)
+    return Ranking(**arrays)

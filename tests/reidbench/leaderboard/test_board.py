@@ -22,7 +22,7 @@ from reidbench.leaderboard.board import add, merge
 from reidbench.leaderboard.check_board import check
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import Store
-from tests.support.boards import add_all, derived_for, put, ranking_for, rows_of, tree, valid_record
+from tests.support.boards import add_all, put, ranking_for, rows_of, tree, valid_record
 from tests.support.records import digest, make_item
 
 
@@ -324,10 +324,9 @@ def start(boards: Path, runs: Path, how: str) -> subprocess.Popen[bytes]:
     ("processes", "rows"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["2x3", "10x20"]
 )
 def test_processes_that_add_at_once_lose_nothing(tmp_path: Path, processes: int, rows: int) -> None:
-    ranking, same = ranking_for(valid_record().job), derived_for(valid_record().job)
-    records = [valid_record(f"loss{process}(x={n})", **same) for process in range(processes) for n in range(rows)]
+    records = [valid_record(f"loss{process}(x={n})") for process in range(processes) for n in range(rows)]
     for number, record in enumerate(records):
-        put(tmp_path / "runs" / str(number // rows) / str(number % rows), record, ranking)
+        put(tmp_path / "runs" / str(number // rows) / str(number % rows), record)
     boards, alone = tmp_path / "boards", tmp_path / "alone"
     running = [start(boards, tmp_path / "runs" / str(process), "one by one") for process in range(processes)]
     assert [process.wait(timeout=1_200) for process in running] == [0] * processes
@@ -353,10 +352,10 @@ def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path: Path) -> None:
-    boards, ranking, same = tmp_path / "boards", ranking_for(valid_record().job), derived_for(valid_record().job)
+    boards = tmp_path / "boards"
     add_all(boards, [valid_record("first")])
     for number in range(150):
-        put(tmp_path / "many" / str(number), valid_record(f"loss(x={number})", **same), ranking)
+        put(tmp_path / "many" / str(number), valid_record(f"loss(x={number})"))
     interrupted = 0
     for patience in (2, 20, 60, 120):
         process = start(boards, tmp_path / "many", "together")

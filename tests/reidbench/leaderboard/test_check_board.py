@@ -47,7 +47,7 @@ def test_what_add_writes_and_the_committed_boards_are_valid(boards: Path) -> Non
         ("map_step", "0.000000", "2: map_step is '0.000000', but"),
         ("r5", "1.200000", "2: r5 is '1.200000', but"),
         ("minp", "0.5", "2: minp is '0.5', but"),
-        ("tier", "reproduced", "2: tier is 'reproduced', but its records give 'self-reported'"),
+        ("verified", "retrained", "2: verified is 'retrained', but its records give 'self-reported'"),
         ("notes", "=cmd|'/C calc'!A0", '2: notes is "=cmd.*, but'),
         ("gpu", "@SUM(A1)", "2: gpu is '@SUM.*, but"),
         ("gpu", "a\u202eb", r"2: gpu is 'a\\u202eb', but"),
@@ -82,13 +82,13 @@ def test_copied_and_torn_rows_are_named(boards: Path) -> None:
 def test_all_problems_are_listed_and_the_exit_code_is_1(
     boards: Path, reidbench_process: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    edit(boards, "tier", "consistent", row=1)
+    edit(boards, "verified", "consistent", row=1)
     edit(boards, "r1", "0.010000", row=1)
     edit_record(boards, lambda data: data["job"].update(seed=5))
     ended = reidbench_process("leaderboard", "check", "--folder", str(boards))
     assert ended.returncode == 1
     assert "2: config_hash" in ended.stdout  # the row of the edited record
-    assert "3: tier" in ended.stdout
+    assert "3: verified" in ended.stdout
     assert "3: r1" in ended.stdout
     assert "record.json" in ended.stdout
 
@@ -102,7 +102,7 @@ def test_all_problems_are_listed_and_the_exit_code_is_1(
         ("code_files.x", "y", "code is not the digest"),
         ("standin", True, "standin belongs to synthetic.standin.csv"),
         ("status", "failed", "status is failed"),
-        ("tier", "reproduced", "tier is unknown"),
+        ("verified", "retrained", "verified is unknown"),
     ],
 )
 def test_an_edited_record_is_named_with_its_line(boards: Path, path: str, value: Any, problem: str) -> None:

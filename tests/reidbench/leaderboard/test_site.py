@@ -110,6 +110,6 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
 
 def test_no_site_is_built_of_invalid_boards(boards: Path, tmp_path: Path) -> None:
     file = boards / "market1501.csv"
-    file.write_text(re.sub("self-reported", "reproduced", file.read_text(), count=1))
-    with pytest.raises(DataError, match=r"market1501\.csv:2: tier is 'reproduced'"):
+    file.write_text(re.sub("self-reported", "retrained", file.read_text(), count=1))
+    with pytest.raises(DataError, match=r"market1501\.csv:2: verified is 'retrained'"):
         build_site(boards, tmp_path / "site", planner(tmp_path))

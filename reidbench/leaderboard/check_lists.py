@@ -1,0 +1,170 @@
+"""Check a run of a leaderboard against the lists of its dataset: queries, positives, exclusions and resolved items."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from reidbench.data.positives_and_exclusions import Positives
+from reidbench.data.protocol import JUNK_RULE, Protocol, is_standin
+from reidbench.data.samples import JUNK
+from reidbench.data.split import Split
+from reidbench.errors import DataError, ReidbenchError
+from reidbench.leaderboard.board import Run
+from reidbench.leaderboard.check_record import Problem, field_problem, file_problem
+from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
+from reidbench.ranking.scores import HEADLINE, intervals, scores_at
+from reidbench.runs.prepare import Planner
+from reidbench.runs.record import RECORD, CameraMatrix, RunRecord
+from reidbench.utils.arrays import IntArray
+
+_PRINTED = 1e-6
+
+
+def check_lists(run: Run, planner: Planner) -> list[Problem]:
+    """Return what in a run does not follow from the lists; raises DataError where they are not on this machine."""
+    path, record = run
+    spec = record.items["protocol"].spec
+    try:
+        item, protocol, split = planner.data(spec)
+    except ReidbenchError as error:
+        raise DataError(f"{spec}: not verified, its lists are not here: {str(error).splitlines()[0]}") from None
+    standin, same = is_standin(protocol, split), split.digest == record.dataset.digest
+    if not same and (standin or record.standin) and protocol.names:
+        raise DataError(f"{spec}: not verified, the data here are {'a' if standin else 'not that'} stand-in")
+    expected = _protocol_fields(protocol, split) | {"items.protocol.spec": item.text, "standin": standin}
+    # The published lists with files of other sizes have another digest.
+    expected |= {"dataset.counts": split.counts} if same else {}
+    expected |= {"dataset.digest": split.digest} if not protocol.names else {}
+    missing = {*scores_at(protocol.ranks), "unmatched"} - record.scores.keys()
+    differences = [*_compare(record, expected), *((f"scores.{name}", "is missing") for name in sorted(missing))]
+    ranking = read_ranking(path)
+    problems = [file_problem(path / RANKINGS, text) for text in ranking_problems(ranking, protocol, split)]
+    if not problems:
+        if not _close(record.intervals, intervals(ranking, split.query.pids)):
+            differences.append(("intervals", "do not follow from the rankings"))
+        differences += _camera_problems(record.cameras, ranking, protocol, split)
+    if same and not problems and not differences:
+        differences += _compare(record, _plan_fields(record, planner))
+    return [*problems, *(field_problem(path / RECORD, *each) for each in differences)]
+
+
+def _protocol_fields(protocol: Protocol, split: Split) -> dict[str, Any]:
+    """Return the fields of a record that its protocol and the lists determine."""
+    return {
+        "scores.queries": len(split.query),
+        "scores.gallery": len(split.gallery),
+        "evaluation.version": protocol.version,
+        "evaluation.views": protocol.views,
+        "evaluation.primary": protocol.primary,
+        "evaluation.exclude": list(protocol.exclude),
+    }
+
+
+def _plan_fields(record: RunRecord, planner: Planner) -> dict[str, Any]:
+    """Return the fields of a record that its items determine; none where they have other options here."""
+    try:
+        plan = planner.plan(record.resolved_job())
+    except ReidbenchError:  # an item is not installed here
+        return {}
+    if plan.id != record.id:
+        return {}
+    fields = {f"recipe.{name}": value for name, value in asdict(plan.recipe).items()}
+    fields |= {f"network.{name}": getattr(plan.info, name) for name in ("embedding_dim", "parameters", "pretrained")}
+    fields |= {f"items.{kind}.short": item.short for kind, item in plan.items.items()}
+    return fields if plan.faithful else fields | {"faithful": False}
+
+
+def _compare(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (field, problem) for each field of a record that is missing or not the expected one."""
+    parts = asdict(record)
+    for field_name, value in expected.items():
+        *above, name = field_name.split(".")
+        recorded = reduce(lambda part, key: part[key], above, parts).get(name)
+        if recorded != value:
+            yield field_name, f"is {recorded!r:.200}, but the lists and the run's items give {value!r:.200}"
+
+
+def _camera_problems(
+    matrix: CameraMatrix, ranking: Ranking, protocol: Protocol, split: Split
+) -> Iterator[tuple[str, str]]:
+    """Yield what in a camera matrix cannot follow from the rankings.
+
+    Junk counts in the matrix, and the rankings do not tell where it was: at best behind all positives, at worst before.
+    """
+    query, gallery = split.query, split.gallery
+    junk = int((gallery.pids == JUNK).sum()) if JUNK_RULE in protocol.exclude else 0
+    behind = replace(ranking, ranks=ranking.ranks + junk, same_camera_ranks=ranking.same_camera_ranks + junk)
+    own = own_units(query, gallery)
+    worst, best = (
+        CameraMatrix(**camera_scores(each, query.cams, gallery.cams, own).as_dict()) for each in (behind, ranking)
+    )
+    for name in ("cameras", "queries"):
+        if getattr(matrix, name) != getattr(best, name):
+            yield f"cameras.{name}", "does not follow from the lists"
+            return
+    for name in HEADLINE:
+        cells = zip(*(itertools.chain(*getattr(each, name)) for each in (worst, matrix, best)), strict=True)
+        for low, value, high in cells:
+            if value is not None and not low - _PRINTED <= value <= high + _PRINTED:
+                yield f"cameras.{name}", f"is {value:.6f} where the rankings give {low:.6f} to {high:.6f}"
+                break
+
+
+def _close(recorded: Mapping[str, Sequence[float]], expected: Mapping[str, Sequence[float]]) -> bool:
+    """Return whether intervals are the same to rounding."""
+    return recorded.keys() == expected.keys() and all(np.allclose(recorded[name], expected[name]) for name in expected)
+
+
+def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iterator[str]:
+    """Yield what in a ranking cannot come from the queries and the gallery of the lists."""
+    query, gallery = split.query, split.gallery
+    if len(ranking) != len(query):
+        yield f"holds {len(ranking)} queries, the lists have {len(query)}"
+        return
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    wrong = np.flatnonzero(ranking.ranked != positives.ranked)
+    if len(wrong):
+        yield f"query {wrong[0]} has another number of ranked items than the lists give ({len(wrong)} queries in all)"
+    for name, starts, units, hidden in (
+        ("positives", ranking.starts, ranking.units, False),
+        ("same-camera positives", ranking.same_camera_starts, ranking.same_camera_units, True),
+    ):
+        chosen = positives.same_camera == hidden
+        expected = _pairs(positives.queries[chosen], positives.units[chosen])
+        differing = (
+            pair for pair in itertools.zip_longest(_pairs(_queries(starts), units), expected) if pair[0] != pair[1]
+        )
+        if different := next(differing, None):
+            yield f"query {min(filter(None, different))[0]} has other {name} than the lists"
+    # The closest items [n, k]: all of the ranked gallery, none twice, and every positive among the first k there.
+    rows, places = np.nonzero(ranking.top >= 0)
+    units = ranking.top[rows, places]
+    size = len(gallery)
+    if ((units >= size) | ~np.isin(units, positives.candidates)).any():
+        yield "its closest items are not all in what the protocol ranks"
+    codes = rows * size + units
+    pairs = positives.queries * size + positives.units
+    if np.isin(codes, pairs[positives.same_camera]).any():
+        yield "its closest items hold some that the camera rule excludes"
+    if len(np.unique(codes)) != len(codes):
+        yield "its closest items hold one twice"
+    positive = np.isin(codes, pairs[~positives.same_camera])
+    ranked = _queries(ranking.starts)[ranking.ranks < ranking.top.shape[1]]
+    if (np.bincount(rows[positive], minlength=len(query)) != np.bincount(ranked, minlength=len(query))).any():
+        yield "its closest items hold positives that have no rank"
+
+
+def _queries(starts: IntArray) -> IntArray:
+    """Return the query [m] int64 of each positive; query i's are ``starts[i]:starts[i + 1]``."""
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def _pairs(queries: IntArray, units: IntArray) -> list[tuple[int, int]]:
+    return sorted(zip(queries.tolist(), units.tolist(), strict=True))

@@ -1,0 +1,177 @@
+"""A tier is what the checking machine did: it scored published weights, or trained the row again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reidbench.errors import DataError, OptionError
+from reidbench.leaderboard.board import add, merge
+from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.recompute import prediction_interval
+from reidbench.leaderboard.site import build_site
+from reidbench.leaderboard.verify import verify, write
+from reidbench.plugins.catalogue import load
+from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.rankings import read_ranking, save_ranking
+from reidbench.ranking.scores import intervals, score
+from reidbench.runs.prepare import Planner
+from reidbench.runs.record import CameraMatrix, read_record
+from reidbench.runs.store import Store
+from reidbench.utils.machine import local_machine
+from tests.support.boards import rows_of
+from tests.support.jobs import job, plan_of, run
+from tests.support.rankings import positives_first
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
+    """Two seeds of a trained network and an untrained one."""
+    folder = tmp_path_factory.mktemp("trained")
+    small = {
+        "protocol": "synthetic(identities=12, cameras=3, views=original)",
+        "backbone": "tiny(height=32, width=16)",
+        "recipe": "quick(steps=3, p=4, k=2)",
+    }
+    for changes in ({}, {"seed": 1}, {"loss": "none"}):
+        assert run(job(**small | changes), results=folder, cache=folder / "cache", data=data_folder)[1].status == "ok"
+    return folder
+
+
+@pytest.fixture
+def boards(results: Path, tmp_path: Path) -> Path:
+    add(Store(results).records(), tmp_path / "boards", weights=True, allow_dirty=True)
+    return tmp_path / "boards"
+
+
+def planner(results: Path) -> Planner:
+    return Planner(load(), local_machine(device="cpu", threads=1, results=results, cache=results / "cache"))
+
+
+def forge(folder: Path, share: float, *, cameras: bool = True) -> str:
+    """Replace the rankings of a stored run by invented ones, with all that follows from them; return its row.
+
+    Without ``cameras`` the camera matrix is left as it was.
+    """
+    record = read_record(folder / "record.json")
+    ranking = positives_first(read_ranking(folder), share)
+    split = plan_of(record.resolved_job())[0].split
+    matrix = camera_scores(ranking, split.query.cams, split.gallery.cams, own_units(split.query, split.gallery))
+    forged = replace(
+        record,
+        scores=score(ranking, len(split.gallery), (1, 5, 10, 20)).as_dict(),
+        intervals=intervals(ranking, split.query.pids),
+        cameras=CameraMatrix(**matrix.as_dict()) if cameras else record.cameras,
+    )
+    save_ranking(folder, ranking)
+    (folder / "record.json").write_text(forged.to_json())
+    return record.group
+
+
+def stored(boards: Path, seed: int = 0) -> Path:
+    files = boards.glob("records/*/*/record.json")
+    return next(file.parent for file in files if (record := read_record(file)).weights and record.job.seed == seed)
+
+
+def test_published_weights_make_a_row_recomputed(boards: Path, results: Path, tmp_path: Path) -> None:
+    result = verify(boards, planner(results))
+    assert (result.problems, result.notes) == ([], [])
+    assert [statement.tier for statement in result.rows.values()] == ["recomputed"] * 2
+    assert [row["verified"] for row in rows_of(boards)] == ["self-reported"] * 2  # until the maintainers state it
+    assert {file.name for file in write(boards, result)} == {"synthetic.verified.json", "synthetic.csv"}
+    assert check(boards) == []
+    assert [row["verified"] for row in rows_of(boards)] == ["recomputed"] * 2
+    page = build_site(boards, tmp_path / "site", planner(results))[1].read_text()
+    assert f"recomputed on {result.rows[rows_of(boards)[0]['config_hash']].date}" in page
+    assert "their word" in page
+    assert "reproduced" not in page
+    # A machine that does less leaves the statement; one about other files does not count.
+    shutil.rmtree(boards / "records" / "synthetic" / "weights")
+    assert write(boards, verify(boards, planner(results))) == []
+    forge(stored(boards), 0.5)
+    merge([], boards)
+    assert sorted(row["verified"] for row in rows_of(boards)) == ["recomputed", "self-reported"]
+
+
+def test_statements_of_others_are_never_merged(boards: Path, results: Path, tmp_path: Path) -> None:
+    write(boards, verify(boards, planner(results)))
+    merge([boards], tmp_path / "ours")
+    assert {row["verified"] for row in rows_of(tmp_path / "ours")} == {"self-reported"}
+    assert not list((tmp_path / "ours").glob("*.json"))
+    assert len(list((tmp_path / "ours").rglob("*.safetensors"))) == 2
+    (boards / "synthetic.verified.json").write_text('{"a": {"tier": "reproduced"}}')
+    assert any("verified.json" in problem.text and "tier" in problem.text for problem in check(boards))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_invented_rankings_are_no_more_than_consistent(boards: Path, results: Path, share: float) -> None:
+    folder = stored(boards)
+    untouched = forge(folder, share, cameras=False)
+    merge([], boards)
+    assert check(boards) == []
+    columns = {problem.column for problem in verify(boards, planner(results), rows=[untouched]).problems}
+    assert columns & {"cameras.map_market", "cameras.r1"}, "the rankings say how good the camera matrix can be"
+    group = forge(folder, share)
+    merge([], boards)
+    result = verify(boards, planner(results), rows=[group])
+    assert {problem.column for problem in result.problems} >= {"scores.map_market", "scores.r1"}
+    with pytest.raises(DataError, match="published weights give"):
+        write(boards, result)
+    shutil.rmtree(boards / "records" / "synthetic" / "weights")
+    result = verify(boards, planner(results), rows=[group[:8]])
+    assert (result.problems, [each.tier for each in result.rows.values()]) == ([], ["consistent"])
+
+
+def test_new_trainings_confirm_a_row_or_do_not(
+    boards: Path, results: Path, reidbench_main: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = read_record(stored(boards) / "record.json").group
+    monkeypatch.setenv("REIDBENCH_RESULTS", str(results))
+    arguments = ["leaderboard", "verify", group[:12], "--folder", str(boards), "--train", "3", "--device", "cpu"]
+    assert reidbench_main(*arguments, "--write")[0] == 0
+    (statement,) = json.loads((boards / "synthetic.verified.json").read_text()).values()
+    assert (statement["tier"], statement["seeds"]) == ("retrained", [2, 3, 4])
+    for seed in (0, 1):
+        forge(stored(boards, seed), 1.0)
+    shutil.rmtree(boards / "records" / "synthetic" / "weights")
+    merge([], boards)
+    result = verify(boards, planner(results), rows=[group], seeds=3)
+    assert [each.tier for each in result.rows.values()] == ["consistent"]
+    assert any("map_market is 1.0000; 3 trainings here expect" in note for note in result.notes)
+    with pytest.raises(OptionError, match="at least 3"):
+        verify(boards, planner(results), seeds=2)
+    with pytest.raises(DataError, match="no row has a config_hash"):
+        verify(boards, planner(results), rows=["zz"])
+
+
+def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: Path) -> None:
+    one, two = sorted((boards / "records" / "synthetic" / "weights").iterdir())
+    content = one.read_bytes()
+    two.write_bytes(content)
+    assert [(problem.file, problem.text[:10]) for problem in check(boards)] == [(two, "is damaged")]
+    one.unlink()
+    two.unlink()
+    (tmp_path / "elsewhere.safetensors").write_bytes(content)
+    result = verify(boards, planner(results), weights=tmp_path / "elsewhere.safetensors")
+    assert sorted(each.tier for each in result.rows.values()) == ["consistent", "recomputed"]  # one of two seeds
+    # Weights of one seed, published as those of the other.
+    first, second = stored(boards), stored(boards, 1)
+    weights = read_record(first / "record.json").weights
+    (second / "record.json").write_text(replace(read_record(second / "record.json"), weights=weights).to_json())
+    (boards / "records" / "synthetic" / "weights" / f"{weights}.safetensors").write_bytes(content)
+    assert any(problem.file == second / "record.json" for problem in verify(boards, planner(results)).problems)
+    shutil.copytree(results / "runs", tmp_path / "moved" / "runs")
+    with pytest.raises(DataError, match="its weights cannot be published"):
+        add(Store(tmp_path / "moved").records(), tmp_path / "new", weights=True, allow_dirty=True)
+
+
+def test_the_interval_is_the_one_of_new_values() -> None:
+    # t(0.995, 2) = 9.92484, sd = 0.02
+    low, high = prediction_interval([0.40, 0.42, 0.44], 5)
+    half = 9.92484 * 0.02 * (1 / 3 + 1 / 5) ** 0.5
+    assert (low, high) == pytest.approx((0.42 - half, 0.42 + half), abs=1e-6)
