@@ -116,7 +116,8 @@ class Board:
         Equal ranks alone are no copy: two networks may rank every positive of a small dataset first.
         """
         first: dict[str, Run] = {}
-        for path, record in sorted(self.runs.values(), key=lambda run: (run[1].started, run[1].id)):
+        new = {record.id for _, (_, record) in self._new}
+        for path, record in sorted(self.runs.values(), key=lambda run: (run[1].id in new, run[1].started, run[1].id)):
             try:
                 ranking = read_ranking(path)
             except DataError:  # a problem of its own
@@ -128,7 +129,8 @@ class Board:
             untrained = record.items["loss"].spec == original.items["loss"].spec == "none"
             if record.train_id != original.train_id and not untrained:
                 yield file_problem(
-                    path / RANKINGS, f"ranks exactly as {other / RANKINGS}, though these are two trainings: a copy"
+                    path / RANKINGS,
+                    f"ranks exactly as {other / RANKINGS}, though these are two trainings: one is a copy",
                 )
 
     def mixed_code(self) -> Iterator[str]:

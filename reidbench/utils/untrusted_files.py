@@ -42,8 +42,11 @@ def open_regular(file: Path, most: int | None = None) -> BinaryIO:
 
 def file_digest(file: Path) -> str:
     """Return the sha256 (hex) of a file from outside; raises DataError as ``open_regular``."""
+    digest = hashlib.sha256()
     with open_regular(file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        while part := opened.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_text(file: Path, most: int = TEXT_BYTES) -> str:
