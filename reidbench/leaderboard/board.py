@@ -13,10 +13,10 @@ from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
 from reidbench.leaderboard.rows import Row, board_name, derive, read_rows, write_rows
 from reidbench.leaderboard.tiers import Statements, read_statements, run_digest, write_statements
+from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RECORD, RunRecord
-from reidbench.training.checkpoint import WEIGHTS
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
 from reidbench.utils.untrusted_files import file_digest
@@ -128,10 +128,8 @@ class Board:
             other, original = first.setdefault(digest.hexdigest(), (path, record))
             untrained = record.items["loss"].spec == original.items["loss"].spec == "none"
             if record.train_id != original.train_id and not untrained:
-                yield file_problem(
-                    path / RANKINGS,
-                    f"ranks exactly as {other / RANKINGS}, though these are two trainings: one is a copy",
-                )
+                text = f"ranks exactly as {other / RANKINGS}, though these are two trainings: one is a copy"
+                yield file_problem(path / RANKINGS, text)
 
     def mixed_code(self) -> Iterator[str]:
         """Yield pairs of seeds of one row, one of them new, that were made by different code."""

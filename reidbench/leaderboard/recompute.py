@@ -15,6 +15,7 @@ from reidbench.embedding.cache import EmbeddingCache
 from reidbench.errors import DataError, Interrupted, TrainingError
 from reidbench.leaderboard.board import Run
 from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.weights import load_tensors
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import score
 from reidbench.runs.execute import execute
@@ -26,6 +27,7 @@ from reidbench.runs.run_job import rank_split
 from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
 from reidbench.training.precision import float32_products
+from reidbench.utils.untrusted_files import open_regular
 
 LEAST_SEEDS = 3
 LEVEL = 0.99
@@ -67,9 +69,11 @@ def _trained(run: Prepared, file: Path) -> Backbone:
     """Return the network of a run with the weights in an untrusted file; raises DataError where these do not fit."""
     network = build_backbone(run.items["backbone"], run.job.seed)
     try:
-        network.load_state_dict(safetensors.torch.load(file.read_bytes()))
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        raise DataError(f"{file}: cannot be loaded into this network: {error}") from None
+        with open_regular(file) as opened:
+            tensors = safetensors.torch.load(opened.read())
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise DataError(f"{file}: is no safetensors file: {error}") from None
+    load_tensors(network, tensors, str(file))
     return network
 
 

@@ -150,7 +150,8 @@ def test_new_trainings_confirm_a_row_or_do_not(
 
 
 def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: Path) -> None:
-    one, two = sorted((boards / "records" / "synthetic" / "weights").iterdir())
+    digests = [read_record(stored(boards, seed) / "record.json").weights for seed in (0, 1)]
+    one, two = (boards / "records" / "synthetic" / "weights" / f"{digest}.safetensors" for digest in digests)
     content = one.read_bytes()
     two.write_bytes(content)
     assert [(problem.file, problem.text[:10]) for problem in check(boards)] == [(two, "is damaged")]
@@ -160,10 +161,9 @@ def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: 
     result = verify(boards, planner(results), weights=tmp_path / "elsewhere.safetensors")
     assert sorted(each.tier for each in result.rows.values()) == ["consistent", "recomputed"]  # one of two seeds
     # Weights of one seed, published as those of the other.
-    first, second = stored(boards), stored(boards, 1)
-    weights = read_record(first / "record.json").weights
-    (second / "record.json").write_text(replace(read_record(second / "record.json"), weights=weights).to_json())
-    (boards / "records" / "synthetic" / "weights" / f"{weights}.safetensors").write_bytes(content)
+    second = stored(boards, 1)
+    (second / "record.json").write_text(replace(read_record(second / "record.json"), weights=digests[0]).to_json())
+    one.write_bytes(content)
     assert any(problem.file == second / "record.json" for problem in verify(boards, planner(results)).problems)
     shutil.copytree(results / "runs", tmp_path / "moved" / "runs")
     with pytest.raises(DataError, match="its weights cannot be published"):
