@@ -1,4 +1,4 @@
-"""Triplet loss with offline hard mining (OHM): triplets are mined in a large part of the training set."""
+"""Triplet loss with offline hard mining (OHM): triplets are mined in a random part of the training set."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mine(
 
 
 class TripletOHM(Loss):
-    """Triplet loss of the hardest triplets of a large part of the training set, mined again every ``refresh`` steps.
+    """Triplet loss of the hardest triplets of a random part of the training set, mined again every ``refresh`` steps.
 
     Options:
         margin: "soft" for ln(1 + e^x), or the margin m >= 0 of the hinge [m + x]_+, in units of the distance.
