@@ -15,10 +15,11 @@ from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import embed_batches
-from reidbench.errors import TrainingError
+from reidbench.errors import DataError, TrainingError
+from reidbench.images.contents import image_digests
 from reidbench.images.decode import decoder_digest
 from reidbench.plugins.interfaces import Backbone
-from reidbench.utils.arrays import load_arrays, save_arrays
+from reidbench.utils.arrays import IntArray, PixelArray, load_arrays, save_arrays
 from reidbench.utils.atomic import sweep
 from reidbench.utils.machine import Machine
 from reidbench.utils.progress import progress
@@ -30,11 +31,12 @@ FILE_SECONDS = 60.0
 class EmbeddingCache:
     """The embeddings of single images under one network and one test-time view, in files below ``folder``.
 
-    The key of an image is a digest of its path, size and modification time and of the weights, decoder, torch version
-    and kind of device, not of the part that holds it: an image that is both query and gallery, and the first N
-    distractors of a longer list, are embedded once. A file is written after every 4,096 images or 60 seconds, so that
-    a killed process loses no more. The caller holds the lock of ``folder``, unless ``write`` is false: then missing
-    embeddings stay in memory. ``trained``: whether the network was trained, for messages.
+    The key of an image is a digest of its content and of the weights, decoder, torch version and kind of device, not
+    of its path or the part that holds it: an image that is both query and gallery, and the first N distractors of a
+    longer list, are embedded once. A file is written after every 4,096 images or 60 seconds, so that a killed process
+    loses no more. The images of a damaged file are embedded again, which is logged. The caller holds the lock of
+    ``folder``, unless ``write`` is false: then missing embeddings stay in memory. ``trained``: whether the network was
+    trained, for messages.
     """
 
     def __init__(
@@ -61,8 +63,11 @@ class EmbeddingCache:
         if write:
             sweep(self.folder)
         for file in sorted(self.folder.glob("*.npz")):
-            arrays = load_arrays(file, ("keys", "seconds"))
-            self._add_file(file, arrays["keys"], float(arrays["seconds"]))
+            try:
+                arrays = load_arrays(file, ("keys", "seconds"))
+                self._add_file(file, arrays["keys"], float(arrays["seconds"]))
+            except DataError as error:
+                self._drop(file, error)
 
     @property
     def seconds(self) -> float:
@@ -72,32 +77,44 @@ class EmbeddingCache:
     def embeddings(self, samples: Samples, part: str) -> Tensor:
         """Return the embedding of every image [m, D] float32 on the CPU; missing ones are computed.
 
-        ``part`` names the samples in the progress line. Raises DataError for an image that cannot be used or a damaged
-        file, and TrainingError where an embedding is not finite.
+        ``part`` names the samples in the progress line. Raises DataError for an image that cannot be used, and
+        TrainingError where an embedding is not finite.
         """
-        keys = self._keys_of(samples)
+        digests = image_digests(samples, self.machine)
+        keys = self._keys_of(digests)
         unique, first = np.unique(keys, return_index=True)
-        self._compute(samples, keys, np.sort(first[~np.isin(unique, self._keys)]), part)
+        self._compute(samples, digests, keys, np.sort(first[~np.isin(unique, self._keys)]), part)
         order = np.argsort(self._keys)
         rows = order[np.searchsorted(self._keys, keys, sorter=order)]
-        self._requested[rows] = True
         embeddings = torch.empty(len(keys), self.backbone.embedding_dim)
         for file, start, stop in zip(self._files, self._starts[:-1], self._starts[1:], strict=True):
             images = np.flatnonzero((rows >= start) & (rows < stop))
             if len(images):
                 stored = self._unwritten.get(file)
                 if stored is None:
-                    stored = load_arrays(file, ("embeddings",))["embeddings"]
+                    try:
+                        stored = load_arrays(file, ("embeddings",))["embeddings"]
+                    except DataError as error:
+                        self._drop(file, error)
+                        self._keys[start:stop] = b""
+                        return self.embeddings(samples, part)
                 embeddings[torch.from_numpy(images)] = torch.from_numpy(stored[rows[images] - start])
+        self._requested[rows] = True
         return embeddings
 
-    def _compute(self, samples: Samples, keys: NDArray[Any], missing: NDArray[np.int64], part: str) -> None:
+    def _drop(self, file: Path, error: DataError) -> None:
+        self.machine.log(f"{error}: its images are embedded again")
+        if self.write:
+            file.unlink(missing_ok=True)
+
+    def _compute(self, samples: Samples, digests: PixelArray, keys: NDArray[Any], missing: IntArray, part: str) -> None:
         """Embed the images with the indices ``missing``, file by file."""
         if not len(missing):
             return
         unlabelled = np.zeros(len(missing), dtype=np.int64)
         images = Samples(samples.root, samples.images[missing], unlabelled, unlabelled, np.arange(len(missing) + 1))
-        batches = embed_batches(self.backbone, images, self.views, self.machine.device, self.machine.threads)
+        device, threads = self.machine.device, self.machine.threads
+        batches = embed_batches(self.backbone, images, self.views, device, threads, digests[missing])
         pending: list[Tensor] = []
         stored, computed, began = 0, 0, time.monotonic()
         live_line = progress(f"embedding the {part} images", len(missing), overall=self.machine.overall)
@@ -139,12 +156,11 @@ class EmbeddingCache:
         self._seconds = np.concatenate([self._seconds, np.full(len(keys), seconds / max(len(keys), 1))])
         self._requested = np.concatenate([self._requested, np.zeros(len(keys), dtype=np.bool_)])
 
-    def _keys_of(self, samples: Samples) -> NDArray[Any]:
-        """Return the key of each image [m], 32 hex digits."""
-        prefix = f"{self._network_digest}\0{Path(samples.root).resolve()}"
-        stats = zip(samples.images.tolist(), samples.file_stats.tolist(), strict=True)
-        texts = (f"{prefix}\0{name}\0{size}\0{modified}" for name, (size, modified) in stats)
-        return np.array([hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts], dtype="S32")
+    def _keys_of(self, digests: PixelArray) -> NDArray[Any]:
+        """Return the key [m] of each image, 32 hex digits, from its content's digest [m, 32]."""
+        prefix = self._network_digest.encode()
+        contents = (prefix + digest.tobytes() for digest in digests)
+        return np.array([hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents], dtype="S32")
 
 
 def _network_digest(backbone: Backbone, device: torch.device) -> str:

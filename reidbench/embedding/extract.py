@@ -41,10 +41,16 @@ def embed_images(
 
 
 def embed_batches(
-    backbone: Backbone, samples: Samples, views: str, device: torch.device, threads: int
+    backbone: Backbone,
+    samples: Samples,
+    views: str,
+    device: torch.device,
+    threads: int,
+    digests: PixelArray | None = None,
 ) -> Generator[Tensor]:
     """Yield the embeddings [b, D] float32 on the CPU of all images, batch by batch, the mean over the crops of views.
 
+    ``digests`` [m, 32], if given, are the sha256 that the files must have.
     Images are decoded in ``threads`` threads, at most two more batches than threads at a time. The network, which must
     be on ``device``, runs in evaluation mode; each module's mode is restored at the end. All batches that it sees have
     the same size, so that no value depends on the number of images. Raises DataError for an image that cannot be used,
@@ -57,7 +63,7 @@ def embed_batches(
         first = number * BATCH
         pixels = np.zeros((BATCH, *size, 3), dtype=np.uint8)
         images = range(first, min(first + BATCH, total))
-        decode_images(samples, images, pixels[: len(images)])
+        decode_images(samples, images, pixels[: len(images)], digests)
         return pixels
 
     advice = out_of_memory_advice(device, "lower the backbone's height and width, or use a smaller backbone")

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 CHUNK_IMAGES = 64  # decoded by one thread before it takes the next ones
 RESIZE_BYTES = 2**22  # of decoded images that are resized in one call
-READ_BYTES = 2**16  # read at once: more than most crops of a person take, and than the header of a photograph
+READ_BYTES = 2**16  # read at once: more than most crops of a person take
 LISTED_FILES = 10  # named in one error
 
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
@@ -58,22 +58,23 @@ def decoder_digest() -> str:
     return hashlib.sha256((versions + " ".join(code)).encode()).hexdigest()
 
 
-def read_image(path: Path | str) -> PixelArray:
+def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
     """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
     Palettes, grey levels and 1 to 7 bits become 0 to 255, CMYK and YCCK become RGB without a colour profile. Raises
     DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels, several
-    frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours).
+    frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours); also
+    where a ``digest`` is given and the sha256 of the file is another.
     """
-    return _named(path, lambda: _decode(_content(path)))
+    return _named(path, lambda: _decode(_content(path, digest)))
 
 
-def read_header(path: Path | str) -> None:
-    """Read the header of an image file; raises DataError as ``read_image`` where the header alone tells.
+def read_digest(path: Path | str) -> bytes:
+    """Return the sha256 [32 bytes] of an image file; raises DataError as ``read_image`` where its header alone tells.
 
     Damage behind the header and transparency go unnoticed.
     """
-    _named(path, lambda: _decode_header(path))
+    return _named(path, lambda: _check_header(_content(path)))
 
 
 def _named(path: Path | str, read: Callable[[], T]) -> T:
@@ -87,10 +88,11 @@ def _named(path: Path | str, read: Callable[[], T]) -> T:
         raise DataError(f"{path}: is not a usable image: {reason}") from None
 
 
-def _content(path: Path | str, *, whole: bool = True) -> bytes:
-    """Return the bytes of a file, or the first 64 KiB, in five system calls; ``read_bytes`` makes nine.
+def _content(path: Path | str, digest: bytes = b"") -> bytes:
+    """Return the bytes of a file, in five system calls; ``read_bytes`` makes nine.
 
-    Each call releases Python's global lock and must win it back from the other decoding threads.
+    Each call releases Python's global lock and must win it back from the other decoding threads. Raises DataError where
+    a ``digest`` is given and the sha256 of the file is another.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for a writer
     try:
@@ -98,13 +100,16 @@ def _content(path: Path | str, *, whole: bool = True) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise DataError(f"it is no regular file of at most {MAX_BYTES / 2**20:.0f} MiB; save it as an image file")
         pieces = [os.read(descriptor, READ_BYTES)]
-        while whole and pieces[-1]:
+        while pieces[-1]:
             pieces.append(os.read(descriptor, READ_BYTES))
     finally:
         os.close(descriptor)
-    if not pieces[0]:
+    data = b"".join(pieces)
+    if not data:
         raise DataError("it is empty; copy it again from its source")
-    return b"".join(pieces)
+    if digest and hashlib.sha256(data).digest() != digest:
+        raise DataError("its content has changed since the run began; run the same command again")
+    return data
 
 
 def _decode(data: bytes) -> PixelArray:
@@ -125,16 +130,14 @@ def _decode(data: bytes) -> PixelArray:
         return np.asarray(with_alpha.convert("RGB"))
 
 
-def _decode_header(path: Path | str) -> None:
-    head = _content(path, whole=False)
-    if not head.startswith(JPEG_MAGIC):
+def _check_header(data: bytes) -> bytes:
+    """Return the sha256 of the content of an image file; raises an error where its header shows that it is unusable."""
+    if data.startswith(JPEG_MAGIC):
+        _jpeg_colorspace(data)
+    else:
         with _own_pillow_limits():
-            _open_with_pillow(_content(path)).close()  # a TIFF may have its header at the end
-        return
-    try:
-        _jpeg_colorspace(head)
-    except ValueError:
-        _jpeg_colorspace(_content(path))  # large metadata may stand before the header
+            _open_with_pillow(data).close()
+    return hashlib.sha256(data).digest()
 
 
 def _jpeg_colorspace(data: bytes) -> str:
@@ -220,17 +223,22 @@ def _check_size(width: int, height: int) -> None:
         raise DataError(f"it has {width}x{height} pixels, more than {MAX_PIXELS:,}; save it smaller")
 
 
-def decode_images(samples: Samples, images: Sequence[int] | IntArray, out: PixelArray) -> None:
+def decode_images(
+    samples: Samples, images: Sequence[int] | IntArray, out: PixelArray, digests: PixelArray | None = None
+) -> None:
     """Decode ``images`` of ``samples``, resized to the height and width of ``out``, into it [len(images), h, w, 3].
 
-    The resize differs from Pillow's by at most one grey level. Raises DataError as ``read_image``.
+    The resize differs from Pillow's by at most one grey level. Raises DataError as ``read_image``, with the sha256 of
+    each image of ``samples`` in ``digests`` [m, 32], if given.
     """
     # Strings instead of paths, and one compiled call for many images: decoding threads wait for each other in the
     # Python code between compiled calls.
-    root, names = str(samples.root), samples.images[np.asarray(images, dtype=np.int64)].tolist()
+    root, rows = str(samples.root), np.asarray(images, dtype=np.int64)
+    names = samples.images[rows].tolist()
+    expected = [b""] * len(names) if digests is None else [digest.tobytes() for digest in digests[rows]]
     first, decoded, size = 0, list[PixelArray](), 0
-    for end, name in enumerate(names, start=1):
-        decoded.append(read_image(f"{root}/{name}"))
+    for end, (name, digest) in enumerate(zip(names, expected, strict=True), start=1):
+        decoded.append(read_image(f"{root}/{name}", digest))
         size += decoded[-1].nbytes
         if size >= RESIZE_BYTES or end == len(names):
             resize.resize_all(decoded, out[first:end])
@@ -240,27 +248,36 @@ def decode_images(samples: Samples, images: Sequence[int] | IntArray, out: Pixel
 def check_images(parts: Sequence[Samples], threads: int, *, decode: bool = False) -> int:
     """Read the header of every image file of ``parts`` once, or ``decode`` it, and return the number of files.
 
-    Raises DataError with the number of unusable files, the first ten of them and their reasons.
+    Raises DataError as ``read_files``.
     """
     files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
-    read: Callable[[str], object] = read_image if decode else read_header
+    read: Callable[[str], object] = read_image if decode else read_digest
+    return len(read_files(files, lambda file: read(file) is None, threads))
 
-    def check_chunk(number: int) -> list[str]:
-        errors = []
+
+def read_files(files: Sequence[str], read: Callable[[str], T], threads: int) -> list[T]:
+    """Return what ``read`` returns for each image file, in order, read in ``threads`` threads.
+
+    Raises DataError with the number of unusable files, the first ten of them and their reasons.
+    """
+
+    def read_chunk(number: int) -> tuple[list[T], list[str]]:
+        values, errors = list[T](), list[str]()
         for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]:
             try:
-                read(file)
+                values.append(read(file))
             except DataError as error:
                 errors.append(str(error))
-        return errors
+        return values, errors
 
-    errors: list[str] = []
+    values, errors = list[T](), list[str]()
     with progress("checking images", len(files)) as update:
-        chunks = map_in_threads(check_chunk, -(-len(files) // CHUNK_IMAGES), threads)
-        for number, chunk_errors in enumerate(chunks, start=1):
+        chunks = map_in_threads(read_chunk, -(-len(files) // CHUNK_IMAGES), threads)
+        for number, (chunk_values, chunk_errors) in enumerate(chunks, start=1):
+            values += chunk_values
             errors += chunk_errors
             update(min(number * CHUNK_IMAGES, len(files)), "")
     if errors:
         listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES} more"] * (len(errors) > LISTED_FILES)
         raise DataError(f"{len(errors)} of {len(files)} images cannot be used:\n  " + "\n  ".join(listed))
-    return len(files)
+    return values

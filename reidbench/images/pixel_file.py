@@ -1,8 +1,9 @@
 """The cache of decoded pixels: one file for each list of images and size, whole or absent.
 
 A file begins with a JSON header, padded to ``HEADER_BYTES``, that says what it was decoded from; uint8 pixels
-[m, h, w, 3] follow. Its name is a digest of the images' folder, names and size. It is used only where the header's
-digest of file sizes, modification times and decoder agrees; else the images are decoded anew and the file is replaced.
+[m, h, w, 3] and the CRC-32 of each image's pixels, uint32 [m], follow. Its name is a digest of the images' folder,
+names and size. It is used only where the header's digest of contents and decoder agrees, and an image only where its
+checksum does; else the images are decoded anew and the file is replaced.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError, OptionError
 from reidbench.images.augment import Shape
+from reidbench.images.contents import FOLDER as CONTENTS
+from reidbench.images.contents import image_digests
 from reidbench.images.decode import CHUNK_IMAGES, decode_images, decoder_digest
 from reidbench.images.pixel_store import PixelStore
+from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.atomic import atomic_file, sweep, write_error
 from reidbench.utils.device import available_memory
 from reidbench.utils.lock import lock
@@ -34,9 +42,10 @@ from reidbench.utils.threads import map_in_threads
 
 STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
-LOAD_BYTES = 64 * 2**20  # copied to the device at once
+LOAD_BYTES = 16 * 2**20  # copied to the device at once by each thread
+CHECKSUM = np.dtype("<u4")
 FOLDER = "pixels"
-CACHE_FOLDERS = (FOLDER, "compiled", SCALES)  # all that this program stores in a cache folder
+CACHE_FOLDERS = (FOLDER, CONTENTS, "compiled", SCALES)  # all that this program stores in a cache folder
 LOCK_SECONDS = 7 * 24 * 3600.0
 
 
@@ -48,7 +57,7 @@ class Header:
     ``images``: number of images.
     ``height``: rows of pixels of each.
     ``width``: columns of pixels of each.
-    ``files``: sha256 (hex) over the files' sizes and modification times and the decoder.
+    ``content``: sha256 (hex) over the contents of the images and the decoder.
     ``made``: when they were decoded, in ISO 8601; "" in a comparison.
     """
 
@@ -56,7 +65,7 @@ class Header:
     images: int
     height: int
     width: int
-    files: str
+    content: str
     made: str = ""
 
     @property
@@ -67,6 +76,11 @@ class Header:
     def nbytes(self) -> int:
         """The bytes of the pixels."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def file_bytes(self) -> int:
+        """The bytes of the file."""
+        return HEADER_BYTES + self.nbytes + self.images * CHECKSUM.itemsize
 
 
 def check_store(name: str) -> None:
@@ -96,14 +110,17 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
     """Return all images of ``samples``, resized to ``height`` x ``width``, in the store that ``machine.pixels`` names.
 
     They are decoded once, into a file below ``machine.cache``. Where another process is decoding the same images, this
-    one logs that and waits. Raises DataError for the first image that cannot be used and where the cache cannot be
-    written; else as ``choose_store``.
+    one logs that and waits. Pixels that do not have their checksum are decoded again where they are loaded into memory,
+    and a DataError that names the file where they are memory-mapped, which is noticed when an image is first used.
+    Raises DataError for images that cannot be used and where the cache cannot be written; else as ``choose_store``.
     """
-    header = Header(str(samples.root.resolve()), len(samples.images), height, width, _files_digest(samples))
+    digest = hashlib.sha256(decoder_digest().encode() + image_digests(samples, machine).tobytes()).hexdigest()
+    header = Header(str(samples.root.resolve()), len(samples.images), height, width, digest)
     file = _file(machine.cache, samples, header)
     store = choose_store(machine.pixels, header.nbytes, machine.device)
     if not _is_current(file, header):
         _build(samples, header, file, machine)
+    checksums = np.fromfile(file, CHECKSUM, offset=HEADER_BYTES + header.nbytes)
     if store == "map":
         machine.log(f"{header.images:,} training images of {height}x{width} are memory-mapped from {file.parent}")
         try:
@@ -113,8 +130,13 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
                 f"{file}: cannot be mapped into memory ({error.strerror}); name a folder on another file system with "
                 "--cache, or use --pixels device"
             ) from None
-        return PixelStore(pixels, machine.device)
-    return PixelStore(_load(file, header, machine.device), machine.device)
+        return PixelStore(pixels, machine.device, partial(_check, pixels, checksums, file))
+    loaded = _load(file, header, checksums, machine)
+    if loaded is None:
+        machine.log(f"{file}: is damaged: decoding again")
+        file.unlink(missing_ok=True)
+        return open_pixels(samples, height, width, machine)
+    return PixelStore(loaded, machine.device)
 
 
 def entries(cache: Path) -> list[tuple[Path, Header | None]]:
@@ -138,15 +160,6 @@ def clear(cache: Path) -> int:
     return freed
 
 
-def _files_digest(samples: Samples) -> str:
-    """Return a sha256 (hex) over the images' folder, names, sizes and modification times, and the decoder."""
-    digest = hashlib.sha256(decoder_digest().encode())
-    digest.update(f"{samples.root.resolve()}\0{len(samples.images)}\n".encode())
-    for name, (size, modified) in zip(samples.images.tolist(), samples.file_stats.tolist(), strict=True):
-        digest.update(f"{name}\0{size} {modified}\n".encode())
-    return digest.hexdigest()
-
-
 def _file(cache: Path, samples: Samples, header: Header) -> Path:
     names = hashlib.sha256("".join(f"{name}\n" for name in samples.images.tolist()).encode()).hexdigest()
     place = f"{header.root}\0{names} {header.height}x{header.width} bilinear"
@@ -166,7 +179,7 @@ def _read_header(file: Path) -> Header | None:
             size = os.fstat(opened.fileno()).st_size
     except (OSError, ValueError, TypeError):
         return None
-    return header if size == HEADER_BYTES + header.nbytes else None
+    return header if size == header.file_bytes else None
 
 
 def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
@@ -187,40 +200,62 @@ def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> No
 
 def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
     """Write the pixel file, chunk by chunk in the order of the images."""
-    total = header.images
+    total, digests = header.images, image_digests(samples, machine)
 
-    def decode_chunk(number: int) -> np.ndarray:
+    def decode_chunk(number: int) -> tuple[PixelArray, list[int]]:
         images = range(number * CHUNK_IMAGES, min((number + 1) * CHUNK_IMAGES, total))
         pixels = np.empty((len(images), *header.shape[1:]), dtype=np.uint8)
-        decode_images(samples, images, pixels)
-        return pixels
+        decode_images(samples, images, pixels, digests)
+        return pixels, [zlib.crc32(image.data) for image in pixels]
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
     first_block = json.dumps(asdict(header) | {"made": made}).encode().ljust(HEADER_BYTES)
     with (
-        atomic_file(file, HEADER_BYTES + header.nbytes) as opened,
+        atomic_file(file, header.file_bytes) as opened,
         progress("decoding the training images", total, overall=machine.overall) as update,
         closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), machine.threads)) as chunks,
     ):
         opened.write(first_block)
-        decoded = 0
+        checksums: list[int] = []
         # Written and not mapped: an error of the disk is then an exception, and memory holds a few chunks only.
-        for pixels in chunks:
+        for pixels, chunk_checksums in chunks:
             opened.write(pixels.data)
-            decoded += len(pixels)
-            update(decoded, "")
+            checksums += chunk_checksums
+            update(len(checksums), "")
+        opened.write(np.array(checksums, dtype=CHECKSUM).data)
 
 
-def _load(file: Path, header: Header, device: torch.device) -> Tensor:
-    """Return the pixels in a device's memory, read piece by piece so that the host's memory holds them at most once."""
-    pixels = torch.empty(header.shape, dtype=torch.uint8, device=device)
+def _load(file: Path, header: Header, checksums: NDArray[Any], machine: Machine) -> Tensor | None:
+    """Return the pixels in a device's memory, None where they are damaged.
+
+    They are read piece by piece, so that the host's memory holds them at most once.
+    """
+    pixels = torch.empty(header.shape, dtype=torch.uint8, device=machine.device)
     images = max(1, LOAD_BYTES // (header.height * header.width * 3))
-    with file.open("rb") as opened:
-        opened.seek(HEADER_BYTES)
-        for first in range(0, header.images, images):
-            part = pixels[first : first + images]
-            piece = part if device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
-            if opened.readinto(piece.numpy().data.cast("B")) != piece.nbytes:
-                raise DataError(f"{file}: was cut short while it was read; run the same command again")
-            part.copy_(piece)
-    return pixels
+
+    def load_piece(number: int) -> bool:
+        """Load one piece and return whether it is undamaged."""
+        first = number * images
+        part = pixels[first : first + images]
+        piece = part if machine.device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
+        with file.open("rb") as opened:
+            opened.seek(HEADER_BYTES + first * header.height * header.width * 3)
+            whole = opened.readinto(piece.numpy().data.cast("B")) == piece.nbytes
+        part.copy_(piece)
+        return whole and not _damaged(piece.numpy(), checksums[first : first + images])
+
+    pieces = map_in_threads(load_piece, -(-header.images // images), machine.threads)
+    with closing(pieces):
+        return pixels if all(pieces) else None
+
+
+def _damaged(pixels: PixelArray, checksums: NDArray[Any]) -> bool:
+    """Return whether any of some images does not have its checksum."""
+    return any(zlib.crc32(image.data) != checksum for image, checksum in zip(pixels, checksums.tolist(), strict=True))
+
+
+def _check(pixels: PixelArray, checksums: NDArray[Any], file: Path, images: IntArray) -> None:
+    """Raise DataError, and delete the file, where one of ``images`` does not have its checksum."""
+    if _damaged(pixels[images], checksums[images]):
+        file.unlink(missing_ok=True)
+        raise DataError(f"{file}: was damaged and is deleted; the same command decodes the images again and resumes")

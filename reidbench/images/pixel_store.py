@@ -30,11 +30,18 @@ class PixelStore:
     """Images uint8 [m, h, w, 3] for a network on ``device``: a tensor in its memory, or a memory-mapped file.
 
     Mapped images are cropped by the CPU, for a GPU into pinned memory, from where batches are copied while the GPU
-    works. ``prefetch``: whether fetching is work of the CPU that is worth doing while the network computes.
+    works. ``prefetch``: whether fetching is work of the CPU that is worth doing while the network computes. ``check``
+    raises an error where one of some images is damaged; it is called with each image once, before its first use.
     """
 
-    def __init__(self, pixels: Tensor | np.memmap[Shape, np.dtype[np.uint8]], device: torch.device) -> None:
-        self.pixels, self.device = pixels, device
+    def __init__(
+        self,
+        pixels: Tensor | np.memmap[Shape, np.dtype[np.uint8]],
+        device: torch.device,
+        check: Callable[[IntArray], None] | None = None,
+    ) -> None:
+        self.pixels, self.device, self.check = pixels, device, check
+        self._unchecked = np.full(len(pixels), check is not None)
         images, height, width, channels = pixels.shape
         self.shape: Shape = (images, height, width, channels)
         self.prefetch = isinstance(pixels, np.memmap)
@@ -52,6 +59,10 @@ class PixelStore:
             raise IndexError(f"expected images in 0..{len(self.pixels) - 1}, got {crops.images.tolist()}")
         if isinstance(self.pixels, np.memmap):
             _read_ahead(self.pixels, crops.images)
+            if self.check:
+                new = np.unique(crops.images[self._unchecked[crops.images]])
+                self.check(new)
+                self._unchecked[new] = False
         arrays = (np.asarray(self.pixels), crops.images, crops.top, crops.left, crops.flipped)
         if self.device.type == "cpu":
             out = self._buffers.take((count, 3, *size))

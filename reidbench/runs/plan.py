@@ -130,14 +130,14 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
     if request.file and request.record:
         _check_reproducible(request.file, request.record, runs[0])
     existing = Store(machine.results).folder_names()
-    return Plan(runs, [_planned_state(run, existing) for run in runs], machine, request.record)
+    return Plan(runs, [_planned_state(run, existing, machine) for run in runs], machine, request.record)
 
 
-def _planned_state(run: Prepared, existing: set[str]) -> RunState:
+def _planned_state(run: Prepared, existing: set[str], machine: Machine) -> RunState:
     folders = (run.training_folder, run.run_folder)
     if existing.isdisjoint(without_code(folder.name) for folder in folders):
         return RunState()
-    return read_state(*folders, run.id, run.code)
+    return read_state(*folders, run.id, run.code, run.split, machine)
 
 
 def training_images(run: Prepared, state: RunState) -> int:

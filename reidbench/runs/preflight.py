@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from reidbench.errors import DataError, OptionError, TrainingError
-from reidbench.images.decode import check_images
+from reidbench.images.contents import read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.spec import Item, Spec
@@ -97,12 +97,14 @@ def describe_batch_flaw(run: Prepared) -> str:
 def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
     """Raise DataError where an image header is damaged, a results folder lacks space or pretrained weights are missing.
 
+    Images that were checked before and have the same file stats are not read.
+
     Return the networks that were built and initialised to find that out, by backbone and seed: one for each pretrained
     backbone that a run starts from.
     """
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
     for split in {id(run.split): run.split for run, _ in pending}.values():
-        check_images(split.parts, machine.threads)
+        read_contents(split.parts, machine)
     _check_disk([run for run, _ in pending], machine)
     first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from reidbench.errors import DataError, OptionError, describe_problem
 from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
 from reidbench.training.recipe import Recipe
+from reidbench.utils.atomic import check_seal, sealed_json
 from reidbench.utils.machine import Environment
 from reidbench.utils.untrusted_files import parse_json, read_text
 
@@ -99,6 +99,7 @@ class DatasetRecord:
 
     ``digest``: sha256 over names and sizes of all lists, 64 hex digits.
     ``train_digest``: the same of the training list alone.
+    ``content``: sha256 over the content of the images of each part, by its name.
     ``counts``: numbers of images, units, identities and cameras by name.
     ``wrong_counts``: one sentence for each count that differs from the published one.
     """
@@ -107,6 +108,7 @@ class DatasetRecord:
     train_digest: str
     counts: dict[str, int]
     wrong_counts: list[str] = field(default_factory=list)
+    content: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ class RunRecord:
     ``intervals``: the 95 % interval [low, high] of each score that has one.
     ``cameras``: scores per pair of cameras.
     ``weights``: sha256 of the weights file of the training, 64 hex digits; empty for an untrained network.
+    ``checksum``: in a file the sha256 of its text without this value; empty in memory.
     """
 
     # Inherited by the parts: no conversion between types, no unknown field, no nan.
@@ -252,6 +255,7 @@ class RunRecord:
     intervals: dict[str, list[Number]] = field(default_factory=dict)
     cameras: CameraMatrix = field(default_factory=CameraMatrix)
     weights: str = ""
+    checksum: str = ""
 
     @property
     def scored(self) -> bool:
@@ -291,9 +295,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return the record as JSON text with sorted keys and a final newline."""
-        return (
-            json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        return sealed_json(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str, source: str) -> RunRecord:
@@ -303,7 +305,7 @@ class RunRecord:
         number, or lacks or mistypes a field.
         """
         try:
-            record = _adapter().validate_json(text)
+            record = dataclasses.replace(_adapter().validate_json(text), checksum="")
         except ValidationError as error:
             problems = error.errors(include_url=False)
             problems = [problem for problem in problems if problem["loc"] == ("schema",)] or problems
@@ -321,4 +323,11 @@ def _adapter() -> TypeAdapter[RunRecord]:
 
 def read_record(file: Path) -> RunRecord:
     """Return the record in ``file``; raises DataError where it cannot be read or is none."""
-    return RunRecord.from_json(read_text(file), str(file))
+    text = read_text(file)
+    record = RunRecord.from_json(text, str(file))
+    if '"checksum":' in text:
+        try:
+            check_seal(text)
+        except ValueError as error:
+            raise DataError(f"{file}: is damaged or was edited: {error}") from None
+    return record

@@ -16,6 +16,7 @@ from reidbench.data.samples import Samples
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
+from reidbench.images.contents import split_contents
 from reidbench.plugins.interfaces import Backbone, learns
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.camera_matrix import camera_scores, own_units
@@ -39,12 +40,12 @@ from reidbench.runs.record import (
     Status,
     TrainingEnvironment,
 )
-from reidbench.runs.store import RunState, read_state
+from reidbench.runs.store import RunState, read_state, save_contents
 from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
 from reidbench.training.loop import train
 from reidbench.training.precision import float32_products
-from reidbench.utils.atomic import sweep, write_atomic
+from reidbench.utils.atomic import set_aside, sweep, write_atomic
 from reidbench.utils.device import peak_memory_mib
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
@@ -99,9 +100,13 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
     with ExitStack() as stack:
         for folder in (run.training_folder, run.run_folder):
             stack.enter_context(lock(folder / "lock", f"running {run.run_folder.name}"))
-        state = read_state(run.training_folder, run.run_folder, run.id, run.code)
+        state = read_state(run.training_folder, run.run_folder, run.id, run.code, run.split, machine)
         if state.record:
             return state.record
+        if state.superseded:
+            names = ", ".join(set_aside(file, "superseded").name for file in state.superseded)
+            machine.log(f"{state.changes}: the results of the other images are renamed: {names}")
+        save_contents(run.split, machine)
         for folder in (run.training_folder, run.run_folder):
             sweep(folder)
         (run.run_folder / TRACEBACK).unlink(missing_ok=True)
@@ -259,7 +264,9 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
             normalize=metric.normalize,
             learned=learns(metric),
         ),
-        dataset=DatasetRecord(split.digest, split.train.digest, split.counts, split.wrong_counts),
+        dataset=DatasetRecord(
+            split.digest, split.train.digest, split.counts, split.wrong_counts, split_contents(split, machine)
+        ),
         recipe=run.recipe,
         network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),
         standin=run.standin,

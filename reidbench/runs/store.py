@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reidbench.data.split import Split
 from reidbench.errors import DataError
+from reidbench.images.contents import FOLDER, image_digests, named_parts, split_contents
+from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD, RunRecord, read_record
-from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary
+from reidbench.training.checkpoint import (
+    TrainingSummary,
+    latest_step,
+    read_summary,
+    training_content,
+    training_files,
+)
+from reidbench.utils.arrays import load_arrays, save_arrays
+from reidbench.utils.machine import Machine
 
+LISTED_IMAGES = 3  # named where contents differ
+NAMING_BYTES = 8  # of each image's digest, enough to name the images that differ
 AGAIN = "again"  # subfolder of the results for runs that reproduce a record
 
 
@@ -24,12 +37,16 @@ class RunState:
     ``summary``: the summary of the finished training.
     ``step``: the step of the newest checkpoint, 0 without one.
     ``earlier``: the newest record of the same run by other code.
+    ``changes``: how the images differ from those of a record or a training that they supersede.
+    ``superseded``: the files of these.
     """
 
     record: RunRecord | None = None
     summary: TrainingSummary | None = None
     step: int = 0
     earlier: RunRecord | None = None
+    changes: str = ""
+    superseded: Sequence[Path] = ()
 
     @property
     def status(self) -> Literal["new", "resumable", "trained", "done"]:
@@ -41,26 +58,79 @@ class RunState:
         return "resumable" if self.step else "new"
 
     def __str__(self) -> str:
-        if self.status == "new" and self.earlier:
-            return "new code"
+        if self.status == "new" and (self.changes or self.earlier):
+            return "new images" if self.changes else "new code"
         texts = {"resumable": f"resumes at step {self.step}", "trained": "trained, not scored"}
         return texts.get(self.status, self.status)
 
 
-def read_state(training_folder: Path, run_folder: Path, run_id: str, code: str) -> RunState:
-    """Return what two folders hold of the run ``run_id`` by ``code``; raises DataError where a file is damaged."""
+def read_state(
+    training_folder: Path, run_folder: Path, run_id: str, code: str, split: Split, machine: Machine
+) -> RunState:
+    """Return what two folders hold of the run ``run_id`` by ``code`` on the images of ``split``.
+
+    An image is read only where its file's stats are unknown, and only where there is a record or a training. Raises
+    DataError where a file is damaged or an image cannot be used.
+    """
     file = run_folder / RECORD
     try:
         record = read_record(file) if file.is_file() else None
     except DataError as error:
         raise DataError(f"{error}; delete it, and the same command scores again") from None
-    if record and record.scored and (record.id, record.code) == (run_id, code):
+    if record and not (record.scored and (record.id, record.code) == (run_id, code)):
+        record = None
+    contents = split_contents(split, machine) if record or training_files(training_folder) else {}
+    if record and record.dataset.content == contents:
         return RunState(record=record)
+    superseded = [run_folder / name for name in (RECORD, RANKINGS) if record]
+    recorded = dict(record.dataset.content) if record else {}
+    summary, step = read_summary(training_folder), latest_step(training_folder)
+    trained_on = training_content(training_folder, summary)
+    if trained_on and trained_on != contents["train"]:
+        recorded["train"] = trained_on
+        superseded += training_files(training_folder)
+        summary, step = None, 0
     return RunState(
-        summary=read_summary(training_folder),
-        step=latest_step(training_folder),
+        summary=summary,
+        step=step,
         earlier=max(_earlier_records(run_folder), key=lambda earlier: earlier.finished, default=None),
+        changes=content_changes(recorded, split, machine, machine.results) if superseded else "",
+        superseded=superseded,
     )
+
+
+def save_contents(split: Split, machine: Machine) -> None:
+    """Write the start of each image's digest into the results folder, by which images that change can be named."""
+    for name, digest in split_contents(split, machine).items():
+        file = _contents_file(machine.results, digest)
+        if not file.is_file():
+            save_arrays(file, {"digests": image_digests(named_parts(split)[name], machine)[:, :NAMING_BYTES]})
+
+
+def content_changes(recorded: Mapping[str, str], split: Split, machine: Machine, results: Path) -> str:
+    """Return how many images of each part differ from the ``recorded`` content digests, and the first of them.
+
+    Images are named where the folder ``results`` holds the digests of each; "" where nothing differs.
+    """
+    changes = []
+    for name, digest in split_contents(split, machine).items():
+        if name not in recorded or recorded[name] == digest:
+            continue
+        samples = named_parts(split)[name]
+        try:
+            before = load_arrays(_contents_file(results, recorded[name]), ("digests",))["digests"]
+            different = (before != image_digests(samples, machine)[:, :NAMING_BYTES]).any(1)
+        except (DataError, ValueError):  # a record from elsewhere has no list beside it
+            changes.append(f"content of the {name} images differs")
+            continue
+        files = samples.images[different]
+        listed = ", ".join(files[:LISTED_IMAGES].tolist()) + ", …" * (len(files) > LISTED_IMAGES)
+        changes.append(f"content of {len(files):,} of {len(samples.images):,} {name} images differs ({listed})")
+    return "; ".join(changes)
+
+
+def _contents_file(results: Path, digest: str) -> Path:
+    return results / FOLDER / f"{digest[:24]}.npz"
 
 
 def _earlier_records(run_folder: Path) -> Iterable[RunRecord]:

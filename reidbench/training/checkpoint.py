@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,12 +22,15 @@ from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import WEIGHTS, Normalisation
 from reidbench.training.monitor import Monitor, Verdict
 from reidbench.utils.arrays import IntArray, save_arrays
-from reidbench.utils.atomic import write_atomic, write_error
+from reidbench.utils.atomic import check_seal, sealed_json, set_aside, write_atomic, write_error
 from reidbench.utils.machine import Environment
 
 LOG = "log.npz"
 SUMMARY = "training.json"
 KEPT_CHECKPOINTS = 2
+NO_CHECKSUM = "0" * 64
+# What reading a damaged file raises.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, safetensors.SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class TrainingSummary:
     ``peak_memory_mib``: most memory used in the last part, in MiB.
     ``verdict``: whether the network learned anything and its embeddings did not collapse.
     ``packed_steps``: number of steps at which all images of the batch had nearly one embedding.
+    ``content``: the content digest of the training images.
     """
 
     steps: int
@@ -50,6 +56,7 @@ class TrainingSummary:
     peak_memory_mib: int
     verdict: Verdict
     packed_steps: int
+    content: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class TrainingState:
     ``optimizer``: the optimizer of both.
     ``monitor``: the statistics of each step.
     ``environments``: the environment of each part of the training; a change on resume begins a new part.
+    ``content``: the content digest of the training images.
     ``step``: number of steps done.
     ``rounds``: number of rounds of batches sampled.
     ``batches``: the batches of the latest round, each an int64 array of units.
@@ -88,6 +96,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     monitor: Monitor
     environments: list[Environment]
+    content: str = ""
     step: int = 0
     rounds: int = 0
     batches: list[IntArray] = field(default_factory=list)
@@ -124,6 +133,7 @@ class TrainingState:
             "seconds": self.seconds,
             "sampling_seconds": self.sampling_seconds,
             "environments": [asdict(part) for part in self.environments],
+            "content": self.content,
         }
         save_checkpoint(folder, Checkpoint(self.step, tensors, state))
 
@@ -178,9 +188,8 @@ class TrainingState:
         save_arrays(folder / LOG, {name: np.array(column) for name, column in self.log.items()} | self.monitor.arrays())
         backbone = cast("Backbone", self.modules["backbone"])
         normalisation = Normalisation(backbone.preprocess.mean, backbone.preprocess.std)
-        weights = safetensors.torch.save(on_cpu(backbone.state_dict()), metadata=normalisation.as_metadata())
-        write_atomic(folder / WEIGHTS, weights)
-        write_atomic(folder / SUMMARY, json.dumps(asdict(summary), indent=1, sort_keys=True) + "\n")
+        save_tensors(folder / WEIGHTS, backbone.state_dict(), **normalisation.as_metadata())
+        write_atomic(folder / SUMMARY, sealed_json(asdict(summary)))
         for file in _checkpoint_files(folder):
             file.unlink()
 
@@ -196,35 +205,80 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
+def save_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write tensors and texts into one safetensors file, with the sha256 of all of it as "checksum" in its header."""
+    data = safetensors.torch.save(on_cpu(tensors), metadata={"checksum": NO_CHECKSUM, **metadata})
+    digest = hashlib.sha256(data).hexdigest()
+    write_atomic(file, data.replace(NO_CHECKSUM.encode(), digest.encode(), 1))
+
+
+def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and texts that ``save_tensors`` wrote; raises one of ``DAMAGE`` where the file is damaged."""
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8:end])["__metadata__"]
+    digest = hashlib.sha256(data[:end].replace(metadata["checksum"].encode(), NO_CHECKSUM.encode(), 1))
+    digest.update(memoryview(data)[end:])
+    if digest.hexdigest() != metadata["checksum"]:
+        raise ValueError("its checksum does not fit its content")
+    return safetensors.torch.load(data), metadata
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to a temporary file, rename it, and delete all but the newest two.
 
     One safetensors file holds the tensors and, in its header, the state, so that the two always agree.
     """
     state = json.dumps({"step": checkpoint.step, **checkpoint.state}, allow_nan=False)
-    data = safetensors.torch.save(on_cpu(checkpoint.tensors), metadata={"state": state})
-    write_atomic(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", data)
+    save_tensors(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", checkpoint.tensors, state=state)
     for file in _checkpoint_files(folder)[:-KEPT_CHECKPOINTS]:
         file.unlink()
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint of a folder, or None; raises DataError where the newest is damaged."""
-    files = _checkpoint_files(folder)
-    if not files:
-        return None
-    try:
-        with safetensors.safe_open(files[-1], framework="pt") as opened:
-            state = json.loads(opened.metadata()["state"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, no mapping
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{files[-1]}: damaged checkpoint ({error}); delete it to resume from an earlier one") from None
-    return Checkpoint(step=int(state.pop("step")), tensors=tensors, state=state)
+def latest_checkpoint(folder: Path, steps: int, content: str, log: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint of a folder that can be resumed, or None.
+
+    One that is damaged, of no step between 0 and ``steps``, or of training images of another ``content`` is renamed,
+    which is logged, and the one before it counts.
+    """
+    for file in reversed(_checkpoint_files(folder)):
+        try:
+            tensors, metadata = load_tensors(file)
+            state = json.loads(metadata["state"])
+            step = int(state.pop("step"))
+            if not 0 < step <= steps:
+                raise ValueError(f"it is of step {step} of {steps}")
+            if state["content"] == content:
+                return Checkpoint(step, tensors, state)
+            reason, problem = "superseded", "the images were others"
+        except DAMAGE as error:
+            reason, problem = "damaged", f"it is damaged ({error})"
+        log(f"{file}: cannot be resumed, {problem}; it is renamed to {set_aside(file, reason).name}")
+    return None
 
 
 def latest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a folder, 0 if there is none."""
     return max((int(file.stem.rpartition("-")[2]) for file in _checkpoint_files(folder)), default=0)
+
+
+def training_content(folder: Path, summary: TrainingSummary | None) -> str:
+    """Return the content digest of the images of a training with ``summary``, or of its newest readable checkpoint.
+
+    "" where there is none.
+    """
+    if summary:
+        return summary.content
+    for file in reversed(_checkpoint_files(folder)):
+        with suppress(*DAMAGE), safetensors.safe_open(file, framework="pt") as opened:
+            return str(json.loads(opened.metadata()["state"])["content"])
+    return ""
+
+
+def training_files(folder: Path) -> list[Path]:
+    """Return the files that a training, finished or not, has left in ``folder``, the summary first."""
+    files = [folder / name for name in (SUMMARY, WEIGHTS, LOG)]
+    return [*(file for file in files if file.is_file()), *_checkpoint_files(folder)]
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:
@@ -234,7 +288,10 @@ def _checkpoint_files(folder: Path) -> list[Path]:
 def read_summary(folder: Path) -> TrainingSummary | None:
     """Return the summary of a finished training, or None where it is not finished; raises DataError."""
     try:
-        content = json.loads((folder / SUMMARY).read_text())
+        text = (folder / SUMMARY).read_text(encoding="utf-8")
+        check_seal(text)
+        content = json.loads(text)
+        del content["checksum"]
         environments = [Environment(**part) for part in content.pop("environments")]
         return TrainingSummary(**content, environments=environments)
     except FileNotFoundError:
@@ -246,11 +303,14 @@ def read_summary(folder: Path) -> TrainingSummary | None:
 
 
 def load_weights(backbone: Backbone, folder: Path) -> None:
-    """Load the weights of a finished training into a network of the same shape; raises DataError."""
+    """Load the weights of a finished training into a network of the same shape.
+
+    Raises DataError where they are damaged or those of another network.
+    """
     file = folder / WEIGHTS
     try:
-        backbone.load_state_dict(safetensors.torch.load_file(file))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        backbone.load_state_dict(load_tensors(file)[0])
+    except DAMAGE as error:
         raise DataError(
             f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
         ) from None

@@ -17,6 +17,7 @@ from reidbench.embedding.extract import embed_stored
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted, PluginError, TrainingError
 from reidbench.images.augment import stored_size
+from reidbench.images.contents import content_digest
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import BatchLoader
 from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value
@@ -65,6 +66,7 @@ def train(
     labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = open_pixels(samples, height, width, machine)
+    content = content_digest(samples, machine)
     crops: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "share": world.batch_part}
     loader = BatchLoader(pixels, samples, backbone.preprocess, **crops)
 
@@ -80,8 +82,8 @@ def train(
     # --- resume ------------------------------------------------------------------------------------------------------
     modules = torch.nn.ModuleDict({"backbone": backbone, "loss": loss})
     monitor = Monitor(recipe.steps, seed, device)
-    state = TrainingState(modules, optimizer, monitor, [environment(machine, world.size)])
-    checkpoint = world.from_first(lambda: latest_checkpoint(folder))
+    state = TrainingState(modules, optimizer, monitor, [environment(machine, world.size)], content)
+    checkpoint = world.from_first(lambda: latest_checkpoint(folder, recipe.steps - 1, content, machine.log))
     if checkpoint is not None:
         state.restore(checkpoint, folder, machine.log)
     elif world.size > 1:
@@ -165,6 +167,7 @@ def train(
         peak_memory_mib=peak_memory_mib(device),
         verdict=monitor.verdict(state.step),
         packed_steps=monitor.packed_steps(state.step),
+        content=content,
     )
     if world.first:
         state.finish(folder, summary)

@@ -1,14 +1,17 @@
-"""Write files atomically: after a crash a file is the old or the new one, never a part."""
+"""Write files atomically: after a crash a file is the old or the new one, never a part; JSON that checks itself."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from reidbench.errors import DataError
 
@@ -114,6 +117,30 @@ def sweep(folder: Path, name: str = "*") -> None:
     for file in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             file.unlink()
+
+
+def set_aside(file: Path, reason: str) -> Path:
+    """Rename ``file`` to its name and ".REASON", in place of an earlier one; return the new path."""
+    return file.replace(file.with_name(f"{file.name}.{reason}"))
+
+
+_CHECKSUM = re.compile(r'^ "checksum": "([0-9a-f]{64})"', re.MULTILINE)
+
+
+def sealed_json(content: Mapping[str, Any]) -> str:
+    """Return ``content`` as JSON text with sorted keys, and as "checksum" the sha256 of the text without it."""
+    fields = {**content, "checksum": ""}
+    text = json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return text.replace('\n "checksum": "', f'\n "checksum": "{digest}', 1)
+
+
+def check_seal(text: str) -> None:
+    """Raise ValueError where ``text`` is not what ``sealed_json`` returned."""
+    found = _CHECKSUM.search(text)
+    whole = found and text[: found.start(1)] + text[found.end(1) :]
+    if not found or hashlib.sha256(str(whole).encode(errors="surrogatepass")).hexdigest() != found[1]:
+        raise ValueError("its checksum does not fit its content")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -99,6 +99,7 @@ def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     """Edit the JSON of the first stored record; return its file."""
     file = sorted(boards.glob("records/*/*/record.json"))[0]
     data = json.loads(file.read_text())
+    del data["checksum"]
     change(data)
     file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
     return file

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
 from reidbench.images import decode
-from reidbench.images.decode import check_images, decode_images, read_header, read_image
+from reidbench.images.decode import check_images, decode_images, read_digest, read_image
 from tests.support.images import noise_images
 
 
@@ -142,7 +142,7 @@ HEADER_TELLS = ("it is empty", "its format", "bits", "mode", "several frames")
 def test_unusable_files_are_named(tmp_path, data, reason):
     file = tmp_path / "0001_c1.jpg"
     file.write_bytes(data)
-    for read in (read_image, *([read_header] if reason.startswith(HEADER_TELLS) else [])):
+    for read in (read_image, *([read_digest] if reason.startswith(HEADER_TELLS) else [])):
         with pytest.raises(DataError, match=reason) as caught:
             read(file)
         assert str(file) in str(caught.value)
@@ -159,7 +159,7 @@ def test_missing_file_and_folder(tmp_path):
 def test_too_many_pixels(tmp_path, monkeypatch, form):
     picture(50, 40).save(tmp_path / "large", form)
     monkeypatch.setattr(decode, "MAX_PIXELS", 1999)
-    for read in (read_image, read_header):
+    for read in (read_image, read_digest):
         with pytest.raises(DataError, match="40x50 pixels, more than 1,999"):
             read(tmp_path / "large")
 
@@ -218,7 +218,7 @@ def test_header_behind_the_first_bytes_is_found(tmp_path, form):
     options = {"exif": b"Exif\0\0" + bytes(65_000), "comment": bytes(60_000)} if form == "JPEG" else {}
     picture(300, 200).save(tmp_path / "image", form, **options)
     assert (tmp_path / "image").stat().st_size > decode.READ_BYTES
-    read_header(tmp_path / "image")
+    read_digest(tmp_path / "image")
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -184,7 +184,7 @@ def test_two_processes_build_at_once(tmp_path: Path) -> None:
 def test_unusable_image_is_named_and_nothing_left(tmp_path: Path) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 150), tmp_path / "cache"
     for image in (149, 70):
-        samples.path(image).write_bytes(b"not an image")
+        samples.path(image).write_bytes(samples.path(image).read_bytes()[:-200])
     with pytest.raises(DataError, match=r"0070\.jpg"):
         pixels(samples, cache)
     assert files(cache) == []
@@ -224,9 +224,11 @@ def test_file_in_place_of_the_cache_folder(tmp_path: Path) -> None:
 def test_clear_deletes_the_programs_files_only(tmp_path: Path) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache"
     pixels(samples, cache)
+    (contents,) = (cache / "contents").iterdir()
+    contents_bytes = contents.stat().st_size
     (cache / "other.txt").write_text("of another program")
     (cache / FOLDER / ".another.pixels.abc.tmp").write_bytes(bytes(1000))
-    assert clear(cache) == 4096 + 3 * 36 * 18 * 3 + 1000
+    assert clear(cache) == 4096 + 3 * 36 * 18 * 3 + 3 * 4 + 1000 + contents_bytes
     assert [path.name for path in cache.iterdir()] == ["other.txt"]
     assert clear(cache) == 0
 

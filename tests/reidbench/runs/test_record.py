@@ -141,4 +141,9 @@ def test_a_track_is_all_but_the_loss_and_the_seed() -> None:
 def test_committed_records_are_read_and_written_unchanged() -> None:
     for file in (CHECKOUT / "leaderboards").glob("records/*/*/record.json"):
         written, read = json.loads(read_record(file).to_json()), json.loads(file.read_text())
-        assert {name for name in read if read[name] != written[name]} <= {"environment", "observed"}
+        assert {name for name in read if read[name] != written[name]} <= {
+            "environment",
+            "observed",
+            "dataset",
+            "checksum",
+        }

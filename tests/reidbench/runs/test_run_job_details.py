@@ -267,7 +267,8 @@ def run(machine: Machine, **changes: Any) -> tuple[Prepared, RunRecord]:
 
 
 def state_of(plan: Prepared) -> RunState:
-    return read_state(plan.training_folder, plan.run_folder, plan.id, plan.code)
+    machine = local_machine(device="cpu", threads=1)
+    return read_state(plan.training_folder, plan.run_folder, plan.id, plan.code, plan.split, machine)
 
 
 def embeddings_of(plan: Prepared, part: Samples) -> Tensor:

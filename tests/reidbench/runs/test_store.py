@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reidbench.data.split import Split
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store, read_state
 from reidbench.utils.arrays import load_arrays, save_arrays
+from reidbench.utils.machine import local_machine
 from tests.support.boards import ranking_for
 from tests.support.records import make_record, put
 
@@ -105,7 +108,8 @@ def test_the_newest_record_by_other_code_is_found(tmp_path: Path) -> None:
     now = folder("a")
 
     def earlier(folder: Path) -> str | None:
-        record = read_state(tmp_path / "no training", folder, "00" * 32, "00" * 32).earlier
+        split, machine = cast("Split", None), local_machine(device="cpu")
+        record = read_state(tmp_path / "no training", folder, "00" * 32, "00" * 32, split, machine).earlier
         return record and record.finished
 
     assert earlier(now) is None

@@ -1,0 +1,116 @@
+"""The content of image files: a sha256 for each, cached by the file's stats, and one for each part of the data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidbench.data.samples import Samples
+from reidbench.data.split import Split
+from reidbench.errors import DataError
+from reidbench.images.decode import decoder_digest, read_digest, read_files
+from reidbench.utils.arrays import BoolArray, IntArray, PixelArray, load_arrays, save_arrays
+from reidbench.utils.machine import Machine
+
+FOLDER = "contents"
+DIGEST_BYTES = 32
+
+# The digests of the samples of this process, read once like their files' stats.
+_DIGESTS: WeakKeyDictionary[Samples, PixelArray] = WeakKeyDictionary()
+
+
+def image_digests(samples: Samples, machine: Machine) -> PixelArray:
+    """Return the sha256 of every image file of ``samples``, uint8 [m, 32]; raises as ``read_contents``."""
+    read_contents([samples], machine)
+    return _DIGESTS[samples]
+
+
+def content_digest(samples: Samples, machine: Machine) -> str:
+    """Return the sha256 (hex) over the contents of all images of ``samples``; raises as ``read_contents``."""
+    return hashlib.sha256(image_digests(samples, machine).tobytes()).hexdigest()
+
+
+def split_contents(split: Split, machine: Machine) -> dict[str, str]:
+    """Return the content digest of each part of a split, by its name; raises as ``read_contents``."""
+    read_contents(split.parts, machine)
+    return {name: content_digest(part, machine) for name, part in named_parts(split).items()}
+
+
+def named_parts(split: Split) -> dict[str, Samples]:
+    """Return the parts of a split by name; "fit" only where it is not the training set."""
+    return dict(zip(("train", "query", "gallery", "fit"), split.parts, strict=False))
+
+
+def read_contents(parts: Sequence[Samples], machine: Machine) -> None:
+    """Learn the sha256 of every image file of ``parts``; a file whose stats are known is not read.
+
+    The stats and digests of all files of one folder are in one table below ``machine.cache``. Raises DataError as
+    ``read_files`` where an image cannot be used.
+    """
+    tables = [_Table(part, machine) for part in parts if part not in _DIGESTS]
+    files = list(dict.fromkeys(file for table in tables for file in table.unknown_files()))
+    read = dict(zip(files, read_files(files, read_digest, machine.threads), strict=True)) if files else {}
+    for table in tables:
+        table.complete(read)
+        _DIGESTS[table.samples] = table.digests
+
+
+class _Table:
+    """The digests of ``samples``, as far as the table of their folder knows them.
+
+    ``digests``: sha256 of each image, uint8 [m, 32].
+    ``known``: whether it is known, bool [m].
+    """
+
+    def __init__(self, samples: Samples, machine: Machine) -> None:
+        self.samples, self.machine = samples, machine
+        # What another decoder has accepted is checked again.
+        place = f"{samples.root.resolve()}\0{decoder_digest()}"
+        self.file = machine.cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz"
+        hashed = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in samples.images.tolist())
+        self.names = np.frombuffer(b"".join(hashed), dtype="<u8")
+        self.digests: PixelArray = np.zeros((len(self.names), DIGEST_BYTES), dtype=np.uint8)
+        names, stats, digests = self._read()
+        rows = np.minimum(np.searchsorted(names, self.names), max(len(names) - 1, 0))
+        self.known: BoolArray = np.zeros(len(self.names), dtype=np.bool_)
+        if len(names):
+            self.known = (names[rows] == self.names) & (stats[rows] == samples.file_stats).all(1)
+            self.digests[self.known] = digests[rows[self.known]]
+
+    def unknown_files(self) -> list[str]:
+        root = str(self.samples.root)
+        return [f"{root}/{name}" for name in self.samples.images[~self.known].tolist()]
+
+    def complete(self, read: dict[str, bytes]) -> None:
+        """Add digests, by file, and write them into the table of the folder."""
+        if self.known.all():
+            return
+        content = b"".join(read[file] for file in self.unknown_files())
+        self.digests[~self.known] = np.frombuffer(content, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        # Read again, since another part may have been written; the new rows are first, so that they replace old ones.
+        old = self._read()
+        new = (self.names[~self.known], self.samples.file_stats[~self.known], self.digests[~self.known])
+        names, stats, digests = (np.concatenate(pair) for pair in zip(new, old, strict=True))
+        names, rows = np.unique(names, return_index=True)
+        try:
+            save_arrays(self.file, {"names": names, "stats": stats[rows], "digests": digests[rows]})
+        except DataError as error:
+            self.machine.log(f"the contents of images are read again by the next command: {error}")
+
+    def _read(self) -> tuple[NDArray[Any], IntArray, PixelArray]:
+        """Return names, stats and digests of the table, empty where there is none or it is damaged, which is logged."""
+        empty = np.zeros(0, "<u8"), np.zeros((0, 4), np.int64), np.zeros((0, DIGEST_BYTES), np.uint8)
+        if not self.file.is_file():
+            return empty
+        try:
+            arrays = load_arrays(self.file, ("names", "stats", "digests"))
+        except DataError as error:
+            self.machine.log(f"the contents of images are read again: {error}")
+            self.file.unlink(missing_ok=True)
+            return empty
+        return arrays["names"], arrays["stats"], arrays["digests"]
