@@ -161,8 +161,8 @@ def test_only_a_few_batches_are_decoded_ahead(samples, monkeypatch, threads):
     decoded: list[weakref.ref[np.ndarray]] = []
     alive: list[int] = []
 
-    def recording(samples: Samples, images: range, out: np.ndarray) -> None:
-        decode_images(samples, images, out)
+    def recording(samples: Samples, images: range, out: np.ndarray, digests: np.ndarray | None) -> None:
+        decode_images(samples, images, out, digests)
         decoded.append(weakref.ref(out.base))
 
     class Slow(SmallNet):

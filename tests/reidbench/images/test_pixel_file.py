@@ -196,10 +196,10 @@ def test_full_disk_while_writing_leaves_no_file(tmp_path: Path, monkeypatch: pyt
     decode_images = pixel_file.decode_images
     with file_size_limit(resource.getrlimit(resource.RLIMIT_FSIZE)[0]):
 
-        def decode(samples: Samples, images: range, out: np.ndarray) -> None:
+        def decode(samples: Samples, images: range, out: np.ndarray, digests: np.ndarray) -> None:
             if images.start >= 128:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-            decode_images(samples, images, out)
+            decode_images(samples, images, out, digests)
 
         monkeypatch.setattr(pixel_file, "decode_images", decode)
         with pytest.raises(DataError, match=r"could not be written: .*ulimit -f"):
@@ -210,7 +210,7 @@ def test_full_disk_while_writing_leaves_no_file(tmp_path: Path, monkeypatch: pyt
 def test_full_disk_is_an_error_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 70), tmp_path / "cache"
     monkeypatch.setattr(pixel_file, "decode_images", None)
-    with file_size_limit(20_000), pytest.raises(DataError, match=r"cache.pixels: .*140,176 bytes.*another folder"):
+    with file_size_limit(20_000), pytest.raises(DataError, match=r"cache.pixels: .*140,456 bytes.*another folder"):
         pixels(samples, cache)
     assert files(cache) == []
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import nn
 
 from reidbench.data.samples import Samples
@@ -23,28 +27,36 @@ from reidbench.training.checkpoint import (
     load_weights,
     read_summary,
     save_checkpoint,
+    save_tensors,
 )
 from reidbench.training.loop import train
 from reidbench.training.monitor import Monitor
 from reidbench.training.stop_signals import SIGNALS
 from reidbench.utils.machine import local_machine
+from tests.support.damage import flip
 from tests.support.logs import assert_same_log
 from tests.support.loop_training import RECIPE, SEED, Head, Sampling, assert_same_state, build, fit
 from tests.support.tiny_training import Net
 
+CONTENT = "ab" * 32
+NEWEST = "checkpoint-00000002.safetensors"
+
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(
-        step, {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}, {"round": step, "note": "é"}
-    )
+    tensors = {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}
+    return Checkpoint(step, tensors, {"round": step, "note": "é", "content": CONTENT})
+
+
+def latest(folder: Path, messages: list[str] | None = None) -> Checkpoint | None:
+    return latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
 
 
 def test_a_checkpoint_is_restored_bit_for_bit(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(7))
-    loaded = latest_checkpoint(tmp_path)
+    loaded = latest(tmp_path)
     assert loaded is not None
     assert loaded.step == 7
-    assert loaded.state == {"round": 7, "note": "é"}
+    assert loaded.state == {"round": 7, "note": "é", "content": CONTENT}
     assert torch.equal(loaded.tensors["weights"], torch.full((2, 3), 7.0))
     assert loaded.tensors["empty"].shape == (0, 4)
 
@@ -60,20 +72,47 @@ def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     for file in tmp_path.iterdir():
         file.unlink()
     assert latest_step(tmp_path) == 0
-    assert latest_checkpoint(tmp_path) is None
+    assert latest(tmp_path) is None
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+@given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
+@example(place=0.0, bits=0x80)
+def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        messages: list[str] = []
+        for step in (1, 2):
+            save_checkpoint(Path(folder), checkpoint(step))
+        newest = Path(folder) / NEWEST
+        flip(newest, int(place * newest.stat().st_size), bits)
+        loaded = latest(Path(folder), messages)
+        assert loaded is not None
+        assert loaded.step == 1
+        assert len(messages) == 1
+        assert newest.name in messages[0]
+        assert sorted(file.name for file in Path(folder).iterdir()) == [
+            "checkpoint-00000001.safetensors",
+            f"{newest.name}.damaged",
+        ]
+
+
+@pytest.mark.parametrize("damage", ["zeros", "cut", "empty", "negative", "beyond", "other images", "both"])
+def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage: str, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(1))
-    save_checkpoint(tmp_path, checkpoint(2))
-    newest = tmp_path / "checkpoint-00000002.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-5])
-    with pytest.raises(DataError, match=r"checkpoint-00000002"):
-        latest_checkpoint(tmp_path)
-    newest.unlink()
-    loaded = latest_checkpoint(tmp_path)
-    assert loaded is not None
-    assert loaded.step == 1
+    tensors = {"weights": torch.rand(200, 200)}
+    step = {"negative": -5, "beyond": 10_001}.get(damage, 2)
+    state = {"content": "cd" * 32 if damage == "other images" else CONTENT}
+    save_tensors(tmp_path / NEWEST, tensors, state=json.dumps({"step": step, **state}))
+    data = (tmp_path / NEWEST).read_bytes()
+    changed = {"zeros": data[:9000] + bytes(2**16) + data[9000 + 2**16 :], "cut": data[:-5], "empty": b""}
+    (tmp_path / NEWEST).write_bytes(changed.get(damage, data))
+    if damage == "both":
+        for file in tmp_path.iterdir():
+            file.write_bytes(file.read_bytes()[:-1])
+    messages: list[str] = []
+    loaded = latest(tmp_path, messages)
+    assert [loaded and loaded.step, len(messages)] == ([None, 2] if damage == "both" else [1, 1])
+    assert NEWEST in messages[0]
+    assert (tmp_path / f"{NEWEST}.{'superseded' if damage == 'other images' else 'damaged'}").is_file()
 
 
 def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
