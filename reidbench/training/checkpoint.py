@@ -207,7 +207,13 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def save_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
     """Write tensors and texts into one safetensors file, with the sha256 of all of it as "checksum" in its header."""
-    data = safetensors.torch.save(on_cpu(tensors), metadata={"checksum": NO_CHECKSUM, **metadata})
+    data = safetensors.torch.save(on_cpu(tensors))
+    end = 8 + int.from_bytes(data[:8], "little")
+    # Written here, since safetensors writes texts in a random order, and equal weights shall be equal files.
+    fields = {"__metadata__": {"checksum": NO_CHECKSUM, **metadata}, **json.loads(data[8:end])}
+    header = json.dumps(fields, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    data = len(header).to_bytes(8, "little") + header + data[end:]
     digest = hashlib.sha256(data).hexdigest()
     write_atomic(file, data.replace(NO_CHECKSUM.encode(), digest.encode(), 1))
 
