@@ -14,7 +14,7 @@ from reidbench.data.samples import Samples
 from reidbench.data.split import Split
 from reidbench.errors import DataError
 from reidbench.images.decode import decoder_digest, read_digest, read_files
-from reidbench.utils.arrays import BoolArray, IntArray, PixelArray, load_arrays, save_arrays
+from reidbench.utils.arrays import BoolArray, PixelArray, load_arrays, save_arrays
 from reidbench.utils.machine import Machine
 
 FOLDER = "contents"
@@ -75,12 +75,13 @@ class _Table:
         hashed = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in samples.images.tolist())
         self.names = np.frombuffer(b"".join(hashed), dtype="<u8")
         self.digests: PixelArray = np.zeros((len(self.names), DIGEST_BYTES), dtype=np.uint8)
-        names, stats, digests = self._read()
+        table = self._read()
+        names = table["names"]
         rows = np.minimum(np.searchsorted(names, self.names), max(len(names) - 1, 0))
         self.known: BoolArray = np.zeros(len(self.names), dtype=np.bool_)
         if len(names):
-            self.known = (names[rows] == self.names) & (stats[rows] == samples.file_stats).all(1)
-            self.digests[self.known] = digests[rows[self.known]]
+            self.known = (names[rows] == self.names) & (table["stats"][rows] == samples.file_stats).all(1)
+            self.digests[self.known] = table["digests"][rows[self.known]]
 
     def unknown_files(self) -> list[str]:
         root = str(self.samples.root)
@@ -94,23 +95,21 @@ class _Table:
         self.digests[~self.known] = np.frombuffer(content, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
         # Read again, since another part may have been written; the new rows are first, so that they replace old ones.
         old = self._read()
-        new = (self.names[~self.known], self.samples.file_stats[~self.known], self.digests[~self.known])
-        names, stats, digests = (np.concatenate(pair) for pair in zip(new, old, strict=True))
-        names, rows = np.unique(names, return_index=True)
+        new = {"names": self.names, "stats": self.samples.file_stats, "digests": self.digests}
+        both = {key: np.concatenate([array[~self.known], old[key]]) for key, array in new.items()}
+        rows = np.unique(both["names"], return_index=True)[1]
         try:
-            save_arrays(self.file, {"names": names, "stats": stats[rows], "digests": digests[rows]})
+            save_arrays(self.file, {key: array[rows] for key, array in both.items()})
         except DataError as error:
             self.machine.log(f"the contents of images are read again by the next command: {error}")
 
-    def _read(self) -> tuple[NDArray[Any], IntArray, PixelArray]:
-        """Return names, stats and digests of the table, empty where there is none or it is damaged, which is logged."""
-        empty = np.zeros(0, "<u8"), np.zeros((0, 4), np.int64), np.zeros((0, DIGEST_BYTES), np.uint8)
-        if not self.file.is_file():
-            return empty
-        try:
-            arrays = load_arrays(self.file, ("names", "stats", "digests"))
-        except DataError as error:
-            self.machine.log(f"the contents of images are read again: {error}")
-            self.file.unlink(missing_ok=True)
-            return empty
-        return arrays["names"], arrays["stats"], arrays["digests"]
+    def _read(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the table, empty where there is none or it is damaged, which is logged."""
+        if self.file.is_file():
+            try:
+                return load_arrays(self.file, ("names", "stats", "digests"))
+            except DataError as error:
+                self.machine.log(f"the contents of images are read again: {error}")
+                self.file.unlink(missing_ok=True)
+        digests = np.zeros((0, DIGEST_BYTES), np.uint8)
+        return {"names": np.zeros(0, "<u8"), "stats": np.zeros((0, 4), np.int64), "digests": digests}
