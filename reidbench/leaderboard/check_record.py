@@ -290,8 +290,10 @@ def _camera_problems(record: RunRecord) -> Iterator[FieldProblem]:
         return
     for name in HEADLINE:
         for count, mean in zip(counts, itertools.chain(*getattr(matrix, name)), strict=True):
-            whole = name != "r1" or mean is None or abs(mean * count - round(mean * count)) < _PRINTED
-            if (mean is None) != (count == 0) or not (mean is None or 0.0 <= mean <= 1.0) or not whole:
+            possible = count == 0 if mean is None else count > 0 and 0.0 <= mean <= 1.0
+            if possible and name == "r1" and mean is not None:
+                possible = abs(mean * count - round(mean * count)) < _PRINTED
+            if not possible:
                 yield f"cameras.{name}", f"cannot be {mean!r:.40} where {count} queries have a positive"
                 break
 
@@ -320,6 +322,8 @@ def score_problems(record: RunRecord, ranking: Ranking) -> Iterator[FieldProblem
     """Yield which scores of a record do not follow from its rankings."""
     own_ranks = {int(name[1:]) for name in record.scores if re.fullmatch(r"r[1-9][0-9]{0,5}", name)}
     gallery = int(record.scores.get("gallery", 0))
+    if ranking.gallery > gallery:
+        yield "scores.gallery", f"is {gallery}, but the rankings need {ranking.gallery} gallery units or more"
     expected: Mapping[str, float] = score(ranking, gallery, sorted({*RANKS, *own_ranks})).as_dict()
     for name in sorted({*expected, *record.scores}):
         recorded, derived = record.scores.get(name), expected.get(name)

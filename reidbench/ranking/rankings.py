@@ -51,6 +51,12 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def gallery(self) -> int:
+        """The least number of gallery units with which this ranking is possible."""
+        units = (self.units, self.same_camera_units, self.top)
+        return max(int(self.ranked.max()), *(1 + int(part.max(initial=-1)) for part in units))
+
 
 @dataclass(frozen=True, eq=False)
 class Rankings:
@@ -86,24 +92,31 @@ def read_ranking(folder: Path) -> Ranking:
             shape = "n, k" if name.startswith("top") else "n"
             raise DataError(f"{file}: {name} must be {dtype} [{shape}], got {array.dtype} {list(array.shape)}")
     ranking = Ranking(**arrays)
-    if problems := list(_problems(ranking)):
+    with np.errstate(over="ignore"):
+        problems = list(_problems(ranking))
+    if problems:
         raise DataError(f"{file}: {'; '.join(problems)}")
     return ranking
 
 
 def _problems(ranking: Ranking) -> Iterator[str]:
     """Yield what no ranking can be, whatever was ranked."""
-    queries = len(ranking)
+    queries = len(ranking.starts) - 1
+    if queries < 1:
+        yield "holds no query"
+        return
     sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
     wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
     for part in ("", "same_camera_"):
         starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances"))
-        if len(starts) != queries + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+        if len(starts) != queries + 1 or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
             wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
         elif any(len(array) != starts[-1] for array in arrays):
             wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
-    if queries < 1 or wrong or ranking.top.shape != ranking.top_distances.shape:
-        yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'no query'}"
+        elif (arrays[0] < 0).any() or (arrays[1] < 0).any() or not np.isfinite(arrays[2]).all():
+            wrong.append(f"{part}units and ranks are not 0 or more, or distances are not finite")
+    if wrong or ranking.top.shape != ranking.top_distances.shape:
+        yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'top and top_distances differ'}"
         return
     query = np.repeat(np.arange(queries), np.diff(ranking.starts))
     same_query = query[1:] == query[:-1]
@@ -117,8 +130,11 @@ def _problems(ranking: Ranking) -> Iterator[str]:
     falling = same_query & ~(np.diff(ranking.distances) >= -tolerance)
     if falling.any():
         yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
-    listed = ranking.top[:, 1:] >= 0
-    if not (ranking.top_distances[:, 1:][listed] - ranking.top_distances[:, :-1][listed] >= -tolerance).all():
+    listed = np.arange(ranking.top.shape[1]) < ranking.ranked[:, None]
+    ends = np.where(listed, ranking.top_distances, np.inf)
+    if not listed.any() or (listed != (ranking.top >= 0)).any() or (ranking.top[~listed] != -1).any():
+        yield "the closest items are not as many as were ranked, or others than units and -1"
+    if not (np.isfinite(ends) == listed).all() or not (ends[:, 1:] >= ends[:, :-1] - tolerance).all():
         yield "the closest items are not in the order of their distances"
     shown = ~outside & (ranking.ranks < ranking.top.shape[1])
     if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():

@@ -42,7 +42,10 @@ class RunFiles:
         folder = self._folder(record)
         if not record.scored:
             raise DataError(f"{folder}: was not scored: {record.error or record.status}")
-        return read_ranking(folder)
+        ranking = read_ranking(folder)
+        if ranking.gallery > record.scores.get("gallery", 0):
+            raise DataError(f"{folder}: its rankings need more gallery units than its record has")
+        return ranking
 
     def log(self, record: RunRecord) -> Mapping[str, NDArray[Any]]:
         """Return the columns of the training's log by name, each [steps], ``items`` [steps, 128]."""

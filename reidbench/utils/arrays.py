@@ -111,4 +111,5 @@ def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, N
     try:
         return read_arrays(file, names)
     except DataError as error:
-        raise DataError(f"{error}; delete it and run the same command again") from None
+        reason = str(error).removeprefix(f"{file}: ")
+        raise DataError(f"{file}: is damaged ({reason}); delete it and run the same command again") from None

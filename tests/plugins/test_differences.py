@@ -42,7 +42,8 @@ def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: in
 def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
     ranking = ranking_for(valid_record("one").job)
     other = renumber(ranking, ranking.units[0], 1000)
-    part = table_of([put(tmp_path / "a", valid_record("one"), other), put(tmp_path / "b", valid_record("batch_hard"))])
+    one = valid_record("one", scores={"gallery": 1001})
+    part = table_of([put(tmp_path / "a", one, other), put(tmp_path / "b", valid_record("batch_hard"))])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
 
@@ -84,7 +85,8 @@ def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) ->
     ranking = ranking_for(valid_record("one").job)
     other = renumber(ranking, ranking.units[: ranking.starts[1]].max(), 1000)  # not the least of its identity
     assert (identities_of(other) == identities_of(ranking)).all()
-    runs = [put(tmp_path / "a", valid_record("one"), other)], [put(tmp_path / "b", valid_record("batch_hard"))]
+    one = valid_record("one", scores={"gallery": 1001})
+    runs = [put(tmp_path / "a", one, other)], [put(tmp_path / "b", valid_record("batch_hard"))]
     with pytest.raises(DataError, match="has other queries or positives than"):
         compare_combinations(*runs)
     part = table_of([run for side in runs for run in side])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reidbench.errors import DataError
+from reidbench.images.decode import read_header, read_image
 from reidbench.leaderboard.rows import read_rows
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
@@ -28,6 +29,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "cached.npz": load_arrays,
     "query.safetensors": read_arrays,
     "distances.npy": read_matrix,
+    "image.jpg": read_image,
+    "header.jpg": read_header,
 }
 
 

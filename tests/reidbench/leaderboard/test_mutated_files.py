@@ -1,0 +1,238 @@
+"""Records, rankings, embeddings and distances mutated 2,000 times end in a value or a DataError, nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from reidbench.errors import DataError
+from reidbench.leaderboard.check_record import record_problems, score_problems
+from reidbench.ranking.external_embeddings import read_units
+from reidbench.ranking.rankings import RANKINGS, read_ranking
+from reidbench.runs.record import RunRecord
+from reidbench.utils.arrays import read_matrix
+from tests.support.boards import ranking_for, valid_record
+
+NUMBERS = [0, -1, 2**31, 2**63 - 1, -(2**63), 2**63, 10**400, 1e308, -1e308, 5e-324, float("nan"), float("inf")]
+VALUES = [
+    *NUMBERS,
+    None,
+    True,
+    "",
+    "\ud800",
+    "\0",
+    "../x",
+    "a" * 9_000,
+    "(" * 3_000,
+    "=1",
+    [],
+    {},
+    [[]],
+    [{}],
+    {"": []},
+]
+TOKENS = [
+    "NaN",
+    "1e999",
+    '"\\udc00"',
+    "[" * 3_000,
+    "1" * 5_000,
+    '{"a":1,"a":2}',
+    "-",
+    "\\",
+    '"',
+    "}",
+    "0" * 99,
+    "\ufeff",
+]
+HEADERS = [
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (-3, 4), }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (-1, -12), }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999999, ), }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (4611686018427387904, 4), }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (1.5, ), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (3, ), }",
+    "{'descr': [('a', '<i8'), ('a', '<i8')], 'fortran_order': False, 'shape': (3, ), }",
+    "{'descr': 'M8[99999999999999999999s]', 'fortran_order': False, 'shape': (3, ), }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': (" + "(" * 90,
+    "{'descr': '<i8', 'fortran_order': False, 'shape': " + "-" * 9_000 + "1, }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': " + "[" * 4_000 + "]" * 4_000 + ", }",
+    "{'descr': '<i8', 'fortran_order': False, 'shape': '''",
+    "",
+    "\0" * 60,
+]
+Positions = st.floats(0, 1, exclude_max=True)
+mutations = settings(
+    max_examples=500,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (container, key) of every value inside a JSON value."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+def edit_bytes(data: bytes, position: float, length: int, new: bytes) -> bytes:
+    place = int(position * (len(data) + 1))
+    return data[:place] + new + data[place + length :]
+
+
+@cache
+def record_text() -> str:
+    return valid_record().to_json()
+
+
+@mutations
+@given(Positions, st.sampled_from(VALUES) | st.none(), st.booleans())
+def test_records_with_other_values(position: float, value: Any, delete: bool) -> None:
+    data = json.loads(record_text())
+    inside = list(places(data))
+    container, key = inside[int(position * len(inside))]
+    if delete:
+        del container[key]
+    else:
+        container[key] = value
+    check_record(json.dumps(data))
+
+
+@mutations
+@given(Positions, st.integers(0, 40), st.sampled_from(TOKENS) | st.text(max_size=3))
+def test_records_with_other_bytes(position: float, length: int, token: str) -> None:
+    data = edit_bytes(record_text().encode(), position, length, token.encode("utf-8", "surrogatepass"))
+    check_record(data.decode("utf-8", "replace"))
+
+
+def check_record(text: str) -> None:
+    try:
+        record = RunRecord.from_json(text, "record.json")
+    except DataError:
+        return
+    list(record_problems(record))
+    list(score_problems(record, ranking_for(valid_record().job)))
+    assert RunRecord.from_json(record.to_json(), "record.json") == record
+
+
+def npz(arrays: dict[str, Any], member: str = "", header: str = "", method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return the bytes of an npz in which one member has another header."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            content = buffer.getvalue()
+            if name == member:
+                text = header.encode("latin1")
+                content = b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text + array.tobytes()
+            archive.writestr(f"{name}.npy", content)
+    return out.getvalue()
+
+
+def npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@cache
+def arrays_of(file: str) -> dict[str, np.ndarray]:
+    if file == RANKINGS:
+        return vars(ranking_for(valid_record().job))
+    rows = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    return {"embeddings": rows, "pids": np.arange(6), "cams": np.arange(6), "starts": np.arange(7)}
+
+
+@cache
+def content_of(file: str, method: int = zipfile.ZIP_STORED) -> bytes:
+    if file.endswith(".safetensors"):
+        return safetensors.numpy.save(arrays_of(file))
+    return npy(arrays_of(file)["embeddings"]) if file.endswith(".npy") else npz(arrays_of(file), method=method)
+
+
+def read(folder: Path, file: str, content: bytes) -> None:
+    (folder / file).write_bytes(content)
+    try:
+        if file == RANKINGS:
+            list(score_problems(valid_record(), read_ranking(folder)))
+        elif file.endswith(".npy"):
+            read_matrix(folder / file)
+        else:
+            read_units(folder / file, "mean")
+    except DataError as error:
+        if str(folder / file) not in str(error):
+            raise
+
+
+FILES = [RANKINGS, RANKINGS, "query.npz", "query.safetensors", "distances.npy"]
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+EDITS: list[Callable[[np.ndarray, int], np.ndarray]] = [
+    lambda array, number: array[:0],
+    lambda array, number: array[: number % 5],
+    lambda array, number: array[..., None],
+    lambda array, number: array.reshape(-1),
+    lambda array, number: array.astype([np.float16, np.uint64, ">i8", "S3", "M8[s]", complex, "V4"][number % 7]),
+    lambda array, number: np.full(array.shape, [2**63 - 1, -(2**63), -1][number % 3]),
+    lambda array, number: np.full(array.shape, [np.nan, np.inf, -1e308, 1e308][number % 4]),
+    lambda array, number: np.where(np.arange(array.size).reshape(array.shape) == number % array.size, -7, array),
+    lambda array, number: np.where(np.arange(array.size).reshape(array.shape) == number % array.size, 2**62, array),
+    lambda array, number: array[::-1],
+    lambda array, number: np.zeros((0, 2**40, 3), dtype=array.dtype),
+]
+
+
+@mutations
+@given(st.sampled_from(FILES), st.sampled_from(METHODS), Positions, st.integers(0, 60), st.binary(max_size=6))
+def test_array_files_with_other_bytes(
+    tmp_path: Path, file: str, method: int, position: float, length: int, new: bytes
+) -> None:
+    read(tmp_path, file, edit_bytes(content_of(file, method), position, length, new))
+
+
+@mutations
+@given(
+    st.sampled_from(FILES),
+    st.integers(0, 10),
+    st.sampled_from(HEADERS) | st.sampled_from(EDITS) | st.integers(0, 2**16 - 1),
+    st.integers(0, 50),
+)
+def test_array_files_with_another_structure(tmp_path: Path, file: str, place: int, edit: Any, number: int) -> None:
+    arrays = arrays_of(file)
+    name = list(arrays)[place % len(arrays)]
+    if isinstance(
+        edit, int
+    ):  # flags or method of compression: encrypted, of another program, not the one that was used
+        offset = 2 * (number % 2)
+        content = content_of(file, METHODS[number % 4])
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            start = content.find(mark) + at + offset
+            content = edit_bytes_at(content, start, edit.to_bytes(2, "little"))
+    elif isinstance(edit, str):
+        text = edit.encode()
+        content = npz(arrays, name, edit) if file.endswith(".npz") else len(text).to_bytes(8, "little") + text
+    else:
+        changed = {**arrays, name: edit(arrays[name], number)}
+        content = npy(changed[name]) if file.endswith(".npy") else b""
+        with contextlib.suppress(safetensors.SafetensorError, KeyError):  # dtypes that it cannot hold
+            content = content or (npz(changed) if file.endswith(".npz") else safetensors.numpy.save(changed))
+    read(tmp_path, file, content)
+
+
+def edit_bytes_at(data: bytes, place: int, new: bytes) -> bytes:
+    return data[:place] + new + data[place + len(new) :]
