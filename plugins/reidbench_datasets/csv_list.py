@@ -68,22 +68,7 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
         raise DataError(f"{file}: has no rows for {' and '.join(missing)}; add rows for {', '.join(required)}")
     cameras = _numbers(row.camera for row in rows)
     train, query, gallery = (_samples(folder, [row for row in rows if part in row.parts], cameras) for part in PARTS)
-    split = hold_out(train, holdout, holdout_seed) if holdout else Split(train, query, gallery)
-    _check_positives(file, split.query, split.gallery)
-    return split
-
-
-def _check_positives(file: Path, query: Samples, gallery: Samples) -> None:
-    """Raise DataError where no query has a positive, since every score would be 0."""
-    cameras_of: dict[int, set[int]] = {}
-    for pid, camera in zip(gallery.pids.tolist(), gallery.cams.tolist(), strict=True):
-        cameras_of.setdefault(pid, set()).add(camera)
-    queries = zip(query.pids.tolist(), query.cams.tolist(), strict=True)
-    if not any(cameras_of.get(pid, set()) - {camera} for pid, camera in queries):
-        raise DataError(
-            f"{file}: no query has a positive: the gallery has none of the query identities in another camera than the "
-            "query's; check pid and camid, or drop the column camid if there is only one camera"
-        )
+    return hold_out(train, holdout, holdout_seed) if holdout else Split(train, query, gallery)
 
 
 def read_list(file: Path, folder: Path) -> list[Row]:

@@ -10,6 +10,8 @@ import typer
 from reidbench.cli.flags import Cache, DataRoot, Threads, path
 from reidbench.cli.output import print_table
 
+DECODED = 500  # images that are decoded to verify a dataset
+
 app = typer.Typer(help="Verify datasets, generate stand-ins, manage the cache.", no_args_is_help=True)
 
 
@@ -22,17 +24,18 @@ def _root() -> None:
 def verify(
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol; list them: reidbench plugins.")],
     data_root: DataRoot = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every image.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, not a sample.")] = False,
     threads: Threads = 0,
 ) -> None:
-    """Inspect a dataset's counts and file lists.
+    """Inspect a dataset's counts, file lists and files.
 
-    Also prints the queries without a positive. Exits with 1 where counts are wrong or an image cannot be decoded.
+    Also prints the queries without a positive and contradictions between its parts. Exits with 1 where counts are
+    wrong, files are missing, empty or damaged, one file has two identities, or no query has a positive.
     """
-    from reidbench.data.positives_and_exclusions import unmatched
+    from reidbench.data.positives_and_exclusions import NO_POSITIVE, contradictions, data_notes, unmatched
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
-    from reidbench.images.decode import check_images
+    from reidbench.images.decode import check_file, check_images, read_image
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
@@ -48,20 +51,26 @@ def verify(
     for name, count in split.ignored.items():
         typer.echo(f"ignored: {count:,} {name}")
     counts = unmatched(built, split)
-    reasons = [f"{counts.absent:,} whose identity is not in the gallery"] if counts.absent else []
-    reasons += [f"{count:,} because of the rule {rule}" for rule, count in counts.by_rule.items() if count]
-    typer.echo(f"queries without a positive: {counts.total:,}" + (f" ({', '.join(reasons)})" if reasons else ""))
-    damage = ""
-    if decode:
-        try:
-            typer.echo(f"all images can be decoded: {check_images(split.parts, machine.threads, decode=True):,}")
-        except DataError as error:
-            damage = str(error)
-            typer.echo(damage)
-    typer.echo(f"this is {verdict(built, split)}")
-    if split.wrong_counts:
-        typer.echo(f"incomplete: {'; '.join(split.wrong_counts)}")
-    if damage or split.wrong_counts:
+    typer.echo(f"queries without a positive: {counts}")
+    for note in data_notes(counts, contradictions(built, split))[counts.total > 0 :]:
+        typer.echo(note)
+    faults = [f"incomplete: {'; '.join(split.wrong_counts)}"] if split.wrong_counts else []
+    faults += [NO_POSITIVE] if counts.total == len(split.query) else []
+    if files := split.files_of_two_identities:
+        faults.append(f"{len(files):,} files have two identities, the first is {files[0]}")
+    try:
+        if decode:
+            typer.echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
+        else:
+            found = check_images(split.parts, machine.threads, check_file, "are missing or empty")
+            sample = check_images(split.parts, machine.threads, read_image, most=DECODED)
+            typer.echo(f"all {found:,} images exist; decoded {sample:,} of them, --decode decodes all")
+    except DataError as error:
+        faults.append(str(error))
+    for fault in faults:
+        typer.echo(fault)
+    typer.echo(f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}")
+    if faults:
         raise typer.Exit(1)
 
 

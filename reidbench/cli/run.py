@@ -123,6 +123,7 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from reidbench.data.positives_and_exclusions import data_notes
     from reidbench.runs.plan import KINDS, differing_kinds
     from reidbench.runs.provenance import changed_files
 
@@ -153,6 +154,8 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
         standin = " (a stand-in: other names than the published ones)" if run.standin else ""
         print_line(console, f"protocol {run.items['protocol'].text}{standin}: {counts}")
+        for note in data_notes(run.unmatched, run.contradictions):
+            print_line(console, note)
     if any(state.status != "done" for state in plan.states):
         print_line(console, _work(plan))
     for run in runs if full else ():

@@ -1,7 +1,8 @@
-"""The positives of each query, and the rules that exclude gallery units from its ranking."""
+"""The positives of each query, the rules that exclude gallery units from its ranking, and what follows for the data."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,15 +90,24 @@ class Positives:
         return _ends(selected)[self.starts]
 
 
+NO_POSITIVE = (
+    "no query has a positive, so every score would be 0; the gallery needs images of the query identities, from other "
+    "cameras where the rule same_camera applies; where cameras are unknown, give every image a camera of its own"
+)
+OWN_IMAGES = "queries_with_their_own_image_as_positive"  # a kind of contradiction, as in ``Split.contradictions``
+
+
 @dataclass(frozen=True)
 class Unmatched:
     """The queries without a positive.
 
     Fields:
+        queries: number of all queries.
         absent: number of queries whose identity is not in the gallery.
         by_rule: number of queries whose last positive a rule excludes, by rule.
     """
 
+    queries: int
     absent: int
     by_rule: dict[str, int]
 
@@ -105,6 +115,11 @@ class Unmatched:
     def total(self) -> int:
         """The number of queries without a positive."""
         return self.absent + sum(self.by_rule.values())
+
+    def __str__(self) -> str:
+        reasons = [f"{self.absent:,} whose identity is not in the gallery"] if self.absent else []
+        reasons += [f"{count:,} because of the rule {rule}" for rule, count in self.by_rule.items() if count]
+        return f"{self.total:,} of {self.queries:,}" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
 def unmatched(protocol: Protocol, split: Split) -> Unmatched:
@@ -115,7 +130,27 @@ def unmatched(protocol: Protocol, split: Split) -> Unmatched:
         with_rule = _without_positive(split, protocol.exclude[:number])
         by_rule[rule] = int((with_rule & ~empty).sum())
         empty = with_rule
-    return Unmatched(absent, by_rule)
+    return Unmatched(len(split.query), absent, by_rule)
+
+
+def contradictions(protocol: Protocol, split: Split) -> dict[str, list[str]]:
+    """Return ``Split.contradictions`` and the queries that find their own image at distance 0, the easiest positive."""
+    query, gallery = split.query, split.gallery
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    ranked = ~positives.same_camera
+    queries, units = positives.queries[ranked], positives.units[ranked]
+    own = query.images[query.starts[queries]] == gallery.images[gallery.starts[units]]
+    names = [str(name) for name in query.images[query.starts[queries[own]]]] if query.root == gallery.root else []
+    return split.contradictions | ({OWN_IMAGES: names} if names else {})
+
+
+def data_notes(unmatched_queries: Unmatched, contradicting: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one line for each property of the data that distorts scores without preventing a run."""
+    notes = [f"queries without a positive: {unmatched_queries}, each scored as AP 0"] if unmatched_queries.total else []
+    return notes + [
+        f"contradiction in the data: {len(names):,} {kind.replace('_', ' ')}, the first is {names[0]}"
+        for kind, names in contradicting.items()
+    ]
 
 
 def _without_positive(split: Split, exclude: tuple[str, ...]) -> NDArray[np.bool_]:

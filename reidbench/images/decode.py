@@ -43,6 +43,7 @@ FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 DEPTH = 8  # most bits a channel
+EMPTY = "it is empty; copy it again from its source"
 DAMAGED = (
     "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
     "with 8 bits a channel, or take it out of the dataset"
@@ -67,6 +68,12 @@ def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
     where a ``digest`` is given and the sha256 of the file is another.
     """
     return _named(path, lambda: _decode(_content(path, digest)))
+
+
+def check_file(path: Path | str) -> None:
+    """Raise DataError where a file is missing or empty."""
+    if not _named(path, lambda: os.stat(path).st_size):  # noqa: PTH116, pathlib would double the time of 10^6 files
+        raise DataError(f"{path}: is not a usable image: {EMPTY}")
 
 
 def read_digest(path: Path | str) -> bytes:
@@ -106,7 +113,7 @@ def _content(path: Path | str, digest: bytes = b"") -> bytes:
         os.close(descriptor)
     data = b"".join(pieces)
     if not data:
-        raise DataError("it is empty; copy it again from its source")
+        raise DataError(EMPTY)
     if digest and hashlib.sha256(data).digest() != digest:
         raise DataError("its content has changed since the run began; run the same command again")
     return data
@@ -245,20 +252,28 @@ def decode_images(
             first, decoded, size = end, [], 0
 
 
-def check_images(parts: Sequence[Samples], threads: int, *, decode: bool = False) -> int:
-    """Read the header of every image file of ``parts`` once, or ``decode`` it, and return the number of files.
+def check_images(
+    parts: Sequence[Samples],
+    threads: int,
+    read: Callable[[str], object],
+    problem: str = "cannot be used",
+    most: int = 0,
+) -> int:
+    """Call ``read`` once for every image file of ``parts``, or for ``most`` evenly spread ones; return their number.
 
     Raises DataError as ``read_files``.
     """
     files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
-    read: Callable[[str], object] = read_image if decode else read_digest
-    return len(read_files(files, lambda file: read(file) is None, threads))
+    files = files[:: max(1, -(-len(files) // most))] if most else files
+    return len(read_files(files, lambda file: read(file) is None, threads, problem))
 
 
-def read_files(files: Sequence[str], read: Callable[[str], T], threads: int) -> list[T]:
+def read_files(
+    files: Sequence[str], read: Callable[[str], T], threads: int, problem: str = "cannot be used"
+) -> list[T]:
     """Return what ``read`` returns for each image file, in order, read in ``threads`` threads.
 
-    Raises DataError with the number of unusable files, the first ten of them and their reasons.
+    Raises DataError with the number of files that it fails for, that they ``problem``, the first ten and the reasons.
     """
 
     def read_chunk(number: int) -> tuple[list[T], list[str]]:
@@ -279,5 +294,5 @@ def read_files(files: Sequence[str], read: Callable[[str], T], threads: int) -> 
             update(min(number * CHUNK_IMAGES, len(files)), "")
     if errors:
         listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES} more"] * (len(errors) > LISTED_FILES)
-        raise DataError(f"{len(errors)} of {len(files)} images cannot be used:\n  " + "\n  ".join(listed))
+        raise DataError(f"{len(errors):,} of {len(files):,} images {problem}:\n  " + "\n  ".join(listed))
     return values

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.data.positives_and_exclusions import Positives
+from reidbench.data.positives_and_exclusions import Positives, contradictions
 from reidbench.data.protocol import JUNK_RULE, Protocol, is_standin
 from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
@@ -40,7 +40,8 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
         raise DataError(f"{spec}: not verified, the data here are {'a' if standin else 'not that'} stand-in")
     expected = _protocol_fields(protocol, split) | {"items.protocol.spec": item.text, "standin": standin}
     # The published lists with files of other sizes have another digest.
-    expected |= {"dataset.counts": split.counts} if same else {}
+    kinds = {kind: len(names) for kind, names in contradictions(protocol, split).items()}
+    expected |= {"dataset.counts": split.counts, "dataset.contradictions": kinds} if same else {}
     expected |= {"dataset.digest": split.digest} if not protocol.names else {}
     missing = {*scores_at(protocol.ranks), "unmatched"} - record.scores.keys()
     differences = [*_compare(record, expected), *((f"scores.{name}", "is missing") for name in sorted(missing))]

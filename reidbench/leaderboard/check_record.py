@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
 from reidbench.data.protocol import RANKS, Protocol
+from reidbench.data.split import SHARED_IDENTITIES
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
 from reidbench.plugins.catalogue import load, part_names
@@ -127,6 +128,11 @@ def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
     for field, digest in (digests | ({"weights": record.weights} if record.weights else {})).items():
         if not re.fullmatch("[0-9a-f]{64}", digest):
             yield field, f"must be 64 hex digits, got {digest!r:.80}"
+    if record.scores.get("unmatched", -1) == record.scores.get("queries"):
+        yield "scores.unmatched", "is the number of queries: none has a positive"
+    for kind, count in record.dataset.contradictions.items():
+        if kind != SHARED_IDENTITIES:  # whose numbers may mean other identities in training and test
+            yield "dataset.contradictions", f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
     if not re.fullmatch("([0-9a-f]{40})?", record.commit):
         yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
     if not 0 <= record.job.seed <= MOST_SEED:

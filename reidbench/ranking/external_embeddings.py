@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidbench.data.positives_and_exclusions import NO_POSITIVE
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE, Protocol
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError
@@ -223,7 +224,12 @@ def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbedd
 def scores_of(
     rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation, own: IntArray
 ) -> Scores:
-    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any."""
+    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any.
+
+    Raises DataError where no query has a positive.
+    """
+    if not len(rankings.ranking.ranks):
+        raise DataError(NO_POSITIVE)
     scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
     if not how.cameras:
         return scores
@@ -271,10 +277,6 @@ def evaluate_files(
     own = np.arange(len(query_units.pids)) if query.samefile(gallery) else np.full(len(query_units.pids), -1)
     matrix = read_matrix(distances) if distances is not None else None
     scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix)
-    if not len(ranking.ranks):
-        raise DataError(
-            f"{query}: no query has a positive in {gallery}: no gallery item has a query's pid and another camera"
-        )
     return scores, ranking, query_units.pids
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from reidbench.data.positives_and_exclusions import NO_POSITIVE
 from reidbench.errors import DataError, OptionError, TrainingError
 from reidbench.images.contents import read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
@@ -24,15 +25,33 @@ from reidbench.utils.random_streams import stream, with_seed
 
 STATES = 3  # numbers of each weight in a checkpoint: the weight and two means of the optimizer
 LOG_BYTES = 400  # of one step in a log
+FEWEST_IDENTITIES = 2  # with which a loss can learn anything
 
 Networks = dict[tuple[str, int], Backbone]
 
 
 def check_request(run: Prepared, machine: Machine) -> None:
-    """Raise OptionError where the device lacks the recipe's precision or the training set cannot fill a batch."""
+    """Raise OptionError where the device lacks the recipe's precision or the training set cannot fill a batch.
+
+    Raises DataError as ``check_data``.
+    """
     check_device(run.recipe, machine.device)
+    check_data(run)
     if run.trains:
         check_batch(run)
+
+
+def check_data(run: Prepared) -> None:
+    """Raise DataError where no query has a positive, one file has two identities, or only one is to train on."""
+    where = f"dataset {run.items['dataset'].text} in {run.split.train.root}"
+    if not run.split.query or run.unmatched.total == len(run.split.query):
+        raise DataError(f"{where}: queries without a positive: {run.unmatched}: {NO_POSITIVE}")
+    if files := run.split.files_of_two_identities:
+        raise DataError(
+            f"{where}: {len(files):,} files have two identities, the first is {files[0]}; correct the lists"
+        )
+    if run.trains and (identities := run.split.counts["train_identities"]) < FEWEST_IDENTITIES:
+        raise DataError(f"{where}: {identities} identity to train on; a loss needs {FEWEST_IDENTITIES} or more")
 
 
 def check_batch(run: Prepared) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
 from reidbench.errors import DataError, PluginError
@@ -45,6 +46,8 @@ class Prepared:
     ``pool``: how the embeddings of a unit's images are pooled.
     ``metric_is_auto``: whether the metric is the one that "auto" stands for, requested or not.
     ``standin``: whether the names of the data differ from the published ones.
+    ``unmatched``: the queries without a positive.
+    ``contradictions``: images and identities that the parts of the data should not share, by kind.
     ``deviations``: what differs from the recipe's paper.
     ``id``, ``train_id``, ``group``: ids of the run, its training and the combination without the seed, 64 hex digits.
     ``code_files``: the digest of each source file that can change the scores, by name.
@@ -62,6 +65,8 @@ class Prepared:
     pool: Literal["mean", "max"]
     metric_is_auto: bool
     standin: bool
+    unmatched: Unmatched
+    contradictions: Mapping[str, Sequence[str]]
     deviations: tuple[str, ...]
     id: str
     train_id: str
@@ -158,6 +163,8 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
         pool=pool,
         metric_is_auto=items["metric"].identity == own_metric.identity,
         standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
+        unmatched=memo.get(("unmatched", texts["protocol"]), lambda: unmatched(protocol, split)),
+        contradictions=memo.get(("contradictions", texts["protocol"]), lambda: contradictions(protocol, split)),
         deviations=deviations(items, recipe, info, protocol),
         id=ids.id,
         train_id=ids.train_id,

@@ -102,6 +102,7 @@ class DatasetRecord:
     ``content``: sha256 over the content of the images of each part, by its name.
     ``counts``: numbers of images, units, identities and cameras by name.
     ``wrong_counts``: one sentence for each count that differs from the published one.
+    ``contradictions``: numbers of images and identities that its parts should not share, by kind.
     """
 
     digest: str
@@ -109,6 +110,7 @@ class DatasetRecord:
     counts: dict[str, int]
     wrong_counts: list[str] = field(default_factory=list)
     content: dict[str, str] = field(default_factory=dict)
+    contradictions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,12 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
             learned=learns(metric),
         ),
         dataset=DatasetRecord(
-            split.digest, split.train.digest, split.counts, split.wrong_counts, split_contents(split, machine)
+            split.digest,
+            split.train.digest,
+            split.counts,
+            split.wrong_counts,
+            split_contents(split, machine),
+            {kind: len(names) for kind, names in run.contradictions.items()},
         ),
         recipe=run.recipe,
         network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from reidbench.cli.run import print_plan
+from reidbench.data.positives_and_exclusions import Unmatched
 from reidbench.runs.plan import Plan
 from reidbench.runs.store import RunState
 from reidbench.utils.machine import local_machine
@@ -57,3 +58,16 @@ def test_a_papers_mark_names_how_many_runs_have_it() -> None:
     lines = printed(replace(three, runs=[*three.runs[:2], paper]))
     assert "1 of 3 runs: faithful to Hermans et al. (2017)" in lines
     assert "faithful to Hermans et al. (2017)" in printed(replace(three, runs=[paper] * 3))
+
+
+def test_what_distorts_scores_is_printed_below_the_counts() -> None:
+    clean = plan({})
+    run = replace(
+        clean.runs[0],
+        unmatched=Unmatched(5, 1, {"same_camera": 1}),
+        contradictions={"test_images_in_train": ["a.jpg", "b.jpg"]},
+    )
+    notes = set(printed(replace(clean, runs=[run]))) - set(printed(clean))
+    assert len(notes) == 2
+    assert any("2 of 5" in note and "same_camera" in note for note in notes)
+    assert any("2 test images in train" in note and "a.jpg" in note for note in notes)

@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.positives_and_exclusions import unmatched
+from reidbench.data.positives_and_exclusions import OWN_IMAGES, contradictions, data_notes, unmatched
 from reidbench.data.protocol import is_standin, verdict
+from reidbench.data.split import SHARED_IDENTITIES
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
 
+OWN = "query/0.jpg"
 PROTOCOL = Protocol(dataset="x", version=1, recipe="y", views="center")
 
 
@@ -31,6 +34,21 @@ def test_unmatched_queries_by_the_rule_that_excludes_the_last() -> None:
     assert (found.absent, found.by_rule, found.total) == (1, {"junk": 0, "same_camera": 1}, 2)
     without_cameras = dataclasses.replace(PROTOCOL, exclude=("junk",))
     assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).by_rule == {"junk": 0}
+
+
+def test_queries_that_find_their_own_image_are_named() -> None:
+    def data(camera: int, pid: int = 3) -> Split:
+        base = split([(3, 1)], [(3, camera), (pid, 2)])
+        return dataclasses.replace(base, gallery=dataclasses.replace(base.gallery, images=np.array([OWN, "other.jpg"])))
+
+    assert contradictions(PROTOCOL, data(camera=1)) == {}  # excluded by the rule
+    assert contradictions(dataclasses.replace(PROTOCOL, exclude=("junk",)), data(camera=1)) == {OWN_IMAGES: [OWN]}
+    found = contradictions(PROTOCOL, data(camera=2, pid=1))
+    assert found == {SHARED_IDENTITIES: ["1"], OWN_IMAGES: [OWN]}
+    notes = data_notes(unmatched(PROTOCOL, split([(3, 1), (3, 2), (5, 1)], [(3, 2)])), found)
+    assert len(notes) == 3
+    assert "2 of 3 (1 whose identity is not in the gallery, 1 because of the rule same_camera)" in notes[0]
+    assert OWN in notes[2]
 
 
 def test_names_distinguish_real_data_from_a_stand_in() -> None:
