@@ -265,7 +265,7 @@ class Bomb:
         ("starts beyond the rows", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
         ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
         ("pids in a table", r"query\.npz: pids must be integers \[n\], got int64 \[5, 1\]"),
-        ("no match", "no query has a positive in"),
+        ("no match", "no query has a positive"),
         ("pickle", r"query\.npz: .*pids holds pickled objects"),
         ("truncated", "query.npz: cannot be read"),
         ("no archive", "query.npz: cannot be read"),
