@@ -25,7 +25,6 @@ from reidbench.utils.random_streams import stream, with_seed
 
 STATES = 3  # numbers of each weight in a checkpoint: the weight and two means of the optimizer
 LOG_BYTES = 400  # of one step in a log
-FEWEST_IDENTITIES = 2  # with which a loss can learn anything
 
 Networks = dict[tuple[str, int], Backbone]
 
@@ -42,7 +41,7 @@ def check_request(run: Prepared, machine: Machine) -> None:
 
 
 def check_data(run: Prepared) -> None:
-    """Raise DataError where no query has a positive, one file has two identities, or only one is to train on."""
+    """Raise DataError where no query has a positive, or one file has two identities."""
     where = f"dataset {run.items['dataset'].text} in {run.split.train.root}"
     if not run.split.query or run.unmatched.total == len(run.split.query):
         raise DataError(f"{where}: queries without a positive: {run.unmatched}: {NO_POSITIVE}")
@@ -50,8 +49,6 @@ def check_data(run: Prepared) -> None:
         raise DataError(
             f"{where}: {len(files):,} files have two identities, the first is {files[0]}; correct the lists"
         )
-    if run.trains and (identities := run.split.counts["train_identities"]) < FEWEST_IDENTITIES:
-        raise DataError(f"{where}: {identities} identity to train on; a loss needs {FEWEST_IDENTITIES} or more")
 
 
 def check_batch(run: Prepared) -> None:

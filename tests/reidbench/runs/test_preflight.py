@@ -69,11 +69,6 @@ def test_a_file_of_two_identities_is_an_error() -> None:
     check_data(run_on(gallery=[*GOOD, ("a", -1, 2)]))  # the query's own image, marked as junk
 
 
-def test_one_identity_cannot_be_trained_on() -> None:
-    with pytest.raises(DataError, match="1 identity to train on"):
-        check_data(run_on(train=GOOD[:2]))
-
-
 def write_list(folder: Path, rows: list[tuple[int, int, int, str]]) -> str:
     """Write images and a list with these rows (image, identity, camera, part), and return its path in quotes."""
     images = noise_images(folder, [1] * (1 + max(image for image, *_ in rows))).images
