@@ -1,5 +1,11 @@
 # The public names, and the module that defines each. Type checkers read this file; __init__.py reads it at import.
 
+from reidbench.data.image_list import (
+    ListColumns as ListColumns,
+    read_image_list as read_image_list,
+    suggestion as suggestion,
+    whole_number as whole_number,
+)
 from reidbench.data.protocol import Protocol as Protocol
 from reidbench.data.samples import Samples as Samples
 from reidbench.data.split import Split as Split, hold_out as hold_out

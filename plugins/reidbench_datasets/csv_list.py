@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reidbench import DataError, File, Protocol, Samples, Split, hold_out, hookimpl
+from reidbench import (
+    DataError,
+    File,
+    ListColumns,
+    Protocol,
+    Samples,
+    Split,
+    hold_out,
+    hookimpl,
+    read_image_list,
+    suggestion,
+    whole_number,
+)
 from reidbench_datasets.csv_list_example import synthesize
 from reidbench_datasets.dataset_trees import Views, check_holdout
 
@@ -22,7 +31,6 @@ OWN = (("path", "pid", "split"), ("camid", "tracklet"))
 OML = (("label", "path", "split", "is_query", "is_gallery"), ("category", "sequence", "x_1", "x_2", "y_1", "y_2"))
 BOXES = ("x_1", "x_2", "y_1", "y_2")
 FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
-SHOWN = 10
 
 LIST = File("list.csv")
 
@@ -32,7 +40,7 @@ class Row:
     """One checked line of a list.
 
     ``parts``: the parts of the split that its image belongs to.
-    ``image``: its path below the list's folder.
+    ``image``: its path below the folder of the images.
     ``pid``: its identity.
     ``camera``: a key that the rows of one camera share.
     ``unit``: a key that the rows of one unit share, within a part.
@@ -46,22 +54,22 @@ class Row:
 
 
 def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
-    """A custom dataset, listed in a CSV file in a folder that contains its images.
+    """A custom dataset, listed in a CSV file.
 
     Options:
         file: the list, with the columns path, pid, split and optionally camid and tracklet, or with those of OML.
         holdout: fraction of the training identities held out as query and gallery, instead of the list's test rows.
         holdout_seed: seed of the choice of held-out identities.
 
-    The data root is not used. ``split`` is train, query or gallery; ``pid`` a whole number, at least 1, in the gallery
-    also 0 (distractor) and -1 (junk). Without ``camid`` every image (or tracklet) has its own camera. Rows of one split
-    with the same pid, camid and tracklet are one unit. In OML's list every label is an identity, a validation row is
-    query, gallery or both, and the images of one sequence share a camera.
+    Images are relative to the list's folder, or to the data root where the first image is there instead. ``split`` is
+    train, query or gallery; ``pid`` a whole number, at least 1, in the gallery also 0 (distractor) and -1 (junk).
+    Without ``camid`` every image (or tracklet) has its own camera. Rows of one split with the same pid, camid and
+    tracklet are one unit. In OML's list every label is an identity, a validation row is query, gallery or both, and the
+    images of one sequence share a camera.
     Raises DataError with file, line and reason, up to ten mistakes at once; OptionError for a fraction outside 0 to 1.
     """
     check_holdout("csv_list", holdout)
-    folder = file.absolute().parent
-    rows = read_list(file, folder)
+    folder, rows = read_list(file, root)
     required = ("train",) if holdout else PARTS
     missing = [part for part in required if not any(part in row.parts for row in rows)]
     if missing:
@@ -71,72 +79,32 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
     return hold_out(train, holdout, holdout_seed) if holdout else Split(train, query, gallery)
 
 
-def read_list(file: Path, folder: Path) -> list[Row]:
-    """Return the checked rows of a list whose images lie below ``folder``; raises DataError with all mistakes."""
-    lines = _lines(file)
-    _, header = next(lines, (0, []))
-    if not header:
-        raise DataError(f"{file}: is empty, expected a header line with the columns {', '.join(OWN[0])}")
-    read_row, columns = (_oml_row, OML) if "label" in header and "pid" not in header else (_own_row, OWN)
-    _check_header(file, header, *columns)
-    images = Images(folder)
-    listed: dict[tuple[str, str], int] = {}
+def read_list(file: Path, data_root: Path) -> tuple[Path, list[Row]]:
+    """Return the folder of a list's images and its checked rows; raises DataError with up to ten mistakes at once."""
+    first_lines: dict[tuple[str, str], int] = {}
     labels: dict[str, int] = {}
-    rows: list[Row] = []
-    mistakes: list[str] = []
-    for line, fields in lines:
-        try:
-            if len(fields) != len(header):
-                raise ValueError(f"has {len(fields)} fields, the header has {len(header)}")
-            cells = dict(zip(header, fields, strict=True))
-            row = read_row(cells, images.name(cells["path"]), labels)
+
+    def choose(header: list[str]) -> ListColumns[Row]:
+        read, (required, optional) = (_oml_row, OML) if "label" in header and "pid" not in header else (_own_row, OWN)
+
+        def read_row(cells: Mapping[str, str], image: str, line: int) -> Row:
+            row = read(cells, image, labels)
             for part in row.parts:
-                if (first := listed.setdefault((part, row.image), line)) != line:
-                    raise ValueError(f"repeats {row.image} for {part} from line {first}")
-            rows.append(row)
-        except ValueError as error:
-            mistakes.append(f"line {line}: {error}")
-            if len(mistakes) == SHOWN:
-                mistakes.append(f"reading stopped after {SHOWN} mistakes")
-                break
-    if mistakes:
-        raise DataError(f"{file}: invalid list:\n  " + "\n  ".join(mistakes))
-    return rows
+                if (first := first_lines.setdefault((part, image), line)) != line:
+                    raise ValueError(f"repeats {image} for {part} from line {first}")
+            return row
 
+        return ListColumns(required, optional, read_row)
 
-def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) of every line that is not blank."""
-    line = 0
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
-            for fields in reader:
-                line = reader.line_num
-                if fields:
-                    yield line, fields
-    except csv.Error as error:
-        raise DataError(f"{file}: line {line + 1}: not valid CSV: {error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 text ({error.reason}); save the list as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-
-
-def _check_header(file: Path, header: list[str], required: Iterable[str], optional: Iterable[str]) -> None:
-    columns = f"expected {', '.join(required)}, optionally {', '.join(optional)}; found {', '.join(map(repr, header))}"
-    if missing := [name for name in required if name not in header]:
-        raise DataError(f"{file}: line 1: lacks the column {' and '.join(missing)}: {columns}")
-    if unknown := sorted(set(header) - {*required, *optional}):
-        raise DataError(f"{file}: line 1: unknown column {', '.join(map(repr, unknown))}, remove it: {columns}")
-    if len(set(header)) < len(header):
-        raise DataError(f"{file}: line 1: repeats a column: {columns}")
+    return read_image_list(file, data_root, choose)
 
 
 def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> Row:
     part = cells["split"]
     if part not in PARTS:
-        raise ValueError(f"split {part!r} is unknown, expected {', '.join(PARTS)}")
-    pid = _whole(cells["pid"], "pid")
+        near = suggestion(part, PARTS) or "; test images are query or gallery"
+        raise ValueError(f"split {part!r} is unknown, expected {', '.join(PARTS)}{near}")
+    pid = whole_number(cells["pid"], "pid")
     least = -1 if part == "gallery" else 1
     if pid < least:
         raise ValueError(
@@ -147,7 +115,7 @@ def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> R
     unit = (pid, "tracklet", tracklet) if tracklet else ("image", image)
     if "camid" not in cells:
         return Row((part,), image, pid, unit, unit)
-    camera = _whole(cells["camid"], "camid")
+    camera = whole_number(cells["camid"], "camid")
     if camera < 0:
         raise ValueError(f"camid {camera} is negative")
     return Row((part,), image, pid, camera, (camera, unit))
@@ -164,7 +132,8 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
             raise ValueError(f"is_{part} {cells[f'is_{part}']!r} is unknown, expected 1, 0, True, False or nothing")
     parts = tuple(part for part, flag in flags.items() if flag)
     if cells["split"] not in ("train", "validation"):
-        raise ValueError(f"split {cells['split']!r} is unknown, expected train, validation")
+        near = suggestion(cells["split"], ("train", "validation"))
+        raise ValueError(f"split {cells['split']!r} is unknown, expected train, validation{near}")
     if cells["split"] == "train" and parts:
         raise ValueError("is a training row, so neither is_query nor is_gallery may be set")
     if cells["split"] == "validation" and not parts:
@@ -172,42 +141,6 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
     pid = labels.setdefault(cells["label"], len(labels) + 1)
     camera = ("sequence", cells["sequence"]) if cells.get("sequence") else ("image", image)
     return Row(parts or ("train",), image, pid, camera, ("image", image))
-
-
-def _whole(text: str, column: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{column} {text!r} is not a whole number of at most 18 digits")
-    return int(text)
-
-
-class Images:
-    """Checks image paths below a list's folder, which links may not leave, with one call to the disk for a file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.real = folder.resolve()
-        self.real_parents: dict[PurePosixPath, Path] = {}
-
-    def name(self, text: str) -> str:
-        """Return the normalised path; raises ValueError where it is no file below the folder."""
-        name = PurePosixPath(text)
-        if not text or "\0" in text or name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"path {text!r} must be relative to the list's folder, without ..")
-        if name.parent not in self.real_parents:
-            self.real_parents[name.parent] = (self.real / name.parent).resolve()
-        file = self.real_parents[name.parent] / name.name
-        try:
-            if stat.S_ISLNK(file.lstat().st_mode):
-                file = file.resolve()
-            if not stat.S_ISREG(file.lstat().st_mode):
-                raise ValueError(f"path {text!r} is not a file")
-        except OSError as error:
-            raise ValueError(f"path {text!r} cannot be read below {self.folder}: {error.strerror}") from None
-        if not file.is_relative_to(self.real):
-            raise ValueError(
-                f"path {text!r} is a link to {file}, outside {self.folder}; copy the image below the list's folder"
-            )
-        return str(name)
 
 
 def _numbers(cameras: Iterable[object]) -> dict[object, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from reidbench.cli.flags import Device, Threads, path
+from reidbench.cli.flags import DataRoot, Device, Threads, path
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def embed(
         typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).", parser=path),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.", parser=path)],
+    data_root: DataRoot = None,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -35,7 +36,7 @@ def embed(
     from reidbench.runs.export import embed_list
     from reidbench.utils.machine import local_machine
 
-    machine = local_machine(device=device, threads=threads)
+    machine = local_machine(data=data_root, device=device, threads=threads)
     torch.set_num_threads(machine.threads)
     count, dimensions = embed_list(run, images, out, machine)
     typer.echo(f"{count} embeddings of {dimensions} dimensions in {out}")

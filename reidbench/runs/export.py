@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
+from reidbench.data.image_list import ListColumns, read_image_list, whole_number
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import embed_images
 from reidbench.errors import DataError, OptionError
@@ -21,7 +20,7 @@ from reidbench.utils.arrays import save_arrays
 from reidbench.utils.machine import Machine
 from reidbench.utils.random_streams import with_seed
 
-# Columns that are copied to the output where the list has them, and their names there.
+# ListColumns that are copied to the output where the list has them, and their names there.
 COPIED_COLUMNS = {"pid": "pids", "camid": "cams"}
 
 
@@ -52,13 +51,13 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
 def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[int, int]:
     """Write the embeddings of the images in a list as an npz and return (images, dimensions).
 
-    ``images`` is a CSV file with a column ``path``, relative to its own folder, and perhaps pid and camid. The npz
+    ``images`` is a list as ``read_image_list`` reads it, with perhaps pid and camid; other columns are ignored. The npz
     holds ``embeddings`` [m, D] float32, as the run's views make them (not pooled, not normalised), ``paths`` [m] and,
     where the list has them, ``pids`` and ``cams`` [m] int64. Raises DataError where a file cannot be used.
     """
     if out.suffix != ".npz":
         raise OptionError(f"--out {out}: expected a file that ends with .npz")
-    samples, columns = _read_list(images)
+    samples, columns = _read_list(images, machine.data)
     network, record = load_network(run)
     views = record.evaluation.views
     with float32_products():
@@ -70,28 +69,19 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
     return len(made), network.embedding_dim
 
 
-def _read_list(file: Path) -> tuple[Samples, list[str]]:
+def _read_list(file: Path, data_root: Path) -> tuple[Samples, list[str]]:
     """Return the images of a list and which of the columns pid and camid it has."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened, strict=True)
-            columns = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read as a CSV list: {error}") from None
-    if "path" not in columns:
-        raise DataError(f"{file}: line 1: lacks the column path; found {', '.join(map(repr, columns)) or 'nothing'}")
+    copied: list[str] = []
+
+    def choose(header: list[str]) -> ListColumns[tuple[str, dict[str, int]]]:
+        copied.extend(column for column in COPIED_COLUMNS if column in header)
+        return ListColumns(("path",), None, read_row)
+
+    def read_row(cells: Mapping[str, str], image: str, _line: int) -> tuple[str, dict[str, int]]:
+        return image, {column: whole_number(cells[column], column) for column in copied}
+
+    root, rows = read_image_list(file, data_root, choose)
     if not rows:
         raise DataError(f"{file}: lists no images")
-    copied = [column for column in COPIED_COLUMNS if column in columns]
-    numbers = {column: np.zeros(len(rows), dtype=np.int64) for column in COPIED_COLUMNS}
-    for place, (line, row) in enumerate(rows):
-        if not row["path"] or not (file.parent / row["path"]).is_file():
-            raise DataError(f"{file}: line {line}: there is no file {row['path']!r} below {file.absolute().parent}")
-        for column in copied:
-            try:
-                numbers[column][place] = int(row[column] or "")
-            except (ValueError, OverflowError):
-                raise DataError(f"{file}: line {line}: {column} {row[column]!r} is no whole number") from None
-    paths = [row["path"] for _, row in rows]
-    return Samples.of_images(file.absolute().parent, paths, numbers["pid"], numbers["camid"]), copied
+    numbers = {column: [numbers.get(column, 0) for _, numbers in rows] for column in COPIED_COLUMNS}
+    return Samples.of_images(root, [image for image, _ in rows], numbers["pid"], numbers["camid"]), copied

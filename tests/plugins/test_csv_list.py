@@ -177,11 +177,11 @@ def test_holdout_must_be_a_fraction(tmp_path, holdout):
         ("a/nowhere.png,1,1,train", r"path 'a/nowhere.png' cannot be read below .*: No such file"),
         ("a,1,1,train", "path 'a' is not a file"),
         (".,1,1,train", "path '.' is not a file"),
-        (",1,1,train", "path '' must be relative"),
-        ("/etc/passwd,1,1,train", "path '/etc/passwd' must be relative"),
-        ("a/../../secret.png,1,1,train", r"path 'a/../../secret.png' must be relative"),
-        ("b/../a/1.png,1,1,train", r"path 'b/../a/1.png' must be relative"),
-        ("a/1.png\0,1,1,train", "must be relative"),
+        (",1,1,train", "path '' must be below"),
+        ("/etc/passwd,1,1,train", "path '/etc/passwd' must be below"),
+        ("a/../../secret.png,1,1,train", r"path 'a/../../secret.png' must be below"),
+        ("b/../a/1.png,1,1,train", r"path 'b/../a/1.png' must be below"),
+        ("a/1.png\0,1,1,train", "must be below"),
         (f"{'x' * 300}.png,1,1,train", "File name too long"),
         ("a/1.png,Anna,1,train", "pid 'Anna' is not a whole number"),
         ("a/1.png,1.5,1,train", "pid '1.5' is not a whole number"),
@@ -193,7 +193,9 @@ def test_holdout_must_be_a_fraction(tmp_path, holdout):
         ("a/1.png,0,1,train", "pid 0 is not allowed in train; expected 1 or more, since only a gallery"),
         ("a/1.png,-1,1,query", "pid -1 is not allowed in query"),
         ("a/1.png,-2,1,gallery", "pid -2 is not allowed in gallery; expected -1 or more"),
-        ("a/1.png,1,1,test", "split 'test' is unknown, expected train, query, gallery"),
+        ("a/1.png,1,1,test", "split 'test' is unknown.*query or gallery"),
+        ("a/1.png,1,1,Train", "split 'Train' is unknown.*did you mean 'train'"),
+        ("a/1.png,1,1,galery", "did you mean 'gallery'"),
         ("a/1.png,1,1", "has 3 fields, the header has 4"),
         ("a/1.png,1,1,train,", "has 5 fields, the header has 4"),
         ("a/3.png,1,2,train", "repeats a/3.png for train from line 4"),
@@ -231,11 +233,13 @@ def test_a_box_is_refused_and_empty_columns_are_not(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty, expected a header line"),
-        (OWN.replace("pid", "id", 1), "lacks the column pid: expected path, pid, split.* found 'path', 'id', 'camid'"),
-        (OWN.replace(",", ";"), "lacks the column path and pid and split.*found 'path;pid;camid;split'"),
+        ("", "is empty; expected path, pid, split"),
+        (OWN.replace("pid", "id", 1), "lacks the column pid, .*'id'; did you mean 'pid'.* found 'path', 'id', 'camid'"),
+        (OWN.replace("path,pid", " Path,PID", 1), "' Path'; did you mean 'path'.*'PID'; did you mean 'pid'"),
+        (OWN.replace(",", ";"), "line 1: .*semicolons"),
+        (OWN.replace(",", "\t"), "line 1: .*tabs"),
         (OML.replace("is_query,", "", 1), "lacks the column is_query"),
-        (OWN.replace("camid", "camera", 1), "unknown column 'camera', remove it"),
+        (OWN.replace("camid", "camera", 1), "unknown column 'camera'; did you mean 'camid'"),
         (OWN.replace("camid", "split", 1), "repeats a column"),
         ("path,pid,camid,split\n", "has no rows for train and query and gallery"),
         ("\n".join(line for line in OWN.split() if "query" not in line), "has no rows for query"),
@@ -251,7 +255,7 @@ def test_an_invalid_list_is_reported(tmp_path, text, message):
 def test_a_list_in_another_encoding(tmp_path):
     file = write(tmp_path, OWN)
     file.write_bytes("path,pid,split\na/ü.png,1,train\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not UTF-8 text"):
+    with pytest.raises(DataError, match="no UTF-8"):
         csv_list(tmp_path, file=file)
 
 
@@ -261,6 +265,28 @@ def test_up_to_ten_mistakes_are_reported_at_once(tmp_path):
     many = mistakes(tmp_path, "path,pid,split\n" + "a/1.png,x,train\n" * 30).splitlines()[1:]
     assert len(many) == 11
     assert many[-1].strip() == "reading stopped after 10 mistakes"
+
+
+def test_images_below_the_data_root(tmp_path):
+    photos, lists = tmp_path / "photos", tmp_path / "lists"
+    for folder in (photos, lists):
+        folder.mkdir()
+    beside = csv_list(tmp_path, file=write(photos, OWN))
+    absolute = OWN.replace("a/", f"{photos}/a/").replace("b/5", f"{photos}/b/5")
+    (photos / "absolute.csv").write_text(absolute)
+    (tmp_path / "link").symlink_to(photos)
+    for root, file in ((photos, "list.csv"), (tmp_path / "link", "list.csv"), (tmp_path, "../photos/absolute.csv")):
+        (lists / "list.csv").write_text(absolute)
+        split = csv_list(root, file=File(lists / file))
+        assert split.digest == beside.digest
+        assert "a/1.png" in split.train.images
+    for text in (OWN, absolute):  # with another data root
+        (lists / "list.csv").write_text(text)
+        with pytest.raises(DataError, match=f"line 2: .* below {lists}.*--data-root"):
+            csv_list(tmp_path / "other", file=File(lists / "list.csv"))
+    (lists / "list.csv").write_text(OWN.replace("a/2.png", "../lists/list.csv"))
+    with pytest.raises(DataError, match=f"line 3: .* must be below {photos}"):
+        csv_list(photos, file=File(lists / "list.csv"))
 
 
 def test_links_may_not_leave_the_folder(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import local_machine
+from tests.support.images import noise_images
 from tests.support.jobs import job, run
 
 SETTINGS = local_machine(device="cpu", threads=1)
@@ -54,27 +54,30 @@ def test_the_embeddings_are_those_of_the_run(plan: Prepared, tmp_path: Path) -> 
 
 
 def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
-    file = listed(plan, tmp_path / "mine", 3, "note,path")
-    embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", SETTINGS)
+    file = listed(plan, tmp_path / "mine", 3, "note,path").rename(tmp_path / "list.csv")
+    below_root = dataclasses.replace(SETTINGS, data=tmp_path / "mine")
+    embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", below_root)
     assert set(load_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("name\n1.jpg\n", "line 1: lacks the column path; found 'name'"),
+        ("", "is empty; expected path"),
+        ("name\n1.jpg\n", "line 1 lacks the column path.*found 'name'"),
+        ("path;pid\n0000.png;1\n", "semicolons"),
         ("path\n", "lists no images"),
-        ("path\n0.jpg\n9999.jpg\n", "line 3: there is no file '9999.jpg' below"),
-        ("path,pid\n0.jpg,one\n", "line 2: pid 'one' is no whole number"),
-        ("path,pid\n0.jpg\n", "line 2: pid None is no whole number"),
-        ("path\n../mine/0.jpg\n", "leaves its root"),
+        ("path\n0000.png\n9999.jpg\n", "line 3: path '9999.jpg' cannot be read below .*--data-root"),
+        ("path,pid\n0000.png,one\n", "line 2: pid 'one' is not a whole number"),
+        ("path,pid\n0000.png\n", "line 2: has 1 fields, the header has 2"),
+        ("path\n../mine/0000.png\n", "without .."),
     ],
 )
-def test_a_bad_list_is_named_with_its_line(plan: Prepared, tmp_path: Path, text: str, said: str) -> None:
-    file = listed(plan, tmp_path / "mine", 1)
-    file.write_text(text)
-    with pytest.raises(DataError, match=re.escape(said)):
-        embed_list(plan.run_folder, file, tmp_path / "x.npz", SETTINGS)
+def test_a_bad_list_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    noise_images(tmp_path / "mine", [1])
+    (tmp_path / "mine" / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        embed_list(tmp_path, tmp_path / "mine" / "list.csv", tmp_path / "x.npz", SETTINGS)
     assert not (tmp_path / "x.npz").exists()
 
 
