@@ -144,6 +144,8 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
     for run, state in zip(runs, plan.states, strict=True):
         if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
             print_line(console, f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
+        if state.changes:
+            print_line(console, f"{run.items['loss'].short}: was run on other images: {state.changes}")
     papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
     for (paper, deviations), count in papers.items():
         if paper:

@@ -66,8 +66,8 @@ class EmbeddingCache:
             try:
                 arrays = load_arrays(file, ("keys", "seconds"))
                 self._add_file(file, arrays["keys"], float(arrays["seconds"]))
-            except DataError as error:
-                self._drop(file, error)
+            except DataError:
+                self._drop(file)
 
     @property
     def seconds(self) -> float:
@@ -94,16 +94,16 @@ class EmbeddingCache:
                 if stored is None:
                     try:
                         stored = load_arrays(file, ("embeddings",))["embeddings"]
-                    except DataError as error:
-                        self._drop(file, error)
+                    except DataError:
+                        self._drop(file)
                         self._keys[start:stop] = b""
                         return self.embeddings(samples, part)
                 embeddings[torch.from_numpy(images)] = torch.from_numpy(stored[rows[images] - start])
         self._requested[rows] = True
         return embeddings
 
-    def _drop(self, file: Path, error: DataError) -> None:
-        self.machine.log(f"{error}: its images are embedded again")
+    def _drop(self, file: Path) -> None:
+        self.machine.log(f"{file}: is damaged: its images are embedded again")
         if self.write:
             file.unlink(missing_ok=True)
 

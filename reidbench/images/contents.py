@@ -108,8 +108,8 @@ class _Table:
         if self.file.is_file():
             try:
                 return load_arrays(self.file, ("names", "stats", "digests"))
-            except DataError as error:
-                self.machine.log(f"the contents of images are read again: {error}")
+            except DataError:
+                self.machine.log(f"{self.file}: is damaged: the contents of the images are read again")
                 self.file.unlink(missing_ok=True)
         digests = np.zeros((0, DIGEST_BYTES), np.uint8)
         return {"names": np.zeros(0, "<u8"), "stats": np.zeros((0, 4), np.int64), "digests": digests}

@@ -20,6 +20,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import Spec
 from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.runs.record import RunRecord
+from reidbench.runs.store import content_changes
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import SCALES, Machine
@@ -74,7 +75,12 @@ class RunFiles:
                 wrong.append(str(error))
                 continue
             if split.digest == record.dataset.digest:
-                return split
+                results = self._folder(record).absolute().parent.parent
+                changes = content_changes(record.dataset.content, split, self.machine, results)
+                if not changes:
+                    return split
+                wrong.append(f"dataset {spec} below {split.query.root} has changed since the run: {changes}")
+                continue
             wrong.append(
                 f"dataset {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
                 f"the run's {record.dataset.digest[:12]}); name its folder with --data-root"

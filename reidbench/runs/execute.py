@@ -52,7 +52,7 @@ def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
         clock.finish(record)
         yield run.run_folder, record
         if plan.record:
-            _log_difference(plan.record, record, machine.log)
+            _log_difference(plan.record, record, machine.log, plan.changes)
 
 
 def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
@@ -107,8 +107,8 @@ class SuiteClock:
         self.current += 1
 
 
-def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None]) -> None:
-    """Log how the scores of a reproduction differ from the record's, and what else does."""
+def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None], images: str = "") -> None:
+    """Log how the scores of a reproduction differ from the record's, and what else does; ``images``: how images do."""
     primary = before.evaluation.primary
     if primary not in now.scores or primary not in before.scores:
         return
@@ -116,7 +116,7 @@ def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None
     worst = max(names, key=lambda name: abs(now.scores[name] - before.scores[name]))
     change = f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
     same = "every score is the same to the last digit" if now.scores == before.scores else change
-    changes = changed_files(before.code_files, now.code_files)
+    changes = [*filter(None, [images]), *changed_files(before.code_files, now.code_files)]
     for name in ("device_name", "threads", "torch"):
         was, made = getattr(before.environment, name), getattr(now.environment, name)
         changes += [f"{name} ({was} before, {made} now)"] if was != made else []

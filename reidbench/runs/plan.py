@@ -16,7 +16,7 @@ from reidbench.runs.preflight import check_request, describe_batch_flaw
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.python_losses import refuse_local_items
 from reidbench.runs.record import RunRecord, read_record
-from reidbench.runs.store import AGAIN, RunState, Store, read_state, without_code
+from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
 from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize
 from reidbench.utils.machine import SCALES, Machine
 
@@ -48,12 +48,14 @@ class Plan:
     ``states``: what the results folder held of each when it was planned.
     ``machine``: the machine, with the data of a suite's scale and the results folder of a reproduction.
     ``record``: the record that is reproduced.
+    ``changes``: how the content of the images differs from that of its images.
     """
 
     runs: Sequence[Prepared]
     states: Sequence[RunState]
     machine: Machine
     record: RunRecord | None = None
+    changes: str = ""
 
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
@@ -127,10 +129,15 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
         raise type(mistakes[0])("\n".join(lines))
     for line in dict.fromkeys(filter(None, flaws)):
         machine.log(line)
+    changes = ""
     if request.file and request.record:
         _check_reproducible(request.file, request.record, runs[0])
+        results = request.file.absolute().parent.parent.parent
+        changes = content_changes(request.record.dataset.content, runs[0].split, machine, results)
+        if changes:
+            machine.log(f"{request.file}: {changes}")
     existing = Store(machine.results).folder_names()
-    return Plan(runs, [_planned_state(run, existing, machine) for run in runs], machine, request.record)
+    return Plan(runs, [_planned_state(run, existing, machine) for run in runs], machine, request.record, changes)
 
 
 def _planned_state(run: Prepared, existing: set[str], machine: Machine) -> RunState:

@@ -21,8 +21,11 @@ from PIL import Image
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError, OptionError
 from reidbench.images import pixel_file
+from reidbench.images.augment import Crops
 from reidbench.images.pixel_file import FOLDER, choose_store, clear, entries, open_pixels
+from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
+from tests.support.damage import flip
 from tests.support.images import noise_images
 
 CPU = torch.device("cpu")
@@ -154,6 +157,31 @@ def test_incomplete_file_is_built_anew(tmp_path: Path, damage: str) -> None:
         assert [header for _, header in entries(cache)] == [None]
     assert np.array_equal(pixels(samples, cache), first)
     assert files(cache) == [file.name]
+
+
+@pytest.mark.parametrize("store", ["device", "map"])
+def test_damaged_pixels_are_never_used(store: str, tmp_path: Path) -> None:
+    samples, messages = noise_images(tmp_path / "images", [1] * 5), list[str]()
+    size = Preprocess(*SIZE)
+    machine = local_machine(device="cpu", threads=2, cache=tmp_path / "cache", pixels=store, log=messages.append)
+
+    def fetch(images: list[int]) -> torch.Tensor:
+        zeros = np.zeros(len(images), dtype=np.int64)
+        crops = Crops(np.array(images), zeros, zeros, zeros.astype(np.bool_))
+        return open_pixels(samples, *SIZE, machine).fetch(crops, size)
+
+    expected = fetch([0, 1, 2, 3, 4])
+    (file,) = (tmp_path / "cache" / FOLDER).glob("*.pixels")
+    image = SIZE[0] * SIZE[1] * 3
+    for place in (4096 + 3 * image, 4096 + 4 * image - 1, 4096 + 5 * image + 3 * 4):  # of image 3, and its checksum
+        flip(file, place, 1)
+        messages.clear()
+        if store == "map":
+            assert torch.equal(fetch([0, 1, 4]), expected[[0, 1, 4]])
+            with pytest.raises(DataError, match=file.name):
+                fetch([0, 3, 3])
+        assert torch.equal(fetch([0, 1, 2, 3, 4]), expected)
+        assert store == "map" or any(file.name in message for message in messages)
 
 
 def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path: Path) -> None:

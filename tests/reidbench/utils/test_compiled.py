@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.damage import flip
+
 MODULE = """
 from reidbench.utils.compiled import compiled
 from helper import two
@@ -44,6 +46,10 @@ def test_cached_code_notices_edits_of_its_package(tmp_path: Path) -> None:
     assert result(folder, cache) == 21.0
     assert result(folder, cache) == 21.0
     assert result.hits == 1  # type: ignore[attr-defined]
+    for file in cache.rglob("module*.nb[ic]"):
+        flip(file, file.stat().st_size // 2)
+    assert result(folder, cache) == 21.0
+    assert result.hits == 0, "damaged code is compiled again"  # type: ignore[attr-defined]
     (folder / "helper.py").write_text(HELPER.format(factor="3.0"))
     assert result(folder, cache) == 31.0
     folders = [path for path in (cache / "compiled").iterdir() if path.is_dir()]

@@ -1,0 +1,83 @@
+"""A flipped byte in any file that is read back: the scores are those of the undamaged file, or an error names it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from reidbench.errors import DataError, Interrupted
+from reidbench.ranking.rankings import RANKINGS, read_ranking
+from reidbench.runs.record import RECORD
+from reidbench.training.checkpoint import LOG, SUMMARY, WEIGHTS, TrainingState
+from reidbench.utils.arrays import load_arrays
+from tests.support.damage import flip
+from tests.support.image_lists import plan_of, run, write_set
+
+
+def test_a_flipped_byte_never_changes_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, messages = write_set(tmp_path / "set"), list[str]()
+
+    def stop(state: TrainingState, *others: object) -> NoReturn:
+        raise Interrupted("stopped")
+
+    def settings(name: str) -> dict[str, Path]:
+        return {"results": tmp_path / name / "results", "cache": tmp_path / name / "cache"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "finish", stop)
+        with pytest.raises(Interrupted):
+            run(file, checkpoint_seconds=0.0, **settings("stopped"))
+    record = run(file, **settings("scored"))
+    shutil.copytree(tmp_path / "scored", tmp_path / "trained")
+    (found,) = (tmp_path / "trained").rglob(RECORD)
+    found.unlink()
+    patterns = {
+        "scored": [RECORD],
+        "trained": [SUMMARY, WEIGHTS, "embeddings-*/000001.npz", "cache/contents/*"],
+        "stopped": ["checkpoint-*1.*", "checkpoint-*2.*", "cache/pixels/*.pixels", "cache/contents/*"],
+    }
+    noticed = set()
+    for layout, names in patterns.items():
+        for name in names:
+            for share in (0.15, 0.6):
+                shutil.copytree(tmp_path / layout, tmp_path / "damaged")
+                (damaged,) = (tmp_path / "damaged").rglob(name)
+                flip(damaged, int(share * damaged.stat().st_size))
+                messages.clear()
+                try:
+                    again = run(file, messages, **settings("damaged"))
+                    assert (again.scores, again.weights) == (record.scores, record.weights), damaged
+                except DataError as error:
+                    messages.append(str(error))
+                noticed |= {(layout, name) for message in messages if damaged.name in message}
+                shutil.rmtree(tmp_path / "damaged")
+    # The older checkpoint is not read where the newer one is whole.
+    everything = {(layout, name) for layout, names in patterns.items() for name in names}
+    assert everything - noticed == {("stopped", "checkpoint-*1.*")}
+
+    # --- files that reports read ---
+    (plan,) = plan_of(file, **settings("scored")).runs
+    for folder, name, read in (
+        (plan.run_folder, RANKINGS, lambda folder: vars(read_ranking(folder))),
+        (plan.training_folder, LOG, lambda folder: load_arrays(folder / LOG)),
+    ):
+        assert_noticed(folder, name, read)
+
+
+def assert_noticed(folder: Path, name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> None:
+    """Assert that ``read`` of a folder returns the same, or raises an error, wherever a byte of one file is flipped."""
+    expected, whole = read(folder), (folder / name).read_bytes()
+    for place in range(0, len(whole), len(whole) // 100):
+        flip(folder / name, place)
+        try:
+            for key, array in read(folder).items():
+                np.testing.assert_array_equal(array, expected[key])
+        except DataError as error:
+            if name not in str(error):
+                raise
+        (folder / name).write_bytes(whole)
