@@ -125,10 +125,10 @@ def other_positives(ranking: Ranking) -> Ranking:
     return replace(ranking, units=units, top=top)
 
 
-def junk_on_top(ranking: Ranking) -> Ranking:
+def excluded_on_top(ranking: Ranking) -> Ranking:
     top = ranking.top.copy()
     place = int(np.flatnonzero(~np.isin(top[0], ranking.units[: ranking.starts[1]]))[0])
-    top[0, place] = 10**6
+    top[0, place] = ranking.same_camera_units[0]
     return replace(ranking, top=top)
 
 
@@ -137,7 +137,7 @@ def junk_on_top(ranking: Ranking) -> Ranking:
     [
         (fewer_queries, "queries, the lists have"),
         (other_positives, "query 0 has other positives than the lists"),
-        (junk_on_top, "its closest items are not all in what the protocol ranks"),
+        (excluded_on_top, "its closest items hold some that the camera rule excludes"),
         (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists give"),
     ],
 )
