@@ -63,6 +63,7 @@ from reidbench.utils.compiled import compiled as compiled
 from reidbench.utils.lock import lock as lock
 from reidbench.utils.progress import track as track
 from reidbench.utils.random_streams import stream as stream, stream_key as stream_key
+from reidbench.utils.untrusted_files import parse_json as parse_json, read_text as read_text
 
 __version__: str
 __all__: list[str]

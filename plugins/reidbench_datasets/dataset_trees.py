@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from reidbench import DataError, OptionError
+from reidbench import DataError, OptionError, parse_json, read_text
 
 # The file in which a rendered stand-in gives its counts.
 CARD = "STANDIN.json"
@@ -57,10 +56,10 @@ def expected_counts(
     if not file.exists():
         return dict(published)
     try:
-        counts = counts_of(json.loads(file.read_text(encoding="utf-8")))
+        counts = counts_of(parse_json(read_text(file), str(file)))
         if counts.keys() == published.keys() and all(type(count) is int for count in counts.values()):
             return counts
         reason = f"expected whole numbers for {', '.join(published)}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{file}: cannot read the stand-in's counts: {reason}; render it again into another folder")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reidbench import DataError, IntArray, OptionError, Samples, Split, hold_out, hookimpl
+from reidbench import DataError, IntArray, OptionError, Samples, Split, hold_out, hookimpl, read_text
 from reidbench_datasets.dataset_trees import expected_counts, find_tree, lacking
 from reidbench_datasets.mars_protocols import (
     Frames,
@@ -219,10 +219,7 @@ def label(pid: int) -> str:
 
 
 def _read_names(file: Path) -> list[str]:
-    try:
-        names = file.read_text(encoding="ascii").split()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
+    names = read_text(file).split()
     for line, name in enumerate(names, start=1):
         if not NAME.fullmatch(name):
             raise DataError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench import DataError, lock
+from reidbench import DataError, lock, parse_json, read_text
 from reidbench_datasets.dataset_trees import CARD
 from reidbench_datasets.synthetic.plan import RENDERER_VERSION, Tree
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
@@ -101,9 +101,9 @@ def _locked(directory: Path, content: Mapping[str, Any]) -> Iterator[None]:
 def _check_card(file: Path, content: Mapping[str, Any]) -> None:
     """Raise DataError where a folder's STANDIN.json is not that of the requested stand-in."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: cannot be read ({error}); delete the folder, or name another one") from None
+        found = parse_json(read_text(file), str(file))
+    except DataError as error:
+        raise DataError(f"{error}; delete the folder, or name another one") from None
     if found == dict(content):
         return
     options = found.get("options") if isinstance(found, dict) else None

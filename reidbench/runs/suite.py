@@ -179,7 +179,7 @@ def find_suite(name: str) -> Path:
     Raises OptionError with the nearest names where there is none.
     """
     path = Path(name)
-    if path.suffix == ".toml" and path.is_file():
+    if path.suffix == ".toml" and path.exists():
         return path
     folder = leaderboards_folder()
     suites = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.toml"))}

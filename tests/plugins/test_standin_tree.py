@@ -157,7 +157,7 @@ def test_a_folder_of_another_version_is_refused(case: Case, tmp_path: Path) -> N
 
 def test_a_damaged_card_is_refused(case: Case, tmp_path: Path) -> None:
     (tmp_path / CARD).write_text("{")
-    with pytest.raises(DataError, match=r"STANDIN\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"STANDIN\.json: "):
         next(case.module.synthesize(tmp_path, **case.options))
 
 

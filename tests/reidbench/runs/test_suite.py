@@ -85,6 +85,18 @@ def test_mistakes_are_named(table: dict[str, Any], message: str) -> None:
         expand(table, DEFAULTS)
 
 
+@pytest.mark.parametrize("tables", [{}, {"job": [{"protocol": "a"}, {"protocol": "b"}]}])
+def test_more_than_100_000_jobs_are_refused_before_they_are_made(tables: dict[str, Any]) -> None:
+    texts = [f"x{number}" for number in range(10**4)]
+    with pytest.raises(OptionError, match=r"100,000 jobs .*10,000 loss"):
+        expand({"loss": texts, "backbone": texts, "metric": texts, "rerank": texts, **tables}, DEFAULTS)
+    halves = {"loss": texts[:250], "backbone": texts[:250]}
+    with pytest.raises(OptionError, match="100,000 jobs"):  # both tables together
+        expand({**halves, "job": [{"metric": "a"}, {"metric": "b"}]}, DEFAULTS)
+    with pytest.raises(OptionError, match="100,000 jobs"):
+        expand({"seed": list(range(100_001))}, DEFAULTS)
+
+
 def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('los = "x"\nseed = -1\n[[job]]\nbackbone = 3\n')
