@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reidbench.errors import DataError
-from reidbench.images.decode import read_header, read_image
+from reidbench.images.decode import read_digest, read_image
 from reidbench.leaderboard.rows import read_rows
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
@@ -30,7 +30,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "query.safetensors": read_arrays,
     "distances.npy": read_matrix,
     "image.jpg": read_image,
-    "header.jpg": read_header,
+    "header.jpg": read_digest,
 }
 
 
