@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import record_problems, score_problems
 from reidbench.ranking.external_embeddings import read_units
-from reidbench.ranking.rankings import RANKINGS, read_ranking
+from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.utils.arrays import read_matrix
 from tests.support.boards import ranking_for, valid_record
@@ -96,14 +96,15 @@ def edit_bytes(data: bytes, position: float, length: int, new: bytes) -> bytes:
 
 
 @cache
-def record_text() -> str:
-    return valid_record().to_json()
+def valid() -> tuple[RunRecord, str, Ranking]:
+    record = valid_record()
+    return record, record.to_json(), ranking_for(record.job)
 
 
 @mutations
 @given(Positions, st.sampled_from(VALUES) | st.none(), st.booleans())
 def test_records_with_other_values(position: float, value: Any, delete: bool) -> None:
-    data = json.loads(record_text())
+    data = json.loads(valid()[1])
     inside = list(places(data))
     container, key = inside[int(position * len(inside))]
     if delete:
@@ -116,7 +117,7 @@ def test_records_with_other_values(position: float, value: Any, delete: bool) ->
 @mutations
 @given(Positions, st.integers(0, 40), st.sampled_from(TOKENS) | st.text(max_size=3))
 def test_records_with_other_bytes(position: float, length: int, token: str) -> None:
-    data = edit_bytes(record_text().encode(), position, length, token.encode("utf-8", "surrogatepass"))
+    data = edit_bytes(valid()[1].encode(), position, length, token.encode("utf-8", "surrogatepass"))
     check_record(data.decode("utf-8", "replace"))
 
 
@@ -126,7 +127,7 @@ def check_record(text: str) -> None:
     except DataError:
         return
     list(record_problems(record))
-    list(score_problems(record, ranking_for(valid_record().job)))
+    list(score_problems(record, valid()[2]))
     assert RunRecord.from_json(record.to_json(), "record.json") == record
 
 
@@ -154,7 +155,7 @@ def npy(array: Any) -> bytes:
 @cache
 def arrays_of(file: str) -> dict[str, np.ndarray]:
     if file == RANKINGS:
-        return vars(ranking_for(valid_record().job))
+        return vars(valid()[2])
     rows = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     return {"embeddings": rows, "pids": np.arange(6), "cams": np.arange(6), "starts": np.arange(7)}
 
@@ -170,7 +171,7 @@ def read(folder: Path, file: str, content: bytes) -> None:
     (folder / file).write_bytes(content)
     try:
         if file == RANKINGS:
-            list(score_problems(valid_record(), read_ranking(folder)))
+            list(score_problems(valid()[0], read_ranking(folder)))
         elif file.endswith(".npy"):
             read_matrix(folder / file)
         else:
