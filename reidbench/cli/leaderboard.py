@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Device, path
-from reidbench.utils.machine import AUTO
+from reidbench.cli.flags import DataRoot, path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,7 +94,6 @@ def verify(
         bool, typer.Option("--write", help="State beside each CSV what was verified; for a board's maintainers.")
     ] = False,
     data_root: DataRoot = None,
-    device: Device = AUTO,
 ) -> None:
     """Check, compare rankings with the datasets' lists, score published weights, and print what was verified.
 
@@ -103,7 +101,7 @@ def verify(
     """
     from reidbench.leaderboard import verify
 
-    planner = _planner(data_root, device)
+    planner = _planner(data_root)
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
         typer.echo(f"note: {note}")
@@ -126,12 +124,12 @@ def html(
         typer.echo(f"wrote {file}")
 
 
-def _planner(data_root: Path | None = None, device: str = AUTO) -> Planner:
+def _planner(data_root: Path | None = None) -> Planner:
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
 
-    return Planner(load(), local_machine(data=data_root, device=device, log=partial(typer.echo, err=True)))
+    return Planner(load(), local_machine(data=data_root, log=partial(typer.echo, err=True)))
 
 
 def _report(problems: Iterable[Problem]) -> None:

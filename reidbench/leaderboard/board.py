@@ -12,7 +12,7 @@ from pathlib import Path
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
 from reidbench.leaderboard.rows import Row, board_name, derive, read_rows, write_rows
-from reidbench.leaderboard.tiers import Statements, read_statements, run_digest, write_statements
+from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.provenance import changed_files
@@ -175,12 +175,14 @@ class Board:
             sweep(home)
             contents |= {home / RANKINGS: (path / RANKINGS).read_bytes(), home / RECORD: record.to_json().encode()}
             self.runs[home.name] = (home, record)
-        if self.statements:
-            contents[self.statements_file] = write_statements(self.statements).encode()
+        for file, content in contents.items():
+            write_atomic(file, content)
         sweep(self.folder, self.csv.name)
-        files = [file for file, content in contents.items() if _write_changed(file, content)]
-        # Last, since it follows from what is stored by now.
-        return [*files, *[self.csv] * _write_changed(self.csv, write_rows(self.rows()))]
+        rows = write_rows(self.rows())
+        if self.csv.is_file() and self.csv.read_bytes() == rows:
+            return list(contents)
+        write_atomic(self.csv, rows)
+        return [*contents, self.csv]
 
 
 def board_names(folder: Path) -> list[str]:
@@ -276,14 +278,6 @@ def _update(folder: Path, sources: Sequence[Board], reasons: list[str], done: st
         changed=sum(old is not None and old != row for old, row in pairs),
         unchanged=sum(old == row for old, row in pairs),
     )
-
-
-def _write_changed(file: Path, content: bytes) -> bool:
-    """Write a file whose content is another, and return whether it was."""
-    changed = not file.is_file() or file.read_bytes() != content
-    if changed:
-        write_atomic(file, content)
-    return changed
 
 
 def _differ(one: Run, other: Run) -> bool:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.tiers import SELF_REPORTED
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
@@ -65,7 +64,7 @@ def derive(records: Iterable[RunRecord], tiers: Mapping[str, str] | None = None)
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.job.seed, record.id)):
         groups[record.group].append(record)
-    rows = [_row(seeds, (tiers or {}).get(group, SELF_REPORTED)) for group, seeds in groups.items()]
+    rows = [_row(seeds, (tiers or {}).get(group, "self-reported")) for group, seeds in groups.items()]
     return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -19,18 +19,14 @@ from reidbench.utils.machine import Environment
 from reidbench.utils.untrusted_files import file_digest, read_text
 
 Tier = Literal["self-reported", "consistent", "recomputed", "retrained"]
-SELF_REPORTED: Final = "self-reported"
-CONSISTENT: Final = "consistent"
-RECOMPUTED: Final = "recomputed"
-RETRAINED: Final = "retrained"
 # What each tier means, from the least to the most that a checking machine did.
 TIERS: Mapping[Tier, str] = {
-    SELF_REPORTED: "the submitter's word: the stored files were checked against one another, and nothing else was",
-    CONSISTENT: "the scores follow from the stored rankings, and these rank the queries and the gallery of the "
+    "self-reported": "the submitter's word: the stored files were checked against one another, and nothing else was",
+    "consistent": "the scores follow from the stored rankings, and these rank the queries and the gallery of the "
     "dataset's lists; this says nothing about a network, since a ranking can be invented or altered",
-    RECOMPUTED: "consistent, and the checking machine embedded the test images with the published weights of every "
+    "recomputed": "consistent, and the checking machine embedded the test images with the published weights of every "
     "seed: each score agrees within 0.1 points; this does not say how the weights were trained",
-    RETRAINED: "consistent, and the checking machine trained the row again with seeds of its own: the row's mean "
+    "retrained": "consistent, and the checking machine trained the row again with seeds of its own: the row's mean "
     "agrees with the mean of these trainings as far as their spread tells (99 % interval)",
 }
 

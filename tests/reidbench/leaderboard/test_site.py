@@ -34,7 +34,7 @@ def boards(tmp_path: Path) -> Path:
     tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
     protocol = {"protocol": make_item("market1501")}
     records = [valid_record(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
-    records += [valid_record("four", seed, items=protocol | {"backbone": wide}) for seed in range(2)]
+    records += [valid_record("four", seed, items=protocol | {"backbone": wide}) for seed in (0, 2)]
     add_all(tmp_path / "boards", records)
     return tmp_path / "boards"
 
@@ -65,6 +65,8 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Pa
     details = visit.page.inner_text(f"#row-{ranked[0]['config_hash'][:16]}-details")
     assert ranked[0]["config_hash"] in details
     assert "self-reported" in visit.page.inner_text("tbody")
+    text = visit.page.locator("table").first.text_content() or ""
+    assert all(shown in text for shown in ("2 chosen", "chosen seeds: 0, 2"))
     assert visit.violations() == []
     assert visit.complaints == []
 

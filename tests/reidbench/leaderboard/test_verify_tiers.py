@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,8 @@ import pytest
 from reidbench.errors import DataError, OptionError
 from reidbench.leaderboard.board import add, merge
 from reidbench.leaderboard.check_board import check
-from reidbench.leaderboard.recompute import prediction_interval
 from reidbench.leaderboard.site import build_site
-from reidbench.leaderboard.verify import verify, write
+from reidbench.leaderboard.verify import prediction_interval, verify, write
 from reidbench.plugins.catalogue import load
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.rankings import read_ranking, save_ranking
@@ -26,6 +26,7 @@ from reidbench.runs.store import Store
 from reidbench.utils.machine import local_machine
 from tests.support.boards import rows_of
 from tests.support.jobs import job, plan_of, run
+from tests.support.paths import CHECKOUT
 from tests.support.rankings import positives_first
 
 
@@ -78,12 +79,19 @@ def stored(boards: Path, seed: int = 0) -> Path:
     return next(file.parent for file in files if (record := read_record(file)).weights and record.job.seed == seed)
 
 
-def test_published_weights_make_a_row_recomputed(boards: Path, results: Path, tmp_path: Path) -> None:
+def test_published_weights_make_a_row_recomputed(
+    boards: Path,
+    results: Path,
+    tmp_path: Path,
+    reidbench_main: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})  # one thread, as in the trainings
     result = verify(boards, planner(results))
     assert (result.problems, result.notes) == ([], [])
     assert [statement.tier for statement in result.rows.values()] == ["recomputed"] * 2
     assert [row["verified"] for row in rows_of(boards)] == ["self-reported"] * 2  # until the maintainers state it
-    assert {file.name for file in write(boards, result)} == {"synthetic.verified.json", "synthetic.csv"}
+    assert reidbench_main("leaderboard", "verify", "--folder", str(boards), "--write")[0] == 0
     assert check(boards) == []
     assert [row["verified"] for row in rows_of(boards)] == ["recomputed"] * 2
     page = build_site(boards, tmp_path / "site", planner(results))[1].read_text()
@@ -120,20 +128,16 @@ def test_invented_rankings_are_no_more_than_consistent(boards: Path, results: Pa
     merge([], boards)
     result = verify(boards, planner(results), rows=[group])
     assert {problem.column for problem in result.problems} >= {"scores.map_market", "scores.r1"}
-    with pytest.raises(DataError, match="published weights give"):
+    with pytest.raises(DataError, match="its weights give"):
         write(boards, result)
     shutil.rmtree(boards / "records" / "synthetic" / "weights")
     result = verify(boards, planner(results), rows=[group[:8]])
     assert (result.problems, [each.tier for each in result.rows.values()]) == ([], ["consistent"])
 
 
-def test_new_trainings_confirm_a_row_or_do_not(
-    boards: Path, results: Path, reidbench_main: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_trainings_confirm_a_row_or_do_not(boards: Path, results: Path) -> None:
     group = read_record(stored(boards) / "record.json").group
-    monkeypatch.setenv("REIDBENCH_RESULTS", str(results))
-    arguments = ["leaderboard", "verify", group[:12], "--folder", str(boards), "--train", "3", "--device", "cpu"]
-    assert reidbench_main(*arguments, "--write")[0] == 0
+    write(boards, verify(boards, planner(results), rows=[group[:12]], seeds=3))
     (statement,) = json.loads((boards / "synthetic.verified.json").read_text()).values()
     assert (statement["tier"], statement["seeds"]) == ("retrained", [2, 3, 4])
     for seed in (0, 1):
@@ -164,7 +168,9 @@ def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: 
     second = stored(boards, 1)
     (second / "record.json").write_text(replace(read_record(second / "record.json"), weights=digests[0]).to_json())
     one.write_bytes(content)
-    assert any(problem.file == second / "record.json" for problem in verify(boards, planner(results)).problems)
+    result = verify(boards, planner(results))
+    assert result.rows[read_record(second / "record.json").group].tier == "consistent"
+    assert any(str(second) in text for text in [*map(str, result.problems), *result.notes])
     shutil.copytree(results / "runs", tmp_path / "moved" / "runs")
     with pytest.raises(DataError, match="its weights cannot be published"):
         add(Store(tmp_path / "moved").records(), tmp_path / "new", weights=True, allow_dirty=True)
@@ -175,3 +181,20 @@ def test_the_interval_is_the_one_of_new_values() -> None:
     low, high = prediction_interval([0.40, 0.42, 0.44], 5)
     half = 9.92484 * 0.02 * (1 / 3 + 1 / 5) ** 0.5
     assert (low, high) == pytest.approx((0.42 - half, 0.42 + half), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_committed_weights_give_the_committed_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks of README's table; about a minute, most of it to render the synthetic dataset."""
+    monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path))
+    boards = CHECKOUT / "leaderboards"
+    runs = [read_record(file) for file in sorted(boards.glob("records/synthetic/*/record.json"))]
+    published = {file.stem for file in boards.glob("records/synthetic/weights/*.safetensors")}
+    if not published:
+        pytest.skip("no weights are committed: reidbench leaderboard add --weights")
+    trained = [record for record in runs if record.weights]
+    assert {record.weights for record in trained} == published
+    result = verify(boards, Planner(load(), local_machine(device="cpu", data=tmp_path)))
+    assert result.problems == []
+    plain = [record.group for record in trained if record.items["rerank"].spec == "none"]
+    assert {result.rows[group].tier for group in plain} == {"recomputed"}
