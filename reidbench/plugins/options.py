@@ -8,7 +8,9 @@ import hashlib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -29,9 +31,21 @@ else:
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _SOURCES = {"given": "", "protocol": "the protocol's default: ", "default": "the item's default: "}
 
+_FILES_BELOW: ContextVar[Path | None] = ContextVar("files below", default=None)
+
+
+@contextmanager
+def files_below(folder: Path) -> Iterator[None]:
+    """Look for files of options below ``folder`` where they are not below the current folder."""
+    token = _FILES_BELOW.set(folder)
+    try:
+        yield
+    finally:
+        _FILES_BELOW.reset(token)
+
 
 class File(PlatformPath):
-    """An option's annotation: the path of an existing file, relative to the current folder.
+    """An option's annotation: the path of an existing file, relative to the current folder, else to the data root.
 
     The value is a ``pathlib.Path``. Ids contain the file's sha256, never its path.
     """
@@ -54,9 +68,11 @@ class File(PlatformPath):
         if not isinstance(value, str | Path):
             raise ValueError("not a path")
         path = cls(user_path(value))
-        if not path.is_file():
-            raise PydanticCustomError("no_file", "{reason}", {"reason": f"there is no file {path.absolute()}"})
-        return path
+        folders = [Path(), *filter(None, [_FILES_BELOW.get()])]
+        if found := next((folder / path for folder in folders if (folder / path).is_file()), None):
+            return cls(found)
+        tried = " nor ".join(dict.fromkeys(str((folder / path).absolute()) for folder in folders))
+        raise PydanticCustomError("no_file", "{reason}", {"reason": f"there is no file {tried}"})
 
 
 class Weights(File):

@@ -14,6 +14,7 @@ from reidbench.errors import DataError, PluginError
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, Loss
+from reidbench.plugins.options import files_below
 from reidbench.runs.deviations import deviations
 from reidbench.runs.ids import run_ids
 from reidbench.runs.job import Job, Memo, ResolvedJob, resolve, resolve_dataset
@@ -97,7 +98,8 @@ class Planner:
 
     def resolve(self, job: Job) -> ResolvedJob:
         """Return a job with every option resolved; raises as ``job.resolve``."""
-        return resolve(job, self.catalogue, self.memo)
+        with files_below(self.machine.data):
+            return resolve(job, self.catalogue, self.memo)
 
     def plan(self, job: Job) -> Prepared:
         """Return a job prepared to run; raises as ``resolve`` and ``prepare``."""
@@ -105,9 +107,10 @@ class Planner:
 
     def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
         """Return a protocol, by its spec, and its data with whatever counts they have; raises as ``prepare``."""
-        spec = self.catalogue.resolve("protocol", protocol)
-        built = checked(spec, spec.build(), Protocol)
-        return spec, built, _split(resolve_dataset(built.dataset, self.catalogue), self.machine, self.memo)
+        with files_below(self.machine.data):
+            spec = self.catalogue.resolve("protocol", protocol)
+            built = checked(spec, spec.build(), Protocol)
+            return spec, built, _split(resolve_dataset(built.dataset, self.catalogue), self.machine, self.memo)
 
 
 def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -> Prepared:

@@ -11,9 +11,12 @@ import reidbench
 from reidbench import DataError, Samples, Split
 from reidbench.data.positives_and_exclusions import OWN_IMAGES, unmatched
 from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
+from reidbench.leaderboard.check_lists import check_lists
 from reidbench.leaderboard.check_record import record_problems
+from reidbench.plugins.catalogue import load
 from reidbench.runs.preflight import check_data
-from reidbench.runs.prepare import Prepared
+from reidbench.runs.prepare import Planner, Prepared
+from reidbench.utils.machine import local_machine
 from tests.support.images import noise_images
 from tests.support.jobs import job, plan_of
 
@@ -90,11 +93,12 @@ def test_one_camera_ends_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_contradictions_are_recorded_and_refused_by_boards(tmp_path: Path) -> None:
+def test_contradictions_are_recorded_and_refused_by_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(0, 1, 1, "train"), (1, 2, 1, "train"), (2, 5, 1, "query"), (3, 6, 1, "query"), (4, 5, 2, "gallery")]
-    file = write_list(tmp_path / "set", [*rows, (1, 7, 2, "gallery"), (3, 6, 2, "gallery")])
+    write_list(tmp_path / "set", [*rows, (1, 7, 2, "gallery"), (3, 6, 2, "gallery")])
+    monkeypatch.chdir(tmp_path)
     (record,) = reidbench.run(
-        protocol=f"csv_list(file={file})", loss="none", backbone="tiny", threads=1, results=tmp_path / "results"
+        protocol='csv_list(file="set/list.csv")', loss="none", backbone="tiny", threads=1, results=tmp_path / "results"
     )
     assert record.dataset.contradictions == {SHARED_IMAGES: 1, OWN_IMAGES: 1}
     assert [field for field, _ in record_problems(record, allow_dirty=True)] == ["dataset.contradictions"] * 2
@@ -104,3 +108,11 @@ def test_contradictions_are_recorded_and_refused_by_boards(tmp_path: Path) -> No
         record_problems(replace(harmless, scores=harmless.scores | {"unmatched": 2}), allow_dirty=True)
     )
     assert unmatched_only[0] == "scores.unmatched"
+    # They follow from the lists, which in another folder are found below the data root.
+    (run,) = (tmp_path / "results" / "runs").iterdir()
+    monkeypatch.chdir(run)
+    elsewhere = Planner(load(), local_machine(device="cpu", data=tmp_path))
+    assert check_lists((run, record), elsewhere) == []
+    assert [problem.column for problem in check_lists((run, harmless), elsewhere)] == ["dataset.contradictions"]
+    with pytest.raises(DataError, match=f"no file {run}/set/list.csv nor {tmp_path}/x/set"):
+        check_lists((run, record), Planner(load(), local_machine(device="cpu", data=tmp_path / "x")))
