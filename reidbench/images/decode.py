@@ -293,6 +293,6 @@ def read_files(
             errors += chunk_errors
             update(min(number * CHUNK_IMAGES, len(files)), "")
     if errors:
-        listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES} more"] * (len(errors) > LISTED_FILES)
+        listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES:,} more"] * (len(errors) > LISTED_FILES)
         raise DataError(f"{len(errors):,} of {len(files):,} images {problem}:\n  " + "\n  ".join(listed))
     return values
