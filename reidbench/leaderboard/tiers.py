@@ -16,7 +16,7 @@ from reidbench.errors import DataError, describe_problem
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD
 from reidbench.utils.machine import Environment
-from reidbench.utils.untrusted_files import file_digest, read_text
+from reidbench.utils.untrusted_files import file_digest, parse_json, read_text
 
 Tier = Literal["self-reported", "consistent", "recomputed", "retrained"]
 # What each tier means, from the least to the most that a checking machine did.
@@ -73,8 +73,10 @@ def read_statements(file: Path) -> Statements:
     """Return the statements in a file by the row's ``config_hash``, none without a file; raises DataError."""
     if not file.exists():
         return {}
+    text = read_text(file)
+    parse_json(text, str(file))  # refuses what pydantic reads: a row's key twice
     try:
-        return _adapter().validate_json(read_text(file))
+        return _adapter().validate_json(text)
     except ValidationError as error:
         problems = "; ".join(map(describe_problem, error.errors(include_url=False)))
         raise DataError(f"{file}: holds no statements of leaderboard verify: {problems}") from None

@@ -12,17 +12,20 @@ import pytest
 from reidbench.errors import DataError
 from reidbench.images.decode import read_digest, read_image
 from reidbench.leaderboard.rows import read_rows
+from reidbench.leaderboard.tiers import read_statements
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
 from reidbench.runs.suite import load_suite
 from reidbench.utils.arrays import load_arrays, read_arrays, read_matrix
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import parse_json, read_text
+from tests.support.records import make_record
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "record.json": read_record,
     "suite.toml": load_suite,
     "board.csv": read_rows,
+    "board.verified.json": read_statements,
     "list.csv": read_text,
     "rankings.npz": lambda file: read_ranking(file.parent),
     "query.npz": read_arrays,
@@ -90,6 +93,19 @@ def test_text_keeps_its_line_ends_and_loses_its_mark(tmp_path: Path) -> None:
 def test_ambiguous_json_is_refused_by_name(text: str, named: str) -> None:
     with pytest.raises(DataError, match=rf"^verified\.json: .*{named}"):
         parse_json(text, "verified.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("record.json", make_record().to_json().replace('"dirty": false', '"dirty": true, "dirty": false')),
+        ("board.verified.json", '{"dirty": {}, "dirty": {}}'),
+    ],
+)
+def test_records_and_statements_with_a_repeated_key_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: .*'dirty' is repeated"):
+        READERS[name](tmp_path / name)
 
 
 def test_other_json_is_read() -> None:
