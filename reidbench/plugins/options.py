@@ -83,7 +83,7 @@ class Weights(File):
 
     @classmethod
     def _existing(cls, value: object) -> File:
-        folder = Path(value) if isinstance(value, str | Path) else None
+        folder = user_path(value) if isinstance(value, str | Path) else None
         if folder is None or not folder.is_dir():
             return super()._existing(value)
         try:
