@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reidbench.cli.flags import Cache, DataRoot, Threads, path
-from reidbench.cli.output import print_table
+from reidbench.cli.output import print_rows
 
 DECODED = 500  # images that are decoded to verify a dataset
 
@@ -47,7 +47,7 @@ def verify(
         (name.replace("_", " "), f"{count:,}", f"{split.expected[name]:,}" if name in split.expected else "–")
         for name, count in split.counts.items()
     ]
-    print_table(("", "found", "expected"), rows, numbers=("found", "expected"))
+    print_rows(("", "found", "expected"), rows, numbers=("found", "expected"))
     for name, count in split.ignored.items():
         typer.echo(f"ignored: {count:,} {name}")
     counts = unmatched(built, split)
@@ -135,5 +135,5 @@ def cache(
             rows.append(("?", "?", "?", f"{size:,.1f}", "incomplete", str(file)))
     if rows:
         headings = ("images", "height", "width", "MiB", "decoded", "from")
-        print_table(headings, rows, numbers=headings[:4])
+        print_rows(headings, rows, numbers=headings[:4])
     typer.echo(f"{total:,.1f} MiB of decoded images in {folder}")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from reidbench.reports.sections import Part
+
 
 class _Output(io.RawIOBase):
     """Writes to a copy of a descriptor; after the first write that the system refuses, everything is dropped.
@@ -98,18 +100,16 @@ def safe_streams() -> Iterator[None]:
             sys.exit(1)
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
-    """Print a table without markup; columns in ``numbers`` are right-aligned, the others fold where they are long."""
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
+    """Print a table to stdout as reports do; columns in ``numbers`` are right-aligned."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    from reidbench.reports.table import Column, Table
+    from reidbench.reports.text_formats import print_table
+
+    columns = [Column(heading, kind="number" if heading in numbers else "text") for heading in headings]
+    table = Table([dict(zip(headings, row, strict=True)) for row in rows], columns)
+    print_table(table, Console(highlight=False))
 
 
 def print_text(text: str, style: str = "") -> None:
@@ -118,3 +118,12 @@ def print_text(text: str, style: str = "") -> None:
     from rich.text import Text
 
     Console(highlight=False).print(Text(text, style=style), soft_wrap=True)
+
+
+def print_errors(parts: Iterable[Part]) -> bool:
+    """Print to stderr why sections of a report failed, and return whether any did."""
+    from reidbench.reports.table import one_line
+
+    errors = [f"reidbench: {one_line(part.error)}\n" for part in parts if part.error]
+    sys.stderr.writelines(errors)
+    return bool(errors)

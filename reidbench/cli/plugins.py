@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, path
-from reidbench.cli.output import print_table, print_text
+from reidbench.cli.output import print_rows, print_text
 
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
@@ -38,7 +38,7 @@ def list_plugins(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    print_table(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
+    print_rows(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
     for row in rows:  # below the table, whose columns would fold a long error
         if row["error"]:
             print_text(f"\n{row['name']} failed at {row['error']}")
@@ -60,7 +60,7 @@ def show(
     print_text(f"from {item.plugin}")
     rows = [[o.name, o.expected, write_value(o.default), o.doc] for o in item.options.values()]
     if rows:
-        print_table(("option", "type", "default", "description"), rows)
+        print_rows(("option", "type", "default", "description"), rows)
     else:
         print_text("\nIt has no options.")
 

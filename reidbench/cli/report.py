@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, Results, path
-from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.cli.output import print_errors
+from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from reidbench.runs.record import RunRecord
@@ -31,14 +32,12 @@ def report(
     data_root: DataRoot = None,
 ) -> None:
     """Report finished runs: tables in the terminal, a page, figures, Markdown, CSV or JSON."""
-    from rich.console import Console
-
     from reidbench.plugins.catalogue import command_defaults
     from reidbench.reports.artifacts import RunFiles
-    from reidbench.reports.figures import write_plots
+    from reidbench.reports.figures import to_files
     from reidbench.reports.html import to_html
-    from reidbench.reports.sections import build_sections
-    from reidbench.reports.text_formats import render_terminal, to_csv, to_json, to_markdown
+    from reidbench.reports.sections import build_sections, render
+    from reidbench.reports.text_formats import to_csv, to_json, to_markdown, to_terminal
     from reidbench.runs.store import Store
     from reidbench.utils.atomic import write_atomic
     from reidbench.utils.machine import local_machine
@@ -52,23 +51,23 @@ def report(
         raise DataError(f"{store.folder}: holds no finished run; make one with: reidbench run")
     sections = section or command_defaults()["page_sections" if html or plots else "sections"]
     parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
-    errors = [part.error for part in parts if part.error]
-    if markdown or csv or json:
-        typer.echo((to_markdown if markdown else to_csv if csv else to_json)(parts), nl=False)
-    elif not html and not plots:
-        render_terminal(parts, Console(highlight=False))
+    if markdown or csv or json or not (html or plots):
+        to_text = to_markdown if markdown else to_csv if csv else to_json if json else to_terminal
+        typer.echo(render(parts, to_text), nl=False)
     if html:
         about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
-        write_atomic(html, to_html(parts, "Report of reidbench", about))
+        write_atomic(html, render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
         typer.echo(f"wrote {html}", err=True)
     if plots:
-        figures = [figure for part in parts for figure in part.figures]
-        if not figures and not errors:
+        files = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
+        if not files and not any(part.error for part in parts):
             raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
-        for file in write_plots(figures, plots):
-            typer.echo(f"wrote {file}", err=True)
-    if errors:
-        raise PluginError("\n".join(errors))
+        for name, data in files.items():
+            write_atomic(plots / name, data)
+            typer.echo(f"wrote {plots / name}", err=True)
+    print_errors(parts)
+    if all(part.error for part in parts):
+        raise typer.Exit(1)
 
 
 def _records(store: Store, places: list[Path]) -> list[tuple[Path, RunRecord]]:

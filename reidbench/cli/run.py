@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, path
+from reidbench.cli.output import print_errors
+from reidbench.errors import OptionError, ReidbenchError
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
 if TYPE_CHECKING:
@@ -72,7 +75,6 @@ def run(
     """
     from rich.console import Console
 
-    from reidbench.errors import OptionError
     from reidbench.runs.execute import execute
     from reidbench.runs.plan import make_plan, read_request
     from reidbench.utils.machine import local_machine
@@ -98,32 +100,39 @@ def run(
     if request.scale and data_root is not None:
         raise OptionError(f"--scale {scale}: draws its own data; leave out --data-root")
     plan = world.in_turn(lambda: make_plan(request, machine))
-    print_plan(console, plan, full=dry_run)
     if dry_run:
+        print_plan(Console(highlight=False, quiet=not world.first), plan, full=True)
         return
+    print_plan(console, plan, full=False)
     runs = []
     try:
         for folder, record in execute(plan):
             runs.append((folder, record))
     finally:
-        print_table(runs, plan.machine)
+        if runs:
+            print_scores(runs, plan.machine)
     for folder, _ in runs:
         print_line(console, f"record: {folder}")
     if any(record.status != "ok" for _, record in runs):
         raise typer.Exit(1)
 
 
-def print_line(console: Console, line: str) -> None:
-    """Print one line of text, which no terminal width breaks."""
-    console.print(line, markup=False, soft_wrap=True)
+def print_line(console: Console, line: str, style: str = "") -> None:
+    """Print a line of text, wrapped between words on a terminal and never elsewhere."""
+    if console.is_terminal:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        wrapper = textwrap.TextWrapper(
+            console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        line = "\n".join(map(wrapper.fill, line.split("\n")))
+    console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def print_plan(console: Console, plan: Plan, full: bool) -> None:
     """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option."""
-    from rich.table import Table
-    from rich.text import Text
-
     from reidbench.data.positives_and_exclusions import data_notes
+    from reidbench.reports.table import Column, Table
+    from reidbench.reports.text_formats import print_table
     from reidbench.runs.plan import KINDS, differing_kinds
     from reidbench.runs.provenance import changed_files
 
@@ -132,20 +141,19 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
     shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
     shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
     print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "state", "seed", "what"):
-        table.add_column(heading, justify="right" if heading == "seed" else "left", overflow="fold")
-    listed = len(runs) if full else LISTED_RUNS
-    for run, state, name in list(zip(runs, plan.states, plan.names(), strict=True))[:listed]:
-        table.add_row(*map(Text, [run.id[:10], str(state), str(run.job.seed), name]))
-    console.print(table)
-    if len(runs) > listed:
-        print_line(console, f"and {len(runs) - listed:,} more; --dry-run lists them")
+    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else LISTED_RUNS]
+    rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
+    print_table(Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console)
+    if len(runs) > len(listed):
+        print_line(console, f"and {len(runs) - len(listed):,} more; --dry-run lists them")
+    lines: list[str] = []
     for run, state in zip(runs, plan.states, strict=True):
         if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
-            print_line(console, f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
+            lines.append(f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
         if state.changes:
-            print_line(console, f"{run.items['loss'].short}: was run on other images: {state.changes}")
+            lines.append(f"{run.items['loss'].short}: was run on other images: {state.changes}")
+    for line in dict.fromkeys(lines):
+        print_line(console, line)
     papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
     for (paper, deviations), count in papers.items():
         if paper:
@@ -179,7 +187,8 @@ def _work(plan: Plan) -> str:
 
 
 def _print_options(console: Console, run: Prepared) -> None:
-    console.print(f"\n{run.id}", markup=False, style="bold")
+    console.print()
+    print_line(console, run.id, "bold")
     print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
     for kind, item in run.items.items():
         plugins = [offer.plugin for offer in item.plugin_items]
@@ -195,16 +204,22 @@ def _print_options(console: Console, run: Prepared) -> None:
     print_line(console, f"  {'folder':9} {run.run_folder}")
 
 
-def print_table(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
-    """Print the sections of the default report on runs, to stdout; nothing where there are none."""
-    from rich.console import Console
-
+def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
+    """Print the sections of the default report on runs, to stdout; a line for each run too where a section fails."""
     from reidbench.plugins.catalogue import command_defaults
     from reidbench.reports.artifacts import RunFiles
-    from reidbench.reports.sections import build_sections
-    from reidbench.reports.text_formats import render_terminal
+    from reidbench.reports.sections import Part, build_sections, render
+    from reidbench.reports.text_formats import to_terminal
+    from reidbench.runs.execute import describe_result
 
-    if runs:
-        records = [record for _, record in runs]
-        parts = build_sections(command_defaults()["sections"], records, RunFiles(runs, machine))
-        render_terminal(parts, Console(highlight=False))
+    records = [record for _, record in runs]
+    parts: list[Part] = []
+    for section in command_defaults()["sections"]:
+        try:
+            parts += build_sections([section], records, RunFiles(runs, machine))
+        except ReidbenchError as error:
+            parts.append(Part(section, error=str(error)))
+    typer.echo(render(parts, to_terminal), nl=False)
+    if print_errors(parts):
+        for record in records:
+            typer.echo(f"{record.items['loss'].short}, seed {record.job.seed}: {describe_result(record)}")

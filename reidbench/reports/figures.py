@@ -11,13 +11,10 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-
-from reidbench.utils.atomic import write_atomic
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _BLACK = ("#000000", "black", "rgb(0%,0%,0%)")
@@ -59,16 +56,14 @@ def to_png(figure: Figure) -> bytes:
     return raw.getvalue()
 
 
-def write_plots(figures: Iterable[Figure], folder: Path) -> list[Path]:
-    """Write every figure as PNG and as SVG and return the files, named by number and label in safe characters."""
-    files = []
+def to_files(figures: Iterable[Figure]) -> dict[str, bytes]:
+    """Return every figure as PNG and as SVG by the name of its file: a number and the label in safe characters."""
+    files = {}
     for number, figure in enumerate(figures, start=1):
         slug = re.sub(r"[^a-z0-9]+", "-", title_of(figure).lower()).strip("-")[:60].strip("-")
-        stem = folder / f"{number:02d}-{slug or 'figure'}"
-        svg = '<?xml version="1.0" encoding="UTF-8"?>\n' + to_svg(figure, f"f{number}") + "\n"
-        for file, data in ((stem.with_suffix(".png"), to_png(figure)), (stem.with_suffix(".svg"), svg.encode())):
-            write_atomic(file, data)
-            files.append(file)
+        stem = f"{number:02d}-{slug or 'figure'}"
+        files[f"{stem}.png"] = to_png(figure)
+        files[f"{stem}.svg"] = f'<?xml version="1.0" encoding="UTF-8"?>\n{to_svg(figure, f"f{number}")}\n'.encode()
     return files
 
 

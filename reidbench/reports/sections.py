@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from numbers import Real
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
 
 from reidbench.errors import PluginError, ReidbenchError
-from reidbench.plugins.catalogue import load
+from reidbench.plugins.catalogue import ResolvedSpec, load
 from reidbench.reports.table import Table
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
     from reidbench.reports.artifacts import RunFiles
     from reidbench.runs.record import RunRecord
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,67 @@ class Section(Protocol):
 def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
     """Return the parts that the sections (specs) make of the records, in the order of the sections.
 
-    A section that fails on the records becomes a part with its ``error``. Raises OptionError for a spec that cannot be
-    used and PluginError for a section that cannot be constructed.
+    A section that fails becomes a part with its ``error``. Raises OptionError for a spec that cannot be used.
     """
     resolved = [load().resolve("section", text) for text in sections]
-    built = [(str(section.plugin_items[0]), section.build()) for section in resolved]
+    built = [(str(section.plugin_items[0]), _built(section)) for section in resolved]
     return [_part(owner, section, records, files) for owner, section in built]
 
 
-def _part(owner: str, section: Section, records: Sequence[RunRecord], files: RunFiles) -> Part:
+def render(parts: list[Part], renderer: Callable[[Sequence[Part]], T]) -> T:
+    """Return what a renderer makes of parts; each that it fails on is replaced in ``parts`` by one with the error."""
     try:
+        return renderer(parts)
+    except Exception:  # a part that cannot be rendered must not cost the others
+        for number, part in enumerate(parts):
+            try:
+                renderer([part])
+            except Exception as error:
+                parts[number] = _failed(f"section {part.title!r}", error)
+        return renderer(parts)
+
+
+def _built(section: ResolvedSpec) -> Section | PluginError:
+    try:
+        built: Section = section.build()
+    except PluginError as error:
+        return error
+    return built
+
+
+def _part(owner: str, section: Section | PluginError, records: Sequence[RunRecord], files: RunFiles) -> Part:
+    try:
+        if isinstance(section, PluginError):
+            raise section
         part = section.build(records, files)
-        if not isinstance(part, Part):
-            raise PluginError(f"build must return a Part, got {type(part).__name__}")
-        for table in part.tables:
-            if not isinstance(table, Table):
-                raise PluginError(f"tables must be reidbench.Table, got {type(table).__name__}")
-            table.cells()  # so that a format that fails, fails here
-    except Exception as error:  # a broken section must not cost the others
-        reason = str(error) if isinstance(error, ReidbenchError) else f"{type(error).__name__}: {error}"
-        return Part(owner, error=f"{owner} failed: {reason}")
+        _check(part)
+    except (Exception, SystemExit) as error:  # a broken section must not cost the others
+        return _failed(owner, error)
     return part
+
+
+def _failed(what: str, error: BaseException) -> Part:
+    reason = str(error) if isinstance(error, ReidbenchError) else f"{type(error).__name__}: {error}"
+    return Part(what, error=f"{what} failed: {reason}")
+
+
+def _check(part: object) -> None:
+    """Raise PluginError where a section returns anything but texts, figures, and tables of texts and numbers."""
+    if not isinstance(part, Part):
+        raise PluginError(f"build must return a Part, got {type(part).__name__}")
+    texts = [("title", part.title), *(("a note", note) for note in part.notes)]
+    for table in part.tables:
+        if not isinstance(table, Table):
+            raise PluginError(f"tables must be reidbench.Table, got {type(table).__name__}")
+        texts.append(("the title of a table", table.title))
+        for row in table.rows:
+            for key, value in row.items():
+                if not (value is None or isinstance(value, str | Real | np.bool_)):
+                    raise PluginError(f"{key} in a row must be a text, a number or None, got {type(value).__name__}")
+        table.cells()  # so that a format that fails, fails here
+    for what, text in texts:
+        if not isinstance(text, str):
+            raise PluginError(f"{what} must be a text, got {type(text).__name__}")
+    for figure in part.figures:
+        if not hasattr(figure, "savefig"):
+            raise PluginError(f"figures must be of matplotlib, got {type(figure).__name__}")

@@ -13,13 +13,18 @@ from typing import Any
 import rich.table
 from rich import box
 from rich.console import Console
+from rich.containers import Lines
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.text import Text
 
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Row, Table, is_missing, one_line
 
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+_LEAST_WIDTH = 20  # of a column of texts beside numbers
 
 
 def render_terminal(parts: Sequence[Part], console: Console) -> None:
@@ -31,12 +36,20 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
         if part.error:
             console.print(Text(one_line(part.error), style="red"))
         for table in part.tables:
-            _print_table(table, console)
+            print_table(table, console)
         if part.figures:
             figures = "1 figure" if len(part.figures) == 1 else f"{len(part.figures)} figures"
             console.print(Text(f"({figures}: --html FILE or --plots FOLDER)"))
         for note in part.notes:
-            console.print(Text(one_line(note)))
+            _print_words(one_line(note), console)
+
+
+def to_terminal(parts: Sequence[Part]) -> str:
+    """Return parts as text for the terminal, as ``render_terminal`` prints them."""
+    console = Console(highlight=False)
+    with console.capture() as printed:
+        render_terminal(parts, console)
+    return printed.get()
 
 
 def to_markdown(parts: Sequence[Part]) -> str:
@@ -108,9 +121,9 @@ def _escaped(text: str) -> str:
     return _MARKDOWN.sub(lambda match: "\\" + match.group(), one_line(text))
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
     """Print one table as wide as it fits: all columns; without the constant ones, which are named in a line above; with
-    spreads on a line of their own; without the minor ones; at last with all texts of a row in one column.
+    spreads on a line of their own; without the minor ones; with all texts of a row in one column; at last as a list.
     """
 
     def size(shown: Table, *, several_lines: bool = False) -> Measurement:
@@ -121,21 +134,60 @@ def _print_table(table: Table, console: Console) -> None:
         return size(shown, several_lines=several_lines).maximum <= console.width
 
     if table.title:
-        console.print(Text(one_line(table.title)))
+        _print_words(one_line(table.title), console)
     if not fits(table) and (constant := table.constant()):
-        console.print(Text(table.constant_line()))
+        _print_words(table.constant_line(), console)
         table = table.without(constant)
+    console.print()
     shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
     several_lines = not fits(shown)
     if size(shown, several_lines=several_lines).minimum > console.width:  # words would be broken
         room = 0.75 * console.width  # so that the column of texts is wider than its longest word
         shown, hidden = _without_minor(_joined(table), lambda each: size(each, several_lines=True).minimum <= room)
-    console.print()
+        several_lines = True
+        numbers = replace(shown, columns=shown.columns[1:] or table.columns)
+        if size(numbers, several_lines=True).maximum > console.width - _LEAST_WIDTH and len(table.columns) > 2:
+            _print_list(table, console)
+            return
     console.print(_rich_table(shown, several_lines=several_lines))
     console.print()
     if hidden:
         console.print(Text(f"Not shown at this width: {', '.join(hidden)}."))
         console.print()
+
+
+def _print_list(table: Table, console: Console) -> None:
+    """Print a paragraph for each row: its first cell, then every other one behind its heading."""
+    for number, row in enumerate(table.cells()):
+        _print_words(row[0], console)
+        cells = [
+            Text.assemble(f"{column.heading}: ", (cell, "bold" if (number, column.key) in table.best else ""))
+            for cell, column in zip(row[1:], table.columns[1:], strict=True)
+        ]
+        console.print(Padding(Text(" · ").join(cells), (0, 0, 0, 2)))
+    console.print()
+
+
+def _print_words(text: str, console: Console) -> None:
+    console.print(Padding(_Cell(text), 0, expand=False))
+
+
+class _Cell(Text):
+    """A text whose words, where they are too long for a line, are broken behind a punctuation mark."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        text = re.sub(r"\S+", lambda word: _broken(word.group(), width), self.plain)
+        return Text(text, self.style).wrap(console, width, **options)
+
+
+def _broken(word: str, width: int) -> str:
+    """Return a word with line ends behind punctuation marks, where that keeps its parts within ``width``."""
+    lines = [""]
+    for part in re.findall(r"[^/_(,=*+-]*[/_(,=*+-]*", word) if len(word) > width else [word]:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _without_minor(table: Table, fits: Callable[[Table], bool]) -> tuple[Table, list[str]]:
@@ -153,7 +205,7 @@ def _joined(table: Table) -> Table:
     texts = [column for number, column in enumerate(table.columns) if number == 0 or column.kind == "text"]
     label = ", ".join(column.heading for column in texts)
     first = Column("texts", label, format=lambda row: ", ".join(column.cell(row) for column in texts))
-    return replace(table, columns=[first, *table.without(texts).columns])
+    return replace(table, columns=[first, *(column for column in table.columns if column not in texts)])
 
 
 def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Table:
@@ -171,6 +223,6 @@ def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Tabl
         for text, column in zip(row, table.columns, strict=True):
             tall = several_lines and column.kind == "number"
             cell = text.replace(" ±", "\n±").replace(" (", "\n(") if tall else text
-            cells.append(Text(cell, "bold" if (number, column.key) in table.best else ""))
+            cells.append(_Cell(cell, "bold" if (number, column.key) in table.best else ""))
         shown.add_row(*cells)
     return shown

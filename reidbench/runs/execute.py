@@ -48,7 +48,7 @@ def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
         log = partial(_log_titled, machine.log, title)
         record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
         if state.record is None or record.status != "ok":
-            machine.log(f"{title}: {_result(record)}")
+            machine.log(f"{title}: {describe_result(record)}")
         clock.finish(record)
         yield run.run_folder, record
         if plan.record:
@@ -59,7 +59,7 @@ def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
     log(f"{title}: {line}")
 
 
-def _result(record: RunRecord) -> str:
+def describe_result(record: RunRecord) -> str:
     """Return how a run ended, in one line."""
     scores = ", ".join(
         f"{name} {100 * record.scores[name]:.2f} %"

@@ -23,7 +23,7 @@ def printed(plan: Plan) -> list[str]:
     console = Console(record=True, width=200)
     with console.capture() as captured:
         print_plan(console, plan, full=False)
-    return [line.rstrip() for line in captured.get().splitlines()]
+    return [line.rstrip() for line in captured.get().splitlines() if line.strip(" ─")]
 
 
 def test_differing_items_are_in_the_row_and_the_name() -> None:

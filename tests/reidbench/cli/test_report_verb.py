@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
+from reidbench import Part
+from reidbench.cli import main
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.jobs import small_run
 from tests.support.records import make_record, put
@@ -54,11 +59,29 @@ def test_a_failing_section_leaves_the_scores(
     reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
-    monkeypatch.setattr("reidbench_reports.curves.Curves.build", lambda *_: {}["lost"])
-    page = tmp_path / "page.html"
-    code, said = reidbench_main("report", "--section", "curves", "--section", "table", "--html", str(page))
-    assert (code, "section curves (reidbench_reports.curves, " in said, "KeyError: 'lost'" in said) == (2, True, True)
-    assert all(text in page.read_text(encoding="utf-8") for text in ("mAP (market)", "KeyError: "))
+    page, plots = tmp_path / "page.html", tmp_path / "plots"
+    both = ["--section", "curves", "--section", "table"]
+
+    def failing(reason: str) -> bool:
+        """Whether each way of reporting names the reason and keeps the scores; alone the section is an error."""
+        code, said = reidbench_main("report", *both, "--html", str(page))
+        html = page.read_text(encoding="utf-8")
+        assert (code, reason in said, "mAP (market)" in html, reason in html.replace("&#39;", "'")) == (0,) + (
+            True,
+        ) * 3
+        code, said = reidbench_main("report", *both, "--plots", str(plots))
+        assert (code, reason in said) == (0, True)
+        code, said = reidbench_main("report", *both[:2], "--html", str(page))
+        return (code, reason in said) == (1, True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reidbench_reports.curves.Curves.build", lambda *_: {}["lost"])
+        assert failing("KeyError: 'lost'")
+        code, said = reidbench_main("report", *both)
+        assert (code, "section curves (reidbench_reports.curves, " in said) == (0, True)
+    figure = SimpleNamespace(savefig=lambda *_, **__: {}["blank"], get_label=lambda: "x", patch=Figure().patch)
+    monkeypatch.setattr("reidbench_reports.curves.Curves.build", lambda *_: Part("Curves", figures=[figure]))
+    assert failing("section 'Curves' failed: KeyError: 'blank'")
 
 
 @pytest.mark.parametrize("option", ["--plots", "--html", "--results", "--data-root"])
@@ -101,13 +124,19 @@ def test_a_scale_belongs_to_a_suite(reidbench_main: Main, arguments: list[str], 
     assert said in " ".join(stderr.split())
 
 
-def test_a_plan_names_what_differs(reidbench_main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
-    code, said = reidbench_main("run", "--dry-run", *small_run(*flags)[1:])
-    assert code == 0, said
-    lines = said.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("Plan (cpu): "))
-    assert lines[first].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
-    rows = [line.split(maxsplit=3)[-1] for line in lines[first + 2 : first + 6]]
-    assert [row.strip() for row in rows] == ["none", "none, k_reciprocal", "batch_hard", "batch_hard, k_reciprocal"]
+    monkeypatch.setattr(sys, "argv", ["reidbench", *small_run("--dry-run", *flags)])
+    for width in (40, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        lines = capfd.readouterr().out.splitlines()
+        assert ended.value.code == 0
+        assert lines[0].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
+        start = next(number for number, line in enumerate(lines) if "───" in line)
+        end = next(number for number, line in enumerate(lines) if line.startswith("protocol synthetic("))
+        table = " ".join(" ".join(lines[start:end]).split())
+        for name in ("0 none", "0 none, k_reciprocal", "0 batch_hard", "0 batch_hard, k_reciprocal"):
+            assert re.search(rf" [0-9a-f]{{10}} (new )?{name} ", f"{table} ")
+        assert any(re.fullmatch("[0-9a-f]{64}", line) for line in lines)

@@ -200,16 +200,22 @@ BUILT: dict[str, object] = {
     "broken": KeyError("map_market"),
     "wrong": "a text",
     "frame": Part("frame", tables=[pd.DataFrame({"a": [1]})]),  # type: ignore[list-item]
+    "note": Part("note", notes=[3]),  # type: ignore[list-item]
+    "value": Part("value", tables=[Table([{"a": ["list"]}])]),
+    "figure": Part("figure", figures=["a text"]),  # type: ignore[list-item]
+    "exit": SystemExit(0),
     "format": Part("format", tables=[Table([{"a": "text"}], [Column("a", format=lambda row: row["b"])])]),
 }
 
 
 class Built:
     def __init__(self, name: str) -> None:
+        if name == "constructor":
+            raise KeyError("no such table")
         self.part = BUILT[name]
 
     def build(self, records: object, files: object) -> object:
-        if isinstance(self.part, Exception):
+        if isinstance(self.part, BaseException):
             raise self.part
         return self.part
 
@@ -217,19 +223,29 @@ class Built:
 @pytest.fixture
 def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("acme.sections", "acme", "1.2", "ok")
-    items = tuple(PluginItem("section", name, partial(Built, name), plugin) for name in BUILT)
+    items = tuple(PluginItem("section", name, partial(Built, name), plugin) for name in [*BUILT, "constructor"])
     monkeypatch.setattr(sections, "load", lambda: Catalogue((plugin,), items))
 
 
 @pytest.mark.usefixtures("_sections")
 def test_a_failing_section_costs_only_itself() -> None:
-    names = ["fine", "broken", "wrong", "frame", "format", "fine"]
+    reasons = {
+        "broken": "KeyError: 'map_market'",
+        "wrong": "a Part, got str",
+        "frame": "reidbench.Table, got DataFrame",
+        "note": "a note must be a text, got int",
+        "value": "a in a row must be a text, a number or None, got list",
+        "figure": "figures must be of matplotlib, got str",
+        "exit": "SystemExit: 0",
+        "format": "KeyError: 'b'",
+        "constructor": "KeyError: 'no such table'",
+    }
+    names = ["fine", *reasons, "fine"]
     parts = build_sections(names, [make_record()], RunFiles([], local_machine()))
     assert [part.title for part in parts if not part.error] == ["fine", "fine"]
-    assert [bool(part.error) for part in parts] == [False, True, True, True, True, False]
-    reasons = ("KeyError: 'map_market'", "a Part, got str", "reidbench.Table, got DataFrame", "KeyError: 'b'")
-    for part, name, reason in zip(parts[1:], names[1:], reasons, strict=False):
-        assert f"section {name} (acme.sections, acme 1.2) failed" in part.error
+    assert [not part.error for part in parts] == [True, *[False] * len(reasons), True]
+    for part, (name, reason) in zip(parts[1:], reasons.items(), strict=False):
+        assert f"section {name} (acme.sections, acme 1.2)" in part.error
         assert reason in part.error
     assert "KeyError: 'map_market'" in shown(parts[1])
     with pytest.raises(OptionError, match=r'there is no section "fime"; did you mean "fine"'):

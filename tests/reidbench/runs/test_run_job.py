@@ -206,11 +206,11 @@ def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path: Path, rei
     first = reidbench_process(*asked, env=env)
     assert first.returncode == 0, first.stderr
     (plugin / "test_mine.py").write_text("x = 2\n")
-    assert "done" in reidbench_process(*asked, "--dry-run", env=env).stderr
+    assert "done" in reidbench_process(*asked, "--dry-run", env=env).stdout
     install(plugin, "embeddings.square().mean(1)")
     edited = reidbench_process(*asked, "--dry-run", env=env)
-    assert "my_loss.py" in edited.stderr
-    assert "changed" in edited.stderr
+    assert "my_loss.py" in edited.stdout
+    assert "changed" in edited.stdout
 
 
 def test_an_infinite_loss_is_reported_with_step_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
