@@ -328,8 +328,5 @@ def read_record(file: Path) -> RunRecord:
     text = read_text(file)
     record = RunRecord.from_json(text, str(file))
     if '"checksum":' in text:
-        try:
-            check_seal(text)
-        except ValueError as error:
-            raise DataError(f"{file}: is damaged or was edited: {error}") from None
+        check_seal(text, str(file))
     return record

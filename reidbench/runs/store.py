@@ -25,6 +25,7 @@ from reidbench.utils.arrays import load_arrays, save_arrays
 from reidbench.utils.machine import Machine
 
 LISTED_IMAGES = 3  # named where contents differ
+UNRECORDED = "content of the images was not recorded"
 NAMING_BYTES = 8  # of each image's digest, enough to name the images that differ
 AGAIN = "again"  # subfolder of the results for runs that reproduce a record
 
@@ -82,7 +83,7 @@ def read_state(
     contents = split_contents(split, machine) if record or training_files(training_folder) else {}
     if record and record.dataset.content == contents:
         return RunState(record=record)
-    superseded = [run_folder / name for name in (RECORD, RANKINGS) if record]
+    superseded = [each for each in (file, run_folder / RANKINGS) if record and each.is_file()]
     recorded = dict(record.dataset.content) if record else {}
     summary, step = read_summary(training_folder), latest_step(training_folder)
     trained_on = training_content(training_folder, summary)
@@ -94,7 +95,7 @@ def read_state(
         summary=summary,
         step=step,
         earlier=max(_earlier_records(run_folder), key=lambda earlier: earlier.finished, default=None),
-        changes=content_changes(recorded, split, machine, machine.results) if superseded else "",
+        changes=(content_changes(recorded, split, machine, machine.results) or UNRECORDED) if superseded else "",
         superseded=superseded,
     )
 

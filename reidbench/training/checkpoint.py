@@ -295,8 +295,8 @@ def read_summary(folder: Path) -> TrainingSummary | None:
     """Return the summary of a finished training, or None where it is not finished; raises DataError."""
     try:
         text = (folder / SUMMARY).read_text(encoding="utf-8")
-        check_seal(text)
         content = json.loads(text)
+        check_seal(text, f"{folder / SUMMARY}")
         del content["checksum"]
         environments = [Environment(**part) for part in content.pop("environments")]
         return TrainingSummary(**content, environments=environments)

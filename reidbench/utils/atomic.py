@@ -135,12 +135,12 @@ def sealed_json(content: Mapping[str, Any]) -> str:
     return text.replace('\n "checksum": "', f'\n "checksum": "{digest}', 1)
 
 
-def check_seal(text: str) -> None:
-    """Raise ValueError where ``text`` is not what ``sealed_json`` returned."""
+def check_seal(text: str, source: str) -> None:
+    """Raise DataError, which names the ``source`` of ``text``, where it is not what ``sealed_json`` returned."""
     found = _CHECKSUM.search(text)
     whole = found and text[: found.start(1)] + text[found.end(1) :]
     if not found or hashlib.sha256(str(whole).encode(errors="surrogatepass")).hexdigest() != found[1]:
-        raise ValueError("its checksum does not fit its content")
+        raise DataError(f"{source}: is damaged or was edited: its checksum does not fit its content")
 
 
 def _sync_folder(folder: Path) -> None:
