@@ -1,11 +1,25 @@
-"""The errors that a user can cause or fix; the command line prints them without a traceback."""
+"""The errors that a user can cause or fix, which the command line prints without a traceback, and checks of plugins.
+
+What a plugin returns is checked where it enters: type, shape, dtype and numbers; every fault is a PluginError.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import functools
+import traceback
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
+    import torch
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
+    from torch import Tensor
+
+T = TypeVar("T")
 
 
 class ReidbenchError(Exception):
@@ -74,3 +88,110 @@ def describe_problem(problem: ErrorDetails) -> str:
     if problem["type"] not in ("json_invalid", "value_error"):
         message = plain.get(problem["type"], f"{message}, got {problem['input']!r:.80}")
     return f"{place.removeprefix('.')} {message}".strip()
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one printable line: runs of white space and unprintable characters become one space."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception in one line, with the file and line that raised it unless it is an error of reidbench."""
+    try:
+        message = printable(str(error))
+    except Exception:  # the exception's own __str__ may fail
+        message = ""
+    if isinstance(error, ReidbenchError):
+        return message
+    frames = traceback.extract_tb(error.__traceback__)
+    in_file = frames and not frames[-1].filename.startswith("<")
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if in_file else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def contract_error(owner: str, what: str, expected: str, found: object) -> PluginError:
+    """Return the error for a value that a plugin returned; ``owner`` is the item with its plugin."""
+    return PluginError(f"{owner}: {what} must be {expected}, got {_describe(found)}")
+
+
+def checked(owner: str, value: object, kind: type[T]) -> T:
+    """Return ``value``, which a factory returned; raises PluginError where it is no ``kind``."""
+    if not isinstance(value, kind):
+        raise contract_error(owner, "what its factory returns", f"of the type reidbench.{kind.__name__}", value)
+    return value
+
+
+def _describe(value: object) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):  # an array or a tensor
+        return f"{type(value).__name__} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"{type(value).__name__} {value!r:.80}" if isinstance(value, str | int | float | tuple) else repr(value)[:80]
+
+
+def check_tensor(
+    owner: str,
+    what: str,
+    value: object,
+    shape: Sequence[int | None],
+    dtypes: Sequence[torch.dtype] = (),
+    *,
+    finite: bool = True,
+) -> Tensor:
+    """Return a tensor that a plugin returned; raises PluginError for another type, shape or dtype, and for nan.
+
+    ``shape`` has None for any length, ``dtypes`` are all that are allowed, or empty for any floating one. Where nan is
+    looked for (``finite``), infinity is not: it may come of large inputs, which are the caller's.
+    """
+    import torch  # noqa: PLC0415, a list of plugins must not import it
+
+    if isinstance(value, torch.Tensor) and (value.dtype in dtypes if dtypes else value.is_floating_point()):
+        fits = value.ndim == len(shape) and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
+        if fits and not (finite and bool(torch.isnan(value.detach()).any())):
+            return value
+        if fits:
+            raise PluginError(f"{owner}: {what} must be numbers, got {int(torch.isnan(value).sum())} nan")
+    names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes) or "floating-point"
+    raise contract_error(
+        owner, what, f"a {names} tensor [{', '.join('n' if n is None else str(n) for n in shape)}]", value
+    )
+
+
+def check_fields(owner: str, value: Any) -> None:
+    """Raise PluginError, naming all of them, where fields of a dataclass are not of their types."""
+    from pydantic import ValidationError  # noqa: PLC0415, not for every start
+
+    problems: list[str] = []
+    kind: Any = type(value)
+    for name, adapter in _adapters(kind).items():
+        try:
+            adapter.validate_python(getattr(value, name))
+        except ValidationError as error:
+            problems += [describe_problem({**each, "loc": (name, *each["loc"])}) for each in error.errors()]
+    if problems:
+        raise PluginError(f"{owner}: {type(value).__name__}: {'; '.join(problems)}")
+
+
+@functools.cache
+def _adapters(kind: Hashable) -> dict[str, TypeAdapter[Any]]:
+    from pydantic import ConfigDict, InstanceOf, TypeAdapter  # noqa: PLC0415, not for every start
+
+    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    hints = get_type_hints(kind)
+    instance_of: Any = InstanceOf  # subscripted with a value, which type checkers refuse
+    return {
+        name: TypeAdapter(instance_of[hint]) if dataclasses.is_dataclass(hint) else TypeAdapter(hint, config=config)
+        for name, hint in hints.items()
+    }
+
+
+@contextmanager
+def plugin_call(owner: str, what: str) -> Iterator[None]:
+    """Turn an exception of a plugin's code into a PluginError that names item and plugin, with the exception as cause.
+
+    Errors of reidbench and exhausted memory are left as they are.
+    """
+    try:
+        yield
+    except (ReidbenchError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(f"{owner}: {what}: {describe_error(error)}") from error

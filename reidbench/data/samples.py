@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reidbench.errors import DataError
+from reidbench.errors import DataError, PluginError
 from reidbench.utils.arrays import IntArray, StringArray
 
 JUNK = -1
@@ -32,7 +32,8 @@ class Samples:
         pids, cams: identity and camera of each unit [n] int64.
         starts: [n + 1] int64, rising from 0 to m.
 
-    Raises DataError where the arrays do not fit together or a path leaves the root.
+    Raises PluginError for other types and dtypes and where the arrays do not fit together, DataError where a path
+    leaves the root.
     """
 
     root: Path
@@ -42,14 +43,21 @@ class Samples:
     starts: IntArray
 
     def __post_init__(self) -> None:
+        if not isinstance(self.root, Path):
+            raise PluginError(f"Samples: root must be a pathlib.Path, got {type(self.root).__name__}")
+        for name, kind in (("images", np.str_), ("pids", np.int64), ("cams", np.int64), ("starts", np.int64)):
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.ndim != 1 or not np.issubdtype(array.dtype, kind):
+                found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise PluginError(f"Samples: {name} must be an array of {kind.__name__}, 1-d, got {found}")
         units = len(self.pids)
         if len(self.cams) != units or len(self.starts) != units + 1:
-            raise DataError(
+            raise PluginError(
                 f"{self.root}: {units} pids need {units} cams and {units + 1} starts, "
                 f"got {len(self.cams)} cams and {len(self.starts)} starts"
             )
         if self.starts[0] != 0 or self.starts[-1] != len(self.images) or (np.diff(self.starts) < 1).any():
-            raise DataError(f"{self.root}: starts must rise from 0 to the number of images ({len(self.images)})")
+            raise PluginError(f"{self.root}: starts must rise from 0 to the number of images ({len(self.images)})")
         for name in self.images.tolist():
             # The plain text first: a path object for each of 10^6 names would take seconds.
             if name.startswith("/") or (".." in name and ".." in PurePosixPath(name).parts):
@@ -57,13 +65,21 @@ class Samples:
 
     @classmethod
     def of_images(cls, root: Path, images: Iterable[str], pids: Iterable[int], cams: Iterable[int]) -> Samples:
-        """Return samples in which every unit is one image; ``images``, ``pids`` and ``cams`` have one length."""
-        names = list(images)
+        """Return samples in which every unit is one image; ``images``, ``pids`` and ``cams`` have one length.
+
+        Raises PluginError where they are not texts and whole numbers.
+        """
+        names, numbers = list(images), {"pids": np.array(list(pids)), "cams": np.array(list(cams))}
+        if not all(isinstance(name, str) for name in names):
+            raise PluginError("Samples: images must be texts: paths relative to root")
+        for key, array in numbers.items():
+            if array.size and not np.issubdtype(array.dtype, np.integer):
+                raise PluginError(f"Samples: {key} must be whole numbers, got {array.dtype} {list(array.shape)}")
         return cls(
             root=root,
             images=np.array(names, dtype=np.str_),
-            pids=np.fromiter(pids, dtype=np.int64),
-            cams=np.fromiter(cams, dtype=np.int64),
+            pids=numbers["pids"].astype(np.int64),
+            cams=numbers["cams"].astype(np.int64),
             starts=np.arange(len(names) + 1, dtype=np.int64),
         )
 

@@ -11,12 +11,15 @@ from typing import cast
 import numpy as np
 
 from reidbench.data.samples import DISTRACTOR, JUNK, Samples
-from reidbench.errors import DataError
+from reidbench.errors import DataError, PluginError
 from reidbench.utils.random_streams import stream
 
 # Kinds of contradictions between the parts of a split.
 SHARED_IMAGES = "test_images_in_train"
 SHARED_IDENTITIES = "identities_in_train_and_test"
+STANDARD_COUNTS = frozenset(
+    ("train", "train_identities", "query", "query_identities", "gallery", "junk", "distractors", "cameras")
+)
 
 
 def hold_out(train: Samples, fraction: float, seed: int) -> Split:
@@ -66,6 +69,9 @@ class Split:
     def __post_init__(self) -> None:
         if cast("Samples | None", self.fit) is None:
             object.__setattr__(self, "fit", self.train)
+        for name in ("train", "query", "gallery", "fit"):
+            if not isinstance(getattr(self, name), Samples):
+                raise PluginError(f"Split: {name} must be reidbench.Samples, got {type(getattr(self, name)).__name__}")
         for name, samples in (("train", self.train), ("fit", self.fit), ("query", self.query)):
             if (samples.pids <= DISTRACTOR).any():
                 raise DataError(f"{samples.root}: {name} holds junk or distractors (pids below 1); only a gallery may")

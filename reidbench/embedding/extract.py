@@ -15,7 +15,7 @@ from reidbench.images.augment import Crops, View, view_crops
 from reidbench.images.crop import normalise
 from reidbench.images.decode import decode_images
 from reidbench.images.pixel_store import PixelStore, network_input
-from reidbench.plugins.interfaces import Backbone, Preprocess
+from reidbench.plugins.interfaces import Backbone, Preprocess, check_embeddings
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.device import out_of_memory_advice, to_device
 from reidbench.utils.progress import progress
@@ -74,13 +74,18 @@ def embed_batches(
         for pixels in batches:
             with torch.inference_mode():
                 inputs = _view_inputs(to_device(pixels, device), crops, backbone.preprocess)
-                pending.append(torch.stack([backbone(images).float() for images in inputs]).mean(dim=0))
+                pending.append(torch.stack([_embed(backbone, images) for images in inputs]).mean(dim=0))
             if len(pending) > delay:
                 yield pending.popleft().cpu()[:remaining]
                 remaining -= BATCH
         for mean in pending:
             yield mean.cpu()[:remaining]
             remaining -= BATCH
+
+
+def _embed(backbone: Backbone, images: Tensor) -> Tensor:
+    """Return the embeddings [B, D] float32 of a batch; raises PluginError for another shape or dtype."""
+    return check_embeddings(backbone, backbone(images), len(images)).float()
 
 
 def _read_delay(device: torch.device) -> int:
@@ -109,7 +114,7 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
     fetching = map_in_threads(fetch, len(batches), 1) if store.prefetch else (fetch(k) for k in range(len(batches)))
     with _evaluation_mode(backbone), torch.inference_mode(), closing(fetching):
         for fetched in fetching:
-            embeddings.append(backbone(network_input(fetched, preprocess, device)).float())
+            embeddings.append(_embed(backbone, network_input(fetched, preprocess, device)))
     # Concatenated outside inference mode, as above.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim, device=device)])[:total]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from reidbench.errors import OptionError, PluginError, ReidbenchError
-from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, describe_error, discover
+from reidbench.errors import OptionError, PluginError, plugin_call
+from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, discover
 from reidbench.plugins.options import File, check_options, did_you_mean
 from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, quoted, write_value
 
@@ -48,14 +48,18 @@ class ResolvedTerm:
     def build(self, *supplied: Any) -> Any:
         """Return what the factory builds; raises PluginError from any exception that is no error of reidbench."""
         try:
-            return self.item.factory(*supplied, **self.values)
+            with plugin_call(str(self.item), "could not be built"):
+                value = self.item.factory(*supplied, **self.values)
+            if hasattr(type(value), "plugin_item"):
+                value.plugin_item = str(self.item)
+            return value
         except OptionError as error:
             message = str(error)
             raise OptionError(message if self.item.name in message else f"{self.item}: {message}") from None
-        except ReidbenchError:
-            raise
-        except Exception as error:
-            raise PluginError(f"{self.item}: could not be built: {describe_error(error)}") from error
+        except PluginError as error:
+            if str(self.item) in str(error):
+                raise
+            raise PluginError(f"{self.item}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class ResolvedSpec:
     def plugin_items(self) -> tuple[PluginItem, ...]:
         """The plugin items of all terms, in the order of the spec."""
         return tuple(term.item for term in self.terms)
+
+    @property
+    def owner(self) -> str:
+        """The items with their plugins, for messages."""
+        return " + ".join(map(str, self.plugin_items))
 
     def build(self, *supplied: Any) -> Any:
         """Return the built item, a WeightedSum for a sum or a weighted item, None for none.

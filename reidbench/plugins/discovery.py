@@ -12,20 +12,18 @@ import contextlib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from reidbench.errors import Interrupted, OptionError, PluginError, ReidbenchError
+from reidbench.errors import Interrupted, OptionError, PluginError, describe_error, printable
 from reidbench.plugins import hookspecs
 from reidbench.plugins.options import Option, did_you_mean, options_of, positional_parameters
-from reidbench.plugins.spec import is_name, printable, quoted
+from reidbench.plugins.spec import is_name, quoted
 
 ENTRY_POINT_GROUP = "reidbench"
 OWN_DISTRIBUTION = "reidbench"
@@ -56,7 +54,7 @@ class Plugin:
     module: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.distribution} {self.version}"
+        return f"{self.name}, {self.distribution} {self.version}".strip()
 
 
 @dataclass(frozen=True)
@@ -210,17 +208,3 @@ def _owner(point: metadata.EntryPoint) -> tuple[str, str]:
 
 def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an exception in one line, with the file and line that raised it unless it is an error of reidbench."""
-    try:
-        message = printable(str(error))
-    except Exception:  # the exception's own __str__ may fail
-        message = ""
-    if isinstance(error, ReidbenchError):
-        return message
-    frames = traceback.extract_tb(error.__traceback__)
-    in_file = frames and not frames[-1].filename.startswith("<")
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if in_file else ""
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor, nn
 
-from reidbench.errors import DataError, PluginError
+from reidbench.errors import DataError, PluginError, check_tensor, contract_error, plugin_call
 from reidbench.plugins.weights import load_tensors, read_normalisation
 from reidbench.utils.arrays import IntArray, read_arrays
 
@@ -99,10 +99,12 @@ class TrainView:
 class Loss(nn.Module):
     """Everything that is discarded after training: the criterion, its classifier heads, the sampling of batches.
 
+    ``plugin_item``: the item that it was built from, for messages; empty where it was built by hand.
     ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
     """
 
+    plugin_item: str = ""
     metric: str | None = None
     pool: Literal["mean", "max"] = "mean"
 
@@ -140,6 +142,7 @@ class Backbone(nn.Module):
     ``faithful_to``: the paper whose network this is as built, or an empty text where an option changes it.
     """
 
+    plugin_item: str = ""
     embedding_dim: int
     preprocess: Preprocess
     pretrained: bool = False
@@ -192,6 +195,7 @@ class Metric:
     After ``fit`` several threads may call one metric at the same time, so that only ``fit`` may change it.
     """
 
+    plugin_item: str = ""
     normalize: bool = False
 
     def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
@@ -223,6 +227,8 @@ def learns(metric: Metric) -> bool:
 class Reranker:
     """Re-ranking: distances for blocks of queries, computed from all embeddings at once."""
 
+    plugin_item: str = ""
+
     def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
         """Yield distances [at most rows, len(gallery)] float32 or float64 in query order, every query once.
 
@@ -231,21 +237,93 @@ class Reranker:
         raise NotImplementedError
 
 
+def owner_of(item: Loss | Backbone | Metric | Reranker) -> str:
+    """Return what messages call a built item: its name and plugin, or its class and module."""
+    kind = next(base.__name__.lower() for base in (Loss, Backbone, Metric, Reranker) if isinstance(item, base))
+    return item.plugin_item or f"{kind} {type(item).__name__} ({type(item).__module__})"
+
+
+def check_embeddings(backbone: Backbone, embeddings: object, count: int) -> Tensor:
+    """Return the embeddings of ``count`` images as a network returned them; raises PluginError unless [count, D]."""
+    shape = (count, backbone.embedding_dim)
+    return check_tensor(owner_of(backbone), "the embeddings", embeddings, shape, finite=False)
+
+
+class CheckedMetric(Metric):
+    """A metric whose results are checked, so that no compiled loop gets an array of another shape than it reads.
+
+    Takes a metric and raises PluginError, here and in every method, for what breaks the contract.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric, self.plugin_item, self.normalize = metric, owner_of(metric), metric.normalize
+        self._columns: int | None = None  # of factors, the same for all rows
+        if not isinstance(metric.normalize, bool):
+            raise contract_error(self.plugin_item, "normalize", "true or false", metric.normalize)
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the metric's factors; raises PluginError."""
+        with plugin_call(self.plugin_item, "factors"):
+            factors = self.metric.factors(embeddings)
+        if factors is None and self._columns is None:
+            return None
+        if not isinstance(factors, tuple) or len(factors) != 2:
+            raise contract_error(
+                self.plugin_item, "factors", "two tensors (left, right), or None for all rows", factors
+            )
+        for side, values in zip(("left", "right"), factors, strict=True):
+            shape = (len(embeddings), self._columns)
+            check_tensor(self.plugin_item, f"factors: {side}", values, shape, (embeddings.dtype,))
+            self._columns = values.shape[1]
+        if self._columns == 0:
+            raise contract_error(self.plugin_item, "factors", "of 1 column or more", factors[0])
+        return factors
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the metric's distances; raises PluginError."""
+        with plugin_call(self.plugin_item, "distances"):
+            values = self.metric.distances(a, b)
+        return check_tensor(self.plugin_item, "distances", values, (len(a), len(b)), (a.dtype,))
+
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return the metric's distances of pairs; raises PluginError."""
+        with plugin_call(self.plugin_item, "pair_distances"):
+            values = self.metric.pair_distances(a, b, first, second)
+        return check_tensor(self.plugin_item, "pair_distances", values, (len(first),), (a.dtype,))
+
+
+def loss_groups(loss: Loss) -> list[dict[str, object]]:
+    """Return the parameter groups of a loss; raises PluginError where they are none."""
+    groups = loss.param_groups()
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
+        raise contract_error(owner_of(loss), "what param_groups returns", "a list of dictionaries with params", groups)
+    return groups
+
+
 def as_loss_value(loss: Loss, value: object) -> LossValue:
     """Return what a loss's ``forward`` returned as a LossValue; a bare tensor's terms are named "loss".
 
     Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
     """
-    name = f"loss {type(loss).__name__} ({type(loss).__module__})"
-    if isinstance(value, Tensor) and value.ndim == 1:
+    name = owner_of(loss)
+    if isinstance(value, Tensor) and value.ndim == 1 and value.is_floating_point():
         if not len(value):
             raise PluginError(f"{name}: forward returned no terms, whose mean is undefined")
         return LossValue(total=value.mean(), per_item={"loss": value})
     if isinstance(value, Tensor):
         value = LossValue(total=value)
-    if not isinstance(value, LossValue) or value.total.ndim != 0:
-        got = f"shape {tuple(value.total.shape)}" if isinstance(value, LossValue) else type(value).__name__
-        raise PluginError(
-            f"{name}: forward must return a LossValue with a 0-d total, or a tensor of at most one dimension, got {got}"
+    total = value.total if isinstance(value, LossValue) else value
+    if not isinstance(value, LossValue) or not isinstance(total, Tensor) or total.ndim or not total.is_floating_point():
+        raise contract_error(
+            name,
+            "what forward returns",
+            "a LossValue with a 0-d total, or a floating tensor of at most one dimension",
+            total,
         )
+    for field_name, logged, ndim in (("per_item", value.per_item, 1), ("scalars", value.scalars, 0)):
+        if not isinstance(logged, Mapping) or not all(isinstance(key, str) for key in logged):
+            raise contract_error(name, field_name, "tensors by name", logged)
+        for key, each in logged.items():
+            if not isinstance(each, Tensor) or each.ndim != ndim:
+                raise contract_error(name, f"{field_name}[{key!r}]", f"a {ndim}-d tensor", each)
     return value

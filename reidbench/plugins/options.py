@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.plugins.spec import Item, Spec, printable, quoted, write_value
+from reidbench.errors import DataError, OptionError, PluginError, printable
+from reidbench.plugins.spec import Item, Spec, quoted, write_value
 from reidbench.utils.machine import user_path
 from reidbench.utils.untrusted_files import parse_json, read_text
 

@@ -53,11 +53,6 @@ def quoted(text: str) -> str:
     return f'"{"".join(inner)}"'
 
 
-def printable(text: str) -> str:
-    """Return ``text`` as one printable line: runs of white space and unprintable characters become one space."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 def write_value(value: object) -> str:
     """Return the text of an option's value; a path is written as its text.
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from reidbench.data.positives_and_exclusions import NO_POSITIVE
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE, Protocol
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
-from reidbench.plugins.interfaces import Metric, learns
+from reidbench.plugins.interfaces import Metric, Reranker, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
@@ -194,16 +194,15 @@ def rank_units(
 ) -> Rankings:
     """Return the rankings of embeddings; raises DataError and OptionError."""
     text = str(command_defaults()["auto_metric"]) if how.metric == "auto" else how.metric
-    metric = load().resolve("metric", text).build()
-    if not isinstance(metric, Metric):
-        raise OptionError(f"metric {text}: its factory returned {type(metric).__name__}, not a Metric")
+    spec, reranking = load().resolve("metric", text), load().resolve("reranker", how.rerank)
+    metric = checked(spec.owner, spec.build(), Metric)
     if how.normalize is not None:
         metric.normalize = how.normalize
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
     if train is not None and not learns(metric):
         raise OptionError(f"metric {how.metric}: is not learned, so --train has no effect; leave it out")
-    reranker = load().resolve("reranker", how.rerank).build()
+    reranker = checked(reranking.owner, reranking.build(), Reranker) if reranking.plugin_items else None
     return rank_embeddings(query, gallery, metric, reranker, train, how.exclude)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
 from reidbench.embedding.pooling import UnitEmbeddings
-from reidbench.plugins.interfaces import Metric, Reranker, learns
+from reidbench.errors import check_tensor, contract_error, plugin_call
+from reidbench.plugins.interfaces import CheckedMetric, Metric, Reranker, learns, owner_of
 from reidbench.ranking.rank import rank, rank_distances, unit_rows
 from reidbench.ranking.rankings import Rankings
 
@@ -21,14 +27,30 @@ def rank_embeddings(
 ) -> Rankings:
     """Return the rankings of all queries, in the precision of the embeddings.
 
-    A metric that learns is fitted on ``train``, once; ``exclude`` names rules as in ``rank``. Raises DataError and
-    OptionError.
+    A metric that learns is fitted on ``train``, once; ``exclude`` names rules as in ``rank``. Raises DataError,
+    OptionError, and PluginError for what metric and re-ranker return.
     """
     if learns(metric):
         assert train is not None
-        metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
+        with plugin_call(owner_of(metric), "fit"):
+            metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     if reranker is not None:
-        blocks = reranker.blocks(query.embeddings, gallery.embeddings, metric, RERANK_ROWS)
+        blocks = _reranked_blocks(reranker, query.embeddings, gallery.embeddings, CheckedMetric(metric))
         return rank_distances(blocks, *ids, exclude=exclude)
     return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=exclude)
+
+
+def _reranked_blocks(reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric) -> Iterator[Tensor]:
+    """Yield a re-ranker's distances [r, ng]; raises PluginError where they are not those of every query once."""
+    owner, done = owner_of(reranker), 0
+    with plugin_call(owner, "blocks"):
+        for block in reranker.blocks(query, gallery, metric, RERANK_ROWS):
+            what = f"the block of distances from query {done} on"
+            check_tensor(owner, what, block, (None, len(gallery)), (torch.float32, torch.float64))
+            done += len(block)
+            if done > len(query) or not len(block):
+                raise contract_error(owner, what, f"of 1 to {len(query) - done + len(block)} queries", block)
+            yield block
+    if done != len(query):
+        raise contract_error(owner, "blocks", f"distances of {len(query)} queries", done)

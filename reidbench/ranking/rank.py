@@ -7,7 +7,7 @@ of each, and the counts become rankings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from torch import Tensor
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.errors import DataError
+from reidbench.plugins.interfaces import CheckedMetric, Metric
 from reidbench.ranking.exact_kernels import PositiveValues, Top, count_values, insert_values, pair_values
 from reidbench.ranking.filter_kernels import Block, exclude_columns, farthest_values
 from reidbench.ranking.rank_counts import PIECE, count_closer, visit_blocks
 from reidbench.ranking.rankings import Rankings, rankings_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
-
-if TYPE_CHECKING:
-    from reidbench.plugins.interfaces import Metric
 
 __all__ = ["nearest", "rank", "rank_distances", "unit_rows"]
 
@@ -218,7 +216,11 @@ class _Rows:
 def _check_both(
     query: Embeddings, gallery: Embeddings, metric: Metric, expected: tuple[int, int], crew: Workers
 ) -> tuple[_Rows, _Rows]:
-    """Return the rows of a query and a gallery, which must have the ``expected`` numbers of rows."""
+    """Return the rows of a query and a gallery, which must have the ``expected`` numbers of rows.
+
+    All results of the metric are checked from here on, since compiled loops read them.
+    """
+    metric = metric if isinstance(metric, CheckedMetric) else CheckedMetric(metric)
     sides = _Rows(query, "query", metric, expected[0], crew), _Rows(gallery, "gallery", metric, expected[1], crew)
     dimensions = [side.values.shape[1] for side in sides]
     if dimensions[0] != dimensions[1]:

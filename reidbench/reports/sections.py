@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from reidbench.errors import PluginError, ReidbenchError
+from reidbench.errors import PluginError, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, load
 from reidbench.reports.table import Table
 
@@ -94,14 +94,16 @@ def _part(owner: str, section: Section | PluginError, records: Sequence[RunRecor
 
 
 def _failed(what: str, error: BaseException) -> Part:
-    reason = str(error) if isinstance(error, ReidbenchError) else f"{type(error).__name__}: {error}"
-    return Part(what, error=f"{what} failed: {reason}")
+    return Part(what, error=f"{what} failed: {describe_error(error)}")
 
 
 def _check(part: object) -> None:
     """Raise PluginError where a section returns anything but texts, figures, and tables of texts and numbers."""
     if not isinstance(part, Part):
         raise PluginError(f"build must return a Part, got {type(part).__name__}")
+    for name in ("tables", "figures", "notes"):
+        if not isinstance(getattr(part, name), list):
+            raise PluginError(f"{name} must be a list, got {type(getattr(part, name)).__name__}")
     texts = [("title", part.title), *(("a note", note) for note in part.notes)]
     for table in part.tables:
         if not isinstance(table, Table):

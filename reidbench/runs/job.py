@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from reidbench.data.protocol import Protocol
-from reidbench.errors import OptionError
+from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
+from reidbench.errors import OptionError, PluginError, check_fields, checked
+from reidbench.images.augment import VIEWS
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
-from reidbench.training.build import checked
+from reidbench.ranking.scores import scores_at
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import check_seed
 
@@ -90,12 +91,12 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
     add("protocol", "protocol", job.protocol)
     if "protocol" in items:
         spec = items["protocol"]
-        protocol = memo.get(("built protocol", spec.text), lambda: checked(spec, spec.build(), Protocol))
+        protocol = memo.get(("built protocol", spec.text), lambda: build_protocol(spec))
         try:
             dataset = protocol.dataset
             items["dataset"] = memo.get(("dataset", job.protocol), lambda: resolve_dataset(dataset, catalogue))
         except OptionError as error:
-            mistakes.append(str(error))
+            mistakes.append(f"{spec.owner}: {error}")
     if job.recipe != AUTO or protocol is not None:
         add("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe)
     add("loss", "loss", job.loss)
@@ -106,6 +107,30 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
     if mistakes or protocol is None:
         raise OptionError("\n".join(mistakes))
     return ResolvedJob(job, items, protocol, catalogue)
+
+
+def build_protocol(spec: ResolvedSpec) -> Protocol:
+    """Return the protocol of a spec; raises PluginError where one of its values breaks the contract."""
+    protocol = checked(spec.owner, spec.build(), Protocol)
+    check_fields(spec.owner, protocol)
+    if problems := protocol_problems(protocol):
+        raise PluginError(f"{spec.owner}: {'; '.join(problems)}")
+    return protocol
+
+
+def protocol_problems(protocol: Protocol) -> list[str]:
+    """Return what is wrong with the values of a protocol whose types are right, each as one clause."""
+    ranks, scores = list(protocol.ranks), scores_at(protocol.ranks)
+    parts = {part for key in protocol.names for part in key.split("+")}
+    valid = {
+        f"version must be a whole number from 1, got {protocol.version!r}": protocol.version >= 1,
+        f"ranks must rise and contain {RANKS}, got {ranks}": ranks == sorted({*ranks, *RANKS}) and min(ranks) > 0,
+        f"primary must be one of {', '.join(scores)}, got {protocol.primary!r}": protocol.primary in scores,
+        f"exclude must be of {EXCLUSION_RULES}, got {protocol.exclude}": {*protocol.exclude} <= {*EXCLUSION_RULES},
+        f"views must be one of {', '.join(VIEWS)}, got {protocol.views!r}": protocol.views in VIEWS,
+        f"names must be of train, query and gallery, got {sorted(parts)}": parts <= {"train", "query", "gallery"},
+    }
+    return [message for message, holds in valid.items() if not holds]
 
 
 def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:

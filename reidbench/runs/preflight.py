@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE
-from reidbench.errors import DataError, OptionError, TrainingError
+from reidbench.errors import DataError, OptionError, TrainingError, plugin_call
 from reidbench.images.contents import read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
-from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.interfaces import Backbone, owner_of
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.store import RunState
@@ -131,7 +131,8 @@ def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Mac
 def initialised_backbone(run: Prepared) -> Backbone:
     """Return the network as its training begins; raises DataError where its pretrained weights are missing."""
     network = build_backbone(run.items["backbone"], run.job.seed)
-    with_seed(network.initialise, run.job.seed, "initialise")
+    with plugin_call(owner_of(network), "initialise"):
+        with_seed(network.initialise, run.job.seed, "initialise")
     return network
 
 

@@ -10,28 +10,26 @@ from typing import Literal
 from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
-from reidbench.errors import DataError, PluginError
+from reidbench.errors import DataError, checked
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
-from reidbench.plugins.interfaces import BackboneInfo, Loss
+from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker
 from reidbench.plugins.options import files_below
 from reidbench.runs.deviations import deviations
 from reidbench.runs.ids import run_ids
-from reidbench.runs.job import Job, Memo, ResolvedJob, resolve, resolve_dataset
+from reidbench.runs.job import Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import (
     build_on_meta,
     build_recipe,
     build_split,
-    checked,
+    check_loss,
     describe_backbone,
     train_info,
 )
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine
-
-POOLS = ("mean", "max")
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Planner:
         """Return a protocol, by its spec, and its data with whatever counts they have; raises as ``prepare``."""
         with files_below(self.machine.data):
             spec = self.catalogue.resolve("protocol", protocol)
-            built = checked(spec, spec.build(), Protocol)
+            built = build_protocol(spec)
             return spec, built, _split(resolve_dataset(built.dataset, self.catalogue), self.machine, self.memo)
 
 
@@ -136,11 +134,10 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
         lambda: resolved.catalogue.resolve("metric", own_metric_text, protocol.defaults),
     )
     items.setdefault("metric", own_metric)
-    for kind in ("metric", "rerank"):  # a value that the factory refuses must not be found after the training
-        memo.get(("built", kind, items[kind].text), items[kind].build)
+    # A value that a factory refuses must not be found after the training.
+    memo.get(("built", "metric", items["metric"].text), lambda: _check_metric(items["metric"]))
+    memo.get(("built", "rerank", items["rerank"].text), lambda: _check_reranker(items["rerank"]))
     pool = loss.pool if protocol.pool == "auto" else protocol.pool
-    if pool not in POOLS:
-        raise PluginError(f"the protocol or the loss has pool={pool!r}, expected {' or '.join(POOLS)}")
     view_crops(protocol.views, info.preprocess)  # raises where the views, and below the crops, do not fit the network
     stored_size(info.preprocess, recipe.crop)
     ids = run_ids(
@@ -207,4 +204,13 @@ def _check_counts(spec: ResolvedSpec, split: Split, machine: Machine) -> None:
 
 def _describe_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:
     """Return a loss that has the metric and the pool of the spec's loss, or the defaults where there is none."""
-    return checked(spec, build_on_meta(spec, train_info(info, split)), Loss) if spec.plugin_items else Loss()
+    return check_loss(spec, build_on_meta(spec, train_info(info, split))) if spec.plugin_items else Loss()
+
+
+def _check_metric(spec: ResolvedSpec) -> None:
+    CheckedMetric(checked(spec.owner, spec.build(), Metric))
+
+
+def _check_reranker(spec: ResolvedSpec) -> None:
+    if spec.plugin_items:
+        checked(spec.owner, spec.build(), Reranker)

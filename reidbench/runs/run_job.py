@@ -122,6 +122,8 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
         except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
             this_process_only = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
             record = _record(run, "failed", machine, started, str(error))
+            if isinstance(error, PluginError) and error.__cause__:
+                write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error.__cause__)))
         except ReidbenchError:
             raise
         except (Exception, SystemExit) as error:

@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from reidbench.errors import DataError, OptionError, describe_problem
-from reidbench.plugins.catalogue import command_defaults, load
+from reidbench.errors import DataError, OptionError, contract_error, describe_problem, plugin_call
+from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
 from reidbench.plugins.options import did_you_mean
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
@@ -228,9 +228,24 @@ def synthesize(spec: str, directory: Path) -> tuple[int, int]:
 
     The same call resumes where it stopped. Raises OptionError, and DataError where the folder cannot be used.
     """
-    steps = iter(load().resolve("synthesizer", spec).build(directory))
+    steps = _synthesizer_steps(load().resolve("synthesizer", spec), directory)
     done, total = next(steps, (0, 0))
     with progress("rendering images", total, done) as update:
         for done, _ in steps:
             update(done, "")
     return done, total
+
+
+def _synthesizer_steps(spec: ResolvedSpec, directory: Path) -> Iterator[tuple[int, int]]:
+    """Yield (images done, images in all) as a synthesizer does; raises PluginError for anything else."""
+    steps = spec.build(directory)
+    if not isinstance(steps, Iterable):
+        raise contract_error(
+            spec.owner, "what its factory returns", "an iterator of (images done, images in all)", steps
+        )
+    with plugin_call(spec.owner, "failed"):
+        for step in steps:
+            numbers = isinstance(step, tuple) and len(step) == 2 and all(type(number) is int for number in step)
+            if not numbers or not 0 <= step[0] <= step[1]:
+                raise contract_error(spec.owner, "each step", "a tuple (images done, images in all)", step)
+            yield step

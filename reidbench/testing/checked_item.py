@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.errors import ContractError, OptionError
+from reidbench.errors import ContractError, OptionError, describe_error
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
-from reidbench.plugins.discovery import Plugin, PluginItem, describe_error
+from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.spec import Item, is_name
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream, torch_seed

@@ -23,18 +23,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from reidbench.data.protocol import EXCLUSION_RULES, Protocol
+from reidbench.data.protocol import Protocol
 from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
+from reidbench.errors import check_fields
 from reidbench.images.augment import view_crops
 from reidbench.images.decode import read_image
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo, Metric, Preprocess, Reranker
-from reidbench.ranking.scores import scores_at
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.html import to_html
 from reidbench.reports.sections import Part, Section
 from reidbench.reports.text_formats import render_terminal, to_csv, to_markdown
+from reidbench.runs.job import protocol_problems
 from reidbench.runs.record import RECORD, CameraMatrix, RunRecord, read_record
 from reidbench.runs.suite import leaderboards_folder
 from reidbench.testing.checked_item import Subject, clusters, expect, expect_equal, expect_finite, expect_ordered
@@ -157,17 +158,9 @@ def check_protocol(protocol: str | Callable[..., Protocol], **options: Any) -> t
 
 
 def _check_protocol(protocol: Protocol) -> None:
-    ranks, scores = list(protocol.ranks), scores_at(protocol.ranks)
-    parts = {part for key in protocol.names for part in key.split("+")}
-    valid = {
-        f"version must be a whole number from 1, got {protocol.version!r}": protocol.version >= 1,
-        f"ranks must rise and contain 1, 5, 10 and 20, got {ranks}": ranks == sorted({*ranks, 1, 5, 10, 20}),
-        f"primary must be one of {', '.join(scores)}, got {protocol.primary!r}": protocol.primary in scores,
-        f"exclude must be of {EXCLUSION_RULES}, got {protocol.exclude}": {*protocol.exclude} <= {*EXCLUSION_RULES},
-        f"pool must be auto, mean or max, got {protocol.pool!r}": protocol.pool in ("auto", "mean", "max"),
-        f"names must be of train, query and gallery, got {sorted(parts)}": parts <= {"train", "query", "gallery"},
-    }
-    expect(all(valid.values()), "; ".join(message for message, holds in valid.items() if not holds))
+    check_fields("its values", protocol)
+    problems = protocol_problems(protocol)
+    expect(not problems, "; ".join(problems))
     load().resolve("dataset", protocol.dataset)
     load().resolve("recipe", protocol.recipe, protocol.defaults).build(NETWORKS[0])
     view_crops(protocol.views, NETWORKS[0].preprocess)
@@ -179,7 +172,13 @@ def check_recipe(recipe: str | Callable[..., Recipe], **options: Any) -> tuple[s
     ``recipe`` is a spec of an installed recipe or a factory ``(backbone, *, options) -> Recipe`` with ``options``.
     Raises ContractError at the first check that fails, OptionError for a name or an option that does not fit.
     """
-    return _Builds(Subject("recipe", recipe, options), Recipe, [(network,) for network in NETWORKS]).run_checks({})
+    builds = _Builds(Subject("recipe", recipe, options), Recipe, [(network,) for network in NETWORKS])
+
+    def values() -> None:
+        for value in builds.values:
+            check_fields("its values", value)
+
+    return builds.run_checks({"values": values})
 
 
 def check_synthesizer(synthesizer: str | Callable[..., Iterator[tuple[int, int]]], **options: Any) -> tuple[str, ...]:

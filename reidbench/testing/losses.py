@@ -92,15 +92,7 @@ class _LossChecks(LossProbe):
                 loss = self.fresh(dtype, dim)
                 batch = self.batch(loss, dim=dim)
                 value = as_loss_value(loss, self.value(loss, batch.rows.to(dtype), batch.labels))
-                tensors = [("total", value.total, 0)]
-                tensors += [(f"per_item {name}", terms, 1) for name, terms in value.per_item.items()]
-                tensors += [(f"scalar {name}", scalar, 0) for name, scalar in value.scalars.items()]
-                for name, tensor, dimensions in tensors:
-                    expect(
-                        tensor.ndim == dimensions,
-                        f"{name} must have {dimensions} dimensions, got the shape {tuple(tensor.shape)} for "
-                        f"{len(batch.rows)} embeddings",
-                    )
+                for name, tensor in {"total": value.total, **value.per_item, **value.scalars}.items():
                     expect_finite(tensor.detach(), f"{name} of an ordinary batch")
                 expect(
                     value.total.dtype == dtype,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reidbench.data.split import Split
-from reidbench.errors import PluginError, ReidbenchError
+from reidbench.data.split import STANDARD_COUNTS, Split
+from reidbench.errors import ReidbenchError, check_fields, checked, contract_error
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.training.recipe import Recipe
 from reidbench.utils.random_streams import with_seed
@@ -16,42 +16,63 @@ from reidbench.utils.random_streams import with_seed
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import ResolvedSpec
 
-T = TypeVar("T")
+POOLS = ("mean", "max")
 
 
 def build_split(spec: ResolvedSpec, root: Path) -> Split:
     """Return the split of a dataset below ``root``."""
-    return checked(spec, spec.build(root), Split)
+    split = checked(spec.owner, spec.build(root), Split)
+    check_fields(spec.owner, split)
+    for name in split.expected:
+        if name not in split.counts:
+            raise contract_error(spec.owner, "expected", f"counts of {', '.join(split.counts)}", name)
+    if hidden := STANDARD_COUNTS.intersection(split.further):
+        raise contract_error(
+            spec.owner, "further", "counts of other names than those of every dataset", ", ".join(sorted(hidden))
+        )
+    return split
 
 
 def build_backbone(spec: ResolvedSpec, seed: int) -> Backbone:
     """Return the network with its weights sampled from ``seed``; pretrained weights are not loaded yet."""
-    return checked(spec, with_seed(spec.build, seed, "backbone"), Backbone)
+    return checked(spec.owner, with_seed(spec.build, seed, "backbone"), Backbone)
 
 
 def build_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
     """Return the loss with its heads sampled from ``seed``, or None for the untrained network."""
     if not spec.plugin_items:
         return None
-    return checked(spec, with_seed(lambda: spec.build(train_info(info, split)), seed, "loss"), Loss)
+    return check_loss(spec, with_seed(lambda: spec.build(train_info(info, split)), seed, "loss"))
 
 
 def build_recipe(spec: ResolvedSpec, info: BackboneInfo) -> Recipe:
     """Return the recipe for a network."""
-    return checked(spec, spec.build(info), Recipe)
+    recipe = checked(spec.owner, spec.build(info), Recipe)
+    check_fields(spec.owner, recipe)
+    return recipe
 
 
 def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
     """Return the description of a network, which is built without memory for its weights."""
-    backbone = checked(spec, build_on_meta(spec), Backbone)
-    return BackboneInfo(
-        embedding_dim=backbone.embedding_dim,
-        preprocess=backbone.preprocess,
+    backbone = checked(spec.owner, build_on_meta(spec), Backbone)
+    info = BackboneInfo(
+        embedding_dim=getattr(backbone, "embedding_dim", None),  # type: ignore[arg-type]
+        preprocess=getattr(backbone, "preprocess", None),  # type: ignore[arg-type]
         pretrained=backbone.pretrained,
         parameters=sum(p.numel() for p in backbone.parameters()),
         batch=backbone.batch,
         faithful_to=backbone.faithful_to,
     )
+    check_fields(spec.owner, info)
+    check_fields(spec.owner, info.preprocess)
+    sizes = {"embedding_dim": info.embedding_dim, "height": info.preprocess.height, "width": info.preprocess.width}
+    for name, size in sizes.items():
+        if size < 1:
+            raise contract_error(spec.owner, name, "1 or more", size)
+    for name, values, least in (("mean", info.preprocess.mean, 0.0), ("std", info.preprocess.std, 1e-3)):
+        if not all(least <= value <= 1 for value in values):
+            raise contract_error(spec.owner, name, f"three numbers from {least:g} to 1 (pixels / 255)", values)
+    return info
 
 
 def train_info(info: BackboneInfo, split: Split) -> TrainInfo:
@@ -73,11 +94,11 @@ def build_on_meta(spec: ResolvedSpec, *supplied: Any) -> Any:
             return spec.build(*supplied)
 
 
-def checked(spec: ResolvedSpec, value: object, kind: type[T]) -> T:
-    """Return ``value``, which the factory of a spec returned; raises PluginError where it is no ``kind``."""
-    if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise PluginError(
-            f"{spec.kind} {spec.text}: its factory returned {type(value).__name__}, expected {article} {kind.__name__}"
-        )
-    return value
+def check_loss(spec: ResolvedSpec, value: object) -> Loss:
+    """Return a loss that a spec built; raises PluginError where it, its metric or its pool break the contract."""
+    loss = checked(spec.owner, value, Loss)
+    if loss.pool not in POOLS:
+        raise contract_error(spec.owner, "pool", " or ".join(POOLS), loss.pool)
+    if loss.metric is not None and not isinstance(loss.metric, str):
+        raise contract_error(spec.owner, "metric", "the spec of a metric, or None", loss.metric)
+    return loss

@@ -20,7 +20,7 @@ from reidbench.images.augment import stored_size
 from reidbench.images.contents import content_digest
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import BatchLoader
-from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value
+from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value, loss_groups, owner_of
 from reidbench.training.checkpoint import TrainingState, TrainingSummary, latest_checkpoint, on_cpu
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
@@ -76,7 +76,7 @@ def train(
     loss.to(device).train()
     forward = forward_pass(backbone, recipe, device)
     trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    schedule = ScheduledOptimizer(recipe, [{"params": trained}, *loss.param_groups()])
+    schedule = ScheduledOptimizer(recipe, [{"params": trained}, *loss_groups(loss)])
     optimizer = schedule.optimizer
 
     # --- resume ------------------------------------------------------------------------------------------------------
@@ -186,15 +186,15 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
     value = as_loss_value(loss, loss(embeddings, labels))
     if embeddings.requires_grad and not value.total.requires_grad:
         raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): its total has no gradient, so the network would "
-            "learn nothing; compute it from the embeddings, without detaching them"
+            f"{owner_of(loss)}: its total has no gradient, so the network would learn nothing; compute it from the "
+            "embeddings, without detaching them"
         )
     return value
 
 
 def _raise_not_finite(loss: Loss, total: float, step: int, learning_rate: float, pids: IntArray) -> NoReturn:
     raise TrainingError(
-        f"loss {type(loss).__name__} ({type(loss).__module__}) is {total} at step {step} (learning rate "
+        f"{owner_of(loss)} is {total} at step {step} (learning rate "
         f"{learning_rate:.3g}) for a batch of the identities {np.unique(pids).tolist()}; lower learning_rate, or check "
         "the loss for a square root or a logarithm at zero"
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidbench.errors import OptionError, TrainingError
-from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.interfaces import Backbone, check_embeddings
 from reidbench.training.recipe import Recipe
 
 
@@ -86,6 +86,7 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
                     f"a batch of one image cannot train {type(backbone).__name__}: a batch norm needs several values "
                     "of each channel; use batches of two or more images (the recipe's p and k)"
                 ) from error
+        embeddings = check_embeddings(backbone, embeddings, len(images))
         return embeddings.float() if embeddings.dtype in (torch.bfloat16, torch.float16) else embeddings
 
     return _with_compile_errors(forward, backbone) if recipe.compile else forward

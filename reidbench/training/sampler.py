@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reidbench.errors import OptionError, PluginError
-from reidbench.plugins.interfaces import Loss, TrainView
+from reidbench.errors import OptionError, contract_error
+from reidbench.plugins.interfaces import Loss, TrainView, owner_of
 from reidbench.training.recipe import Recipe
 from reidbench.utils.arrays import IntArray
 
@@ -20,13 +20,16 @@ def sample_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> li
         if recipe.batches == "pk":
             return pk_round(view.labels, recipe.p, recipe.k, view.generator)
         return shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
-    batches = [np.asarray(batch, dtype=np.int64) for batch in own]
-    if not batches or any(len(b) == 0 or b.min() < 0 or b.max() >= len(view.labels) for b in batches):
-        raise PluginError(
-            f"loss {type(loss).__name__} ({type(loss).__module__}): next_round must return at least one batch of units "
-            f"in 0..{len(view.labels) - 1}"
+    batches = [np.asarray(batch) for batch in own] if isinstance(own, list | tuple) else []
+    if not batches or any(b.ndim != 1 or not len(b) or not np.issubdtype(b.dtype, np.integer) for b in batches):
+        raise contract_error(
+            owner_of(loss), "what next_round returns", "a list of one or more batches, each an array of units", own
         )
-    return batches
+    if any(b.min() < 0 or b.max() >= len(view.labels) for b in batches):
+        raise contract_error(
+            owner_of(loss), "what next_round returns", f"batches of units in 0..{len(view.labels) - 1}", own
+        )
+    return [b.astype(np.int64) for b in batches]
 
 
 def pk_round(labels: IntArray, p: int, k: int, generator: np.random.Generator) -> list[IntArray]:

@@ -114,7 +114,7 @@ def test_what_forward_may_return() -> None:
     assert (scalar.total.item(), dict(scalar.per_item)) == (2.0, {})
     whole = LossValue(torch.tensor(1.0))
     assert as_loss_value(Squares(), whole) is whole
-    for wrong, said in ((torch.zeros(2, 2), r"\(2, 2\)"), (LossValue(torch.zeros(2)), r"\(2,\)"), (3.0, "float")):
+    for wrong, said in ((torch.zeros(2, 2), r"\[2, 2\]"), (LossValue(torch.zeros(2)), r"\[2\]"), (3.0, "float")):
         with pytest.raises(PluginError, match=f"loss Squares .*test_weighted_sum.*got .*{said}"):
             as_loss_value(Squares(), wrong)
     with pytest.raises(PluginError, match=r"loss Squares .*returned no terms"):

@@ -338,5 +338,5 @@ def test_a_loss_returns_terms_or_a_scalar() -> None:
     assert evaluate_loss(Returns(torch.tensor([1.0, 3.0])), *batch).total.item() == 2.0
     assert evaluate_loss(Returns(torch.tensor(5.0)), *batch).total.item() == 5.0
     for wrong in (torch.zeros(2, 2), 1.0, None, LossValue(total=torch.zeros(2))):
-        with pytest.raises(PluginError, match=r"Returns.*forward must return"):
+        with pytest.raises(PluginError, match=r"Returns.*forward returns"):
             evaluate_loss(Returns(wrong), *batch)

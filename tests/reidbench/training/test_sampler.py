@@ -93,5 +93,5 @@ def test_an_invalid_round_of_a_loss_is_a_plugin_error(batches: list[IntArray]) -
             return batches
 
     recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=2, k=2)
-    with pytest.raises(PluginError, match=r"Rounds.*next_round must return at least one batch of units in 0\.\.3"):
+    with pytest.raises(PluginError, match=r"Rounds.*next_round returns"):
         sample_round(Rounds(), recipe, view_of([0, 0, 1, 1]), 0)
