@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import path
+from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ def compare(
     from reidbench.reports.text_formats import render_terminal
 
     sides = [_side(place, seeds) for place in (a, b)]
+    if {folder.resolve() for folder, _ in sides[0]} == {folder.resolve() for folder, _ in sides[1]}:
+        raise OptionError(f"{a} and {b}: are the same runs; name two that differ")
     comparison = compare_combinations(*sides)
     rows = []
     for each in comparison.differences:

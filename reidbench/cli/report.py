@@ -81,9 +81,13 @@ def _records(store: Store, places: list[Path]) -> list[tuple[Path, RunRecord]]:
         if place.exists() and place.suffix != ".toml":
             runs += store.records([place])
             continue
-        jobs = set(load_suite(find_suite(str(place))).every_scale())
-        suite = [(folder, record) for folder, record in store.records() if record.job in jobs]
-        if not suite:
+        try:
+            suite = find_suite(str(place))
+        except OptionError as error:
+            raise OptionError(f"{place}: there is no such file or folder, and {error}") from None
+        jobs = set(load_suite(suite).every_scale())
+        runs_of_suite = [(folder, record) for folder, record in store.records() if record.job in jobs]
+        if not runs_of_suite:
             raise DataError(f"{store.folder}: holds no run of suite {place}; make them with: reidbench run {place}")
-        runs += suite
+        runs += runs_of_suite
     return runs

@@ -92,7 +92,7 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
         record = read_record(Path(what))
         refuse_local_items(record, what)
         return Request([record.resolved_job()], file=Path(what), record=record)
-    suite = load_suite(find_suite(what))
+    suite = replace(load_suite(find_suite(what)), name=what)
     if scale is None:
         return Request(suite.jobs)
     at_scale = suite.scale(scale)
@@ -105,6 +105,9 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
     A scale's data are drawn first, where they are missing.
     """
     check_store(machine.pixels)
+    nearest = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise DataError(f"{machine.results}: {nearest} is a file; name another folder with --results")
     catalogue = catalogue or load()
     if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
         machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")

@@ -140,3 +140,18 @@ def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytes
         for name in ("0 none", "0 none, k_reciprocal", "0 batch_hard", "0 batch_hard, k_reciprocal"):
             assert re.search(rf" [0-9a-f]{{10}} (new )?{name} ", f"{table} ")
         assert any(re.fullmatch("[0-9a-f]{64}", line) for line in lines)
+
+
+def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    code, said = reidbench_main(*small_run("--loss", "none"), "--results", str(file / "x"))
+    assert (code, f"{file} is a file" in said) == (2, True)
+    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
+    run = str(tmp_path / "results" / "runs" / "a")
+    code, said = reidbench_main("compare", run, f"{run}/record.json")
+    assert (code, "are the same runs" in said) == (2, True)
+    code, said = reidbench_main("report", "--csv", "x.csv")
+    assert (code, "x.csv: there is no such file or folder" in said) == (2, True)
+    code, said = reidbench_main("run", "paper/table2", "--scale", "huge")
+    assert (code, "suite paper/table2 has no scale" in said) == (2, True)
