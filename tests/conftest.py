@@ -14,10 +14,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the proc
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the machine code of compiled loops for all processes, and between sessions; its folders name the code."""
+    if hasattr(config, "cache"):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.cache.mkdir("compiled")))
+
+
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data folder for the whole session, so that the small data set is drawn once."""
-    return tmp_path_factory.mktemp("data")
+    """One data folder for the whole session and all its processes, so that small datasets are rendered once."""
+    folder = tmp_path_factory.getbasetemp()
+    data = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "data"
+    data.mkdir(exist_ok=True)
+    return data
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,9 @@ def _resize_all(
         image = pixels[starts[i] : starts[i + 1]].reshape(heights[i], 3 * widths[i])
         target = out[i * height : (i + 1) * height]
         if image.shape == target.shape:
-            target[:] = image
+            for y in range(height):  # numba takes seconds to compile an assignment of slices
+                for place in range(target.shape[1]):
+                    target[y, place] = image[y, place]
         else:
             _resize(image, target)
 

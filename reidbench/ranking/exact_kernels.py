@@ -79,7 +79,9 @@ def pair_values(left: FloatArray, right: FloatArray, rows: IntArray, columns: In
         last = first
         while last < rows.shape[0] and rows[last] == rows[first]:
             last += 1
-        values[first:last] = dots(left[rows[first]], right, columns[first:last])
+        of_row = dots(left[rows[first]], right, columns[first:last])
+        for pair in range(first, last):  # numba takes seconds to compile an assignment of slices
+            values[pair] = of_row[pair - first]
         first = last
     return values
 

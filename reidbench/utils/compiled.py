@@ -29,10 +29,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Compile a loop over arrays at its first call: IEEE arithmetic in order, no fused operations, no global lock.
 
-    The machine code is cached below the cache folder, readable by its owner only, since numba's files are pickles. The
-    folder's name is a digest of all modules beside the function's own: numba itself does not notice that a compiled
-    function of another module has changed. A damaged file is compiled again. Where the folder cannot be written, every
-    process compiles anew.
+    The machine code is cached below ``NUMBA_CACHE_DIR``, by default below the cache folder, readable by its owner only,
+    since numba's files are pickles. The folder's name is a digest of all modules beside the function's own: numba
+    itself does not notice that a compiled function of another module has changed. A damaged file is compiled again.
+    Where the folder cannot be written, every process compiles anew.
     """
     config: Any = numba.config  # its attributes are made at run time
     before = config.CACHE_DIR
@@ -64,7 +64,8 @@ def _cache_folder(package: Path) -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for file in sorted(package.glob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
-    folder = default_cache() / "compiled" / digest.hexdigest()[:16]
+    root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else default_cache() / "compiled"
+    folder = root / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
