@@ -36,7 +36,7 @@ def exact(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return triangles / triangles.sum(axis=1, keepdims=True)
 
     down, across = weights(image.shape[0], size[0]), weights(image.shape[1], size[1])
-    return np.einsum("yh,hwc,xw->yxc", down, image.astype(np.float64), across)
+    return np.einsum("yh,hwc,xw->yxc", down, image.astype(np.float64), across, optimize=True)
 
 
 @settings(max_examples=150, deadline=None)
