@@ -63,17 +63,35 @@ def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def reidbench_main(
+def reidbench_call(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Run the command line's main function here; returns the exit code and what went to stderr."""
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line's main function here, without a process; returns what it printed and its exit code."""
 
-    def call(*arguments: str) -> tuple[int, str]:
+    def call(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         from reidbench.cli import main
 
-        monkeypatch.setattr(sys, "argv", ["reidbench", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["reidbench", *arguments])
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            patch.chdir(cwd or Path.cwd())
+            capfd.readouterr()
             main()
-        return int(ended.value.code or 0), capfd.readouterr().err
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def reidbench_main(reidbench_call: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., tuple[int, str]]:
+    """As ``reidbench_call``; returns the exit code and what went to stderr."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        done = reidbench_call(*arguments)
+        return done.returncode, done.stderr
 
     return call

@@ -64,19 +64,19 @@ def test_a_wrong_request_ends_with_2_and_says_what_to_do(
     assert all(word in said for word in words), said
 
 
-def test_the_whole_road(tmp_path: Path, reidbench_process: Process) -> None:
+def test_the_whole_road(tmp_path: Path, reidbench_call: Process) -> None:
     """Run, print again, report, add to a leaderboard: the newcomer's afternoon, small."""
     asked = small_run("--loss", "none", "--loss", "classification", "--loss", "batch_hard")
-    first = reidbench_process(*asked)
+    first = reidbench_call(*asked)
     assert first.returncode == 0, first.stderr
     assert all(name in first.stdout for name in ("none", "classification", "batch_hard", "mAP"))
-    again = reidbench_process(*asked)
+    again = reidbench_call(*asked)
     assert again.returncode == 0
     assert again.stdout == first.stdout
     assert "training" not in again.stderr
-    assert sorted(reidbench_process("report").stdout.splitlines()) == sorted(first.stdout.splitlines())
+    assert sorted(reidbench_call("report").stdout.splitlines()) == sorted(first.stdout.splitlines())
     boards = tmp_path / "leaderboards"
-    added = reidbench_process(
+    added = reidbench_call(
         "leaderboard", "add", os.environ["REIDBENCH_RESULTS"], "--folder", str(boards), "--allow-dirty"
     )
     assert added.returncode == 0, added.stderr
@@ -86,86 +86,86 @@ def test_the_whole_road(tmp_path: Path, reidbench_process: Process) -> None:
     assert {row["n_seeds"] for row in rows} == {"1"}
 
 
-def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbench_call: Process) -> None:
     tree, boards = str(tmp_path / "2024_c1_backup"), tmp_path / "boards"  # a root that looks like an image's name
-    drawn = reidbench_process("data", "synthesize", "market1501", tree, "--identities", "24", "--seed", "3")
+    drawn = reidbench_call("data", "synthesize", "market1501", tree, "--identities", "24", "--seed", "3")
     assert drawn.returncode == 0, drawn.stderr
     (tmp_path / "2024_c1_backup" / "query" / "Thumbs.db").write_bytes(b"?")
-    checked = reidbench_process("data", "verify", "market1501", "--data-root", tree, "--decode")
+    checked = reidbench_call("data", "verify", "market1501", "--data-root", tree, "--decode")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert all(text in checked.stdout for text in ("a STAND-IN", "ignored: 1 query/*.db", "decoded all 577 images"))
 
     asked = ["--protocol", "market1501(views=center)", "--backbone", "tiny(height=64,width=32)"]
     asked += ["--recipe", "quick(steps=2,p=4,k=2)", "--device", "cpu", "--threads", "1"]
-    done = reidbench_process("run", "--data-root", tree, "--loss", "batch_hard", *asked)
+    done = reidbench_call("run", "--data-root", tree, "--loss", "batch_hard", *asked)
     assert done.returncode == 0, done.stderr
     assert "(a stand-in: " in done.stderr
     assert "stand-in data" in done.stdout
-    added = reidbench_process(
+    added = reidbench_call(
         "leaderboard", "add", os.environ["REIDBENCH_RESULTS"], "--folder", str(boards), "--allow-dirty"
     )
     assert added.returncode == 0, added.stderr
     assert [file.name for file in boards.glob("*.csv")] == ["market1501.standin.csv"]
 
 
-def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reidbench_process: Process) -> None:
+def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reidbench_call: Process) -> None:
     tree = tmp_path / "tree"
-    assert reidbench_process("data", "synthesize", "market1501(identities=12)", str(tree)).returncode == 0
+    assert reidbench_call("data", "synthesize", "market1501(identities=12)", str(tree)).returncode == 0
     one, other = sorted((tree / "query").glob("*.jpg"))[:2]
     other.write_bytes(other.read_bytes()[:100])
-    decoded = reidbench_process("data", "verify", "market1501", "--data-root", str(tree), "--decode")
+    decoded = reidbench_call("data", "verify", "market1501", "--data-root", str(tree), "--decode")
     assert decoded.returncode == 1
     assert "images cannot be used" in decoded.stdout
     assert other.name in decoded.stdout
     one.unlink()
-    checked = reidbench_process("data", "verify", "market1501", "--data-root", str(tree))
+    checked = reidbench_call("data", "verify", "market1501", "--data-root", str(tree))
     assert checked.returncode == 1
     assert "incomplete: query: " in checked.stdout
-    asked = reidbench_process(
+    asked = reidbench_call(
         "run", "--protocol", "market1501", "--data-root", str(tree), "--loss", "none", "--dry-run"
     )
     assert asked.returncode == 2
     assert "--allow-partial" in asked.stderr
 
 
-def test_missing_weights_end_a_run_before_its_first_step(tmp_path: Path, reidbench_process: Process) -> None:
+def test_missing_weights_end_a_run_before_its_first_step(tmp_path: Path, reidbench_call: Process) -> None:
     nowhere = {"TORCH_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     asked = ["run", "--backbone", "resnet50(weights=imagenet)", "--loss", "batch_hard", "--device", "cpu"]
     asked += ["--protocol", "synthetic(identities=40)"]
-    planned = reidbench_process(*asked, "--dry-run", env=nowhere)
+    planned = reidbench_call(*asked, "--dry-run", env=nowhere)
     assert planned.returncode == 0, planned.stderr
-    ended = reidbench_process(*asked, env=nowhere)
+    ended = reidbench_call(*asked, env=nowhere)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert all(text in ended.stderr for text in ("resnet50-0676ba61.pth", str(tmp_path), "weights=none"))
     assert not list(Path(os.environ["REIDBENCH_RESULTS"]).rglob("log.npz"))
 
 
-def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_process: Process) -> None:
+def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_call: Process) -> None:
     cache = tmp_path / "cache"
     env = {"REIDBENCH_CACHE": str(cache)}
-    assert reidbench_process(*small_run("--loss", "batch_hard"), env=env).returncode == 0
-    shown = reidbench_process("data", "cache", env=env)
+    assert reidbench_call(*small_run("--loss", "batch_hard"), env=env).returncode == 0
+    shown = reidbench_call("data", "cache", env=env)
     assert "synthetic" in shown.stdout
     assert " 72 " in shown.stdout
     (kept,) = cache.rglob("*.pixels")
     left = kept.rename(kept.with_name(f".{kept.name}.abc.tmp"))
     left.write_bytes(bytes(3 * 2**20))
-    shown = reidbench_process("data", "cache", env=env)
+    shown = reidbench_call("data", "cache", env=env)
     assert "3.0  incomplete" in shown.stdout
     assert f"3.0 MiB of decoded images in {cache}" in shown.stdout
-    cleared = reidbench_process("data", "cache", "--clear", env=env)
+    cleared = reidbench_call("data", "cache", "--clear", env=env)
     assert f"deleted below {cache}" in cleared.stdout
     assert not list(cache.rglob("*.pixels*"))
 
 
-def test_a_trained_network_is_taken_home(tmp_path: Path, reidbench_process: Process) -> None:
-    done = reidbench_process(*small_run("--loss", "none"))
+def test_a_trained_network_is_taken_home(tmp_path: Path, reidbench_call: Process) -> None:
+    done = reidbench_call(*small_run("--loss", "none"))
     assert done.returncode == 0, done.stderr
     (run,) = (Path(os.environ["REIDBENCH_RESULTS"]) / "runs").iterdir()
     (tmp_path / "list.csv").write_text("path\nme.png\n")
     Image.new("RGB", (64, 128), (200, 10, 10)).save(tmp_path / "me.png")
     out = tmp_path / "x.npz"
-    made = reidbench_process("embed", str(run), "--images", str(tmp_path / "list.csv"), "--out", str(out))
+    made = reidbench_call("embed", str(run), "--images", str(tmp_path / "list.csv"), "--out", str(out))
     assert made.returncode == 0, made.stderr
     assert made.stdout == f"1 embeddings of 128 dimensions in {out}\n"
