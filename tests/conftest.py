@@ -73,13 +73,14 @@ def reidbench_call(
     ) -> subprocess.CompletedProcess[str]:
         from reidbench.cli import main
 
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["reidbench", *arguments])
             for name, value in (env or {}).items():
                 patch.setenv(name, value)
             patch.chdir(cwd or Path.cwd())
             capfd.readouterr()
-            main()
+            with pytest.raises(SystemExit) as ended:
+                main()
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out, err)
 

@@ -124,7 +124,9 @@ def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
         yield "evaluation.primary", f"must be a score ({', '.join(scores_at())}), got {record.evaluation.primary!r:.80}"
     if not record.code_files:
         yield "code_files", "is empty, so nothing tells which code ran"
-    digests = {"dataset.digest": record.dataset.digest, **{f"code_files.{k}": v for k, v in record.code_files.items()}}
+    # The entry of a third-party distribution is its version.
+    files = {f"code_files.{k}": v for k, v in record.code_files.items() if not k.startswith("distribution ")}
+    digests = {"dataset.digest": record.dataset.digest, **files}
     for field, digest in (digests | ({"weights": record.weights} if record.weights else {})).items():
         if not re.fullmatch("[0-9a-f]{64}", digest):
             yield field, f"must be 64 hex digits, got {digest!r:.80}"

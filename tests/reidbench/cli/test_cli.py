@@ -121,9 +121,7 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     checked = reidbench_call("data", "verify", "market1501", "--data-root", str(tree))
     assert checked.returncode == 1
     assert "incomplete: query: " in checked.stdout
-    asked = reidbench_call(
-        "run", "--protocol", "market1501", "--data-root", str(tree), "--loss", "none", "--dry-run"
-    )
+    asked = reidbench_call("run", "--protocol", "market1501", "--data-root", str(tree), "--loss", "none", "--dry-run")
     assert asked.returncode == 2
     assert "--allow-partial" in asked.stderr
 

@@ -64,10 +64,10 @@ def test_a_name_that_is_none_is_refused_in_plain_text(
 
 
 @pytest.mark.slow
-def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_process: Process, tmp_path: Path) -> None:
+def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_call: Process, tmp_path: Path) -> None:
     """A list whose folder, file and images have such names is run, reported, published and checked."""
     folder = tmp_path / "[bold][" / "..x"
-    drawn = reidbench_process("data", "synthesize", "csv_list(identities=6, cameras=2)", str(tmp_path / "drawn"))
+    drawn = reidbench_call("data", "synthesize", "csv_list(identities=6, cameras=2)", str(tmp_path / "drawn"))
     assert drawn.returncode == 0, drawn.stderr
     folder.mkdir(parents=True)
     shutil.copytree(tmp_path / "drawn", folder, dirs_exist_ok=True)
@@ -78,7 +78,7 @@ def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_process: Proc
     name = "foo]<script>=cmd\u202e.csv"
     (folder / name).write_text(listed.replace(old, new), encoding="utf-8")
     protocol = f"csv_list(file={quoted(str(folder / name))})"
-    done = reidbench_process("run", "--protocol", protocol, "--loss", "none", "--backbone", "tiny")
+    done = reidbench_call("run", "--protocol", protocol, "--loss", "none", "--backbone", "tiny")
     assert done.returncode == 0, done.stderr
     results = tmp_path / "results"
     (record,) = results.glob("runs/*/record.json")
@@ -87,12 +87,12 @@ def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_process: Proc
     page, boards = tmp_path / "page.html", tmp_path / "boards"
     shown = [done.stdout + done.stderr]
     for asked in (["report"], ["report", "--markdown"], ["report", "--csv"], ["report", "--html", str(page)]):
-        ended = reidbench_process(*asked, str(results), "--section", "table", "--section", "provenance")
+        ended = reidbench_call(*asked, str(results), "--section", "table", "--section", "provenance")
         assert ended.returncode == 0, ended.stderr
         shown.append(ended.stdout + ended.stderr)
-    added = reidbench_process("leaderboard", "add", str(results), "--folder", str(boards), "--allow-dirty")
+    added = reidbench_call("leaderboard", "add", str(results), "--folder", str(boards), "--allow-dirty")
     assert added.returncode == 0, added.stderr
-    checked = reidbench_process("leaderboard", "check", "--folder", str(boards))
+    checked = reidbench_call("leaderboard", "check", "--folder", str(boards))
     assert (checked.returncode, checked.stdout) == (0, "nothing is wrong\n")
     (file,) = boards.glob("*.csv")
     shown += [page.read_text(encoding="utf-8"), file.read_text(encoding="utf-8")]

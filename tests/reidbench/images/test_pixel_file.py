@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,18 +31,28 @@ from tests.support.images import noise_images
 
 CPU = torch.device("cpu")
 SIZE = (36, 18)
+# Builds the pixels of a folder in children of its own, so that everything is imported once.
 BUILD = """
-import sys, torch
+import json, os, sys, torch
 from pathlib import Path
 from reidbench.images.pixel_file import open_pixels
 from reidbench.data.samples import Samples
 from reidbench.utils.machine import local_machine
-root, cache = map(Path, sys.argv[1:3])
-names = sorted(path.name for path in root.iterdir())
-samples = Samples.of_images(root, names, [1] * len(names), [1] * len(names))
-print("ready", flush=True)
-store = open_pixels(samples, 36, 18, local_machine(cache=cache, threads=1, device="cpu", log=print))
-print(store.pixels.sum(dtype=torch.int64).item(), flush=True)
+for line in sys.stdin:
+    root, *caches = map(Path, json.loads(line))
+    names = sorted(path.name for path in root.iterdir())
+    samples = Samples.of_images(root, names, [1] * len(names), [1] * len(names))
+    children = []
+    for cache in caches:
+        children.append(os.fork())
+        if not children[-1]:
+            store = open_pixels(samples, 36, 18, local_machine(cache=cache, threads=1, device="cpu", log=print))
+            print("sum", store.pixels.sum(dtype=torch.int64).item(), flush=True)
+            os._exit(0)
+        print("child", children[-1], flush=True)
+    for child in children:
+        os.waitpid(child, 0)
+    print("end", flush=True)
 """
 MEASURE = """
 import sys, torch
@@ -80,12 +91,28 @@ def pixels(samples: Samples, cache: Path, messages: list[str] | None = None) -> 
     ).pixels.numpy()
 
 
-def start(samples: Samples, cache: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILD, str(samples.root), str(cache)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+@pytest.fixture(scope="module")
+def builder() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-W", "ignore", "-c", BUILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield process
+
+
+def build(builder: subprocess.Popen[str], samples: Samples, *caches: Path, kill_after: float | None = None) -> set[str]:
+    """Build the pixels once per cache at the same time, killed after some seconds; return the sums of pixels."""
+    assert builder.stdin is not None
+    assert builder.stdout is not None
+    builder.stdin.write(json.dumps([str(samples.root), *map(str, caches)]) + "\n")
+    sums = set()
+    while (line := builder.stdout.readline()) != "end\n":
+        word, _, value = line.strip().partition(" ")
+        if word == "sum":
+            sums.add(value)
+        elif word == "child" and kill_after is not None:
+            time.sleep(kill_after)
+            with suppress(ProcessLookupError):
+                os.kill(int(value), signal.SIGKILL)
+    return sums
 
 
 def files(cache: Path) -> list[str]:
@@ -184,28 +211,24 @@ def test_damaged_pixels_are_never_used(store: str, tmp_path: Path) -> None:
         assert store == "map" or any(file.name in message for message in messages)
 
 
-def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path: Path, builder: subprocess.Popen[str]) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 900, 128, 64), tmp_path / "cache"
+    build(builder, samples, tmp_path / "first")  # compiles and loads everything
     # The duration of a build here and now, so that the kills fall before, within and after it.
-    process = start(samples, tmp_path / "other")
     began = time.monotonic()
-    expected = process.communicate()[0]
+    expected = build(builder, samples, tmp_path / "other")
     duration = time.monotonic() - began
     for moment in np.random.default_rng(os.getpid()).uniform(0, duration, 10):
-        process = start(samples, cache)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        build(builder, samples, cache, kill_after=moment)
         complete = [(file, header) for file, header in entries(cache) if file.suffix == ".pixels"]
         assert all(header is not None and header.images == 900 for _, header in complete)
-    assert start(samples, cache).communicate()[0].splitlines()[-1] == expected.splitlines()[-1]
+    assert build(builder, samples, cache) == expected
     assert len(files(cache)) == 1
 
 
-def test_two_processes_build_at_once(tmp_path: Path) -> None:
+def test_two_processes_build_at_once(tmp_path: Path, builder: subprocess.Popen[str]) -> None:
     samples, cache = noise_images(tmp_path / "images", [1] * 900, 128, 64), tmp_path / "cache"
-    outputs = [process.communicate()[0].splitlines() for process in [start(samples, cache), start(samples, cache)]]
-    assert outputs[0][-1] == outputs[1][-1] == str(int(pixels(samples, cache).astype(np.int64).sum()))
+    assert build(builder, samples, cache, cache) == {str(int(pixels(samples, cache).astype(np.int64).sum()))}
     assert len([name for name in files(cache) if name.endswith(".pixels")]) == 1
 
 

@@ -80,12 +80,12 @@ def test_copied_and_torn_rows_are_named(boards: Path) -> None:
 
 
 def test_all_problems_are_listed_and_the_exit_code_is_1(
-    boards: Path, reidbench_process: Callable[..., subprocess.CompletedProcess[str]]
+    boards: Path, reidbench_call: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     edit(boards, "verified", "consistent", row=1)
     edit(boards, "r1", "0.010000", row=1)
     edit_record(boards, lambda data: data["job"].update(seed=5))
-    ended = reidbench_process("leaderboard", "check", "--folder", str(boards))
+    ended = reidbench_call("leaderboard", "check", "--folder", str(boards))
     assert ended.returncode == 1
     assert "2: config_hash" in ended.stdout  # the row of the edited record
     assert "3: verified" in ended.stdout

@@ -402,12 +402,12 @@ def test_one_query_is_enough(tmp_path: Path) -> None:
     close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), slowly(query, gallery))
 
 
-def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_process: Process) -> None:
+def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_call: Process) -> None:
     query, gallery = units(40, 0), units(200, 1, lowest=-1)
     files = save(tmp_path, query=query, gallery=gallery)
     arguments = ["evaluate", "--query", str(files[0]), "--gallery", str(files[1]), "--rerank", "none"]
     arguments += ["--json", str(tmp_path / "out.json"), "--per-query", str(tmp_path / "each.npz")]
-    process = reidbench_process(*arguments)
+    process = reidbench_call(*arguments)
     assert process.returncode == 0, process.stderr
     written, expected = json.loads((tmp_path / "out.json").read_text()), slowly(query, gallery)
     close(written, expected)
@@ -439,7 +439,7 @@ def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_process: Pro
         for row in range(3):
             cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
             assert lines[start + 2 + row].split() == [str(row + 1), *cells]
-    wrong = reidbench_process(*arguments, "--pool", "median")
+    wrong = reidbench_call(*arguments, "--pool", "median")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
 
 

@@ -165,12 +165,12 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         compare_combinations([a], [put(tmp_path / "d", valid_record("four"), other)])
 
 
-def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_process: Callable[..., object]) -> None:
+def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_call: Callable[..., object]) -> None:
     hostile = '\x1b[31m[bold]<script>"=cmd"\u202e[/foo]'
     items = {"backbone": make_item(hostile, "tiny", hostile)}
     put(tmp_path / "a", valid_record("one", items=items))
     put(tmp_path / "b", valid_record("two"))
-    said = str(getattr(reidbench_process("compare", str(tmp_path / "a"), str(tmp_path / "b")), "stdout", ""))
+    said = str(getattr(reidbench_call("compare", str(tmp_path / "a"), str(tmp_path / "b")), "stdout", ""))
     assert "[bold]<script>" in said
     assert not {"\x1b", "\u202e"} & set(said)
     assert "not training noise" in said

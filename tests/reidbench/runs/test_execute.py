@@ -147,12 +147,12 @@ def comparable(record: RunRecord) -> dict[str, object]:
 
 
 def test_python_and_the_command_line_leave_the_same_records(
-    tmp_path: Path, reidbench_process: Callable[..., object]
+    tmp_path: Path, reidbench_call: Callable[..., object]
 ) -> None:
     losses = ["none", "batch_hard(margin=0.2)"]
     records = reidbench.run(loss=losses, seed=[0, 1], results=tmp_path / "python", **SMALL)
     flags = [f"--{key}={value}" for key, values in {"loss": losses, "seed": [0, 1]}.items() for value in values]
-    reidbench_process(*small_run(*flags, "--results", str(tmp_path / "shell")))
+    reidbench_call(*small_run(*flags, "--results", str(tmp_path / "shell")))
     by_id = {record.id: record for _, record in Store(tmp_path / "shell").records()}
     assert [comparable(record) for record in records] == [comparable(by_id[record.id]) for record in records]
     frame = records.to_frame()

@@ -160,9 +160,9 @@ def test_a_read_only_results_folder_is_named(tmp_path: Path) -> None:
         run(job(), results=blocked / "results")
 
 
-def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_call: Process) -> None:
     tree = tmp_path / "mine"
-    assert reidbench_process("data", "synthesize", "csv_list", str(tree)).returncode == 0
+    assert reidbench_call("data", "synthesize", "csv_list", str(tree)).returncode == 0
     victim = sorted(tree.rglob("*.jpg"))[-1]
     victim.write_bytes(victim.read_bytes()[:200])
     plan, machine = plan_of(job(protocol=f'csv_list(file="{tree / "list.csv"}")', backbone="tiny(height=64, width=32)"))
@@ -235,7 +235,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
-    how: signal.Signals, tmp_path: Path, reidbench_process: Process
+    how: signal.Signals, tmp_path: Path, reidbench_call: Process
 ) -> None:
     asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
     asked[asked.index(SMALL_RECIPE)] = "quick(steps=60, p=6, k=3)"
@@ -249,11 +249,11 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     assert stopped.returncode == (-how if how == signal.SIGKILL else 130), said
     if how != signal.SIGKILL:
         assert "run the same command to resume" in said
-    resumed = reidbench_process(*asked, "--results", str(tmp_path / "stopped"))
+    resumed = reidbench_call(*asked, "--results", str(tmp_path / "stopped"))
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step" in resumed.stderr
     assert "resumed at step 0 " not in resumed.stderr
-    undisturbed = reidbench_process(*asked, "--results", str(tmp_path / "undisturbed"))
+    undisturbed = reidbench_call(*asked, "--results", str(tmp_path / "undisturbed"))
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     def outcome(folder: str) -> tuple[bytes, dict[str, float]]:
@@ -265,21 +265,21 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     assert_same_log(*(next((tmp_path / name / "trainings").iterdir()) for name in ("stopped", "undisturbed")))
 
 
-def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_call: Process) -> None:
     plan, record, _ = run(job())
-    done = reidbench_process("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
+    done = reidbench_call("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "every score is the same to the last digit" in done.stderr
     (again,) = (tmp_path / "results" / "again").rglob("record.json")
     assert json.loads(again.read_text())["scores"] == record.scores
 
 
-def test_a_record_is_not_reproduced_in_its_own_folder(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_record_is_not_reproduced_in_its_own_folder(tmp_path: Path, reidbench_call: Process) -> None:
     plan, _, _ = run(job())
     flags = ["--device", "cpu", "--threads", "1"]
-    assert reidbench_process("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
+    assert reidbench_call("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
     (again,) = (tmp_path / "results" / "again").rglob("record.json")
-    asked = reidbench_process("run", str(again), *flags)
+    asked = reidbench_call("run", str(again), *flags)
     assert asked.returncode == 2
     assert "name another folder with --results" in asked.stderr
 
@@ -361,12 +361,12 @@ def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
         run(job(), results=tmp_path / "file")
 
 
-def test_an_edited_record_is_not_reproduced(tmp_path: Path, reidbench_process: Process) -> None:
+def test_an_edited_record_is_not_reproduced(tmp_path: Path, reidbench_call: Process) -> None:
     plan, _, _ = run(job(loss="none"))
     edited = json.loads((plan.run_folder / "record.json").read_text())
     edited["job"]["seed"] = 5
     (tmp_path / "record.json").write_text(json.dumps(edited))
-    asked = reidbench_process("run", str(tmp_path / "record.json"), "--device", "cpu", "--threads", "1")
+    asked = reidbench_call("run", str(tmp_path / "record.json"), "--device", "cpu", "--threads", "1")
     assert asked.returncode == 2
     assert f"the record says {plan.id[:12]}: it was edited" in asked.stderr
 
