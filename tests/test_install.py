@@ -25,12 +25,19 @@ def build(source: Path, folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def environment(folder: Path, *wheels: Path) -> Path:
-    """Return the interpreter of a fresh environment that sees this one's libraries, with these wheels installed."""
+def environment(folder: Path, *wheels: Path, checkout: bool = False) -> Path:
+    """Return the interpreter of a fresh environment that sees this one's libraries, with these wheels installed.
+
+    ``checkout``: whether reidbench itself is that of this checkout, whose loops are compiled already.
+    """
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     site = next(folder.glob("lib/python*/site-packages"))
-    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n")
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    paths += [str(CHECKOUT), str(CHECKOUT / "plugins")] if checkout else []
+    (site / "parent.pth").write_text("\n".join(paths) + "\n")
+    if not wheels:
+        return python
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-index", "--no-deps"]
     subprocess.run([*command, "--ignore-installed", *map(str, wheels)], check=True, capture_output=True, timeout=120)
     return python
