@@ -27,16 +27,7 @@ _ADVICE = {
 }
 
 # What calls answer that a file system does not offer; some also answer that they are not permitted.
-NOT_OFFERED = {
-    errno.EACCES,
-    errno.EBADF,
-    errno.EINVAL,
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.ENOTTY,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-}
+NOT_OFFERED = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 _checks: list[tuple[Path, Callable[[], None]]] = []
 

@@ -64,8 +64,8 @@ def _cache_folder(package: Path) -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     for file in sorted(package.glob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
-    root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else default_cache() / "compiled"
-    folder = root / digest.hexdigest()[:16]
+    given: str = getattr(numba.config, "CACHE_DIR", "")
+    folder = (Path(given) if given else default_cache() / "compiled") / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
