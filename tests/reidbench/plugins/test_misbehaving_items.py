@@ -30,6 +30,7 @@ def test_a_misbehaving_item_is_named_with_its_plugin(kind: str, name: str, tmp_p
         assert "misbehaving.py, line" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_shape_of_a_metric_crashes_the_process(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from tests.support.misbehaving import ITEMS, use\n"
