@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,17 @@ with lock(Path(sys.argv[1]), "training lunet"):
 """
 
 
-def hold(path: Path) -> subprocess.Popen[str]:
-    """Start a process that holds ``path`` until its stdin is closed."""
+@contextmanager
+def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds ``path`` and is killed at the end."""
     command = [sys.executable, "-c", HOLD, path]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    return holder
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
 
 
 def is_free(path: Path) -> bool:
@@ -165,6 +170,18 @@ def test_process_without_kernel_locks_refuses_until_it_is_killed(tmp_path: Path)
         holder.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # a zombie is dead, too
         assert is_free(path)
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_contender_that_writes_last_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+
+    def write_later(seconds: float) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "x", "purpose": "wrote later"}))
+
+    monkeypatch.setattr(time, "sleep", write_later)
+    with pytest.raises(DataError, match="wrote later"), lock(path, "testing"):
+        pass
 
 
 def test_pid_of_another_process_by_now_is_free(tmp_path: Path) -> None:
