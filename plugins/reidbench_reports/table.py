@@ -183,9 +183,13 @@ def _protocol(rows: Sequence[Combination]) -> str:
 
 
 def _footnotes(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """Yield what the marks in the table mean, each once and only where it is used."""
+    """Yield what the marks in the table mean, and contradictions in the data, each once and only where it is used."""
     if any(run.standin for run in runs):
         yield f"{STANDIN} stand-in data, not the published file lists; not comparable with published numbers."
+    for run in {(run.items["protocol"].spec, run.dataset.digest): run for run in runs}.values():
+        if counts := run.dataset.contradictions:
+            kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+            yield f"Contradictions in the data of {run.items['protocol'].short}: {kinds}."
     unfaithful = [run for run in runs if run.items["loss"].spec != "none" and not run.faithful]
     yield from dict.fromkeys(map(_unfaithful, unfaithful))
 

@@ -166,6 +166,19 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
         print_line(console, f"protocol {run.items['protocol'].text}{standin}: {counts}")
         for note in data_notes(run.unmatched, run.contradictions):
             print_line(console, note)
+    repeats = {
+        run.recipe.k
+        for run in runs
+        if run.trains
+        and run.recipe.batches == "pk"
+        and run.recipe.k > 1
+        and run.split.counts["train"] == run.split.counts["train_identities"]
+    }
+    for k in sorted(repeats):
+        print_line(
+            console,
+            f"each training identity has one image: with k={k} it is repeated, so that no positive pair has two images",
+        )
     if any(state.status != "done" for state in plan.states):
         print_line(console, _work(plan))
     for run in runs if full else ():

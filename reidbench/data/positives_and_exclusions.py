@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, Protocol
-from reidbench.data.samples import DISTRACTOR, JUNK
-from reidbench.data.split import Split
+from reidbench.data.samples import DISTRACTOR, JUNK, Samples
+from reidbench.data.split import SHARED_IMAGES, Split
 from reidbench.errors import DataError, OptionError
-from reidbench.utils.arrays import IntArray
+from reidbench.utils.arrays import IntArray, PixelArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,11 @@ NO_POSITIVE = (
     "cameras where the rule same_camera applies; where cameras are unknown, give every image a camera of its own"
 )
 OWN_IMAGES = "queries_with_their_own_image_as_positive"  # a kind of contradiction, as in ``Split.contradictions``
+# Kinds of contradictions between images of one content in several files.
+TWO_IDENTITIES_BY_CONTENT = "images_of_two_identities_by_content"
+SHARED_IMAGES_BY_CONTENT = f"{SHARED_IMAGES}_by_content"
+OWN_IMAGES_BY_CONTENT = f"{OWN_IMAGES}_by_content"
+KINDS_BY_CONTENT = frozenset((TWO_IDENTITIES_BY_CONTENT, SHARED_IMAGES_BY_CONTENT, OWN_IMAGES_BY_CONTENT))
 
 
 @dataclass(frozen=True)
@@ -135,19 +140,71 @@ def unmatched(protocol: Protocol, split: Split) -> Unmatched:
 
 def contradictions(protocol: Protocol, split: Split) -> dict[str, list[str]]:
     """Return ``Split.contradictions`` and the queries that find their own image at distance 0, the easiest positive."""
+    queries, units = _ranked_positives(protocol, split)
+    names = split.query.images[queries[_of_one_file(split.query, queries, split.gallery, units)]].tolist()
+    return split.contradictions | ({OWN_IMAGES: names} if names else {})
+
+
+def contradictions_by_content(
+    protocol: Protocol, split: Split, train: PixelArray, query: PixelArray, gallery: PixelArray
+) -> dict[str, list[str]]:
+    """Return what ``contradictions`` and the check of identities miss: images of one content in several files.
+
+    ``train``, ``query``, ``gallery``: sha256 of each image of these parts, uint8 [m, 32]. Kinds that do not occur are
+    absent. Digests are compared by their first 8 bytes.
+    """
+    codes = [np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0] for digests in (train, query, gallery)]
+    tests = ((split.query, codes[1]), (split.gallery, codes[2]))
+    shared = list[str]()
+    for part, of_part in tests:
+        images = np.flatnonzero(np.isin(of_part, codes[0]))
+        files = {(split.train.root, name) for name in split.train.images[np.isin(codes[0], of_part[images])].tolist()}
+        shared += (name for name in part.images[images].tolist() if (part.root, name) not in files)
+    queries, images = _ranked_positives(protocol, split)
+    own = (codes[1][queries] == codes[2][images]) & ~_of_one_file(split.query, queries, split.gallery, images)
+    kinds = {
+        TWO_IDENTITIES_BY_CONTENT: _identity_conflicts([(split.train, codes[0])]) + _identity_conflicts(tests),
+        SHARED_IMAGES_BY_CONTENT: list(dict.fromkeys(shared)),
+        OWN_IMAGES_BY_CONTENT: split.query.images[queries[own]].tolist(),
+    }
+    return {kind: names for kind, names in kinds.items() if names}
+
+
+def _ranked_positives(protocol: Protocol, split: Split) -> tuple[IntArray, IntArray]:
+    """Return the first image of the query [m] and of the gallery unit [m] of each positive that no rule excludes."""
     query, gallery = split.query, split.gallery
     positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
     ranked = ~positives.same_camera
-    queries, units = positives.queries[ranked], positives.units[ranked]
-    own = query.images[query.starts[queries]] == gallery.images[gallery.starts[units]]
-    names = [str(name) for name in query.images[query.starts[queries[own]]]] if query.root == gallery.root else []
-    return split.contradictions | ({OWN_IMAGES: names} if names else {})
+    return query.starts[positives.queries[ranked]], gallery.starts[positives.units[ranked]]
+
+
+def _of_one_file(left: Samples, left_images: IntArray, right: Samples, right_images: IntArray) -> NDArray[np.bool_]:
+    """Return whether each pair of images [m] is one file."""
+    return np.asarray((left.images[left_images] == right.images[right_images]) & (left.root == right.root))
+
+
+def _identity_conflicts(parts: Sequence[tuple[Samples, NDArray[np.uint64]]]) -> list[str]:
+    """Return the pairs of images of one code and two identities, junk apart: "a.jpg (1) and b.jpg (2)"."""
+    pids = np.concatenate([np.repeat(part.pids, np.diff(part.starts)) for part, _ in parts])
+    names = np.concatenate([part.images for part, _ in parts])
+    codes = np.concatenate([of_part for _, of_part in parts])
+    order = np.lexsort((pids, codes))
+    order = order[pids[order] != JUNK]
+    first, second = order[:-1], order[1:]
+    conflicting = (codes[first] == codes[second]) & (pids[first] != pids[second])
+    pairs = np.stack([first, second], axis=1)[conflicting].tolist()
+    return [f"{names[one]} ({pids[one]}) and {names[other]} ({pids[other]})" for one, other in pairs]
 
 
 def data_notes(unmatched_queries: Unmatched, contradicting: Mapping[str, Sequence[str]]) -> list[str]:
     """Return one line for each property of the data that distorts scores without preventing a run."""
     notes = [f"queries without a positive: {unmatched_queries}, each scored as AP 0"] if unmatched_queries.total else []
-    return notes + [
+    return notes + contradiction_notes(contradicting)
+
+
+def contradiction_notes(contradicting: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one line for each kind of contradiction."""
+    return [
         f"contradiction in the data: {len(names):,} {kind.replace('_', ' ')}, the first is {names[0]}"
         for kind, names in contradicting.items()
     ]

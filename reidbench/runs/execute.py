@@ -122,7 +122,8 @@ def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None
         changes += [f"{name} ({was} before, {made} now)"] if was != made else []
     if changes:
         log(f"differs: {', '.join(changes)}")
-    log(f"reproduced: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}")
+    verdict = "run on other images, not reproduced" if images else "reproduced"
+    log(f"{verdict}: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}")
 
 
 class Records(list[RunRecord]):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
-from reidbench.data.positives_and_exclusions import NO_POSITIVE
+from reidbench.data.positives_and_exclusions import NO_POSITIVE, contradiction_notes, contradictions_by_content
 from reidbench.errors import DataError, OptionError, TrainingError, plugin_call
-from reidbench.images.contents import read_contents
+from reidbench.images.contents import image_digests, read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, owner_of
 from reidbench.plugins.spec import Item, Spec
@@ -113,7 +113,7 @@ def describe_batch_flaw(run: Prepared) -> str:
 def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
     """Raise DataError where an image header is damaged, a results folder lacks space or pretrained weights are missing.
 
-    Images that were checked before and have the same file stats are not read.
+    Images that were checked before and have the same file stats are not read. Logs contradictions by content.
 
     Return the networks that were built and initialised to find that out, by backbone and seed: one for each pretrained
     backbone that a run starts from.
@@ -121,11 +121,21 @@ def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Mac
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
     for split in {id(run.split): run.split for run, _ in pending}.values():
         read_contents(split.parts, machine)
+    for run in {run.items["protocol"].text: run for run, _ in pending}.values():
+        for note in contradiction_notes(content_contradictions(run, machine)):
+            machine.log(f"protocol {run.items['protocol'].text}: {note}")
     _check_disk([run for run, _ in pending], machine)
     first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
     return {
         (backbone, run.job.seed): initialised_backbone(run) for backbone, run in first.items() if run.info.pretrained
     }
+
+
+def content_contradictions(run: Prepared, machine: Machine) -> dict[str, list[str]]:
+    """Return the images of one content in several files that contradict each other, by kind."""
+    split = run.split
+    digests = [image_digests(part, machine) for part in (split.train, split.query, split.gallery)]
+    return contradictions_by_content(run.protocol, split, *digests)
 
 
 def initialised_backbone(run: Prepared) -> Backbone:

@@ -23,7 +23,7 @@ from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
-from reidbench.runs.preflight import initialised_backbone
+from reidbench.runs.preflight import content_contradictions, initialised_backbone
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
 from reidbench.runs.record import (
@@ -105,7 +105,7 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
             return state.record
         if state.superseded:
             names = ", ".join(set_aside(file, "superseded").name for file in state.superseded)
-            machine.log(f"{state.changes}: the results of the other images are renamed: {names}")
+            machine.log(f"{state.changes}: the earlier results are renamed: {names}")
         save_contents(run.split, machine)
         for folder in (run.training_folder, run.run_folder):
             sweep(folder)
@@ -245,6 +245,7 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
     scored_in = environment(machine)
     summary = read_summary(run.training_folder) if run.trains else None
     sha, dirty = commit()
+    contradicting = {**run.contradictions, **content_contradictions(run, machine)}
     return RunRecord(
         schema=SCHEMA,
         status=status,
@@ -272,7 +273,7 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
             split.counts,
             split.wrong_counts,
             split_contents(split, machine),
-            {kind: len(names) for kind, names in run.contradictions.items()},
+            {kind: len(names) for kind, names in contradicting.items()},
         ),
         recipe=run.recipe,
         network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),

@@ -89,6 +89,15 @@ def test_a_collapsed_run_is_starred_and_never_averaged() -> None:
     assert part.notes[-1] == "*a, seed 1: collapsed: one point"
 
 
+def test_contradictions_in_the_data_are_named_once() -> None:
+    clean = make_record("a")
+    dataset = dataclasses.replace(clean.dataset, contradictions={"test_images_in_train": 1200})
+    part = build([dataclasses.replace(make_record("a", seed), dataset=dataset) for seed in (0, 1)])
+    (note,) = (note for note in part.notes if "1,200 test images in train" in note)
+    assert "synthetic" in note
+    assert not any("Contradictions" in each for each in build([clean]).notes)
+
+
 def test_only_failed_runs_still_make_a_table() -> None:
     failed = dataclasses.replace(make_record("a", status="failed", error="no memory"), scores={}, seconds={})
     part = build([failed])

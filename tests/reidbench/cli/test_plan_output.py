@@ -60,6 +60,16 @@ def test_a_papers_mark_names_how_many_runs_have_it() -> None:
     assert "faithful to Hermans et al. (2017)" in printed(replace(three, runs=[paper] * 3))
 
 
+def test_identities_of_one_image_are_noted() -> None:
+    clean = plan({}, {"loss": "none"})
+    counts = clean.runs[0].split.counts
+    single = replace(clean.runs[0].split)
+    single.__dict__["counts"] = {**counts, "train": counts["train_identities"]}
+    notes = printed(replace(clean, runs=[replace(run, split=single) for run in clean.runs]))
+    assert sum("one image: with k=2" in note for note in notes) == 1
+    assert not any("one image" in note for note in printed(clean))
+
+
 def test_what_distorts_scores_is_printed_below_the_counts() -> None:
     clean = plan({})
     run = replace(

@@ -62,7 +62,7 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     assert state.changes == f"{changed}; content of 1 of 4 query images differs (28.bmp)"
     messages: list[str] = []
     other = run(file, messages)
-    assert any(state.changes in message for message in messages)
+    assert any(f"{state.changes}: the earlier results are renamed" in message for message in messages)
     assert other.id == record.id
     assert other.weights != record.weights
     fresh = run(file, results=tmp_path / "fresh", cache=tmp_path / "cache")
@@ -90,6 +90,8 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     lines = [message for message in messages if "content of 2 of 24 train images differs (00.bmp, 01.bmp)" in message]
     assert len(lines) == 2
     assert lines[-1].startswith("differs: content of 2")
+    assert not any(message.startswith("reproduced") for message in messages)
+    assert any("on other images, not reproduced" in message for message in messages)
 
 
 def test_a_training_resumes_on_the_same_images_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
