@@ -8,18 +8,19 @@ import os
 import re
 import stat
 import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
@@ -41,6 +42,10 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**29  # more than that many pixels take uncompressed
 FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the kinds of JPEG that store cosine coefficients
+JPEG_SCAN, JPEG_ADOBE, JPEG_END = 0xDA, 0xEE, 0xD9
+JPEG_MARKER = re.compile(rb"\xff+[^\0\xd0-\xd7\xff]")  # the next one, behind coded pixels and their restart markers
+COEFFICIENTS = 64  # of a block
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 DEPTH = 8  # most bits a channel
 EMPTY = "it is empty; copy it again from its source"
@@ -48,6 +53,7 @@ DAMAGED = (
     "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
     "with 8 bits a channel, or take it out of the dataset"
 )
+PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter of the module warnings
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -64,8 +70,9 @@ def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
 
     Palettes, grey levels and 1 to 7 bits become 0 to 255, CMYK and YCCK become RGB without a colour profile. Raises
     DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels, several
-    frames or more than 8 bits a channel, or is transparent anywhere (dropping alpha would show hidden colours); also
-    where a ``digest`` is given and the sha256 of the file is another.
+    frames or more than 8 bits a channel, is transparent anywhere (dropping alpha would show hidden colours), is a JPEG
+    that lacks scans or is CMYK without Adobe's marker, or a TIFF with an orientation; also where a ``digest`` is given
+    and the sha256 of the file is another.
     """
     return _named(path, lambda: _decode(_content(path, digest)))
 
@@ -121,9 +128,11 @@ def _content(path: Path | str, digest: bytes = b"") -> bytes:
 
 def _decode(data: bytes) -> PixelArray:
     if data.startswith(JPEG_MAGIC):
-        space = {"CMYK": "CMYK", "YCCK": "CMYK"}.get(_jpeg_colorspace(data), "RGB")
+        colorspace = _jpeg_colorspace(data)
+        space = {"CMYK": "CMYK", "YCCK": "CMYK"}.get(colorspace, "RGB")
         # Strict: damaged data, which Pillow decodes to grey or shifted blocks, is an error.
         decoded: PixelArray = simplejpeg.decode_jpeg(data, space, fastdct=False, fastupsample=False, strict=True)
+        _check_scans(data, {"CMYK": 4, "YCCK": 4, "Gray": 1}.get(colorspace, 3))
         # Adobe's convention, which all programs follow: four inks are stored inverted.
         return decoded if space == "RGB" else np.asarray(Image.fromarray(255 - decoded, "CMYK").convert("RGB"))
     if data.startswith(PNG_MAGIC):
@@ -150,7 +159,42 @@ def _check_header(data: bytes) -> bytes:
 def _jpeg_colorspace(data: bytes) -> str:
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
+    if colorspace == "CMYK" and not any(k == JPEG_ADOBE and s.startswith(b"Adobe") for k, s in _jpeg_segments(data)):
+        raise DataError(
+            "it is a CMYK JPEG without Adobe's marker, which tells whether its inks are inverted; save it as RGB"
+        )
     return str(colorspace)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and content of each segment of a JPEG, without the coded pixels."""
+    place = 2
+    while (match := JPEG_MARKER.search(data, place)) and (kind := match[0][-1]) != JPEG_END:
+        place = match.end() + int.from_bytes(data[match.end() : match.end() + 2])
+        yield kind, data[match.end() + 2 : place]
+
+
+def _check_scans(data: bytes, channels: int) -> None:
+    """Raise DataError where no scan of a JPEG completes some coefficient: it was cut between scans, then closed."""
+    # Most files have one scan, of all channels and coefficients in full; finding it is ten times as fast as the loop.
+    scan = data.rfind(b"\xff\xda") + 4
+    bands = scan + 1 + 2 * channels
+    if data[scan] == channels and data[bands : bands + 3] == bytes((0, COEFFICIENTS - 1, 0)):
+        return
+    missing = dict[int, int]()  # by component, one bit for each coefficient
+    for kind, content in _jpeg_segments(data):
+        if kind in JPEG_FRAMES:
+            missing = dict.fromkeys(content[6::3], 2**COEFFICIENTS - 1)
+        elif kind == JPEG_SCAN:
+            components, (first, last, bits) = content[1:-3:2], content[-3:]
+            for component in components if missing and not bits & 15 else ():  # 15: how many low bits are left out
+                missing[component] &= ~(2 ** (last + 1) - 2**first)
+            if not any(missing.values()):
+                return
+    raise DataError(
+        "it was cut between two scans, so pixels are coarse or lack colour; copy it again from its source, save it "
+        "again as a JPEG or PNG if that is all there is, or take it out of the dataset"
+    )
 
 
 def _check_png(data: bytes) -> None:
@@ -180,11 +224,13 @@ class _Limits:
 
 @contextmanager
 def _own_pillow_limits() -> Iterator[None]:
-    """Decode no file in part and apply our own limit of pixels, whatever other code in the process has set."""
+    """Decode no file in part, apply our own limit of pixels and show no warning of Pillow, whatever others have set."""
     with _Limits.lock:
         if not _Limits.users:
             _Limits.before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
             ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+            # Not catch_warnings, which would restore the filters that another thread has changed meanwhile.
+            cast("list[object]", warnings.filters).insert(0, PILLOW_WARNINGS)
         _Limits.users += 1
     try:
         yield
@@ -193,6 +239,8 @@ def _own_pillow_limits() -> Iterator[None]:
             _Limits.users -= 1
             if not _Limits.users:
                 ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _Limits.before
+                with suppress(ValueError):
+                    cast("list[object]", warnings.filters).remove(PILLOW_WARNINGS)
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:
@@ -209,6 +257,10 @@ def _open_with_pillow(data: bytes) -> Image.Image:
         )
     if getattr(image, "is_animated", False):
         raise DataError("it has several frames; save one of them")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        turn = image.getexif().get(ExifTags.Base.Orientation)
+        if turn in range(2, 9):  # Pillow turns a TIFF and no other format
+            raise DataError(f"it is a TIFF with Orientation {turn}, expected 1 or none; save it upright")
     if image.mode not in MODES:
         raise DataError(f"its pixel mode is {image.mode}; save it as RGB with {DEPTH} bits a channel")
     return image
