@@ -33,9 +33,10 @@ def compare(
     from reidbench.reports.sections import Part
     from reidbench.reports.table import Column, Table
     from reidbench.reports.text_formats import render_terminal
+    from reidbench.utils.untrusted_files import real_path
 
     sides = [_side(place, seeds) for place in (a, b)]
-    if {folder.resolve() for folder, _ in sides[0]} == {folder.resolve() for folder, _ in sides[1]}:
+    if {real_path(folder) for folder, _ in sides[0]} == {real_path(folder) for folder, _ in sides[1]}:
         raise OptionError(f"{a} and {b}: are the same runs; name two that differ")
     comparison = compare_combinations(*sides)
     rows = []

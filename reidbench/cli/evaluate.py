@@ -75,17 +75,16 @@ def evaluate(
     from reidbench.ranking.external_embeddings import per_query as of_queries
     from reidbench.ranking.scores import intervals
     from reidbench.utils.arrays import save_arrays
-    from reidbench.utils.atomic import write_atomic
+    from reidbench.utils.atomic import output_file, write_atomic
+    from reidbench.utils.untrusted_files import real_path
 
     if pool not in ("mean", "max"):
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
-    inputs = {file.resolve() for file in (query, gallery, train, distances) if file}
+    inputs = {real_path(file) for file in (query, gallery, train, distances) if file}
     for option, out in (("--json", as_json), ("--per-query", per_query)):
-        if out is not None and (not out.name or out.is_dir()):
-            raise OptionError(f"{option} {out}: is a folder; name a file in it")
-        if out is not None and out.resolve() in inputs:
+        if out is not None and real_path(output_file(out)) in inputs:
             raise OptionError(f"{option} {out}: is one of the input files; name another")
     how = Evaluation(metric, rerank, normalize=normalize)
     if protocol is not None:

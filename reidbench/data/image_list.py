@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from reidbench.errors import DataError
-from reidbench.utils.untrusted_files import LIST_BYTES, read_text
+from reidbench.utils.untrusted_files import LIST_BYTES, read_text, real_path
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class _Paths:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.real = folder.resolve()
+        self.real = real_path(folder)
         self.real_parents: dict[PurePosixPath, Path] = {}
 
     def name(self, text: str) -> str:
@@ -147,11 +147,11 @@ class _Paths:
                 "folder with --data-root"
             )
         if name.parent not in self.real_parents:
-            self.real_parents[name.parent] = (self.real / name.parent).resolve()
+            self.real_parents[name.parent] = real_path(self.real / name.parent)
         file = self.real_parents[name.parent] / name.name
         try:
             if stat.S_ISLNK(file.lstat().st_mode):
-                file = file.resolve()
+                file = real_path(file)
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise ValueError(f"path {text!r} is not a file")
         except OSError as error:

@@ -16,6 +16,7 @@ from reidbench.errors import DataError
 from reidbench.images.decode import decoder_digest, read_digest, read_files
 from reidbench.utils.arrays import BoolArray, PixelArray, load_arrays, save_arrays
 from reidbench.utils.machine import Machine
+from reidbench.utils.untrusted_files import real_path
 
 FOLDER = "contents"
 DIGEST_BYTES = 32
@@ -70,7 +71,7 @@ class _Table:
     def __init__(self, samples: Samples, machine: Machine) -> None:
         self.samples, self.machine = samples, machine
         # What another decoder has accepted is checked again.
-        place = f"{samples.root.resolve()}\0{decoder_digest()}"
+        place = f"{real_path(samples.root)}\0{decoder_digest()}"
         self.file = machine.cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz"
         hashed = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in samples.images.tolist())
         self.names = np.frombuffer(b"".join(hashed), dtype="<u8")

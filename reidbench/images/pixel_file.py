@@ -39,6 +39,7 @@ from reidbench.utils.lock import lock
 from reidbench.utils.machine import AUTO, SCALES, Machine
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
+from reidbench.utils.untrusted_files import real_path
 
 STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
@@ -115,7 +116,7 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
     Raises DataError for images that cannot be used and where the cache cannot be written; else as ``choose_store``.
     """
     digest = hashlib.sha256(decoder_digest().encode() + image_digests(samples, machine).tobytes()).hexdigest()
-    header = Header(str(samples.root.resolve()), len(samples.images), height, width, digest)
+    header = Header(str(real_path(samples.root)), len(samples.images), height, width, digest)
     file = _file(machine.cache, samples, header)
     store = choose_store(machine.pixels, header.nbytes, machine.device)
     if not _is_current(file, header):

@@ -303,7 +303,8 @@ def loss_groups(loss: Loss) -> list[dict[str, object]]:
 def as_loss_value(loss: Loss, value: object) -> LossValue:
     """Return what a loss's ``forward`` returned as a LossValue; a bare tensor's terms are named "loss".
 
-    Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension.
+    Raises PluginError where it is neither a LossValue with a 0-d total nor a tensor of at most one dimension, and where
+    the total or an item of ``per_item`` is of whole numbers.
     """
     name = owner_of(loss)
     if isinstance(value, Tensor) and value.ndim == 1 and value.is_floating_point():
@@ -324,6 +325,8 @@ def as_loss_value(loss: Loss, value: object) -> LossValue:
         if not isinstance(logged, Mapping) or not all(isinstance(key, str) for key in logged):
             raise contract_error(name, field_name, "tensors by name", logged)
         for key, each in logged.items():
-            if not isinstance(each, Tensor) or each.ndim != ndim:
-                raise contract_error(name, f"{field_name}[{key!r}]", f"a {ndim}-d tensor", each)
+            floating = isinstance(each, Tensor) and (each.is_floating_point() or not ndim)
+            if not floating or each.ndim != ndim:
+                expected = f"a {ndim}-d {'floating ' * ndim}tensor"
+                raise contract_error(name, f"{field_name}[{key!r}]", expected, each)
     return value

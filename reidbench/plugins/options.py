@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import inspect
 import re
 import types
@@ -21,7 +20,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from reidbench.errors import DataError, OptionError, PluginError, printable
 from reidbench.plugins.spec import Item, Spec, quoted, write_value
 from reidbench.utils.machine import user_path
-from reidbench.utils.untrusted_files import parse_json, read_text
+from reidbench.utils.untrusted_files import ARRAY_BYTES, LIST_BYTES, file_digest, kind_of, parse_json, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path as PlatformPath
@@ -52,12 +51,8 @@ class File(PlatformPath):
 
     @property
     def sha256(self) -> str:
-        """The sha256 (hex) of the file's content. Raises DataError where it cannot be read."""
-        try:
-            with self.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{self}: cannot be read: {error.strerror}") from None
+        """The sha256 (hex) of the file's content. Raises DataError where it cannot be read or is too large."""
+        return file_digest(self, LIST_BYTES if self.suffix == ".csv" else ARRAY_BYTES)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -71,8 +66,10 @@ class File(PlatformPath):
         folders = [Path(), *filter(None, [_FILES_BELOW.get()])]
         if found := next((folder / path for folder in folders if (folder / path).is_file()), None):
             return cls(found)
-        tried = " nor ".join(dict.fromkeys(str((folder / path).absolute()) for folder in folders))
-        raise PydanticCustomError("no_file", "{reason}", {"reason": f"there is no file {tried}"})
+        tried = list(dict.fromkeys((folder / path).absolute() for folder in folders))
+        others = [f"{file} is {kind}" for file in tried if (kind := kind_of(file))]
+        reason = "; ".join(others) or f"there is no file {' nor '.join(map(str, tried))}"
+        raise PydanticCustomError("no_file", "{reason}", {"reason": reason})
 
 
 class Weights(File):

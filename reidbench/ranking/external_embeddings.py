@@ -158,11 +158,23 @@ def shared_rows(query: Any, gallery: Any) -> IntArray:
     own = np.arange(len(query))
     if query is gallery:
         return own
-    one, other = _array(query, "query"), _array(gallery, "gallery")
-    if one.dtype != other.dtype or one.strides[1:] != other.strides[1:] or not other.strides[0]:
-        return np.full(len(one), -1)
-    rows, remainder = np.divmod(one.ctypes.data + own * one.strides[0] - other.ctypes.data, other.strides[0])
+    # Both live until they are compared, as memory that one frees may be given to the other; tensors are not converted,
+    # which would copy bfloat16 and what is on a GPU.
+    one, other = (each if isinstance(each, Tensor) else _array(each, "embeddings") for each in (query, gallery))
+    (kind, start, strides), (other_kind, other_start, other_strides) = _memory(one), _memory(other)
+    if kind != other_kind or strides[1:] != other_strides[1:] or not other_strides[0]:
+        return np.full(len(own), -1)
+    rows, remainder = np.divmod(start + own * strides[0] - other_start, other_strides[0])
     return np.where((remainder == 0) & (rows >= 0) & (rows < len(other)), rows, -1)
+
+
+def _memory(values: Tensor | NDArray[Any]) -> tuple[tuple[str, str], int, tuple[int, ...]]:
+    """Return device and dtype, the address of the first number, and the strides in bytes."""
+    if isinstance(values, Tensor):
+        size = values.element_size()
+        kind = str(values.device), str(values.dtype).removeprefix("torch.")
+        return kind, values.data_ptr(), tuple(size * stride for stride in values.stride())
+    return ("cpu", str(values.dtype)), values.ctypes.data, values.strides
 
 
 def score_units(
@@ -172,10 +184,13 @@ def score_units(
     how: Evaluation,
     train: UnitEmbeddings | None = None,
     matrix: NDArray[Any] | None = None,
+    *,
+    source: str = "query and gallery",
 ) -> tuple[Scores, Ranking]:
     """Return the scores and the ranking of embeddings, or of a ``matrix`` of distances.
 
-    ``own`` is as ``shared_rows`` returns it. Raises DataError and OptionError.
+    ``own`` is as ``shared_rows`` returns it; ``source`` names queries and gallery in errors. Raises OptionError, and
+    DataError, also where no query has a positive.
     """
     differ = (query.pids != gallery.pids[own]) | (how.cameras & (query.cams != gallery.cams[own]))
     if len(rows := np.flatnonzero((own >= 0) & differ)):
@@ -186,6 +201,8 @@ def score_units(
         ranked = replace(query, cams=own), replace(gallery, cams=np.arange(len(gallery.cams)))
         by = replace(how, exclude=(*how.exclude, SAME_CAMERA_RULE))
     rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
+    if not len(rankings.ranking.ranks):
+        raise DataError(f"{source}: {NO_POSITIVE}")
     return scores_of(rankings, query, gallery, how, own), rankings.ranking
 
 
@@ -223,12 +240,7 @@ def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbedd
 def scores_of(
     rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation, own: IntArray
 ) -> Scores:
-    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any.
-
-    Raises DataError where no query has a positive.
-    """
-    if not len(rankings.ranking.ranks):
-        raise DataError(NO_POSITIVE)
+    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any."""
     scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
     if not how.cameras:
         return scores
@@ -275,7 +287,8 @@ def evaluate_files(
     train_units = read_units(train, pool) if train is not None else None
     own = np.arange(len(query_units.pids)) if query.samefile(gallery) else np.full(len(query_units.pids), -1)
     matrix = read_matrix(distances) if distances is not None else None
-    scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix)
+    source = f"{query} and {gallery}"
+    scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix, source=source)
     return scores, ranking, query_units.pids
 
 

@@ -24,6 +24,7 @@ from reidbench.runs.store import content_changes
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import SCALES, Machine
+from reidbench.utils.untrusted_files import real_path
 
 
 class RunFiles:
@@ -119,7 +120,7 @@ class RunFiles:
         results = self._folder(record).absolute().parent.parent
         folder = results / record.training
         # The record is untrusted: its path must not lead out of its results folder.
-        if not folder.resolve().is_relative_to(results.resolve()) or not folder.is_dir():
+        if not real_path(folder).is_relative_to(real_path(results)) or not folder.is_dir():
             raise DataError(f"{folder} is missing: a record does not contain it; repeat the run to create it")
         return folder
 

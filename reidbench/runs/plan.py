@@ -19,6 +19,7 @@ from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
 from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize
 from reidbench.utils.machine import SCALES, Machine
+from reidbench.utils.untrusted_files import real_path
 
 KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
 Choices = Mapping[str, Sequence[str] | Sequence[int]]
@@ -172,7 +173,7 @@ def _draw_scale(scale: Scale, machine: Machine) -> Machine:
 
 def _check_reproducible(file: Path, record: RunRecord, run: Prepared) -> None:
     """Refuse a record of other data, one that was edited, and one in the folder of its own reproduction."""
-    if file.resolve().parent == run.run_folder.resolve():
+    if real_path(file).parent == real_path(run.run_folder):
         raise DataError(f"{file}: is in the folder of its own reproduction; name another folder with --results")
     if record.dataset.digest != run.split.digest:
         raise DataError(

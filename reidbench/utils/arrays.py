@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.untrusted_files import open_regular
+from reidbench.utils.untrusted_files import ARRAY_BYTES, open_regular
 
 BoolArray = NDArray[np.bool_]
 Float32Array = NDArray[np.float32]
@@ -29,7 +29,7 @@ StringArray = NDArray[np.str_]
 
 
 def read_arrays(
-    file: Path, names: Collection[str] | None = None, *, optional: Collection[str] = (), most: int | None = None
+    file: Path, names: Collection[str] | None = None, *, optional: Collection[str] = (), most: int = ARRAY_BYTES
 ) -> dict[str, Any]:
     """Return the arrays of an untrusted file by name: ``names`` and those of ``optional`` that it has, or all.
 
@@ -37,7 +37,6 @@ def read_arrays(
     Raises DataError, naming file and array, for another format, what is no regular file, a missing array, a damaged
     file, pickled objects, two arrays of one name, and more than ``most`` bytes (half of the memory) of arrays.
     """
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if most is None else most
     with _guarded(file, ".npz", ".safetensors") as opened:
         if file.suffix == ".npz":
             with zipfile.ZipFile(opened) as archive:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reidbench.errors import DataError
+from reidbench.utils.untrusted_files import kind_of, real_path
 
 _ADVICE = {
     errno.ENOSPC: "free some space there, or name another folder",
@@ -53,13 +54,27 @@ def check_writes(folder: Path, check: Callable[[], None]) -> Iterator[None]:
         _checks.remove(entry)
 
 
+def output_file(path: Path) -> Path:
+    """Return the file that a write to ``path`` replaces: where it is a link, the one that it leads to.
+
+    Raises DataError where that is a folder, a device, a named pipe, or a link that leads to itself.
+    """
+    file = real_path(path) if os.path.islink(path) else path  # noqa: PTH114, pathlib raises for a forbidden folder
+    # /dev/stdout is a link to a name that may not exist although the link leads to a pipe.
+    kind = kind_of(path if os.path.exists(path) else file) if path.name else "a folder"  # noqa: PTH110
+    if kind:
+        raise DataError(f"{path}: is {kind}; name a file{' in it' * (kind == 'a folder')}")
+    return file
+
+
 @contextmanager
 def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
     """Yield a temporary file to be written, which becomes ``path`` at the end of the block: old or new, never partial.
 
     ``size`` bytes are reserved first, so that a full disk is noticed before the work. Missing folders are made. After
-    an error the temporary file is deleted. Raises DataError where the system refuses to write.
+    an error the temporary file is deleted. Raises DataError as ``output_file``, and where the system refuses to write.
     """
+    named, path = path, output_file(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +88,7 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
                 with if_offered():
                     os.fsync(file.fileno())
             for folder, check in tuple(_checks):
-                if path.is_relative_to(folder):
+                if named.is_relative_to(folder):
                     check()
             temporary.replace(path)
         finally:
@@ -86,11 +101,8 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to ``path`` as ``atomic_file``.
 
-    Raises DataError also where it is a folder, or the text holds what has no UTF-8: a part of a file's name that is
-    no text.
+    Raises DataError also where the text holds what has no UTF-8: a part of a file's name that is no text.
     """
-    if not path.name or path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file in it")
     try:
         content = data.encode() if isinstance(data, str) else data
     except UnicodeEncodeError as error:
@@ -146,5 +158,8 @@ def _sync_folder(folder: Path) -> None:
 
 def write_error(path: Path, what: str, error: OSError) -> DataError:
     """Return the error where the system refuses to write ``path``: ``what`` failed, the reason, and what to do."""
+    for folder in path.parents:
+        if (kind := kind_of(folder)).startswith("a link"):
+            return DataError(f"{folder}: is {kind}: {what}; make that folder, or name another one")
     advice = _ADVICE.get(error.errno or 0, "repair that, or name another folder")
     return DataError(f"{path.parent}: {what}: {error.strerror}; {advice}")

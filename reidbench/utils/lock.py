@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.utils.atomic import NOT_OFFERED, check_writes, if_offered, write_error
+from reidbench.utils.untrusted_files import real_path
 
 EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
 BEAT_SECONDS = 10.0
@@ -228,6 +229,6 @@ def _file_system(path: Path) -> str:
     """Return the type of the file system of ``path``, such as "ext4" or "nfs4"."""
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     mounts = [line.replace("\\040", "\0").split(" ") for line in reversed(lines)]  # the last one hides those below it
-    file = path.resolve()
+    file = real_path(path)
     inside = [(point.replace("\0", " "), kind) for _, point, kind, *_ in mounts]
     return max((mount for mount in inside if file.is_relative_to(mount[0])), key=lambda mount: len(mount[0]))[1]

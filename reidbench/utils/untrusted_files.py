@@ -1,4 +1,4 @@
-"""Read files from outside: only regular files, of a limited size; UTF-8 text, and JSON that all readers read alike."""
+"""Paths and files from outside: only regular files, of a limited size; UTF-8 text, and JSON all readers read alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +18,35 @@ from reidbench.errors import DataError
 
 TEXT_BYTES = 2**26  # of a record, a suite or a leaderboard: a thousand times more than any of them takes
 LIST_BYTES = 2**30  # of a list of images: ten million names
+ARRAY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # of arrays or weights: half of the memory
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
-def open_regular(file: Path, most: int | None = None) -> BinaryIO:
+def kind_of(path: Path) -> str:
+    """Return what is at ``path`` in words, "" for a regular file and for nothing; links are followed if they can be."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
+    except OSError as error:
+        with suppress(OSError):  # it is no link
+            return f"a link to {path.readlink()} ({error.strerror})"
+    except ValueError:  # a path with a null byte
+        pass
+    return ""
+
+
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links; of a link that leads to itself the path of the link."""
+    return Path(os.path.realpath(path))  # ``Path.resolve`` raises RuntimeError for such a link
+
+
+def open_regular(file: Path, most: int | None = None) -> BufferedReader:
     """Return a regular file of at most ``most`` bytes, opened for reading; nothing else is waited for or read.
 
     Raises DataError where it cannot be opened, is a folder, a named pipe or a device, or is larger.
@@ -40,13 +68,13 @@ def open_regular(file: Path, most: int | None = None) -> BinaryIO:
     return opened
 
 
-def file_digest(file: Path) -> str:
+def file_digest(file: Path, most: int = ARRAY_BYTES) -> str:
     """Return the sha256 (hex) of a file from outside; raises DataError as ``open_regular``."""
-    digest = hashlib.sha256()
-    with open_regular(file) as opened:
-        while part := opened.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
+    with open_regular(file, most) as opened:
+        try:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def read_text(file: Path, most: int = TEXT_BYTES) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,13 +180,21 @@ def test_a_file_option_is_a_path_with_a_digest(tmp_path: Path) -> None:
     assert value.read_bytes() == b"content"
     assert value.sha256 == hashlib.sha256(b"content").hexdigest()
     assert checked("hard(weights=imagenet)")[0]["weights"] == "imagenet"
+    for large, size in (("list.csv", 100 * 2**30), ("w.safetensors", 2**40)):  # which would be read for minutes
+        (tmp_path / large).touch()
+        os.truncate(tmp_path / large, size)
+        with pytest.raises(DataError, match=rf"{large}: has {size:,} bytes, more than"):
+            _ = File(tmp_path / large).sha256
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("gone")
     file.unlink()
     with pytest.raises(DataError, match=r"w\.pth: cannot be read"):
         _ = value.sha256
     with pytest.raises(OptionError, match=r'existing file or none, got ".*w\.pth" \(there is no file .*w\.pth\)'):
         checked(f'hard(weights="{file}")')
-    with pytest.raises(OptionError, match="there is no file"):
-        checked(f'hard(weights="{tmp_path}")')  # a folder
+    for name, kind in (("pipe", "a named pipe"), ("link", r"a link to gone \(No such file"), ("", "a folder")):
+        with pytest.raises(OptionError, match=rf"{name} is {kind}"):
+            checked(f'hard(weights="{tmp_path / name}")')
     with pytest.raises(OptionError, match=r"got 5$"):
         checked("hard(weights=5)")
 

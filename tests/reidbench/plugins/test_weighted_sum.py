@@ -117,5 +117,8 @@ def test_what_forward_may_return() -> None:
     for wrong, said in ((torch.zeros(2, 2), r"\[2, 2\]"), (LossValue(torch.zeros(2)), r"\[2\]"), (3.0, "float")):
         with pytest.raises(PluginError, match=f"loss Squares .*test_weighted_sum.*got .*{said}"):
             as_loss_value(Squares(), wrong)
+    for numbers in (torch.arange(3), torch.zeros(3, dtype=torch.bool)):
+        with pytest.raises(PluginError, match=r"loss Squares .*per_item\['n'\].*floating.*got"):
+            as_loss_value(Squares(), LossValue(torch.tensor(1.0), {"n": numbers}))
     with pytest.raises(PluginError, match=r"loss Squares .*returned no terms"):
         as_loss_value(Squares(), torch.zeros(0))

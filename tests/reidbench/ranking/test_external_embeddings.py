@@ -265,7 +265,7 @@ class Bomb:
         ("starts beyond the rows", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
         ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
         ("pids in a table", r"query\.npz: pids must be integers \[n\], got int64 \[5, 1\]"),
-        ("no match", "no query has a positive"),
+        ("no match", r"query\.npz and .*gallery\.npz: no query has a positive"),
         ("pickle", r"query\.npz: .*pids holds pickled objects"),
         ("truncated", "query.npz: cannot be read"),
         ("no archive", "query.npz: cannot be read"),
@@ -369,6 +369,16 @@ def test_own_rows_of_one_array_leave_the_ranking() -> None:
         reidbench.evaluate(both, (rows, pids + 1, None))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_own_rows_of_parts_of_one_tensor(dtype: torch.dtype) -> None:
+    """Whatever is copied for ranking, as bfloat16 is."""
+    rows, pids = torch.randn(8, 4).to(dtype), np.repeat(np.arange(1, 5), 2)
+    for part in (slice(4), slice(4, None), slice(1, None, 2)):
+        assert reidbench.evaluate((rows[part], pids[part], None), (rows, pids, None)).own_rows == 4
+    assert reidbench.evaluate((rows.clone(), pids, None), (rows, pids, None)).own_rows == 0
+    assert reidbench.evaluate((rows.tolist(), pids, None), (rows.tolist(), pids, None)).own_rows == 0
+
+
 @pytest.mark.parametrize("way", ["embeddings", "distances"])
 def test_one_file_as_query_and_gallery(tmp_path: Path, way: str) -> None:
     part = units(60, 0)
@@ -458,6 +468,10 @@ def test_no_input_is_overwritten(
         assert (code, "is one of the input files" in output) == (2, True), output
     assert reidbench_main(*arguments, option, str(tmp_path))[0] == 2
     assert [file.read_bytes() for file in files] == before
+    (tmp_path / "loop.npz").symlink_to("loop.npz")
+    for wrong in ((*arguments, option, "loop.npz"), ("evaluate", "--query", "loop.npz", "--gallery", "loop.npz")):
+        code, output = reidbench_main(*wrong)
+        assert (code, "loop.npz: " in output, "Traceback" in output) == (2, True, False), output
     assert reidbench_main(*arguments, option, "new.npz")[0] == 0
 
 

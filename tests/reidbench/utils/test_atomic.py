@@ -14,6 +14,7 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
+from reidbench.utils.lock import lock
 
 
 def contents(folder: Path) -> list[str]:
@@ -59,6 +60,41 @@ def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("not a folder")
     with pytest.raises(DataError, match=r"results/run: record.json .*name another folder"):
         write_atomic(tmp_path / "results" / "run" / "record.json", "x")
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a/f")
+    for text in ("first", "second"):  # the file of the link is missing at first
+        write_atomic(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink()
+        assert ((tmp_path / "a" / "f").read_text(), contents(tmp_path / "a")) == (text, ["f"])
+
+
+@pytest.mark.parametrize("kind", ["device", "named pipe", "folder", "link to loop"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "f"
+    if kind == "device":
+        file.symlink_to(os.ttyname(os.openpty()[1]))  # in a folder in which no file can be made by mistake
+    elif kind == "named pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("loop")
+        (tmp_path / "loop").symlink_to("f")
+    before = file.lstat().st_ino
+    with pytest.raises(DataError, match=f"f: is a {kind}"):
+        write_atomic(file, "x")
+    assert file.lstat().st_ino == before
+
+
+def test_a_folder_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").symlink_to("gone")
+    with pytest.raises(DataError, match=r"results: is a link to gone \(No such file"):
+        write_atomic(tmp_path / "results" / "run" / "f", "x")
+    with pytest.raises(DataError, match=r"results: is a link to gone \(No such file"):
+        lock(tmp_path / "results" / "lock", "test").__enter__()
 
 
 def test_failed_write_leaves_the_old_file_only(tmp_path: Path) -> None:
