@@ -105,6 +105,7 @@ def _row(each: Combination) -> dict[str, Any]:
         "flawed": sum(run.scored and run.status != "ok" for run in each.runs),
         "standin": run.standin,
         "faithful": run.faithful,
+        "pretrained": run.network.pretrained,
         "train_seconds": None if each.untrained or not seconds else sum(seconds) / len(seconds),
         "track": run.track,
         "version": run.evaluation.version,
@@ -116,7 +117,8 @@ def _row(each: Combination) -> dict[str, Any]:
 def _loss(row: Mapping[str, Any]) -> str:
     trained = row["loss"] != "none"
     marks = STANDIN * row["standin"] + UNFAITHFUL * (trained and not row["faithful"])
-    return f"{row['loss']}{'' if trained else ' (untrained)'} {marks}{FLAWED * (row['flawed'] > 0)}"
+    start = "" if trained else " (pretrained)" if row["pretrained"] else " (untrained)"
+    return f"{row['loss']}{start} {marks}{FLAWED * (row['flawed'] > 0)}"
 
 
 def _interval(key: str, to: str, digits: str) -> Callable[[Mapping[str, Any]], str]:

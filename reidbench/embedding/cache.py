@@ -133,12 +133,21 @@ class EmbeddingCache:
         finite = torch.isfinite(embeddings).all(dim=1)
         if not finite.all():
             name = images.images[first + int((~finite).nonzero()[0, 0])]
-            reason = (
-                "trained network's embedding of {} is not finite: its training has diverged; try a lower learning_rate"
-                if self.trained
-                else "untrained network's embedding of {} is not finite; check its initial weights and its forward"
-            )
-            raise TrainingError(f"the {reason.format(name)}")
+            network = "trained" if self.trained else "untrained"
+            raise TrainingError(f"the {network} network's embedding of {name} is not finite{self._describe_cause()}")
+
+    def _describe_cause(self) -> str:
+        """Return why embeddings may not be finite, as the rest of a sentence."""
+        if not self.trained:
+            return "; check its initial weights and its forward"
+        weights = [parameter.detach() for parameter in self.backbone.parameters() if parameter.numel()]
+        largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            return ": its training has diverged; try a lower learning_rate"
+        return (
+            f" in evaluation mode, while its losses in training and its weights (at most {largest:.3g}) are finite; "
+            "check the statistics of its batch norms (running_mean, running_var) and its forward"
+        )
 
     def _store(self, keys: NDArray[Any], embeddings: NDArray[np.float32], seconds: float) -> None:
         number = 1 + max((int(file.stem) for file in self._files), default=-1)

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from reidbench.errors import DataError, PluginError, check_tensor, contract_error, plugin_call
-from reidbench.plugins.weights import load_tensors, read_normalisation
-from reidbench.utils.arrays import IntArray, read_arrays
+from reidbench.plugins.weights import load_tensors, read_normalisation, read_weights
+from reidbench.utils.arrays import IntArray
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Backbone(nn.Module):
         where weights are neither here nor downloadable, or do not fit.
         """
         if self.weights_file is not None:
-            self.load_tensors(read_arrays(self.weights_file), str(self.weights_file), bgr=self._normalisation.bgr)
+            self.load_tensors(read_weights(self.weights_file), str(self.weights_file), bgr=self._normalisation.bgr)
 
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
         """Load the tensors of a weights file, named as in ``state_dict``; ``source`` names it in messages.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from reidbench.errors import DataError
+from reidbench.utils.arrays import read_arrays
 
 WEIGHTS = "weights.safetensors"
 SHOWN = 5  # names of tensors in a message
+NO_CHECKSUM = "0" * 64  # where the checksum is not yet known
 _KEYS = ("mean", "std", "channels")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 HOW_TO_WRITE = (
     "write it with safetensors.torch.save_file(tensors, path, metadata={"
@@ -78,14 +82,47 @@ def _three_numbers(text: str) -> tuple[float, float, float] | None:
     return (first, second, third)
 
 
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of an untrusted weights file, of which a checksum in the metadata must be right.
+
+    Raises DataError, naming the file, where it is damaged.
+    """
+    tensors = read_arrays(file)
+    with safetensors.safe_open(file, framework="pt") as opened:
+        has_checksum = "checksum" in (opened.metadata() or {})
+    try:
+        if has_checksum:
+            check_checksum(file.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{file}: is damaged: {error}; train it again, or use an intact copy") from None
+    return tensors
+
+
+def check_checksum(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file's content; raises ValueError where its "checksum" is wrong.
+
+    It is the sha256 of the file, with ``NO_CHECKSUM`` in its own place.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8:end])["__metadata__"]
+    digest = hashlib.sha256(data[:end].replace(metadata["checksum"].encode(), NO_CHECKSUM.encode(), 1))
+    digest.update(memoryview(data)[end:])
+    if digest.hexdigest() != metadata["checksum"]:
+        raise ValueError("its checksum does not fit its content")
+    return metadata
+
+
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load tensors named as in ``module``; counters of batch norms may be missing, since nothing reads them.
 
-    Raises DataError, naming ``source`` and the tensors that are missing, unexpected, of another shape, of whole numbers
-    where the network has fractions or the other way round, or not finite; then nothing is loaded.
+    Floats of 16, 32 or 64 bits become the network's. Raises DataError, naming ``source`` and the tensors that are
+    missing, unexpected, of another shape or type, not finite (in the network's type), negative variances of a batch
+    norm, or matrices that are all zero; then nothing is loaded.
     """
     expected = module.state_dict()
     shared = {name: (tensors[name], like) for name, like in expected.items() if name in tensors}
+    values = {n: tensor.to(like.dtype) for n, (tensor, like) in shared.items() if _fits(tensor, like)}
+    matrices = [n for n, value in values.items() if value.is_floating_point() and value.ndim > 1]
     mistakes = {
         "missing": [n for n in expected if n not in tensors and not n.endswith(".num_batches_tracked")],
         "unexpected": [n for n in tensors if n not in expected],
@@ -97,18 +134,27 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         "of another type": [
             f"{n} {tensor.dtype}, expected {like.dtype}"
             for n, (tensor, like) in shared.items()
-            if tensor.is_floating_point() != like.is_floating_point()
+            if not _fits(tensor, like)
         ],
         "not finite": [
             n
-            for n, (tensor, like) in shared.items()
-            if not bool(torch.isfinite(tensor).all()) and bool(torch.isfinite(like).all())
+            for n, value in values.items()
+            if not bool(torch.isfinite(value).all()) and bool(torch.isfinite(expected[n]).all())
         ],
+        "negative": [n for n, value in values.items() if n.endswith("running_var") and bool((value < 0).any())],
+        "all zero": [] if any(bool(values[n].any()) for n in matrices) else matrices,
     }
     if any(mistakes.values()):
         listed = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in mistakes.items() if names)
         raise DataError(f"{source}: does not fit this network: {listed}")
     module.load_state_dict(tensors, strict=False)
+
+
+def _fits(tensor: Tensor, like: Tensor) -> bool:
+    """Return whether a tensor's numbers are of a type that becomes that of ``like`` with little or no rounding."""
+    if like.is_floating_point():
+        return tensor.dtype in _FLOATS
+    return not tensor.is_floating_point() and not tensor.is_complex()
 
 
 def _first(names: Sequence[str]) -> str:

@@ -171,6 +171,9 @@ def run(
     given: dict[str, Any] = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe}
     given |= {"metric": metric, "rerank": rerank, "seed": seed}
     choices = {key: _as_list(value) for key, value in given.items() if value is not None}
+    for each in choices.get("loss", []):
+        if not isinstance(each, str) and not callable(each):
+            raise OptionError(f"loss: expected a text, a loss class or a factory, or a list of these, got {each!r}")
     local = {each: local_loss(each) for each in choices.get("loss", []) if not isinstance(each, str)}
     if loss is not None:
         choices["loss"] = [local[each].name if each in local else each for each in choices["loss"]]

@@ -137,7 +137,7 @@ class NetworkRecord:
 
     ``embedding_dim``: the number of dimensions of an embedding.
     ``parameters``: the number of parameters.
-    ``pretrained``: whether it starts from published weights.
+    ``pretrained``: whether it starts from pretrained weights.
     ``preprocess``: its input.
     """
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import Backbone
-from reidbench.plugins.weights import WEIGHTS, Normalisation
+from reidbench.plugins.weights import NO_CHECKSUM, WEIGHTS, Normalisation, check_checksum
 from reidbench.training.monitor import Monitor, Verdict
 from reidbench.utils.arrays import IntArray, save_arrays
 from reidbench.utils.atomic import check_seal, sealed_json, set_aside, write_atomic, write_error
@@ -28,7 +28,6 @@ from reidbench.utils.machine import Environment
 LOG = "log.npz"
 SUMMARY = "training.json"
 KEPT_CHECKPOINTS = 2
-NO_CHECKSUM = "0" * 64
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, safetensors.SafetensorError)
 
@@ -221,12 +220,7 @@ def save_tensors(file: Path, tensors: Mapping[str, Tensor], **metadata: str) -> 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and texts that ``save_tensors`` wrote; raises one of ``DAMAGE`` where the file is damaged."""
     data = file.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8:end])["__metadata__"]
-    digest = hashlib.sha256(data[:end].replace(metadata["checksum"].encode(), NO_CHECKSUM.encode(), 1))
-    digest.update(memoryview(data)[end:])
-    if digest.hexdigest() != metadata["checksum"]:
-        raise ValueError("its checksum does not fit its content")
+    metadata = check_checksum(data)
     return safetensors.torch.load(data), metadata
 
 

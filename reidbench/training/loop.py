@@ -126,7 +126,8 @@ def train(
             # Copied to the host while the device computes the gradient, which never waits for the host.
             numbers = DeferredNumbers([value.total, *value.scalars.values()])
             optimizer.zero_grad(set_to_none=True)
-            value.total.backward()  # type: ignore[no-untyped-call]
+            if value.total.requires_grad:  # else network and loss are frozen, which is the verdict no_gradient
+                value.total.backward()  # type: ignore[no-untyped-call]
             add_gradients(world, backbone, loss)
             total, *scalars = numbers.values()
             stopping, diverged = world.any(stop.requested, not np.isfinite(total))

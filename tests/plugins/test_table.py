@@ -48,6 +48,10 @@ def test_the_untrained_network_comes_first() -> None:
     assert printed(table, "seeds") == ["1", "1", "1"]
 
 
+def test_a_pretrained_network_without_training_is_named_so() -> None:
+    assert printed(table_of([make_record("none", network={"pretrained": True})]), "loss") == ["none (pretrained)"]
+
+
 def test_no_heading_is_map_alone() -> None:
     scores = "mAP (market), mAP (step), rank-1, rank-5, mINP"
     shown = ", ".join(headings(table_of(first_command())))

@@ -128,6 +128,26 @@ def test_errors_name_the_file(gallery: Samples, tmp_path: Path) -> None:
         embed(tmp_path, Counting(), black)
 
 
+def test_an_embedding_not_finite_names_its_cause(gallery: Samples, tmp_path: Path) -> None:
+    class Normed(Counting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.norm(super().forward(images))
+
+    network = Normed()
+    network.norm.running_var.fill_(-1.0)
+    with pytest.raises(TrainingError, match=r"evaluation mode.*running_var") as caught:
+        embed(tmp_path, network, gallery.take(np.arange(3)))
+    assert "learning_rate" not in str(caught.value)
+    with torch.no_grad():
+        network.layer.weight[0, 0] = torch.nan
+    with pytest.raises(TrainingError, match=r"diverged.*learning_rate"):
+        embed(tmp_path, network, gallery.take(np.arange(3)))
+
+
 def test_images_of_a_damaged_file_are_embedded_again(gallery: Samples, tmp_path: Path) -> None:
     few = gallery.take(np.arange(20))
     expected, folder = embed(tmp_path, Counting(), few), tmp_path / "embeddings-original"

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from reidbench import Backbone, DataError, OptionError, Preprocess, Weights, build
 from reidbench.plugins.catalogue import load
-from reidbench.plugins.weights import WEIGHTS, Normalisation, load_tensors, read_normalisation
+from reidbench.plugins.weights import WEIGHTS, Normalisation, load_tensors, read_normalisation, read_weights
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.training.checkpoint import load_weights
+from tests.support.damage import flip
 from tests.support.jobs import job, plan_of, run
 
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
@@ -74,6 +75,10 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         ({"1.running_var": torch.tensor([torch.inf])}, r"1 not finite \(1\.running_var\)"),
         ({"0.weight": torch.ones(1, 2, dtype=torch.int64)}, r"1 of another type \(0\.weight torch\.int64, .*float32\)"),
         ({"0.weight": torch.ones(2, 1)}, r"1 of another shape \(0\.weight \[2, 1\], expected \[1, 2\]\)"),
+        ({"0.weight": torch.ones(1, 2, dtype=torch.float8_e5m2)}, r"1 of another type \(0\.weight torch\.float8_e5m2"),
+        ({"0.weight": torch.full((1, 2), 1e300, dtype=torch.float64)}, r"1 not finite \(0\.weight\)"),
+        ({"0.weight": torch.zeros(1, 2)}, r"1 all zero \(0\.weight\)"),
+        ({"1.running_var": torch.tensor([-0.5])}, r"1 negative \(1\.running_var\)"),
         ({"1.num_batches_tracked": torch.tensor(0.5)}, r"1 of another type \(1\.num_batches_tracked"),
     ],
 )
@@ -84,7 +89,9 @@ def test_unusable_tensors_are_named_with_the_file(damage: dict[str, Tensor], pro
     with pytest.raises(DataError, match=f"w\\.safetensors: does not fit this network: {problem}"):
         load_tensors(network, tensors, "w.safetensors")
     assert network[0].weight.equal(before)
-    load_tensors(network, network.state_dict(), "w.safetensors")
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        load_tensors(network, network.state_dict() | {"0.weight": torch.full((1, 2), 0.5, dtype=dtype)}, "w")
+        assert network[0].weight.equal(torch.full((1, 2), 0.5))
 
 
 # --- a trained network is where another starts -----------------------------------------------------------------------
@@ -136,7 +143,7 @@ def test_every_backbone_starts_from_a_weights_file(name: str, tmp_path: Path) ->
         network(json.dumps(str(file))).initialise()
 
 
-def test_weights_may_be_a_run_a_training_or_a_file() -> None:
+def test_weights_may_be_a_run_a_training_or_a_file(tmp_path: Path) -> None:
     trained, record, _ = run(job())
     folders = (trained.run_folder, trained.training_folder, trained.training_folder / WEIGHTS)
     plans = [plan_of(job(backbone=f"tiny(weights={json.dumps(str(path))})"))[0] for path in folders]
@@ -146,6 +153,11 @@ def test_weights_may_be_a_run_a_training_or_a_file() -> None:
     network, same = initialised_backbone(plans[0]), initialised_backbone(trained)
     load_weights(same, trained.training_folder)
     assert all(tensor.equal(same.state_dict()[name]) for name, tensor in network.state_dict().items())
+    copy = tmp_path / WEIGHTS
+    copy.write_bytes((trained.training_folder / WEIGHTS).read_bytes())
+    flip(copy, copy.stat().st_size - 8)
+    with pytest.raises(DataError, match=rf"{WEIGHTS}: .*checksum"):
+        read_weights(copy)
     untrained, _, _ = run(job(loss="none"))
     for path in (untrained.run_folder, trained.run_folder.parent):
         with pytest.raises(OptionError, match="is no folder of a training, or of a run"):

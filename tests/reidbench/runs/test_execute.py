@@ -228,7 +228,10 @@ def test_a_loss_that_uses_an_object_is_never_reused() -> None:
     assert local_loss(Norms).plugin.version == local_loss(Norms).plugin.version
 
 
-@pytest.mark.parametrize("given", [{"loss": []}, {"seed": []}, {"seed": 1.5}, {"seed": "1"}, {"backbone": []}])
+NESTED = [{"loss": [["batch_hard"]]}, {"loss": 3}, {"backbone": [["tiny"]]}]
+
+
+@pytest.mark.parametrize("given", [{"loss": []}, {"seed": []}, {"seed": 1.5}, {"seed": "1"}, {"backbone": []}, *NESTED])
 def test_wrong_lists_are_refused_by_name(given: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=rf"^{next(iter(given))}"):
         reidbench.run(**given)
