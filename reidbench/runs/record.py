@@ -21,7 +21,7 @@ from reidbench.utils.untrusted_files import parse_json, read_text
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
 RECORD = "record.json"
 
 ITEMS = ("protocol", "dataset", "loss", "backbone", "recipe", "metric", "rerank")
@@ -99,8 +99,8 @@ class DatasetRecord:
 
     ``digest``: sha256 over names and sizes of all lists, 64 hex digits.
     ``train_digest``: the same of the training list alone.
-    ``content``: sha256 over the content of the images of each part, by its name.
     ``counts``: numbers of images, units, identities and cameras by name.
+    ``content``: sha256 over the content of the images of each part, by its name.
     ``wrong_counts``: one sentence for each count that differs from the published one.
     ``contradictions``: numbers of images and identities that its parts should not share, by kind.
     """
@@ -108,8 +108,8 @@ class DatasetRecord:
     digest: str
     train_digest: str
     counts: dict[str, int]
+    content: dict[str, str]
     wrong_counts: list[str] = field(default_factory=list)
-    content: dict[str, str] = field(default_factory=dict)
     contradictions: dict[str, int] = field(default_factory=dict)
 
 
@@ -226,7 +226,7 @@ class RunRecord:
     # Inherited by the parts: no conversion between types, no unknown field, no nan.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    schema: Literal[1]
+    schema: Literal[2]
     status: Status
     id: str
     train_id: str

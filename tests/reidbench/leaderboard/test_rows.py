@@ -23,7 +23,7 @@ def test_a_row_shows_the_combination_and_its_scores() -> None:
     expected = {name: f"{statistics.mean(values):.6f}" for name, values in scores.items() if name in columns()}
     expected |= {f"{name}_sd": f"{statistics.stdev(scores[name]):.6f}" for name in ("map_market", "r1")}
     cells = f"""
-        schema=1|dataset=synthetic|protocol=synthetic@1|track=backbone=tiny recipe=quick metric=auto rerank=none
+        schema=2|dataset=synthetic|protocol=synthetic@1|track=backbone=tiny recipe=quick metric=auto rerank=none
         loss=batch_hard|loss_params=margin=0.2, distance=cosine|backbone=tiny|weights=|head=|embedding_dim=128
         test_metric=euclidean|pool=mean|normalize=false|tta=full|rerank=none|metric_learner=|n_seeds=3|iterations=300
         params_m=1.234567|train_s=81.25|extract_s=3.50|gpu=cpu|reidbench=0.1.0|plugin_dist=reidbench

@@ -83,8 +83,8 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("items.loss.colour", "red", r"items\.loss\.colour is unknown"),
         ("items", {}, "items lacks protocol, dataset, loss, backbone, recipe, metric, rerank"),
         ("surprise", 1, "surprise is unknown"),
-        ("schema", 2, "schema .*1, got 2"),
-        ("schema", None, "schema .*1, got None"),
+        ("schema", 1, "schema .*2, got 1"),
+        ("schema", None, "schema .*2, got None"),
         ("dataset.digest", None, r"dataset\.digest .*string, got None"),
         ("network.embedding_dim", True, r"network\.embedding_dim .*integer, got True"),
         ("recipe.steps", 3.5, r"recipe\.steps .*integer.*, got 3\.5"),
@@ -141,9 +141,4 @@ def test_a_track_is_all_but_the_loss_and_the_seed() -> None:
 def test_committed_records_are_read_and_written_unchanged() -> None:
     for file in (CHECKOUT / "leaderboards").glob("records/*/*/record.json"):
         written, read = json.loads(read_record(file).to_json()), json.loads(file.read_text())
-        assert {name for name in read if read[name] != written[name]} <= {
-            "environment",
-            "observed",
-            "dataset",
-            "checksum",
-        }
+        assert written == read
