@@ -147,7 +147,7 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     height, width = stored_size(preprocess, recipe.crop)
     places = np.arange(height * width).reshape(height, width)
     coded = np.stack([places // width, places % width, np.zeros_like(places)], axis=-1).astype(np.uint8)
-    samples = Samples.of_images(__file__, ["one.jpg"], [1], [1])
+    samples = Samples.of_images(Path(__file__), ["one.jpg"], [1], [1])
     units = np.zeros(400, dtype=np.int64)
     store = PixelStore(torch.from_numpy(coded[None]), torch.device("cpu"))
     batch = training_batch(store, samples, units, preprocess, crop=recipe.crop, flip=recipe.flip, seed=0, step=0)

@@ -57,7 +57,7 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
 
     with pytest.raises(Interrupted):
         fit(Spread, tmp_path / "run", recipe=RECIPE, stop_at=2)
-    checkpoint = latest_checkpoint(tmp_path / "run")
+    checkpoint = latest_checkpoint(tmp_path / "run", RECIPE.steps, CONTENT, [].append)
     assert checkpoint is not None
     entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
     assert entries == {"step", "square_avg", "acc_delta"}
