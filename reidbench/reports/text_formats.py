@@ -135,10 +135,12 @@ def print_table(table: Table, console: Console) -> None:
 
     if table.title:
         _print_words(one_line(table.title), console)
-    if not fits(table) and (constant := table.constant()):
+    constant = [] if fits(table) else table.constant()
+    if constant:
         _print_words(table.constant_line(), console)
         table = table.without(constant)
-    console.print()
+    if table.title or constant:
+        console.print()
     shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
     several_lines = not fits(shown)
     if size(shown, several_lines=several_lines).minimum > console.width:  # words would be broken

@@ -218,7 +218,8 @@ def test_an_infinite_loss_is_reported_with_step_and_batch(tmp_path: Path, reidbe
     install(plugin, "embeddings.sum(1) * float('nan')")
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
     assert done.returncode == 1
-    assert "loss Mine (my_loss) is nan at step 0 (learning rate 0.001)" in done.stderr
+    assert "loss mine (my_loss" in done.stderr
+    assert "is nan at step 0 (learning rate 0.001)" in done.stderr
     assert "Traceback" not in done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
     assert sorted(record["status"] for record in records) == ["failed", "ok"], "the other run of the suite went on"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from reidbench.training.checkpoint import latest_checkpoint
+from reidbench.training.checkpoint import latest_checkpoint, training_content
 from reidbench.training.optimizer import ScheduledOptimizer, beta1, learning_rate
 from reidbench.training.recipe import Recipe
 from tests.support.tiny_training import Spread, assert_exact, fit
@@ -57,7 +57,7 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
 
     with pytest.raises(Interrupted):
         fit(Spread, tmp_path / "run", recipe=RECIPE, stop_at=2)
-    checkpoint = latest_checkpoint(tmp_path / "run", RECIPE.steps, CONTENT, [].append)
+    checkpoint = latest_checkpoint(tmp_path / "run", RECIPE.steps, training_content(tmp_path / "run", None), print)
     assert checkpoint is not None
     entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
     assert entries == {"step", "square_avg", "acc_delta"}
