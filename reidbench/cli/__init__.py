@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import reidbench
-from reidbench.cli.output import safe_streams
+from reidbench.cli.output import echo, safe_streams
 from reidbench.errors import Interrupted, ReidbenchError
 from reidbench.training.stop_signals import SIGNALS
 
@@ -33,7 +33,7 @@ VERBS = {
 
 def _version(requested: bool) -> None:
     if requested:
-        typer.echo(f"reidbench {reidbench.__version__}")
+        echo(f"reidbench {reidbench.__version__}")
         raise typer.Exit
 
 

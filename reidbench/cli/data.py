@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reidbench.cli.flags import Cache, DataRoot, Threads, path
-from reidbench.cli.output import print_rows
+from reidbench.cli.output import echo, print_rows
 
 DECODED = 500  # images that are decoded to verify a dataset
 
@@ -42,34 +42,34 @@ def verify(
 
     machine = local_machine(data=data_root, threads=threads)
     spec, built, split = Planner(load(), machine).data(protocol)
-    typer.echo(f"{spec.text} in {split.train.root}")
+    echo(f"{spec.text} in {split.train.root}")
     rows = [
         (name.replace("_", " "), f"{count:,}", f"{split.expected[name]:,}" if name in split.expected else "–")
         for name, count in split.counts.items()
     ]
     print_rows(("", "found", "expected"), rows, numbers=("found", "expected"))
     for name, count in split.ignored.items():
-        typer.echo(f"ignored: {count:,} {name}")
+        echo(f"ignored: {count:,} {name}")
     counts = unmatched(built, split)
-    typer.echo(f"queries without a positive: {counts}")
+    echo(f"queries without a positive: {counts}")
     for note in data_notes(counts, contradictions(built, split))[counts.total > 0 :]:
-        typer.echo(note)
+        echo(note)
     faults = [f"incomplete: {'; '.join(split.wrong_counts)}"] if split.wrong_counts else []
     faults += [NO_POSITIVE] if counts.total == len(split.query) else []
     if files := split.files_of_two_identities:
         faults.append(f"{len(files):,} files have two identities, the first is {files[0]}")
     try:
         if decode:
-            typer.echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
+            echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
         else:
             found = check_images(split.parts, machine.threads, check_file, "are missing or empty")
             sample = check_images(split.parts, machine.threads, read_image, most=DECODED)
-            typer.echo(f"all {found:,} images exist; decoded {sample:,} of them, --decode decodes all")
+            echo(f"all {found:,} images exist; decoded {sample:,} of them, --decode decodes all")
     except DataError as error:
         faults.append(str(error))
     for fault in faults:
-        typer.echo(fault)
-    typer.echo(f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}")
+        echo(fault)
+    echo(f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}")
     if faults:
         raise typer.Exit(1)
 
@@ -103,7 +103,7 @@ def synthesize(
     if twice := sorted(given.keys() & dict(item.options).keys()):
         raise OptionError(f"{name} already has {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
     done, total = run_synthesizer(str(Item(item.name, (*item.options, *given.items()))), directory)
-    typer.echo(f"{done:,} of {total:,} images in {directory}")
+    echo(f"{done:,} of {total:,} images in {directory}")
 
 
 @app.command()
@@ -118,7 +118,7 @@ def cache(
 
     folder = cache or default_cache()
     if clear:
-        typer.echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
+        echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
         return
     rows: list[tuple[str, ...]] = []
     total = 0.0
@@ -136,4 +136,4 @@ def cache(
     if rows:
         headings = ("images", "height", "width", "MiB", "decoded", "from")
         print_rows(headings, rows, numbers=headings[:4])
-    typer.echo(f"{total:,.1f} MiB of decoded images in {folder}")
+    echo(f"{total:,.1f} MiB of decoded images in {folder}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from reidbench.cli.flags import DataRoot, Device, Threads, path
+from reidbench.cli.output import echo
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def embed(
     machine = local_machine(data=data_root, device=device, threads=threads)
     torch.set_num_threads(machine.threads)
     count, dimensions = embed_list(run, images, out, machine)
-    typer.echo(f"{count} embeddings of {dimensions} dimensions in {out}")
+    echo(f"{count} embeddings of {dimensions} dimensions in {out}")
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, path
+from reidbench.cli.output import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,7 @@ def add(
     from reidbench.runs.store import Store
 
     records = Store(Path()).records(runs)
-    typer.echo(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights))
+    echo(str(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights)))
 
 
 @app.command("merge")
@@ -62,7 +63,7 @@ def merge(
     """Merge other leaderboards folders into this one, and derive every PROTOCOL.csv from the records."""
     from reidbench.leaderboard import board
 
-    typer.echo(board.merge(sources or [], folder))
+    echo(str(board.merge(sources or [], folder)))
 
 
 @app.command("check")
@@ -71,7 +72,7 @@ def check(folder: Folder = DEFAULT) -> None:
     from reidbench.leaderboard import check_board
 
     _report(check_board.check(folder))
-    typer.echo("nothing is wrong")
+    echo("nothing is wrong")
 
 
 @app.command("verify")
@@ -104,12 +105,12 @@ def verify(
     planner = _planner(data_root)
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     for group, statement in sorted(verification.rows.items()):
-        typer.echo(f"{group[:12]}  {statement}")
+        echo(f"{group[:12]}  {statement}")
     _report(verification.problems)
     for file in verify.write(folder, verification) if write else []:
-        typer.echo(f"wrote {file}")
+        echo(f"wrote {file}")
 
 
 @app.command("html")
@@ -121,7 +122,7 @@ def html(
     from reidbench.leaderboard.site import build_site
 
     for file in build_site(folder, target, _planner()):
-        typer.echo(f"wrote {file}")
+        echo(f"wrote {file}")
 
 
 def _planner(data_root: Path | None = None) -> Planner:
@@ -129,12 +130,12 @@ def _planner(data_root: Path | None = None) -> Planner:
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
 
-    return Planner(load(), local_machine(data=data_root, log=partial(typer.echo, err=True)))
+    return Planner(load(), local_machine(data=data_root, log=partial(echo, err=True)))
 
 
 def _report(problems: Iterable[Problem]) -> None:
     """Print problems, and exit with code 1 if there are any."""
     lines = [str(problem) for problem in problems]
     if lines:
-        typer.echo("\n".join(lines))
+        echo("\n".join(lines))
         raise typer.Exit(1)

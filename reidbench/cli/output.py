@@ -100,6 +100,11 @@ def safe_streams() -> Iterator[None]:
             sys.exit(1)
 
 
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Write a text, and with ``nl`` a line end, to a stream as it is: click's own function turns ASCII into UTF-8."""
+    (sys.stderr if err else sys.stdout).write(text + "\n" * nl)
+
+
 def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
     """Print a table to stdout as reports do; columns in ``numbers`` are right-aligned."""
     from rich.console import Console

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, path
-from reidbench.cli.output import print_rows, print_text
+from reidbench.cli.output import echo, print_rows, print_text
 
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
@@ -36,7 +36,7 @@ def list_plugins(
 
     rows = _rows(load())
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        echo(json.dumps(rows, indent=1))
         return
     print_rows(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
     for row in rows:  # below the table, whose columns would fold a long error
@@ -91,13 +91,13 @@ def check_items(
         except OptionError as error:  # the options may belong to an item of another kind with that name
             misfits.append(error)
         else:
-            typer.echo(f"{match.kind} {item}: {len(passed)} contract checks passed")
+            echo(f"{match.kind} {item}: {len(passed)} contract checks passed")
             for name in passed:
-                typer.echo(f"  {name}")
+                echo(f"  {name}")
     if len(misfits) == len(matches):
         raise misfits[0]
     for misfit in misfits:
-        typer.echo(f"not checked: {misfit}")
+        echo(f"not checked: {misfit}")
     if failed:
         raise ContractError("\n".join(map(str, failed)), failed[0].check)
 
@@ -112,9 +112,9 @@ def new(
     from reidbench.testing.scaffold import write_plugin
 
     target = write_plugin(name, kind, folder)
-    typer.echo(f"wrote {target}; next:")
-    typer.echo(f"  python -m pip install -e '{target}[test]'")
-    typer.echo(f"  reidbench plugins check {name}\n  python -m pytest {target}")
+    echo(f"wrote {target}; next:")
+    echo(f"  python -m pip install -e '{target}[test]'")
+    echo(f"  reidbench plugins check {name}\n  python -m pytest {target}")
 
 
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:

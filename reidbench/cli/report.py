@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, Results, path
-from reidbench.cli.output import print_errors
+from reidbench.cli.output import echo, print_errors
 from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -53,18 +53,18 @@ def report(
     parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
     if markdown or csv or json or not (html or plots):
         to_text = to_markdown if markdown else to_csv if csv else to_json if json else to_terminal
-        typer.echo(render(parts, to_text), nl=False)
+        echo(render(parts, to_text), nl=False)
     if html:
         about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
         write_atomic(html, render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
-        typer.echo(f"wrote {html}", err=True)
+        echo(f"wrote {html}", err=True)
     if plots:
         files = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
         if not files and not any(part.error for part in parts):
             raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
         for name, data in files.items():
             write_atomic(plots / name, data)
-            typer.echo(f"wrote {plots / name}", err=True)
+            echo(f"wrote {plots / name}", err=True)
     print_errors(parts)
     if all(part.error for part in parts):
         raise typer.Exit(1)

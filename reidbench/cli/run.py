@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, path
-from reidbench.cli.output import print_errors
+from reidbench.cli.output import echo, print_errors
 from reidbench.errors import OptionError, ReidbenchError
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
@@ -232,7 +232,7 @@ def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> No
             parts += build_sections([section], records, RunFiles(runs, machine))
         except ReidbenchError as error:
             parts.append(Part(section, error=str(error)))
-    typer.echo(render(parts, to_terminal), nl=False)
+    echo(render(parts, to_terminal), nl=False)
     if print_errors(parts):
         for record in records:
-            typer.echo(f"{record.items['loss'].short}, seed {record.job.seed}: {describe_result(record)}")
+            echo(f"{record.items['loss'].short}, seed {record.job.seed}: {describe_result(record)}")
