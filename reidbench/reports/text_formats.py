@@ -171,7 +171,7 @@ def _print_list(table: Table, console: Console) -> None:
 
 
 def _print_words(text: str, console: Console) -> None:
-    console.print(Padding(_Cell(text), 0, expand=False))
+    console.print(_Cell(text))
 
 
 class _Cell(Text):
@@ -179,7 +179,10 @@ class _Cell(Text):
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
         text = re.sub(r"\S+", lambda word: _broken(word.group(), width), self.plain)
-        return Text(text, self.style).wrap(console, width, **options)
+        lines = Text(text, self.style).wrap(console, width, **options)
+        for line in lines:
+            line.rstrip()
+        return lines
 
 
 def _broken(word: str, width: int) -> str:

@@ -517,7 +517,7 @@ def test_a_fitted_metric_gives_the_scores_of_its_distances(machine: Machine) -> 
 def edit(plan: Prepared, **changes: Any) -> None:
     file = plan.run_folder / RECORD
     content = json.loads(file.read_text()) | changes
-    del content["checksum"]
+    content.pop("checksum", None)
     file.write_text(json.dumps(content))
 
 
