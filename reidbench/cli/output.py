@@ -114,7 +114,7 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
 
     columns = [Column(heading, kind="number" if heading in numbers else "text") for heading in headings]
     table = Table([dict(zip(headings, row, strict=True)) for row in rows], columns)
-    print_table(table, Console(highlight=False))
+    print_table(table, Console(highlight=False), first=True)
 
 
 def print_text(text: str, style: str = "") -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import rich.table
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.containers import Lines
 from rich.measure import Measurement
@@ -121,9 +122,11 @@ def _escaped(text: str) -> str:
     return _MARKDOWN.sub(lambda match: "\\" + match.group(), one_line(text))
 
 
-def print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console, *, first: bool = False) -> None:
     """Print one table as wide as it fits: all columns; without the constant ones, which are named in a line above; with
     spreads on a line of their own; without the minor ones; with all texts of a row in one column; at last as a list.
+
+    An empty line is above it, unless it is the ``first`` to be printed.
     """
 
     def size(shown: Table, *, several_lines: bool = False) -> Measurement:
@@ -139,7 +142,7 @@ def print_table(table: Table, console: Console) -> None:
     if constant:
         _print_words(table.constant_line(), console)
         table = table.without(constant)
-    if table.title or constant:
+    if table.title or constant or not first:
         console.print()
     shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
     several_lines = not fits(shown)
@@ -171,7 +174,9 @@ def _print_list(table: Table, console: Console) -> None:
 
 
 def _print_words(text: str, console: Console) -> None:
-    console.print(_Cell(text))
+    for line in _Cell(text).wrap(console, console.width):
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 class _Cell(Text):
@@ -179,10 +184,7 @@ class _Cell(Text):
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
         text = re.sub(r"\S+", lambda word: _broken(word.group(), width), self.plain)
-        lines = Text(text, self.style).wrap(console, width, **options)
-        for line in lines:
-            line.rstrip()
-        return lines
+        return Text(text, self.style).wrap(console, width, **options)
 
 
 def _broken(word: str, width: int) -> str:
@@ -230,4 +232,7 @@ def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Tabl
             cell = text.replace(" ±", "\n±").replace(" (", "\n(") if tall else text
             cells.append(_Cell(cell, "bold" if (number, column.key) in table.best else ""))
         shown.add_row(*cells)
+    for unbroken in (column for column in shown.columns if column.no_wrap):  # rich would count their longest word only
+        lines = [line for cell in (unbroken.header, *unbroken.cells) for line in str(cell).splitlines()]
+        unbroken.min_width = max(map(cell_len, lines), default=0)
     return shown
