@@ -60,7 +60,7 @@ def make_record(
         items=items,
         training="trainings/somewhere",
         evaluation=parts.EvaluationRecord(1, "full", "mean", ["junk", "same_camera"], "map_market", True, False, False),
-        dataset=parts.DatasetRecord(digest("data"), digest("train data"), COUNTS, {"train": digest("train images")}),
+        dataset=parts.DatasetRecord(digest("data"), digest("train data"), COUNTS, {}),
         recipe=Recipe(steps=300, decay_start=0, learning_rate=0.001, p=18, k=4),
         network=parts.NetworkRecord(
             128, 1_234_567, False, parts.PreprocessRecord(64, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
