@@ -37,7 +37,7 @@ class Paper:
 
     Only runs of exactly the systems that ``leaderboards/paper/tableN.toml`` names, with every option and the protocol's
     version as they are now, on the published data, count as ours, with their known deviations in the same row; runs
-    that stand in for them (stand-in data, a smaller scale, another deviation) are listed apart, under their own names.
+    that approximate them (stand-in data, a smaller scale, another deviation) are listed apart, under their own names.
     """
 
     def __init__(self, *, table: int = 2) -> None:
@@ -46,7 +46,7 @@ class Paper:
         self.table = table
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
-        """Return the part: the published table with ours, and a table of the runs that stand in for it."""
+        """Return the part: the published table with ours, and a table of the runs that approximate it."""
         published = published_numbers(self.table)
         reproducible = {number.job for number in published if number.job is not None}
         ours, standins, missing = self._sorted(records, reproducible)

@@ -94,7 +94,7 @@ class _Queries:
 def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Workers) -> Callable[[slice], Block]:
     """Return the function that gives the block of some queries and a chunk ``right`` [n, K] from column ``first`` on.
 
-    The product of a block lies in the buffer of the queries.
+    The product of a block is in the buffer of the queries.
     """
     low, high, centre, projected = _survey(right, queries.centre, crew)
     magnitude = largest_sum(queries.reach, np.maximum(np.abs(low), np.abs(high)))

@@ -110,7 +110,7 @@ def _try_lock(path: Path, own: _Holder) -> int | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with if_offered():  # whoever may write to the folder may lock it
+        with if_offered():  # every user who may write to the folder may lock it
             os.fchmod(descriptor, path.parent.stat().st_mode & 0o666)
         if _contend(path, own, descriptor):
             return descriptor

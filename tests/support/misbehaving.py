@@ -381,7 +381,7 @@ def use_recipe(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
 def use_section(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
     with mock.patch.object(sections, "load", return_value=catalogue):
         (part,) = sections.build_sections([spec.text], [], RunFiles([], local_machine(device="cpu")))
-    if part.error:  # which stands for the part, so that the other sections are shown
+    if part.error:  # in place of the part, so that the other sections are shown
         raise PluginError(part.error)
 
 

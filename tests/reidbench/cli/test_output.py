@@ -118,7 +118,7 @@ def list_plugins(environment: dict[str, str]) -> tuple[int, str, str]:
 
 
 def test_an_interrupted_start_ends_without_a_traceback(tmp_path: Path) -> None:
-    """Also where whoever imports a module ignores that its import fails."""
+    """Also where the importer of a module ignores a failed import."""
     assert list_plugins(install(tmp_path, INTERRUPT)) == (130, "", "")
     (tmp_path / "typer.py").write_text(INTERRUPT)
     assert list_plugins({**os.environ, "PYTHONPATH": str(tmp_path)}) == (130, "", "")
