@@ -57,6 +57,7 @@ from reidbench.runs.execute import Records as Records, run as run
 from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
+from reidbench.runs.tasks import Executor as Executor, Task as Task, TaskState as TaskState
 from reidbench.training.recipe import Recipe as Recipe
 from reidbench.utils.arrays import IntArray as IntArray
 from reidbench.utils.compiled import compiled as compiled

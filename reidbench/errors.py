@@ -53,6 +53,10 @@ class DataError(ReidbenchError):
     """A file or a folder (of a dataset, a record, a results folder) that is missing, damaged or of other content."""
 
 
+class Busy(DataError):
+    """A folder that another process uses."""
+
+
 class TrainingError(ReidbenchError):
     """A training that cannot continue: a loss that is not finite, a batch without a positive, no memory."""
 

@@ -28,7 +28,9 @@ VERBS = {
     "leaderboard": "leaderboard:app",
     "plugins": "plugins:app",
     "data": "data:app",
+    "work": "work:work",
 }
+HIDDEN = ("work",)  # for executors, and for whoever looks into a batch by hand
 
 
 def _version(requested: bool) -> None:
@@ -55,7 +57,7 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         if isinstance(implementation, typer.Typer):
             app.add_typer(implementation, name=verb)
         else:
-            app.command(verb)(implementation)
+            app.command(verb, hidden=verb in HIDDEN)(implementation)
     return app
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reidbench.runs.plan import Plan
     from reidbench.runs.prepare import Prepared
     from reidbench.runs.record import RunRecord
+    from reidbench.runs.tasks import Executor
     from reidbench.utils.machine import Machine
 
 LISTED_RUNS = 200
@@ -61,6 +62,12 @@ def run(
     cache: Cache = None,
     device: Device = AUTO,
     threads: Threads = 0,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help='What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".', show_default=False
+        ),
+    ] = None,
     checkpoint_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
     ] = CHECKPOINT_SECONDS,
@@ -75,7 +82,7 @@ def run(
     """
     from rich.console import Console
 
-    from reidbench.runs.execute import execute
+    from reidbench.runs.execute import build_executor, execute
     from reidbench.runs.plan import make_plan, read_request
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
@@ -99,16 +106,20 @@ def run(
     request = read_request(str(what) if what else None, choices, scale)
     if request.scale and data_root is not None:
         raise OptionError(f"--scale {scale}: draws its own data; leave out --data-root")
+    runner = build_executor(executor)
     plan = world.in_turn(lambda: make_plan(request, machine))
     if dry_run:
-        print_plan(Console(highlight=False, quiet=not world.first), plan, full=True)
+        out = Console(highlight=False, quiet=not world.first)
+        print_plan(out, plan, full=True)
+        print_tasks(out, plan, runner)
         return
     print_plan(console, plan, full=False)
-    runs = []
+    ended = {}
     try:
-        for folder, record in execute(plan):
-            runs.append((folder, record))
+        for folder, record in execute(plan, runner):
+            ended[folder] = record
     finally:
+        runs = [(run.run_folder, ended[run.run_folder]) for run in plan.runs if run.run_folder in ended]
         if runs:
             print_scores(runs, plan.machine)
     for folder, _ in runs:
@@ -185,6 +196,16 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
         _print_options(console, run)
 
 
+def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
+    """Print what an executor would do with the tasks of a plan; nothing where this process runs them."""
+    from reidbench.runs.tasks import make_batch
+
+    if not executor.uses_this_process(plan.machine.requested_device):
+        batch = make_batch(plan)
+        print_line(console, f"\n{len(batch.tasks)} tasks in {batch.folder}")
+        print_line(console, executor.describe(batch.tasks, batch.folder))
+
+
 def _work(plan: Plan) -> str:
     """Return how much work a plan has left: trainings, steps, images and disk."""
     from reidbench.runs.plan import training_images
@@ -223,7 +244,6 @@ def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> No
     from reidbench.reports.artifacts import RunFiles
     from reidbench.reports.sections import Part, build_sections, render
     from reidbench.reports.text_formats import to_terminal
-    from reidbench.runs.execute import describe_result
 
     records = [record for _, record in runs]
     parts: list[Part] = []
@@ -235,4 +255,4 @@ def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> No
     echo(render(parts, to_terminal), nl=False)
     if print_errors(parts):
         for record in records:
-            echo(f"{record.items['loss'].short}, seed {record.job.seed}: {describe_result(record)}")
+            echo(f"{record.items['loss'].short}, seed {record.job.seed}: {record.result}")

@@ -28,7 +28,10 @@ from reidbench.plugins.spec import is_name, quoted
 ENTRY_POINT_GROUP = "reidbench"
 OWN_DISTRIBUTION = "reidbench"
 VARIABLE = "REIDBENCH_LOAD_PLUGINS"
-KINDS = ("loss", "backbone", "dataset", "synthesizer", "protocol", "recipe", "metric", "reranker", "section")
+KINDS = (
+    *("loss", "backbone", "dataset", "synthesizer", "protocol", "recipe", "metric", "reranker", "section"),
+    "executor",
+)
 HOOKS = dict(zip((name for name in vars(hookspecs) if name.startswith("register_")), KINDS, strict=True))
 # The positional parameters of a factory, which the runner supplies; those of the other kinds take none.
 SUPPLIED = {"loss": ("info",), "dataset": ("root",), "synthesizer": ("directory",), "recipe": ("backbone",)}

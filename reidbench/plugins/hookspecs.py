@@ -1,4 +1,4 @@
-"""The hooks: nine functions of one shape through which plugins provide items.
+"""The hooks: ten functions of one shape through which plugins provide items.
 
 Each hook takes nothing, is called once when plugins are loaded, and returns ``{name: factory}``. A factory's positional
 parameters are supplied by the runner; its keyword-only parameters are the item's options, each with a type and a
@@ -61,3 +61,8 @@ def register_rerankers() -> Factories:  # type: ignore[empty-body]
 @hookspec
 def register_sections() -> Factories:  # type: ignore[empty-body]
     """Report sections: ``(*, options) -> Section``; turns records into tables, figures and notes."""
+
+
+@hookspec
+def register_executors() -> Factories:  # type: ignore[empty-body]
+    """Executors: ``(*, options) -> Executor``; runs the tasks of a plan in other processes or on other machines."""

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reidbench.errors import OptionError
+from reidbench.errors import Busy, OptionError
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.plugins.discovery import PluginItem
-from reidbench.runs.plan import KINDS, Plan, Request, make_plan, training_images
+from reidbench.runs.driver import distribute
+from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.python_losses import local_loss
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
+from reidbench.runs.tasks import Executor
+from reidbench.training.build import checked
 from reidbench.utils.machine import AUTO, local_machine
 from reidbench.utils.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAINING_COST = 3  # passes of an image through the network: forward once, backward about twice
+BUSY_SECONDS = 2.0  # between two looks at folders that another process holds
 
 
-def execute(plan: Plan) -> Iterator[tuple[Path, RunRecord]]:
+def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> Iterator[tuple[Path, RunRecord]]:
     """Run a plan and yield (run folder, record) of each run when it ends, also of one that failed.
 
-    Raises an error of reidbench where a run cannot be made at all, and Interrupted after a signal. Of several processes
-    the first yields; the others take part in the trainings.
+    ``executor`` may run it in other processes. A run whose folders another process holds is looked at again after the
+    others, until that process has left them; without ``wait`` Busy is raised. Raises an error of reidbench where a run
+    cannot be made at all, and Interrupted after a signal. Of several processes that train together the first yields;
+    the others take part in the trainings.
     """
     machine = plan.machine
+    if executor and not executor.uses_this_process(machine.requested_device):
+        if machine.world.size > 1:
+            raise OptionError("--executor: starts processes of its own; leave it out under torchrun")
+        yield from distribute(plan, executor)
+        return
     if not machine.world.first:
         for run in plan.runs:
             follow(run, machine)
         return
     networks = preflight(plan.runs, plan.states, machine)
     clock = SuiteClock(plan)
-    for number, (run, state, name) in enumerate(zip(plan.runs, plan.states, plan.names(), strict=True), start=1):
-        title = f"[{number}/{len(plan.runs)}] {name}, seed {run.job.seed}"
-        machine.log(f"{title}: {'starts' if state.status == 'new' else state}")
-        network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
+    waiting: set[int] = set()
+    queue = deque(range(len(plan.runs)))
+    while queue:
+        number = clock.current = queue.popleft()
+        run, state = plan.runs[number], plan.states[number]
+        title = plan.title(number)
         log = partial(_log_titled, machine.log, title)
-        record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
+        if number not in waiting:
+            log("starts" if state.status == "new" else str(state))
+        network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
+        try:
+            record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
+        except Busy as error:
+            if not wait or machine.world.size > 1:
+                raise
+            if number not in waiting:
+                log(f"{error}; looked at again later")
+            waiting.add(number)
+            queue.append(number)
+            if waiting.issuperset(queue):
+                time.sleep(BUSY_SECONDS)
+            continue
         if state.record is None or record.status != "ok":
-            machine.log(f"{title}: {describe_result(record)}")
+            log(record.result)
         clock.finish(record)
         yield run.run_folder, record
         if plan.record:
@@ -59,30 +87,12 @@ def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
     log(f"{title}: {line}")
 
 
-def describe_result(record: RunRecord) -> str:
-    """Return how a run ended, in one line."""
-    scores = ", ".join(
-        f"{name} {100 * record.scores[name]:.2f} %"
-        for name in dict.fromkeys((record.evaluation.primary, "r1"))
-        if name in record.scores
-    )
-    return f"done: {scores}" if record.status == "ok" else f"{record.status}: {record.error}"
-
-
 class SuiteClock:
     """The time left of a plan, from the pixels that passed the networks so far and the seconds that they took."""
 
     def __init__(self, plan: Plan) -> None:
-        trained: set[str] = set()
-        self.training: list[int] = []
-        self.testing: list[int] = []
-        for run, state in zip(plan.runs, plan.states, strict=True):
-            height, width = run.info.preprocess.height, run.info.preprocess.width
-            trains = state.status in ("new", "resumable") and run.trains and run.train_id not in trained
-            trained.add(run.train_id)
-            self.training.append(TRAINING_COST * training_images(run, state) * height * width * trains)
-            tested = len(run.split.query.images) + len(run.split.gallery.images)
-            self.testing.append(tested * height * width * (state.status != "done"))
+        self.training, self.testing = pixels_left(plan)
+        self.left = set(range(len(plan.runs)))
         self.current = 0
         self.pixels = 0
         self.seconds = 0.0
@@ -93,18 +103,18 @@ class SuiteClock:
             return ""
         place = f"job {self.current + 1} of {len(self.training)}"
         done = self.training[self.current] * fraction if what == "training" else 0.0
-        left = sum(self.training[self.current :]) + sum(self.testing[self.current :]) - done
+        left = sum(self.training[number] + self.testing[number] for number in self.left) - done
         if self.pixels + done == 0:
             return place
         rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)
         return f"{place}, about {in_words(rate * left)} left"
 
     def finish(self, record: RunRecord) -> None:
-        """Go on to the next run after the current one left ``record``."""
+        """Count the current run, which left ``record``."""
         if record.scored and self.testing[self.current]:
             self.seconds += record.seconds["embed"] + record.seconds["train"] * (self.training[self.current] > 0)
             self.pixels += self.training[self.current] + self.testing[self.current]
-        self.current += 1
+        self.left.discard(self.current)
 
 
 def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None], images: str = "") -> None:
@@ -161,8 +171,9 @@ def run(
     results: str | Path | None = None,
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
+    executor: str | None = None,
 ) -> Records:
-    """Train and score every combination, as ``reidbench run`` does, and return the records.
+    """Train and score every combination, as ``reidbench run`` does, and return the records in the order of the jobs.
 
     Items are texts as on the command line, or lists of such; what is left out has the command line's default. A loss
     may also be a class or a factory: it is used under its own name, in this process only, and a change of its source
@@ -186,7 +197,14 @@ def run(
         log=_print_to_stderr,
     )
     plan = make_plan(Request(expand(choices, command_defaults())), machine, _with_local(load(), local.values()))
-    return Records(record for _, record in execute(plan))
+    records = dict(execute(plan, build_executor(executor)))
+    return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)
+
+
+def build_executor(text: str | None) -> Executor:
+    """Return the executor of a spec, by default the command line's; raises OptionError and PluginError."""
+    spec = load().resolve("executor", text or str(command_defaults()["executor"]))
+    return checked(spec, spec.build(), Executor)  # type: ignore[type-abstract]
 
 
 def _as_list(value: object) -> list[Any]:

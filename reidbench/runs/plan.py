@@ -22,6 +22,7 @@ from reidbench.utils.machine import SCALES, Machine
 from reidbench.utils.untrusted_files import real_path
 
 KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
+PASSES = 3  # of a training image through the network: forward once, backward about twice
 Choices = Mapping[str, Sequence[str] | Sequence[int]]
 
 
@@ -62,6 +63,10 @@ class Plan:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
         kinds = differing_kinds(self.runs)
         return [", ".join([run.items["loss"].short, *_not_none(run, kinds)]) for run in self.runs]
+
+    def title(self, number: int) -> str:
+        """Return the name of a run with its place among all."""
+        return f"[{number + 1}/{len(self.runs)}] {self.names()[number]}, seed {self.runs[number].job.seed}"
 
 
 def differing_kinds(runs: Sequence[Prepared]) -> list[str]:
@@ -154,6 +159,24 @@ def _planned_state(run: Prepared, existing: set[str], machine: Machine) -> RunSt
 def training_images(run: Prepared, state: RunState) -> int:
     """Return the number of images that the steps left of a training take."""
     return (run.recipe.steps - state.step) * run.recipe.p * run.recipe.k
+
+
+def pixels_left(plan: Plan) -> tuple[list[int], list[int]]:
+    """Return for each run the pixels left to pass its network, in training (by all passes) and in test.
+
+    A training that several runs share counts for the first.
+    """
+    trained: set[str] = set()
+    training: list[int] = []
+    testing: list[int] = []
+    for run, state in zip(plan.runs, plan.states, strict=True):
+        size = run.info.preprocess.height * run.info.preprocess.width
+        trains = state.status in ("new", "resumable") and run.trains and run.train_id not in trained
+        trained.add(run.train_id)
+        training.append(PASSES * training_images(run, state) * size * trains)
+        images = len(run.split.query.images) + len(run.split.gallery.images)
+        testing.append(images * size * (state.status != "done"))
+    return training, testing
 
 
 def _draw_scale(scale: Scale, machine: Machine) -> Machine:

@@ -265,6 +265,13 @@ class RunRecord:
         return self.status in ("ok", *FLAWS)
 
     @property
+    def result(self) -> str:
+        """Return how the run ended, in one line: its first scores, or the reason."""
+        names = (name for name in dict.fromkeys((self.evaluation.primary, "r1")) if name in self.scores)
+        scores = ", ".join(f"{name} {100 * self.scores[name]:.2f} %" for name in names)
+        return f"done: {scores}" if self.status == "ok" else f"{self.status}: {self.error}"
+
+    @property
     def track(self) -> str:
         """Return all of the combination except the loss, as one line; rows of one track are ranked.
 

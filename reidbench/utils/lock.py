@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reidbench.errors import DataError
+from reidbench.errors import Busy, DataError
 from reidbench.utils.atomic import NOT_OFFERED, check_writes, if_offered, write_error
 from reidbench.utils.untrusted_files import real_path
 
@@ -67,7 +67,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host. From then
     on ``atomic_file`` refuses to replace a file below the folder of ``path``, so that only one of them writes there.
 
-    Raises DataError, naming the holder, after ``wait`` seconds, and where the file cannot be written.
+    Raises Busy, naming the holder, after ``wait`` seconds, and DataError where the file cannot be written.
     """
     own = _Holder(
         socket.gethostname(),
@@ -85,7 +85,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
             waiting(holder)
             waiting = None
         if time.monotonic() >= deadline:
-            raise DataError(
+            raise Busy(
                 f"{path.parent}: is in use by {holder}; wait until it ends, or stop it (killed on another host, it "
                 f"keeps the folder for {EXPIRY_SECONDS:.0f} seconds)"
             )

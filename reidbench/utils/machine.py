@@ -74,6 +74,8 @@ class Machine:
     ``log``: function that takes one line of text for each event.
     ``world``: the processes that train together.
     ``overall``: text about the whole call for progress lines.
+    ``requested_device``: the device as requested, which another machine resolves for itself.
+    ``requested_threads``: the number of threads as requested.
     """
 
     device: torch.device
@@ -87,6 +89,8 @@ class Machine:
     log: Callable[[str], None] = no_log
     world: World = ALONE
     overall: Overall | None = None
+    requested_device: str = AUTO
+    requested_threads: int = 0
 
     def __post_init__(self) -> None:
         for name in ("data", "results", "cache"):
@@ -109,6 +113,8 @@ def local_machine(*, device: str = AUTO, threads: int = 0, world: World = ALONE,
         device=find_device(device, world),
         threads=threads or max(1, len(os.sched_getaffinity(0)) // local_processes),
         world=world,
+        requested_device=device,
+        requested_threads=threads,
         **{name: value for name, value in settings.items() if value is not None},
     )
     if not machine.checkpoint_seconds >= 0:

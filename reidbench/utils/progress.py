@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -67,6 +68,37 @@ def progress(
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=done, detail="")
         yield lambda now, detail: bar.update(task, completed=now, detail=details(detail, now))
+
+
+class LiveLines:
+    """Lines about work in other processes; of ``live_lines``."""
+
+    def __init__(self, console: Console, live: Live | None) -> None:
+        self._console, self._live = console, live
+        self._shown = time.monotonic()
+
+    def print(self, line: str) -> None:
+        """Print a line that stays."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Replace the lines of now; where there is no terminal, print the first at most every 15 seconds."""
+        if self._live:
+            self._live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+        elif time.monotonic() - self._shown >= LOG_SECONDS:
+            self._shown = time.monotonic()
+            self.print(lines[0])
+
+
+@contextmanager
+def live_lines() -> Iterator[LiveLines]:
+    """Yield lines on stderr that can be replaced while the block runs, and that vanish at its end."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield LiveLines(console, None)
+        return
+    with Live(console=console, transient=True, refresh_per_second=4) as live:
+        yield LiveLines(console, live)
 
 
 def in_words(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""First-party executors of reidbench; each module is a plugin of its own."""

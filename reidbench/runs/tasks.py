@@ -1,0 +1,202 @@
+"""Tasks: the trainings of a plan, each with every run scored from it, as JSON text that any process can execute."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from socket import gethostname
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from reidbench.errors import DataError, OptionError
+from reidbench.runs.job import Job
+from reidbench.runs.plan import Plan
+from reidbench.runs.provenance import LOCAL
+from reidbench.utils.atomic import write_atomic
+
+BATCHES = "batches"
+TASKS = "tasks.jsonl"
+# The fields of a machine that travel with a task.
+SETTINGS = ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training with every run scored from it.
+
+    ``number``: its line in the batch's file of tasks, from 0.
+    ``name``: the name of its folder, for people.
+    ``arguments``: those of ``python -m reidbench`` that execute it in any process that sees the results folder.
+    ``device``: the device as requested: "auto", "cpu", "cuda" or "cuda:N".
+    ``threads``: the number of threads as requested; 0 leaves it to the executor, which may add ``--threads N``.
+    """
+
+    number: int
+    name: str
+    arguments: tuple[str, ...]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What an executor knows of a task.
+
+    ``state``: "waiting", "running" or "ended", however it ended.
+    ``where``: the machine or device it runs on, or why it waits, in the words of what executes it.
+    """
+
+    state: Literal["waiting", "running", "ended"]
+    where: str = ""
+
+
+class Executor(ABC):
+    """Runs tasks in other processes, here or on other machines; the results folder is all that it shares with them.
+
+    ``tries``: how often a task that left no record is executed.
+    ``settled``: seconds after the end of a task until its files are visible here.
+    """
+
+    tries: int = 3
+    settled: float = 0.0
+
+    def uses_this_process(self, device: str) -> bool:
+        """Return whether the runs are made in this process, one after the other, and ``run`` is not called."""
+        return False
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        """Execute tasks and yield the state of each by its number, every few seconds, until all have ended.
+
+        ``folder`` is the batch's; the output of task N goes to its file ``N.log``, appended. Tasks of the same folder
+        that an earlier call started and left alone are found again, not started twice. Closing the iterator either
+        stops the tasks, which then save their state, or leaves them alone. Raises DataError or OptionError with the
+        words of what refuses them.
+        """
+
+    def describe(self, tasks: Sequence[Task], folder: Path) -> str:
+        """Return what ``run`` would do, such as the script that it submits."""
+        return "\n".join(task.name for task in tasks)
+
+
+@dataclass(frozen=True)
+class TaskText:
+    """The content of a task.
+
+    ``settings``: fields of the machine, with absolute paths.
+    ``device``: the device as requested.
+    ``threads``: the number of threads as requested.
+    ``jobs``: its runs.
+    ``ids``: the ids of the runs.
+    ``codes``: the code digests of the runs.
+    ``code_files``: sha256 of each source file of the runs by its name.
+    """
+
+    settings: dict[str, Any]
+    device: str
+    threads: int
+    jobs: list[Job]
+    ids: list[str]
+    codes: list[str]
+    code_files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The tasks of a plan in their folder.
+
+    ``folder``: a folder in the results folder whose name follows from the runs.
+    ``tasks``: the tasks by number.
+    ``runs``: for each task the numbers of its runs in the plan.
+    """
+
+    folder: Path
+    tasks: Sequence[Task]
+    runs: Sequence[Sequence[int]]
+
+
+def make_batch(plan: Plan) -> Batch:
+    """Return the tasks of a plan, one for each training or untrained network; nothing is written.
+
+    The folder and the numbers depend on the runs alone, not on their states, so that the same request finds its batch
+    again.
+    Raises OptionError where a loss is a Python object, which no other process has.
+    """
+    machine = plan.machine
+    groups: dict[Path, list[int]] = {}
+    for number, run in enumerate(plan.runs):
+        for kind, item in run.items.items():
+            if any(offer.plugin.name == LOCAL for offer in item.plugin_items):
+                raise OptionError(
+                    f"{kind} {item.text}: is a Python object of this process, which no other process has; make it a "
+                    "plugin (reidbench plugins new), or run it in this process: local(workers=1)"
+                )
+        groups.setdefault(run.training_folder, []).append(number)
+    digest = hashlib.sha256("".join(sorted(run.id + run.code for run in plan.runs)).encode()).hexdigest()
+    folder = machine.results.absolute() / BATCHES / digest[:10]
+    arguments = ("work", str(folder / TASKS))
+    tasks = [
+        Task(number, path.name, (*arguments, str(number)), machine.requested_device, machine.requested_threads)
+        for number, path in enumerate(groups)
+    ]
+    return Batch(folder, tasks, list(groups.values()))
+
+
+def write_batch(batch: Batch, plan: Plan) -> None:
+    """Write the file of tasks, a line of JSON each."""
+    machine = plan.machine
+    settings = {name: getattr(machine, name) for name in SETTINGS}
+    settings = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in settings.items()}
+    lines = []
+    for task, numbers in zip(batch.tasks, batch.runs, strict=True):
+        runs = [plan.runs[number] for number in numbers]
+        text = TaskText(
+            settings=settings,
+            device=task.device,
+            threads=task.threads,
+            jobs=[run.job for run in runs],
+            ids=[run.id for run in runs],
+            codes=[run.code for run in runs],
+            code_files={name: digest for run in runs for name, digest in run.code_files.items()},
+        )
+        lines.append(json.dumps(dataclasses.asdict(text), sort_keys=True))
+    write_atomic(batch.folder / TASKS, "".join(f"{line}\n" for line in lines))
+
+
+def read_task(file: Path, number: int) -> TaskText:
+    """Return one task of a batch; raises DataError where the file is not here, so that the folder is not shared."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{file}: cannot be read on {gethostname()}: {error}; is the results folder shared with this machine? name "
+            "a shared one with --results"
+        ) from None
+    if not 0 <= number < len(lines):
+        raise OptionError(f"{file}: has {len(lines)} tasks, numbered from 0; there is no task {number}")
+    try:
+        return _adapter().validate_json(lines[number])
+    except (ValidationError, OptionError) as error:
+        raise DataError(f"{file}: task {number} is damaged: {error}") from None
+
+
+@cache
+def _adapter() -> TypeAdapter[TaskText]:
+    return TypeAdapter(TaskText)
+
+
+def error_file(folder: Path, number: int) -> Path:
+    """Return the file for the error of a task that a further try would meet again."""
+    return folder / f"{number}.error"
+
+
+def log_file(folder: Path, number: int) -> Path:
+    """Return the file that a task's output is appended to."""
+    return folder / f"{number}.log"

@@ -1,0 +1,52 @@
+"""Execute one task of a batch in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socket import gethostname
+
+from reidbench.errors import Busy, DataError, Interrupted, ReidbenchError
+from reidbench.runs.execute import execute
+from reidbench.runs.plan import Plan, Request, make_plan
+from reidbench.runs.provenance import changed_files
+from reidbench.runs.record import RunRecord
+from reidbench.runs.tasks import TaskText, error_file, read_task
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import local_machine
+
+
+def work(file: Path, number: int, threads: int, log: Callable[[str], None]) -> Iterator[tuple[Path, RunRecord]]:
+    """Execute one task and yield (run folder, record) of each of its runs.
+
+    ``threads`` replaces the task's own number, unless it is 0. An error that a further try would meet again is also
+    written beside the task, for the process that waits for it. Raises DataError where the file of tasks is not here,
+    since the results folder is not shared with this machine, and where the code or the data here give other runs; it
+    names the files that differ. Raises Busy where another process holds the training.
+    """
+    task = read_task(file, number)
+    error_file(file.parent, number).unlink(missing_ok=True)
+    try:
+        yield from execute(_plan(task, threads, log), wait=False)
+    except (Busy, Interrupted):
+        raise
+    except ReidbenchError as error:
+        write_atomic(error_file(file.parent, number), str(error))
+        raise
+
+
+def _plan(task: TaskText, threads: int, log: Callable[[str], None]) -> Plan:
+    folders = {name: Path(task.settings[name]) for name in ("data", "results", "cache")}
+    settings = {**task.settings, **folders, "device": task.device, "threads": threads or task.threads, "log": log}
+    plan = make_plan(Request(task.jobs), local_machine(**settings))
+    for run, run_id, code in zip(plan.runs, task.ids, task.codes, strict=True):
+        if run.id != run_id:
+            raise DataError(f"{gethostname()}: {run.items['loss'].text}: the data in {plan.machine.data} differ here")
+        if run.code != code:
+            theirs = {name: digest for name, digest in task.code_files.items() if name in run.code_files}
+            changed = ", ".join(changed_files(theirs, run.code_files)) or "files that are missing here"
+            raise DataError(
+                f"{gethostname()}: the code here is not that of the process which planned this task; other files: "
+                f"{changed}; install the same version on both"
+            )
+    return plan
