@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from reidbench.cli.flags import Threads
+from reidbench.utils.machine import no_log
 
 
 def work(
@@ -24,11 +25,13 @@ def work(
 ) -> None:
     """Execute one task of a batch: a training and every run scored from it. Executors start it; so can you."""
     from reidbench.runs.work import work as execute_task
+    from reidbench.utils.processes import join
 
+    world = join()
     if follow_stdin:
         threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     failed = False
-    for folder, record in execute_task(file, number, threads, _print_line):
+    for folder, record in execute_task(file, number, threads, world, _print_line if world.first else no_log):
         _print_line(f"record: {folder}")
         failed |= record.status != "ok"
     if failed:

@@ -14,12 +14,15 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import TaskText, error_file, read_task
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import local_machine
+from reidbench.utils.processes import World
 
 
-def work(file: Path, number: int, threads: int, log: Callable[[str], None]) -> Iterator[tuple[Path, RunRecord]]:
+def work(
+    file: Path, number: int, threads: int, world: World, log: Callable[[str], None]
+) -> Iterator[tuple[Path, RunRecord]]:
     """Execute one task and yield (run folder, record) of each of its runs.
 
-    ``threads`` replaces the task's own number, unless it is 0. An error that a further try would meet again is also
+    ``threads`` replaces the task's own number, unless it is 0; ``world`` are the processes that train it together. An error that a further try would meet again is also
     written beside the task, for the process that waits for it. Raises DataError where the file of tasks is not here,
     since the results folder is not shared with this machine, and where the code or the data here give other runs; it
     names the files that differ. Raises Busy where another process holds the training.
@@ -27,7 +30,7 @@ def work(file: Path, number: int, threads: int, log: Callable[[str], None]) -> I
     task = read_task(file, number)
     error_file(file.parent, number).unlink(missing_ok=True)
     try:
-        yield from execute(_plan(task, threads, log), wait=False)
+        yield from execute(_plan(task, threads, world, log), wait=False)
     except (Busy, Interrupted):
         raise
     except ReidbenchError as error:
@@ -35,10 +38,11 @@ def work(file: Path, number: int, threads: int, log: Callable[[str], None]) -> I
         raise
 
 
-def _plan(task: TaskText, threads: int, log: Callable[[str], None]) -> Plan:
+def _plan(task: TaskText, threads: int, world: World, log: Callable[[str], None]) -> Plan:
     folders = {name: Path(task.settings[name]) for name in ("data", "results", "cache")}
     settings = {**task.settings, **folders, "device": task.device, "threads": threads or task.threads, "log": log}
-    plan = make_plan(Request(task.jobs), local_machine(**settings))
+    machine = local_machine(**settings, world=world)
+    plan = world.in_turn(lambda: make_plan(Request(task.jobs), machine))
     for run, run_id, code in zip(plan.runs, task.ids, task.codes, strict=True):
         if run.id != run_id:
             raise DataError(f"{gethostname()}: {run.items['loss'].text}: the data in {plan.machine.data} differ here")
