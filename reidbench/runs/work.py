@@ -22,10 +22,11 @@ def work(
 ) -> Iterator[tuple[Path, RunRecord]]:
     """Execute one task and yield (run folder, record) of each of its runs.
 
-    ``threads`` replaces the task's own number, unless it is 0; ``world`` are the processes that train it together. An error that a further try would meet again is also
-    written beside the task, for the process that waits for it. Raises DataError where the file of tasks is not here,
-    since the results folder is not shared with this machine, and where the code or the data here give other runs; it
-    names the files that differ. Raises Busy where another process holds the training.
+    ``threads`` replaces the task's own number, unless it is 0; ``world`` are the processes that train it together. An
+    error that a further try would meet again is also written beside the task, for the process that waits for it.
+    Raises DataError where the file of tasks is not here, since the results folder is not shared with this machine, and
+    where the code or the data here give other runs; it names the files that differ. Raises Busy where another process
+    holds the training.
     """
     task = read_task(file, number)
     error_file(file.parent, number).unlink(missing_ok=True)
