@@ -68,6 +68,7 @@ class Local(Executor):
                 time.sleep(POLL_SECONDS)
                 for number, (process, slot) in list(running.items()):
                     if process.poll() is not None:
+                        process.communicate()
                         del running[number]
                         free.append(slot)
                         states[number] = TaskState("ended", slot.name)
@@ -76,7 +77,7 @@ class Local(Executor):
             for process, _ in running.values():
                 process.terminate()
             for process, _ in running.values():
-                process.wait()
+                process.communicate()
 
     def describe(self, tasks: Sequence[Task], folder: Path) -> str:
         """Return the slots and the tasks."""
