@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from reidbench.errors import Busy, OptionError
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.plugins.discovery import PluginItem
-from reidbench.runs.driver import distribute
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import changed_files
@@ -45,6 +44,8 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
     if executor and not executor.uses_this_process(machine.requested_device):
         if machine.world.size > 1:
             raise OptionError("--executor: starts processes of its own; leave it out under torchrun")
+        from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are made in this process
+
         yield from distribute(plan, executor)
         return
     if not machine.world.first:
