@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reidbench.errors import Busy, OptionError
+from reidbench.errors import Busy, OptionError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.plugins.discovery import PluginItem
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
@@ -22,7 +22,6 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
 from reidbench.runs.tasks import Executor
-from reidbench.training.build import checked
 from reidbench.utils.machine import AUTO, local_machine
 from reidbench.utils.progress import in_words
 
@@ -205,7 +204,7 @@ def run(
 def build_executor(text: str | None) -> Executor:
     """Return the executor of a spec, by default the command line's; raises OptionError and PluginError."""
     spec = load().resolve("executor", text or str(command_defaults()["executor"]))
-    return checked(spec, spec.build(), Executor)  # type: ignore[type-abstract]
+    return checked(spec.owner, spec.build(), Executor)  # type: ignore[type-abstract]
 
 
 def _as_list(value: object) -> list[Any]:
