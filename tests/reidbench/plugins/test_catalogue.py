@@ -57,7 +57,7 @@ def fine(name: str) -> str:
 
 
 # hook: (kind, the positional parameters of its factories)
-NINE = {
+TEN = {
     "register_losses": ("loss", "info, "),
     "register_backbones": ("backbone", ""),
     "register_datasets": ("dataset", "root, "),
@@ -67,6 +67,7 @@ NINE = {
     "register_metrics": ("metric", ""),
     "register_rerankers": ("reranker", ""),
     "register_sections": ("section", ""),
+    "register_executors": ("executor", ""),
 }
 
 # distribution: (entry point, module) for each of its plugins
@@ -93,14 +94,14 @@ DISTRIBUTIONS: dict[str, list[tuple[str, str]]] = {
     "stars": [("stars.main", provides("{'starry': f}", "def f(*args, **kwargs): pass\n"))],
     "untyped": [("untyped.main", provides("{'untyped': f}", "def f(*, k1=20): pass\n"))],
     "positional": [("positional.main", provides("{'positional': f}", "def f(k1: int = 20): pass\n"))],
-    "nine": [
+    "ten": [
         (
-            "nine.main",
+            "ten.main",
             HEAD
             + "".join(
                 f"def make_{kind}({known}*, x: int = 1): pass\n"
-                f"@hookimpl\ndef {hook}(): return {{'of_nine': make_{kind}}}\n"
-                for hook, (kind, known) in NINE.items()
+                f"@hookimpl\ndef {hook}(): return {{'of_ten': make_{kind}}}\n"
+                for hook, (kind, known) in TEN.items()
             ),
         )
     ],
@@ -200,7 +201,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
-    assert [item for item in host["items"] if item[1] != "of_nine"] == [
+    assert [item for item in host["items"] if item[1] != "of_ten"] == [
         ["loss", "shared", "good"],
         ["metric", "near", "good"],
         ["reranker", "half_good", "half"],
@@ -210,7 +211,7 @@ def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("hook", NINE)
 def test_every_hook_gives_items_of_its_kind(host: dict[str, Any], hook: str) -> None:
-    assert [NINE[hook][0], "of_nine", "nine"] in host["items"]
+    assert [NINE[hook][0], "of_ten", "nine"] in host["items"]
 
 
 @pytest.mark.parametrize("name", FAILED)
@@ -436,7 +437,7 @@ def test_there_is_a_hook_for_every_kind_and_no_other() -> None:
     from reidbench.plugins import hookspecs
 
     assert list(HOOKS) == [name for name in vars(hookspecs) if name.startswith("register_")]
-    assert {hook: kind for hook, (kind, _) in NINE.items()} == HOOKS
+    assert {hook: kind for hook, (kind, _) in TEN.items()} == HOOKS
     assert list(HOOKS.values()) == list(KINDS)
 
 
