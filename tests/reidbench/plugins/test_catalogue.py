@@ -209,9 +209,9 @@ def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
     ]
 
 
-@pytest.mark.parametrize("hook", NINE)
+@pytest.mark.parametrize("hook", TEN)
 def test_every_hook_gives_items_of_its_kind(host: dict[str, Any], hook: str) -> None:
-    assert [NINE[hook][0], "of_ten", "nine"] in host["items"]
+    assert [TEN[hook][0], "of_ten", "ten"] in host["items"]
 
 
 @pytest.mark.parametrize("name", FAILED)
