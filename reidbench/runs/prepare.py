@@ -16,9 +16,8 @@ from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_default
 from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker
 from reidbench.plugins.options import files_below
 from reidbench.runs.deviations import deviations
-from reidbench.runs.ids import run_ids
 from reidbench.runs.job import Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
-from reidbench.runs.provenance import code_digest, run_code, training_code
+from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import (
     build_on_meta,

@@ -1,4 +1,4 @@
-"""Which code made a number: digests over the import closure of a training and of a run, and the commit."""
+"""What made a number: the ids of a run, digests over the import closure of its code, and the commit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import json
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,47 @@ SCORING = (
 # The plugin name of items that are Python objects of this process; the version of such a plugin is their digest.
 LOCAL = "this process"
 TRAINED_ITEMS = ("loss", "backbone", "recipe", "dataset")
+
+
+@dataclass(frozen=True)
+class RunIds:
+    """The ids of a run, 64 hex digits each.
+
+    ``id``: the run's.
+    ``train_id``: the training's, which runs with other protocols, metrics and re-rankers share.
+    ``group``: the run's without the seed.
+    """
+
+    id: str
+    train_id: str
+    group: str
+
+
+def run_ids(
+    items: Mapping[str, str], *, seed: int, train_digest: str, digest: str, version: int, views: str, pool: str
+) -> RunIds:
+    """Return the ids of a run.
+
+    ``items``: the resolved specs of protocol, loss, backbone, recipe, metric and rerank, with the sha256 of each file.
+    ``train_digest``, ``digest``: the digests of the training set and of the whole dataset.
+    ``version``, ``views``: the protocol's.
+    ``pool``: how the embeddings of a unit are pooled, resolved.
+    """
+    training = {"data": train_digest} | {kind: items[kind] for kind in ("loss", "backbone", "recipe")}
+    scoring = {
+        "data": digest,
+        "protocol": [items["protocol"], version],
+        "views": views,
+        "pool": pool,
+        "metric": items["metric"],
+        "rerank": items["rerank"],
+    }
+    train_id = _hash(training, seed)
+    return RunIds(_hash(scoring, train_id), train_id, _hash(training, scoring))
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def training_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 
 from reidbench.errors import DataError, OptionError, describe_problem
-from reidbench.runs.ids import RunIds, run_ids
 from reidbench.runs.job import Job
+from reidbench.runs.provenance import RunIds, run_ids
 from reidbench.training.recipe import Recipe
 from reidbench.utils.atomic import check_seal, sealed_json
 from reidbench.utils.machine import Environment
