@@ -29,6 +29,7 @@ ORDER = (
     {"training", "ranking"},
     {"runs"},
     {"reports"},
+    {"studies"},
     {"leaderboard", "testing"},
     {"cli"},
     {"__main__"},
@@ -147,7 +148,7 @@ def test_public_api_resolves() -> None:
 
 # Lines of code: neither blank, comment nor docstring. A change that needs more drops its least useful part.
 INNER = ("errors.py", "utils", "data", "plugins", "images", "embedding", "training", "ranking", "runs")
-OUTER = ("reports", "leaderboard", "testing", "cli")
+OUTER = ("reports", "studies", "leaderboard", "testing", "cli")
 BUDGETS = {
     "inner": (7_700, [CORE / name for name in INNER]),
     "outer": (5_000, [CORE / name for name in OUTER]),

@@ -1,0 +1,221 @@
+"""A study: its definition, its trials, and its result; nothing is trained here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidbench.ranking.scores import named_score
+from reidbench.runs.record import RunRecord
+from reidbench.runs.suite import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NONE = "none"
+STUDIES = "studies"  # subfolder of the results
+
+
+@dataclass(frozen=True)
+class Study:
+    """The definition of a study.
+
+    ``losses``: the text of each loss as given, each once; "none" among them.
+    ``protocol``: the protocol whose test data judge.
+    ``backbone``: the network of all.
+    ``recipe``: the recipe of all, before the searched options are set.
+    ``metrics``: the metrics that validation chooses from; ("auto",) for each loss's own.
+    ``rerank``: the re-ranker, or "none".
+    ``trials``: the number of trials of each search; 0 for the options as given.
+    ``seeds``: the number of final seeds, which are 0, 1, ...
+    ``searches``: the number of searches of each loss: ``seeds``, 1 for one that all seeds share, 0 without trials.
+    ``seed``: the seed of the searches' points and of the trials' trainings.
+    ``against``: the loss that the others are compared with, named before the results; None for none.
+    ``hours``: the time that trials, seeds and steps are chosen to fit in; None where they are given.
+    ``given``: which of "trials", "seeds" and "steps" were given, so that ``hours`` does not choose them.
+    ``name``: the name of the study's file, or an empty text.
+    ``scale``: the scale of the study's file, if one is named.
+    """
+
+    losses: tuple[str, ...]
+    protocol: str
+    backbone: str
+    recipe: str
+    metrics: tuple[str, ...]
+    rerank: str
+    trials: int
+    seeds: int
+    searches: int
+    seed: int = 0
+    against: str | None = None
+    hours: float | None = None
+    given: tuple[str, ...] = ()
+    name: str = ""
+    scale: Scale | None = None
+
+    @property
+    def trained_losses(self) -> tuple[str, ...]:
+        """The losses without "none"."""
+        return tuple(loss for loss in self.losses if loss != NONE)
+
+    @property
+    def tuning(self) -> str:
+        """What the rows of the comparison are: "tuned", or "default" without trials."""
+        return "tuned" if self.trials else "default"
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the definition without its name, 64 hex digits."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def search_of(self, seed: int) -> int:
+        """Return the search whose winner is trained with a final seed."""
+        return seed if self.searches > 1 else 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: one training on the search's own training identities, scored under each metric.
+
+    ``loss``: the loss as given.
+    ``search``: the number of the search, from 0.
+    ``number``: the number of the trial in its search, from 1; the first is the options as given.
+    ``loss_text``: the loss with this trial's options.
+    ``recipe_text``: the recipe with this trial's options.
+    ``seed``: the seed of the training.
+    ``runs``: the id of the run under each metric, by the metric's text.
+    ``scores``: the validation score under each metric, a fraction; None where the training failed.
+    ``primary``: the name of that score.
+    ``status``: "ok", or the worst verdict of its runs: "failed", "collapsed" or "no_gradient".
+    ``error``: the reason of a status other than ok.
+    ``seconds``: the duration of training, embedding and ranking.
+    ``code``: the digest of the code that ran.
+    """
+
+    loss: str
+    search: int
+    number: int
+    loss_text: str
+    recipe_text: str
+    seed: int
+    runs: Mapping[str, str]
+    scores: Mapping[str, float | None]
+    primary: str
+    status: str
+    error: str
+    seconds: float
+    code: str
+
+    @property
+    def metric(self) -> str:
+        """The metric with the best score, the first of equal ones."""
+        return max(self.scores, key=self._value)
+
+    @property
+    def score(self) -> float:
+        """The best score under any metric; 0 where the training failed."""
+        return self.scores[self.metric] or 0.0
+
+    @property
+    def rank_key(self) -> tuple[bool, float]:
+        """A value that is greater for a better trial; one with a flaw is worse than any without."""
+        return self.status == "ok", self._value(self.metric)
+
+    def _value(self, metric: str) -> float:
+        score = self.scores[metric]
+        if score is None:
+            return float("-inf")
+        return score if named_score(self.primary).higher_is_better else -score
+
+
+@dataclass(frozen=True)
+class Final:
+    """One run on the test protocol.
+
+    ``seed``: its final seed.
+    ``folder``: its folder, with the record and the rankings.
+    ``record``: its record.
+    """
+
+    seed: int
+    folder: Path
+    record: RunRecord
+
+    @property
+    def flawed(self) -> bool:
+        """Whether the run failed, collapsed or learned nothing."""
+        return self.record.status != "ok"
+
+
+@dataclass(frozen=True)
+class LossResult:
+    """What a study found of one loss.
+
+    ``loss``: the loss as given.
+    ``finals``: the runs of the comparison, by seed: tuned, or with the options as given where nothing was tuned.
+    ``defaults``: the runs with the options as given, by seed; the same as ``finals`` where nothing was tuned.
+    ``trials``: the trials in the order of search and number; none for "none".
+    ``winners``: for each search its best trial.
+    ``notes``: sentences about what is searched, and what cannot be.
+    """
+
+    loss: str
+    finals: Sequence[Final]
+    defaults: Sequence[Final]
+    trials: Sequence[Trial] = ()
+    winners: Sequence[Trial] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    ``study``: its definition, with the trials, seeds and steps that ``hours`` chose.
+    ``losses``: what was found of each loss, in the order of the definition.
+    ``folder``: the study's folder in the results folder.
+    ``ranges``: the digest of the ranges that were searched; empty without trials.
+    ``notes``: sentences about the whole, such as what ``hours`` chose.
+    """
+
+    study: Study
+    losses: Sequence[LossResult]
+    folder: Path
+    ranges: str = ""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each final run: loss, tuning, seed, status, scores and ids."""
+        import pandas as pd  # noqa: PLC0415 - takes a second to import
+
+        rows: list[dict[str, Any]] = []
+        for result in self.losses:
+            parts = {"default": result.defaults}
+            if result.winners:
+                parts = {self.study.tuning: result.finals, **parts}
+            for tuning, finals in parts.items():
+                for final in finals:
+                    record = final.record
+                    row = {"loss": result.loss, "tuning": tuning, "seed": final.seed, "status": record.status}
+                    row |= {"spec": record.items["loss"].short, "recipe": record.items["recipe"].short}
+                    row |= {"metric": record.items["metric"].short, **record.scores}
+                    rows.append(row | {"id": record.id, "train_id": record.train_id})
+        return pd.DataFrame(rows)
+
+    def trials_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each trial."""
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.DataFrame(
+            [
+                {**dataclasses.asdict(trial), "metric": trial.metric, "score": trial.score}
+                for result in self.losses
+                for trial in result.trials
+            ]
+        )
