@@ -91,7 +91,7 @@ def evaluate(
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
-        how = Evaluation.of(rules, metric, rerank, normalize)
+        how = Evaluation(metric, rerank, rules.exclude, rules.ranks, normalize)
     scores, ranking, pids = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
     between = intervals(ranking, pids)
     table = Table(box=None, pad_edge=False, header_style="bold")

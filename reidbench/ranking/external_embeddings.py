@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE
-from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE, Protocol
+from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
@@ -49,11 +49,6 @@ class Evaluation:
     ranks: tuple[int, ...] = RANKS
     normalize: bool | None = None
     cameras: bool = True
-
-    @classmethod
-    def of(cls, protocol: Protocol, metric: str, rerank: str, normalize: bool | None) -> Evaluation:
-        """Return how a protocol scores."""
-        return cls(metric, rerank, protocol.exclude, protocol.ranks, normalize)
 
 
 def evaluate(
@@ -231,8 +226,6 @@ def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbedd
             f"distances: expected {expected[0]} rows (queries) of {expected[1]} columns (gallery), got "
             f"{matrix.shape[0]} of {matrix.shape[1]}"
         )
-    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DataError(f"distances: expected float32 or float64, got {matrix.dtype}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     return rank_distances(blocks, query.pids, query.cams, gallery.pids, gallery.cams, exclude=how.exclude)
 

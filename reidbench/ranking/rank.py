@@ -25,8 +25,6 @@ from reidbench.ranking.rankings import Rankings, rankings_of
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.threads import Workers, workers
 
-__all__ = ["nearest", "rank", "rank_distances", "unit_rows"]
-
 Embeddings = Tensor | NDArray[Any]
 
 CHUNK = 16_384
@@ -146,14 +144,10 @@ def unit_rows(embeddings: Tensor) -> Tensor:
     # float64, since the square of a small float32 number may be zero.
     rows = embeddings.double()
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    if bool(((length < _SMALLEST) | (length > _LARGEST)).any()):
+    far = (length < _SMALLEST) | (length > _LARGEST)
+    if bool(far.any()):
         # Squares of float64 leave it too: such rows are brought near 1 by a power of two, which rounds nothing.
         exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True)).exponent
-        far = (
-            (length > 0) & (length < _SMALLEST)
-            | (length > _LARGEST)
-            | (length == 0) & (rows != 0).any(dim=1, keepdim=True)
-        )
         rows = torch.where(far, torch.ldexp(torch.ldexp(rows, -exponent // 2), -exponent - -exponent // 2), rows)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
@@ -167,11 +161,9 @@ class _Rows:
         self.metric, self.crew = metric, crew
         if len(self.values) != expected:
             raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
-        largest = 0.0
         for start in range(0, len(self.values), PIECE):
-            piece = self.values[start : start + PIECE]
-            _refuse_not_finite(piece, f"{name} embeddings: row", start)
-            largest = max(largest, float(np.abs(piece).max(initial=0.0))) if piece.dtype == np.float64 else 1.0
+            _refuse_not_finite(self.values[start : start + PIECE], f"{name} embeddings: row", start)
+        largest = max(self.values.max(initial=0.0), -self.values.min(initial=0.0))
         if 0 < largest < _SMALLEST and not metric.normalize:
             raise DataError(
                 f"{name} embeddings: the largest number is {largest:.3g}, so that squares of them leave float64; "

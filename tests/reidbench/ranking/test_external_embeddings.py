@@ -95,7 +95,7 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
     for wrong, message in (
         (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
         (matrix[0], r"d.npy: .*shape \(200,\)"),
-        (matrix.astype(np.int64), "expected float32 or float64, got int64"),
+        (matrix.astype(np.int64), "float32 or float64, got int64"),
         (matrix[:0], "expected 40 rows .* got 0 of 200"),
     ):
         np.save(tmp_path / "d.npy", wrong)
