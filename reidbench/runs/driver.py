@@ -1,18 +1,22 @@
-"""Have the tasks of a plan executed by other processes, and show them while they run."""
+"""Have tasks executed by other processes, and show them while they run."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from reidbench.errors import Busy, TrainingError
 from reidbench.runs.plan import Plan, pixels_left
 from reidbench.runs.record import RECORD, RunRecord, read_record
-from reidbench.runs.tasks import Executor, Task, TaskState, error_file, log_file, make_batch, write_batch
+from reidbench.runs.tasks import Batch, Executor, Task, TaskState, error_file, log_file, make_batch, write_batch
 from reidbench.utils.lock import lock
-from reidbench.utils.progress import in_words, live_lines
+from reidbench.utils.progress import LiveLines, in_words, live_lines
+
+T = TypeVar("T")
 
 LOG_TAIL = 4096
 BUSY_SECONDS = 5.0  # between two looks at trainings that another process holds
@@ -21,36 +25,64 @@ BUSY_SECONDS = 5.0  # between two looks at trainings that another process holds
 def distribute(plan: Plan, executor: Executor) -> Iterator[tuple[Path, RunRecord]]:
     """Have ``executor`` run the tasks of a plan, and yield (run folder, record) of each run when it ends.
 
-    Runs that are done come first. A task whose training another process holds is looked at again later. One that left
-    no record is executed up to ``executor.tries`` times. Raises TrainingError at the end, with the last line of its
-    log, for each task without a record.
+    Raises TrainingError as ``execute_tasks``.
     """
     batch = make_batch(plan)
     write_batch(batch, plan)
-    records = _Records(plan)
-    yield from records.done()
-    pending = [task for task in batch.tasks if not records.complete(batch.runs[task.number])]
+    yield from execute_tasks(batch, _Records(plan), executor)
+
+
+class Results(ABC, Generic[T]):
+    """The results of the tasks of a batch, as they appear in the folder that their processes share.
+
+    Fields:
+        noun: what they are, in the plural.
+        costs: the work that each takes, in any unit.
+        ended: the results so far by number.
+    """
+
+    noun: str
+    costs: Sequence[float]
+    ended: dict[int, T]
+
+    @abstractmethod
+    def new(self) -> Iterator[tuple[T, str]]:
+        """Yield each result that appeared since the last call, now among ``ended``, and a line about it."""
+
+    @abstractmethod
+    def folder(self, number: int) -> Path:
+        """Return the folder whose lock a process holds while it computes a result."""
+
+    def complete(self, numbers: Sequence[int]) -> bool:
+        """Return whether all these results are there."""
+        return self.ended.keys() >= set(numbers)
+
+
+def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iterator[T]:
+    """Have ``executor`` execute the tasks of a batch that lack results, and yield each result when it appears.
+
+    Those that are there come first. A task whose lock another process holds is looked at again later. One that left no
+    result is executed up to ``executor.tries`` times. Raises TrainingError at the end, with the last line of its log,
+    for each task without a result.
+    """
+    yield from list(results.ended.values())
+    pending = [task for task in batch.tasks if not results.complete(batch.results[task.number])]
     tries: Counter[int] = Counter()
     failures: dict[Task, str] = {}
-    status = _Status(plan, batch.folder, batch.runs, records)
+    status = _Status(batch, results)
     with live_lines() as view:
         while pending:
             for states in executor.run(pending, batch.folder):
-                for folder, record, line in records.new():
-                    view.print(line)
-                    yield folder, record
+                yield from _print_new(results, view)
                 view.show(status.lines(pending, states))
             time.sleep(executor.settled)
-            for folder, record, line in records.new():
-                view.print(line)
-                yield folder, record
+            yield from _print_new(results, view)
             again = []
             for task in pending:
-                runs = batch.runs[task.number]
-                if records.complete(runs):
+                numbers = batch.results[task.number]
+                if results.complete(numbers):
                     continue
-                training_folder = plan.runs[runs[0]].training_folder
-                if busy := _busy(training_folder):
+                if busy := _busy(results.folder(numbers[0])):
                     view.print(f"{task.name}: {busy}; looked at again later")
                     again.append(task)
                     continue
@@ -59,36 +91,41 @@ def distribute(plan: Plan, executor: Executor) -> Iterator[tuple[Path, RunRecord
                 if error_file(batch.folder, task.number).exists() or tries[task.number] >= executor.tries:
                     failures[task] = reason
                 else:
-                    view.print(f"{task.name}: left no record ({reason}); tried again")
+                    view.print(f"{task.name}: left no result ({reason}); tried again")
                     again.append(task)
             if again and len(again) == len(pending) and not any(tries[task.number] for task in again):
                 time.sleep(BUSY_SECONDS)
             pending = again
     if failures:
-        raise TrainingError("\n".join(f"{task.name}: left no record: {reason}" for task, reason in failures.items()))
+        raise TrainingError("\n".join(f"{task.name}: left no result: {reason}" for task, reason in failures.items()))
 
 
-class _Records:
-    """The records of a plan as they appear in the results folder."""
+def _print_new(results: Results[T], view: LiveLines) -> Iterator[T]:
+    for result, line in results.new():
+        view.print(line)
+        yield result
+
+
+class _Records(Results[tuple[Path, RunRecord]]):
+    """The records of a plan."""
+
+    noun = "runs"
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.ended: dict[int, RunRecord] = {
-            number: state.record for number, state in enumerate(plan.states) if state.record
+        self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
+        states = zip(plan.runs, plan.states, strict=True)
+        self.ended = {
+            number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record
         }
         self._seen = {number: _changed(run.run_folder / RECORD) for number, run in enumerate(plan.runs)}
 
-    def done(self) -> Iterator[tuple[Path, RunRecord]]:
-        """Yield the runs that were done when they were planned."""
-        for number, record in self.ended.items():
-            yield self.plan.runs[number].run_folder, record
+    def folder(self, number: int) -> Path:
+        """Return the folder of a run's training."""
+        return self.plan.runs[number].training_folder
 
-    def complete(self, numbers: Sequence[int]) -> bool:
-        """Return whether all these runs have ended with a record."""
-        return self.ended.keys() >= set(numbers)
-
-    def new(self) -> Iterator[tuple[Path, RunRecord, str]]:
-        """Yield (run folder, record, line about it) of the runs that have ended since the last call."""
+    def new(self) -> Iterator[tuple[tuple[Path, RunRecord], str]]:
+        """Yield ((run folder, record), line about it) of the runs that have ended since the last call."""
         for number, run in enumerate(self.plan.runs):
             file = run.run_folder / RECORD
             if number in self.ended or (changed := _changed(file)) == self._seen[number]:
@@ -96,8 +133,8 @@ class _Records:
             self._seen[number] = changed
             record = read_record(file)
             if (record.id, record.code) == (run.id, run.code) and record.status != "interrupted":
-                self.ended[number] = record
-                yield run.run_folder, record, f"{self.plan.title(number)}: {record.result}"
+                self.ended[number] = run.run_folder, record
+                yield self.ended[number], f"{self.plan.title(number)}: {record.result}"
 
 
 def _changed(file: Path) -> int:
@@ -110,22 +147,21 @@ def _changed(file: Path) -> int:
 class _Status:
     """The lines that are shown while tasks run: the whole with the time left, then each running task."""
 
-    def __init__(self, plan: Plan, folder: Path, runs: Sequence[Sequence[int]], records: _Records) -> None:
-        self.plan, self.folder, self.runs, self.records = plan, folder, runs, records
-        self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
-        self.done_before = set(records.ended)
+    def __init__(self, batch: Batch, results: Results[T]) -> None:
+        self.folder, self.results = batch.folder, results
+        self.done_before = set(results.ended)
         self.started = time.monotonic()
 
     def lines(self, tasks: Sequence[Task], states: Mapping[int, TaskState]) -> list[str]:
-        """Return the present lines; the time left follows from the runs that have ended so far."""
-        ended = self.records.ended.keys() - self.done_before
-        passed = sum(self.costs[number] for number in ended)
-        left = sum(cost for number, cost in enumerate(self.costs) if number not in self.records.ended)
+        """Return the present lines; the time left follows from the results that have appeared so far."""
+        ended, costs = self.results.ended.keys(), self.results.costs
+        passed = sum(costs[number] for number in ended - self.done_before)
+        left = sum(cost for number, cost in enumerate(costs) if number not in ended)
         seconds = time.monotonic() - self.started
         rest = f", about {in_words(seconds / passed * left)} left" if passed and left else ""
         running = [task for task in tasks if states[task.number].state == "running"]
         waiting = [task for task in tasks if states[task.number].state == "waiting"]
-        done = f"{len(self.records.ended)} of {len(self.plan.runs)} runs done"
+        done = f"{len(ended)} of {len(costs)} {self.results.noun} done"
         head = f"{done}, {len(running)} tasks running, {len(waiting)} waiting{rest}"
         lines = [f"{task.name}  {states[task.number].where}  {last_line(self.folder, task.number)}" for task in running]
         reasons = {states[task.number].where: task for task in waiting if states[task.number].where}
@@ -136,7 +172,7 @@ def _busy(folder: Path) -> str:
     """Return by which other process a folder is used, or an empty text."""
     if folder.is_dir():
         try:
-            with lock(folder / "lock", "looking for a record"):
+            with lock(folder / "lock", "looking for a result"):
                 return ""
         except Busy as error:
             return str(error)
@@ -155,7 +191,7 @@ def last_line(folder: Path, number: int) -> str:
 
 
 def _reason(folder: Path, number: int) -> str:
-    """Return why a task left no record: its error, or the last line of its log."""
+    """Return why a task left no result: its error, or the last line of its log."""
     try:
         return error_file(folder, number).read_text(encoding="utf-8")
     except OSError:

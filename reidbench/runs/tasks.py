@@ -60,7 +60,7 @@ class TaskState:
 class Executor(ABC):
     """Runs tasks in other processes, here or on other machines; the results folder is all that it shares with them.
 
-    ``tries``: how often a task that left no record is executed.
+    ``tries``: how often a task that left no result is executed.
     ``settled``: seconds after the end of a task until its files are visible here.
     """
 
@@ -110,16 +110,16 @@ class TaskText:
 
 @dataclass(frozen=True)
 class Batch:
-    """The tasks of a plan in their folder.
+    """Tasks in their folder.
 
-    ``folder``: a folder in the results folder whose name follows from the runs.
+    ``folder``: a folder among the results whose name follows from what is computed.
     ``tasks``: the tasks by number.
-    ``runs``: for each task the numbers of its runs in the plan.
+    ``results``: for each task the numbers of its results; of a plan's tasks those are the numbers of the runs.
     """
 
     folder: Path
     tasks: Sequence[Task]
-    runs: Sequence[Sequence[int]]
+    results: Sequence[Sequence[int]]
 
 
 def make_batch(plan: Plan) -> Batch:
@@ -155,7 +155,7 @@ def write_batch(batch: Batch, plan: Plan) -> None:
     settings = {name: getattr(machine, name) for name in SETTINGS}
     settings = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in settings.items()}
     lines = []
-    for task, numbers in zip(batch.tasks, batch.runs, strict=True):
+    for task, numbers in zip(batch.tasks, batch.results, strict=True):
         runs = [plan.runs[number] for number in numbers]
         text = TaskText(
             settings=settings,

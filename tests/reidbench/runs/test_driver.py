@@ -90,7 +90,7 @@ def test_a_batch_has_one_folder_and_numbers_for_one_request(
     new, done = make_batch(plan(tmp_path, data=data)), make_batch(plan(results, data=data))
     assert new.folder.name == done.folder.name
     assert [task.name for task in new.tasks] == [task.name for task in done.tasks]
-    assert new.runs == done.runs == [[0, 2], [1]]
+    assert new.results == done.results == [[0, 2], [1]]
 
 
 def test_what_leaves_no_record_is_tried_again(tmp_path: Path) -> None:
