@@ -38,32 +38,8 @@ class LearnedForm(Metric):
         self.signs = torch.where(values < 0, -1.0, 1.0).double()
         self.mean = mean
 
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Return [-2 signs y, 1] and [y, sum of signs y^2]: their product is the distance less a query's own term."""
-        y = self._mapped(embeddings)
-        signed = self.signs * y
-        left = torch.cat([-2 * signed, torch.ones_like(y[:, :1])], dim=1)
-        right = torch.cat([y, (signed * y).sum(dim=1, keepdim=True)], dim=1)
-        return left.to(embeddings), right.to(embeddings)
-
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return (a_i - b_j)' A (a_i - b_j) [len(a), len(b)] in the dtype of ``a``, computed in float64."""
-        mapped_a, mapped_b = self._mapped(a), self._mapped(b)
-        positive = int((self.signs > 0).sum())
-        added, subtracted = (
-            torch.cdist(mapped_a[:, part], mapped_b[:, part], compute_mode="donot_use_mm_for_euclid_dist").square()
-            for part in (slice(None, positive), slice(positive, None))
-        )
-        return (added - subtracted).to(a)
-
-    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Return (a_i - b_j)' A (a_i - b_j) [n] of the rows i = first and j = second, as ``distances`` does."""
-        squares = differences(self._mapped(a), self._mapped(b), first, second).square_()
-        positive = int((self.signs > 0).sum())
-        return (squares[:, :positive].sum(dim=1) - squares[:, positive:].sum(dim=1)).to(a)
-
-    def _mapped(self, embeddings: Tensor) -> Tensor:
-        """Return (x - mean) map [n, K] float64 on the CPU, every row by itself."""
+    def project(self, embeddings: Tensor) -> Tensor:
+        """Return y = (x - mean) map [n, K], every row by itself, computed in float64."""
         if self.map is None:
             raise DataError(f"metric {self.name}: it is not fitted; give it training embeddings first")
         if embeddings.shape[1] != len(self.map):
@@ -75,7 +51,28 @@ class LearnedForm(Metric):
         result = np.zeros((len(rows), self.map.shape[1]))
         # Not a library's product, in which the result for a row can depend on the position of the row.
         _add_product(rows.numpy(), self.map.numpy(), result)
-        return torch.from_numpy(result)
+        return torch.from_numpy(result).to(embeddings)
+
+    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [-2 signs y, 1] and [y, sum of signs y^2]: their product is the distance less a query's own term."""
+        signed = self.signs.to(embeddings) * embeddings
+        left = torch.cat([-2 * signed, torch.ones_like(embeddings[:, :1])], dim=1)
+        return left, torch.cat([embeddings, (signed * embeddings).sum(dim=1, keepdim=True)], dim=1)
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the sums over k of signs_k (a_ik - b_jk)^2 [len(a), len(b)]."""
+        positive = int((self.signs > 0).sum())
+        added, subtracted = (
+            torch.cdist(a[:, part], b[:, part], compute_mode="donot_use_mm_for_euclid_dist").square()
+            for part in (slice(None, positive), slice(positive, None))
+        )
+        return added - subtracted
+
+    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return the same [n] for the rows i = first and j = second."""
+        squares = differences(a, b, first, second).square_()
+        positive = int((self.signs > 0).sum())
+        return squares[:, :positive].sum(dim=1) - squares[:, positive:].sum(dim=1)
 
 
 @compiled

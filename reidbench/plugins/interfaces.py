@@ -41,6 +41,7 @@ class BackboneInfo:
     ``parameters``: the number of its parameters.
     ``batch``: (P, K), the identities in a batch and the images of each, for recipes that follow the network's paper.
     ``faithful_to``: the paper whose network this is in all that the paper says, or an empty text.
+    ``trainable``: whether a loss can train it.
     """
 
     embedding_dim: int
@@ -49,6 +50,7 @@ class BackboneInfo:
     parameters: int
     batch: tuple[int, int] = (18, 4)
     faithful_to: str = ""
+    trainable: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Backbone(nn.Module):
     ``weights_file``: the file that ``initialise`` loads, where ``use_weights`` was given one.
     ``batch``: (P, K), the batch that its paper trains it with, for recipes that follow the paper.
     ``faithful_to``: the paper whose network this is as built, or an empty text where an option changes it.
+    ``trainable``: whether a loss can train it; false for hand-made features, which have no parameters.
     """
 
     plugin_item: str = ""
@@ -149,6 +152,7 @@ class Backbone(nn.Module):
     weights_file: Path | None = None
     batch: tuple[int, int] = (18, 4)
     faithful_to: str = ""
+    trainable: bool = True
 
     def use_weights(self, weights: Path | None, preprocess: Preprocess) -> None:
         """Take the value of an option ``weights: reidbench.Weights | None``, in the constructor; sets ``preprocess``.
@@ -191,7 +195,7 @@ class Backbone(nn.Module):
 class Metric:
     """A distance between embeddings, perhaps learned; smaller is closer.
 
-    ``normalize``: whether rows get unit length (after pooling) before any method here is called with them.
+    ``normalize``: whether rows get unit length (after pooling) before ``fit`` and ``project``.
     After ``fit`` several threads may call one metric at the same time, so that only ``fit`` may change it.
     """
 
@@ -201,8 +205,15 @@ class Metric:
     def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
         """Learn from training embeddings [n, D]; called once, only if overridden."""
 
+    def project(self, embeddings: Tensor) -> Tensor:
+        """Return the rows [n, K] that the methods below compare, from embeddings [n, D]; the same rows by default.
+
+        Called once for each unit, after ``fit``. A row must not depend on the others, and the dtype is retained.
+        """
+        return embeddings
+
     def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return (left, right), both [n, K], such that left(q) @ right(g).T orders each query's gallery as its
+        """Return (left, right), both [n, F], such that left(q) @ right(g).T orders each query's gallery as its
         distances do; None where there is no such form. The dtype of the input is retained.
         """
         return None
@@ -257,9 +268,18 @@ class CheckedMetric(Metric):
 
     def __init__(self, metric: Metric) -> None:
         self.metric, self.plugin_item, self.normalize = metric, owner_of(metric), metric.normalize
+        self._projected: int | None = None  # columns, the same for all rows
         self._columns: int | None = None  # of factors, the same for all rows
         if not isinstance(metric.normalize, bool):
             raise contract_error(self.plugin_item, "normalize", "true or false", metric.normalize)
+
+    def project(self, embeddings: Tensor) -> Tensor:
+        """Return the metric's rows; raises PluginError."""
+        with plugin_call(self.plugin_item, "project"):
+            rows = self.metric.project(embeddings)
+        shape = (len(embeddings), self._projected)
+        self._projected = check_tensor(self.plugin_item, "project", rows, shape, (embeddings.dtype,)).shape[1]
+        return rows
 
     def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the metric's factors; raises PluginError."""
@@ -315,12 +335,8 @@ def as_loss_value(loss: Loss, value: object) -> LossValue:
         value = LossValue(total=value)
     total = value.total if isinstance(value, LossValue) else value
     if not isinstance(value, LossValue) or not isinstance(total, Tensor) or total.ndim or not total.is_floating_point():
-        raise contract_error(
-            name,
-            "what forward returns",
-            "a LossValue with a 0-d total, or a floating tensor of at most one dimension",
-            total,
-        )
+        expected = "a LossValue with a 0-d total, or a floating tensor of at most one dimension"
+        raise contract_error(name, "what forward returns", expected, total)
     for field_name, logged, ndim in (("per_item", value.per_item, 1), ("scalars", value.scalars, 0)):
         if not isinstance(logged, Mapping) or not all(isinstance(key, str) for key in logged):
             raise contract_error(name, field_name, "tensors by name", logged)

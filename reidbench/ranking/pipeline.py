@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from reidbench.errors import check_tensor, contract_error, plugin_call
 from reidbench.plugins.interfaces import CheckedMetric, Metric, Reranker, learns, owner_of
 from reidbench.ranking.rank import rank, rank_distances, unit_rows
 from reidbench.ranking.rankings import Rankings
+from reidbench.utils.threads import workers
 
 # Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
 RERANK_ROWS = 64
+PIECE = 256  # rows that a metric projects at once
 
 
 def rank_embeddings(
@@ -34,11 +37,29 @@ def rank_embeddings(
         assert train is not None
         with plugin_call(owner_of(metric), "fit"):
             metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
+    checked = CheckedMetric(metric)
+    if type(metric).project is not Metric.project:
+        query, gallery = _projected(query, checked), _projected(gallery, checked)
+        checked.normalize = False
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     if reranker is not None:
-        blocks = _reranked_blocks(reranker, query.embeddings, gallery.embeddings, CheckedMetric(metric))
+        blocks = _reranked_blocks(reranker, query.embeddings, gallery.embeddings, checked)
         return rank_distances(blocks, *ids, exclude=exclude)
-    return rank(query.embeddings, gallery.embeddings, *ids, metric, exclude=exclude)
+    return rank(query.embeddings, gallery.embeddings, *ids, checked, exclude=exclude)
+
+
+def _projected(units: UnitEmbeddings, metric: CheckedMetric) -> UnitEmbeddings:
+    """Return units with the rows [n, K] float64 that a metric compares, piece by piece; raises PluginError."""
+    pieces = torch.split(units.embeddings, PIECE)
+    rows = list(pieces)
+
+    def project(number: int) -> None:
+        piece = pieces[number].double()
+        rows[number] = metric.project(unit_rows(piece) if metric.normalize else piece)
+
+    with workers() as crew:
+        crew.each(project, range(len(pieces)))
+    return replace(units, embeddings=torch.cat(rows))
 
 
 def _reranked_blocks(reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from typing import Literal
 from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
 from reidbench.data.split import Split
-from reidbench.errors import DataError, checked
+from reidbench.errors import DataError, OptionError, checked
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker
@@ -125,7 +125,7 @@ def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -
     recipe = memo.get(("built recipe", texts["recipe"], texts["backbone"]), lambda: build_recipe(items["recipe"], info))
     loss = memo.get(
         ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
-        lambda: _describe_loss(items["loss"], info, split),
+        lambda: _describe_loss(items["loss"], items["backbone"], info, split),
     )
     own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
     own_metric = memo.get(
@@ -201,8 +201,10 @@ def _check_counts(spec: ResolvedSpec, split: Split, machine: Machine) -> None:
         )
 
 
-def _describe_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:
+def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:
     """Return a loss that has the metric and the pool of the spec's loss, or the defaults where there is none."""
+    if spec.plugin_items and not info.trainable:
+        raise OptionError(f"loss {spec.short}: {backbone.owner} learns nothing that it could train; use --loss none")
     return check_loss(spec, build_on_meta(spec, train_info(info, split))) if spec.plugin_items else Loss()
 
 

@@ -77,7 +77,10 @@ class _BackboneChecks:
         batch = backbone.batch
         valid = isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(n, int) and n > 0 for n in batch)
         expect(valid, f"batch must be (P, K), two whole numbers above 0, got {batch!r}")
-        expect(any(p.requires_grad for p in backbone.parameters()), "it has no parameter that could be trained")
+        expect(isinstance(backbone.trainable, bool), f"trainable must be true or false, got {backbone.trainable!r}")
+        learns = any(p.requires_grad for p in backbone.parameters())
+        message = f"trainable is {backbone.trainable}, but {'a' if learns else 'no'} parameter could be trained"
+        expect(learns == backbone.trainable, message)
 
     def preprocess(self) -> None:
         preprocess = getattr(self.fresh(), "preprocess", None)
@@ -145,6 +148,8 @@ class _BackboneChecks:
 
     def gradient(self) -> None:
         backbone = self.fresh().train()
+        if not backbone.trainable:
+            raise NotApplicable
         backbone(self.images(backbone)).square().mean().backward()
         gradients = {name: p.grad for name, p in backbone.named_parameters() if p.requires_grad}
         missing = [name for name, gradient in gradients.items() if gradient is None]

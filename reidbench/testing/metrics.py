@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.plugins.interfaces import Metric, learns
+from reidbench.plugins.interfaces import CheckedMetric, Metric, learns
 from reidbench.ranking.rank import unit_rows
 from reidbench.testing.checked_item import (
-    DIM,
     NotApplicable,
     Subject,
     clusters,
@@ -44,6 +43,7 @@ def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **option
             "pair distances are distances": checks.pair_distances,
             "smaller is closer": checks.closer,
             "coincident embeddings": checks.coincident,
+            "a projected row does not depend on the others": checks.projection,
             "factors": checks.factors,
             "factors order as distances do": checks.order,
             "fit repeats": checks.fit,
@@ -60,13 +60,13 @@ class _MetricChecks:
         self.subject, self.seed = subject, seed
 
     def fresh(self, dtype: torch.dtype = torch.float64) -> tuple[Metric, Tensor]:
-        """Return the metric, fitted where it learns, and test embeddings [n, DIM] as it is given them."""
+        """Return the metric, fitted where it learns, and test embeddings as it compares them, projected [n, K]."""
         metric = self.subject.build(seed=self.seed)
         expect(isinstance(metric, Metric), f"expected a reidbench.Metric, its factory returned {type(metric).__name__}")
         if learns(metric):
             rows, pids = self.embeddings(metric, "training", dtype)
             metric.fit(rows, pids, CAMS.copy())
-        return metric, self.embeddings(metric, "test", dtype)[0]
+        return metric, CheckedMetric(metric).project(self.embeddings(metric, "test", dtype)[0])
 
     def embeddings(self, metric: Metric, name: str, dtype: torch.dtype) -> tuple[Tensor, IntArray]:
         rows, pids = clusters(IDENTITIES, IMAGES, self.seed, name)
@@ -108,8 +108,15 @@ class _MetricChecks:
 
     def coincident(self) -> None:
         metric, rows = self.fresh()
-        same = rows[:1].expand(4, DIM)
+        same = rows[:1].expand(4, -1)
         expect_finite(metric.distances(same, same), "the distances of equal embeddings")
+
+    def projection(self) -> None:
+        metric, projected = self.fresh()
+        rows = self.embeddings(metric, "test", torch.float64)[0]
+        before, part = rows.clone(), metric.project(rows[2:4])
+        expect(torch.equal(rows, before), "it changed the embeddings in place")
+        expect_equal(projected[2:4], part, "two rows projected alone and among others", _CLOSE[torch.float64])
 
     def factors(self) -> None:
         for dtype in (torch.float32, torch.float64):

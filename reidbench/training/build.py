@@ -62,6 +62,7 @@ def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
         parameters=sum(p.numel() for p in backbone.parameters()),
         batch=backbone.batch,
         faithful_to=backbone.faithful_to,
+        trainable=backbone.trainable,
     )
     check_fields(spec.owner, info)
     check_fields(spec.owner, info.preprocess)

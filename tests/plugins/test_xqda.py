@@ -56,7 +56,9 @@ def test_re_ranking_over_xqda_is_the_official_one() -> None:
         torch.from_numpy(learned["train"]), learned["train_pid"], learned["pair_ind1"], learned["pair_ind2"]
     )
     reranker = reidbench.build("reranker", "k_reciprocal(k1=20, k2=6, lam=0.3)")
-    blocks = reranker.blocks(torch.from_numpy(learned["q"]), torch.from_numpy(learned["g"]), metric, 64)
+    query, gallery = (metric.project(torch.from_numpy(learned[side])) for side in ("q", "g"))
+    metric.normalize = False  # the rows are projected
+    blocks = reranker.blocks(query, gallery, metric, 64)
     distances = torch.cat(list(blocks)).numpy()
     np.testing.assert_allclose(distances, data["dist"], atol=5e-6)
     ids = (learned["q_pid"], learned["q_cam"], learned["g_pid"], learned["g_cam"])
@@ -133,7 +135,7 @@ def test_distances_may_be_negative() -> None:
     assert metric.signs.min() == -1, "the case should have a direction in which one person differs more than two"
     at = metric.mean
     far = at + torch.linalg.pinv(metric.map.T)[:, -1]
-    assert metric.distances(at[None], far[None]).item() == pytest.approx(-1)
+    assert metric.distances(metric.project(at[None]), metric.project(far[None])).item() == pytest.approx(-1)
     assert_a_form(metric, rows[:5], rows)
 
 
@@ -175,7 +177,7 @@ def test_mistakes_are_errors() -> None:
             xqda(options)
     rows, pids, cams = people(6, 4)
     with pytest.raises(DataError, match="is not fitted"):
-        xqda().distances(rows, rows)
+        xqda().project(rows)
     for pairs in ("official", "all"):
         with pytest.raises(DataError, match=r"xqda: 0 positive"):
             xqda(f"pairs={pairs}").fit(rows, pids, np.ones_like(cams))
@@ -199,7 +201,7 @@ def test_mistakes_are_errors() -> None:
     metric = xqda("pairs=all")
     metric.fit(rows, pids, cams)
     with pytest.raises(DataError, match="embeddings have 3 dimensions, those that it was fitted on 4"):
-        metric.distances(rows[:, :3], rows[:, :3])
+        metric.project(rows[:, :3])
 
 
 def test_a_run_learns_it_on_the_training_units() -> None:

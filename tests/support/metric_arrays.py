@@ -34,11 +34,13 @@ def people(count: int = 12, dim: int = 6, cams: int = 3, seed: int = 0, each: tu
 
 def assert_official(metric: Metric, data: dict[str, Any], suffix: str, distances: str) -> None:
     """A fitted metric gives the oracle's distances, and through our ranking its mAP and rank-1."""
-    found = metric.distances(torch.from_numpy(data["q"]), torch.from_numpy(data["g"])).numpy()
+    query, gallery = (metric.project(torch.from_numpy(data[side])) for side in ("q", "g"))
+    found = metric.distances(query, gallery).numpy()
     expected = data[distances]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
     ids = (data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
-    scores = score(rank(data["q"], data["g"], *ids, metric), len(data["g"]), (1,))
+    metric.normalize = False  # the rows are projected
+    scores = score(rank(query, gallery, *ids, metric), len(data["g"]), (1,))
     assert scores.map_market == pytest.approx(float(data[f"mAP{suffix}"]), abs=1e-9)
     assert scores.cmc[1] == pytest.approx(float(data[f"rank1{suffix}"]), abs=1e-9)
 
@@ -71,6 +73,7 @@ def assert_a_form(metric: Any, query: Tensor, gallery: Tensor) -> None:
     form = form_of(metric)
     apart = query.numpy()[:, None] - gallery.numpy()[None]
     expected = np.einsum("abi,ij,abj->ab", apart, form, apart)
+    query, gallery = metric.project(query), metric.project(gallery)
     distances = metric.distances(query, gallery).numpy()
     left, right = metric.factors(query)[0], metric.factors(gallery)[1]
     own = (left * metric.factors(query)[1]).sum(dim=1, keepdim=True)
@@ -83,15 +86,17 @@ def assert_a_form(metric: Any, query: Tensor, gallery: Tensor) -> None:
 
 def assert_rows_stand_alone(metric: Any, rows: Tensor) -> None:
     """What a row gives is the same bits in company and alone, so that equal rows are equally far from everything."""
+    raw, rows = rows, metric.project(rows)
     left, right = metric.factors(rows)
     distances = metric.distances(rows, rows)
     for row in (0, len(rows) // 2, len(rows) - 1):
-        alone = rows[row : row + 1].clone()
+        alone = metric.project(raw[row : row + 1].clone())
         assert metric.factors(alone)[0][0].equal(left[row])
         assert metric.factors(alone)[1][0].equal(right[row])
         assert metric.distances(alone, rows[5:])[0].equal(distances[row, 5:])
         pairs = metric.pair_distances(rows, rows, torch.tensor([0, row]), torch.tensor([1, 5]))
         assert metric.pair_distances(alone, rows, torch.tensor([0]), torch.tensor([5])).equal(pairs[1:])
-    single = rows.float()
+    single = metric.project(raw.float())
+    assert single.dtype == torch.float32
     assert {factor.dtype for factor in metric.factors(single)} == {torch.float32}
     assert metric.distances(single, single).dtype == torch.float32

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from reidbench import build
+from reidbench import IntArray, Metric, PluginError, Reranker, build
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Ranking
@@ -39,3 +42,52 @@ def test_float64_keeps_its_precision(metric: str, rerank: str | None) -> None:
     near, far = scored(ranking(0.0)), scored(ranking(3e4))
     np.testing.assert_allclose(far, near, atol=1e-9)
     assert 0.2 < near.mean() < 1
+
+
+class Doubled(Metric):
+    """Twice the Euclidean distance, by a projection that notes what it is called with."""
+
+    normalize = True
+
+    def __init__(self) -> None:
+        self.scale, self.calls = 0.0, list[Tensor]()
+
+    def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
+        self.scale = 2.0
+
+    def project(self, embeddings: Tensor) -> Tensor:
+        self.calls.append(embeddings)
+        return torch.cat([embeddings * self.scale, torch.zeros(len(embeddings), 1, dtype=embeddings.dtype)], dim=1)
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class Plain(Reranker):
+    def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
+        for block in query.split(rows):
+            yield metric.distances(block, gallery)
+
+
+@pytest.mark.parametrize("reranker", [None, Plain()])
+def test_each_unit_is_projected_once(reranker: Reranker | None) -> None:
+    query, gallery, train = sample_units(0, 20), sample_units(1, 300), sample_units(2, 60)
+    metric = Doubled()
+    rankings = rank_embeddings(query, gallery, metric, reranker, train, RULES)
+    expected = rank_embeddings(query, gallery, build("metric", "euclidean(normalize=true)"), None, None, RULES)
+    np.testing.assert_array_equal(rankings.ranking.ranks, expected.ranking.ranks)
+    np.testing.assert_allclose(rankings.ranking.distances, 2 * expected.ranking.distances, rtol=1e-12)
+    calls = torch.cat(metric.calls)
+    units = torch.nn.functional.normalize(torch.cat([query.embeddings, gallery.embeddings]))
+    assert torch.cdist(units, calls).min(dim=1).values.max() < 1e-6
+    assert len(calls) == len(units)
+
+
+def test_projections_of_other_shapes_are_refused() -> None:
+    class Ragged(Doubled):
+        def project(self, embeddings: Tensor) -> Tensor:
+            return embeddings[:, : 2 + len(embeddings) % 2]
+
+    units = sample_units(0, 257)
+    with pytest.raises(PluginError, match=r"Ragged.*project"):
+        rank_embeddings(units, units, Ragged(), None, units, RULES)

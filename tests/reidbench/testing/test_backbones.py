@@ -82,6 +82,32 @@ class OtherScale(Network):
         self.preprocess = Preprocess(8, 4, mean=(104.0, 117.0, 123.0))
 
 
+class MeanColour(Backbone):
+    """Hand-made features, as a third party writes them."""
+
+    embedding_dim, trainable = 3, False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+class Undeclared(MeanColour):
+    trainable = True
+
+
+class Declared(Network):
+    trainable = False
+
+
+def test_networks_that_learn_nothing_pass() -> None:
+    assert "gradient reaches the weights" not in (passed := check_backbone(MeanColour))
+    assert len(passed) == 9
+
+
 @pytest.mark.parametrize("backbone", [Network, "tiny", "lunet(height=64, width=32)"])
 def test_sound_networks_pass(backbone: str | Callable[..., Backbone]) -> None:
     assert len(check_backbone(backbone)) == 10
@@ -98,10 +124,12 @@ def test_sound_networks_pass(backbone: str | Callable[..., Backbone]) -> None:
         (OwnSeed, "seeded weights"),
         (Outside, "state_dict holds everything"),
         (OtherScale, "preprocess"),
+        (Undeclared, "contract"),
+        (Declared, "contract"),
     ],
 )
 def test_networks_with_one_fault_fail(network: type[Backbone], check: str) -> None:
     with pytest.raises(ContractError) as caught:
         check_backbone(network)
     assert caught.value.check == check, caught.value
-    assert re.search(r"\d|forgotten|changed calls", str(caught.value))
+    assert re.search(r"\d|forgotten|changed calls|trainable is", str(caught.value))

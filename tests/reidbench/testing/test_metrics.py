@@ -58,11 +58,21 @@ class InPlace(Straight):
         return super().distances(a, b / 2)
 
 
+class Projected(Straight):
+    def project(self, embeddings: Tensor) -> Tensor:
+        return embeddings[:, :3] / 2
+
+
+class Centred(Straight):
+    def project(self, embeddings: Tensor) -> Tensor:
+        return embeddings - embeddings.mean(dim=0)
+
+
 def undocumented(*, scale: float = 1.0) -> Metric:
     return Straight()
 
 
-@pytest.mark.parametrize("metric", [Straight, "euclidean", "euclidean(normalize=true)"])
+@pytest.mark.parametrize("metric", [Straight, Projected, "euclidean", "euclidean(normalize=true)"])
 def test_sound_metrics_pass(metric: str | Callable[..., Metric]) -> None:
     assert {"distances", "smaller is closer", "options"} <= set(check_metric(metric))
 
@@ -75,6 +85,7 @@ def test_sound_metrics_pass(metric: str | Callable[..., Metric]) -> None:
         (SinglePrecision, "distances"),
         (Relative, "a distance belongs to its pair"),
         (OtherPairs, "pair distances are distances"),
+        (Centred, "a projected row does not depend on the others"),
         (Unseeded, "fit repeats"),
         (InPlace, "a distance belongs to its pair|inputs unchanged"),
         (undocumented, "options"),
