@@ -16,7 +16,7 @@ from reidbench.errors import (
     ReidbenchError as ReidbenchError,
     TrainingError as TrainingError,
 )
-from reidbench.plugins.catalogue import build as build
+from reidbench.plugins.catalogue import build as build, choose as choose
 from reidbench.plugins.hookspecs import hookimpl as hookimpl
 from reidbench.plugins.interfaces import (
     Backbone as Backbone,
@@ -29,7 +29,12 @@ from reidbench.plugins.interfaces import (
     TrainInfo as TrainInfo,
     TrainView as TrainView,
 )
-from reidbench.plugins.options import File as File, Weights as Weights, choose as choose
+from reidbench.plugins.options import (
+    File as File,
+    LaterOption as LaterOption,
+    Searched as Searched,
+    Weights as Weights,
+)
 from reidbench.plugins.spec import Spec as Spec
 from reidbench.plugins.weights import load_tensors as load_tensors
 from reidbench.ranking.bootstrap import mean_and_sd as mean_and_sd

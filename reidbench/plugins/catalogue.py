@@ -12,7 +12,7 @@ from typing import Any
 
 from reidbench.errors import OptionError, PluginError, plugin_call
 from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, discover
-from reidbench.plugins.options import File, check_options, did_you_mean
+from reidbench.plugins.options import File, check_options, did_you_mean, options_of
 from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, quoted, write_value
 
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
@@ -44,6 +44,12 @@ class ResolvedTerm:
             for name, value in self.values.items()
             if write_value(value) != write_value(self.item.options[name].default)
         }
+
+    @property
+    def in_ids(self) -> dict[str, Any]:
+        """The values that enter ids."""
+        options = self.item.options
+        return {name: value for name, value in self.values.items() if options[name].in_ids or name in self.changed}
 
     def build(self, *supplied: Any) -> Any:
         """Return what the factory builds; raises PluginError from any exception that is no error of reidbench."""
@@ -187,7 +193,7 @@ class Catalogue:
             given=text,
             text=full_text,
             identity=_write(
-                terms, [_replace_files(term.values, lambda file: f"sha256:{file.sha256}") for term in terms]
+                terms, [_replace_files(term.in_ids, lambda file: f"sha256:{file.sha256}") for term in terms]
             ),
             short=_write(terms, [_replace_files(term.changed, lambda file: file.name) for term in terms]),
             origins={
@@ -213,6 +219,21 @@ def build(kind: str, spec: str, *supplied: Any) -> Any:
     OptionError or PluginError.
     """
     return load().resolve(kind, spec).build(*supplied)
+
+
+def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *supplied: Any) -> Any:
+    """Return what one of ``factories`` builds from ``text``, an item's name and options; for options that are items.
+
+    ``what`` names the kind of item in errors; ``supplied`` are the factories' positional arguments. Raises OptionError
+    where the text cannot be read, no factory has that name, or its options do not fit.
+    """
+    item = Spec.parse(text, where=what).item
+    if item.name not in factories:
+        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
+        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
+    factory = factories[item.name]
+    values, _ = check_options(options_of(factory), item, f"{what} {item.name}", {})
+    return factory(*supplied, **values)
 
 
 def command_defaults() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from reidbench.errors import DataError, OptionError, PluginError, printable
-from reidbench.plugins.spec import Item, Spec, quoted, write_value
+from reidbench.plugins.spec import Item, quoted, write_value
 from reidbench.utils.machine import user_path
 from reidbench.utils.untrusted_files import ARRAY_BYTES, LIST_BYTES, file_digest, kind_of, parse_json, read_text
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 else:
     PlatformPath = type(Path())  # before Python 3.12 only the platform's own class of paths can be subclassed
 
+MOST_SEARCHED = 3  # options of one item
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _SOURCES = {"given": "", "protocol": "the protocol's default: ", "default": "the item's default: "}
 
@@ -93,6 +94,30 @@ class Weights(File):
             raise PydanticCustomError("no_file", "{reason}", {"reason": reason}) from None
 
 
+@dataclass(frozen=True)
+class Searched:
+    """The values that a study searches of a loss's option, within its annotation: ``Annotated[float, Searched(…)]``.
+
+    ``low``, ``high``: the smallest and the largest value; whole numbers for an option that takes only these.
+    ``log``: whether values are spread evenly over their logarithms.
+    ``choices``: the values, all equally likely, instead of ``low`` and ``high``.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        if self.choices:
+            return f"searched {', '.join(map(write_value, self.choices))}"
+        return f"searched {self.low:g} to {self.high:g}{' (log)' * self.log}"
+
+
+class LaterOption:
+    """An option's annotation: the item is older than the option, whose default enters no id: old results stay valid."""
+
+
 _NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -113,6 +138,8 @@ class Option:
     ``choices``: the single values among what its type allows.
     ``takes_text``: whether its type allows any text.
     ``adapter``: pydantic's validator of its type.
+    ``searched``: the values that a study searches, where the item declares them.
+    ``in_ids``: whether its default enters ids.
     """
 
     name: str
@@ -122,6 +149,8 @@ class Option:
     choices: tuple[Any, ...]
     takes_text: bool
     adapter: TypeAdapter[Any]
+    searched: Searched | None = None
+    in_ids: bool = True
 
     def read(self, value: Any) -> Any:
         """Return ``value`` as the type says; raises ValueError that says what was expected and found."""
@@ -160,8 +189,8 @@ def positional_parameters(factory: Callable[..., Any]) -> list[str]:
 def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     """Return a factory's options in the order of its signature.
 
-    Raises PluginError, with everything that is wrong, where it takes ``*args`` or ``**kwargs``, or an option lacks a
-    type or a default, has a type that no spec can write, or a default that is not of its type.
+    Raises PluginError, with everything that is wrong, where it takes ``*args`` or ``**kwargs``, an option lacks a type
+    or a default or has values that do not fit its type, or a type that no spec can write, or too many are searched.
     """
     docs = _option_docs(factory)
     problems: list[str] = []
@@ -175,6 +204,8 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = str(parameter).partition(":")[0]
             problems.append(f"takes {stars}, which hides its options; write each as a keyword-only parameter")
+    if len(searched := [name for name, option in options.items() if option.searched]) > MOST_SEARCHED:
+        problems.append(f"searched options: expected at most {MOST_SEARCHED}, got {', '.join(searched)}")
     if problems:
         raise PluginError("; ".join(problems))
     return options
@@ -214,25 +245,10 @@ def check_options(
     return values, origins
 
 
-def choose(text: str, factories: Mapping[str, Callable[..., Any]], what: str, *supplied: Any) -> Any:
-    """Return what one of ``factories`` builds from ``text``, an item's name and options; for options that are items.
-
-    ``what`` names the kind of item in errors; ``supplied`` are the factories' positional arguments. Raises OptionError
-    where the text cannot be read, no factory has that name, or its options do not fit.
-    """
-    item = Spec.parse(text, where=what).item
-    if item.name not in factories:
-        near = did_you_mean(item.name, factories) or f"; there are: {', '.join(factories)}"
-        raise OptionError(f"there is no {what} {quoted(item.name)}{near}")
-    factory = factories[item.name]
-    values, _ = check_options(options_of(factory), item, f"{what} {item.name}", {})
-    return factory(*supplied, **values)
-
-
 def _option(factory: Callable[..., Any], parameter: inspect.Parameter, doc: str) -> Option:
     if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
         raise ValueError(f"expected a type and a default; write {parameter.name}: TYPE = DEFAULT")
-    annotation = _annotation(factory, parameter)
+    annotation, *marks = _annotation(factory, parameter)
     words, choices = _describe(annotation)
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
@@ -242,9 +258,24 @@ def _option(factory: Callable[..., Any], parameter: inspect.Parameter, doc: str)
     if isinstance(option.default, File):  # whether it exists is checked where the option is used, not at loading
         return option
     try:
-        return replace(option, default=option.read(option.default))
+        option = replace(option, default=option.read(option.default), in_ids=LaterOption not in marks)
     except ValueError as error:
         raise ValueError(f"its default does not fit: {error}") from None
+    searched = next((mark for mark in marks if isinstance(mark, Searched)), None)
+    return replace(option, searched=searched and _checked_search(option, searched))
+
+
+def _checked_search(option: Option, searched: Searched) -> Searched:
+    """Return what is searched of an option with values as its type says; raises ValueError where they do not fit."""
+    values = [option.read(value) for value in searched.choices or (searched.low, searched.high)]
+    low, high, default = values[0], values[-1], option.default
+    checked = Searched(choices=tuple(values)) if searched.choices else Searched(low, high, searched.log)
+    numbers = {type(low), type(high), type(default)} <= {int, float}
+    ordered = numbers and low <= default <= high and low < high and (low > 0 or not searched.log)
+    if checked != searched or not (default in values if searched.choices else ordered):
+        expected = "low <= default <= high and low < high (above 0 where log=True), or choices with the default"
+        raise ValueError(f"{searched!r} does not fit its default {_show(default)}; expected {expected}")
+    return checked
 
 
 def _show(value: object) -> str:
@@ -281,8 +312,8 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
     )
 
 
-def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """Return a parameter's type; one written as text is read in the module that wrote it.
+def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> list[Any]:
+    """Return a parameter's type, then what ``Annotated`` adds; one written as text is read in the module that wrote it.
 
     Only options are read: the types of positional parameters may be imported for type checkers alone.
     """
@@ -293,7 +324,8 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> An
 
     names = getattr(inspect.unwrap(function), "__globals__", {})
     carrier = type("carrier", (), {"__annotations__": {parameter.name: parameter.annotation}})
-    return get_type_hints(carrier, globalns=names)[parameter.name]
+    full = get_type_hints(carrier, globalns=names, include_extras=True)[parameter.name]
+    return [get_type_hints(carrier, globalns=names)[parameter.name], *getattr(full, "__metadata__", ())]
 
 
 def _inner(factory: Any) -> Any:

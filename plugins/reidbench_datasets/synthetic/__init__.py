@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from reidbench import OptionError, Protocol, Samples, Split, hold_out, hookimpl
+from reidbench import LaterOption, OptionError, Protocol, Samples, Split, hold_out, hookimpl
 from reidbench_datasets.dataset_trees import Views, check_holdout
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 from reidbench_datasets.synthetic.tree import ensure_rendered
@@ -15,6 +15,7 @@ FEWEST_IDENTITIES = 10
 FEWEST_CAMERAS, MOST_CAMERAS = 2, 9
 
 Level = Literal["easy", "normal", "hard"]
+HoldoutSeed = Annotated[int | None, LaterOption]
 
 
 def _tree(identities: int, cameras: int, difficulty: str, seed: int) -> Tree:
@@ -40,6 +41,7 @@ def synthetic(
     difficulty: Level = "normal",
     seed: int = 0,
     holdout: float = 0.0,
+    holdout_seed: HoldoutSeed = None,
 ) -> Split:
     """Pedestrians seen by cameras, rendered as JPEG files of 128x64 below the data root on first use.
 
@@ -49,6 +51,7 @@ def synthetic(
         difficulty: easy, normal or hard: fewer colours, more look-alikes, more occlusion, larger camera differences.
         seed: seed of people and images; the same seed gives the same pixels on every machine.
         holdout: fraction of the training identities held out as query and gallery, instead of the test identities.
+        holdout_seed: seed of their choice; none for that of the people.
 
     Returns a Split like Market-1501's: one query for each (test identity, camera), which is not in the gallery; junk
     (pid -1: bad boxes) and distractors (pid 0: other people) in the gallery; cameras from 1. Files are in
@@ -60,7 +63,7 @@ def synthetic(
     folder = ensure_rendered(tree, root / "synthetic")
     train, query, gallery = (_samples(folder, part, plan(tree)) for part in (TRAIN, QUERY, GALLERY))
     if holdout:
-        return hold_out(train, holdout, seed)
+        return hold_out(train, holdout, seed if holdout_seed is None else holdout_seed)
     return Split(train, query, gallery)
 
 
@@ -110,6 +113,7 @@ def synthetic_val_protocol(
     difficulty: Level = "normal",
     seed: int = 0,
     holdout: float = 0.2,
+    holdout_seed: HoldoutSeed = None,
     views: Views = "center_flip",
 ) -> Protocol:
     """The built-in dataset's training images with a part of their identities held out, for tuning.
@@ -118,13 +122,14 @@ def synthetic_val_protocol(
         identities: number of identities, as for the dataset synthetic.
         cameras: number of cameras, as for the dataset synthetic.
         difficulty: easy, normal or hard, as for the dataset synthetic.
-        seed: seed of people, images and the choice of held-out identities.
+        seed: seed of people and images; not the seed of the training.
         holdout: fraction of the training identities held out as query and gallery.
+        holdout_seed: seed of their choice; none for that of the people.
         views: test-time views that are averaged.
     """
     spec = (
         f"synthetic(identities={identities}, cameras={cameras}, difficulty={difficulty}, seed={seed}, "
-        f"holdout={holdout})"
+        f"holdout={holdout}{'' if holdout_seed is None else f', holdout_seed={holdout_seed}'})"
     )
     return _protocol(spec, views)
 

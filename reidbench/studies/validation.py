@@ -1,0 +1,66 @@
+"""The protocol that a search is scored on: training identities held out, never an identity of the test."""
+
+from __future__ import annotations
+
+from reidbench.data.samples import Samples
+from reidbench.data.split import Split
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.catalogue import Catalogue
+from reidbench.plugins.spec import Item, Spec, write_value
+
+SUFFIX, SEED = "_val", "holdout_seed"
+
+
+def validation_protocol(protocol: str, search: int, catalogue: Catalogue) -> str:
+    """Return the spec of a protocol's variant with held-out training identities: NAME_val with ``holdout_seed=search``.
+
+    It gets the options that are given, and those whose defaults differ between the two. Raises OptionError where there
+    is no such protocol, or it lacks one of the given options or ``holdout_seed``.
+    """
+    resolved = catalogue.resolve("protocol", protocol)
+    (term,) = resolved.terms
+    name = term.item.name + SUFFIX
+    by_name = {item.name: item for item in catalogue.list_items("protocol")}
+    advice = "or compare the options as given, without a search: --trials 0"
+    if name not in by_name:
+        with_one = [each for each in by_name if each + SUFFIX in by_name]
+        raise OptionError(
+            f"{resolved.owner}: a search needs a protocol {name} that holds out training identities, and there is "
+            f"none; choose one of {', '.join(with_one)}, {advice}"
+        )
+    options = by_name[name].options
+    given = dict(Spec.parse(protocol).item.options)
+    if lacking := [option for option in (*given, SEED) if option not in options]:
+        raise OptionError(
+            f"{by_name[name]}: a search needs its option{'s' * (len(lacking) > 1)} {', '.join(lacking)}, and it has "
+            f"only {', '.join(options)}; add what is missing to that plugin, {advice}"
+        )
+    differing = {
+        option: value
+        for option, value in term.values.items()
+        if option in options and write_value(options[option].default) != write_value(value)
+    }
+    return str(Item(name, tuple({**differing, **given, SEED: search}.items())))
+
+
+def check_validation(validation: Split, test: Split, protocol: str) -> None:
+    """Raise DataError where the data of a search hold an image or an identity of the test's queries or gallery.
+
+    ``protocol`` names the validation protocol. Junk and distractors do not count.
+    """
+    parts = [
+        part.take((part.pids > 0).nonzero()[0]) for part in (validation.train, validation.query, validation.gallery)
+    ]
+    shared = Split(_joined(parts), test.query, test.gallery).contradictions
+    for kind, names in shared.items():
+        raise DataError(
+            f"{protocol}: its data share {kind.replace('_', ' ')} with the test: {', '.join(names[:3])}"
+            f"{', …' * (len(names) > 3)}; a search on them would have seen the test"
+        )
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    joined = parts[0]
+    for part in parts[1:]:
+        joined += part
+    return joined
