@@ -281,10 +281,11 @@ def _reversed(pair: Pair) -> Pair:
 
 
 def _with_holm(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs with their p values within the family of these pairs, the smallest first."""
-    ordered = sorted(pairs, key=lambda pair: pair.p)
-    scaled = (min((len(ordered) - number) * pair.p, 1.0) for number, pair in enumerate(ordered))
-    return [replace(pair, p_holm=p) for pair, p in zip(ordered, accumulate(scaled, max), strict=True)]
+    """Return the pairs with their p values within the family of these pairs."""
+    order = sorted(range(len(pairs)), key=lambda place: pairs[place].p)
+    scaled = (min((len(pairs) - number) * pairs[place].p, 1.0) for number, place in enumerate(order))
+    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))
+    return [replace(pair, p_holm=adjusted[place]) for place, pair in enumerate(pairs)]
 
 
 def _judged(loss: LossScores, pairs: Sequence[Pair], pooled: float) -> LossScores:

@@ -1,0 +1,97 @@
+"""The sentences of a study's comparison: the only place of their wording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reidbench.studies.comparison import Comparison, Pair
+from reidbench.studies.study import NONE, Study
+
+_MOST_PAIRS = 6  # with a sentence each
+
+
+def notes(comparison: Comparison, study: Study) -> Iterator[str]:
+    """Yield the sentences below a study's table: the best, the pairs, what to be careful with, what is covered."""
+    yield best(comparison, study)
+    if len(comparison.pairs) <= _MOST_PAIRS:
+        yield from (difference(pair, comparison, study) for pair in comparison.pairs)
+    elif comparison.claims:
+        apart = sum(pair.verdict != "not told apart" for pair in comparison.pairs)
+        yield f"{_found(study, start=True)}{apart} of {len(comparison.pairs)} pairs are told apart (Holm over all)."
+    if comparison.claims and study.against:
+        yield against(comparison, study)
+    for loss in comparison.losses:
+        if loss.outside and loss.name != NONE:
+            yield f"{loss.name} is in no comparison: {loss.outside}."
+        if loss.swings:
+            sds = f"sd {100 * (loss.sd or 0):.2f} points, all losses together {100 * comparison.pooled**0.5:.2f}"
+            yield f"The seeds of {loss.name} swing more than those of others ({sds}): its intervals may be too narrow."
+    yield from foot(comparison, study)
+
+
+def best(comparison: Comparison, study: Study) -> str:
+    """Return the headline: which losses may be the best."""
+    names = [loss.name for loss in comparison.compared if loss.may_be_best]
+    if len(names) == 1:
+        return f"{_found(study, start=True)}{names[0]} is the best (95 %)."
+    if names:
+        count = len(comparison.compared)
+        return f"The best of these {count} losses{_found(study)} is among: {', '.join(names)} (95 %)."
+    if len(comparison.compared) < 2:
+        return "Fewer than two losses can be compared."
+    if comparison.identities < 2:
+        return "All queries are of one identity, so no difference can be tested."
+    few = "One seed" if comparison.freedom == 0 else f"{_seeds(comparison)}, too few to tell how far seeds swing"
+    return f"{few}: these checkpoints only; nothing is said of the losses."
+
+
+def difference(pair: Pair, comparison: Comparison, study: Study) -> str:
+    """Return a pair's difference with its interval and what the family of all pairs says of it."""
+    low, high = (100 * end for end in pair.interval)
+    over = _seeds(comparison) if comparison.claims else "these checkpoints"
+    text = (
+        f"{_found(study, start=True)}{pair.a} - {pair.b}: {100 * pair.difference:+.2f} points, 95 % interval by itself "
+        f"{low:+.2f} to {high:+.2f} ({over}, {comparison.identities} identities)."
+    )
+    if pair.verdict in ("", "not told apart"):
+        return f"{text} {pair.verdict.capitalize()}." if pair.verdict else text
+    better, worse = (pair.a, pair.b) if pair.verdict == "better" else (pair.b, pair.a)
+    return f"{text} {better} is better than {worse} (Holm over {len(comparison.pairs)} pairs)."
+
+
+def against(comparison: Comparison, study: Study) -> str:
+    """Return what the family of the reference says of each other loss."""
+    verdicts: dict[str, list[str]] = {}
+    for name, pair in comparison.against.items():
+        verdicts.setdefault(pair.verdict, []).append(name)
+    if not verdicts:
+        return f"{study.against} is in no comparison, so nothing is said against it."
+    groups = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(verdicts.items()))
+    count = len(comparison.against)
+    return f"Against {study.against}{_found(study)} (named beforehand, Holm over {count}): {groups}."
+
+
+def foot(comparison: Comparison, study: Study) -> Iterator[str]:
+    """Yield what intervals and verdicts cover, and the gap that this study finds."""
+    if comparison.claims:
+        searched = "training seeds, searches" if study.searches > 1 else "training seeds"
+        other = "another search, " if study.searches == 1 else "" if study.searches else "other options, "
+        yield (
+            f"Covers {searched} and query identities. Does not cover: {other}other training identities, other data, "
+            "longer training. Not told apart does not mean equal."
+        )
+        gap = 100 * (comparison.detectable_gap or 0)
+        options = " and the options found" if _found(study) else ""
+        yield f"With {_seeds(comparison)}{options} a gap of {gap:.2f} points is found in 80 % of studies."
+
+
+def _seeds(comparison: Comparison) -> str:
+    counts = sorted({len(loss.scores) for loss in comparison.compared})
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seed{'s' * (counts[-1] > 1)}"
+
+
+def _found(study: Study, *, start: bool = False) -> str:
+    """Return the reservation of a study whose seeds share one search, for the middle or the start of a sentence."""
+    if not study.trials or study.searches != 1:
+        return ""
+    return "With the options found, " if start else ", with the options found,"
