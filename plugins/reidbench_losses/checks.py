@@ -1,8 +1,13 @@
-"""Checks of numeric options."""
+"""Numeric options: what studies search of them, and checks of their values."""
 
 from __future__ import annotations
 
-from reidbench import OptionError
+from typing import Annotated
+
+from reidbench import OptionError, Searched
+
+HingeMargin = Annotated[float, Searched(0.1, 1.0, log=True)]  # the margins of Hermans et al. 2017, Table 1
+PairDropout = Annotated[float, Searched(0.0, 0.9)]  # 0.9 in Zheng, Zheng, Yang 2016
 
 
 def check_at_least(loss: str, least: float, **options: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidbench import Loss, LossValue, TrainInfo, hookimpl
+from reidbench import Loss, LossValue, Searched, TrainInfo, hookimpl
 from reidbench_losses.checks import check_fraction
 
 
@@ -40,7 +42,13 @@ class Classification(Loss):
 
     pool = "max"
 
-    def __init__(self, info: TrainInfo, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        info: TrainInfo,
+        *,
+        label_smoothing: Annotated[float, Searched(0.0, 0.2)] = 0.0,  # 0.1 in Szegedy et al. 2016
+        dropout: Annotated[float, Searched(0.0, 0.5)] = 0.0,  # 0.5 is the usual rate before a classifier
+    ) -> None:
         super().__init__()
         check_fraction("classification", label_smoothing=label_smoothing, dropout=dropout)
         self.label_smoothing = label_smoothing

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainView, hookimpl
-from reidbench_losses.checks import check_at_least
+from reidbench import IntArray, Loss, LossValue, Searched, TrainInfo, TrainView, hookimpl
+from reidbench_losses.checks import HingeMargin, check_at_least
 from reidbench_losses.distances import Distance, between
 from reidbench_losses.random_triplet import stacked_triplets, triplet_round
 
@@ -53,9 +55,10 @@ class ImprovedTriplet(Loss):
         self,
         info: TrainInfo,
         *,
-        margin: float = 1.0,
-        beta: float = 0.002,
-        tau: float = 0.01,
+        margin: HingeMargin = 1.0,
+        # A study searches from a tenth to ten times the paper's values.
+        beta: Annotated[float, Searched(0.0002, 0.02, log=True)] = 0.002,
+        tau: Annotated[float, Searched(0.001, 0.1, log=True)] = 0.01,
         distance: Distance = "euclidean",
     ) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainView, hookimpl
-from reidbench_losses.checks import check_at_least
+from reidbench_losses.checks import HingeMargin, check_at_least
 from reidbench_losses.distances import Distance, pairwise, rows_of
 from reidbench_losses.random_triplet import stacked_triplets, triplet_round
 from reidbench_losses.triplet import same_identity
@@ -117,7 +117,7 @@ class Lifted(Loss):
         self,
         info: TrainInfo,
         *,
-        margin: float = 0.2,
+        margin: HingeMargin = 0.2,
         distance: Distance = "euclidean",
         pairs: Pairs = "all",
         negatives: Negatives = "other_identities",
@@ -167,7 +167,7 @@ class LiftedGeneralized(Loss):
         self,
         info: TrainInfo,
         *,
-        margin: float = 1.0,
+        margin: HingeMargin = 1.0,
         distance: Distance = "euclidean",
         include_anchor: bool = True,
     ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench import IntArray, Loss, LossValue, OptionError, TrainInfo, TrainingError, TrainView, hookimpl
-from reidbench_losses.checks import check_at_least
+from reidbench import IntArray, Loss, LossValue, OptionError, Searched, TrainInfo, TrainingError, TrainView, hookimpl
+from reidbench_losses.checks import HingeMargin, check_at_least
 from reidbench_losses.distances import Distance, between, pairwise, rows_of
 from reidbench_losses.sampling import random_triplets, shuffled_passes, units_with_positive
 
@@ -89,8 +91,8 @@ class LMNN(Loss):
         self,
         info: TrainInfo,
         *,
-        mu: float = 0.5,
-        margin: float = 1.0,
+        mu: Annotated[float, Searched(0.1, 0.9)] = 0.5,  # most of 0 to 1
+        margin: HingeMargin = 1.0,
         neighbours: int = 1,
         distance: Distance = "euclidean",
     ) -> None:

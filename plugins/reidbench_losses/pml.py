@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from reidbench import Loss, LossValue, OptionError, PluginError, TrainInfo, TrainingError, choose, hookimpl
+from reidbench_losses.pml_ranges import RANGES
 
 PACKAGE = "pytorch_metric_learning"
 DISTRIBUTION = "pytorch-metric-learning"
@@ -124,7 +125,11 @@ def _own_options(entry: Mapping[str, list[Any]]) -> list[Parameter]:
 def loss_options(name: str) -> list[Parameter]:
     """Return the options of a loss, its own and those of distance, miner and reducer, in the order of a spec."""
     entry = signatures()["losses"][name]
-    options = _own_options(entry["options"])
+    options = [
+        option.replace(annotation=Annotated[option.annotation, searched]) if searched else option
+        for option in _own_options(entry["options"])
+        for searched in [RANGES.get(name, {}).get(option.name)]
+    ]
     if entry["distance"]:
         types = {"distance": Literal[tuple(signatures()["distances"])], "normalize_embeddings": bool}
         options += [_option(key, types.get(key, int | float), value) for key, value in entry["distance"].items()]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, hookimpl
+from reidbench import Loss, LossValue, OptionError, Searched, TrainInfo, TrainingError, hookimpl
 from reidbench_losses.distances import Distance, between, may_be_hardest, pairwise
 
-Margin = Literal["soft"] | float
+# A study searches the margins of Hermans et al. 2017, Table 1.
+Margin = Annotated[Literal["soft"] | float, Searched(choices=("soft", 0.1, 0.2, 0.5, 1.0))]
 Average = Literal["all", "nonzero"]
 
 

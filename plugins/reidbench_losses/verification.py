@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidbench import IntArray, Loss, LossValue, TrainInfo, TrainingError, TrainView, hookimpl
-from reidbench_losses.checks import check_at_least, check_fraction
+from reidbench import IntArray, Loss, LossValue, Searched, TrainInfo, TrainingError, TrainView, hookimpl
+from reidbench_losses.checks import PairDropout, check_at_least, check_fraction
 from reidbench_losses.classification import Classification, cross_entropy, linear
 from reidbench_losses.sampling import random_triplets, shuffled_passes, units_with_positive
 
@@ -57,7 +57,7 @@ class Verification(Loss):
     layer and two classes), [41] of Hermans et al. 2017.
     """
 
-    def __init__(self, info: TrainInfo, *, difference: Difference = "squared", dropout: float = 0.0) -> None:
+    def __init__(self, info: TrainInfo, *, difference: Difference = "squared", dropout: PairDropout = 0.0) -> None:
         super().__init__()
         check_fraction("verification", dropout=dropout)
         self.difference = difference
@@ -98,7 +98,12 @@ class IdentificationVerification(Loss):
     pool = "max"
 
     def __init__(
-        self, info: TrainInfo, *, weight: float = 1.0, difference: Difference = "squared", dropout: float = 0.0
+        self,
+        info: TrainInfo,
+        *,
+        weight: Annotated[float, Searched(0.1, 10.0, log=True)] = 1.0,  # as the weights of sums
+        difference: Difference = "squared",
+        dropout: PairDropout = 0.0,
     ) -> None:
         super().__init__()
         check_at_least("identification_verification", 0, weight=weight)

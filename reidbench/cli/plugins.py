@@ -59,6 +59,9 @@ def show(
     print_text(summary_of(item.factory) or "It has no docstring.")
     print_text(f"from {item.plugin}")
     rows = [[o.name, o.expected, write_value(o.default), o.doc] for o in item.options.values()]
+    for row, option in zip(rows, item.options.values(), strict=True):
+        if option.searched:
+            row[-1] = f"{option.doc.rstrip('.')}; searched {option.searched}"
     if rows:
         print_rows(("option", "type", "default", "description"), rows)
     else:

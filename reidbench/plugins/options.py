@@ -110,8 +110,8 @@ class Searched:
 
     def __str__(self) -> str:
         if self.choices:
-            return f"searched {', '.join(map(write_value, self.choices))}"
-        return f"searched {self.low:g} to {self.high:g}{' (log)' * self.log}"
+            return ", ".join(map(write_value, self.choices))
+        return f"{self.low:g} to {self.high:g}{' (log)' * self.log}"
 
 
 class LaterOption:

@@ -60,7 +60,7 @@ class SearchSpace:
 
     @property
     def text(self) -> str:
-        """The ranges, one a line: "margin: searched 0.05 to 1 (log)"."""
+        """The ranges, one a line: "margin: 0.05 to 1 (log)"."""
         return "\n".join(f"{dimension.name}: {dimension.searched}" for dimension in self.dimensions)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidbench.plugins.interfaces import Loss, as_loss_value
+from reidbench.errors import ReidbenchError
+from reidbench.plugins.interfaces import Loss, TrainInfo, as_loss_value
+from reidbench.plugins.spec import write_value
 from reidbench.testing.checked_item import (
     DIM,
     NotApplicable,
     Subject,
+    Violation,
     expect,
     expect_equal,
     expect_finite,
@@ -56,6 +60,7 @@ def check_loss(loss: str | Callable[..., Loss], *, seed: int = 0, **options: Any
             "no hidden state": checks.state,
             "learning brings positives closer than negatives": checks.learning,
             "options": checks.subject.check_options,
+            "searched values": checks.searched,
         }
     )
 
@@ -73,6 +78,26 @@ class _LossChecks(LossProbe):
             set(grouped) == own and len(grouped) == len(own),
             f"param_groups must name each of its {len(own)} parameters once, it names {len(grouped)}",
         )
+
+    def searched(self) -> None:
+        values = [
+            (term, name, value)
+            for term in self.subject.spec.terms
+            for name, option in term.item.options.items()
+            if (searched := option.searched)
+            for value in searched.choices or (searched.low, searched.high)
+        ]
+        if not values:
+            raise NotApplicable
+        for term, name, value in values:
+            what = f"option {name} is searched from values such as {write_value(value)}"
+            try:
+                loss = replace(term, values={**term.values, name: value}).build(TrainInfo(DIM, IDENTITIES)).double()
+                batch = self.batch(loss)
+                total = self.value(loss, batch.rows, batch.labels).total
+            except ReidbenchError as error:
+                raise Violation(f"{what}, which it refuses: {error}") from error
+            expect_finite(total.detach(), f"an ordinary batch: {what}")
 
     def rounds(self) -> None:
         if not self.has_own_rounds:
