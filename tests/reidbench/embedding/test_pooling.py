@@ -28,7 +28,7 @@ def test_pooling_against_a_loop(dtype):
 def test_single_images_are_their_own_pool():
     images = torch.randn(7, 3)
     for pool in ("mean", "max"):
-        assert torch.equal(pool_units(images, np.arange(8), pool), images)
+        assert pool_units(images, np.arange(8), pool) is images, "a copy of a large gallery takes gigabytes"
 
 
 def test_unknown_pool():

@@ -1,0 +1,142 @@
+"""The null space of Zhang et al. 2016: where all training embeddings of an identity fall on one point."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reidbench import DataError, IntArray, Metric, hookimpl
+from reidbench_metrics.forms import check_training
+from reidbench_metrics.pairs import mean_of
+from reidbench_metrics.vectors import Euclidean
+
+_BLOCK = 64  # the number of rows projected together is a multiple
+_TILE = 512  # training rows in float64 at once: 110 MB of 26,960 dimensions
+
+
+class NullSpace(Euclidean):
+    """The Euclidean distance in the null Foley-Sammon space, in which every training identity is one point.
+
+    Options:
+        kernel: "rbf" (Gaussian, of the mean squared distance of the training embeddings), or "linear".
+        normalize: Whether rows get length 1 first; the parts of a LOMO descriptor have length 1 already.
+
+    The space has one dimension less than there are training identities: of the directions in the span of the centred
+    training embeddings, mapped by the kernel, those along which no identity varies. The published program needs several
+    eigen-decompositions; where the kernel matrix K [n, n] is positive definite, the same space follows from one
+    Cholesky decomposition. With Z [n, C] the indicator of the identities, A = K^-1 Z, G = Z'A and s = A'1, an embedding
+    x becomes k(x)' A c, with the columns of c orthonormal under G and s'c = 0. Nothing is added to K.
+    Equal embeddings of one identity count once, and once only in K. Cameras are not used.
+    Learning and projecting are in float64, in memory for two matrices K beside the embeddings.
+    Raises DataError where equal embeddings have different identities, with fewer than two identities, and where K is
+    singular, as with the linear kernel of fewer dimensions than embeddings.
+
+    Source: Zhang, Xiang, Gong 2016, "Learning a discriminative null space for person re-identification", with the
+    kernel and the space of the authors' program NullSpace_ReID.
+    """
+
+    rows: Tensor | None = None
+
+    def __init__(self, *, kernel: Literal["rbf", "linear"] = "rbf", normalize: bool = False) -> None:
+        self.kernel, self.normalize = kernel, normalize
+
+    def fit(self, embeddings: Tensor, pids: IntArray, cams: IntArray) -> None:
+        """Learn from training embeddings [n, D]."""
+        rows = check_training("null_space", embeddings, pids)
+        distinct = _distinct(rows, pids)
+        self.mean = mean_of(rows)
+        squares = (float((piece.double() - self.mean).square().sum()) for piece in torch.split(rows, _TILE))
+        self.scale = 2 * sum(squares) / len(rows)  # the mean over all pairs of a row with a row, itself included
+        self.rows = rows if len(distinct) == len(rows) else rows[distinct]
+        identities, labels = np.unique(pids[distinct], return_inverse=True)
+        count, dimensions = self.rows.shape
+        if len(identities) < 2:
+            raise DataError(f"metric null_space: {len(identities)} training identities; expected two or more")
+        if self.kernel == "linear" and dimensions < count - 1:
+            raise DataError(
+                f"metric null_space: {count} training embeddings of {len(identities)} identities in {dimensions} "
+                f"dimensions: with kernel=linear no null space exists in {count - len(identities)} dimensions or "
+                f"fewer, and this metric needs {count - 1}; use kernel=rbf"
+            )
+        factor, failed = torch.linalg.cholesky_ex(self._kernel_matrix())
+        pivots = factor.diagonal().square()
+        if failed or pivots.min() <= count * torch.finfo(torch.float64).eps * pivots.max():
+            row = distinct[int(failed) - 1 if failed else int(pivots.argmin())]
+            raise DataError(
+                f"metric null_space: the kernel matrix of {count} training embeddings in {dimensions} dimensions is "
+                f"singular: embedding {row} (pid {pids[row]}) depends on those before it; leave out near copies"
+            )
+        indicator = torch.zeros(count, len(identities), dtype=torch.float64)
+        indicator[torch.arange(count), torch.from_numpy(labels)] = 1
+        solved = torch.cholesky_solve(indicator, factor)
+        del factor
+        half = torch.linalg.cholesky(indicator.T @ solved)
+        total = torch.linalg.solve_triangular(half, solved.sum(dim=0)[:, None], upper=False)
+        complement = torch.linalg.qr(total, mode="complete")[0][:, 1:]
+        self.weights = solved @ torch.linalg.solve_triangular(half.T, complement, upper=True)
+
+    def project(self, embeddings: Tensor) -> Tensor:
+        """Return the coordinates in the null space [n, C - 1], computed in float64."""
+        if self.rows is None:
+            raise DataError("metric null_space: it is not fitted; give it training embeddings first")
+        if embeddings.shape[1] != self.rows.shape[1]:
+            raise DataError(
+                f"metric null_space: embeddings have {embeddings.shape[1]} dimensions, "
+                f"those that it was fitted on {self.rows.shape[1]}; expected the same"
+            )
+        rows, result = embeddings.detach().cpu().double() - self.mean, torch.zeros(1, dtype=torch.float64)
+        # Libraries round the last rows of an incomplete block in another way: equal rows would be apart.
+        rows = functional.pad(rows, (0, 0, 0, -len(rows) % _BLOCK))
+        for first in range(0, len(self.rows), _TILE):
+            result = result + self._kernel(rows, self._tile(first)) @ self.weights[first : first + _TILE]
+        return result[: len(embeddings)].to(embeddings)
+
+    def _kernel_matrix(self) -> Tensor:
+        """Return K [n, n] of the training rows, of which only the lower triangle is set."""
+        assert self.rows is not None
+        matrix = torch.zeros(len(self.rows), len(self.rows), dtype=torch.float64)
+        for first in range(0, len(self.rows), _TILE):
+            rows = self._tile(first)
+            for other in range(0, first + 1, _TILE):
+                matrix[first : first + _TILE, other : other + _TILE] = self._kernel(rows, self._tile(other))
+        return matrix
+
+    def _tile(self, first: int) -> Tensor:
+        """Return centred training rows in float64."""
+        assert self.rows is not None
+        return self.rows[first : first + _TILE].double() - self.mean
+
+    def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the kernel [len(a), len(b)] of centred rows.
+
+        The space has no direction along a constant: added to the linear kernel, it makes K regular and changes nothing.
+        """
+        products = a @ b.T
+        if self.kernel == "linear":
+            return products + self.scale
+        squares = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * products
+        return torch.exp(squares.clamp(min=0) / -self.scale)
+
+
+def _distinct(rows: Tensor, pids: IntArray) -> IntArray:
+    """Return the first of each set of equal rows; raises DataError where they have different identities."""
+    first: dict[bytes, int] = {}
+    for number, row in enumerate(rows):
+        other = first.setdefault(hashlib.blake2b(row.contiguous().numpy()).digest(), number)
+        if pids[other] != pids[number]:
+            raise DataError(
+                f"metric null_space: training embeddings {other} and {number} are equal, but of the identities "
+                f"{pids[other]} and {pids[number]}, which no space can tell apart; leave one out, or correct its pid"
+            )
+    return np.array(list(first.values()))
+
+
+@hookimpl
+def register_metrics() -> dict[str, Callable[..., Metric]]:
+    return {"null_space": NullSpace}
