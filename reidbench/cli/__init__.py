@@ -21,6 +21,7 @@ from reidbench.training.stop_signals import SIGNALS
 # Each verb and the function, or the group of verbs, in the module of its name.
 VERBS = {
     "run": "run:run",
+    "study": "study:study",
     "report": "report:report",
     "compare": "compare:compare",
     "embed": "evaluate:embed",

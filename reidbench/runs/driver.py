@@ -38,12 +38,14 @@ class Results(ABC, Generic[T]):
     Fields:
         noun: what they are, in the plural.
         costs: the work that each takes, in any unit.
+        later_cost: the work that comes after these tasks.
         ended: the results so far by number.
     """
 
     noun: str
     costs: Sequence[float]
     ended: dict[int, T]
+    later_cost: float = 0.0
 
     @abstractmethod
     def new(self) -> Iterator[tuple[T, str]]:
@@ -114,6 +116,7 @@ class _Records(Results[tuple[Path, RunRecord]]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
+        self.later_cost = plan.later_pixels
         states = zip(plan.runs, plan.states, strict=True)
         self.ended = {
             number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record
@@ -134,7 +137,7 @@ class _Records(Results[tuple[Path, RunRecord]]):
             record = read_record(file)
             if (record.id, record.code) == (run.id, run.code) and record.status != "interrupted":
                 self.ended[number] = run.run_folder, record
-                yield self.ended[number], f"{self.plan.title(number)}: {record.result}"
+                yield self.ended[number], self.plan.end_line(number, record)
 
 
 def _changed(file: Path) -> int:
@@ -156,7 +159,7 @@ class _Status:
         """Return the present lines; the time left follows from the results that have appeared so far."""
         ended, costs = self.results.ended.keys(), self.results.costs
         passed = sum(costs[number] for number in ended - self.done_before)
-        left = sum(cost for number, cost in enumerate(costs) if number not in ended)
+        left = sum(cost for number, cost in enumerate(costs) if number not in ended) + self.results.later_cost
         seconds = time.monotonic() - self.started
         rest = f", about {in_words(seconds / passed * left)} left" if passed and left else ""
         running = [task for task in tasks if states[task.number].state == "running"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from reidbench.errors import Busy, OptionError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
-from reidbench.plugins.discovery import PluginItem
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import changed_files
@@ -58,10 +57,9 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
     while queue:
         number = clock.current = queue.popleft()
         run, state = plan.runs[number], plan.states[number]
-        title = plan.title(number)
-        log = partial(_log_titled, machine.log, title)
-        if number not in waiting:
-            log("starts" if state.status == "new" else str(state))
+        log = partial(_log_titled, machine.log, plan.title(number))
+        if number not in waiting and (line := plan.start_line(number)):
+            machine.log(line)
         network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
         try:
             record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
@@ -75,8 +73,8 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
             if waiting.issuperset(queue):
                 time.sleep(BUSY_SECONDS)
             continue
-        if state.record is None or record.status != "ok":
-            log(record.result)
+        if line := plan.end_line(number, record):
+            machine.log(line)
         clock.finish(record)
         yield run.run_folder, record
         if plan.record:
@@ -92,6 +90,7 @@ class SuiteClock:
 
     def __init__(self, plan: Plan) -> None:
         self.training, self.testing = pixels_left(plan)
+        self.later = plan.later_pixels
         self.left = set(range(len(plan.runs)))
         self.current = 0
         self.pixels = 0
@@ -99,11 +98,11 @@ class SuiteClock:
 
     def describe(self, what: str, seconds: float, fraction: float) -> str:
         """Return the time left of the plan in words, when ``fraction`` of the stage ``what`` took ``seconds``."""
-        if len(self.training) == 1:
+        if len(self.training) == 1 and not self.later:
             return ""
         place = f"job {self.current + 1} of {len(self.training)}"
         done = self.training[self.current] * fraction if what == "training" else 0.0
-        left = sum(self.training[number] + self.testing[number] for number in self.left) - done
+        left = sum(self.training[number] + self.testing[number] for number in self.left) - done + self.later
         if self.pixels + done == 0:
             return place
         rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)
@@ -179,26 +178,40 @@ def run(
     may also be a class or a factory: it is used under its own name, in this process only, and a change of its source
     trains again. Runs that failed are among the records. Raises ReidbenchError where the request is wrong.
     """
-    given: dict[str, Any] = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe}
-    given |= {"metric": metric, "rerank": rerank, "seed": seed}
-    choices = {key: _as_list(value) for key, value in given.items() if value is not None}
-    for each in choices.get("loss", []):
-        if not isinstance(each, str) and not callable(each):
-            raise OptionError(f"loss: expected a text, a loss class or a factory, or a list of these, got {each!r}")
-    local = {each: local_loss(each) for each in choices.get("loss", []) if not isinstance(each, str)}
-    if loss is not None:
-        choices["loss"] = [local[each].name if each in local else each for each in choices["loss"]]
+    items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
+    choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
     machine = local_machine(
         data=data_root or None,
         results=results or None,
         cache=cache or None,
         device=device,
         threads=threads,
-        log=_print_to_stderr,
+        log=print_to_stderr,
     )
-    plan = make_plan(Request(expand(choices, command_defaults())), machine, _with_local(load(), local.values()))
+    plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
     records = dict(execute(plan, build_executor(executor)))
     return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)
+
+
+def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalogue]:
+    """Return values of a job's keys as lists of texts, and the catalogue with the losses that are Python objects.
+
+    Keys of the value None are left out. Raises OptionError where a loss is neither text nor callable, and where two
+    losses have one name.
+    """
+    choices = {key: _as_list(value) for key, value in given.items() if value is not None}
+    catalogue = load()
+    for number, each in enumerate(choices.get("loss", [])):
+        if callable(each):
+            item = local_loss(each)
+            same = [other for other in catalogue.items if (other.kind, other.name) == (item.kind, item.name)]
+            if any(other.factory is not each for other in same):
+                raise OptionError(f"{item.kind} {item.name}: there is another item of this name; rename yours")
+            catalogue = catalogue if same else replace(catalogue, items=(*catalogue.items, item))
+            choices["loss"][number] = item.name
+        elif not isinstance(each, str):
+            raise OptionError(f"loss: expected a text, a loss class or a factory, or a list of these, got {each!r}")
+    return choices, catalogue
 
 
 def build_executor(text: str | None) -> Executor:
@@ -211,14 +224,5 @@ def _as_list(value: object) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def _print_to_stderr(line: str) -> None:
+def print_to_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
-
-
-def _with_local(catalogue: Catalogue, items: Iterable[PluginItem]) -> Catalogue:
-    """Return the catalogue with local items added; raises OptionError where two items have one name."""
-    for item in items:
-        if any((item.kind, item.name) == (other.kind, other.name) for other in catalogue.items):
-            raise OptionError(f"{item.kind} {item.name}: there is another item of this name; rename yours")
-        catalogue = replace(catalogue, items=(*catalogue.items, item))
-    return catalogue

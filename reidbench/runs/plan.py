@@ -11,7 +11,7 @@ from pathlib import Path
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
-from reidbench.runs.job import Job
+from reidbench.runs.job import Job, Memo
 from reidbench.runs.preflight import check_request, describe_batch_flaw
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.python_losses import refuse_local_items
@@ -51,6 +51,7 @@ class Plan:
     ``machine``: the machine, with the data of a suite's scale and the results folder of a reproduction.
     ``record``: the record that is reproduced.
     ``changes``: how the content of the images differs from that of its images.
+    ``later_pixels``: the pixels that pass the networks after this plan, in what it is a part of.
     """
 
     runs: Sequence[Prepared]
@@ -58,6 +59,7 @@ class Plan:
     machine: Machine
     record: RunRecord | None = None
     changes: str = ""
+    later_pixels: int = 0
 
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
@@ -67,6 +69,16 @@ class Plan:
     def title(self, number: int) -> str:
         """Return the name of a run with its place among all."""
         return f"[{number + 1}/{len(self.runs)}] {self.names()[number]}, seed {self.runs[number].job.seed}"
+
+    def start_line(self, number: int) -> str:
+        """Return the line that is logged before a run; an empty text for none."""
+        state = self.states[number]
+        return f"{self.title(number)}: {'starts' if state.status == 'new' else state}"
+
+    def end_line(self, number: int, record: RunRecord) -> str:
+        """Return the line that is logged after a run; an empty text for none."""
+        known = self.states[number].record is not None and record.status == "ok"
+        return "" if known else f"{self.title(number)}: {record.result}"
 
 
 def differing_kinds(runs: Sequence[Prepared]) -> list[str]:
@@ -105,10 +117,10 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
     return Request(list(dict.fromkeys(at_scale.of(job) for job in suite.jobs)), scale=at_scale)
 
 
-def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None) -> Plan:
+def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None, memo: Memo | None = None) -> Plan:
     """Return the prepared runs of a request; the mistakes of all jobs are raised together, before anything is trained.
 
-    A scale's data are drawn first, where they are missing.
+    A scale's data are drawn first, where they are missing. Plans with one ``memo`` list each dataset once.
     """
     check_store(machine.pixels)
     nearest = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())
@@ -121,7 +133,7 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
         machine = _draw_scale(request.scale, machine)
     if request.record:  # the run that is reproduced must not stand for its reproduction
         machine = replace(machine, results=machine.results / AGAIN)
-    planner = Planner(catalogue, machine)
+    planner = Planner(catalogue, machine, memo)
     runs: list[Prepared] = []
     flaws: list[str] = []
     mistakes: list[ReidbenchError] = []

@@ -88,10 +88,10 @@ class Prepared:
 class Planner:
     """Resolve and prepare jobs on one machine; what several jobs share is computed once."""
 
-    def __init__(self, catalogue: Catalogue, machine: Machine) -> None:
+    def __init__(self, catalogue: Catalogue, machine: Machine, memo: Memo | None = None) -> None:
         self.catalogue = catalogue
         self.machine = machine
-        self.memo = Memo()
+        self.memo = memo or Memo()
 
     def resolve(self, job: Job) -> ResolvedJob:
         """Return a job with every option resolved; raises as ``job.resolve``."""

@@ -59,7 +59,8 @@ _Choices: Any = create_model("_Choices", __config__=_CONFIG, **_VALUES)
 _JobTable: Any = create_model("_JobTable", __base__=_Choices, name=(_Text, ""))
 _ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
 _Jobs = Annotated[list[_JobTable], Field(min_length=1)]
-_SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, job=(_Jobs, None), scale=(dict[str, _ScaleTable], {}))
+_Parts: dict[str, Any] = {"job": (_Jobs, None), "scale": (dict[str, _ScaleTable], {}), "study": (dict[str, Any], {})}
+_SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, **_Parts)
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,14 @@ class Suite:
     ``jobs``: the jobs, each once.
     ``names``: the names of the jobs that are systems.
     ``scales``: its other sizes by name.
+    ``study``: the table ``[study]`` as it is, for a study of its losses.
     """
 
     name: str
     jobs: list[Job]
     names: Mapping[Job, str] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
         """Return a scale; raises OptionError with the nearest name where there is none."""
@@ -170,7 +173,8 @@ def load_suite(path: Path) -> Suite:
         scales = _scales(table.get(_SCALES, {}), named)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
-    return Suite(path.stem, list(named), {job: name for job, name in named.items() if name}, scales)
+    names = {job: name for job, name in named.items() if name}
+    return Suite(path.stem, list(named), names, scales, table.get("study", {}))
 
 
 def find_suite(name: str) -> Path:

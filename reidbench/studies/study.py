@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reidbench.ranking.scores import named_score
 from reidbench.runs.record import RunRecord
 from reidbench.runs.suite import Scale
+from reidbench.studies.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,9 @@ class Trial:
     ``primary``: the name of that score.
     ``status``: "ok", or the worst verdict of its runs: "failed", "collapsed" or "no_gradient".
     ``error``: the reason of a status other than ok.
+    ``images``: the number of images that its steps take.
     ``seconds``: the duration of training, embedding and ranking.
+    ``peak_memory_mib``: the peak memory of its process.
     ``code``: the digest of the code that ran.
     """
 
@@ -109,7 +112,9 @@ class Trial:
     primary: str
     status: str
     error: str
+    images: int
     seconds: float
+    peak_memory_mib: int
     code: str
 
     @property
@@ -162,7 +167,7 @@ class LossResult:
     ``defaults``: the runs with the options as given, by seed; the same as ``finals`` where nothing was tuned.
     ``trials``: the trials in the order of search and number; none for "none".
     ``winners``: for each search its best trial.
-    ``notes``: sentences about what is searched, and what cannot be.
+    ``space``: what was searched, with notes; None where nothing was.
     """
 
     loss: str
@@ -170,7 +175,7 @@ class LossResult:
     defaults: Sequence[Final]
     trials: Sequence[Trial] = ()
     winners: Sequence[Trial] = ()
-    notes: Sequence[str] = ()
+    space: SearchSpace | None = None
 
 
 @dataclass(frozen=True)
@@ -180,14 +185,12 @@ class StudyResult:
     ``study``: its definition, with the trials, seeds and steps that ``hours`` chose.
     ``losses``: what was found of each loss, in the order of the definition.
     ``folder``: the study's folder in the results folder.
-    ``ranges``: the digest of the ranges that were searched; empty without trials.
     ``notes``: sentences about the whole, such as what ``hours`` chose.
     """
 
     study: Study
     losses: Sequence[LossResult]
     folder: Path
-    ranges: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
 
     def to_frame(self) -> pd.DataFrame:

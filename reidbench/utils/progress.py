@@ -78,8 +78,9 @@ class LiveLines:
         self._shown = time.monotonic()
 
     def print(self, line: str) -> None:
-        """Print a line that stays."""
-        self._console.print(Text(line), soft_wrap=True)
+        """Print a line that stays; nothing for an empty text."""
+        if line:
+            self._console.print(Text(line), soft_wrap=True)
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace the lines of now; where there is no terminal, print the first at most every 15 seconds."""

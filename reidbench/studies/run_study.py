@@ -1,0 +1,180 @@
+"""Run a study: all trials, round by round, then the finals, seed by seed; everything is made of ordinary runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reidbench.plugins.catalogue import load
+from reidbench.runs.execute import build_executor, execute, print_to_stderr, read_choices
+from reidbench.runs.plan import pixels_left
+from reidbench.runs.record import RunRecord
+from reidbench.runs.tasks import Executor
+from reidbench.studies.define import define_study
+from reidbench.studies.study import STUDIES, Final, LossResult, Study, StudyResult, Trial
+from reidbench.studies.trainings import DEFAULT, TUNED, Training, Trainings
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import AUTO, Machine, local_machine
+
+TRIALS_FILE = "trials.jsonl"
+# The worst verdict of a training's runs, which counts.
+STATUSES = ("failed", "collapsed", "no_gradient", "ok")
+
+Records = dict[Path, RunRecord]
+
+
+def study_folder(study: Study, machine: Machine) -> Path:
+    """Return the folder of a study in the results folder; another definition under one name has another folder."""
+    return machine.results / STUDIES / "-".join(filter(None, [study.name, study.digest[:10]]))
+
+
+def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyResult:
+    """Train and score what the results folder lacks of a study, and return its result; the same call resumes.
+
+    Raises as ``execute``. Runs that failed are in the result.
+    """
+    study = trainings.study
+    folder = study_folder(study, trainings.machine)
+    trials = _run_trials(trainings, folder / TRIALS_FILE, executor)
+    winners = {loss: [_winner(trials, loss, search) for search in range(study.searches)] for loss in trainings.spaces}
+    finals: list[Training] = []
+    for default in trainings.defaults:
+        if default.loss in winners:
+            winner = winners[default.loss][study.search_of(default.place)]
+            finals.append(trainings.final(default.loss, default.place, winner))
+        finals.append(default)
+    records = dict(execute(trainings.plan(finals), executor))
+
+    def ended(loss: str, tuning: str) -> list[Final]:
+        own = [each for each in finals if (each.loss, each.tuning) == (loss, tuning)]
+        folders = [trainings.run_of(each.jobs[0]).run_folder for each in own]
+        return [Final(each.place, run, records[run]) for each, run in zip(own, folders, strict=True)]
+
+    losses = [
+        LossResult(
+            loss=loss,
+            finals=ended(loss, TUNED if loss in winners else DEFAULT),
+            defaults=ended(loss, DEFAULT),
+            trials=[each for each in trials if each.loss == loss],
+            winners=winners.get(loss, ()),
+            space=trainings.spaces.get(loss),
+        )
+        for loss in study.losses
+    ]
+    return StudyResult(study, losses, folder)
+
+
+def _run_trials(trainings: Trainings, file: Path, executor: Executor | None) -> list[Trial]:
+    """Run all trials and return them by loss, search and number; ``file`` always holds those that have ended."""
+    if not trainings.trials:
+        return []
+    later = sum(map(sum, pixels_left(trainings.plan(trainings.defaults)))) * 2  # and the tuned ones
+    plan = trainings.plan(trainings.trials, later)
+    before = {run.run_folder: state.record for run, state in zip(plan.runs, plan.states, strict=True)}
+    records: Records = {folder: record for folder, record in before.items() if record}
+    for folder, record in execute(plan, executor):
+        records[folder] = record
+        if not before[folder]:
+            _store(ended_trials(trainings, records), file)
+    trials = ended_trials(trainings, records)
+    _store(trials, file)
+    return trials
+
+
+def ended_trials(trainings: Trainings, records: Mapping[Path, RunRecord]) -> list[Trial]:
+    """Return the trials whose runs all have a record, in the order of loss, search and number."""
+    trials = []
+    order = list(trainings.spaces)
+    for training in sorted(trainings.trials, key=lambda each: (order.index(each.loss), each.place, each.number)):
+        folders = [trainings.run_of(job).run_folder for job in training.jobs]
+        if records.keys() >= {*folders}:
+            trials.append(_trial(training, [records[folder] for folder in folders]))
+    return trials
+
+
+def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
+    worst = min(runs, key=lambda record: STATUSES.index(record.status))
+    primary, job = worst.evaluation.primary, training.jobs[0]
+    metrics = [each.metric for each in training.jobs]
+    return Trial(
+        loss=training.loss,
+        search=training.place,
+        number=training.number,
+        loss_text=job.loss,
+        recipe_text=job.recipe,
+        seed=job.seed,
+        runs=dict(zip(metrics, (record.id for record in runs), strict=True)),
+        scores=dict(zip(metrics, (record.scores.get(primary) for record in runs), strict=True)),
+        primary=primary,
+        status=worst.status,
+        error=worst.error,
+        images=worst.recipe.steps * worst.recipe.p * worst.recipe.k,
+        seconds=round(_seconds(runs), 3),
+        peak_memory_mib=max(record.peak_memory_mib for record in runs),
+        code=worst.code,
+    )
+
+
+def _seconds(runs: Sequence[RunRecord]) -> float:
+    """Return the seconds of one training with all runs scored from it; the runs after the first embed nothing."""
+    train = max(record.seconds.get("train", 0.0) for record in runs)
+    embed = max(record.seconds.get("embed", 0.0) for record in runs)
+    return train + embed + sum(record.seconds.get("rank", 0.0) for record in runs)
+
+
+def _winner(trials: Sequence[Trial], loss: str, search: int) -> Trial:
+    """Return the best trial of a search, the first of equal ones."""
+    return max((each for each in trials if (each.loss, each.search) == (loss, search)), key=lambda each: each.rank_key)
+
+
+def _store(trials: Sequence[Trial], file: Path) -> None:
+    """Write a line of JSON for each trial; nobody but the machine that wrote it has checked the numbers."""
+    lines = [{**dataclasses.asdict(trial), "self_reported": True} for trial in trials]
+    write_atomic(file, "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines))
+
+
+def study(
+    *,
+    loss: Any = None,
+    file: str | Path | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    recipe: str | None = None,
+    metric: str | Sequence[str] | None = None,
+    rerank: str | None = None,
+    trials: int | None = None,
+    seeds: int | None = None,
+    searches: int | None = None,
+    seed: int | None = None,
+    against: str | None = None,
+    hours: float | None = None,
+    device: str = AUTO,
+    threads: int = 0,
+    results: str | Path | None = None,
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+    executor: str | None = None,
+) -> StudyResult:
+    """Compare losses under one tuning budget, as ``reidbench study`` does, and return what was found.
+
+    ``loss`` is a text, a loss class or a factory, or a list of these; ``file`` is a study's file instead. What is left
+    out has the command line's default. Raises ReidbenchError where the request is wrong.
+    """
+    items = {"loss": loss, "protocol": protocol, "backbone": backbone, "recipe": recipe}
+    choices, catalogue = read_choices({**items, "metric": metric, "rerank": rerank})
+    numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
+    definition = define_study(
+        str(file) if file else None, choices, {key: value for key, value in numbers.items() if value is not None}
+    )
+    machine = local_machine(
+        data=data_root or None,
+        results=results or None,
+        cache=cache or None,
+        device=device,
+        threads=threads,
+        log=print_to_stderr,
+    )
+    return run_study(Trainings(definition, machine, catalogue or load()), build_executor(executor))
