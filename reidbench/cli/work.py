@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Threads
+from reidbench.cli.flags import Threads, path
 from reidbench.utils.machine import no_log
 
 
 def work(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The batch's tasks.jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The batch's tasks.jsonl.", parser=path)],
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The line of the task, from 0.")],
     threads: Threads = 0,
     follow_stdin: Annotated[
