@@ -118,6 +118,8 @@ def print_study(console: Console, trainings: Trainings, full: bool) -> None:
 
 def print_result(result: StudyResult) -> None:
     """Print the table to stdout."""
-    for loss in result.losses:
-        values = [final.record.scores.get("map_market", 0.0) for final in loss.finals]
-        echo(f"{loss.loss}: {100 * sum(values) / len(values):.2f} % map_market, {len(values)} seeds")
+    from reidbench.reports.sections import render
+    from reidbench.reports.text_formats import to_terminal
+    from reidbench.studies.table import compare_study, study_part
+
+    echo(render([study_part(result, compare_study(result))], to_terminal), nl=False)

@@ -177,6 +177,11 @@ class LossResult:
     winners: Sequence[Trial] = ()
     space: SearchSpace | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what is not searched."""
+        return self.space.notes if self.space else ()
+
 
 @dataclass(frozen=True)
 class StudyResult:
