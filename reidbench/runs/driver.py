@@ -38,14 +38,12 @@ class Results(ABC, Generic[T]):
     Fields:
         noun: what they are, in the plural.
         costs: the work that each takes, in any unit.
-        later_cost: the work that comes after these tasks.
         ended: the results so far by number.
     """
 
     noun: str
     costs: Sequence[float]
     ended: dict[int, T]
-    later_cost: float = 0.0
 
     @abstractmethod
     def new(self) -> Iterator[tuple[T, str]]:
@@ -116,7 +114,6 @@ class _Records(Results[tuple[Path, RunRecord]]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
-        self.later_cost = plan.later_pixels
         states = zip(plan.runs, plan.states, strict=True)
         self.ended = {
             number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record
@@ -159,7 +156,7 @@ class _Status:
         """Return the present lines; the time left follows from the results that have appeared so far."""
         ended, costs = self.results.ended.keys(), self.results.costs
         passed = sum(costs[number] for number in ended - self.done_before)
-        left = sum(cost for number, cost in enumerate(costs) if number not in ended) + self.results.later_cost
+        left = sum(cost for number, cost in enumerate(costs) if number not in ended)
         seconds = time.monotonic() - self.started
         rest = f", about {in_words(seconds / passed * left)} left" if passed and left else ""
         running = [task for task in tasks if states[task.number].state == "running"]

@@ -90,7 +90,6 @@ class SuiteClock:
 
     def __init__(self, plan: Plan) -> None:
         self.training, self.testing = pixels_left(plan)
-        self.later = plan.later_pixels
         self.left = set(range(len(plan.runs)))
         self.current = 0
         self.pixels = 0
@@ -98,11 +97,11 @@ class SuiteClock:
 
     def describe(self, what: str, seconds: float, fraction: float) -> str:
         """Return the time left of the plan in words, when ``fraction`` of the stage ``what`` took ``seconds``."""
-        if len(self.training) == 1 and not self.later:
+        if len(self.training) == 1:
             return ""
         place = f"job {self.current + 1} of {len(self.training)}"
         done = self.training[self.current] * fraction if what == "training" else 0.0
-        left = sum(self.training[number] + self.testing[number] for number in self.left) - done + self.later
+        left = sum(self.training[number] + self.testing[number] for number in self.left) - done
         if self.pixels + done == 0:
             return place
         rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)
@@ -180,14 +179,8 @@ def run(
     """
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
-    machine = local_machine(
-        data=data_root or None,
-        results=results or None,
-        cache=cache or None,
-        device=device,
-        threads=threads,
-        log=print_to_stderr,
-    )
+    folders = {"data": data_root or None, "results": results or None, "cache": cache or None}
+    machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
     plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
     records = dict(execute(plan, build_executor(executor)))
     return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)

@@ -51,7 +51,6 @@ class Plan:
     ``machine``: the machine, with the data of a suite's scale and the results folder of a reproduction.
     ``record``: the record that is reproduced.
     ``changes``: how the content of the images differs from that of its images.
-    ``later_pixels``: the pixels that pass the networks after this plan, in what it is a part of.
     """
 
     runs: Sequence[Prepared]
@@ -59,7 +58,6 @@ class Plan:
     machine: Machine
     record: RunRecord | None = None
     changes: str = ""
-    later_pixels: int = 0
 
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
@@ -77,8 +75,8 @@ class Plan:
 
     def end_line(self, number: int, record: RunRecord) -> str:
         """Return the line that is logged after a run; an empty text for none."""
-        known = self.states[number].record is not None and record.status == "ok"
-        return "" if known else f"{self.title(number)}: {record.result}"
+        seen = self.states[number].record and record.status == "ok"
+        return "" if seen else f"{self.title(number)}: {record.result}"
 
 
 def differing_kinds(runs: Sequence[Prepared]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from reidbench.plugins.catalogue import load
 from reidbench.runs.execute import build_executor, execute, print_to_stderr, read_choices
-from reidbench.runs.plan import pixels_left
 from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
@@ -71,8 +70,7 @@ def _run_trials(trainings: Trainings, file: Path, executor: Executor | None) -> 
     """Run all trials and return them by loss, search and number; ``file`` always holds those that have ended."""
     if not trainings.trials:
         return []
-    later = sum(map(sum, pixels_left(trainings.plan(trainings.defaults)))) * 2  # and the tuned ones
-    plan = trainings.plan(trainings.trials, later)
+    plan = trainings.plan(trainings.trials)
     before = {run.run_folder: state.record for run, state in zip(plan.runs, plan.states, strict=True)}
     records: Records = {folder: record for folder, record in before.items() if record}
     for folder, record in execute(plan, executor):
@@ -169,12 +167,6 @@ def study(
     definition = define_study(
         str(file) if file else None, choices, {key: value for key, value in numbers.items() if value is not None}
     )
-    machine = local_machine(
-        data=data_root or None,
-        results=results or None,
-        cache=cache or None,
-        device=device,
-        threads=threads,
-        log=print_to_stderr,
-    )
+    folders = {"data": data_root or None, "results": results or None, "cache": cache or None}
+    machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
     return run_study(Trainings(definition, machine, catalogue or load()), build_executor(executor))

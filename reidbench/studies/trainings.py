@@ -125,7 +125,7 @@ class Trainings:
         """Return the prepared run of a planned job."""
         return self._runs[job][0]
 
-    def plan(self, trainings: Sequence[Training], later_pixels: int = 0) -> StudyPlan:
+    def plan(self, trainings: Sequence[Training]) -> StudyPlan:
         """Return the plan of trainings, in which each run is once."""
         self._prepare(trainings)
         titles: dict[str, tuple[str, Job]] = {}
@@ -137,7 +137,6 @@ class Trainings:
             runs=[self.run_of(job) for _, job in titles.values()],
             states=states,
             machine=self.machine,
-            later_pixels=later_pixels,
             titles=[title for title, _ in titles.values()],
             ended={number: state.record for number, state in enumerate(states) if state.record},
         )
