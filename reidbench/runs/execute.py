@@ -179,7 +179,7 @@ def run(
     """
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
-    folders = {"data": data_root or None, "results": results or None, "cache": cache or None}
+    folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
     machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
     plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
     records = dict(execute(plan, build_executor(executor)))

@@ -167,6 +167,6 @@ def study(
     definition = define_study(
         str(file) if file else None, choices, {key: value for key, value in numbers.items() if value is not None}
     )
-    folders = {"data": data_root or None, "results": results or None, "cache": cache or None}
+    folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
     machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
     return run_study(Trainings(definition, machine, catalogue or load()), build_executor(executor))
