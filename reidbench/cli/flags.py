@@ -19,30 +19,6 @@ def path(text: str) -> Path:
     return user_path(text)
 
 
-def specs(help_text: str) -> typer.models.OptionInfo:
-    """Return the declaration of an option that takes specs, and repeats."""
-    option: typer.models.OptionInfo = typer.Option(metavar="SPEC", help=help_text, show_default=False)
-    return option
-
-
-Protocols = Annotated[list[str] | None, specs("Data and evaluation.")]
-Losses = Annotated[list[str] | None, specs('Loss, e.g. "batch_hard(margin=0.2)", or none.')]
-Backbones = Annotated[list[str] | None, specs("Network.")]
-Recipes = Annotated[list[str] | None, specs("How it is trained.")]
-Metrics = Annotated[list[str] | None, specs("Distance at test time.")]
-Rerankers = Annotated[list[str] | None, specs("Re-ranker, or none.")]
-Scale = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Another size of a suite, e.g. tiny.", show_default=False)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")]
-Executor = Annotated[
-    str | None,
-    typer.Option(metavar="SPEC", help='What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".', show_default=False),
-]
-CheckpointSeconds = Annotated[float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")]
-Pixels = Annotated[
-    str, typer.Option(metavar="NAME", help="Where decoded training images are stored: auto, device or map.")
-]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

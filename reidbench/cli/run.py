@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli import flags
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, path
 from reidbench.cli.output import echo, print_errors
 from reidbench.errors import OptionError, ReidbenchError
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 LISTED_RUNS = 200
 
 
+def _specs(help_text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar="SPEC", help=help_text, show_default=False)
+    return option
+
+
 def run(
     what: Annotated[
         Path | None,
@@ -35,27 +40,40 @@ def run(
             metavar="[SUITE|RECORD]",
             help="A suite (TOML file or name), or a record.json to reproduce.",
             show_default=False,
-            parser=flags.path,
+            parser=path,
         ),
     ] = None,
-    protocol: flags.Protocols = None,
-    loss: flags.Losses = None,
-    backbone: flags.Backbones = None,
-    recipe: flags.Recipes = None,
-    metric: flags.Metrics = None,
-    rerank: flags.Rerankers = None,
+    protocol: Annotated[list[str] | None, _specs("Data and evaluation.")] = None,
+    loss: Annotated[list[str] | None, _specs('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
+    backbone: Annotated[list[str] | None, _specs("Network.")] = None,
+    recipe: Annotated[list[str] | None, _specs("How it is trained.")] = None,
+    metric: Annotated[list[str] | None, _specs("Distance at test time.")] = None,
+    rerank: Annotated[list[str] | None, _specs("Re-ranker, or none.")] = None,
     seed: Annotated[list[int] | None, typer.Option(metavar="NUMBER", help="Seed.", show_default=False)] = None,
-    scale: flags.Scale = None,
-    dry_run: flags.DryRun = False,
-    data_root: flags.DataRoot = None,
-    allow_partial: flags.AllowPartial = False,
-    results: flags.Results = None,
-    cache: flags.Cache = None,
-    device: flags.Device = AUTO,
-    threads: flags.Threads = 0,
-    executor: flags.Executor = None,
-    checkpoint_seconds: flags.CheckpointSeconds = CHECKPOINT_SECONDS,
-    pixels: flags.Pixels = AUTO,
+    scale: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another size of a suite, e.g. tiny.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
+    ] = False,
+    data_root: DataRoot = None,
+    allow_partial: AllowPartial = False,
+    results: Results = None,
+    cache: Cache = None,
+    device: Device = AUTO,
+    threads: Threads = 0,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help='What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".', show_default=False
+        ),
+    ] = None,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
+    ] = CHECKPOINT_SECONDS,
+    pixels: Annotated[
+        str, typer.Option(metavar="NAME", help="Where decoded training images are stored: auto, device or map.")
+    ] = AUTO,
 ) -> None:
     """Train and score every combination of the flags, which repeat. The same command again resumes, or prints scores.
 
@@ -121,8 +139,11 @@ def print_line(console: Console, line: str, style: str = "") -> None:
     console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def print_plan(console: Console, plan: Plan, full: bool) -> None:
-    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option."""
+def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS) -> None:
+    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option.
+
+    Without ``full`` at most the first ``most`` rows are printed.
+    """
     from reidbench.data.positives_and_exclusions import data_notes
     from reidbench.reports.table import Column, Table
     from reidbench.reports.text_formats import print_table
@@ -134,11 +155,17 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
     shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
     shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
     print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
-    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else LISTED_RUNS]
+    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else most]
     rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
-    print_table(Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console)
+    if rows:
+        print_table(
+            Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console
+        )
     if len(runs) > len(listed):
-        print_line(console, f"and {len(runs) - len(listed):,} more; --dry-run lists them")
+        print_line(
+            console,
+            f"{'and ' * bool(rows)}{len(runs) - len(listed):,} {'more' if rows else 'runs'}; --dry-run lists them",
+        )
     lines: list[str] = []
     for run, state in zip(runs, plan.states, strict=True):
         if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
@@ -173,7 +200,7 @@ def print_plan(console: Console, plan: Plan, full: bool) -> None:
             f"each training identity has one image: with k={k} it is repeated, so that no positive pair has two images",
         )
     if any(state.status != "done" for state in plan.states):
-        print_line(console, describe_work(plan))
+        print_line(console, _work(plan))
     for run in runs if full else ():
         _print_options(console, run)
 
@@ -188,7 +215,7 @@ def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
         print_line(console, executor.describe(batch.tasks, batch.folder))
 
 
-def describe_work(plan: Plan) -> str:
+def _work(plan: Plan) -> str:
     """Return how much work a plan has left: trainings, steps, images and disk."""
     from reidbench.runs.plan import training_images
     from reidbench.runs.preflight import in_gib, results_bytes

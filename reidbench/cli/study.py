@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from reidbench.cli import flags
+from reidbench.cli import run as run_verb
 from reidbench.cli.output import echo
-from reidbench.cli.run import print_line, print_tasks
-from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
+from reidbench.cli.run import print_line, print_plan, print_tasks
 
-if TYPE_CHECKING:
-    from rich.console import Console
+KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
+SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 
-    from reidbench.studies.study import StudyResult
-    from reidbench.studies.trainings import Trainings
+
+def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb with its own parameters and those of ``run`` that it lacks, which it gets as ``options``."""
+    own, others = (inspect.signature(each, eval_str=True).parameters for each in (function, run_verb.run))
+    parameters = [each for each in {**own, **others, **own}.values() if each.kind is not each.VAR_KEYWORD]
+    function.__annotations__ = {each.name: each.annotation for each in parameters}
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
 
 
 def _number(help_text: str, metavar: str = "NUMBER") -> typer.models.OptionInfo:
@@ -25,39 +33,19 @@ def _number(help_text: str, metavar: str = "NUMBER") -> typer.models.OptionInfo:
     return option
 
 
+@_with_options_of_run
 def study(
     what: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[STUDY]",
-            help="A study: a suite (TOML file or name) with a table [study].",
-            show_default=False,
-            parser=flags.path,
-        ),
+        typer.Argument(metavar="[STUDY]", help="A suite with a table [study].", show_default=False, parser=flags.path),
     ] = None,
-    loss: flags.Losses = None,
     against: Annotated[str | None, _number("The loss that the others are compared with.", "SPEC")] = None,
     trials: Annotated[int | None, _number("Trials of each search; 0: the options as given.  [default: 5]")] = None,
     seeds: Annotated[int | None, _number("Final seeds.  [default: 5]")] = None,
     searches: Annotated[int | None, _number("Searches of each loss: one for each seed, or 1 for all.")] = None,
     hours: Annotated[float | None, _number("Choose trials, seeds and steps that fit.", "HOURS")] = None,
     seed: Annotated[int | None, _number("Seed of the searches.  [default: 0]")] = None,
-    protocol: flags.Protocols = None,
-    backbone: flags.Backbones = None,
-    recipe: flags.Recipes = None,
-    metric: flags.Metrics = None,
-    rerank: flags.Rerankers = None,
-    scale: flags.Scale = None,
-    dry_run: flags.DryRun = False,
-    data_root: flags.DataRoot = None,
-    allow_partial: flags.AllowPartial = False,
-    results: flags.Results = None,
-    cache: flags.Cache = None,
-    device: flags.Device = AUTO,
-    threads: flags.Threads = 0,
-    executor: flags.Executor = None,
-    checkpoint_seconds: flags.CheckpointSeconds = CHECKPOINT_SECONDS,
-    pixels: flags.Pixels = AUTO,
+    **options: Any,
 ) -> None:
     """Tell which loss is better, and by how much: each gets the same number of trials, and is trained with new seeds.
 
@@ -67,59 +55,38 @@ def study(
     from rich.console import Console
 
     from reidbench.plugins.catalogue import load
+    from reidbench.reports.sections import render
+    from reidbench.reports.text_formats import to_terminal
     from reidbench.runs.execute import build_executor
     from reidbench.studies.define import define_study
     from reidbench.studies.run_study import run_study
+    from reidbench.studies.table import compare_study, study_part
     from reidbench.studies.trainings import Trainings
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
 
     console = Console(stderr=True, highlight=False)
-    machine = local_machine(
-        data=data_root,
-        results=results,
-        cache=cache,
-        device=device,
-        threads=threads,
-        checkpoint_seconds=checkpoint_seconds,
-        allow_partial=allow_partial,
-        pixels=pixels,
-        log=partial(print_line, console),
-        world=join(),
-    )
-    items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
-    choices = {key: values for key, values in {**items, "rerank": rerank}.items() if values}
+    settings = {name: options[name] for name in SETTINGS}
+    machine = local_machine(data=options["data_root"], **settings, log=partial(print_line, console), world=join())
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
-    given = {key: value for key, value in numbers.items() if value is not None}
-    definition = define_study(str(what) if what else None, choices, given, scale)
-    runner = build_executor(executor)
+    definition = define_study(
+        str(what) if what else None,
+        {kind: options[kind] for kind in KINDS if options[kind]},
+        {key: value for key, value in numbers.items() if value is not None},
+        options["scale"],
+    )
+    executor = build_executor(options["executor"])
     trainings = Trainings(definition, machine, load())
-    if dry_run:
-        out = Console(highlight=False)
-        print_study(out, trainings, full=True)
-        print_tasks(out, trainings.plan([*trainings.trials, *trainings.defaults]), runner)
-        return
-    print_study(console, trainings, full=False)
-    result = run_study(trainings, runner)
-    print_result(result)
-    print_line(console, f"study: {result.folder}")
-    if any(final.flawed for loss_result in result.losses for final in (*loss_result.finals, *loss_result.defaults)):
-        raise typer.Exit(1)
-
-
-def print_study(console: Console, trainings: Trainings, full: bool) -> None:
-    """Print what is searched and trained, and the work ahead; with ``full`` every trial."""
+    dry_run = options["dry_run"]
+    out = Console(highlight=False) if dry_run else console
     for line in trainings.describe():
-        print_line(console, line)
-    for training in trainings.trials if full else ():
-        ids = ", ".join(trainings.run_of(job).id[:10] for job in training.jobs)
-        print_line(console, f"  {training.title}: {ids}")
-
-
-def print_result(result: StudyResult) -> None:
-    """Print the table to stdout."""
-    from reidbench.reports.sections import render
-    from reidbench.reports.text_formats import to_terminal
-    from reidbench.studies.table import compare_study, study_part
-
+        print_line(out, line)
+    print_plan(out, trainings.expected, full=dry_run, most=0)
+    if dry_run:
+        print_tasks(out, trainings.expected, executor)
+        return
+    result = run_study(trainings, executor)
     echo(render([study_part(result, compare_study(result))], to_terminal), nl=False)
+    print_line(console, f"study: {result.folder}")
+    if any(final.flawed for each in result.losses for final in (*each.finals, *each.defaults)):
+        raise typer.Exit(1)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from reidbench.plugins.catalogue import load
 from reidbench.runs.execute import build_executor, execute, print_to_stderr, read_choices
-from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
-from reidbench.studies.study import STUDIES, Final, LossResult, Study, StudyResult, Trial
-from reidbench.studies.trainings import DEFAULT, TUNED, Training, Trainings
+from reidbench.studies.study import STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials
+from reidbench.studies.trainings import DEFAULT, TUNED, Trainings
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, Machine, local_machine
 
 TRIALS_FILE = "trials.jsonl"
-# The worst verdict of a training's runs, which counts.
-STATUSES = ("failed", "collapsed", "no_gradient", "ok")
-
-Records = dict[Path, RunRecord]
 
 
 def study_folder(study: Study, machine: Machine) -> Path:
@@ -38,13 +33,8 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
     study = trainings.study
     folder = study_folder(study, trainings.machine)
     trials = _run_trials(trainings, folder / TRIALS_FILE, executor)
-    winners = {loss: [_winner(trials, loss, search) for search in range(study.searches)] for loss in trainings.spaces}
-    finals: list[Training] = []
-    for default in trainings.defaults:
-        if default.loss in winners:
-            winner = winners[default.loss][study.search_of(default.place)]
-            finals.append(trainings.final(default.loss, default.place, winner))
-        finals.append(default)
+    winners = best_trials(trials)
+    finals = trainings.finals({key: each.options for key, each in winners.items()})
     records = dict(execute(trainings.plan(finals), executor))
 
     def ended(loss: str, tuning: str) -> list[Final]:
@@ -55,10 +45,10 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
     losses = [
         LossResult(
             loss=loss,
-            finals=ended(loss, TUNED if loss in winners else DEFAULT),
+            finals=ended(loss, TUNED if loss in trainings.spaces else DEFAULT),
             defaults=ended(loss, DEFAULT),
             trials=[each for each in trials if each.loss == loss],
-            winners=winners.get(loss, ()),
+            winners=[winner for (name, _), winner in winners.items() if name == loss],
             space=trainings.spaces.get(loss),
         )
         for loss in study.losses
@@ -72,60 +62,13 @@ def _run_trials(trainings: Trainings, file: Path, executor: Executor | None) -> 
         return []
     plan = trainings.plan(trainings.trials)
     before = {run.run_folder: state.record for run, state in zip(plan.runs, plan.states, strict=True)}
-    records: Records = {folder: record for folder, record in before.items() if record}
+    records = {folder: record for folder, record in before.items() if record}
+    _store(trainings.results(records), file)
     for folder, record in execute(plan, executor):
         records[folder] = record
         if not before[folder]:
-            _store(ended_trials(trainings, records), file)
-    trials = ended_trials(trainings, records)
-    _store(trials, file)
-    return trials
-
-
-def ended_trials(trainings: Trainings, records: Mapping[Path, RunRecord]) -> list[Trial]:
-    """Return the trials whose runs all have a record, in the order of loss, search and number."""
-    trials = []
-    order = list(trainings.spaces)
-    for training in sorted(trainings.trials, key=lambda each: (order.index(each.loss), each.place, each.number)):
-        folders = [trainings.run_of(job).run_folder for job in training.jobs]
-        if records.keys() >= {*folders}:
-            trials.append(_trial(training, [records[folder] for folder in folders]))
-    return trials
-
-
-def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
-    worst = min(runs, key=lambda record: STATUSES.index(record.status))
-    primary, job = worst.evaluation.primary, training.jobs[0]
-    metrics = [each.metric for each in training.jobs]
-    return Trial(
-        loss=training.loss,
-        search=training.place,
-        number=training.number,
-        loss_text=job.loss,
-        recipe_text=job.recipe,
-        seed=job.seed,
-        runs=dict(zip(metrics, (record.id for record in runs), strict=True)),
-        scores=dict(zip(metrics, (record.scores.get(primary) for record in runs), strict=True)),
-        primary=primary,
-        status=worst.status,
-        error=worst.error,
-        images=worst.recipe.steps * worst.recipe.p * worst.recipe.k,
-        seconds=round(_seconds(runs), 3),
-        peak_memory_mib=max(record.peak_memory_mib for record in runs),
-        code=worst.code,
-    )
-
-
-def _seconds(runs: Sequence[RunRecord]) -> float:
-    """Return the seconds of one training with all runs scored from it; the runs after the first embed nothing."""
-    train = max(record.seconds.get("train", 0.0) for record in runs)
-    embed = max(record.seconds.get("embed", 0.0) for record in runs)
-    return train + embed + sum(record.seconds.get("rank", 0.0) for record in runs)
-
-
-def _winner(trials: Sequence[Trial], loss: str, search: int) -> Trial:
-    """Return the best trial of a search, the first of equal ones."""
-    return max((each for each in trials if (each.loss, each.search) == (loss, search)), key=lambda each: each.rank_key)
+            _store(trainings.results(records), file)
+    return trainings.results(records)
 
 
 def _store(trials: Sequence[Trial], file: Path) -> None:

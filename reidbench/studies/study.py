@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,11 @@ class Trial:
         return max(self.scores, key=self._value)
 
     @property
+    def options(self) -> tuple[str, str, str]:
+        """The texts of loss, recipe and metric that a final run has if this trial is the best."""
+        return self.loss_text, self.recipe_text, self.metric
+
+    @property
     def score(self) -> float:
         """The best score under any metric; 0 where the training failed."""
         return self.scores[self.metric] or 0.0
@@ -137,6 +142,16 @@ class Trial:
         if score is None:
             return float("-inf")
         return score if named_score(self.primary).higher_is_better else -score
+
+
+def best_trials(trials: Iterable[Trial]) -> dict[tuple[str, int], Trial]:
+    """Return the best trial of each loss and search, the first of equal ones."""
+    best: dict[tuple[str, int], Trial] = {}
+    for trial in trials:
+        key = (trial.loss, trial.search)
+        if key not in best or trial.rank_key > best[key].rank_key:
+            best[key] = trial
+    return best
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,20 @@ from pathlib import Path
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.runs.job import Job, Memo, resolve
-from reidbench.runs.plan import Plan, Request, make_plan, training_images
-from reidbench.runs.preflight import in_gib, results_bytes
+from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import RunState
 from reidbench.studies.search import trial, trial_seed
-from reidbench.studies.search_space import SearchSpace, search_space
-from reidbench.studies.study import NONE, Study, Trial
+from reidbench.studies.search_space import search_space
+from reidbench.studies.study import NONE, Study, Trial, best_trials
 from reidbench.studies.validation import check_validation, validation_protocol
 from reidbench.utils.machine import AUTO, Machine
 
 TRIAL, TUNED, DEFAULT = "trial", "tuned", "default"
+Options = tuple[str, str, str]  # the texts of loss, recipe and metric
+# The worst verdict of a training's runs, which counts.
+STATUSES = ("failed", "collapsed", "no_gradient", "ok")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Training:
     place: int
     number: int
     jobs: tuple[Job, ...]
+
+    @property
+    def options(self) -> Options:
+        """The options of its first run."""
+        return self.jobs[0].loss, self.jobs[0].recipe, self.jobs[0].metric
 
 
 @dataclass(frozen=True)
@@ -91,105 +98,96 @@ class Trainings:
     ``machine``: the machine, with the data of a scale.
     ``spaces``: what is searched for each trained loss; empty without trials.
     ``trials``: the trainings of the searches, round by round: trial i of all before trial i + 1 of any.
-    ``defaults``: those with the options as given, on the test protocol, seed by seed.
     """
 
     def __init__(self, study: Study, machine: Machine, catalogue: Catalogue) -> None:
-        """Plan all trials and the defaults; mistakes of all are raised together, before anything is trained."""
+        """Plan all trials and finals; the mistakes of all are raised together, before anything is trained."""
         if machine.world.size > 1:
             raise OptionError("a study starts its own processes: leave out torchrun, and use --executor")
         self.study, self.machine, self._catalogue, self._memo = study, machine, catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
-        losses = study.trained_losses if study.trials else ()
-        self.spaces: dict[str, SearchSpace] = {
-            loss: search_space(resolve(replace(job, loss=loss), catalogue, self._memo)) for loss in losses
+        losses = study.losses if study.trials else ()
+        self.spaces = {
+            loss: search_space(resolve(replace(job, loss=loss), catalogue, self._memo))
+            for loss in losses
+            if loss != NONE
         }
         self.trials = list(self._trials())
-        self.defaults = [self.final(loss, seed) for seed in range(study.seeds) for loss in study.losses]
-        self._prepare([*self.trials, *self.defaults])
-        test = self.run_of(self.defaults[0].jobs[0])
-        for protocol, run in {job.protocol: self.run_of(job) for each in self.trials for job in each.jobs}.items():
+        plan = self.plan(self.trials)
+        trials = self.results({plan.runs[number].run_folder: record for number, record in plan.ended.items()})
+        winners = {key: each.options for key, each in best_trials(trials).items()}
+        if len(trials) < len(self.trials):  # each search's last trial is prepared in the place of the best
+            winners = {(each.loss, each.place): each.options for each in self.trials}
+        self.expected = self.plan([*self.trials, *self.finals(winners)])
+        runs = {run.items["protocol"].text: run for run in self.expected.runs}
+        *validations, (_, test) = runs.items()
+        for protocol, run in validations:
             check_validation(run.split, test.split, protocol)
 
-    def final(self, loss: str, seed: int, winner: Trial | None = None) -> Training:
-        """Return a training on the whole training set: with a trial's options, or with those given."""
-        study = self.study
-        texts = (winner.loss_text, winner.recipe_text) if winner else (loss, study.recipe)
-        metric = winner.metric if winner else study.metrics[0] if len(study.metrics) == 1 else AUTO
-        job = Job(study.protocol, texts[0], study.backbone, texts[1], metric, study.rerank, seed)
-        tuning = TUNED if winner else DEFAULT
-        return Training(f"seed {seed}, {tuning}, {' · '.join(texts)}", loss, tuning, seed, 0, (job,))
+    def finals(self, winners: Mapping[tuple[str, int], Options]) -> list[Training]:
+        """Return the trainings on the whole training set, seed by seed: with the winners' options, and as given.
 
-    def run_of(self, job: Job) -> Prepared:
-        """Return the prepared run of a planned job."""
-        return self._runs[job][0]
+        ``winners`` are the options of the best trial by loss and search.
+        """
+        study = self.study
+        metric = study.metrics[0] if len(study.metrics) == 1 else AUTO
+        trainings = []
+        for seed in range(study.seeds):
+            for loss in study.losses:
+                if tuned := winners.get((loss, study.search_of(seed))):
+                    trainings.append(self._final(loss, seed, TUNED, tuned))
+                trainings.append(self._final(loss, seed, DEFAULT, (loss, study.recipe, metric)))
+        return trainings
 
     def plan(self, trainings: Sequence[Training]) -> StudyPlan:
         """Return the plan of trainings, in which each run is once."""
-        self._prepare(trainings)
+        new = list(dict.fromkeys(job for each in trainings for job in each.jobs if job not in self._runs))
+        if new:
+            scale = None if self._runs else self.study.scale
+            plan = make_plan(Request(new, scale=scale), self.machine, self._catalogue, self._memo)
+            self.machine = plan.machine
+            self._runs |= dict(zip(new, zip(plan.runs, plan.states, strict=True), strict=True))
         titles: dict[str, tuple[str, Job]] = {}
         for training in trainings:
             for job in training.jobs:
                 titles.setdefault(self.run_of(job).id, (training.title, job))
         states = [self._runs[job][1] for _, job in titles.values()]
         return StudyPlan(
-            runs=[self.run_of(job) for _, job in titles.values()],
-            states=states,
-            machine=self.machine,
+            [self.run_of(job) for _, job in titles.values()],
+            states,
+            self.machine,
             titles=[title for title, _ in titles.values()],
             ended={number: state.record for number, state in enumerate(states) if state.record},
         )
 
+    def run_of(self, job: Job) -> Prepared:
+        """Return the prepared run of a planned job."""
+        return self._runs[job][0]
+
     def describe(self) -> list[str]:
-        """Return the study in a few lines: its items, what is searched, and the work ahead."""
+        """Return what is trained and searched, in a few lines."""
         study = self.study
-        first = self.run_of(self.defaults[0].jobs[0])
-        lines = [
-            f"Study ({self.machine.device}): "
-            + " · ".join(f"{kind} {first.items[kind].short}" for kind in ("protocol", "backbone", "recipe", "rerank"))
+        given = f"{study.seeds} seeds with the options as given"
+        if not study.trials:
+            return [f"Study of {study.protocol}: for each loss {given}"]
+        count = "1 search" if study.searches == 1 else f"{study.searches} searches"
+        held_out = self.trials[0].jobs[0].protocol
+        return [
+            f"Study of {study.protocol}: for each loss {count} of {study.trials} trials on {held_out}, scored by "
+            f"{' and '.join(study.metrics)}; then {study.seeds} seeds with the options of the best, and {given}",
+            *(f"searched for {loss}: {'; '.join(space.text.splitlines())}" for loss, space in self.spaces.items()),
         ]
-        if study.trials:
-            searches = "1 search for all seeds" if study.searches == 1 else f"{study.searches} searches"
-            protocol = self.run_of(self.trials[0].jobs[0]).items["protocol"].short
-            lines.append(
-                f"each loss: {searches} of {study.trials} trials on {protocol}, by {' and '.join(study.metrics)}"
-            )
-        finals = "tuned and default" if study.trials else "with the options as given"
-        lines.append(f"then {study.seeds} seeds, {finals}, on {first.items['protocol'].short}; losses:")
-        for loss in study.losses:
-            space = self.spaces.get(loss)
-            ranges = space.text.replace("\n", "; ") if space else ""
-            lines += [
-                f"  {loss}{': ' * bool(ranges)}{ranges}",
-                *(f"    {note}" for note in (space.notes if space else ())),
-            ]
-        return [*lines, self._work()]
 
-    def _work(self) -> str:
-        """Return how much work is left: trainings, images and disk; of tuned finals as of the defaults."""
-        study = self.study
-        finals = [each for each in self.defaults for _ in range(1 + (bool(study.trials) and each.loss != NONE))]
-        pending = [
-            self._runs[each.jobs[0]]
-            for each in [*self.trials, *finals]
-            if each.loss != NONE and any(self._runs[job][1].status != "done" for job in each.jobs)
-        ]
-        images = sum(training_images(run, state) for run, state in pending if state.status in ("new", "resumable"))
-        size = results_bytes([run for run, _ in pending]) + results_bytes([run for run, _ in pending if study.trials])
-        total = len(self.trials) + len([each for each in finals if each.loss != NONE])
-        return (
-            f"to do: {len(pending):,} of {total:,} trainings, images: {images:,}, results: about {in_gib(size)} at most"
-        )
-
-    def _prepare(self, trainings: Sequence[Training]) -> None:
-        jobs = list(dict.fromkeys(job for each in trainings for job in each.jobs if job not in self._runs))
-        if not jobs:
-            return
-        scale = None if self._runs else self.study.scale
-        plan = make_plan(Request(jobs, scale=scale), self.machine, self._catalogue, self._memo)
-        self.machine = plan.machine
-        self._runs |= dict(zip(jobs, zip(plan.runs, plan.states, strict=True), strict=True))
+    def results(self, records: Mapping[Path, RunRecord]) -> list[Trial]:
+        """Return the trials whose runs all have a record, in the order of loss, search and number."""
+        trials = []
+        order = list(self.spaces)
+        for training in sorted(self.trials, key=lambda each: (order.index(each.loss), each.place, each.number)):
+            folders = [self.run_of(job).run_folder for job in training.jobs]
+            if records.keys() >= {*folders}:
+                trials.append(_trial(training, [records[folder] for folder in folders]))
+        return trials
 
     def _trials(self) -> Iterator[Training]:
         study = self.study
@@ -198,8 +196,43 @@ class Trainings:
                 protocol = validation_protocol(study.protocol, search, self._catalogue)
                 seed = trial_seed(study.seed, search)
                 for loss, space in self.spaces.items():
-                    loss_text, recipe_text = trial(space, study.seed, search, number)
-                    job = Job(protocol, loss_text, study.backbone, recipe_text, AUTO, study.rerank, seed)
-                    title = f"search {search}, trial {number} of {study.trials}, {loss_text} · {recipe_text}"
+                    texts = trial(space, study.seed, search, number)
+                    job = Job(protocol, texts[0], study.backbone, texts[1], AUTO, study.rerank, seed)
+                    title = f"search {search}, trial {number} of {study.trials}, {' · '.join(texts)}"
                     jobs = tuple(replace(job, metric=metric) for metric in study.metrics)
                     yield Training(title, loss, TRIAL, search, number, jobs)
+
+    def _final(self, loss: str, seed: int, tuning: str, options: Options) -> Training:
+        study = self.study
+        job = Job(study.protocol, options[0], study.backbone, options[1], options[2], study.rerank, seed)
+        return Training(f"seed {seed}, {tuning}, {' · '.join(options[:2])}", loss, tuning, seed, 0, (job,))
+
+
+def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
+    worst = min(runs, key=lambda record: STATUSES.index(record.status))
+    primary, job = worst.evaluation.primary, training.jobs[0]
+    metrics = [each.metric for each in training.jobs]
+    return Trial(
+        loss=training.loss,
+        search=training.place,
+        number=training.number,
+        loss_text=job.loss,
+        recipe_text=job.recipe,
+        seed=job.seed,
+        runs=dict(zip(metrics, (record.id for record in runs), strict=True)),
+        scores=dict(zip(metrics, (record.scores.get(primary) for record in runs), strict=True)),
+        primary=primary,
+        status=worst.status,
+        error=worst.error,
+        images=worst.recipe.steps * worst.recipe.p * worst.recipe.k,
+        seconds=round(_seconds(runs), 3),
+        peak_memory_mib=max(record.peak_memory_mib for record in runs),
+        code=worst.code,
+    )
+
+
+def _seconds(runs: Sequence[RunRecord]) -> float:
+    """Return the seconds of one training with all runs scored from it; the runs after the first embed nothing."""
+    train = max(record.seconds.get("train", 0.0) for record in runs)
+    embed = max(record.seconds.get("embed", 0.0) for record in runs)
+    return train + embed + sum(record.seconds.get("rank", 0.0) for record in runs)

@@ -78,7 +78,8 @@ def make_study(
             recipe_text=study.recipe if given else f"quick(steps=200, learning_rate={rate:.3g})",
             seed=10_000 + search, runs={metric: digest(loss, search, number, metric) for metric in study.metrics},
             scores={"euclidean": score, "cosine": score - 0.01}, primary="map_market", status="ok", error="",
-            seconds=55.0 + 15 * place, code=digest("code"),
+            images=14_400, seconds=55.0 + 15 * place, peak_memory_mib=600 + 50 * place,
+            code=digest("code"),
         )  # fmt: skip
 
     results = []
@@ -95,4 +96,4 @@ def make_study(
         finals = [final(loss, place, seed, study.tuning) for seed in range(seeds)]
         defaults = [final(loss, place, seed, "default") for seed in range(seeds)] if trials else finals
         results.append(LossResult(loss, finals, defaults, made, winners))
-    return StudyResult(study, results, folder, digest("ranges") if trials else "")
+    return StudyResult(study, results, folder)
