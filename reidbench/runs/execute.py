@@ -180,7 +180,7 @@ def run(
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
-    machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
+    machine = local_machine(**folders, device=device, threads=threads, log=partial(print, file=sys.stderr))
     plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
     records = dict(execute(plan, build_executor(executor)))
     return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)
@@ -215,7 +215,3 @@ def build_executor(text: str | None) -> Executor:
 
 def _as_list(value: object) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-
-
-def print_to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

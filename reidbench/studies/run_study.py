@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reidbench.plugins.catalogue import load
-from reidbench.runs.execute import build_executor, execute, print_to_stderr, read_choices
+from reidbench.runs.execute import build_executor, execute, read_choices
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
 from reidbench.studies.study import STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials
@@ -111,5 +113,5 @@ def study(
         str(file) if file else None, choices, {key: value for key, value in numbers.items() if value is not None}
     )
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
-    machine = local_machine(**folders, device=device, threads=threads, log=print_to_stderr)
+    machine = local_machine(**folders, device=device, threads=threads, log=partial(print, file=sys.stderr))
     return run_study(Trainings(definition, machine, catalogue or load()), build_executor(executor))
