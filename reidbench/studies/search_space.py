@@ -15,7 +15,7 @@ from reidbench.training.build import build_recipe, describe_backbone
 
 RATE = "learning_rate"
 # The learning rate and the weights of a sum are searched from a tenth to ten times their default, on a log scale.
-# Published rates of Adam for this task, 2e-4 to 1e-3, all lie within a tenth to ten times any of them, and one factor
+# Published rates of Adam for this task, 3e-4 to 1e-3, all lie within a tenth to ten times any of them, and one factor
 # for all gives a loss whose gradients are larger or smaller than batch hard's the same room on both sides.
 FACTOR = 10.0
 # Two terms with three options each, their relative weight and the rate. Every loss has the same number of trials, so a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reidbench.data.samples import Samples
-from reidbench.data.split import Split
+from reidbench.data.split import SHARED_IMAGES, Split
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.spec import Item, Spec, write_value
@@ -36,9 +36,9 @@ def validation_protocol(protocol: str, search: int, catalogue: Catalogue) -> str
             f"only {', '.join(options)}; add what is missing to that plugin, {advice}"
         )
     differing = {
-        option: value
-        for option, value in term.values.items()
-        if option in options and write_value(options[option].default) != write_value(value)
+        option: value.default
+        for option, value in term.item.options.items()
+        if option in options and write_value(options[option].default) != write_value(value.default)
     }
     return str(Item(name, tuple({**differing, **given, SEED: search}.items())))
 
@@ -53,9 +53,10 @@ def check_validation(validation: Split, test: Split, protocol: str) -> None:
     ]
     shared = Split(_joined(parts), test.query, test.gallery).contradictions
     for kind, names in shared.items():
+        what = "images" if kind == SHARED_IMAGES else "identities"
         raise DataError(
-            f"{protocol}: its data share {kind.replace('_', ' ')} with the test: {', '.join(names[:3])}"
-            f"{', …' * (len(names) > 3)}; a search on them would have seen the test"
+            f"{protocol}: {len(names)} of its {what} are in the test, which no search may see: {', '.join(names[:3])}"
+            f"{', …' * (len(names) > 3)}; its train, query and gallery must be of training identities only"
         )
 
 

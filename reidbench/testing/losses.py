@@ -90,14 +90,14 @@ class _LossChecks(LossProbe):
         if not values:
             raise NotApplicable
         for term, name, value in values:
-            what = f"option {name} is searched from values such as {write_value(value)}"
+            what = f"{name}={write_value(value)} (searched: {term.item.options[name].searched})"
             try:
                 loss = replace(term, values={**term.values, name: value}).build(TrainInfo(DIM, IDENTITIES)).double()
                 batch = self.batch(loss)
                 total = self.value(loss, batch.rows, batch.labels).total
             except ReidbenchError as error:
-                raise Violation(f"{what}, which it refuses: {error}") from error
-            expect_finite(total.detach(), f"an ordinary batch: {what}")
+                raise Violation(f"it refuses {what}: {error}") from error
+            expect_finite(total.detach(), f"the value of an ordinary batch with {what}")
 
     def rounds(self) -> None:
         if not self.has_own_rounds:

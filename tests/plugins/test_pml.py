@@ -20,6 +20,7 @@ import torch
 from pytorch_metric_learning import losses as installed_losses
 from pytorch_metric_learning import miners as installed_miners
 from reidbench_losses import pml
+from reidbench_losses.pml_ranges import RANGES
 from torch import Tensor
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
@@ -353,3 +354,10 @@ def test_dependence_on_batch_order_is_as_documented() -> None:
 
 def test_the_page_has_the_tables() -> None:
     assert page_tables(pml.signatures()) in PAGE.read_text(encoding="utf-8")
+
+
+def test_every_range_is_that_of_an_option() -> None:
+    declared = {item.name: item.options for item in load().list_items("loss")}
+    for loss, ranges in RANGES.items():
+        for option in ranges:
+            assert declared[f"pml/{loss}"][option].searched, f"{loss} has no option {option}"

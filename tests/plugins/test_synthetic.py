@@ -40,6 +40,7 @@ from reidbench_datasets.synthetic.sensor import develop
 from reidbench_datasets.synthetic.wardrobe import ABOVE, BAG, Figure, dress
 
 from reidbench import DataError, OptionError, Split, compiled
+from reidbench.plugins.catalogue import load
 
 SMALL = {"identities": 12, "cameras": 3, "seed": 5}
 DEFAULT = Tree(identities=500, cameras=6, difficulty="normal", seed=0)
@@ -368,6 +369,19 @@ def test_holdout_never_shows_test_identities(root: Path, split: Split) -> None:
     assert not set(held.train.pids.tolist()) & set(held.query.pids.tolist())
 
 
+def test_the_seed_of_the_holdout_is_that_of_the_people_by_default(root: Path) -> None:
+    held = synthetic(root, **SMALL, holdout=0.25)
+    assert held.digest == synthetic(root, **SMALL, holdout=0.25, holdout_seed=SMALL["seed"]).digest
+    seeds = {synthetic(root, **SMALL, holdout=0.25, holdout_seed=seed).digest for seed in range(6)}
+    assert len(seeds) > 3
+    # An id names these texts; they are those of before the option was added.
+    identity = "synthetic_val(identities=9, cameras=6, difficulty=normal, seed=3, holdout=0.2, views=center_flip)"
+    for text in ("synthetic_val(identities=9, seed=3)", "synthetic_val(identities=9, seed=3, holdout_seed=none)"):
+        assert load().resolve("protocol", text).identity == identity
+    given = load().resolve("protocol", "synthetic_val(identities=9, seed=3, holdout_seed=3)")
+    assert given.identity == given.text == identity.replace("views", "holdout_seed=3, views")
+
+
 def test_two_threads_and_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     tree = Tree(10, 2, "easy", 1)
     unfinished = tmp_path / "synthetic" / f".{tree.folder}.unfinished"
@@ -450,6 +464,8 @@ def test_protocols_pass_the_dataset_options_on() -> None:
     assert protocol.defaults == {"weights": None, "height": 64, "width": 32}
     held = synthetic_val_protocol(identities=40)
     assert held.dataset == "synthetic(identities=40, cameras=6, difficulty=normal, seed=0, holdout=0.2)"
+    held = synthetic_val_protocol(identities=40, holdout_seed=7)
+    assert held.dataset.endswith("seed=0, holdout=0.2, holdout_seed=7)")
 
 
 def test_hooks_register_dataset_and_protocols() -> None:

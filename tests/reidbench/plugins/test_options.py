@@ -8,13 +8,22 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from pydantic import TypeAdapter
 
 from reidbench.errors import DataError, OptionError, PluginError
-from reidbench.plugins.options import File, check_options, did_you_mean, options_of, positional_parameters, summary_of
+from reidbench.plugins.options import (
+    File,
+    LaterOption,
+    Searched,
+    check_options,
+    did_you_mean,
+    options_of,
+    positional_parameters,
+    summary_of,
+)
 from reidbench.plugins.spec import Item, Spec
 
 if TYPE_CHECKING:
@@ -291,3 +300,70 @@ def test_a_file_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.csv").write_text("1")
     assert TypeAdapter(File).validate_python("~/x.csv") == tmp_path / "x.csv"
+
+
+# What studies search
+
+
+def test_searched_values_are_declared_in_the_annotation() -> None:
+    def factory(
+        *,
+        scale: Annotated[float, Searched(8, 128, log=True)] = 64,
+        margin: Annotated[Margin, Searched(choices=("soft", 1, 0.5))] = "soft",
+        count: "Annotated[int, Searched(low=1, high=9)]" = 3,  # noqa: UP037
+        added: Annotated[int | None, LaterOption] = None,
+        plain: Annotated[float, "a remark"] | None = None,
+    ) -> None: ...
+
+    options = options_of(factory)
+    shown = {name: str(option.searched) for name, option in options.items()}
+    assert shown == {
+        "scale": "8 to 128 (log)",
+        "margin": "soft, 1.0, 0.5",
+        "count": "1 to 9",
+        "added": "None",
+        "plain": "None",
+    }
+    assert repr(options["scale"].searched) == "Searched(low=8.0, high=128.0, log=True, choices=())"
+    assert options["count"].searched == Searched(1, 9)
+    assert [name for name, option in options.items() if not option.in_ids] == ["added"]
+    assert [option.expected for option in options.values()] == [
+        *("a number", '"soft" or a number', "a whole number", "a whole number or none", "a number or none"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "said"),
+    [
+        (Annotated[float, Searched(1.0, 0.5)], 0.7, "does not fit its default 0.7; expected low <= default <= high"),
+        (Annotated[float, Searched(0.5, 0.5)], 0.5, "low < high"),
+        (Annotated[float, Searched(0.0, 1.0, log=True)], 0.5, "above 0 where log=True"),
+        (Annotated[float, Searched(0.1, 1.0)], 2.0, "does not fit its default 2.0"),
+        (Annotated[Margin, Searched(0.1, 1.0)], "soft", 'does not fit its default "soft"'),
+        (Annotated[bool, Searched(False, True)], True, "does not fit its default true"),
+        (Annotated[int, Searched(0.5, 2)], 1, "expected a whole number, got 0.5"),
+        (Annotated[float, Searched(0.1)], 0.2, "expected a number, got none"),
+        (Annotated[float, Searched()], 0.2, "expected a number, got none"),
+        (Annotated[float, Searched(0.1, float("inf"))], 0.2, "expected a number, got inf"),
+        (Annotated[str, Searched(choices=("a", "b"))], "c", 'does not fit its default "c"'),
+        (Annotated[str, Searched(choices=("a", 1))], "a", "expected a text, got 1"),
+        (Annotated[float, Searched(0.1, 1, choices=(0.2,))], 0.2, "does not fit its default 0.2"),
+    ],
+)
+def test_searched_values_that_do_not_fit_are_a_plugin_error(annotation: Any, default: Any, said: str) -> None:
+    def factory(**options: Any) -> None: ...
+
+    option = inspect.Parameter("margin", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    factory.__signature__ = inspect.Signature([option])  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match=f"option margin: .*{said}"):
+        options_of(factory)
+
+
+def test_at_most_three_options_are_searched() -> None:
+    Share = Annotated[float, Searched(0.1, 1)]
+
+    def factory(*, a: Share = 0.5, b: Share = 0.5, c: Share = 0.5, d: Share = 0.5) -> None: ...
+
+    factory.__annotations__ = dict.fromkeys("abcd", Share)
+    with pytest.raises(PluginError, match="at most 3, got a, b, c, d"):
+        options_of(factory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidbench import Loss, LossValue, OptionError, TrainInfo
+from reidbench import Loss, LossValue, OptionError, Searched, TrainInfo
 from reidbench.errors import ContractError, ReidbenchError
 from reidbench.testing.losses import check_loss
 
@@ -134,6 +135,33 @@ class ChangesInputs(Sound):
         return super().forward(embeddings, labels)
 
 
+class RefusesWhatIsSearched(Sound):
+    """A loss that cannot use the smallest value that is searched.
+
+    Options:
+        margin: the hinge's margin.
+    """
+
+    def __init__(self, info: TrainInfo, *, margin: Annotated[float, Searched(0, 1)] = 0.5) -> None:
+        if margin == 0:
+            raise OptionError("the margin must be above 0")
+        super().__init__(info, margin=margin)
+
+
+class DividesByWhatIsSearched(Sound):
+    """A loss that cannot use the smallest value that is searched.
+
+    Options:
+        margin: the hinge's margin.
+    """
+
+    def __init__(self, info: TrainInfo, *, margin: Annotated[float, Searched(0, 1)] = 0.5) -> None:
+        super().__init__(info, margin=margin)
+
+    def terms(self, distances: Tensor, same: Tensor) -> Tensor:
+        return super().terms(distances, same) / torch.tensor(self.margin)
+
+
 class Raises(Sound):
     def terms(self, distances: Tensor, same: Tensor) -> Tensor:
         raise ZeroDivisionError("nobody thought of this")
@@ -154,6 +182,8 @@ FAULTY = [
     (DrawsElsewhere, "gradient is that|determinism|order", r"\d"),
     (SinglePrecision, "shapes", "total must be torch.float64, got torch.float32"),
     (ChangesInputs, "inputs unchanged", "in place"),
+    (RefusesWhatIsSearched, "searched values", r"it refuses margin=0.0 \(searched: 0 to 1\): .*must be above 0"),
+    (DividesByWhatIsSearched, "searched values", r"not finite in .*margin=0.0 \(searched: 0 to 1\)"),
     (Raises, "shapes", r"ZeroDivisionError: nobody thought of this \(test_losses.py, line \d+\)"),
 ]
 

@@ -1,0 +1,100 @@
+"""Validation protocols: the options of the protocol, held-out identities of each search, never those of the test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidbench import Protocol, Split
+from reidbench.errors import DataError, OptionError
+from reidbench.plugins.catalogue import Catalogue, load
+from reidbench.plugins.discovery import Plugin, PluginItem
+from reidbench.plugins.options import files_below
+from reidbench.runs.job import build_protocol, resolve_dataset
+from reidbench.studies.validation import check_validation, validation_protocol
+from reidbench.training.build import build_split
+from tests.support.jobs import SMALL_PROTOCOL
+
+
+def split_of(protocol: str, data: Path) -> Split:
+    built = build_protocol(load().resolve("protocol", protocol))
+    return build_split(resolve_dataset(built.dataset, load()), data)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "validation"),
+    [
+        ("synthetic(identities=60)", "synthetic_val(identities=60, holdout_seed=3)"),
+        ("synthetic", "synthetic_val(holdout_seed=3)"),
+        ("market1501(views=original)", "market1501_val(views=original, holdout_seed=3)"),
+        ("mars", "mars_val(views=five_crops_flip, holdout_seed=3)"),  # whose own default is another
+        ("mars(views=center, frames=per_tracklet)", "mars_val(views=center, frames=per_tracklet, holdout_seed=3)"),
+        ("csv_list(views=center)", "csv_list_val(views=center, holdout_seed=3)"),
+    ],
+)
+def test_a_protocol_becomes_its_variant_with_the_same_options(protocol: str, validation: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,pid,split\n")
+    with files_below(tmp_path):
+        assert validation_protocol(protocol, 3, load()) == validation
+        assert load().resolve("protocol", validation).terms[0].values["holdout_seed"] == 3
+
+
+def test_a_file_stays_the_one_that_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("path,pid,split\n")
+    assert f"file={file}" in validation_protocol(f'csv_list(file="{file}")', 0, load())
+
+
+def theirs(*, size: int = 4, colour: str = "red") -> Protocol:
+    return Protocol("synthetic", 1, "quick", "center")
+
+
+def theirs_val(*, size: int = 4, holdout_seed: int = 0) -> Protocol:
+    return Protocol("synthetic", 1, "quick", "center")
+
+
+def without_seed(*, size: int = 4) -> Protocol:
+    return Protocol("synthetic", 1, "quick", "center")
+
+
+def test_what_a_variant_lacks_is_an_error_that_says_what_to_do() -> None:
+    plugin = Plugin("somebody", "somebodys-data", "1", state="ok")
+    factories = {"theirs": theirs, "theirs_val": theirs_val, "bare": theirs, "bare_val": without_seed}
+    items = tuple(PluginItem("protocol", name, factory, plugin) for name, factory in factories.items())
+    catalogue = Catalogue((plugin,), (*load().items, *items))
+    assert validation_protocol("theirs(size=5)", 1, catalogue) == "theirs_val(size=5, holdout_seed=1)"
+    for protocol, words in {
+        "theirs(colour=blue)": ("theirs_val", "colour", "somebodys-data", "--trials 0"),
+        "bare": ("bare_val", "holdout_seed", "--trials 0"),
+        "market1501_500k": ("market1501_500k_val", "synthetic, theirs", "--trials 0"),
+        "synthetic_val": ("synthetic_val_val", "--trials 0"),
+    }.items():
+        with pytest.raises(OptionError) as caught:
+            validation_protocol(protocol, 0, catalogue)
+        assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_searches_hold_out_different_identities_and_never_see_the_test(data_folder: Path) -> None:
+    test = split_of(SMALL_PROTOCOL, data_folder)
+    tested = {int(pid) for part in (test.query, test.gallery) for pid in part.pids if pid > 0}
+    held_out = []
+    for search in range(4):
+        validation = split_of(validation_protocol(SMALL_PROTOCOL, search, load()), data_folder)
+        seen = {int(pid) for part in validation.parts for pid in part.pids}
+        assert seen == {int(pid) for pid in test.train.pids}
+        assert not seen & tested
+        check_validation(validation, test, "synthetic_val")
+        held_out.append(tuple(sorted({int(pid) for pid in validation.gallery.pids})))
+    assert len(set(held_out)) == 4
+
+
+def test_data_that_share_anything_with_the_test_are_refused(data_folder: Path) -> None:
+    test = split_of(SMALL_PROTOCOL, data_folder)
+    with pytest.raises(DataError, match=r"mine_val: .* images are in the test"):
+        check_validation(Split(test.train, test.query, test.train), test, "mine_val")
+    other_images = replace(test.train, pids=np.full_like(test.train.pids, test.query.pids[0]))
+    with pytest.raises(DataError, match=rf"mine_val: 1 of its identities are in the test.*: {test.query.pids[0]};"):
+        check_validation(Split(other_images, test.train, test.train), test, "mine_val")
