@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reidbench_backbones.lomo import LOMO, describe, gray, hsv, multi_scale_retinex, siltp
+from reidbench_reports.published import published_numbers
 from torch import Tensor
 
 import reidbench
-from reidbench import OptionError
+from reidbench import OptionError, load_suite
+from reidbench.runs.suite import find_suite
 from reidbench.testing import check_backbone
 from tests.support.jobs import job, plan_of, run
 from tests.support.oracles import oracle
@@ -180,6 +183,13 @@ def test_xqda_on_lomo_is_that_in_the_span_of_the_descriptors() -> None:
         projected = metric.project(each)
         distances.append(metric.distances(projected, projected))
     torch.testing.assert_close(*distances, rtol=0, atol=1e-8 * distances[1].abs().max().item())
+
+
+def test_the_system_and_its_control_differ_in_the_metric_alone() -> None:
+    suite = load_suite(find_suite("systems/lomo_nullspace"))
+    system = {number.job for number in published_numbers(2) if number.row.startswith("LOMO")}
+    assert set(suite.jobs) == system | {replace(job, metric="euclidean") for job in system if job}
+    assert not set(suite.jobs).intersection(map(suite.scale("tiny").of, suite.jobs))
 
 
 def test_the_null_space_of_lomo_is_better_than_its_euclidean_distance() -> None:
