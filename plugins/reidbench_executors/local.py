@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +47,14 @@ class Local(Executor):
         self.workers = workers
         self.tries = tries
 
-    def uses_this_process(self, device: str) -> bool:
+    def uses_this_process(self, device: str, trainings: int) -> bool:
         """Return whether there is one worker."""
-        return len(self._slots(device)) == 1
+        return len(self._slots(device, trainings)) == 1
 
-    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def run(self, tasks: Sequence[Task], folder: Path) -> Generator[Mapping[int, TaskState], None, None]:
         """Run each task in a process as soon as a slot is free; closing the iterator has all processes save and end."""
         states = {task.number: TaskState("waiting") for task in tasks}
-        free = self._slots(tasks[0].device)
+        free = self._slots(tasks[0].device, len(tasks))
         threads = max(1, len(os.sched_getaffinity(0)) // len(free))
         waiting = list(tasks)
         running: dict[int, tuple[subprocess.Popen[bytes], Slot]] = {}
@@ -81,12 +81,12 @@ class Local(Executor):
 
     def describe(self, tasks: Sequence[Task], folder: Path) -> str:
         """Return the slots and the tasks."""
-        slots = self._slots(tasks[0].device)
+        slots = self._slots(tasks[0].device, len(tasks))
         return "\n".join([f"{len(slots)} processes: {', '.join(slot.name for slot in slots)}", *map(str, tasks)])
 
-    def _slots(self, device: str) -> list[Slot]:
+    def _slots(self, device: str, trainings: int) -> list[Slot]:
         gpus = _visible_gpus() if device in ("auto", "cuda") else []
-        count = self.workers or max(1, len(gpus))
+        count = self.workers or max(1, min(len(gpus), trainings))
         if not gpus:
             return [Slot(f"process {number}", {}) for number in range(count)]
         chosen = [gpus[number % len(gpus)] for number in range(count)]

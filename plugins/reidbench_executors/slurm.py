@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from reidbench import DataError, Executor, OptionError, Task, TaskState, hookimpl
+from reidbench_executors.commands import settle, worker_arguments
 
 POLL_SECONDS = 2.0
 MOST_POLL_SECONDS = 15.0
@@ -22,11 +23,11 @@ PENDING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "S
 
 # The worker saves its state at SIGUSR1, which Slurm sends before the time limit; the element is then queued again.
 SCRIPT = """#!/bin/bash
+trap 'requeue=yes; kill -USR1 $worker' USR1
+trap 'kill -TERM $worker' TERM
 {setup}
 {command} &
 worker=$!
-trap 'requeue=yes; kill -USR1 $worker' USR1
-trap 'kill -TERM $worker' TERM
 wait $worker
 code=$?
 while kill -0 $worker 2>/dev/null; do wait $worker; code=$?; done
@@ -78,10 +79,13 @@ class Slurm(Executor):
         self.flags = [f"--{name}={value}" for name, value in limits.items() if value is not None]
         self.flags += [f"--cpus-per-task={cpus}", f"--time={max(1, round(60 * hours))}", *shlex.split(options)]
 
-    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def unavailable(self) -> str:
+        """Return which of Slurm's programs are missing."""
+        missing = [name for name in ("sbatch", "squeue") if shutil.which(name) is None]
+        return f"slurm needs {' and '.join(missing)}; run this on a machine of the cluster" if missing else ""
+
+    def run(self, tasks: Sequence[Task], folder: Path) -> Generator[Mapping[int, TaskState], None, None]:
         """Submit what is not in the queue, and yield what the queue says until it holds none of the tasks."""
-        if missing := [name for name in ("sbatch", "squeue") if shutil.which(name) is None]:
-            raise DataError(f"slurm: {', '.join(missing)}: not found; run this on a machine of the cluster")
         queue = self._queue(folder)
         if absent := [task for task in tasks if task.number not in queue]:
             _call(self._submission(absent, folder), self._script(absent[0]))
@@ -97,14 +101,23 @@ class Slurm(Executor):
             states = {**ended, **{number: state for number, state in queue.items() if number in ended}}
             yield states
             if all(state.state == "ended" for state in states.values()):
-                return
+                break
             time.sleep(pause)
             pause = min(1.2 * pause, MOST_POLL_SECONDS)
+        yield from settle(states)
 
     def describe(self, tasks: Sequence[Task], folder: Path) -> str:
         """Return the command and the script that are submitted."""
         command = shlex.join(self._submission(tasks, folder))
-        return f"{command} <<'END'\n{self._script(tasks[0])}END\nto cancel it: scancel --name={_job_name(folder)}"
+        return f"{command} <<'END'\n{self._script(tasks[0])}END"
+
+    def after_interrupt(self, folder: Path) -> str:
+        """Return how to watch the array again and how to cancel it."""
+        name = _job_name(folder)
+        return (
+            f"the array {name} stays in Slurm's queue: the same command watches it again, squeue --name={name} lists "
+            f"it, and scancel --name={name} cancels it"
+        )
 
     def _submission(self, tasks: Sequence[Task], folder: Path) -> list[str]:
         limit = f"%{self.at_once}" if self.at_once else ""
@@ -117,11 +130,8 @@ class Slurm(Executor):
 
     def _script(self, task: Task) -> str:
         """Return the script of the array; ``task`` is any of it: their last argument is the element's number."""
-        many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.gpus}"] if self.gpus > 1 else []
-        command = [sys.executable, "-u", *many, "-m", "reidbench", *task.arguments[:-1]]
-        threads = [] if task.threads else ["--threads", str(max(1, self.cpus // max(1, self.gpus)))]
-        text = f'{shlex.join(command)} "$SLURM_ARRAY_TASK_ID" {shlex.join(threads)}'
-        return SCRIPT.format(setup=self.setup, command=text.rstrip())
+        command = shlex.join([sys.executable, *worker_arguments(task, self.gpus, self.cpus)[:-1]])
+        return SCRIPT.format(setup=self.setup, command=f'{command} "$SLURM_ARRAY_TASK_ID"')
 
     def _queue(self, folder: Path) -> dict[int, TaskState]:
         """Return the state of each element in the queue by its number."""

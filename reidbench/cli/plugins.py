@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from reidbench.cli.output import echo, print_rows, print_text
 
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
+    from reidbench.plugins.discovery import Plugin, PluginItem
 
 app = typer.Typer(
     help="List plugins, show and check their items, write a new plugin.",
@@ -41,7 +43,9 @@ def list_plugins(
     print_rows(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
     for row in rows:  # below the table, whose columns would fold a long error
         if row["error"]:
-            print_text(f"\n{row['name']} failed at {row['error']}")
+            print_text(
+                f"\n{row['name']} {'failed at' if row['state'] == 'failed' else 'is unavailable:'} {row['error']}"
+            )
 
 
 @app.command()
@@ -122,7 +126,7 @@ def new(
 
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """Return one row for each item, and one for each plugin that failed to load."""
-    rows = [(item.name, item.kind, item.plugin) for item in catalogue.list_items()]
+    rows = [(item.name, item.kind, _with_availability(item)) for item in catalogue.list_items()]
     rows += [(plugin.name, "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
     return [
         {
@@ -136,3 +140,16 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
         }
         for name, kind, plugin in rows
     ]
+
+
+def _with_availability(item: PluginItem) -> Plugin:
+    """Return the plugin of an item, in the state "unavailable" with the reason where an executor lacks its tools."""
+    from reidbench.errors import describe_error
+
+    if item.kind != "executor":
+        return item.plugin
+    try:
+        reason = item.factory().unavailable()
+    except Exception as error:
+        reason = describe_error(error)
+    return replace(item.plugin, state="unavailable", error=reason) if reason else item.plugin

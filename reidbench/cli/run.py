@@ -207,12 +207,13 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
 
 def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
     """Print what an executor would do with the tasks of a plan; nothing where this process runs them."""
+    from reidbench.runs.execute import runs_here
     from reidbench.runs.tasks import make_batch
 
-    if not executor.uses_this_process(plan.machine.requested_device):
+    if not runs_here(plan, executor):
         batch = make_batch(plan)
         print_line(console, f"\n{len(batch.tasks)} tasks in {batch.folder}")
-        print_line(console, executor.describe(batch.tasks, batch.folder))
+        console.print(executor.describe(batch.tasks, batch.folder), markup=False, soft_wrap=True)
 
 
 def _work(plan: Plan) -> str:

@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Threads, path
-from reidbench.utils.machine import no_log
+from reidbench.cli.flags import Device, Threads, path
+from reidbench.utils.machine import AUTO, no_log
 
 
 def work(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The batch's tasks.jsonl.", parser=path)],
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The line of the task, from 0.")],
+    device: Device = AUTO,
     threads: Threads = 0,
     follow_stdin: Annotated[
         bool, typer.Option("--follow-stdin", help="Save the state and stop when stdin is closed.")
@@ -30,8 +31,9 @@ def work(
     world = join()
     if follow_stdin:
         threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    log = _print_line if world.first else no_log
     failed = False
-    for folder, record in execute_task(file, number, threads, world, _print_line if world.first else no_log):
+    for folder, record in execute_task(file, number, device, threads, world, log):
         _print_line(f"record: {folder}")
         failed |= record.status != "ok"
     if failed:

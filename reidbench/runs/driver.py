@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from reidbench.errors import Busy, TrainingError
+from reidbench.errors import Interrupted, OptionError, TrainingError
 from reidbench.runs.plan import Plan, pixels_left
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.tasks import Batch, Executor, Task, TaskState, error_file, log_file, make_batch, write_batch
-from reidbench.utils.lock import lock
-from reidbench.utils.progress import LiveLines, in_words, live_lines
+from reidbench.utils.lock import describe_holder
+from reidbench.utils.progress import LiveLines, in_words
 
 T = TypeVar("T")
 
 LOG_TAIL = 4096
-BUSY_SECONDS = 5.0  # between two looks at trainings that another process holds
+BUSY_SECONDS = 5.0  # between two looks at locks that other processes hold
 
 
 def distribute(plan: Plan, executor: Executor) -> Iterator[tuple[Path, RunRecord]]:
@@ -53,9 +54,9 @@ class Results(ABC, Generic[T]):
     def folder(self, number: int) -> Path:
         """Return the folder whose lock a process holds while it computes a result."""
 
-    def complete(self, numbers: Sequence[int]) -> bool:
-        """Return whether all these results are there."""
-        return self.ended.keys() >= set(numbers)
+    def lacking(self, tasks: Iterable[Task], batch: Batch) -> list[Task]:
+        """Return those of the tasks of a batch that have not left all their results."""
+        return [task for task in tasks if not self.ended.keys() >= set(batch.results[task.number])]
 
 
 def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iterator[T]:
@@ -66,44 +67,54 @@ def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iter
     for each task without a result.
     """
     yield from list(results.ended.values())
-    pending = [task for task in batch.tasks if not results.complete(batch.results[task.number])]
-    tries: Counter[int] = Counter()
-    failures: dict[Task, str] = {}
+    pending = results.lacking(batch.tasks, batch)
+    if pending and (reason := executor.unavailable()):
+        raise OptionError(f"--executor: {reason}")
+    tries: Counter[Task] = Counter()
+    failures: list[str] = []
+    held: dict[Task, TaskState] = {}  # tasks whose lock another process held after they were executed
     status = _Status(batch, results)
-    with live_lines() as view:
+    with LiveLines() as view:
         while pending:
-            for states in executor.run(pending, batch.folder):
-                yield from _print_new(results, view)
-                view.show(status.lines(pending, states))
-            time.sleep(executor.settled)
-            yield from _print_new(results, view)
-            again = []
-            for task in pending:
-                numbers = batch.results[task.number]
-                if results.complete(numbers):
-                    continue
-                if busy := _busy(results.folder(numbers[0])):
-                    view.print(f"{task.name}: {busy}; looked at again later")
-                    again.append(task)
-                    continue
-                tries[task.number] += 1
-                reason = _reason(batch.folder, task.number)
-                if error_file(batch.folder, task.number).exists() or tries[task.number] >= executor.tries:
-                    failures[task] = reason
-                else:
-                    view.print(f"{task.name}: left no result ({reason}); tried again")
-                    again.append(task)
-            if again and len(again) == len(pending) and not any(tries[task.number] for task in again):
-                time.sleep(BUSY_SECONDS)
-            pending = again
+            ready = [task for task in pending if task not in held]
+            for task in ready:
+                error_file(batch.folder, task.number).unlink(missing_ok=True)
+            try:
+                with closing(executor.run(ready, batch.folder) if ready else _pause()) as every_state:
+                    for states in every_state:
+                        for result, line in results.new():
+                            view.print(line)
+                            yield result
+                        view.show(status.lines(held | {task: states[task.number] for task in ready}))
+                        running = any(state.state != "ended" for state in states.values())
+                        if not running and not results.lacking(ready, batch):
+                            break
+            except (Interrupted, GeneratorExit):
+                view.print(executor.after_interrupt(batch.folder))
+                raise
+            earlier, held = held, {}
+            pending = results.lacking(pending, batch)
+            for task in pending.copy():
+                if holder := describe_holder(results.folder(batch.results[task.number][0]) / "lock"):
+                    held[task] = TaskState("waiting", f"in use by {holder}")
+                    if task not in earlier:
+                        view.print(f"{task.name}: in use by {holder}; looked at again later")
+                elif task in ready:
+                    tries[task] += 1
+                    line = f"{task.name}: left no result: {_reason(batch.folder, task.number)}"
+                    if error_file(batch.folder, task.number).exists() or tries[task] == executor.tries:
+                        failures.append(line)
+                        pending.remove(task)
+                    else:
+                        view.print(f"{line}; tried again")
     if failures:
-        raise TrainingError("\n".join(f"{task.name}: left no result: {reason}" for task, reason in failures.items()))
+        raise TrainingError("\n".join(failures))
 
 
-def _print_new(results: Results[T], view: LiveLines) -> Iterator[T]:
-    for result, line in results.new():
-        view.print(line)
-        yield result
+def _pause() -> Generator[Mapping[int, TaskState], None, None]:
+    """Yield no states after some seconds, while other processes hold all locks."""
+    time.sleep(BUSY_SECONDS)
+    yield {}
 
 
 class _Records(Results[tuple[Path, RunRecord]]):
@@ -138,45 +149,33 @@ class _Records(Results[tuple[Path, RunRecord]]):
 
 
 def _changed(file: Path) -> int:
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:
-        return 0
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 class _Status:
     """The lines that are shown while tasks run: the whole with the time left, then each running task."""
 
     def __init__(self, batch: Batch, results: Results[T]) -> None:
-        self.folder, self.results = batch.folder, results
+        self.batch, self.results = batch, results
         self.done_before = set(results.ended)
         self.started = time.monotonic()
 
-    def lines(self, tasks: Sequence[Task], states: Mapping[int, TaskState]) -> list[str]:
+    def lines(self, states: Mapping[Task, TaskState]) -> list[str]:
         """Return the present lines; the time left follows from the results that have appeared so far."""
         ended, costs = self.results.ended.keys(), self.results.costs
+        running = [task for task, state in states.items() if state.state == "running"]
+        waiting = [task for task, state in states.items() if state.state == "waiting"]
+        begun = {number for task in running for number in self.batch.results[task.number]} - ended
         passed = sum(costs[number] for number in ended - self.done_before)
         left = sum(cost for number, cost in enumerate(costs) if number not in ended)
-        seconds = time.monotonic() - self.started
-        rest = f", about {in_words(seconds / passed * left)} left" if passed and left else ""
-        running = [task for task in tasks if states[task.number].state == "running"]
-        waiting = [task for task in tasks if states[task.number].state == "waiting"]
-        done = f"{len(ended)} of {len(costs)} {self.results.noun} done"
-        head = f"{done}, {len(running)} tasks running, {len(waiting)} waiting{rest}"
-        lines = [f"{task.name}  {states[task.number].where}  {last_line(self.folder, task.number)}" for task in running]
-        reasons = {states[task.number].where: task for task in waiting if states[task.number].where}
-        return [head, *lines, *(f"{task.name}  waiting: {reason}" for reason, task in reasons.items())]
-
-
-def _busy(folder: Path) -> str:
-    """Return by which other process a folder is used, or an empty text."""
-    if folder.is_dir():
-        try:
-            with lock(folder / "lock", "looking for a result"):
-                return ""
-        except Busy as error:
-            return str(error)
-    return ""
+        half = sum(costs[number] for number in begun) / 2  # what runs now is half done on average
+        seconds = (time.monotonic() - self.started) / (passed + half) * (left - half) if passed else 0
+        rest = f", about {in_words(seconds)} left" if seconds else ""
+        head = f"{len(ended)} of {len(costs)} {self.results.noun} done, {len(running)} tasks running"
+        lines = [f"{head}, {len(waiting)} waiting{rest}"]
+        lines += [f"{task.name}  {states[task].where}  {last_line(self.batch.folder, task.number)}" for task in running]
+        reasons = {states[task].where: task for task in waiting if states[task].where}
+        return [*lines, *(f"{task.name}  waiting: {reason}" for reason, task in reasons.items())]
 
 
 def last_line(folder: Path, number: int) -> str:

@@ -15,7 +15,7 @@ from reidbench.errors import Busy, OptionError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
-from reidbench.runs.provenance import changed_files
+from reidbench.runs.provenance import LOCAL, changed_files
 from reidbench.runs.python_losses import local_loss
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
@@ -39,12 +39,15 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
     the others take part in the trainings.
     """
     machine = plan.machine
-    if executor and not executor.uses_this_process(machine.requested_device):
+    if executor and not runs_here(plan, executor):
         if machine.world.size > 1:
             raise OptionError("--executor: starts processes of its own; leave it out under torchrun")
         from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are made in this process
 
-        yield from distribute(plan, executor)
+        for folder, record in distribute(plan, executor):
+            yield folder, record
+            if plan.record:
+                _log_difference(plan.record, record, machine.log, plan.changes)
         return
     if not machine.world.first:
         for run in plan.runs:
@@ -79,6 +82,12 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
         yield run.run_folder, record
         if plan.record:
             _log_difference(plan.record, record, machine.log, plan.changes)
+
+
+def runs_here(plan: Plan, executor: Executor) -> bool:
+    """Return whether an executor leaves the runs of a plan to this process."""
+    trainings = len({run.training_folder for run in plan.runs})
+    return executor.uses_this_process(plan.machine.requested_device, trainings)
 
 
 def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
@@ -182,7 +191,9 @@ def run(
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
     machine = local_machine(**folders, device=device, threads=threads, log=partial(print, file=sys.stderr))
     plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
-    records = dict(execute(plan, build_executor(executor)))
+    # By default the processes of other GPUs take part, which do not have losses that are Python objects.
+    local = any(item.plugin.name == LOCAL for item in catalogue.items)
+    records = dict(execute(plan, None if local and executor is None else build_executor(executor)))
     return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,11 +20,13 @@ from reidbench.runs.job import Job
 from reidbench.runs.plan import Plan
 from reidbench.runs.provenance import LOCAL
 from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import Machine
 
 BATCHES = "batches"
 TASKS = "tasks.jsonl"
-# The fields of a machine that travel with a task.
-SETTINGS = ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels")
+# The arguments of local_machine that travel with a task, and the fields of a machine that hold them.
+SETTINGS = {name: name for name in ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels")}
+SETTINGS |= {"device": "requested_device", "threads": "requested_threads"}
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,26 @@ class Executor(ABC):
     """Runs tasks in other processes, here or on other machines; the results folder is all that it shares with them.
 
     ``tries``: how often a task that left no result is executed.
-    ``settled``: seconds after the end of a task until its files are visible here.
     """
 
     tries: int = 3
-    settled: float = 0.0
 
-    def uses_this_process(self, device: str) -> bool:
-        """Return whether the runs are made in this process, one after the other, and ``run`` is not called."""
+    def uses_this_process(self, device: str, trainings: int) -> bool:
+        """Return whether so many trainings on a device, as requested, run in this process without a call of ``run``."""
         return False
 
+    def unavailable(self) -> str:
+        """Return why it cannot run tasks on this machine, such as a missing program, or an empty text."""
+        return ""
+
     @abstractmethod
-    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def run(self, tasks: Sequence[Task], folder: Path) -> Generator[Mapping[int, TaskState], None, None]:
         """Execute tasks and yield the state of each by its number, every few seconds, until all have ended.
 
         ``folder`` is the batch's; the output of task N goes to its file ``N.log``, appended. Tasks of the same folder
-        that an earlier call started and left alone are found again, not started twice. Closing the iterator either
-        stops the tasks, which then save their state, or leaves them alone. Raises DataError or OptionError with the
+        that an earlier call started and left alone are found again, not started twice. Where files take a while to be
+        visible here, it goes on for as long. Closing it either stops the tasks, which then save their state, or leaves
+        them alone. Raises DataError or OptionError with the
         words of what refuses them.
         """
 
@@ -85,14 +90,16 @@ class Executor(ABC):
         """Return what ``run`` would do, such as the script that it submits."""
         return "\n".join(task.name for task in tasks)
 
+    def after_interrupt(self, folder: Path) -> str:
+        """Return what an interruption leaves running and how to end that, or an empty text where it leaves nothing."""
+        return ""
+
 
 @dataclass(frozen=True)
 class TaskText:
     """The content of a task.
 
-    ``settings``: fields of the machine, with absolute paths.
-    ``device``: the device as requested.
-    ``threads``: the number of threads as requested.
+    ``settings``: arguments of ``local_machine``, with absolute paths; device and threads as requested.
     ``jobs``: its runs.
     ``ids``: the ids of the runs.
     ``codes``: the code digests of the runs.
@@ -100,8 +107,6 @@ class TaskText:
     """
 
     settings: dict[str, Any]
-    device: str
-    threads: int
     jobs: list[Job]
     ids: list[str]
     codes: list[str]
@@ -125,8 +130,8 @@ class Batch:
 def make_batch(plan: Plan) -> Batch:
     """Return the tasks of a plan, one for each training or untrained network; nothing is written.
 
-    The folder and the numbers depend on the runs alone, not on their states, so that the same request finds its batch
-    again.
+    The folder and the numbers depend on the runs and the settings, not on the states of the runs, so that the same
+    command finds its batch again, and two commands with other settings have a batch each.
     Raises OptionError where a loss is a Python object, which no other process has.
     """
     machine = plan.machine
@@ -139,7 +144,8 @@ def make_batch(plan: Plan) -> Batch:
                     "plugin (reidbench plugins new), or run it in this process: local(workers=1)"
                 )
         groups.setdefault(run.training_folder, []).append(number)
-    digest = hashlib.sha256("".join(sorted(run.id + run.code for run in plan.runs)).encode()).hexdigest()
+    content = json.dumps([_settings(machine), [[run.id, run.code] for run in plan.runs]])
+    digest = hashlib.sha256(content.encode()).hexdigest()
     folder = machine.results.absolute() / BATCHES / digest[:10]
     arguments = ("work", str(folder / TASKS))
     tasks = [
@@ -151,16 +157,11 @@ def make_batch(plan: Plan) -> Batch:
 
 def write_batch(batch: Batch, plan: Plan) -> None:
     """Write the file of tasks, a line of JSON each."""
-    machine = plan.machine
-    settings = {name: getattr(machine, name) for name in SETTINGS}
-    settings = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in settings.items()}
     lines = []
-    for task, numbers in zip(batch.tasks, batch.results, strict=True):
+    for numbers in batch.results:
         runs = [plan.runs[number] for number in numbers]
         text = TaskText(
-            settings=settings,
-            device=task.device,
-            threads=task.threads,
+            settings=_settings(plan.machine),
             jobs=[run.job for run in runs],
             ids=[run.id for run in runs],
             codes=[run.code for run in runs],
@@ -168,6 +169,11 @@ def write_batch(batch: Batch, plan: Plan) -> None:
         )
         lines.append(json.dumps(dataclasses.asdict(text), sort_keys=True))
     write_atomic(batch.folder / TASKS, "".join(f"{line}\n" for line in lines))
+
+
+def _settings(machine: Machine) -> dict[str, Any]:
+    values = {name: getattr(machine, field) for name, field in SETTINGS.items()}
+    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def read_task(file: Path, number: int) -> TaskText:

@@ -6,43 +6,42 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import gethostname
 
-from reidbench.errors import Busy, DataError, Interrupted, ReidbenchError
+from reidbench.errors import Busy, DataError, PeerError, ReidbenchError
 from reidbench.runs.execute import execute
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import TaskText, error_file, read_task
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import local_machine
+from reidbench.utils.machine import AUTO, local_machine
 from reidbench.utils.processes import World
 
 
 def work(
-    file: Path, number: int, threads: int, world: World, log: Callable[[str], None]
+    file: Path, number: int, device: str, threads: int, world: World, log: Callable[[str], None]
 ) -> Iterator[tuple[Path, RunRecord]]:
     """Execute one task and yield (run folder, record) of each of its runs.
 
-    ``threads`` replaces the task's own number, unless it is 0; ``world`` are the processes that train it together. An
-    error that a further try would meet again is also written beside the task, for the process that waits for it.
+    ``device`` and ``threads`` replace the task's own, unless they are "auto" and 0; ``world`` are the processes that
+    train it together. An error that a further try would meet again is also written beside the task, for the process
+    that waits for it.
     Raises DataError where the file of tasks is not here, since the results folder is not shared with this machine, and
     where the code or the data here give other runs; it names the files that differ. Raises Busy where another process
     holds the training.
     """
     task = read_task(file, number)
-    error_file(file.parent, number).unlink(missing_ok=True)
     try:
-        yield from execute(_plan(task, threads, world, log), wait=False)
-    except (Busy, Interrupted):
+        yield from execute(_plan(task, device, threads, world, log), wait=False)
+    except (Busy, PeerError):  # a further try may not meet them
         raise
     except ReidbenchError as error:
         write_atomic(error_file(file.parent, number), str(error))
         raise
 
 
-def _plan(task: TaskText, threads: int, world: World, log: Callable[[str], None]) -> Plan:
-    folders = {name: Path(task.settings[name]) for name in ("data", "results", "cache")}
-    settings = {**task.settings, **folders, "device": task.device, "threads": threads or task.threads, "log": log}
-    machine = local_machine(**settings, world=world)
+def _plan(task: TaskText, device: str, threads: int, world: World, log: Callable[[str], None]) -> Plan:
+    overrides = {name: value for name, value in (("device", device), ("threads", threads)) if value not in (AUTO, 0)}
+    machine = local_machine(**task.settings | overrides, log=log, world=world)
     plan = world.in_turn(lambda: make_plan(Request(task.jobs), machine))
     for run, run_id, code in zip(plan.runs, task.ids, task.codes, strict=True):
         if run.id != run_id:

@@ -21,6 +21,7 @@ from reidbench.utils.untrusted_files import real_path
 
 EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
 BEAT_SECONDS = 10.0
+NEW = "a process that has just taken the lock"
 SETTLE_SECONDS = 0.5  # longer than a contender takes from reading the file to writing to it
 _POLL_SECONDS = (0.05, 1.0)  # between two tries, at first and after a while
 
@@ -80,7 +81,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     )
     deadline, (pause, longest) = time.monotonic() + wait, _POLL_SECONDS
     while (descriptor := _try_lock(path, own)) is None:
-        holder = _describe_holder(path)
+        holder = describe_holder(path) or NEW
         if waiting is not None:
             waiting(holder)
             waiting = None
@@ -166,8 +167,8 @@ def _check(path: Path, own: _Holder) -> None:
     """Raise DataError where another process has taken the lock of ``own``."""
     if path.exists() and not _is_held(path, own):
         raise DataError(
-            f"{path.parent}: this process lost its lock to {_describe_holder(path)}, as happens to one that is stopped "
-            f"for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
+            f"{path.parent}: this process lost its lock to {describe_holder(path) or NEW}, as happens to one that is "
+            f"stopped for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
         )
 
 
@@ -182,11 +183,12 @@ def _is_held(path: Path, own: _Holder) -> bool:
     return holder is not None and holder.token == own.token
 
 
-def _describe_holder(path: Path) -> str:
+def describe_holder(path: Path) -> str:
+    """Return which process holds a lock file, or an empty text; the lock is not taken."""
     with suppress(OSError):
-        if holder := _parse(path.read_bytes()):
+        if (holder := _parse(path.read_bytes())) and _is_alive(holder, path, path.stat().st_mtime):
             return str(holder)
-    return "a process that has just taken the lock"
+    return ""
 
 
 def _parse(content: bytes) -> _Holder | None:

@@ -70,36 +70,24 @@ def progress(
         yield lambda now, detail: bar.update(task, completed=now, detail=details(detail, now))
 
 
-class LiveLines:
-    """Lines about work in other processes; of ``live_lines``."""
+class LiveLines(Live):
+    """Lines on stderr about work in other processes, which can be replaced while the block runs, and then vanish."""
 
-    def __init__(self, console: Console, live: Live | None) -> None:
-        self._console, self._live = console, live
-        self._shown = time.monotonic()
+    def __init__(self) -> None:
+        super().__init__(console=Console(stderr=True, highlight=False), transient=True)
+        self._printed = time.monotonic()
 
     def print(self, line: str) -> None:
         """Print a line that stays; nothing for an empty text."""
         if line:
-            self._console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(line), soft_wrap=True)
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace the lines of now; where there is no terminal, print the first at most every 15 seconds."""
-        if self._live:
-            self._live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
-        elif time.monotonic() - self._shown >= LOG_SECONDS:
-            self._shown = time.monotonic()
+        self.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+        if not self.console.is_terminal and time.monotonic() - self._printed >= LOG_SECONDS:
+            self._printed = time.monotonic()
             self.print(lines[0])
-
-
-@contextmanager
-def live_lines() -> Iterator[LiveLines]:
-    """Yield lines on stderr that can be replaced while the block runs, and that vanish at its end."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield LiveLines(console, None)
-        return
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
-        yield LiveLines(console, live)
 
 
 def in_words(seconds: float) -> str:

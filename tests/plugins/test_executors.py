@@ -54,6 +54,7 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setattr("reidbench_executors.slurm.POLL_SECONDS", 0.2)
+    monkeypatch.setattr("reidbench_executors.commands.SETTLE_SECONDS", 1)
     return folder
 
 
@@ -62,17 +63,18 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("text", "here"), [("local", True), ("local(workers=1)", True), ("local(workers=2)", False)])
 def test_one_worker_is_this_process(text: str, here: bool) -> None:
-    assert build("executor", text).uses_this_process("cpu") is here
+    assert build("executor", text).uses_this_process("cpu", 2) is here
 
 
 def test_each_gpu_gets_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     executor = build("executor", "local")
-    assert [slot.variables["CUDA_VISIBLE_DEVICES"] for slot in executor._slots("auto")] == ["4", "6", "7"]
-    assert not executor.uses_this_process("auto")
-    assert executor.uses_this_process("cpu")
-    assert executor.uses_this_process("cuda:1")
+    assert [slot.variables["CUDA_VISIBLE_DEVICES"] for slot in executor._slots("auto", 9)] == ["4", "6", "7"]
+    assert not executor.uses_this_process("auto", 2)
+    assert executor.uses_this_process("auto", 1)
+    assert executor.uses_this_process("cpu", 9)
+    assert executor.uses_this_process("cuda:1", 9)
 
 
 def test_local_processes_survive_the_loss_of_one(tmp_path: Path, expected: dict[str, object]) -> None:
@@ -142,8 +144,7 @@ def test_slurm_submits_what_was_asked_for(tmp_path: Path) -> None:
     for part in (
         *("--array=0-2,5%3", "--partition=gpu", "--gres=gpu:2", "--cpus-per-task=8", "--mem=32G", "--time=90"),
         *("--account=lab", "--qos=long", "'--comment=two words'", f"--output={tmp_path}/abc/%a.log"),
-        *("\nmodule load cuda\n", "--nproc-per-node=2", 'tasks.jsonl "$SLURM_ARRAY_TASK_ID" --threads 4'),
-        "scancel --name=reidbench-abc",
+        *("\nmodule load cuda\n", "--nproc-per-node=2", 'tasks.jsonl --threads 4 "$SLURM_ARRAY_TASK_ID"'),
     ):
         assert part in script
 
@@ -169,8 +170,7 @@ def test_slurm_refuses_in_its_own_words(tmp_path: Path, fake_slurm: Path) -> Non
 
 def test_slurm_says_which_program_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DataError, match="sbatch, squeue"):
-        next(build("executor", "slurm").run(TASKS, tmp_path))
+    assert "sbatch and squeue" in build("executor", "slurm").unavailable()
 
 
 @pytest.mark.parametrize("text", ["slurm(cpus=0)", "slurm(hours=0)", "slurm(gpus=-1)", "local(workers=-1)"])

@@ -10,7 +10,7 @@ import pytest
 
 import reidbench
 from reidbench import Executor, Task, TaskState
-from reidbench.errors import DataError, OptionError, ReidbenchError, TrainingError
+from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError, TrainingError
 from reidbench.runs.driver import distribute, last_line
 from reidbench.runs.execute import execute
 from reidbench.runs.plan import Plan, Request, make_plan
@@ -33,8 +33,10 @@ class InThisProcess(Executor):
     def __init__(self, before: Callable[[Task], None] = lambda task: None) -> None:
         self.before = before
         self.executed: list[int] = []
+        self.folder = Path()
 
     def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        self.folder = folder
         states = {task.number: TaskState("waiting") for task in tasks}
         for task in tasks:
             states[task.number] = TaskState("running", "here")
@@ -42,7 +44,7 @@ class InThisProcess(Executor):
             self.executed.append(task.number)
             try:
                 self.before(task)
-                list(work(folder / TASKS, task.number, 0, ALONE, lambda line: None))
+                list(work(folder / TASKS, task.number, "auto", 0, ALONE, lambda line: None))
             except ReidbenchError as error:
                 log_file(folder, task.number).write_text(f"first\n{error}\n")
             states[task.number] = TaskState("ended")
@@ -83,14 +85,12 @@ def test_finished_tasks_are_not_executed_again(finished: tuple[Path, Path, list[
     assert {record.id for record in again} == {record.id for record in records}
 
 
-def test_a_batch_has_one_folder_and_numbers_for_one_request(
-    finished: tuple[Path, Path, list[RunRecord], InThisProcess], tmp_path: Path
-) -> None:
-    results, data, _, _ = finished
-    new, done = make_batch(plan(tmp_path, data=data)), make_batch(plan(results, data=data))
-    assert new.folder.name == done.folder.name
-    assert [task.name for task in new.tasks] == [task.name for task in done.tasks]
-    assert new.results == done.results == [[0, 2], [1]]
+def test_the_same_command_finds_its_batch_again(finished: tuple[Path, Path, list[RunRecord], InThisProcess]) -> None:
+    results, data, _, executor = finished
+    done = make_batch(plan(results, data=data))
+    assert done.folder == executor.folder
+    assert done.results == [[0, 2], [1]]
+    assert make_batch(plan(results, data=data, pixels="map")).folder != done.folder
 
 
 def test_what_leaves_no_record_is_tried_again(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_other_code_is_named_and_not_tried_again(tmp_path: Path) -> None:
 
 def test_a_missing_file_of_tasks_asks_for_a_shared_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="shared"):
-        list(work(tmp_path / "batches" / "0" / TASKS, 0, 0, ALONE, lambda line: None))
+        list(work(tmp_path / "batches" / "0" / TASKS, 0, "auto", 0, ALONE, lambda line: None))
 
 
 def test_no_log_asks_for_a_shared_folder(tmp_path: Path) -> None:
@@ -148,19 +148,50 @@ def test_no_log_asks_for_a_shared_folder(tmp_path: Path) -> None:
         list(distribute(plan(tmp_path), Elsewhere()))
 
 
-def test_a_training_of_another_process_is_looked_at_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reidbench.runs.driver.BUSY_SECONDS", 0.0)
+def test_a_training_of_another_process_is_looked_at_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = make_plan(Request([JOBS[1]]), local_machine(device="cpu", threads=1, results=tmp_path))
-    holders = [lock(small.runs[0].training_folder / "lock", "another driver's run")]
-    holders[0].__enter__()
+    holder = lock(small.runs[0].training_folder / "lock", "another driver's run")
+    holder.__enter__()
 
-    def release_at_third(task: Task) -> None:
-        if len(executor.executed) == 3:
-            holders[0].__exit__(None, None, None)
+    def release() -> Iterator[Mapping[int, TaskState]]:
+        holder.__exit__(None, None, None)
+        yield {}
 
-    executor = InThisProcess(release_at_third)
+    monkeypatch.setattr("reidbench.runs.driver._pause", release)
+    executor = InThisProcess()
+    executor.tries = 1
     assert [record.status for _, record in distribute(small, executor)] == ["ok"]
-    assert executor.executed == [0, 0, 0]  # more than its tries
+    assert executor.executed == [0, 0]  # more than its tries, and not while the lock is held
+    assert "another driver's run" in capsys.readouterr().err
+
+
+def test_an_interruption_says_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Queue(InThisProcess):
+        def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+            try:
+                yield {task.number: TaskState("waiting", "Priority") for task in tasks}
+                raise Interrupted("interrupted")
+            finally:
+                self.executed.append(-1)
+
+        def after_interrupt(self, folder: Path) -> str:
+            return f"queue {folder.name} stays"
+
+    executor = Queue()
+    with pytest.raises(Interrupted):
+        list(distribute(plan(tmp_path), executor))
+    assert executor.executed == [-1]
+    assert f"queue {make_batch(plan(tmp_path)).folder.name} stays" in capsys.readouterr().err
+
+
+def test_a_missing_tool_is_named_before_anything_runs(tmp_path: Path) -> None:
+    executor = InThisProcess()
+    executor.unavailable = lambda: "it needs sbatch"
+    with pytest.raises(OptionError, match="it needs sbatch"):
+        list(distribute(plan(tmp_path), executor))
+    assert executor.executed == []
 
 
 def test_a_busy_run_waits_behind_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
