@@ -1,0 +1,90 @@
+"""The definition of a study: from options and from a file, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidbench.errors import OptionError
+from reidbench.studies.define import define_study
+from reidbench.studies.study import Study
+
+FILE = """
+loss = ["batch_hard", "none", "batch_all"]
+protocol = "synthetic(identities=40)"
+metric = "cosine"
+[study]
+trials = 3
+searches = 1
+hours = 2
+[scale.less]
+protocol = {"synthetic(identities=40)" = "synthetic(identities=20)"}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "mine.toml").write_text(FILE)
+    return str(tmp_path / "mine.toml")
+
+
+def define(numbers: dict[str, Any] | None = None, **choices: list[Any]) -> Study:
+    return define_study(None, {"loss": ["batch_hard", "batch_all"], **choices}, numbers or {})
+
+
+def test_a_study_has_five_searches_and_the_untrained_network() -> None:
+    study = define()
+    assert (study.trials, study.seeds, study.searches) == (5, 5, 5)
+    assert study.losses == ("batch_hard", "batch_all", "none")
+    assert study.metrics == ("euclidean", "cosine")
+    assert [study.search_of(seed) for seed in range(3)] == [0, 1, 2]
+    one = define({"searches": 1})
+    assert [one.search_of(seed) for seed in range(3)] == [0, 0, 0]
+    assert define({"trials": 0}).metrics == ("auto",)
+    assert (define({"trials": 0}).searches, define({"trials": 0}).tuning) == (0, "default")
+
+
+def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> None:
+    study = define_study(file, {}, {})
+    assert (study.losses, study.metrics) == (("batch_hard", "batch_all", "none"), ("cosine",))
+    assert (study.trials, study.seeds, study.searches, study.hours, study.name) == (3, 5, 1, 2, "mine")
+    assert study.given == ("trials",)
+    other = define_study(file, {}, {"seeds": 2}, "less")
+    assert (other.protocol, other.seeds, other.given) == ("synthetic(identities=20)", 2, ("trials", "seeds"))
+    assert replace(study, name="other").digest == study.digest != other.digest
+    with pytest.raises(OptionError, match="already defines"):
+        define_study(file, {"loss": ["batch_hard"]}, {})
+
+
+def test_names_of_one_function_are_two_losses() -> None:
+    assert define(loss=["batch_hard", "batch_hard(margin=soft)", "batch_hard"]).losses == (
+        *("batch_hard", "batch_hard(margin=soft)", "none"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "choices", "words"),
+    [
+        ({"searches": 2}, {}, ["searches", "5", "1", "2"]),
+        ({"trials": -1}, {}, ["trials"]),
+        ({"seeds": 0}, {}, ["seeds"]),
+        ({"hours": 0}, {}, ["hours"]),
+        ({"trails": 3}, {}, ["trails"]),
+        ({"seed": 2**63}, {}, ["seed"]),
+        ({"against": "batch_har"}, {}, ["against", "batch_har", "batch_hard"]),
+        ({"against": "none"}, {}, ["against", "none"]),
+        ({}, {"loss": ["none"]}, ["loss"]),
+        ({}, {"protocol": ["synthetic", "mars"]}, ["protocol", "mars"]),
+        ({}, {"recipe": ["quick", "quick(steps=5)"]}, ["recipe", "steps=5"]),
+        ({}, {"seed": [3]}, ["seed"]),
+        ({"trials": 0}, {"metric": ["cosine", "xqda"]}, ["metric", "xqda"]),
+        ({"trials": 10_000_000}, {}, ["100,000"]),
+    ],
+)
+def test_mistakes_are_named(numbers: dict[str, Any], choices: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(OptionError) as raised:
+        define(numbers, **choices)
+    assert all(word in str(raised.value) for word in words)

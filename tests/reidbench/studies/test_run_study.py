@@ -1,0 +1,198 @@
+"""A study that is interrupted, killed, or run by other processes ends with the table of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from reidbench import Loss, TrainInfo
+from reidbench.errors import Interrupted
+from reidbench.plugins.catalogue import load
+from reidbench.reports.text_formats import to_terminal
+from reidbench.runs.execute import read_choices
+from reidbench.studies.define import define_study
+from reidbench.studies.run_study import run_study
+from reidbench.studies.study import StudyResult
+from reidbench.studies.table import compare_study, study_part
+from reidbench.studies.trainings import Trainings
+from reidbench.utils.machine import local_machine
+from tests.plugins.test_executors import fake_slurm  # noqa: F401
+from tests.support.jobs import SMALL_PROTOCOL
+from tests.support.paths import CHECKOUT
+
+RECIPE = "quick(steps=2, p=4, k=2)"
+
+
+class MeanPull(Loss):
+    """Pulls each image to its batch's mean."""
+
+    def __init__(self, info: TrainInfo) -> None:
+        super().__init__()
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return (embeddings - embeddings.mean(0)).square().sum(1)
+
+
+@dataclass
+class Log:
+    """Lines of a study, the last of which interrupts it where there are ``most``."""
+
+    most: int = 1000
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if len(self.lines) >= self.most:
+            raise Interrupted("a signal")
+
+    @property
+    def trained(self) -> int:
+        return sum(line.startswith("[") for line in self.lines)
+
+
+def begin(folder: Path, data: Path, log: Log) -> StudyResult:
+    choices, catalogue = read_choices({"loss": ["batch_hard", MeanPull], "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
+    study = define_study(None, choices, {"trials": 2, "seeds": 2})
+    settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
+    return run_study(Trainings(study, local_machine(device="cpu", threads=1, log=log, **settings), catalogue))
+
+
+def table(result: StudyResult) -> str:
+    return to_terminal([study_part(result, compare_study(result))])
+
+
+def trials_of(result: StudyResult) -> list[dict[str, Any]]:
+    """Return the lines about trials without what is measured."""
+    lines = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_memory_mib")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[StudyResult, Log]:
+    log = Log()
+    return begin(tmp_path_factory.mktemp("undisturbed"), data_folder, log), log
+
+
+def test_result_holds_trials_winners_and_finals(undisturbed: tuple[StudyResult, Log]) -> None:
+    result, log = undisturbed
+    assert [each.loss for each in result.losses] == ["batch_hard", "MeanPull", "none"]
+    for each in result.losses[:2]:
+        assert [(trial.search, trial.number) for trial in each.trials] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+        assert [winner.search for winner in each.winners] == [0, 1]
+        for final, winner in zip(each.finals, each.winners, strict=True):
+            assert final.seed == winner.search
+            job = final.record.job
+            assert (job.protocol, job.seed) == (SMALL_PROTOCOL, final.seed)
+            assert final.record.items["metric"].short == winner.metric
+            assert {"loss": job.loss, "recipe": job.recipe} == {"loss": winner.loss_text, "recipe": winner.recipe_text}
+        assert [final.record.items["metric"].short for final in each.defaults] == ["euclidean"] * 2
+    untrained = result.losses[2]
+    assert not untrained.trials
+    assert [final.seed for final in untrained.finals] == [0, 1]
+    lines = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == ["batch_hard"] * 4 + ["MeanPull"] * 4
+    assert all(line["self_reported"] and len(line["code"]) == 64 for line in lines)
+    frame = result.to_frame()
+    assert len(frame) == 2 * 2 * 2 + 2
+    assert set(frame["tuning"]) == {"tuned", "default"}
+    assert len(result.trials_frame()) == 8
+    assert log.trained == len({line.partition("] ")[2] for line in log.lines if line.startswith("[")})
+
+
+def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
+    undisturbed: tuple[StudyResult, Log], tmp_path: Path, data_folder: Path
+) -> None:
+    result, whole = undisturbed
+    logs = [Log(most) for most in (3, 8, 1000)]
+    for log in logs[:2]:
+        with pytest.raises(Interrupted):
+            begin(tmp_path, data_folder, log)
+    resumed = begin(tmp_path, data_folder, logs[2])
+    assert table(resumed) == table(result)
+    assert trials_of(resumed) == trials_of(result)
+    assert [line.partition(": ")[0].partition("] ")[2] for log in logs for line in log.lines if "[" in line] == [
+        line.partition(": ")[0].partition("] ")[2] for line in whole.lines if "[" in line
+    ]
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+LOSSES = ("batch_hard", "centre_pull", "classification")
+FLAGS = {
+    "--protocol": "synthetic(identities=60)",
+    "--recipe": "quick(steps=20, p=6, k=2)",
+    "--trials": "2",
+    "--seeds": "3",
+    "--against": "batch_hard",
+    "--device": "cpu",
+    "--threads": "1",
+    "--checkpoint-seconds": "0",
+}
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """Start a study of three losses, one of them a third party's package, in a process of its own."""
+    package = folder.parent / "package"
+    info = package / "somebodys_losses-1.2.3.dist-info"
+    if not info.exists():
+        info.mkdir(parents=True)
+        shutil.copy(CHECKOUT / "tests/support/third_party_plugin/somebodys_losses.py", package)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-losses\nVersion: 1.2.3\n")
+        (info / "entry_points.txt").write_text("[reidbench]\nsomebodys_losses = somebodys_losses\n")
+    flags = [word for pair in FLAGS.items() for word in pair] + [f"--loss={loss}" for loss in LOSSES]
+    return subprocess.Popen(
+        [sys.executable, "-m", "reidbench", "study", *flags, *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"REIDBENCH_RESULTS": str(folder), "PYTHONPATH": str(package)},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=1200)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> str:
+    """What the study prints where nothing disturbs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in {"DATA": data_folder, "CACHE": data_folder / "cache"}.items():
+            patch.setenv(f"REIDBENCH_{name}", str(folder))
+        patch.setenv("COLUMNS", "200")
+        return finish(start(tmp_path_factory.mktemp("printed") / "results"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", "local(workers=2)"])
+def test_killed_twice_it_prints_the_same(executor: str, printed: str, tmp_path: Path) -> None:
+    assert all(loss in printed for loss in LOSSES)
+    folder = tmp_path / "results"
+    for records in (5, 25):
+        process = start(folder, f"--executor={executor}")
+        while len(list(folder.glob("runs/*/record.json"))) < records:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+    assert finish(start(folder, f"--executor={executor}")) == printed
+    assert finish(start(folder)) == printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["slurm(gpus=0, cpus=1)", "ray(cpus=1)"])
+def test_other_executors_print_the_same(executor: str, printed: str, tmp_path: Path, fake_slurm: Path) -> None:  # noqa: F811
+    name = executor.partition("(")[0]
+    if name not in {item.name for item in load().list_items("executor")}:
+        pytest.skip(f"there is no executor {name}")
+    assert finish(start(tmp_path / "results", f"--executor={executor}")) == printed
