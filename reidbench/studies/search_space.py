@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reidbench.plugins.catalogue import ResolvedTerm, part_names
+from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.options import Searched
-from reidbench.plugins.spec import Item, Spec
+from reidbench.plugins.spec import Item, Spec, Term
 from reidbench.runs.job import ResolvedJob
 from reidbench.training.build import build_recipe, describe_backbone
 
@@ -81,28 +80,29 @@ def search_space(resolved: ResolvedJob) -> SearchSpace:
     if not loss.terms:
         return SearchSpace(*specs, loss.short, (), ())
     notes: list[str] = []
-    dimensions: list[Dimension] = []
-    if RATE not in recipe.origins:
-        notes.append(f"recipe {specs[1]} has no option {RATE}, so it is not searched")
-    elif recipe.origins[RATE] == "given":
-        notes.append(f"the learning rate is not searched: {specs[1]} gives it")
+    rates, weights, options = [], [], []
+    if recipe.origins.get(RATE, "given") == "given":
+        reason = "gives it" if RATE in recipe.origins else f"has no option {RATE}"
+        notes.append(f"the learning rate is not searched: {specs[1]} {reason}")
     else:
         rate = build_recipe(recipe, describe_backbone(resolved.items["backbone"])).learning_rate
-        dimensions.append(Dimension(RATE, None, RATE, rate, around(rate)))
+        rates.append(Dimension(RATE, None, RATE, rate, around(rate)))
     names = part_names([term.item.name for term in loss.terms])
-    dimensions += [
-        Dimension(f"weight of {name}", place, "", term.weight, around(term.weight))
-        for place, (name, term) in enumerate(zip(names, loss.terms, strict=True))
-        if place and term.weight > 0
-    ]
     for place, (name, term) in enumerate(zip(names, loss.terms, strict=True)):
+        if place and term.weight > 0:
+            weights.append(Dimension(f"weight of {name}", place, "", term.weight, around(term.weight)))
         prefix = f"{name}." if len(names) > 1 else ""
-        dimensions += _options(term, place, prefix)
-        declared = [option.name for option in term.item.options.values() if option.searched]
-        if given := [f"{prefix}{option}" for option in declared if term.origins[option] == "given"]:
-            notes.append(f"not searched, since given: {', '.join(given)}")
+        declared = {option: each.searched for option, each in term.item.options.items() if each.searched}
+        given = [option for option in declared if term.origins[option] == "given"]
+        options += [
+            Dimension(f"{prefix}{option}", place, option, term.values[option], searched)
+            for option, searched in declared.items()
+            if option not in given
+        ]
+        notes += [f"not searched, since given: {prefix}{option}" for option in given]
         if not declared:
             notes.append(f"{name} declares no option to search")
+    dimensions = [*rates, *weights, *options]
     if len(dimensions) > MOST_DIMENSIONS:
         names = [dimension.name for dimension in dimensions[MOST_DIMENSIONS:]]
         notes.append(f"at most {MOST_DIMENSIONS} values are searched, so these are not: {', '.join(names)}")
@@ -121,27 +121,12 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _options(term: ResolvedTerm, place: int, prefix: str) -> Iterator[Dimension]:
-    for name, option in term.item.options.items():
-        if option.searched and term.origins[name] != "given":
-            yield Dimension(f"{prefix}{name}", place, name, term.values[name], option.searched)
-
-
 def with_values(space: SearchSpace, values: dict[str, Any]) -> tuple[str, str]:
     """Return the specs of loss and recipe with these values of the space's dimensions, by their names."""
-    (recipe,) = space.recipe.terms
-    terms = list(space.loss.terms)
+    terms: dict[int | None, Term] = {None: space.recipe.terms[0], **dict(enumerate(space.loss.terms))}
     for dimension in space.dimensions:
-        value = values[dimension.name]
-        if dimension.term is None:
-            recipe = replace(recipe, item=_with_option(recipe.item, dimension.option, value))
-        elif dimension.option:
-            term = terms[dimension.term]
-            terms[dimension.term] = replace(term, item=_with_option(term.item, dimension.option, value))
-        else:
-            terms[dimension.term] = replace(terms[dimension.term], weight=value)
-    return str(Spec(tuple(terms))), str(Spec((recipe,)))
-
-
-def _with_option(item: Item, name: str, value: Any) -> Item:
-    return Item(item.name, (*item.options, (name, value)))
+        term, value = terms[dimension.term], values[dimension.name]
+        item = Item(term.item.name, (*term.item.options, (dimension.option, value)))
+        terms[dimension.term] = replace(term, item=item) if dimension.option else replace(term, weight=value)
+    recipe = terms.pop(None)
+    return str(Spec(tuple(terms.values()))), str(Spec((recipe,)))

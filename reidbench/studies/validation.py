@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reidbench.data.samples import Samples
 from reidbench.data.split import SHARED_IMAGES, Split
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import Catalogue
@@ -48,20 +47,11 @@ def check_validation(validation: Split, test: Split, protocol: str) -> None:
 
     ``protocol`` names the validation protocol. Junk and distractors do not count.
     """
-    parts = [
-        part.take((part.pids > 0).nonzero()[0]) for part in (validation.train, validation.query, validation.gallery)
-    ]
-    shared = Split(_joined(parts), test.query, test.gallery).contradictions
-    for kind, names in shared.items():
-        what = "images" if kind == SHARED_IMAGES else "identities"
-        raise DataError(
-            f"{protocol}: {len(names)} of its {what} are in the test, which no search may see: {', '.join(names[:3])}"
-            f"{', …' * (len(names) > 3)}; its train, query and gallery must be of training identities only"
-        )
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    joined = parts[0]
-    for part in parts[1:]:
-        joined += part
-    return joined
+    for part in (validation.train, validation.query, validation.gallery):
+        people = part.take((part.pids > 0).nonzero()[0])
+        for kind, names in Split(people, test.query, test.gallery).contradictions.items():
+            what = "images" if kind == SHARED_IMAGES else "identities"
+            raise DataError(
+                f"{protocol}: {len(names)} of its {what} are in the test, which no search may see: "
+                f"{', '.join(names[:3])}{', …' * (len(names) > 3)}; hold out training identities only"
+            )

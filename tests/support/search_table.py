@@ -11,22 +11,19 @@ HEAD = "| loss | option | default | searched |\n|---|---|---|---|\n"
 
 
 def search_table() -> str:
-    rows, without = [], []
-    for item in load().list_items("loss"):
-        if item.plugin.distribution != "reidbench":
-            continue
+    rows = []
+    for item in [item for item in load().list_items("loss") if item.plugin.distribution == "reidbench"]:
         searched = [option for option in item.options.values() if option.searched]
-        without += [] if searched else [f"`{item.name}`"]
         for place, option in enumerate(searched):
             cells = ("" if place else f"`{item.name}`", f"`{option.name}`", f"`{write_value(option.default)}`")
-            rows.append(f"| {' | '.join(cells)} | {option.searched} |")
-    return f"{HEAD}{chr(10).join(rows)}\n\nOnly the learning rate: {', '.join(without)}.\n"
+            rows.append(f"| {' | '.join(cells)} | {option.searched} |\n")
+        rows += [] if searched else [f"| `{item.name}` |  |  | only the learning rate |\n"]
+    return HEAD + "".join(rows)
 
 
 def documented_table() -> str:
-    text = PAGE.read_text(encoding="utf-8")
-    start = text.index(HEAD)
-    return text[start : text.index(".\n", text.index("Only the learning rate: ", start)) + 2]
+    _, end = PAGE.read_text(encoding="utf-8").split(HEAD)
+    return HEAD + end.partition("\n\n")[0] + "\n"
 
 
 if __name__ == "__main__":

@@ -257,12 +257,16 @@ def test_all_faults_of_a_signature_are_reported() -> None:
         options_of(faulty)
 
 
-def test_a_wrapper_declares_the_options_of_what_it_wraps() -> None:
+def declaring(*options: inspect.Parameter) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return kwargs
 
-    declared = inspect.Parameter("alpha", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float)
-    wrapper.__signature__ = inspect.Signature([declared])  # type: ignore[attr-defined]
+    wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    return wrapper
+
+
+def test_a_wrapper_declares_the_options_of_what_it_wraps() -> None:
+    wrapper = declaring(inspect.Parameter("alpha", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float))
     assert list(options_of(wrapper)) == ["alpha"]
     assert checked("hard(alpha=2)", wrapper)[0] == {"alpha": 2.0}
 
@@ -310,60 +314,45 @@ def test_searched_values_are_declared_in_the_annotation() -> None:
         *,
         scale: Annotated[float, Searched(8, 128, log=True)] = 64,
         margin: Annotated[Margin, Searched(choices=("soft", 1, 0.5))] = "soft",
-        count: "Annotated[int, Searched(low=1, high=9)]" = 3,  # noqa: UP037
+        count: Annotated[int, Searched(1, 9)] = 3,
         added: Annotated[int | None, LaterOption] = None,
         plain: Annotated[float, "a remark"] | None = None,
     ) -> None: ...
 
     options = options_of(factory)
-    shown = {name: str(option.searched) for name, option in options.items()}
-    assert shown == {
-        "scale": "8 to 128 (log)",
-        "margin": "soft, 1.0, 0.5",
-        "count": "1 to 9",
-        "added": "None",
-        "plain": "None",
-    }
-    assert repr(options["scale"].searched) == "Searched(low=8.0, high=128.0, log=True, choices=())"
-    assert options["count"].searched == Searched(1, 9)
-    assert [name for name, option in options.items() if not option.in_ids] == ["added"]
-    assert [option.expected for option in options.values()] == [
-        *("a number", '"soft" or a number', "a whole number", "a whole number or none", "a number or none"),
+    assert [str(option.searched) for option in options.values()] == [
+        *("8 to 128 (log)", "soft, 1.0, 0.5", "1 to 9", "None", "None"),
     ]
+    assert repr(options["scale"].searched) == "Searched(low=8.0, high=128.0, log=True, choices=())"
+    assert repr(options["count"].searched.low) == "1"
+    assert [name for name, option in options.items() if not option.in_ids] == ["added"]
+    assert options["margin"].expected == '"soft" or a number'
 
 
 @pytest.mark.parametrize(
     ("annotation", "default", "said"),
     [
         (Annotated[float, Searched(1.0, 0.5)], 0.7, "does not fit its default 0.7; expected low <= default <= high"),
-        (Annotated[float, Searched(0.5, 0.5)], 0.5, "low < high"),
         (Annotated[float, Searched(0.0, 1.0, log=True)], 0.5, "above 0 where log=True"),
         (Annotated[float, Searched(0.1, 1.0)], 2.0, "does not fit its default 2.0"),
         (Annotated[Margin, Searched(0.1, 1.0)], "soft", 'does not fit its default "soft"'),
         (Annotated[bool, Searched(False, True)], True, "does not fit its default true"),
         (Annotated[int, Searched(0.5, 2)], 1, "expected a whole number, got 0.5"),
-        (Annotated[float, Searched(0.1)], 0.2, "expected a number, got none"),
         (Annotated[float, Searched()], 0.2, "expected a number, got none"),
         (Annotated[float, Searched(0.1, float("inf"))], 0.2, "expected a number, got inf"),
         (Annotated[str, Searched(choices=("a", "b"))], "c", 'does not fit its default "c"'),
-        (Annotated[str, Searched(choices=("a", 1))], "a", "expected a text, got 1"),
         (Annotated[float, Searched(0.1, 1, choices=(0.2,))], 0.2, "does not fit its default 0.2"),
     ],
 )
 def test_searched_values_that_do_not_fit_are_a_plugin_error(annotation: Any, default: Any, said: str) -> None:
-    def factory(**options: Any) -> None: ...
-
     option = inspect.Parameter("margin", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-    factory.__signature__ = inspect.Signature([option])  # type: ignore[attr-defined]
     with pytest.raises(PluginError, match=f"option margin: .*{said}"):
-        options_of(factory)
+        options_of(declaring(option))
 
 
 def test_at_most_three_options_are_searched() -> None:
-    Share = Annotated[float, Searched(0.1, 1)]
-
-    def factory(*, a: Share = 0.5, b: Share = 0.5, c: Share = 0.5, d: Share = 0.5) -> None: ...
-
-    factory.__annotations__ = dict.fromkeys("abcd", Share)
+    share = Annotated[float, Searched(0.1, 1)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    options = [inspect.Parameter(name, kind, default=0.5, annotation=share) for name in "abcd"]
     with pytest.raises(PluginError, match="at most 3, got a, b, c, d"):
-        options_of(factory)
+        options_of(declaring(*options))

@@ -56,11 +56,7 @@ def test_a_trial_is_a_function_of_its_four_arguments(spaces: dict[str, SearchSpa
     assert len(set(forwards)) == 11
     others = [(1, 0, 2), (0, 1, 2), (0, 0, 3)]
     assert len({forwards[1], *(trial(space, *arguments) for arguments in others)}) == 4
-
-
-def test_losses_are_searched_at_points_of_their_own(spaces: dict[str, SearchSpace]) -> None:
-    rates = {trial_values(space, 0, 0, 2)["learning_rate"] for space in spaces.values()}
-    assert len(rates) == len(spaces)
+    assert len({trial_values(each, 0, 0, 2)["learning_rate"] for each in spaces.values()}) == len(spaces)
 
 
 def test_choices_and_digits_are_equally_likely(spaces: dict[str, SearchSpace]) -> None:

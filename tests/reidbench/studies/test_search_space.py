@@ -51,6 +51,8 @@ def test_what_is_given_is_not_searched() -> None:
     assert space.dimensions == ()
     assert "learning rate" in space.notes[0]
     assert "nothing is searched" in space.notes[-1]
+    space = space_of("none")
+    assert (space.dimensions, space.notes, space.text) == ((), (), "")
 
 
 def test_a_sum_is_searched_in_its_weights_and_the_options_of_its_terms() -> None:
@@ -98,11 +100,6 @@ def test_the_digest_names_the_ranges_alone() -> None:
     assert digest == space_of("theirs", with_loss(other_default), protocol="market1501").digest
     assert digest != space_of("theirs", with_loss(wider)).digest
     assert digest != space_of("theirs(margin=0.4)", with_loss(theirs)).digest
-
-
-def test_none_is_not_searched() -> None:
-    space = space_of("none")
-    assert (space.dimensions, space.notes, space.text) == ((), (), "")
 
 
 def test_the_docs_show_what_is_declared() -> None:

@@ -148,20 +148,6 @@ class RefusesWhatIsSearched(Sound):
         super().__init__(info, margin=margin)
 
 
-class DividesByWhatIsSearched(Sound):
-    """A loss that cannot use the smallest value that is searched.
-
-    Options:
-        margin: the hinge's margin.
-    """
-
-    def __init__(self, info: TrainInfo, *, margin: Annotated[float, Searched(0, 1)] = 0.5) -> None:
-        super().__init__(info, margin=margin)
-
-    def terms(self, distances: Tensor, same: Tensor) -> Tensor:
-        return super().terms(distances, same) / torch.tensor(self.margin)
-
-
 class Raises(Sound):
     def terms(self, distances: Tensor, same: Tensor) -> Tensor:
         raise ZeroDivisionError("nobody thought of this")
@@ -183,7 +169,6 @@ FAULTY = [
     (SinglePrecision, "shapes", "total must be torch.float64, got torch.float32"),
     (ChangesInputs, "inputs unchanged", "in place"),
     (RefusesWhatIsSearched, "searched values", r"it refuses margin=0.0 \(searched: 0 to 1\): .*must be above 0"),
-    (DividesByWhatIsSearched, "searched values", r"not finite in .*margin=0.0 \(searched: 0 to 1\)"),
     (Raises, "shapes", r"ZeroDivisionError: nobody thought of this \(test_losses.py, line \d+\)"),
 ]
 
