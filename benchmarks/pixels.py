@@ -122,7 +122,7 @@ def batches(samples: Samples, cache: Path, repeats: int) -> None:
             store = open_pixels(samples, height // 8 * 9, width // 8 * 9, machine)
 
             def ours(store=store, preprocess=preprocess) -> None:  # type: ignore[no-untyped-def]
-                with contextlib.closing(BatchLoader(store, samples, preprocess, crop=True, flip=True, seed=0)) as own:
+                with contextlib.closing(BatchLoader(store, samples, preprocess, flip=True, seed=0)) as own:
                     batches = shuffled_round(labels, BATCH, np.random.default_rng(0))
                     for step, units in enumerate(batches):
                         own.batch(units, step, batches[step + 1 :])
@@ -262,7 +262,7 @@ def on_gpu(samples: Samples, cache: Path, device: torch.device) -> None:
     works: dict[str, Callable[[], object]] = {"bare step": step}
     for name in STORES:
         store = open_pixels(samples, 144, 72, local_machine(cache=cache, threads=8, device=str(device), pixels=name))
-        loader = BatchLoader(store, samples, network.preprocess, crop=True, flip=True, seed=0)
+        loader = BatchLoader(store, samples, network.preprocess, flip=True, seed=0)
 
         def pipeline(loader=loader) -> None:  # type: ignore[no-untyped-def]
             for number, units in enumerate(batches):

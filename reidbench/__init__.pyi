@@ -3,7 +3,6 @@
 from reidbench.data.image_list import (
     ListColumns as ListColumns,
     read_image_list as read_image_list,
-    suggestion as suggestion,
     whole_number as whole_number,
 )
 from reidbench.data.protocol import Protocol as Protocol
@@ -15,6 +14,7 @@ from reidbench.errors import (
     PluginError as PluginError,
     ReidbenchError as ReidbenchError,
     TrainingError as TrainingError,
+    did_you_mean as did_you_mean,
 )
 from reidbench.plugins.catalogue import build as build, choose as choose
 from reidbench.plugins.hookspecs import hookimpl as hookimpl

@@ -6,9 +6,11 @@ What a plugin returns is checked where it enters: type, shape, dtype and numbers
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
+import json
 import traceback
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -83,13 +85,9 @@ def describe_problem(problem: ErrorDetails) -> str:
     """Return what is wrong with a value as one clause that begins with its place, such as "job[0].seed"."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
     plain = {"missing": "is missing", "unexpected_keyword_argument": "is unknown", "extra_forbidden": "is unknown"}
-    message = (
-        problem["msg"]
-        .replace("Input should be", "must be")
-        .replace("List should", "must")
-        .removeprefix("Value error, ")
-    )
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] not in ("json_invalid", "value_error"):
+        message = message.replace("Input should be", "must be").replace("List should", "must")
         message = plain.get(problem["type"], f"{message}, got {problem['input']!r:.80}")
     return f"{place.removeprefix('.')} {message}".strip()
 
@@ -97,6 +95,22 @@ def describe_problem(problem: ErrorDetails) -> str:
 def printable(text: str) -> str:
     """Return ``text`` as one printable line: runs of white space and unprintable characters become one space."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a STRING: double quoted, quotes and everything unprintable escaped as in JSON."""
+    inner = (char if char.isprintable() and char not in '"\\' else json.dumps(char)[1:-1] for char in text)
+    return f'"{"".join(inner)}"'
+
+
+def did_you_mean(given: str, names: Iterable[str], show: Callable[[str], str] = quoted, cutoff: float = 0.6) -> str:
+    """Return ``; did you mean "soft" or "hard"?`` with the nearest of ``names``, or an empty text.
+
+    ``show`` writes a name; ``cutoff`` is the least similarity, from 0 to 1.
+    """
+    by_lower_case = {name.lower(): name for name in names}
+    near = [show(by_lower_case[name]) for name in difflib.get_close_matches(given.lower(), by_lower_case, 2, cutoff)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def describe_error(error: BaseException) -> str:

@@ -17,10 +17,10 @@ from reidbench import (
     Protocol,
     Samples,
     Split,
+    did_you_mean,
     hold_out,
     hookimpl,
     read_image_list,
-    suggestion,
     whole_number,
 )
 from reidbench_datasets.csv_list_example import synthesize
@@ -102,7 +102,7 @@ def read_list(file: Path, data_root: Path) -> tuple[Path, list[Row]]:
 def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> Row:
     part = cells["split"]
     if part not in PARTS:
-        near = suggestion(part, PARTS) or "; test images are query or gallery"
+        near = did_you_mean(part, PARTS, repr) or "; test images are query or gallery"
         raise ValueError(f"split {part!r} is unknown, expected {', '.join(PARTS)}{near}")
     pid = whole_number(cells["pid"], "pid")
     least = -1 if part == "gallery" else 1
@@ -132,7 +132,7 @@ def _oml_row(cells: Mapping[str, str], image: str, labels: dict[str, int]) -> Ro
             raise ValueError(f"is_{part} {cells[f'is_{part}']!r} is unknown, expected 1, 0, True, False or nothing")
     parts = tuple(part for part, flag in flags.items() if flag)
     if cells["split"] not in ("train", "validation"):
-        near = suggestion(cells["split"], ("train", "validation"))
+        near = did_you_mean(cells["split"], ("train", "validation"), repr)
         raise ValueError(f"split {cells['split']!r} is unknown, expected train, validation{near}")
     if cells["split"] == "train" and parts:
         raise ValueError("is a training row, so neither is_query nor is_gallery may be set")

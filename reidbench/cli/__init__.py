@@ -16,7 +16,7 @@ import typer
 import reidbench
 from reidbench.cli.output import echo, safe_streams
 from reidbench.errors import Interrupted, ReidbenchError
-from reidbench.training.stop_signals import SIGNALS
+from reidbench.utils.processes import SIGNALS
 
 # Each verb and the function, or the group of verbs, in the module of its name.
 VERBS = {

@@ -32,10 +32,17 @@ def verify(
     Also prints the queries without a positive and contradictions between its parts. Exits with 1 where counts are
     wrong, files are missing, empty or damaged, one file has two identities, or no query has a positive.
     """
-    from reidbench.data.positives_and_exclusions import NO_POSITIVE, contradictions, data_notes, unmatched
+    from reidbench.data.positives_and_exclusions import (
+        NO_POSITIVE,
+        TWO_IDENTITIES,
+        contradictions,
+        data_notes,
+        unmatched,
+    )
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
-    from reidbench.images.decode import check_file, check_images, read_image
+    from reidbench.images.contents import check_images
+    from reidbench.images.decode import check_file, read_image
     from reidbench.plugins.catalogue import load
     from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
@@ -50,13 +57,14 @@ def verify(
     print_rows(("", "found", "expected"), rows, numbers=("found", "expected"))
     for name, count in split.ignored.items():
         echo(f"ignored: {count:,} {name}")
-    counts = unmatched(built, split)
+    counts, contradicting = unmatched(built, split), contradictions(built, split)
+    files = contradicting.pop(TWO_IDENTITIES, [])
     echo(f"queries without a positive: {counts}")
-    for note in data_notes(counts, contradictions(built, split))[counts.total > 0 :]:
+    for note in data_notes(counts, contradicting)[counts.total > 0 :]:
         echo(note)
     faults = [f"incomplete: {'; '.join(split.wrong_counts)}"] if split.wrong_counts else []
     faults += [NO_POSITIVE] if counts.total == len(split.query) else []
-    if files := split.files_of_two_identities:
+    if files:
         faults.append(f"{len(files):,} files have two identities, the first is {files[0]}")
     try:
         if decode:

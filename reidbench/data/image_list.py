@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
-from reidbench.errors import DataError
+from reidbench.errors import DataError, did_you_mean
 from reidbench.utils.untrusted_files import LIST_BYTES, read_text, real_path
 
 T = TypeVar("T")
@@ -75,12 +74,6 @@ def whole_number(text: str, column: str) -> int:
     return int(text)
 
 
-def suggestion(given: str, names: Iterable[str]) -> str:
-    """Return ``; did you mean 'pid'?`` with the nearest of ``names``, or an empty text."""
-    near = difflib.get_close_matches(given.strip().lower(), list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of every line that is not blank."""
     reader = csv.reader(io.StringIO(read_text(file, LIST_BYTES), newline=""), strict=True)
@@ -109,7 +102,10 @@ def _check_header(file: Path, header: list[str], columns: ListColumns[T]) -> Non
     absent = [name for name in (*columns.required, *optional) if name not in header]
     problems = [f"lacks the column {' and '.join(missing)}"] if missing else []
     if columns.optional is not None or missing:
-        problems += [f"has an unknown column {name!r}{suggestion(name, absent) or '; remove it'}" for name in unknown]
+        problems += [
+            f"has an unknown column {name!r}{did_you_mean(name, absent, repr, 0.5) or '; remove it'}"
+            for name in unknown
+        ]
     if len(set(header)) < len(header):
         problems.append("repeats a column")
     if problems:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, Protocol
-from reidbench.data.samples import DISTRACTOR, JUNK, Samples
+from reidbench.data.samples import DISTRACTOR, JUNK
 from reidbench.data.split import SHARED_IMAGES, Split
 from reidbench.errors import DataError, OptionError
-from reidbench.utils.arrays import IntArray, PixelArray
+from reidbench.utils.arrays import BoolArray, IntArray, PixelArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +49,11 @@ class Positives:
     ) -> Positives:
         """Return the positives of all queries; pids and cams are int64 [nq] and [ng], ``exclude`` names rules.
 
-        Raises OptionError for an unknown rule, and DataError where the arrays do not fit or a query has no identity.
+        Raises OptionError for an unknown rule, and DataError where a query has no identity.
         """
         for rule in exclude:
             if rule not in EXCLUSION_RULES:
                 raise OptionError(f"exclude: no rule {rule!r}; known are {', '.join(EXCLUSION_RULES)}")
-        for name, pids, cams in (("query", query_pids, query_cams), ("gallery", gallery_pids, gallery_cams)):
-            if len(pids) != len(cams):
-                raise DataError(f"{name}: {len(pids)} pids but {len(cams)} cameras; expected one of each per unit")
         if (query_pids <= DISTRACTOR).any():
             row = int(np.argmax(query_pids <= DISTRACTOR))
             raise DataError(
@@ -94,8 +92,10 @@ NO_POSITIVE = (
     "no query has a positive, so every score would be 0; the gallery needs images of the query identities, from other "
     "cameras where the rule same_camera applies; where cameras are unknown, give every image a camera of its own"
 )
-OWN_IMAGES = "queries_with_their_own_image_as_positive"  # a kind of contradiction, as in ``Split.contradictions``
-# Kinds of contradictions between images of one content in several files.
+# Kinds of contradictions in data; the first is an error.
+TWO_IDENTITIES = "files_of_two_identities"
+OWN_IMAGES = "queries_with_their_own_image_as_positive"
+# The same between images of one content in several files.
 TWO_IDENTITIES_BY_CONTENT = "images_of_two_identities_by_content"
 SHARED_IMAGES_BY_CONTENT = f"{SHARED_IMAGES}_by_content"
 OWN_IMAGES_BY_CONTENT = f"{OWN_IMAGES}_by_content"
@@ -109,91 +109,84 @@ class Unmatched:
     Fields:
         queries: number of all queries.
         absent: number of queries whose identity is not in the gallery.
-        by_rule: number of queries whose last positive a rule excludes, by rule.
+        same_camera: number of queries whose positives are all excluded by the rule "same_camera".
     """
 
     queries: int
     absent: int
-    by_rule: dict[str, int]
+    same_camera: int
 
     @property
     def total(self) -> int:
         """The number of queries without a positive."""
-        return self.absent + sum(self.by_rule.values())
+        return self.absent + self.same_camera
 
     def __str__(self) -> str:
         reasons = [f"{self.absent:,} whose identity is not in the gallery"] if self.absent else []
-        reasons += [f"{count:,} because of the rule {rule}" for rule, count in self.by_rule.items() if count]
+        reasons += [f"{self.same_camera:,} because of the rule {SAME_CAMERA_RULE}"] if self.same_camera else []
         return f"{self.total:,} of {self.queries:,}" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
 def unmatched(protocol: Protocol, split: Split) -> Unmatched:
-    """Return how many queries have no positive, by the rule that excludes their last one."""
-    empty = _without_positive(split, ())
-    absent, by_rule = int(empty.sum()), {}
-    for number, rule in enumerate(protocol.exclude, start=1):
-        with_rule = _without_positive(split, protocol.exclude[:number])
-        by_rule[rule] = int((with_rule & ~empty).sum())
-        empty = with_rule
-    return Unmatched(len(split.query), absent, by_rule)
+    """Return how many queries have no positive; junk is none, as it has no identity."""
+    positives = _positives(protocol, split)
+    absent = np.diff(positives.starts) == 0
+    empty = np.diff(positives.starts_of(~positives.same_camera)) == 0
+    return Unmatched(len(split.query), int(absent.sum()), int((empty & ~absent).sum()))
 
 
-def contradictions(protocol: Protocol, split: Split) -> dict[str, list[str]]:
-    """Return ``Split.contradictions`` and the queries that find their own image at distance 0, the easiest positive."""
-    queries, units = _ranked_positives(protocol, split)
-    names = split.query.images[queries[_of_one_file(split.query, queries, split.gallery, units)]].tolist()
-    return split.contradictions | ({OWN_IMAGES: names} if names else {})
+def contradictions(protocol: Protocol, split: Split, contents: Sequence[PixelArray] = ()) -> dict[str, list[str]]:
+    """Return what contradicts itself in data, by kind: names, numbers, or pairs of images.
 
-
-def contradictions_by_content(
-    protocol: Protocol, split: Split, train: PixelArray, query: PixelArray, gallery: PixelArray
-) -> dict[str, list[str]]:
-    """Return what ``contradictions`` and the check of identities miss: images of one content in several files.
-
-    ``train``, ``query``, ``gallery``: sha256 of each image of these parts, uint8 [m, 32]. Kinds that do not occur are
-    absent. Digests are compared by their first 8 bytes.
+    To ``Split.contradictions`` it adds files of two identities, and queries that are their own positive, at distance 0.
+    Files are told apart by their paths. With
+    ``contents``, the sha256 of each image of train, query and gallery, uint8 [m, 32], images of one content in several
+    files are returned too, as kinds of their own; digests are compared by their first 8 bytes. Kinds that do not occur
+    are absent.
     """
-    codes = [np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0] for digests in (train, query, gallery)]
-    tests = ((split.query, codes[1]), (split.gallery, codes[2]))
-    shared = list[str]()
-    for part, of_part in tests:
-        images = np.flatnonzero(np.isin(of_part, codes[0]))
-        files = {(split.train.root, name) for name in split.train.images[np.isin(codes[0], of_part[images])].tolist()}
-        shared += (name for name in part.images[images].tolist() if (part.root, name) not in files)
-    queries, images = _ranked_positives(protocol, split)
-    own = (codes[1][queries] == codes[2][images]) & ~_of_one_file(split.query, queries, split.gallery, images)
-    kinds = {
-        TWO_IDENTITIES_BY_CONTENT: _identity_conflicts([(split.train, codes[0])]) + _identity_conflicts(tests),
-        SHARED_IMAGES_BY_CONTENT: list(dict.fromkeys(shared)),
-        OWN_IMAGES_BY_CONTENT: split.query.images[queries[own]].tolist(),
+    query, gallery = split.query, split.gallery
+    test_images = np.concatenate([query.images, gallery.images])
+    positives = _positives(protocol, split)
+    ranked = ~positives.same_camera
+    queries, units = query.starts[positives.queries[ranked]], gallery.starts[positives.units[ranked]]
+
+    def compare(codes: Sequence[NDArray[Any]]) -> tuple[BoolArray, BoolArray]:
+        """Return which test images have the code of a training image, and which positives that of their query."""
+        return np.isin(np.concatenate(codes[1:3]), codes[0]), codes[1][queries] == codes[2][units]
+
+    shared, own = compare(split.file_numbers)
+    kinds = split.contradictions | {
+        TWO_IDENTITIES: _identity_conflicts(split, split.file_numbers),
+        OWN_IMAGES: query.images[queries[own]].tolist(),
     }
+    if contents:
+        codes = [np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0] for digests in contents]
+        shared_content, own_content = compare(codes)
+        kinds |= {
+            TWO_IDENTITIES_BY_CONTENT: _identity_conflicts(split, codes),
+            SHARED_IMAGES_BY_CONTENT: list(dict.fromkeys(test_images[shared_content & ~shared].tolist())),
+            OWN_IMAGES_BY_CONTENT: query.images[queries[own_content & ~own]].tolist(),
+        }
     return {kind: names for kind, names in kinds.items() if names}
 
 
-def _ranked_positives(protocol: Protocol, split: Split) -> tuple[IntArray, IntArray]:
-    """Return the first image of the query [m] and of the gallery unit [m] of each positive that no rule excludes."""
+def _positives(protocol: Protocol, split: Split) -> Positives:
     query, gallery = split.query, split.gallery
-    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
-    ranked = ~positives.same_camera
-    return query.starts[positives.queries[ranked]], gallery.starts[positives.units[ranked]]
+    return Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
 
 
-def _of_one_file(left: Samples, left_images: IntArray, right: Samples, right_images: IntArray) -> NDArray[np.bool_]:
-    """Return whether each pair of images [m] is one file."""
-    return np.asarray((left.images[left_images] == right.images[right_images]) & (left.root == right.root))
-
-
-def _identity_conflicts(parts: Sequence[tuple[Samples, NDArray[np.uint64]]]) -> list[str]:
+def _identity_conflicts(split: Split, codes: Sequence[NDArray[Any]]) -> list[str]:
     """Return the pairs of images of one code and two identities, junk apart: "a.jpg (1) and b.jpg (2)"."""
-    pids = np.concatenate([np.repeat(part.pids, np.diff(part.starts)) for part, _ in parts])
-    names = np.concatenate([part.images for part, _ in parts])
-    codes = np.concatenate([of_part for _, of_part in parts])
-    order = np.lexsort((pids, codes))
-    order = order[pids[order] != JUNK]
-    first, second = order[:-1], order[1:]
-    conflicting = (codes[first] == codes[second]) & (pids[first] != pids[second])
-    pairs = np.stack([first, second], axis=1)[conflicting].tolist()
-    return [f"{names[one]} ({pids[one]}) and {names[other]} ({pids[other]})" for one, other in pairs]
+    conflicts = []
+    for parts, of_parts in (([split.train], codes[:1]), ([split.query, split.gallery], codes[1:3])):
+        pids = np.concatenate([np.repeat(part.pids, np.diff(part.starts)) for part in parts])
+        names, code = np.concatenate([part.images for part in parts]), np.concatenate(of_parts)
+        order = np.lexsort((pids, code))
+        order = order[pids[order] != JUNK]
+        first, second = order[:-1], order[1:]
+        pairs = np.stack([first, second], axis=1)[(code[first] == code[second]) & (pids[first] != pids[second])]
+        conflicts += [f"{names[one]} ({pids[one]}) and {names[two]} ({pids[two]})" for one, two in pairs.tolist()]
+    return conflicts
 
 
 def data_notes(unmatched_queries: Unmatched, contradicting: Mapping[str, Sequence[str]]) -> list[str]:
@@ -208,13 +201,6 @@ def contradiction_notes(contradicting: Mapping[str, Sequence[str]]) -> list[str]
         f"contradiction in the data: {len(names):,} {kind.replace('_', ' ')}, the first is {names[0]}"
         for kind, names in contradicting.items()
     ]
-
-
-def _without_positive(split: Split, exclude: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Return whether each query [nq] has no positive under these rules."""
-    query, gallery = split.query, split.gallery
-    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
-    return np.asarray(np.diff(positives.starts_of(~positives.same_camera)) == 0)
 
 
 def _ends(counts: NDArray[np.generic]) -> IntArray:

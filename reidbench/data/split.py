@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
@@ -12,9 +12,10 @@ import numpy as np
 
 from reidbench.data.samples import DISTRACTOR, JUNK, Samples
 from reidbench.errors import DataError, PluginError
+from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
 
-# Kinds of contradictions between the parts of a split.
+# Kinds of contradictions between training and test parts.
 SHARED_IMAGES = "test_images_in_train"
 SHARED_IDENTITIES = "identities_in_train_and_test"
 STANDARD_COUNTS = frozenset(
@@ -103,35 +104,24 @@ class Split:
         }
 
     @cached_property
-    def contradictions(self) -> dict[str, list[str]]:
-        """The images and identities that training and test parts share, by kind; kinds that do not occur are absent.
-
-        Files are told apart by their paths, not by their content.
-        """
-        train = {file for file, _ in self._files(self.train)}
-        images = (file for part in (self.query, self.gallery) for file, _ in self._files(part) if file in train)
-        test_pids = np.concatenate([self.query.pids, self.gallery.pids])
-        identities = np.intersect1d(self.train.pids, test_pids)
-        shared = {SHARED_IMAGES: list(dict.fromkeys(images)), SHARED_IDENTITIES: [str(pid) for pid in identities]}
-        return {kind: names for kind, names in shared.items() if names}
+    def file_numbers(self) -> list[IntArray]:
+        """For each part a number of each image [m] int64, equal for images that are one file by their paths."""
+        numbers: dict[str, int] = {}
+        roots = [(str(part.root), part.images.tolist()) for part in self.parts]
+        return [
+            np.array([numbers.setdefault(f"{root}/{name}", len(numbers)) for name in names], dtype=np.int64)
+            for root, names in roots
+        ]
 
     @cached_property
-    def files_of_two_identities(self) -> list[str]:
-        """Each file that has two identities in the training or in the test parts, with both; junk does not count."""
-        conflicts = []
-        for parts in ((self.train,), (self.query, self.gallery)):
-            first: dict[str, int] = {}
-            for file, pid in (pair for part in parts for pair in self._files(part)):
-                if pid != JUNK and first.setdefault(file, pid) != pid:
-                    conflicts.append(f"{file} ({first[file]} and {pid})")
-        return conflicts
-
-    def _files(self, part: Samples) -> Iterator[tuple[str, int]]:
-        """Yield the file and the identity of each image of a part."""
-        names = part.images.tolist()
-        if any(part.root != other.root for other in self.parts):
-            names = [f"{part.root}/{name}" for name in names]
-        return zip(names, np.repeat(part.pids, np.diff(part.starts)).tolist(), strict=True)
+    def contradictions(self) -> dict[str, list[str]]:
+        """The images and identities that training and test parts share, by kind; kinds that do not occur are absent."""
+        train, query, gallery = self.file_numbers[:3]
+        images = np.concatenate([self.query.images, self.gallery.images])
+        images = images[np.isin(np.concatenate([query, gallery]), train)]
+        identities = np.intersect1d(self.train.pids, np.concatenate([self.query.pids, self.gallery.pids]))
+        shared = {SHARED_IMAGES: list(dict.fromkeys(images.tolist())), SHARED_IDENTITIES: [str(p) for p in identities]}
+        return {kind: names for kind, names in shared.items() if names}
 
     @cached_property
     def wrong_counts(self) -> list[str]:

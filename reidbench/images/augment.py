@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reidbench.data.samples import Samples
-from reidbench.errors import OptionError
+from reidbench.errors import OptionError, did_you_mean
 from reidbench.plugins.interfaces import Preprocess
-from reidbench.plugins.options import did_you_mean
 from reidbench.utils.arrays import BoolArray, IntArray
 from reidbench.utils.random_streams import stream
 
@@ -62,7 +61,6 @@ def sample_crops(
     units: IntArray,
     preprocess: Preprocess,
     *,
-    crop: bool,
     flip: bool,
     seed: int,
     step: int,
@@ -70,12 +68,10 @@ def sample_crops(
 ) -> Crops:
     """Return the crops of the batch of ``units`` [B] at ``step``, for pixels stored with ``shape`` (m, h, w, 3).
 
-    A unit of several images is represented by one of them. ``crop`` samples a position of the H x W crop uniformly,
-    ``flip`` flips half of the images. Place i of a batch has the same random numbers in every batch of the step.
-    ``share`` restricts the result to one process's part of the batch.
+    A unit of several images is represented by one of them. The position of the H x W crop in the stored pixels is
+    sampled uniformly, ``flip`` flips half of the images. Place i of a batch has the same random numbers in every batch
+    of the step. ``share`` restricts the result to one process's part of the batch.
     """
-    if shape[1:3] != stored_size(preprocess, crop):
-        raise ValueError(f"expected pixels stored at {stored_size(preprocess, crop)}, found {shape[1]}x{shape[2]}")
     random, units = stream(seed, "augment", step).random((len(units), 4))[share], units[share]
     lengths = samples.starts[units + 1] - samples.starts[units]
     return Crops(

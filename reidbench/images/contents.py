@@ -1,10 +1,10 @@
-"""The content of image files: a sha256 for each, cached by the file's stats, and one for each part of the data."""
+"""Read all image files of data: a check of each, its sha256, cached by the file's stats, and one of each part."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from reidbench.data.samples import Samples
 from reidbench.data.split import Split
 from reidbench.errors import DataError
-from reidbench.images.decode import decoder_digest, read_digest, read_files
+from reidbench.images.decode import CHUNK_IMAGES, decoder_digest, read_digest
 from reidbench.utils.arrays import BoolArray, PixelArray, load_arrays, save_arrays
 from reidbench.utils.machine import Machine
+from reidbench.utils.progress import progress
+from reidbench.utils.threads import map_in_threads
 from reidbench.utils.untrusted_files import real_path
 
 FOLDER = "contents"
 DIGEST_BYTES = 32
+LISTED_FILES = 10  # named in one error
+
+T = TypeVar("T")
 
 # The digests of the samples of this process, read once like their files' stats.
 _DIGESTS: WeakKeyDictionary[Samples, PixelArray] = WeakKeyDictionary()
@@ -114,3 +119,47 @@ class _Table:
                 self.file.unlink(missing_ok=True)
         digests = np.zeros((0, DIGEST_BYTES), np.uint8)
         return {"names": np.zeros(0, "<u8"), "stats": np.zeros((0, 4), np.int64), "digests": digests}
+
+
+def check_images(
+    parts: Sequence[Samples],
+    threads: int,
+    read: Callable[[str], object],
+    problem: str = "cannot be used",
+    most: int = 0,
+) -> int:
+    """Call ``read`` once for every image file of ``parts``, or for ``most`` evenly spread ones; return their number.
+
+    Raises DataError as ``read_files``.
+    """
+    files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
+    files = files[:: max(1, -(-len(files) // most))] if most else files
+    return len(read_files(files, lambda file: read(file) is None, threads, problem))
+
+
+def read_files(
+    files: Sequence[str], read: Callable[[str], T], threads: int, problem: str = "cannot be used"
+) -> list[T]:
+    """Return what ``read`` returns for each image file, in order, read in ``threads`` threads.
+
+    Raises DataError with the number of files that it fails for, that they ``problem``, the first ten and the reasons.
+    """
+
+    def read_chunk(number: int) -> list[T | DataError]:
+        results = list[T | DataError]()
+        for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]:
+            try:
+                results.append(read(file))
+            except DataError as error:
+                results.append(error)
+        return results
+
+    results = list[T | DataError]()
+    with progress("checking images", len(files)) as update:
+        for chunk in map_in_threads(read_chunk, -(-len(files) // CHUNK_IMAGES), threads):
+            results += chunk
+            update(len(results), "")
+    if errors := [str(each) for each in results if isinstance(each, DataError)]:
+        listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES:,} more"] * (len(errors) > LISTED_FILES)
+        raise DataError(f"{len(errors):,} of {len(files):,} images {problem}:\n  " + "\n  ".join(listed))
+    return cast("list[T]", results)

@@ -26,16 +26,13 @@ from reidbench.data.samples import Samples
 from reidbench.errors import DataError
 from reidbench.images import resize
 from reidbench.utils.arrays import IntArray, PixelArray
-from reidbench.utils.progress import progress
 from reidbench.utils.syntax import syntax_digest
-from reidbench.utils.threads import map_in_threads
 
 T = TypeVar("T")
 
 CHUNK_IMAGES = 64  # decoded by one thread before it takes the next ones
 RESIZE_BYTES = 2**22  # of decoded images that are resized in one call
 READ_BYTES = 2**16  # read at once: more than most crops of a person take
-LISTED_FILES = 10  # named in one error
 
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
@@ -302,49 +299,3 @@ def decode_images(
         if size >= RESIZE_BYTES or end == len(names):
             resize.resize_all(decoded, out[first:end])
             first, decoded, size = end, [], 0
-
-
-def check_images(
-    parts: Sequence[Samples],
-    threads: int,
-    read: Callable[[str], object],
-    problem: str = "cannot be used",
-    most: int = 0,
-) -> int:
-    """Call ``read`` once for every image file of ``parts``, or for ``most`` evenly spread ones; return their number.
-
-    Raises DataError as ``read_files``.
-    """
-    files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
-    files = files[:: max(1, -(-len(files) // most))] if most else files
-    return len(read_files(files, lambda file: read(file) is None, threads, problem))
-
-
-def read_files(
-    files: Sequence[str], read: Callable[[str], T], threads: int, problem: str = "cannot be used"
-) -> list[T]:
-    """Return what ``read`` returns for each image file, in order, read in ``threads`` threads.
-
-    Raises DataError with the number of files that it fails for, that they ``problem``, the first ten and the reasons.
-    """
-
-    def read_chunk(number: int) -> tuple[list[T], list[str]]:
-        values, errors = list[T](), list[str]()
-        for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]:
-            try:
-                values.append(read(file))
-            except DataError as error:
-                errors.append(str(error))
-        return values, errors
-
-    values, errors = list[T](), list[str]()
-    with progress("checking images", len(files)) as update:
-        chunks = map_in_threads(read_chunk, -(-len(files) // CHUNK_IMAGES), threads)
-        for number, (chunk_values, chunk_errors) in enumerate(chunks, start=1):
-            values += chunk_values
-            errors += chunk_errors
-            update(min(number * CHUNK_IMAGES, len(files)), "")
-    if errors:
-        listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES:,} more"] * (len(errors) > LISTED_FILES)
-        raise DataError(f"{len(errors):,} of {len(files):,} images {problem}:\n  " + "\n  ".join(listed))
-    return values

@@ -50,13 +50,11 @@ class PixelStore:
     def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
         """Return the crops as ``network_input`` takes them: normalised for a CPU, uint8 [B, H, W, 3] for a GPU.
 
-        May run in another thread. Raises IndexError for an image that the store does not hold.
+        May run in another thread. All images are ones that the store holds.
         """
         size, count = (preprocess.height, preprocess.width), len(crops.images)
         if isinstance(self.pixels, Tensor) and self.device.type != "cpu":
             return gather_crops(self.pixels, crops, *size)
-        if count and not 0 <= crops.images.min() <= crops.images.max() < len(self.pixels):
-            raise IndexError(f"expected images in 0..{len(self.pixels) - 1}, got {crops.images.tolist()}")
         if isinstance(self.pixels, np.memmap):
             _read_ahead(self.pixels, crops.images)
             if self.check:
@@ -86,7 +84,7 @@ def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device)
 class BatchLoader:
     """Training batches from a pixel store, cropped as ``sample_crops`` says; the next ones are prefetched.
 
-    ``augmentation`` are the keyword arguments of ``sample_crops``: crop, flip and seed. In a distributed training
+    ``augmentation`` are the keyword arguments of ``sample_crops``: flip and seed. In a distributed training
     ``share`` gives this process's slice of a batch from the batch's length; the built-in ``slice`` gives all of it.
     """
 

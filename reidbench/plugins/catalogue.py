@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from reidbench.errors import OptionError, PluginError, plugin_call
+from reidbench.errors import OptionError, PluginError, did_you_mean, plugin_call, quoted
 from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, discover
-from reidbench.plugins.options import File, check_options, did_you_mean, options_of
-from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, quoted, write_value
+from reidbench.plugins.options import File, check_options, options_of
+from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, write_value
 
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
 OPTIONAL = ("loss", "reranker")

@@ -20,10 +20,10 @@ from typing import Any
 
 import pluggy
 
-from reidbench.errors import Interrupted, OptionError, PluginError, describe_error, printable
+from reidbench.errors import Interrupted, OptionError, PluginError, describe_error, did_you_mean, printable, quoted
 from reidbench.plugins import hookspecs
-from reidbench.plugins.options import Option, did_you_mean, options_of, positional_parameters
-from reidbench.plugins.spec import is_name, quoted
+from reidbench.plugins.options import Option, options_of, positional_parameters
+from reidbench.plugins.spec import is_name
 
 ENTRY_POINT_GROUP = "reidbench"
 OWN_DISTRIBUTION = "reidbench"
@@ -147,9 +147,8 @@ def _load_one(
     plugin = Plugin(printable(point.name), *_owner(point), state="ok", module=point.module)
     stage = "import"
     try:
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # stdout is for what programs read, so a plugin must not print there
+        # stdout is for what programs read, so a plugin must not print there.
+        with contextlib.redirect_stdout(sys.stderr):
             module = point.load()
             stage = "hooks"
             new_items: list[PluginItem] = []

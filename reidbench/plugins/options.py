@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from reidbench.errors import DataError, OptionError, PluginError, printable
-from reidbench.plugins.spec import Item, quoted, write_value
+from reidbench.errors import DataError, OptionError, PluginError, did_you_mean, printable, quoted
+from reidbench.plugins.spec import Item, write_value
 from reidbench.utils.machine import user_path
 from reidbench.utils.untrusted_files import ARRAY_BYTES, LIST_BYTES, file_digest, kind_of, parse_json, read_text
 
@@ -173,13 +172,6 @@ class Option:
         raise ValueError(f"expected {self.expected}, got {_show(value)}{reason}")
 
 
-def did_you_mean(given: str, names: Iterable[str], show: Callable[[str], str] = quoted) -> str:
-    """Return ``; did you mean "soft" or "hard"?`` with the nearest of ``names``, or an empty text."""
-    by_lower_case = {name.lower(): name for name in names}
-    near = [show(by_lower_case[name]) for name in difflib.get_close_matches(given.lower(), by_lower_case, n=2)]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
 def positional_parameters(factory: Callable[..., Any]) -> list[str]:
     """Return the names of a factory's positional parameters: what the runner supplies."""
     parameters = inspect.signature(factory).parameters.values()
@@ -317,7 +309,7 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> li
 
     Only options are read: the types of positional parameters may be imported for type checkers alone.
     """
-    function: Any = _inner(factory)
+    function: Any = unwrap(factory)
     function = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     if not hasattr(function, "__globals__"):
         function = type(function).__call__
@@ -328,14 +320,15 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> li
     return [get_type_hints(carrier, globalns=names)[parameter.name], *getattr(full, "__metadata__", ())]
 
 
-def _inner(factory: Any) -> Any:
-    while isinstance(factory, functools.partial):
-        factory = factory.func
+def unwrap(factory: Any) -> Any:
+    """Return the function or class behind partial objects and wrappers."""
+    while isinstance(factory, functools.partial) or hasattr(factory, "__wrapped__"):
+        factory = factory.func if isinstance(factory, functools.partial) else factory.__wrapped__
     return factory
 
 
 def _docstring(factory: Callable[..., Any]) -> str:
-    return inspect.cleandoc(getattr(_inner(factory), "__doc__", None) or "")
+    return inspect.cleandoc(getattr(unwrap(factory), "__doc__", None) or "")
 
 
 def _option_docs(factory: Callable[..., Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from reidbench.errors import OptionError
+from reidbench.errors import OptionError, quoted
 
 MAX_TEXT = 2000
 MAX_DEPTH = 4
@@ -45,12 +45,6 @@ _TOKEN = re.compile(
 def is_name(text: str) -> bool:
     """Return whether ``text`` can name an item: it matches NAME and is no reserved word."""
     return bool(_NAME.fullmatch(text)) and text not in RESERVED
-
-
-def quoted(text: str) -> str:
-    """Return ``text`` as a STRING: double quoted, quotes and everything unprintable escaped as in JSON."""
-    inner = (char if char.isprintable() and char not in '"\\' else json.dumps(char)[1:-1] for char in text)
-    return f'"{"".join(inner)}"'
 
 
 def write_value(value: object) -> str:

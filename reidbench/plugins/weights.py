@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import safetensors
 import torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from reidbench.errors import DataError
@@ -19,6 +21,9 @@ WEIGHTS = "weights.safetensors"
 SHOWN = 5  # names of tensors in a message
 NO_CHECKSUM = "0" * 64  # where the checksum is not yet known
 _KEYS = ("mean", "std", "channels")
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Std = Annotated[float, Field(gt=0, le=1)]
+_MEAN, _STD = TypeAdapter(tuple[_Mean, _Mean, _Mean]), TypeAdapter(tuple[_Std, _Std, _Std])
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 HOW_TO_WRITE = (
@@ -58,28 +63,13 @@ def read_normalisation(file: Path) -> Normalisation:
         raise DataError(f"{file}: not a safetensors file ({error}); convert it, and {HOW_TO_WRITE}") from None
     if missing := [key for key in _KEYS if key not in metadata]:
         raise DataError(f"{file}: its metadata has no {', '.join(missing)}; {HOW_TO_WRITE}")
-    mean, std = (_three_numbers(metadata[key]) for key in ("mean", "std"))
-    channels = metadata["channels"]
-    if (
-        channels not in ("RGB", "BGR")
-        or mean is None
-        or std is None
-        or not all(0 <= value <= 1 for value in mean)
-        or not all(0 < value <= 1 for value in std)
-    ):
-        values = ", ".join(f"{key}={metadata[key]!r}" for key in _KEYS)
-        raise DataError(f"{file}: its metadata is no valid normalisation: {values}; {HOW_TO_WRITE}")
-    if channels == "BGR":
-        return Normalisation(mean[::-1], std[::-1], bgr=True)
-    return Normalisation(mean, std)
-
-
-def _three_numbers(text: str) -> tuple[float, float, float] | None:
     try:
-        first, second, third = map(float, json.loads(text))
-    except (ValueError, TypeError):
-        return None
-    return (first, second, third)
+        mean, std = _MEAN.validate_json(metadata["mean"]), _STD.validate_json(metadata["std"])
+        bgr = bool(("RGB", "BGR").index(metadata["channels"]))
+    except ValueError:
+        values = ", ".join(f"{key}={metadata[key]!r}" for key in _KEYS)
+        raise DataError(f"{file}: its metadata is no valid normalisation: {values}; {HOW_TO_WRITE}") from None
+    return Normalisation(mean[::-1], std[::-1], bgr=True) if bgr else Normalisation(mean, std)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -126,15 +116,10 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     mistakes = {
         "missing": [n for n in expected if n not in tensors and not n.endswith(".num_batches_tracked")],
         "unexpected": [n for n in tensors if n not in expected],
-        "of another shape": [
-            f"{n} {list(tensor.shape)}, expected {list(like.shape)}"
+        "of another shape or type": [
+            f"{n} {tensor.dtype} {list(tensor.shape)}, expected {like.dtype} {list(like.shape)}"
             for n, (tensor, like) in shared.items()
-            if tensor.shape != like.shape
-        ],
-        "of another type": [
-            f"{n} {tensor.dtype}, expected {like.dtype}"
-            for n, (tensor, like) in shared.items()
-            if not _fits(tensor, like)
+            if tensor.shape != like.shape or n not in values
         ],
         "not finite": [
             n
@@ -145,7 +130,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         "all zero": [] if any(bool(values[n].any()) for n in matrices) else matrices,
     }
     if any(mistakes.values()):
-        listed = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in mistakes.items() if names)
+        first = {kind: ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN) for kind, names in mistakes.items()}
+        listed = "; ".join(f"{len(names)} {kind} ({first[kind]})" for kind, names in mistakes.items() if names)
         raise DataError(f"{source}: does not fit this network: {listed}")
     module.load_state_dict(tensors, strict=False)
 
@@ -155,7 +141,3 @@ def _fits(tensor: Tensor, like: Tensor) -> bool:
     if like.is_floating_point():
         return tensor.dtype in _FLOATS
     return not tensor.is_floating_point() and not tensor.is_complex()
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

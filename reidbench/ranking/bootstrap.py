@@ -41,8 +41,6 @@ def interval(
     """
     from scipy.special import ndtr, stdtrit  # noqa: PLC0415, not needed to read records
 
-    if len(values) != len(pids):
-        raise ValueError(f"expected one pid for each of {len(values)} values, got {len(pids)}")
     _, identity = np.unique(pids, return_inverse=True)
     sums, counts = np.bincount(identity, weights=values), np.bincount(identity)
     identities = len(counts)
@@ -75,7 +73,5 @@ def paired_difference(
     ``values_a``, ``values_b`` and ``pids`` [nq] are in the same order of queries. A difference is significant where the
     interval excludes 0.
     """
-    if len(values_a) != len(values_b):
-        raise ValueError(f"expected two values for every query, got {len(values_a)} and {len(values_b)}")
     difference = np.asarray(values_a, dtype=np.float64) - np.asarray(values_b, dtype=np.float64)
     return math.fsum(difference) / len(difference), interval(difference, pids, seed, draws=draws, level=level)

@@ -84,28 +84,20 @@ def rank_distances(
 ) -> Rankings:
     """Return the rankings of every query's positives by given distances, with and without junk.
 
-    ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once; the rest is as in
-    ``rank``. Ties are in gallery order. Raises DataError (shapes, a distance that is not finite, a query
-    without an identity) and OptionError (an unknown rule).
+    ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once, which the
+    caller has checked; the rest is as in ``rank``. Ties are in gallery order. Raises DataError (a dtype, a distance
+    that is not finite, a query without an identity) and OptionError (an unknown rule).
     """
     positives = Positives.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
-    queries, size = len(query_pids), len(gallery_pids)
     counts = _Counts(positives, top)
     pair_distances = np.empty(len(positives.columns))
     first = 0
     for block in blocks:
         values = _array(block, "distances")
-        if values.shape[1] != size or first + len(values) > queries:
-            raise DataError(
-                f"distances from query {first} on: expected at most {queries - first} rows of {size} gallery items, "
-                f"got {len(values)} rows of {values.shape[1]}"
-            )
         _refuse_not_finite(values, "distances of query", first)
         part = slice(positives.starts[first], positives.starts[first + len(values)])
         pair_distances[part] = counts.add_values(first, values)
         first += len(values)
-    if first != queries:
-        raise DataError(f"distances for {first} queries, expected {queries}: every query needs one row")
     top_columns, top_distances = counts.top.columns, counts.top.values
     return rankings_of(positives, counts.closer, counts.closer_junk, pair_distances, top_columns, top_distances)
 

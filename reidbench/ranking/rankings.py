@@ -76,7 +76,6 @@ def save_ranking(folder: Path, ranking: Ranking) -> None:
     save_arrays(folder / RANKINGS, vars(ranking))
 
 
-_ARRAYS = tuple(field.name for field in fields(Ranking))
 _FLOATS = ("distances", "same_camera_distances", "top_distances")
 
 
@@ -85,7 +84,7 @@ def read_ranking(folder: Path) -> Ranking:
     file = folder / RANKINGS
     if not file.exists():
         raise DataError(f"{file}: is missing; it holds the rank of every positive and belongs beside the record")
-    arrays = read_arrays(file, _ARRAYS, most=_MOST_BYTES)
+    arrays = read_arrays(file, [field.name for field in fields(Ranking)], most=_MOST_BYTES)
     for name, array in arrays.items():
         dtype = np.dtype(np.float64 if name in _FLOATS else np.int64)
         if array.dtype != dtype or array.ndim != 1 + name.startswith("top"):

@@ -182,11 +182,8 @@ def named_score(name: str) -> Score:
 def score(ranking: Ranking, gallery_size: int, ranks: Iterable[int]) -> Scores:
     """Return the means over all queries; a query without a positive counts as 0 and stays in the denominator.
 
-    ``ranks`` are the k of rank-k (from 1). Sums are exact, so the order of queries does not matter. Raises DataError
-    where there is no query.
+    ``ranks`` are the k of rank-k (from 1). Sums are exact, so the order of queries does not matter.
     """
-    if len(ranking) == 0:
-        raise DataError("there is nothing to score: expected at least one query, got none")
     return Scores(
         values={name: math.fsum(each.per_query(ranking)) / len(ranking) for name, each in scores_at(ranks).items()},
         queries=len(ranking),

@@ -16,7 +16,6 @@ from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import LOCAL, changed_files
-from reidbench.runs.python_losses import local_loss
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
@@ -53,13 +52,13 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
         for run in plan.runs:
             follow(run, machine)
         return
-    networks = preflight(plan.runs, plan.states, machine)
+    runs, networks = preflight(plan.runs, plan.states, machine)
     clock = SuiteClock(plan)
     waiting: set[int] = set()
     queue = deque(range(len(plan.runs)))
     while queue:
         number = clock.current = queue.popleft()
-        run, state = plan.runs[number], plan.states[number]
+        run, state = runs[number], plan.states[number]
         log = partial(_log_titled, machine.log, plan.title(number))
         if number not in waiting and (line := plan.start_line(number)):
             machine.log(line)
@@ -207,6 +206,8 @@ def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalo
     catalogue = load()
     for number, each in enumerate(choices.get("loss", [])):
         if callable(each):
+            from reidbench.runs.python_losses import local_loss  # noqa: PLC0415 - most runs have no such loss
+
             item = local_loss(each)
             same = [other for other in catalogue.items if (other.kind, other.name) == (item.kind, item.name)]
             if any(other.factory is not each for other in same):

@@ -61,13 +61,11 @@ class ResolvedJob:
     ``items``: the resolved spec of each kind (protocol, dataset, loss, backbone, recipe, rerank); "metric" is missing
         where the loss chooses it.
     ``protocol``: the built protocol.
-    ``catalogue``: the plugin items that the texts name.
     """
 
     job: Job
     items: Mapping[str, ResolvedSpec]
     protocol: Protocol
-    catalogue: Catalogue
 
 
 def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> ResolvedJob:
@@ -106,7 +104,7 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
         add("metric", "metric", job.metric)
     if mistakes or protocol is None:
         raise OptionError("\n".join(mistakes))
-    return ResolvedJob(job, items, protocol, catalogue)
+    return ResolvedJob(job, items, protocol)
 
 
 def build_protocol(spec: ResolvedSpec) -> Protocol:

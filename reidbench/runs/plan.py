@@ -14,7 +14,7 @@ from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.job import Job, Memo
 from reidbench.runs.preflight import check_request, describe_batch_flaw
 from reidbench.runs.prepare import Planner, Prepared
-from reidbench.runs.python_losses import refuse_local_items
+from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
 from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize
@@ -62,7 +62,8 @@ class Plan:
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
         kinds = differing_kinds(self.runs)
-        return [", ".join([run.items["loss"].short, *_not_none(run, kinds)]) for run in self.runs]
+        texts = [[run.items[kind].short for kind in kinds] for run in self.runs]
+        return [", ".join([loss, *(text for text in others if text != "none")]) for loss, *others in texts]
 
     def title(self, number: int) -> str:
         """Return the name of a run with its place among all."""
@@ -84,10 +85,6 @@ def differing_kinds(runs: Sequence[Prepared]) -> list[str]:
     return [kind for kind in KINDS if kind == "loss" or len({run.items[kind].short for run in runs}) > 1]
 
 
-def _not_none(run: Prepared, kinds: Sequence[str]) -> list[str]:
-    return [run.items[kind].short for kind in kinds if kind != "loss" and run.items[kind].short != "none"]
-
-
 def read_request(what: str | None, choices: Choices, scale: str | None = None) -> Request:
     """Return the jobs of a suite (a name or a TOML file), of a record.json, or of the combinations of ``choices``.
 
@@ -106,13 +103,23 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
         return Request(expand(choices, command_defaults()))
     if what.endswith(".json"):
         record = read_record(Path(what))
-        refuse_local_items(record, what)
+        _refuse_local_items(record, what)
         return Request([record.resolved_job()], file=Path(what), record=record)
     suite = replace(load_suite(find_suite(what)), name=what)
     if scale is None:
         return Request(suite.jobs)
     at_scale = suite.scale(scale)
     return Request(list(dict.fromkeys(at_scale.of(job) for job in suite.jobs)), scale=at_scale)
+
+
+def _refuse_local_items(record: RunRecord, file: str) -> None:
+    """Raise DataError where an item of a record was a Python object, which no other process has."""
+    for kind, item in record.items.items():
+        if LOCAL in item.plugin.split(", "):
+            raise DataError(
+                f"{file}: {kind} {item.spec} was given as a Python object, which no plugin provides; make it a plugin "
+                "(reidbench plugins new) and run it again"
+            )
 
 
 def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None, memo: Memo | None = None) -> Plan:

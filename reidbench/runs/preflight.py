@@ -5,10 +5,17 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from reidbench.data.positives_and_exclusions import NO_POSITIVE, contradiction_notes, contradictions_by_content
+from reidbench.data.positives_and_exclusions import (
+    KINDS_BY_CONTENT,
+    NO_POSITIVE,
+    TWO_IDENTITIES,
+    contradiction_notes,
+    contradictions,
+)
 from reidbench.errors import DataError, OptionError, TrainingError, plugin_call
 from reidbench.images.contents import image_digests, read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
@@ -43,9 +50,9 @@ def check_request(run: Prepared, machine: Machine) -> None:
 def check_data(run: Prepared) -> None:
     """Raise DataError where no query has a positive, or one file has two identities."""
     where = f"dataset {run.items['dataset'].text} in {run.split.train.root}"
-    if not run.split.query or run.unmatched.total == len(run.split.query):
+    if run.unmatched.total == len(run.split.query):
         raise DataError(f"{where}: queries without a positive: {run.unmatched}: {NO_POSITIVE}")
-    if files := run.split.files_of_two_identities:
+    if files := run.contradictions.get(TWO_IDENTITIES):
         raise DataError(
             f"{where}: {len(files):,} files have two identities, the first is {files[0]}; correct the lists"
         )
@@ -110,32 +117,31 @@ def describe_batch_flaw(run: Prepared) -> str:
     return f"{batch} it has no gradient, so that the network will learn nothing; {advice}"
 
 
-def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
+def preflight(
+    runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine
+) -> tuple[list[Prepared], Networks]:
     """Raise DataError where an image header is damaged, a results folder lacks space or pretrained weights are missing.
 
     Images that were checked before and have the same file stats are not read. Logs contradictions by content.
 
-    Return the networks that were built and initialised to find that out, by backbone and seed: one for each pretrained
-    backbone that a run starts from.
+    Return the runs with these among their contradictions, and the networks that were built and initialised, by backbone
+    and seed: one for each pretrained backbone that a run starts from.
     """
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
     for split in {id(run.split): run.split for run, _ in pending}.values():
         read_contents(split.parts, machine)
-    for run in {run.items["protocol"].text: run for run, _ in pending}.values():
-        for note in contradiction_notes(content_contradictions(run, machine)):
-            machine.log(f"protocol {run.items['protocol'].text}: {note}")
+    found = {run.items["protocol"].text: run.contradictions for run in runs}
+    for protocol, run in {run.items["protocol"].text: run for run, _ in pending}.items():
+        digests = [image_digests(part, machine) for part in run.split.parts[:3]]
+        found[protocol] = contradictions(run.protocol, run.split, digests)
+        by_content = {kind: names for kind, names in found[protocol].items() if kind in KINDS_BY_CONTENT}
+        for note in contradiction_notes(by_content):
+            machine.log(f"protocol {protocol}: {note}")
     _check_disk([run for run, _ in pending], machine)
     first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
-    return {
-        (backbone, run.job.seed): initialised_backbone(run) for backbone, run in first.items() if run.info.pretrained
-    }
-
-
-def content_contradictions(run: Prepared, machine: Machine) -> dict[str, list[str]]:
-    """Return the images of one content in several files that contradict each other, by kind."""
-    split = run.split
-    digests = [image_digests(part, machine) for part in (split.train, split.query, split.gallery)]
-    return contradictions_by_content(run.protocol, split, *digests)
+    pretrained = [(backbone, run) for backbone, run in first.items() if run.info.pretrained]
+    networks = {(backbone, run.job.seed): initialised_backbone(run) for backbone, run in pretrained}
+    return [replace(run, contradictions=found[run.items["protocol"].text]) for run in runs], networks
 
 
 def initialised_backbone(run: Prepared) -> Backbone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
@@ -15,20 +15,17 @@ from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker
 from reidbench.plugins.options import files_below
-from reidbench.runs.deviations import deviations
 from reidbench.runs.job import Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
-from reidbench.training.build import (
-    build_on_meta,
-    build_recipe,
-    build_split,
-    check_loss,
-    describe_backbone,
-    train_info,
-)
-from reidbench.training.recipe import Recipe
+from reidbench.training.build import build_on_meta, build_recipe, build_split, check_loss, describe_backbone, train_info
+from reidbench.training.recipe import ROUNDING_ONLY, Recipe
 from reidbench.utils.machine import Machine
+
+T = TypeVar("T")
+
+# The kinds of items whose names are in the name of a folder.
+TRAINING_NAMES, RUN_NAMES = ("loss", "backbone", "recipe"), ("protocol", "loss", "backbone")
 
 
 @dataclass(frozen=True)
@@ -99,106 +96,87 @@ class Planner:
             return resolve(job, self.catalogue, self.memo)
 
     def plan(self, job: Job) -> Prepared:
-        """Return a job prepared to run; raises as ``resolve`` and ``prepare``."""
-        return prepare(self.resolve(job), self.machine, self.memo)
+        """Return a job prepared to run.
+
+        Raises as ``resolve``, DataError where the data are missing or have wrong counts, and OptionError or PluginError
+        where an item cannot be built or the items do not fit together.
+        """
+        resolved, machine, memo = self.resolve(job), self.machine, self.memo
+        protocol, items = resolved.protocol, dict(resolved.items)
+        texts = {kind: item.text for kind, item in items.items()}
+        split = self._split(items["dataset"])
+        if split.wrong_counts and not machine.allow_partial:
+            raise DataError(
+                f"dataset {texts['dataset']} in {split.train.root} has wrong counts: {'; '.join(split.wrong_counts)}; "
+                "unpack it again, or use it as it is with --allow-partial, which is recorded"
+            )
+        info = memo.get(("info", texts["backbone"]), lambda: describe_backbone(items["backbone"]))
+        recipe = memo.get(
+            ("built recipe", texts["recipe"], texts["backbone"]), lambda: build_recipe(items["recipe"], info)
+        )
+        loss = memo.get(
+            ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
+            lambda: _describe_loss(items["loss"], items["backbone"], info, split),
+        )
+        own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
+        own_metric = memo.get(
+            ("metric", own_metric_text, job.protocol),
+            lambda: self.catalogue.resolve("metric", own_metric_text, protocol.defaults),
+        )
+        items.setdefault("metric", own_metric)
+        # A value that a factory refuses must not be found after the training.
+        memo.get(("built", "metric", items["metric"].text), lambda: CheckedMetric(_build(items["metric"], Metric)))
+        if items["rerank"].plugin_items:
+            memo.get(("built", "rerank", items["rerank"].text), lambda: _build(items["rerank"], Reranker))
+        pool = loss.pool if protocol.pool == "auto" else protocol.pool
+        # Both raise where views and crops do not fit the network.
+        view_crops(protocol.views, info.preprocess)
+        stored_size(info.preprocess, recipe.crop)
+        ids = run_ids(
+            {kind: item.identity for kind, item in items.items()},
+            seed=job.seed,
+            train_digest=split.train.digest,
+            digest=split.digest,
+            version=protocol.version,
+            views=protocol.views,
+            pool=pool,
+        )
+        offers = tuple((kind, str(offer)) for kind, item in items.items() for offer in item.plugin_items)
+        code_files = memo.get(("code", offers), lambda: run_code(items))
+        code, train_code = code_digest(code_files), memo.get(("training", offers), lambda: training_code(items))
+        store = Store(machine.results)
+        names = {kind: "+".join(each.name for each in item.plugin_items) or "none" for kind, item in items.items()}
+        trained, scored = ([names[kind] for kind in kinds] for kinds in (TRAINING_NAMES, RUN_NAMES))
+        return Prepared(
+            job=job,
+            items=items,
+            protocol=protocol,
+            split=split,
+            recipe=recipe,
+            info=info,
+            pool=pool,
+            metric_is_auto=items["metric"].identity == own_metric.identity,
+            standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
+            unmatched=memo.get(("unmatched", texts["protocol"]), lambda: unmatched(protocol, split)),
+            contradictions=memo.get(("contradictions", texts["protocol"]), lambda: contradictions(protocol, split)),
+            deviations=deviations(items, recipe, info, protocol),
+            **vars(ids),
+            code_files=code_files,
+            code=code,
+            training_folder=store.folder_of("trainings", trained, job.seed, ids.train_id, code_digest(train_code)),
+            run_folder=store.folder_of("runs", scored, job.seed, ids.id, code),
+        )
 
     def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
-        """Return a protocol, by its spec, and its data with whatever counts they have; raises as ``prepare``."""
+        """Return a protocol, by its spec, and its data with whatever counts they have; raises as ``plan``."""
         with files_below(self.machine.data):
             spec = self.catalogue.resolve("protocol", protocol)
             built = build_protocol(spec)
-            return spec, built, _split(resolve_dataset(built.dataset, self.catalogue), self.machine, self.memo)
+            return spec, built, self._split(resolve_dataset(built.dataset, self.catalogue))
 
-
-def prepare(resolved: ResolvedJob, machine: Machine, memo: Memo | None = None) -> Prepared:
-    """Return a job prepared to run; jobs with one ``memo`` list each dataset and describe each network once.
-
-    Raises DataError where the data are missing or have wrong counts, OptionError or PluginError where an item cannot be
-    built or the items do not fit together.
-    """
-    memo = memo or Memo()
-    job, protocol, items = resolved.job, resolved.protocol, dict(resolved.items)
-    texts = {kind: item.text for kind, item in items.items()}
-    split = _split(items["dataset"], machine, memo)
-    _check_counts(items["dataset"], split, machine)
-    info = memo.get(("info", texts["backbone"]), lambda: describe_backbone(items["backbone"]))
-    recipe = memo.get(("built recipe", texts["recipe"], texts["backbone"]), lambda: build_recipe(items["recipe"], info))
-    loss = memo.get(
-        ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
-        lambda: _describe_loss(items["loss"], items["backbone"], info, split),
-    )
-    own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
-    own_metric = memo.get(
-        ("metric", own_metric_text, job.protocol),
-        lambda: resolved.catalogue.resolve("metric", own_metric_text, protocol.defaults),
-    )
-    items.setdefault("metric", own_metric)
-    # A value that a factory refuses must not be found after the training.
-    memo.get(("built", "metric", items["metric"].text), lambda: _check_metric(items["metric"]))
-    memo.get(("built", "rerank", items["rerank"].text), lambda: _check_reranker(items["rerank"]))
-    pool = loss.pool if protocol.pool == "auto" else protocol.pool
-    view_crops(protocol.views, info.preprocess)  # raises where the views, and below the crops, do not fit the network
-    stored_size(info.preprocess, recipe.crop)
-    ids = run_ids(
-        {kind: item.identity for kind, item in items.items()},
-        seed=job.seed,
-        train_digest=split.train.digest,
-        digest=split.digest,
-        version=protocol.version,
-        views=protocol.views,
-        pool=pool,
-    )
-    offers = tuple((kind, str(offer)) for kind, item in items.items() for offer in item.plugin_items)
-    code_files, code, train_code = memo.get(("code", offers), lambda: _digests(items))
-    names = {kind: item_names(item) for kind, item in items.items()}
-    store = Store(machine.results)
-    return Prepared(
-        job=job,
-        items=items,
-        protocol=protocol,
-        split=split,
-        recipe=recipe,
-        info=info,
-        pool=pool,
-        metric_is_auto=items["metric"].identity == own_metric.identity,
-        standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
-        unmatched=memo.get(("unmatched", texts["protocol"]), lambda: unmatched(protocol, split)),
-        contradictions=memo.get(("contradictions", texts["protocol"]), lambda: contradictions(protocol, split)),
-        deviations=deviations(items, recipe, info, protocol),
-        id=ids.id,
-        train_id=ids.train_id,
-        group=ids.group,
-        code_files=code_files,
-        code=code,
-        training_folder=store.training_folder(
-            [names["loss"], names["backbone"], names["recipe"]], job.seed, ids.train_id, train_code
-        ),
-        run_folder=store.run_folder([names["protocol"], names["loss"], names["backbone"]], job.seed, ids.id, code),
-    )
-
-
-def _digests(items: Mapping[str, ResolvedSpec]) -> tuple[dict[str, str], str, str]:
-    """Return the digests of the files that make the scores, the digest of these, and that of the training's files."""
-    files = run_code(items)
-    return files, code_digest(files), code_digest(training_code(items))
-
-
-def item_names(spec: ResolvedSpec) -> str:
-    """Return the name of an item, the names of a sum joined by "+", or "none"."""
-    return "+".join(item.name for item in spec.plugin_items) or "none"
-
-
-def _split(spec: ResolvedSpec, machine: Machine, memo: Memo) -> Split:
-    # By text and not by content: two lists with one content may be in two folders.
-    return memo.get(("split", spec.text), lambda: build_split(spec, machine.data))
-
-
-def _check_counts(spec: ResolvedSpec, split: Split, machine: Machine) -> None:
-    if split.wrong_counts and not machine.allow_partial:
-        raise DataError(
-            f"dataset {spec.text} in {split.train.root} has wrong counts: {'; '.join(split.wrong_counts)}; unpack it "
-            "again, or use it as it is with --allow-partial, which is recorded"
-        )
+    def _split(self, spec: ResolvedSpec) -> Split:
+        # By text and not by content: two lists with one content may be in two folders.
+        return self.memo.get(("split", spec.text), lambda: build_split(spec, self.machine.data))
 
 
 def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:
@@ -208,10 +186,35 @@ def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInf
     return check_loss(spec, build_on_meta(spec, train_info(info, split))) if spec.plugin_items else Loss()
 
 
-def _check_metric(spec: ResolvedSpec) -> None:
-    CheckedMetric(checked(spec.owner, spec.build(), Metric))
+def _build(spec: ResolvedSpec, kind: type[T]) -> T:
+    return checked(spec.owner, spec.build(), kind)
 
 
-def _check_reranker(spec: ResolvedSpec) -> None:
-    if spec.plugin_items:
-        checked(spec.owner, spec.build(), Reranker)
+def deviations(
+    items: Mapping[str, ResolvedSpec], recipe: Recipe, info: BackboneInfo, protocol: Protocol
+) -> tuple[str, ...]:
+    """Return the items that differ, each as "kind spec" with only the changed options.
+
+    Every changed option of the recipe counts, except those that only change rounding and those that a protocol of the
+    same paper sets. Where the recipe is a paper's, the network with its preprocessing and the protocol with its views
+    and pool must be that paper's too, and the network one that the paper uses with that protocol.
+    """
+    paper, spec = recipe.faithful_to, items["recipe"]
+    same_paper = bool(paper) and protocol.faithful_to == paper
+    values = spec.terms[0].values
+    settings = {**protocol.defaults, **protocol.faithful_options} if same_paper else {}
+    expected = {name: value for name, value in settings.items() if name in values}
+    violated = [name for name in expected if values[name] != expected[name]]
+    ignored = {*ROUNDING_ONLY, *(name for name in expected if name not in violated)}
+    differences = []
+    if any(name not in ignored for name in (*spec.terms[0].changed, *violated)):
+        in_paper = " and ".join(f"{name}={str(expected[name]).lower()}" for name in violated)
+        differences.append(
+            f"recipe {spec.short}" + (f", where the protocol's paper has {in_paper}" if in_paper else "")
+        )
+    backbone, backbones = items["backbone"].short, protocol.faithful_backbones if same_paper else ()
+    if paper and (info.faithful_to != paper or (backbones and backbone not in backbones)):
+        differences.append(f"backbone {backbone}")
+    if paper and not same_paper:
+        differences.append(f"protocol {items['protocol'].short}")
+    return tuple(differences)

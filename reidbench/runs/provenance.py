@@ -10,7 +10,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import reidbench
 from reidbench.errors import PluginError
 from reidbench.plugins.catalogue import ResolvedSpec
+from reidbench.plugins.options import unwrap
 from reidbench.utils.syntax import syntax_digest
 
 CORE = Path(__file__).parents[1]
@@ -110,13 +111,6 @@ def _module_of(factory: Callable[..., Any]) -> str:
     return module.__name__
 
 
-def unwrap(factory: Any) -> Any:
-    """Return the function or class behind partial objects and wrappers."""
-    while isinstance(factory, partial) or hasattr(factory, "__wrapped__"):
-        factory = factory.func if isinstance(factory, partial) else factory.__wrapped__
-    return factory
-
-
 @cache
 def code_files(roots: frozenset[str]) -> dict[str, str]:
     """Return the digest of every file in the import closure of the modules ``roots``, by the file's name.
@@ -199,9 +193,7 @@ def _names(statement: ast.AST, package: str) -> Iterator[str]:
     if isinstance(statement, ast.Import):
         yield from ("reidbench.*" if alias.name == "reidbench" else alias.name for alias in statement.names)
     elif isinstance(statement, ast.ImportFrom):
-        parts = package.split(".")
-        parents = parts[: len(parts) + 1 - statement.level] if statement.level else []
-        base = ".".join([*parents, *filter(None, [statement.module])])
+        base = importlib.util.resolve_name("." * statement.level + (statement.module or ""), package)
         yield from [base, *(f"{base}.{alias.name}" for alias in statement.names)]
 
 

@@ -10,10 +10,9 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
-from reidbench.errors import DataError
 from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.runs.provenance import LOCAL, unwrap
-from reidbench.runs.record import RunRecord
+from reidbench.plugins.options import unwrap
+from reidbench.runs.provenance import LOCAL
 
 
 def local_loss(factory: Callable[..., Any]) -> PluginItem:
@@ -32,16 +31,6 @@ def local_loss(factory: Callable[..., Any]) -> PluginItem:
     item = PluginItem("loss", name, factory, Plugin(LOCAL, f"loss {name}", version, state="ok"))
     item.check()
     return item
-
-
-def refuse_local_items(record: RunRecord, file: object) -> None:
-    """Raise DataError where an item of a record was a Python object, which no other process has."""
-    for kind, item in record.items.items():
-        if LOCAL in item.plugin.split(", "):
-            raise DataError(
-                f"{file}: {kind} {item.spec} was given as a Python object, which no plugin provides; make it a plugin "
-                "(reidbench plugins new) and run it again"
-            )
 
 
 def _texts(value: Any, module: str, seen: set[int]) -> Iterator[str]:

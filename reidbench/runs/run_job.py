@@ -6,8 +6,9 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,7 +24,7 @@ from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
-from reidbench.runs.preflight import content_contradictions, initialised_backbone
+from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
 from reidbench.runs.record import (
@@ -62,9 +63,9 @@ def run_job(
     """Train, embed and rank what the results folder lacks of a run, and return its record.
 
     ``planned`` is the state of the run when it was planned: a record in it is returned as it is. ``network`` is the
-    run's network, built and initialised, where there is one already. A run that fails ends as a
-    record with status "failed" and the reason, so that a suite continues; an interruption leaves a record too and is
-    raised, as is a mistake of the request. Raises DataError where another process holds a folder.
+    run's network, built and initialised, where there is one already. A run that fails ends as a record with status
+    "failed" and the reason, so that a suite continues; an interruption leaves a record too and is raised, as is a
+    mistake of the request. Raises DataError where another process holds a folder.
     Of several processes the first calls this, the others call ``follow``.
     """
     try:
@@ -95,7 +96,7 @@ def follow(run: Prepared, machine: Machine) -> None:
 
 def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> RunRecord:
     torch.set_num_threads(machine.threads)
-    started = _now()
+    empty = partial(_record, run, machine, _now())
     commit()  # as it is while this code is loaded, not when the run ends
     with ExitStack() as stack:
         for folder in (run.training_folder, run.run_folder):
@@ -113,15 +114,15 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
         this_process_only = False  # whether it failed in a way that the other processes have not met
         try:
             with float32_products():
-                outcome = _compute(run, state, machine, network)
-            record = _scored_record(run, outcome, machine, started)
-            save_ranking(run.run_folder, outcome.rankings.ranking)
+                rankings, seconds, peak = _compute(run, state, machine, network)
+            record = _with_scores(run, empty("ok"), rankings, seconds, peak)
+            save_ranking(run.run_folder, rankings.ranking)
         except Interrupted as error:
-            write_atomic(run.run_folder / RECORD, _record(run, "interrupted", machine, started, str(error)).to_json())
+            write_atomic(run.run_folder / RECORD, empty("interrupted", str(error)).to_json())
             raise
         except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
             this_process_only = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
-            record = _record(run, "failed", machine, started, str(error))
+            record = empty("failed", str(error))
             if isinstance(error, PluginError) and error.__cause__:
                 write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error.__cause__)))
         except ReidbenchError:
@@ -130,7 +131,7 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
             # A plugin's bug, or its exit, must not end a suite; the record says where it happened.
             where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
             this_process_only = True
-            record = _record(run, "failed", machine, started, f"{type(error).__name__}: {error} ({where})")
+            record = empty("failed", f"{type(error).__name__}: {error} ({where})")
             write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
         write_atomic(run.run_folder / RECORD, record.to_json())
         if this_process_only and machine.world.size > 1:
@@ -138,43 +139,32 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
     return record
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What a run computed.
+def _compute(
+    run: Prepared, state: RunState, machine: Machine, network: Backbone | None
+) -> tuple[Rankings, dict[str, float], int]:
+    """Train where there are no weights, embed what is not cached, and rank.
 
-    ``rankings``: the ranking, and the one with junk for the camera matrix.
-    ``seconds``: duration of each phase.
-    ``peak_memory_mib``: most memory used by the training and by this process.
+    Return the rankings, the seconds of each phase and the most memory in MiB of the training and this process.
     """
-
-    rankings: Rankings
-    seconds: Mapping[str, float]
-    peak_memory_mib: int
-
-
-def _compute(run: Prepared, state: RunState, machine: Machine, network: Backbone | None) -> _Outcome:
-    """Train where there are no weights, embed what is not cached, and rank."""
-    device, backbone = machine.device, run.items["backbone"]
+    backbone, seed = run.items["backbone"], run.job.seed
 
     # --- weights -----------------------------------------------------------------------------------------------------
     summary = state.summary
     if network is None:
-        network = initialised_backbone(run) if state.status == "new" else build_backbone(backbone, run.job.seed)
+        network = initialised_backbone(run) if state.status == "new" else build_backbone(backbone, seed)
     if summary:
         load_weights(network, run.training_folder)
     elif run.trains:
         machine.world.from_first(lambda: TRAIN)
         summary = _train(run, network, machine)
-    seconds = (
-        {"train": summary.seconds, "rounds": summary.sampling_seconds} if summary else {"train": 0.0, "rounds": 0.0}
-    )
 
     # --- one embedding per unit, and the ranks of the positives -------------------------------------------------------
-    network.to(device)
+    network.to(machine.device)
     cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine, trained=run.trains)
     rankings, rank_seconds = rank_split(run, cache)
-    seconds |= {"embed": cache.seconds, "rank": rank_seconds}
-    return _Outcome(rankings, seconds, max(summary.peak_memory_mib if summary else 0, peak_memory_mib(device)))
+    trained = (summary.seconds, summary.sampling_seconds, summary.peak_memory_mib) if summary else (0.0, 0.0, 0)
+    seconds = {"train": trained[0], "rounds": trained[1], "embed": cache.seconds, "rank": rank_seconds}
+    return rankings, seconds, max(trained[2], peak_memory_mib(machine.device))
 
 
 def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
@@ -200,11 +190,12 @@ def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummar
     return train(network, loss, run.recipe, samples, seed=run.job.seed, folder=folder, machine=machine)
 
 
-def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: str) -> RunRecord:
-    """Return the record of a run that was ranked."""
-    query, gallery, rankings = run.split.query, run.split.gallery, outcome.rankings
+def _with_scores(
+    run: Prepared, record: RunRecord, rankings: Rankings, seconds: Mapping[str, float], peak: int
+) -> RunRecord:
+    """Return the record of a run with its scores; its training may have a flaw."""
+    query, gallery = run.split.query, run.split.gallery
     cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own_units(query, gallery))
-    record = _record(run, "ok", machine, started)
     flaw = _describe_flaw(record)
     return replace(
         record,
@@ -213,8 +204,8 @@ def _scored_record(run: Prepared, outcome: _Outcome, machine: Machine, started: 
         scores=score(rankings.ranking, len(gallery), run.protocol.ranks).as_dict(),
         intervals=intervals(rankings.ranking, query.pids),
         cameras=CameraMatrix(**cameras.as_dict()),
-        seconds={phase: round(value, 3) for phase, value in outcome.seconds.items()},
-        peak_memory_mib=outcome.peak_memory_mib,
+        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        peak_memory_mib=peak,
         weights=file_digest(run.training_folder / WEIGHTS) if run.trains else "",
     )
 
@@ -237,7 +228,7 @@ def _describe_flaw(record: RunRecord) -> str:
     return ""
 
 
-def _record(run: Prepared, status: Status, machine: Machine, started: str, error: str = "") -> RunRecord:
+def _record(run: Prepared, machine: Machine, started: str, status: Status, error: str = "") -> RunRecord:
     """Return the record of a run without scores."""
     split, info = run.split, run.info
     preprocess = PreprocessRecord(**asdict(info.preprocess))
@@ -245,7 +236,6 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
     scored_in = environment(machine)
     summary = read_summary(run.training_folder) if run.trains else None
     sha, dirty = commit()
-    contradicting = {**run.contradictions, **content_contradictions(run, machine)}
     return RunRecord(
         schema=SCHEMA,
         status=status,
@@ -273,7 +263,7 @@ def _record(run: Prepared, status: Status, machine: Machine, started: str, error
             split.counts,
             split_contents(split, machine),
             split.wrong_counts,
-            {kind: len(names) for kind, names in contradicting.items()},
+            {kind: len(names) for kind, names in run.contradictions.items()},
         ),
         recipe=run.recipe,
         network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),

@@ -14,13 +14,7 @@ from reidbench.errors import DataError
 from reidbench.images.contents import FOLDER, image_digests, named_parts, split_contents
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD, RunRecord, read_record
-from reidbench.training.checkpoint import (
-    TrainingSummary,
-    latest_step,
-    read_summary,
-    training_content,
-    training_files,
-)
+from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary, training_content, training_files
 from reidbench.utils.arrays import load_arrays, save_arrays
 from reidbench.utils.machine import Machine
 
@@ -156,13 +150,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def training_folder(self, names: Sequence[str], seed: int, train_id: str, code: str) -> Path:
-        """Return the folder of one training; ``names`` are the items' names, for readers."""
-        return self.folder / "trainings" / f"{_label(*names)}-s{seed}-{train_id[:10]}-{code[:6]}"
-
-    def run_folder(self, names: Sequence[str], seed: int, run_id: str, code: str) -> Path:
-        """Return the folder of one run."""
-        return self.folder / "runs" / f"{_label(*names)}-s{seed}-{run_id[:10]}-{code[:6]}"
+    def folder_of(
+        self, part: Literal["trainings", "runs"], names: Sequence[str], seed: int, own_id: str, code: str
+    ) -> Path:
+        """Return the folder of a training or a run; ``names`` are those of its items, for readers."""
+        labels = (re.sub(r"[^A-Za-z0-9_+.]+", "", name.replace("/", "."))[:48] for name in names)
+        return self.folder / part / f"{'-'.join(labels)}-s{seed}-{own_id[:10]}-{code[:6]}"
 
     def folder_names(self) -> set[str]:
         """Return the names of all folders of trainings and runs, without the digits of their code."""
@@ -184,8 +177,3 @@ class Store:
             pairs = [(file.parent, read_record(file)) for file in files]
             runs += sorted(pairs, key=lambda pair: (pair[1].started, pair[0]))
         return runs
-
-
-def _label(*names: str) -> str:
-    """Return item names as a part of a folder's name: letters, digits, ``_``, ``+`` and ``.`` only."""
-    return "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "", name.replace("/", "."))[:48] for name in names)

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from reidbench.errors import DataError, OptionError, contract_error, describe_problem, plugin_call
+from reidbench.errors import DataError, OptionError, contract_error, describe_problem, did_you_mean, plugin_call
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
-from reidbench.plugins.options import did_you_mean
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
 from reidbench.utils.machine import user_path

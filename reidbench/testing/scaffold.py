@@ -9,9 +9,8 @@ import string
 import sys
 from pathlib import Path
 
-from reidbench.errors import DataError, OptionError
-from reidbench.plugins.options import did_you_mean
-from reidbench.plugins.spec import is_name, quoted
+from reidbench.errors import DataError, OptionError, did_you_mean, quoted
+from reidbench.plugins.spec import is_name
 
 KINDS = ("loss", "backbone", "metric")
 

@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from reidbench.errors import DataError
@@ -22,7 +23,7 @@ from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import NO_CHECKSUM, WEIGHTS, Normalisation, check_checksum
 from reidbench.training.monitor import Monitor, Verdict
 from reidbench.utils.arrays import IntArray, save_arrays
-from reidbench.utils.atomic import check_seal, sealed_json, set_aside, write_atomic, write_error
+from reidbench.utils.atomic import check_seal, sealed_json, set_aside, write_atomic
 from reidbench.utils.machine import Environment
 
 LOG = "log.npz"
@@ -56,20 +57,6 @@ class TrainingSummary:
     verdict: Verdict
     packed_steps: int
     content: str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint file.
-
-    ``step``: number of steps done.
-    ``tensors``: tensors by name.
-    ``state``: everything else, as JSON holds it.
-    """
-
-    step: int
-    tensors: Mapping[str, Tensor]
-    state: Mapping[str, Any]
 
 
 @dataclass
@@ -121,11 +108,12 @@ class TrainingState:
         tensors = {f"module.{name}": tensor for name, tensor in self.modules.state_dict().items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
-        tensors |= self.monitor.tensors()
+        tensors |= {"monitor.rows": self.monitor.rows, "monitor.items": self.monitor.items}
         tensors["log"] = torch.tensor(list(self.log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(self.batches))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in self.batches]), dtype=torch.int64)
         state = {
+            "step": self.step,
             "rounds": self.rounds,
             "place": self.place,
             "log": list(self.log),
@@ -134,24 +122,27 @@ class TrainingState:
             "environments": [asdict(part) for part in self.environments],
             "content": self.content,
         }
-        save_checkpoint(folder, Checkpoint(self.step, tensors, state))
+        save_checkpoint(folder, tensors, state)
 
-    def restore(self, checkpoint: Checkpoint, folder: Path, log: Callable[[str], None]) -> None:
-        """Continue from a checkpoint of ``folder``; ``log`` gets a line, and another where the environment has changed.
+    def restore(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: Path, log: Callable[[str], None]
+    ) -> None:
+        """Continue from the tensors and the state of a checkpoint of ``folder``.
 
-        Raises DataError where the checkpoint is that of another network, loss or optimizer.
+        ``log`` gets a line, and another where the environment has changed. Raises DataError where the checkpoint is
+        that of another network, loss or optimizer.
         """
         try:
-            self._restore_tensors(checkpoint.tensors)
+            self._restore_tensors(tensors)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             raise DataError(
                 f"{folder}: the checkpoint does not fit this network: {error}; delete it to train from the start"
             ) from None
-        state, tensors = checkpoint.state, checkpoint.tensors
-        self.step, self.rounds, self.place = checkpoint.step, int(state["rounds"]), int(state["place"])
+        self.step, self.rounds, self.place = (int(state[name]) for name in ("step", "rounds", "place"))
         self.batches = np.split(tensors["batches"].numpy(), tensors["ends"].numpy()[:-1])
         self.log = dict(zip(state["log"], tensors["log"].tolist(), strict=True))
-        self.monitor.restore(tensors)
+        self.monitor.rows.copy_(tensors["monitor.rows"])
+        self.monitor.items.copy_(tensors["monitor.items"])
         self.earlier_seconds, self.sampling_seconds = float(state["seconds"]), float(state["sampling_seconds"])
         log(f"resumed at step {self.step} of {self.monitor.steps}")
         earlier, now = [Environment(**part) for part in state["environments"]], self.environments[-1]
@@ -224,19 +215,22 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return safetensors.torch.load(data), metadata
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write a checkpoint to a temporary file, rename it, and delete all but the newest two.
 
-    One safetensors file holds the tensors and, in its header, the state, so that the two always agree.
+    One safetensors file holds the tensors and, in its header, the state, so that the two always agree. The state holds
+    at least "step" and "content".
     """
-    state = json.dumps({"step": checkpoint.step, **checkpoint.state}, allow_nan=False)
-    save_tensors(folder / f"checkpoint-{checkpoint.step:08d}.safetensors", checkpoint.tensors, state=state)
+    file = folder / f"checkpoint-{state['step']:08d}.safetensors"
+    save_tensors(file, tensors, state=json.dumps(state, allow_nan=False))
     for file in _checkpoint_files(folder)[:-KEPT_CHECKPOINTS]:
         file.unlink()
 
 
-def latest_checkpoint(folder: Path, steps: int, content: str, log: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest checkpoint of a folder that can be resumed, or None.
+def latest_checkpoint(
+    folder: Path, steps: int, content: str, log: Callable[[str], None]
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and the state of the newest checkpoint of a folder that can be resumed, or None.
 
     One that is damaged, of no step between 0 and ``steps``, or of training images of another ``content`` is renamed,
     which is logged, and the one before it counts.
@@ -245,11 +239,10 @@ def latest_checkpoint(folder: Path, steps: int, content: str, log: Callable[[str
         try:
             tensors, metadata = load_tensors(file)
             state = json.loads(metadata["state"])
-            step = int(state.pop("step"))
-            if not 0 < step <= steps:
-                raise ValueError(f"it is of step {step} of {steps}")
+            if not 0 < state["step"] <= steps:
+                raise ValueError(f"it is of step {state['step']} of {steps}")
             if state["content"] == content:
-                return Checkpoint(step, tensors, state)
+                return tensors, state
             reason, problem = "superseded", "the images were others"
         except DAMAGE as error:
             reason, problem = "damaged", f"it is damaged ({error})"
@@ -289,16 +282,11 @@ def read_summary(folder: Path) -> TrainingSummary | None:
     """Return the summary of a finished training, or None where it is not finished; raises DataError."""
     try:
         text = (folder / SUMMARY).read_text(encoding="utf-8")
-        content = json.loads(text)
         check_seal(text, f"{folder / SUMMARY}")
-        del content["checksum"]
-        environments = [Environment(**part) for part in content.pop("environments")]
-        return TrainingSummary(**content, environments=environments)
+        return TypeAdapter(TrainingSummary).validate_json(text)
     except FileNotFoundError:
         return None
-    except NotADirectoryError as error:
-        raise write_error(folder, "no results can lie there", error) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{folder / SUMMARY}: damaged ({error}); delete the folder to train again") from None
 
 

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ from reidbench.training.optimizer import ScheduledOptimizer, gradient_norms
 from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
-from reidbench.training.stop_signals import stop_signal
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.device import DeferredNumbers, out_of_memory_advice, peak_memory_mib, to_device
 from reidbench.utils.machine import Machine, environment
+from reidbench.utils.processes import stop_signal
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -40,14 +40,7 @@ SAVING_SHARE = 0.02  # most of the time that checkpoints may take
 
 
 def train(
-    backbone: Backbone,
-    loss: Loss,
-    recipe: Recipe,
-    samples: Samples,
-    *,
-    seed: int,
-    folder: Path,
-    machine: Machine,
+    backbone: Backbone, loss: Loss, recipe: Recipe, samples: Samples, *, seed: int, folder: Path, machine: Machine
 ) -> TrainingSummary:
     """Train ``backbone`` with ``loss`` and ``recipe``; write weights, log and summary into ``folder``.
 
@@ -67,8 +60,7 @@ def train(
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = open_pixels(samples, height, width, machine)
     content = content_digest(samples, machine)
-    crops: dict[str, Any] = {"crop": recipe.crop, "flip": recipe.flip, "seed": seed, "share": world.batch_part}
-    loader = BatchLoader(pixels, samples, backbone.preprocess, **crops)
+    loader = BatchLoader(pixels, samples, backbone.preprocess, world.batch_part, flip=recipe.flip, seed=seed)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     synchronise_batch_norms(world, backbone, device)
@@ -85,7 +77,7 @@ def train(
     state = TrainingState(modules, optimizer, monitor, [environment(machine, world.size)], content)
     checkpoint = world.from_first(lambda: latest_checkpoint(folder, recipe.steps - 1, content, machine.log))
     if checkpoint is not None:
-        state.restore(checkpoint, folder, machine.log)
+        state.restore(*checkpoint, folder, machine.log)
     elif world.size > 1:
         modules.load_state_dict(world.from_first(lambda: on_cpu(modules.state_dict())))
     resumed_at = state.step

@@ -5,7 +5,6 @@ They are computed on the device and stay there, one row for each step, so that n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -76,12 +75,8 @@ class Monitor:
     def describe(self, step: int) -> str:
         """Return the state of a step in a few words; waits for the device."""
         active = float(self.rows[step, COLUMNS.index("active")])
-        still = bool(self._still(step, step + 1))
-        return f"{100 * active:.0f} % active" + ", packed" * self.packed(step) + ", no gradient" * still
-
-    def packed(self, step: int) -> bool:
-        """Return whether all embeddings of a step's batch nearly coincide; no reason to stop (Supplementary F)."""
-        return bool(self._packed(step, step + 1))
+        packed, idle = (bool(check(step, step + 1)) for check in (self.packed, self._without_gradient))
+        return f"{100 * active:.0f} % active" + ", packed" * packed + ", no gradient" * idle
 
     def verdict(self, steps: int) -> Verdict:
         """Return the verdict on a training of ``steps`` steps.
@@ -92,32 +87,27 @@ class Monitor:
         where in the end none is.
         """
         judged = min(max(steps // JUDGED_SHARE, 1), MOST_JUDGED)
-        if bool(self._packed(steps - judged, steps).all()):
+        if bool(self.packed(steps - judged, steps).all()):
             return "collapsed"
-        if bool(self._still(0, steps).all()):
+        if bool(self._without_gradient(0, steps).all()):
             return "no_gradient"
         return "packed" if self.packed_steps(steps) else "healthy"
 
     def packed_steps(self, steps: int) -> int:
         """Return how many of the first ``steps`` steps are packed."""
-        return int(self._packed(0, steps).sum())
+        return int(self.packed(0, steps).sum())
 
-    def _still(self, start: int, end: int) -> Tensor:
+    def _without_gradient(self, start: int, end: int) -> Tensor:
         return self.rows[start:end, COLUMNS.index("network_gradient_norm")] <= NO_GRADIENT
 
-    def _packed(self, start: int, end: int) -> Tensor:
+    def packed(self, start: int, end: int) -> Tensor:
+        """Return for each of some steps whether all embeddings of its batch nearly coincide [end - start] bool.
+
+        That is no reason to stop (Supplementary F).
+        """
         rows = self.rows[start:end]
         spread, norm = rows[:, COLUMNS.index("distance_95")], rows[:, COLUMNS.index("norm_50")]
         return (spread < PACKED * norm) | (spread <= torch.finfo(torch.float32).eps)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors for a checkpoint, by name."""
-        return {"monitor.rows": self.rows, "monitor.items": self.items}
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy the tensors of a checkpoint back."""
-        self.rows.copy_(tensors["monitor.rows"])
-        self.items.copy_(tensors["monitor.items"])
 
     def arrays(self) -> dict[str, NDArray[np.float32] | NDArray[np.float16]]:
         """Return the log as arrays: each column [steps] by its name, and ``items`` [steps, 128] float16."""

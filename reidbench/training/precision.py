@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -26,20 +26,14 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
             "--device cuda"
         )
     # torch calls a C++ compiler on CPUs; without it the first step would fail, after all images were decoded.
-    compiler = _program(os.environ.get("CXX", "g++"))
+    compiler = os.environ.get("CXX", "g++")
+    with suppress(IndexError, ValueError):  # blank, or an unclosed quotation mark
+        compiler = shlex.split(compiler)[0]
     if recipe.compile and device.type == "cpu" and shutil.which(compiler) is None:
         raise OptionError(
-            f"compile=true: torch needs a C++ compiler on a CPU, and {compiler} was not found; install it, name "
+            f"compile=true: torch needs a C++ compiler on a CPU, and {compiler!r} was not found; install it, name "
             "another one in the environment variable CXX, or leave compile out"
         )
-
-
-def _program(command: str) -> str:
-    """Return the program of a shell command, or the quoted command where it has none."""
-    try:
-        return shlex.split(command)[0]
-    except (IndexError, ValueError):  # blank, or an unclosed quotation mark
-        return repr(command)
 
 
 @contextmanager
@@ -86,25 +80,22 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
                     f"a batch of one image cannot train {type(backbone).__name__}: a batch norm needs several values "
                     "of each channel; use batches of two or more images (the recipe's p and k)"
                 ) from error
+            except RuntimeError as error:
+                if not recipe.compile:
+                    raise
+                from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, takes a second to import
+
+                if not isinstance(error, TorchDynamoException):
+                    raise
+                raise TrainingError(
+                    f"compile=true: torch cannot compile {type(backbone).__name__}: "
+                    f"{str(error).strip().splitlines()[0]}; leave compile out, or fix the cause (a CPU needs a C++ "
+                    "compiler)"
+                ) from error
         embeddings = check_embeddings(backbone, embeddings, len(images))
         return embeddings.float() if embeddings.dtype in (torch.bfloat16, torch.float16) else embeddings
 
-    return _with_compile_errors(forward, backbone) if recipe.compile else forward
-
-
-def _with_compile_errors(forward: Callable[[Tensor], Tensor], backbone: Backbone) -> Callable[[Tensor], Tensor]:
-    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, takes a second, which only compilation needs
-
-    def forward_or_explain(images: Tensor) -> Tensor:
-        try:
-            return forward(images)
-        except TorchDynamoException as error:
-            raise TrainingError(
-                f"compile=true: torch cannot compile {type(backbone).__name__}: {str(error).strip().splitlines()[0]}; "
-                "leave compile out, or fix the cause (a CPU needs a C++ compiler)"
-            ) from error
-
-    return forward_or_explain
+    return forward
 
 
 def lower_memory_advice(backbone: Backbone, recipe: Recipe) -> str:

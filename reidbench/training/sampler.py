@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reidbench.errors import OptionError, contract_error
+from reidbench.errors import contract_error
 from reidbench.plugins.interfaces import Loss, TrainView, owner_of
 from reidbench.training.recipe import Recipe
 from reidbench.utils.arrays import IntArray
@@ -21,14 +21,10 @@ def sample_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> li
             return pk_round(view.labels, recipe.p, recipe.k, view.generator)
         return shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
     batches = [np.asarray(batch) for batch in own] if isinstance(own, list | tuple) else []
-    if not batches or any(b.ndim != 1 or not len(b) or not np.issubdtype(b.dtype, np.integer) for b in batches):
-        raise contract_error(
-            owner_of(loss), "what next_round returns", "a list of one or more batches, each an array of units", own
-        )
-    if any(b.min() < 0 or b.max() >= len(view.labels) for b in batches):
-        raise contract_error(
-            owner_of(loss), "what next_round returns", f"batches of units in 0..{len(view.labels) - 1}", own
-        )
+    arrays = all(b.ndim == 1 and len(b) and np.issubdtype(b.dtype, np.integer) for b in batches)
+    if not batches or not arrays or any(b.min() < 0 or b.max() >= len(view.labels) for b in batches):
+        expected = f"a list of one or more batches, each an array of units in 0..{len(view.labels) - 1}"
+        raise contract_error(owner_of(loss), "what next_round returns", expected, own)
     return [b.astype(np.int64) for b in batches]
 
 
@@ -38,16 +34,10 @@ def pk_round(labels: IntArray, p: int, k: int, generator: np.random.Generator) -
     ``labels`` [n] are any integers, one per unit. Each batch is int64 [p * k], indices into ``labels``, the units of
     one identity side by side; identities that do not fill a batch are dropped. An identity with fewer than ``k`` units
     contributes ceil(k / count) shuffled copies of all of them, cut to ``k``, so that how often any two of its units
-    occur differs by at most one. Raises OptionError where there are fewer than ``p`` identities.
+    occur differs by at most one. There are at least ``p`` identities, which is checked before a training.
     Source: Hermans et al. 2017, sections 2 and 3.5 (P×K batches), with the shuffled passes of the authors' code.
     """
     identities, counts = np.unique(labels, return_counts=True)
-    if not 1 <= p <= len(identities) or k < 1:
-        advice = "lower the recipe's p" if len(identities) > 1 else "use data of two or more identities"
-        raise OptionError(
-            f"batches of p={p} identities with k={k} images each cannot be sampled from {len(identities)} training "
-            f"identities; {advice}"
-        )
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     order = generator.permutation(len(identities))
     batches = order[: len(order) // p * p].reshape(-1, p)
@@ -62,11 +52,7 @@ def _sample(units: IntArray, k: int, generator: np.random.Generator) -> IntArray
 def shuffled_round(labels: IntArray, size: int, generator: np.random.Generator) -> list[IntArray]:
     """Return one shuffled pass over the units in batches of ``size``; units that do not fill a batch are dropped.
 
-    Each batch is int64 [size], indices into ``labels`` [n]. Raises OptionError where ``size`` is above n.
+    Each batch is int64 [size], indices into ``labels`` [n]; n is at least ``size``, which is checked before a training.
     """
-    if not 1 <= size <= len(labels):
-        raise OptionError(
-            f"batches of {size} images cannot be sampled from {len(labels)} training units; lower the recipe's p or k"
-        )
     order = generator.permutation(len(labels))
     return list(order[: len(order) // size * size].reshape(-1, size))

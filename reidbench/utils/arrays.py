@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import zipfile
@@ -16,7 +15,7 @@ import safetensors
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from reidbench.errors import DataError
+from reidbench.errors import DataError, did_you_mean
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import ARRAY_BYTES, open_regular
 
@@ -54,8 +53,8 @@ def read_arrays(
 def _choose(present: Collection[str], names: Collection[str] | None, optional: Collection[str]) -> list[str]:
     for name in names or ():
         if name not in present:
-            near = [f"; did you mean {each}?" for each in difflib.get_close_matches(name, present, n=1)]
-            raise ValueError(f"it lacks the array {name}; it has {', '.join(present) or 'none'}{''.join(near)}")
+            near = did_you_mean(name, present, str)
+            raise ValueError(f"it lacks the array {name}; it has {', '.join(present) or 'none'}{near}")
     return [name for name in present if names is None or name in names or name in optional]
 
 

@@ -21,10 +21,8 @@ _ADVICE = {
     errno.EDQUOT: "your quota is used up: free some space there, or name another folder",
     errno.EFBIG: "the limit on file sizes is too low there (ulimit -f), or name another folder",
     errno.EROFS: "name a folder that can be written to",
-    errno.EACCES: "make the folder writable, or name another one",
-    errno.EPERM: "make the folder writable, or name another one",
-    errno.ENOTDIR: "a part of that path is a file: name another folder",
-    errno.EEXIST: "a part of that path is a file: name another folder",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "make the folder writable, or name another one"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of that path is a file: name another folder"),
 }
 
 # What calls answer that a file system does not offer; some also answer that they are not permitted.

@@ -1,13 +1,16 @@
-"""This process among those that ``torchrun`` started to train one network together."""
+"""This process: its place among those that ``torchrun`` started to train one network, and signals that stop it."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 from reidbench.errors import OptionError, PeerError, ReidbenchError
@@ -16,6 +19,9 @@ T = TypeVar("T")
 
 # The other processes wait while the first scores a whole gallery; torchrun ends them if the first one dies.
 TIMEOUT = timedelta(days=7)
+
+# Ctrl-C, a shutdown, and what SLURM and others send some time before a job's time limit (sbatch --signal=USR1@120).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -119,3 +125,41 @@ def peer_errors(size: int) -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise PeerError(f"another of the {size} processes has ended ({str(error).splitlines()[0][:120]})") from error
+
+
+@dataclass
+class StopRequest:
+    """Whether a signal asks the loop to stop.
+
+    ``requested``: whether to stop after the present step.
+    ``reason``: why, for the message.
+    """
+
+    requested: bool = False
+    reason: str = "on request"
+
+
+@contextmanager
+def stop_signal() -> Iterator[StopRequest]:
+    """Turn SIGINT, SIGTERM or SIGUSR1 into a request; a second SIGINT ends the process at once.
+
+    The others may be repeated without harm: launchers pass on signals that reach this process too, and clusters send
+    SIGTERM after SIGUSR1, while the state is still being saved.
+    """
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.requested and number == signal.SIGINT:
+            os._exit(128 + number)
+        request.requested = True
+        if number == signal.SIGUSR1:
+            request.reason = "on SIGUSR1, before the job's time limit"
+
+    # Only the main thread may set handlers; a caller that trains in another thread handles signals itself.
+    numbers = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

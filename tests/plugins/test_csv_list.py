@@ -15,7 +15,8 @@ from reidbench_datasets.csv_list_example import synthesize
 import reidbench
 from reidbench import DataError, File, OptionError, Preprocess, Samples
 from reidbench.images.augment import stored_size
-from reidbench.images.decode import check_images, read_image
+from reidbench.images.contents import check_images
+from reidbench.images.decode import read_image
 from reidbench.images.pixel_file import open_pixels
 from reidbench.utils.machine import local_machine
 from tests.support.batches import training_batch
@@ -405,7 +406,7 @@ def test_real_drawings_become_a_batch(omniglot, tmp_path):
     size = stored_size(preprocess, crop=True)
     store = open_pixels(few, *size, local_machine(cache=tmp_path, threads=2, device="cpu"))
     units = np.arange(0, 400, 50)
-    batch = training_batch(store, few, units, preprocess, crop=True, flip=False, seed=0, step=0)
+    batch = training_batch(store, few, units, preprocess, flip=False, seed=0, step=0)
     dark = (batch < 0.5).float().mean(dim=(1, 2, 3))
     assert ((dark > 0.01) & (dark < 0.3)).all()  # thin black strokes on white
     first = np.asarray(Image.open(few.path(0)).convert("RGB").resize((36, 36), Image.Resampling.BILINEAR))

@@ -151,7 +151,7 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     samples = Samples.of_images(Path(__file__), ["one.jpg"], [1], [1])
     units = np.zeros(400, dtype=np.int64)
     store = PixelStore(torch.from_numpy(coded[None]), torch.device("cpu"))
-    batch = training_batch(store, samples, units, preprocess, crop=recipe.crop, flip=recipe.flip, seed=0, step=0)
+    batch = training_batch(store, samples, units, preprocess, flip=recipe.flip, seed=0, step=0)
     codes = (batch * 255).round().long()
     assert codes.shape == (400, 3, 128, 64)
     steps = codes[:, 1, 0, 1] - codes[:, 1, 0, 0]

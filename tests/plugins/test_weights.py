@@ -82,7 +82,8 @@ def test_all_mismatches_are_named_and_nothing_is_loaded() -> None:
         load_weights(network, head, wrong, source="w.safetensors", classifier=[])
     assert str(caught.value) == (
         "w.safetensors: does not fit this network: 2 missing (1.running_mean, 1.running_var); "
-        "7 unexpected (a0, a1, a2, a3, a4, …); 1 of another shape (1.weight [5], expected [4])"
+        "7 unexpected (a0, a1, a2, a3, a4, …); "
+        "1 of another shape or type (1.weight torch.float32 [5], expected torch.float32 [4])"
     )
     assert network[0].weight.equal(before)
 

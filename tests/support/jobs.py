@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo
-from reidbench.runs.deviations import deviations
 from reidbench.runs.job import Job, Memo, resolve
-from reidbench.runs.prepare import Planner, Prepared
+from reidbench.runs.prepare import Planner, Prepared, deviations
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import run_job
 from reidbench.training.build import build_recipe, describe_backbone

@@ -22,8 +22,7 @@ from reidbench.ranking import external_embeddings
 from reidbench.reports import sections
 from reidbench.reports.artifacts import RunFiles
 from reidbench.runs import suite
-from reidbench.runs.job import resolve
-from reidbench.runs.prepare import prepare
+from reidbench.runs.prepare import Planner
 from reidbench.training.build import build_backbone, build_loss, build_recipe, build_split, describe_backbone
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.precision import forward_pass
@@ -371,7 +370,7 @@ def use_dataset(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
 
 
 def use_protocol(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    prepare(resolve(job(protocol=spec.text), catalogue), local_machine(device="cpu"))
+    Planner(catalogue, local_machine(device="cpu")).plan(job(protocol=spec.text))
 
 
 def use_recipe(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:

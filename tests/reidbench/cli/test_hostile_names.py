@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reidbench.plugins.spec import quoted
+from reidbench.errors import quoted
 from tests.support.paths import CHECKOUT
 
 Main = Callable[..., tuple[int, str]]

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.positives_and_exclusions import OWN_IMAGES, contradictions, data_notes, unmatched
+from reidbench.data.positives_and_exclusions import (
+    OWN_IMAGES,
+    TWO_IDENTITIES,
+    contradictions,
+    data_notes,
+    unmatched,
+)
 from reidbench.data.protocol import is_standin, verdict
-from reidbench.data.split import SHARED_IDENTITIES
+from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
 
 OWN = "query/0.jpg"
@@ -31,9 +37,26 @@ def test_unmatched_queries_by_the_rule_that_excludes_the_last() -> None:
     queries = [(1, 1), (2, 1), (3, 1), (3, 2)]
     found = unmatched(PROTOCOL, split(queries, [(1, 1), (1, 2), (3, 1), (-1, 1), (0, 2)]))
     # Identity 1 has a positive in camera 2, 2 has none, 3 one in camera 1: that of a query, but not of the other.
-    assert (found.absent, found.by_rule, found.total) == (1, {"junk": 0, "same_camera": 1}, 2)
+    assert (found.absent, found.same_camera, found.total) == (1, 1, 2)
     without_cameras = dataclasses.replace(PROTOCOL, exclude=("junk",))
-    assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).by_rule == {"junk": 0}
+    assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).same_camera == 0
+
+
+@pytest.mark.parametrize("test_root", ["/nowhere", "/nowhere/test"])
+def test_images_of_two_parts_are_contradictions(test_root: str) -> None:
+    def part(root: str, images: list[str], pids: list[int]) -> Samples:
+        return Samples.of_images(Path(root), images, pids, [1] * len(pids))
+
+    # One root for all parts, or one for each.
+    inside = "test/" if test_root == "/nowhere" else ""
+    train = part("/nowhere", ["a", "test/b", "test/c"], [1, 2, 3])
+    gallery = part(test_root, [f"{inside}d", f"{inside}b"], [3, 7])
+    shared = contradictions(PROTOCOL, Split(train, part(test_root, [f"{inside}b"], [7]), gallery))
+    assert shared == {SHARED_IMAGES: [f"{inside}b"], SHARED_IDENTITIES: ["3"]}
+    both = contradictions(PROTOCOL, Split(train, gallery.take(np.array([0])), part("/nowhere", ["test/d"], [4])))
+    pair = "test/d (4)" if inside else "d (3)"
+    assert both.keys() == {TWO_IDENTITIES, SHARED_IDENTITIES}
+    assert pair in both[TWO_IDENTITIES][0]
 
 
 def test_queries_that_find_their_own_image_are_named() -> None:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench import Samples, Split
-from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
 from reidbench.errors import DataError, PluginError
 
 ROOT = Path("/nowhere")
@@ -166,21 +165,3 @@ def test_junk_and_distractors_stay_out_of_training_and_queries(pid: int) -> None
         Split(bad, good, good)
     with pytest.raises(DataError, match="query holds junk or distractors"):
         Split(good, bad, good)
-
-
-@pytest.mark.parametrize("test_root", ["/nowhere", "/nowhere/test"])
-def test_images_of_two_parts_are_contradictions(test_root: str) -> None:
-    def part(root: str, images: list[str], pids: list[int]) -> Samples:
-        return Samples.of_images(Path(root), images, pids, [1] * len(pids))
-
-    # One root for all parts, or one for each.
-    inside = "test/" if test_root == str(ROOT) else ""
-    train = part(str(ROOT), ["a", "test/b", "test/c"], [1, 2, 3])
-    split = Split(train, part(test_root, [f"{inside}b"], [7]), part(test_root, [f"{inside}d", f"{inside}b"], [3, 7]))
-    prefix = "" if inside else f"{ROOT}/"
-    assert split.contradictions == {SHARED_IMAGES: [f"{prefix}test/b"], SHARED_IDENTITIES: ["3"]}
-    assert split.files_of_two_identities == []
-    assert Split(train, split.gallery.take(np.array([0])), train.take(np.array([0]))).contradictions.keys() == {
-        SHARED_IMAGES,
-        SHARED_IDENTITIES,
-    }

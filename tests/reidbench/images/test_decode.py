@@ -15,7 +15,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
 from reidbench.images import decode
-from reidbench.images.decode import check_images, decode_images, read_digest, read_image
+from reidbench.images.contents import check_images
+from reidbench.images.decode import decode_images, read_digest, read_image
 from tests.support.images import noise_images
 
 

@@ -73,7 +73,7 @@ def build(folder, images):
     store = open_pixels(part, 288, 144, local_machine(cache=folder, threads=2, device="cpu", pixels=name))
     for step in range(len(part) // 50):
         units = np.arange(50 * step, 50 * step + 50)
-        training_batch(store, part, units, SIZE, crop=True, flip=True, seed=0, step=step)
+        training_batch(store, part, units, SIZE, flip=True, seed=0, step=step)
     return store
 store = build(cache / "warm", np.arange(100))  # compiles and loads everything
 Path("/proc/self/clear_refs").write_text("5")

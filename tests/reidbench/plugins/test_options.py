@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from pydantic import TypeAdapter
 
-from reidbench.errors import DataError, OptionError, PluginError
+from reidbench.errors import DataError, OptionError, PluginError, did_you_mean
 from reidbench.plugins.options import (
     File,
     LaterOption,
     Searched,
     check_options,
-    did_you_mean,
     options_of,
     positional_parameters,
     summary_of,

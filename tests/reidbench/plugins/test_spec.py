@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reidbench.errors import OptionError
-from reidbench.plugins.spec import MAX_DEPTH, MAX_TEXT, RESERVED, Item, Spec, Term, is_name, quoted, write_value
+from reidbench.errors import OptionError, quoted
+from reidbench.plugins.spec import MAX_DEPTH, MAX_TEXT, RESERVED, Item, Spec, Term, is_name, write_value
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}(/[A-Za-z][A-Za-z0-9_]{0,8})?", fullmatch=True).filter(is_name)
 IDENTS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)

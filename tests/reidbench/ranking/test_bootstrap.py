@@ -120,10 +120,3 @@ def test_intervals_of_one_identity_and_of_equal_values() -> None:
     assert interval(np.array([0.1, 0.9]), np.array([7, 7])) is None
     assert interval(np.full(5, 0.5), np.array([1, 1, 2, 3, 3])) == (0.5, 0.5)
     assert paired_difference(np.array([0.25, 0.75]), np.array([0.0, 0.25]), np.array([1, 2]))[0] == 0.375
-
-
-def test_lengths_that_differ_are_an_error() -> None:
-    with pytest.raises(ValueError, match="one pid for each of 3 values, got 2"):
-        interval(np.zeros(3), np.array([1, 2]))
-    with pytest.raises(ValueError, match="two values for every query, got 3 and 2"):
-        paired_difference(np.zeros(3), np.zeros(2), np.zeros(3))

@@ -145,11 +145,3 @@ def test_a_new_score_reaches_every_output(tmp_path: Path, monkeypatch: pytest.Mo
     part = build("section", "table").build([record for _, record in runs], RunFiles([], local_machine()))
     assert printed(part.tables[0], "earliness") == [f"{100 * run.scores['early']:.2f}" for _, run in runs]
     assert compare_combinations(runs[:1], runs[1:]).differences[-1].score == "early"
-
-
-def test_no_query_is_an_error() -> None:
-    nothing, cams = np.zeros(0, dtype=np.int64), np.ones(3, dtype=np.int64)
-    ranking = rank_distances([], nothing, nothing, cams, cams)
-    assert len(average_precision(ranking, "market")) == 0
-    with pytest.raises(DataError, match="at least one query"):
-        score(ranking, 3, (1,))

@@ -18,7 +18,7 @@ from reidbench.data.positives_and_exclusions import (
     OWN_IMAGES_BY_CONTENT,
     SHARED_IMAGES_BY_CONTENT,
     TWO_IDENTITIES_BY_CONTENT,
-    contradictions_by_content,
+    contradictions,
     unmatched,
 )
 from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
@@ -44,7 +44,8 @@ def run_on(train: Units = GOOD, query: Units = GOOD[:1], gallery: Units = GOOD[1
         for units in (train, query, gallery)
     ]
     split, changed = Split(*parts), replace(run.protocol, **protocol)
-    return replace(run, split=split, protocol=changed, unmatched=unmatched(changed, split))
+    found = contradictions(changed, split)
+    return replace(run, split=split, protocol=changed, unmatched=unmatched(changed, split), contradictions=found)
 
 
 def empty() -> Samples:
@@ -164,7 +165,8 @@ def test_contents_are_compared_between_paths_only() -> None:
             np.array([[known[name]] * 32 for name in part.images.tolist()], np.uint8)
             for part in (split.train, split.query, split.gallery)
         ]
-        return contradictions_by_content(replace(run.protocol, exclude=exclude), split, *digests)
+        found = contradictions(replace(run.protocol, exclude=exclude), split, digests)
+        return {kind: names for kind, names in found.items() if kind in KINDS_BY_CONTENT}
 
     assert kinds() == {}  # the junk has a query's content
     assert kinds(exclude=()) == {}  # the query's own file is known by its path

@@ -38,7 +38,7 @@ def test_a_place_without_a_record_is_named(tmp_path: Path) -> None:
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_folder_names_are_one_safe_part_of_a_path(loss: str, backbone: str) -> None:
-    folder = Store(Path("results")).run_folder(["synthetic", loss, backbone], 0, "ab" * 32, "cd" * 32)
+    folder = Store(Path("results")).folder_of("runs", ["synthetic", loss, backbone], 0, "ab" * 32, "cd" * 32)
     assert folder.parent == Path("results/runs")
     assert len(folder.name.encode()) < 200
     assert not set(folder.name) & set("/\\\0\n :*?")
@@ -49,10 +49,10 @@ def test_id_and_code_tell_folders_apart() -> None:
     store = Store(Path("results"))
     names = ["synthetic", "batch_hard", "tiny"]
     folders = {
-        store.run_folder(names, 0, "a" * 64, "c" * 64),
-        store.run_folder(names, 0, "b" * 64, "c" * 64),
-        store.run_folder(names, 0, "a" * 64, "d" * 64),
-        store.run_folder(names, 1, "a" * 64, "c" * 64),
+        store.folder_of("runs", names, 0, "a" * 64, "c" * 64),
+        store.folder_of("runs", names, 0, "b" * 64, "c" * 64),
+        store.folder_of("runs", names, 0, "a" * 64, "d" * 64),
+        store.folder_of("runs", names, 1, "a" * 64, "c" * 64),
     }
     assert len(folders) == 4
 
@@ -103,7 +103,7 @@ def test_the_newest_record_by_other_code_is_found(tmp_path: Path) -> None:
     names, run = ["synthetic", "batch_hard", "tiny"], "ab" * 32
 
     def folder(code: str, seed: int = 0, run_id: str = run) -> Path:
-        return store.run_folder(names, seed, run_id, code * 64)
+        return store.folder_of("runs", names, seed, run_id, code * 64)
 
     now = folder("a")
 

@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from reidbench.errors import DataError, Interrupted
 from reidbench.training.checkpoint import (
     SUMMARY,
     WEIGHTS,
-    Checkpoint,
     TrainingState,
     latest_checkpoint,
     latest_step,
@@ -31,8 +31,8 @@ from reidbench.training.checkpoint import (
 )
 from reidbench.training.loop import train
 from reidbench.training.monitor import Monitor
-from reidbench.training.stop_signals import SIGNALS
 from reidbench.utils.machine import local_machine
+from reidbench.utils.processes import SIGNALS
 from tests.support.damage import flip
 from tests.support.logs import assert_same_log
 from tests.support.loop_training import RECIPE, SEED, Head, Sampling, assert_same_state, build, fit
@@ -42,28 +42,28 @@ CONTENT = "ab" * 32
 NEWEST = "checkpoint-00000002.safetensors"
 
 
-def checkpoint(step: int) -> Checkpoint:
+def checkpoint(step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tensors = {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}
-    return Checkpoint(step, tensors, {"round": step, "note": "é", "content": CONTENT})
+    return tensors, {"step": step, "note": "é", "content": CONTENT}
 
 
-def latest(folder: Path, messages: list[str] | None = None) -> Checkpoint | None:
+def latest(folder: Path, messages: list[str] | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     return latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
 
 
 def test_a_checkpoint_is_restored_bit_for_bit(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(7))
+    save_checkpoint(tmp_path, *checkpoint(7))
     loaded = latest(tmp_path)
     assert loaded is not None
-    assert loaded.step == 7
-    assert loaded.state == {"round": 7, "note": "é", "content": CONTENT}
-    assert torch.equal(loaded.tensors["weights"], torch.full((2, 3), 7.0))
-    assert loaded.tensors["empty"].shape == (0, 4)
+    tensors, state = loaded
+    assert state == {"step": 7, "note": "é", "content": CONTENT}
+    assert torch.equal(tensors["weights"], torch.full((2, 3), 7.0))
+    assert tensors["empty"].shape == (0, 4)
 
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (5, 50, 500, 5000):
-        save_checkpoint(tmp_path, checkpoint(step))
+        save_checkpoint(tmp_path, *checkpoint(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-00000500.safetensors",
         "checkpoint-00005000.safetensors",
@@ -82,12 +82,12 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> N
     with tempfile.TemporaryDirectory() as folder:
         messages: list[str] = []
         for step in (1, 2):
-            save_checkpoint(Path(folder), checkpoint(step))
+            save_checkpoint(Path(folder), *checkpoint(step))
         newest = Path(folder) / NEWEST
         flip(newest, int(place * newest.stat().st_size), bits)
         loaded = latest(Path(folder), messages)
         assert loaded is not None
-        assert loaded.step == 1
+        assert loaded[1]["step"] == 1
         assert len(messages) == 1
         assert newest.name in messages[0]
         assert sorted(file.name for file in Path(folder).iterdir()) == [
@@ -98,7 +98,7 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> N
 
 @pytest.mark.parametrize("damage", ["zeros", "cut", "empty", "negative", "beyond", "other images", "both"])
 def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage: str, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(1))
+    save_checkpoint(tmp_path, *checkpoint(1))
     tensors = {"weights": torch.rand(200, 200)}
     step = {"negative": -5, "beyond": 10_001}.get(damage, 2)
     state = {"content": "cd" * 32 if damage == "other images" else CONTENT}
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage: str, tmp_path: P
             file.write_bytes(file.read_bytes()[:-1])
     messages: list[str] = []
     loaded = latest(tmp_path, messages)
-    assert [loaded and loaded.step, len(messages)] == ([None, 2] if damage == "both" else [1, 1])
+    assert [loaded and loaded[1]["step"], len(messages)] == ([None, 2] if damage == "both" else [1, 1])
     assert NEWEST in messages[0]
     assert (tmp_path / f"{NEWEST}.{'superseded' if damage == 'other images' else 'damaged'}").is_file()
 

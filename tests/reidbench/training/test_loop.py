@@ -69,7 +69,7 @@ def by_hand(net: Net, loss: Head, samples: Samples) -> None:
             batches = pk_round(labels, 2, 2, stream(SEED, "round", step // 2))
         units = batches[step % 2]
         torch.manual_seed(torch_seed(SEED, "step", step, 0))
-        images = training_batch(pixels, samples, units, net.preprocess, crop=True, flip=True, seed=SEED, step=step)
+        images = training_batch(pixels, samples, units, net.preprocess, flip=True, seed=SEED, step=step)
         optimizer.zero_grad()
         loss(net(images), torch.from_numpy(labels[units])).mean().backward()
         for group, ratio in zip(optimizer.param_groups, (1, 1, OWN_RATE / 1e-2), strict=True):

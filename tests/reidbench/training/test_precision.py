@@ -124,7 +124,7 @@ def test_tf32_is_refused_on_a_cpu() -> None:
 
 def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(OptionError, match="compiler on a CPU, and no-such-compiler was not found"):
+    with pytest.raises(OptionError, match="compiler on a CPU, and 'no-such-compiler' was not found"):
         check_device(recipe(compile=True), CPU)
     check_device(recipe(compile=True), torch.device("cuda", 0))
     check_device(recipe(), CPU)
