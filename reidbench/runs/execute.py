@@ -202,12 +202,12 @@ def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalo
     Keys of the value None are left out. Raises OptionError where a loss is neither text nor callable, and where two
     losses have one name.
     """
+    from reidbench.runs.python_losses import local_loss  # noqa: PLC0415 - only calls from Python have such losses
+
     choices = {key: _as_list(value) for key, value in given.items() if value is not None}
     catalogue = load()
     for number, each in enumerate(choices.get("loss", [])):
         if callable(each):
-            from reidbench.runs.python_losses import local_loss  # noqa: PLC0415 - most runs have no such loss
-
             item = local_loss(each)
             same = [other for other in catalogue.items if (other.kind, other.name) == (item.kind, item.name)]
             if any(other.factory is not each for other in same):

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reidbench.errors import OptionError, describe_problem
+from reidbench.errors import OptionError, describe_problem, did_you_mean
 from reidbench.plugins.catalogue import command_defaults
-from reidbench.plugins.options import did_you_mean
 from reidbench.runs.plan import Choices, read_request
 from reidbench.runs.suite import MOST_JOBS, find_suite, load_suite
 from reidbench.studies.study import NONE, Study
