@@ -130,11 +130,11 @@ def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPat
     check_device(recipe(), CPU)
     for blank in ("", " ", '"'):
         monkeypatch.setenv("CXX", blank)
-        with pytest.raises(OptionError, match=f"and '{blank}' was not found"):
+        with pytest.raises(OptionError, match=f"and {blank!r} was not found"):
             check_device(recipe(compile=True), CPU)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(OptionError, match=r"and g\+\+ was not found"):
+    with pytest.raises(OptionError, match=r"and 'g\+\+' was not found"):
         check_device(recipe(compile=True), CPU)
 
 
