@@ -32,13 +32,7 @@ def verify(
     Also prints the queries without a positive and contradictions between its parts. Exits with 1 where counts are
     wrong, files are missing, empty or damaged, one file has two identities, or no query has a positive.
     """
-    from reidbench.data.positives_and_exclusions import (
-        NO_POSITIVE,
-        TWO_IDENTITIES,
-        contradictions,
-        data_notes,
-        unmatched,
-    )
+    from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS, contradictions, data_notes, unmatched
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
     from reidbench.images.contents import check_images
@@ -58,7 +52,7 @@ def verify(
     for name, count in split.ignored.items():
         echo(f"ignored: {count:,} {name}")
     counts, contradicting = unmatched(built, split), contradictions(built, split)
-    files = contradicting.pop(TWO_IDENTITIES, [])
+    files = contradicting.pop(TWO_PIDS, [])
     echo(f"queries without a positive: {counts}")
     for note in data_notes(counts, contradicting)[counts.total > 0 :]:
         echo(note)

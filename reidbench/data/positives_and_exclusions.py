@@ -93,7 +93,7 @@ NO_POSITIVE = (
     "cameras where the rule same_camera applies; where cameras are unknown, give every image a camera of its own"
 )
 # Kinds of contradictions in data; the first is an error.
-TWO_IDENTITIES = "files_of_two_identities"
+TWO_PIDS = "files_of_two_identities"
 OWN_IMAGES = "queries_with_their_own_image_as_positive"
 # The same between images of one content in several files.
 TWO_IDENTITIES_BY_CONTENT = "images_of_two_identities_by_content"
@@ -156,7 +156,7 @@ def contradictions(protocol: Protocol, split: Split, contents: Sequence[PixelArr
 
     shared, own = compare(split.file_numbers)
     kinds = split.contradictions | {
-        TWO_IDENTITIES: _identity_conflicts(split, split.file_numbers),
+        TWO_PIDS: _identity_conflicts(split, split.file_numbers),
         OWN_IMAGES: query.images[queries[own]].tolist(),
     }
     if contents:

@@ -12,7 +12,7 @@ import torch
 from reidbench.data.positives_and_exclusions import (
     KINDS_BY_CONTENT,
     NO_POSITIVE,
-    TWO_IDENTITIES,
+    TWO_PIDS,
     contradiction_notes,
     contradictions,
 )
@@ -52,7 +52,7 @@ def check_data(run: Prepared) -> None:
     where = f"dataset {run.items['dataset'].text} in {run.split.train.root}"
     if run.unmatched.total == len(run.split.query):
         raise DataError(f"{where}: queries without a positive: {run.unmatched}: {NO_POSITIVE}")
-    if files := run.contradictions.get(TWO_IDENTITIES):
+    if files := run.contradictions.get(TWO_PIDS):
         raise DataError(
             f"{where}: {len(files):,} files have two identities, the first is {files[0]}; correct the lists"
         )

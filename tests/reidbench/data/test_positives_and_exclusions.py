@@ -12,7 +12,7 @@ import pytest
 from reidbench import DataError, Protocol, Samples, Split
 from reidbench.data.positives_and_exclusions import (
     OWN_IMAGES,
-    TWO_IDENTITIES,
+    TWO_PIDS,
     contradictions,
     data_notes,
     unmatched,
@@ -55,8 +55,8 @@ def test_images_of_two_parts_are_contradictions(test_root: str) -> None:
     assert shared == {SHARED_IMAGES: [f"{inside}b"], SHARED_IDENTITIES: ["3"]}
     both = contradictions(PROTOCOL, Split(train, gallery.take(np.array([0])), part("/nowhere", ["test/d"], [4])))
     pair = "test/d (4)" if inside else "d (3)"
-    assert both.keys() == {TWO_IDENTITIES, SHARED_IDENTITIES}
-    assert pair in both[TWO_IDENTITIES][0]
+    assert both.keys() == {TWO_PIDS, SHARED_IDENTITIES}
+    assert pair in both[TWO_PIDS][0]
 
 
 def test_queries_that_find_their_own_image_are_named() -> None:
