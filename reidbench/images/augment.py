@@ -6,7 +6,7 @@ pixel store and machine do not enter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ View = tuple[int, int, bool]
 VIEWS = ("original", "center", "center_flip", "five_crops", "five_crops_flip")
 
 
-@dataclass(frozen=True, eq=False)
-class Crops:
+class Crops(NamedTuple):
     """The crops of a batch of B images.
 
     ``images``: index of the image in the pixel store, int64 [B].

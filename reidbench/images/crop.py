@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reidbench.images.augment import Crops
 from reidbench.plugins.interfaces import Preprocess
-from reidbench.utils.arrays import BoolArray, Float32Array, IntArray, PixelArray
+from reidbench.utils.arrays import Float32Array, PixelArray
 from reidbench.utils.compiled import compiled
 from reidbench.utils.device import to_device
 
@@ -44,13 +44,9 @@ def normalised_levels(preprocess: Preprocess) -> Float32Array:
 
 
 @compiled
-def crop_pixels(
-    pixels: PixelArray, images: IntArray, top: IntArray, left: IntArray, flipped: BoolArray, out: PixelArray
-) -> None:
-    """Write to ``out`` [B, H, W, 3] the H x W crop at (top, left) of each of ``images`` [B], flipped where ``flipped``.
-
-    ``pixels`` is [m, h, w, 3]; bounds are not checked.
-    """
+def crop_pixels(pixels: PixelArray, crops: Crops, out: PixelArray) -> None:
+    """Write the H x W crops of ``pixels`` [m, h, w, 3] to ``out`` [B, H, W, 3]; bounds are not checked."""
+    images, top, left, flipped = crops
     height, width = out.shape[1:3]
     for place in range(len(images)):
         for y in range(height):
@@ -63,19 +59,12 @@ def crop_pixels(
 
 
 @compiled
-def crop_normalised(
-    pixels: PixelArray,
-    images: IntArray,
-    top: IntArray,
-    left: IntArray,
-    flipped: BoolArray,
-    levels: Float32Array,
-    out: Float32Array,
-) -> None:
+def crop_normalised(pixels: PixelArray, crops: Crops, levels: Float32Array, out: Float32Array) -> None:
     """Write crops as ``crop_pixels`` to ``out`` [B, 3, H, W], each grey level replaced by its value in ``levels``.
 
     ``levels`` [3, 256] is the table of ``normalised_levels``.
     """
+    images, top, left, flipped = crops
     height, width = out.shape[2:]
     for place in range(len(images)):
         for y in range(height):

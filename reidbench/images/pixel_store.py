@@ -61,16 +61,16 @@ class PixelStore:
                 new = np.unique(crops.images[self._unchecked[crops.images]])
                 self.check(new)
                 self._unchecked[new] = False
-        arrays = (np.asarray(self.pixels), crops.images, crops.top, crops.left, crops.flipped)
+        pixels = np.asarray(self.pixels)
         if self.device.type == "cpu":
             out = self._buffers.take((count, 3, *size))
-            crop_normalised(*arrays, normalised_levels(preprocess), out)
+            crop_normalised(pixels, crops, normalised_levels(preprocess), out)
             return torch.from_numpy(out)
         on_gpu = self.device.type == "cuda" and torch.cuda.is_available()
         # Each thread has its own current GPU, and pinning would otherwise initialise number 0 in every process.
         with torch.cuda.device(self.device) if on_gpu else nullcontext():
             batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
-        crop_pixels(*arrays, batch.numpy())
+        crop_pixels(pixels, crops, batch.numpy())
         return batch
 
 

@@ -70,15 +70,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
 
     Raises Busy, naming the holder, after ``wait`` seconds, and DataError where the file cannot be written.
     """
-    own = _Holder(
-        socket.gethostname(),
-        _kernel(),
-        os.getpid(),
-        _start_of(os.getpid()),
-        secrets.token_hex(8),
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        purpose,
-    )
+    pid, now = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
+    own = _Holder(socket.gethostname(), _kernel(), pid, _start_of(pid), secrets.token_hex(8), now, purpose)
     deadline, (pause, longest) = time.monotonic() + wait, _POLL_SECONDS
     while (descriptor := _try_lock(path, own)) is None:
         holder = describe_holder(path) or NEW
