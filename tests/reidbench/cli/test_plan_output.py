@@ -74,7 +74,7 @@ def test_what_distorts_scores_is_printed_below_the_counts() -> None:
     clean = plan({})
     run = replace(
         clean.runs[0],
-        unmatched=Unmatched(5, 1, {"same_camera": 1}),
+        unmatched=Unmatched(5, 1, 1),
         contradictions={"test_images_in_train": ["a.jpg", "b.jpg"]},
     )
     notes = set(printed(replace(clean, runs=[run]))) - set(printed(clean))
