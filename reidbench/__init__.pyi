@@ -63,6 +63,14 @@ from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
 from reidbench.runs.tasks import Executor as Executor, Task as Task, TaskState as TaskState
+from reidbench.studies.comparison import (
+    Comparison as Comparison,
+    LossScores as LossScores,
+    Pair as Pair,
+    expected_best as expected_best,
+)
+from reidbench.studies.page import StudyFiles as StudyFiles
+from reidbench.studies.study import LossResult as LossResult, Study as Study, Trial as Trial
 from reidbench.training.recipe import Recipe as Recipe
 from reidbench.utils.arrays import IntArray as IntArray
 from reidbench.utils.compiled import compiled as compiled

@@ -12,7 +12,7 @@ import typer
 
 from reidbench.cli import flags
 from reidbench.cli import run as run_verb
-from reidbench.cli.output import echo
+from reidbench.cli.output import echo, print_errors
 from reidbench.cli.run import print_line, print_plan, print_tasks
 
 KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
@@ -54,13 +54,14 @@ def study(
     """
     from rich.console import Console
 
+    from reidbench.errors import describe_error
     from reidbench.plugins.catalogue import load
     from reidbench.reports.sections import render
     from reidbench.reports.text_formats import to_terminal
     from reidbench.runs.execute import build_executor
     from reidbench.studies.define import define_study
+    from reidbench.studies.page import StudyFiles, write_page
     from reidbench.studies.run_study import run_study
-    from reidbench.studies.table import compare_study, study_part
     from reidbench.studies.trainings import Trainings
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
@@ -86,7 +87,13 @@ def study(
         print_tasks(out, trainings.expected, executor)
         return
     result = run_study(trainings, executor)
-    echo(render([study_part(result, compare_study(result))], to_terminal), nl=False)
-    print_line(console, f"study: {result.folder}")
+    files = StudyFiles(result, machine)
+    parts = files.parts("study_sections")
+    echo(render(parts, to_terminal), nl=False)
+    print_errors(parts)
+    try:
+        print_line(console, f"page: {write_page(files)}")
+    except Exception as error:  # the table is printed, and nothing of the study is lost
+        print_line(console, f"the page was not written: {describe_error(error)}")
     if any(final.flawed for each in result.losses for final in (*each.finals, *each.defaults)):
         raise typer.Exit(1)

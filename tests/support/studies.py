@@ -74,7 +74,7 @@ def make_study(
         given = number == 1
         return Trial(
             loss=loss, search=search, number=number,
-            loss_text=loss if given else f"{loss}(margin={margin:.3g})",
+            loss_text=loss if given else f"{loss.partition('(')[0]}(margin={margin:.3g})",
             recipe_text=study.recipe if given else f"quick(steps=200, learning_rate={rate:.3g})",
             seed=10_000 + search, runs={metric: digest(loss, search, number, metric) for metric in study.metrics},
             scores={"euclidean": score, "cosine": score - 0.01}, primary="map_market", status="ok", error="",

@@ -444,7 +444,10 @@ def test_there_is_a_hook_for_every_kind_and_no_other() -> None:
 def test_the_command_lines_defaults() -> None:
     defaults = command_defaults()
     jobs = {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed"}
-    assert set(defaults) == jobs | {"auto_metric", "executor", "sections", "page_sections", "suite"}
+    assert set(defaults) == jobs | {
+        *("auto_metric", "executor", "suite", "study_metrics"),
+        *("sections", "page_sections", "study_sections", "study_page_sections"),
+    }
     for text in [defaults["protocol"], *defaults["loss"], defaults["backbone"], defaults["metric"], defaults["rerank"]]:
         Spec.parse(text)
     defaults["loss"].clear()

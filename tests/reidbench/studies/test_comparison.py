@@ -285,4 +285,5 @@ def test_33_equal_losses_give_few_false_alarms() -> None:
 
 
 def test_one_search_for_each_seed_gives_few_false_alarms() -> None:
-    assert false_alarms(comparisons(Design(10, 3, 150, 1.1, trials=20, searches=3), 150)) <= 0.05
+    # With one search for all seeds 28 % of such studies call equal losses different.
+    assert false_alarms(comparisons(Design(10, 3, 150, 1.1, trials=20, searches=3, span=15), 150)) <= 0.05

@@ -21,9 +21,9 @@ from reidbench.plugins.catalogue import load
 from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.execute import read_choices
 from reidbench.studies.define import define_study
+from reidbench.studies.page import StudyFiles
 from reidbench.studies.run_study import run_study
 from reidbench.studies.study import StudyResult
-from reidbench.studies.table import compare_study, study_part
 from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
 from tests.plugins.test_executors import fake_slurm  # noqa: F401
@@ -68,7 +68,7 @@ def begin(folder: Path, data: Path, log: Log) -> StudyResult:
 
 
 def table(result: StudyResult) -> str:
-    return to_terminal([study_part(result, compare_study(result))])
+    return to_terminal(StudyFiles(result, local_machine()).parts("study_sections"))
 
 
 def trials_of(result: StudyResult) -> list[dict[str, Any]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from reidbench.studies.comparison import Comparison, Pair
-from reidbench.studies.study import NONE, Study
+if TYPE_CHECKING:
+    from reidbench import Comparison, Pair, Study
 
 _MOST_PAIRS = 6  # with a sentence each
 
@@ -21,7 +22,7 @@ def notes(comparison: Comparison, study: Study) -> Iterator[str]:
     if comparison.claims and study.against:
         yield against(comparison, study)
     for loss in comparison.losses:
-        if loss.outside and loss.name != NONE:
+        if loss.outside and loss.name != "none":
             yield f"{loss.name} is in no comparison: {loss.outside}."
         if loss.swings:
             sds = f"sd {100 * (loss.sd or 0):.2f} points, all losses together {100 * comparison.pooled**0.5:.2f}"

@@ -1,4 +1,4 @@
-"""The table of a study and the sentences below it, on invented results."""
+"""The section ``study_table``: the table of a study and the sentences below it, on invented results."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reidbench import Part, StudyFiles
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.ranking.scores import average_precision
 from reidbench.reports.text_formats import to_terminal
 from reidbench.studies.study import StudyResult
-from reidbench.studies.table import compare_study, study_part
+from reidbench.utils.machine import local_machine
 from tests.support.rankings import renumber
 from tests.support.studies import LOSSES, make_study
 
 
+def part_of(result: StudyResult) -> Part:
+    (part,) = StudyFiles(result, local_machine(results=result.folder)).parts("study_sections")
+    assert not part.error
+    return part
+
+
 def printed(result: StudyResult) -> str:
-    return to_terminal([study_part(result, compare_study(result))])
+    return to_terminal([part_of(result)])
 
 
 def row_of(result: StudyResult, loss: str) -> dict[str, object]:
-    (row,) = [row for row in study_part(result, compare_study(result)).tables[0].rows if row["loss"] == loss]
+    (row,) = [row for row in part_of(result).tables[0].rows if row["loss"] == loss]
     return dict(row)
 
 
@@ -69,7 +76,7 @@ def test_nothing_measured_is_printed(tmp_path: Path) -> None:
 
 def test_one_search_is_named_in_every_sentence_on_losses(tmp_path: Path) -> None:
     result = make_study(tmp_path, searches=1, against="my_loss")
-    notes = study_part(result, compare_study(result)).notes
+    notes = part_of(result).notes
     for note in notes:
         if "Covers" in note:
             assert "another search" in note
@@ -79,7 +86,7 @@ def test_one_search_is_named_in_every_sentence_on_losses(tmp_path: Path) -> None
 
 def test_options_as_given_form_the_families(tmp_path: Path) -> None:
     result = make_study(tmp_path, trials=0)
-    part = study_part(result, compare_study(result))
+    part = part_of(result)
     assert "tuned" not in " ".join(column.heading for column in part.tables[0].columns)
     assert "options found" not in " ".join(part.notes)
     assert "other options" in " ".join(part.notes)
@@ -118,11 +125,11 @@ def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
     final = result.losses[1].finals[2]
     save_ranking(final.folder, renumber(read_ranking(final.folder), 3, 7777))
     with pytest.raises(DataError, match=str(final.folder)):
-        compare_study(result)
+        part_of(result)
 
 
 def test_study_without_any_score_is_an_error(tmp_path: Path) -> None:
     statuses = {("my_loss", seed): "failed" for seed in range(3)}
     result = make_study(tmp_path, {"my_loss": 0.0}, trials=0, statuses=statuses)
     with pytest.raises(DataError, match=str(tmp_path)):
-        compare_study(result)
+        part_of(result)

@@ -1,0 +1,81 @@
+"""The section ``study_table``: a study's losses by score, and the sentences on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from reidbench import Column, Part, Table
+from reidbench_reports.combinations import LABELS
+from reidbench_reports.study_wording import notes
+
+if TYPE_CHECKING:
+    from reidbench import Comparison, LossScores, Pair, Study, StudyFiles
+
+MEAN = "mean ± standard deviation over the final seeds"
+PLACE = "the best and the worst place that the matrix of all pairs allows"
+BEST = "the set of yes holds the best loss in 95 % of studies; no says less than that another loss is better"
+DIFFERENCE = "in points, with the 95 % interval by itself"
+
+
+def fill_table(part: Part, files: StudyFiles) -> None:
+    """Add the study's table, one row a loss, the highest mean first, and its notes; scores are fractions.
+
+    Without a measured time, so that an interrupted study prints the same.
+    """
+    result, comparison = files.result, files.comparison
+    study, primary = result.study, files.records[0].evaluation.primary
+    columns = [Column("loss"), Column("mean", f"{LABELS.get(primary, primary)}, %", "number", _mean, 0, MEAN)]
+    if comparison.claims:
+        columns.append(Column("best_place", "place", "number", _places, 0, PLACE))
+        columns.append(Column("may_be_best", "may be best", description=BEST))
+    if comparison.gains:
+        columns.append(Column("gain", "tuned−default", "number", itemgetter("gain_text"), 0, DIFFERENCE))
+    if comparison.against:
+        columns.append(Column("against", "loss−reference", "number", itemgetter("against_text"), 0, DIFFERENCE))
+        columns.append(Column("verdict", "than reference"))
+    rows = [_row(scores, comparison, study.against) for scores in comparison.losses]
+    part.tables.append(Table(rows, columns, f"{study.seeds} seeds, {_tuning(study)}"))
+    part.notes.extend([*notes(comparison, study), *result.notes])
+    for each in result.losses:
+        part.notes.extend(f"{each.loss}: {note}" for note in each.notes)
+        if each.winners and [final.folder for final in each.finals] == [final.folder for final in each.defaults]:
+            part.notes.append(f"{each.loss}: every search chose the options as given.")
+
+
+def _tuning(study: Study) -> str:
+    if not study.trials:
+        return "options as given"
+    own = f"each with a search of its own of {study.trials} trials"
+    return own if study.searches > 1 else f"with one search of {study.trials} trials for all"
+
+
+def _row(scores: LossScores, comparison: Comparison, reference: str | None) -> dict[str, Any]:
+    best, worst = scores.places or (None, None)
+    may_be = "not compared" if scores.outside else "yes" if scores.may_be_best else "no"
+    row = {"loss": scores.name, "mean": scores.mean, "sd": scores.sd, "seeds": len(scores.scores)}
+    row |= {"best_place": best, "worst_place": worst, "may_be_best": may_be}
+    gain, against = comparison.gains.get(scores.name), comparison.against.get(scores.name)
+    row |= {"gain": gain and gain.difference, "gain_text": _interval(gain)}
+    row |= {"against": against and against.difference, "against_text": _interval(against)}
+    return row | {"verdict": against.verdict if against else "reference" if scores.name == reference else ""}
+
+
+def _interval(pair: Pair | None) -> str:
+    if pair is None:
+        return "–"
+    low, high = pair.interval
+    return f"{100 * pair.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def _mean(row: Mapping[str, Any]) -> str:
+    if not row["seeds"]:
+        return "–"
+    return f"{100 * row['mean']:.2f}" + (f" ±{100 * row['sd']:.2f}" if row["sd"] is not None else "")
+
+
+def _places(row: Mapping[str, Any]) -> str:
+    if row["best_place"] is None:
+        return "–"
+    return "–".join(dict.fromkeys((str(row["best_place"]), str(row["worst_place"]))))

@@ -1,0 +1,117 @@
+"""The sections of a study but its table: study_pairs, study_search, study_options, study_cost."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reidbench_reports.study import order_changes, search_curve, spec_values
+
+from reidbench import Part, StudyFiles
+from reidbench.studies.study import StudyResult
+from reidbench.utils.machine import local_machine
+from tests.support.parts import build_part, printed
+from tests.support.studies import make_study
+
+SECTIONS = ("study_table", "study_pairs", "study_search", "study_options", "study_cost")
+
+
+def section_of(section: str, result: StudyResult) -> Part:
+    files = StudyFiles(result, local_machine(results=result.folder))
+    return build_part(section, files.records, files)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_without_a_study_a_note_says_so(section: str) -> None:
+    assert "reidbench study" in build_part(section, []).notes[0]
+
+
+def test_pairs_are_in_table_and_matrix(result: StudyResult) -> None:
+    part = section_of("study_pairs", result)
+    assert printed(part.tables[0], "a than b") == ["not told apart", "better", "better"]
+    matrix = part.figures[2].axes[0]
+    texts = {text.get_position(): text.get_text() for text in matrix.texts}
+    assert len(texts) == 6
+    assert all(texts[x, y] == texts[y, x].translate(str.maketrans("+-", "-+")) for x, y in texts)
+    assert len(matrix.collections) == 4  # two told apart, from both sides
+
+
+def test_study_of_one_seed_has_pairs_without_verdict(tmp_path: Path) -> None:
+    part = section_of("study_pairs", make_study(tmp_path, seeds=1, searches=1))
+    assert set(printed(part.tables[0], "a than b")) == {""}
+    assert not part.figures[2].axes[0].collections
+
+
+def test_search_curve_is_the_mean_over_all_orders(result: StudyResult) -> None:
+    trials = result.losses[0].trials
+    expected = []
+    for search in range(3):
+        first, *others = [trial.score for trial in trials if trial.search == search]
+        orders = [np.maximum.accumulate([first, *order]) for order in itertools.permutations(others)]
+        expected.append(np.mean(orders, axis=0))
+    assert search_curve(trials) == pytest.approx(np.mean(expected, axis=0))
+    assert search_curve(trials[::-1]) == pytest.approx(search_curve(trials))
+    assert search_curve([trial for trial in trials if trial.number == 1]) == pytest.approx(
+        np.mean(expected, axis=0)[:1]
+    )
+
+
+def test_remarks_name_pairs_whose_order_depends_on_the_budget() -> None:
+    slow_start = {"a": np.array([0.1, 0.3, 0.5]), "b": np.array([0.2, 0.4, 0.45]), "c": np.array([0.05, 0.06, 0.07])}
+    (remark,) = order_changes(slow_start, dict.fromkeys("abc", 1.0))
+    assert remark.startswith("a is ahead of b from 3 trials on")
+    slow = {"a": np.array([0.1, 0.3, 0.5]), "b": np.array([0.05, 0.2, 0.3])}
+    assert list(order_changes(slow, {"a": 1.0, "b": 1.0})) == []
+    (remark,) = order_changes(slow, {"a": 3.0, "b": 1.0})  # in the three hours of b's trials a has had one
+    assert remark.startswith("a is ahead of b after equal trials")
+
+
+def test_search_shows_what_each_search_chose(result: StudyResult) -> None:
+    part = section_of("study_search", result)
+    assert len(part.figures) == 2
+    assert len(part.tables[0].rows) == 9
+    assert printed(part.tables[0], "trial") == [str(win.number) for each in result.losses for win in each.winners]
+
+
+def test_options_show_what_was_searched_only(result: StudyResult) -> None:
+    part = section_of("study_options", result)
+    captions = [figure.get_label() for figure in part.figures]
+    assert captions == [f"{each.loss}: {name}" for each in result.losses[:3] for name in ("learning_rate", "margin")]
+
+
+def test_choices_are_options_too(result: StudyResult) -> None:
+    first = result.losses[0]
+    trials = [replace(trial, loss_text=f"batch_hard(margin={value})")
+              for trial, value in zip(first.trials, itertools.cycle(["soft", 0.1, 0.2, 0.5]))]  # fmt: skip
+    part = section_of("study_options", replace(result, losses=[replace(first, trials=trials), *result.losses[1:]]))
+    assert "batch_hard: margin" in [figure.get_label() for figure in part.figures]
+
+
+def test_values_of_a_sum_are_named_by_term(result: StudyResult) -> None:
+    trial = replace(result.losses[0].trials[1], loss_text="batch_hard(margin=0.3) + 0.5*batch_hard(margin=0.4)")
+    values = spec_values(replace(trial, recipe_text="quick(learning_rate=0.002)"))
+    assert values["learning_rate"] == 0.002
+    assert sorted(value for name, value in values.items() if name.endswith(".margin")) == [0.3, 0.4]
+    assert sorted(value for name, value in values.items() if name.startswith("weight")) == [0.5, 1.0]
+
+
+def test_cost_is_of_the_final_runs(result: StudyResult) -> None:
+    part = section_of("study_cost", result)
+    rows = {row["loss"]: row for row in part.tables[0].rows}
+    assert rows["batch_hard"]["minutes"] == pytest.approx(1.0)
+    assert rows["lifted_generalized"]["memory"] == 650
+    assert len(part.figures) == 2
+
+
+def test_without_trials_search_and_options_say_so(tmp_path: Path) -> None:
+    result = make_study(tmp_path, trials=0)
+    assert section_of("study_search", result).notes
+    assert section_of("study_options", result).notes
