@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from reidbench import DataError, IntArray, Metric, hookimpl
 from reidbench_metrics.forms import check_training
 from reidbench_metrics.pairs import mean_of
 from reidbench_metrics.vectors import Euclidean
 
-_BLOCK = 64  # the number of rows projected together is a multiple
-_TILE = 512  # training rows in float64 at once: 110 MB of 26,960 dimensions
+_UNIT = 64  # the number of rows projected together is a multiple
+_TILE = 128  # training rows in float64 at once: 28 MB of 26,960 dimensions, which the allocator uses again
+_TILES = 8  # rows of K computed together
 
 
 class NullSpace(Euclidean):
@@ -51,9 +51,9 @@ class NullSpace(Euclidean):
         rows = check_training("null_space", embeddings, pids)
         distinct = _distinct(rows, pids)
         self.mean = mean_of(rows)
-        squares = (float((piece.double() - self.mean).square().sum()) for piece in torch.split(rows, _TILE))
-        self.scale = 2 * sum(squares) / len(rows)  # the mean over all pairs of a row with a row, itself included
-        self.rows = rows if len(distinct) == len(rows) else rows[distinct]
+        squares = torch.cat([_squares(self._centred(piece)) for piece in torch.split(rows, _TILE)])
+        self.scale = 2 * squares.mean().item()  # the mean over all pairs of a row with a row, itself included
+        self.rows, self.squares = rows if len(distinct) == len(rows) else rows[distinct], squares[distinct]
         identities, labels = np.unique(pids[distinct], return_inverse=True)
         count, dimensions = self.rows.shape
         if len(identities) < 2:
@@ -90,38 +90,49 @@ class NullSpace(Euclidean):
                 f"metric null_space: embeddings have {embeddings.shape[1]} dimensions, "
                 f"those that it was fitted on {self.rows.shape[1]}; expected the same"
             )
-        rows, result = embeddings.detach().cpu().double() - self.mean, torch.zeros(1, dtype=torch.float64)
         # Libraries round the last rows of an incomplete block in another way: equal rows would be apart.
-        rows = functional.pad(rows, (0, 0, 0, -len(rows) % _BLOCK))
-        for first in range(0, len(self.rows), _TILE):
-            result = result + self._kernel(rows, self._tile(first)) @ self.weights[first : first + _TILE]
+        rows = torch.zeros(len(embeddings) + -len(embeddings) % _UNIT, embeddings.shape[1], dtype=torch.float64)
+        rows[: len(embeddings)] = self._centred(embeddings.detach().cpu())
+        squares, result = _squares(rows), torch.zeros(1, dtype=torch.float64)
+        for tile in self._tiles(len(self.rows)):
+            result = result + self._kernel(rows, squares, tile) @ self.weights[tile]
         return result[: len(embeddings)].to(embeddings)
 
     def _kernel_matrix(self) -> Tensor:
-        """Return K [n, n] of the training rows, of which only the lower triangle is set."""
+        """Return K [n, n] of the training rows, of which only the lower triangle is complete."""
         assert self.rows is not None
         matrix = torch.zeros(len(self.rows), len(self.rows), dtype=torch.float64)
-        for first in range(0, len(self.rows), _TILE):
-            rows = self._tile(first)
-            for other in range(0, first + 1, _TILE):
-                matrix[first : first + _TILE, other : other + _TILE] = self._kernel(rows, self._tile(other))
+        for first in range(0, len(self.rows), _TILE * _TILES):
+            part = slice(first, first + _TILE * _TILES)
+            rows = self._centred(self.rows[part])
+            for tile in self._tiles(min(part.stop, len(self.rows))):
+                matrix[part, tile] = self._kernel(rows, self.squares[part], tile)
         return matrix
 
-    def _tile(self, first: int) -> Tensor:
-        """Return centred training rows in float64."""
-        assert self.rows is not None
-        return self.rows[first : first + _TILE].double() - self.mean
+    @staticmethod
+    def _tiles(stop: int) -> Iterator[slice]:
+        """Yield the training rows up to ``stop``, some at a time."""
+        for first in range(0, stop, _TILE):
+            yield slice(first, first + _TILE)
 
-    def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the kernel [len(a), len(b)] of centred rows.
+    def _centred(self, rows: Tensor) -> Tensor:
+        return rows.double() - self.mean
+
+    def _kernel(self, rows: Tensor, squares: Tensor, tile: slice) -> Tensor:
+        """Return the kernel of centred rows, whose squared lengths are given, and of a part of the training rows.
 
         The space has no direction along a constant: added to the linear kernel, it makes K regular and changes nothing.
         """
-        products = a @ b.T
+        assert self.rows is not None
+        products = rows @ self._centred(self.rows[tile]).T
         if self.kernel == "linear":
             return products + self.scale
-        squares = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * products
-        return torch.exp(squares.clamp(min=0) / -self.scale)
+        return torch.exp((squares[:, None] + self.squares[tile] - 2 * products).clamp(min=0) / -self.scale)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """Return the squared lengths [n] of rows, without a copy of them."""
+    return torch.linalg.vector_norm(rows, dim=1).square()
 
 
 def _distinct(rows: Tensor, pids: IntArray) -> IntArray:
