@@ -16,7 +16,7 @@ from reidbench_metrics.pairs import mean_of
 from reidbench_metrics.vectors import Euclidean
 
 _UNIT = 64  # the number of rows projected together is a multiple
-_TILE = 128  # training rows in float64 at once: 28 MB of 26,960 dimensions, which the allocator uses again
+_TILE = 128  # training rows in float64 at once: 28 MB of 26,960 dimensions
 _TILES = 8  # rows of K computed together
 
 
@@ -51,7 +51,7 @@ class NullSpace(Euclidean):
         rows = check_training("null_space", embeddings, pids)
         distinct = _distinct(rows, pids)
         self.mean = mean_of(rows)
-        squares = torch.cat([_squares(self._centred(piece)) for piece in torch.split(rows, _TILE)])
+        squares = torch.cat([_squares(piece - self.mean) for piece in torch.split(rows, _TILE)])
         self.scale = 2 * squares.mean().item()  # the mean over all pairs of a row with a row, itself included
         self.rows, self.squares = rows if len(distinct) == len(rows) else rows[distinct], squares[distinct]
         identities, labels = np.unique(pids[distinct], return_inverse=True)
@@ -92,10 +92,10 @@ class NullSpace(Euclidean):
             )
         # Libraries round the last rows of an incomplete block in another way: equal rows would be apart.
         rows = torch.zeros(len(embeddings) + -len(embeddings) % _UNIT, embeddings.shape[1], dtype=torch.float64)
-        rows[: len(embeddings)] = self._centred(embeddings.detach().cpu())
-        squares, result = _squares(rows), torch.zeros(1, dtype=torch.float64)
-        for tile in self._tiles(len(self.rows)):
-            result = result + self._kernel(rows, squares, tile) @ self.weights[tile]
+        torch.sub(embeddings.detach().cpu(), self.mean, out=rows[: len(embeddings)])
+        result = torch.zeros(len(rows), self.weights.shape[1], dtype=torch.float64)
+        for tile, kernel in self._kernels(rows, _squares(rows), len(self.rows)):
+            result += kernel @ self.weights[tile]
         return result[: len(embeddings)].to(embeddings)
 
     def _kernel_matrix(self) -> Tensor:
@@ -104,30 +104,28 @@ class NullSpace(Euclidean):
         matrix = torch.zeros(len(self.rows), len(self.rows), dtype=torch.float64)
         for first in range(0, len(self.rows), _TILE * _TILES):
             part = slice(first, first + _TILE * _TILES)
-            rows = self._centred(self.rows[part])
-            for tile in self._tiles(min(part.stop, len(self.rows))):
-                matrix[part, tile] = self._kernel(rows, self.squares[part], tile)
+            rows, stop = self.rows[part] - self.mean, min(part.stop, len(self.rows))
+            for tile, kernel in self._kernels(rows, self.squares[part], stop):
+                matrix[part, tile] = kernel
         return matrix
 
-    @staticmethod
-    def _tiles(stop: int) -> Iterator[slice]:
-        """Yield the training rows up to ``stop``, some at a time."""
-        for first in range(0, stop, _TILE):
-            yield slice(first, first + _TILE)
-
-    def _centred(self, rows: Tensor) -> Tensor:
-        return rows.double() - self.mean
-
-    def _kernel(self, rows: Tensor, squares: Tensor, tile: slice) -> Tensor:
-        """Return the kernel of centred rows, whose squared lengths are given, and of a part of the training rows.
+    def _kernels(self, rows: Tensor, squares: Tensor, stop: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the kernel of centred rows, whose squared lengths are given, and of the training rows up to ``stop``.
 
         The space has no direction along a constant: added to the linear kernel, it makes K regular and changes nothing.
         """
         assert self.rows is not None
-        products = rows @ self._centred(self.rows[tile]).T
-        if self.kernel == "linear":
-            return products + self.scale
-        return torch.exp((squares[:, None] + self.squares[tile] - 2 * products).clamp(min=0) / -self.scale)
+        # One buffer for all: the allocator would return so much memory to the system each time.
+        buffer = torch.empty(_TILE, rows.shape[1], dtype=torch.float64)
+        for first in range(0, stop, _TILE):
+            tile = slice(first, first + _TILE)
+            others = self.rows[tile]
+            products = rows @ torch.sub(others, self.mean, out=buffer[: len(others)]).T
+            if self.kernel == "linear":
+                yield tile, products.add_(self.scale)
+            else:
+                distances = squares[:, None] + self.squares[tile] - 2 * products
+                yield tile, torch.exp(distances.clamp_(min=0).div_(-self.scale))
 
 
 def _squares(rows: Tensor) -> Tensor:
