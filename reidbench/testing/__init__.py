@@ -13,6 +13,7 @@ at the first one that fails. Options that do not fit raise OptionError, as they 
 from reidbench.errors import ContractError as ContractError
 from reidbench.testing.backbones import check_backbone as check_backbone
 from reidbench.testing.items import check_dataset as check_dataset
+from reidbench.testing.items import check_executor as check_executor
 from reidbench.testing.items import check_protocol as check_protocol
 from reidbench.testing.items import check_recipe as check_recipe
 from reidbench.testing.items import check_reranker as check_reranker

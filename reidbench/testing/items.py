@@ -1,10 +1,11 @@
-"""The contract checks of datasets, protocols, recipes, synthesizers, re-rankers and report sections.
+"""The contract checks of datasets, protocols, recipes, synthesizers, re-rankers, report sections and executors.
 
 One generic check covers what an item declares or builds; a few checks with numbers follow it.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import pickle
@@ -38,6 +39,7 @@ from reidbench.reports.text_formats import render_terminal, to_csv, to_markdown
 from reidbench.runs.job import protocol_problems
 from reidbench.runs.record import RECORD, CameraMatrix, RunRecord, read_record
 from reidbench.runs.suite import leaderboards_folder
+from reidbench.runs.tasks import TASKS, Executor, Task
 from reidbench.testing.checked_item import Subject, clusters, expect, expect_equal, expect_finite, expect_ordered
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import local_machine
@@ -285,3 +287,28 @@ def _read_example(file: Path) -> RunRecord:
     """Return a record, made one of a dataset that is not installed so that no section builds its data."""
     record = read_record(file)
     return replace(record, items={**record.items, "dataset": replace(record.items["dataset"], spec="not_installed")})
+
+
+def check_executor(executor: str | Callable[..., Executor], **options: Any) -> tuple[str, ...]:
+    """Return the names of the contract checks that an executor passes; nothing is run, here or elsewhere.
+
+    ``executor`` is a spec of an installed executor or a factory ``(*, options) -> Executor`` with ``options``. Raises
+    ContractError at the first check that fails, OptionError for a name or an option that does not fit.
+    """
+    builds = _Builds(Subject("executor", executor, options), Executor, content=type)
+    folder = Path("results/batches/0")
+    task = Task(0, "a training", ("work", str(folder / TASKS), "0"), "auto", 0)
+
+    def answers() -> None:
+        built = builds.values[0]
+        expect(isinstance(built.tries, int) and built.tries >= 1, f"tries must be 1 or more, got {built.tries!r}")
+        here = built.uses_this_process("cpu", 2)
+        expect(isinstance(here, bool), f"uses_this_process must return a bool, got {here!r:.80}")
+        for name, supplied in (("unavailable", ()), ("describe", ([task], folder)), ("after_interrupt", (folder,))):
+            text = getattr(built, name)(*supplied)
+            expect(isinstance(text, str), f"{name} must return a text, got {type(text).__name__}")
+
+    def generator() -> None:
+        expect(inspect.isgeneratorfunction(builds.values[0].run), "run must be a generator, which can be closed")
+
+    return builds.run_checks({"answers": answers, "run is a generator": generator})

@@ -71,7 +71,7 @@ class Cluster:
 
     def kill_node(self, name: str) -> None:
         """Kill the daemon of a node and every process below it, as where its power fails."""
-        for pid in _tree(self._pid(f"slurmd.{name}.pid")) + _steps(name):
+        for pid in [*_tree(self._pid(f"slurmd.{name}.pid")), *_steps(name)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -105,12 +105,14 @@ def _tree(pid: int) -> list[int]:
 
 
 def _steps(node: str) -> list[int]:
-    """Return the processes of jobs on a node, whose variables name it."""
+    """Return the processes of jobs on a node, whose variables name it, and those of Slurm that started them."""
     pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if f"SLURMD_NODENAME={node}\0".encode() in (folder / "environ").read_bytes():
-                pids.append(int(folder.name))
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                started_by = [int(parent)] if Path(f"/proc/{parent}/comm").read_text() == "slurmstepd\n" else []
+                pids += [*started_by, int(folder.name)]
     return pids
 
 

@@ -13,11 +13,25 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from reidbench import BackboneInfo, Metric, Part, Protocol, Recipe, Reranker, RunFiles, RunRecord, Samples, Split, build
+from reidbench import (
+    BackboneInfo,
+    Executor,
+    Metric,
+    Part,
+    Protocol,
+    Recipe,
+    Reranker,
+    RunFiles,
+    RunRecord,
+    Samples,
+    Split,
+    build,
+)
 from reidbench.errors import ContractError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.testing import (
     check_dataset,
+    check_executor,
     check_protocol,
     check_recipe,
     check_reranker,
@@ -308,3 +322,43 @@ class NeedsFiles(Empty):
 )
 def test_sections_with_one_fault_fail(section: Callable[..., Any], check: str, message: str) -> None:
     assert failed_check(check_section, section, message) == check
+
+
+# --- executors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", names("executor"))
+def test_first_party_executors_pass(executor: str) -> None:
+    assert len(check_executor(executor)) == 5
+
+
+class NoTries(Executor):
+    tries = 0
+
+    def run(self, tasks: Sequence[Any], folder: Path) -> Any:
+        yield {}
+
+
+class Mute(NoTries):
+    tries = 1
+
+    def unavailable(self) -> Any:
+        return None
+
+
+class ReturnsList(Executor):
+    def run(self, tasks: Sequence[Any], folder: Path) -> Any:
+        return [{}]
+
+
+@pytest.mark.parametrize(
+    ("executor", "check", "message"),
+    [
+        (NoTries, "answers", "tries must be 1 or more"),
+        (Mute, "answers", "unavailable must return a text"),
+        (ReturnsList, "run is a generator", "can be closed"),
+        (Empty, "contract", r"expected a reidbench\.Executor"),
+    ],
+)
+def test_executors_with_one_fault_fail(executor: Callable[..., Any], check: str, message: str) -> None:
+    assert failed_check(check_executor, executor, message) == check

@@ -1,0 +1,100 @@
+"""The executor local: its processes with a small program in their place, and the real ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reidbench import Task, build
+from reidbench.errors import OptionError
+from tests.support.executions import LONG, disturb, kill_worker, plan, scores, workers
+
+TASKS = [Task(number, f"task {number}", ("work", "tasks.jsonl", str(number)), "auto", 0) for number in range(4)]
+
+# It prints what it was started with; the task 3 runs until it is told to end.
+PROGRAM = """
+import os, signal, sys, time
+def save(number, frame):
+    sys.exit(print("saved", flush=True))
+signal.signal(signal.SIGTERM, save)
+print(os.environ.get("CUDA_VISIBLE_DEVICES"), *sys.argv[1:], flush=True)
+while sys.argv[3] == "3":
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for logs, in which ``python -m reidbench`` is the program above."""
+    (tmp_path / "reidbench").mkdir()
+    (tmp_path / "reidbench/__main__.py").write_text(PROGRAM)
+    (tmp_path / "reidbench/__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reidbench_executors.local.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(9)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("text", "here"), [("local", True), ("local(workers=1)", True), ("local(workers=2)", False)])
+def test_one_worker_is_this_process(text: str, here: bool) -> None:
+    assert build("executor", text).uses_this_process("cpu", 2) is here
+
+
+def test_each_gpu_gets_a_process(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    local = build("executor", "local")
+    assert [local.uses_this_process(*job) for job in (("auto", 2), ("auto", 1), ("cpu", 9), ("cuda:1", 9))] == [
+        *(False, True),
+        *(True, True),
+    ]
+    *_, states = local.run(TASKS[:3], program)
+    assert {state.state for state in states.values()} == {"ended"}
+    logs = [(program / f"{number}.log").read_text() for number in range(3)]
+    assert sorted(log.split()[0] for log in logs[:2]) == ["4", "7"]
+    assert all(
+        log.endswith(f" work tasks.jsonl {number} --follow-stdin --threads 4\n") for number, log in enumerate(logs)
+    )
+
+
+def test_workers_share_the_cores_and_end_when_closed(program: Path) -> None:
+    states = build("executor", "local(workers=3)").run(TASKS[2:], program)
+    log = program / "3.log"
+    while not log.exists() or not log.read_text():
+        assert next(states)[3].where.startswith("process")
+    states.close()
+    assert log.read_text() == "None work tasks.jsonl 3 --follow-stdin --threads 3\nsaved\n"
+
+
+@pytest.mark.parametrize("text", ["local(workers=-1)", "local(tries=0)"])
+def test_options_of_local_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="local"):
+        build("executor", text)
+
+
+@pytest.mark.slow  # four starts of the program
+def test_local_processes_survive_the_loss_of_one(tmp_path: Path) -> None:
+    local = build("executor", "local(workers=2)")
+    killed = disturb(local, lambda: len(workers(tmp_path)) == 2, lambda: kill_worker(tmp_path))
+    assert scores(plan(tmp_path / "local"), local) == scores(plan(tmp_path / "here"))
+    assert killed
+
+
+@pytest.mark.slow
+def test_local_processes_end_with_their_parent(tmp_path: Path) -> None:
+    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--checkpoint-seconds=1000", "--device=cpu"]
+    command = [*(sys.executable, "-m", "reidbench", "run"), *flags, "--loss=none", "--executor=local(workers=2)"]
+    deadline = time.monotonic() + 200
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+        while not any("training" in log.read_text() for log in tmp_path.glob("results/batches/*/*.log")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        driver.kill()
+    while workers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert list(tmp_path.glob("results/trainings/*/checkpoint*"))  # which only the end has written

@@ -1,0 +1,243 @@
+"""The executor slurm: a Slurm made of four scripts, and a real one of two nodes on loopback where it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from reidbench import Task, TaskState, build
+from reidbench.errors import DataError, OptionError, TrainingError
+from reidbench.runs.driver import distribute
+from tests.support.executions import JOBS, LONG, disturb, has_checkpoint, kill_worker, plan, scores, weights, workers
+from tests.support.paths import CHECKOUT
+from tests.support.slurm_cluster import Cluster, slurm_cluster
+
+TASKS = [Task(number, f"task {number}", ("work", "tasks.jsonl", str(number)), "auto", 0) for number in (0, 1, 2, 5)]
+SPEC = "slurm(gpus=0, cpus=1)"
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "scontrol"):
+        (folder / name).write_text(f"#!{sys.executable}\n{(CHECKOUT / 'tests/support/fake_slurm.py').read_text()}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reidbench_executors.slurm.POLL_SECONDS", 0.2)
+    monkeypatch.setattr("reidbench_executors.slurm.MOST_POLL_SECONDS", 1.0)
+    monkeypatch.setattr("reidbench_executors.commands.SETTLE_SECONDS", 1)
+
+
+def test_slurm_gives_the_scores_of_this_process(tmp_path: Path, fake_slurm: Path) -> None:
+    untrained = JOBS[1:]
+    assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
+    assert (fake_slurm / "submissions").read_text().split() == [
+        "--array=0",
+        "--parsable",
+        "--open-mode=append",
+        "--requeue",
+    ]
+
+
+def test_slurm_submits_what_was_asked_for(tmp_path: Path) -> None:
+    text = (
+        'slurm(partition=gpu, gpus=2, cpus=8, memory="32G", hours=1.5, at_once=3, account=lab, '
+        'setup="module load cuda", options="--qos=long --comment=\'two words\'")'
+    )
+    executor = build("executor", text)
+    script = executor.describe(TASKS, tmp_path / "abc")
+    for part in (
+        *("--array=0-2,5%3", "--partition=gpu", "--gres=gpu:2", "--cpus-per-task=8", "--mem=32G", "--time=90"),
+        *("--account=lab", "--qos=long", "'--comment=two words'", f"--output={tmp_path}/abc/%a.log"),
+        *("\nmodule load cuda\n", "--nproc-per-node=2", '--device cuda --threads 4 "$SLURM_ARRAY_TASK_ID"'),
+    ):
+        assert part in script
+    assert "scancel --name=reidbench-abc" in executor.after_interrupt(tmp_path / "abc")
+    assert '--device cpu --threads 1 "$SLURM_ARRAY_TASK_ID"' in build("executor", SPEC).describe(TASKS, tmp_path)
+
+
+def test_slurm_finds_its_array_again(tmp_path: Path, fake_slurm: Path) -> None:
+    executor = build("executor", "slurm(gpus=0)")
+    executor._script = lambda task: "#!/bin/bash\nexec sleep 30\n"
+    first = executor.run(TASKS[:2], tmp_path)
+    assert {state.state for state in next(first).values()} == {"running"}
+    first.close()
+    second = executor.run(TASKS[:2], tmp_path)
+    assert {state.where for state in next(second).values()} == {"n1"}
+    second.close()
+    subprocess.run(["scancel"], check=True)
+    assert len((fake_slurm / "submissions").read_text().splitlines()) == 1
+
+
+def test_slurm_refuses_in_its_own_words(tmp_path: Path, fake_slurm: Path) -> None:
+    (fake_slurm / "refuse").write_text("sbatch: error: invalid partition specified: nowhere")
+    with pytest.raises(DataError, match="invalid partition specified: nowhere"):
+        next(build("executor", "slurm(partition=nowhere)").run(TASKS, tmp_path))
+
+
+def test_slurm_says_which_program_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sbatch and squeue" in build("executor", "slurm").unavailable()
+
+
+@pytest.mark.parametrize("text", ["slurm(cpus=0)", "slurm(hours=0)", "slurm(gpus=-1)"])
+def test_options_of_slurm_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="slurm"):
+        build("executor", text)
+
+
+def test_slurm_queues_a_saved_training_again(tmp_path: Path, fake_slurm: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import signal, sys, time, pathlib\n"
+        f"mark = pathlib.Path({str(tmp_path)!r}) / 'saved'\n"
+        "if mark.exists(): sys.exit(print('resumed', flush=True))\n"
+        "def save(number, frame):\n    mark.write_text('')\n    sys.exit(1)\n"
+        "signal.signal(signal.SIGUSR1, save)\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    executor = build("executor", "slurm(gpus=0)")
+    script = executor._script(TASKS[0])
+    command = next(line for line in script.splitlines() if line.endswith("&"))
+    executor._script = lambda task: script.replace(command, f"{sys.executable} {worker} &")
+    log = tmp_path / "0.log"
+    for _ in executor.run(TASKS[:1], tmp_path):
+        if "ready" in log.read_text() and not (tmp_path / "saved").exists():
+            subprocess.run(["scancel", "--signal=USR1", "--batch"], check=True)
+    assert (fake_slurm / "requeued").read_text() == "0\n"
+    assert log.read_text() == "ready\nresumed\n"
+
+
+# --- a real Slurm -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with slurm_cluster(2) as started:
+        yield started
+
+
+def test_real_slurm_runs_a_task(tmp_path: Path, cluster: Cluster) -> None:
+    untrained = JOBS[1:]
+    assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
+    with pytest.raises(DataError, match="nowhere"):
+        next(build("executor", "slurm(gpus=0, partition=nowhere)").run(TASKS, tmp_path))
+
+
+@pytest.mark.slow  # several starts of the program
+def test_real_slurm_gives_the_scores_of_local(tmp_path: Path, cluster: Cluster) -> None:
+    nodes: set[str] = set()
+    slurm = build("executor", SPEC)
+    run = slurm.run
+
+    def note_nodes(tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        for states in run(tasks, folder):
+            nodes.update(state.where for state in states.values() if state.state == "running")
+            yield states
+
+    slurm.run = note_nodes
+    assert scores(plan(tmp_path / "slurm"), slurm) == scores(
+        plan(tmp_path / "local"), build("executor", "local(workers=2)")
+    )
+    assert nodes == {"n1", "n2"}
+
+
+@pytest.mark.slow
+def test_real_slurm_resumes_after_every_loss(
+    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The driver is killed, a worker is killed, the time limit comes near, and the node is lost."""
+    training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
+    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--device=cpu", "--threads=1"]
+    command = [sys.executable, "-m", "reidbench", "run", *flags, f"--results={tmp_path / 'slurm'}"]
+    command += ["--checkpoint-seconds=0.2", f"--executor={SPEC}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
+        _await(lambda: bool(workers(tmp_path)))
+        driver.kill()
+    first = _jobs()
+    slurm = build("executor", SPEC)
+    jobs: list[str] = []
+
+    def send_usr1() -> None:
+        subprocess.run(["scancel", "--signal=USR1", "--batch", *_jobs()], check=True)
+
+    reattached = disturb(slurm, lambda: has_checkpoint(training), lambda: (jobs.extend(_jobs()), kill_worker(tmp_path)))
+    saved = disturb(slurm, lambda: bool(reattached) and _jobs() != jobs and bool(workers(tmp_path)), send_usr1)
+    (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
+    lost = disturb(
+        slurm,
+        lambda: bool(saved) and log.read_text().count("resumed at") > 1 and bool(workers(tmp_path)),
+        lambda: cluster.kill_node(_node()),
+    )
+    assert scores(training, slurm) == scores(here)
+    assert weights(training) == weights(here)
+    assert jobs == first
+    assert lost
+    assert capsys.readouterr().err.count("tried again") == 1  # the killed worker; Slurm itself queues the others again
+
+
+@pytest.mark.slow
+def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster) -> None:
+    training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
+    slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@50")')
+    assert scores(training, slurm) == scores(here)
+    assert weights(training) == weights(here)
+
+
+@pytest.mark.slow
+def test_real_slurm_names_code_that_differs(tmp_path: Path, cluster: Cluster) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(CHECKOUT / "reidbench", other / "reidbench", ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "reidbench/training/sampler.py").open("a") as file:
+        file.write("\nCHANGED = 1\n")
+    slurm = build("executor", f'slurm(gpus=0, cpus=1, setup="cd {other}")')
+    with pytest.raises(TrainingError, match=r"reidbench/training/sampler\.py"):
+        list(distribute(plan(tmp_path / "slurm", JOBS[:1]), slurm))
+
+
+@pytest.mark.slow
+def test_real_slurm_needs_a_shared_results_folder(tmp_path: Path, cluster: Cluster) -> None:
+    results = tmp_path / "slurm"
+    results.mkdir()
+    hide = f'mount -t tmpfs none "{results}" && exec "$@"'
+    namespace = ["unshare", "--mount", "sh", "-c", hide, "sh"]
+    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not hide a folder from a process")
+    for name in ("n1", "n2"):
+        cluster.kill_node(name)
+        cluster.start_node(name, namespace)
+    assert cluster.await_idle(2)
+    slurm = build("executor", "slurm(gpus=0, cpus=1, tries=1)")
+    with pytest.raises(TrainingError, match="shared"):
+        list(distribute(plan(results, JOBS[1:]), slurm))
+
+
+def _jobs() -> list[str]:
+    listing = subprocess.run(["squeue", "--me", "-h", "-o", "%A"], capture_output=True, text=True, check=True)
+    return listing.stdout.split()
+
+
+def _node() -> str:
+    listing = subprocess.run(["squeue", "--me", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
+    return listing.stdout.strip()
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

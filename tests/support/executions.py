@@ -1,0 +1,71 @@
+"""Small plans that an executor runs, and what the tests of executors do to them meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from reidbench import Executor, Task, TaskState
+from reidbench.runs.driver import distribute
+from reidbench.runs.execute import execute
+from reidbench.runs.job import Job
+from reidbench.runs.plan import Plan, Request, make_plan
+from reidbench.utils.machine import local_machine
+from reidbench.utils.untrusted_files import file_digest
+from tests.support.jobs import job
+
+JOBS = (job(), job(loss="none"))
+LONG = job(recipe="quick(steps=300, p=6, k=2)")
+
+
+def plan(results: Path, jobs: Sequence[Job] = JOBS) -> Plan:
+    machine = local_machine(device="cpu", threads=1, results=results, checkpoint_seconds=0.2)
+    return make_plan(Request(jobs), machine)
+
+
+def scores(plan: Plan, executor: Executor | None = None) -> dict[str, object]:
+    """Return the scores of each run by its id."""
+    runs = distribute(plan, executor) if executor else execute(plan)
+    return {record.id: record.scores for _, record in runs}
+
+
+def weights(plan: Plan) -> str:
+    """Return the digest of the weights of a plan with one training."""
+    return file_digest(plan.runs[0].training_folder / "weights.safetensors")
+
+
+def has_checkpoint(plan: Plan) -> bool:
+    return any(plan.runs[0].training_folder.glob("checkpoint*"))
+
+
+def workers(folder: Path) -> list[int]:
+    """Return the processes that execute a task of a batch below ``folder``."""
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if b"work" in arguments and str(folder).encode() in b" ".join(arguments) and b"python" in arguments[0]:
+                pids.append(int(process.name))
+    return pids
+
+
+def kill_worker(folder: Path) -> None:
+    """Kill one of the processes that execute tasks."""
+    os.kill(workers(folder)[0], signal.SIGKILL)
+
+
+def disturb(executor: Executor, when: Callable[[], bool], action: Callable[[], object]) -> list[object]:
+    """Have ``executor`` call ``action`` once, as soon as ``when()`` holds while it runs; returns what that returned."""
+    run, results = executor.run, []
+
+    def disturbed(tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        for states in run(tasks, folder):
+            if not results and when():
+                results.append(action())
+            yield states
+
+    executor.run = disturbed
+    return results
