@@ -34,7 +34,7 @@ class Task:
     """One training with every run scored from it.
 
     ``number``: its line in the batch's file of tasks, from 0.
-    ``name``: the name of its folder, for people.
+    ``name``: the title of its first run, for people.
     ``arguments``: those of ``python -m reidbench`` that execute it in any process that sees the results folder.
     ``device``: the device as requested: "auto", "cpu", "cuda" or "cuda:N".
     ``threads``: the number of threads as requested; 0 leaves it to the executor, which may add ``--threads N``.
@@ -149,8 +149,10 @@ def make_batch(plan: Plan) -> Batch:
     folder = machine.results.absolute() / BATCHES / digest[:10]
     arguments = ("work", str(folder / TASKS))
     tasks = [
-        Task(number, path.name, (*arguments, str(number)), machine.requested_device, machine.requested_threads)
-        for number, path in enumerate(groups)
+        Task(
+            number, plan.title(runs[0]), (*arguments, str(number)), machine.requested_device, machine.requested_threads
+        )
+        for number, runs in enumerate(groups.values())
     ]
     return Batch(folder, tasks, list(groups.values()))
 

@@ -80,7 +80,7 @@ class LiveLines(Live):
     def print(self, line: str) -> None:
         """Print a line that stays; nothing for an empty text."""
         if line:
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(line), soft_wrap=not self.console.is_terminal)
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace the lines of now; where there is no terminal, print the first at most every 15 seconds."""
