@@ -147,11 +147,9 @@ def make_batch(plan: Plan) -> Batch:
     content = json.dumps([_settings(machine), [[run.id, run.code] for run in plan.runs]])
     digest = hashlib.sha256(content.encode()).hexdigest()
     folder = machine.results.absolute() / BATCHES / digest[:10]
-    arguments = ("work", str(folder / TASKS))
+    arguments, requested = ("work", str(folder / TASKS)), (machine.requested_device, machine.requested_threads)
     tasks = [
-        Task(
-            number, plan.title(runs[0]), (*arguments, str(number)), machine.requested_device, machine.requested_threads
-        )
+        Task(number, plan.title(runs[0]), (*arguments, str(number)), *requested)
         for number, runs in enumerate(groups.values())
     ]
     return Batch(folder, tasks, list(groups.values()))

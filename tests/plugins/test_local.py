@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from reidbench import Task, build
 from reidbench.errors import OptionError
-from tests.support.executions import LONG, disturb, kill_worker, plan, scores, workers
+from tests.support.executions import await_, command, disturb, kill_worker, plan, scores, workers
 
 TASKS = [Task(number, f"task {number}", ("work", "tasks.jsonl", str(number)), "auto", 0) for number in range(4)]
 
@@ -70,9 +68,12 @@ def test_workers_share_the_cores_and_end_when_closed(program: Path) -> None:
     assert log.read_text() == "None work tasks.jsonl 3 --follow-stdin --threads 3\nsaved\n"
 
 
-@pytest.mark.parametrize("text", ["local(workers=-1)", "local(tries=0)"])
-def test_options_of_local_out_of_range_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="local"):
+OUT_OF_RANGE = ["local(workers=-1)", "slurm(cpus=0)", "slurm(hours=0)", "ray(gpus=-1)", "ray(address=local)"]
+
+
+@pytest.mark.parametrize("text", OUT_OF_RANGE)
+def test_options_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match=text.partition("(")[0]):
         build("executor", text)
 
 
@@ -86,15 +87,9 @@ def test_local_processes_survive_the_loss_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_local_processes_end_with_their_parent(tmp_path: Path) -> None:
-    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--checkpoint-seconds=1000", "--device=cpu"]
-    command = [*(sys.executable, "-m", "reidbench", "run"), *flags, "--loss=none", "--executor=local(workers=2)"]
-    deadline = time.monotonic() + 200
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
-        while not any("training" in log.read_text() for log in tmp_path.glob("results/batches/*/*.log")):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    request = command(tmp_path, "local(workers=2)", "--checkpoint-seconds=1000", "--loss=none")
+    with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
+        await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/*.log")))
         driver.kill()
-    while workers(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert list(tmp_path.glob("results/trainings/*/checkpoint*"))  # which only the end has written
+    await_(lambda: not workers(tmp_path))
+    assert list(tmp_path.glob("trainings/*/checkpoint*"))  # which only the end has written

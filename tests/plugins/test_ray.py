@@ -6,18 +6,26 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reidbench import Executor, Task, TaskState, build
-from reidbench.errors import DataError, OptionError
-from tests.support.executions import LONG, disturb, has_checkpoint, kill_worker, plan, scores, weights, workers
+from reidbench import Executor, Task, build
+from reidbench.errors import DataError
+from tests.support.executions import (
+    LONG,
+    await_,
+    command,
+    disturb,
+    has_checkpoint,
+    kill_worker,
+    plan,
+    scores,
+    workers,
+)
 
 TASKS = [Task(0, "a task", ("work", "tasks.jsonl", "0"), "auto", 0)]
 
@@ -33,12 +41,6 @@ def test_ray_describes_its_commands(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("text", ["ray(gpus=-1)", "ray(cpus=0)", "ray(tries=0)", "ray(address=local)"])
-def test_options_of_ray_out_of_range_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="ray"):
-        build("executor", text)
-
-
 # --- a real cluster ---------------------------------------------------------------------------------------------------
 
 
@@ -47,16 +49,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head and two nodes of a core, which listen on 127.0.0.1 alone, with a token."""
     if not find_spec("ray"):
         pytest.skip("ray is not installed: pip install 'reidbench[ray]'")
-    variables = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_TMPDIR": str(tmp_path_factory.getbasetemp() / "r"),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # without it 127.0.0.1 becomes an outward address
+        patch.setenv("RAY_TMPDIR", str(tmp_path_factory.getbasetemp() / "r"))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         from ray.cluster_utils import Cluster
 
         node = {"node_ip_address": "127.0.0.1", "object_store_memory": 10**8, "include_dashboard": False}
@@ -78,35 +76,25 @@ def ray(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Executor:
 
 @pytest.mark.slow  # processes of Ray and of reidbench
 def test_ray_gives_the_scores_of_this_process(tmp_path: Path, ray: Executor) -> None:
-    running: list[int] = []
-    run = ray.run
-
-    def count(tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
-        for states in run(tasks, folder):
-            running.append(sum(state.state == "running" for state in states.values()))
-            yield states
-
-    ray.run = count
+    both = disturb(ray, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a core a node
     assert scores(plan(tmp_path / "ray"), ray) == scores(plan(tmp_path / "here"))
-    assert max(running) == 2  # a core a node
+    assert both
 
 
 @pytest.mark.slow
 def test_ray_saves_when_it_is_closed_or_killed(tmp_path: Path, cluster: Any, ray: Executor) -> None:
-    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--device=cpu", "--checkpoint-seconds=1000"]
-    command = [sys.executable, "-m", "reidbench", "run", *flags, f"--results={tmp_path}"]
-    spec = f'ray(address="{cluster.address}", gpus=0, cpus=1)'
-    with subprocess.Popen([*command, f"--executor={spec}"], stderr=subprocess.DEVNULL) as driver:
-        _await(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/0.log")))
+    request = command(tmp_path, f'ray(address="{cluster.address}", gpus=0, cpus=1)', "--checkpoint-seconds=1000")
+    with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
+        await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/0.log")))
         driver.send_signal(signal.SIGINT)
         assert driver.wait(100) == 130
     assert not workers(tmp_path)
     assert list(tmp_path.glob("trainings/*/checkpoint*"))
-    with subprocess.Popen([*command, f"--executor={spec}"], stderr=subprocess.DEVNULL) as driver:
-        _await(lambda: bool(workers(tmp_path)))
+    with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
+        await_(lambda: bool(workers(tmp_path)))
         driver.kill()
-    _await(lambda: not workers(tmp_path))
-    assert subprocess.run([*command, f"--executor={spec}"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    await_(lambda: not workers(tmp_path))
+    assert subprocess.run(request, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 @pytest.mark.slow
@@ -132,7 +120,6 @@ def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(
     killed = disturb(ray, lambda: has_checkpoint(training), lambda: kill_worker(tmp_path))
     lost = disturb(ray, lambda: len(workers(tmp_path)) == 1 and bool(killed), lose_node)
     assert scores(training, ray) == scores(here)
-    assert weights(training) == weights(here)
     assert killed
     assert lost
     assert capsys.readouterr().err.count("tried again") == 2
@@ -140,10 +127,3 @@ def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

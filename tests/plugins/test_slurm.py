@@ -6,16 +6,26 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reidbench import Task, TaskState, build
-from reidbench.errors import DataError, OptionError, TrainingError
+from reidbench import Task, build
+from reidbench.errors import DataError, TrainingError
 from reidbench.runs.driver import distribute
-from tests.support.executions import JOBS, LONG, disturb, has_checkpoint, kill_worker, plan, scores, weights, workers
+from tests.support.executions import (
+    JOBS,
+    LONG,
+    await_,
+    command,
+    disturb,
+    has_checkpoint,
+    kill_worker,
+    plan,
+    scores,
+    workers,
+)
 from tests.support.paths import CHECKOUT
 from tests.support.slurm_cluster import Cluster, slurm_cluster
 
@@ -45,12 +55,8 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slurm_gives_the_scores_of_this_process(tmp_path: Path, fake_slurm: Path) -> None:
     untrained = JOBS[1:]
     assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
-    assert (fake_slurm / "submissions").read_text().split() == [
-        "--array=0",
-        "--parsable",
-        "--open-mode=append",
-        "--requeue",
-    ]
+    submitted = (fake_slurm / "submissions").read_text().split()
+    assert {"--array=0", "--parsable", "--open-mode=append", "--requeue", "--signal=B:USR1@120"} <= set(submitted)
 
 
 def test_slurm_submits_what_was_asked_for(tmp_path: Path) -> None:
@@ -94,12 +100,6 @@ def test_slurm_says_which_program_is_missing(tmp_path: Path, monkeypatch: pytest
     assert "sbatch and squeue" in build("executor", "slurm").unavailable()
 
 
-@pytest.mark.parametrize("text", ["slurm(cpus=0)", "slurm(hours=0)", "slurm(gpus=-1)"])
-def test_options_of_slurm_out_of_range_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="slurm"):
-        build("executor", text)
-
-
 def test_slurm_queues_a_saved_training_again(tmp_path: Path, fake_slurm: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(
@@ -140,20 +140,10 @@ def test_real_slurm_runs_a_task(tmp_path: Path, cluster: Cluster) -> None:
 
 @pytest.mark.slow  # several starts of the program
 def test_real_slurm_gives_the_scores_of_local(tmp_path: Path, cluster: Cluster) -> None:
-    nodes: set[str] = set()
-    slurm = build("executor", SPEC)
-    run = slurm.run
-
-    def note_nodes(tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
-        for states in run(tasks, folder):
-            nodes.update(state.where for state in states.values() if state.state == "running")
-            yield states
-
-    slurm.run = note_nodes
-    assert scores(plan(tmp_path / "slurm"), slurm) == scores(
-        plan(tmp_path / "local"), build("executor", "local(workers=2)")
-    )
-    assert nodes == {"n1", "n2"}
+    slurm, local = build("executor", SPEC), build("executor", "local(workers=2)")
+    both = disturb(slurm, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a job takes the memory of its node
+    assert scores(plan(tmp_path / "slurm"), slurm) == scores(plan(tmp_path / "local"), local)
+    assert both
 
 
 @pytest.mark.slow
@@ -162,29 +152,28 @@ def test_real_slurm_resumes_after_every_loss(
 ) -> None:
     """The driver is killed, a worker is killed, the time limit comes near, and the node is lost."""
     training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
-    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--device=cpu", "--threads=1"]
-    command = [sys.executable, "-m", "reidbench", "run", *flags, f"--results={tmp_path / 'slurm'}"]
-    command += ["--checkpoint-seconds=0.2", f"--executor={SPEC}"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as driver:
-        _await(lambda: bool(workers(tmp_path)))
+    killed = command(tmp_path / "slurm", SPEC, "--checkpoint-seconds=0.2")
+    with subprocess.Popen(killed, stderr=subprocess.DEVNULL) as driver:
+        await_(lambda: bool(workers(tmp_path)))
         driver.kill()
-    first = _jobs()
+    first = _queue("%A")
     slurm = build("executor", SPEC)
     jobs: list[str] = []
 
     def send_usr1() -> None:
-        subprocess.run(["scancel", "--signal=USR1", "--batch", *_jobs()], check=True)
+        subprocess.run(["scancel", "--signal=USR1", "--batch", *_queue("%A")], check=True)
 
-    reattached = disturb(slurm, lambda: has_checkpoint(training), lambda: (jobs.extend(_jobs()), kill_worker(tmp_path)))
-    saved = disturb(slurm, lambda: bool(reattached) and _jobs() != jobs and bool(workers(tmp_path)), send_usr1)
+    reattached = disturb(
+        slurm, lambda: has_checkpoint(training), lambda: (jobs.extend(_queue("%A")), kill_worker(tmp_path))
+    )
+    saved = disturb(slurm, lambda: bool(reattached) and _queue("%A") != jobs and bool(workers(tmp_path)), send_usr1)
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
     lost = disturb(
         slurm,
         lambda: bool(saved) and log.read_text().count("resumed at") > 1 and bool(workers(tmp_path)),
-        lambda: cluster.kill_node(_node()),
+        lambda: cluster.kill_node(_queue("%N")[0]),
     )
     assert scores(training, slurm) == scores(here)
-    assert weights(training) == weights(here)
     assert jobs == first
     assert lost
     assert capsys.readouterr().err.count("tried again") == 1  # the killed worker; Slurm itself queues the others again
@@ -192,10 +181,8 @@ def test_real_slurm_resumes_after_every_loss(
 
 @pytest.mark.slow
 def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster) -> None:
-    training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
     slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@50")')
-    assert scores(training, slurm) == scores(here)
-    assert weights(training) == weights(here)
+    assert scores(plan(tmp_path / "slurm", [LONG]), slurm) == scores(plan(tmp_path / "here", [LONG]))
 
 
 @pytest.mark.slow
@@ -226,18 +213,6 @@ def test_real_slurm_needs_a_shared_results_folder(tmp_path: Path, cluster: Clust
         list(distribute(plan(results, JOBS[1:]), slurm))
 
 
-def _jobs() -> list[str]:
-    listing = subprocess.run(["squeue", "--me", "-h", "-o", "%A"], capture_output=True, text=True, check=True)
+def _queue(field: str) -> list[str]:
+    listing = subprocess.run(["squeue", "--me", "-h", "-o", field], capture_output=True, text=True, check=True)
     return listing.stdout.split()
-
-
-def _node() -> str:
-    listing = subprocess.run(["squeue", "--me", "-h", "-o", "%N"], capture_output=True, text=True, check=True)
-    return listing.stdout.strip()
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

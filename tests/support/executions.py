@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,6 @@ from reidbench.runs.execute import execute
 from reidbench.runs.job import Job
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.utils.machine import local_machine
-from reidbench.utils.untrusted_files import file_digest
 from tests.support.jobs import job
 
 JOBS = (job(), job(loss="none"))
@@ -27,14 +28,9 @@ def plan(results: Path, jobs: Sequence[Job] = JOBS) -> Plan:
 
 
 def scores(plan: Plan, executor: Executor | None = None) -> dict[str, object]:
-    """Return the scores of each run by its id."""
+    """Return the scores of each run by its id, with the digest of the weights."""
     runs = distribute(plan, executor) if executor else execute(plan)
-    return {record.id: record.scores for _, record in runs}
-
-
-def weights(plan: Plan) -> str:
-    """Return the digest of the weights of a plan with one training."""
-    return file_digest(plan.runs[0].training_folder / "weights.safetensors")
+    return {record.id: (record.weights, record.scores) for _, record in runs}
 
 
 def has_checkpoint(plan: Plan) -> bool:
@@ -69,3 +65,17 @@ def disturb(executor: Executor, when: Callable[[], bool], action: Callable[[], o
 
     executor.run = disturbed
     return results
+
+
+def await_(condition: Callable[[], object]) -> None:
+    """Wait until ``condition()`` holds, for at most some minutes."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def command(results: Path, executor: str, *more: str) -> list[str]:
+    """Return the command line that runs the long training with an executor."""
+    flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--device=cpu", "--threads=1", *more]
+    return [sys.executable, "-m", "reidbench", "run", *flags, f"--results={results}", f"--executor={executor}"]

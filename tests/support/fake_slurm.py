@@ -6,7 +6,6 @@ with which sbatch refuses.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -17,20 +16,17 @@ ROOT = Path(os.environ["FAKE_SLURM"])
 
 
 def sbatch() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("--job-name", "--array", "--output", "--signal", "--cpus-per-task", "--time"):
-        parser.add_argument(name)
-    options, others = parser.parse_known_args()
+    options = dict(argument.removeprefix("--").partition("=")[::2] for argument in sys.argv[1:])
     if (ROOT / "refuse").exists():
         sys.exit((ROOT / "refuse").read_text())
     script = ROOT / "script.sh"
     script.write_text(sys.stdin.read())
     with (ROOT / "submissions").open("a") as file:
-        file.write(" ".join([f"--array={options.array}", *others]) + "\n")
-    for part in options.array.partition("%")[0].split(","):
+        file.write(" ".join(sys.argv[1:]) + "\n")
+    for part in options["array"].partition("%")[0].split(","):
         first, _, last = part.partition("-")
         for number in range(int(first), int(last or first) + 1):
-            start(options.job_name, number, options.output.replace("%a", str(number)))
+            start(options["job-name"], number, options["output"].replace("%a", str(number)))
     sys.stdout.write("1\n")
 
 

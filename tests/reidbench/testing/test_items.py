@@ -332,33 +332,13 @@ def test_first_party_executors_pass(executor: str) -> None:
     assert len(check_executor(executor)) == 5
 
 
-class NoTries(Executor):
-    tries = 0
-
-    def run(self, tasks: Sequence[Any], folder: Path) -> Any:
-        yield {}
-
-
-class Mute(NoTries):
-    tries = 1
+class Mute(Executor):
+    run = None  # type: ignore[assignment]
 
     def unavailable(self) -> Any:
         return None
 
 
-class ReturnsList(Executor):
-    def run(self, tasks: Sequence[Any], folder: Path) -> Any:
-        return [{}]
-
-
-@pytest.mark.parametrize(
-    ("executor", "check", "message"),
-    [
-        (NoTries, "answers", "tries must be 1 or more"),
-        (Mute, "answers", "unavailable must return a text"),
-        (ReturnsList, "run is a generator", "can be closed"),
-        (Empty, "contract", r"expected a reidbench\.Executor"),
-    ],
-)
-def test_executors_with_one_fault_fail(executor: Callable[..., Any], check: str, message: str) -> None:
-    assert failed_check(check_executor, executor, message) == check
+@pytest.mark.parametrize(("executor", "check"), [(Mute, "answers"), (Empty, "contract")])
+def test_executors_with_one_fault_fail(executor: Callable[..., Any], check: str) -> None:
+    assert failed_check(check_executor, executor, "executor") == check
