@@ -60,9 +60,9 @@ def study(
     from reidbench.reports.text_formats import to_terminal
     from reidbench.runs.execute import build_executor
     from reidbench.studies.define import define_study
+    from reidbench.studies.hours import plan_study
     from reidbench.studies.page import StudyFiles, write_page
     from reidbench.studies.run_study import run_study
-    from reidbench.studies.trainings import Trainings
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
 
@@ -77,10 +77,10 @@ def study(
         options["scale"],
     )
     executor = build_executor(options["executor"])
-    trainings = Trainings(definition, machine, load())
     dry_run = options["dry_run"]
+    trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
     out = Console(highlight=False) if dry_run else console
-    for line in trainings.describe():
+    for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
     print_plan(out, trainings.expected, full=dry_run, most=0)
     if dry_run:

@@ -4,73 +4,92 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reidbench.plugins.catalogue import load
+from reidbench.errors import Interrupted
 from reidbench.runs.execute import build_executor, execute, read_choices
+from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
-from reidbench.studies.study import STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials
-from reidbench.studies.trainings import DEFAULT, TUNED, Trainings
+from reidbench.studies.hours import plan_study
+from reidbench.studies.study import Final, LossResult, StudyResult, Trial, best_trials
+from reidbench.studies.trainings import DEFAULT, TUNED, StudyPlan, Trainings
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import AUTO, Machine, local_machine
+from reidbench.utils.machine import AUTO, local_machine
 
 TRIALS_FILE = "trials.jsonl"
-
-
-def study_folder(study: Study, machine: Machine) -> Path:
-    """Return the folder of a study in the results folder; another definition under one name has another folder."""
-    return machine.results / STUDIES / "-".join(filter(None, [study.name, study.digest[:10]]))
 
 
 def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyResult:
     """Train and score what the results folder lacks of a study, and return its result; the same call resumes.
 
-    Raises as ``execute``. Runs that failed are in the result.
+    When the study's ``hours`` are over, the result holds the final seeds that are complete for all losses. Raises as
+    ``execute``, and Interrupted where there is none yet. Runs that failed are in the result.
     """
-    study = trainings.study
-    folder = study_folder(study, trainings.machine)
-    trials = _run_trials(trainings, folder / TRIALS_FILE, executor)
+    study, notes = trainings.study, list(trainings.notes)
+    end = time.monotonic() + 3600 * (study.hours or math.inf)
+    trials = _run_trials(trainings, executor, end)
     winners = best_trials(trials)
     finals = trainings.finals({key: each.options for key, each in winners.items()})
-    records = dict(execute(trainings.plan(finals), executor))
+    plan = trainings.plan(finals)
+    records = plan.before | dict(_until(end, plan, executor))
+    folders = {each: trainings.run_of(each.jobs[0]).run_folder for each in finals}
+    missing = [each.place for each in finals if folders[each] not in records]
+    if missing:
+        notes.append(f"Stopped after {study.hours:g} hours, with {min(missing)} of {study.seeds} seeds.")
+        study = replace(study, seeds=min(missing))
+        if not study.seeds:
+            raise Interrupted(f"{study.hours:g} hours are over before the first seed; the same command resumes")
 
-    def ended(loss: str, tuning: str) -> list[Final]:
-        own = [each for each in finals if (each.loss, each.tuning) == (loss, tuning)]
-        folders = [trainings.run_of(each.jobs[0]).run_folder for each in own]
-        return [Final(each.place, run, records[run]) for each, run in zip(own, folders, strict=True)]
+    def runs(loss: str, tuning: str) -> list[Final]:
+        own = [each for each in finals if (each.loss, each.tuning) == (loss, tuning) and each.place < study.seeds]
+        return [Final(each.place, folders[each], records[folders[each]]) for each in own]
 
     losses = [
         LossResult(
             loss=loss,
-            finals=ended(loss, TUNED if loss in trainings.spaces else DEFAULT),
-            defaults=ended(loss, DEFAULT),
+            finals=runs(loss, TUNED if loss in trainings.spaces else DEFAULT),
+            defaults=runs(loss, DEFAULT),
             trials=[each for each in trials if each.loss == loss],
             winners=[winner for (name, _), winner in winners.items() if name == loss],
             space=trainings.spaces.get(loss),
         )
         for loss in study.losses
     ]
-    return StudyResult(study, losses, folder)
+    return StudyResult(study, losses, trainings.folder, notes)
 
 
-def _run_trials(trainings: Trainings, file: Path, executor: Executor | None) -> list[Trial]:
-    """Run all trials and return them by loss, search and number; ``file`` always holds those that have ended."""
-    if not trainings.trials:
-        return []
-    plan = trainings.plan(trainings.trials)
-    before = {run.run_folder: state.record for run, state in zip(plan.runs, plan.states, strict=True)}
-    records = {folder: record for folder, record in before.items() if record}
-    _store(trainings.results(records), file)
-    for folder, record in execute(plan, executor):
-        records[folder] = record
-        if not before[folder]:
-            _store(trainings.results(records), file)
-    return trainings.results(records)
+def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
+    """Run all trials and return them by loss, search and number; a file always holds those that have ended."""
+    plan, file = trainings.plan(trainings.trials), trainings.folder / TRIALS_FILE
+    records = plan.before
+    trials = trainings.results(records)
+    for folder, record in _until(end, plan, executor):
+        if folder not in records:
+            records[folder] = record
+            trials = trainings.results(records)
+            _store(trials, file)
+    if len(trials) < len(trainings.trials):
+        raise Interrupted("the hours are over before the searches have ended; the same command resumes")
+    if trials:
+        _store(trials, file)
+    return trials
+
+
+def _until(end: float, plan: StudyPlan, executor: Executor | None) -> Iterator[tuple[Path, RunRecord]]:
+    """Yield as ``execute``, until the first new run that ends after ``end``, a time of the monotonic clock."""
+    before = plan.before
+    for folder, record in execute(plan, executor) if plan.runs else ():
+        yield folder, record
+        if folder not in before and time.monotonic() > end:
+            return
 
 
 def _store(trials: Sequence[Trial], file: Path) -> None:
@@ -114,4 +133,5 @@ def study(
     )
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
     machine = local_machine(**folders, device=device, threads=threads, log=partial(print, file=sys.stderr))
-    return run_study(Trainings(definition, machine, catalogue or load()), build_executor(executor))
+    runner = build_executor(executor)
+    return run_study(plan_study(definition, machine, catalogue, runner), runner)

@@ -62,6 +62,12 @@ class StudyPlan(Plan):
     titles: Sequence[str] = ()
     ended: dict[int, RunRecord] = field(default_factory=dict)
 
+    @property
+    def before(self) -> dict[Path, RunRecord]:
+        """The records that were there when this was planned, by run folder."""
+        states = zip(self.runs, self.states, strict=True)
+        return {run.run_folder: state.record for run, state in states if state.record}
+
     @cached_property
     def groups(self) -> Mapping[Path, Sequence[int]]:
         """The numbers of the runs of each training."""
@@ -96,15 +102,18 @@ class Trainings:
 
     ``study``: its definition.
     ``machine``: the machine, with the data of a scale.
+    ``folder``: the study's folder in the results folder.
+    ``notes``: sentences about the whole, for the result.
     ``spaces``: what is searched for each trained loss; empty without trials.
     ``trials``: the trainings of the searches, round by round: trial i of all before trial i + 1 of any.
     """
 
-    def __init__(self, study: Study, machine: Machine, catalogue: Catalogue) -> None:
+    def __init__(self, study: Study, machine: Machine, catalogue: Catalogue, folder: Path) -> None:
         """Plan all trials and finals; the mistakes of all are raised together, before anything is trained."""
         if machine.world.size > 1:
             raise OptionError("a study starts its own processes: leave out torchrun, and use --executor")
-        self.study, self.machine, self._catalogue, self._memo = study, machine, catalogue, Memo()
+        self.study, self.machine, self.folder, self.notes = study, machine, folder, list[str]()
+        self._catalogue, self._memo = catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
         losses = study.losses if study.trials else ()
@@ -115,7 +124,7 @@ class Trainings:
         }
         self.trials = list(self._trials())
         plan = self.plan(self.trials)
-        trials = self.results({plan.runs[number].run_folder: record for number, record in plan.ended.items()})
+        trials = self.results(plan.before)
         winners = {key: each.options for key, each in best_trials(trials).items()}
         if len(trials) < len(self.trials):  # each search's last trial is prepared in the place of the best
             winners = {(each.loss, each.place): each.options for each in self.trials}
