@@ -15,7 +15,6 @@ from reidbench.cli import run as run_verb
 from reidbench.cli.output import echo, print_errors
 from reidbench.cli.run import print_line, print_plan, print_tasks
 
-KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 
 
@@ -59,10 +58,10 @@ def study(
     from reidbench.reports.sections import render
     from reidbench.reports.text_formats import to_terminal
     from reidbench.runs.execute import build_executor
+    from reidbench.runs.plan import KINDS
     from reidbench.studies.define import define_study
-    from reidbench.studies.hours import plan_study
     from reidbench.studies.page import StudyFiles, write_page
-    from reidbench.studies.run_study import run_study
+    from reidbench.studies.run_study import plan_study, run_study
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
 
@@ -70,12 +69,8 @@ def study(
     settings = {name: options[name] for name in SETTINGS}
     machine = local_machine(data=options["data_root"], **settings, log=partial(print_line, console), world=join())
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
-    definition = define_study(
-        str(what) if what else None,
-        {kind: options[kind] for kind in KINDS if options[kind]},
-        {key: value for key, value in numbers.items() if value is not None},
-        options["scale"],
-    )
+    values = {kind: options[kind] for kind in KINDS} | numbers
+    definition = define_study(str(what) if what else None, values, options["scale"])
     executor = build_executor(options["executor"])
     dry_run = options["dry_run"]
     trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)

@@ -13,7 +13,7 @@ from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import build, load
 from reidbench.runs.plan import Plan
 from reidbench.runs.record import RunRecord
-from reidbench.studies import hours
+from reidbench.studies import run_study as hours
 from reidbench.studies.define import define_study
 from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
@@ -39,7 +39,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 def choose(data: Path, given: float, recipe: str = "auto", *, measure: bool = True, **numbers: Any) -> Trainings:
     choices = {"loss": ["batch_hard", "batch_all"], "protocol": [SMALL_PROTOCOL], "recipe": [recipe]}
-    study = define_study(None, choices, {"hours": given, **numbers})
+    study = define_study(None, {**choices, "hours": given, **numbers})
     machine = local_machine(device="cpu", threads=1, data=data)
     return hours.plan_study(study, machine, load(), build("executor", "local"), measure=measure)
 

@@ -62,7 +62,7 @@ class Log:
 
 def begin(folder: Path, data: Path, log: Log, hours: float | None = None) -> StudyResult:
     choices, catalogue = read_choices({"loss": ["batch_hard", MeanPull], "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
-    study = replace(define_study(None, choices, {"trials": 2, "seeds": 2}), hours=hours)
+    study = replace(define_study(None, {**choices, "trials": 2, "seeds": 2}), hours=hours)
     settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
     machine = local_machine(device="cpu", threads=1, log=log, **settings)
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
