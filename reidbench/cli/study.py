@@ -82,7 +82,7 @@ def study(
         print_tasks(out, trainings.expected, executor)
         return
     result = run_study(trainings, executor)
-    files = StudyFiles(result, machine)
+    files = StudyFiles(result, trainings.machine)
     parts = files.parts("study_sections")
     echo(render(parts, to_terminal), nl=False)
     print_errors(parts)

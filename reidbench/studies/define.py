@@ -65,7 +65,7 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
             against is not None and against not in trained
         ),
         f"searches: expected {seeds}, one for each seed, or 1, got {checked.searches}": (
-            checked.searches not in (None, 1, seeds)
+            checked.searches not in (None, 1, seeds if checked.trials else 0)
         ),
         f"a study of more than {MOST_JOBS:,} runs; choose fewer trials or seeds": (
             len(trained) * seeds * (checked.trials * len(metrics) + 2) > MOST_JOBS

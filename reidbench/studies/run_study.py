@@ -17,7 +17,7 @@ from reidbench.errors import Interrupted, OptionError
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.execute import build_executor, execute, read_choices
-from reidbench.runs.plan import KINDS
+from reidbench.runs.plan import KINDS, pixels_left
 from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
@@ -154,6 +154,8 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
 def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
     """Run all trials and return them by loss, search and number; a file always holds those that have ended."""
     plan, file = trainings.plan(trainings.trials), trainings.folder / TRIALS_FILE
+    pixels = [sum(map(sum, pixels_left(each))) for each in (trainings.expected, plan)]
+    plan = replace(plan, later_pixels=pixels[0] - pixels[1])  # those of the finals
     records = dict(plan.records)
     trials = trainings.results(records)
     for folder, record in _until(end, plan, executor):

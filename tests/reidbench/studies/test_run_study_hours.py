@@ -13,7 +13,7 @@ from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import build, load
 from reidbench.runs.plan import Plan
 from reidbench.runs.record import RunRecord
-from reidbench.studies import run_study as hours
+from reidbench.studies import run_study
 from reidbench.studies.define import define_study
 from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
@@ -32,8 +32,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         measured.append(plan)
         return ((run.run_folder, make_record(run.job.loss)) for run in plan.runs)
 
-    monkeypatch.setattr(hours, "execute", execute)
-    monkeypatch.setattr(hours, "_cost", lambda folder, record: (2.0, 10.0) if record.job.loss != "none" else (0, 0))
+    monkeypatch.setattr(run_study, "execute", execute)
+    monkeypatch.setattr(run_study, "_cost", lambda folder, record: (2.0, 10.0) if record.job.loss != "none" else (0, 0))
     return measured
 
 
@@ -41,12 +41,12 @@ def choose(data: Path, given: float, recipe: str = "auto", *, measure: bool = Tr
     choices = {"loss": ["batch_hard", "batch_all"], "protocol": [SMALL_PROTOCOL], "recipe": [recipe]}
     study = define_study(None, {**choices, "hours": given, **numbers})
     machine = local_machine(device="cpu", threads=1, data=data)
-    return hours.plan_study(study, machine, load(), build("executor", "local"), measure=measure)
+    return run_study.plan_study(study, machine, load(), build("executor", "local"), measure=measure)
 
 
 def enough(trainings: float) -> float:
     """Return the hours in which so many trainings of each of two losses fit."""
-    return 2 * trainings * TRAINING / 3600 / hours.MARGIN * 1.001
+    return 2 * trainings * TRAINING / 3600 / run_study.MARGIN * 1.001
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_largest_study_that_fits_is_chosen(
 
 
 def test_steps_are_chosen_last_and_stay_where_given(plans: list[Plan], data_folder: Path) -> None:
-    half = choose(data_folder, 2 * 12 * (150 * 2 + 10) / 3600 / hours.MARGIN * 1.001)
+    half = choose(data_folder, 2 * 12 * (150 * 2 + 10) / 3600 / run_study.MARGIN * 1.001)
     assert (half.study.trials, half.study.seeds, half.study.recipe) == (2, 3, "quick(steps=150)")
     assert "150" in half.notes[0]
     with pytest.raises(OptionError, match="2 trials and 3 seeds"):
@@ -85,7 +85,12 @@ def test_the_choice_is_stored_and_used_again(plans: list[Plan], data_folder: Pat
     before = choose(data_folder, enough(24), measure=False)
     assert (before.study.seeds, before.notes, plans) == (5, [], [])
     first = choose(data_folder, enough(24))
-    assert json.loads((first.folder / hours.CHOICE).read_text()) == {"trials": 4, "seeds": 4, "recipe": "auto"}
+    assert json.loads((first.folder / run_study.CHOICE).read_text()) == {
+        "trials": 4,
+        "seeds": 4,
+        "searches": 4,
+        "recipe": "auto",
+    }
     again = choose(data_folder, enough(24), measure=False)
     assert (again.study, again.folder, again.notes) == (first.study, first.folder, first.notes)
     assert len(plans) == 1
