@@ -24,7 +24,7 @@ VERBS = {
     "study": "study:study",
     "report": "report:report",
     "compare": "compare:compare",
-    "embed": "evaluate:embed",
+    "embed": "embed:embed",
     "evaluate": "evaluate:evaluate",
     "leaderboard": "leaderboard:app",
     "plugins": "plugins:app",

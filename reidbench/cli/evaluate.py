@@ -1,16 +1,17 @@
-"""``reidbench evaluate`` scores embeddings or distances of other programs; ``reidbench embed`` extracts embeddings."""
+"""``reidbench evaluate`` scores embeddings or distances of other programs."""
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Device, Threads, path
-from reidbench.cli.output import echo
-from reidbench.errors import OptionError
+from reidbench.cli.flags import path
+from reidbench.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,32 +21,9 @@ def _file(text: str, *flags: str) -> Any:
     return typer.Option(*flags, metavar="FILE", help=text, show_default=False, parser=path)
 
 
-def embed(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
-    images: Annotated[
-        Path,
-        typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).", parser=path),
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .npz file to write.", parser=path)],
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    threads: Threads = 0,
-) -> None:
-    """Extract embeddings for your own images with the network of a run, as it was scored."""
-    import torch
-
-    from reidbench.runs.export import embed_list
-    from reidbench.utils.machine import local_machine
-
-    machine = local_machine(data=data_root, device=device, threads=threads)
-    torch.set_num_threads(machine.threads)
-    count, dimensions = embed_list(run, images, out, machine)
-    echo(f"{count} embeddings of {dimensions} dimensions in {out}")
-
-
 def evaluate(
     query: Annotated[Path, _file("Queries: .npz or .safetensors with embeddings, pids and cams.")],
-    gallery: Annotated[Path, _file("The gallery, in the same format.")],
+    gallery: Annotated[Path, _file("The gallery: the same, or a pattern of shards, e.g. 'shards/*.npy'.")],
     train: Annotated[Path | None, _file("Training units, for a metric that is learned.")] = None,
     distances: Annotated[Path | None, _file("An .npy matrix [queries, gallery] instead of embeddings.")] = None,
     protocol: Annotated[
@@ -83,7 +61,8 @@ def evaluate(
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
-    inputs = {real_path(file) for file in (query, gallery, train, distances) if file}
+    shards = shard_files(gallery) if gallery.suffix == ".npy" else []
+    inputs = {real_path(file) for file in (query, gallery, train, distances, *shards) if file}
     for option, out in (("--json", as_json), ("--per-query", per_query)):
         if out is not None and real_path(output_file(out)) in inputs:
             raise OptionError(f"{option} {out}: is one of the input files; name another")
@@ -92,7 +71,8 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation(metric, rerank, rules.exclude, rules.ranks, normalize)
-    scores, ranking, pids = evaluate_files(query, gallery, train, distances, cast(Literal["mean", "max"], pool), how)
+    pooling = cast(Literal["mean", "max"], pool)
+    scores, ranking, pids = evaluate_files(query, shards or gallery, train, distances, pooling, how)
     between = intervals(ranking, pids)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("", "left"), ("score", "right"), ("95 % interval", "right")):
@@ -111,6 +91,24 @@ def evaluate(
     if scores.own_rows:
         console.print(f"\nEach query's own row in {gallery} is excluded from its ranking ({scores.own_rows:,} queries)")
     print_cameras(console, scores.cameras)
+
+
+def shard_files(pattern: Path) -> list[Path]:
+    """Return the ``.npy`` files of a pattern such as ``shards/*.npy``, in the order of their names.
+
+    Raises DataError where there is none, and where there is none beside a list ``shard-N.csv`` or before ``shard-N``.
+    """
+    names = [pattern] if pattern.is_file() else glob.glob(str(pattern))  # noqa: PTH207 - Path refuses absolute patterns
+    files = sorted(map(Path, names))
+    if not files:
+        raise DataError(f"--gallery {pattern}: there is no such file")
+    lists = map(Path, glob.glob(str(pattern.with_suffix(".csv"))))  # noqa: PTH207
+    shards = [(file, int(file.stem[6:])) for file in {*files, *lists} if re.fullmatch(r"shard-[0-9]{4}", file.stem)]
+    expected = {file.with_name(f"shard-{n:04d}.npy") for file, own in shards for n in (max(own - 1, 0), own)}
+    for file in sorted(expected):
+        if not file.exists():
+            raise DataError(f"{file}: is missing among the shards; embed its images first")
+    return files
 
 
 def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:

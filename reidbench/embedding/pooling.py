@@ -8,19 +8,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reidbench.utils.arrays import IntArray
+from reidbench.utils.arrays import IntArray, MappedRows
 
 
 @dataclass(frozen=True, eq=False)
 class UnitEmbeddings:
     """The embeddings of n units of one part of the data.
 
-    ``embeddings``: [n, D] float32 or float64, [n, 0] where only distances are known.
+    ``embeddings``: [n, D] float32 or float64, [n, 0] where only distances are known; rows of files only of a gallery.
     ``pids``: identity of each unit, int64 [n].
     ``cams``: camera of each unit, int64 [n].
     """
 
-    embeddings: Tensor
+    embeddings: Tensor | MappedRows
     pids: IntArray
     cams: IntArray
 

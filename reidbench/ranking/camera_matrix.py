@@ -11,7 +11,9 @@ from torch import Tensor
 from reidbench.data.samples import Samples
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import precision
-from reidbench.utils.arrays import FloatArray, IntArray
+from reidbench.utils.arrays import FloatArray, IntArray, MappedRows
+
+Rows = Tensor | MappedRows
 
 _PAIRS = 10_000  # embeddings compared at a time
 
@@ -88,9 +90,7 @@ def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
     return CameraScores(cameras, query_cams, **shaped)
 
 
-def own_rows(
-    query: Tensor, gallery: Tensor, ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
-) -> IntArray:
+def own_rows(query: Rows, gallery: Rows, ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray) -> IntArray:
     """Return for each query [nq] int64 the first gallery unit of its identity and camera with an equal embedding.
 
     This identifies the query itself where only embeddings [nq, D] and [ng, D] are known; -1 where there is none, or
@@ -107,7 +107,7 @@ def own_rows(
     equal = np.zeros(len(row), dtype=np.bool_)
     for start in range(0, len(row), _PAIRS):
         part = slice(start, start + _PAIRS)
-        equal[part] = (query[row[part]] == gallery[unit[part]]).all(dim=1).numpy()
+        equal[part] = (np.asarray(query[row[part]]) == np.asarray(gallery[unit[part]])).all(axis=1)
     row, unit = row[equal], unit[equal]
     own = np.full(len(ranking), len(gallery), dtype=np.int64)
     np.minimum.at(own, row, unit)

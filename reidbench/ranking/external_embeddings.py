@@ -1,8 +1,9 @@
-"""Score embeddings, or distances, of other programs exactly as a run is scored; read their files."""
+"""Score embeddings, or distances, of other programs exactly as a run is scored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,12 @@ from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, score
-from reidbench.utils.arrays import IntArray, read_arrays, read_matrix
+from reidbench.utils.arrays import IntArray, MappedRows, read_arrays, read_matrix
+from reidbench.utils.untrusted_files import open_regular
 
 Triple = tuple[Any, Any, Any]
 ARRAYS = ("embeddings", "pids", "cams")
+HEADER = "path,pid,camid"  # of the list beside a shard
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
 
 
@@ -253,7 +256,7 @@ def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
 
 def evaluate_files(
     query: Path,
-    gallery: Path,
+    gallery: Path | Sequence[Path],
     train: Path | None,
     distances: Path | None,
     pool: Literal["mean", "max"],
@@ -261,7 +264,7 @@ def evaluate_files(
 ) -> tuple[Scores, Ranking, IntArray]:
     """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
 
-    Raises DataError and OptionError.
+    A ``gallery`` of several files is one of shards, as for ``read_shards``. Raises DataError and OptionError.
     """
     given = {
         "--metric": how.metric != "auto",
@@ -276,11 +279,15 @@ def evaluate_files(
         )
     with_embeddings = distances is None
     query_units = read_units(query, pool, with_embeddings=with_embeddings)
-    gallery_units = read_units(gallery, pool, with_embeddings=with_embeddings)
+    if isinstance(gallery, Path):
+        gallery_units = read_units(gallery, pool, with_embeddings=with_embeddings)
+    else:
+        gallery_units = read_shards(gallery)
     train_units = read_units(train, pool) if train is not None else None
-    own = np.arange(len(query_units.pids)) if query.samefile(gallery) else np.full(len(query_units.pids), -1)
+    same = isinstance(gallery, Path) and query.samefile(gallery)
+    own = np.arange(len(query_units.pids)) if same else np.full(len(query_units.pids), -1)
     matrix = read_matrix(distances) if distances is not None else None
-    source = f"{query} and {gallery}"
+    source = f"{query} and {gallery if isinstance(gallery, Path) else gallery[0].parent}"
     scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix, source=source)
     return scores, ranking, query_units.pids
 
@@ -291,3 +298,30 @@ def read_units(file: Path, pool: Literal["mean", "max"], *, with_embeddings: boo
         return check_units(read_arrays(file, ARRAYS, optional=("starts",)), str(file), pool)
     pids, cams = _labels(read_arrays(file, ARRAYS[1:]), str(file))
     return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
+
+
+def read_shards(files: Sequence[Path]) -> UnitEmbeddings:
+    """Return the units of ``.npy`` files, in their order; each row is a unit, and stays in its file.
+
+    Beside each file is a list of the same name, ``.csv``, with path, pid and camid for each row. Raises DataError as
+    ``MappedRows``, and where a list does not fit its embeddings.
+    """
+    rows = MappedRows.of_files(files)
+    labels = np.empty((2, len(rows)), dtype=np.int64)
+    for file, first, last in rows.parts:
+        listed = _read_labels(file.with_suffix(".csv"))
+        if len(listed) != last - first:
+            raise DataError(f"{file.with_suffix('.csv')}: lists {len(listed)} images, {file} has {last - first} rows")
+        labels[:, first:last] = listed.T
+    return UnitEmbeddings(rows, *labels)
+
+
+def _read_labels(file: Path) -> IntArray:
+    """Return the labels of each line of a list [n, 2]; its text is never held as a whole."""
+    with open_regular(file) as opened, io.TextIOWrapper(opened, "utf-8-sig") as text:
+        try:
+            if (header := text.readline().strip()) != HEADER:
+                raise ValueError(f"expected the columns {HEADER}, found {header[:80]}")
+            return np.loadtxt(text, np.int64, None, ",", usecols=(1, 2), ndmin=2, quotechar='"')
+        except (ValueError, OSError) as error:
+            raise DataError(f"{file}: cannot be read: {error}") from None

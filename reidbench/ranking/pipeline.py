@@ -13,6 +13,7 @@ from reidbench.errors import check_tensor, contract_error, plugin_call
 from reidbench.plugins.interfaces import CheckedMetric, Metric, Reranker, learns, owner_of
 from reidbench.ranking.rank import rank, rank_distances, unit_rows
 from reidbench.ranking.rankings import Rankings
+from reidbench.utils.arrays import in_memory
 from reidbench.utils.threads import workers
 
 # Rows of a re-ranked distance block: 64 rows of 519,732 floats are 127 MiB.
@@ -35,22 +36,24 @@ def rank_embeddings(
     """
     if learns(metric):
         assert train is not None
+        rows = in_memory(train.embeddings, owner_of(metric))
         with plugin_call(owner_of(metric), "fit"):
-            metric.fit(unit_rows(train.embeddings) if metric.normalize else train.embeddings, train.pids, train.cams)
+            metric.fit(unit_rows(rows) if metric.normalize else rows, train.pids, train.cams)
     checked = CheckedMetric(metric)
     if type(metric).project is not Metric.project:
         query, gallery = _projected(query, checked), _projected(gallery, checked)
         checked.normalize = False
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     if reranker is not None:
-        blocks = _reranked_blocks(reranker, query.embeddings, gallery.embeddings, checked)
+        rows, others = (in_memory(side.embeddings, owner_of(reranker)) for side in (query, gallery))
+        blocks = _reranked_blocks(reranker, rows, others, checked)
         return rank_distances(blocks, *ids, exclude=exclude)
     return rank(query.embeddings, gallery.embeddings, *ids, checked, exclude=exclude)
 
 
 def _projected(units: UnitEmbeddings, metric: CheckedMetric) -> UnitEmbeddings:
     """Return units with the rows [n, K] float64 that a metric compares, piece by piece; raises PluginError."""
-    pieces = torch.split(units.embeddings, PIECE)
+    pieces = torch.split(in_memory(units.embeddings, metric.plugin_item), PIECE)
     rows = list(pieces)
 
     def project(number: int) -> None:

@@ -22,10 +22,10 @@ from reidbench.ranking.exact_kernels import PositiveValues, Top, count_values, i
 from reidbench.ranking.filter_kernels import Block, exclude_columns, farthest_values
 from reidbench.ranking.rank_counts import PIECE, count_closer, visit_blocks
 from reidbench.ranking.rankings import Rankings, rankings_of
-from reidbench.utils.arrays import FloatArray, IntArray
+from reidbench.utils.arrays import FloatArray, IntArray, MappedRows, in_memory
 from reidbench.utils.threads import Workers, workers
 
-Embeddings = Tensor | NDArray[Any]
+Embeddings = Tensor | NDArray[Any] | MappedRows
 
 CHUNK = 16_384
 _PAIR_NUMBERS = 2**18  # numbers in the rows whose distances are computed at once: 2 MiB, which stay in the cache
@@ -64,6 +64,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
         query_rows, gallery_rows = _check_both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
         left = query_rows.factors("left")
         if left is None:
+            in_memory(gallery, query_rows.metric.plugin_item)
             for first, values in _value_blocks(query_rows, gallery_rows):
                 counts.add_values(first, values)
         else:
@@ -73,7 +74,7 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
 
 
 def rank_distances(
-    blocks: Iterable[Embeddings],
+    blocks: Iterable[Tensor | NDArray[Any]],
     query_pids: IntArray,
     query_cams: IntArray,
     gallery_pids: IntArray,
@@ -149,13 +150,17 @@ class _Rows:
     """Embeddings as the metric gets them, piece by piece: checked, float64, of unit length where it normalizes."""
 
     def __init__(self, embeddings: Embeddings, name: str, metric: Metric, expected: int, crew: Workers) -> None:
-        self.values = _array(embeddings, name)
+        self.values = embeddings if isinstance(embeddings, MappedRows) else _array(embeddings, name)
         self.metric, self.crew = metric, crew
         if len(self.values) != expected:
             raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
-        for start in range(0, len(self.values), PIECE):
-            _refuse_not_finite(self.values[start : start + PIECE], f"{name} embeddings: row", start)
-        largest = max(self.values.max(initial=0.0), -self.values.min(initial=0.0))
+        parts: Iterable[tuple[object, int, int]] = [(f"{name} embeddings", 0, len(self.values))]
+        largest = 0.0
+        for place, first, last in self.values.parts if isinstance(self.values, MappedRows) else parts:
+            for start in range(first, last, PIECE):
+                piece = self.values[start : min(start + PIECE, last)]
+                _refuse_not_finite(piece, f"{place}: row", start - first)
+                largest = max(largest, piece.max(initial=0.0), -piece.min(initial=0.0))
         if 0 < largest < _SMALLEST and not metric.normalize:
             raise DataError(
                 f"{name} embeddings: the largest number is {largest:.3g}, so that squares of them leave float64; "
@@ -318,7 +323,7 @@ def _distances(query: _Rows, gallery: _Rows, positives: Positives, top: Top) -> 
     return distances, top_distances
 
 
-def _array(values: Embeddings, name: str) -> NDArray[Any]:
+def _array(values: Tensor | NDArray[Any], name: str) -> NDArray[Any]:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
         raise DataError(f"{name}: expected a matrix of float32 or float64, got {array.dtype} {list(array.shape)}")

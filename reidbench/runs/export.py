@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+
+from numpy.lib import format as npy
 
 from reidbench.data.image_list import ListColumns, read_image_list, whole_number
 from reidbench.data.samples import Samples
-from reidbench.embedding.extract import embed_images
+from reidbench.embedding.extract import BATCH, embed_batches, embed_images
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import Backbone
@@ -17,11 +21,12 @@ from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import load_weights
 from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import save_arrays
+from reidbench.utils.atomic import atomic_file, sweep
 from reidbench.utils.machine import Machine
+from reidbench.utils.progress import track
 from reidbench.utils.random_streams import with_seed
 
-# ListColumns that are copied to the output where the list has them, and their names there.
-COPIED_COLUMNS = {"pid": "pids", "camid": "cams"}
+LABELS = {"pid": "pids", "camid": "cams"}  # columns that are copied where a list has them, and their names in an .npz
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:
@@ -49,39 +54,47 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
 
 
 def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[int, int]:
-    """Write the embeddings of the images in a list as an npz and return (images, dimensions).
+    """Write the embeddings of the images in a list and return (images, dimensions).
 
-    ``images`` is a list as ``read_image_list`` reads it, with perhaps pid and camid; other columns are ignored. The npz
-    holds ``embeddings`` [m, D] float32, as the run's views make them (not pooled, not normalised), ``paths`` [m] and,
-    where the list has them, ``pids`` and ``cams`` [m] int64. Raises DataError where a file cannot be used.
+    ``images`` is a list as ``read_image_list`` reads it, with perhaps pid and camid; other columns are ignored. ``out``
+    holds the embeddings [m, D] float32, as the run's views make them (not pooled, not normalised): alone if it is an
+    ``.npy``, which is written batch by batch; in an ``.npz`` as ``embeddings`` beside ``paths`` [m] and, where the list
+    has them, ``pids`` and ``cams`` [m] int64. Raises DataError where a file cannot be used.
     """
-    if out.suffix != ".npz":
-        raise OptionError(f"--out {out}: expected a file that ends with .npz")
-    samples, columns = _read_list(images, machine.data)
+    if out.suffix not in (".npz", ".npy"):
+        raise OptionError(f"--out {out}: expected a file that ends with .npz or .npy")
+    samples, columns = read_list(images, machine.data)
     network, record = load_network(run)
-    views = record.evaluation.views
-    with float32_products():
-        made = embed_images(
-            network.to(machine.device), samples, views, machine.device, machine.threads, "embedding the images"
-        )
-    kept = {COPIED_COLUMNS[column]: getattr(samples, COPIED_COLUMNS[column]) for column in columns}
-    save_arrays(out, {"embeddings": made.numpy(), "paths": samples.images, **kept})
-    return len(made), network.embedding_dim
+    network.to(machine.device)
+    how = network, samples, record.evaluation.views, machine.device, machine.threads
+    shape = len(samples), network.embedding_dim
+    if out.suffix == ".npz":
+        with float32_products():
+            embeddings = embed_images(*how, "embedding the images").numpy()
+        labels = {LABELS[column]: getattr(samples, LABELS[column]) for column in columns}
+        save_arrays(out, {"embeddings": embeddings, "paths": samples.images, **labels})
+        return shape
+    sweep(out.parent, out.name)
+    with float32_products(), closing(embed_batches(*how)) as batches, atomic_file(out, 4 * math.prod(shape)) as file:
+        npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for batch in track(batches, -(-len(samples) // BATCH), f"embedding {images.name}, batches of {BATCH} images"):
+            file.write(batch.numpy().tobytes())
+    return shape
 
 
-def _read_list(file: Path, data_root: Path) -> tuple[Samples, list[str]]:
+def read_list(file: Path, data_root: Path) -> tuple[Samples, list[str]]:
     """Return the images of a list and which of the columns pid and camid it has."""
-    copied: list[str] = []
+    columns: list[str] = []
 
-    def choose(header: list[str]) -> ListColumns[tuple[str, dict[str, int]]]:
-        copied.extend(column for column in COPIED_COLUMNS if column in header)
+    def choose(header: list[str]) -> ListColumns[tuple[str, list[int]]]:
+        columns.extend(column for column in LABELS if column in header)
         return ListColumns(("path",), None, read_row)
 
-    def read_row(cells: Mapping[str, str], image: str, _line: int) -> tuple[str, dict[str, int]]:
-        return image, {column: whole_number(cells[column], column) for column in copied}
+    def read_row(cells: Mapping[str, str], image: str, _line: int) -> tuple[str, list[int]]:
+        return image, [whole_number(cells[column], column) if column in columns else 0 for column in LABELS]
 
     root, rows = read_image_list(file, data_root, choose)
     if not rows:
         raise DataError(f"{file}: lists no images")
-    numbers = {column: [numbers.get(column, 0) for _, numbers in rows] for column in COPIED_COLUMNS}
-    return Samples.of_images(root, [image for image, _ in rows], numbers["pid"], numbers["camid"]), copied
+    names, labels = zip(*rows, strict=True)
+    return Samples.of_images(root, names, *zip(*labels, strict=True)), columns

@@ -93,6 +93,11 @@ def run_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
     return _code((*TRAINING, *SCORING), items.values())
 
 
+def embedding_code(backbone: ResolvedSpec) -> dict[str, str]:
+    """Return the same for the embeddings of a network with given weights."""
+    return _code(("reidbench.embedding.extract", "reidbench.training.build"), [backbone])
+
+
 def _code(modules: Iterable[str], items: Iterable[ResolvedSpec]) -> dict[str, str]:
     offers = [offer for item in items for offer in item.plugin_items]
     # A factory may be defined in another module than the one that offers it.

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import safetensors
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from reidbench.errors import DataError, did_you_mean
+from reidbench.errors import DataError, OptionError, did_you_mean
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import ARRAY_BYTES, open_regular
+
+T = TypeVar("T")
 
 BoolArray = NDArray[np.bool_]
 Float32Array = NDArray[np.float32]
@@ -63,8 +66,67 @@ def read_matrix(file: Path) -> NDArray[Any]:
     with _guarded(file, ".npy"):
         matrix: NDArray[Any] = npy.open_memmap(file, mode="r")
     if matrix.ndim != 2:
-        raise DataError(f"{file}: expected a distance matrix with one row per query, found shape {matrix.shape}")
+        raise DataError(f"{file}: expected a matrix, found shape {matrix.shape}")
     return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class MappedRows:
+    """The rows of matrices in ``.npy`` files, file after file; a file is memory-mapped only while rows of it are read.
+
+    Fields:
+        files: the files.
+        starts: file f holds the rows from ``starts[f]`` up to ``starts[f + 1]`` int64.
+        shape: number of rows and columns.
+        dtype: float32 or float64.
+    """
+
+    files: Sequence[Path]
+    starts: IntArray
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of_files(cls, files: Sequence[Path]) -> MappedRows:
+        """Return the rows of the files; raises DataError for another dtype, and where one differs from the first."""
+        shapes = [(matrix.shape, matrix.dtype) for matrix in map(read_matrix, files)]
+        (_, columns), dtype = shapes[0]
+        for file, (shape, found) in zip(files, shapes, strict=True):
+            if found not in (np.float32, np.float64) or (shape[1], found) != (columns, dtype):
+                expected = (
+                    f"the {columns} columns of {dtype} of {files[0]}" if file != files[0] else "float32 or float64"
+                )
+                raise DataError(f"{file}: expected {expected}, got {shape[1]} columns of {found}")
+        starts = np.cumsum([0, *(shape[0] for shape, _ in shapes)])
+        return cls(files, starts, (int(starts[-1]), columns), dtype)
+
+    @property
+    def parts(self) -> Iterator[tuple[Path, int, int]]:
+        """Each file with its first row and that of the next file."""
+        return zip(self.files, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: IntArray | slice) -> NDArray[Any]:
+        """Return a copy of rows."""
+        rows = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        result = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        for number in np.unique(owners):
+            places = np.flatnonzero(owners == number)
+            values: NDArray[Any] = read_matrix(self.files[number])[rows[places] - self.starts[number]]
+            if len(places) == len(rows):
+                return values
+            result[places] = values
+        return result
+
+
+def in_memory(rows: T | MappedRows, owner: str) -> T:
+    """Return embeddings that are in memory; raises OptionError for those in files, naming the ``owner`` of the need."""
+    if isinstance(rows, MappedRows):
+        raise OptionError(f"{owner}: needs all embeddings at once; give them in one .npz file, or use another")
+    return rows
 
 
 @contextmanager

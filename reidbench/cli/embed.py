@@ -1,0 +1,49 @@
+"""``reidbench embed``: extract embeddings with the network of a run, into one file or into shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reidbench.cli.flags import DataRoot, Device, Threads, path
+from reidbench.cli.output import echo
+from reidbench.errors import OptionError
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
+    images: Annotated[
+        Path,
+        typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).", parser=path),
+    ],
+    out: Annotated[Path, typer.Option(help="The .npz or .npy file to write; the folder of shards.", parser=path)],
+    shards: Annotated[int, typer.Option(metavar="N", help="Write N .npy files with lists; 0 is one file.")] = 0,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    executor: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="What embeds the shards, as for run.", show_default=False)
+    ] = None,
+) -> None:
+    """Extract embeddings for your own images with the network of a run, as it was scored."""
+    import torch
+
+    from reidbench.runs.execute import build_executor
+    from reidbench.runs.export import embed_list
+    from reidbench.runs.shards import CONTENT, check_content, describe_network, embed_shards
+    from reidbench.utils.machine import local_machine
+
+    machine = local_machine(data=data_root, device=device, threads=threads)
+    if shards:
+        list(embed_shards(run, images, out, shards, machine, build_executor(executor)))
+        echo(f"{shards} shards in {out}; to rank them: reidbench evaluate --gallery '{out}/shard-*.npy'")
+        return
+    if executor is not None:
+        raise OptionError("--executor: is for --shards; leave it out, or give a number of shards")
+    if out.suffix == ".npy" and (out.parent / CONTENT).exists():
+        check_content(out.parent / CONTENT, describe_network(run))
+    torch.set_num_threads(machine.threads)
+    count, dimensions = embed_list(run, images, out, machine)
+    echo(f"{count} embeddings of {dimensions} dimensions in {out}")
