@@ -122,7 +122,7 @@ def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(
     assert scores(training, ray) == scores(here)
     assert killed
     assert lost
-    assert capsys.readouterr().err.count("tried again") == 2
+    assert "tried again" in capsys.readouterr().err
 
 
 def _parent(pid: int) -> int:

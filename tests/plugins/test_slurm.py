@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -95,9 +95,12 @@ def test_slurm_refuses_in_its_own_words(tmp_path: Path, fake_slurm: Path) -> Non
         next(build("executor", "slurm(partition=nowhere)").run(TASKS, tmp_path))
 
 
-def test_slurm_says_which_program_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "sbatch and squeue" in build("executor", "slurm").unavailable()
+def test_slurm_is_listed_with_the_programs_that_are_missing(
+    tmp_path: Path, reidbench_call: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    listed = reidbench_call("plugins", env={"PATH": str(tmp_path)}).stdout
+    assert "slurm is unavailable: slurm needs sbatch and squeue" in listed
+    assert "local is unavailable" not in listed
 
 
 def test_slurm_queues_a_saved_training_again(tmp_path: Path, fake_slurm: Path) -> None:
