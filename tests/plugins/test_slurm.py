@@ -26,6 +26,7 @@ from tests.support.executions import (
     scores,
     workers,
 )
+from tests.support.jobs import job
 from tests.support.paths import CHECKOUT
 from tests.support.slurm_cluster import Cluster, slurm_cluster
 
@@ -179,8 +180,11 @@ def test_real_slurm_resumes_after_every_loss(
 
 @pytest.mark.slow
 def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster) -> None:
-    slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@50")')
-    assert scores(plan(tmp_path / "slurm", [LONG]), slurm) == scores(plan(tmp_path / "here", [LONG]))
+    jobs = [job(recipe="quick(steps=80, p=6, k=2)")]
+    slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@30")')
+    assert scores(plan(tmp_path / "slurm", jobs), slurm) == scores(plan(tmp_path / "here", jobs))
+    (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
+    assert "on SIGUSR1" in log.read_text()
 
 
 @pytest.mark.slow
