@@ -17,7 +17,6 @@ from torch import Tensor
 
 from reidbench import Loss, TrainInfo
 from reidbench.errors import Interrupted
-from reidbench.plugins.catalogue import load
 from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.execute import read_choices
 from reidbench.studies.define import define_study
@@ -26,7 +25,8 @@ from reidbench.studies.run_study import run_study
 from reidbench.studies.study import StudyResult
 from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
-from tests.plugins.test_executors import fake_slurm  # noqa: F401
+from tests.plugins.test_ray import cluster  # noqa: F401
+from tests.plugins.test_slurm import fake_slurm  # noqa: F401
 from tests.support.jobs import SMALL_PROTOCOL
 from tests.support.paths import CHECKOUT
 
@@ -120,8 +120,8 @@ def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
     resumed = begin(tmp_path, data_folder, logs[2])
     assert table(resumed) == table(result)
     assert trials_of(resumed) == trials_of(result)
-    assert [line.partition(": ")[0].partition("] ")[2] for log in logs for line in log.lines if "[" in line] == [
-        line.partition(": ")[0].partition("] ")[2] for line in whole.lines if "[" in line
+    assert [line for log in logs for line in log.lines if line[0] == "["] == [
+        line for line in whole.lines if line[0] == "["
     ]
 
 
@@ -129,8 +129,8 @@ def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
 
 LOSSES = ("batch_hard", "centre_pull", "classification")
 FLAGS = {
-    "--protocol": "synthetic(identities=60)",
-    "--recipe": "quick(steps=20, p=6, k=2)",
+    "--protocol": SMALL_PROTOCOL,
+    "--recipe": "quick(steps=8, p=6, k=2)",
     "--trials": "2",
     "--seeds": "3",
     "--against": "batch_hard",
@@ -190,9 +190,10 @@ def test_killed_twice_it_prints_the_same(executor: str, printed: str, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["slurm(gpus=0, cpus=1)", "ray(cpus=1)"])
-def test_other_executors_print_the_same(executor: str, printed: str, tmp_path: Path, fake_slurm: Path) -> None:  # noqa: F811
-    name = executor.partition("(")[0]
-    if name not in {item.name for item in load().list_items("executor")}:
-        pytest.skip(f"there is no executor {name}")
-    assert finish(start(tmp_path / "results", f"--executor={executor}")) == printed
+@pytest.mark.parametrize(("name", "fixture"), [("slurm", "fake_slurm"), ("ray", "cluster")])
+def test_clusters_print_the_same(
+    name: str, fixture: str, printed: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(fixture)
+    address = f'address="{found.address}", ' if name == "ray" else ""
+    assert finish(start(tmp_path / "results", f"--executor={name}({address}gpus=0, cpus=1)")) == printed
