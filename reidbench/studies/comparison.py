@@ -11,7 +11,7 @@ Biometrics 2(6). Error rates measured by simulation: docs/study.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -162,7 +162,7 @@ def compare(
     inside = [each for each in samples if not each.loss.outside]
     pooled, freedom = _pooled(inside)
     pairs = _pairs(inside, *np.triu_indices(len(inside), 1), pooled, freedom)
-    reference = pairs_of(against, pairs) if against else []
+    reference = [pair if pair.b == against else _reversed(pair) for pair in pairs if against in (pair.a, pair.b)]
     claims = len(inside) > 1 and freedom >= LEAST_FREEDOM and len(inside[0].shares) > 1
     if claims:
         pairs, reference = _with_holm(pairs), _with_holm(reference)
@@ -172,18 +172,13 @@ def compare(
     return Comparison(
         losses=tuple(_judged(each.loss, pairs, pooled) if claims else each.loss for each in samples),
         pairs=tuple(pairs),
-        against={pair.b: _reversed(pair) for pair in reference},
+        against={pair.a: pair for pair in reference},
         gains={pair.a: pair for pair in gains},
         claims=claims,
         pooled=pooled,
         freedom=freedom,
         identities=len(np.unique(pids)),
     )
-
-
-def pairs_of(name: str, pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs of one loss, each with this loss as ``a``."""
-    return [pair if pair.a == name else _reversed(pair) for pair in pairs if name in (pair.a, pair.b)]
 
 
 def expected_best(values: Sequence[float]) -> FloatArray:
@@ -292,11 +287,12 @@ def _judged(loss: LossScores, pairs: Sequence[Pair], pooled: float) -> LossScore
     """Return a loss of the families with what the tests say of it; one outside as it is."""
     if loss.outside:
         return loss
-    own = pairs_of(loss.name, pairs)
-    verdicts = [pair.verdict for pair in own]
-    beaten_by, better_than = verdicts.count("worse"), verdicts.count("better")
+    own = [pair for pair in pairs if loss.name in (pair.a, pair.b)]
+    # In every pair a has the higher mean, so only a can be better.
+    better_than = sum(pair.verdict == "better" for pair in own if pair.a == loss.name)
+    beaten_by = sum(pair.verdict == "better" for pair in own if pair.b == loss.name)
     # One-sided: how likely another looks this much better if it is not.
-    p = min(pair.p / 2 if pair.difference < 0 else 1 - pair.p / 2 for pair in own)
+    p = min(1 - pair.p / 2 if pair.a == loss.name else pair.p / 2 for pair in own)
     p_best = min(len(own) * p, 1.0)
     return replace(
         loss,

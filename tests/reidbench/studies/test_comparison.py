@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import stats
 
 from benchmarks.study_error_rates import Design, comparisons, false_alarms, missing, power
 from reidbench.errors import OptionError
-from reidbench.studies.comparison import Comparison, Pair, compare, expected_best, pairs_of
+from reidbench.studies.comparison import Comparison, Pair, compare, expected_best
 from tests.support.paths import SHARED
 
 Values = dict[str, NDArray[np.float64]]
@@ -34,8 +35,9 @@ def random_values(seeds: dict[str, int], seed: int = 0, pids: NDArray[Any] = PID
 
 
 def pair_of(comparison: Comparison, a: str, b: str) -> Pair:
-    (found,) = [pair for pair in pairs_of(a, comparison.pairs) if pair.b == b]
-    return found
+    """Return the pair of two losses as a - b."""
+    (pair,) = [pair for pair in comparison.pairs if {pair.a, pair.b} == {a, b}]
+    return pair if pair.a == a else replace(pair, a=a, b=b, difference=-pair.difference)
 
 
 # --- the procedure ----------------------------------------------------------------------------------------------------
