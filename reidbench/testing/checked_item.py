@@ -1,4 +1,4 @@
-"""The item under test, the runner of its checks, and what the checks of several kinds use."""
+"""The item under test with the runner of its checks, and what the checks of several kinds use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIM = 8
 
 
 class Violation(Exception):
-    """What a check expected and found; ``run_checks`` adds the names of the item and the check."""
+    """What a check expected and found; ``Checks.run`` adds the names of the item and the check."""
 
 
 class NotApplicable(Exception):
@@ -34,14 +34,16 @@ def expect(condition: bool, message: str) -> None:
         raise Violation(message)
 
 
-class Subject:
-    """The item under test, given as a spec of an installed item or as a factory with its options.
+class Checks:
+    """The contract checks of an item, given as a spec of an installed item or as a factory with its options.
 
-    Raises OptionError where the spec or the options cannot be used, PluginError for a factory that declares none.
+    Each method ``check_NAME`` is a check; ``run`` calls them in the order of their definition, those of base classes
+    first. ``seed`` gives weights and embeddings. Raises OptionError where the spec or the options cannot be used,
+    PluginError for a factory that declares none.
     """
 
-    def __init__(self, kind: str, what: str | Callable[..., Any], options: Mapping[str, Any]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, what: str | Callable[..., Any], options: Mapping[str, Any], seed: int = 0) -> None:
+        self.kind, self.seed = kind, seed
         if isinstance(what, str):
             if options:
                 raise OptionError(f'{kind} "{what}": write its options into the text: "NAME(option=1)"')
@@ -53,11 +55,10 @@ class Subject:
         self.spec: ResolvedSpec = self.catalogue.resolve(kind, text)
         if not self.spec.terms:
             raise OptionError(f"{kind}: there is nothing to check in none")
-        self.name = f"{kind} {self.spec.short}"
 
     def build(self, *supplied: Any, seed: int = 0) -> Any:
         """Return the built item, with torch seeded as the runner does it."""
-        torch.default_generator.manual_seed(torch_seed(seed, self.kind))
+        torch.default_generator.manual_seed(torch_seed(self.seed + seed, self.kind))
         return self.spec.build(*supplied)
 
     def check_options(self) -> None:
@@ -68,30 +69,29 @@ class Subject:
         expect(again.text == self.spec.text, f"{self.spec.text!r} is read back as {again.text!r}")
         expect(again.identity == self.spec.identity, f"the identity {self.spec.identity!r} becomes {again.identity!r}")
 
-    def run_checks(self, checks: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:
-        """Run checks in order and return the names of those that apply and pass; torch's random state is restored.
+    def run(self) -> tuple[str, ...]:
+        """Run the checks and return the names of those that apply and pass; torch's random state is restored.
 
         Raises ContractError at the first that fails, also by an exception of the item. An OptionError in the first
         check is passed on: options that do not fit are the caller's mistake.
         """
+        methods = [name for base in reversed(type(self).__mro__) for name in vars(base) if name.startswith("check_")]
         passed: list[str] = []
         with _private_torch_state():
-            for name, check in checks.items():
+            for method in sorted(methods, key="check_options".__eq__):  # the options last
+                name = method.removeprefix("check_").replace("_", " ")
                 try:
-                    check()
+                    getattr(self, method)()
                 except NotApplicable:
                     continue
-                except Violation as violation:
-                    raise self._error(name, str(violation)) from violation.__cause__
                 except Exception as error:  # a plugin's code may raise anything
                     if isinstance(error, OptionError) and not passed:
                         raise
-                    raise self._error(name, f"it raised {describe_error(error)}") from error
+                    found = str(error) if isinstance(error, Violation) else f"it raised {describe_error(error)}"
+                    item = f"{self.kind} {self.spec.short}"
+                    raise ContractError(f'{item} fails the contract check "{name}": {found}', name) from error
                 passed.append(name)
         return tuple(passed)
-
-    def _error(self, check: str, message: str) -> ContractError:
-        return ContractError(f'{self.name} fails the contract check "{check}": {message}', check)
 
 
 @contextmanager
@@ -154,11 +154,8 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
 def expect_ordered(distances: Tensor, queries: IntArray, gallery: IntArray) -> None:
     """Raise Violation unless distances [q, g] of clustered identities put most positives before most negatives."""
     share = share_in_order(distances, queries, gallery)
-    expect(
-        share > 0.6,
-        f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%; is it a "
-        "similarity, is a sign flipped, or are queries out of order?",
-    )
+    found = f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%"
+    expect(share > 0.6, f"{found}; is it a similarity, is a sign flipped, or are queries out of order?")
 
 
 def share_in_order(distances: Tensor, queries: IntArray, gallery: IntArray) -> float:

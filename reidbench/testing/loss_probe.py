@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
-from reidbench.testing.checked_item import DIM, Subject, expect, normal
+from reidbench.testing.checked_item import DIM, Checks, expect, normal
+from reidbench.training.build import check_loss
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
@@ -35,17 +36,18 @@ class Batch:
     labels: Tensor
 
 
-class LossProbe:
+class LossProbe(Checks):
     """A loss under test; embeddings, batches and the loss's own parameters follow from ``seed``."""
-
-    def __init__(self, subject: Subject, seed: int) -> None:
-        self.subject, self.seed = subject, seed
 
     def fresh(self, dtype: torch.dtype = torch.float64, dim: int = DIM) -> Loss:
         """Return the loss as it is before the first step, its parameters in ``dtype``."""
-        loss = self.subject.build(TrainInfo(embedding_dim=dim, num_pids=IDENTITIES), seed=self.seed)
-        expect(isinstance(loss, Loss), f"expected a reidbench.Loss, its factory returned {type(loss).__name__}")
-        return loss.to(dtype).train()  # type: ignore[no-any-return]
+        loss = check_loss(self.spec, self.build(TrainInfo(embedding_dim=dim, num_pids=IDENTITIES)))
+        return loss.to(dtype).train()
+
+    def start(self, dtype: torch.dtype = torch.float64, dim: int = DIM) -> tuple[Loss, Batch]:
+        """Return a fresh loss and its first batch."""
+        loss = self.fresh(dtype, dim)
+        return loss, self.batch(loss, dim=dim)
 
     def view(self, number: int, table: Tensor | None = None) -> TrainView:
         """Return what the loss sees before round ``number``, for the embeddings ``table`` [n, D] of all units."""

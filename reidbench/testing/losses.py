@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench.errors import ReidbenchError
-from reidbench.plugins.interfaces import Loss, TrainInfo, as_loss_value
+from reidbench.plugins.interfaces import Loss, TrainInfo, loss_groups
 from reidbench.plugins.spec import write_value
 from reidbench.testing.checked_item import (
     DIM,
     NotApplicable,
-    Subject,
     Violation,
     expect,
     expect_equal,
@@ -43,116 +42,60 @@ def check_loss(loss: str | Callable[..., Loss], *, seed: int = 0, **options: Any
     ``seed`` gives embeddings and batches. Raises ContractError at the first check that fails, OptionError for a name or
     an option that does not fit.
     """
-    checks = _LossChecks(Subject("loss", loss, options), seed)
-    return checks.subject.run_checks(
-        {
-            "contract": checks.contract,
-            "rounds": checks.rounds,
-            "shapes": checks.shapes,
-            "inputs unchanged": checks.inputs,
-            "gradient reaches the embeddings": checks.gradient,
-            "gradient is that of the value": checks.finite_differences,
-            "order of the batch": checks.order,
-            "depends on the labels": checks.labels,
-            "coincident embeddings": checks.coincident,
-            "large embeddings": checks.large,
-            "determinism": checks.determinism,
-            "no hidden state": checks.state,
-            "learning brings positives closer than negatives": checks.learning,
-            "options": checks.subject.check_options,
-            "searched values": checks.searched,
-        }
-    )
+    return _LossChecks("loss", loss, options, seed).run()
 
 
 class _LossChecks(LossProbe):
-    """One method per check; each starts from freshly built losses."""
+    """Each check starts from freshly built losses."""
 
-    def contract(self) -> None:
+    def check_contract(self) -> None:
         loss = self.fresh()
-        expect(isinstance(loss.metric, str | None), f"metric must be a text or None, got {loss.metric!r}")
-        expect(loss.pool in ("mean", "max"), f'pool must be "mean" or "max", got {loss.pool!r}')
-        grouped = [id(p) for group in loss.param_groups() for p in group["params"]]  # type: ignore[attr-defined]
-        own = {id(p) for p in loss.parameters() if p.requires_grad}
-        expect(
-            set(grouped) == own and len(grouped) == len(own),
-            f"param_groups must name each of its {len(own)} parameters once, it names {len(grouped)}",
-        )
+        grouped = [id(p) for group in loss_groups(loss) for p in group["params"]]  # type: ignore[attr-defined]
+        own = [id(p) for p in loss.parameters() if p.requires_grad]
+        found = f"param_groups must name each of its {len(own)} parameters once, it names {len(grouped)}"
+        expect(sorted(grouped) == sorted(own), found)
 
-    def searched(self) -> None:
-        values = [
-            (term, name, value)
-            for term in self.subject.spec.terms
-            for name, option in term.item.options.items()
-            if (searched := option.searched)
-            for value in searched.choices or (searched.low, searched.high)
-        ]
-        if not values:
-            raise NotApplicable
-        for term, name, value in values:
-            what = f"{name}={write_value(value)} (searched: {term.item.options[name].searched})"
-            try:
-                loss = replace(term, values={**term.values, name: value}).build(TrainInfo(DIM, IDENTITIES)).double()
-                batch = self.batch(loss)
-                total = self.value(loss, batch.rows, batch.labels).total
-            except ReidbenchError as error:
-                raise Violation(f"it refuses {what}: {error}") from error
-            expect_finite(total.detach(), f"the value of an ordinary batch with {what}")
-
-    def rounds(self) -> None:
+    def check_rounds(self) -> None:
         if not self.has_own_rounds:
             raise NotApplicable
         loss = self.fresh()
         for number in range(2):
             first, second = self.round(loss, number), self.round(loss, number)
-            expect(
-                len(first) == len(second) and all(map(np.array_equal, first, second)),
-                f"round {number} sampled twice from one generator gave different batches; use view.generator alone",
-            )
+            same = len(first) == len(second) and all(map(np.array_equal, first, second))
+            expect(same, f"round {number} sampled twice gave different batches; use view.generator alone")
 
-    def shapes(self) -> None:
+    def check_shapes(self) -> None:
         counts = {}
         for dim in (DIM, DIM + 3):  # no batch has 11 items
             for dtype in (torch.float64, torch.float32):
-                loss = self.fresh(dtype, dim)
-                batch = self.batch(loss, dim=dim)
-                value = as_loss_value(loss, self.value(loss, batch.rows.to(dtype), batch.labels))
+                loss, batch = self.start(dtype, dim)
+                value = self.value(loss, batch.rows.to(dtype), batch.labels)
                 for name, tensor in {"total": value.total, **value.per_item, **value.scalars}.items():
                     expect_finite(tensor.detach(), f"{name} of an ordinary batch")
-                expect(
-                    value.total.dtype == dtype,
-                    f"for {dtype} embeddings the total must be {dtype}, got {value.total.dtype}",
-                )
+                right = value.total.dtype == dtype
+                expect(right, f"for {dtype} embeddings the total must be {dtype}, got {value.total.dtype}")
             counts[dim] = {name: len(terms) for name, terms in value.per_item.items()}
         for name, count in counts[DIM].items():
             per_entry = count == DIM and counts[DIM + 3].get(name) == DIM + 3
-            expect(
-                not per_entry,
-                f"{name} has {DIM} terms for embeddings of {DIM} entries and {DIM + 3} for {DIM + 3}; terms belong to "
-                "items of the batch, so sum or average over the last axis, not over the first",
-            )
+            found = f"{name} has {DIM} terms for embeddings of {DIM} entries and {DIM + 3} for {DIM + 3}"
+            expect(not per_entry, f"{found}; terms belong to items: reduce the last axis, not the first")
 
-    def inputs(self) -> None:
-        loss = self.fresh()
-        batch = self.batch(loss)
+    def check_inputs_unchanged(self) -> None:
+        loss, batch = self.start()
         rows, labels = batch.rows.clone(), batch.labels.clone()
         self.value(loss, rows, labels)
         expect(torch.equal(rows, batch.rows), "forward changed the embeddings in place")
         expect(torch.equal(labels, batch.labels), "forward changed the labels in place")
 
-    def gradient(self) -> None:
-        loss = self.fresh()
-        batch = self.batch(loss)
+    def check_gradient_reaches_the_embeddings(self) -> None:
+        loss, batch = self.start()
         _, gradient = self.measure(loss, batch.rows, batch.labels)
         expect_finite(gradient, "the gradient of an ordinary batch")
-        expect(
-            bool(gradient.any()),
-            "the gradient is 0 for all embeddings of an ordinary batch; is a sign flipped, or a margin out of reach?",
-        )
+        advice = "is a sign flipped, or a margin out of reach?"
+        expect(bool(gradient.any()), f"the gradient is 0 for all embeddings of an ordinary batch; {advice}")
 
-    def finite_differences(self) -> None:
-        loss = self.fresh()
-        batch = self.batch(loss)
+    def check_gradient_is_that_of_the_value(self) -> None:
+        loss, batch = self.start()
         _, gradient = self.measure(copy.deepcopy(loss), batch.rows, batch.labels)
         wrong = []
         for number in range(DIRECTIONS):
@@ -167,17 +110,13 @@ class _LossChecks(LossProbe):
             if not abs(numeric - analytic) <= 1e-7 + 1e-4 * max(abs(numeric), abs(analytic)):
                 wrong.append(f"{analytic:.6g} where the value changes by {numeric:.6g}")
         # A hinge may bend at this point in one direction or two; a wrong gradient is wrong in all.
-        expect(
-            2 * len(wrong) < DIRECTIONS,
-            f"in {len(wrong)} of {DIRECTIONS} directions the gradient is not that of the value (finite differences in "
-            f"float64): {'; '.join(wrong[:2])}; is a part detached, or computed in lower precision?",
-        )
+        found = f"in {len(wrong)} of {DIRECTIONS} directions the gradient is {'; '.join(wrong[:2])}"
+        expect(2 * len(wrong) < DIRECTIONS, f"{found}; is a part detached, or computed in lower precision?")
 
-    def order(self) -> None:
+    def check_order_of_the_batch(self) -> None:
         if self.has_own_rounds:
             raise NotApplicable
-        loss = self.fresh()
-        batch = self.batch(loss)
+        loss, batch = self.start()
         if not self.repeats(loss, batch):
             loss.eval()  # dropout and the like draw random numbers by position
             if not self.repeats(loss, batch):
@@ -194,27 +133,24 @@ class _LossChecks(LossProbe):
         first, second = (self.measure(copy.deepcopy(loss), batch.rows, batch.labels, step)[0] for step in (0, 1))
         return torch.equal(first, second)
 
-    def labels(self) -> None:
+    def check_depends_on_the_labels(self) -> None:
         if self.has_own_rounds:  # its labels may follow from the order; the training below tests their effect
             raise NotApplicable
-        loss = self.fresh()
-        batch = self.batch(loss)
+        loss, batch = self.start()
         other_labels = batch.labels[torch.from_numpy(stream(self.seed, "labels").permutation(len(batch.labels)))]
         total, gradient = self.measure(copy.deepcopy(loss), batch.rows, batch.labels)
         other = self.measure(copy.deepcopy(loss), batch.rows, other_labels)
-        expect(
-            largest_difference(total, other[0]) > 1e-9 or largest_difference(gradient, other[1]) > 1e-9,
-            f"other labels gave the same value, {total.item():.9g}, and the same gradient; is a mask or an axis wrong?",
-        )
+        differs = largest_difference(total, other[0]) > 1e-9 or largest_difference(gradient, other[1]) > 1e-9
+        expect(differs, f"other labels gave the same value, {total:.9g}, and gradient; is a mask or an axis wrong?")
 
-    def coincident(self) -> None:
+    def check_coincident_embeddings(self) -> None:
         batch = self.batch(self.fresh(torch.float32))
         identities = 1 + normal((IDENTITIES, DIM), self.seed, "identities") / 2
         self.stays_finite(batch.rows[:1].expand_as(batch.rows), batch, "all embeddings in one point")
         self.stays_finite(identities[batch.labels], batch, "each identity in one point")
         self.stays_finite(torch.zeros_like(batch.rows), batch, "all embeddings 0")
 
-    def large(self) -> None:
+    def check_large_embeddings(self) -> None:
         batch = self.batch(self.fresh(torch.float32))
         self.stays_finite(LARGE * batch.rows, batch, f"entries of about {LARGE:.0e}")
 
@@ -223,14 +159,13 @@ class _LossChecks(LossProbe):
         expect_finite(total, f"the value with {what}")
         expect_finite(gradient, f"the gradient with {what} (guard square roots, logarithms and divisions)")
 
-    def determinism(self) -> None:
-        first, second = self.fresh(torch.float32), self.fresh(torch.float32)
-        batch = self.batch(first)
+    def check_determinism(self) -> None:
+        (first, batch), second = self.start(torch.float32), self.fresh(torch.float32)
         results = (self.measure(loss, batch.rows.float(), batch.labels, step=5) for loss in (first, second))
         for what, one, other in zip(("values", "gradients"), *results, strict=True):
             expect_equal(one, other, f"the {what} of two losses with one seed", 0, "use torch's global generator alone")
 
-    def state(self) -> None:
+    def check_no_hidden_state(self) -> None:
         loss = self.fresh(torch.float32)
         batches = [self.batch(loss, number) for number in range(3)]
         for batch in batches[1:]:
@@ -245,7 +180,7 @@ class _LossChecks(LossProbe):
         advice = "register what must survive a call as a buffer (register_buffer), and forget everything else"
         expect_equal(one, other, "the values after other batches and after loading that state_dict", 0, advice)
 
-    def learning(self) -> None:
+    def check_learning_brings_positives_closer_than_negatives(self) -> None:
         """Minimise it by moving embeddings and its own parameters; compare with all embeddings in one point."""
         start = 1 + normal((len(LABELS), DIM), self.seed, "free") / 2
         batches = [batch for number in range(3) for batch in self.round(self.fresh(), number)[:2]]
@@ -260,23 +195,37 @@ class _LossChecks(LossProbe):
         after = mean_total(loss, free)
         first, last = share_closer(start), share_closer(free.detach())
         training = f"{STEPS} steps of Adam that minimise it over free embeddings"
+        advice = "is a sign flipped or a mask forgotten?"
         expect(bool(torch.isfinite(free).all()), f"after {training} the embeddings are not finite")
-        expect(
-            last >= first + 0.1,
-            f"after {training} the positive is closer than the negative in {last:.0%} of the triplets, before in "
-            f"{first:.0%}; is a sign flipped or a mask forgotten?",
-        )
+        found = f"after {training} the positive is closer in {last:.0%} of the triplets, before in {first:.0%}"
+        expect(last >= first + 0.1, f"{found}; {advice}")
         expect(after < before, f"{training} took it from {before:.6g} to {after:.6g}")
         point, collapsed = start[:1].expand_as(start), self.fresh()
         if collapsed.param_groups():
             self.train(collapsed, point)
         value = mean_total(collapsed, point)
-        expect(
-            after < value,
-            f"minimised over free embeddings it is {after:.6g}, and with all embeddings in one point {value:.6g}: "
-            "nothing separates identities; is a sign flipped or a mask forgotten? (Check a term that only pulls in its "
-            "sum with another.)",
-        )
+        found = f"after {training} it is {after:.6g}, in one point {value:.6g}: nothing separates identities"
+        expect(after < value, f"{found}; {advice} (Check a term that only pulls in a sum.)")
+
+    def check_searched_values(self) -> None:
+        values = [
+            (term, name, value)
+            for term in self.spec.terms
+            for name, option in term.item.options.items()
+            if (searched := option.searched)
+            for value in searched.choices or (searched.low, searched.high)
+        ]
+        if not values:
+            raise NotApplicable
+        for term, name, value in values:
+            what = f"{name}={write_value(value)} (searched: {term.item.options[name].searched})"
+            try:
+                loss = replace(term, values={**term.values, name: value}).build(TrainInfo(DIM, IDENTITIES)).double()
+                batch = self.batch(loss)
+                total = self.value(loss, batch.rows, batch.labels).total
+            except ReidbenchError as error:
+                raise Violation(f"it refuses {what}: {error}") from error
+            expect_finite(total.detach(), f"the value of an ordinary batch with {what}")
 
     def train(self, loss: Loss, table: Tensor) -> None:
         """Train a loss's parameters for STEPS steps, and ``table`` [n, D] where it requires a gradient."""
@@ -293,10 +242,8 @@ class _LossChecks(LossProbe):
             total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-    @staticmethod
-    def total(loss: Loss, table: Tensor, units: IntArray, step: int = 0) -> Tensor:
-        torch.default_generator.manual_seed(step)
-        return as_loss_value(loss, loss(table[torch.from_numpy(units)], torch.from_numpy(LABELS[units]))).total
+    def total(self, loss: Loss, table: Tensor, units: IntArray, step: int = 0) -> Tensor:
+        return self.value(loss, table[torch.from_numpy(units)], torch.from_numpy(LABELS[units]), step).total
 
 
 def share_closer(rows: Tensor) -> float:

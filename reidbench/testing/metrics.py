@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidbench.errors import checked
 from reidbench.plugins.interfaces import CheckedMetric, Metric, learns
 from reidbench.ranking.rank import unit_rows
 from reidbench.testing.checked_item import (
+    Checks,
     NotApplicable,
-    Subject,
     clusters,
     expect,
     expect_equal,
@@ -34,65 +35,38 @@ def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **option
     the embeddings. A learned metric is fitted first. Raises ContractError at the first check that fails, OptionError
     for a name or an option that does not fit.
     """
-    checks = _MetricChecks(Subject("metric", metric, options), seed)
-    return checks.subject.run_checks(
-        {
-            "contract": checks.contract,
-            "distances": checks.distances,
-            "a distance belongs to its pair": checks.pairs,
-            "pair distances are distances": checks.pair_distances,
-            "smaller is closer": checks.closer,
-            "coincident embeddings": checks.coincident,
-            "a projected row does not depend on the others": checks.projection,
-            "factors": checks.factors,
-            "factors order as distances do": checks.order,
-            "fit repeats": checks.fit,
-            "inputs unchanged": checks.inputs,
-            "options": checks.subject.check_options,
-        }
-    )
+    return _MetricChecks("metric", metric, options, seed).run()
 
 
-class _MetricChecks:
-    """One method per check; each starts from a freshly built and fitted metric."""
+class _MetricChecks(Checks):
+    """Each check starts from a freshly built and fitted metric, whose results CheckedMetric checks."""
 
-    def __init__(self, subject: Subject, seed: int) -> None:
-        self.subject, self.seed = subject, seed
-
-    def fresh(self, dtype: torch.dtype = torch.float64) -> tuple[Metric, Tensor]:
+    def fresh(self, dtype: torch.dtype = torch.float64) -> tuple[CheckedMetric, Tensor]:
         """Return the metric, fitted where it learns, and test embeddings as it compares them, projected [n, K]."""
-        metric = self.subject.build(seed=self.seed)
-        expect(isinstance(metric, Metric), f"expected a reidbench.Metric, its factory returned {type(metric).__name__}")
-        if learns(metric):
+        metric = CheckedMetric(checked(self.spec.owner, self.build(), Metric))
+        if learns(metric.metric):
             rows, pids = self.embeddings(metric, "training", dtype)
-            metric.fit(rows, pids, CAMS.copy())
-        return metric, CheckedMetric(metric).project(self.embeddings(metric, "test", dtype)[0])
+            metric.metric.fit(rows, pids, CAMS.copy())
+        return metric, metric.project(self.embeddings(metric, "test", dtype)[0])
 
-    def embeddings(self, metric: Metric, name: str, dtype: torch.dtype) -> tuple[Tensor, IntArray]:
+    def embeddings(self, metric: Metric, name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, IntArray]:
         rows, pids = clusters(IDENTITIES, IMAGES, self.seed, name)
         return (unit_rows(rows.to(dtype)) if metric.normalize else rows.to(dtype)), pids
 
-    def contract(self) -> None:
-        metric, _ = self.fresh()
-        expect(isinstance(metric.normalize, bool), f"normalize must be true or false, got {metric.normalize!r}")
+    def check_contract(self) -> None:
+        self.fresh()
 
-    def distances(self) -> None:
+    def check_distances(self) -> None:
         for dtype in (torch.float32, torch.float64):
             metric, rows = self.fresh(dtype)
-            distances = metric.distances(rows[:5], rows)
-            expect(
-                tuple(distances.shape) == (5, len(rows)),
-                f"for 5 and {len(rows)} rows the shape must be (5, {len(rows)}), got {tuple(distances.shape)}",
-            )
-            expect(distances.dtype == dtype, f"{dtype} embeddings must give {dtype} distances, got {distances.dtype}")
-            expect_finite(distances, "the distances of ordinary embeddings")
+            expect_finite(metric.distances(rows[:5], rows), "the distances of ordinary embeddings")
 
-    def pairs(self) -> None:
+    def check_a_distance_belongs_to_its_pair(self) -> None:
         metric, rows = self.fresh()
         whole, part = metric.distances(rows[:5], rows)[1:3, 4:9], metric.distances(rows[1:3], rows[4:9])
         expect_equal(whole, part, "the distances of the same pairs among other rows", _CLOSE[torch.float64])
 
-    def pair_distances(self) -> None:
+    def check_pair_distances_are_distances(self) -> None:
         first, second = torch.tensor([0, 2, 2, 1]), torch.tensor([7, 0, 40, 7])
         for dtype in (torch.float32, torch.float64):
             metric, rows = self.fresh(dtype)
@@ -100,63 +74,54 @@ class _MetricChecks:
             some = metric.pair_distances(rows[:3], rows, first, second)
             expect_equal(whole, some, f"distances and pair_distances ({dtype})", _CLOSE[dtype])
 
-    def closer(self) -> None:
+    def check_smaller_is_closer(self) -> None:
         metric, rows = self.fresh()
-        _, pids = self.embeddings(metric, "test", rows.dtype)
+        _, pids = self.embeddings(metric, "test")
         distances = metric.distances(rows[:IDENTITIES], rows[IDENTITIES:])
         expect_ordered(distances, pids[:IDENTITIES], pids[IDENTITIES:])
 
-    def coincident(self) -> None:
+    def check_coincident_embeddings(self) -> None:
         metric, rows = self.fresh()
         same = rows[:1].expand(4, -1)
         expect_finite(metric.distances(same, same), "the distances of equal embeddings")
 
-    def projection(self) -> None:
+    def check_a_projected_row_does_not_depend_on_the_others(self) -> None:
         metric, projected = self.fresh()
-        rows = self.embeddings(metric, "test", torch.float64)[0]
+        rows, _ = self.embeddings(metric, "test")
         before, part = rows.clone(), metric.project(rows[2:4])
         expect(torch.equal(rows, before), "it changed the embeddings in place")
         expect_equal(projected[2:4], part, "two rows projected alone and among others", _CLOSE[torch.float64])
 
-    def factors(self) -> None:
+    def check_factors(self) -> None:
         for dtype in (torch.float32, torch.float64):
             metric, rows = self.fresh(dtype)
             factors = metric.factors(rows)
             if factors is None:
                 raise NotApplicable
-            shapes = [tuple(side.shape) for side in factors]
-            expect(
-                len(shapes) == 2 and shapes[0] == shapes[1] and shapes[0][0] == len(rows),
-                f"for {len(rows)} rows two tensors of one shape [{len(rows)}, K] are expected, got {shapes}",
-            )
             for name, side, alone in zip(("left", "right"), factors, metric.factors(rows[2:4]) or (), strict=True):
-                expect(side.dtype == dtype, f"{dtype} embeddings must give {dtype} factors, got {side.dtype} ({name})")
                 expect_finite(side, f"the {name} factors")
                 expect_equal(side[2:4], alone, f"the {name} factors of two rows alone and among others", _CLOSE[dtype])
 
-    def order(self) -> None:
+    def check_factors_order_as_distances_do(self) -> None:
         metric, rows = self.fresh()
         factors = metric.factors(rows)
         if factors is None:
             raise NotApplicable
         products, distances = factors[0][:20] @ factors[1].T, metric.distances(rows[:20], rows)
         # In the order of the products no distance may fall, but by rounding.
-        falls = -distances.gather(1, products.argsort(dim=1, stable=True)).diff(dim=1)
-        wrong = int((falls > 1e-7 * distances.abs().max()).sum())
-        expect(
-            wrong == 0,
-            f"in {wrong} of {falls.numel()} places of 20 rankings the factors put the farther one first, at worst by "
-            f"{falls.max().item() / distances.abs().max().item():.3g} of the largest distance",
-        )
+        falls = -distances.gather(1, products.argsort(dim=1, stable=True)).diff(dim=1) / distances.abs().max()
+        wrong, worst = int((falls > 1e-7).sum()), f"{falls.max().item():.3g} of the largest distance"
+        places = f"in {wrong} of {falls.numel()} places of 20 rankings"
+        expect(wrong == 0, f"{places} the factors put the farther one first, at worst by {worst}")
 
-    def fit(self) -> None:
+    def check_fit_repeats(self) -> None:
         (first, rows), (second, _) = self.fresh(), self.fresh()
-        if not learns(first):
+        if not learns(first.metric):
             raise NotApplicable
         what = "the distances of two metrics fitted on the same embeddings"
         expect_equal(first.distances(rows, rows), second.distances(rows, rows), what)
 
-    def inputs(self) -> None:
+    def check_inputs_unchanged(self) -> None:
         metric, rows = self.fresh()
         before = rows.clone()
         metric.distances(rows, rows)
