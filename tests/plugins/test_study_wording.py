@@ -1,0 +1,39 @@
+"""The sentences of the section ``study_table`` that invented studies seldom need."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from reidbench_reports.study_wording import notes
+
+from reidbench.studies.comparison import compare
+from tests.support.studies import make_study
+
+PIDS = np.repeat(np.arange(30), 2)
+
+
+def values(count: int, seeds: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    level = random.uniform(0.3, 0.7, len(PIDS))
+    return {f"loss {n}": level + 0.05 * random.standard_normal((seeds, len(PIDS))) for n in range(count)}
+
+
+def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study
+    aps = values(8)
+    aps["loss 3"] = aps["loss 3"] + np.linspace(-0.2, 0.2, 5)[:, None]
+    text = " ".join(notes(compare(aps, PIDS), study))
+    assert "of 28 pairs are told apart" in text
+    assert "The seeds of loss 3 swing more" in text
+    assert "With 5 seeds a gap of" in text
+
+
+def test_too_few_seeds_and_losses_are_said_plainly(tmp_path: Path) -> None:
+    study = replace(make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study, against="loss 0")
+    assert "these checkpoints only" in next(notes(compare(values(2, seeds=2), PIDS), study))
+    assert "Fewer than two losses" in next(notes(compare(values(1), PIDS), study))
+    assert "one identity" in next(notes(compare(values(3), np.zeros(60, dtype=np.int64)), study))
+    unstable = compare(values(4), PIDS, against="loss 0", collapsed={"loss 0": 1})
+    assert "loss 0 is in no comparison, so nothing is said against it." in list(notes(unstable, study))

@@ -1,0 +1,31 @@
+"""What ``reidbench study`` prints where the page of the study cannot be written."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reidbench.cli import study
+from reidbench.studies import page, run_study, trainings
+from tests.support.studies import LOSSES, make_study
+
+
+def test_page_that_fails_hides_no_table(
+    reidbench_call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = make_study(tmp_path, trials=0)
+    # Nothing is planned or trained.
+    monkeypatch.setattr(trainings, "Trainings", lambda *_: SimpleNamespace(describe=list, expected=None))
+    monkeypatch.setattr(study, "print_plan", lambda *_, **__: None)
+    monkeypatch.setattr(run_study, "run_study", lambda *_: result)
+    monkeypatch.setattr(page, "write_page", lambda _: (tmp_path / "missing" / "file").read_text())
+    done = reidbench_call("study", "--loss", "batch_hard", "--trials", "0")
+    assert done.returncode == 0
+    assert all(loss in done.stdout for loss in LOSSES)
+    assert "(95 %)" in done.stdout
+    assert "page" in done.stderr
+    assert "missing" in done.stderr
