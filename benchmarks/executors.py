@@ -17,7 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-SHORT = [*("--protocol=synthetic(identities=40)", "--backbone=tiny", "--recipe=quick(steps=200)"), "--loss=none"]
+SHORT = [
+    *("--protocol=synthetic(identities=40)", "--backbone=tiny", "--recipe=quick(steps=100, p=6, k=2)"),
+    "--loss=none",
+]
 SHORT += [f"--loss={name}" for name in ("batch_hard", "batch_all", "classification", "triplet")]
 
 
