@@ -15,7 +15,6 @@ from reidbench.cli import run as run_verb
 from reidbench.cli.output import echo, print_errors
 from reidbench.cli.run import print_line, print_plan, print_tasks
 
-KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 
 
@@ -59,10 +58,10 @@ def study(
     from reidbench.reports.sections import render
     from reidbench.reports.text_formats import to_terminal
     from reidbench.runs.execute import build_executor
+    from reidbench.runs.plan import KINDS
     from reidbench.studies.define import define_study
     from reidbench.studies.page import StudyFiles, write_page
-    from reidbench.studies.run_study import run_study
-    from reidbench.studies.trainings import Trainings
+    from reidbench.studies.run_study import plan_study, run_study
     from reidbench.utils.machine import local_machine
     from reidbench.utils.processes import join
 
@@ -70,24 +69,20 @@ def study(
     settings = {name: options[name] for name in SETTINGS}
     machine = local_machine(data=options["data_root"], **settings, log=partial(print_line, console), world=join())
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
-    definition = define_study(
-        str(what) if what else None,
-        {kind: options[kind] for kind in KINDS if options[kind]},
-        {key: value for key, value in numbers.items() if value is not None},
-        options["scale"],
-    )
+    values = {kind: options[kind] for kind in KINDS} | numbers
+    definition = define_study(str(what) if what else None, values, options["scale"])
     executor = build_executor(options["executor"])
-    trainings = Trainings(definition, machine, load())
     dry_run = options["dry_run"]
+    trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
     out = Console(highlight=False) if dry_run else console
-    for line in trainings.describe():
+    for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
     print_plan(out, trainings.expected, full=dry_run, most=0)
     if dry_run:
         print_tasks(out, trainings.expected, executor)
         return
     result = run_study(trainings, executor)
-    files = StudyFiles(result, machine)
+    files = StudyFiles(result, trainings.machine)
     parts = files.parts("study_sections")
     echo(render(parts, to_terminal), nl=False)
     print_errors(parts)

@@ -39,11 +39,13 @@ class Results(ABC, Generic[T]):
     Fields:
         noun: what they are, in the plural.
         costs: the work that each takes, in any unit.
+        later_cost: the work that comes after these tasks.
         ended: the results so far by number.
     """
 
     noun: str
     costs: Sequence[float]
+    later_cost: float = 0.0
     ended: dict[int, T]
 
     @abstractmethod
@@ -125,6 +127,7 @@ class _Records(Results[tuple[Path, RunRecord]]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
+        self.later_cost = plan.later_pixels
         states = zip(plan.runs, plan.states, strict=True)
         self.ended = {
             number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record
@@ -167,7 +170,7 @@ class _Status:
         waiting = [task for task, state in states.items() if state.state == "waiting"]
         begun = {number for task in running for number in self.batch.results[task.number]} - ended
         passed = sum(costs[number] for number in ended - self.done_before)
-        left = sum(cost for number, cost in enumerate(costs) if number not in ended)
+        left = sum(cost for number, cost in enumerate(costs) if number not in ended) + self.results.later_cost
         half = sum(costs[number] for number in begun) / 2  # what runs now is half done on average
         seconds = (time.monotonic() - self.started) / (passed + half) * (left - half) if passed else 0
         rest = f", about {in_words(seconds)} left" if seconds else ""

@@ -98,6 +98,7 @@ class SuiteClock:
 
     def __init__(self, plan: Plan) -> None:
         self.training, self.testing = pixels_left(plan)
+        self.later = plan.later_pixels
         self.left = set(range(len(plan.runs)))
         self.current = 0
         self.pixels = 0
@@ -109,7 +110,7 @@ class SuiteClock:
             return ""
         place = f"job {self.current + 1} of {len(self.training)}"
         done = self.training[self.current] * fraction if what == "training" else 0.0
-        left = sum(self.training[number] + self.testing[number] for number in self.left) - done
+        left = sum(self.training[number] + self.testing[number] for number in self.left) - done + self.later
         if self.pixels + done == 0:
             return place
         rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)

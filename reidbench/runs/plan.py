@@ -51,6 +51,7 @@ class Plan:
     ``machine``: the machine, with the data of a suite's scale and the results folder of a reproduction.
     ``record``: the record that is reproduced.
     ``changes``: how the content of the images differs from that of its images.
+    ``later_pixels``: the pixels that pass the networks after this plan, in what it is a part of.
     """
 
     runs: Sequence[Prepared]
@@ -58,6 +59,7 @@ class Plan:
     machine: Machine
     record: RunRecord | None = None
     changes: str = ""
+    later_pixels: int = 0
 
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""

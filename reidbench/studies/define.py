@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reidbench.errors import OptionError, describe_problem, did_you_mean
 from reidbench.plugins.catalogue import command_defaults
-from reidbench.runs.plan import Choices, read_request
+from reidbench.runs.plan import KINDS, read_request
 from reidbench.runs.suite import MOST_JOBS, find_suite, load_suite
 from reidbench.studies.study import NONE, Study
 from reidbench.utils.machine import AUTO
@@ -32,18 +32,20 @@ class _Numbers(BaseModel):
     hours: Annotated[float, Field(gt=0)] | None = None
 
 
-def define_study(what: str | None, choices: Choices, numbers: Mapping[str, Any], scale: str | None = None) -> Study:
-    """Return the study in a suite's file, or of the combinations of ``choices``.
+def define_study(what: str | None, values: Mapping[str, Any], scale: str | None = None) -> Study:
+    """Return the study in a suite's file, or of the combinations of items.
 
-    ``choices`` maps keys of a job to lists; other keys have the command line's defaults. ``numbers`` are those of a
-    table ``[study]`` and replace the file's. Raises OptionError, and DataError where the file cannot be read.
+    ``values`` hold lists of items by kind, and keys of a table ``[study]``, which replace the file's; None and what is
+    left out have the file's value or the command line's. Raises OptionError, and DataError for an unreadable file.
     """
     defaults = command_defaults()
+    choices = {kind: values[kind] for kind in KINDS if values.get(kind)}
     if what and what.endswith(".json"):
         raise OptionError(f"{what}: is no study; name a suite with a table [study]")
     request = read_request(what, choices if what or choices else {"loss": defaults["loss"]}, scale)
     suite = load_suite(find_suite(what)) if what else None
-    numbers = {**(suite.study if suite else {}), **numbers}
+    own = {key: value for key, value in values.items() if key not in KINDS and value is not None}
+    numbers = {**(suite.study if suite else {}), **own}
     try:
         checked = _Numbers.model_validate(numbers)
     except ValidationError as error:
@@ -63,7 +65,7 @@ def define_study(what: str | None, choices: Choices, numbers: Mapping[str, Any],
             against is not None and against not in trained
         ),
         f"searches: expected {seeds}, one for each seed, or 1, got {checked.searches}": (
-            checked.searches not in (None, 1, seeds)
+            checked.searches not in (None, 1, seeds if checked.trials else 0)
         ),
         f"a study of more than {MOST_JOBS:,} runs; choose fewer trials or seeds": (
             len(trained) * seeds * (checked.trials * len(metrics) + 2) > MOST_JOBS

@@ -218,27 +218,20 @@ class StudyResult:
         import pandas as pd  # noqa: PLC0415 - takes a second to import
 
         rows: list[dict[str, Any]] = []
-        for result in self.losses:
-            parts = {"default": result.defaults}
-            if result.winners:
-                parts = {self.study.tuning: result.finals, **parts}
-            for tuning, finals in parts.items():
-                for final in finals:
-                    record = final.record
-                    row = {"loss": result.loss, "tuning": tuning, "seed": final.seed, "status": record.status}
-                    row |= {"spec": record.items["loss"].short, "recipe": record.items["recipe"].short}
-                    row |= {"metric": record.items["metric"].short, **record.scores}
-                    rows.append(row | {"id": record.id, "train_id": record.train_id})
+        for each in self.losses:
+            tuned = [("tuned", final) for final in each.finals if each.winners]
+            for tuning, final in [*tuned, *(("default", final) for final in each.defaults)]:
+                record = final.record
+                row = {"loss": each.loss, "tuning": tuning, "seed": final.seed, "status": record.status}
+                row |= {f"{kind}_spec": record.items[kind].short for kind in ("loss", "recipe", "metric")}
+                rows.append(row | record.scores | {"id": record.id, "train_id": record.train_id})
         return pd.DataFrame(rows)
 
     def trials_frame(self) -> pd.DataFrame:
         """Return a table with a row for each trial."""
         import pandas as pd  # noqa: PLC0415
 
+        trials = [trial for each in self.losses for trial in each.trials]
         return pd.DataFrame(
-            [
-                {**dataclasses.asdict(trial), "metric": trial.metric, "score": trial.score}
-                for result in self.losses
-                for trial in result.trials
-            ]
+            [{**dataclasses.asdict(each), "metric": each.metric, "score": each.score} for each in trials]
         )

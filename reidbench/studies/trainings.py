@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from reidbench.errors import OptionError
@@ -55,23 +54,15 @@ class Training:
 class StudyPlan(Plan):
     """A plan that logs one line for each training that has ended.
 
-    ``titles``: what training each run belongs to.
-    ``ended``: the records of the runs that have ended, by their numbers.
+    ``titles``: for each run that of its training, with its place among all.
+    ``records``: the records so far, by run folder.
     """
 
     titles: Sequence[str] = ()
-    ended: dict[int, RunRecord] = field(default_factory=dict)
-
-    @cached_property
-    def groups(self) -> Mapping[Path, Sequence[int]]:
-        """The numbers of the runs of each training."""
-        groups: dict[Path, list[int]] = {}
-        for number, run in enumerate(self.runs):
-            groups.setdefault(run.training_folder, []).append(number)
-        return groups
+    records: dict[Path, RunRecord] = field(default_factory=dict)
 
     def title(self, number: int) -> str:
-        """Return what training a run belongs to."""
+        """Return the title of a run's training."""
         return self.titles[number]
 
     def start_line(self, number: int) -> str:
@@ -79,16 +70,15 @@ class StudyPlan(Plan):
         return ""
 
     def end_line(self, number: int, record: RunRecord) -> str:
-        """Return the scores under each metric after the last new run of a training, else an empty text."""
-        self.ended[number] = record
-        group = self.groups[self.runs[number].training_folder]
-        if not self.ended.keys() >= {*group} or all(self.states[each].record for each in group):
+        """Return the scores under each metric after the last run of a training, else an empty text."""
+        known = self.states[number].record
+        self.records[self.runs[number].run_folder] = record
+        own = [place for place, title in enumerate(self.titles) if title == self.titles[number]]
+        if known or number != own[-1]:
             return ""
-        records = [self.ended[each] for each in group]
-        texts = [f"{record.items['metric'].short} {record.result}" for record in records if record.status == "ok"]
-        texts += dict.fromkeys(record.result for record in records if record.status != "ok")
-        done = sum(self.ended.keys() >= {*numbers} for numbers in self.groups.values())
-        return f"[{done}/{len(self.groups)}] {self.titles[number]}: {'; '.join(texts)}"
+        records = [self.records.get(self.runs[place].run_folder, record) for place in own]
+        texts = [f"{each.items['metric'].short} {each.result}" for each in records if each.status == "ok"]
+        return f"{self.title(number)}: {'; '.join(texts or [record.result])}"
 
 
 class Trainings:
@@ -96,15 +86,18 @@ class Trainings:
 
     ``study``: its definition.
     ``machine``: the machine, with the data of a scale.
+    ``folder``: the study's folder in the results folder.
+    ``notes``: sentences about the whole, for the result.
     ``spaces``: what is searched for each trained loss; empty without trials.
     ``trials``: the trainings of the searches, round by round: trial i of all before trial i + 1 of any.
     """
 
-    def __init__(self, study: Study, machine: Machine, catalogue: Catalogue) -> None:
+    def __init__(self, study: Study, machine: Machine, catalogue: Catalogue, folder: Path) -> None:
         """Plan all trials and finals; the mistakes of all are raised together, before anything is trained."""
         if machine.world.size > 1:
             raise OptionError("a study starts its own processes: leave out torchrun, and use --executor")
-        self.study, self.machine, self._catalogue, self._memo = study, machine, catalogue, Memo()
+        self.study, self.machine, self.folder, self.notes = study, machine, folder, list[str]()
+        self._catalogue, self._memo = catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
         losses = study.losses if study.trials else ()
@@ -115,7 +108,7 @@ class Trainings:
         }
         self.trials = list(self._trials())
         plan = self.plan(self.trials)
-        trials = self.results({plan.runs[number].run_folder: record for number, record in plan.ended.items()})
+        trials = self.results(plan.records)
         winners = {key: each.options for key, each in best_trials(trials).items()}
         if len(trials) < len(self.trials):  # each search's last trial is prepared in the place of the best
             winners = {(each.loss, each.place): each.options for each in self.trials}
@@ -148,18 +141,15 @@ class Trainings:
             plan = make_plan(Request(new, scale=scale), self.machine, self._catalogue, self._memo)
             self.machine = plan.machine
             self._runs |= dict(zip(new, zip(plan.runs, plan.states, strict=True), strict=True))
-        titles: dict[str, tuple[str, Job]] = {}
+        unique: dict[str, tuple[Training, Job]] = {}
         for training in trainings:
             for job in training.jobs:
-                titles.setdefault(self.run_of(job).id, (training.title, job))
-        states = [self._runs[job][1] for _, job in titles.values()]
-        return StudyPlan(
-            [self.run_of(job) for _, job in titles.values()],
-            states,
-            self.machine,
-            titles=[title for title, _ in titles.values()],
-            ended={number: state.record for number, state in enumerate(states) if state.record},
-        )
+                unique.setdefault(self.run_of(job).id, (training, job))
+        runs, states = zip(*(self._runs[job] for _, job in unique.values()), strict=True) if unique else ((), ())
+        records = {run.run_folder: state.record for run, state in zip(runs, states, strict=True) if state.record}
+        titles = {id(each): f"[{place}/{len(trainings)}] {each.title}" for place, each in enumerate(trainings, start=1)}
+        owners = [titles[id(training)] for training, _ in unique.values()]
+        return StudyPlan(runs, states, self.machine, titles=owners, records=records)
 
     def run_of(self, job: Job) -> Prepared:
         """Return the prepared run of a planned job."""
@@ -210,8 +200,9 @@ class Trainings:
 
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
     worst = min(runs, key=lambda record: STATUSES.index(record.status))
-    primary, job = worst.evaluation.primary, training.jobs[0]
+    primary, recipe, job = worst.evaluation.primary, worst.recipe, training.jobs[0]
     metrics = [each.metric for each in training.jobs]
+    phases = [[record.seconds.get(phase, 0.0) for record in runs] for phase in ("train", "embed", "rank")]
     return Trial(
         loss=training.loss,
         search=training.place,
@@ -219,20 +210,13 @@ def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
         loss_text=job.loss,
         recipe_text=job.recipe,
         seed=job.seed,
-        runs=dict(zip(metrics, (record.id for record in runs), strict=True)),
-        scores=dict(zip(metrics, (record.scores.get(primary) for record in runs), strict=True)),
+        runs={metric: record.id for metric, record in zip(metrics, runs, strict=True)},
+        scores={metric: record.scores.get(primary) for metric, record in zip(metrics, runs, strict=True)},
         primary=primary,
         status=worst.status,
         error=worst.error,
-        images=worst.recipe.steps * worst.recipe.p * worst.recipe.k,
-        seconds=round(_seconds(runs), 3),
+        images=recipe.steps * recipe.p * recipe.k,
+        seconds=round(max(phases[0]) + max(phases[1]) + sum(phases[2]), 3),  # trained and embedded once
         peak_memory_mib=max(record.peak_memory_mib for record in runs),
         code=worst.code,
     )
-
-
-def _seconds(runs: Sequence[RunRecord]) -> float:
-    """Return the seconds of one training with all runs scored from it; the runs after the first embed nothing."""
-    train = max(record.seconds.get("train", 0.0) for record in runs)
-    embed = max(record.seconds.get("embed", 0.0) for record in runs)
-    return train + embed + sum(record.seconds.get("rank", 0.0) for record in runs)

@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> str:
 
 
 def define(numbers: dict[str, Any] | None = None, **choices: list[Any]) -> Study:
-    return define_study(None, {"loss": ["batch_hard", "batch_all"], **choices}, numbers or {})
+    return define_study(None, {"loss": ["batch_hard", "batch_all"], **choices, **(numbers or {})})
 
 
 def test_a_study_has_five_searches_and_the_untrained_network() -> None:
@@ -48,15 +48,15 @@ def test_a_study_has_five_searches_and_the_untrained_network() -> None:
 
 
 def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> None:
-    study = define_study(file, {}, {})
+    study = define_study(file, {})
     assert (study.losses, study.metrics) == (("batch_hard", "batch_all", "none"), ("cosine",))
     assert (study.trials, study.seeds, study.searches, study.hours, study.name) == (3, 5, 1, 2, "mine")
     assert study.given == ("trials",)
-    other = define_study(file, {}, {"seeds": 2}, "less")
+    other = define_study(file, {"seeds": 2}, "less")
     assert (other.protocol, other.seeds, other.given) == ("synthetic(identities=20)", 2, ("trials", "seeds"))
     assert replace(study, name="other").digest == study.digest != other.digest
     with pytest.raises(OptionError, match="already defines"):
-        define_study(file, {"loss": ["batch_hard"]}, {})
+        define_study(file, {"loss": ["batch_hard"]})
 
 
 def test_names_of_one_function_are_two_losses() -> None:
@@ -79,7 +79,6 @@ def test_names_of_one_function_are_two_losses() -> None:
         ({}, {"loss": ["none"]}, ["loss"]),
         ({}, {"protocol": ["synthetic", "mars"]}, ["protocol", "mars"]),
         ({}, {"recipe": ["quick", "quick(steps=5)"]}, ["recipe", "steps=5"]),
-        ({}, {"seed": [3]}, ["seed"]),
         ({"trials": 0}, {"metric": ["cosine", "xqda"]}, ["metric", "xqda"]),
         ({"trials": 10_000_000}, {}, ["100,000"]),
     ],
@@ -88,3 +87,9 @@ def test_mistakes_are_named(numbers: dict[str, Any], choices: dict[str, Any], wo
     with pytest.raises(OptionError) as raised:
         define(numbers, **choices)
     assert all(word in str(raised.value) for word in words)
+
+
+def test_seeds_of_a_suite_are_no_seeds_of_a_study(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("seed = [0, 1]\n[study]\n")
+    with pytest.raises(OptionError, match="seeds"):
+        define_study(str(tmp_path / "mine.toml"), {})

@@ -26,7 +26,7 @@ LOSSES = ["batch_hard", "pml/ContrastiveLoss", "triplet"]
 def plan(data: Path, *, world: World = ALONE, protocol: str = SMALL_PROTOCOL, **numbers: Any) -> Trainings:
     choices = {"loss": LOSSES, "protocol": [protocol], "backbone": ["tiny"], "recipe": [SMALL_RECIPE]}
     machine = replace(local_machine(device="cpu", threads=1, data=data), world=world)
-    return Trainings(define_study(None, choices, {"trials": 3, "seeds": 2, **numbers}), machine, load())
+    return Trainings(define_study(None, {**choices, "trials": 3, "seeds": 2, **numbers}), machine, load(), data)
 
 
 @pytest.fixture(scope="module")
