@@ -36,7 +36,8 @@ def fill_table(part: Part, files: StudyFiles) -> None:
         columns.append(Column("against", "loss−reference", "number", itemgetter("against_text"), 0, DIFFERENCE))
         columns.append(Column("verdict", "than reference"))
     rows = [_row(scores, comparison, study.against) for scores in comparison.losses]
-    part.tables.append(Table(rows, columns, f"{study.seeds} seeds, {_tuning(study)}"))
+    title = f"{study.protocol}, {study.backbone}, {study.recipe}, {study.seeds} seed{'s' * (study.seeds > 1)}"
+    part.tables.append(Table(rows, columns, f"{title}, {_tuning(study)}"))
     part.notes.extend([*notes(comparison, study), *result.notes])
     for each in result.losses:
         part.notes.extend(f"{each.loss}: {note}" for note in each.notes)

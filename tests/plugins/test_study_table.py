@@ -45,6 +45,7 @@ def test_table_is_readable_at_every_width(tmp_path: Path, monkeypatch: pytest.Mo
     assert "my_loss is better than batch_hard (Holm over 3 pairs)." in words
     assert "Against batch_hard (named beforehand, Holm over 2): better: my_loss, lifted_generalized." in words
     assert "searches and query identities" in words
+    assert "synthetic(identities=60), tiny, quick(steps=200), 3 seeds, each with a search of its own of 4" in words
 
 
 def test_rows_hold_means_places_gains_and_verdicts(tmp_path: Path) -> None:
