@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from reidbench import Protocol
+from reidbench import LaterOption, Protocol
 from reidbench_datasets.dataset_trees import Views
 
 # The digests (see Tracklets) of the official track tables: training, queries, test, and test without queries and junk.
@@ -15,6 +16,7 @@ TEST_DIGEST = "681ec1ff6f06b724bfaccac2412b985382dcee5ab69ef2852658a6b9b1598450"
 TORCHREID_DIGEST = "416550b717ff6828cfd5827d5b8061d8840d0e608b76fc61a3eba55876fb33fb"
 
 Frames = Literal["per_identity", "per_tracklet"]
+Pool = Annotated[Literal["auto", "mean", "max"], LaterOption]
 
 PAPER = "Hermans et al. (2017)"
 
@@ -35,19 +37,23 @@ def _protocol(
     )
 
 
-def mars_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:
+def mars_protocol(
+    *, views: Views = "five_crops_flip", frames: Frames = "per_identity", pool: Pool = "auto"
+) -> Protocol:
     """MARS, scored as by its authors' script: 1,980 queries, a gallery of all 12,180 test tracklets with the queries.
 
     Options:
         views: test-time views that are averaged.
         frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
+        pool: mean or max over a tracklet's frames, or auto: the loss's default.
 
     All frames of a tracklet are embedded and pooled. Recipe and views are those of Hermans et al. 2017, which does
     not give the training unit: frames or tracklets.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
     paper = {"faithful_to": PAPER, "faithful_backbones": ("resnet50", "lunet")}
-    return _protocol(views, frames, names, paper if views == "five_crops_flip" else {})
+    papers = (views, pool) == ("five_crops_flip", "auto")
+    return replace(_protocol(views, frames, names, paper if papers else {}), pool=pool)
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:

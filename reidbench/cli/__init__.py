@@ -29,6 +29,7 @@ VERBS = {
     "leaderboard": "leaderboard:app",
     "plugins": "plugins:app",
     "data": "data:app",
+    "suites": "suites:suites",
     "work": "work:work",
 }
 HIDDEN = ("work",)  # for executors, and for whoever looks into a batch by hand

@@ -16,10 +16,12 @@ from reidbench_losses.verification import (
     IdentificationVerification,
     Verification,
     pair_round,
+    positive_share,
 )
 from torch import Tensor
 
 from reidbench import TrainInfo, TrainingError
+from reidbench.plugins.catalogue import load
 from reidbench.training.checkpoint import WEIGHTS
 from tests.support.tiny_training import INFO as TRAINED
 from tests.support.tiny_training import fit, view_of
@@ -99,6 +101,26 @@ def test_half_of_a_round_are_positive_pairs(counts: list[int], p: int, k: int, s
         same = labels[first] == labels[second]
         assert same.tolist() == [True] * (pairs // 2) + [False] * (pairs - pairs // 2)
         assert (first != second).all()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share", "positives"), [(1, 0.495, 24), (25, 0.390, 19), (50, 0.304, 15), (75, 0.237, 11)]
+)
+def test_negative_pairs_become_more_with_the_rounds(epoch: int, share: float, positives: int) -> None:
+    assert positive_share(epoch - 1, growth=1.01, most=4.0) == pytest.approx(share, abs=5e-4)
+    labels = np.repeat(np.arange(30), 4)
+    for kind in BOTH:
+        loss = kind(TrainInfo(5, 30), growth=1.01)
+        for units in loss.next_round(view_of(labels, p=24, k=4), epoch - 1):
+            first, second = labels[units].reshape(2, 48)
+            assert (first == second).tolist() == [True] * positives + [False] * (48 - positives)
+
+
+def test_shares_have_a_limit_and_default_to_half() -> None:
+    assert [positive_share(number, 1.0, 4.0) for number in (0, 10**6)] == [0.5, 0.5]
+    assert positive_share(10**6, 1.5, 4.0) == pytest.approx(0.2)
+    identity = load().resolve("loss", "identification_verification").identity
+    assert identity == "identification_verification(weight=1.0, difference=squared, dropout=0.0)"
 
 
 def test_every_pair_can_be_sampled() -> None:

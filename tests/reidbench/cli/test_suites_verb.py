@@ -1,0 +1,21 @@
+"""``reidbench suites``: everything that runs by name, each with one line that ends as a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from reidbench import leaderboards_folder
+from reidbench.cli.suites import suites
+from reidbench.runs.suite import find_suite
+
+
+def test_every_suite_is_listed_by_the_name_that_runs_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    suites()
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(maxsplit=2) for line in lines if line.strip()]
+    assert {find_suite(name) for _, name, _ in rows} == set(leaderboards_folder().rglob("*.toml"))
+    assert {("system", "systems/lomo_nullspace"), ("suite", "paper/table2")} <= {(row[0], row[1]) for row in rows}
+    assert [what for _, _, what in rows if not what.strip().endswith((".", "?"))] == []
