@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reidbench.training.checkpoint import latest_checkpoint, training_content
-from reidbench.training.optimizer import ScheduledOptimizer, beta1, learning_rate
+from reidbench.training.optimizer import ScheduledOptimizer, learning_rate
 from reidbench.training.recipe import Recipe
 from tests.support.tiny_training import Spread, assert_exact, fit
 
@@ -59,31 +59,16 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
         fit(Spread, tmp_path / "run", recipe=RECIPE, stop_at=2)
     checkpoint = latest_checkpoint(tmp_path / "run", RECIPE.steps, training_content(tmp_path / "run", None), print)
     assert checkpoint is not None
-    entries = {name.rsplit(".", 1)[1] for name in checkpoint.tensors if name.startswith("optimizer.")}
+    tensors, state = checkpoint
+    entries = {name.rsplit(".", 1)[1] for name in tensors if name.startswith("optimizer.")}
     assert entries == {"step", "square_avg", "acc_delta"}
-    assert checkpoint.tensors["optimizer.0.step"].item() == 3
-    assert np.isfinite(checkpoint.state["sampling_seconds"])
-    assert checkpoint.state["sampling_seconds"] > 0
+    assert tensors["optimizer.0.step"].item() == 3
+    assert 0 < state["sampling_seconds"] < np.inf
 
 
 # --- Eq. 9 ----------------------------------------------------------------------------------------------------------
 
 PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
-
-
-@pytest.mark.parametrize(
-    ("step", "factor"),
-    [
-        (0, 1.0),
-        (14_999, 1.0),
-        (15_000, 1.0),
-        (15_001, math.exp(math.log(0.001) / 10_000)),
-        (20_000, math.sqrt(0.001)),
-        (25_000, 0.001),
-    ],
-)
-def test_learning_rate_of_the_paper(step: int, factor: float) -> None:
-    assert learning_rate(PAPER, step) == pytest.approx(3e-4 * factor, rel=1e-12)
 
 
 def test_another_decay_factor() -> None:
@@ -95,7 +80,3 @@ def test_another_decay_factor() -> None:
 def test_no_decay_that_starts_at_the_end() -> None:
     recipe = replace(PAPER, decay_start=25_000)
     assert {learning_rate(recipe, step) for step in range(0, 25_001, 5_000)} == {3e-4}
-
-
-def test_beta1_switches_at_the_decay() -> None:
-    assert [beta1(PAPER, step) for step in (0, 14_999, 15_000, 24_999)] == [0.9, 0.9, 0.5, 0.5]

@@ -1,0 +1,52 @@
+"""The recipes: every number that their sources give, options, and short trainings; Eq. 9 is in test_papers_training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reidbench_backbones.lunet import LuNet
+from reidbench_recipes.hermans2017 import hermans2017
+from reidbench_recipes.ide import ide
+from reidbench_recipes.quick import quick
+
+from reidbench import BackboneInfo, Preprocess, Recipe
+
+Factory = Callable[..., Recipe]
+INFO = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=1)
+LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=1, batch=LuNet.batch)
+ADAM = {"beta1": 0.9, "beta2": 0.999, "late_beta1": 0.5, "decay_factor": 0.001, "batches": "pk", "crop": True}
+EXPECTED: dict[Factory, dict[str, Any]] = {
+    hermans2017: ADAM
+    | {"steps": 25_000, "decay_start": 15_000, "learning_rate": 3e-4, "p": 18, "k": 4}
+    | {"faithful_to": "Hermans et al. (2017)"},
+    quick: ADAM | {"steps": 300, "decay_start": 180, "learning_rate": 1e-3, "p": 18, "k": 4},
+    ide: {"optimizer": "adadelta", "rho": 0.95, "epsilon": 1e-6, "batches": "shuffled", "decay_factor": 0.001}
+    | {"steps": 25_000, "decay_start": 15_000, "learning_rate": 1.0, "p": 18, "k": 4},
+}
+
+
+@pytest.mark.parametrize("recipe", EXPECTED)
+def test_the_numbers_are_the_sources(recipe: Factory) -> None:
+    values = EXPECTED[recipe]
+    assert recipe(INFO) == Recipe(**{"decay_start": values["steps"], "faithful_to": ""} | values)
+    changed = recipe(INFO, steps=7, learning_rate=0.5, p=3, k=2)
+    assert (changed.steps, changed.learning_rate, changed.p, changed.k) == (7, 0.5, 3, 2)
+
+
+def test_networks_have_their_papers_rate_and_batch() -> None:
+    recipe = hermans2017(LUNET)
+    assert (recipe.learning_rate, recipe.p, recipe.k) == (1e-3, 32, 4)
+    assert (hermans2017(LUNET, p=7).p, hermans2017(LUNET, p=7).k) == (7, 4)
+    assert (ide(LUNET).p, quick(LUNET).p) == (18, 18)
+
+
+@settings(deadline=None)
+@given(recipe=st.sampled_from([hermans2017, ide, quick]), steps=st.integers(1, 10**6), share=st.floats(0, 1))
+def test_the_decay_starts_within_the_training(recipe: Factory, steps: int, share: float) -> None:
+    assert recipe(INFO, steps=steps).decay_start == steps * 3 // 5
+    chosen = recipe(INFO, steps=steps, decay_start=int(share * steps), crop=False)
+    assert (chosen.decay_start, chosen.crop, chosen.flip) == (int(share * steps), False, True)
