@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,20 +76,17 @@ def verify(
         raise typer.Exit(1)
 
 
+def _number(help_text: str) -> Any:
+    return typer.Option(metavar="NUMBER", help=help_text)
+
+
 @app.command()
 def synthesize(
     name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; list: reidbench plugins.')],
     directory: Annotated[Path, typer.Argument(help="Folder to write.", parser=path)],
-    identities: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Number of identities (option identities).", show_default=False)
-    ] = None,
-    distractors: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", help="Number of distractors (option distractors).", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Seed of everything random (option seed).", show_default=False)
-    ] = None,
+    identities: Annotated[int | None, _number("Number of identities (option identities).")] = None,
+    distractors: Annotated[int | None, _number("Number of distractors (option distractors).")] = None,
+    seed: Annotated[int | None, _number("Seed of everything random (option seed).")] = None,
 ) -> None:
     """Render a synthetic dataset, or resume it.
 

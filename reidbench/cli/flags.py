@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,36 +19,13 @@ def path(text: str) -> Path:
     return user_path(text)
 
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        metavar="FOLDER",
-        help="Folder of the datasets.  [env: REIDBENCH_DATA]",
-        show_default=False,
-        parser=path,
-    ),
-]
-Results = Annotated[
-    Path | None,
-    typer.Option(
-        "--results",
-        metavar="FOLDER",
-        help="Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]",
-        show_default=False,
-        parser=path,
-    ),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="FOLDER",
-        help="Folder of the caches.  [env: REIDBENCH_CACHE]",
-        show_default=False,
-        parser=path,
-    ),
-]
+def _folder(help_text: str) -> Any:
+    return typer.Option(metavar="FOLDER", help=help_text, parser=path)
+
+
+DataRoot = Annotated[Path | None, _folder("Folder of the datasets.  [env: REIDBENCH_DATA]")]
+Results = Annotated[Path | None, _folder("Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]")]
+Cache = Annotated[Path | None, _folder("Folder of the caches.  [env: REIDBENCH_CACHE]")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is one for each core.")]
 AllowPartial = Annotated[

@@ -20,16 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Publish runs as rows of a CSV, and check published rows.", no_args_is_help=True)
 
 DEFAULT = Path("leaderboards")
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--folder",
-        metavar="FOLDER",
-        help=f"The leaderboards folder.  [default: {DEFAULT}]",
-        show_default=False,
-        parser=path,
-    ),
-]
+_ROWS = "First digits of a config_hash.  [default: all]"
+_WEIGHTS = "A file, or a folder, of weights published elsewhere."
+Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="The leaderboards folder.", parser=path)]
 
 
 @app.command("add")
@@ -37,12 +30,8 @@ def add(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.", parser=path)],
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Accept runs of a checkout with uncommitted changes.")
-    ] = False,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Accept seeds of one row that were made by different code.")
-    ] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
+    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept seeds made by different code.")] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import board
@@ -54,10 +43,7 @@ def add(
 
 @app.command("merge")
 def merge(
-    sources: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Other leaderboards folders.  [default: none]", show_default=False, parser=path),
-    ] = None,
+    sources: Annotated[list[Path] | None, typer.Argument(help="Other leaderboards folders.", parser=path)] = None,
     folder: Folder = DEFAULT,
 ) -> None:
     """Merge other leaderboards folders into this one, and derive every PROTOCOL.csv from the records."""
@@ -77,23 +63,11 @@ def check(folder: Folder = DEFAULT) -> None:
 
 @app.command("verify")
 def verify(
-    rows: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ROW]...", help="First digits of a config_hash.  [default: all]", show_default=False),
-    ] = None,
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help=_ROWS)] = None,
     folder: Folder = DEFAULT,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH", help="A file, or a folder, of weights published elsewhere.", show_default=False, parser=path
-        ),
-    ] = None,
-    train: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Train each row again with so many seeds, at least 3.")
-    ] = 0,
-    write: Annotated[
-        bool, typer.Option("--write", help="State beside each CSV what was verified; for a board's maintainers.")
-    ] = False,
+    weights: Annotated[Path | None, typer.Option(metavar="PATH", help=_WEIGHTS, parser=path)] = None,
+    train: Annotated[int, typer.Option(metavar="NUMBER", help="Train each row with so many new seeds, 3 or more.")] = 0,
+    write: Annotated[bool, typer.Option("--write", help="State beside each CSV what was verified.")] = False,
     data_root: DataRoot = None,
 ) -> None:
     """Check, compare rankings with the datasets' lists, score published weights, and print what was verified.

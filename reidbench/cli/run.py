@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,35 +26,28 @@ if TYPE_CHECKING:
     from reidbench.utils.machine import Machine
 
 LISTED_RUNS = 200
+_WHAT = "A suite (TOML file or name), or a record.json to reproduce."
 
 
-def _specs(help_text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="SPEC", help=help_text, show_default=False)
-    return option
+def _option(help_text: str, metavar: str = "SPEC") -> Any:
+    return typer.Option(metavar=metavar, help=help_text)
 
 
 def run(
     what: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[SUITE|RECORD]",
-            help="A suite (TOML file or name), or a record.json to reproduce.",
-            show_default=False,
-            parser=path,
-        ),
+        typer.Argument(metavar="[SUITE|RECORD]", help=_WHAT, parser=path),
     ] = None,
-    protocol: Annotated[list[str] | None, _specs("Data and evaluation.")] = None,
-    loss: Annotated[list[str] | None, _specs('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
-    backbone: Annotated[list[str] | None, _specs("Network.")] = None,
-    recipe: Annotated[list[str] | None, _specs("How it is trained.")] = None,
-    metric: Annotated[list[str] | None, _specs("Distance at test time.")] = None,
-    rerank: Annotated[list[str] | None, _specs("Re-ranker, or none.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(metavar="NUMBER", help="Seed.", show_default=False)] = None,
-    scale: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another size of a suite, e.g. tiny.", show_default=False)
-    ] = None,
+    protocol: Annotated[list[str] | None, _option("Data and evaluation.")] = None,
+    loss: Annotated[list[str] | None, _option('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
+    backbone: Annotated[list[str] | None, _option("Network.")] = None,
+    recipe: Annotated[list[str] | None, _option("How it is trained.")] = None,
+    metric: Annotated[list[str] | None, _option("Distance at test time.")] = None,
+    rerank: Annotated[list[str] | None, _option("Re-ranker, or none.")] = None,
+    seed: Annotated[list[int] | None, _option("Seed.", "NUMBER")] = None,
+    scale: Annotated[str | None, _option("Another size of a suite, e.g. tiny.", "NAME")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with ids and every option, and stop.")
+        bool, typer.Option("--dry-run", help="Print the plan with ids and all options, and stop.")
     ] = False,
     data_root: DataRoot = None,
     allow_partial: AllowPartial = False,
@@ -62,18 +55,9 @@ def run(
     cache: Cache = None,
     device: Device = AUTO,
     threads: Threads = 0,
-    executor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC", help='What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".', show_default=False
-        ),
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time between two checkpoints.")
-    ] = CHECKPOINT_SECONDS,
-    pixels: Annotated[
-        str, typer.Option(metavar="NAME", help="Where decoded training images are stored: auto, device or map.")
-    ] = AUTO,
+    executor: Annotated[str | None, _option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
+    checkpoint_seconds: Annotated[float, _option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
+    pixels: Annotated[str, _option("Where decoded training images are stored: auto, device or map.", "NAME")] = AUTO,
 ) -> None:
     """Train and score every combination of the flags, which repeat. The same command again resumes, or prints scores.
 
