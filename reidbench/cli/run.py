@@ -145,46 +145,33 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
         print_table(
             Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console
         )
-    if len(runs) > len(listed):
-        print_line(
-            console,
-            f"{'and ' * bool(rows)}{len(runs) - len(listed):,} {'more' if rows else 'runs'}; --dry-run lists them",
-        )
     lines: list[str] = []
+    if more := len(runs) - len(listed):
+        lines.append(f"{'and ' * bool(rows)}{more:,} {'more' if rows else 'runs'}; --dry-run lists them")
     for run, state in zip(runs, plan.states, strict=True):
         if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
             lines.append(f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
         if state.changes:
             lines.append(f"{run.items['loss'].short}: was run on other images: {state.changes}")
-    for line in dict.fromkeys(lines):
-        print_line(console, line)
     papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
     for (paper, deviations), count in papers.items():
         if paper:
             which = "" if count == len(runs) else f"{count:,} of {len(runs):,} runs: "
-            differences = f"differs from {paper}: {'; '.join(deviations)}"
-            print_line(console, f"{which}{differences if deviations else f'faithful to {paper}'}")
+            differs = f"differs from {paper}: {'; '.join(deviations)}"
+            lines.append(f"{which}{differs if deviations else f'faithful to {paper}'}")
     for run in {id(run.split): run for run in runs}.values():
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
         standin = " (a stand-in: other names than the published ones)" if run.standin else ""
-        print_line(console, f"protocol {run.items['protocol'].text}{standin}: {counts}")
-        for note in data_notes(run.unmatched, run.contradictions):
-            print_line(console, note)
-    repeats = {
-        run.recipe.k
-        for run in runs
-        if run.trains
-        and run.recipe.batches == "pk"
-        and run.recipe.k > 1
-        and run.split.counts["train"] == run.split.counts["train_identities"]
-    }
-    for k in sorted(repeats):
-        print_line(
-            console,
-            f"each training identity has one image: with k={k} it is repeated, so that no positive pair has two images",
-        )
+        lines += [f"protocol {run.items['protocol'].text}{standin}: {counts}"]
+        lines += data_notes(run.unmatched, run.contradictions)
+    pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
+    single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
+    for k in sorted({run.recipe.k for run in single} - {1}):
+        lines.append(f"each training identity has one image, repeated for k={k}: no positive pair has two images")
     if any(state.status != "done" for state in plan.states):
-        print_line(console, _work(plan))
+        lines.append(_work(plan))
+    for line in dict.fromkeys(lines):
+        print_line(console, line)
     for run in runs if full else ():
         _print_options(console, run)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import reduce
 from typing import Any
@@ -51,7 +51,8 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
     ranking = read_ranking(path)
     problems = [file_problem(path / RANKINGS, text) for text in ranking_problems(ranking, protocol, split)]
     if not problems:
-        if not _close(record.intervals, intervals(ranking, split.query.pids)):
+        given, own = intervals(ranking, split.query.pids), record.intervals
+        if given.keys() != own.keys() or not all(np.allclose(own[name], ends) for name, ends in given.items()):
             differences.append(("intervals", "do not follow from the rankings"))
         differences += _camera_problems(record.cameras, ranking, protocol, split)
     if same and not problems and not differences:
@@ -117,11 +118,6 @@ def _camera_problems(
             yield f"cameras.{name}", "has a value that the rankings cannot give, wherever the junk was"
 
 
-def _close(recorded: Mapping[str, Sequence[float]], expected: Mapping[str, Sequence[float]]) -> bool:
-    """Return whether intervals are the same to rounding."""
-    return recorded.keys() == expected.keys() and all(np.allclose(recorded[name], expected[name]) for name in expected)
-
-
 def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iterator[str]:
     """Yield what in a ranking cannot come from the queries and the gallery of the lists."""
     query, gallery = split.query, split.gallery
@@ -137,12 +133,9 @@ def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iter
         ("same-camera positives", ranking.same_camera_starts, ranking.same_camera_units, True),
     ):
         chosen = positives.same_camera == hidden
-        expected = _pairs(positives.queries[chosen], positives.units[chosen])
-        differing = (
-            pair for pair in itertools.zip_longest(_pairs(_queries(starts), units), expected) if pair[0] != pair[1]
-        )
-        if different := next(differing, None):
-            yield f"query {min(filter(None, different))[0]} has other {name} than the lists"
+        own, listed = _pairs(_queries(starts), units), _pairs(positives.queries[chosen], positives.units[chosen])
+        if own != listed:
+            yield f"query {min((own - listed) + (listed - own))[0]} has other {name} than the lists"
     # The closest items [n, k]: all of the ranked gallery, none twice, and every positive among the first k there.
     rows, places = np.nonzero(ranking.top >= 0)
     units = ranking.top[rows, places]
@@ -166,5 +159,5 @@ def _queries(starts: IntArray) -> IntArray:
     return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
 
-def _pairs(queries: IntArray, units: IntArray) -> list[tuple[int, int]]:
-    return sorted(zip(queries.tolist(), units.tolist(), strict=True))
+def _pairs(queries: IntArray, units: IntArray) -> Counter[tuple[int, int]]:
+    return Counter(zip(queries.tolist(), units.tolist(), strict=True))

@@ -76,12 +76,11 @@ class _without_glyph_warnings(warnings.catch_warnings):  # noqa: N801, used like
 
 
 def _tidy(root: ElementTree.Element, prefix: str) -> None:
-    """Turn styles into attributes and black into the text's colour, and prefix every id that is used."""
+    """Turn styles into attributes and black into the text's colour, and prefix every id."""
     for parent in root.iter():
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
-    used = set(_references(root))
     for element in root.iter():
         for name, value in _attributes(element.attrib.pop("style", "")):
             element.set(name, value)
@@ -91,25 +90,14 @@ def _tidy(root: ElementTree.Element, prefix: str) -> None:
         # Text without a colour is black in SVG.
         if element.tag == f"{{{_SVG}}}text" and not element.get("fill"):
             element.set("fill", "currentColor")
-        if (own := element.get("id")) is not None:
-            if own in used:
-                element.set("id", f"{prefix}-{own}")
-            else:
-                del element.attrib["id"]
+        if "id" in element.attrib:
+            element.set("id", f"{prefix}-{element.attrib['id']}")
         for name, value in element.attrib.items():
             renamed = re.sub(r"url\(#", f"url(#{prefix}-", value)
             element.set(name, f"#{prefix}-{value[1:]}" if name.endswith("href") and value.startswith("#") else renamed)
     root.attrib.pop("version", None)
     for name in ("width", "height"):  # in points; 4 pixels are 3 points
         root.set(name, f"{float(root.attrib[name].removesuffix('pt')) * 4 / 3:g}")
-
-
-def _references(root: ElementTree.Element) -> Iterator[str]:
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            yield from re.findall(r"url\(#([^)]+)\)", value)
-            if name.endswith("href") and value.startswith("#"):
-                yield value[1:]
 
 
 def _attributes(style: str) -> Iterator[tuple[str, str]]:
