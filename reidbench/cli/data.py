@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -76,32 +76,18 @@ def verify(
         raise typer.Exit(1)
 
 
-def _number(help_text: str) -> Any:
-    return typer.Option(metavar="NUMBER", help=help_text)
-
-
 @app.command()
 def synthesize(
-    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "csv_list(cameras=4)"; list: reidbench plugins.')],
+    name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "mars(identities=60)"; list: reidbench plugins.')],
     directory: Annotated[Path, typer.Argument(help="Folder to write.", parser=path)],
-    identities: Annotated[int | None, _number("Number of identities (option identities).")] = None,
-    distractors: Annotated[int | None, _number("Number of distractors (option distractors).")] = None,
-    seed: Annotated[int | None, _number("Seed of everything random (option seed).")] = None,
 ) -> None:
     """Render a synthetic dataset, or resume it.
 
     The images are written in the directory layout of a published dataset. Rerunning the command completes a folder.
     """
-    from reidbench.errors import OptionError
-    from reidbench.plugins.spec import Item, Spec
     from reidbench.runs.suite import synthesize as run_synthesizer
 
-    item = Spec.parse(name, where="synthesizer").item
-    flags = {"identities": identities, "distractors": distractors, "seed": seed}
-    given = {option: value for option, value in flags.items() if value is not None}
-    if twice := sorted(given.keys() & dict(item.options).keys()):
-        raise OptionError(f"{name} already has {' and '.join(twice)}; leave out --{' and --'.join(twice)}")
-    done, total = run_synthesizer(str(Item(item.name, (*item.options, *given.items()))), directory)
+    done, total = run_synthesizer(name, directory)
     echo(f"{done:,} of {total:,} images in {directory}")
 
 

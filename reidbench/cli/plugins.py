@@ -14,6 +14,7 @@ from reidbench.cli.output import echo, print_rows, print_text
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
     from reidbench.plugins.discovery import Plugin, PluginItem
+    from reidbench.plugins.options import Option
 
 app = typer.Typer(
     help="List plugins, show and check their items, write a new plugin.",
@@ -62,11 +63,7 @@ def show(
     print_text(f"{kind} {name}", style="bold")
     print_text(summary_of(item.factory) or "It has no docstring.")
     print_text(f"from {item.plugin}")
-    rows = [[o.name, o.expected, write_value(o.default), o.doc] for o in item.options.values()]
-    for row, option in zip(rows, item.options.values(), strict=True):
-        if option.searched:
-            row[-1] = f"{option.doc.rstrip('.')}; searched {option.searched}"
-    if rows:
+    if rows := [[o.name, o.expected, write_value(o.default), _description(o)] for o in item.options.values()]:
         print_rows(("option", "type", "default", "description"), rows)
     else:
         print_text("\nIt has no options.")
@@ -124,6 +121,10 @@ def new(
     echo(f"  reidbench plugins check {name}\n  python -m pytest {target}")
 
 
+def _description(option: Option) -> str:
+    return f"{option.doc.rstrip('.')}; searched {option.searched}" if option.searched else option.doc
+
+
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """Return one row for each item, and one for each plugin that failed to load."""
     rows = [(item.name, item.kind, _with_availability(item)) for item in catalogue.list_items()]
@@ -133,10 +134,7 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
             "name": name,
             "kind": kind,
             "plugin": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "state": plugin.state,
-            "error": plugin.error,
+            **{key: getattr(plugin, key) for key in ("distribution", "version", "state", "error")},
         }
         for name, kind, plugin in rows
     ]

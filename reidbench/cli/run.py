@@ -167,7 +167,7 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
     pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
     single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
     for k in sorted({run.recipe.k for run in single} - {1}):
-        lines.append(f"each training identity has one image, repeated for k={k}: no positive pair has two images")
+        lines.append(f"each training identity has one image: with k={k} it repeats, so no positive pair has two images")
     if any(state.status != "done" for state in plan.states):
         lines.append(_work(plan))
     for line in dict.fromkeys(lines):

@@ -195,16 +195,16 @@ def _best(entries: Sequence[Entry]) -> set[tuple[int, str]]:
 
 def _named_systems(folder: Path, planner: Planner) -> list[System]:
     """Return the systems that suites in the folder name."""
-    named: dict[tuple[str, tuple[tuple[str, str], ...]], None] = {}
+    named: list[System] = []
     for file in sorted(folder.rglob("*.toml")):
         try:
             for job, name in load_suite(file).names.items():
                 items = planner.resolve(job).items
                 specs = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
-                named[name, tuple(sorted(specs.items()))] = None
+                named += [(name, specs)] if (name, specs) not in named else []
         except ReidbenchError as error:
             raise DataError(f"{file}: names a system that cannot be resolved: {error}") from None
-    return [(name, dict(specs)) for name, specs in named]
+    return named
 
 
 def _is_system(record: RunRecord, specs: Mapping[str, str]) -> bool:

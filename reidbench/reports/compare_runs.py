@@ -141,10 +141,8 @@ def _with_seeds(
     tail = (1 - LEVEL) / 2
     of_identities = ((interval[1] - interval[0]) / 2 / stdtrit(identities - 1, 1 - tail)) ** 2
     # (variance, degrees of freedom) of each part
-    parts: list[tuple[float, int]] = [(float(of_identities), identities - 1)]
-    for side in seeds:
-        sd = mean_and_sd(side)[1] or 0.0
-        parts.append((sd**2 / len(side), len(side) - 1))
+    parts = [(float(of_identities), identities - 1)]
+    parts += [((mean_and_sd(side)[1] or 0.0) ** 2 / len(side), len(side) - 1) for side in seeds]
     variance = math.fsum(part for part, _ in parts)
     if variance == 0:
         return interval

@@ -88,7 +88,7 @@ def test_the_whole_road(tmp_path: Path, reidbench_call: Process) -> None:
 
 def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbench_call: Process) -> None:
     tree, boards = str(tmp_path / "2024_c1_backup"), tmp_path / "boards"  # a root that looks like an image's name
-    drawn = reidbench_call("data", "synthesize", "market1501", tree, "--identities", "24", "--seed", "3")
+    drawn = reidbench_call("data", "synthesize", "market1501(identities=24, seed=3)", tree)
     assert drawn.returncode == 0, drawn.stderr
     (tmp_path / "2024_c1_backup" / "query" / "Thumbs.db").write_bytes(b"?")
     checked = reidbench_call("data", "verify", "market1501", "--data-root", tree, "--decode")
