@@ -117,14 +117,6 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     print_table(table, Console(highlight=False), first=True)
 
 
-def print_text(text: str, style: str = "") -> None:
-    """Print one line without markup and without folding."""
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(highlight=False).print(Text(text, style=style), soft_wrap=True)
-
-
 def print_errors(parts: Iterable[Part]) -> bool:
     """Print to stderr why sections of a report failed, and return whether any did."""
     from reidbench.reports.table import one_line

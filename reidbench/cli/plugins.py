@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reidbench.cli.flags import DataRoot, path
-from reidbench.cli.output import echo, print_rows, print_text
+from reidbench.cli.output import echo, print_rows
+from reidbench.errors import printable
 
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
@@ -44,9 +45,8 @@ def list_plugins(
     print_rows(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
     for row in rows:  # below the table, whose columns would fold a long error
         if row["error"]:
-            print_text(
-                f"\n{row['name']} {'failed at' if row['state'] == 'failed' else 'is unavailable:'} {row['error']}"
-            )
+            state = "failed at" if row["state"] == "failed" else "is unavailable:"
+            echo(f"\n{row['name']} {state} {printable(row['error'])}")
 
 
 @app.command()
@@ -60,21 +60,17 @@ def show(
     from reidbench.plugins.spec import write_value
 
     item = load().find(kind, name)
-    print_text(f"{kind} {name}", style="bold")
-    print_text(summary_of(item.factory) or "It has no docstring.")
-    print_text(f"from {item.plugin}")
+    echo(f"{kind} {name}\n{summary_of(item.factory) or 'It has no docstring.'}\nfrom {item.plugin}")
     if rows := [[o.name, o.expected, write_value(o.default), _description(o)] for o in item.options.values()]:
         print_rows(("option", "type", "default", "description"), rows)
     else:
-        print_text("\nIt has no options.")
+        echo("\nIt has no options.")
 
 
 @app.command("check")
 def check_items(
     item: Annotated[str, typer.Argument(metavar="NAME", help='Name of an item, also with options: "NAME(option=1)".')],
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="Check only the item of this kind.  [default: every kind of that name]")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Check only the item of this kind.  [default: every kind]")] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Run the contract checks for an item's kind; exits with 1 and the first check that fails."""

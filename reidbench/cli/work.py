@@ -21,9 +21,7 @@ def work(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The line of the task, from 0.")],
     device: Device = AUTO,
     threads: Threads = 0,
-    follow_stdin: Annotated[
-        bool, typer.Option("--follow-stdin", help="Save the state and stop when stdin is closed.")
-    ] = False,
+    follow_stdin: Annotated[bool, typer.Option("--follow-stdin", help="Save and stop when stdin is closed.")] = False,
 ) -> None:
     """Execute one task of a batch: a training and all its runs, or a shard. Executors start it; so can you."""
     from reidbench.cli.embed import embed
