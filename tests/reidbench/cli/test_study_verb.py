@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from reidbench.cli import study
-from reidbench.studies import page, run_study, trainings
+from reidbench.studies import page, run_study
+from reidbench.utils.machine import local_machine
 from tests.support.studies import LOSSES, make_study
 
 
@@ -19,7 +20,8 @@ def test_page_that_fails_hides_no_table(
 ) -> None:
     result = make_study(tmp_path, trials=0)
     # Nothing is planned or trained.
-    monkeypatch.setattr(trainings, "Trainings", lambda *_: SimpleNamespace(describe=list, expected=None))
+    plan = SimpleNamespace(describe=list, notes=[], expected=None, machine=local_machine(results=tmp_path))
+    monkeypatch.setattr(run_study, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(study, "print_plan", lambda *_, **__: None)
     monkeypatch.setattr(run_study, "run_study", lambda *_: result)
     monkeypatch.setattr(page, "write_page", lambda _: (tmp_path / "missing" / "file").read_text())
