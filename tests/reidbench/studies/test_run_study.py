@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+import reidbench
 from reidbench import Loss, TrainInfo
-from reidbench.errors import Interrupted
+from reidbench.errors import Interrupted, OptionError
 from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.execute import read_choices
 from reidbench.studies.define import define_study
@@ -142,6 +145,45 @@ def test_when_the_hours_are_over_the_complete_seeds_are_compared(
     assert table(begin(tmp_path, data_folder, log)) == table(result)
     with pytest.raises(Interrupted, match="resumes"):
         begin(tmp_path / "nothing", data_folder, log, hours=1e-9)
+
+
+def test_the_python_call_finds_the_same_runs(undisturbed: tuple[StudyResult, Log], data_folder: Path) -> None:
+    result, _ = undisturbed
+    again = reidbench.study(
+        loss=["batch_hard", MeanPull], protocol=SMALL_PROTOCOL, recipe=RECIPE, trials=2, seeds=2,
+        results=result.folder.parent / "results", data_root=data_folder, cache=data_folder / "cache",
+        device="cpu", threads=1,
+    )  # fmt: skip
+    assert table(again) == table(result)
+    assert again.folder.parent == result.folder.parent / "results/studies"
+    with pytest.raises(OptionError, match="trails"):
+        reidbench.study(loss="batch_hard", trails=3)
+
+
+def test_the_command_prints_the_table_alone_and_the_plan_beside_it(
+    undisturbed: tuple[StudyResult, Log],
+    data_folder: Path,
+    reidbench_call: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    result, _ = undisturbed
+    words = f"study --loss batch_hard --protocol {SMALL_PROTOCOL} --trials 0 --seeds 2 --device cpu --threads 1".split()
+    words += ["--recipe", RECIPE, "--results", str(result.folder.parent / "results")]
+    done = reidbench_call(*words, env={"REIDBENCH_CACHE": str(data_folder / "cache")})
+    assert done.returncode == 0, done.stderr
+    assert "2 seeds, options as given" in done.stdout
+    assert "tuned" not in done.stdout
+    assert "for each loss 2 seeds with the options as given" in done.stderr
+    plan = reidbench_call(*words, "--dry-run", env={"REIDBENCH_CACHE": str(data_folder / "cache")})
+    final = result.losses[0].defaults[0].record
+    assert plan.returncode == 0
+    assert final.id in plan.stdout
+    assert reidbench_call(*words, "--against", "triplet").returncode == 2
+    failed = result.losses[0].defaults[0].folder / "record.json"
+    good = failed.read_text()
+    record = dataclasses.replace(final, status="collapsed", error="collapsed")
+    failed.write_text(record.to_json())
+    assert reidbench_call(*words, env={"REIDBENCH_CACHE": str(data_folder / "cache")}).returncode == 1
+    failed.write_text(good)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
