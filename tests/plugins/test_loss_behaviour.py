@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reidbench import OptionError, TrainingError, build
+from tests.support.cases import cases
 from tests.support.losses import DISTANCES, INFO, LABELS, built, gradient_of, random_embeddings
 from tests.support.tiny_training import INFO as TRAINED
 from tests.support.tiny_training import RECIPE, assert_exact, view_of
@@ -102,19 +103,8 @@ def test_pooling_and_parameters(name: str) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
+        *cases(__file__, "options_out_of_range_are_refused"),
         *(f"{name}(margin=-0.1)" for name in LABELS if not name.endswith("cation")),
-        "lmnn(mu=1.5)",
-        "lmnn(neighbours=0)",
-        "improved_triplet(beta=-0.5)",
-        "improved_triplet(tau=-0.5)",
-        "triplet_ohm(pool=2)",
-        "triplet_ohm(refresh=0)",
-        "triplet_ohm(hardest=0)",
-        "classification(label_smoothing=1.0)",
-        "classification(dropout=-0.1)",
-        "verification(dropout=1.0)",
-        "identification_verification(dropout=1.0)",
-        "identification_verification(weight=-1)",
     ],
 )
 def test_options_out_of_range_are_refused(spec: str) -> None:
@@ -159,14 +149,7 @@ def test_data_without_positives_or_negatives_are_refused(spec: str, labels: list
 
 @pytest.mark.parametrize(
     "spec",
-    [
-        "classification(label_smoothing=0.1, dropout=0.3)",
-        "improved_triplet(beta=0.1)",
-        "lmnn(neighbours=2)",
-        "triplet_ohm(margin=0.2, pool=16, refresh=2, hardest=2)",
-        "verification(dropout=0.3)",
-        "identification_verification(dropout=0.3)",
-    ],
+    cases(__file__, "a_training_is_repeated_and_resumed_exactly"),
 )
 def test_a_training_is_repeated_and_resumed_exactly(spec: str, tmp_path: Path) -> None:
     recipe = RECIPE

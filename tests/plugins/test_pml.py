@@ -25,6 +25,7 @@ from torch import Tensor
 
 from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 from tests.support.pml_signatures import NOT_AVAILABLE, PAGE, batch, classes, installed_signatures, make, page_tables
 
@@ -264,22 +265,7 @@ def test_a_miner_with_options_resolves_to_itself() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [
-        ("pml/TripletMarginLos", 'did you mean "pml/TripletMarginLoss"'),
-        ("pml/TripletMarginLoss(margn=1)", 'no option "margn"; did you mean "margin"'),
-        ("pml/TripletMarginLoss(swap=1)", "expected true or false"),
-        ("pml/TripletMarginLoss(reducer=MeanReduce)", '"MeanReducer"'),
-        ("pml/TripletMarginLoss(distance=LpDistanc)", '"LpDistance"'),
-        ("pml/TripletMarginLoss(miner=BatchHrdMiner)", 'no miner "BatchHrdMiner"; did you mean "BatchHardMiner"'),
-        ("pml/TripletMarginLoss(miner=PairMarginMiner(neg_margn=1))", 'did you mean "neg_margin"'),
-        ("pml/TripletMarginLoss(miner=BatchEasyHardMiner(pos_strategy=harder))", "pos_strategy must be one of"),
-        ("pml/TripletMarginLoss(distance=CosineSimilarity, normalize_embeddings=false)", "normalize_embeddings=True"),
-        ("pml/CircleLoss(distance=LpDistance)", "CosineSimilarity"),
-        ("pml/PNPLoss(variant=X)", "variant=X"),
-        ("pml/PNPLoss(miner=BatchHardMiner)", 'no option "miner"'),
-        ("pml/RankedListLoss(margin=1)", "no default for Tn"),
-        ("pml/VICRegLoss", "no loss"),
-    ],
+    cases(__file__, "mistakes_are_named"),
 )
 def test_mistakes_are_named(spec: str, message: str) -> None:
     with pytest.raises(OptionError) as error:

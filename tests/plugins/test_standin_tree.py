@@ -20,6 +20,7 @@ from reidbench_datasets.standin_tree import LOCK
 
 from reidbench import DataError, OptionError, lock
 from reidbench.plugins.catalogue import load
+from tests.support.cases import cases
 from tests.support.trees import contents
 
 
@@ -126,16 +127,7 @@ def test_only_missing_and_empty_files_are_written(tree: Path, case: Case, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "option", "value"),
-    [
-        ("market1501", "identities", 3),
-        ("market1501", "identities", 10_000),
-        ("market1501", "distractors", -1),
-        ("market1501", "distractors", 500_001),
-        ("mars", "identities", 3),
-        ("mars", "identities", 1260),
-        ("mars", "frames", 1),
-        ("mars", "frames", 101),
-    ],
+    cases(__file__, "options_out_of_range_are_refused"),
 )
 def test_options_out_of_range_are_refused(name: str, option: str, value: int, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=f"{name}: .*got .*{option}={value}"):

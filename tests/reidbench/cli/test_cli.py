@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reidbench.cli import make_app
+from tests.support.cases import cases
 from tests.support.jobs import small_run
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,24 +35,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [
-        (["run", "--loss", "batch_hrad"], ["batch_hrad", "batch_hard"]),
-        (["run", "--loss", "batch_hard(margn=1)"], ["margn", "margin"]),
-        (["run", "--loss", "batch_hard(margin="], ["batch_hard(margin="]),
-        (["run", "--loss", "batch_hard + 0*classification"], ["classification", "weight of 0"]),
-        (["run", "no_such_suite"], ["no_such_suite"]),
-        (["run", "nowhere/record.json"], ["nowhere/record.json"]),
-        (["run", "synthetic", "--loss", "none"], ["--loss"]),
-        (["run", "--device", "tpu"], ["tpu", "cuda"]),
-        (["run", "--pixels", "disk"], ["--pixels", "'disk'", "device or map"]),
-        (["run", "--threads", "-1"], ["--threads"]),
-        (["run", "--threads", "3000"], ["--threads", "256"]),
-        (["run", "--protocol", 'csv_list(file="nowhere.csv")'], ["nowhere.csv"]),
-        (["report", "nowhere"], ["nowhere"]),
-        (["report"], ["reidbench run"]),
-        (["leaderboard", "add", "nowhere"], ["nowhere"]),
-        (["data", "synthesize", "csv_lst", "x"], ["csv_list"]),
-    ],
+    cases(__file__, "a_wrong_request_ends_with_2_and_says_what_to_do"),
     ids=lambda value: " ".join(value) if value and len(value[0]) < 60 else "",
 )
 def test_a_wrong_request_ends_with_2_and_says_what_to_do(

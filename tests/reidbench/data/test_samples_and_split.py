@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reidbench import Samples, Split
 from reidbench.errors import DataError, PluginError
+from tests.support.cases import cases
 
 ROOT = Path("/nowhere")
 
@@ -69,15 +70,7 @@ def test_of_images_makes_one_unit_an_image() -> None:
 
 @pytest.mark.parametrize(
     ("images", "pids", "cams", "starts", "said"),
-    [
-        (["a", "b"], [1, 2], [1], [0, 1, 2], "2 pids need 2 cams and 3 starts, got 1 cams and 3 starts"),
-        (["a", "b"], [1, 2], [1, 1], [0, 2], "got 2 cams and 2 starts"),
-        (["a", "b"], [1, 2], [1, 1], [1, 1, 2], "starts must rise from 0"),
-        (["a", "b"], [1, 2], [1, 1], [0, 2, 2], "starts must rise from 0"),
-        (["a", "b"], [1, 2], [1, 1], [0, 1, 3], r"to the number of images \(2\)"),
-        (["/etc/passwd"], [1], [1], [0, 1], "leaves its root"),
-        (["x/../../y"], [1], [1], [0, 1], "leaves its root"),
-    ],
+    cases(__file__, "arrays_that_do_not_fit_are_refused"),
 )
 def test_arrays_that_do_not_fit_are_refused(
     images: list[str], pids: list[int], cams: list[int], starts: list[int], said: str

@@ -24,6 +24,7 @@ from reidbench.plugins.options import (
     summary_of,
 )
 from reidbench.plugins.spec import Item, Spec
+from tests.support.cases import cases
 
 if TYPE_CHECKING:
     from somewhere_else import Knowledge  # types of positional parameters need not be importable
@@ -108,20 +109,11 @@ def test_values_come_from_spec_protocol_or_signature() -> None:
 @pytest.mark.parametrize(
     ("given", "name", "value"),
     [
-        ("margin=2", "margin", 2.0),
-        ("margin=soft", "margin", "soft"),
-        ('margin="soft"', "margin", "soft"),
-        ("note=none", "note", None),
-        ('note="none"', "note", "none"),
-        ("note=b(x=1)", "note", "b(x=1)"),
-        ("note=b()", "note", "b()"),
+        *cases(__file__, "a_value_is_converted_to_its_type"),
         ("ranks=[]", "ranks", ()),
         ("size=[3, 4]", "size", (3, 4)),
-        ("norm=none", "norm", "none"),
+        ("note=none", "note", None),
         ("weights=none", "weights", None),
-        ("level=2", "level", 2),
-        ("rate=2", "rate", 2),
-        ("rate=2.0", "rate", 2.0),
     ],
 )
 def test_a_value_is_converted_to_its_type(given: str, name: str, value: object) -> None:
@@ -130,27 +122,7 @@ def test_a_value_is_converted_to_its_type(given: str, name: str, value: object) 
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [
-        ("margin=sfot", 'option margin: expected "soft" or a number, got "sfot"; did you mean "soft"?'),
-        ("margin=true", 'option margin: expected "soft" or a number, got true'),
-        ("margin=nan", 'option margin: expected "soft" or a number, got "nan"'),
-        ("margin=inf", 'option margin: expected "soft" or a number, got "inf"'),
-        ("margin=none", 'option margin: expected "soft" or a number, got none'),
-        ("steps=1.0", "option steps: expected a whole number, got 1.0"),
-        ("steps=false", "option steps: expected a whole number, got false"),
-        ("steps=[1]", "option steps: expected a whole number, got [1]"),
-        ("note=5", 'option note: expected a text or none, got 5; write it in double quotes: "5"'),
-        ("mirror=1", "option mirror: expected true or false, got 1"),
-        ("mirror=True", 'option mirror: expected true or false, got "True"; did you mean true?'),
-        ("ranks=1", "option ranks: expected [a whole number, …], got 1"),
-        ("ranks=[1, true]", "option ranks: expected [a whole number, …], got [1, true]"),
-        ("size=[1]", "option size: expected [a whole number, a whole number], got [1]"),
-        ("level=true", "option level: expected 1 or 2, got true"),
-        ("norm=None", 'option norm: expected "batch" or "none", got "None"; did you mean "none"?'),
-        ("norm=b(x=1)", 'option norm: expected "batch" or "none", got "b(x=1)"'),
-        ("info=1", 'no option "info"; it has margin, steps'),
-        ("marign=1", 'no option "marign"; did you mean "margin"?'),
-    ],
+    cases(__file__, "a_wrong_option_is_refused"),
 )
 def test_a_wrong_option_is_refused(given: str, said: str) -> None:
     with pytest.raises(OptionError) as caught:

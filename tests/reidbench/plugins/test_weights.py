@@ -15,6 +15,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.plugins.weights import WEIGHTS, Normalisation, load_tensors, read_normalisation, read_weights
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.training.checkpoint import load_weights
+from tests.support.cases import cases
 from tests.support.damage import flip
 from tests.support.jobs import job, plan_of, run
 
@@ -41,17 +42,7 @@ def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"mean": "0.1"},
-        {"mean": "[0.1, 0.2]"},
-        {"mean": "[123.7, 116.8, 103.9]"},
-        {"mean": "[NaN, 0.1, 0.1]"},
-        {"mean": "oops"},
-        {"std": "[0, 1, 1]"},
-        {"std": "[58.4, 57.1, 57.4]"},
-        {"std": "[0.1, null, 0.1]"},
-        {"channels": "rgb"},
-    ],
+    cases(__file__, "an_invalid_normalisation_is_refused"),
 )
 def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):

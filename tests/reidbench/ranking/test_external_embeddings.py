@@ -20,6 +20,7 @@ import torch
 import reidbench
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
+from tests.support.cases import cases
 
 Arrays = dict[str, np.ndarray]
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -248,31 +249,7 @@ class Bomb:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("nan", "row 3 of the embeddings is not finite"),
-        ("infinite", "row 4 of the embeddings is not finite"),
-        ("one dimension", r"embeddings must be float32 or float64 \[n, D\], got float32 \[5\]"),
-        ("other width", "7"),
-        ("empty", r"embeddings are empty, of shape \[0, 8\]"),
-        ("whole numbers", "must be float32 or float64 .*got int64"),
-        ("few pids", "expected 5 pids, one for each unit, got 4"),
-        ("float pids", r"pids must be integers \[n\], got float64"),
-        ("float16 pids", r"pids must be integers \[n\], got float16"),
-        ("texts", r"pids must be integers \[n\], got <U"),
-        ("junk query", "query row 2 has pid -1"),
-        ("no cams", "lacks the array cams; it has embeddings, pids"),
-        ("bad starts", r"starts must rise from 0 to the number of rows \(5\)"),
-        ("starts beyond the rows", r"query\.npz: starts must rise from 0 to the number of rows \(5\)"),
-        ("huge pids", r"query\.npz: pids has a number above 2\^63 - 1"),
-        ("pids in a table", r"query\.npz: pids must be integers \[n\], got int64 \[5, 1\]"),
-        ("no match", r"query\.npz and .*gallery\.npz: no query has a positive"),
-        ("pickle", r"query\.npz: .*pids holds pickled objects"),
-        ("truncated", "query.npz: cannot be read"),
-        ("no archive", "query.npz: cannot be read"),
-        ("bomb", r"query\.npz: .*embeddings"),
-        ("surplus bytes", r"embeddings holds more bytes than its shape \(5, 8\) needs"),
-        ("missing", "query.npz: cannot be read: .*No such file"),
-    ],
+    cases(__file__, "hostile_files_name_their_fault"),
 )
 def test_hostile_files_name_their_fault(tmp_path: Path, name: str, message: str) -> None:
     (gallery,) = save(tmp_path, gallery=units(30, 1))

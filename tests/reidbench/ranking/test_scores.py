@@ -27,6 +27,7 @@ from reidbench.reports.compare_runs import compare_combinations
 from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, derived_fields, put, ranking_for, rows_of, valid_record
+from tests.support.cases import cases
 from tests.support.parts import printed
 from tests.support.rankings import rank_distances
 from tests.support.records import make_record
@@ -59,15 +60,7 @@ def official_average_precision(hits: list[int]) -> float:
 
 @pytest.mark.parametrize(
     ("hits", "step", "market"),
-    [
-        ([1], 1.0, 1.0),
-        ([0, 1], 0.5, 0.25),
-        ([0, 0, 1], 0.333333, 0.166667),
-        ([0, 1, 1], 0.583333, 0.416667),
-        ([1, 1, 0, 1], 0.916667, 0.902778),
-        ([1, 0, 1, 0, 1], 0.755556, 0.711111),
-        ([0] * 9 + [1], 0.1, 0.05),
-    ],
+    [*cases(__file__, "both_average_precisions_of_golden_vectors"), ([0] * 9 + [1], 0.1, 0.05)],
 )
 def test_both_average_precisions_of_golden_vectors(hits: list[int], step: float, market: float) -> None:
     ranking = ranking_of(hits)

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from reidbench.runs.job import Memo
+from tests.support.cases import cases
 from tests.support.jobs import deviations_of, job, plan_of
 
 MEMO = Memo()
@@ -44,36 +45,10 @@ def test_parts_of_two_experiments_are_none_of_the_papers(changes: dict[str, str]
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [
-        ({"recipe": "hermans2017(steps=2000)"}, ("recipe hermans2017(steps=2000)",)),
-        ({"recipe": "hermans2017(crop=false)"}, ("recipe hermans2017(crop=false)",)),
-        ({"backbone": "tiny"}, ("backbone tiny",)),
-        ({"backbone": "resnet50(weights=none)"}, ("backbone resnet50(weights=none)",)),
-        ({"backbone": "resnet50(head=none)"}, ("backbone resnet50(head=none)",)),
-        ({"protocol": "mars(views=center)"}, ("protocol mars(views=center)",)),
-        ({"protocol": "market1501_multiquery(pool=max)"}, ("protocol market1501_multiquery(pool=max)",)),
-        ({"protocol": "mars_torchreid_gallery"}, ("protocol mars_torchreid_gallery",)),
-        ({"protocol": "mars_val(holdout=9)"}, ("protocol mars_val(holdout=9)",)),
-        # The paper's own setting of table 1 neither crops nor flips; whoever does deviates.
-        (
-            {"protocol": "mars_val", "recipe": "hermans2017(crop=false)"},
-            ("recipe hermans2017(crop=false), where the protocol's paper has flip=false",),
-        ),
-        (
-            {"protocol": "mars_val"},
-            ("recipe hermans2017, where the protocol's paper has crop=false and flip=false",),
-        ),
-        (
-            {"recipe": "hermans2017(p=3)", "backbone": "tiny", "protocol": "synthetic"},
-            ("recipe hermans2017(p=3)", "backbone tiny", "protocol synthetic"),
-        ),
-        # A recipe that is no paper's is compared with itself alone.
-        ({"recipe": "quick", "backbone": "tiny", "protocol": "synthetic"}, ()),
-        ({"recipe": "quick(steps=4)", "backbone": "tiny"}, ("recipe quick(steps=4)",)),
-    ],
+    cases(__file__, "what_differs_is_named"),
 )
-def test_what_differs_is_named(changes: dict[str, str], expected: tuple[str, ...]) -> None:
-    assert found(**changes) == expected
+def test_what_differs_is_named(changes: dict[str, str], expected: list[str]) -> None:
+    assert found(**changes) == tuple(expected)
 
 
 def test_the_plan_and_its_mark_follow() -> None:

@@ -15,6 +15,7 @@ from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import local_machine
+from tests.support.cases import cases
 from tests.support.images import noise_images
 from tests.support.jobs import job, run
 
@@ -62,16 +63,7 @@ def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [
-        ("", "is empty; expected path"),
-        ("name\n1.jpg\n", "line 1 lacks the column path.*found 'name'"),
-        ("path;pid\n0000.png;1\n", "semicolons"),
-        ("path\n", "lists no images"),
-        ("path\n0000.png\n9999.jpg\n", "line 3: path '9999.jpg' cannot be read below .*--data-root"),
-        ("path,pid\n0000.png,one\n", "line 2: pid 'one' is not a whole number"),
-        ("path,pid\n0000.png\n", "line 2: has 1 fields, the header has 2"),
-        ("path\n../mine/0000.png\n", "without .."),
-    ],
+    cases(__file__, "a_bad_list_is_named_with_its_line"),
 )
 def test_a_bad_list_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     noise_images(tmp_path / "mine", [1])

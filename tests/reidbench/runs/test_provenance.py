@@ -18,6 +18,7 @@ from reidbench.runs import provenance
 from reidbench.runs.provenance import changed_files, code_digest, code_files, run_code, training_code
 from reidbench.training.checkpoint import WEIGHTS
 from reidbench.utils.machine import environment, local_machine
+from tests.support.cases import cases
 from tests.support.jobs import job, run
 from tests.support.paths import CHECKOUT
 
@@ -182,14 +183,7 @@ def test_an_edit_of_an_indirect_import_changes_the_digest(package: Path) -> None
 
 @pytest.mark.parametrize(
     ("statement", "file"),
-    [
-        ("from reidbench_losses import distances", "reidbench_losses/distances.py"),
-        ("from reidbench import unit_rows", "reidbench/ranking/rank.py"),
-        ("import reidbench as r", "reidbench/ranking/rank.py"),
-        ("from reidbench import *", "reidbench/ranking/rank.py"),
-        ("from . import other", "some_plugin/other.py"),
-        ("try:\n    import some_plugin.other\nexcept ImportError:\n    pass", "some_plugin/other.py"),
-    ],
+    cases(__file__, "imports_of_other_packages_and_public_names"),
 )
 def test_imports_of_other_packages_and_public_names(statement: str, file: str, package: Path) -> None:
     (package / "deeper.py").write_text(f"{statement}\n")

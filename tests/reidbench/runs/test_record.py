@@ -14,6 +14,7 @@ from reidbench import RunRecord
 from reidbench.errors import DataError
 from reidbench.runs.record import TrainingEnvironment, read_record
 from reidbench.utils.machine import Environment
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 from tests.support.records import make_item, make_record, replace_parts
 
@@ -66,31 +67,10 @@ def test_a_missing_field_is_named(field: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("status", "fine", "status .*'ok', 'failed', 'interrupted', 'collapsed' or 'no_gradient', got 'fine'"),
-        ("dirty", 1, "dirty .*boolean, got 1"),
-        ("id", 12, "id .*string, got 12"),
-        ("peak_memory_mib", 1.5, r"peak_memory_mib .*integer.*, got 1\.5"),
-        ("peak_memory_mib", True, "peak_memory_mib .*integer, got True"),
-        ("scores.r1", "high", r"scores\.r1 .*number, got 'high'"),
-        ("scores.r1", True, r"scores\.r1 .*number, got True"),
-        ("scores", [0.5], r"scores .*got \[0\.5\]"),
-        ("deviations", "none", "deviations .*got 'none'"),
-        ("deviations", ["a", 3], r"deviations\[1\] .*string, got 3"),
-        ("job", "batch_hard", "job .*got 'batch_hard'"),
-        ("job.seed", "0", r"job\.seed .*integer, got '0'"),
-        ("job.sede", 1, r"job\.sede is unknown"),
+        *cases(__file__, "damage_is_named_with_its_place"),
         ("items.loss.given", None, r"items\.loss\.given .*string, got None"),
-        ("items.loss.colour", "red", r"items\.loss\.colour is unknown"),
-        ("items", {}, "items lacks protocol, dataset, loss, backbone, recipe, metric, rerank"),
-        ("surprise", 1, "surprise is unknown"),
-        ("schema", 1, "schema .*2, got 1"),
         ("schema", None, "schema .*2, got None"),
         ("dataset.digest", None, r"dataset\.digest .*string, got None"),
-        ("network.embedding_dim", True, r"network\.embedding_dim .*integer, got True"),
-        ("recipe.steps", 3.5, r"recipe\.steps .*integer.*, got 3\.5"),
-        ("recipe.steps", 0, "recipe: steps must be 1 or more.*"),
-        ("environment", {}, r"environment\.reidbench is missing; .*environment\.device_name is missing.*"),
-        ("cameras.r1", [[0.5], ["x"]], r"cameras\.r1\[1\]\[0\] .*got 'x'"),
     ],
 )
 def test_damage_is_named_with_its_place(path: str, value: Any, named: str) -> None:

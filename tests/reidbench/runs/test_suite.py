@@ -14,6 +14,7 @@ from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.runs.job import Job
 from reidbench.runs.suite import KEYS, expand, find_suite, leaderboards_folder, load_suite
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 
 DEFAULTS: dict[str, Any] = {
@@ -62,22 +63,9 @@ def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, A
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"los": "x"}, r"^los is unknown; did you mean \"loss\""),
-        ({"job": [{"seeds": 1}]}, r"^job\[0\]\.seeds is unknown; did you mean \"seed\""),
-        ({"job": [{}, {"job": []}]}, r"^job\[1\]\.job is unknown"),
-        ({"loss": []}, r"^loss .*at least 1"),
-        ({"job": []}, r"^job .*at least 1"),
-        ({"job": {"loss": "x"}}, r"^job .*list"),
-        ({"loss": 3}, r"^loss\[0\] .*string, got 3"),
-        ({"loss": ["a", ["b"]]}, r"^loss\[1\] .*string, got \['b'\]"),
-        ({"loss": " "}, r"^loss\[0\] is blank"),
-        ({"job": [{"name": " "}]}, r"^job\[0\]\.name is blank"),
-        ({"seed": "0"}, r"^seed\[0\] .*got '0'"),
-        ({"seed": [0, -1]}, r"^seed\[1\] .*got -1"),
+        *cases(__file__, "mistakes_are_named"),
         ({"seed": 2**63}, r"^seed\[0\] .*got 9223372036854775808"),
         ({"seed": 10**300}, r"^seed\[0\] .*got 10000"),
-        ({"seed": True}, r"^seed\[0\] .*got True"),
-        ({"seed": 1.0}, r"^seed\[0\] .*got 1\.0"),
     ],
 )
 def test_mistakes_are_named(table: dict[str, Any], message: str) -> None:
@@ -204,15 +192,7 @@ def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scale", "said"),
-    [
-        ('[scale.tiny.backbon]\na = "b"', r"scale\.tiny\.backbon is unknown; did you mean \"backbone\""),
-        ("[scale.tiny.seed]\n0 = 1", r"scale\.tiny\.seed is unknown"),
-        ('[scale.tiny.loss]\nc = "d"', r"scale\.tiny\.loss: no job of the suite has 'c'"),
-        ("[scale.tiny.loss]\na = 3", r"scale\.tiny\.loss\.a .*string, got 3"),
-        ('[scale.tiny.data]\n"../x" = "drawn"', r"scale\.tiny\.data\.\.\./x\..* cannot name a folder"),
-        ("[scale]\ntiny = 3", r"scale\.tiny .*got 3"),
-        ("scale = 3", r"scale .*got 3"),
-    ],
+    cases(__file__, "mistakes_in_a_scale_are_named_with_their_file"),
 )
 def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
     own = scale + '\nloss = "a"' if scale.startswith("scale =") else 'loss = "a"\n' + scale
