@@ -114,6 +114,7 @@ def _blocks(text: str) -> Iterator[_Block]:
         language, _, how = match[2].strip().partition(" ")
         indent = len(match[1])
         inner = "".join(line[indent:] if line.strip() else line for line in match[3].splitlines(keepends=True))
+        inner = inner.replace("\\\n", "")  # commands that go on in the next line
         yield _Block(text.count("\n", 0, match.start()) + 1, language, how, inner, text[: match.start()])
 
 
