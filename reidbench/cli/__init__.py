@@ -18,20 +18,8 @@ from reidbench.cli.output import echo, safe_streams
 from reidbench.errors import Interrupted, ReidbenchError
 from reidbench.utils.processes import SIGNALS
 
-# Each verb and the function, or the group of verbs, in the module of its name.
-VERBS = {
-    "run": "run:run",
-    "study": "study:study",
-    "report": "report:report",
-    "compare": "compare:compare",
-    "embed": "embed:embed",
-    "evaluate": "evaluate:evaluate",
-    "leaderboard": "leaderboard:app",
-    "plugins": "plugins:app",
-    "data": "data:app",
-    "suites": "suites:suites",
-    "work": "work:work",
-}
+# The module of a verb holds a function of its name, or ``app``, a group of verbs.
+VERBS = ("run", "study", "report", "compare", "embed", "evaluate", "leaderboard", "plugins", "data", "suites", "work")
 HIDDEN = ("work",)  # for executors, and for whoever looks into a batch by hand
 
 
@@ -54,12 +42,11 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     app.callback()(_root)
     for verb in verbs:
-        module, _, name = VERBS[verb].partition(":")
-        implementation = getattr(importlib.import_module(f"reidbench.cli.{module}"), name)
-        if isinstance(implementation, typer.Typer):
-            app.add_typer(implementation, name=verb)
+        module = importlib.import_module(f"reidbench.cli.{verb}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
         else:
-            app.command(verb, hidden=verb in HIDDEN)(implementation)
+            app.command(verb, hidden=verb in HIDDEN)(getattr(module, verb))
     return app
 
 

@@ -23,9 +23,7 @@ def embed(
     data_root: DataRoot = None,
     device: Device = "auto",
     threads: Threads = 0,
-    executor: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="What embeds the shards, as for run.", show_default=False)
-    ] = None,
+    executor: Annotated[str | None, typer.Option(metavar="SPEC", help="What embeds the shards, as for run.")] = None,
 ) -> None:
     """Extract embeddings for your own images with the network of a run, as it was scored."""
     import torch

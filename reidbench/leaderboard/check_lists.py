@@ -38,7 +38,10 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
     standin, same = is_standin(protocol, split), split.digest == record.dataset.digest
     if not same and (standin or record.standin) and protocol.names:
         raise DataError(f"{spec}: not verified, the data here are {'a' if standin else 'not that'} stand-in")
-    expected = _protocol_fields(protocol, split) | {"standin": standin}
+    names = ("version", "views", "primary")
+    expected: dict[str, Any] = {f"evaluation.{name}": getattr(protocol, name) for name in names}
+    expected |= {"evaluation.exclude": list(protocol.exclude), "standin": standin}
+    expected |= {"scores.queries": len(split.query), "scores.gallery": len(split.gallery)}
     if item.identity != (record.items["protocol"].identity or spec):  # where it is equal, a list may be elsewhere
         expected |= {"items.protocol.spec": item.text}
     # The published lists with files of other sizes have another digest.
@@ -58,18 +61,6 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
     if same and not problems and not differences:
         differences += _compare(record, _plan_fields(record, planner))
     return [*problems, *(field_problem(path / RECORD, *each) for each in differences)]
-
-
-def _protocol_fields(protocol: Protocol, split: Split) -> dict[str, Any]:
-    """Return the fields of a record that its protocol and the lists determine."""
-    return {
-        "scores.queries": len(split.query),
-        "scores.gallery": len(split.gallery),
-        "evaluation.version": protocol.version,
-        "evaluation.views": protocol.views,
-        "evaluation.primary": protocol.primary,
-        "evaluation.exclude": list(protocol.exclude),
-    }
 
 
 def _plan_fields(record: RunRecord, planner: Planner) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class RunFiles:
     def __init__(self, runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
         self.machine = machine
         self._folders = {_key(record): folder for folder, record in runs}
-        self._splits: dict[tuple[str, Path], Split] = {}
+        self._split: Callable[..., Split] = cache(lambda spec, root: load().resolve("dataset", spec).build(root))
 
     def ranking(self, record: RunRecord) -> Ranking:
         """Return the rank of every positive."""
@@ -75,24 +76,15 @@ class RunFiles:
             except ReidbenchError as error:
                 wrong.append(str(error))
                 continue
-            if split.digest == record.dataset.digest:
-                results = self._folder(record).absolute().parent.parent
-                changes = content_changes(record.dataset.content, split, self.machine, results)
-                if not changes:
-                    return split
-                wrong.append(f"dataset {spec} below {split.query.root} has changed since the run: {changes}")
-                continue
-            wrong.append(
-                f"dataset {spec} below {split.query.root} is other data than the run's (digest {split.digest[:12]}, "
-                f"the run's {record.dataset.digest[:12]}); name its folder with --data-root"
-            )
+            place = f"dataset {spec} below {split.query.root}"
+            if split.digest != (expected := record.dataset.digest):
+                digests = f"digest {split.digest[:12]}, the run's {expected[:12]}"
+                wrong.append(f"{place} is other data than the run's ({digests}); name its folder with --data-root")
+            elif changes := content_changes(record.dataset.content, split, self.machine, self._results(record)):
+                wrong.append(f"{place} has changed since the run: {changes}")
+            else:
+                return split
         raise DataError(wrong[0])
-
-    def _split(self, spec: str, root: Path) -> Split:
-        if (spec, root) not in self._splits:
-            built: Split = load().resolve("dataset", spec).build(root)
-            self._splits[spec, root] = built
-        return self._splits[spec, root]
 
     def embeddings(self, record: RunRecord, part: Samples) -> Tensor:
         """Return one embedding per unit [n, D] float32 of the query or gallery, pooled as for the run's scores.
@@ -108,16 +100,19 @@ class RunFiles:
             raise DataError(str(error)) from None
         cpu = replace(self.machine, device=torch.device("cpu"))
         # Nothing is written: a run may be writing there, and a report holds no lock.
-        cache = EmbeddingCache(self._training(record), network, record.evaluation.views, cpu, write=False)
-        return pool_units(cache.embeddings(part, "test"), part.starts, record.evaluation.pool)
+        embeddings = EmbeddingCache(self._training(record), network, record.evaluation.views, cpu, write=False)
+        return pool_units(embeddings.embeddings(part, "test"), part.starts, record.evaluation.pool)
 
     def _folder(self, record: RunRecord) -> Path:
         if _key(record) not in self._folders:
             raise DataError(f"run {record.id[:12]} has no folder here")
         return self._folders[_key(record)]
 
+    def _results(self, record: RunRecord) -> Path:
+        return self._folder(record).absolute().parent.parent
+
     def _training(self, record: RunRecord) -> Path:
-        results = self._folder(record).absolute().parent.parent
+        results = self._results(record)
         folder = results / record.training
         # The record is untrusted: its path must not lead out of its results folder.
         if not real_path(folder).is_relative_to(real_path(results)) or not folder.is_dir():

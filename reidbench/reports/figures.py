@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
@@ -20,6 +21,8 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _BLACK = ("#000000", "black", "rgb(0%,0%,0%)")
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _DPI = 150
+# Characters that no font has are drawn as boxes.
+_without_glyph_warnings = partial(warnings.catch_warnings, action="ignore", category=UserWarning)
 
 
 def title_of(figure: Figure) -> str:
@@ -65,14 +68,6 @@ def to_files(figures: Iterable[Figure]) -> dict[str, bytes]:
         files[f"{stem}.png"] = to_png(figure)
         files[f"{stem}.svg"] = f'<?xml version="1.0" encoding="UTF-8"?>\n{to_svg(figure, f"f{number}")}\n'.encode()
     return files
-
-
-class _without_glyph_warnings(warnings.catch_warnings):  # noqa: N801, used like a function
-    """Ignore warnings on characters that no font has: they are drawn as boxes."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
 
 
 def _tidy(root: ElementTree.Element, prefix: str) -> None:
