@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import glob
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from reidbench.cli.flags import path
-from reidbench.errors import DataError, OptionError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from reidbench.cli.output import echo, print_rows
+from reidbench.errors import DataError, OptionError, printable
 
 
 def _file(text: str, *flags: str) -> Any:
-    return typer.Option(*flags, metavar="FILE", help=text, show_default=False, parser=path)
+    return typer.Option(*flags, metavar="FILE", help=text, parser=path)
 
 
 def evaluate(
@@ -28,7 +27,7 @@ def evaluate(
     distances: Annotated[Path | None, _file("An .npy matrix [queries, gallery] instead of embeddings.")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Evaluation protocol (default: Market-1501's rules).", show_default=False),
+        typer.Option(metavar="SPEC", help="Evaluation protocol (default: Market-1501's rules)."),
     ] = None,
     metric: Annotated[str, typer.Option(metavar="SPEC", help="Metric; auto is the default of the suite.")] = "auto",
     rerank: Annotated[str, typer.Option(metavar="SPEC", help="Re-ranker, or none.")] = "none",
@@ -44,9 +43,6 @@ def evaluate(
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
-
-    from rich.console import Console
-    from rich.table import Table
 
     from reidbench.data.protocol import Protocol
     from reidbench.plugins.catalogue import load
@@ -74,23 +70,21 @@ def evaluate(
     pooling = cast(Literal["mean", "max"], pool)
     scores, ranking, pids = evaluate_files(query, shards or gallery, train, distances, pooling, how)
     between = intervals(ranking, pids)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("", "left"), ("score", "right"), ("95 % interval", "right")):
-        table.add_column(heading, justify=cast(Literal["left", "right"], justify))
-    for name, value in scores.as_dict().items():
-        spread = " – ".join(f"{100 * end:.2f}" for end in between.get(name, []))
-        table.add_row(name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}", spread)
     if as_json is not None:
-        write_atomic(
-            as_json, json.dumps({**scores.as_dict(), "intervals": between, "cameras": scores.cameras}, indent=1) + "\n"
-        )
+        content = {**scores.as_dict(), "intervals": between, "cameras": scores.cameras}
+        write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")
     if per_query is not None:
         save_arrays(per_query, of_queries(ranking))
-    console = Console(highlight=False)
-    console.print(table)
+    rows = []
+    for name, value in scores.as_dict().items():
+        spread = " – ".join(f"{100 * end:.2f}" for end in between.get(name, []))
+        rows.append((name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}", spread))
+    headings = ("", "score", "95 % interval")
+    print_rows(headings, rows, numbers=headings[1:])
     if scores.own_rows:
-        console.print(f"\nEach query's own row in {gallery} is excluded from its ranking ({scores.own_rows:,} queries)")
-    print_cameras(console, scores.cameras)
+        own = f"Each query's own row in {printable(str(gallery))}"
+        echo(f"{own} is excluded from its ranking ({scores.own_rows:,} queries)\n")
+    print_cameras(scores.cameras)
 
 
 def shard_files(pattern: Path) -> list[Path]:
@@ -111,22 +105,15 @@ def shard_files(pattern: Path) -> list[Path]:
     return files
 
 
-def print_cameras(console: Console, cameras: Mapping[str, Any]) -> None:
+def print_cameras(cameras: Mapping[str, Any]) -> None:
     """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough."""
-    from rich.table import Table
-
     from reidbench.ranking.scores import HEADLINE, shown_scores
 
     names = [str(camera) for camera in cameras["cameras"]]
+    if 7 * (len(names) + 1) > shutil.get_terminal_size().columns:
+        echo(f"{len(names)} cameras: too many for this terminal; --json FILE writes their matrix")
+        return
     for score in HEADLINE:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("")
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True, min_width=6)
-        for name, row in zip(names, cameras[score], strict=True):
-            table.add_row(name, *("–" if value is None else f"{100 * value:.2f}" for value in row))
-        if table.__rich_measure__(console, console.options).minimum > console.width:
-            console.print(f"\n{len(names)} cameras: too many for this terminal; --json FILE writes their matrix")
-            return
-        console.print(f"\n{shown_scores()[score].label} in %: rows: query camera, columns: gallery camera")
-        console.print(table)
+        echo(f"{shown_scores()[score].label} in %: rows: query camera, columns: gallery camera")
+        values = [["–" if value is None else f"{100 * value:.2f}" for value in row] for row in cameras[score]]
+        print_rows(["", *names], [[name, *row] for name, row in zip(names, values, strict=True)], numbers=names)

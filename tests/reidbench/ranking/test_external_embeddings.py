@@ -425,7 +425,7 @@ def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_call: Proces
         assert lines[start + 1].split() == ["1", "2", "3"]
         for row in range(3):
             cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
-            assert lines[start + 2 + row].split() == [str(row + 1), *cells]
+            assert lines[start + 3 + row].split() == [str(row + 1), *cells]
     wrong = reidbench_call(*arguments, "--pool", "median")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
 
