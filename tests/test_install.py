@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def test_the_wheel_has_all_packages_and_no_others(wheel: Path) -> None:
     assert "reidbench/py.typed" in names
     assert "reidbench/defaults.toml" in names
     assert "reidbench_leaderboards/synthetic.toml" in names
+    assert not [name for name in names if re.match("reidbench_leaderboards/(records|studies/[^/]+)/", name)]
 
 
 def test_the_installed_command_lists_every_plugin(child: Path, tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="The leaderboards f
 
 @app.command("add")
 def add(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, records, or folders above them.", parser=path)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs or studies, records, or folders above runs.", parser=path)
+    ],
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
@@ -35,10 +37,18 @@ def add(
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import board
+    from reidbench.leaderboard.published_studies import add_study
     from reidbench.runs.store import Store
+    from reidbench.studies.stored import STUDY_FILE
 
-    records = Store(Path()).records(runs)
-    echo(str(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights)))
+    studies = [place for place in runs if (place / STUDY_FILE).is_file()]
+    for study in studies:
+        add_study(study, folder, allow_dirty=allow_dirty)
+    if studies:
+        echo(str(board.merge([], folder)))
+    if runs := [place for place in runs if place not in studies]:
+        records = Store(Path()).records(runs)
+        echo(str(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights)))
 
 
 @app.command("merge")
@@ -75,11 +85,17 @@ def verify(
     Exit code 1 if anything is wrong.
     """
     from reidbench.leaderboard import verify
+    from reidbench.leaderboard.published_studies import load_studies
+    from reidbench.reports.sections import render
+    from reidbench.reports.text_formats import to_terminal
+    from reidbench.studies.page import StudyFiles
 
     planner = _planner(data_root)
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
         echo(f"note: {note}")
+    for study in load_studies(folder)[0] if not rows and not verification.problems else ():
+        echo(render(StudyFiles(study.result, planner.machine).parts("study_sections"), to_terminal), nl=False)
     for group, statement in sorted(verification.rows.items()):
         echo(f"{group[:12]}  {statement}")
     _report(verification.problems)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
+from reidbench.leaderboard.published_studies import load_studies
 from reidbench.leaderboard.rows import Row, board_name, derive, read_rows, write_rows
 from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
 from reidbench.plugins.weights import WEIGHTS
@@ -56,6 +57,7 @@ class Board:
     ``runs``: the runs that rows follow from, by the first 12 digits of their ids.
     ``weights``: the files of published weights, by their sha256.
     ``statements``: what the maintainers verified of each row, by its ``config_hash``.
+    ``study_rows``: of each row of a study, by its ``config_hash``, the cells that the study determines, and its runs.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -66,6 +68,7 @@ class Board:
         self.runs: dict[str, Run] = {}
         self.weights: dict[str, Path] = {}
         self.statements: Statements = {}
+        self.study_rows: dict[str, tuple[Row, list[Run]]] = {}
         self._new: list[tuple[Path, Run]] = []
 
     @classmethod
@@ -74,8 +77,10 @@ class Board:
 
         Without ``files`` neither rankings nor weights are read. Raises DataError where the statements are none.
         """
-        board, problems = cls(folder, name), []
+        board = cls(folder, name)
         board.statements = read_statements(board.statements_file)
+        studies, problems = load_studies(folder, files=files)
+        board.study_rows = dict(row for study in studies if study.board == name for row in study.rows().items())
         for file in sorted(board.records.glob(f"*/{RECORD}")):
             record, problems_of_run = check_stored(file, name, rankings=files)
             problems += problems_of_run
@@ -122,6 +127,8 @@ class Board:
                 ranking = read_ranking(path)
             except DataError:  # a problem of its own
                 continue
+            if not ranking.top.shape[1]:
+                yield file_problem(path / RANKINGS, "lacks the closest items; only final runs of studies may")
             digest = hashlib.sha256()
             for array in (ranking.starts, ranking.units, ranking.ranks, ranking.top):
                 digest.update(array.tobytes())
@@ -131,13 +138,17 @@ class Board:
                 text = f"ranks exactly as {other / RANKINGS}, though these are two trainings: one is a copy"
                 yield file_problem(path / RANKINGS, text)
 
-    def mixed_code(self) -> Iterator[str]:
-        """Yield pairs of seeds of one row, one of them new, that were made by different code."""
+    def groups(self) -> dict[str, list[Run]]:
+        """Return the runs of each row by its ``config_hash``, in the order of their seeds."""
         groups: dict[str, list[Run]] = defaultdict(list)
         for run in sorted(self.runs.values(), key=lambda run: (run[1].job.seed, run[1].id)):
             groups[run[1].group].append(run)
+        return groups | {key: runs for key, (_, runs) in self.study_rows.items()}
+
+    def mixed_code(self) -> Iterator[str]:
+        """Yield pairs of seeds of one row, one of them new, that were made by different code."""
         new = {run[1].id for _, run in self._new}
-        for seeds in groups.values():
+        for seeds in self.groups().values():
             for (path, first), (other, second) in itertools.pairwise(seeds):
                 if first.code != second.code and new & {first.id, second.id}:
                     names = changed_files(first.code_files, second.code_files)
@@ -149,20 +160,21 @@ class Board:
 
     def rows(self) -> list[Row]:
         """Return the rows that follow from the runs; a statement counts while the files of its row are unchanged."""
-        digests: dict[str, dict[str, str]] = defaultdict(dict)
-        for key, (path, record) in self.runs.items():
-            if record.group in self.statements and (path / RANKINGS).is_file():
-                digests[record.group][key] = run_digest(path)
-        tiers = {group: each.tier for group, each in self.statements.items() if each.runs == digests[group]}
-        return derive((record for _, record in self.runs.values()), tiers)
+        tiers: dict[str, str] = {}
+        for key, runs in self.groups().items():
+            statement = self.statements.get(key)
+            if statement and all((path / RANKINGS).is_file() for path, _ in runs):
+                same = statement.runs == {record.id[:12]: run_digest(path) for path, record in runs}
+                tiers |= {key: statement.tier} if same else {}
+        studies = [(cells, [record for _, record in runs]) for cells, runs in self.study_rows.values()]
+        return derive((record for _, record in self.runs.values()), tiers, studies)
 
     def lost_rows(self) -> Iterator[str]:
         """Yield rows of the file that no record supports; raises DataError where the file is no leaderboard."""
-        groups = {record.group for _, record in self.runs.values()}
-        for key in sorted(set(read_rows(self.csv)) - groups):
+        for key in sorted(set(read_rows(self.csv)) - self.groups().keys()):
             yield (
-                f"{self.csv}: the row with config_hash {key[:12]!r} has no record below {self.records}; "
-                "rows come from records only: add its run folder, or delete the row"
+                f"{self.csv}: the row with config_hash {key[:12]!r} has no record below {self.records} and is of "
+                "no study beside it; rows come from records only: add its run folder, or delete the row"
             )
 
     def write(self) -> list[Path]:
@@ -186,8 +198,9 @@ class Board:
 
 
 def board_names(folder: Path) -> list[str]:
-    """Return the names of the leaderboards in a folder: of its CSV files, and of the records below it."""
-    return sorted({file.stem for file in folder.glob("*.csv")} | {place.name for place in folder.glob(f"{RECORDS}/*/")})
+    """Return the names of the leaderboards in a folder: of its CSV files, and of the records and studies below it."""
+    names = {file.stem for file in folder.glob("*.csv")} | {place.name for place in folder.glob(f"{RECORDS}/*/")}
+    return sorted(names | {study.board for study in load_studies(folder)[0]})
 
 
 def add(
@@ -249,6 +262,8 @@ def merge(sources: Sequence[Path], folder: Path) -> Changes:
             board, problems = Board.load(place, name)
             boards.append(board)
             reasons += [*map(str, problems), *board.lost_rows()]
+            if board.study_rows and place != folder:
+                reasons.append(f"{place}: copy its studies to {folder} with their files, and merge again")
     return _update(folder, boards, reasons, "merged", allow_mixed=True)
 
 

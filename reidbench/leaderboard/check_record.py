@@ -20,7 +20,7 @@ from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, score, scores_at
 from reidbench.runs.provenance import LOCAL, code_digest
-from reidbench.runs.record import FLAWS, ITEMS, RECORD, RunRecord, read_record
+from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
 from reidbench.utils.untrusted_files import read_text
@@ -221,6 +221,15 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
             else:
                 if not agrees:
                     yield field, f"is {text!r:.80}, but the run's {kind} is {item.spec!r:.200}"
+
+
+def follows(item: ItemRecord, text: str) -> bool:
+    """Return whether an item has the options of a requested text, and for all others those of protocol or default."""
+    if text == AUTO:
+        return True
+    of_protocol = {name for name, origin in item.origins.items() if origin == "protocol"}
+    required = _options(Spec.parse(item.short)).keys() - of_protocol
+    return _agrees(Spec.parse(text), Spec.parse(item.spec), "spec", required)
 
 
 def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str] | None) -> bool:

@@ -27,7 +27,7 @@ _BEFORE_SCORES = tuple(
 _AFTER_SCORES = tuple(
     """
     n_seeds iterations params_m train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty
-    data_fingerprint config_hash verified faithful trained_on source date notes
+    data_fingerprint config_hash verified faithful trained_on source date study tuning notes
     """.split()  # noqa: SIM905
 )
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
@@ -59,12 +59,20 @@ def utc_time(text: str) -> datetime | None:
         return None
 
 
-def derive(records: Iterable[RunRecord], tiers: Mapping[str, str] | None = None) -> list[Row]:
-    """Return the rows that follow from records, in their order in a file; ``tiers`` are verified tiers by group."""
+def derive(
+    records: Iterable[RunRecord],
+    tiers: Mapping[str, str] | None = None,
+    studies: Iterable[tuple[Row, Sequence[RunRecord]]] = (),
+) -> list[Row]:
+    """Return the rows that follow from records, in their order in a file; ``tiers`` are verified tiers by row.
+
+    ``studies`` are the runs of each row of a study, by seed, with the cells that the study determines.
+    """
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.job.seed, record.id)):
         groups[record.group].append(record)
-    rows = [_row(seeds, (tiers or {}).get(group, "self-reported")) for group, seeds in groups.items()]
+    rows = [_row(seeds, {"config_hash": group}, tiers or {}) for group, seeds in groups.items()]
+    rows += [_row(seeds, cells, tiers or {}) for cells, seeds in studies]
     return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
 
 
@@ -74,8 +82,8 @@ def chosen_seeds(seeds: Iterable[int]) -> str:
     return "" if numbers == list(range(len(numbers))) else f"chosen seeds: {', '.join(map(str, numbers))}"
 
 
-def _row(seeds: Sequence[RunRecord], tier: str) -> Row:
-    """Return the row of one combination; ``seeds`` are its runs in the order of their seeds."""
+def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
+    """Return the row of one combination; ``seeds`` are its runs in the order of their seeds, ``own`` other cells."""
     first, latest = seeds[0], max(seeds, key=lambda run: (str(utc_time(run.finished)), run.finished, run.id))
     items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
@@ -87,7 +95,8 @@ def _row(seeds: Sequence[RunRecord], tier: str) -> Row:
         scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
-    remarks = [chosen_seeds(run.job.seed for run in seeds), MIXED_CODE if len({run.code for run in seeds}) > 1 else ""]
+    code = {file for run in seeds for file in run.code_files.items()}
+    remarks = [chosen_seeds(run.job.seed for run in seeds), MIXED_CODE if len(code) > len(dict(code)) else ""]
     cells = {
         "schema": str(first.schema),
         "dataset": dataset,
@@ -118,12 +127,14 @@ def _row(seeds: Sequence[RunRecord], tier: str) -> Row:
         "commit": latest.commit,
         "dirty": write_value(any(run.dirty for run in seeds)),
         "data_fingerprint": first.dataset.digest[:16],
-        "config_hash": first.group,
-        "verified": tier,
+        "verified": tiers.get(own["config_hash"], "self-reported"),
         "faithful": write_value(all(run.faithful for run in seeds)),
         "trained_on": dataset,
         "source": "reidbench",
         "date": str(finished.date()) if finished else "",
+        "study": "",
+        "tuning": "",
+        **own,
         "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *filter(None, remarks)]),
     }
     return {column: cells[column] for column in columns()}

@@ -55,7 +55,8 @@ class Entry:
         """The short text of each item that differs between rows."""
         first = self.runs[0]
         metric = {"metric": AUTO} if first.evaluation.metric_is_auto else {}
-        return {kind: first.items[kind].short for kind in KINDS} | metric
+        loss = {"loss": self.row["loss"]} if self.row["study"] else {}  # each seed has other options
+        return {kind: first.items[kind].short for kind in KINDS} | metric | loss
 
     @property
     def anchor(self) -> str:
@@ -96,9 +97,7 @@ def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
     pages, boards = {}, []
     for name in board_names(folder):
         board, _ = Board.load(folder, name, files=False)
-        runs: dict[str, list[RunRecord]] = defaultdict(list)
-        for _, record in sorted(board.runs.values(), key=lambda run: run[1].job.seed):
-            runs[record.group].append(record)
+        runs = {key: [record for _, record in each] for key, each in board.groups().items()}
         keyed = [(row["config_hash"], row) for row in board.rows()]
         entries = [Entry(row, runs[key], board.statements.get(key)) for key, row in keyed]
         pages[f"{name}.html"] = _page(name, entries, systems)
@@ -114,7 +113,7 @@ def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
 
 def _page(name: str, entries: Sequence[Entry], systems: Sequence[System]) -> str:
     protocols = {entry.row["protocol"]: entry.runs[0] for entry in entries}
-    named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry.runs[0], specs)]
+    named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry, specs)]
     return render(
         "leaderboard.html.j2",
         title=f"{name}: leaderboard",
@@ -147,10 +146,11 @@ def _tracks(entries: Sequence[Entry]) -> dict[str, Any]:
         best |= {(len(rows) + place, name) for place, name in _best(ranked)}
         for entry in ranked:
             rank = 1 + sum(other.primary > entry.primary for other in ranked)
-            rows.append(entry.cells(loss=entry.items["loss"], rank=rank, track=title))
+            rows.append(entry.cells(loss=entry.items["loss"], tuning=entry.row["tuning"], rank=rank, track=title))
         shown += ranked
     first = [Column("loss"), Column("rank", kind="number", description="rank within the track")]
-    columns = [*first, *_common_columns(), Column("track", description="everything except the loss")]
+    tuning = [Column("tuning", description="of a study's rows")] if any(row["tuning"] for row in rows) else []
+    columns = [*first, *tuning, *_common_columns(), Column("track", description="everything except the loss")]
     details = [entry.details() for entry in shown]
     table = Table(rows, columns, best=best)
     return table_view(
@@ -207,7 +207,8 @@ def _named_systems(folder: Path, planner: Planner) -> list[System]:
     return named
 
 
-def _is_system(record: RunRecord, specs: Mapping[str, str]) -> bool:
-    """Return whether a run is a named system; one that names no metric has the loss's own."""
+def _is_system(entry: Entry, specs: Mapping[str, str]) -> bool:
+    """Return whether a row is a named system, no study's; one that names no metric has the loss's own."""
+    record = entry.runs[0]
     same = all(record.items[kind].spec == text for kind, text in specs.items())
-    return same and ("metric" in specs or record.evaluation.metric_is_auto)
+    return same and not entry.row["study"] and ("metric" in specs or record.evaluation.metric_is_auto)

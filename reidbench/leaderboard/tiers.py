@@ -6,17 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
-from reidbench.errors import DataError, describe_problem
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD
+from reidbench.studies.stored import parse_typed
 from reidbench.utils.machine import Environment
-from reidbench.utils.untrusted_files import file_digest, parse_json, read_text
+from reidbench.utils.untrusted_files import file_digest, read_text
 
 Tier = Literal["self-reported", "consistent", "recomputed", "retrained"]
 # What each tier means, from the least to the most that a checking machine did.
@@ -73,20 +72,10 @@ def read_statements(file: Path) -> Statements:
     """Return the statements in a file by the row's ``config_hash``, none without a file; raises DataError."""
     if not file.exists():
         return {}
-    text = read_text(file)
-    parse_json(text, str(file))  # refuses what pydantic reads: a row's key twice
-    try:
-        return _adapter().validate_json(text)
-    except ValidationError as error:
-        problems = "; ".join(map(describe_problem, error.errors(include_url=False)))
-        raise DataError(f"{file}: holds no statements of leaderboard verify: {problems}") from None
+    statements: Statements = parse_typed(read_text(file), file, Statements)
+    return statements
 
 
 def write_statements(statements: Statements) -> str:
     """Return the text of a file of statements."""
     return json.dumps({key: asdict(each) for key, each in statements.items()}, indent=1, sort_keys=True) + "\n"
-
-
-@cache
-def _adapter() -> TypeAdapter[Statements]:
-    return TypeAdapter(Statements)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -76,11 +75,9 @@ def verify(
     given, today = _digests(weights), str(datetime.now(UTC).date())
     for name in board_names(folder):
         board, _ = Board.load(folder, name, files=False)
-        groups: dict[str, list[Run]] = defaultdict(list)
-        for run in board.runs.values():
-            if not rows or run[1].group.startswith(tuple(rows)):
-                groups[run[1].group].append(run)
-        valid = [run for runs in groups.values() for run in runs if not damaged & {run[0] / RECORD, run[0] / RANKINGS}]
+        groups = {key: runs for key, runs in board.groups().items() if not rows or key.startswith(tuple(rows))}
+        unique = {run[0]: run for runs in groups.values() for run in runs}.values()
+        valid = [run for run in unique if not damaged & {run[0] / RECORD, run[0] / RANKINGS}]
         consistent = list(_consistent(valid, planner, result))
         recomputed = list(_recomputed(consistent, board.weights | given, planner, result))
         for group, runs in groups.items():
@@ -112,7 +109,7 @@ def write(folder: Path, verification: Verification) -> list[Path]:
         for name in board_names(folder):
             board, _ = Board.load(folder, name, files=False)
             before = dict(board.statements)
-            for group in {record.group for _, record in board.runs.values()} & verification.rows.keys():
+            for group in board.groups().keys() & verification.rows.keys():
                 old, new = before.get(group), verification.rows[group]
                 if not old or old.runs != new.runs or order.index(old.tier) <= order.index(new.tier):
                     board.statements[group] = new
@@ -204,6 +201,9 @@ def _retrained(runs: Sequence[Run], number: int, planner: Planner, result: Verif
     if not number or records[0].items["loss"].spec == "none":
         return []
     name = f"row {records[0].group[:12]} ({records[0].items['loss'].short})"
+    if any(record.group != records[0].group for record in records):
+        result.notes.append(f"{name}: not retrained: each of its seeds has the options that its search chose")
+        return []
     start = 1 + max(record.job.seed for record in records)
     seeds = list(range(start, start + number))
     try:

@@ -129,6 +129,8 @@ def _problems(ranking: Ranking) -> Iterator[str]:
     falling = same_query & ~(np.diff(ranking.distances) >= -tolerance)
     if falling.any():
         yield f"query {query[1:][falling][0]} has distances that fall from one rank to the next"
+    if not ranking.top.shape[1] and not ranking.distances.any():
+        return  # only ranks are published of a study's runs
     listed = np.arange(ranking.top.shape[1]) < ranking.ranked[:, None]
     ends = np.where(listed, ranking.top_distances, np.inf)
     if not listed.any() or (listed != (ranking.top >= 0)).any() or (ranking.top[~listed] != -1).any():

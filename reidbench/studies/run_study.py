@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from reidbench.runs.plan import KINDS, pixels_left
 from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
+from reidbench.studies.stored import TRIALS_FILE, store_study
 from reidbench.studies.study import NONE, STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials
 from reidbench.studies.trainings import DEFAULT, TUNED, StudyPlan, Trainings
 from reidbench.training.checkpoint import LOG
@@ -30,7 +32,6 @@ from reidbench.utils.machine import AUTO, Machine, local_machine
 from reidbench.utils.progress import in_words
 from reidbench.utils.untrusted_files import parse_json, read_text
 
-TRIALS_FILE = "trials.jsonl"
 CHOICE = "choice.json"
 MEASURED_STEPS = 20
 MOST, LEAST_SEEDS, LEAST_TRIALS = 20, 3, 2
@@ -148,7 +149,10 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
         )
         for loss in study.losses
     ]
-    return StudyResult(study, losses, trainings.folder, notes)
+    result = StudyResult(study, losses, trainings.folder, notes)
+    ranges = {loss: space.text for loss, space in trainings.spaces.items()}
+    store_study(result, result.folder, ranges, lambda final: os.path.relpath(final.folder, result.folder))
+    return result
 
 
 def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
@@ -162,7 +166,7 @@ def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> 
         if folder not in records:
             records[folder] = record
             trials = trainings.results(records)
-            _store(trials, file)
+            write_trials(trials, file)
     if len(trials) < len(trainings.trials):
         raise Interrupted("the hours are over before the searches have ended; the same command resumes")
     return trials
@@ -177,7 +181,7 @@ def _until(end: float, plan: StudyPlan, executor: Executor | None) -> Iterator[t
             return
 
 
-def _store(trials: Sequence[Trial], file: Path) -> None:
+def write_trials(trials: Sequence[Trial], file: Path) -> None:
     """Write a line of JSON for each trial; nobody but the machine that wrote it has checked the numbers."""
     lines = [{**dataclasses.asdict(trial), "self_reported": True} for trial in trials]
     write_atomic(file, "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines))

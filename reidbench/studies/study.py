@@ -193,6 +193,11 @@ class LossResult:
     space: SearchSpace | None = None
 
     @property
+    def by_tuning(self) -> dict[str, Sequence[Final]]:
+        """The runs by tuning: "tuned", where options were searched, and "default"."""
+        return {**({"tuned": self.finals} if self.winners else {}), "default": self.defaults}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about what is not searched."""
         return self.space.notes if self.space else ()
@@ -219,8 +224,7 @@ class StudyResult:
 
         rows: list[dict[str, Any]] = []
         for each in self.losses:
-            tuned = [("tuned", final) for final in each.finals if each.winners]
-            for tuning, final in [*tuned, *(("default", final) for final in each.defaults)]:
+            for tuning, final in ((tuning, final) for tuning, finals in each.by_tuning.items() for final in finals):
                 record = final.record
                 row = {"loss": each.loss, "tuning": tuning, "seed": final.seed, "status": record.status}
                 row |= {f"{kind}_spec": record.items[kind].short for kind in ("loss", "recipe", "metric")}

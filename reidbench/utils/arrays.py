@@ -159,10 +159,10 @@ def _check_size(size: int, most: int) -> None:
         raise ValueError(f"its arrays take {size / 2**30:.1f} GiB, more than the {most / 2**30:.1f} GiB that are read")
 
 
-def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], *, deflated: bool = False) -> None:
     """Write named arrays to an npz file, atomically and without pickles."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    (np.savez_compressed if deflated else np.savez)(buffer, allow_pickle=False, **arrays)
     write_atomic(file, buffer.getvalue())
 
 

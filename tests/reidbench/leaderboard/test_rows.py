@@ -29,7 +29,7 @@ def test_a_row_shows_the_combination_and_its_scores() -> None:
         params_m=1.234567|train_s=81.25|extract_s=3.50|gpu=cpu|reidbench=0.1.0|plugin_dist=reidbench
         plugin_version=0.1.0|commit=00e1234000000000000000000000000000000000|dirty=false
         data_fingerprint={digest("data")[:16]}|config_hash={seeds[0].group}|verified=self-reported|faithful=false
-        trained_on=synthetic|source=reidbench|date=2026-11-22|notes=
+        trained_on=synthetic|source=reidbench|date=2026-11-22|study=|tuning=|notes=
     """
     pairs = [cell.strip().partition("=") for line in cells.strip().splitlines() for cell in line.split("|")]
     (row,) = derive(seeds)

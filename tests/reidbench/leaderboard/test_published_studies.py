@@ -1,0 +1,155 @@
+"""A study is added with the ranks of its final runs; its rows follow from them, and what was changed is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidbench.leaderboard.board import merge
+from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.published_studies import add_study, load_studies
+from reidbench.runs.record import RunRecord
+from reidbench.studies.define import define_study
+from reidbench.studies.page import compare_study
+from reidbench.studies.run_study import write_trials
+from reidbench.studies.stored import store_study
+from reidbench.studies.study import Final, LossResult, StudyResult, Trial, best_trials
+from tests.support.boards import put, rows_of, tree, valid_record
+from tests.support.records import digest, make_item
+
+FILE = """
+loss = ["batch_hard", "batch_all"]
+protocol = "synthetic"
+backbone = "tiny"
+recipe = "quick"
+[study]
+trials = 2
+seeds = 2
+"""
+TUNED = "quick(learning_rate=0.003)"
+
+
+def trial(loss: str, search: int, number: int) -> Trial:
+    text, recipe = (loss, "quick") if number == 1 else (f"{loss}(margin=0.3)", TUNED)
+    scores = {"euclidean": 0.1 * number, "cosine": 0.05}
+    ids = {metric: digest(loss, search, number, metric) for metric in scores}
+    return Trial(
+        loss, search, number, text, recipe, 10_000 + search, ids, scores, "map_market", "ok", "", 9, 1.0, 9, "c"
+    )
+
+
+def record(loss: str, seed: int, recipe: str = "quick") -> RunRecord:
+    return valid_record(loss, seed, items={"recipe": make_item(recipe), "backbone": make_item("tiny")})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study in the results of two losses and two seeds, whose second trials were better."""
+    folder = tmp_path_factory.mktemp("study")
+    file = folder / "boards" / "studies" / "mine.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(FILE)
+    definition, results = define_study(str(file), {}), folder / "results"
+    losses = []
+    for loss in definition.losses:
+        trials = [trial(loss, search, number) for search in (0, 1) for number in (1, 2) if loss != "none"]
+        texts = [(loss, "quick"), *([(f"{loss}(margin=0.3)", TUNED)] if trials else [])]
+        runs = [[Final(seed, *put(results / "runs" / digest(text, seed), record(text[0], seed, text[1])))
+                 for seed in (0, 1)] for text in texts]  # fmt: skip
+        losses.append(LossResult(loss, runs[-1], runs[0], trials, list(best_trials(trials).values())))
+    result = StudyResult(definition, losses, results / "studies" / "mine-1234567890")
+    write_trials([each for loss in losses for each in loss.trials], result.folder / "trials.jsonl")
+    store_study(
+        result, result.folder, {"batch_hard": "margin: 0.1 to 1"}, lambda final: f"../../runs/{final.folder.name}"
+    )
+    return result.folder
+
+
+@pytest.fixture(scope="module")
+def published(study: Path) -> Path:
+    folder = study.parents[2] / "boards"
+    add_study(study, folder)
+    assert merge([], folder).added == 5
+    return folder
+
+
+@pytest.fixture
+def boards(published: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(published, tmp_path / "boards")
+
+
+def test_rows_of_a_study_follow_from_its_final_runs(
+    boards: Path, study: Path, tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]]
+) -> None:
+    assert check(boards) == []
+    rows = {(row["loss"], row["tuning"]): row for row in rows_of(boards)}
+    assert rows.keys() == {*((loss, tuning) for loss in ("batch_hard", "batch_all") for tuning in ("tuned", "default")),
+                           ("none", "default")}  # fmt: skip
+    tuned, default = rows["batch_hard", "tuned"], rows["batch_hard", "default"]
+    assert (tuned["study"], tuned["n_seeds"], tuned["loss_params"]) == ("mine", "2", "batch_hard(margin=0.3)")
+    start = "backbone=tiny recipe=quick metric={} rerank=none study(seeds=2, trials={}"
+    assert tuned["track"].startswith(start.format("euclidean|cosine", "2, searches=2, ranges="))
+    assert default["track"] == start.format("auto", "0)") == rows["none", "default"]["track"]
+    assert len({row["track"] for row in rows.values()}) == 2
+    ((published,), _) = load_studies(boards)
+    (scores,) = [each for each in compare_study(published.result).losses if each.name == "batch_hard"]
+    assert (tuned["map_market"], tuned["map_market_sd"]) == (f"{scores.mean:.6f}", f"{scores.sd:.6f}")
+    sizes = [file.stat().st_size for file in boards.glob("studies/mine/*/rankings.npz")]
+    assert len(sizes) == 10
+    before = tree(boards)
+    for arguments in (["merge"], ["html", str(tmp_path / "site")]):
+        assert reidbench_main("leaderboard", *arguments, "--folder", str(boards))[0] == 0
+    assert tree(boards) == before
+    assert "tuned" in (tmp_path / "site" / "synthetic.html").read_text()
+    code, output = reidbench_main("leaderboard", "add", str(study), "--folder", str(boards))
+    assert (code, "studies/mine" in output) == (2, True)
+    (boards / "studies" / "mine.toml").unlink()
+    assert [problem.file.name for problem in check(boards)] == ["study.json"]
+
+
+def edit(file: Path, change: Callable[[Any], Any]) -> None:
+    lines = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+    values = [json.loads(line) for line in lines]
+    change(values if file.suffix == ".jsonl" else values[0])
+    file.write_text("\n".join(map(json.dumps, values)))
+
+
+def swap_tuning(stored: Any) -> None:
+    finals = stored["finals"]["batch_hard"]
+    finals["tuned"], finals["default"] = finals["default"], finals["tuned"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "where", "words"),
+    [
+        ("study.json", lambda stored: stored["finals"]["none"]["default"].pop(), "study.json", "1 final runs of none"),
+        ("study.json", lambda stored: stored["finals"]["batch_all"]["tuned"].append("0" * 12), "study.json", "000000"),
+        ("study.json", lambda stored: stored["finals"]["batch_all"]["tuned"].reverse(), "record.json", "job.seed"),
+        ("study.json", swap_tuning, "record.json", "batch_hard, default"),
+        ("study.json", lambda stored: stored["study"].update(trials=1), "mine.toml", "another study"),
+        ("trials.jsonl", lambda trials: trials[0]["scores"].update(euclidean=0.9), "record.json", "batch_hard, tuned"),
+        ("trials.jsonl", lambda trials: trials.pop(), "trials.jsonl", "2 trials in each of 2 searches for batch_all"),
+        ("trials.jsonl", lambda trials: trials[0].pop("code"), "study.json", "trials.jsonl: [0].code"),
+    ],
+)
+def test_changed_files_of_a_study_are_named(
+    boards: Path, name: str, change: Callable[[Any], Any], where: str, words: str
+) -> None:
+    edit(boards / "studies" / "mine" / name, change)
+    problems = [problem for problem in check(boards) if problem.file.suffix != ".csv"]
+    assert [str(problem) for problem in problems if problem.file.name == where and words in str(problem)], problems
+
+
+def test_changed_scores_and_copied_ranks_are_named(boards: Path) -> None:
+    first, second = sorted(boards.glob("studies/mine/*/record.json"))[:2]
+    data = json.loads(first.read_text())
+    del data["checksum"]
+    data["scores"]["r1"] = 0.0
+    first.write_text(json.dumps(data))
+    shutil.copy(first.with_name("rankings.npz"), second.with_name("rankings.npz"))
+    assert {problem.file for problem in check(boards)} >= {first, second}
