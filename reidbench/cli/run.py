@@ -29,7 +29,8 @@ LISTED_RUNS = 200
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
 
 
-def _option(help_text: str, metavar: str = "SPEC") -> Any:
+def option(help_text: str, metavar: str = "SPEC") -> Any:
+    """Return a flag with its help and the name of its value."""
     return typer.Option(metavar=metavar, help=help_text)
 
 
@@ -38,14 +39,14 @@ def run(
         Path | None,
         typer.Argument(metavar="[SUITE|RECORD]", help=_WHAT, parser=path),
     ] = None,
-    protocol: Annotated[list[str] | None, _option("Data and evaluation.")] = None,
-    loss: Annotated[list[str] | None, _option('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
-    backbone: Annotated[list[str] | None, _option("Network.")] = None,
-    recipe: Annotated[list[str] | None, _option("How it is trained.")] = None,
-    metric: Annotated[list[str] | None, _option("Distance at test time.")] = None,
-    rerank: Annotated[list[str] | None, _option("Re-ranker, or none.")] = None,
-    seed: Annotated[list[int] | None, _option("Seed.", "NUMBER")] = None,
-    scale: Annotated[str | None, _option("Another size of a suite, e.g. tiny.", "NAME")] = None,
+    protocol: Annotated[list[str] | None, option("Data and evaluation.")] = None,
+    loss: Annotated[list[str] | None, option('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
+    backbone: Annotated[list[str] | None, option("Network.")] = None,
+    recipe: Annotated[list[str] | None, option("How it is trained.")] = None,
+    metric: Annotated[list[str] | None, option("Distance at test time.")] = None,
+    rerank: Annotated[list[str] | None, option("Re-ranker, or none.")] = None,
+    seed: Annotated[list[int] | None, option("Seed.", "NUMBER")] = None,
+    scale: Annotated[str | None, option("Another size of a suite, e.g. tiny.", "NAME")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with ids and all options, and stop.")
     ] = False,
@@ -55,9 +56,9 @@ def run(
     cache: Cache = None,
     device: Device = AUTO,
     threads: Threads = 0,
-    executor: Annotated[str | None, _option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
-    checkpoint_seconds: Annotated[float, _option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
-    pixels: Annotated[str, _option("Where decoded training images are stored: auto, device or map.", "NAME")] = AUTO,
+    executor: Annotated[str | None, option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
+    checkpoint_seconds: Annotated[float, option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
+    pixels: Annotated[str, option("Where decoded training images are stored: auto, device or map.", "NAME")] = AUTO,
 ) -> None:
     """Train and score every combination of the flags, which repeat. The same command again resumes, or prints scores.
 

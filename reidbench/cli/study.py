@@ -13,7 +13,7 @@ import typer
 from reidbench.cli import flags
 from reidbench.cli import run as run_verb
 from reidbench.cli.output import echo, print_errors
-from reidbench.cli.run import print_line, print_plan, print_tasks
+from reidbench.cli.run import option, print_line, print_plan, print_tasks
 
 SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 
@@ -27,23 +27,20 @@ def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _number(help_text: str, metavar: str = "NUMBER") -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar=metavar, help=help_text, show_default=False)
-    return option
-
-
 @_with_options_of_run
 def study(
     what: Annotated[
         Path | None,
-        typer.Argument(metavar="[STUDY]", help="A suite with a table [study].", show_default=False, parser=flags.path),
+        typer.Argument(metavar="[STUDY]", help="A suite with a table [study].", parser=flags.path),
     ] = None,
-    against: Annotated[str | None, _number("The loss that the others are compared with.", "SPEC")] = None,
-    trials: Annotated[int | None, _number("Trials of each search; 0: the options as given.  [default: 5]")] = None,
-    seeds: Annotated[int | None, _number("Final seeds.  [default: 5]")] = None,
-    searches: Annotated[int | None, _number("Searches of each loss: one for each seed, or 1 for all.")] = None,
-    hours: Annotated[float | None, _number("Choose trials, seeds and steps that fit.", "HOURS")] = None,
-    seed: Annotated[int | None, _number("Seed of the searches.  [default: 0]")] = None,
+    against: Annotated[str | None, option("The loss that the others are compared with.")] = None,
+    trials: Annotated[
+        int | None, option("Trials of each search; 0: the options as given.  [default: 5]", "NUMBER")
+    ] = None,
+    seeds: Annotated[int | None, option("Final seeds.  [default: 5]", "NUMBER")] = None,
+    searches: Annotated[int | None, option("Searches of each loss: one for each seed, or 1 for all.", "NUMBER")] = None,
+    hours: Annotated[float | None, option("Choose trials, seeds and steps that fit.", "HOURS")] = None,
+    seed: Annotated[int | None, option("Seed of the searches.  [default: 0]", "NUMBER")] = None,
     **options: Any,
 ) -> None:
     """Tell which loss is better, and by how much: each gets the same number of trials, and is trained with new seeds.
