@@ -23,28 +23,8 @@ from tests.support.batches import training_batch
 from tests.support.cases import cases
 from tests.support.omniglot import write_omniglot
 
-OWN = """\
-path,pid,camid,split
-a/1.png,1,1,train
-a/2.png,1,2,train
-a/3.png,2,1,train
-b/4.png,3,1,query
-b/5.png,3,2,gallery
-b/6.png,3,1,gallery
-b/7.png,0,4,gallery
-b/8.png,-1,2,gallery
-"""
-
-OML = """\
-label,path,split,is_query,is_gallery,category,sequence
-cat,a/1.png,train,,,pets,
-cat,a/2.png,train,,,pets,
-0,a/3.png,train,,,pets,
--7,b/4.png,validation,1,0,pets,s1
--7,b/5.png,validation,True,True,pets,s1
--7,b/6.png,validation,0.0,1.0,pets,s2
-dog,b/7.png,validation,False,True,pets,
-"""
+OWN: str = cases(__file__, "own")
+OML: str = cases(__file__, "oml")
 
 
 def write(folder: Path, text: str, name: str = "list.csv") -> File:
@@ -110,18 +90,7 @@ def test_without_camid_every_image_has_its_own_camera(tmp_path):
 
 
 def test_tracklets_are_units(tmp_path):
-    text = """\
-path,pid,camid,split,tracklet
-a/1.png,1,1,train,t
-a/2.png,1,2,train,t
-b/4.png,3,1,query,x
-b/6.png,3,2,gallery,x
-b/4.png,3,1,gallery,x
-b/7.png,3,2,gallery,
-b/5.png,3,1,gallery,x
-b/8.png,3,2,gallery,x
-b/9.png,3,2,gallery,
-"""
+    text = cases(__file__, "tracklets")
     split = load(tmp_path, text)
     assert rows(split.train) == [(["a/1.png"], 1, 1), (["a/2.png"], 1, 2)]
     assert rows(split.query) == [(["b/4.png"], 3, 1)]

@@ -147,10 +147,7 @@ def test_data_without_positives_or_negatives_are_refused(spec: str, labels: list
         loss.next_round(view_of(labels), 0)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    cases(__file__, "a_training_is_repeated_and_resumed_exactly"),
-)
+@pytest.mark.parametrize("spec", cases(__file__, "a_training_is_repeated_and_resumed_exactly"))
 def test_a_training_is_repeated_and_resumed_exactly(spec: str, tmp_path: Path) -> None:
     recipe = RECIPE
     if spec.startswith("classification"):

@@ -208,13 +208,6 @@ def test_official_names_are_recognised_with_any_holdout(
     assert names == {"train+gallery": (split.train + split.gallery).name_digest}
 
 
-@pytest.mark.slow
-def test_the_official_tree_is_read_from_the_disk(official: Mapping[str, list[str]], tmp_path: Path) -> None:
-    split = market1501(write_empty(tmp_path, official))
-    assert split.counts == split.expected == PUBLISHED
-    assert not split.ignored
-
-
 # Protocols
 
 

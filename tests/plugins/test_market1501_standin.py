@@ -133,12 +133,3 @@ def test_ground_truth_agrees_with_the_names(tree: Path) -> None:
         expected_junk = [number for number, (p, c) in enumerate(labels, 1) if p == -1 or (p == pid and c == camera)]
         assert good[0].tolist() == expected_good
         assert sorted(junk[0].tolist()) == expected_junk
-
-
-@pytest.mark.slow
-def test_the_full_stand_in_has_the_real_counts(tmp_path: Path) -> None:
-    *_, (done, total) = synthesize(tmp_path)
-    assert done == total == 12936 + 19732 + 3368 + 25259
-    split = market1501(tmp_path)
-    assert split.counts == split.expected == PUBLISHED
-    assert len(list((tmp_path / "gt_query").iterdir())) == 6736

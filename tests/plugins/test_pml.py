@@ -263,10 +263,7 @@ def test_a_miner_with_options_resolves_to_itself() -> None:
     assert (miner.margin, miner.type_of_triplets) == (0.1, "semihard")
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    cases(__file__, "mistakes_are_named"),
-)
+@pytest.mark.parametrize(("spec", "message"), cases(__file__, "mistakes_are_named"))
 def test_mistakes_are_named(spec: str, message: str) -> None:
     with pytest.raises(OptionError) as error:
         build("loss", spec, INFO)

@@ -125,10 +125,7 @@ def test_only_missing_and_empty_files_are_written(tree: Path, case: Case, tmp_pa
     assert [path for path in before if after[path] != before[path]] == [images[1]]
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "value"),
-    cases(__file__, "options_out_of_range_are_refused"),
-)
+@pytest.mark.parametrize(("name", "option", "value"), cases(__file__, "options_out_of_range_are_refused"))
 def test_options_out_of_range_are_refused(name: str, option: str, value: int, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=f"{name}: .*got .*{option}={value}"):
         CASES[name].module.synthesize(tmp_path / "new", **{option: value})

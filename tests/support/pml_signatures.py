@@ -15,6 +15,7 @@ from pytorch_metric_learning import distances, losses, miners, reducers
 from reidbench_losses.pml import DISTRIBUTION, SIZES, TABLE
 
 from reidbench.plugins.spec import Item, write_value
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "losses" / "pml.md"
@@ -23,25 +24,7 @@ DISTANCE_OPTIONS = ("normalize_embeddings", "p", "power")
 SIZE = {"num_classes": 9, "embedding_size": 6, "descriptors_dim": 6}
 
 # Why an exported loss or miner has no item; tests/plugins/test_pml.py shows that each reason still holds.
-NOT_AVAILABLE = {
-    "BaseLossWrapper": "an abstract base class",
-    "BaseMetricLossFunction": "an abstract base class",
-    "CrossBatchMemory": "it wraps another loss, and the write position of its queue is not part of its state, so a "
-    "resumed training would end elsewhere",
-    "EmbeddingRegularizerMixin": "a mixin for other losses",
-    "GenericPairLoss": "an abstract base class",
-    "InstanceLoss": "it uses the identity number as an index into the batch, so most images are pulled to an image of "
-    "another identity: embeddings that rank perfectly have a large loss",
-    "ManifoldLoss": "it takes no labels",
-    "MultipleLosses": "it wraps other losses, which no option can express; write a sum as a + 0.5*b",
-    "SelfSupervisedLoss": "it wraps other losses, which no option can express; write a sum as a + 0.5*b",
-    "SmoothAPLoss": "it splits the batch by position and takes K for the number of identities, so it is wrong unless "
-    "P = K: embeddings that rank perfectly do not reach 0",
-    "VICRegLoss": "it takes no labels",
-    "WeightRegularizerMixin": "a mixin for other losses",
-    "EmbeddingsAlreadyPackagedAsTriplets": "it reads anchors, positives and negatives by position, which no batch here "
-    "provides",
-}
+NOT_AVAILABLE: dict[str, str] = cases(__file__, "not_available")
 
 
 def classes(package: Any) -> dict[str, type]:

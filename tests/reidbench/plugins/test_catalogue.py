@@ -23,38 +23,8 @@ from reidbench.plugins.interfaces import BackboneInfo, Loss, TrainInfo, as_loss_
 from reidbench.plugins.options import File, options_of, summary_of
 from reidbench.plugins.spec import Spec
 from reidbench.plugins.weighted_sum import WeightedSum
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
-
-HEAD = "from reidbench import hookimpl\n"
-GOOD = """
-print("printed at import")
-
-class Near:
-    \"\"\"A distance, [bold]plainly[/bold].
-
-    Options:
-        scale: what it is\x1b[31m multiplied with.
-    \"\"\"
-    def __init__(self, *, scale: float = 1, norm: bool = False): pass
-
-@hookimpl
-def register_metrics(): return {"near": Near}
-
-@hookimpl
-def register_losses(): return {"shared": shared}
-
-def shared(info, *, margin: float = 0.5): pass
-"""
-
-
-def provides(body: str, before: str = "") -> str:
-    """A module whose re-ranker hook returns ``body``."""
-    return f"{HEAD}{before}@hookimpl\ndef register_rerankers(): return {body}\n"
-
-
-def fine(name: str) -> str:
-    return provides(f"{{'{name}': lambda: None}}")
-
 
 # hook: (kind, the positional parameters of its factories)
 TEN = {
@@ -70,69 +40,22 @@ TEN = {
     "register_executors": ("executor", ""),
 }
 
+
+def module_of_ten() -> str:
+    """A module with an item for every hook."""
+    items = [
+        f"def make_{kind}({known}*, x: int = 1): pass\n@hookimpl\ndef {hook}(): return {{'of_ten': make_{kind}}}\n"
+        for hook, (kind, known) in TEN.items()
+    ]
+    return "from reidbench import hookimpl\n" + "".join(items)
+
+
+PLUGINS = cases(__file__, "plugins")
+FAILED = {plugin["name"]: plugin["error"] for plugin in PLUGINS if "error" in plugin}
 # distribution: (entry point, module) for each of its plugins
-DISTRIBUTIONS: dict[str, list[tuple[str, str]]] = {
-    "good": [("good.main", HEAD + GOOD)],
-    "import-error": [("import_error.main", "import no_such_module")],
-    "import-exit": [("import_exit.main", "raise SystemExit(3)")],
-    "import-strange": [
-        ("import_strange.main", "class E(BaseException):\n    def __str__(self): raise ValueError\nraise E")
-    ],
-    "half": [
-        ("half.bad", provides("1 / 0", "@hookimpl\ndef register_metrics(): return {'lost': lambda: None}\n")),
-        ("half.good", fine("half_good")),
-    ],
-    "misspelt": [("misspelt.main", f"{HEAD}@hookimpl\ndef register_loses(): return {{}}\n")],
-    "argument": [("argument.main", f"{HEAD}@hookimpl\ndef register_losses(config): return {{}}\n")],
-    "unmarked": [("unmarked.main", fine("unmarked") + "def register_losses(): return {}\n")],
-    "no-hook": [("no_hook.main", "x = 1")],
-    "returns-list": [("returns_list.main", provides("['a']"))],
-    "returns-none": [("returns_none.main", provides("None"))],
-    "no-callable": [("no_callable.main", provides("{'a': 3}"))],
-    "bad-name": [("bad_name.main", provides("{'../a': lambda: None}"))],
-    "reserved": [("reserved.main", provides("{'none': lambda: None}"))],
-    "stars": [("stars.main", provides("{'starry': f}", "def f(*args, **kwargs): pass\n"))],
-    "untyped": [("untyped.main", provides("{'untyped': f}", "def f(*, k1=20): pass\n"))],
-    "positional": [("positional.main", provides("{'positional': f}", "def f(k1: int = 20): pass\n"))],
-    "ten": [
-        (
-            "ten.main",
-            HEAD
-            + "".join(
-                f"def make_{kind}({known}*, x: int = 1): pass\n"
-                f"@hookimpl\ndef {hook}(): return {{'of_ten': make_{kind}}}\n"
-                for hook, (kind, known) in TEN.items()
-            ),
-        )
-    ],
-    # another distribution with the name of an entry point that is there already, and with the name of an item
-    "same-entry": [("good.main", fine("same_entry"))],
-    "twice": [
-        (
-            "twice.main",
-            f"{HEAD}def f(info, *, x: int = 1): pass\n@hookimpl\ndef register_losses(): return {{'shared': f}}\n",
-        )
-    ],
-}
-FAILED = {
-    "import_error.main": "import: ModuleNotFoundError: No module named 'no_such_module' (import_error_main.py, line 1)",
-    "import_exit.main": "import: SystemExit: 3 (import_exit_main.py, line 1)",
-    "import_strange.main": "import: E (import_strange_main.py, line 3)",
-    "half.bad": "register_rerankers: ZeroDivisionError: division by zero (half_bad.py, line 5)",
-    "misspelt.main": 'hooks: there is no hook "register_loses"; did you mean "register_losses"',
-    "argument.main": "hooks: PluginValidationError: Plugin",
-    "unmarked.main": "hooks: register_losses is not marked; write @hookimpl above it",
-    "no_hook.main": "hooks: it implements no hook",
-    "returns_list.main": "register_rerankers: expected a mapping of names to factories, got list",
-    "returns_none.main": "register_rerankers: expected a mapping of names to factories, got NoneType",
-    "no_callable.main": "register_rerankers: reranker a: expected a callable, got int",
-    "bad_name.main": "register_rerankers: '../a' cannot name an item",
-    "reserved.main": "register_rerankers: 'none' cannot name an item",
-    "stars.main": "register_rerankers: reranker starry: takes *args, which hides its options",
-    "untyped.main": "register_rerankers: reranker untyped: option k1: expected a type and a default",
-    "positional.main": "register_rerankers: reranker positional: expected the positional parameters (), got (k1)",
-    "twice.main": "names: loss shared is provided both by good.main, good 1.0 and by twice.main, twice 1.0",
-}
+DISTRIBUTIONS: dict[str, list[tuple[str, str]]] = {"ten": [("ten.main", module_of_ten())]}
+for listed in PLUGINS:
+    DISTRIBUTIONS.setdefault(listed["distribution"], []).append((listed["name"], listed["code"]))
 
 CHILD = """
 import dataclasses, json, os, sys

@@ -120,10 +120,7 @@ def test_a_value_is_converted_to_its_type(given: str, name: str, value: object) 
     assert repr(checked(f"hard({given})")[0][name]) == repr(value)
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    cases(__file__, "a_wrong_option_is_refused"),
-)
+@pytest.mark.parametrize(("given", "said"), cases(__file__, "a_wrong_option_is_refused"))
 def test_a_wrong_option_is_refused(given: str, said: str) -> None:
     with pytest.raises(OptionError) as caught:
         checked(f"hard({given})")

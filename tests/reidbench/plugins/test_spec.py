@@ -96,10 +96,7 @@ def test_none_alone_is_the_empty_spec() -> None:
         _ = Spec.parse("none").item
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    cases(__file__, "errors_name_the_position"),
-)
+@pytest.mark.parametrize(("text", "said"), cases(__file__, "errors_name_the_position"))
 def test_errors_name_the_position(text: str, said: str) -> None:
     with pytest.raises(OptionError, match=said) as caught:
         Spec.parse(text, where="--loss")

@@ -40,10 +40,7 @@ def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
         read_normalisation(file)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    cases(__file__, "an_invalid_normalisation_is_refused"),
-)
+@pytest.mark.parametrize("wrong", cases(__file__, "an_invalid_normalisation_is_refused"))
 def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):
         read_normalisation(write(tmp_path, METADATA | wrong))

@@ -23,6 +23,7 @@ from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.sections import build_sections
 from reidbench.reports.text_formats import render_terminal, to_csv, to_json, to_markdown
 from reidbench.utils.machine import local_machine
+from tests.support.cases import cases
 from tests.support.records import make_record
 
 COLUMNS = [
@@ -229,17 +230,7 @@ def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_sections")
 def test_a_failing_section_costs_only_itself() -> None:
-    reasons = {
-        "broken": "KeyError: 'map_market'",
-        "wrong": "a Part, got str",
-        "frame": "reidbench.Table, got DataFrame",
-        "note": "a note must be a text, got int",
-        "value": "a in a row must be a text, a number or None, got list",
-        "figure": "figures must be of matplotlib, got str",
-        "exit": "SystemExit: 0",
-        "format": "KeyError: 'b'",
-        "constructor": "KeyError: 'no such table'",
-    }
+    reasons: dict[str, str] = cases(__file__, "a_failing_section_costs_only_itself")
     names = ["fine", *reasons, "fine"]
     parts = build_sections(names, [make_record()], RunFiles([], local_machine()))
     assert [part.title for part in parts if not part.error] == ["fine", "fine"]

@@ -43,10 +43,7 @@ def test_parts_of_two_experiments_are_none_of_the_papers(changes: dict[str, str]
     assert found(**changes) == (f"backbone {changes['backbone']}",)
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    cases(__file__, "what_differs_is_named"),
-)
+@pytest.mark.parametrize(("changes", "expected"), cases(__file__, "what_differs_is_named"))
 def test_what_differs_is_named(changes: dict[str, str], expected: list[str]) -> None:
     assert found(**changes) == tuple(expected)
 

@@ -61,10 +61,7 @@ def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
     assert set(load_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    cases(__file__, "a_bad_list_is_named_with_its_line"),
-)
+@pytest.mark.parametrize(("text", "message"), cases(__file__, "a_bad_list_is_named_with_its_line"))
 def test_a_bad_list_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     noise_images(tmp_path / "mine", [1])
     (tmp_path / "mine" / "list.csv").write_text(text)

@@ -75,35 +75,18 @@ def add_statement(text: str) -> str:
     return f"{text}\nEDITED = 1\n"
 
 
+EDITS = {edited.__name__: edited for edited in (reword_docstring, add_comment, reword_errors, add_statement)}
+
+
 @pytest.mark.parametrize(
     ("file", "edited", "retrains", "scores_again"),
-    [
-        ("reidbench/training/loop.py", reword_docstring, False, False),
-        ("reidbench/training/loop.py", add_comment, False, False),
-        ("reidbench/training/loop.py", reword_errors, False, False),
-        ("reidbench/reports/table.py", add_statement, False, False),
-        ("reidbench/runs/run_job.py", add_statement, False, False),
-        ("reidbench/ranking/scores.py", add_statement, False, True),
-        ("reidbench/ranking/filter_kernels.py", add_statement, False, True),
-        ("plugins/reidbench_metrics/vectors.py", add_statement, False, True),
-        ("plugins/reidbench_rerankers/k_reciprocal.py", add_statement, False, True),
-        ("reidbench/training/loop.py", add_statement, True, True),
-        ("reidbench/training/sampler.py", add_statement, True, True),
-        ("reidbench/training/optimizer.py", add_statement, True, True),
-        ("reidbench/embedding/extract.py", add_statement, True, True),
-        ("reidbench/utils/random_streams.py", add_statement, True, True),
-        ("reidbench/plugins/weighted_sum.py", add_statement, True, True),
-        ("plugins/reidbench_losses/triplet.py", add_statement, True, True),
-        ("plugins/reidbench_losses/distances.py", add_statement, True, True),
-        ("plugins/reidbench_backbones/tiny.py", add_statement, True, True),
-        ("plugins/reidbench_recipes/quick.py", add_statement, True, True),
-    ],
+    cases(__file__, "which_edits_retrain_or_score_again"),
 )
 def test_which_edits_retrain_or_score_again(
-    file: str, edited: Callable[[str], str], retrains: bool, scores_again: bool, edit: Edit
+    file: str, edited: str, retrains: bool, scores_again: bool, edit: Edit
 ) -> None:
     before = training_code(items()), run_code(items())
-    edit(file, edited)
+    edit(file, EDITS[edited])
     now = training_code(items()), run_code(items())
     name = file.removeprefix("plugins/")
     assert changed_files(before[0], now[0]) == [name] * retrains
@@ -181,10 +164,7 @@ def test_an_edit_of_an_indirect_import_changes_the_digest(package: Path) -> None
     assert changed_files(before, files_of("some_plugin.item")) == ["some_plugin/deeper.py"]
 
 
-@pytest.mark.parametrize(
-    ("statement", "file"),
-    cases(__file__, "imports_of_other_packages_and_public_names"),
-)
+@pytest.mark.parametrize(("statement", "file"), cases(__file__, "imports_of_other_packages_and_public_names"))
 def test_imports_of_other_packages_and_public_names(statement: str, file: str, package: Path) -> None:
     (package / "deeper.py").write_text(f"{statement}\n")
     files = set(files_of("some_plugin.item"))

@@ -153,13 +153,6 @@ def test_a_run_needs_no_extras_of_a_file_system(monkeypatch: pytest.MonkeyPatch,
     assert record.status == "ok", record.error
 
 
-def test_a_read_only_results_folder_is_named(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    with pytest.raises(DataError, match="file"):
-        run(job(), results=blocked / "results")
-
-
 def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_call: Process) -> None:
     tree = tmp_path / "mine"
     assert reidbench_call("data", "synthesize", "csv_list", str(tree)).returncode == 0
@@ -213,18 +206,6 @@ def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path: Path, rei
     assert "changed" in edited.stdout
 
 
-def test_an_infinite_loss_is_reported_with_step_and_batch(tmp_path: Path, reidbench_process: Process) -> None:
-    plugin = tmp_path / "plugin"
-    install(plugin, "embeddings.sum(1) * float('nan')")
-    done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env={"PYTHONPATH": str(plugin)})
-    assert done.returncode == 1
-    assert "loss mine (my_loss" in done.stderr
-    assert "is nan at step 0 (learning rate 0.001)" in done.stderr
-    assert "Traceback" not in done.stderr
-    records = [json.loads(path.read_text()) for path in tmp_path.rglob("record.json")]
-    assert sorted(record["status"] for record in records) == ["failed", "ok"], "the other run of the suite went on"
-
-
 def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
     for _ in range(6000):
         if list(results.rglob("checkpoint-*.safetensors")):
@@ -268,21 +249,15 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
 
 def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_call: Process) -> None:
     plan, record, _ = run(job())
-    done = reidbench_call("run", str(plan.run_folder / "record.json"), "--device", "cpu", "--threads", "1")
+    flags = ["--device", "cpu", "--threads", "1"]
+    done = reidbench_call("run", str(plan.run_folder / "record.json"), *flags)
     assert done.returncode == 0, done.stderr
     assert "every score is the same to the last digit" in done.stderr
     (again,) = (tmp_path / "results" / "again").rglob("record.json")
     assert json.loads(again.read_text())["scores"] == record.scores
-
-
-def test_a_record_is_not_reproduced_in_its_own_folder(tmp_path: Path, reidbench_call: Process) -> None:
-    plan, _, _ = run(job())
-    flags = ["--device", "cpu", "--threads", "1"]
-    assert reidbench_call("run", str(plan.run_folder / "record.json"), *flags).returncode == 0
-    (again,) = (tmp_path / "results" / "again").rglob("record.json")
-    asked = reidbench_call("run", str(again), *flags)
-    assert asked.returncode == 2
-    assert "name another folder with --results" in asked.stderr
+    third = reidbench_call("run", str(again), *flags)
+    assert third.returncode == 2, "it would be written over itself"
+    assert "name another folder with --results" in third.stderr
 
 
 def test_a_record_names_the_machines_of_training_and_scoring() -> None:
@@ -333,14 +308,8 @@ def test_a_loss_that_exits_fails_only_its_run(tmp_path: Path, reidbench_process:
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
     assert done.returncode == 1
     assert "failed: SystemExit: 0" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "none (untrained)" in done.stdout
-
-
-def test_a_loss_without_a_gradient_is_named(tmp_path: Path, reidbench_process: Process) -> None:
-    install(tmp_path / "plugin", "embeddings.detach().square().sum()")
-    done = reidbench_process(*small_run("--loss", "mine"), env={"PYTHONPATH": str(tmp_path / "plugin")})
-    assert done.returncode == 1
-    assert "no gradient" in done.stderr
 
 
 def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:

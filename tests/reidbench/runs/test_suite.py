@@ -190,10 +190,7 @@ def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
         suite.scale("tinny")
 
 
-@pytest.mark.parametrize(
-    ("scale", "said"),
-    cases(__file__, "mistakes_in_a_scale_are_named_with_their_file"),
-)
+@pytest.mark.parametrize(("scale", "said"), cases(__file__, "mistakes_in_a_scale_are_named_with_their_file"))
 def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
     own = scale + '\nloss = "a"' if scale.startswith("scale =") else 'loss = "a"\n' + scale
     (tmp_path / "bad.toml").write_text(own)

@@ -90,25 +90,6 @@ def test_a_training_equals_the_loop_written_out_bit_for_bit(dropout: float, samp
     assert_same_state(loss, loss_by_hand)
 
 
-def test_every_group_has_the_rates_of_its_step(samples: Samples, tmp_path: Path) -> None:
-    net, loss = build(own_rate=OWN_RATE)
-    seen: list[list[tuple[int, float, tuple[float, float]]]] = []
-
-    def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        seen.append([(len(g["params"]), g["lr"], g["betas"]) for g in optimizer.param_groups])
-
-    hook = register_optimizer_step_pre_hook(note)
-    try:
-        fit(net, loss, samples, tmp_path)
-    finally:
-        hook.remove()
-    assert len(seen) == RECIPE.steps
-    for groups, rate, betas in zip(seen, RATES, BETAS, strict=True):
-        assert [count for count, _, _ in groups] == [len(list(net.parameters())), 2, 1]
-        assert [own for _, own, _ in groups] == pytest.approx([rate, rate, rate * OWN_RATE / 1e-2], rel=1e-12)
-        assert [own for _, _, own in groups] == [betas] * 3
-
-
 def test_a_groups_own_betas_do_not_change(samples: Samples, tmp_path: Path) -> None:
     class Slow(Head):
         def param_groups(self) -> list[dict[str, object]]:
@@ -224,17 +205,6 @@ def test_labels_count_the_sorted_identities(samples: Samples, tmp_path: Path) ->
     for view in loss.views:
         assert view.labels.tolist() == expected
         assert (view.p, view.k) == (RECIPE.p, RECIPE.k)
-
-
-def test_images_and_labels_of_a_batch_belong_together(samples: Samples, tmp_path: Path) -> None:
-    recipe = Recipe(**{**vars(RECIPE), "crop": False, "flip": False})
-    net, loss = build()
-    fit(net, loss, samples, tmp_path, recipe=recipe)
-    pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
-    for images, labels in zip(net.batches, loss.labels, strict=True):
-        units = [int((pixels - image).abs().amax((1, 2, 3)).argmin()) for image in images]
-        assert labels.tolist() == [SORTED_PIDS.index(samples.pids[unit]) for unit in units]
-        assert sorted(labels.tolist().count(label) for label in set(labels.tolist())) == [2, 2]
 
 
 # --- random numbers --------------------------------------------------------------------------------------------------

@@ -8,9 +8,6 @@ from reidbench.utils.progress import in_words
 from tests.support.cases import cases
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    cases(__file__, "duration_in_its_unit"),
-)
+@pytest.mark.parametrize(("seconds", "words"), cases(__file__, "duration_in_its_unit"))
 def test_duration_in_its_unit(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
