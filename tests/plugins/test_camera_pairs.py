@@ -9,10 +9,7 @@ from tests.support.records import make_record
 
 def test_rows_are_query_cameras_and_missing_pairs_a_dash() -> None:
     matrix = CameraMatrix(
-        cameras=[1, 4],
-        queries=[[2, 1], [0, 3]],
-        map_market=[[0.5, 0.25], [None, 1.0]],
-        r1=[[1.0, 0.0], [None, 1.0]],
+        cameras=[1, 4], queries=[[2, 1], [0, 3]], map_market=[[0.5, 0.25], [None, 1.0]], r1=[[1.0, 0.0], [None, 1.0]]
     )
     records = [make_record("a", cameras=matrix), make_record("b")]
     part = build_part("camera_pairs", records)

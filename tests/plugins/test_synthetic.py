@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -395,33 +392,6 @@ def test_two_threads_and_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     assert one.digest == two.digest
     assert not unfinished.exists()
     assert (one.train.path(0)).stat().st_size > 500
-
-
-@pytest.mark.slow
-def test_two_processes_and_a_kill(tmp_path: Path) -> None:
-    # So many that rendering takes longer than this process may be suspended on a busy machine.
-    code = (
-        "import sys, pathlib, reidbench_datasets.synthetic as s;"
-        "print(s.synthetic(pathlib.Path(sys.argv[1]), identities=200).digest)"
-    )
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-
-    first = start()
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("*.jpg"))) < 50 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
-    folder = tmp_path / "synthetic" / Tree(200, 6, "normal", 0).folder
-    assert len(list(tmp_path.rglob("*.jpg"))) >= 50
-    assert not folder.exists()
-    both = [start(), start()]
-    digests = {process.communicate()[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0]
-    assert len(digests) == 1
-    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:

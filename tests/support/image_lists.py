@@ -40,9 +40,7 @@ def write_set(folder: Path) -> Path:
 def plan_of(file: Path, messages: list[str] | None = None, **settings: Any) -> Plan:
     machine = local_machine(device="cpu", threads=1, log=([] if messages is None else messages).append, **settings)
     asked = job(
-        protocol=f'csv_list(file="{file}")',
-        backbone="tiny(height=64, width=32)",
-        recipe="quick(steps=3, p=4, k=2)",
+        protocol=f'csv_list(file="{file}")', backbone="tiny(height=64, width=32)", recipe="quick(steps=3, p=4, k=2)"
     )
     return make_plan(Request([asked]), machine, load())
 

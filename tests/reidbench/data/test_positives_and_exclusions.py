@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.positives_and_exclusions import (
-    OWN_IMAGES,
-    TWO_PIDS,
-    contradictions,
-    data_notes,
-    unmatched,
-)
+from reidbench.data.positives_and_exclusions import OWN_IMAGES, TWO_PIDS, contradictions, data_notes, unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run

@@ -69,8 +69,7 @@ def test_of_images_makes_one_unit_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "pids", "cams", "starts", "said"),
-    cases(__file__, "arrays_that_do_not_fit_are_refused"),
+    ("images", "pids", "cams", "starts", "said"), cases(__file__, "arrays_that_do_not_fit_are_refused")
 )
 def test_arrays_that_do_not_fit_are_refused(
     images: list[str], pids: list[int], cams: list[int], starts: list[int], said: str

@@ -12,8 +12,7 @@ from reidbench.images.crop import crop_normalised, crop_pixels
 
 
 @given(
-    arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9), st.just(3))),
-    st.data(),
+    arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9), st.just(3))), st.data()
 )
 @settings(max_examples=40, deadline=None)
 def test_crops_equal_slices(pixels, data):

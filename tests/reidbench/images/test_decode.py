@@ -106,6 +106,7 @@ GREY_PROGRESSIVE = encoded(picture().convert("L"), "JPEG", progressive=True)
         encoded(picture().convert("P"), "PNG"),
         encoded(picture().convert("1"), "PNG"),
         encoded(picture().convert("LA"), "PNG"),
+        encoded(picture().convert("RGBA"), "PNG"),  # opaque
         encoded(picture(), "BMP"),
         encoded(picture(), "WEBP", lossless=True),
         encoded(picture(), "TIFF"),
@@ -120,11 +121,6 @@ def test_same_pixels_as_pillow(tmp_path, data):
     image = read_image(file)
     assert image.dtype == np.uint8
     assert np.array_equal(image, expected)
-
-
-def test_opaque_alpha_is_dropped(tmp_path):
-    picture().convert("RGBA").save(tmp_path / "opaque.png")
-    assert np.array_equal(read_image(tmp_path / "opaque.png"), np.asarray(picture()))
 
 
 def damaged_scan() -> bytes:

@@ -19,13 +19,7 @@ from reidbench.data.samples import Samples
 from reidbench.images.augment import Crops
 from reidbench.images.crop import gather_crops, normalise
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import (
-    PREFETCHED_BATCHES,
-    BatchBuffers,
-    BatchLoader,
-    PixelStore,
-    network_input,
-)
+from reidbench.images.pixel_store import PREFETCHED_BATCHES, BatchBuffers, BatchLoader, PixelStore, network_input
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.checkpoint import WEIGHTS
 from reidbench.training.loop import train

@@ -289,7 +289,7 @@ def test_searched_values_are_declared_in_the_annotation() -> None:
 
     options = options_of(factory)
     assert [str(option.searched) for option in options.values()] == [
-        *("8 to 128 (log)", "soft, 1.0, 0.5", "1 to 9", "None", "None"),
+        *("8 to 128 (log)", "soft, 1.0, 0.5", "1 to 9", "None", "None")
     ]
     assert repr(options["scale"].searched) == "Searched(low=8.0, high=128.0, log=True, choices=())"
     assert repr(options["count"].searched.low) == "1"

@@ -65,10 +65,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
             {"0.weight": torch.ones(1, 2, dtype=torch.int64)},
             r"1 of another shape or type \(0\.weight torch\.int64 .*float32",
         ),
-        (
-            {"0.weight": torch.ones(2, 1)},
-            r"1 of another shape or type \(0\.weight .*\[2, 1\], expected .*\[1, 2\]\)",
-        ),
+        ({"0.weight": torch.ones(2, 1)}, r"1 of another shape or type \(0\.weight .*\[2, 1\], expected .*\[1, 2\]\)"),
         (
             {"0.weight": torch.ones(1, 2, dtype=torch.float8_e5m2)},
             r"1 of another shape or type \(0\.weight torch\.float8_e5m2",

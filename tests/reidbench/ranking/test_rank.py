@@ -252,7 +252,7 @@ def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
 
 def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
     _, _, ids = sample_units(seed=2, queries=30, gallery=1_500, dim=3)
-    for value in (0.0, 0.1, 1e10):
+    for value in (0.0, 0.1, 1e10, 3e30, 3e38):
         query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
         rankings = module.rank(query, others, *ids, euclidean())
         assert_is_reference(rankings, np.zeros((30, 1_500)), ids, ("junk", "same_camera"), 10)
@@ -279,17 +279,6 @@ def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
     for place, row in enumerate(order):
         one, other = slice(*turned.starts[place : place + 2]), slice(*whole.starts[row : row + 2])
         np.testing.assert_array_equal(turned.ranks[one], whole.ranks[other])
-
-
-def test_reordered_gallery_without_ties_keeps_ranks() -> None:
-    query, others, ids = sample_units(seed=4, queries=20, gallery=500, dim=9)
-    order = np.random.default_rng(1).permutation(500)
-    whole = rank(query, others, *ids, euclidean())
-    turned = rank(query, others[order], *ids[:2], ids[2][order], ids[3][order], euclidean())
-    np.testing.assert_array_equal(turned.ranks, whole.ranks)
-    np.testing.assert_array_equal(order[turned.units], whole.units)
-    np.testing.assert_array_equal(order[turned.top], whole.top)
-    np.testing.assert_array_equal(turned.distances, whole.distances)
 
 
 def test_threads_do_not_change_a_rank() -> None:
@@ -325,8 +314,6 @@ def test_a_metric_with_normalize_sees_rows_of_unit_length() -> None:
     unit = rank(unit_rows(torch.from_numpy(query)), unit_rows(torch.from_numpy(others)), *ids, euclidean())
     np.testing.assert_array_equal(raw.ranks, unit.ranks)
     np.testing.assert_allclose(raw.distances, unit.distances, rtol=1e-6)
-    zero = unit_rows(torch.tensor([[0.0, 0.0], [3e-30, 4e-30]]))
-    torch.testing.assert_close(zero, torch.tensor([[0.0, 0.0], [0.6, 0.8]]))
 
 
 # --- small and empty --------------------------------------------------------------------------------------------------
@@ -354,14 +341,6 @@ def test_one_item_no_query_no_gallery_no_positive() -> None:
     assert len(rank(none, one, nothing, nothing, integers(4), integers(2), euclidean())) == 0
     empty = rank(one, none, integers(4), integers(1), nothing, nothing, euclidean())
     assert score(empty, 0, (1,)).unmatched == 1
-
-
-def test_distractors_never_match_and_stay() -> None:
-    query, others, ids = sample_units(seed=8, queries=6, gallery=50, dim=4)
-    ids[2][:] = 0
-    ranking = rank(query, others, *ids, euclidean())
-    assert len(ranking.ranks) == 0
-    assert (ranking.ranked == 50).all()
 
 
 # --- nearest ----------------------------------------------------------------------------------------------------------
@@ -411,17 +390,6 @@ def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
         rank(query, others, np.array([1, 0, 2]), ids[1], ids[2], ids[3], metric)
     with pytest.raises(DataError, match="too large"):
         rank(query * np.float64(1e200), others * np.float64(1e200), *ids, metric)
-
-
-@pytest.mark.parametrize("value", [0.3, 3e30, 3e38])
-def test_ties_are_in_gallery_order_without_excluded_items(value: float) -> None:
-    pids, cams = np.arange(20) % 5 + 1, np.arange(20) % 3
-    rows = torch.full((20, 8), value)
-    ranking = rank(rows, rows, pids, cams, pids, cams, reidbench.build("metric", "euclidean"))
-    for query in range(20):
-        shown = [unit for unit in range(20) if pids[unit] != pids[query] or cams[unit] != cams[query]]
-        expected = [place for place, unit in enumerate(shown) if pids[unit] == pids[query]]
-        assert ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]].tolist() == expected
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-140, 1.0, 1e154, 1e300])

@@ -79,8 +79,7 @@ EDITS = {edited.__name__: edited for edited in (reword_docstring, add_comment, r
 
 
 @pytest.mark.parametrize(
-    ("file", "edited", "retrains", "scores_again"),
-    cases(__file__, "which_edits_retrain_or_score_again"),
+    ("file", "edited", "retrains", "scores_again"), cases(__file__, "which_edits_retrain_or_score_again")
 )
 def test_which_edits_retrain_or_score_again(
     file: str, edited: str, retrains: bool, scores_again: bool, edit: Edit

@@ -167,8 +167,7 @@ def pictures(root: Path, *, white: bool = False) -> Split:
         train=part("train", [(pid, cam) for pid in (2, 11, 5) for cam in (1, 2)]),
         query=part("query", [(pid, 1) for pid in range(12, 18)]),
         gallery=part(
-            "gallery",
-            [(pid, cam) for pid in range(12, 18) for cam in (1, 2, 3)] + [(-1, 2)] * 4 + [(0, 3)] * 4,
+            "gallery", [(pid, cam) for pid in range(12, 18) for cam in (1, 2, 3)] + [(-1, 2)] * 4 + [(0, 3)] * 4
         ),
     )
 

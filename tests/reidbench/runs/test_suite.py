@@ -164,19 +164,7 @@ def test_every_suite_of_the_house_can_be_resolved(file: Path) -> None:
             load().resolve(kind, getattr(job, key))
 
 
-SCALED = """
-loss = ["a", "b"]
-backbone = ["wide", "deep(x=1)"]
-
-[scale.tiny.data]
-market = "drawn(identities=4)"
-
-[scale.tiny.backbone]
-wide = "narrow"
-
-[scale.small.backbone]
-"deep(x=1)" = "shallow"
-"""
+SCALED: str = cases(__file__, "scaled")
 
 
 def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:

@@ -24,17 +24,7 @@ from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream, torch_seed
 from tests.support.batches import training_batch
-from tests.support.loop_training import (
-    RECIPE,
-    SEED,
-    SORTED_PIDS,
-    Fixed,
-    Head,
-    Sampling,
-    assert_same_state,
-    build,
-    fit,
-)
+from tests.support.loop_training import RECIPE, SEED, SORTED_PIDS, Fixed, Head, Sampling, assert_same_state, build, fit
 from tests.support.tiny_training import Net
 
 
@@ -55,11 +45,7 @@ def by_hand(net: Net, loss: Head, samples: Samples) -> None:
     labels = np.array([label_of[pid] for pid in samples.pids.tolist()])
     pixels = decoded(samples, 18, 9)
     optimizer = torch.optim.Adam(
-        [
-            {"params": list(net.parameters())},
-            {"params": list(loss.head.parameters())},
-            {"params": [loss.temperature]},
-        ]
+        [{"params": list(net.parameters())}, {"params": list(loss.head.parameters())}, {"params": [loss.temperature]}]
     )
     net.train()
     loss.train()

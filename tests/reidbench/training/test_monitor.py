@@ -184,8 +184,7 @@ def test_a_frozen_network_and_loss_have_no_gradient(samples: Samples, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected"),
-    [(range(0), ("healthy", 0)), (range(2, 5), ("packed", 3)), (range(4, 6), ("collapsed", 2))],
+    ("steps", "expected"), [(range(0), ("healthy", 0)), (range(2, 5), ("packed", 3)), (range(4, 6), ("collapsed", 2))]
 )
 def test_a_collapse_is_told_from_a_recovery(
     steps: range, expected: tuple[str, int], samples: Samples, tmp_path: Path

@@ -84,9 +84,7 @@ def test_float64_is_retained() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"precision": "bf16"}, {"channels_last": True}, {"fused": True, "channels_last": True}],
-    ids=str,
+    "changes", [{"precision": "bf16"}, {"channels_last": True}, {"fused": True, "channels_last": True}], ids=str
 )
 def test_a_training_repeats_and_resumes_bit_for_bit(changes: dict[str, object], tmp_path: Path) -> None:
     assert_exact(Spread, tmp_path, recipe(**changes))
