@@ -12,22 +12,10 @@ from safetensors.torch import save_file
 
 from reidbench import DataError, File, OptionError, Preprocess, build
 from tests.plugins.test_weights import METADATA
+from tests.support.cases import cases
 
 # Ten families: convolutions old and new, transformers of a fixed size, both, and a mixer.
-FAMILIES = [
-    "resnet18",
-    "convnext_atto",
-    "vit_tiny_patch16_224",
-    "mobilenetv3_small_050",
-    "efficientnet_b0",
-    "regnetx_002",
-    "densenet121",
-    "swin_tiny_patch4_window7_224",
-    "mobilevit_xxs",
-    "mixer_s32_224",
-    "ghostnet_050",
-    "deit_tiny_distilled_patch16_224",
-]
+FAMILIES: list[str] = cases(__file__, "families")
 
 
 def steps(network: Timm, count: int, height: int, width: int) -> list[float]:

@@ -36,28 +36,23 @@ def test_euclidean_of_identical_rows_is_zero_far_from_the_origin(euclidean: Metr
     torch.testing.assert_close(euclidean.distances(x, moved).diagonal(), torch.ones(60))
 
 
-def test_euclidean_factors_order_as_the_distances(euclidean: Metric) -> None:
-    query, gallery = rows(6, 5, 3), rows(50, 5, 4)
-    left, right = euclidean.factors(query)[0], euclidean.factors(gallery)[1]
-    squares = left @ right.T + query.square().sum(dim=1, keepdim=True)
-    torch.testing.assert_close(squares.sqrt(), euclidean.distances(query, gallery))
-
-
+@pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "cosine"])
 @pytest.mark.parametrize("dim", [1, 3, 16, 129, 2048])
-def test_euclidean_of_a_pair_depends_on_its_rows_alone(euclidean: Metric, dim: int) -> None:
+def test_a_pair_depends_on_its_rows_alone(name: str, dim: int) -> None:
+    metric = reidbench.build("metric", name)
     x = rows(70, dim, 5)
     x[50] = x[3]
-    left, right = euclidean.factors(x)
-    distances = euclidean.distances(x, x)
+    left, right = metric.factors(x)
+    distances = metric.distances(x, x)
     assert right[50].equal(right[3])
     for row in (0, 3, 69):
         alone = x[row : row + 1].clone()
-        assert euclidean.factors(alone)[0][0].equal(left[row])
-        assert euclidean.factors(alone)[1][0].equal(right[row])
-        assert euclidean.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
+        assert metric.factors(alone)[0][0].equal(left[row])
+        assert metric.factors(alone)[1][0].equal(right[row])
+        assert metric.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
         second = torch.arange(10, 50)
-        pairs = euclidean.pair_distances(x, x, torch.full((40,), row), second)
-        assert euclidean.pair_distances(alone, x[30:31], torch.tensor([0]), torch.tensor([0])).equal(pairs[20:21])
+        pairs = metric.pair_distances(x, x, torch.full((40,), row), second)
+        assert metric.pair_distances(alone, x[30:31], torch.tensor([0]), torch.tensor([0])).equal(pairs[20:21])
 
 
 @pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "cosine"])
@@ -73,13 +68,14 @@ def test_pair_distances_are_those_of_the_matrix(name: str) -> None:
     torch.testing.assert_close(metric.pair_distances(a, b, first, second)[1:], found[1:], rtol=0, atol=0)
 
 
-def test_euclidean_keeps_the_dtype_and_normalizes(euclidean: Metric) -> None:
+def test_metrics_keep_the_dtype_and_euclidean_normalizes(euclidean: Metric) -> None:
     assert euclidean.normalize is False
     assert reidbench.build("metric", "euclidean(normalize=true)").normalize is True
-    for dtype in (torch.float32, torch.float64):
-        x = rows(3, 2, 6).to(dtype)
-        assert euclidean.distances(x, x).dtype == dtype
-        assert {factor.dtype for factor in euclidean.factors(x)} == {dtype}
+    for metric in (euclidean, *(reidbench.build("metric", name) for name in ("sqeuclidean", "cosine"))):
+        for dtype in (torch.float32, torch.float64):
+            x = rows(3, 2, 6).to(dtype)
+            assert metric.distances(x, x).dtype == dtype
+            assert {factor.dtype for factor in metric.factors(x)} == {dtype}
 
 
 def test_sqeuclidean_and_cosine_equal_the_formulas() -> None:
@@ -127,22 +123,6 @@ def test_cosine_looks_at_directions_alone() -> None:
     zero = torch.zeros(1, 5, dtype=torch.float64)
     assert cosine.distances(zero, torch.cat([x, zero])).eq(1).all()
     assert (cosine.factors(zero)[0] @ cosine.factors(x)[1].T).eq(0).all()
-
-
-@pytest.mark.parametrize("name", ["sqeuclidean", "cosine"])
-def test_sqeuclidean_and_cosine_depend_on_the_pair_alone(name: str) -> None:
-    metric = reidbench.build("metric", name)
-    x = rows(70, 129, 5)
-    left, right = metric.factors(x)
-    distances = metric.distances(x, x)
-    for row in (0, 3, 69):
-        alone = x[row : row + 1].clone()
-        assert metric.factors(alone)[0][0].equal(left[row])
-        assert metric.factors(alone)[1][0].equal(right[row])
-        assert metric.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
-    single = x.float()
-    assert metric.distances(single, single).dtype == torch.float32
-    assert {factor.dtype for factor in metric.factors(single)} == {torch.float32}
 
 
 def test_sqeuclidean_ranks_as_euclidean() -> None:

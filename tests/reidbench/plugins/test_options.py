@@ -71,18 +71,7 @@ def test_options_are_the_keyword_only_parameters() -> None:
     options = options_of(Hard)
     assert list(options) == ["margin", "steps", "note", "mirror", "ranks", "size", "weights", "norm", "level", "rate"]
     assert positional_parameters(Hard) == ["info"]
-    assert {name: option.expected for name, option in options.items()} == {
-        "margin": '"soft" or a number',
-        "steps": "a whole number",
-        "note": "a text or none",
-        "mirror": "true or false",
-        "ranks": "[a whole number, …]",
-        "size": "[a whole number, a whole number]",
-        "weights": '"imagenet", the path of an existing file or none',
-        "norm": '"batch" or "none"',
-        "level": "1 or 2",
-        "rate": "a number",
-    }
+    assert {name: option.expected for name, option in options.items()} == cases(__file__, "expected")
     assert repr(options["margin"].default) == "1.0"
 
 

@@ -177,12 +177,6 @@ def test_a_frozen_network_under_a_head_has_no_gradient(samples: Samples, tmp_pat
     assert not log["network_gradient_norm"].any()
 
 
-def test_a_frozen_network_and_loss_have_no_gradient(samples: Samples, tmp_path: Path) -> None:
-    net, loss = (module.requires_grad_(requires_grad=False) for module in (Net(), Spread()))
-    assert fit_loop(net, loss, samples, tmp_path).verdict == "no_gradient"
-    assert not read_log(tmp_path)["gradient_norm"].any()
-
-
 @pytest.mark.parametrize(
     ("steps", "expected"), [(range(0), ("healthy", 0)), (range(2, 5), ("packed", 3)), (range(4, 6), ("collapsed", 2))]
 )

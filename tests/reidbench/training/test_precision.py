@@ -13,7 +13,6 @@ from reidbench.errors import OptionError, TrainingError
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.training.precision import check_device, float32_products, forward_pass
 from reidbench.training.recipe import Recipe
-from tests.support.jobs import job, run
 from tests.support.logs import read_log
 from tests.support.tiny_training import Spread, assert_exact, fit
 
@@ -170,13 +169,3 @@ def test_a_network_that_torch_cannot_compile_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch, "compile", refuses)
     with pytest.raises(TrainingError, match="torch cannot compile Seen: no C\\+\\+ compiler; leave compile out"):
         forward_pass(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
-
-
-@pytest.mark.slow
-def test_a_compiled_run_finishes_and_is_recorded(tmp_path: Path) -> None:
-    text = "quick(steps=3, p=6, k=2, compile=true)"
-    plan, record, _ = run(job(recipe=text), results=tmp_path)
-    assert record.status == "ok"
-    assert record.scores
-    assert plan.recipe.compile
-    assert "compile=true" in record.items["recipe"].spec
