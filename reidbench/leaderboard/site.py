@@ -149,7 +149,11 @@ def _tracks(entries: Sequence[Entry]) -> dict[str, Any]:
             rows.append(entry.cells(loss=entry.items["loss"], tuning=entry.row["tuning"], rank=rank, track=title))
         shown += ranked
     first = [Column("loss"), Column("rank", kind="number", description="rank within the track")]
-    tuning = [Column("tuning", description="of a study's rows")] if any(row["tuning"] for row in rows) else []
+    tuning = (
+        [Column("tuning", description="of a study's rows; its trials are self-reported")]
+        if any(row["tuning"] for row in rows)
+        else []
+    )
     columns = [*first, *tuning, *_common_columns(), Column("track", description="everything except the loss")]
     details = [entry.details() for entry in shown]
     table = Table(rows, columns, best=best)
