@@ -150,10 +150,10 @@ def test_public_api_resolves() -> None:
 INNER = ("errors.py", "utils", "data", "plugins", "images", "embedding", "training", "ranking", "runs")
 OUTER = ("reports", "studies", "leaderboard", "testing", "cli")
 BUDGETS = {
-    "inner": (7_710, [CORE / name for name in INNER]),
+    "inner": (7_700, [CORE / name for name in INNER]),
     "outer": (5_000, [CORE / name for name in OUTER]),
     "plugins": (9_800, [CHECKOUT / "plugins"]),
-    "tests": (21_550, [CHECKOUT / "tests"]),
+    "tests": (21_000, [CHECKOUT / "tests"]),
 }
 MODULES_LOADED = 75
 NO_CODE = {

@@ -194,10 +194,8 @@ def last_line(folder: Path, number: int) -> str:
 
 def _reason(folder: Path, number: int) -> str:
     """Return why a task left no result: its error, or the last line of its log."""
-    try:
-        return error_file(folder, number).read_text(encoding="utf-8")
-    except OSError:
-        line = last_line(folder, number)
-    if line:
+    if (error := error_file(folder, number)).exists():
+        return error.read_text(encoding="utf-8")
+    if line := last_line(folder, number):
         return f"the last line of {log_file(folder, number)}: {line}"
     return f"no log in {folder} either; is the results folder shared with the machine that ran it?"

@@ -60,9 +60,7 @@ def embed_shards(
     """
     samples, columns = read_list(images, machine.data)
     if not 1 <= count <= min(len(samples), MOST):
-        raise OptionError(
-            f"--shards {count}: expected 1 to {MOST:,}, and at most one for each of {len(samples)} images"
-        )
+        raise OptionError(f"--shards {count}: expected 1 to {MOST:,}, at most one for each of {len(samples)} images")
     out = out.absolute()
     content = {**describe_network(run), "images": samples.digest, "shards": count}
     if any(out.glob("shard-*.npy")):

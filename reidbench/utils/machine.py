@@ -40,11 +40,6 @@ def default_data() -> Path:
     return _folder("REIDBENCH_DATA", platformdirs.user_data_path("reidbench"))
 
 
-def default_results() -> Path:
-    """Return ``REIDBENCH_RESULTS``, or ``results`` in the current directory."""
-    return _folder("REIDBENCH_RESULTS", Path("results"))
-
-
 def default_cache() -> Path:
     """Return ``REIDBENCH_CACHE``, or the platform's cache folder."""
     return _folder("REIDBENCH_CACHE", platformdirs.user_cache_path("reidbench"))
@@ -81,7 +76,7 @@ class Machine:
     device: torch.device
     threads: int
     data: Path = field(default_factory=default_data)
-    results: Path = field(default_factory=default_results)
+    results: Path = field(default_factory=lambda: _folder("REIDBENCH_RESULTS", Path("results")))
     cache: Path = field(default_factory=default_cache)
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     allow_partial: bool = False
