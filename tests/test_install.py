@@ -78,7 +78,8 @@ def test_the_installed_command_lists_every_plugin(child: Path, tmp_path: Path) -
     listed = json.loads(done.stdout)
     assert listed
     assert {"reidbench"} == {row["distribution"] for row in listed}
-    assert not [row for row in listed if row["state"] != "ok"]
+    # Executors whose tools this machine lacks are listed with the reason.
+    assert not [row for row in listed if row["state"] != "ok" and row["kind"] != "executor"]
     where = run(child, "-c", "import reidbench_losses; print(reidbench_losses.__file__)", cwd=tmp_path)
     assert str(child.parents[1]) in where.stdout
     for folder in ("plugins", "tests"):

@@ -15,6 +15,7 @@ import torch
 from reidbench import Executor, OptionError, Task, TaskState, hookimpl
 
 POLL_SECONDS = 0.25
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Local(Executor):
     """
 
     def __init__(self, *, workers: int = 0, tries: int = 3) -> None:
-        if workers < 0 or tries < 1:
-            raise OptionError(f"local: expected workers >= 0 and tries >= 1, got {workers=}, {tries=}")
+        if not 0 <= workers <= MOST_WORKERS or tries < 1:
+            expected = f"workers from 0 to {MOST_WORKERS:,} and tries >= 1"
+            raise OptionError(f"local: expected {expected}, got {workers=}, {tries=}")
         self.workers = workers
         self.tries = tries
 

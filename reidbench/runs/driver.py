@@ -174,8 +174,8 @@ class _Status:
         half = sum(costs[number] for number in begun) / 2  # what runs now is half done on average
         seconds = (time.monotonic() - self.started) / (passed + half) * (left - half) if passed else 0
         rest = f", about {in_words(seconds)} left" if seconds else ""
-        head = f"{len(ended)} of {len(costs)} {self.results.noun} done, {len(running)} tasks running"
-        lines = [f"{head}, {len(waiting)} waiting{rest}"]
+        head = f"{len(ended)} of {len(costs)} {self.results.noun} done"
+        lines = [f"{head}; tasks running: {len(running)}, waiting: {len(waiting)}{rest}"]
         lines += [f"{task.name}  {states[task].where}  {last_line(self.batch.folder, task.number)}" for task in running]
         reasons = {states[task].where: task for task in waiting if states[task].where}
         return [*lines, *(f"{task.name}  waiting: {reason}" for reason, task in reasons.items())]

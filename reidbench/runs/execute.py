@@ -222,7 +222,7 @@ def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalo
 
 def build_executor(text: str | None) -> Executor:
     """Return the executor of a spec, by default the command line's; raises OptionError and PluginError."""
-    spec = load().resolve("executor", text or str(command_defaults()["executor"]))
+    spec = load().resolve("executor", str(command_defaults()["executor"]) if text is None else text)
     return checked(spec.owner, spec.build(), Executor)  # type: ignore[type-abstract]
 
 
