@@ -19,7 +19,7 @@ def notes(comparison: Comparison, study: Study) -> Iterator[str]:
     elif comparison.claims:
         apart = sum(pair.verdict != "not told apart" for pair in comparison.pairs)
         yield f"{_found(study, start=True)}{apart} of {len(comparison.pairs)} pairs are told apart (Holm over all)."
-    if comparison.claims and study.against:
+    if study.against and (comparison.claims or len(comparison.compared) < 2):
         yield against(comparison, study)
     for loss in comparison.losses:
         if loss.outside and loss.name != "none":
@@ -66,10 +66,11 @@ def against(comparison: Comparison, study: Study) -> str:
     for name, pair in comparison.against.items():
         verdicts.setdefault(pair.verdict, []).append(name)
     if not verdicts:
-        return f"{study.against} is in no comparison, so nothing is said against it."
+        return f"No loss can be compared with {study.against}, which was named beforehand."
     groups = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(verdicts.items()))
     count = len(comparison.against)
-    return f"Against {study.against}{_found(study)} (named beforehand, Holm over {count}): {groups}."
+    text = f"gainst {study.against} (named beforehand, Holm over {count}): {groups}."
+    return f"{found}a{text}" if (found := _found(study, start=True)) else f"A{text}"
 
 
 def foot(comparison: Comparison, study: Study) -> Iterator[str]:

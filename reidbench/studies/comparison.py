@@ -272,7 +272,7 @@ def _pairs(
 
 
 def _reversed(pair: Pair) -> Pair:
-    return replace(pair, a=pair.b, b=pair.a, difference=-pair.difference)
+    return replace(pair, a=pair.b, b=pair.a, difference=0.0 - pair.difference)  # never -0.0
 
 
 def _with_holm(pairs: Sequence[Pair]) -> list[Pair]:

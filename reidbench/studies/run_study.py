@@ -162,6 +162,8 @@ def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> 
     plan = replace(plan, later_pixels=pixels[0] - pixels[1])  # those of the finals
     records = dict(plan.records)
     trials = trainings.results(records)
+    if trials:  # the same runs may have been those of a study under another name
+        write_trials(trials, file)
     for folder, record in _until(end, plan, executor):
         if folder not in records:
             records[folder] = record

@@ -36,4 +36,6 @@ def test_too_few_seeds_and_losses_are_said_plainly(tmp_path: Path) -> None:
     assert "Fewer than two losses" in next(notes(compare(values(1), PIDS), study))
     assert "one identity" in next(notes(compare(values(3), np.zeros(60, dtype=np.int64)), study))
     unstable = compare(values(4), PIDS, against="loss 0", collapsed={"loss 0": 1})
-    assert "loss 0 is in no comparison, so nothing is said against it." in list(notes(unstable, study))
+    assert "No loss can be compared with loss 0, which was named beforehand." in list(notes(unstable, study))
+    failed = compare(values(2), PIDS, against="loss 0", collapsed={"loss 0": 5, "loss 1": 5})
+    assert any("compared with loss 0" in line for line in notes(failed, study))

@@ -142,6 +142,7 @@ def test_when_the_hours_are_over_the_complete_seeds_are_compared(
     assert [len(each.finals) for each in stopped.losses] == [1, 1, 1]
     assert stopped.notes == ["Stopped after 1e-09 hours, with 1 of 2 seeds."]
     assert log.trained == 1
+    assert (stopped.folder / "trials.jsonl").is_file()  # though no trial was run
     assert table(begin(tmp_path, data_folder, log)) == table(result)
     with pytest.raises(Interrupted, match="resumes"):
         begin(tmp_path / "nothing", data_folder, log, hours=1e-9)
