@@ -180,7 +180,7 @@ def test_real_slurm_resumes_after_every_loss(
 
 @pytest.mark.slow
 def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster) -> None:
-    jobs = [job(recipe="quick(steps=80, p=6, k=2)")]
+    jobs = [job(recipe="quick(steps=1000, p=6, k=2)")]  # more than half a minute
     slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@30")')
     assert scores(plan(tmp_path / "slurm", jobs), slurm) == scores(plan(tmp_path / "here", jobs))
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")

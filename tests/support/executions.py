@@ -19,7 +19,7 @@ from reidbench.utils.machine import local_machine
 from tests.support.jobs import job
 
 JOBS = (job(), job(loss="none"))
-LONG = job(recipe="quick(steps=300, p=6, k=2)")
+LONG = job(recipe="quick(steps=600, p=6, k=2)")  # logs have their first line after 15 s, when this must still run
 
 
 def plan(results: Path, jobs: Sequence[Job] = JOBS) -> Plan:
