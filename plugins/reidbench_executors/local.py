@@ -22,7 +22,7 @@ MOST_WORKERS = 1024
 class Slot:
     """A place for one process.
 
-    ``name``: what it is, for people.
+    ``name``: what it is, for display.
     ``variables``: environment variables of its process.
     """
 

@@ -102,9 +102,9 @@ class Ray(Executor):
 
     def _shortage(self, nodes: Sequence[Mapping[str, Any]]) -> str:
         """Return that no node has the resources of a training, or an empty text."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        required = {"CPU": self.cpus, "GPU": self.gpus}
         offers = [node["Resources"] for node in nodes if node["Alive"]]
-        if any(all(offer.get(name, 0) >= count for name, count in wanted.items()) for offer in offers):
+        if any(all(offer.get(name, 0) >= count for name, count in required.items()) for offer in offers):
             return ""
         return f"none of the {len(offers)} nodes has {self.cpus} cores and {self.gpus} GPUs"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MOST_REMARKS = 5
 
 
-class _StudySection:
+class _StudySection(ABC):
     """A section that needs a study; ``title`` is its heading."""
 
     title = ""
@@ -34,9 +35,9 @@ class _StudySection:
             part.notes.append("This section is for the page of a study: reidbench study")
         return part
 
+    @abstractmethod
     def fill(self, part: Part, study: StudyFiles) -> None:
         """Add figures, tables and notes."""
-        raise NotImplementedError
 
 
 class StudyTable(_StudySection):

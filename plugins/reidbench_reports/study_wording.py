@@ -24,9 +24,9 @@ def notes(comparison: Comparison, study: Study) -> Iterator[str]:
     for loss in comparison.losses:
         if loss.outside and loss.name != "none":
             yield f"{loss.name} is in no comparison: {loss.outside}."
-        if loss.swings:
+        if loss.seeds_vary_more:
             sds = f"sd {100 * (loss.sd or 0):.2f} points, all losses together {100 * comparison.pooled**0.5:.2f}"
-            yield f"The seeds of {loss.name} swing more than those of others ({sds}): its intervals may be too narrow."
+            yield f"The seeds of {loss.name} vary more than those of others ({sds}): its intervals may be too narrow."
     yield from foot(comparison, study)
 
 
@@ -42,8 +42,8 @@ def best(comparison: Comparison, study: Study) -> str:
         return "Fewer than two losses can be compared."
     if comparison.identities < 2:
         return "All queries are of one identity, so no difference can be tested."
-    few = "One seed" if comparison.freedom == 0 else f"{_seeds(comparison)}, too few to tell how far seeds swing"
-    return f"{few}: these checkpoints only; nothing is said of the losses."
+    few = "One seed" if comparison.freedom == 0 else f"{_seeds(comparison)}, too few to estimate their variance"
+    return f"{few}: these checkpoints only, not the losses."
 
 
 def difference(pair: Pair, comparison: Comparison, study: Study) -> str:
@@ -61,7 +61,7 @@ def difference(pair: Pair, comparison: Comparison, study: Study) -> str:
 
 
 def against(comparison: Comparison, study: Study) -> str:
-    """Return what the family of the reference says of each other loss."""
+    """Return the verdicts on each other loss in the family of the reference."""
     verdicts: dict[str, list[str]] = {}
     for name, pair in comparison.against.items():
         verdicts.setdefault(pair.verdict, []).append(name)

@@ -20,7 +20,7 @@ from reidbench.utils.processes import SIGNALS
 
 # The module of a verb holds a function of its name, or ``app``, a group of verbs.
 VERBS = ("run", "study", "report", "compare", "embed", "evaluate", "leaderboard", "plugins", "data", "suites", "work")
-HIDDEN = ("work",)  # for executors, and for whoever looks into a batch by hand
+HIDDEN = ("work",)  # for executors, and to run a task of a batch by hand
 
 
 def _version(requested: bool) -> None:

@@ -127,7 +127,7 @@ def _refuse_local_items(record: RunRecord, file: str) -> None:
 def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None, memo: Memo | None = None) -> Plan:
     """Return the prepared runs of a request; the mistakes of all jobs are raised together, before anything is trained.
 
-    A scale's data are drawn first, where they are missing. Plans with one ``memo`` list each dataset once.
+    A scale's data are rendered first, where they are missing. Plans with one ``memo`` list each dataset once.
     """
     check_store(machine.pixels)
     nearest = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())

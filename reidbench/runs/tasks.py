@@ -34,7 +34,7 @@ class Task:
     """One training with every run scored from it.
 
     ``number``: its line in the batch's file of tasks, from 0.
-    ``name``: the title of its first run, for people.
+    ``name``: the title of its first run, for display.
     ``arguments``: those of ``python -m reidbench`` that execute it in any process that sees the results folder.
     ``device``: the device as requested: "auto", "cpu", "cuda" or "cuda:N".
     ``threads``: the number of threads as requested; 0 leaves it to the executor, which may add ``--threads N``.
@@ -52,7 +52,7 @@ class TaskState:
     """What an executor knows of a task.
 
     ``state``: "waiting", "running" or "ended", however it ended.
-    ``where``: the machine or device it runs on, or why it waits, in the words of what executes it.
+    ``where``: the machine or device it runs on, or why it waits, as the system that executes it says.
     """
 
     state: Literal["waiting", "running", "ended"]
@@ -80,10 +80,9 @@ class Executor(ABC):
         """Execute tasks and yield the state of each by its number, every few seconds, until all have ended.
 
         ``folder`` is the batch's; the output of task N goes to its file ``N.log``, appended. Tasks of the same folder
-        that an earlier call started and left alone are found again, not started twice. Where files take a while to be
-        visible here, it goes on for as long. Closing it either stops the tasks, which then save their state, or leaves
-        them alone. Raises DataError or OptionError with the
-        words of what refuses them.
+        that an earlier call left running are reattached, not started twice. Where files become visible here with a
+        delay, it continues for that long. Closing it either stops the tasks, which then save their state, or leaves
+        them running. Raises DataError or OptionError with the message of what refuses them.
         """
 
     def describe(self, tasks: Sequence[Task], folder: Path) -> str:

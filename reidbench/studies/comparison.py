@@ -26,8 +26,8 @@ from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.utils.arrays import FloatArray
 
 ALPHA = 0.05
-LEAST_FREEDOM = 3  # degrees of freedom of the seed variance below which nothing is said of the losses
-_SWING = 4  # seeds of a loss swing more than others where their variance exceeds the pooled one this many times
+LEAST_FREEDOM = 3  # degrees of freedom of the seed variance below which only these checkpoints are compared
+_MOST_RATIO = 4  # of a loss's seed variance to the pooled one; above it the loss is flagged
 _POWER = 2.9  # a planned pair whose gap is this many standard errors is told apart in 80 % of studies
 _LEAST_SE = 1e-9  # differences of rounding alone are no differences
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -40,7 +40,7 @@ class LossScores:
     ``name``: the loss's name.
     ``scores``: the mean over the queries for each seed, fractions.
     ``outside``: why the loss is in no family; empty if it is in all.
-    ``swings``: whether its seed variance exceeds four times the pooled one.
+    ``seeds_vary_more``: whether its seed variance exceeds four times the pooled one.
     ``p_best``: the p value of "this loss is the best"; None where nothing is claimed.
     ``may_be_best``: whether it is in the set that holds the best loss in 95 % of studies.
     ``places``: the best and the worst place from 1 that the matrix of pairs allows; None where nothing is claimed.
@@ -49,7 +49,7 @@ class LossScores:
     name: str
     scores: tuple[float, ...]
     outside: str = ""
-    swings: bool = False
+    seeds_vary_more: bool = False
     p_best: float | None = None
     may_be_best: bool = False
     places: tuple[int, int] | None = None
@@ -109,7 +109,7 @@ class Comparison:
     ``pairs``: all pairs of the losses in the families, a above b in ``losses``, with Holm's p over all of them.
     ``against``: by name the pair of each other loss (a) with the reference (b), with Holm's p over these.
     ``gains``: by name the planned pair of a loss's tuned (a) and default (b) options, in no family.
-    ``claims``: whether anything is said of the losses; if not, intervals are of these checkpoints only.
+    ``claims``: whether losses are compared; if not, intervals are of these checkpoints only.
     ``pooled``, ``freedom``: the pooled seed variance (nan without seeds to tell) and its degrees of freedom.
     ``identities``: the number of query identities.
     """
@@ -256,7 +256,7 @@ def _pairs(
     v_identity = np.maximum(own[first] + own[second] - 2 * covariance[first, second], 0) / groups
     v_seed = v_residual = np.zeros(len(first))
     if freedom >= LEAST_FREEDOM:
-        # A loss that swings less than others did so by luck; one that swings more keeps its own variance.
+        # A seed variance below the others' is luck; one above them counts as it is.
         of_mean = np.maximum([(loss.sd or 0) ** 2 for loss in losses], pooled) / seeds
         residual = np.array([each.residual for each in samples]) / seeds / groups
         v_seed, v_residual = of_mean[first] + of_mean[second], residual[first] + residual[second]
@@ -296,7 +296,7 @@ def _judged(loss: LossScores, pairs: Sequence[Pair], pooled: float) -> LossScore
     p_best = min(len(own) * p, 1.0)
     return replace(
         loss,
-        swings=loss.sd is not None and loss.sd**2 > _SWING * pooled,
+        seeds_vary_more=loss.sd is not None and loss.sd**2 > _MOST_RATIO * pooled,
         p_best=p_best,
         may_be_best=p_best > ALPHA and not beaten_by,
         places=(1 + beaten_by, len(own) + 1 - better_than),

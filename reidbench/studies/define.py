@@ -72,7 +72,7 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
         ),
     }
     if any(problems.values()):
-        raise OptionError("\n".join(text for text, found in problems.items() if found))
+        raise OptionError("\n".join(text for text, is_wrong in problems.items() if is_wrong))
     return Study(
         losses=(*trained, NONE),
         metrics=tuple(metrics),

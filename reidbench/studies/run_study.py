@@ -37,7 +37,7 @@ MEASURED_STEPS = 20
 MOST, LEAST_SEEDS, LEAST_TRIALS = 20, 3, 2
 MARGIN = 0.9  # of the hours are planned: trials with other options may take longer
 # docs/study.md: a gap of 2.9 standard errors is found in 80 % of studies; a seed's sd and the variance that identities
-# leave, in points of mAP, as measured on the drawn data.
+# leave, in points of mAP, as measured on the built-in data.
 POWER, SEED_SD, IDENTITY_VARIANCE = 2.9, 1.25, 43.6
 
 
@@ -63,7 +63,8 @@ def plan_study(
     gap = POWER * math.sqrt(2 * SEED_SD**2 / study.seeds + variance)
     trainings.notes.append(
         f"Chosen for {study.hours:g} hours: {study.trials} trials, {study.seeds} seeds, recipe {study.recipe}. Where "
-        f"seeds swing by {SEED_SD} points, as on the drawn data, a gap of {gap:.1f} points is found in 80 % of studies."
+        f"seeds have a standard deviation of {SEED_SD} points, as on the built-in data, a gap of {gap:.1f} points is "
+        "found in 80 % of studies."
     )
     return trainings
 
@@ -200,7 +201,7 @@ def study(
     executor: str | None = None,
     **choices: Any,
 ) -> StudyResult:
-    """Compare losses under one tuning budget, as ``reidbench study`` does, and return what was found.
+    """Compare losses under one tuning budget, as ``reidbench study`` does, and return the result.
 
     ``file`` is a study's file. ``choices`` are the command's other options: loss (a text, a loss class or a factory, or
     a list of these), protocol, backbone, recipe, metric, rerank, trials, seeds, searches, seed, against and hours. What

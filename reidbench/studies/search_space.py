@@ -9,7 +9,7 @@ from typing import Any
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.options import Searched
 from reidbench.plugins.spec import Item, Spec, Term
-from reidbench.runs.job import ResolvedJob
+from reidbench.runs.job import Memo, ResolvedJob
 from reidbench.training.build import build_recipe, describe_backbone
 
 RATE = "learning_rate"
@@ -68,12 +68,12 @@ class SearchSpace:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def search_space(resolved: ResolvedJob) -> SearchSpace:
+def search_space(resolved: ResolvedJob, memo: Memo | None = None) -> SearchSpace:
     """Return what is searched for a job's loss: the learning rate, then a sum's weights, then the terms' options.
 
     The range of the rate lies around the rate that the recipe has for the job's network. What the loss or the recipe
-    gives is not searched, nor is the weight of a sum's first term: only the ratios of weights matter to Adam. Raises
-    PluginError where network or recipe cannot be built.
+    gives is not searched, nor is the weight of a sum's first term: only the ratios of weights matter to Adam. Jobs with
+    one ``memo`` describe each network once. Raises PluginError where network or recipe cannot be built.
     """
     loss, recipe = resolved.items["loss"], resolved.items["recipe"]
     specs = Spec.parse(loss.given), Spec.parse(recipe.given)
@@ -85,7 +85,9 @@ def search_space(resolved: ResolvedJob) -> SearchSpace:
         reason = "gives it" if RATE in recipe.origins else f"has no option {RATE}"
         notes.append(f"the learning rate is not searched: {specs[1]} {reason}")
     else:
-        rate = build_recipe(recipe, describe_backbone(resolved.items["backbone"])).learning_rate
+        backbone = resolved.items["backbone"]
+        info = (memo or Memo()).get(("info", backbone.text), lambda: describe_backbone(backbone))
+        rate = build_recipe(recipe, info).learning_rate
         rates.append(Dimension(RATE, None, RATE, rate, around(rate)))
     names = part_names([term.item.name for term in loss.terms])
     for place, (name, term) in enumerate(zip(names, loss.terms, strict=True)):

@@ -175,7 +175,7 @@ class Final:
 
 @dataclass(frozen=True)
 class LossResult:
-    """What a study found of one loss.
+    """The results of one loss in a study.
 
     ``loss``: the loss as given.
     ``finals``: the runs of the comparison, by seed: tuned, or with the options as given where nothing was tuned.
@@ -205,10 +205,10 @@ class LossResult:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found.
+    """The result of a study.
 
     ``study``: its definition, with the trials, seeds and steps that ``hours`` chose.
-    ``losses``: what was found of each loss, in the order of the definition.
+    ``losses``: the results of each loss, in the order of the definition.
     ``folder``: the study's folder in the results folder.
     ``notes``: sentences about the whole, such as what ``hours`` chose.
     """

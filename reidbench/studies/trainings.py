@@ -71,10 +71,10 @@ class StudyPlan(Plan):
 
     def end_line(self, number: int, record: RunRecord) -> str:
         """Return the scores under each metric after the last run of a training, else an empty text."""
-        known = self.states[number].record
+        done_before = self.states[number].record
         self.records[self.runs[number].run_folder] = record
         own = [place for place, title in enumerate(self.titles) if title == self.titles[number]]
-        if known or number != own[-1]:
+        if done_before or number != own[-1]:
             return ""
         records = [self.records.get(self.runs[place].run_folder, record) for place in own]
         texts = [f"{each.items['metric'].short} {each.result}" for each in records if each.status == "ok"]
@@ -102,7 +102,7 @@ class Trainings:
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
         losses = study.losses if study.trials else ()
         self.spaces = {
-            loss: search_space(resolve(replace(job, loss=loss), catalogue, self._memo))
+            loss: search_space(resolve(replace(job, loss=loss), catalogue, self._memo), self._memo)
             for loss in losses
             if loss != NONE
         }

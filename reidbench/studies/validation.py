@@ -48,8 +48,8 @@ def check_validation(validation: Split, test: Split, protocol: str) -> None:
     ``protocol`` names the validation protocol. Junk and distractors do not count.
     """
     for part in (validation.train, validation.query, validation.gallery):
-        people = part.take((part.pids > 0).nonzero()[0])
-        for kind, names in Split(people, test.query, test.gallery).contradictions.items():
+        identified = part.take((part.pids > 0).nonzero()[0])
+        for kind, names in Split(identified, test.query, test.gallery).contradictions.items():
             what = "images" if kind == SHARED_IMAGES else "identities"
             raise DataError(
                 f"{protocol}: {len(names)} of its {what} are in the test, which no search may see: "

@@ -24,6 +24,7 @@ from tests.support.executions import (
     kill_worker,
     plan,
     scores,
+    third_party_package,
     workers,
 )
 
@@ -55,6 +56,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("RAY_TMPDIR", str(tmp_path_factory.getbasetemp() / "r"))
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+        # Workers have the environment of their node, in which a user installs plugins.
+        patch.setenv("PYTHONPATH", str(third_party_package(tmp_path_factory.mktemp("node") / "package")))
         from ray.cluster_utils import Cluster
 
         node = {"node_ip_address": "127.0.0.1", "object_store_memory": 10**8, "include_dashboard": False}

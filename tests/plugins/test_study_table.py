@@ -95,7 +95,7 @@ def test_options_as_given_form_the_families(tmp_path: Path) -> None:
 
 def test_one_seed_says_nothing_of_the_losses(tmp_path: Path) -> None:
     text = printed(make_study(tmp_path, seeds=1, searches=1))
-    assert "One seed: these checkpoints only; nothing is said of the losses." in text
+    assert "One seed: these checkpoints only, not the losses." in text
     assert "is better than" not in text
     assert "may be best" not in text
 

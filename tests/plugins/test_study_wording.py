@@ -26,7 +26,7 @@ def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path: Path) -> None:
     aps["loss 3"] = aps["loss 3"] + np.linspace(-0.2, 0.2, 5)[:, None]
     text = " ".join(notes(compare(aps, PIDS), study))
     assert "of 28 pairs are told apart" in text
-    assert "The seeds of loss 3 swing more" in text
+    assert "The seeds of loss 3 vary more" in text
     assert "With 5 seeds a gap of" in text
 
 

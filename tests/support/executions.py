@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from reidbench.runs.job import Job
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job
+from tests.support.paths import CHECKOUT
 
 JOBS = (job(), job(loss="none"))
 LONG = job(recipe="quick(steps=600, p=6, k=2)")  # logs have their first line after 15 s, when this must still run
@@ -79,3 +81,14 @@ def command(results: Path, executor: str, *more: str) -> list[str]:
     """Return the command line that runs the long training with an executor."""
     flags = [f"--{kind}={text}" for kind, text in vars(LONG).items()] + ["--device=cpu", "--threads=1", *more]
     return [sys.executable, "-m", "reidbench", "run", *flags, f"--results={results}", f"--executor={executor}"]
+
+
+def third_party_package(folder: Path) -> Path:
+    """Return a folder for PYTHONPATH in which a third party's package of losses is installed."""
+    info = folder / "somebodys_losses-1.2.3.dist-info"
+    if not info.exists():
+        info.mkdir(parents=True)
+        shutil.copy(CHECKOUT / "tests/support/third_party_plugin/somebodys_losses.py", folder)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-losses\nVersion: 1.2.3\n")
+        (info / "entry_points.txt").write_text("[reidbench]\nsomebodys_losses = somebodys_losses\n")
+    return folder

@@ -265,10 +265,10 @@ def test_wrong_shape_is_named() -> None:
         compare({"cosface": np.zeros((3, 5))}, PIDS)
 
 
-def test_seeds_that_swing_more_than_others_are_flagged() -> None:
+def test_seeds_that_vary_more_than_others_are_flagged() -> None:
     values = random_values(dict.fromkeys("abcdefgh", 5))
     values["a"] = values["a"] + np.linspace(-0.2, 0.2, 5)[:, None]
-    assert [loss.name for loss in compare(values, PIDS).losses if loss.swings] == ["a"]
+    assert [loss.name for loss in compare(values, PIDS).losses if loss.seeds_vary_more] == ["a"]
 
 
 # --- error rates on simulated studies; all cells: benchmarks/study_error_rates.py -------------------------------------

@@ -30,8 +30,8 @@ from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
 from tests.plugins.test_ray import cluster  # noqa: F401
 from tests.plugins.test_slurm import fake_slurm  # noqa: F401
+from tests.support.executions import third_party_package
 from tests.support.jobs import SMALL_PROTOCOL
-from tests.support.paths import CHECKOUT
 
 RECIPE = "quick(steps=2, p=4, k=2)"
 
@@ -204,13 +204,7 @@ FLAGS = {
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     """Start a study of three losses, one of them a third party's package, in a process of its own."""
-    package = folder.parent / "package"
-    info = package / "somebodys_losses-1.2.3.dist-info"
-    if not info.exists():
-        info.mkdir(parents=True)
-        shutil.copy(CHECKOUT / "tests/support/third_party_plugin/somebodys_losses.py", package)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-losses\nVersion: 1.2.3\n")
-        (info / "entry_points.txt").write_text("[reidbench]\nsomebodys_losses = somebodys_losses\n")
+    package = third_party_package(folder.parent / "package")
     flags = [word for pair in FLAGS.items() for word in pair] + [f"--loss={loss}" for loss in LOSSES]
     return subprocess.Popen(
         [sys.executable, "-m", "reidbench", "study", *flags, *more],
