@@ -2,10 +2,11 @@
 
 Run: python benchmarks/study_error_rates.py [--studies 1000] [--searched 400]; a few minutes on one core.
 The average precision of a query is the standard normal distribution function of a sum of effects: the loss (and its
-options), the seed, and for identities and queries a common part, one of the loss and one of the single training. Their standard deviations fit trainings on the synthetic data set: mean AP 0.48, seed effects of 1.1 points give scores
-with a standard deviation of 1.25 points over 150 identities. In a searched study every search has 20 random trials of
-two options, a quadratic response that spans 5 or 15 points, the same for all losses, and validation scores with a
-noise of 1.5.
+options), the seed, and for identities and queries a common part, one of the loss and one of the single training. Their
+standard deviations fit trainings on the synthetic data set: mean AP 0.48, seed effects of 1.1 points give scores with
+a standard deviation of 1.25 points over 150 identities. In a searched study every search has 20 random trials of two
+options, a quadratic response that spans 5 or 15 points, the same for all losses, and validation scores with a noise of
+1.5.
 Required: at most 5.5 % false alarms among three equal losses, at most 5 % elsewhere.
 """
 
