@@ -5,7 +5,7 @@
 Generated embeddings of 128 float32 numbers with the structure of Market-1501, in shards of 200,000 rows below DIR (a
 temporary folder by default; 2 million take 1 GB). For each size, in a process of its own: ``reidbench evaluate`` with
 its scores and the camera matrix, from reading the lists on; CPU seconds (user and system) and wall seconds, beside the
-float32 product of the same rows alone, and the largest resident memory, which includes the pages of mapped files. The
+float32 product of the same rows alone, and the peak resident memory, which includes the pages of mapped files. The
 exit code is 1 where the memory grows by more than 64 bytes for each further item. Linux only (/proc).
 """
 
