@@ -20,6 +20,7 @@ from reidbench.runs.job import Memo, resolved_items
 from reidbench.runs.plan import make_plan, read_request
 from reidbench.runs.suite import load_suite
 from reidbench.utils.machine import local_machine
+from tests.support.cases import cases
 from tests.support.jobs import deviations_of
 from tests.support.parts import build_part, printed
 from tests.support.paths import CHECKOUT
@@ -32,28 +33,10 @@ MOST_LINKS = 50_000  # to one file; ext4 allows 65,000
 
 # What the label of a row or a column says of the resolved items of its jobs.
 TABLE_4 = ("original", "center", "center + flip", "5 crops", "5 crops + flip")
-LABELS = {
-    "Triplet (L_tri)": ("triplet(", "distance=euclidean"),
-    "Triplet (L_tri) + OHM": ("triplet_ohm(", "distance=euclidean"),
-    "Batch hard (L_BH)": ("batch_hard(", "average=all"),
-    "Batch hard (L_BH≠0)": ("batch_hard(", "average=nonzero"),
-    "Batch all (L_BA)": ("batch_all(", "average=all"),
-    "Batch all (L_BA≠0)": ("batch_all(", "average=nonzero"),
-    "Lifted 3-pos. (L_LG)": ("lifted_generalized(", "include_anchor=false"),
-    "Lifted 1-pos. (L_L) [25]": ("lifted(", "pairs=triplets", "negatives=all"),
+LABELS = cases(__file__, "labels") | {
     **{f"margin {margin}": (f"(margin={margin},",) for margin in ("0.1", "0.2", "0.5", "1.0")},
-    "soft margin": ("(margin=soft,",),
-    "TriNet": ("resnet50(head=trinet, weights=imagenet", "batch_hard(margin=soft"),
-    "LuNet": ("lunet(embedding_dim=128", "batch_hard(margin=soft"),
-    "IDE (R) + ML ours": ("resnet50(head=none, weights=imagenet", "classification(", "ide(", "xqda("),
-    "IDE (R) Ours": ("resnet50(head=none, weights=imagenet", "classification(", "ide(", "xqda("),
-    "LOMO + Null Space [36]": ("lomo(height=128, width=64, retinex=none", "null_space(kernel=rbf", "views=original"),
-    "Market-1501 SQ": ("queries=single, distractors=0",),
-    "Market-1501 MQ": ("queries=multi", "pool=auto"),
-    "MARS": ("mars(", "gallery=all, holdout=0"),
     **{f"{2 * width} × {width}": (f"height={2 * width}, width={width}",) for width in (128, 64, 32)},
     **dict(zip(TABLE_4, ((f"views={view})",) for view in VIEWS), strict=True)),
-    "19 732": ("distractors=0",),
     **{f"{number}19 732": (f"distractors={number}00000",) for number in range(1, 6)},
 }
 

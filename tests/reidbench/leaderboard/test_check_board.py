@@ -14,6 +14,7 @@ import pytest
 
 from reidbench.leaderboard.check_board import check
 from tests.support.boards import add_all, edit_record, rows_of, valid_record
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 from tests.support.records import set_field
 
@@ -43,20 +44,8 @@ def test_what_add_writes_and_the_committed_boards_are_valid(boards: Path) -> Non
 @pytest.mark.parametrize(
     ("column", "cell", "text"),
     [
-        ("r1", "0.990000", "2: r1 is '0.990000', but its records give"),
-        ("map_step", "0.000000", "2: map_step is '0.000000', but"),
-        ("r5", "1.200000", "2: r5 is '1.200000', but"),
-        ("minp", "0.5", "2: minp is '0.5', but"),
-        ("verified", "retrained", "2: verified is 'retrained', but its records give 'self-reported'"),
-        ("notes", "=cmd|'/C calc'!A0", '2: notes is "=cmd.*, but'),
-        ("gpu", "@SUM(A1)", "2: gpu is '@SUM.*, but"),
-        ("gpu", "a\u202eb", r"2: gpu is 'a\\u202eb', but"),
-        ("loss_params", "margin=0.9", "2: loss_params is 'margin=0.9', but its records give 'margin=0.2'"),
-        ("protocol", "market1501@1", "2: protocol is 'market1501@1', but its records give 'synthetic@1'"),
-        ("protocol", "synthetic@2", "2: protocol is 'synthetic@2', but its records give 'synthetic@1'"),
+        *cases(__file__, "an_edited_cell_is_named"),
         ("config_hash", "0" * 64, "2: config_hash '000000000000' has no valid record"),
-        ("config_hash", "x", "2: config_hash 'x' has no valid record"),
-        ("track", "zzz", "2: track is 'zzz', but"),
         ("notes", "[bold]" + "x" * 10_000, "2: notes is .*, but its records give ''"),
     ],
 )
@@ -95,15 +84,7 @@ def test_all_problems_are_listed_and_the_exit_code_is_1(
 
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
-    [
-        ("scores.r5", 0.123, "scores.r5 is 0.123, but the rankings give"),
-        ("items.recipe.spec", "quick(steps=9)", "but the options, data and seed give"),
-        ("evaluation.version", 2, "id is "),
-        ("code_files.x", "y", "code is not the digest"),
-        ("standin", True, "standin belongs to synthetic.standin.csv"),
-        ("status", "failed", "status is failed"),
-        ("verified", "retrained", "verified is unknown"),
-    ],
+    cases(__file__, "an_edited_record_is_named"),
 )
 def test_an_edited_record_is_named_with_its_line(boards: Path, path: str, value: Any, problem: str) -> None:
     file = edit_record(boards, lambda data: set_field(data, path, value))

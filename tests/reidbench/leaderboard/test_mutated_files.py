@@ -23,53 +23,16 @@ from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.utils.arrays import read_matrix
 from tests.support.boards import ranking_for, valid_record
+from tests.support.cases import cases
 
 NUMBERS = [0, -1, 2**31, 2**63 - 1, -(2**63), 2**63, 10**400, 1e308, -1e308, 5e-324, float("nan"), float("inf")]
-VALUES = [
-    *NUMBERS,
-    None,
-    True,
-    "",
-    "\ud800",
-    "\0",
-    "../x",
-    "a" * 9_000,
-    "(" * 3_000,
-    "=1",
-    [],
-    {},
-    [[]],
-    [{}],
-    {"": []},
-]
-TOKENS = [
-    "NaN",
-    "1e999",
-    '"\\udc00"',
-    "[" * 3_000,
-    "1" * 5_000,
-    '{"a":1,"a":2}',
-    "-",
-    "\\",
-    '"',
-    "}",
-    "0" * 99,
-    "\ufeff",
-]
+VALUES = [*cases(__file__, "values"), *NUMBERS, None, "\ud800", "a" * 9_000, "(" * 3_000]
+TOKENS = [*cases(__file__, "tokens"), "[" * 3_000, "1" * 5_000, "0" * 99]
 HEADERS = [
-    "{'descr': '<i8', 'fortran_order': False, 'shape': (-3, 4), }",
-    "{'descr': '<i8', 'fortran_order': False, 'shape': (-1, -12), }",
-    "{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999999, ), }",
-    "{'descr': '<i8', 'fortran_order': False, 'shape': (4611686018427387904, 4), }",
-    "{'descr': '<i8', 'fortran_order': False, 'shape': (1.5, ), }",
-    "{'descr': '|O', 'fortran_order': False, 'shape': (3, ), }",
-    "{'descr': [('a', '<i8'), ('a', '<i8')], 'fortran_order': False, 'shape': (3, ), }",
-    "{'descr': 'M8[99999999999999999999s]', 'fortran_order': False, 'shape': (3, ), }",
+    *cases(__file__, "headers"),
     "{'descr': '<i8', 'fortran_order': False, 'shape': (" + "(" * 90,
     "{'descr': '<i8', 'fortran_order': False, 'shape': " + "-" * 9_000 + "1, }",
     "{'descr': '<i8', 'fortran_order': False, 'shape': " + "[" * 4_000 + "]" * 4_000 + ", }",
-    "{'descr': '<i8', 'fortran_order': False, 'shape': '''",
-    "",
     "\0" * 60,
 ]
 Positions = st.floats(0, 1, exclude_max=True)

@@ -12,19 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reidbench.reports.figures import to_files, to_png, to_svg
+from tests.support.cases import cases
 
-HOSTILE = (
-    "[bold]x[/foo]",
-    "<script>alert(1)</script>",
-    "=cmd|'/C calc'!A0",
-    "../../x",
-    "x" * 10_000,
-    "abc\u202edcba",
-    "/",
-    "",
-    "a $b$ c_d \\frac{",
-    "汉字 🙂",
-)
+HOSTILE: list[str] = [*cases(__file__, "hostile"), "x" * 10_000]
 
 
 def drawn(title: str = "A drawing", text: str = "what") -> Figure:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from reidbench import Loss, LossValue, OptionError, Searched, TrainInfo
 from reidbench.errors import ContractError, ReidbenchError
 from reidbench.testing.losses import check_loss
+from tests.support.cases import cases
 
 
 class Sound(Loss):
@@ -211,26 +212,7 @@ def test_a_check_restores_the_random_state() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-FIRST_PARTY = [
-    "batch_hard",
-    "batch_hard(margin=0.2, distance=cosine)",
-    "batch_all(average=nonzero)",
-    "triplet",
-    "lifted",
-    "lifted(pairs=triplets, negatives=all)",
-    "lifted_generalized",
-    "lmnn",
-    "improved_triplet",
-    "classification(dropout=0.5)",
-    "verification",
-    "identification_verification",
-    "triplet_ohm(refresh=5)",
-    "batch_hard + 0.5*classification",
-    "pml/TripletMarginLoss",
-    "pml/NTXentLoss",
-    "pml/ArcFaceLoss",
-    "pml/ContrastiveLoss",
-]
+FIRST_PARTY = cases(__file__, "first_party")
 
 
 @pytest.mark.parametrize("spec", FIRST_PARTY)
