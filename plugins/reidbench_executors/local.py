@@ -49,9 +49,10 @@ class Local(Executor):
         self.workers = workers
         self.tries = tries
 
-    def uses_this_process(self, device: str, trainings: int) -> bool:
-        """Return whether there is one worker."""
-        return len(self._slots(device, trainings)) == 1
+    def processes(self, device: str, trainings: int) -> int:
+        """Return the number of workers; 0 for one, which is this process."""
+        count = len(self._slots(device, trainings))
+        return count if count > 1 else 0
 
     def run(self, tasks: Sequence[Task], folder: Path) -> Generator[Mapping[int, TaskState], None, None]:
         """Run each task in a process as soon as a slot is free; closing the iterator has all processes save and end."""

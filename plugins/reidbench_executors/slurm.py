@@ -79,6 +79,10 @@ class Slurm(Executor):
         self.flags = [f"--{name}={value}" for name, value in limits.items() if value is not None]
         self.flags += [f"--cpus-per-task={cpus}", f"--time={max(1, round(60 * hours))}", *shlex.split(options)]
 
+    def processes(self, device: str, trainings: int) -> int:
+        """Return the most trainings at a time; 1 where the cluster decides."""
+        return self.at_once or 1
+
     def unavailable(self) -> str:
         """Return which of Slurm's programs are missing."""
         missing = [name for name in ("sbatch", "squeue") if shutil.which(name) is None]

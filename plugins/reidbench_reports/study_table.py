@@ -48,8 +48,10 @@ def fill_table(part: Part, files: StudyFiles) -> None:
 def _tuning(study: Study) -> str:
     if not study.trials:
         return "options as given"
-    own = f"each with a search of its own of {study.trials} trials"
-    return own if study.searches > 1 else f"with one search of {study.trials} trials for all"
+    trials = f"{study.trials} trial{'s' * (study.trials > 1)}"
+    return (
+        f"each with a search of its own of {trials}" if study.searches > 1 else f"with one search of {trials} for all"
+    )
 
 
 def _row(scores: LossScores, comparison: Comparison, reference: str | None) -> dict[str, Any]:

@@ -21,6 +21,12 @@ def notes(comparison: Comparison, study: Study) -> Iterator[str]:
         yield f"{_found(study, start=True)}{apart} of {len(comparison.pairs)} pairs are told apart (Holm over all)."
     if study.against and (comparison.claims or len(comparison.compared) < 2):
         yield against(comparison, study)
+    by_scores: dict[tuple[float, ...], list[str]] = {}
+    for loss in comparison.compared:
+        by_scores.setdefault(loss.scores, []).append(loss.name)
+    for names in by_scores.values():
+        if len(names) > 1:
+            yield f"{' and '.join(names)} have equal scores in every seed: are they two spellings of one loss?"
     for loss in comparison.losses:
         if loss.outside and loss.name != "none":
             yield f"{loss.name} is in no comparison: {loss.outside}."

@@ -66,9 +66,12 @@ def merge(
 def check(folder: Folder = DEFAULT) -> None:
     """Print everything that is wrong with the leaderboards; needs no data. Exit code 1 if anything is."""
     from reidbench.leaderboard import check_board
+    from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
 
     _report(check_board.check(folder))
     echo("nothing is wrong")
+    if load_studies(folder)[0]:
+        echo(TRIALS_NOTE)
 
 
 @app.command("verify")
@@ -85,7 +88,7 @@ def verify(
     Exit code 1 if anything is wrong.
     """
     from reidbench.leaderboard import verify
-    from reidbench.leaderboard.published_studies import load_studies
+    from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
     from reidbench.reports.sections import render
     from reidbench.reports.text_formats import to_terminal
     from reidbench.studies.page import StudyFiles
@@ -94,7 +97,10 @@ def verify(
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
         echo(f"note: {note}")
-    for study in load_studies(folder)[0] if not rows and not verification.problems else ():
+    studies = load_studies(folder)[0]
+    if studies:
+        echo(f"note: {TRIALS_NOTE}")
+    for study in studies if not rows and not verification.problems else ():
         echo(render(StudyFiles(study.result, planner.machine).parts("study_sections"), to_terminal), nl=False)
     for group, statement in sorted(verification.rows.items()):
         echo(f"{group[:12]}  {statement}")

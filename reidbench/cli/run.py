@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reidbench.utils.machine import Machine
 
 LISTED_RUNS = 200
+SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
 
 
@@ -65,36 +66,19 @@ def run(
     Without arguments it runs the suite synthetic: an untrained network and two losses on the built-in dataset, with a
     learned metric and re-ranked. A SPEC is a name with options; reidbench plugins lists them.
     """
+    options = locals()
     from rich.console import Console
 
     from reidbench.runs.execute import build_executor, execute
-    from reidbench.runs.plan import make_plan, read_request
-    from reidbench.utils.machine import local_machine
-    from reidbench.utils.processes import join
+    from reidbench.runs.plan import KINDS, make_plan, read_request
 
-    world = join()
-    console = Console(stderr=True, highlight=False, quiet=not world.first)
-    machine = local_machine(
-        data=data_root,
-        results=results,
-        cache=cache,
-        device=device,
-        threads=threads,
-        checkpoint_seconds=checkpoint_seconds,
-        allow_partial=allow_partial,
-        pixels=pixels,
-        log=partial(print_line, console),
-        world=world,
-    )
-    items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
-    choices = {key: values for key, values in {**items, "rerank": rerank, "seed": seed}.items() if values}
+    machine, console = prepare(options)
+    choices = {key: options[key] for key in (*KINDS, "seed") if options[key]}
     request = read_request(str(what) if what else None, choices, scale)
-    if request.scale and data_root is not None:
-        raise OptionError(f"--scale {scale}: draws its own data; leave out --data-root")
     runner = build_executor(executor)
-    plan = world.in_turn(lambda: make_plan(request, machine))
+    plan = machine.world.in_turn(lambda: make_plan(request, machine))
     if dry_run:
-        out = Console(highlight=False, quiet=not world.first)
+        out = Console(highlight=False, quiet=not machine.world.first)
         print_plan(out, plan, full=True)
         print_tasks(out, plan, runner)
         return
@@ -111,6 +95,22 @@ def run(
         print_line(console, f"record: {folder}")
     if any(record.status != "ok" for _, record in runs):
         raise typer.Exit(1)
+
+
+def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
+    """Return the machine of a command's options, and the console on stderr that it logs to."""
+    from rich.console import Console
+
+    from reidbench.utils.machine import local_machine
+    from reidbench.utils.processes import join
+
+    if options["scale"] and options["data_root"] is not None:
+        raise OptionError(f"--scale {options['scale']}: draws its own data; leave out --data-root")
+    world = join()
+    console = Console(stderr=True, highlight=False, quiet=not world.first)
+    settings = {name: options[name] for name in SETTINGS}
+    log = partial(print_line, console)
+    return local_machine(data=options["data_root"], **settings, log=log, world=world), console
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:

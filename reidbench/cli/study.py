@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +12,7 @@ import typer
 from reidbench.cli import flags
 from reidbench.cli import run as run_verb
 from reidbench.cli.output import echo, print_errors
-from reidbench.cli.run import option, print_line, print_plan, print_tasks
-
-SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
+from reidbench.cli.run import option, prepare, print_line, print_plan, print_tasks
 
 
 def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,12 +56,8 @@ def study(
     from reidbench.studies.define import define_study
     from reidbench.studies.page import StudyFiles, write_page
     from reidbench.studies.run_study import plan_study, run_study
-    from reidbench.utils.machine import local_machine
-    from reidbench.utils.processes import join
 
-    console = Console(stderr=True, highlight=False)
-    settings = {name: options[name] for name in SETTINGS}
-    machine = local_machine(data=options["data_root"], **settings, log=partial(print_line, console), world=join())
+    machine, console = prepare(options)
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
     values = {kind: options[kind] for kind in KINDS} | numbers
     definition = define_study(str(what) if what else None, values, options["scale"])

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from reidbench.utils.arrays import save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
 
+TRIALS_NOTE = (
+    "trials of studies are self-reported: each final run has the options of its search's best trial, but nothing that "
+    "is stored shows whether a trial's scores are true"
+)
 _CHOSEN = ("trials", "seeds", "searches", "recipe")  # by the hours of a study, if it has any
 
 
@@ -34,11 +38,9 @@ class PublishedStudy:
     """A study of a leaderboards folder.
 
     ``result``: its result, in its folder beside its definition ``NAME.toml``.
-    ``ranges``: what was searched for each loss.
     """
 
     result: StudyResult
-    ranges: Mapping[str, str]
 
     @property
     def runs(self) -> dict[Path, RunRecord]:
@@ -54,7 +56,8 @@ class PublishedStudy:
     def rows(self) -> dict[str, tuple[Row, list[tuple[Path, RunRecord]]]]:
         """Return each row's cells that the study determines, and its runs, by ``config_hash``; none of flawed runs."""
         study, rows = self.result.study, {}
-        ranges = hashlib.sha256(json.dumps(dict(self.ranges), sort_keys=True).encode()).hexdigest()[:16]
+        searched = sorted((each.loss, each.ranges) for each in self.result.losses)
+        ranges = hashlib.sha256(json.dumps(searched).encode()).hexdigest()[:16]
         for each in self.result.losses:
             for tuning, finals in each.by_tuning.items():
                 if not finals or not each.defaults or any(final.flawed for final in finals):
@@ -88,7 +91,7 @@ class PublishedStudy:
         given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
         for each in self.result.losses:
             if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss != NONE):
-                text = f"expected {study.trials} trials in each of {study.searches} searches for {each.loss}"
+                text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
                 yield file_problem(folder / TRIALS_FILE, text)
                 continue
             for tuning, finals in each.by_tuning.items():
@@ -122,7 +125,7 @@ def load_studies(
     problems: list[Problem] = []
     for place in sorted(folder.glob(f"{STUDIES}/*/")):
         try:
-            studies.append(PublishedStudy(*read_study(place)))
+            studies.append(PublishedStudy(read_study(place)))
             problems += studies[-1].problems(allow_dirty=allow_dirty) if files else []
         except ReidbenchError as error:
             problems.append(file_problem(place / STUDY_FILE, str(error)))
@@ -134,7 +137,7 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
 
     Raises DataError with every reason, and writes nothing, where it is refused.
     """
-    study = PublishedStudy(*read_study(source))
+    study = PublishedStudy(read_study(source))
     name = study.result.study.name
     target, toml = folder / STUDIES / name, folder / STUDIES / f"{name}.toml"
     if not is_name(name) or not toml.is_file() or target.exists():
@@ -151,7 +154,7 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
                 save_arrays(home / record.id[:12] / RANKINGS, ranks, deflated=True)
         if study.result.study.trials:
             write_atomic(home / TRIALS_FILE, (source / TRIALS_FILE).read_bytes())
-        store_study(study.result, home, study.ranges, lambda final: final.record.id[:12])
+        store_study(study.result, home, lambda final: final.record.id[:12])
         if problems := load_studies(Path(temp), files=True, allow_dirty=allow_dirty)[1]:
             raise DataError("\n".join(["nothing was added:", *map(str, problems)]).replace(temp, str(folder)))
         home.rename(target)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from reidbench.errors import PluginError, describe_error
+from reidbench.errors import PluginError, check_fields, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, load
 from reidbench.reports.table import Table
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from reidbench.reports.artifacts import RunFiles
     from reidbench.runs.record import RunRecord
+else:
+    Figure = Any  # sections that draw import matplotlib, which takes a second
 
 T = TypeVar("T")
 
@@ -57,8 +59,7 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files:
     A section that fails becomes a part with its ``error``. Raises OptionError for a spec that cannot be used.
     """
     resolved = [load().resolve("section", text) for text in sections]
-    built = [(str(section.plugin_items[0]), _built(section)) for section in resolved]
-    return [_part(owner, section, records, files) for owner, section in built]
+    return [_part(section, records, files) for section in resolved]
 
 
 def render(parts: list[Part], renderer: Callable[[Sequence[Part]], T]) -> T:
@@ -74,20 +75,15 @@ def render(parts: list[Part], renderer: Callable[[Sequence[Part]], T]) -> T:
         return renderer(parts)
 
 
-def _built(section: ResolvedSpec) -> Section | PluginError:
+def _part(section: ResolvedSpec, records: Sequence[RunRecord], files: RunFiles) -> Part:
+    owner = str(section.plugin_items[0])
     try:
         built: Section = section.build()
     except PluginError as error:
-        return error
-    return built
-
-
-def _part(owner: str, section: Section | PluginError, records: Sequence[RunRecord], files: RunFiles) -> Part:
+        return _failed(owner, error)
     try:
-        if isinstance(section, PluginError):
-            raise section
-        part = section.build(records, files)
-        _check(part)
+        part = built.build(records, files)
+        _check(owner, part)
     except (Exception, SystemExit) as error:  # a broken section must not cost the others
         return _failed(owner, error)
     return part
@@ -97,26 +93,17 @@ def _failed(what: str, error: BaseException) -> Part:
     return Part(what, error=f"{what} failed: {describe_error(error)}")
 
 
-def _check(part: object) -> None:
+def _check(owner: str, part: object) -> None:
     """Raise PluginError where a section returns anything but texts, figures, and tables of texts and numbers."""
     if not isinstance(part, Part):
         raise PluginError(f"build must return a Part, got {type(part).__name__}")
-    for name in ("tables", "figures", "notes"):
-        if not isinstance(getattr(part, name), list):
-            raise PluginError(f"{name} must be a list, got {type(getattr(part, name)).__name__}")
-    texts = [("title", part.title), *(("a note", note) for note in part.notes)]
+    check_fields(owner, part)
     for table in part.tables:
-        if not isinstance(table, Table):
-            raise PluginError(f"tables must be reidbench.Table, got {type(table).__name__}")
-        texts.append(("the title of a table", table.title))
         for row in table.rows:
             for key, value in row.items():
                 if not (value is None or isinstance(value, str | Real | np.bool_)):
                     raise PluginError(f"{key} in a row must be a text, a number or None, got {type(value).__name__}")
         table.cells()  # so that a format that fails, fails here
-    for what, text in texts:
-        if not isinstance(text, str):
-            raise PluginError(f"{what} must be a text, got {type(text).__name__}")
     for figure in part.figures:
         if not hasattr(figure, "savefig"):
             raise PluginError(f"figures must be of matplotlib, got {type(figure).__name__}")

@@ -86,7 +86,7 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
 def runs_here(plan: Plan, executor: Executor) -> bool:
     """Return whether an executor leaves the runs of a plan to this process."""
     trainings = len({run.training_folder for run in plan.runs})
-    return executor.uses_this_process(plan.machine.requested_device, trainings)
+    return executor.processes(plan.machine.requested_device, trainings) == 0
 
 
 def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:

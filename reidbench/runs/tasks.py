@@ -67,9 +67,12 @@ class Executor(ABC):
 
     tries: int = 3
 
-    def uses_this_process(self, device: str, trainings: int) -> bool:
-        """Return whether so many trainings on a device, as requested, run in this process without a call of ``run``."""
-        return False
+    def processes(self, device: str, trainings: int) -> int:
+        """Return how many processes run so many trainings on a device, as requested, at a time; 1 where nobody knows.
+
+        0 runs them in this process, one after another, without a call of ``run``.
+        """
+        return 1
 
     def unavailable(self) -> str:
         """Return why it cannot run tasks on this machine, such as a missing program, or an empty text."""

@@ -23,7 +23,7 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
 from reidbench.studies.stored import TRIALS_FILE, store_study
-from reidbench.studies.study import NONE, STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials
+from reidbench.studies.study import NONE, STUDIES, Final, LossResult, Study, StudyResult, Trial, best_trials, counted
 from reidbench.studies.trainings import DEFAULT, TUNED, StudyPlan, Trainings
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import load_arrays
@@ -62,15 +62,15 @@ def plan_study(
     variance = IDENTITY_VARIANCE / trainings.expected.runs[-1].split.counts["query_identities"]
     gap = POWER * math.sqrt(2 * SEED_SD**2 / study.seeds + variance)
     trainings.notes.append(
-        f"Chosen for {study.hours:g} hours: {study.trials} trials, {study.seeds} seeds, recipe {study.recipe}. Where "
-        f"seeds have a standard deviation of {SEED_SD} points, as on the built-in data, a gap of {gap:.1f} points is "
-        "found in 80 % of studies."
+        f"Chosen for --hours {study.hours:g}: {counted(study.trials, 'trial')}, {counted(study.seeds, 'seed')}, recipe "
+        f"{study.recipe}. Where seeds have a standard deviation of {SEED_SD} points, as on the built-in data, a gap of "
+        f"{gap:.1f} points is found in 80 % of studies."
     )
     return trainings
 
 
 def _choose(study: Study, machine: Machine, catalogue: Catalogue, executor: Executor) -> dict[str, Any]:
-    """Return the trials, seeds, searches and recipe of a study that fit its hours, one training at a time."""
+    """Return the trials, seeds, searches and recipe of a study that fit its hours with the executor's processes."""
     probe = replace(study, trials=0, seeds=1, searches=0, metrics=(AUTO,))
     run = Trainings(probe, machine, catalogue, Path()).expected.runs[0]
     recipe, given = run.items["recipe"], Spec.parse(run.items["recipe"].given).item
@@ -85,7 +85,8 @@ def _choose(study: Study, machine: Machine, catalogue: Catalogue, executor: Exec
     plan = Trainings(measured, machine, catalogue, Path()).expected
     costs = [_cost(machine.results / record.training, record) for _, record in execute(plan, executor)]
     per_step, fixed = (sum(part) for part in zip(*costs, strict=True))
-    most, steps = MARGIN * 3600 * (study.hours or 0), run.recipe.steps
+    processes = max(executor.processes(machine.requested_device, len(study.losses)), 1)
+    most, steps = MARGIN * 3600 * (study.hours or 0) * processes, run.recipe.steps
     for size in range(MOST, LEAST_TRIALS - 1, -1):  # a seed costs what a trial costs, so there are as many of both
         trials = study.trials if "trials" in study.given else size
         seeds = study.seeds if "seeds" in study.given else max(size, LEAST_SEEDS)
@@ -97,7 +98,7 @@ def _choose(study: Study, machine: Machine, catalogue: Catalogue, executor: Exec
         least = steps if recipe.origins["steps"] == "given" else MEASURED_STEPS
         steps = int((most / trainings - fixed) / per_step)
         if steps < least:
-            needed = in_words(trainings * (least * per_step + fixed) / MARGIN)
+            needed = in_words(trainings * (least * per_step + fixed) / MARGIN / processes)
             raise OptionError(
                 f"--hours {study.hours:g}: {trials} trials and {seeds} seeds of {least} steps take about {needed}; "
                 "give more hours, or fewer losses, trials or seeds"
@@ -130,7 +131,7 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
     folders = {each: trainings.run_of(each.jobs[0]).run_folder for each in finals}
     missing = [each.place for each in finals if folders[each] not in records]
     if missing:
-        notes.append(f"Stopped after {study.hours:g} hours, with {min(missing)} of {study.seeds} seeds.")
+        notes.append(f"Stopped by --hours {study.hours:g}, with {min(missing)} of {counted(study.seeds, 'seed')}.")
         study = replace(study, seeds=min(missing))
         if not study.seeds:
             raise Interrupted(f"{study.hours:g} hours are over before the first seed; the same command resumes")
@@ -146,13 +147,13 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
             defaults=runs(loss, DEFAULT),
             trials=[each for each in trials if each.loss == loss],
             winners=[winner for (name, _), winner in winners.items() if name == loss],
-            space=trainings.spaces.get(loss),
+            ranges=space.text if (space := trainings.spaces.get(loss)) else "",
+            notes=space.notes if space else (),
         )
         for loss in study.losses
     ]
     result = StudyResult(study, losses, trainings.folder, notes)
-    ranges = {loss: space.text for loss, space in trainings.spaces.items()}
-    store_study(result, result.folder, ranges, lambda final: os.path.relpath(final.folder, result.folder))
+    store_study(result, result.folder, lambda final: os.path.relpath(final.folder, result.folder))
     return result
 
 

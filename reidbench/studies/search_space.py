@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +60,6 @@ class SearchSpace:
     def text(self) -> str:
         """The ranges, one a line: "margin: 0.05 to 1 (log)"."""
         return "\n".join(f"{dimension.name}: {dimension.searched}" for dimension in self.dimensions)
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of the ranges, 64 hex digits; versions of plugins and defaults do not enter."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def search_space(resolved: ResolvedJob, memo: Memo | None = None) -> SearchSpace:

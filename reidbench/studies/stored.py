@@ -25,7 +25,7 @@ class StoredStudy:
     """The content of a study's file.
 
     ``study``: its definition.
-    ``ranges``: what was searched for each loss, one a line.
+    ``ranges``: what was searched for each loss, one a line; empty where nothing was.
     ``finals``: by loss and tuning the folders of its final runs, by seed, relative to the study's.
     """
 
@@ -34,18 +34,19 @@ class StoredStudy:
     finals: Mapping[str, Mapping[str, list[str]]]
 
 
-def store_study(result: StudyResult, folder: Path, ranges: Mapping[str, str], name: Callable[[Final], str]) -> None:
+def store_study(result: StudyResult, folder: Path, name: Callable[[Final], str]) -> None:
     """Write the file of a study to a folder, in which ``name`` is the folder of a final run."""
     finals = {
         each.loss: {tuning: [name(final) for final in finals] for tuning, finals in each.by_tuning.items()}
         for each in result.losses
     }
+    ranges = {each.loss: each.ranges for each in result.losses}
     content = dataclasses.asdict(StoredStudy(result.study, ranges, finals))
     write_atomic(folder / STUDY_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_study(folder: Path) -> tuple[StudyResult, Mapping[str, str]]:
-    """Return the result of a stored study without its notes, and what was searched for each loss; raises DataError."""
+def read_study(folder: Path) -> StudyResult:
+    """Return the result of a stored study without its notes; raises DataError."""
     file = folder / TRIALS_FILE
     stored: StoredStudy = parse_typed(read_text(folder / STUDY_FILE), folder / STUDY_FILE, StoredStudy)
     lines = read_text(file).splitlines() if stored.study.trials else []
@@ -58,8 +59,9 @@ def read_study(folder: Path) -> tuple[StudyResult, Mapping[str, str]]:
         }
         own = [each for each in trials if each.loss == loss]
         defaults = finals.get("default", [])
-        losses.append(LossResult(loss, finals.get("tuned", defaults), defaults, own, [*best_trials(own).values()]))
-    return StudyResult(stored.study, losses, folder), stored.ranges
+        winners, ranges = [*best_trials(own).values()], stored.ranges.get(loss, "")
+        losses.append(LossResult(loss, finals.get("tuned", defaults), defaults, own, winners, ranges))
+    return StudyResult(stored.study, losses, folder)
 
 
 def parse_typed(text: str, file: Path, kind: Any) -> Any:

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from reidbench.ranking.scores import named_score
 from reidbench.runs.record import RunRecord
 from reidbench.runs.suite import Scale
-from reidbench.studies.search_space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"
 STUDIES = "studies"  # subfolder of the results
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 seed" or "2 seeds"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class LossResult:
     ``defaults``: the runs with the options as given, by seed; the same as ``finals`` where nothing was tuned.
     ``trials``: the trials in the order of search and number; none for "none".
     ``winners``: for each search its best trial.
-    ``space``: what was searched, with notes; None where nothing was.
+    ``ranges``: what was searched, one a line, such as "margin: 0.05 to 1 (log)"; empty where nothing was.
+    ``notes``: sentences about what is not searched.
     """
 
     loss: str
@@ -190,17 +195,13 @@ class LossResult:
     defaults: Sequence[Final]
     trials: Sequence[Trial] = ()
     winners: Sequence[Trial] = ()
-    space: SearchSpace | None = None
+    ranges: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def by_tuning(self) -> dict[str, Sequence[Final]]:
         """The runs by tuning: "tuned", where options were searched, and "default"."""
         return {**({"tuned": self.finals} if self.winners else {}), "default": self.defaults}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about what is not searched."""
-        return self.space.notes if self.space else ()
 
 
 @dataclass(frozen=True)

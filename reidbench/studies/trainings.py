@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reidbench.errors import OptionError
+from reidbench.images.contents import split_contents
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.runs.job import Job, Memo, resolve
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.prepare import Prepared
-from reidbench.runs.record import RunRecord
+from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import RunState
 from reidbench.studies.search import trial, trial_seed
 from reidbench.studies.search_space import search_space
-from reidbench.studies.study import NONE, Study, Trial, best_trials
+from reidbench.studies.study import NONE, Study, Trial, best_trials, counted
 from reidbench.studies.validation import check_validation, validation_protocol
 from reidbench.utils.machine import AUTO, Machine
 
@@ -23,6 +25,8 @@ TRIAL, TUNED, DEFAULT = "trial", "tuned", "default"
 Options = tuple[str, str, str]  # the texts of loss, recipe and metric
 # The worst verdict of a training's runs, which counts.
 STATUSES = ("failed", "collapsed", "no_gradient", "ok")
+# The reason of a training that failed by its options, so that it would fail again: a loss or an embedding is no number.
+_DIVERGED = re.compile(r" is (nan|-?inf) at step | is not finite")
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,28 @@ class Trainings:
             scale = None if self._runs else self.study.scale
             plan = make_plan(Request(new, scale=scale), self.machine, self._catalogue, self._memo)
             self.machine = plan.machine
-            self._runs |= dict(zip(new, zip(plan.runs, plan.states, strict=True), strict=True))
+            ended = map(self._with_divergence, plan.runs, plan.states)
+            self._runs |= dict(zip(new, zip(plan.runs, ended, strict=True), strict=True))
         unique: dict[str, tuple[Training, Job]] = {}
         for training in trainings:
             for job in training.jobs:
                 unique.setdefault(self.run_of(job).id, (training, job))
         runs, states = zip(*(self._runs[job] for _, job in unique.values()), strict=True) if unique else ((), ())
         records = {run.run_folder: state.record for run, state in zip(runs, states, strict=True) if state.record}
-        titles = {id(each): f"[{place}/{len(trainings)}] {each.title}" for place, each in enumerate(trainings, start=1)}
-        owners = [titles[id(training)] for training, _ in unique.values()]
-        return StudyPlan(runs, states, self.machine, titles=owners, records=records)
+        owners = {id(training): training for training, _ in unique.values()}  # those whose runs are no other's
+        titles = {key: f"[{place}/{len(owners)}] {each.title}" for place, (key, each) in enumerate(owners.items(), 1)}
+        return StudyPlan(
+            runs, states, self.machine, titles=[titles[id(each)] for each, _ in unique.values()], records=records
+        )
+
+    def _with_divergence(self, run: Prepared, state: RunState) -> RunState:
+        """Return the state of a run, which is done too where its training diverged by this code on these images."""
+        file = run.run_folder / RECORD
+        if state.record or state.superseded or not file.is_file():
+            return state
+        record, contents = read_record(file), split_contents(run.split, self.machine)
+        same = (record.id, record.code, record.dataset.content) == (run.id, run.code, contents)
+        return RunState(record=record) if same and _DIVERGED.search(record.error) else state
 
     def run_of(self, job: Job) -> Prepared:
         """Return the prepared run of a planned job."""
@@ -158,14 +174,15 @@ class Trainings:
     def describe(self) -> list[str]:
         """Return what is trained and searched, in a few lines."""
         study = self.study
-        given = f"{study.seeds} seeds with the options as given"
+        given = f"{counted(study.seeds, 'seed')} with the options as given"
         if not study.trials:
             return [f"Study of {study.protocol}: for each loss {given}"]
-        count = "1 search" if study.searches == 1 else f"{study.searches} searches"
+        searches = "1 search" if study.searches == 1 else f"{study.searches} searches"
         held_out = self.trials[0].jobs[0].protocol
         return [
-            f"Study of {study.protocol}: for each loss {count} of {study.trials} trials on {held_out}, scored by "
-            f"{' and '.join(study.metrics)}; then {study.seeds} seeds with the options of the best, and {given}",
+            f"Study of {study.protocol}: for each loss {searches} of {counted(study.trials, 'trial')} on {held_out}, "
+            f"scored by {' and '.join(study.metrics)}; then {counted(study.seeds, 'seed')} with the options of the "
+            f"best, and {given}",
             *(f"searched for {loss}: {'; '.join(space.text.splitlines())}" for loss, space in self.spaces.items()),
         ]
 

@@ -318,8 +318,8 @@ class _ExecutorChecks(_BuildChecks):
         built, folder = self.values[0], Path("results/batches/0")
         task = Task(0, "a training", ("work", str(folder / TASKS), "0"), "auto", 0)
         expect(isinstance(built.tries, int) and built.tries >= 1, f"tries must be 1 or more, got {built.tries!r}")
-        here = built.uses_this_process("cpu", 2)
-        expect(isinstance(here, bool), f"uses_this_process must return a bool, got {here!r:.80}")
+        count = built.processes("cpu", 2)
+        expect(isinstance(count, int) and count >= 0, f"processes must return 0 or more, got {count!r:.80}")
         for name, supplied in (("unavailable", ()), ("describe", ([task], folder)), ("after_interrupt", (folder,))):
             text = getattr(built, name)(*supplied)
             expect(isinstance(text, str), f"{name} must return a text, got {type(text).__name__}")

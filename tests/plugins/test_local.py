@@ -37,19 +37,17 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("text", "here"), [("local", True), ("local(workers=1)", True), ("local(workers=2)", False)])
-def test_one_worker_is_this_process(text: str, here: bool) -> None:
-    assert build("executor", text).uses_this_process("cpu", 2) is here
+@pytest.mark.parametrize(("text", "processes"), [("local", 0), ("local(workers=1)", 0), ("local(workers=2)", 2)])
+def test_one_worker_is_this_process(text: str, processes: int) -> None:
+    assert build("executor", text).processes("cpu", 2) == processes
 
 
 def test_each_gpu_gets_a_process(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     local = build("executor", "local")
-    assert [local.uses_this_process(*job) for job in (("auto", 2), ("auto", 1), ("cpu", 9), ("cuda:1", 9))] == [
-        *(False, True),
-        *(True, True),
-    ]
+    jobs = (("auto", 2), ("auto", 1), ("cpu", 9), ("cuda:1", 9))
+    assert [local.processes(*job) for job in jobs] == [2, 0, 0, 0]
     *_, states = local.run(TASKS[:3], program)
     assert {state.state for state in states.values()} == {"ended"}
     logs = [(program / f"{number}.log").read_text() for number in range(3)]

@@ -24,8 +24,10 @@ def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study
     aps = values(8)
     aps["loss 3"] = aps["loss 3"] + np.linspace(-0.2, 0.2, 5)[:, None]
+    aps["again"] = aps["loss 5"]
     text = " ".join(notes(compare(aps, PIDS), study))
-    assert "of 28 pairs are told apart" in text
+    assert "loss 5 and again have equal scores in every seed" in text
+    assert "of 36 pairs are told apart" in text
     assert "The seeds of loss 3 vary more" in text
     assert "With 5 seeds a gap of" in text
 

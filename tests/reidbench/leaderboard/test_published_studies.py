@@ -64,9 +64,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         losses.append(LossResult(loss, runs[-1], runs[0], trials, list(best_trials(trials).values())))
     result = StudyResult(definition, losses, results / "studies" / "mine-1234567890")
     write_trials([each for loss in losses for each in loss.trials], result.folder / "trials.jsonl")
-    store_study(
-        result, result.folder, {"batch_hard": "margin: 0.1 to 1"}, lambda final: f"../../runs/{final.folder.name}"
-    )
+    store_study(result, result.folder, lambda final: f"../../runs/{final.folder.name}")
     return result.folder
 
 
@@ -133,7 +131,12 @@ def swap_tuning(stored: Any) -> None:
         ("study.json", swap_tuning, "record.json", "batch_hard, default"),
         ("study.json", lambda stored: stored["study"].update(trials=1), "mine.toml", "another study"),
         ("trials.jsonl", lambda trials: trials[0]["scores"].update(euclidean=0.9), "record.json", "batch_hard, tuned"),
-        ("trials.jsonl", lambda trials: trials.pop(), "trials.jsonl", "2 trials in each of 2 searches for batch_all"),
+        (
+            "trials.jsonl",
+            lambda trials: trials.pop(),
+            "trials.jsonl",
+            "1 to 2 in searches 0 to 1 of batch_all",
+        ),
         ("trials.jsonl", lambda trials: trials[0].pop("code"), "study.json", "trials.jsonl: [0].code"),
     ],
 )

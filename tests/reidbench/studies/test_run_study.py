@@ -63,9 +63,12 @@ class Log:
         return sum(line.startswith("[") for line in self.lines)
 
 
-def begin(folder: Path, data: Path, log: Log, hours: float | None = None) -> StudyResult:
-    choices, catalogue = read_choices({"loss": ["batch_hard", MeanPull], "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
-    study = replace(define_study(None, {**choices, "trials": 2, "seeds": 2}), hours=hours)
+def begin(
+    folder: Path, data: Path, log: Log, hours: float | None = None, *, loss: Any = None, trials: int = 2, seeds: int = 2
+) -> StudyResult:
+    losses = loss or ["batch_hard", MeanPull]
+    choices, catalogue = read_choices({"loss": losses, "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
+    study = replace(define_study(None, {**choices, "trials": trials, "seeds": seeds}), hours=hours)
     settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
     machine = local_machine(device="cpu", threads=1, log=log, **settings)
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
@@ -140,12 +143,31 @@ def test_when_the_hours_are_over_the_complete_seeds_are_compared(
     stopped = begin(tmp_path, data_folder, log, hours=1e-9)
     assert stopped.study.seeds == 1
     assert [len(each.finals) for each in stopped.losses] == [1, 1, 1]
-    assert stopped.notes == ["Stopped after 1e-09 hours, with 1 of 2 seeds."]
+    assert stopped.notes == ["Stopped by --hours 1e-09, with 1 of 2 seeds."]
     assert log.trained == 1
     assert (stopped.folder / "trials.jsonl").is_file()  # though no trial was run
     assert table(begin(tmp_path, data_folder, log)) == table(result)
     with pytest.raises(Interrupted, match="resumes"):
         begin(tmp_path / "nothing", data_folder, log, hours=1e-9)
+
+
+class NoNumber(MeanPull):
+    """Is nan for every image."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return super().forward(embeddings, labels) * float("nan")
+
+
+def test_a_training_that_diverges_counts_and_is_not_repeated(tmp_path: Path, data_folder: Path) -> None:
+    logs = [Log(), Log()]
+    results = [begin(tmp_path, data_folder, log, loss=NoNumber, trials=1, seeds=1) for log in logs]
+    assert [log.trained for log in logs] == [3, 0]  # the trial, the final run, and the untrained network
+    for result in results:
+        assert [trial.status for trial in result.losses[0].trials] == ["failed"]
+        assert result.losses[0].finals[0].flawed
+    (tmp_path / "results/runs" / results[0].losses[0].finals[0].folder.name / "record.json").unlink()
+    begin(tmp_path, data_folder, logs[1], loss=NoNumber, trials=1, seeds=1)
+    assert logs[1].trained == 1
 
 
 def test_the_python_call_finds_the_same_runs(undisturbed: tuple[StudyResult, Log], data_folder: Path) -> None:

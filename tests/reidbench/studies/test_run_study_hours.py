@@ -37,11 +37,13 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return measured
 
 
-def choose(data: Path, given: float, recipe: str = "auto", *, measure: bool = True, **numbers: Any) -> Trainings:
+def choose(
+    data: Path, given: float, recipe: str = "auto", *, measure: bool = True, workers: int = 1, **numbers: Any
+) -> Trainings:
     choices = {"loss": ["batch_hard", "batch_all"], "protocol": [SMALL_PROTOCOL], "recipe": [recipe]}
     study = define_study(None, {**choices, "hours": given, **numbers})
     machine = local_machine(device="cpu", threads=1, data=data)
-    return run_study.plan_study(study, machine, load(), build("executor", "local"), measure=measure)
+    return run_study.plan_study(study, machine, load(), build("executor", f"local(workers={workers})"), measure=measure)
 
 
 def enough(trainings: float) -> float:
@@ -65,9 +67,9 @@ def enough(trainings: float) -> float:
 def test_the_largest_study_that_fits_is_chosen(
     plans: list[Plan], data_folder: Path, trainings: int, numbers: dict[str, Any], chosen: tuple[int, int, int]
 ) -> None:
-    study = choose(data_folder, enough(trainings), **numbers).study
-    assert (study.trials, study.seeds, study.searches) == chosen
-    assert study.recipe == "auto"
+    for workers in (1, 3):
+        study = choose(data_folder, enough(trainings) / workers, workers=workers, **numbers).study
+        assert (study.trials, study.seeds, study.searches, study.recipe) == (*chosen, "auto")
     assert {run.job.recipe for run in plans[0].runs} == {"quick(steps=20)"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 
@@ -85,21 +85,6 @@ def test_a_loss_without_ranges_gets_the_rate_and_a_note() -> None:
     space = space_of("theirs", with_loss(theirs))
     assert space.text == "learning_rate: 0.0001 to 0.01 (log)"
     assert any("theirs declares no option to search" in note for note in space.notes)
-
-
-def test_the_digest_names_the_ranges_alone() -> None:
-    def theirs(info: object, *, margin: Annotated[float, Searched(0.1, 1)] = 0.2) -> None: ...
-
-    def other_default(info: object, *, margin: Annotated[float, Searched(0.1, 1)] = 0.3) -> None: ...
-
-    def wider(info: object, *, margin: Annotated[float, Searched(0.1, 2)] = 0.2) -> None: ...
-
-    digest = space_of("theirs", with_loss(theirs)).digest
-    assert re.fullmatch("[0-9a-f]{64}", digest)
-    assert digest == space_of("theirs", with_loss(theirs, "2")).digest
-    assert digest == space_of("theirs", with_loss(other_default), protocol="market1501").digest
-    assert digest != space_of("theirs", with_loss(wider)).digest
-    assert digest != space_of("theirs(margin=0.4)", with_loss(theirs)).digest
 
 
 def test_the_docs_show_what_is_declared() -> None:

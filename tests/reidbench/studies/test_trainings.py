@@ -83,8 +83,10 @@ def test_equal_runs_are_planned_once(trainings: Trainings) -> None:
     """A winner that is the default shares its run, also where the metric is the loss's own by another name."""
     winners = {(loss, search): (loss, SMALL_RECIPE, "euclidean") for loss in LOSSES for search in (0, 1)}
     finals = trainings.finals(winners)
-    runs = trainings.plan(finals).runs
-    assert len({run.id for run in runs}) == len(runs) < len(finals)
+    plan = trainings.plan(finals)
+    assert len({run.id for run in plan.runs}) == len(plan.runs) < len(finals)
+    places = [title.partition("]")[0] for title in dict.fromkeys(plan.titles)]
+    assert places == [f"[{number}/{len(places)}" for number in range(1, len(places) + 1)]
 
 
 def records(trainings: Trainings, changes: dict[int, dict[str, Any]]) -> dict[Path, RunRecord]:
