@@ -59,17 +59,6 @@ def test_terms_and_means_are_those_of_a_loop(
         assert value.total.item() == pytest.approx(sum(counted) / max(1, len(counted)), abs=1e-11)
 
 
-def test_a_known_batch() -> None:
-    embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    value = BatchAll(INFO, margin=0.5)(embeddings, torch.tensor([5, 5, 9, 9]))
-    # 1 - 3, 1 - 7; 1 - 2, 1 - 6; 4 - 3, 4 - 2; 4 - 7, 4 - 6, each with 0.5.
-    assert value.per_item["loss"].tolist() == pytest.approx([0, 0, 0, 0, 1.5, 2.5, 0, 0])
-    assert value.total.item() == pytest.approx(0.5)
-    assert BatchAll(INFO, margin=0.5, average="nonzero")(
-        embeddings, torch.tensor([5, 5, 9, 9])
-    ).total.item() == pytest.approx(2)
-
-
 @pytest.mark.parametrize("labels", [identities(128, 4, 0), torch.cat([identities(127, 4, 0), torch.arange(200, 204)])])
 def test_a_batch_of_512_saves_no_cube(labels: torch.Tensor) -> None:
     # A cube of the batch would be 512 MiB; the gradient needs 512 x 3 x 508 terms a few times.

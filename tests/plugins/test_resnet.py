@@ -125,18 +125,6 @@ def test_a_checkpoint_is_loaded_with_its_head(tmp_path: Path) -> None:
     assert all(value.equal(saved[name]) for name, value in network.state_dict().items())
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    other = torchvision.models.resnet18(weights=None)
-    save_file(other.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
-    network = ResNet50(weights=File(tmp_path / "w.safetensors"))
-    wrong = set(network.network.state_dict()) - set(other.state_dict())
-    wrong = {name for name in wrong if not name.endswith("num_batches_tracked")}
-    with pytest.raises(
-        DataError, match=rf"w\.safetensors: does not fit this network: {len(wrong)} missing \(layer1\.0\.conv3"
-    ):
-        network.initialise()
-
-
 @pytest.mark.parametrize("backbone", ["resnet50(weights=none", "timm(weights=none, head=trinet"])
 @pytest.mark.parametrize("size", [1, 64, 512])
 def test_embedding_dim_is_the_number_of_outputs(backbone: str, size: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import subprocess
 import sys
@@ -18,23 +17,20 @@ from hypothesis import strategies as st
 from numba import jit
 from numpy.typing import NDArray
 from reidbench_datasets.synthetic import (
-    outfits,
     register_datasets,
     register_protocols,
     synthetic,
     synthetic_protocol,
     synthetic_val_protocol,
 )
-from reidbench_datasets.synthetic.body import STANCE_COLUMNS, sine
-from reidbench_datasets.synthetic.camera import TONES, tone_curve
-from reidbench_datasets.synthetic.cloth import CROSS, HOOPS, MARK_COLOUR, NO_MARK, around, fraction, paint
-from reidbench_datasets.synthetic.outfits import DIFFICULTIES, PALETTE, sample_build, sample_identity, sample_outfit
+from reidbench_datasets.synthetic.body import STANCE_COLUMNS
+from reidbench_datasets.synthetic.outfits import DIFFICULTIES, sample_identity
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
 from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, Staged, rasterise, shade, stage
 from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.sensor import develop
-from reidbench_datasets.synthetic.wardrobe import ABOVE, BAG, Figure, dress
+from reidbench_datasets.synthetic.wardrobe import Figure, dress
 
 from reidbench import DataError, OptionError, Split, compiled
 from reidbench.plugins.catalogue import load
@@ -103,31 +99,6 @@ def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
             assert not re.search(r"\bvf?n?m(add|sub)|\bfn?m(add|sub)|\bfml[as]", again.inspect_asm(signature))
 
 
-def test_sine_needs_no_library() -> None:
-    turns = np.linspace(-2.0, 2.0, 997)
-    ours = np.array([sine(turn) for turn in turns.tolist()])
-    assert np.abs(ours - np.sin(2 * np.pi * turns)).max() < 1e-7
-
-
-@pytest.mark.parametrize("sixteenths", [4, 8, 11])
-def test_tone_curve_is_a_power(sixteenths: int) -> None:
-    x = np.arange(TONES) / (TONES - 1)
-    np.testing.assert_allclose(tone_curve(sixteenths, 0.0), 255 * x ** (sixteenths / 16), rtol=1e-12)
-    lifted = tone_curve(sixteenths, 0.1)
-    assert lifted[0] == pytest.approx(25.5)
-    assert lifted[-1] == pytest.approx(255.0)
-
-
-def test_random_numbers_come_from_the_raw_stream() -> None:
-    rng, again = RandomNumbers(3, "a", 1), RandomNumbers(3, "a", 1)
-    raw = [again.raw() for _ in range(200)]
-    assert [rng.raw() for _ in range(200)] == raw, "also across blocks"
-    values = RandomNumbers(3, "a", 1)
-    assert values.uniform(2.0, 4.0) == 2.0 + 2.0 * (raw[0] >> 11) * 2.0**-53
-    assert values.integer(10) == (raw[1] >> 32) * 10 // 2**32
-    assert RandomNumbers(3, "a", 2).raw() != raw[0]
-
-
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 50))
 def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
@@ -138,46 +109,6 @@ def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
 
 
 # Geometry
-
-
-def _turned(a: float, b: float) -> NDArray[np.float64]:
-    """A rotation by two angles, in radians."""
-    ca, sa, cb, sb = math.cos(a), math.sin(a), math.cos(b), math.sin(b)
-    about_z = np.array([[ca, -sa, 0.0], [sa, ca, 0.0], [0.0, 0.0, 1.0]])
-    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cb, -sb], [0.0, sb, cb]])
-    return about_x @ about_z
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.tuples(st.floats(0.03, 0.2), st.floats(0.03, 0.2)),
-    st.floats(0.2, 0.6),
-    st.tuples(st.floats(0.6, 1.6), st.floats(0.6, 1.6)),
-    st.tuples(st.floats(-3.1, 3.1), st.floats(-3.1, 3.1)),
-)
-def test_a_part_is_the_hull_of_its_spheres(
-    radii: tuple[float, float], length: float, widths: tuple[float, float], angles: tuple[float, float]
-) -> None:
-    """The closed form against the nearest of 1,000 widened spheres along the axis, cut by each sample's ray."""
-    axes = _turned(*angles)
-    part = np.zeros((1, 14))
-    part[0, 4:9] = (length, *radii, *widths)
-    seen = Seen(np.full((16, 16), FAR), np.full((16, 16), NOBODY, dtype=np.int16))
-    rasterise(Staged(part, np.zeros((1, 3)), axes[None].copy()), Lens(8.0, 8.0, 8.0), seen)
-    scale = np.array([1 / widths[0], 1.0, 1 / widths[1]])
-    along = np.linspace(0.0, 1.0, 1000)
-    row, column = np.mgrid[0:16, 0:16]
-    start = np.stack([(column + 0.5 - 8) / 8, (8 - row - 0.5) / 8, np.zeros((16, 16))], -1) @ axes * scale
-    ray = axes[2] * scale
-    offset = start[..., None, :] - np.outer(along * length, [0.0, 1.0, 0.0])
-    radius = radii[0] + (radii[1] - radii[0]) * along
-    half, square = offset @ ray, ray @ ray
-    inside = half**2 - square * ((offset**2).sum(-1) - radius**2)
-    nearest = np.where(inside >= 0, (-half + np.sqrt(np.maximum(inside, 0))) / square, FAR).max(-1)
-    sure = np.abs(inside.max(-1)) > 1e-3  # not on the outline, where 1,000 spheres are too few
-    assert ((seen.owner == 0) == (nearest > FAR))[sure].all()
-    both = sure & (seen.owner == 0)
-    np.testing.assert_allclose(seen.depth[both], nearest[both], atol=2e-3)
 
 
 def _visible(figure: Figure, yaw: float) -> tuple[Staged, Seen, Lens]:
@@ -194,61 +125,6 @@ def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3), 0.0)
     shade(staged, figure.layers, lens, seen, light, image)
     return image
-
-
-def _plain_figure(**changes: object) -> Figure:
-    rng = RandomNumbers(0, "test")
-    outfit = sample_outfit(rng, PALETTE)
-    plain = {"top": outfits.LONG_SLEEVES, "pattern": 0, "bag": outfits.NO_BAG, "bottom": outfits.TROUSERS}
-    plain |= {"front_mark": NO_MARK, "back_mark": NO_MARK}
-    return dress(sample_build(rng), outfits.replace(outfit, **(plain | changes)))
-
-
-def test_a_rucksack_is_visible_from_the_back() -> None:
-    figure = _plain_figure(bag=outfits.RUCKSACK)
-    bag = np.flatnonzero(figure.parts[:, ABOVE] == BAG)
-    front, back = (np.isin(_visible(figure, yaw)[1].owner, bag).sum() for yaw in (0.0, 0.5))
-    assert back > 1000
-    assert front < back / 10
-
-
-def test_a_logo_is_visible_from_the_front() -> None:
-    figure = _plain_figure(front_mark=CROSS, mark_x=0.0)
-    colour = figure.layers[1, MARK_COLOUR : MARK_COLOUR + 3]
-    shown = []
-    for yaw in (0.0, 0.5):
-        staged, seen, _ = _visible(figure, yaw)
-        count = 0
-        for row, column in np.argwhere(seen.owner != NOBODY):
-            part = int(seen.owner[row, column])
-            at = np.array([(column + 0.5 - 64) / 130, (240 - row - 0.5) / 130, seen.depth[row, column]])
-            x, y, z = (at - staged.centres[part]) @ staged.axes[part]
-            layer = int(figure.parts[part, ABOVE])
-            count += layer == 1 and np.allclose(paint(figure.layers[1], x, y + figure.parts[part, 12], z), colour)
-        shown.append(count)
-    assert shown[0] > 100
-    assert shown[1] == 0
-
-
-def test_people_stand_upright_on_two_feet() -> None:
-    figure = _plain_figure()
-    _, seen, _ = _visible(figure, 0.0)
-    rows = np.flatnonzero((seen.owner != NOBODY).any(1))
-    height = (rows[-1] - rows[0]) / 130
-    assert 1.5 < height < 2.0
-    feet = (seen.owner[rows[-1] - 8] != NOBODY).astype(int)
-    assert (np.diff(feet) == 1).sum() == 2
-
-
-def test_patterns_repeat_in_the_garments_own_frame() -> None:
-    layer = np.zeros(21)
-    layer[:3] = (HOOPS, 0.1, 0.0)
-    layer[12:15] = 1.0
-    assert paint(layer, 0.1, 0.02, 0.1) == paint(layer, -0.1, 0.12, -0.1) == (1.0, 1.0, 1.0)
-    assert paint(layer, 0.1, 0.07, 0.1) == (0.0, 0.0, 0.0)
-    assert fraction(-0.25) == 0.75
-    assert around(0.0, 1.0) == 0.0
-    assert around(1.0, 0.0) == -around(-1.0, 0.0) == 0.25
 
 
 # Identities

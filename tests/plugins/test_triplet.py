@@ -115,12 +115,6 @@ def test_a_known_batch() -> None:
     assert nonzero.total.item() == pytest.approx(2.5)
 
 
-def test_an_anchor_without_positive_counts_with_0() -> None:
-    embeddings = torch.tensor([[0.0], [1.0], [3.0]])
-    terms = terms_of(embeddings, torch.tensor([0, 0, 1]), margin=2.5)
-    assert terms.tolist() == pytest.approx([0.5, 1.5, 0.5])
-
-
 def test_an_anchor_without_positive_can_be_skipped() -> None:
     embeddings, labels = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
     assert terms_of(embeddings, labels, margin=2.5, singletons="skip").tolist() == pytest.approx([0.5, 1.5])

@@ -20,7 +20,6 @@ from tests.support.metric_arrays import (
     assert_a_form,
     assert_close_forms,
     assert_official,
-    assert_rows_stand_alone,
     form_of,
     people,
     slow_scatters,
@@ -86,11 +85,8 @@ def test_official_pairs_of_both_halves() -> None:
     both, sides = np.concatenate([first, second]), np.repeat([0, 1], len(first))
     intra, extra, _, _ = slow_scatters(rows[both].numpy(), pids[both], sides)
     assert_close_forms(form_of(metric), slow_form(intra, extra, 0.001, 99))
-    again, other = xqda("seed=3"), xqda("seed=4")
-    again.fit(rows, pids, cams)
-    other.fit(rows, pids, cams)
-    assert again.map.equal(metric.map)
-    assert np.abs(form_of(other) - form_of(metric)).max() > 1e-6 * np.abs(form_of(metric)).max()
+    largest = metric.map.gather(0, metric.map.abs().argmax(dim=0, keepdim=True))
+    assert (largest > 0).all()
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 6), cams=st.integers(1, 3), dim=st.integers(1, 4))
@@ -118,16 +114,6 @@ def test_halves_pair_all_units_where_cameras_differ() -> None:
     assert len(drawn) > 5
 
 
-@given(seed=st.integers(0, 10_000), dim=st.integers(1, 7), count=st.integers(4, 15))
-@settings(max_examples=30, deadline=None)
-def test_factors_order_as_the_distances_and_both_are_the_form(seed: int, dim: int, count: int) -> None:
-    rows, pids, cams = people(count, dim, seed=seed, each=(3, 7))
-    metric = xqda("pairs=all")
-    metric.fit(rows, pids, cams)
-    query, gallery = people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows
-    assert_a_form(metric, query, gallery)
-
-
 def test_distances_may_be_negative() -> None:
     rows, pids, cams = people(4, 12, seed=0)
     metric = xqda("pairs=all, normalize=false")
@@ -139,69 +125,16 @@ def test_distances_may_be_negative() -> None:
     assert_a_form(metric, rows[:5], rows)
 
 
-@pytest.mark.parametrize("dim", [1, 5, 33, 129])
-def test_a_row_gives_the_same_in_company_and_alone(dim: int) -> None:
-    rows, pids, cams = people(20, dim, seed=3)
-    metric = xqda("pairs=all, lam=0.1")
-    metric.fit(rows, pids, cams)
-    assert_rows_stand_alone(metric, rows)
-
-
-def test_metric_is_invariant_to_order_and_axes() -> None:
-    rows, pids, cams = people(12, 6, seed=4)
-    base = xqda("pairs=all")
-    base.fit(rows, pids, cams)
-    order = np.random.default_rng(0).permutation(len(pids))
-    turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(6, 6))))[0]
-    for moved, expected in (
-        ((rows[order], pids[order], cams[order]), form_of(base)),
-        ((rows + 50, pids, cams), form_of(base)),
-        ((rows, pids * 7, 9 - cams), form_of(base)),
-        ((rows @ turn, pids, cams), turn.T.numpy() @ form_of(base) @ turn.numpy()),
-    ):
-        metric = xqda("pairs=all")
-        metric.fit(*moved)
-        assert_close_forms(form_of(metric), expected, 1e-7)
-    largest = base.map.gather(0, base.map.abs().argmax(dim=0, keepdim=True))
-    assert (largest > 0).all()
-
-
-def test_normalisation_is_the_default_and_an_option() -> None:
-    assert xqda().normalize is True
-    assert xqda("normalize=false").normalize is False
-
-
 def test_mistakes_are_errors() -> None:
     for options in ("dims=0", "lam=-1"):
         with pytest.raises(OptionError, match="metric xqda: expected dims"):
             xqda(options)
     rows, pids, cams = people(6, 4)
-    with pytest.raises(DataError, match="is not fitted"):
-        xqda().project(rows)
-    for pairs in ("official", "all"):
-        with pytest.raises(DataError, match=r"xqda: 0 positive"):
-            xqda(f"pairs={pairs}").fit(rows, pids, np.ones_like(cams))
-        with pytest.raises(DataError, match="and 0 negative"):
-            xqda(f"pairs={pairs}").fit(rows, np.ones_like(pids), np.arange(len(pids)))
     flat = torch.cat([rows, rows[:, :1]], dim=1)
     with pytest.raises(DataError, match=r"singular; raise lam \(rank 4 of 5\)"):
         xqda("pairs=all, lam=0").fit(flat, pids, cams)
     with pytest.raises(DataError, match="negative pairs is singular in the subspace"):
         xqda("pairs=all").fit(torch.ones_like(rows), pids, cams)
-    with pytest.raises(DataError, match="training embeddings with 3 cams"):
-        xqda().fit(rows, pids, cams[:3])
-    with pytest.raises(DataError, match="training embedding 1 is not finite"):
-        xqda().fit(torch.where(torch.arange(len(rows))[:, None] == 1, torch.nan, rows), pids, cams)
-    with pytest.raises(DataError, match="training embedding 0 has pid -1"):
-        xqda().fit(rows, np.concatenate([[-1], pids[1:]]), cams)
-    with pytest.raises(DataError, match=r"expected training embeddings \[n, D\]"):
-        xqda().fit(rows[:0], pids[:0], cams[:0])
-    with pytest.raises(DataError, match=r"got torch\.float16"):
-        xqda().fit(rows.half(), pids, cams)
-    metric = xqda("pairs=all")
-    metric.fit(rows, pids, cams)
-    with pytest.raises(DataError, match="embeddings have 3 dimensions, those that it was fitted on 4"):
-        metric.project(rows[:, :3])
 
 
 def test_a_run_learns_it_on_the_training_units() -> None:

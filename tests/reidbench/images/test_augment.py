@@ -81,27 +81,6 @@ def test_augmentation_depends_on_seed_step_and_place(tmp_path):
     assert not torch.equal(batch([4] * 8, 0, 6), first)
 
 
-def test_crops_flips_and_images_are_uniform(tmp_path):
-    # The pixel in the corner encodes the image and the position of a crop, and the one beside it the direction.
-    small = Preprocess(height=8, width=16)
-    samples = noise_images(tmp_path, [2])
-    stored_height, stored_width = stored_size(small, crop=True)
-    codes = torch.zeros((2, stored_height, stored_width, 3), dtype=torch.uint8)
-    codes[..., 0] = torch.arange(stored_height)[:, None]
-    codes[..., 1] = torch.arange(stored_width)
-    codes[1, ..., 2] = 255
-    store, counts = PixelStore(codes, torch.device("cpu")), dict[tuple[int, ...], int]()
-    for step in range(24):
-        units = np.zeros(100, dtype=np.int64)
-        batch = training_batch(store, samples, units, small, flip=True, seed=0, step=step)
-        corner = (batch[:, :, 0, 0] * 255).round().int()
-        direction = ((batch[:, 1, 0, 1] - batch[:, 1, 0, 0]) * 255).round().int()
-        for key in torch.cat([corner, direction[:, None]], dim=1).tolist():
-            counts[tuple(key)] = counts.get(tuple(key), 0) + 1
-    assert len(counts) == 2 * 2 * 3 * 2  # rows, images, columns, directions
-    assert 60 < min(counts.values()) <= max(counts.values()) < 140  # 100 expected, standard deviation 10
-
-
 def test_pixels_do_not_depend_on_threads(tmp_path):
     samples = noise_images(tmp_path / "images", [1] * 150)
     first, *others = (decode(samples, tmp_path / str(threads), threads=threads).pixels for threads in (1, 2, 5))

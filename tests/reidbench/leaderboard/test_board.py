@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -333,21 +332,6 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path, processes: int,
     add(Store(Path()).records([tmp_path / "runs"]), alone)
     assert len(rows_of(boards)) == processes * rows
     assert tree(boards) == tree(alone)
-
-
-def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
-    records = [[valid_record(f"loss{thread}(x={n})") for n in range(3)] for thread in range(10)]
-    runs = [[put(tmp_path / "runs" / record.job.loss, record) for record in mine] for mine in records]
-
-    def add_each(mine: list[tuple[Path, RunRecord]]) -> None:
-        for run in mine:
-            add([run], tmp_path / "boards")
-
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(add_each, runs))
-    add_all(tmp_path / "alone" / "boards", [record for mine in records for record in mine])
-    assert len(rows_of(tmp_path / "boards")) == 30
-    assert tree(tmp_path / "boards") == tree(tmp_path / "alone" / "boards")
 
 
 @pytest.mark.slow

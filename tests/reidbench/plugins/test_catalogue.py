@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-import reidbench
 from reidbench.errors import OptionError, PluginError
 from reidbench.plugins.catalogue import Catalogue, command_defaults, part_names
 from reidbench.plugins.discovery import HOOKS, KINDS, Plugin, PluginItem, discover
-from reidbench.plugins.interfaces import BackboneInfo, Loss, TrainInfo, as_loss_value
+from reidbench.plugins.interfaces import BackboneInfo, Loss, TrainInfo
 from reidbench.plugins.options import File, options_of, summary_of
 from reidbench.plugins.spec import Spec
 from reidbench.plugins.weighted_sum import WeightedSum
@@ -375,15 +374,6 @@ def test_the_command_lines_defaults() -> None:
         Spec.parse(text)
     defaults["loss"].clear()
     assert command_defaults()["loss"]
-
-
-def test_an_installed_item_is_built_from_its_text() -> None:
-    loss = reidbench.build("loss", "batch_hard(margin=0.2)", reidbench.TrainInfo(embedding_dim=128, num_pids=32))
-    assert isinstance(loss, Loss)
-    labels = torch.tensor([0, 0, 1])
-    embeddings = torch.tensor([[0.0], [1.0], [3.0]])  # by hand: 0.2 + 1 - 3, 0.2 + 1 - 2 and 0.2 + 0 - 2, none active
-    assert as_loss_value(loss, loss(embeddings, labels)).total.item() == 0.0
-    assert as_loss_value(loss, loss(embeddings / 10, labels)).total.item() == pytest.approx((0.0 + 0.1 + 0.0) / 3)
 
 
 def test_the_examples_of_hooks_md_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

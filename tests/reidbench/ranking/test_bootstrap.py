@@ -87,18 +87,6 @@ def test_a_gap_of_three_points_is_significant() -> None:
     assert share_significant(750, gap, trials=60) >= 0.8
 
 
-def test_resampling_single_queries_is_too_narrow() -> None:
-    """Intervals are calibrated because whole identities are resampled."""
-    calls = 0
-    for trial in range(200):
-        simulation = Simulation(trial, 150)
-        a, b = simulation.system(2), simulation.system(2)
-        _, between = paired_difference(a, b, np.arange(len(a)), draws=800)
-        assert between is not None
-        calls += not between[0] <= 0 <= between[1]
-    assert calls / 200 > 0.09
-
-
 def test_the_interval_is_that_of_plain_loops() -> None:
     """Without the expansion's small widening: many identities, and quantiles of means that loops made."""
     generator = np.random.default_rng(0)

@@ -33,7 +33,7 @@ from reidbench.runs.store import RunState
 from reidbench.utils import lock as utils_lock
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
-from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE, job, plan_of, run, small_run
+from tests.support.jobs import SMALL_RECIPE, job, plan_of, run, small_run
 from tests.support.logs import assert_same_log, read_log
 
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -60,19 +60,6 @@ def test_the_same_job_again_computes_nothing() -> None:
     before = [path.stat().st_mtime_ns for path in written]
     assert run(job())[1] == record
     assert [path.stat().st_mtime_ns for path in written] == before
-
-
-def test_another_metric_or_view_does_not_train_again() -> None:
-    plan, _, _ = run(job())
-    weights = (plan.training_folder / "weights.safetensors").stat().st_mtime_ns
-    other_view, record, _ = run(job(protocol=SMALL_PROTOCOL.replace(")", ", views=original)")))
-    other_rank, reranked, _ = run(job(rerank="k_reciprocal(k1=4, k2=2)"))
-    assert record.status == reranked.status == "ok"
-    for other in (other_view, other_rank):
-        assert other.training_folder == plan.training_folder
-        assert other.id != plan.id
-        assert other.train_id == plan.train_id
-    assert (plan.training_folder / "weights.safetensors").stat().st_mtime_ns == weights
 
 
 def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
