@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from reidbench import DataError, IntArray, OptionError, Samples, Split, hold_out, hookimpl, read_text
+from reidbench import DataError, File, IntArray, LaterOption, OptionError, Samples, Split, hold_out, hookimpl, read_text
 from reidbench_datasets.dataset_trees import expected_counts, find_tree, lacking
+from reidbench_datasets.key_frames import base_names, even_frames, listed_frames
 from reidbench_datasets.mars_protocols import (
     Frames,
     mars_protocol,
@@ -50,11 +52,14 @@ PUBLISHED_TRACKLETS = {"train_tracklets": 8298, "query_tracklets": 1980, "galler
 Gallery = Literal["all", "torchreid"]
 
 
+@dataclass(frozen=True, eq=False)
 class Tracklets(Samples):
-    """Samples identified by the identity and camera of each image.
+    """Samples identified by the identity and camera of each image, or of the ``whole`` tracklets of key frames.
 
     The published tables do not have the tracklets' numbers, so they do not determine whole names.
     """
+
+    whole: Tracklets | None = None
 
     def __post_init__(self) -> None:
         # Skips the checks of Samples: names and rows were checked where they were read, and checking a million paths
@@ -64,6 +69,8 @@ class Tracklets(Samples):
     @cached_property
     def name_digest(self) -> str:
         """The sha256 (hex) of the images' identities and cameras as names write them (0001C1), sorted, one a line."""
+        if self.whole is not None:
+            return self.whole.name_digest
         base_names = (name.rpartition("/")[2] for name in self.images.tolist())
         prefixes, counts = np.unique([name[:PID_CAMERA] for name in base_names], return_counts=True)
         digest = hashlib.sha256()
@@ -89,6 +96,8 @@ def mars(
     gallery: Gallery = "all",
     holdout: int = 0,
     holdout_seed: int = 0,
+    key_frames: Annotated[int, LaterOption] = 0,
+    cycles: Annotated[File | None, LaterOption] = None,
 ) -> Split:
     """MARS (Zheng et al. 2016): tracklets of 1,261 identities seen by six cameras, 1,191,003 images in all.
 
@@ -97,6 +106,8 @@ def mars(
         gallery: all test tracklets, or torchreid's gallery: without the queries and without junk.
         holdout: number of training identities held out as query and gallery, instead of the test identities.
         holdout_seed: seed of the choice of held-out identities.
+        key_frames: number of evenly spaced frames that a tracklet is reduced to in every part; 0 for all its frames.
+        cycles: list of key frames of a walking cycle, which replace them; see the synthesizer mars_cycles.
 
     A query or gallery unit is a whole tracklet. Image names are read from the lists in ``info``; no folder is listed.
     Units and queries are those of the official tables, in their order. A recipe's K units of an identity are K of its
@@ -107,22 +118,34 @@ def mars(
     to train on; OptionError for a negative holdout.
     Source: the MARS-evaluation code (test_mars.m) of its authors; Hermans et al. 2017, section 3.5, for training.
     """
-    if holdout < 0:
-        raise OptionError(f"mars: option holdout: expected a number of identities, 0 or more, got {holdout}")
+    for name, value in {"holdout": holdout, "key_frames": key_frames}.items():
+        if value < 0:
+            raise OptionError(f"mars: option {name}: expected 0 or more, got {value}")
+    if cycles and not key_frames:
+        raise OptionError("mars: option cycles: needs key_frames, for tracklets without a cycle; e.g. key_frames=4")
+    listed = _read_names(cycles) if cycles else []
     tree, info = _find(root)
     train = _part(tree, TRAIN, info, TRAIN_LIST, TRAIN_TRACKS, "track_train_info")
+    if cycles and not np.isin(base_names(train), listed).any():
+        raise DataError(
+            f"{cycles}: names no image of {train.root}; write it anew: reidbench data synthesize mars_cycles"
+        )
     if holdout:
+        train = _reduced(train, key_frames, listed)
         return _held_out(train, holdout, holdout_seed, frames)
     test = _part(tree, TEST, info, TEST_LIST, TEST_TRACKS, "track_test_info")
     query_rows = _query_rows(info / QUERIES, test)
     expected = expected_counts(tree, PUBLISHED | PUBLISHED_TRACKLETS, _counts_of)
+    if key_frames:  # which are not counted
+        expected = {name: count for name, count in expected.items() if name not in ("train", "query", "gallery")}
     query, gallery_tracklets = test.take(query_rows), test
     if gallery == "torchreid":
         gallery_tracklets = test.take(np.setdiff1d(np.flatnonzero(test.pids >= 0), query_rows))
         del expected["gallery"], expected["gallery_tracklets"]
         expected["junk"] = 0
-    further = _tracklet_counts(train, query, gallery_tracklets)
-    return Split(_units(train, frames), query, gallery_tracklets, expected=expected, further=further, fit=train)
+    parts = [_reduced(part, key_frames, listed) for part in (train, query, gallery_tracklets)]
+    further = _tracklet_counts(*parts)
+    return Split(_units(parts[0], frames), *parts[1:], expected=expected, further=further, fit=parts[0])
 
 
 def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Split:
@@ -142,6 +165,17 @@ def _tracklet_counts(train: Samples, query: Samples, gallery: Samples) -> dict[s
     return dict(zip(PUBLISHED_TRACKLETS, map(len, (train, query, gallery)), strict=True))
 
 
+def _reduced(tracklets: Tracklets, key_frames: int, listed: Sequence[str]) -> Tracklets:
+    """Return the tracklets with their key frames alone."""
+    if not key_frames:
+        return tracklets
+    even = even_frames(np.diff(tracklets.starts), key_frames)
+    chosen = listed_frames(listed, tracklets, even) if listed else even
+    images = np.concatenate(list(map(operator.add, tracklets.starts[:-1], chosen)))
+    starts = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
+    return replace(tracklets, images=tracklets.images[images], starts=starts, whole=tracklets)
+
+
 def _units(tracklets: Tracklets, frames: Frames) -> Tracklets:
     """Return the training units: the tracklets, or each of their frames."""
     if frames == "per_tracklet":
@@ -153,6 +187,7 @@ def _units(tracklets: Tracklets, frames: Frames) -> Tracklets:
         pids=np.repeat(tracklets.pids, lengths),
         cams=np.repeat(tracklets.cams, lengths),
         starts=np.arange(len(tracklets.images) + 1, dtype=np.int64),
+        whole=tracklets.whole,
     )
 
 

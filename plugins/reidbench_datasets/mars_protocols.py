@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from reidbench import LaterOption, Protocol
+from reidbench import File, LaterOption, Protocol
 from reidbench_datasets.dataset_trees import Views
 
 # The digests (see Tracklets) of the official track tables: training, queries, test, and test without queries and junk.
@@ -38,7 +39,12 @@ def _protocol(
 
 
 def mars_protocol(
-    *, views: Views = "five_crops_flip", frames: Frames = "per_identity", pool: Pool = "auto"
+    *,
+    views: Views = "five_crops_flip",
+    frames: Frames = "per_identity",
+    pool: Pool = "auto",
+    key_frames: Annotated[int, LaterOption] = 0,
+    cycles: Annotated[File | None, LaterOption] = None,
 ) -> Protocol:
     """MARS, scored as by its authors' script: 1,980 queries, a gallery of all 12,180 test tracklets with the queries.
 
@@ -46,14 +52,19 @@ def mars_protocol(
         views: test-time views that are averaged.
         frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
         pool: mean or max over a tracklet's frames, or auto: the loss's default.
+        key_frames: number of evenly spaced frames that a tracklet is reduced to in every part; 0 for all its frames.
+        cycles: list of key frames of a walking cycle, which replace them; see the synthesizer mars_cycles.
 
-    All frames of a tracklet are embedded and pooled. Recipe and views are those of Hermans et al. 2017, which does
-    not give the training unit: frames or tracklets.
+    All these frames of a tracklet are embedded and pooled. Recipe and views are those of Hermans et al. 2017, which
+    does not give the training unit: frames or tracklets.
     """
     names = {"train": TRAIN_DIGEST, "query": QUERY_DIGEST, "gallery": TEST_DIGEST}
     paper = {"faithful_to": PAPER, "faithful_backbones": ("resnet50", "lunet")}
-    papers = (views, pool) == ("five_crops_flip", "auto")
-    return replace(_protocol(views, frames, names, paper if papers else {}), pool=pool)
+    papers = (views, pool, key_frames) == ("five_crops_flip", "auto", 0)
+    options: dict[str, Any] = {"key_frames": key_frames} if key_frames else {}
+    if cycles:
+        options["cycles"] = json.dumps(str(cycles))
+    return replace(_protocol(views, frames, names, paper if papers else {}, **options), pool=pool)
 
 
 def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames: Frames = "per_identity") -> Protocol:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
-from reidbench import BackboneInfo, Recipe, hookimpl
+from reidbench import BackboneInfo, LaterOption, Recipe, hookimpl
 from reidbench_recipes.options import Precision, decay_start_of
 
 
@@ -22,6 +23,8 @@ def quick(
     channels_last: bool = False,
     compile: bool = False,  # noqa: A002, as torch calls it
     fused: bool = False,
+    frames: Annotated[int, LaterOption] = 1,
+    frame_pool: Annotated[Literal["max", "mean"], LaterOption] = "max",
 ) -> Recipe:
     """Return Adam on P x K batches for 300 steps with a decaying learning rate: about a minute with a small network.
 
@@ -37,6 +40,8 @@ def quick(
         channels_last: Store images and weights with their channels last, which is faster on GPUs.
         compile: Run the network through torch.compile.
         fused: Use Adam's fused kernel.
+        frames: Images of each unit, such as a tracklet, in a batch.
+        frame_pool: How the embeddings of these are pooled before the loss.
 
     The learning rate decays to a thousandth at the last step. Raises OptionError for values out of range.
     Source: Hermans, Beyer, Leibe 2017, section 3.2 and Eq. 9, whose decay starts at 15,000 of 25,000 steps; the
@@ -44,7 +49,8 @@ def quick(
     """
     schedule = {"decay_start": decay_start_of(steps, decay_start), "learning_rate": learning_rate}
     arithmetic = {"precision": precision, "channels_last": channels_last, "compile": compile, "fused": fused}
-    return Recipe(steps, **schedule, p=p, k=k, crop=crop, flip=flip, **arithmetic)
+    batch = {"p": p, "k": k, "crop": crop, "flip": flip, "frames": frames, "frame_pool": frame_pool}
+    return Recipe(steps, **schedule, **batch, **arithmetic)
 
 
 @hookimpl

@@ -63,18 +63,23 @@ def sample_crops(
     flip: bool,
     seed: int,
     step: int,
+    frames: int = 1,
     share: slice = slice(None),
 ) -> Crops:
     """Return the crops of the batch of ``units`` [B] at ``step``, for pixels stored with ``shape`` (m, h, w, 3).
 
-    A unit of several images is represented by one of them. The position of the H x W crop in the stored pixels is
-    sampled uniformly, ``flip`` flips half of the images. Place i of a batch has the same random numbers in every batch
-    of the step. ``share`` restricts the result to one process's part of the batch.
+    A unit is represented by ``frames`` of its images, one after the other: evenly spaced around the unit from a random
+    one on, so all different unless it has fewer. The position of the H x W crop in the stored pixels is sampled
+    uniformly for each image, ``flip`` flips half of them. Place i of a batch has the same random numbers in every batch
+    of the step. ``share`` restricts the result to one process's part of the batch's units.
     """
-    random, units = stream(seed, "augment", step).random((len(units), 4))[share], units[share]
-    lengths = samples.starts[units + 1] - samples.starts[units]
+    random = stream(seed, "augment", step).random((len(units), frames, 4))[share]
+    firsts, ends = samples.starts[units[share], None], samples.starts[units[share] + 1, None]  # [B, 1]
+    lengths = ends - firsts
+    places = (random[:, :1, 0] * lengths).astype(np.int64) + np.arange(frames) * lengths // frames
+    random = random.reshape(-1, 4)
     return Crops(
-        images=samples.starts[units] + (random[:, 0] * lengths).astype(np.int64),
+        images=(firsts + places % lengths).reshape(-1),
         top=(random[:, 1] * (shape[1] - preprocess.height + 1)).astype(np.int64),
         left=(random[:, 2] * (shape[2] - preprocess.width + 1)).astype(np.int64),
         flipped=(random[:, 3] < 0.5) & flip,

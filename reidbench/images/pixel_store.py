@@ -75,7 +75,7 @@ def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device)
 class BatchLoader:
     """Training batches from a pixel store, cropped as ``sample_crops`` says; the next ones are prefetched.
 
-    ``augmentation`` are the keyword arguments of ``sample_crops``: flip and seed. In a distributed training
+    ``augmentation`` are the keyword arguments of ``sample_crops``: flip, seed and frames. In a distributed training
     ``share`` gives this process's slice of a batch from the batch's length; the built-in ``slice`` gives all of it.
     """
 
@@ -93,7 +93,7 @@ class BatchLoader:
         self._prefetched: dict[int, tuple[IntArray, Future[Tensor]]] = {}
 
     def batch(self, units: IntArray, step: int, upcoming: Sequence[IntArray] = ()) -> Tensor:
-        """Return the batch of ``units`` [B] at ``step``: [B, 3, H, W] float32 on the store's device.
+        """Return the batch of ``units`` [B] at ``step``: [B * frames, 3, H, W] float32 on the store's device.
 
         ``upcoming`` are the units of the next steps as far as they have been sampled; up to two of them are prefetched.
         """

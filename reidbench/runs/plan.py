@@ -177,7 +177,7 @@ def _planned_state(run: Prepared, existing: set[str], machine: Machine) -> RunSt
 
 def training_images(run: Prepared, state: RunState) -> int:
     """Return the number of images that the steps left of a training take."""
-    return (run.recipe.steps - state.step) * run.recipe.p * run.recipe.k
+    return (run.recipe.steps - state.step) * run.recipe.p * run.recipe.k * run.recipe.frames
 
 
 def pixels_left(plan: Plan) -> tuple[list[int], list[int]]:

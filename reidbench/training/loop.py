@@ -60,7 +60,8 @@ def train(
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = open_pixels(samples, height, width, machine)
     content = content_digest(samples, machine)
-    loader = BatchLoader(pixels, samples, backbone.preprocess, world.batch_part, flip=recipe.flip, seed=seed)
+    augmentation = {"flip": recipe.flip, "frames": recipe.frames, "seed": seed}
+    loader = BatchLoader(pixels, samples, backbone.preprocess, world.batch_part, **augmentation)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     synchronise_batch_norms(world, backbone, device)
@@ -112,7 +113,8 @@ def train(
             # saved. The network of each process has its own, for its part of the batch; the loss has the same in all.
             torch.manual_seed(torch_seed(seed, "step", step, world.rank))
             images = loader.batch(units, step, state.batches[state.place + 1 :])
-            embeddings = gather(world, forward(images), len(units))
+            starts = np.arange(0, len(images) + 1, recipe.frames)
+            embeddings = gather(world, pool_units(forward(images), starts, recipe.frame_pool), len(units))
             torch.manual_seed(torch_seed(seed, "loss", step))
             value = evaluate_loss(loss, embeddings, to_device(labels[units], device))
             # Copied to the host while the device computes the gradient, which never waits for the host.
@@ -129,14 +131,14 @@ def train(
             optimizer.step()
 
             now = time.monotonic()
-            speed = len(units) / (now - stepped)
+            speed = len(units) * recipe.frames / (now - stepped)
             row = {"step": step, "learning_rate": learning_rate, "loss": total, "images_per_second": speed}
             named = zip(value.scalars, scalars, strict=True)
             state.append(row | {f"loss.{name}" if name in row else name: scalar for name, scalar in named})
             state.step, state.place, stepped = step + 1, state.place + 1, now
             if stopping or state.step == recipe.steps or now - displayed >= DISPLAY_SECONDS:  # waits for the device
                 displayed = now
-                mean_speed = (state.step - resumed_at) * len(units) / (now - started)
+                mean_speed = (state.step - resumed_at) * len(units) * recipe.frames / (now - started)
                 show(state.step, f"loss {total:.4f}, {monitor.describe(step)}, {mean_speed:.0f} images/s")
             if state.step < recipe.steps and (stopping or time.monotonic() - saved >= interval):
                 began = time.monotonic()

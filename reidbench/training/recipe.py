@@ -9,6 +9,7 @@ from reidbench.errors import OptionError
 
 Optimizer = Literal["adam", "adadelta"]
 Batches = Literal["pk", "shuffled"]
+FramePool = Literal["max", "mean"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 CHOICES = {"optimizer": get_args(Optimizer), "batches": get_args(Batches), "precision": get_args(Precision)}
@@ -36,6 +37,8 @@ class Recipe:
     ``batches``: "pk" for P identities with K images each, "shuffled" for P * K images of a shuffled pass.
     ``crop``: whether images are cropped at random out of 9/8 of the input size.
     ``flip``: whether half of the images are flipped.
+    ``frames``: images of each unit in a batch; its rows are pooled before the loss.
+    ``frame_pool``: how they are pooled.
     ``precision``: precision of the network's products; weights and loss stay float32.
     ``channels_last``: whether images and weights are stored with their channels last.
     ``compile``: whether the network runs through torch.compile.
@@ -60,6 +63,8 @@ class Recipe:
     batches: Batches = "pk"
     crop: bool = True
     flip: bool = True
+    frames: int = 1
+    frame_pool: FramePool = "max"
     precision: Precision = "float32"
     channels_last: bool = False
     compile: bool = False
