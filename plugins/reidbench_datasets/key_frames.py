@@ -44,7 +44,7 @@ def cycle_frames(frames: NDArray[np.uint8], rate: float) -> IntArray:
     if len(frames) < FEWEST:
         return np.zeros(0, dtype=np.int64)
     flow = horizontal_flow(frames[:, frames.shape[1] // 2 :].astype(np.float64) / 255)
-    return key_frames(np.square(flow).sum(axis=(1, 2)), rate)
+    return energy_frames(np.square(flow).sum(axis=(1, 2)), rate)
 
 
 def horizontal_flow(frames: FloatArray) -> FloatArray:
@@ -70,7 +70,7 @@ def _neighbours(field: FloatArray) -> FloatArray:
     return (wide[:, :-2, 1:-1] + wide[:, 2:, 1:-1] + wide[:, 1:-1, :-2] + wide[:, 1:-1, 2:]) / 4
 
 
-def key_frames(energy: FloatArray, rate: float) -> IntArray:
+def energy_frames(energy: FloatArray, rate: float) -> IntArray:
     """Return the frames of most, middle, least and middle energy of the best cycle; none where there is none.
 
     ``energy`` [T - 1] is that between consecutive frames, of which there are ``rate`` in a second.

@@ -12,7 +12,8 @@ Batches = Literal["pk", "shuffled"]
 FramePool = Literal["max", "mean"]
 Precision = Literal["float32", "tf32", "bf16"]
 
-CHOICES = {"optimizer": get_args(Optimizer), "batches": get_args(Batches), "precision": get_args(Precision)}
+_LITERALS = {"optimizer": Optimizer, "batches": Batches, "frame_pool": FramePool, "precision": Precision}
+CHOICES = {name: get_args(literal) for name, literal in _LITERALS.items()}
 BELOW_ONE = ("beta1", "beta2", "late_beta1", "rho")
 # Fields that only change in which order numbers are added, as another device does: no deviations from a paper.
 ROUNDING_ONLY = ("channels_last", "compile", "fused")
@@ -78,6 +79,7 @@ class Recipe:
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("p", self.p >= 1, "1 or more"),
             ("k", self.k >= 1, "1 or more"),
+            ("frames", self.frames >= 1, "1 or more"),
             ("decay_factor", 0 < self.decay_factor <= 1, "above 0 and at most 1"),
             ("epsilon", self.epsilon > 0, "above 0"),
             ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),

@@ -46,10 +46,10 @@ def table_of(rows: list[tuple[int, int, int]]) -> IntArray:
     return np.array([(end - row[0] + 1, end, *row[1:]) for end, row in zip(last, rows, strict=True)], dtype=np.int32)
 
 
-def write_tree(tree: Path, info: str = "info", nested: bool = False) -> Path:
+def write_tree(tree: Path, info: str = "info", nested: bool = False, train: list[tuple[int, int, int]] = TRAIN) -> Path:
     """Write a tree of empty images with its lists and tables."""
     place = tree / info
-    for part, rows in (("train", TRAIN), ("test", TEST)):
+    for part, rows in (("train", train), ("test", TEST)):
         folder = tree / f"bbox_{part}" / (f"bbox_{part}" if nested else "")
         for name in names_of(rows):
             (folder / name[:4]).mkdir(parents=True, exist_ok=True)
@@ -317,6 +317,7 @@ def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
     assert split_of("mars_torchreid_gallery")[1].digest == mars(tmp_path, gallery="torchreid").digest
     protocol, split = split_of("mars_val(holdout=1, holdout_seed=3)")
     assert split.digest == mars(tmp_path, holdout=1, holdout_seed=3).digest
+    assert split_of("mars(key_frames=1)")[1].digest == mars(tmp_path, key_frames=1).digest
     assert protocol.views == "original"
     assert not protocol.defaults, "crop and flip are turned off by the suite"
     assert all(is_standin(*split_of(spec)) for spec in ("mars", "mars_torchreid_gallery", "mars_val(holdout=1)"))

@@ -91,8 +91,10 @@ def test_an_unfinished_tree_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_small_network_is_trained_and_scored_on_it(tree: Path) -> None:
-    for protocol, expected in (("mars(views=original)", 0), ("mars_val(holdout=1)", None)):
-        small = job(protocol=protocol, backbone="tiny(height=32, width=16)", recipe="quick(steps=2, p=2, k=3)")
+    video = ("mars(views=original, frames=per_tracklet, key_frames=2, pool=max)", 0, ", frames=2")
+    for protocol, expected, frames in (("mars(views=original)", 0, ""), ("mars_val(holdout=1)", None, ""), video):
+        backbone = "cnn_video(height=64, width=32, channels=0.1, features=8)" if frames else "tiny(height=32, width=16)"
+        small = job(protocol=protocol, backbone=backbone, recipe=f"quick(steps=2, p=2, k=3{frames})")
         plan_, record, _ = run(small, data=tree)
         assert record.status == "ok"
         assert record.standin

@@ -14,6 +14,7 @@ from reidbench_recipes.ide import ide
 from reidbench_recipes.quick import quick
 
 from reidbench import BackboneInfo, Preprocess, Recipe
+from reidbench.plugins.catalogue import load
 
 Factory = Callable[..., Recipe]
 INFO = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=1)
@@ -35,6 +36,14 @@ def test_the_numbers_are_the_sources(recipe: Factory) -> None:
     assert recipe(INFO) == Recipe(**{"decay_start": values["steps"], "faithful_to": ""} | values)
     changed = recipe(INFO, steps=7, learning_rate=0.5, p=3, k=2)
     assert (changed.steps, changed.learning_rate, changed.p, changed.k) == (7, 0.5, 3, 2)
+
+
+def test_frames_leave_the_ids_of_older_results() -> None:
+    old, new = (load().resolve("recipe", spec) for spec in ("quick(steps=9)", "quick(steps=9, frames=2)"))
+    assert "frame" not in old.identity
+    assert "frames=2" in new.identity
+    recipe = new.build(INFO)
+    assert (recipe.frames, recipe.frame_pool) == (2, "max")
 
 
 def test_networks_have_their_papers_rate_and_batch() -> None:

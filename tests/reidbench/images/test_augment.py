@@ -11,7 +11,7 @@ from PIL import Image
 
 from reidbench.data.samples import Samples
 from reidbench.errors import OptionError
-from reidbench.images.augment import VIEWS, stored_size, view_crops
+from reidbench.images.augment import VIEWS, sample_crops, stored_size, view_crops
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PixelStore
 from reidbench.images.resize import resize_all
@@ -22,6 +22,7 @@ from tests.support.batches import training_batch
 from tests.support.images import noise_images
 
 PREPROCESS = Preprocess(height=32, width=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+SHARES = (slice(0, 2), slice(2, 5))  # of two processes in a batch of 5 units
 UNITS = {"photos": [1] * 12, "tracklets": [3, 1, 7, 2]}
 
 
@@ -63,6 +64,22 @@ def test_batches_equal_those_made_one_by_one(tmp_path, kind, crop):
         batch = training_batch(store, samples, units, PREPROCESS, **how)
         assert batch.dtype == torch.float32
         np.testing.assert_allclose(batch.numpy(), one_by_one(samples, units, crop=crop, **how), atol=2e-6)
+
+
+def test_frames_of_a_unit_are_different_while_it_has_enough():
+    lengths = np.array([1, 3, 4, 9])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    samples = Samples(Path(), np.array([""] * 17), lengths, lengths, starts)
+    units = np.array([3, 1, 0, 2, 3])
+    for step in range(9):
+        how = {"flip": True, "seed": 1, "step": step, "frames": 4}
+        crops = sample_crops((17, 36, 18, 3), samples, units, PREPROCESS, **how)
+        for unit, images in zip(units, crops.images.reshape(5, 4) - starts[units, None], strict=True):
+            assert np.bincount(images, minlength=lengths[unit]).max() == -(-4 // lengths[unit])
+            assert images.max() < lengths[unit]
+        parts = [sample_crops((17, 36, 18, 3), samples, units, PREPROCESS, share=part, **how) for part in SHARES]
+        for whole, *halves in zip(crops, *parts, strict=True):
+            assert np.array_equal(whole, np.concatenate(halves))
 
 
 def test_augmentation_depends_on_seed_step_and_place(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_a_training_equals_the_loop_written_out_bit_for_bit(dropout: float, samp
     assert not torch.equal(net.linear.weight, before)
     assert_same_state(net, net_by_hand)
     assert_same_state(loss, loss_by_hand)
+
+
+class Noting(Fixed):
+    """Notes the embeddings that it gets."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.embeddings = embeddings.detach()
+        return super().forward(embeddings, labels)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_frames_of_a_unit_are_pooled_before_the_loss(pool: Any, samples: Samples, tmp_path: Path) -> None:
+    units = replace(samples, pids=samples.pids[::3], cams=samples.cams[::3], starts=samples.starts[::3])
+    (net, loss), (same, _) = build(Noting), build()
+    fit(net, loss, units, tmp_path, recipe=replace(RECIPE, steps=1, decay_start=1, frames=3, frame_pool=pool))
+    rows = same.train()(net.batches[0]).view(4, 3, -1)
+    assert isinstance(loss, Noting)
+    torch.testing.assert_close(loss.embeddings, rows.amax(dim=1) if pool == "max" else rows.mean(dim=1))
+    assert loss.labels[0].tolist() == [SORTED_PIDS.index(pid) for pid in units.pids]
 
 
 def test_a_groups_own_betas_do_not_change(samples: Samples, tmp_path: Path) -> None:
