@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -109,13 +110,15 @@ def cache(
     total = 0.0
     for file, header in entries(folder):
         try:
-            size = file.stat().st_size / 2**20
+            status = file.stat()
         except FileNotFoundError:  # another process has just completed or deleted it
             continue
+        size = status.st_size / 2**20
         total += size
         if header:
+            decoded = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()[:16]
             counts = (f"{header.images:,}", str(header.height), str(header.width))
-            rows.append((*counts, f"{size:,.1f}", header.made[:16], header.root))
+            rows.append((*counts, f"{size:,.1f}", decoded, header.root))
         else:
             rows.append(("?", "?", "?", f"{size:,.1f}", "incomplete", str(file)))
     if rows:

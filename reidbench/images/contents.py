@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidbench.data.samples import Samples
 from reidbench.data.split import Split
@@ -55,70 +55,46 @@ def named_parts(split: Split) -> dict[str, Samples]:
 def read_contents(parts: Sequence[Samples], machine: Machine) -> None:
     """Learn the sha256 of every image file of ``parts``; a file whose stats are known is not read.
 
-    The stats and digests of all files of one folder are in one table below ``machine.cache``. Raises DataError as
+    The stats and digests of the files of one list are in one table below ``machine.cache``. Raises DataError as
     ``read_files`` where an image cannot be used.
     """
-    tables = [_Table(part, machine) for part in parts if part not in _DIGESTS]
-    files = list(dict.fromkeys(file for table in tables for file in table.unknown_files()))
+    tables = {part: _read_table(part, machine) for part in parts if part not in _DIGESTS}
+    unread = {
+        part: [f"{part.root}/{name}" for name in part.images[~known].tolist()] for part, (_, known) in tables.items()
+    }
+    files = list(dict.fromkeys(file for names in unread.values() for file in names))
     read = dict(zip(files, read_files(files, read_digest, machine.threads), strict=True)) if files else {}
-    for table in tables:
-        table.complete(read)
-        _DIGESTS[table.samples] = table.digests
-
-
-class _Table:
-    """The digests of ``samples``, as far as the table of their folder knows them.
-
-    ``digests``: sha256 of each image, uint8 [m, 32].
-    ``known``: whether it is known, bool [m].
-    """
-
-    def __init__(self, samples: Samples, machine: Machine) -> None:
-        self.samples, self.machine = samples, machine
-        # What another decoder has accepted is checked again.
-        place = f"{real_path(samples.root)}\0{decoder_digest()}"
-        self.file = machine.cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.npz"
-        hashed = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in samples.images.tolist())
-        self.names = np.frombuffer(b"".join(hashed), dtype="<u8")
-        self.digests: PixelArray = np.zeros((len(self.names), DIGEST_BYTES), dtype=np.uint8)
-        table = self._read()
-        names = table["names"]
-        rows = np.minimum(np.searchsorted(names, self.names), max(len(names) - 1, 0))
-        self.known: BoolArray = np.zeros(len(self.names), dtype=np.bool_)
-        if len(names):
-            self.known = (names[rows] == self.names) & (table["stats"][rows] == samples.file_stats).all(1)
-            self.digests[self.known] = table["digests"][rows[self.known]]
-
-    def unknown_files(self) -> list[str]:
-        root = str(self.samples.root)
-        return [f"{root}/{name}" for name in self.samples.images[~self.known].tolist()]
-
-    def complete(self, read: dict[str, bytes]) -> None:
-        """Add digests, by file, and write them into the table of the folder."""
-        if self.known.all():
-            return
-        content = b"".join(read[file] for file in self.unknown_files())
-        self.digests[~self.known] = np.frombuffer(content, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-        # Read again, since another part may have been written; the new rows are first, so that they replace old ones.
-        old = self._read()
-        new = {"names": self.names, "stats": self.samples.file_stats, "digests": self.digests}
-        both = {key: np.concatenate([array[~self.known], old[key]]) for key, array in new.items()}
-        rows = np.unique(both["names"], return_index=True)[1]
-        try:
-            save_arrays(self.file, {key: array[rows] for key, array in both.items()})
-        except DataError as error:
-            self.machine.log(f"the contents of images are read again by the next command: {error}")
-
-    def _read(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays of the table, empty where there is none or it is damaged, which is logged."""
-        if self.file.is_file():
+    for part, (digests, known) in tables.items():
+        if unread[part]:
+            content = b"".join(read[file] for file in unread[part])
+            digests[~known] = np.frombuffer(content, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
             try:
-                return load_arrays(self.file, ("names", "stats", "digests"))
-            except DataError:
-                self.machine.log(f"{self.file}: is damaged: the contents of the images are read again")
-                self.file.unlink(missing_ok=True)
-        digests = np.zeros((0, DIGEST_BYTES), np.uint8)
-        return {"names": np.zeros(0, "<u8"), "stats": np.zeros((0, 4), np.int64), "digests": digests}
+                save_arrays(_table_file(part, machine), {"stats": part.file_stats, "digests": digests})
+            except DataError as error:
+                machine.log(f"the contents of images are read again by the next command: {error}")
+        _DIGESTS[part] = digests
+
+
+def _table_file(samples: Samples, machine: Machine) -> Path:
+    # What another decoder has accepted is checked again.
+    names = "\0".join([decoder_digest(), str(real_path(samples.root)), *samples.images.tolist()])
+    return machine.cache / FOLDER / f"{hashlib.sha256(names.encode()).hexdigest()[:24]}.npz"
+
+
+def _read_table(samples: Samples, machine: Machine) -> tuple[PixelArray, BoolArray]:
+    """Return the sha256 of each image as the table has it, uint8 [m, 32], and whether its file has the same stats [m].
+
+    A damaged table is logged and deleted.
+    """
+    file = _table_file(samples, machine)
+    if file.is_file():
+        try:
+            table = load_arrays(file, ("stats", "digests"))
+            return table["digests"], (table["stats"] == samples.file_stats).all(1)
+        except DataError:
+            machine.log(f"{file}: is damaged: the contents of the images are read again")
+            file.unlink(missing_ok=True)
+    return np.zeros((len(samples.images), DIGEST_BYTES), np.uint8), np.zeros(len(samples.images), np.bool_)
 
 
 def check_images(

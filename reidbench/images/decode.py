@@ -7,16 +7,14 @@ import hashlib
 import os
 import re
 import stat
-import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -50,7 +48,6 @@ DAMAGED = (
     "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
     "with 8 bits a channel, or take it out of the dataset"
 )
-PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter of the module warnings
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -134,7 +131,7 @@ def _decode(data: bytes) -> PixelArray:
         return decoded if space == "RGB" else np.asarray(Image.fromarray(255 - decoded, "CMYK").convert("RGB"))
     if data.startswith(PNG_MAGIC):
         _check_png(data)
-    with _own_pillow_limits(), _open_with_pillow(data) as image:
+    with _open_with_pillow(data) as image:
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"))
         with_alpha = image.convert("RGBA")
@@ -148,8 +145,7 @@ def _check_header(data: bytes) -> bytes:
     if data.startswith(JPEG_MAGIC):
         _jpeg_colorspace(data)
     else:
-        with _own_pillow_limits():
-            _open_with_pillow(data).close()
+        _open_with_pillow(data).close()
     return hashlib.sha256(data).digest()
 
 
@@ -206,44 +202,18 @@ def _check_png(data: bytes) -> None:
         raise ValueError("its end is missing")
 
 
-class _Limits:
-    """Pillow's global switches while threads decode.
-
-    ``lock``: held while they are changed.
-    ``users``: number of threads that decode.
-    ``before``: their values before the first of these.
-    """
-
-    lock = threading.Lock()
-    users = 0
-    before: tuple[bool, int | None]
-
-
-@contextmanager
-def _own_pillow_limits() -> Iterator[None]:
-    """Decode no file in part, apply our own limit of pixels and show no warning of Pillow, whatever others have set."""
-    with _Limits.lock:
-        if not _Limits.users:
-            _Limits.before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
-            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
-            # Not catch_warnings, which would restore the filters that another thread has changed meanwhile.
-            cast("list[object]", warnings.filters).insert(0, PILLOW_WARNINGS)
-        _Limits.users += 1
-    try:
-        yield
-    finally:
-        with _Limits.lock:
-            _Limits.users -= 1
-            if not _Limits.users:
-                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _Limits.before
-                with suppress(ValueError):
-                    cast("list[object]", warnings.filters).remove(PILLOW_WARNINGS)
-
-
 def _open_with_pillow(data: bytes) -> Image.Image:
-    """Return an image whose header has been read and checked; its pixels are not decoded yet."""
+    """Return an image whose header has been read and checked; its pixels are not decoded yet.
+
+    Pillow's settings, which other packages change, are those of the process: from here on no image is decoded in part,
+    and no warning of Pillow is shown.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:  # at twice Pillow's limit, before its size can be read below
+        raise DataError(f"it has more than {MAX_PIXELS:,} pixels; save it smaller") from None
     except UnidentifiedImageError:
         raise DataError(f"its format is none of JPEG, {', '.join(FORMATS)}, or its header is damaged") from None
     _check_size(*image.size)

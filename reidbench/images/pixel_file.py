@@ -15,7 +15,6 @@ import shutil
 import zlib
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,6 @@ class Header:
     ``height``: rows of pixels of each.
     ``width``: columns of pixels of each.
     ``content``: sha256 (hex) over the contents of the images and the decoder.
-    ``made``: when they were decoded, in ISO 8601; "" in a comparison.
     """
 
     root: str
@@ -67,7 +65,6 @@ class Header:
     height: int
     width: int
     content: str
-    made: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -168,8 +165,7 @@ def _file(cache: Path, samples: Samples, header: Header) -> Path:
 
 
 def _is_current(file: Path, header: Header) -> bool:
-    stored = _read_header(file)
-    return stored is not None and asdict(stored) | {"made": ""} == asdict(header)
+    return _read_header(file) == header
 
 
 def _read_header(file: Path) -> Header | None:
@@ -209,14 +205,12 @@ def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> N
         decode_images(samples, images, pixels, digests)
         return pixels, [zlib.crc32(image.data) for image in pixels]
 
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    first_block = json.dumps(asdict(header) | {"made": made}).encode().ljust(HEADER_BYTES)
     with (
         atomic_file(file, header.file_bytes) as opened,
         progress("decoding the training images", total, overall=machine.overall) as update,
         closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), machine.threads)) as chunks,
     ):
-        opened.write(first_block)
+        opened.write(json.dumps(asdict(header)).encode().ljust(HEADER_BYTES))
         checksums: list[int] = []
         # Written and not mapped: an error of the disk is then an exception, and memory holds a few chunks only.
         for pixels, chunk_checksums in chunks:

@@ -7,8 +7,8 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -47,35 +47,29 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))  # ``Path.resolve`` raises RuntimeError for such a link
 
 
-def open_regular(file: Path, most: int | None = None) -> BufferedReader:
-    """Return a regular file of at most ``most`` bytes, opened for reading; nothing else is waited for or read.
+@contextmanager
+def open_regular(file: Path, most: int | None = None) -> Iterator[BufferedReader]:
+    """Open a regular file of at most ``most`` bytes for reading while the block runs; nothing else is waited for.
 
-    Raises DataError where it cannot be opened, is a folder, a named pipe or a device, or is larger.
+    Raises DataError where it is a folder, a named pipe or a device, is larger, or cannot be read, also in the block.
     """
     try:
         # A named pipe without a writer would wait here for one.
-        opened = open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
+        with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{file}: is no regular file but a named pipe or a device; save its content as a file")
+            if most is not None and status.st_size > most:
+                raise DataError(f"{file}: has {status.st_size:,} bytes, more than the {most:,} that are read")
+            yield opened
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    status = os.fstat(opened.fileno())
-    problem = ""
-    if not stat.S_ISREG(status.st_mode):
-        problem = "is no regular file but a named pipe or a device; save its content as a file"
-    elif most is not None and status.st_size > most:
-        problem = f"has {status.st_size:,} bytes, more than the {most:,} that are read"
-    if problem:
-        opened.close()
-        raise DataError(f"{file}: {problem}")
-    return opened
 
 
 def file_digest(file: Path, most: int = ARRAY_BYTES) -> str:
     """Return the sha256 (hex) of a file from outside; raises DataError as ``open_regular``."""
     with open_regular(file, most) as opened:
-        try:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_text(file: Path, most: int = TEXT_BYTES) -> str:
@@ -84,17 +78,13 @@ def read_text(file: Path, most: int = TEXT_BYTES) -> str:
     Raises DataError as ``open_regular``, and where it is no UTF-8.
     """
     with open_regular(file, most) as opened:
-        try:
-            content = opened.read(most + 1)
-            if len(content) > most:  # files of /proc have no size
-                raise DataError(f"{file}: has more than the {most:,} bytes that are read")
-            return content.decode("utf-8-sig")
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{file}: is no UTF-8 text: byte {error.start} ({error.reason}); save it as UTF-8"
-            ) from None
+        content = opened.read(most + 1)
+    if len(content) > most:  # files of /proc have no size
+        raise DataError(f"{file}: has more than the {most:,} bytes that are read")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is no UTF-8 text: byte {error.start} ({error.reason}); save it as UTF-8") from None
 
 
 def parse_json(text: str, source: str) -> Any:
