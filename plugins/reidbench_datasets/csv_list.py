@@ -62,7 +62,8 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
         holdout_seed: seed of the choice of held-out identities.
 
     Images are relative to the list's folder, or to the data root where the first image is there instead. ``split`` is
-    train, query or gallery; ``pid`` a whole number, at least 1, in the gallery also 0 (distractor) and -1 (junk).
+    train, query or gallery; ``pid`` a whole number, at least 1, in the gallery also 0 (distractor) and -1 (junk), in
+    the training set also 0 (no identity).
     Without ``camid`` every image (or tracklet) has its own camera. Rows of one split with the same pid, camid and
     tracklet are one unit. In OML's list every label is an identity, a validation row is query, gallery or both, and the
     images of one sequence share a camera.
@@ -105,7 +106,7 @@ def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> R
         near = did_you_mean(part, PARTS, repr) or "; test images are query or gallery"
         raise ValueError(f"split {part!r} is unknown, expected {', '.join(PARTS)}{near}")
     pid = whole_number(cells["pid"], "pid")
-    least = -1 if part == "gallery" else 1
+    least = {"train": 0, "query": 1, "gallery": -1}[part]
     if pid < least:
         raise ValueError(
             f"pid {pid} is not allowed in {part}; expected {least} or more"

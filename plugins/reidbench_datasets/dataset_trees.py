@@ -1,15 +1,26 @@
-"""Shared by the dataset readers: finding official folders below the data root, and the counts they should have."""
+"""Shared by the dataset readers: official folders below the data root, their counts, and images without identity."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
-from reidbench import DataError, OptionError, parse_json, read_text
+import numpy as np
+
+from reidbench import DataError, IntArray, LaterOption, OptionError, Samples, Split, parse_json, read_text
 
 # The file in which a rendered stand-in gives its counts.
 CARD = "STANDIN.json"
+
+# The options by which images without identity join a training set.
+Unlabelled = Annotated[str | None, LaterOption]
+UnlabelledImages = Annotated[int | None, LaterOption]
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Views = Literal["original", "center", "center_flip", "five_crops", "five_crops_flip"]
 
@@ -63,3 +74,74 @@ def expected_counts(
     except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{file}: cannot read the stand-in's counts: {reason}; render it again into another folder")
+
+
+class WithUnlabelled(Samples):
+    """Training units, then units without identity; folders do not enter the digest, since names of trees differ."""
+
+    def __add__(self, other: Samples) -> Samples:
+        return super().__add__(_below(self.root, other))
+
+    def take(self, units: IntArray) -> WithUnlabelled:
+        return _as_unlabelled(super().take(units))
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 (hex) of base names, byte sizes, pids, cams and starts; raises DataError for a missing file."""
+        digest = hashlib.sha256()
+        for name, size in zip(self.images.tolist(), self.file_stats[:, 0].tolist(), strict=True):
+            digest.update(f"{name.rpartition('/')[2]}\0{size}\n".encode())
+        for array in (self.pids, self.cams, self.starts):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+def with_unlabelled(split: Split, root: Path, folder: str | None, count: int | None, owner: str) -> Split:
+    """Return a split whose training set has the first ``count`` images by name, or all, of a folder below ``root``.
+
+    They have pid and camera 0 and follow the training units; a learned metric is fitted without them. Raises
+    OptionError, naming ``owner``, for a folder that is not below the root and a count out of range, DataError where
+    the folder is missing or has fewer images.
+    """
+    if folder is None and count is None:
+        return split
+    path = PurePosixPath(folder or "")
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise OptionError(f"{owner}: option unlabelled: expected a folder below the data root, got {folder}")
+    if count is not None and count < 1:
+        raise OptionError(f"{owner}: option unlabelled_images: expected 1 or more, or none for all, got {count}")
+    if not (root / path).is_dir():
+        raise DataError(
+            f"{owner}: option unlabelled: no such folder {root / path}; generate its images with: "
+            f"reidbench data synthesize dcgan {root / path}"
+        )
+    files = sorted(file.relative_to(root).as_posix() for file in (root / path).rglob("*") if _is_image(file))
+    if len(files) < (count or 1):
+        raise DataError(f"{root / path}: expected {count or 1:,} images or more, found {len(files):,}")
+    files = files[:count]
+    others = Samples.of_images(root, files, [0] * len(files), [0] * len(files))
+    return replace(split, train=_as_unlabelled(_below(root, split.train) + others))
+
+
+def dataset_spec(name: str, options: str, folder: str | None, count: int | None) -> str:
+    """Return the spec of a dataset with ``options`` and those of ``with_unlabelled`` that are given."""
+    given = {"unlabelled": folder, "unlabelled_images": count}
+    texts = [f"{option}={json.dumps(value)}" for option, value in given.items() if value is not None]
+    joined = ", ".join(filter(None, [options, *texts]))
+    return f"{name}({joined})" if joined else name
+
+
+def _as_unlabelled(samples: Samples) -> WithUnlabelled:
+    return WithUnlabelled(samples.root, samples.images, samples.pids, samples.cams, samples.starts)
+
+
+def _below(root: Path, samples: Samples) -> Samples:
+    """Return units with paths relative to ``root``, their own root or a folder above it."""
+    if samples.root == root:
+        return samples
+    images = np.char.add(f"{samples.root.relative_to(root).as_posix()}/", samples.images)
+    return Samples(root, images, samples.pids, samples.cams, samples.starts)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")

@@ -14,7 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from reidbench import DataError, OptionError, Samples, Split, hold_out, hookimpl, stream
-from reidbench_datasets.dataset_trees import check_holdout, expected_counts, find_tree
+from reidbench_datasets.dataset_trees import (
+    Unlabelled,
+    UnlabelledImages,
+    check_holdout,
+    expected_counts,
+    find_tree,
+    with_unlabelled,
+)
 from reidbench_datasets.market1501_protocols import (
     market1501_500k_protocol,
     market1501_multiquery_protocol,
@@ -75,6 +82,8 @@ def market1501(
     queries: Queries = "single",
     distractors: int = 0,
     distractors_seed: int = 0,
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
 ) -> Split:
     """Market-1501 (Zheng et al. 2015): 1,501 identities seen by six cameras, from its official folders.
 
@@ -84,6 +93,8 @@ def market1501(
         queries: single, or multi: each query is all images of its identity and camera in gt_bbox.
         distractors: number of the 500,000 further images, in the folder images, that are added to the gallery.
         distractors_seed: seed of their order; a smaller number takes the first ones of a larger.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     The folders (bounding_box_train, query, bounding_box_test) are in the root or below it in the first of SPELLINGS
     that has them. Pid and camera are read from base names; junk (-1) and distractors (0000) stay in the gallery; images
@@ -100,7 +111,8 @@ def market1501(
     ignored: Counter[str] = Counter()
     train = _samples(tree, TRAIN, ignored)
     if holdout:
-        return replace(hold_out(train, holdout, holdout_seed), ignored=dict(ignored))
+        held_out = replace(hold_out(train, holdout, holdout_seed), ignored=dict(ignored))
+        return with_unlabelled(held_out, root, unlabelled, unlabelled_images, "market1501")
     query, gallery = (_samples(tree, folder, ignored) for folder in (QUERY, GALLERY))
     published = expected_counts(tree, PUBLISHED | PUBLISHED_FOLDERS, _counts_of)
     expected = {name: published[name] for name in PUBLISHED}
@@ -117,7 +129,8 @@ def market1501(
         expected |= {"cameras": expected["cameras"] + 1, EXTRA: published[EXTRA]}
         further[EXTRA] = len(names)
         gallery = add_distractors(gallery, names, distractors, distractors_seed)
-    return Split(train, query, gallery, expected, dict(ignored), further)
+    split = Split(train, query, gallery, expected, dict(ignored), further)
+    return with_unlabelled(split, root, unlabelled, unlabelled_images, "market1501")
 
 
 def _check(holdout: float, queries: Queries, distractors: int) -> None:

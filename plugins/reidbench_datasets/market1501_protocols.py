@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from reidbench import Protocol
-from reidbench_datasets.dataset_trees import Views
+from reidbench_datasets.dataset_trees import Unlabelled, UnlabelledImages, Views, dataset_spec
 
 # The sha256 of the sorted file names of the official tree, one a line.
 TRAIN_NAMES = "98fca78ed7a1b36c34f3763b43b41bf8fd4124fe2c19b44ff48c8860e306a299"
@@ -20,46 +20,61 @@ TABLE_3 = ("resnet50(height=128, width=64)", "resnet50(height=64, width=32)", "l
 Pool = Literal["auto", "mean", "max"]
 
 
-def market1501_protocol(*, views: Views = "five_crops_flip") -> Protocol:
+def market1501_protocol(
+    *,
+    views: Views = "five_crops_flip",
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
+) -> Protocol:
     """Market-1501, single query, scored as by its authors' script: junk and the query's own camera are excluded.
 
     Options:
         views: test-time views that are averaged.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     The default recipe and views are those of Hermans et al. 2017, sections 3.2 to 3.5 and table 4. A tree whose file
     names are not the official ones is a stand-in.
     """
     return Protocol(
-        dataset="market1501",
+        dataset=dataset_spec("market1501", "", unlabelled, unlabelled_images),
         version=1,
         recipe="hermans2017",
         views=views,
         exclude=("junk", "same_camera"),
         names={"train": TRAIN_NAMES, "query": QUERY_NAMES, "gallery": GALLERY_NAMES},
-        faithful_to=PAPER,  # Table 4 has all these views
+        faithful_to="" if unlabelled else PAPER,  # Table 4 has all these views
         faithful_backbones=PAPER_BACKBONES + (TABLE_3 if views == PAPER_VIEWS else ()),
     )
 
 
-def market1501_multiquery_protocol(*, views: Views = "five_crops_flip", pool: Pool = "auto") -> Protocol:
+def market1501_multiquery_protocol(
+    *,
+    views: Views = "five_crops_flip",
+    pool: Pool = "auto",
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
+) -> Protocol:
     """Market-1501, multi-query: each query is all hand-drawn images of its identity in its camera, pooled.
 
     Options:
         views: test-time views that are averaged.
         pool: mean or max over a query's images, or auto: the loss's default.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     Gallery, rules and denominators are those of single query. There is no published list of the pooled images, so the
     real data are identified by their training images and gallery.
     """
     return Protocol(
-        dataset="market1501(queries=multi)",
+        dataset=dataset_spec("market1501", "queries=multi", unlabelled, unlabelled_images),
         version=1,
         recipe="hermans2017",
         views=views,
         pool=pool,
         exclude=("junk", "same_camera"),
         names={"train": TRAIN_NAMES, "gallery": GALLERY_NAMES},
-        faithful_to=PAPER if (views, pool) == (PAPER_VIEWS, "auto") else "",
+        faithful_to=PAPER if (views, pool, unlabelled) == (PAPER_VIEWS, "auto", None) else "",
         faithful_backbones=PAPER_BACKBONES,
     )
 
@@ -90,7 +105,12 @@ def market1501_500k_protocol(
 
 
 def market1501_val_protocol(
-    *, views: Views = "five_crops_flip", holdout: float = 0.2, holdout_seed: int = 0
+    *,
+    views: Views = "five_crops_flip",
+    holdout: float = 0.2,
+    holdout_seed: int = 0,
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
 ) -> Protocol:
     """Market-1501's training images with a part of their identities held out, for tuning without the test data.
 
@@ -98,12 +118,16 @@ def market1501_val_protocol(
         views: test-time views that are averaged.
         holdout: fraction of the training identities that is held out.
         holdout_seed: seed of their choice.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     Training set and gallery are together the official training images, whichever identities are held out; their names
     tell the real data from a stand-in.
     """
     return Protocol(
-        dataset=f"market1501(holdout={holdout}, holdout_seed={holdout_seed})",
+        dataset=dataset_spec(
+            "market1501", f"holdout={holdout}, holdout_seed={holdout_seed}", unlabelled, unlabelled_images
+        ),
         version=1,
         recipe="hermans2017",
         views=views,

@@ -55,7 +55,7 @@ class Protocol:
 
 def is_standin(protocol: Protocol, split: Split) -> bool:
     """Return whether a protocol publishes name lists and the split has other names."""
-    parts = {"train": split.train, "query": split.query, "gallery": split.gallery}
+    parts = {"train": split.labelled, "query": split.query, "gallery": split.gallery}
     lists = {key: reduce(operator.add, (parts[name] for name in key.split("+"))) for key in protocol.names}
     return any(lists[key].name_digest != digest for key, digest in protocol.names.items())
 

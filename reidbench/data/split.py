@@ -19,7 +19,17 @@ from reidbench.utils.random_streams import stream
 SHARED_IMAGES = "test_images_in_train"
 SHARED_IDENTITIES = "identities_in_train_and_test"
 STANDARD_COUNTS = frozenset(
-    ("train", "train_identities", "query", "query_identities", "gallery", "junk", "distractors", "cameras")
+    (
+        "train",
+        "train_identities",
+        "unlabelled",
+        "query",
+        "query_identities",
+        "gallery",
+        "junk",
+        "distractors",
+        "cameras",
+    )
 )
 
 
@@ -30,7 +40,7 @@ def hold_out(train: Samples, fraction: float, seed: int) -> Split:
     (identity, camera); the gallery is all units of the held-out identities, the queries among them, as in MARS
     (the rule "same_camera" excludes a query from its own ranking). Raises DataError where none is left to train on.
     """
-    pids = np.unique(train.pids)
+    pids = np.unique(train.pids[train.pids > DISTRACTOR])
     count = max(1, round(fraction * len(pids)))
     if count >= len(pids):
         raise DataError(
@@ -49,14 +59,14 @@ class Split:
     """A dataset: training units, queries and gallery.
 
     Fields:
-        train: training units.
+        train: training units; one without identity has the pid 0.
         query: queries.
         gallery: gallery units; only these may be junk or distractors.
         expected: the counts that the dataset should have, by the names of ``counts``, or empty.
         ignored: number of skipped files by a readable name.
         further: counts of the dataset's own (tracklets, folders) by name.
         fit: units that a learned metric is fitted on: the identities of ``train`` in units that are pooled as those
-            of the test are. ``train`` where it is left out or None; replace both together.
+            of the test are. ``labelled`` where it is left out or None; replace it together with ``train``.
     """
 
     train: Samples
@@ -68,14 +78,21 @@ class Split:
     fit: Samples = field(default=cast("Samples", None), kw_only=True)
 
     def __post_init__(self) -> None:
-        if cast("Samples | None", self.fit) is None:
-            object.__setattr__(self, "fit", self.train)
         for name in ("train", "query", "gallery", "fit"):
+            if name == "fit" and cast("Samples | None", self.fit) is None:
+                object.__setattr__(self, "fit", self.labelled)
             if not isinstance(getattr(self, name), Samples):
                 raise PluginError(f"Split: {name} must be reidbench.Samples, got {type(getattr(self, name)).__name__}")
-        for name, samples in (("train", self.train), ("fit", self.fit), ("query", self.query)):
-            if (samples.pids <= DISTRACTOR).any():
-                raise DataError(f"{samples.root}: {name} holds junk or distractors (pids below 1); only a gallery may")
+        for name, samples, least in (("train", self.train, 0), ("fit", self.fit, 1), ("query", self.query, 1)):
+            if (samples.pids < least).any():
+                raise DataError(
+                    f"{samples.root}: {name} holds junk or distractors (pids below {least}); only a gallery may"
+                )
+
+    @cached_property
+    def labelled(self) -> Samples:
+        """The training units with an identity: ``train`` itself where all have one."""
+        return self.train if (self.train.pids > 0).all() else self.train.take(np.flatnonzero(self.train.pids > 0))
 
     @cached_property
     def digest(self) -> str:
@@ -89,17 +106,21 @@ class Split:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Images and identities of each part, the gallery's junk and distractors (units), and what is ``further``."""
+        """Images and identities of each part, junk, distractors and unlabelled units, and what is ``further``.
+
+        The training images are those with an identity; units without one are a count of their own, where there are any.
+        """
         gallery = self.gallery.pids
         return {
-            "train": len(self.train.images),
-            "train_identities": len(np.unique(self.train.pids)),
+            "train": len(self.labelled.images),
+            "train_identities": len(np.unique(self.labelled.pids)),
             "query": len(self.query.images),
             "query_identities": len(np.unique(self.query.pids)),
             "gallery": len(self.gallery.images),
             "junk": int((gallery == JUNK).sum()),
             "distractors": int((gallery == DISTRACTOR).sum()),
-            "cameras": len(np.unique(np.concatenate([self.train.cams, self.query.cams, self.gallery.cams]))),
+            "cameras": len(np.unique(np.concatenate([self.labelled.cams, self.query.cams, self.gallery.cams]))),
+            **({} if self.labelled is self.train else {"unlabelled": int((self.train.pids == DISTRACTOR).sum())}),
             **self.further,
         }
 
@@ -119,7 +140,7 @@ class Split:
         train, query, gallery = self.file_numbers[:3]
         images = np.concatenate([self.query.images, self.gallery.images])
         images = images[np.isin(np.concatenate([query, gallery]), train)]
-        identities = np.intersect1d(self.train.pids, np.concatenate([self.query.pids, self.gallery.pids]))
+        identities = np.intersect1d(self.labelled.pids, np.concatenate([self.query.pids, self.gallery.pids]))
         shared = {SHARED_IMAGES: list(dict.fromkeys(images.tolist())), SHARED_IDENTITIES: [str(p) for p in identities]}
         return {kind: names for kind, names in shared.items() if names}
 

@@ -83,7 +83,7 @@ class LossValue:
 class TrainView:
     """What a loss can use when it samples the batches of a round.
 
-    ``labels``: the identity 0..num_pids-1 of each training unit [n] int64.
+    ``labels``: the identity 0..num_pids-1 of each training unit [n] int64, -1 for a unit without identity.
     ``p``: the recipe's identities in a batch.
     ``k``: the recipe's units of each identity in a batch.
     ``generator``: a random generator that follows from (seed, round) alone.
@@ -104,14 +104,17 @@ class Loss(nn.Module):
     ``plugin_item``: the item that it was built from, for messages; empty where it was built by hand.
     ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
+    ``unlabelled``: whether it takes units without identity, whose label is -1; a batch may have no others.
     """
 
     plugin_item: str = ""
     metric: str | None = None
     pool: Literal["mean", "max"] = "mean"
+    unlabelled: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
-        """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
+        """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1,
+        or -1 where ``unlabelled`` is true.
 
         A 1-d tensor is one value per item, and its mean is the loss. The value must not depend on the order of the
         batch unless the loss samples its own batches.

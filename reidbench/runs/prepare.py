@@ -118,6 +118,8 @@ class Planner:
             ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
             lambda: _describe_loss(items["loss"], items["backbone"], info, split),
         )
+        if items["loss"].plugin_items:
+            _check_unlabelled(items, loss, recipe, split.counts.get("unlabelled", 0))
         own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
         own_metric = memo.get(
             ("metric", own_metric_text, job.protocol),
@@ -184,6 +186,17 @@ def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInf
     if spec.plugin_items and not info.trainable:
         raise OptionError(f"loss {spec.short}: {backbone.owner} learns nothing that it could train; use --loss none")
     return check_loss(spec, build_on_meta(spec, train_info(info, split))) if spec.plugin_items else Loss()
+
+
+def _check_unlabelled(items: Mapping[str, ResolvedSpec], loss: Loss, recipe: Recipe, count: int) -> None:
+    """Raise OptionError where the loss refuses the ``count`` units without identity, or no batch would have them."""
+    if count and not loss.unlabelled:
+        problem = f"loss {items['loss'].short}: cannot learn from images without identity"
+    elif count and recipe.batches == "pk" and not loss.samples_batches:
+        problem = f"recipe {items['recipe'].short}: its batches of P identities have no images without identity"
+    else:
+        return
+    raise OptionError(f"{problem}, of which the training set has {count:,}; use another, or leave these images out")
 
 
 def _build(spec: ResolvedSpec, kind: type[T]) -> T:

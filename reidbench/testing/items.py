@@ -132,7 +132,7 @@ class _DatasetChecks(_BuildChecks):
         for name, part in {"train": split.train, "query": split.query, "gallery": split.gallery}.items():
             expect(len(part) > 0, f"{name} is empty")
             read_image(part.path(0))  # that all of them exist was checked by the digest
-        identities, counts = np.unique(split.train.pids, return_counts=True)
+        identities, counts = np.unique(split.labelled.pids, return_counts=True)
         found = f"train has {len(identities)} identities with at most {counts.max()} units"
         expect(len(identities) > 1 and counts.max() > 1, f"{found}; expected two, one with two units")
         lowest = split.gallery.pids.min()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.data.samples import Samples
+from reidbench.data.samples import DISTRACTOR, Samples
 from reidbench.embedding.extract import embed_stored
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted, PluginError, TrainingError
@@ -56,7 +56,7 @@ def train(
     check_device(recipe, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
-    labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64)
+    labels = np.unique(samples.pids, return_inverse=True)[1].astype(np.int64) - int((samples.pids == DISTRACTOR).any())
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = open_pixels(samples, height, width, machine)
     content = content_digest(samples, machine)

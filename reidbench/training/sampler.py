@@ -13,12 +13,14 @@ from reidbench.utils.arrays import IntArray
 def sample_round(loss: Loss, recipe: Recipe, view: TrainView, number: int) -> list[IntArray]:
     """Return the batches of round ``number``, sampled by the loss or else by the recipe; each is int64, units.
 
+    P×K batches have no units without identity; shuffled ones have.
     Raises PluginError where the loss returns no batch, an empty batch, or units that do not exist.
     """
     own = loss.next_round(view, number)
     if own is None:
         if recipe.batches == "pk":
-            return pk_round(view.labels, recipe.p, recipe.k, view.generator)
+            units = np.flatnonzero(view.labels >= 0)
+            return [units[batch] for batch in pk_round(view.labels[units], recipe.p, recipe.k, view.generator)]
         return shuffled_round(view.labels, recipe.p * recipe.k, view.generator)
     batches = [np.asarray(batch) for batch in own] if isinstance(own, list | tuple) else []
     arrays = all(b.ndim == 1 and len(b) and np.issubdtype(b.dtype, np.integer) for b in batches)

@@ -67,3 +67,46 @@ def test_dropout_is_for_training_only() -> None:
     assert not total.equal(plain(embeddings, labels).total)
     loss.eval()
     assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
+
+
+@pytest.mark.parametrize("target", ["uniform", "extra", "pseudo"])
+def test_images_without_identity_by_loops(target: str) -> None:
+    """The terms and the gradients of [42]: p - onehot for an identity, p - 1/K for LSRO."""
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(9, 5, dtype=torch.float64, generator=generator)
+    for labels in ([0, -1, 3, 3, -1, 1, 2, -1, 0], [-1] * 9):  # a batch of such images alone too
+        torch.manual_seed(0)
+        loss = Classification(TrainInfo(embedding_dim=5, num_pids=4), unlabelled=target).double()
+        classes = 4 + (target == "extra")
+        value = loss(rows, torch.tensor(labels))
+        value.total.backward()
+        weight, bias = (parameter.tolist() for parameter in loss.parameters())
+        assert len(bias) == classes
+        gradient, right = [0.0] * classes, 0
+        for row, label, term in zip(rows.tolist(), labels, value.per_item["loss"].tolist(), strict=True):
+            logits = [
+                sum(w * x for w, x in zip(line, row, strict=True)) + b for line, b in zip(weight, bias, strict=True)
+            ]
+            shares = [math.exp(logit) / sum(map(math.exp, logits)) for logit in logits]
+            best, share = logits.index(max(logits)), 1.0
+            goal = [float(place == label) for place in range(classes)]
+            if label < 0:
+                goal = [float(place == (4 if target == "extra" else best)) for place in range(classes)]
+                goal, share = ([1 / 4] * 4, 1.0) if target == "uniform" else (goal, 0.1 if target == "pseudo" else 1.0)
+            right += best == label
+            assert term == pytest.approx(-share * sum(g * math.log(p) for g, p in zip(goal, shares, strict=True)))
+            gradient = [sum_ + share * (p - g) / 9 for sum_, p, g in zip(gradient, shares, goal, strict=True)]
+        assert loss.classifier.bias.grad is not None
+        assert loss.classifier.bias.grad.tolist() == pytest.approx(gradient, abs=1e-12)
+        assert value.scalars["accuracy"].item() == pytest.approx(right / max(1, sum(label >= 0 for label in labels)))
+
+
+def test_lsro_of_a_uniform_prediction_is_log_k_without_gradient() -> None:
+    loss = Classification(TrainInfo(embedding_dim=3, num_pids=8), unlabelled="uniform").double()
+    for parameter in loss.parameters():
+        torch.nn.init.zeros_(parameter)
+    total = loss(torch.ones(2, 3, dtype=torch.float64), torch.tensor([-1, -1])).total
+    total.backward()
+    assert total.item() == pytest.approx(math.log(8))
+    for parameter in loss.parameters():
+        torch.testing.assert_close(parameter.grad, torch.zeros_like(parameter), rtol=0, atol=1e-15)

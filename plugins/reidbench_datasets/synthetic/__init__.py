@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from reidbench import LaterOption, OptionError, Protocol, Samples, Split, hold_out, hookimpl
-from reidbench_datasets.dataset_trees import Views, check_holdout
+from reidbench_datasets.dataset_trees import (
+    Unlabelled,
+    UnlabelledImages,
+    Views,
+    check_holdout,
+    dataset_spec,
+    with_unlabelled,
+)
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 from reidbench_datasets.synthetic.tree import ensure_rendered
 
@@ -42,6 +49,8 @@ def synthetic(
     seed: int = 0,
     holdout: float = 0.0,
     holdout_seed: HoldoutSeed = None,
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
 ) -> Split:
     """Pedestrians seen by cameras, rendered as JPEG files of 128x64 below the data root on first use.
 
@@ -52,6 +61,8 @@ def synthetic(
         seed: seed of people and images; the same seed gives the same pixels on every machine.
         holdout: fraction of the training identities held out as query and gallery, instead of the test identities.
         holdout_seed: seed of their choice; none for that of the people.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     Returns a Split like Market-1501's: one query for each (test identity, camera), which is not in the gallery; junk
     (pid -1: bad boxes) and distractors (pid 0: other people) in the gallery; cameras from 1. Files are in
@@ -62,9 +73,10 @@ def synthetic(
     check_holdout("synthetic", holdout)
     folder = ensure_rendered(tree, root / "synthetic")
     train, query, gallery = (_samples(folder, part, plan(tree)) for part in (TRAIN, QUERY, GALLERY))
+    split = Split(train, query, gallery)
     if holdout:
-        return hold_out(train, holdout, seed if holdout_seed is None else holdout_seed)
-    return Split(train, query, gallery)
+        split = hold_out(train, holdout, seed if holdout_seed is None else holdout_seed)
+    return with_unlabelled(split, root, unlabelled, unlabelled_images, "synthetic")
 
 
 def _samples(folder: Path, part: str, shots: list[Shot]) -> Samples:
@@ -90,6 +102,8 @@ def synthetic_protocol(
     difficulty: Level = "normal",
     seed: int = 0,
     views: Views = "center_flip",
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
 ) -> Protocol:
     """The built-in dataset, scored as Market-1501: junk and the query's own camera are excluded.
 
@@ -99,11 +113,13 @@ def synthetic_protocol(
         difficulty: easy, normal or hard, as for the dataset synthetic.
         seed: seed of people and images; not the seed of the training.
         views: test-time views that are averaged.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
 
     Networks start from random weights and take 64x32 pixels, so that nothing is downloaded and a CPU is enough.
     """
-    spec = f"synthetic(identities={identities}, cameras={cameras}, difficulty={difficulty}, seed={seed})"
-    return _protocol(spec, views)
+    options = f"identities={identities}, cameras={cameras}, difficulty={difficulty}, seed={seed}"
+    return _protocol(dataset_spec("synthetic", options, unlabelled, unlabelled_images), views)
 
 
 def synthetic_val_protocol(
@@ -115,6 +131,8 @@ def synthetic_val_protocol(
     holdout: float = 0.2,
     holdout_seed: HoldoutSeed = None,
     views: Views = "center_flip",
+    unlabelled: Unlabelled = None,
+    unlabelled_images: UnlabelledImages = None,
 ) -> Protocol:
     """The built-in dataset's training images with a part of their identities held out, for tuning.
 
@@ -126,12 +144,14 @@ def synthetic_val_protocol(
         holdout: fraction of the training identities held out as query and gallery.
         holdout_seed: seed of their choice; none for that of the people.
         views: test-time views that are averaged.
+        unlabelled: folder below the data root whose images join the training set without identity.
+        unlabelled_images: number of them, the first by name; none for all.
     """
-    spec = (
-        f"synthetic(identities={identities}, cameras={cameras}, difficulty={difficulty}, seed={seed}, "
-        f"holdout={holdout}{'' if holdout_seed is None else f', holdout_seed={holdout_seed}'})"
+    options = (
+        f"identities={identities}, cameras={cameras}, difficulty={difficulty}, seed={seed}, "
+        f"holdout={holdout}{'' if holdout_seed is None else f', holdout_seed={holdout_seed}'}"
     )
-    return _protocol(spec, views)
+    return _protocol(dataset_spec("synthetic", options, unlabelled, unlabelled_images), views)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench import Samples, Split
+from reidbench import Samples, Split, hold_out
 from reidbench.errors import DataError, PluginError
 from tests.support.cases import cases
 
@@ -150,10 +150,26 @@ def test_fit_units_are_train_or_others_of_the_same_images(tree: Path) -> None:
         Split(train, train, train, fit=of_tree(tree, pids=(-1, 1)))
 
 
-@pytest.mark.parametrize("pid", [0, -1])
-def test_junk_and_distractors_stay_out_of_training_and_queries(pid: int) -> None:
-    good, bad = (Samples.of_images(ROOT, ["a"], [number], [1]) for number in (1, pid))
-    with pytest.raises(DataError, match="train holds junk or distractors"):
-        Split(bad, good, good)
-    with pytest.raises(DataError, match="query holds junk or distractors"):
-        Split(good, bad, good)
+def test_junk_and_distractors_stay_out_of_training_and_queries() -> None:
+    junk, distractor, good = (Samples.of_images(ROOT, ["a"], [number], [1]) for number in (-1, 0, 1))
+    for parts, name in (
+        ((junk, good, good), "train"),
+        ((good, junk, good), "query"),
+        ((good, distractor, good), "query"),
+    ):
+        with pytest.raises(DataError, match=f"{name} holds junk or distractors"):
+            Split(*parts)
+
+
+def test_units_without_identity_are_a_count_of_their_own() -> None:
+    train = Samples.of_images(ROOT, list("abcd"), [0, 4, 0, 2], [9, 1, 8, 1])
+    test = Samples.of_images(ROOT, ["e"], [0], [1])
+    split = Split(train, train.take(np.array([1])), test)
+    assert split.labelled.images.tolist() == split.fit.images.tolist() == ["b", "d"]
+    expected = {"train": 2, "train_identities": 2, "unlabelled": 2, "cameras": 1}
+    assert {name: split.counts[name] for name in expected} == expected
+    assert not Split(train.take(np.array([0, 3])), split.query, test).contradictions
+    for seed in range(9):
+        held_out = hold_out(train, 0.5, seed)
+        assert sorted(held_out.train.pids.tolist())[:2] == [0, 0]
+        assert (held_out.gallery.pids > 0).all()

@@ -213,6 +213,18 @@ def test_labels_count_the_sorted_identities(samples: Samples, tmp_path: Path) ->
         assert (view.p, view.k) == (RECIPE.p, RECIPE.k)
 
 
+def test_the_label_of_a_unit_without_identity(samples: Samples, tmp_path: Path) -> None:
+    class Noting(Fixed):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            self.labels.append(labels)
+            return embeddings.square().sum(1)
+
+    net, loss = build(Noting)
+    fit(net, loss, replace(samples, pids=np.where(samples.pids == SORTED_PIDS[1], 0, samples.pids)), tmp_path)
+    expected = [(0, -1, 1, 2)[SORTED_PIDS.index(pid)] for pid in samples.pids.tolist()]
+    assert loss.labels[0].tolist() == loss.views[0].labels.tolist() == expected
+
+
 # --- random numbers --------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,15 @@ def test_every_unit_and_every_order_is_sampled():
     of_five = Counter(sampled[labels[sampled] == 5].tolist())
     assert sorted(of_five) == [0, 1, 2, 3]
     assert min(of_five.values()) > 150  # of 200 expected
+
+
+def test_units_without_identity_are_in_shuffled_batches_alone() -> None:
+    labels = [-1, 0, -1, 1, 1, -1, 0, -1, -1]
+    recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=2, k=2)
+    (batch,) = sample_round(Loss(), recipe, view_of(labels, p=2, k=2), 0)
+    assert sorted(batch.tolist()) == [1, 3, 4, 6]
+    batches = sample_round(Loss(), replace(recipe, batches="shuffled", k=1), view_of(labels, p=2, k=1), 0)
+    assert len({*np.concatenate(batches).tolist()}) == 8
 
 
 @pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
