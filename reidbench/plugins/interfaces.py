@@ -104,7 +104,7 @@ class Loss(nn.Module):
     ``plugin_item``: the item that it was built from, for messages; empty where it was built by hand.
     ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
-    ``unlabelled``: whether it takes units without identity, whose label is -1; a batch may have no others.
+    ``unlabelled``: whether it takes units without identity, of the label -1; a batch may have no others.
     """
 
     plugin_item: str = ""
@@ -113,8 +113,7 @@ class Loss(nn.Module):
     unlabelled: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
-        """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1,
-        or -1 where ``unlabelled`` is true.
+        """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
 
         A 1-d tensor is one value per item, and its mean is the loss. The value must not depend on the order of the
         batch unless the loss samples its own batches.
