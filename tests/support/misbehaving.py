@@ -1,4 +1,4 @@
-"""Plugin items that break their contract in one way each, and what uses an item of each kind as a run does."""
+"""Plugin items that break their contract in one way each."""
 
 from __future__ import annotations
 
@@ -7,32 +7,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, Loss, LossValue, Metric, Part, Preprocess, Protocol, Recipe, Reranker, Samples, Split
-from reidbench.errors import PluginError
-from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
-from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.plugins.interfaces import BackboneInfo, loss_groups
-from reidbench.ranking import external_embeddings
-from reidbench.reports import sections
-from reidbench.reports.artifacts import RunFiles
-from reidbench.runs import suite
-from reidbench.runs.prepare import Planner
-from reidbench.training.build import build_backbone, build_loss, build_recipe, build_split, describe_backbone
-from reidbench.training.loop import evaluate_loss
-from reidbench.training.precision import forward_pass
-from reidbench.training.sampler import sample_round
-from reidbench.utils.machine import local_machine
-from tests.support.jobs import job
-from tests.support.tiny_training import view_of
+from tests.support.cases import cases
 
-OWNER = "wrong_plugin, wrong-dist 1.0"
-NETWORK = BackboneInfo(4, Preprocess(16, 8), pretrained=False, parameters=1)
 RECIPE = Recipe(steps=1, decay_start=1, learning_rate=0.1, p=2, k=2)
 
 
@@ -165,6 +147,15 @@ def interrupted() -> Iterator[tuple[int, int]]:
     boom()
 
 
+def with_wrong_attributes(table: str, make: Callable[..., Any], inputs: int = 0) -> dict[str, Callable[..., Any]]:
+    """Return the items of a table beside this module, whose factories are supplied with nothing or one input."""
+
+    def factory(wrong: dict[str, Any]) -> Callable[..., Any]:
+        return (lambda supplied: make(**wrong)) if inputs else (lambda: make(**wrong))
+
+    return {name: factory(wrong) for name, wrong in cases(__file__, table).items()}
+
+
 # --- what is wrong with each --------------------------------------------------------------------------------------
 
 nan = torch.nan
@@ -235,20 +226,15 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
     "rounds_beyond": lambda info: AnyLoss(next_round=lambda view, number: [np.array([0, 99])]),
 }
 BACKBONES: dict[str, Callable[[], Any]] = {
+    **with_wrong_attributes("backbone", AnyBackbone),
     "no_backbone": lambda: nn.Linear(2, 2),
     "without_preprocess": lambda: AnyBackbone(missing="preprocess"),
     "without_embedding_dim": lambda: AnyBackbone(missing="embedding_dim"),
-    "preprocess_tuple": lambda: AnyBackbone(preprocess=(16, 8)),
-    "dimension_text": lambda: AnyBackbone(embedding_dim="128"),
-    "dimension_zero": lambda: AnyBackbone(embedding_dim=0),
-    "dimension_true": lambda: AnyBackbone(embedding_dim=True),
     "height_fraction": lambda: AnyBackbone(preprocess=Preprocess(16.5, 8)),  # type: ignore[arg-type]
     "width_negative": lambda: AnyBackbone(preprocess=Preprocess(16, -8)),
     "mean_of_255": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (123.7, 116.3, 103.5))),
     "std_zero": lambda: AnyBackbone(preprocess=Preprocess(16, 8, std=(1.0, 0.0, 1.0))),
     "mean_of_two": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (0.5, 0.5))),  # type: ignore[arg-type]
-    "batch_number": lambda: AnyBackbone(batch=72),
-    "pretrained_text": lambda: AnyBackbone(pretrained="imagenet"),
     "embeddings_too_wide": lambda: AnyBackbone(lambda images: images.mean((2, 3)).repeat(1, 3)),
     "embeddings_a_map": lambda: AnyBackbone(lambda images: images),
     "embeddings_integers": lambda: AnyBackbone(lambda images: torch.zeros(len(images), 4, dtype=torch.int64)),
@@ -257,10 +243,10 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "build_raises": fail,
 }
 DATASETS: dict[str, Callable[[Path], Any]] = {
+    **with_wrong_attributes("samples", lambda **wrong: split(train=samples(**wrong)), inputs=1),
+    **with_wrong_attributes("split", split, inputs=1),
     "no_split": lambda root: {"train": samples()},
-    "train_list": lambda root: split(train=[1, 2]),
     "gallery_none": lambda root: split(gallery=None),
-    "pids_list": lambda root: split(train=samples(pids=[1, 2])),
     "pids_too_few": lambda root: split(train=samples(pids=np.array([1]))),
     "pids_float": lambda root: split(train=samples(pids=np.array([1.0, 2.0]))),
     "pids_int32": lambda root: split(train=samples(pids=np.array([1, 2], dtype=np.int32))),
@@ -269,42 +255,22 @@ DATASETS: dict[str, Callable[[Path], Any]] = {
     "cams_text": lambda root: split(train=samples(cams=np.array(["c1", "c2"]))),
     "images_objects": lambda root: split(train=samples(images=np.array([b"a", b"b"]))),
     "images_paths": lambda root: split(train=Samples.of_images(root, [root, root], [1, 2], [1, 1])),  # type: ignore[list-item]
-    "root_text": lambda root: split(train=samples("/nowhere")),
     "starts_fall": lambda root: split(train=samples(starts=np.array([0, 2, 1]))),
-    "expected_unknown": lambda root: split(expected={"trains": 3}),
-    "expected_text": lambda root: split(expected={"train": "3"}),
-    "expected_list": lambda root: split(expected=[3]),
-    "further_fraction": lambda root: split(further={"tracklets": 0.5}),
-    "further_hides": lambda root: split(further={"train_identities": 5}),
-    "ignored_text": lambda root: split(ignored={"others": "many"}),
     "factory_raises": fail_in,
 }
 PROTOCOLS: dict[str, Callable[[], Any]] = {
+    **with_wrong_attributes("protocol", protocol),
     "no_protocol": lambda: "market1501",
-    "dataset_unknown": lambda: protocol(dataset="markett1501"),
     "dataset_none": lambda: protocol(dataset=None),
-    "version_text": lambda: protocol(version="1"),
-    "version_zero": lambda: protocol(version=0),
-    "views_unknown": lambda: protocol(views="upside_down"),
-    "views_list": lambda: protocol(views=["original"]),
-    "pool_median": lambda: protocol(pool="median"),
-    "exclude_text": lambda: protocol(exclude="junk"),
     "exclude_unknown": lambda: protocol(exclude=("same_clothes",)),
-    "primary_unknown": lambda: protocol(primary="map"),
-    "ranks_list": lambda: protocol(ranks=[1, 5, 10, 20]),
     "ranks_negative": lambda: protocol(ranks=(-1, 1, 5, 10, 20)),
     "ranks_falling": lambda: protocol(ranks=(20, 10, 5, 1)),
     "ranks_text": lambda: protocol(ranks=("1", "5")),
-    "defaults_list": lambda: protocol(defaults=["height"]),
-    "names_unknown": lambda: protocol(names={"validation": "0" * 64}),
-    "names_numbers": lambda: protocol(names={"train": 5}),
 }
 RECIPES: dict[str, Callable[[Any], Any]] = {
+    **with_wrong_attributes("recipe", partial(replace, RECIPE), inputs=1),
     "no_recipe": lambda network: {"steps": 3},
-    "steps_text": lambda network: replace(RECIPE, steps="3"),  # type: ignore[arg-type]
-    "steps_fraction": lambda network: replace(RECIPE, steps=3.5),  # type: ignore[arg-type]
     "rate_nan": lambda network: replace(RECIPE, learning_rate=nan),
-    "crop_number": lambda network: replace(RECIPE, crop=1),  # type: ignore[arg-type]
     "rate_none": lambda network: replace(RECIPE, learning_rate=None),  # type: ignore[arg-type]
 }
 SECTIONS: dict[str, Callable[[], Any]] = {
@@ -331,82 +297,3 @@ SYNTHESIZERS: dict[str, Callable[[Path], Any]] = {
     "fails_in_between": lambda directory: interrupted(),
     "fails_at_once": fail_in,
 }
-
-# --- what uses them -----------------------------------------------------------------------------------------------
-
-
-def rows(count: int) -> tuple[Tensor, Any, Any]:
-    generator = torch.Generator().manual_seed(count)
-    return torch.randn(count, 4, generator=generator), np.arange(count) % 3 + 1, np.arange(count) % 2 + 1
-
-
-def use_metric(spec: ResolvedSpec, catalogue: Catalogue, folder: Path, rerank: str = "none") -> None:
-    name = spec.text if spec.kind == "metric" else "euclidean"
-    train = rows(5) if name == "fit_raises" else None
-    with mock.patch.object(external_embeddings, "load", return_value=catalogue):
-        external_embeddings.evaluate(rows(7), rows(11), train=train, metric=name, rerank=rerank)
-
-
-def use_reranker(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    use_metric(spec, catalogue, folder, spec.text)
-
-
-def use_loss(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    loss = build_loss(spec, NETWORK, split(), 0)
-    assert loss is not None
-    loss_groups(loss)
-    sample_round(loss, RECIPE, view_of([0, 0, 1, 1]), 0)
-    evaluate_loss(loss, rows(4)[0].requires_grad_(), torch.tensor([0, 0, 1, 1]))
-
-
-def use_backbone(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    info = describe_backbone(spec)
-    images = torch.zeros(2, 3, info.preprocess.height, info.preprocess.width)
-    forward_pass(build_backbone(spec, 0), RECIPE, torch.device("cpu"))(images)
-
-
-def use_dataset(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    build_split(spec, folder)
-
-
-def use_protocol(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    Planner(catalogue, local_machine(device="cpu")).plan(job(protocol=spec.text))
-
-
-def use_recipe(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    build_recipe(spec, NETWORK)
-
-
-def use_section(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    with mock.patch.object(sections, "load", return_value=catalogue):
-        (part,) = sections.build_sections([spec.text], [], RunFiles([], local_machine(device="cpu")))
-    if part.error:  # in place of the part, so that the other sections are shown
-        raise PluginError(part.error)
-
-
-def use_synthesizer(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    with mock.patch.object(suite, "load", return_value=catalogue):
-        suite.synthesize(spec.text, folder)
-
-
-KINDS: dict[str, tuple[dict[str, Callable[..., Any]], Callable[[ResolvedSpec, Catalogue, Path], None]]] = {
-    "metric": (METRICS, use_metric),
-    "reranker": (RERANKERS, use_reranker),
-    "loss": (LOSSES, use_loss),
-    "backbone": (BACKBONES, use_backbone),
-    "dataset": (DATASETS, use_dataset),
-    "protocol": (PROTOCOLS, use_protocol),
-    "recipe": (RECIPES, use_recipe),
-    "section": (SECTIONS, use_section),
-    "synthesizer": (SYNTHESIZERS, use_synthesizer),
-}
-ITEMS = [(kind, name) for kind, (items, _) in KINDS.items() for name in items]
-
-
-def use(kind: str, name: str, folder: Path) -> None:
-    """Use one of ``ITEMS`` as a run, an evaluation, a report or a synthesis does."""
-    factories, user = KINDS[kind]
-    plugin = Plugin("wrong_plugin", "wrong-dist", "1.0", state="ok")
-    item = PluginItem(kind, name, factories[name], plugin)
-    catalogue = Catalogue((), (*load().items, item))
-    user(catalogue.resolve(kind, name), catalogue, folder)

@@ -2,46 +2,117 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from reidbench import Preprocess
 from reidbench.errors import OptionError, PluginError
-from tests.support.misbehaving import ITEMS, OWNER, use
+from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
+from reidbench.plugins.discovery import Plugin, PluginItem
+from reidbench.plugins.interfaces import BackboneInfo, loss_groups
+from reidbench.ranking import external_embeddings
+from reidbench.reports import sections
+from reidbench.reports.artifacts import RunFiles
+from reidbench.runs import suite
+from reidbench.runs.prepare import Planner
+from reidbench.training.build import build_backbone, build_loss, build_recipe, build_split, describe_backbone
+from reidbench.training.loop import evaluate_loss
+from reidbench.training.precision import forward_pass
+from reidbench.training.sampler import sample_round
+from reidbench.utils.machine import local_machine
+from tests.support import misbehaving as wrong
+from tests.support.jobs import job
+from tests.support.tiny_training import view_of
 
+OWNER = "wrong_plugin, wrong-dist 1.0"
+NETWORK = BackboneInfo(4, Preprocess(16, 8), pretrained=False, parameters=1)
 # What a user can write too is a wrong option, not a broken plugin.
 OPTION_ERRORS = {("protocol", "dataset_unknown"), ("recipe", "rate_nan")}
 
 
-def test_there_are_enough_of_every_kind() -> None:
-    assert len(ITEMS) > 76
-    assert len({kind for kind, _ in ITEMS}) == 9
+def rows(count: int) -> tuple[Tensor, Any, Any]:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 4, generator=generator), np.arange(count) % 3 + 1, np.arange(count) % 2 + 1
 
 
-@pytest.mark.parametrize(("kind", "name"), ITEMS)
+def use_metric(spec: ResolvedSpec, catalogue: Catalogue, folder: Path, rerank: str = "none") -> None:
+    name = spec.text if spec.kind == "metric" else "euclidean"
+    train = rows(5) if name == "fit_raises" else None
+    with mock.patch.object(external_embeddings, "load", return_value=catalogue):
+        external_embeddings.evaluate(rows(7), rows(11), train=train, metric=name, rerank=rerank)
+
+
+def use_reranker(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    use_metric(spec, catalogue, folder, spec.text)
+
+
+def use_loss(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    loss = build_loss(spec, NETWORK, wrong.split(), 0)
+    assert loss is not None
+    loss_groups(loss)
+    sample_round(loss, wrong.RECIPE, view_of([0, 0, 1, 1]), 0)
+    evaluate_loss(loss, rows(4)[0].requires_grad_(), torch.tensor([0, 0, 1, 1]))
+
+
+def use_backbone(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    info = describe_backbone(spec)
+    images = torch.zeros(2, 3, info.preprocess.height, info.preprocess.width)
+    forward_pass(build_backbone(spec, 0), wrong.RECIPE, torch.device("cpu"))(images)
+
+
+def use_dataset(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    build_split(spec, folder)
+
+
+def use_protocol(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    Planner(catalogue, local_machine(device="cpu")).plan(job(protocol=spec.text))
+
+
+def use_recipe(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    build_recipe(spec, NETWORK)
+
+
+def use_section(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    with mock.patch.object(sections, "load", return_value=catalogue):
+        (part,) = sections.build_sections([spec.text], [], RunFiles([], local_machine(device="cpu")))
+    if part.error:  # in place of the part, so that the other sections are shown
+        raise PluginError(part.error)
+
+
+def use_synthesizer(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
+    with mock.patch.object(suite, "load", return_value=catalogue):
+        suite.synthesize(spec.text, folder)
+
+
+KINDS: dict[str, tuple[dict[str, Callable[..., Any]], Callable[[ResolvedSpec, Catalogue, Path], None]]] = {
+    "metric": (wrong.METRICS, use_metric),
+    "reranker": (wrong.RERANKERS, use_reranker),
+    "loss": (wrong.LOSSES, use_loss),
+    "backbone": (wrong.BACKBONES, use_backbone),
+    "dataset": (wrong.DATASETS, use_dataset),
+    "protocol": (wrong.PROTOCOLS, use_protocol),
+    "recipe": (wrong.RECIPES, use_recipe),
+    "section": (wrong.SECTIONS, use_section),
+    "synthesizer": (wrong.SYNTHESIZERS, use_synthesizer),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (items, _) in KINDS.items() for name in items])
 def test_a_misbehaving_item_is_named_with_its_plugin(kind: str, name: str, tmp_path: Path) -> None:
+    """Each is used as a run, an evaluation, a report or a synthesis does."""
+    factories, use = KINDS[kind]
+    item = PluginItem(kind, name, factories[name], Plugin("wrong_plugin", "wrong-dist", "1.0", state="ok"))
+    catalogue = Catalogue((), (*load().items, item))
     expected = OptionError if (kind, name) in OPTION_ERRORS else PluginError
     with pytest.raises(expected) as caught:
-        use(kind, name, tmp_path)
+        use(catalogue.resolve(kind, name), catalogue, tmp_path)
     assert f"{kind} {name} ({OWNER})" in str(caught.value)
     if "raise" in name or "fails" in name:
         assert "misbehaving.py, line" in str(caught.value)
-
-
-@pytest.mark.slow
-def test_no_shape_of_a_metric_crashes_the_process(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from tests.support.misbehaving import ITEMS, use\n"
-        "for kind, name in ITEMS:\n"
-        "    if kind in ('metric', 'reranker'):\n"
-        "        try: use(kind, name, Path(sys.argv[1]))\n"
-        "        except Exception as error: print(kind, name, type(error).__name__)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    expected = [f"{kind} {name} PluginError" for kind, name in ITEMS if kind in ("metric", "reranker")]
-    assert done.stdout.split("\n")[:-1] == expected
