@@ -73,7 +73,7 @@ from reidbench.studies.page import StudyFiles as StudyFiles
 from reidbench.studies.study import LossResult as LossResult, Study as Study, Trial as Trial
 from reidbench.studies.run_study import study as study
 from reidbench.training.recipe import Recipe as Recipe
-from reidbench.utils.arrays import IntArray as IntArray
+from reidbench.utils.arrays import IntArray as IntArray, read_arrays as read_arrays
 from reidbench.utils.compiled import compiled as compiled
 from reidbench.utils.lock import lock as lock
 from reidbench.utils.progress import track as track

@@ -55,7 +55,8 @@ def test_the_job_of_a_number_is_that_of_its_row_and_column(table: int) -> None:
 
 def test_suites_deviate_only_as_listed() -> None:
     memo, found = Memo(), {}
-    files = [*sorted(PAPER.glob("*.toml")), PAPER.parent / "market1501_500k.toml"]
+    files = [file for file in sorted(PAPER.glob("*.toml")) if file.stem != "table2_authors"]  # has files of others
+    files.append(PAPER.parent / "market1501_500k.toml")
     jobs = [(file.stem, job) for file in files for job in load_suite(file).jobs]
     assert len(jobs) == 36 + 18 + 2 + 5 + 15 + 12 + 12 + 4 + 6
     of_others = {number.job for number in published_numbers(2) if "[" in number.row and number.job}
