@@ -1,4 +1,4 @@
-"""Rankings written by hand, and runs that have them."""
+"""Rankings written by hand, runs that have them, and scores by loops over sorted distances."""
 
 from __future__ import annotations
 
@@ -25,6 +25,41 @@ def rank(*arrays: Any, **options: Any) -> Ranking:
 def rank_distances(blocks: Any, *ids: Any, **options: Any) -> Ranking:
     """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under its exclusion rules."""
     return ranking_module.rank_distances(blocks, *ids, **options).ranking
+
+
+def slow_query(distances: Any, positives: Any, excluded: Any) -> tuple[float, float, float]:
+    """Return the average precisions (market, step) and rank-1 of one query, NaN without a positive; arrays [n]."""
+    order = [unit for unit in np.argsort(distances, kind="stable").tolist() if not excluded[unit]]
+    places = [place for place, unit in enumerate(order) if positives[unit]]
+    if not places:
+        return np.nan, np.nan, np.nan
+    before = [number / place if place else 1.0 for number, place in enumerate(places)]
+    step = float(np.mean([(number + 1) / (place + 1) for number, place in enumerate(places)]))
+    return (float(np.mean(before)) + step) / 2, step, float(places[0] == 0)
+
+
+def slow_scores(
+    distances: Any, query: tuple[Any, Any], gallery: tuple[Any, Any], exclude: Sequence[str] = ("junk", "same_camera")
+) -> dict[str, float]:
+    """Return the means over queries, where one without a positive counts 0; ``query`` and ``gallery``: pids, cams."""
+    values = []
+    for row, pid, cam in zip(distances, *query, strict=True):
+        positives = gallery[0] == pid
+        junk, same_camera = gallery[0] == -1, positives & (gallery[1] == cam)
+        excluded = junk & ("junk" in exclude) | same_camera & ("same_camera" in exclude)
+        values.append(np.nan_to_num(slow_query(row, positives, excluded)))
+    return dict(zip(("map_market", "map_step", "r1"), np.mean(values, axis=0).tolist(), strict=True))
+
+
+def slow_camera_scores(distances: Any, query_pids: Any, gallery_pids: Any, gallery_cams: Any, own: Any) -> Any:
+    """Return the values of ``slow_query`` [q, c, 3] of each query in each camera; ``own``: its unit, or -1."""
+    values = []
+    for row, pid, unit in zip(distances, query_pids, own, strict=True):
+        for camera in np.unique(gallery_cams):
+            positives = (gallery_pids == pid) & (gallery_cams == camera)
+            excluded = (gallery_pids == pid) & ~positives | (np.arange(len(row)) == unit)
+            values.append(slow_query(row, positives, excluded))
+    return np.array(values).reshape(len(query_pids), -1, 3)
 
 
 def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:

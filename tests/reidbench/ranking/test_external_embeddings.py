@@ -20,6 +20,7 @@ import reidbench
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
 from tests.support.cases import cases
+from tests.support.rankings import slow_camera_scores, slow_scores
 
 Arrays = dict[str, np.ndarray]
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -45,24 +46,14 @@ def save(folder: Path, **parts: Arrays) -> list[Path]:
 
 def slowly(query: Arrays, gallery: Arrays, distances: np.ndarray | None = None) -> dict[str, float]:
     """map_market, map_step and rank-1 by loops over queries and positives."""
-    market, step, first = [], [], []
-    for number, (pid, cam) in enumerate(zip(query["pids"], query["cams"], strict=True)):
-        if distances is None:
-            row = ((gallery["embeddings"].astype(float) - query["embeddings"][number].astype(float)) ** 2).sum(1)
-        else:
-            row = distances[number]
-        order = [
-            item
-            for item in np.argsort(row, kind="stable")
-            if gallery["pids"][item] != -1 and (gallery["pids"][item] != pid or gallery["cams"][item] != cam)
-        ]
-        hits = [place for place, item in enumerate(order) if gallery["pids"][item] == pid]
-        before = [(k / h if h else 1.0) for k, h in enumerate(hits)]
-        after = [(k + 1) / (h + 1) for k, h in enumerate(hits)]
-        market.append(np.mean([(b + a) / 2 for b, a in zip(before, after, strict=True)]) if hits else 0.0)
-        step.append(np.mean(after) if hits else 0.0)
-        first.append(float(bool(hits) and hits[0] == 0))
-    return {"map_market": np.mean(market), "map_step": np.mean(step), "r1": np.mean(first)}
+    if distances is None:
+        apart = query["embeddings"][:, None].astype(float) - gallery["embeddings"].astype(float)
+        distances = (apart**2).sum(2)
+    return slow_scores(distances, (query["pids"], query["cams"]), (gallery["pids"], gallery["cams"]))
+
+
+def triple(part: Arrays) -> tuple[Any, Any, Any]:
+    return part["embeddings"], part["pids"], part["cams"]
 
 
 def close(scores: dict[str, float], expected: dict[str, float]) -> None:
@@ -74,8 +65,7 @@ def close(scores: dict[str, float], expected: dict[str, float]) -> None:
 def test_arrays_and_files_equal_plain_loops(tmp_path: Path, dtype: Any) -> None:
     query, gallery = units(40, 0, dtype=dtype), units(200, 1, dtype=dtype, lowest=-1)
     expected = slowly(query, gallery)
-    triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
-    close(reidbench.evaluate(*triples).as_dict(), expected)
+    close(reidbench.evaluate(triple(query), triple(gallery)).as_dict(), expected)
     files = save(tmp_path, query=query, gallery=gallery)
     close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), expected)
     for file, part in zip(files, (query, gallery), strict=True):
@@ -116,35 +106,6 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
         evaluate_files(*files, files[0], tmp_path / "d.npy", "mean", HOW)
 
 
-def by_cameras(query: Arrays, gallery: Arrays, distances: np.ndarray) -> dict[str, list[list[float]]]:
-    """map_market and r1 [c][c] by loops; a query that stands in the gallery, embedding and all, leaves it."""
-    cameras = np.unique(np.concatenate([query["cams"], gallery["cams"][gallery["pids"] > 0]])).tolist()
-    cells: dict[str, list[list[list[float]]]] = {
-        name: [[[] for _ in cameras] for _ in cameras] for name in ("map_market", "r1")
-    }
-    for number, (pid, cam) in enumerate(zip(query["pids"], query["cams"], strict=True)):
-        same = (gallery["pids"] == pid) & (gallery["cams"] == cam)
-        if "embeddings" in query:
-            same &= (gallery["embeddings"] == query["embeddings"][number]).all(axis=1)
-            own = int(np.flatnonzero(same)[0]) if same.any() else -1
-        else:
-            own = -1
-        for place, camera in enumerate(cameras):
-            here = (gallery["pids"] == pid) & (gallery["cams"] == camera)
-            order = [
-                unit
-                for unit in np.argsort(distances[number], kind="stable").tolist()
-                if unit != own and (here[unit] or gallery["pids"][unit] != pid)
-            ]
-            hits = [rank for rank, unit in enumerate(order) if here[unit]]
-            if hits:
-                both = [((k / h if h else 1.0) + (k + 1) / (h + 1)) / 2 for k, h in enumerate(hits)]
-                row = cameras.index(cam)
-                cells["map_market"][row][place].append(float(np.mean(both)))
-                cells["r1"][row][place].append(float(hits[0] == 0))
-    return {name: [[np.mean(cell) for cell in row] for row in rows] for name, rows in cells.items()}
-
-
 @pytest.mark.parametrize("way", ["embeddings", "distances"])
 def test_camera_matrix_equals_plain_loops(tmp_path: Path, way: str) -> None:
     gallery = units(250, 1, lowest=-1)
@@ -152,9 +113,9 @@ def test_camera_matrix_equals_plain_loops(tmp_path: Path, way: str) -> None:
     query = {name: values[selected].copy() for name, values in gallery.items()}
     query["embeddings"][::2] += 1  # every second query is another image
     distances = np.linalg.norm(query["embeddings"][:, None] - gallery["embeddings"][None].astype(float), axis=2)
+    own = np.where((np.arange(40) % 2 == 1) & (way == "embeddings"), selected, -1)
     if way == "embeddings":
-        triples = [tuple(part[name] for name in ("embeddings", "pids", "cams")) for part in (query, gallery)]
-        cameras = reidbench.evaluate(*triples).cameras
+        cameras = reidbench.evaluate(triple(query), triple(gallery)).cameras
     else:
         for part in (query, gallery):
             del part["embeddings"]
@@ -162,8 +123,10 @@ def test_camera_matrix_equals_plain_loops(tmp_path: Path, way: str) -> None:
         files = save(tmp_path, query=query, gallery=gallery)
         cameras = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
     assert cameras["cameras"] == [1, 2, 3]
-    for name, expected in by_cameras(query, gallery, distances).items():
-        np.testing.assert_allclose(cameras[name], expected, atol=1e-12)
+    values = slow_camera_scores(distances, query["pids"], gallery["pids"], gallery["cams"], own)
+    expected = np.array([np.nanmean(values[query["cams"] == camera], axis=0) for camera in (1, 2, 3)])
+    np.testing.assert_allclose(cameras["map_market"], expected[..., 0], atol=1e-12)
+    np.testing.assert_allclose(cameras["r1"], expected[..., 2], atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -251,10 +214,6 @@ def test_hostile_files_name_their_fault(tmp_path: Path, name: str, message: str)
     (gallery,) = save(tmp_path, gallery=units(30, 1))
     with pytest.raises(DataError, match=message):
         evaluate_files(hostile(name, tmp_path), gallery, None, None, "mean", HOW)
-
-
-def triple(part: Arrays) -> tuple[Any, Any, Any]:
-    return part["embeddings"], part["pids"], part["cams"]
 
 
 def test_arrays_of_every_kind_are_scored(tmp_path: Path) -> None:

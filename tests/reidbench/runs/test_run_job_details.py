@@ -31,7 +31,6 @@ from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, Preprocess, TrainInfo
 from reidbench.ranking.rank import unit_rows
-from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.run_job import run_job
@@ -41,6 +40,8 @@ from reidbench.training.checkpoint import SUMMARY, load_weights, read_summary
 from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
 from reidbench.utils.random_streams import with_seed
+from tests.support.jobs import job
+from tests.support.rankings import slow_scores
 
 HEIGHT, WIDTH = 16, 8
 PATCH = 8
@@ -223,6 +224,9 @@ ITEMS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
+OWN_ITEMS = {"protocol": "exhibition", "loss": "norms", "backbone": "patches", "recipe": "auto", "metric": "euclidean"}
+
+
 @pytest.fixture(autouse=True)
 def _counters() -> None:
     Patches.initialised = Norms.steps = 0
@@ -241,23 +245,10 @@ def elsewhere(machine: Machine, name: str) -> Machine:
     return dataclasses.replace(machine, results=machine.results / name)
 
 
-def job(**changes: Any) -> Job:
-    asked: dict[str, Any] = {
-        "protocol": "exhibition",
-        "loss": "norms",
-        "backbone": "patches",
-        "recipe": "auto",
-        "metric": "euclidean",
-        "rerank": "none",
-        "seed": 0,
-    }
-    return Job(**{**asked, **changes})
-
-
 def plan_of(machine: Machine, **changes: Any) -> Prepared:
     known = load()
     own = [PluginItem(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
-    return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**changes))
+    return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**OWN_ITEMS | changes))
 
 
 def run(machine: Machine, **changes: Any) -> tuple[Prepared, RunRecord]:
@@ -285,33 +276,21 @@ def embeddings_of(plan: Prepared, part: Samples) -> Tensor:
 # --- the scores, by hand ---------------------------------------------------------------------------------------------
 
 
-def described(part: Samples, pool: str) -> list[np.ndarray]:
+def mean_colours(part: Samples, pool: str) -> np.ndarray:
     """Return the six numbers of every unit, straight from its files."""
     units = []
     for unit in range(len(part)):
-        images = []
-        for number in range(UNIT):
-            pixels = np.asarray(Image.open(part.path(unit * UNIT + number)), dtype=np.float64) / 255
-            images.append(np.concatenate([pixels[:PATCH].mean((0, 1)), pixels[PATCH:].mean((0, 1))]))
-        units.append(np.mean(images, axis=0) if pool == "mean" else np.max(images, axis=0))
-    return units
+        images = [np.asarray(Image.open(part.path(unit * UNIT + number))) / 255 for number in range(UNIT)]
+        colours = [image.reshape(2, -1, 3).mean(1).ravel() for image in images]
+        units.append(np.mean(colours, axis=0) if pool == "mean" else np.max(colours, axis=0))
+    return np.array(units)
 
 
 def scores_by_hand(split: Split, pool: str, junk: bool, same_camera: bool) -> dict[str, float]:
-    """Return first match and mean average precision, one query after the other."""
     query, gallery = split.query, split.gallery
-    places = list(zip(described(gallery, pool), gallery.pids.tolist(), gallery.cams.tolist(), strict=True))
-    firsts, precisions = [], []
-    for wanted, pid, cam in zip(described(query, pool), query.pids.tolist(), query.cams.tolist(), strict=True):
-        ranked = sorted(
-            (float(np.sum((wanted - there) ** 2)), found == pid)
-            for there, found, at in places
-            if not (junk and found == -1) and not (same_camera and (found, at) == (pid, cam))
-        )
-        hits = [place for place, (_, right) in enumerate(ranked) if right]
-        firsts.append(hits[0] == 0)
-        precisions.append(np.mean([(number + 1) / (place + 1) for number, place in enumerate(hits)]))
-    return {"r1": float(np.mean(firsts)), "map_step": float(np.mean(precisions))}
+    distances = ((mean_colours(query, pool)[:, None] - mean_colours(gallery, pool)) ** 2).sum(2)
+    rules = ("junk",) * junk + ("same_camera",) * same_camera
+    return slow_scores(distances, (query.pids, query.cams), (gallery.pids, gallery.cams), rules)
 
 
 CASES = [("mean", True, True), ("max", True, True), ("mean", False, True), ("mean", True, False)]
