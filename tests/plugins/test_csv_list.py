@@ -153,13 +153,7 @@ def test_an_invalid_line_is_reported(tmp_path, line, message):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [
-        (",a/1.png,train,,", "has no label"),
-        ("9,b/8.png,valid,0,1", "split 'valid' is unknown, expected train, validation"),
-        ("9,b/8.png,validation,,0", "is a validation row, but neither is_query nor is_gallery is set"),
-        ("9,b/8.png,train,1,", "is a training row, so neither is_query nor is_gallery may be set"),
-        ("9,b/8.png,validation,yes,1", "is_query 'yes' is unknown"),
-    ],
+    cases(__file__, "an_invalid_line_of_oml_is_reported"),
 )
 def test_an_invalid_line_of_oml_is_reported(tmp_path, line, message):
     start = "label,path,split,is_query,is_gallery\n"

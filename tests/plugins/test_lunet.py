@@ -9,20 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidbench import OptionError, Preprocess
+from tests.support.cases import cases
 
-# Table 6 again: convolutions (in, out, kernel) of each residual block.
-BLOCKS = [
-    *[[(128, 32, 1), (32, 32, 3), (32, 128, 1)]] * 3,
-    [(128, 64, 1), (64, 64, 3), (64, 256, 1)],
-    *[[(256, 64, 1), (64, 64, 3), (64, 256, 1)]] * 4,
-    [(256, 128, 1), (128, 128, 3), (128, 512, 1)],
-    *[[(512, 128, 1), (128, 128, 3), (128, 512, 1)]] * 2,
-    [(512, 512, 3), (512, 128, 3)],
-]
+BLOCKS = cases(__file__, "blocks")
 
 
 def count(modules: list[nn.Module]) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def convolutions_of(network: LuNet) -> list[list[list[int]]]:
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    return [[[c.in_channels, c.out_channels, c.kernel_size[0]] for c in block.convolutions] for block in blocks]
 
 
 def test_the_parameters_are_the_papers_5_00_million() -> None:
@@ -49,36 +47,14 @@ def test_the_parameters_are_the_papers_5_00_million() -> None:
 
 def test_the_layers_are_in_the_order_of_table_6() -> None:
     network = LuNet()
-    seen: list[tuple[str, tuple[int, ...]]] = []
+    seen: list[list[str | int]] = []
     for module in network.modules():
         if isinstance(module, Block | nn.MaxPool2d | nn.Linear | nn.BatchNorm1d | nn.LeakyReLU):
-            module.register_forward_hook(
-                lambda module, _, out: seen.append((type(module).__name__, tuple(out.shape[1:])))
-            )
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
-    convolutions = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
-    assert convolutions == BLOCKS
+            module.register_forward_hook(lambda module, _, out: seen.append([type(module).__name__, *out.shape[1:]]))
+    assert convolutions_of(network) == BLOCKS
     with torch.no_grad():
         network(torch.rand(2, 3, 128, 64))
-    assert seen == [
-        ("Block", (128, 128, 64)),
-        ("MaxPool2d", (128, 64, 32)),
-        *[("Block", (128, 64, 32))] * 2,
-        ("Block", (256, 64, 32)),
-        ("MaxPool2d", (256, 32, 16)),
-        *[("Block", (256, 32, 16))] * 2,
-        ("MaxPool2d", (256, 16, 8)),
-        *[("Block", (256, 16, 8))] * 2,
-        ("Block", (512, 16, 8)),
-        ("MaxPool2d", (512, 8, 4)),
-        *[("Block", (512, 8, 4))] * 2,
-        ("MaxPool2d", (512, 4, 2)),
-        ("Block", (128, 4, 2)),
-        ("Linear", (512,)),
-        ("BatchNorm1d", (512,)),
-        ("LeakyReLU", (512,)),
-        ("Linear", (128,)),
-    ]
+    assert seen == cases(__file__, "layers")
     for module in network.modules():
         if isinstance(module, nn.MaxPool2d):
             assert (module.kernel_size, module.stride, module.padding) == (3, 2, 1)
@@ -147,9 +123,8 @@ def test_channels_scales_all_widths_but_the_embeddings() -> None:
     network = LuNet(channels=0.25, embedding_dim=40, height=64, width=32)
     assert network.embedding_dim == 40
     assert network.stem.out_channels == 32
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
-    convolutions = [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in block.convolutions] for block in blocks]
-    assert convolutions == [[(before // 4, after // 4, kernel) for before, after, kernel in block] for block in BLOCKS]
+    expected = [[[before // 4, after // 4, kernel] for before, after, kernel in block] for block in BLOCKS]
+    assert convolutions_of(network) == expected
     assert (network.head[0].out_features, network.head[-1].out_features) == (128, 40)
     assert LuNet(channels=0.001, height=16, width=16).stem.out_channels == 1
 

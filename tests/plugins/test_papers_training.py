@@ -23,14 +23,12 @@ from reidbench_recipes.hermans2017 import hermans2017
 from torch import nn
 
 import reidbench
-from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo, stream
+from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo
 from reidbench.data.samples import Samples
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.images.crop import normalise
 from reidbench.images.pixel_store import PixelStore
 from reidbench.training.optimizer import ScheduledOptimizer
-from reidbench.training.sampler import pk_round
-from reidbench.utils.arrays import IntArray
 from tests.support.batches import training_batch
 
 TRINET = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=25_738_432, batch=ResNet50.batch)
@@ -158,22 +156,6 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     assert {int(left) for left in codes[:, 1].amin((1, 2))} == set(range(width - 64 + 1))
 
 
-def test_k_images_are_sampled_without_replacement() -> None:
-    """3.5: "we then sample K images, without replacement whenever possible, otherwise replicating images"."""
-    labels = np.repeat(np.arange(20), 5)
-    for batch in rounds(labels, p=18, k=4):
-        assert len(set(batch.tolist())) == 72
-        assert all(len(set(labels[four])) == 1 for four in batch.reshape(18, 4))
-        assert len(set(labels[batch])) == 18, "identities are sampled without replacement"
-    few = np.repeat(np.arange(20), 3)
-    for batch in rounds(few, p=18, k=4):
-        assert all(len(set(four.tolist())) == 3 for four in batch.reshape(18, 4))
-
-
-def rounds(labels: IntArray, p: int, k: int) -> list[IntArray]:
-    return [batch for number in range(20) for batch in pk_round(labels, p, k, stream(0, "round", number))]
-
-
 def test_embeddings_are_averaged_over_five_crops_and_flips() -> None:
     """3.5: "We apply test-time augmentation in all our experiments", "five crops and their flips"."""
     for protocol in (market1501_protocol, market1501_multiquery_protocol, market1501_500k_protocol, mars_protocol):
@@ -181,9 +163,3 @@ def test_embeddings_are_averaged_over_five_crops_and_flips() -> None:
     _, crops = view_crops("five_crops_flip", Preprocess(128, 64))
     corners = {(0, 0), (0, 8), (16, 0), (16, 8), (8, 4)}
     assert sorted(crops) == sorted((*corner, flipped) for corner in corners for flipped in (False, True))
-
-
-def test_mean_for_embeddings_and_maximum_for_classification() -> None:
-    """3.5: "average-pooling worked best for our triplet based models", "max-pooling" for "classification based"."""
-    assert {loss_of(name).pool for name in ("batch_hard", "batch_all", "lifted_generalized")} == {"mean"}
-    assert loss_of("classification").pool == "max"

@@ -110,17 +110,6 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     assert "--allow-partial" in asked.stderr
 
 
-def test_missing_weights_end_a_run_before_its_first_step(tmp_path: Path, reidbench_call: Process) -> None:
-    nowhere = {"TORCH_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    asked = ["run", "--backbone", "resnet50(weights=imagenet)", "--loss", "batch_hard", "--device", "cpu"]
-    asked += ["--protocol", "synthetic(identities=40)"]
-    planned = reidbench_call(*asked, "--dry-run", env=nowhere)
-    assert planned.returncode == 0, planned.stderr
-    ended = reidbench_call(*asked, env=nowhere)
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    assert all(text in ended.stderr for text in ("resnet50-0676ba61.pth", str(tmp_path), "weights=none"))
-    assert not list(Path(os.environ["REIDBENCH_RESULTS"]).rglob("log.npz"))
 
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_call: Process) -> None:

@@ -14,36 +14,14 @@ from pathlib import Path
 import pytest
 
 from reidbench.errors import quoted
+from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 
 Main = Callable[..., tuple[int, str]]
 Process = Callable[..., subprocess.CompletedProcess[str]]
 
-TEXTS = {
-    "markup": "[bold]x",
-    "closing markup": "[/foo]",
-    "script": "<script>alert(1)</script>",
-    "formula": "=cmd|'/C calc'!A0",
-    "leading out": "../x",
-    "10,000 characters": "y" * 10_000,
-    "right to left": "a\u202ecba",
-    "escape": "\x1b[31mred\x1b]0;title\x07",
-}
-PLACES = {
-    "run --loss": ["run", "--loss"],
-    "run --protocol": ["run", "--protocol"],
-    "run suite": ["run"],
-    "run record": ["run", "{}.json"],
-    "report": ["report"],
-    "report --section": ["report", "--section"],
-    "compare": ["compare", "{}"],
-    "embed": ["embed", "--images", str(CHECKOUT / "README.md"), "--out", "x.npz"],
-    "evaluate": ["evaluate", "--gallery", "g.npz", "--query"],
-    "leaderboard add": ["leaderboard", "add"],
-    "leaderboard check": ["leaderboard", "check", "--folder"],
-    "plugins check": ["plugins", "check"],
-    "data verify": ["data", "verify"],
-}
+TEXTS = cases(__file__, "texts") | {"10,000 characters": "y" * 10_000}
+PLACES = cases(__file__, "places") | {"embed": ["embed", "--images", str(CHECKOUT / "README.md"), "--out", "x.npz"]}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

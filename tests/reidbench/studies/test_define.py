@@ -11,6 +11,7 @@ import pytest
 from reidbench.errors import OptionError
 from reidbench.studies.define import define_study
 from reidbench.studies.study import Study
+from tests.support.cases import cases
 
 FILE = """
 loss = ["batch_hard", "none", "batch_all"]
@@ -68,19 +69,8 @@ def test_names_of_one_function_are_two_losses() -> None:
 @pytest.mark.parametrize(
     ("numbers", "choices", "words"),
     [
-        ({"searches": 2}, {}, ["searches", "5", "1", "2"]),
-        ({"trials": -1}, {}, ["trials"]),
-        ({"seeds": 0}, {}, ["seeds"]),
-        ({"hours": 0}, {}, ["hours"]),
-        ({"trails": 3}, {}, ["trails"]),
+        *cases(__file__, "mistakes_are_named"),
         ({"seed": 2**63}, {}, ["seed"]),
-        ({"against": "batch_har"}, {}, ["against", "batch_har", "batch_hard"]),
-        ({"against": "none"}, {}, ["against", "none"]),
-        ({}, {"loss": ["none"]}, ["loss"]),
-        ({}, {"protocol": ["synthetic", "mars"]}, ["protocol", "mars"]),
-        ({}, {"recipe": ["quick", "quick(steps=5)"]}, ["recipe", "steps=5"]),
-        ({"trials": 0}, {"metric": ["cosine", "xqda"]}, ["metric", "xqda"]),
-        ({"trials": 10_000_000}, {}, ["100,000"]),
     ],
 )
 def test_mistakes_are_named(numbers: dict[str, Any], choices: dict[str, Any], words: list[str]) -> None:

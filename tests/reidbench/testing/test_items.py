@@ -38,6 +38,7 @@ from reidbench.testing import (
     check_section,
     check_synthesizer,
 )
+from tests.support.cases import cases
 
 SMALL = "synthetic(identities=12, cameras=3)"
 FIRST = ("contract", "builds repeat")
@@ -190,14 +191,9 @@ def test_an_impossible_recipe_is_an_option_error() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 0}, "version must be a whole number from 1, got 0"),
+        *cases(__file__, "protocols_with_one_fault_fail"),
         ({"ranks": (1, 5)}, "ranks must rise and contain"),
-        ({"primary": "r3"}, "primary must be one of map_market"),
         ({"exclude": ("cameras",)}, "exclude .*cameras"),
-        ({"names": {"test": "0"}}, "names must be of train, query and gallery, got .'test'."),
-        ({"recipe": "no_such"}, "no recipe"),
-        ({"dataset": "no_such"}, "no dataset"),
-        ({"views": "upside_down"}, "upside_down"),
     ],
 )
 def test_protocols_with_one_fault_fail(changes: dict[str, Any], message: str) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reidbench.data.samples import Samples
-from reidbench.errors import PluginError, TrainingError
+from reidbench.errors import TrainingError
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PixelStore
-from reidbench.plugins.interfaces import Loss, LossValue, TrainView
+from reidbench.plugins.interfaces import Loss, TrainView
 from reidbench.training.checkpoint import WEIGHTS, read_summary
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
@@ -311,20 +311,3 @@ def test_the_loss_gets_float32_or_float64(given: torch.dtype, computed: torch.dt
     value = evaluate_loss(Watch(), torch.ones(3, 2, dtype=given), torch.zeros(3, dtype=torch.int64))
     assert seen == [computed]
     assert value.total.dtype == computed
-
-
-def test_a_loss_returns_terms_or_a_scalar() -> None:
-    class Returns(Loss):
-        def __init__(self, value: object) -> None:
-            super().__init__()
-            self.value = value
-
-        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-            return self.value  # type: ignore[return-value]
-
-    batch = torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64)
-    assert evaluate_loss(Returns(torch.tensor([1.0, 3.0])), *batch).total.item() == 2.0
-    assert evaluate_loss(Returns(torch.tensor(5.0)), *batch).total.item() == 5.0
-    for wrong in (torch.zeros(2, 2), 1.0, None, LossValue(total=torch.zeros(2))):
-        with pytest.raises(PluginError, match=r"Returns.*forward returns"):
-            evaluate_loss(Returns(wrong), *batch)
