@@ -110,8 +110,6 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     assert "--allow-partial" in asked.stderr
 
 
-
-
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_call: Process) -> None:
     cache = tmp_path / "cache"
     env = {"REIDBENCH_CACHE": str(cache)}
