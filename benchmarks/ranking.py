@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 import reidbench
+from reidbench.data.positives_and_exclusions import Positives
+from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.ranking.rank import CHUNK, rank
 from reidbench.ranking.rankings import Rankings
 
@@ -88,7 +90,7 @@ def main() -> None:
 
     def rankings(count: int | None = None) -> Rankings:
         first = [side[:count] for side in query]
-        return rank(first[0], gallery[0], *first[1:], *gallery[1:], metric)
+        return rank(first[0], gallery[0], Positives.find(*first[1:], *gallery[1:], EXCLUSION_RULES), metric)
 
     work: dict[str, Callable[[], object]] = {
         "product": lambda: product_only(query[0], ranked_gallery),

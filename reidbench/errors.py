@@ -175,6 +175,12 @@ def check_tensor(
 
 def check_fields(owner: str, value: Any) -> None:
     """Raise PluginError, naming all of them, where fields of a dataclass are not of their types."""
+    if problems := field_problems(value):
+        raise PluginError(f"{owner}: {type(value).__name__}: {'; '.join(problems)}")
+
+
+def field_problems(value: Any) -> list[str]:
+    """Return one clause for each field of a dataclass that is not of its type or not in the range that this names."""
     from pydantic import ValidationError  # noqa: PLC0415, not for every start
 
     problems: list[str] = []
@@ -184,8 +190,7 @@ def check_fields(owner: str, value: Any) -> None:
             adapter.validate_python(getattr(value, name))
         except ValidationError as error:
             problems += [describe_problem({**each, "loc": (name, *each["loc"])}) for each in error.errors()]
-    if problems:
-        raise PluginError(f"{owner}: {type(value).__name__}: {'; '.join(problems)}")
+    return problems
 
 
 @functools.cache
@@ -193,7 +198,7 @@ def _adapters(kind: Hashable) -> dict[str, TypeAdapter[Any]]:
     from pydantic import ConfigDict, InstanceOf, TypeAdapter  # noqa: PLC0415, not for every start
 
     config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     instance_of: Any = InstanceOf  # subscripted with a value, which type checkers refuse
     return {
         name: TypeAdapter(instance_of[hint]) if dataclasses.is_dataclass(hint) else TypeAdapter(hint, config=config)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import Head, build_head
+from reidbench_backbones.heads import Head, build_head, head_groups
 from reidbench_backbones.weights import Choice, load_weights, read_torch_file, torch_hub_file
 
 FEATURES = 1024
@@ -69,6 +69,10 @@ class GoogLeNet(Backbone):
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("aux")}
         flip = ["conv1.conv"] if bgr else []
         load_weights(self.network, self.head, tensors, source=source, classifier=["fc"], flip=flip)
+
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return the groups of the network and of the head."""
+        return head_groups(self.network, self.head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

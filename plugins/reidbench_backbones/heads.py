@@ -35,3 +35,8 @@ def build_head(head: Head, features: int, embedding_dim: int | None, owner: str)
     nn.init.orthogonal_(embedding.weight)
     nn.init.zeros_(embedding.bias)
     return nn.Sequential(hidden, nn.BatchNorm1d(HIDDEN), nn.ReLU(), embedding), size
+
+
+def head_groups(network: nn.Module, head: nn.Module) -> list[dict[str, object]]:
+    """Return the optimizer's groups of a network and of its head, which no published weights have."""
+    return [{"params": list(network.parameters())}, {"params": list(head.parameters()), "pretrained": False}]

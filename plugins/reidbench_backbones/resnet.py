@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import EMBEDDING, Head, build_head
+from reidbench_backbones.heads import EMBEDDING, Head, build_head, head_groups
 from reidbench_backbones.weights import Choice, load_weights, read_torch_file, torch_hub_file
 
 FIRST = "conv1"
@@ -79,6 +79,10 @@ class ResNet50(Backbone):
         """Load the tensors of a weights file; raises DataError where they do not fit."""
         flip = [FIRST] if bgr else []
         load_weights(self.network, self.head, tensors, source=source, classifier=[CLASSIFIER], flip=flip)
+
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return the groups of the network and of the head."""
+        return head_groups(self.network, self.head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

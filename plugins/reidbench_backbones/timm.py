@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reidbench import Backbone, DataError, OptionError, Preprocess, hookimpl
-from reidbench_backbones.heads import Head, build_head
+from reidbench_backbones.heads import Head, build_head, head_groups
 from reidbench_backbones.weights import Choice, hugging_face_file, load_weights, torch_hub_file
 
 
@@ -103,6 +103,10 @@ class Timm(Backbone):
                 "reorder its first layer, mean and std, and write channels=RGB"
             )
         return layers
+
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return the groups of the network and of the head."""
+        return head_groups(self.network, self.head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

@@ -37,9 +37,9 @@ def stand_ins(table: int) -> dict[Job, tuple[Job, str]]:
     """Return the jobs of a table's suite at its smaller scales: the paper's job (seed 0) of each, and the scale."""
     suite = load_suite(leaderboards_folder() / "paper" / f"table{table}.toml")
     return {
-        replace(scale.of(job), seed=0): (replace(job, seed=0), scale.name)
+        replace(small, seed=0): (replace(job, seed=0), scale.name)
         for scale in suite.scales.values()
-        for job in suite.jobs
+        for job, small in scale.jobs.items()
     }
 
 

@@ -57,6 +57,14 @@ def evaluate(
         raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
+    given = {
+        "--metric": metric != "auto",
+        "--rerank": rerank != "none",
+        "--train": train,
+        "--normalize" if normalize else "--no-normalize": normalize is not None,
+    }
+    if refused := [option for option, value in given.items() if value and distances]:
+        raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
     shards = shard_files(gallery) if gallery.suffix == ".npy" else []
     inputs = {real_path(file) for file in (query, gallery, train, distances, *shards) if file}
     for option, out in (("--json", as_json), ("--per-query", per_query)):

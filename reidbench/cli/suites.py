@@ -16,6 +16,6 @@ def suites() -> None:
     rows = []
     for file in sorted(folder.rglob("*.toml")):
         parent = file.parent.relative_to(folder).as_posix()
-        name = file.relative_to(folder).with_suffix("").as_posix()
+        name = file.stem if parent in (".", "systems") else f"{parent}/{file.stem}"
         rows.append([KINDS.get(parent, "suite"), name, read_text(file, SUITE_BYTES).partition("\n")[0].lstrip("# ")])
     print_rows(("kind", "name", "what"), sorted(rows, key=lambda row: ("suite", "system", "study").index(row[0])))

@@ -35,22 +35,12 @@ class EmbeddingCache:
     of its path or the part that holds it: an image that is both query and gallery, and the first N distractors of a
     longer list, are embedded once. A file is written after every 4,096 images or 60 seconds, so that a killed process
     loses no more. The images of a damaged file are embedded again, which is logged. The caller holds the lock of
-    ``folder``, unless ``write`` is false: then missing embeddings stay in memory. ``trained``: whether the network was
-    trained, for messages.
+    ``folder``, unless ``write`` is false: then missing embeddings stay in memory.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        backbone: Backbone,
-        views: str,
-        machine: Machine,
-        *,
-        trained: bool = True,
-        write: bool = True,
-    ) -> None:
+    def __init__(self, folder: Path, backbone: Backbone, views: str, machine: Machine, *, write: bool = True) -> None:
         self.folder = folder / f"embeddings-{views}"
-        self.backbone, self.views, self.machine, self.trained, self.write = backbone, views, machine, trained, write
+        self.backbone, self.views, self.machine, self.write = backbone, views, machine, write
         self._network_digest = _network_digest(backbone, machine.device)
         # Row r of all files together: its key, its share of the seconds, and whether it was requested.
         self._keys = np.zeros(0, dtype="S32")
@@ -133,21 +123,14 @@ class EmbeddingCache:
         finite = torch.isfinite(embeddings).all(dim=1)
         if not finite.all():
             name = images.images[first + int((~finite).nonzero()[0, 0])]
-            network = "trained" if self.trained else "untrained"
-            raise TrainingError(f"the {network} network's embedding of {name} is not finite{self._describe_cause()}")
-
-    def _describe_cause(self) -> str:
-        """Return why embeddings may not be finite, as the rest of a sentence."""
-        if not self.trained:
-            return "; check its initial weights and its forward"
-        weights = [parameter.detach() for parameter in self.backbone.parameters() if parameter.numel()]
-        largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
-        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
-            return ": its training has diverged; try a lower learning_rate"
-        return (
-            f" in evaluation mode, while its losses in training and its weights (at most {largest:.3g}) are finite; "
-            "check the statistics of its batch norms (running_mean, running_var) and its forward"
-        )
+            if all(bool(torch.isfinite(parameter).all()) for parameter in self.backbone.parameters()):
+                cause = (
+                    "its weights are; check its forward, and the statistics of its batch norms (running_mean, "
+                    "running_var)"
+                )
+            else:
+                cause = "its weights are not: the training has diverged; try a lower learning_rate"
+            raise TrainingError(f"the network's embedding of {name} is not finite in evaluation mode; {cause}")
 
     def _store(self, keys: NDArray[Any], embeddings: NDArray[np.float32], seconds: float) -> None:
         number = 1 + max((int(file.stem) for file in self._files), default=-1)

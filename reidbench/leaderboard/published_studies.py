@@ -149,8 +149,8 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
             write_atomic(home / record.id[:12] / RECORD, record.to_json())
             if record.scored:
                 ranks = {**vars(read_ranking(path))}
-                ranks |= {key: np.zeros_like(ranks[key]) for key in ("distances", "same_camera_distances")}
                 ranks |= {key: ranks[key][:, :0] for key in ("top", "top_distances")}
+                ranks["distances"] = np.zeros_like(ranks["distances"])
                 save_arrays(home / record.id[:12] / RANKINGS, ranks, deflated=True)
         if study.result.study.trials:
             write_atomic(home / TRIALS_FILE, (source / TRIALS_FILE).read_bytes())

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reidbench.errors import DataError, PluginError, check_tensor, contract_error, plugin_call
 from reidbench.plugins.weights import load_tensors, read_normalisation, read_weights
 from reidbench.utils.arrays import IntArray
+
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Std = Annotated[float, Field(ge=1e-3, le=1)]
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,10 @@ class Preprocess:
     ``std``: standard deviation per channel, on the 0..1 scale.
     """
 
-    height: int
-    width: int
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    height: PositiveInt
+    width: PositiveInt
+    mean: tuple[_Mean, _Mean, _Mean] = (0.0, 0.0, 0.0)
+    std: tuple[_Std, _Std, _Std] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class BackboneInfo:
     ``trainable``: whether a loss can train it.
     """
 
-    embedding_dim: int
+    embedding_dim: PositiveInt
     preprocess: Preprocess
     pretrained: bool
     parameters: int
@@ -148,7 +152,7 @@ class Backbone(nn.Module):
     """
 
     plugin_item: str = ""
-    embedding_dim: int
+    embedding_dim: PositiveInt
     preprocess: Preprocess
     pretrained: bool = False
     weights_file: Path | None = None
@@ -188,6 +192,14 @@ class Backbone(nn.Module):
                 f"{source}: expects BGR images; reverse its first layer, mean and std, and write channels=RGB"
             )
         load_tensors(self, tensors, source)
+
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return the optimizer's parameter groups for the parameters that are trained, by default one of all of them.
+
+        A group's "pretrained", by default the network's, says whether its parameters start from pretrained weights:
+        these have the recipe's own learning rate and are fixed in its frozen steps.
+        """
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the test embeddings [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
@@ -312,14 +324,6 @@ class CheckedMetric(Metric):
         with plugin_call(self.plugin_item, "pair_distances"):
             values = self.metric.pair_distances(a, b, first, second)
         return check_tensor(self.plugin_item, "pair_distances", values, (len(first),), (a.dtype,))
-
-
-def loss_groups(loss: Loss) -> list[dict[str, object]]:
-    """Return the parameter groups of a loss; raises PluginError where they are none."""
-    groups = loss.param_groups()
-    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
-        raise contract_error(owner_of(loss), "what param_groups returns", "a list of dictionaries with params", groups)
-    return groups
 
 
 def as_loss_value(loss: Loss, value: object) -> LossValue:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidbench.data.positives_and_exclusions import NO_POSITIVE
+from reidbench.data.positives_and_exclusions import NO_POSITIVE, Positives
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError, checked
@@ -201,7 +201,14 @@ def score_units(
     rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
     if not len(rankings.ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
-    return scores_of(rankings, query, gallery, how, own), rankings.ranking
+    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
+    if how.cameras:
+        cams = query.cams, gallery.cams
+        # In the camera matrix a query is its own row of the gallery, or else an equal one.
+        equal = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
+        cameras = camera_scores(rankings.with_junk, *cams, np.where(own >= 0, own, equal))
+        scores = replace(scores, cameras=cameras.as_dict())
+    return scores, rankings.ranking
 
 
 def rank_units(
@@ -223,26 +230,11 @@ def rank_units(
 
 def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Rankings:
     """Return the rankings of a matrix of distances [queries, gallery], smaller is closer; it may be memory-mapped."""
-    expected = (len(query.pids), len(gallery.pids))
-    if matrix.shape != expected:
-        raise DataError(
-            f"distances: expected {expected[0]} rows (queries) of {expected[1]} columns (gallery), got "
-            f"{matrix.shape[0]} of {matrix.shape[1]}"
-        )
+    expected = [len(query.pids), len(gallery.pids)]
+    if list(matrix.shape) != expected:
+        raise DataError(f"distances: expected {expected} (queries, gallery), got {list(matrix.shape)}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
-    return rank_distances(blocks, query.pids, query.cams, gallery.pids, gallery.cams, exclude=how.exclude)
-
-
-def scores_of(
-    rankings: Rankings, query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation, own: IntArray
-) -> Scores:
-    """Return the scores with the camera matrix; there the query is its own or an equal row of the gallery, if any."""
-    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
-    if not how.cameras:
-        return scores
-    cams = query.cams, gallery.cams
-    own = np.where(own >= 0, own, own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams))
-    return replace(scores, cameras=camera_scores(rankings.with_junk, *cams, own).as_dict())
+    return rank_distances(blocks, Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, how.exclude))
 
 
 def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
@@ -266,17 +258,6 @@ def evaluate_files(
 
     A ``gallery`` of several files is one of shards, as for ``read_shards``. Raises DataError and OptionError.
     """
-    given = {
-        "--metric": how.metric != "auto",
-        "--rerank": how.rerank != "none",
-        "--train": train is not None,
-        "--normalize" if how.normalize else "--no-normalize": how.normalize is not None,
-    }
-    if refused := [option for option, is_given in given.items() if is_given and distances]:
-        raise OptionError(
-            f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are; leave "
-            f"{'it' if len(refused) == 1 else 'them'} out, or give embeddings instead of --distances"
-        )
     with_embeddings = distances is None
     query_units = read_units(query, pool, with_embeddings=with_embeddings)
     if isinstance(gallery, Path):

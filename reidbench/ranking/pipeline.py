@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reidbench.data.positives_and_exclusions import Positives
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import check_tensor, contract_error, plugin_call
 from reidbench.plugins.interfaces import CheckedMetric, Metric, Reranker, learns, owner_of
@@ -31,9 +32,10 @@ def rank_embeddings(
 ) -> Rankings:
     """Return the rankings of all queries, in the precision of the embeddings.
 
-    A metric that learns is fitted on ``train``, once; ``exclude`` names rules as in ``rank``. Raises DataError,
-    OptionError, and PluginError for what metric and re-ranker return.
+    A metric that learns is fitted on ``train``, once; ``exclude`` names rules of ``Protocol.exclude``. Raises
+    DataError, OptionError, and PluginError for what metric and re-ranker return.
     """
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
     if learns(metric):
         assert train is not None
         rows = in_memory(train.embeddings, owner_of(metric))
@@ -43,12 +45,11 @@ def rank_embeddings(
     if type(metric).project is not Metric.project:
         query, gallery = _projected(query, checked), _projected(gallery, checked)
         checked.normalize = False
-    ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     if reranker is not None:
         rows, others = (in_memory(side.embeddings, owner_of(reranker)) for side in (query, gallery))
         blocks = _reranked_blocks(reranker, rows, others, checked)
-        return rank_distances(blocks, *ids, exclude=exclude)
-    return rank(query.embeddings, gallery.embeddings, *ids, checked, exclude=exclude)
+        return rank_distances(blocks, positives)
+    return rank(query.embeddings, gallery.embeddings, positives, checked)
 
 
 def _projected(units: UnitEmbeddings, metric: CheckedMetric) -> UnitEmbeddings:

@@ -7,6 +7,7 @@ of each, and the counts become rankings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import Positives
-from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.errors import DataError
 from reidbench.plugins.interfaces import CheckedMetric, Metric
 from reidbench.ranking.exact_kernels import PositiveValues, Top, count_values, insert_values, pair_values
 from reidbench.ranking.filter_kernels import Block, exclude_columns, farthest_values
 from reidbench.ranking.rank_counts import PIECE, count_closer, visit_blocks
-from reidbench.ranking.rankings import Rankings, rankings_of
+from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.utils.arrays import FloatArray, IntArray, MappedRows, in_memory
 from reidbench.utils.threads import Workers, workers
 
@@ -33,35 +33,23 @@ _SMALLEST, _LARGEST = 1e-152, 1e150  # squares of numbers between them, and thei
 _VALUES = 2_000_000  # distances computed at once, where a metric has no factors: 16 MB
 
 
-def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
-    query: Embeddings,
-    gallery: Embeddings,
-    query_pids: IntArray,
-    query_cams: IntArray,
-    gallery_pids: IntArray,
-    gallery_cams: IntArray,
-    metric: Metric,
-    *,
-    exclude: tuple[str, ...] = EXCLUSION_RULES,
-    top: int = 10,
-    chunk: int = CHUNK,
+def rank(
+    query: Embeddings, gallery: Embeddings, positives: Positives, metric: Metric, *, top: int = 10, chunk: int = CHUNK
 ) -> Rankings:
     """Return the rankings of every query's positives under a metric, with and without junk.
 
-    ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64, pids and cams int64 [nq] and [ng]; ``exclude``
-    names rules of ``Protocol.exclude``. The ``top`` nearest items are listed; ``chunk`` gallery rows are processed at
-    a time.
+    ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64. The ``top`` nearest items are listed; ``chunk``
+    gallery rows are processed at a time.
 
     Items are ordered by left . right of ``metric.factors`` in float64, ties in gallery order; by ``metric.distances``
     where a metric has no factors. Neither chunks, blocks nor threads change a rank. Distances are
     ``metric.distances`` in float64. Rows get unit length first where ``metric.normalize`` is set.
-    Raises DataError (shapes, dtypes, an embedding that is not finite, a query without an identity) and OptionError
-    (an unknown rule).
+    Raises DataError (shapes, dtypes, an embedding that is not finite).
     """
-    positives = Positives.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     counts = _Counts(positives, top)
+    expected = len(positives.ranked), len(positives.candidates) + len(positives.junk)
     with workers() as crew:
-        query_rows, gallery_rows = _check_both(query, gallery, metric, (len(query_pids), len(gallery_pids)), crew)
+        query_rows, gallery_rows = _check_both(query, gallery, metric, expected, crew)
         left = query_rows.factors("left")
         if left is None:
             in_memory(gallery, query_rows.metric.plugin_item)
@@ -69,27 +57,16 @@ def rank(  # noqa: PLR0917, one argument for each array of a query and a gallery
                 counts.add_values(first, values)
         else:
             counts.add_factors(left, gallery_rows, chunk)
-        pair_distances, top_distances = _distances(query_rows, gallery_rows, positives, counts.top)
-    return rankings_of(positives, counts.closer, counts.closer_junk, pair_distances, counts.top.columns, top_distances)
+        return counts.rankings(*_distances(query_rows, gallery_rows, positives, counts.top))
 
 
-def rank_distances(
-    blocks: Iterable[Tensor | NDArray[Any]],
-    query_pids: IntArray,
-    query_cams: IntArray,
-    gallery_pids: IntArray,
-    gallery_cams: IntArray,
-    *,
-    exclude: tuple[str, ...] = EXCLUSION_RULES,
-    top: int = 10,
-) -> Rankings:
+def rank_distances(blocks: Iterable[Tensor | NDArray[Any]], positives: Positives, *, top: int = 10) -> Rankings:
     """Return the rankings of every query's positives by given distances, with and without junk.
 
     ``blocks`` are rows [r, ng] of distances, float32 or float64, in query order, all queries once, which the
     caller has checked; the rest is as in ``rank``. Ties are in gallery order. Raises DataError (a dtype, a distance
-    that is not finite, a query without an identity) and OptionError (an unknown rule).
+    that is not finite).
     """
-    positives = Positives.find(query_pids, query_cams, gallery_pids, gallery_cams, exclude)
     counts = _Counts(positives, top)
     pair_distances = np.empty(len(positives.columns))
     first = 0
@@ -99,8 +76,7 @@ def rank_distances(
         part = slice(positives.starts[first], positives.starts[first + len(values)])
         pair_distances[part] = counts.add_values(first, values)
         first += len(values)
-    top_columns, top_distances = counts.top.columns, counts.top.values
-    return rankings_of(positives, counts.closer, counts.closer_junk, pair_distances, top_columns, top_distances)
+    return counts.rankings(pair_distances, counts.top.values)
 
 
 def nearest(
@@ -284,6 +260,37 @@ class _Counts:
         count_values(junk, among_junk, self.closer_junk[own])
         insert_values(candidates, self.top, first)
         return limits
+
+    def rankings(self, distances: FloatArray, top_distances: FloatArray) -> Rankings:
+        """Return the rankings that follow from the counts and the distances of positives [m] and of ``top`` [nq, k]."""
+        positives, columns = self.positives, self.top.columns
+        # Excluded positives do not count each other, so several may share a rank: the closer one comes first.
+        order = np.lexsort((distances, positives.queries * (len(positives.candidates) + 1) + self.closer))
+        excluded = positives.same_camera[order]
+        units, ranks, junk = positives.units[order], self.closer[order], self.closer_junk[order]
+        top = np.full(columns.shape, -1, dtype=np.int64)
+        top[columns >= 0] = positives.candidates[columns[columns >= 0]]
+        ranking = Ranking(
+            starts=positives.starts_of(~positives.same_camera),
+            units=units[~excluded],
+            ranks=ranks[~excluded],
+            distances=distances[order][~excluded],
+            same_camera_starts=positives.starts_of(positives.same_camera),
+            same_camera_units=units[excluded],
+            same_camera_ranks=ranks[excluded],
+            ranked=positives.ranked,
+            top=top,
+            top_distances=top_distances,
+        )
+        with_junk = replace(
+            ranking,
+            ranks=ranking.ranks + junk[~excluded],
+            same_camera_ranks=ranking.same_camera_ranks + junk[excluded],
+            ranked=ranking.ranked + len(positives.junk),
+            top=top[:, :0],
+            top_distances=top_distances[:, :0],
+        )
+        return Rankings(ranking, with_junk)
 
 
 def _value_blocks(query: _Rows, gallery: _Rows) -> Iterator[tuple[int, FloatArray]]:

@@ -1,19 +1,16 @@
-"""The value in rankings.npz, from which all scores follow: built, written, read and checked."""
+"""The value in rankings.npz, from which all scores follow: written, read and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reidbench.errors import DataError
 from reidbench.utils.arrays import FloatArray, IntArray, read_arrays, save_arrays
 
-if TYPE_CHECKING:
-    from reidbench.data.positives_and_exclusions import Positives
 RANKINGS = "rankings.npz"
 _MOST_BYTES = 2**30  # of one ranking: 40 million positives
 _DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
@@ -30,7 +27,7 @@ class Ranking:
         starts, same_camera_starts: [nq + 1] int64, rising from 0.
         units, same_camera_units: gallery units int64.
         ranks, same_camera_ranks: number of items before each that are not excluded (so 0 is rank 1) int64.
-        distances, same_camera_distances: float64.
+        distances: float64.
         ranked: number of gallery items that are not excluded for each query [nq] int64.
         top: the k nearest of them [nq, k] int64, -1 where there are fewer.
         top_distances: their distances [nq, k] float64, inf where there are fewer.
@@ -43,7 +40,6 @@ class Ranking:
     same_camera_starts: IntArray
     same_camera_units: IntArray
     same_camera_ranks: IntArray
-    same_camera_distances: FloatArray
     ranked: IntArray
     top: IntArray
     top_distances: FloatArray
@@ -76,7 +72,7 @@ def save_ranking(folder: Path, ranking: Ranking) -> None:
     save_arrays(folder / RANKINGS, vars(ranking))
 
 
-_FLOATS = ("distances", "same_camera_distances", "top_distances")
+_FLOATS = ("distances", "top_distances")
 
 
 def read_ranking(folder: Path) -> Ranking:
@@ -106,13 +102,13 @@ def _problems(ranking: Ranking) -> Iterator[str]:
         return
     sizes = {"ranked": len(ranking.ranked), "top": len(ranking.top), "top_distances": len(ranking.top_distances)}
     wrong = [f"{name} holds {size}" for name, size in sizes.items() if size != queries]
-    for part in ("", "same_camera_"):
-        starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", "units", "ranks", "distances"))
+    for part, names in (("", ("units", "ranks", "distances")), ("same_camera_", ("units", "ranks"))):
+        starts, *arrays = (getattr(ranking, f"{part}{name}") for name in ("starts", *names))
         if len(starts) != queries + 1 or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
             wrong.append(f"{part}starts does not rise from 0 in {queries + 1} steps")
         elif any(len(array) != starts[-1] for array in arrays):
-            wrong.append(f"{part}units, ranks and distances are not {starts[-1]} long")
-        elif (arrays[0] < 0).any() or (arrays[1] < 0).any() or not np.isfinite(arrays[2]).all():
+            wrong.append(f"{part}{', '.join(names)} are not {starts[-1]} long")
+        elif (arrays[0] < 0).any() or (arrays[1] < 0).any() or not np.isfinite(arrays[-1]).all():
             wrong.append(f"{part}units and ranks are not 0 or more, or distances are not finite")
     if wrong or ranking.top.shape != ranking.top_distances.shape:
         yield f"does not hold {queries} queries throughout: {', '.join(wrong) or 'top and top_distances differ'}"
@@ -140,46 +136,3 @@ def _problems(ranking: Ranking) -> Iterator[str]:
     shown = ~outside & (ranking.ranks < ranking.top.shape[1])
     if (ranking.top[query[shown], ranking.ranks[shown]] != ranking.units[shown]).any():
         yield "the closest items disagree with the ranks"
-
-
-def rankings_of(
-    positives: Positives,
-    closer: IntArray,
-    closer_junk: IntArray,
-    distances: FloatArray,
-    top_columns: IntArray,
-    top_distances: FloatArray,
-) -> Rankings:
-    """Return the rankings that follow from what was counted for each positive [m].
-
-    ``closer`` and ``closer_junk`` [m] int64 are how many of ``positives.candidates`` and ``positives.junk`` stand
-    before a positive of ``distances`` [m] float64; ``top_columns`` [nq, k] are the nearest of the candidates.
-    """
-    # Excluded positives do not count each other, so several may share a rank: the closer one first, then gallery order.
-    order = np.lexsort((distances, positives.queries * (len(positives.candidates) + 1) + closer))
-    excluded = positives.same_camera[order]
-    units, ranks, distances, junk = positives.units[order], closer[order], distances[order], closer_junk[order]
-    top = np.full(top_columns.shape, -1, dtype=np.int64)
-    top[top_columns >= 0] = positives.candidates[top_columns[top_columns >= 0]]
-    ranking = Ranking(
-        starts=positives.starts_of(~positives.same_camera),
-        units=units[~excluded],
-        ranks=ranks[~excluded],
-        distances=distances[~excluded],
-        same_camera_starts=positives.starts_of(positives.same_camera),
-        same_camera_units=units[excluded],
-        same_camera_ranks=ranks[excluded],
-        same_camera_distances=distances[excluded],
-        ranked=positives.ranked,
-        top=top,
-        top_distances=top_distances,
-    )
-    with_junk = replace(
-        ranking,
-        ranks=ranking.ranks + junk[~excluded],
-        same_camera_ranks=ranking.same_camera_ranks + junk[excluded],
-        ranked=ranking.ranked + len(positives.junk),
-        top=top[:, :0],
-        top_distances=top_distances[:, :0],
-    )
-    return Rankings(ranking, with_junk)

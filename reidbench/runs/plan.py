@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reidbench.errors import DataError, OptionError, ReidbenchError
@@ -17,7 +17,7 @@ from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
-from reidbench.runs.suite import Scale, expand, find_suite, load_suite, synthesize
+from reidbench.runs.suite import KEYS, Scale, expand, find_suite, load_suite, synthesize
 from reidbench.utils.machine import SCALES, Machine
 from reidbench.utils.untrusted_files import real_path
 
@@ -111,7 +111,7 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
     if scale is None:
         return Request(suite.jobs)
     at_scale = suite.scale(scale)
-    return Request(list(dict.fromkeys(at_scale.of(job) for job in suite.jobs)), scale=at_scale)
+    return Request(list(dict.fromkeys(at_scale.jobs.values())), scale=at_scale)
 
 
 def _refuse_local_items(record: RunRecord, file: str) -> None:
@@ -201,8 +201,9 @@ def pixels_left(plan: Plan) -> tuple[list[int], list[int]]:
 def _draw_scale(scale: Scale, machine: Machine) -> Machine:
     """Log what a scale replaces, draw its data where they are missing, and return the machine with them."""
     machine.log(f"scale {scale.name}: smaller than the suite; its scores are not the suite's")
-    for key, texts in scale.replaced.items():
-        for text, other in texts.items():
+    pairs = [(asdict(job), asdict(small)) for job, small in scale.jobs.items()]
+    for key, text, other in dict.fromkeys((key, job[key], small[key]) for key in KEYS for job, small in pairs):
+        if other != text:
             machine.log(f"scale {scale.name}: {key} {other} replaces {text}")
     digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
     folder = machine.cache / SCALES / f"{scale.name}-{digest[:12]}"

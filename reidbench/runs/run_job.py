@@ -160,7 +160,7 @@ def _compute(
 
     # --- one embedding per unit, and the ranks of the positives -------------------------------------------------------
     network.to(machine.device)
-    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine, trained=run.trains)
+    cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
     rankings, rank_seconds = rank_split(run, cache)
     trained = (summary.seconds, summary.sampling_seconds, summary.peak_memory_mib) if summary else (0.0, 0.0, 0)
     seconds = {"train": trained[0], "rounds": trained[1], "embed": cache.seconds, "rank": rank_seconds}

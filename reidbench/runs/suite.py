@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,8 @@ NAME = "name"
 _TABLES = "job"
 _SCALES = "scale"
 _DATA = "data"
+_SUITES = "suites"
+_SYSTEMS = "systems"
 _INSTALLED = "reidbench_leaderboards"
 
 
@@ -59,6 +61,7 @@ _JobTable: Any = create_model("_JobTable", __base__=_Choices, name=(_Text, ""))
 _ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
 _Jobs = Annotated[list[_JobTable], Field(min_length=1)]
 _Parts: dict[str, Any] = {"job": (_Jobs, None), "scale": (dict[str, _ScaleTable], {}), "study": (dict[str, Any], {})}
+_Parts[_SUITES] = (_Texts, [])
 _SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, **_Parts)
 
 
@@ -67,18 +70,17 @@ class Scale:
     """Another size of a suite.
 
     ``name``: its name.
-    ``replaced``: for each key of a job, the new text of each text.
+    ``jobs``: the job at this size for each job of the suite.
     ``data``: the synthesizer that writes each folder of its data.
     """
 
     name: str
-    replaced: Mapping[str, Mapping[str, str]]
+    jobs: Mapping[Job, Job]
     data: Mapping[str, str]
 
     def of(self, job: Job) -> Job:
-        """Return the job at this scale; a text without a replacement is unchanged."""
-        texts: dict[str, Any] = {key: self.replaced.get(key, {}).get(text, text) for key, text in asdict(job).items()}
-        return Job(**texts)
+        """Return a job of the suite at this scale."""
+        return self.jobs[job]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Suite:
 
     def every_scale(self) -> list[Job]:
         """Return the jobs at their own scale and at every other."""
-        return [*self.jobs, *(scale.of(job) for scale in self.scales.values() for job in self.jobs)]
+        return [*self.jobs, *(small for scale in self.scales.values() for small in scale.jobs.values())]
 
 
 def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
@@ -154,31 +156,55 @@ def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[J
     return named
 
 
-def load_suite(path: Path) -> Suite:
+def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
     """Return the suite in a TOML file, named after the file; missing keys have the command line's defaults.
 
-    Raises DataError where the file cannot be read, OptionError, with the file, where its content is not valid.
+    A folder is one suite of those in its files, as a file whose only key is ``suites``, a list of names, is of those.
+    ``within`` are the suites that this one is a part of. Raises DataError where the file cannot be read, OptionError,
+    with the file, where its content is not valid.
     """
     path = user_path(path)
+    if path in within:
+        raise OptionError(f"{path}: {_SUITES}: it is a part of itself")
+    if path.is_dir():
+        return _combine(path, [load_suite(file, (*within, path)) for file in sorted(path.glob("*.toml"))])
     try:
-        table = tomllib.loads(read_text(path, SUITE_BYTES))
-    except RecursionError:
-        raise OptionError(f"{path}: is not TOML: it is nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits too
-        raise OptionError(f"{path}: is not TOML: {error}") from None
-    try:
-        table = _read_table(table)
+        table = _read_table(tomllib.loads(read_text(path, SUITE_BYTES)))
+        if _SUITES in table and len(table) > 1:
+            raise OptionError(f"{_SUITES}: expected the only key, with the names of other suites")
         named = _named_jobs(table, command_defaults())
         scales = _scales(table.get(_SCALES, {}), named)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+    except RecursionError:
+        raise OptionError(f"{path}: is not TOML: it is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits too
+        raise OptionError(f"{path}: is not TOML: {error}") from None
+    if _SUITES in table:
+        return _combine(path, [load_suite(find_suite(name), (*within, path)) for name in table[_SUITES]])
     names = {job: name for job, name in named.items() if name}
     return Suite(path.stem, list(named), names, scales, table.get("study", {}))
+
+
+def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
+    """Return several suites as one; raises OptionError where they differ in a scale."""
+    jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
+    scales: dict[str, Scale] = {}
+    for name in dict.fromkeys(name for suite in suites for name in suite.scales):
+        parts = [suite.scale(name) for suite in suites]
+        small = {job: other for scale in parts for job, other in scale.jobs.items()}
+        data = {folder: text for scale in parts for folder, text in scale.data.items()}
+        for suite, scale in zip(suites, parts, strict=True):
+            if not (small.items() >= scale.jobs.items() and data.items() >= scale.data.items()):
+                raise OptionError(f"{path}: scale {name} of suite {suite.name} contradicts that of another suite")
+        scales[name] = Scale(name, small, data)
+    return Suite(path.stem, list(jobs), {job: name for suite in suites for job, name in suite.names.items()}, scales)
 
 
 def find_suite(name: str) -> Path:
     """Return the TOML file of a suite, given by its path or by its name among the leaderboards ("paper/table1").
 
+    A system needs no folder ("trinet" is "systems/trinet"); the name of a folder of suites ("systems") is the folder.
     Raises OptionError with the nearest names where there is none.
     """
     path = Path(name)
@@ -186,8 +212,10 @@ def find_suite(name: str) -> Path:
         return path
     folder = leaderboards_folder()
     suites = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.toml"))}
-    if name in suites:
-        return suites[name]
+    suites |= {name.rpartition("/")[0]: file.parent for name, file in suites.items() if "/" in name}
+    for known_as in (name, f"{_SYSTEMS}/{name}"):
+        if known_as in suites:
+            return suites[known_as]
     known = ", ".join(suites) or "none"
     raise OptionError(
         f"there is no suite {name!r}{did_you_mean(name, suites)}; known: {known}, or the path of a TOML file"
@@ -210,19 +238,20 @@ def leaderboards_folder() -> Path:
 
 def _scales(tables: Mapping[str, dict[str, dict[str, str]]], jobs: Iterable[Job]) -> dict[str, Scale]:
     """Return the scales of a suite; raises OptionError where a text to be replaced is in no job."""
-    used = {key: {getattr(job, key) for job in jobs} for key in KEYS}
-    scales = {}
+    texts = {job: asdict(job) for job in jobs}
+    scales, unused = {}, []
     for name, table in tables.items():
         data = table.pop(_DATA, {})
-        unused = [
-            f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}"
-            for key in table
-            for text in table[key]
-            if text not in used[key]
-        ]
-        if unused:
-            raise OptionError("\n".join(unused))
-        scales[name] = Scale(name, table, data)
+        for key, others in table.items():
+            left = others.keys() - {each[key] for each in texts.values()}
+            unused += [f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}" for text in others if text in left]
+        small = {
+            job: Job(**{key: table.get(key, {}).get(text, text) for key, text in own.items()})
+            for job, own in texts.items()
+        }
+        scales[name] = Scale(name, small, data)
+    if unused:
+        raise OptionError("\n".join(unused))
     return scales
 
 

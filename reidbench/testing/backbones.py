@@ -10,7 +10,15 @@ from torch import Tensor
 
 from reidbench.errors import checked
 from reidbench.plugins.interfaces import Backbone, check_embeddings
-from reidbench.testing.checked_item import Checks, NotApplicable, expect, expect_equal, expect_finite, normal
+from reidbench.testing.checked_item import (
+    Checks,
+    NotApplicable,
+    expect,
+    expect_equal,
+    expect_finite,
+    expect_groups,
+    normal,
+)
 from reidbench.training.build import describe_backbone
 
 BATCH = 5
@@ -48,6 +56,7 @@ class _BackboneChecks(Checks):
         learns = any(p.requires_grad for p in self.fresh().parameters())
         message = f"trainable is {info.trainable}, but {'a' if learns else 'no'} parameter could be trained"
         expect(learns == info.trainable, message)
+        expect_groups(self.fresh())
 
     def check_output(self) -> None:
         backbone = self.fresh()

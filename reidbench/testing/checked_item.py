@@ -13,7 +13,9 @@ from torch import Tensor
 from reidbench.errors import ContractError, OptionError, describe_error
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
 from reidbench.plugins.discovery import Plugin, PluginItem
+from reidbench.plugins.interfaces import Backbone, Loss
 from reidbench.plugins.spec import Item, is_name
+from reidbench.training.optimizer import own_groups
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream, torch_seed
 
@@ -32,6 +34,16 @@ def expect(condition: bool, message: str) -> None:
     """Raise Violation with ``message`` unless ``condition`` holds."""
     if not condition:
         raise Violation(message)
+
+
+def expect_groups(item: Loss | Backbone) -> None:
+    """Raise Violation unless the parameter groups of a loss or a network name each trained parameter once."""
+    grouped = [id(p) for group in own_groups(item) for p in group["params"] if p.requires_grad]
+    trained = {id(p) for p in item.parameters() if p.requires_grad}
+    expect(
+        set(grouped) == trained and len(grouped) == len(trained),
+        f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}",
+    )
 
 
 class Checks:

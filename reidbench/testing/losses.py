@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidbench.errors import ReidbenchError
-from reidbench.plugins.interfaces import Loss, TrainInfo, loss_groups
+from reidbench.plugins.interfaces import Loss, TrainInfo
 from reidbench.plugins.spec import write_value
 from reidbench.testing.checked_item import (
     DIM,
@@ -22,6 +22,7 @@ from reidbench.testing.checked_item import (
     expect,
     expect_equal,
     expect_finite,
+    expect_groups,
     largest_difference,
     normal,
     share_in_order,
@@ -50,10 +51,7 @@ class _LossChecks(LossProbe):
 
     def check_contract(self) -> None:
         loss = self.fresh()
-        grouped = [id(p) for group in loss_groups(loss) for p in group["params"]]  # type: ignore[attr-defined]
-        own = [id(p) for p in loss.parameters() if p.requires_grad]
-        found = f"param_groups must name each of its {len(own)} parameters once, it names {len(grouped)}"
-        expect(sorted(grouped) == sorted(own), found)
+        expect_groups(loss)
 
     def check_rounds(self) -> None:
         if not self.has_own_rounds:

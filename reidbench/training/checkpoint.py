@@ -29,6 +29,7 @@ from reidbench.utils.machine import Environment
 LOG = "log.npz"
 SUMMARY = "training.json"
 KEPT_CHECKPOINTS = 2
+_SAVED = ("step", "rounds", "place", "sampling_seconds", "content")  # of a training's state, as they are
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, safetensors.SafetensorError)
 
@@ -112,17 +113,9 @@ class TrainingState:
         tensors["log"] = torch.tensor(list(self.log.values()), dtype=torch.float64)
         tensors["batches"] = torch.from_numpy(np.concatenate(self.batches))
         tensors["ends"] = torch.tensor(np.cumsum([len(batch) for batch in self.batches]), dtype=torch.int64)
-        state = {
-            "step": self.step,
-            "rounds": self.rounds,
-            "place": self.place,
-            "log": list(self.log),
-            "seconds": self.seconds,
-            "sampling_seconds": self.sampling_seconds,
-            "environments": [asdict(part) for part in self.environments],
-            "content": self.content,
-        }
-        save_checkpoint(folder, tensors, state)
+        environments = [asdict(part) for part in self.environments]
+        state = {"log": list(self.log), "seconds": self.seconds, "environments": environments}
+        save_checkpoint(folder, tensors, state | {name: getattr(self, name) for name in _SAVED})
 
     def restore(
         self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: Path, log: Callable[[str], None]
@@ -138,12 +131,13 @@ class TrainingState:
             raise DataError(
                 f"{folder}: the checkpoint does not fit this network: {error}; delete it to train from the start"
             ) from None
-        self.step, self.rounds, self.place = (int(state[name]) for name in ("step", "rounds", "place"))
+        for name in _SAVED:
+            setattr(self, name, state[name])
         self.batches = np.split(tensors["batches"].numpy(), tensors["ends"].numpy()[:-1])
         self.log = dict(zip(state["log"], tensors["log"].tolist(), strict=True))
         self.monitor.rows.copy_(tensors["monitor.rows"])
         self.monitor.items.copy_(tensors["monitor.items"])
-        self.earlier_seconds, self.sampling_seconds = float(state["seconds"]), float(state["sampling_seconds"])
+        self.earlier_seconds = state["seconds"]
         log(f"resumed at step {self.step} of {self.monitor.steps}")
         earlier, now = [Environment(**part) for part in state["environments"]], self.environments[-1]
         self.environments = [*earlier, *([now] if now != earlier[-1] else [])]

@@ -6,7 +6,6 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -20,11 +19,11 @@ from reidbench.images.augment import stored_size
 from reidbench.images.contents import content_digest
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import BatchLoader
-from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value, loss_groups, owner_of
+from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value, owner_of
 from reidbench.training.checkpoint import TrainingState, TrainingSummary, latest_checkpoint, on_cpu
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
 from reidbench.training.monitor import Monitor
-from reidbench.training.optimizer import ScheduledOptimizer, gradient_norms
+from reidbench.training.optimizer import ScheduledOptimizer, gradient_norms, parameter_groups, set_frozen
 from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
@@ -68,8 +67,8 @@ def train(
     backbone.to(device).train()
     loss.to(device).train()
     forward = forward_pass(backbone, recipe, device)
-    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    schedule = ScheduledOptimizer(recipe, [{"params": trained}, *loss_groups(loss)])
+    groups = parameter_groups(recipe, backbone, loss)
+    schedule = ScheduledOptimizer(recipe, groups)
     optimizer = schedule.optimizer
 
     # --- resume ------------------------------------------------------------------------------------------------------
@@ -108,6 +107,7 @@ def train(
                 state.sampling_seconds += time.monotonic() - began
             units = state.batches[state.place]
             learning_rate = schedule.set_rates(step)
+            set_frozen(recipe, backbone, groups, step)
 
             # Random numbers of network and loss (dropout, for example) follow from (seed, step), so no generator is
             # saved. The network of each process has its own, for its part of the batch; the loss has the same in all.
@@ -126,8 +126,12 @@ def train(
             total, *scalars = numbers.values()
             stopping, diverged = world.any(stop.requested, not np.isfinite(total))
             if diverged:
-                _raise_not_finite(loss, total, step, learning_rate, samples.pids[units])
-            monitor.record(step, value, embeddings, gradient_norms(optimizer))
+                raise TrainingError(
+                    f"{owner_of(loss)} is {total} at step {step} (learning rate {learning_rate:.3g}) for a batch of "
+                    f"the identities {np.unique(samples.pids[units]).tolist()}; lower learning_rate, or check the loss "
+                    "for a square root or a logarithm at zero"
+                )
+            monitor.record(step, value, embeddings, gradient_norms(backbone, loss))
             optimizer.step()
 
             now = time.monotonic()
@@ -185,11 +189,3 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
             "embeddings, without detaching them"
         )
     return value
-
-
-def _raise_not_finite(loss: Loss, total: float, step: int, learning_rate: float, pids: IntArray) -> NoReturn:
-    raise TrainingError(
-        f"{owner_of(loss)} is {total} at step {step} (learning rate "
-        f"{learning_rate:.3g}) for a batch of the identities {np.unique(pids).tolist()}; lower learning_rate, or check "
-        "the loss for a square root or a logarithm at zero"
-    )

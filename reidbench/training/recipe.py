@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from reidbench.errors import OptionError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-Optimizer = Literal["adam", "adadelta"]
+from reidbench.errors import OptionError, field_problems
+
+Optimizer = Literal["adam", "adadelta", "sgd"]
+Schedule = Literal["exponential", "half_cosine", "milestones"]
 Batches = Literal["pk", "shuffled"]
 FramePool = Literal["max", "mean"]
 Precision = Literal["float32", "tf32", "bf16"]
 
-_LITERALS = {"optimizer": Optimizer, "batches": Batches, "frame_pool": FramePool, "precision": Precision}
-CHOICES = {name: get_args(literal) for name, literal in _LITERALS.items()}
-BELOW_ONE = ("beta1", "beta2", "late_beta1", "rho")
+Share = Annotated[float, Field(gt=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 # Fields that only change in which order numbers are added, as another device does: no deviations from a paper.
 ROUNDING_ONLY = ("channels_last", "compile", "fused")
 
@@ -28,8 +30,20 @@ class Recipe:
     ``learning_rate``: learning rate up to ``decay_start``; a factor on the optimizer's own steps for Adadelta.
     ``p``: identities in a batch.
     ``k``: images of each identity in a batch.
-    ``decay_factor``: share of the learning rate that is left at ``steps`` (Hermans et al. 2017, Eq. 9).
-    ``optimizer``: "adam" or "adadelta".
+    ``schedule``: how the learning rate falls: "exponential" (Hermans et al. 2017, Eq. 9) or "half_cosine" from
+    ``decay_start`` to ``steps``, or at "milestones".
+    ``decay_factor``: share of the learning rate that is left at ``steps``, or after each milestone.
+    ``milestones``: steps, rising, from each of which on the learning rate is multiplied by ``decay_factor``.
+    ``warmup``: number of first steps in which the learning rate grows linearly to its value.
+    ``frozen``: number of first steps in which pretrained layers are fixed, batch norms in evaluation mode.
+    ``fixed_norms``: whether pretrained batch norms stay in evaluation mode afterwards; their weights are trained.
+    ``new_factor``: factor on the learning rate of all that is not pretrained: new layers and the loss.
+    ``bias_factor``: factor on the learning rate of the biases of convolutions and linear layers.
+    ``optimizer``: "adam", "adadelta" or "sgd".
+    ``momentum``: SGD's momentum.
+    ``nesterov``: whether SGD's momentum is Nesterov's.
+    ``weight_decay``: factor of the weights that is added to their gradient.
+    ``decay_vectors``: whether weight decay acts on biases and batch norms too.
     ``beta1``: Adam's β₁ before ``decay_start``.
     ``beta2``: Adam's β₂.
     ``late_beta1``: Adam's β₁ from ``decay_start`` on.
@@ -49,22 +63,33 @@ class Recipe:
     Raises OptionError, with all problems, where a value is out of range.
     """
 
-    steps: int
-    decay_start: int
-    learning_rate: float
-    p: int
-    k: int
-    decay_factor: float = 0.001
+    steps: PositiveInt
+    decay_start: NonNegativeInt
+    learning_rate: PositiveFloat
+    p: PositiveInt
+    k: PositiveInt
+    schedule: Schedule = "exponential"
+    decay_factor: Share = 0.001
+    milestones: tuple[int, ...] = ()
+    warmup: NonNegativeInt = 0
+    frozen: NonNegativeInt = 0
+    fixed_norms: bool = False
+    new_factor: PositiveFloat = 1.0
+    bias_factor: PositiveFloat = 1.0
     optimizer: Optimizer = "adam"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    late_beta1: float = 0.5
-    rho: float = 0.95
-    epsilon: float = 1e-6
+    momentum: BelowOne = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+    decay_vectors: bool = True
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.999
+    late_beta1: BelowOne = 0.5
+    rho: BelowOne = 0.95
+    epsilon: PositiveFloat = 1e-6
     batches: Batches = "pk"
     crop: bool = True
     flip: bool = True
-    frames: int = 1
+    frames: PositiveInt = 1
     frame_pool: FramePool = "max"
     precision: Precision = "float32"
     channels_last: bool = False
@@ -73,20 +98,20 @@ class Recipe:
     faithful_to: str = ""
 
     def __post_init__(self) -> None:
-        checks = [
-            ("steps", self.steps >= 1, "1 or more"),
-            ("decay_start", 0 <= self.decay_start <= self.steps, f"between 0 and steps={self.steps}"),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("p", self.p >= 1, "1 or more"),
-            ("k", self.k >= 1, "1 or more"),
-            ("frames", self.frames >= 1, "1 or more"),
-            ("decay_factor", 0 < self.decay_factor <= 1, "above 0 and at most 1"),
-            ("epsilon", self.epsilon > 0, "above 0"),
-            ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),
-        ]
-        checks += [(name, 0 <= getattr(self, name) < 1, "from 0 to below 1") for name in BELOW_ONE]
-        checks += [(name, getattr(self, name) in values, " or ".join(values)) for name, values in CHOICES.items()]
-        if problems := [
-            f"{name} must be {text}, got {getattr(self, name)}" for name, valid, text in checks if not valid
-        ]:
+        problems = field_problems(self)
+        if not problems:
+            steps = [0, *self.milestones, self.steps]
+            checks = [
+                ("decay_start", self.decay_start <= self.steps, f"at most steps={self.steps}"),
+                ("milestones", steps == sorted(set(steps)), f"rising and between 1 and {self.steps - 1}"),
+                ("schedule", self.schedule == "milestones" or not self.milestones, "milestones, which are given"),
+                ("warmup", self.warmup <= self.steps, f"at most steps={self.steps}"),
+                ("frozen", self.frozen < self.steps, f"below steps={self.steps}"),
+                ("momentum", self.optimizer == "sgd" or not self.momentum, f"0 for the optimizer {self.optimizer}"),
+                ("nesterov", self.momentum > 0 or not self.nesterov, "false without momentum"),
+                ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),
+            ]
+            found = ((name, text, getattr(self, name)) for name, valid, text in checks if not valid)
+            problems = [f"{name} must be {text}, got {value}" for name, text, value in found]
+        if problems:
             raise OptionError("; ".join(problems))

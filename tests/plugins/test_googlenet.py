@@ -30,7 +30,8 @@ def test_it_is_torchvisions_feature_in_the_normalisation_of_the_weights(tmp_path
     assert features.shape == (2, network.embedding_dim)
 
 
-def test_the_published_weights_have_their_own_normalisation() -> None:
+def test_a_head_is_new_and_the_network_pretrained() -> None:
     with torch.device("meta"):
         network = GoogLeNet(head="trinet", height=64, width=32)
-    assert (network.preprocess, network.pretrained) == (Preprocess(64, 32, (0.5,) * 3, (0.5,) * 3), True)
+    assert network.preprocess == Preprocess(64, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert [group.get("pretrained", network.pretrained) for group in network.param_groups()] == [True, False]

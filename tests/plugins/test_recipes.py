@@ -9,17 +9,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_backbones.lunet import LuNet
+from reidbench_recipes.dtl2016 import dtl2016
 from reidbench_recipes.hermans2017 import hermans2017
 from reidbench_recipes.ide import ide
+from reidbench_recipes.ide_caffe import ide_caffe
 from reidbench_recipes.quick import quick
+from reidbench_recipes.sgd import sgd
+from reidbench_recipes.zheng import zheng2016, zheng2017
 
 from reidbench import BackboneInfo, Preprocess, Recipe
 from reidbench.plugins.catalogue import load
+from reidbench.testing import check_recipe
+from reidbench.training.optimizer import learning_rate
 
 Factory = Callable[..., Recipe]
 INFO = BackboneInfo(128, Preprocess(256, 128), pretrained=True, parameters=1)
 LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=1, batch=LuNet.batch)
 ADAM = {"beta1": 0.9, "beta2": 0.999, "late_beta1": 0.5, "decay_factor": 0.001, "batches": "pk", "crop": True}
+SGD = {
+    "optimizer": "sgd",
+    "schedule": "milestones",
+    "decay_factor": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "batches": "shuffled",
+    "k": 4,
+}
+ZHENG = SGD | {"learning_rate": 0.002, "new_factor": 10.0}
 EXPECTED: dict[Factory, dict[str, Any]] = {
     hermans2017: ADAM
     | {"steps": 25_000, "decay_start": 15_000, "learning_rate": 3e-4, "p": 18, "k": 4}
@@ -27,6 +43,16 @@ EXPECTED: dict[Factory, dict[str, Any]] = {
     quick: ADAM | {"steps": 300, "decay_start": 180, "learning_rate": 1e-3, "p": 18, "k": 4},
     ide: {"optimizer": "adadelta", "rho": 0.95, "epsilon": 1e-6, "batches": "shuffled", "decay_factor": 0.001}
     | {"steps": 25_000, "decay_start": 15_000, "learning_rate": 1.0, "p": 18, "k": 4},
+    zheng2016: ZHENG | {"steps": 19_000, "p": 24, "milestones": (17_733,)},
+    zheng2017: ZHENG
+    | {"steps": 29_000, "p": 16, "milestones": (23_200,), "weight_decay": 1e-4}
+    | {"nesterov": True, "decay_vectors": False},
+    ide_caffe: SGD
+    | {"steps": 50_000, "learning_rate": 0.001, "p": 4, "milestones": (20_000, 40_000), "crop": False}
+    | {"bias_factor": 2.0, "decay_vectors": False, "fixed_norms": True},
+    dtl2016: SGD
+    | {"steps": 25_000, "learning_rate": 0.001, "p": 18, "milestones": (16_667,), "frozen": 2_000}
+    | {"new_factor": 10.0},
 }
 
 
@@ -36,6 +62,7 @@ def test_the_numbers_are_the_sources(recipe: Factory) -> None:
     assert recipe(INFO) == Recipe(**{"decay_start": values["steps"], "faithful_to": ""} | values)
     changed = recipe(INFO, steps=7, learning_rate=0.5, p=3, k=2)
     assert (changed.steps, changed.learning_rate, changed.p, changed.k) == (7, 0.5, 3, 2)
+    assert recipe(INFO, steps=1).milestones == ()
 
 
 def test_frames_leave_the_ids_of_older_results() -> None:
@@ -59,3 +86,15 @@ def test_the_decay_starts_within_the_training(recipe: Factory, steps: int, share
     assert recipe(INFO, steps=steps).decay_start == steps * 3 // 5
     chosen = recipe(INFO, steps=steps, decay_start=int(share * steps), crop=False)
     assert (chosen.decay_start, chosen.crop, chosen.flip) == (int(share * steps), False, True)
+
+
+@pytest.mark.parametrize("recipe", ["zheng2016", "zheng2017", "ide_caffe", "dtl2016", "sgd"])
+def test_they_pass_the_contract_checks(recipe: str) -> None:
+    check_recipe(recipe)
+
+
+def test_sgd_falls_along_a_cosine_or_at_milestones() -> None:
+    cosine = sgd(INFO, steps=100, warmup=10)
+    assert [learning_rate(cosine, step) for step in (0, 50)] == pytest.approx([0.001, 0.005], rel=2e-3)
+    stepped = sgd(INFO, steps=100, milestones=(30, 60), decay_factor=0.5)
+    assert [learning_rate(stepped, step) for step in (29, 30, 60, 99)] == pytest.approx([0.01, 0.005, 0.0025, 0.0025])

@@ -9,22 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from reidbench.data.positives_and_exclusions import Positives
+from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.ranking import rank as ranking_module
-from reidbench.ranking.rankings import Ranking, save_ranking
+from reidbench.ranking.rankings import Ranking, Rankings, save_ranking
 from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.records import put
 
 
+def rank_both(
+    query: Any, gallery: Any, *ids_and_metric: Any, exclude: tuple[str, ...] = EXCLUSION_RULES, **options: Any
+) -> Rankings:
+    """Return both rankings of embeddings, given pids and cams of queries and gallery, and a metric."""
+    *ids, metric = ids_and_metric
+    return ranking_module.rank(query, gallery, Positives.find(*ids, exclude), metric, **options)
+
+
 def rank(*arrays: Any, **options: Any) -> Ranking:
-    """Return the ranking of ``reidbench.ranking.rank.rank`` under its exclusion rules."""
-    return ranking_module.rank(*arrays, **options).ranking
+    """Return the ranking of ``rank_both`` under its exclusion rules."""
+    return rank_both(*arrays, **options).ranking
 
 
-def rank_distances(blocks: Any, *ids: Any, **options: Any) -> Ranking:
-    """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under its exclusion rules."""
-    return ranking_module.rank_distances(blocks, *ids, **options).ranking
+def rank_distances(blocks: Any, *ids: Any) -> Ranking:
+    """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under Market-1501's exclusion rules."""
+    return ranking_module.rank_distances(blocks, Positives.find(*ids, EXCLUSION_RULES)).ranking
 
 
 def slow_query(distances: Any, positives: Any, excluded: Any) -> tuple[float, float, float]:
@@ -80,7 +90,6 @@ def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
         same_camera_starts=np.zeros(len(ranks) + 1, dtype=np.int64),
         same_camera_units=nothing,
         same_camera_ranks=nothing,
-        same_camera_distances=nothing.astype(np.float64),
         ranked=np.full(len(ranks), size, dtype=np.int64),
         top=top,
         top_distances=top.astype(np.float64),

@@ -17,5 +17,6 @@ def test_every_suite_is_listed_by_the_name_that_runs_it(
     _, _, *lines = capsys.readouterr().out.splitlines()
     rows = [line.split(maxsplit=2) for line in lines if line.strip()]
     assert {find_suite(name) for _, name, _ in rows} == set(leaderboards_folder().rglob("*.toml"))
-    assert {("system", "systems/lomo_nullspace"), ("suite", "paper/table2")} <= {(row[0], row[1]) for row in rows}
+    assert ["system", "trinet"] in [row[:2] for row in rows]
+    assert ["suite", "paper/table2"] in [row[:2] for row in rows]
     assert [what for _, _, what in rows if not what.strip().endswith((".", "?"))] == []

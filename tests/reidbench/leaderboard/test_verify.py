@@ -16,7 +16,6 @@ from reidbench.leaderboard.board import add
 from reidbench.leaderboard.verify import Verification, verify
 from reidbench.plugins.catalogue import build, load
 from reidbench.ranking.camera_matrix import camera_scores, own_units
-from reidbench.ranking.rank import rank
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job
@@ -24,6 +23,7 @@ from reidbench.runs.prepare import Planner
 from reidbench.runs.record import CameraMatrix, ItemRecord, RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, derived_fields, put, valid_record
+from tests.support.rankings import rank_both
 from tests.support.records import COUNTS, make_item, replace_parts
 
 PROTOCOL = "synthetic(identities=12, cameras=3)"
@@ -45,7 +45,7 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         torch.from_numpy(people[part.pids] + generator.normal(size=(len(part), 16))) for part in (query, gallery)
     ]
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
-    both = rank(embeddings[0], embeddings[1], *ids, build("metric", "euclidean"), exclude=plan.protocol.exclude)
+    both = rank_both(embeddings[0], embeddings[1], *ids, build("metric", "euclidean"), exclude=plan.protocol.exclude)
     cameras = camera_scores(both.with_junk, query.cams, gallery.cams, own_units(query, gallery))
     items = {
         kind: ItemRecord(
@@ -113,7 +113,7 @@ def fewer_queries(ranking: Ranking) -> Ranking:
     return Ranking(
         ranking.starts[:-1], ranking.units[:stop], ranking.ranks[:stop], ranking.distances[:stop],
         ranking.same_camera_starts[:-1], ranking.same_camera_units[:hidden], ranking.same_camera_ranks[:hidden],
-        ranking.same_camera_distances[:hidden], ranking.ranked[:-1], ranking.top[:-1], ranking.top_distances[:-1],
+        ranking.ranked[:-1], ranking.top[:-1], ranking.top_distances[:-1],
     )  # fmt: skip
 
 

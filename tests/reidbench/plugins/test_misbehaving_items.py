@@ -16,7 +16,7 @@ from reidbench import Preprocess
 from reidbench.errors import OptionError, PluginError
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
 from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.plugins.interfaces import BackboneInfo, loss_groups
+from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.ranking import external_embeddings
 from reidbench.reports import sections
 from reidbench.reports.artifacts import RunFiles
@@ -24,6 +24,7 @@ from reidbench.runs import suite
 from reidbench.runs.prepare import Planner
 from reidbench.training.build import build_backbone, build_loss, build_recipe, build_split, describe_backbone
 from reidbench.training.loop import evaluate_loss
+from reidbench.training.optimizer import own_groups
 from reidbench.training.precision import forward_pass
 from reidbench.training.sampler import sample_round
 from reidbench.utils.machine import local_machine
@@ -56,7 +57,7 @@ def use_reranker(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None
 def use_loss(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
     loss = build_loss(spec, NETWORK, wrong.split(), 0)
     assert loss is not None
-    loss_groups(loss)
+    own_groups(loss)
     sample_round(loss, wrong.RECIPE, view_of([0, 0, 1, 1]), 0)
     evaluate_loss(loss, rows(4)[0].requires_grad_(), torch.tensor([0, 0, 1, 1]))
 

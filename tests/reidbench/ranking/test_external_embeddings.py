@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 import reidbench
+from reidbench.cli.evaluate import evaluate
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
 from tests.support.cases import cases
@@ -86,24 +87,23 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
         (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
         (matrix[0], r"d.npy: .*shape \(200,\)"),
         (matrix.astype(np.int64), "float32 or float64, got int64"),
-        (matrix[:0], "expected 40 rows .* got 0 of 200"),
+        (matrix[:0], r"expected \[40, 200\] .* got \[0, 200\]"),
     ):
         np.save(tmp_path / "d.npy", wrong)
         with pytest.raises(DataError, match=message):
             evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
     np.save(tmp_path / "d.npy", matrix.T)
-    with pytest.raises(DataError, match=r"expected 40 rows \(queries\) of 200 columns \(gallery\), got 200 of 40"):
+    with pytest.raises(DataError, match=r"expected \[40, 200\] \(queries, gallery\), got \[200, 40\]"):
         evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
-    for how, message in (
-        (Evaluation(rerank="k_reciprocal"), "--rerank: cannot be combined"),
-        (Evaluation("cosine", "k_reciprocal"), "--metric and --rerank: cannot be combined"),
-        (Evaluation(normalize=True), "--normalize: cannot"),
-        (Evaluation(normalize=False), "--no-normalize: cannot"),
-    ):
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"rerank": "k_reciprocal"}, "--rerank: cannot be combined"),
+        ({"metric": "cosine", "train": files[0]}, "--metric and --train: cannot be combined"),
+        ({"normalize": True}, "--normalize: cannot"),
+        ({"normalize": False}, "--no-normalize: cannot"),
+    ]
+    for given, message in refused:
         with pytest.raises(OptionError, match=message):
-            evaluate_files(*files, None, tmp_path / "d.npy", "mean", how)
-    with pytest.raises(OptionError, match="--train: cannot"):
-        evaluate_files(*files, files[0], tmp_path / "d.npy", "mean", HOW)
+            evaluate(*files, distances=tmp_path / "d.npy", **given)
 
 
 @pytest.mark.parametrize("way", ["embeddings", "distances"])

@@ -17,8 +17,8 @@ from torch import Tensor
 from reidbench import Metric, build
 from reidbench.errors import OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files, read_shards
-from reidbench.ranking.rank import rank
 from reidbench.utils.arrays import MappedRows
+from tests.support.rankings import rank_both
 
 Process = Callable[..., tuple[int, str]]
 RULES = ("junk", "same_camera")
@@ -65,8 +65,8 @@ def test_shards_rank_as_one_array(tmp_path_factory: pytest.TempPathFactory, case
     ids = generator.integers(1, 4, 5), generator.integers(0, 2, 5), pids, cams
     files = write_shards(tmp_path_factory.mktemp("s"), np.split(rows, np.cumsum(sizes)[:-1]), pids, cams)
     metric = build("metric", generator.choice(["euclidean", "cosine"]))
-    expected = rank(query, rows, *ids, metric, exclude=RULES, chunk=chunk)
-    found = rank(query, MappedRows.of_files(files), *ids, metric, exclude=RULES, chunk=chunk)
+    expected = rank_both(query, rows, *ids, metric, exclude=RULES, chunk=chunk)
+    found = rank_both(query, MappedRows.of_files(files), *ids, metric, exclude=RULES, chunk=chunk)
     for name, array in vars(expected.ranking).items():
         assert np.array_equal(array, getattr(found.ranking, name)), name
         assert np.array_equal(getattr(expected.with_junk, name), getattr(found.with_junk, name)), name
@@ -90,7 +90,7 @@ def test_memory_is_for_labels_alone(tmp_path: Path) -> None:
         query, ids = np.ones((2, 64), np.float32), np.array([1, 2])
         tracemalloc.start()
         units = read_shards(files)
-        rank(query, units.embeddings, ids, ids, units.pids, units.cams, build("metric", "euclidean"), chunk=4096)
+        rank_both(query, units.embeddings, ids, ids, units.pids, units.cams, build("metric", "euclidean"), chunk=4096)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 40_000 <= 64  # bytes for each item, whose embedding alone has 256
@@ -142,4 +142,4 @@ def test_what_needs_all_embeddings_is_refused_by_name(gallery: list[Path], tmp_p
             evaluate_files(tmp_path / "q.npz", gallery, train, None, "mean", how)
     units, ids = read_shards(gallery), np.array([1])
     with pytest.raises(OptionError, match="Manhattan"):
-        rank(np.ones((1, 4), np.float32), units.embeddings, ids, ids, units.pids, units.cams, Manhattan())
+        rank_both(np.ones((1, 4), np.float32), units.embeddings, ids, ids, units.pids, units.cams, Manhattan())

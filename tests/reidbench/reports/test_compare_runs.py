@@ -38,7 +38,6 @@ def simulated_ranking(generator: np.random.Generator, ease: FloatArray) -> Ranki
         same_camera_starts=np.zeros(len(PIDS) + 1, dtype=np.int64),
         same_camera_units=nothing,
         same_camera_ranks=nothing,
-        same_camera_distances=nothing.astype(np.float64),
         ranked=np.full(len(PIDS), RANKED),
         top=np.full((len(PIDS), 1), -1),
         top_distances=np.full((len(PIDS), 1), np.inf),

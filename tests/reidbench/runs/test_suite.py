@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import command_defaults, load
+from reidbench.runs import suite as suite_module
 from reidbench.runs.job import Job
 from reidbench.runs.suite import KEYS, expand, find_suite, leaderboards_folder, load_suite
 from tests.support.cases import cases
@@ -134,6 +136,41 @@ def test_suites_are_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     assert find_suite("own.toml") == Path("own.toml")
     assert find_suite("synthetic") == CHECKOUT / "leaderboards" / "synthetic.toml"
+
+
+def test_a_system_is_found_without_its_folder_and_a_folder_as_one_suite() -> None:
+    systems = CHECKOUT / "leaderboards" / "systems"
+    assert find_suite("trinet") == find_suite("systems/trinet") == systems / "trinet.toml"
+    assert find_suite("systems") == systems
+    files = [load_suite(file) for file in systems.glob("*.toml")]
+    whole, table = load_suite(systems), load_suite(find_suite("paper/table2"))
+    assert sorted(map(str, whole.jobs)) == sorted({str(job) for suite in files for job in suite.jobs})
+    assert (table.name, table.jobs, table.scales) == ("table2", whole.jobs, whole.scales)
+    small = set(map(whole.scale("tiny").of, whole.jobs))
+    assert all(suite.scale("tiny").of(job) in small for suite in files for job in suite.jobs)
+
+
+ONE = 'loss = ["a", "b"]\n[scale.tiny.loss]\na = "c"\n[scale.tiny.data]\nx = "drawn"\n'
+
+
+@pytest.mark.parametrize(
+    ("two", "both", "said"),
+    [
+        ('loss = "a"\n[scale.tiny.loss]\na = "d"', "", "scale tiny of suite one contradicts"),
+        ('loss = "a"\n[scale.tiny.data]\nx = "other"', "", "scale tiny of suite one contradicts"),
+        ('loss = "b"', "", "suite two has no scale 'tiny'"),
+        ('loss = "b"', '\nloss = "a"', r"both\.toml: suites: expected the only key"),
+        ('suites = "both"', "", r"both\.toml: suites: it is a part of itself"),
+        ('loss = "a"\nbackbone = "b"\n[scale.tiny.loss]\na = "d"', "", ""),
+    ],
+)
+def test_suites_of_suites(two: str, both: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite_module, "leaderboards_folder", lambda: tmp_path)
+    for name, text in {"one": ONE, "two": two, "both": 'suites = ["one", "two"]' + both}.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    with pytest.raises(OptionError, match=said) if said else nullcontext():
+        suite = load_suite(tmp_path / "both.toml")
+        assert [suite.scale("tiny").of(job).loss for job in suite.jobs] == ["c", "b", "d"]
 
 
 @pytest.mark.parametrize("name", ["synthetik", "nothing.toml", "../pyproject", "own"])

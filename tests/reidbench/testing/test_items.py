@@ -184,7 +184,7 @@ def test_recipes_with_one_fault_fail(factory: Callable[..., Any], check: str, me
 
 
 def test_an_impossible_recipe_is_an_option_error() -> None:
-    with pytest.raises(OptionError, match="steps must be 1 or more"):
+    with pytest.raises(OptionError, match="steps must be"):
         check_recipe(impossible)
 
 

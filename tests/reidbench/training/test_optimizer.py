@@ -1,20 +1,24 @@
-"""The optimizers against their formulas, their state in a resumed training, and Eq. 9 at the paper's steps."""
+"""The optimizers against their formulas and torch's own, resumed state, schedules as tables, and frozen steps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from reidbench.training.checkpoint import latest_checkpoint, training_content
-from reidbench.training.optimizer import ScheduledOptimizer, learning_rate
+from reidbench import Loss, Samples
+from reidbench.errors import OptionError
+from reidbench.training.optimizer import ScheduledOptimizer, learning_rate, parameter_groups
 from reidbench.training.recipe import Recipe
-from tests.support.tiny_training import Spread, assert_exact, fit
+from tests.support.loop_training import Head
+from tests.support.loop_training import fit as train_loop
+from tests.support.tiny_training import Net, Spread, assert_exact
 
 RECIPE = Recipe(
     steps=6, decay_start=3, learning_rate=0.5, p=2, k=2, decay_factor=0.01, optimizer="adadelta", rho=0.8, epsilon=1e-3
@@ -40,30 +44,96 @@ def test_adadelta_follows_its_formula_times_the_learning_rate() -> None:
         assert [weight.item() for weight in weights] == pytest.approx(expected, rel=1e-12)
 
 
-def test_adadelta_has_no_betas() -> None:
-    schedule = ScheduledOptimizer(RECIPE, [{"params": [nn.Parameter(torch.ones(2))]}])
-    schedule.set_rates(5)
-    assert "betas" not in schedule.optimizer.param_groups[0]
+SGD = {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "learning_rate": 0.01}
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adadelta"])
-def test_the_optimizers_state_is_restored(optimizer: str, tmp_path: Path) -> None:
-    recipe = Recipe(**{**vars(RECIPE), "optimizer": optimizer, "steps": 7})
-    assert_exact(Spread, tmp_path, recipe)
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"optimizer": "adadelta"}, SGD | {"frozen": 2}])
+def test_the_optimizers_state_is_restored(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Net, "pretrained", True)  # so that its layers are frozen
+    assert_exact(Spread, tmp_path, Recipe(**{**vars(RECIPE), **changes, "steps": 7}))
 
 
-def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> None:
-    from reidbench.errors import Interrupted
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_follows_its_formula(nesterov: bool) -> None:
+    recipe = replace(RECIPE, optimizer="sgd", momentum=0.9, nesterov=nesterov, weight_decay=0.1)
+    loss = Spread()
+    optimizer = ScheduledOptimizer(recipe, parameter_groups(recipe, Net(), loss)).optimizer
+    expected, velocity = 1.0, 0.0
+    for _ in range(3):
+        loss.scale.grad = 2 * loss.scale.detach()
+        optimizer.step()
+        gradient = 2.1 * expected
+        velocity = 0.9 * velocity + gradient
+        expected -= 0.5 * (gradient + 0.9 * velocity if nesterov else velocity)
+        assert loss.scale.item() == pytest.approx(expected, rel=1e-5)
 
-    with pytest.raises(Interrupted):
-        fit(Spread, tmp_path / "run", recipe=RECIPE, stop_at=2)
-    checkpoint = latest_checkpoint(tmp_path / "run", RECIPE.steps, training_content(tmp_path / "run", None), print)
-    assert checkpoint is not None
-    tensors, state = checkpoint
-    entries = {name.rsplit(".", 1)[1] for name in tensors if name.startswith("optimizer.")}
-    assert entries == {"step", "square_avg", "acc_delta"}
-    assert tensors["optimizer.0.step"].item() == 3
-    assert 0 < state["sampling_seconds"] < np.inf
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+class Pretrained(Net):
+    """The double with pretrained layers and a new last one; stores its tensors at the beginning of every step."""
+
+    pretrained = True
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.0)
+        self.states: list[dict[str, torch.Tensor]] = []
+
+    def param_groups(self) -> list[dict[str, object]]:
+        old = [*self.convolution.parameters(), *self.norm.parameters()]
+        return [{"params": old}, {"params": list(self.linear.parameters()), "pretrained": False}]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.states.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+        return super().forward(images)
+
+
+def test_groups_have_the_recipes_factors() -> None:
+    factors: dict[str, Any] = {"new_factor": 10.0, "bias_factor": 2.0, "weight_decay": 0.1}
+    recipe = replace(RECIPE, optimizer="sgd", learning_rate=1.0, decay_vectors=False, **factors)
+    net, loss = Pretrained(), Head(own_rate=0.25)
+    names = {id(p): name for item in (net, loss) for name, p in item.named_parameters()}
+    groups = ScheduledOptimizer(recipe, parameter_groups(recipe, net, loss)).optimizer.param_groups
+    assert {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]} == {
+        "convolution.weight": (1.0, 0.1),
+        "convolution.bias": (2.0, 0.0),
+        "norm.weight": (1.0, 0.0),
+        "norm.bias": (1.0, 0.0),  # Caffe's factor is that of a layer with weights
+        "linear.weight": (10.0, 0.1),
+        "linear.bias": (20.0, 0.0),
+        "head.weight": (10.0, 0.1),
+        "head.bias": (20.0, 0.0),
+        "temperature": (0.25, 0.0),  # a loss's own rate stays
+    }
+    decays = {group["weight_decay"] for group in parameter_groups(replace(recipe, decay_vectors=True), net, loss)}
+    assert decays == {0.1}
+
+
+# --- frozen steps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fixed_norms", [False, True])
+def test_frozen_layers_do_not_change_until_they_learn(fixed_norms: bool, samples: Samples, tmp_path: Path) -> None:
+    recipe = Recipe(**vars(RECIPE) | SGD | {"frozen": 3, "fixed_norms": fixed_norms, "bias_factor": 2.0})
+    net = Pretrained()
+    train_loop(net, Head(), samples, tmp_path, recipe=recipe)
+    first, *frozen, last = net.states[0], *net.states[1:4], net.states[4]
+    pretrained = [name for name in first if not name.startswith("linear")]
+    for state in frozen:
+        assert all(torch.equal(state[name], first[name]) for name in pretrained)
+        assert not torch.equal(state["linear.weight"], first["linear.weight"])
+    changed = {name for name in pretrained if not torch.equal(last[name], first[name])}
+    statistics = {name for name in pretrained if "running" in name or "batches" in name}
+    assert changed == set(pretrained) - (statistics if fixed_norms else set())
+
+
+def test_frozen_steps_in_which_nothing_would_learn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Net, "pretrained", True)
+    with pytest.raises(OptionError, match="frozen=2: nothing would learn"):
+        parameter_groups(replace(RECIPE, frozen=2), Net(), Loss())
 
 
 # --- Eq. 9 ----------------------------------------------------------------------------------------------------------
@@ -71,10 +141,34 @@ def test_a_checkpoint_holds_both_running_means_of_adadelta(tmp_path: Path) -> No
 PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
 
 
-def test_another_decay_factor() -> None:
-    recipe = replace(PAPER, decay_factor=0.1)
-    assert learning_rate(recipe, 25_000) == pytest.approx(3e-5)
-    assert learning_rate(recipe, 17_500) == pytest.approx(3e-4 * 10**-0.25)
+def torchs_rates(schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], **options: Any) -> list[float]:
+    """Return the learning rates of 12 steps of one of torch's schedules from 0.5 on."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
+    scheduler, rates = schedule(optimizer, **options), []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_schedules_equal_torchs_tables() -> None:
+    schedulers = torch.optim.lr_scheduler
+    constant = replace(RECIPE, steps=12, decay_start=12)
+    tables: list[tuple[dict[str, Any], list[float]]] = [
+        (
+            {"decay_start": 0, "decay_factor": 0.1, "schedule": "half_cosine"},
+            torchs_rates(schedulers.CosineAnnealingLR, T_max=12, eta_min=0.05),
+        ),
+        (
+            {"schedule": "milestones", "milestones": (4, 9), "decay_factor": 0.2},
+            torchs_rates(schedulers.MultiStepLR, milestones=[4, 9], gamma=0.2),
+        ),
+        ({"warmup": 4}, torchs_rates(schedulers.LinearLR, start_factor=0.25, total_iters=3)),
+    ]
+    for changes, rates in tables:
+        recipe = replace(constant, **changes)
+        assert [learning_rate(recipe, step) for step in range(12)] == pytest.approx(rates)
 
 
 def test_no_decay_that_starts_at_the_end() -> None:

@@ -16,4 +16,4 @@ SOUND: dict[str, Any] = {"steps": 10, "decay_start": 6, "learning_rate": 1e-3, "
 @pytest.mark.parametrize(("changes", "message"), cases(__file__, "values_out_of_range_are_refused"))
 def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Recipe(**SOUND | changes)
+        Recipe(**SOUND | {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})
