@@ -152,7 +152,7 @@ class Backbone(nn.Module):
     """
 
     plugin_item: str = ""
-    embedding_dim: PositiveInt
+    embedding_dim: int
     preprocess: Preprocess
     pretrained: bool = False
     weights_file: Path | None = None
@@ -184,20 +184,16 @@ class Backbone(nn.Module):
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
         """Load the tensors of a weights file, named as in ``state_dict``; ``source`` names it in messages.
 
-        ``bgr``: whether its first layer expects the channels blue, green, red, while images are red, green, blue;
-        the default refuses it. Raises DataError.
+        ``bgr``: whether its first layer expects blue, green, red; the default refuses it. Raises DataError.
         """
         if bgr:
-            raise DataError(
-                f"{source}: expects BGR images; reverse its first layer, mean and std, and write channels=RGB"
-            )
+            raise DataError(f"{source}: expects BGR images; reverse first layer, mean and std, and write channels=RGB")
         load_tensors(self, tensors, source)
 
     def param_groups(self) -> list[dict[str, object]]:
         """Return the optimizer's parameter groups for the parameters that are trained, by default one of all of them.
 
-        A group's "pretrained", by default the network's, says whether its parameters start from pretrained weights:
-        these have the recipe's own learning rate and are fixed in its frozen steps.
+        Groups with "pretrained" (by default as the network) have the recipe's own rate and are fixed in frozen steps.
         """
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
