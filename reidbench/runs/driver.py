@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from reidbench.errors import Interrupted, OptionError, TrainingError
-from reidbench.runs.plan import Plan, pixels_left
+from reidbench.runs.plan import Plan, TimeLeft, pixels_left
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.tasks import Batch, Executor, Task, TaskState, error_file, log_file, make_batch, write_batch
 from reidbench.utils.lock import describe_holder
-from reidbench.utils.progress import LiveLines, in_words
+from reidbench.utils.progress import LiveLines
 
 T = TypeVar("T")
 
@@ -30,35 +29,60 @@ def distribute(plan: Plan, executor: Executor) -> Iterator[tuple[Path, RunRecord
     """
     batch = make_batch(plan)
     write_batch(batch, plan)
-    yield from execute_tasks(batch, _Records(plan), executor)
+    files = [run.run_folder / RECORD for run in plan.runs]
+
+    def read(number: int) -> tuple[tuple[Path, RunRecord], str] | None:
+        run, record = plan.runs[number], read_record(files[number])
+        if (record.id, record.code) != (run.id, run.code) or record.status == "interrupted":
+            return None
+        return (run.run_folder, record), plan.end_line(number, record)
+
+    states = zip(plan.runs, plan.states, strict=True)
+    ended = {number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record}
+    time_left = TimeLeft(pixels_left(plan), plan.later_pixels)
+    yield from execute_tasks(batch, Results("runs", files, ended, read, time_left), executor)
 
 
-class Results(ABC, Generic[T]):
-    """The results of the tasks of a batch, as they appear in the folder that their processes share.
+class Results(Generic[T]):
+    """The results of the tasks of a batch, as their files appear in the folder that their processes share.
 
     Fields:
         noun: what they are, in the plural.
-        costs: the work that each takes, in any unit.
-        later_cost: the work that comes after these tasks.
+        files: the file of each.
         ended: the results so far by number.
+        read: returns the result in the file of a number and a line about it, or None for what is none yet.
+        time_left: the time that the rest takes.
     """
 
-    noun: str
-    costs: Sequence[float]
-    later_cost: float = 0.0
-    ended: dict[int, T]
+    def __init__(
+        self,
+        noun: str,
+        files: Sequence[Path],
+        ended: dict[int, T],
+        read: Callable[[int], tuple[T, str] | None],
+        time_left: TimeLeft,
+    ) -> None:
+        self.noun, self.files, self.ended, self.read, self.time_left = noun, files, ended, read, time_left
+        self._seen = [_changed(file) for file in files]
 
-    @abstractmethod
     def new(self) -> Iterator[tuple[T, str]]:
-        """Yield each result that appeared since the last call, now among ``ended``, and a line about it."""
-
-    @abstractmethod
-    def folder(self, number: int) -> Path:
-        """Return the folder whose lock a process holds while it computes a result."""
+        """Yield each result that appeared since the last call, now among ``ended``, and the line about it."""
+        for number, file in enumerate(self.files):
+            if number in self.ended or (changed := _changed(file)) == self._seen[number]:
+                continue
+            self._seen[number] = changed
+            if result := self.read(number):
+                self.ended[number] = result[0]
+                self.time_left.finish(number)
+                yield result
 
     def lacking(self, tasks: Iterable[Task], batch: Batch) -> list[Task]:
         """Return those of the tasks of a batch that have not left all their results."""
         return [task for task in tasks if not self.ended.keys() >= set(batch.results[task.number])]
+
+
+def _changed(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iterator[T]:
@@ -75,7 +99,6 @@ def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iter
     tries: Counter[Task] = Counter()
     failures: list[str] = []
     held: dict[Task, TaskState] = {}  # tasks whose lock another process held after they were executed
-    status = _Status(batch, results)
     with LiveLines() as view:
         while pending:
             ready = [task for task in pending if task not in held]
@@ -87,7 +110,8 @@ def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iter
                         for result, line in results.new():
                             view.print(line)
                             yield result
-                        view.show(status.lines(held | {task: states[task.number] for task in ready}))
+                        now = held | {task: states[task.number] for task in ready}
+                        view.show(_status_lines(batch, results, now))
                         running = any(state.state != "ended" for state in states.values())
                         if not running and not results.lacking(ready, batch):
                             break
@@ -97,7 +121,7 @@ def execute_tasks(batch: Batch, results: Results[T], executor: Executor) -> Iter
             earlier, held = held, {}
             pending = results.lacking(pending, batch)
             for task in pending.copy():
-                if holder := describe_holder(results.folder(batch.results[task.number][0]) / "lock"):
+                if holder := describe_holder(batch.locks[task.number]):
                     held[task] = TaskState("waiting", f"in use by {holder}")
                     if task not in earlier:
                         view.print(f"{task.name}: in use by {holder}; looked at again later")
@@ -119,66 +143,17 @@ def _pause() -> Generator[Mapping[int, TaskState], None, None]:
     yield {}
 
 
-class _Records(Results[tuple[Path, RunRecord]]):
-    """The records of a plan."""
-
-    noun = "runs"
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.costs = [sum(pixels) for pixels in zip(*pixels_left(plan), strict=True)]
-        self.later_cost = plan.later_pixels
-        states = zip(plan.runs, plan.states, strict=True)
-        self.ended = {
-            number: (run.run_folder, state.record) for number, (run, state) in enumerate(states) if state.record
-        }
-        self._seen = {number: _changed(run.run_folder / RECORD) for number, run in enumerate(plan.runs)}
-
-    def folder(self, number: int) -> Path:
-        """Return the folder of a run's training."""
-        return self.plan.runs[number].training_folder
-
-    def new(self) -> Iterator[tuple[tuple[Path, RunRecord], str]]:
-        """Yield ((run folder, record), line about it) of the runs that have ended since the last call."""
-        for number, run in enumerate(self.plan.runs):
-            file = run.run_folder / RECORD
-            if number in self.ended or (changed := _changed(file)) == self._seen[number]:
-                continue
-            self._seen[number] = changed
-            record = read_record(file)
-            if (record.id, record.code) == (run.id, run.code) and record.status != "interrupted":
-                self.ended[number] = run.run_folder, record
-                yield self.ended[number], self.plan.end_line(number, record)
-
-
-def _changed(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
-
-
-class _Status:
-    """The lines that are shown while tasks run: the whole with the time left, then each running task."""
-
-    def __init__(self, batch: Batch, results: Results[T]) -> None:
-        self.batch, self.results = batch, results
-        self.done_before = set(results.ended)
-        self.started = time.monotonic()
-
-    def lines(self, states: Mapping[Task, TaskState]) -> list[str]:
-        """Return the present lines; the time left follows from the results that have appeared so far."""
-        ended, costs = self.results.ended.keys(), self.results.costs
-        running = [task for task, state in states.items() if state.state == "running"]
-        waiting = [task for task, state in states.items() if state.state == "waiting"]
-        begun = {number for task in running for number in self.batch.results[task.number]} - ended
-        passed = sum(costs[number] for number in ended - self.done_before)
-        left = sum(cost for number, cost in enumerate(costs) if number not in ended) + self.results.later_cost
-        half = sum(costs[number] for number in begun) / 2  # what runs now is half done on average
-        seconds = (time.monotonic() - self.started) / (passed + half) * (left - half) if passed else 0
-        rest = f", about {in_words(seconds)} left" if seconds else ""
-        head = f"{len(ended)} of {len(costs)} {self.results.noun} done"
-        lines = [f"{head}; tasks running: {len(running)}, waiting: {len(waiting)}{rest}"]
-        lines += [f"{task.name}  {states[task].where}  {last_line(self.batch.folder, task.number)}" for task in running]
-        reasons = {states[task].where: task for task in waiting if states[task].where}
-        return [*lines, *(f"{task.name}  waiting: {reason}" for reason, task in reasons.items())]
+def _status_lines(batch: Batch, results: Results[T], states: Mapping[Task, TaskState]) -> list[str]:
+    """Return the lines that are shown while tasks run: the whole with the time left, then each running task."""
+    running = [task for task, state in states.items() if state.state == "running"]
+    waiting = [task for task, state in states.items() if state.state == "waiting"]
+    halves = {number: 0.5 for task in running for number in batch.results[task.number]}  # half done on average
+    rest = results.time_left.describe(halves if results.time_left.done else {})
+    head = f"{len(results.ended)} of {len(results.files)} {results.noun} done"
+    lines = [f"{head}; tasks running: {len(running)}, waiting: {len(waiting)}{rest}"]
+    lines += [f"{task.name}  {states[task].where}  {last_line(batch.folder, task.number)}" for task in running]
+    reasons = {states[task].where: task for task in waiting if states[task].where}
+    return [*lines, *(f"{task.name}  waiting: {reason}" for reason, task in reasons.items())]
 
 
 def last_line(folder: Path, number: int) -> str:

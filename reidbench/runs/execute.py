@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from reidbench.errors import Busy, OptionError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
-from reidbench.runs.plan import KINDS, Plan, Request, make_plan, pixels_left
+from reidbench.runs.plan import KINDS, Plan, Request, TimeLeft, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import LOCAL, changed_files
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
 from reidbench.runs.tasks import Executor
+from reidbench.training.loop import STAGE
 from reidbench.utils.machine import AUTO, local_machine
-from reidbench.utils.progress import in_words
+from reidbench.utils.progress import Overall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,33 +39,40 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
     the others take part in the trainings.
     """
     machine = plan.machine
-    if executor and not runs_here(plan, executor):
-        if machine.world.size > 1:
-            raise OptionError("--executor: starts processes of its own; leave it out under torchrun")
-        from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are made in this process
-
-        for folder, record in distribute(plan, executor):
-            yield folder, record
-            if plan.record:
-                _log_difference(plan.record, record, machine.log, plan.changes)
-        return
+    elsewhere = executor if executor and not runs_here(plan, executor) else None
+    if elsewhere and machine.world.size > 1:
+        raise OptionError("--executor: starts processes of its own; leave it out under torchrun")
     if not machine.world.first:
         for run in plan.runs:
             follow(run, machine)
         return
+    runs = _execute_here(plan, wait)
+    if elsewhere:
+        from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are made in this process
+
+        runs = distribute(plan, elsewhere)
+    for folder, record in runs:
+        yield folder, record
+        if plan.record:
+            _log_difference(plan.record, record, machine.log, plan.changes)
+
+
+def _execute_here(plan: Plan, wait: bool) -> Iterator[tuple[Path, RunRecord]]:
+    machine = plan.machine
     runs, networks = preflight(plan.runs, plan.states, machine)
-    clock = SuiteClock(plan)
+    time_left = TimeLeft(pixels_left(plan), plan.later_pixels)
     waiting: set[int] = set()
     queue = deque(range(len(plan.runs)))
     while queue:
-        number = clock.current = queue.popleft()
+        number = queue.popleft()
         run, state = runs[number], plan.states[number]
         log = partial(_log_titled, machine.log, plan.title(number))
         if number not in waiting and (line := plan.start_line(number)):
             machine.log(line)
         network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
+        overall = _describe_place(time_left, number, len(runs)) if len(runs) > 1 else None
         try:
-            record = run_job(run, replace(machine, log=log, overall=clock.describe), state, network)
+            record = run_job(run, replace(machine, log=log, overall=overall), state, network)
         except Busy as error:
             if not wait or machine.world.size > 1:
                 raise
@@ -77,10 +85,20 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
             continue
         if line := plan.end_line(number, record):
             machine.log(line)
-        clock.finish(record)
+        time_left.finish(number)
         yield run.run_folder, record
-        if plan.record:
-            _log_difference(plan.record, record, machine.log, plan.changes)
+
+
+def _describe_place(time_left: TimeLeft, number: int, total: int) -> Overall:
+    """Return the function that describes the place of a run among all, and the time left of all."""
+    trained = 0.0
+
+    def describe(stage: str, _seconds: float, fraction: float) -> str:
+        nonlocal trained
+        trained = fraction if stage == STAGE else trained
+        return f"job {number + 1} of {total}{time_left.describe({number: trained})}"
+
+    return describe
 
 
 def runs_here(plan: Plan, executor: Executor) -> bool:
@@ -91,37 +109,6 @@ def runs_here(plan: Plan, executor: Executor) -> bool:
 
 def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
     log(f"{title}: {line}")
-
-
-class SuiteClock:
-    """The time left of a plan, from the pixels that passed the networks so far and the seconds that they took."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.training, self.testing = pixels_left(plan)
-        self.later = plan.later_pixels
-        self.left = set(range(len(plan.runs)))
-        self.current = 0
-        self.pixels = 0
-        self.seconds = 0.0
-
-    def describe(self, what: str, seconds: float, fraction: float) -> str:
-        """Return the time left of the plan in words, when ``fraction`` of the stage ``what`` took ``seconds``."""
-        if len(self.training) == 1:
-            return ""
-        place = f"job {self.current + 1} of {len(self.training)}"
-        done = self.training[self.current] * fraction if what == "training" else 0.0
-        left = sum(self.training[number] + self.testing[number] for number in self.left) - done + self.later
-        if self.pixels + done == 0:
-            return place
-        rate = (self.seconds + seconds * (done > 0)) / (self.pixels + done)
-        return f"{place}, about {in_words(rate * left)} left"
-
-    def finish(self, record: RunRecord) -> None:
-        """Count the current run, which left ``record``."""
-        if record.scored and self.testing[self.current]:
-            self.seconds += record.seconds["embed"] + record.seconds["train"] * (self.training[self.current] > 0)
-            self.pixels += self.training[self.current] + self.testing[self.current]
-        self.left.discard(self.current)
 
 
 def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None], images: str = "") -> None:

@@ -111,13 +111,6 @@ def build_protocol(spec: ResolvedSpec) -> Protocol:
     """Return the protocol of a spec; raises PluginError where one of its values breaks the contract."""
     protocol = checked(spec.owner, spec.build(), Protocol)
     check_fields(spec.owner, protocol)
-    if problems := protocol_problems(protocol):
-        raise PluginError(f"{spec.owner}: {'; '.join(problems)}")
-    return protocol
-
-
-def protocol_problems(protocol: Protocol) -> list[str]:
-    """Return what is wrong with the values of a protocol whose types are right, each as one clause."""
     ranks, scores = list(protocol.ranks), scores_at(protocol.ranks)
     parts = {part for key in protocol.names for part in key.split("+")}
     valid = {
@@ -128,7 +121,9 @@ def protocol_problems(protocol: Protocol) -> list[str]:
         f"views must be one of {', '.join(VIEWS)}, got {protocol.views!r}": protocol.views in VIEWS,
         f"names must be of train, query and gallery, got {sorted(parts)}": parts <= {"train", "query", "gallery"},
     }
-    return [message for message, holds in valid.items() if not holds]
+    if problems := [message for message, holds in valid.items() if not holds]:
+        raise PluginError(f"{spec.owner}: {'; '.join(problems)}")
+    return protocol
 
 
 def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:

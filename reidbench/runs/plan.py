@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
 from reidbench.runs.suite import KEYS, Scale, expand, find_suite, load_suite, synthesize
 from reidbench.utils.machine import SCALES, Machine
+from reidbench.utils.progress import in_words
 from reidbench.utils.untrusted_files import real_path
 
 KINDS = ("loss", "protocol", "backbone", "recipe", "metric", "rerank")
@@ -59,7 +61,7 @@ class Plan:
     machine: Machine
     record: RunRecord | None = None
     changes: str = ""
-    later_pixels: int = 0
+    later_pixels: float = 0.0
 
     def names(self) -> list[str]:
         """Return for each run what tells it from the others: its loss and the other kinds that the runs differ in."""
@@ -180,22 +182,42 @@ def training_images(run: Prepared, state: RunState) -> int:
     return (run.recipe.steps - state.step) * run.recipe.p * run.recipe.k * run.recipe.frames
 
 
-def pixels_left(plan: Plan) -> tuple[list[int], list[int]]:
+def pixels_left(plan: Plan) -> list[float]:
     """Return for each run the pixels left to pass its network, in training (by all passes) and in test.
 
     A training that several runs share counts for the first.
     """
     trained: set[str] = set()
-    training: list[int] = []
-    testing: list[int] = []
+    pixels: list[float] = []
     for run, state in zip(plan.runs, plan.states, strict=True):
-        size = run.info.preprocess.height * run.info.preprocess.width
-        trains = state.status in ("new", "resumable") and run.trains and run.train_id not in trained
+        images = (len(run.split.query.images) + len(run.split.gallery.images)) * (state.status != "done")
+        if state.status in ("new", "resumable") and run.trains and run.train_id not in trained:
+            images += PASSES * training_images(run, state)
         trained.add(run.train_id)
-        training.append(PASSES * training_images(run, state) * size * trains)
-        images = len(run.split.query.images) + len(run.split.gallery.images)
-        testing.append(images * size * (state.status != "done"))
-    return training, testing
+        pixels.append(images * run.info.preprocess.height * run.info.preprocess.width)
+    return pixels
+
+
+class TimeLeft:
+    """The time left of work in parts, from the seconds that the parts done so far took.
+
+    ``costs``: the work left of each part, in any unit.
+    ``later``: the work that comes after all of them.
+    """
+
+    def __init__(self, costs: Sequence[float], later: float = 0.0) -> None:
+        self.left, self.later, self.done = dict(enumerate(costs)), later, 0.0
+        self.started = time.monotonic()
+
+    def finish(self, number: int) -> None:
+        """Count a part as done."""
+        self.done += self.left.pop(number, 0.0)
+
+    def describe(self, fractions: Mapping[int, float]) -> str:
+        """Return ", about 5 min left", or an empty text while nothing is done; ``fractions`` are done of parts."""
+        begun = sum(self.left.get(number, 0.0) * fraction for number, fraction in fractions.items())
+        left, seconds = sum(self.left.values()) + self.later - begun, time.monotonic() - self.started
+        return f", about {in_words(seconds / (self.done + begun) * left)} left" if self.done + begun else ""
 
 
 def _draw_scale(scale: Scale, machine: Machine) -> Machine:

@@ -29,12 +29,9 @@ TRAINING_NAMES, RUN_NAMES = ("loss", "backbone", "recipe"), ("protocol", "loss",
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One job with everything that follows from its text, the data and the code.
+class Prepared(ResolvedJob):
+    """A resolved job, its metric too, with everything that follows from its text, the data and the code.
 
-    ``job``: the request.
-    ``items``: the resolved specs of protocol, dataset, loss, backbone, recipe, metric and rerank.
-    ``protocol``: the built protocol.
     ``split``: the data.
     ``recipe``: the built recipe.
     ``info``: the description of the network.
@@ -51,9 +48,6 @@ class Prepared:
     ``run_folder``: the folder of the run.
     """
 
-    job: Job
-    items: Mapping[str, ResolvedSpec]
-    protocol: Protocol
     split: Split
     recipe: Recipe
     info: BackboneInfo

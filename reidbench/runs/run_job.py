@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -55,6 +55,18 @@ from reidbench.utils.untrusted_files import file_digest
 TRACEBACK = "traceback.txt"
 # What the first process tells the others of a run.
 TRAIN, END = "train", "end"
+# Why a training with a verdict is not to be ranked, and what to do.
+FLAW_REASONS = {
+    "no_gradient": (
+        "the network learned nothing: its gradient was 0 in all {steps} steps, so the scores are those of the network "
+        "before the training; use batches with two or more images of an identity (the recipe's k) and two or more "
+        "identities (p), a network whose weights are not frozen, and a loss that depends on the embeddings"
+    ),
+    "collapsed": (
+        "the network collapsed: all images of a batch had one embedding in the last steps, and in {packed} of {steps} "
+        "steps; the scores are those of such a network; try a lower learning_rate or another margin"
+    ),
+}
 
 
 def run_job(
@@ -101,6 +113,7 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
     with ExitStack() as stack:
         for folder in (run.training_folder, run.run_folder):
             stack.enter_context(lock(folder / "lock", f"running {run.run_folder.name}"))
+            sweep(folder)
         state = read_state(run.training_folder, run.run_folder, run.id, run.code, run.split, machine)
         if state.record:
             return state.record
@@ -108,50 +121,42 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
             names = ", ".join(set_aside(file, "superseded").name for file in state.superseded)
             machine.log(f"{state.changes}: the earlier results are renamed: {names}")
         save_contents(run.split, machine)
-        for folder in (run.training_folder, run.run_folder):
-            sweep(folder)
         (run.run_folder / TRACEBACK).unlink(missing_ok=True)
         this_process_only = False  # whether it failed in a way that the other processes have not met
         try:
             with float32_products():
-                rankings, seconds, peak = _compute(run, state, machine, network)
-            record = _with_scores(run, empty("ok"), rankings, seconds, peak)
-            save_ranking(run.run_folder, rankings.ranking)
+                record = _train_and_score(run, state, machine, network, empty)
         except Interrupted as error:
             write_atomic(run.run_folder / RECORD, empty("interrupted", str(error)).to_json())
             raise
-        except (TrainingError, PluginError, torch.OutOfMemoryError) as error:
-            this_process_only = isinstance(error, OutOfMemory | torch.OutOfMemoryError)
-            record = empty("failed", str(error))
-            if isinstance(error, PluginError) and error.__cause__:
-                write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error.__cause__)))
-        except ReidbenchError:
-            raise
-        except (Exception, SystemExit) as error:
-            # A plugin's bug, or its exit, must not end a suite; the record says where it happened.
-            where = traceback.format_exception(error)[-2].strip().splitlines()[0] if error.__traceback__ else ""
-            this_process_only = True
-            record = empty("failed", f"{type(error).__name__}: {error} ({where})")
-            write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        except (Exception, SystemExit) as error:  # a plugin's bug, or its exit, must not end a suite
+            expected = isinstance(error, TrainingError | PluginError)
+            if isinstance(error, ReidbenchError) and not expected:
+                raise
+            this_process_only = not expected or isinstance(error, OutOfMemory)
+            where = traceback.format_exception(error)[-2].strip().splitlines()[0]
+            reason = str(error) if expected else f"{type(error).__name__}: {error} ({where})"
+            record = empty("failed", reason)
+            if cause := error.__cause__ if expected else error:
+                write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(cause)))
         write_atomic(run.run_folder / RECORD, record.to_json())
         if this_process_only and machine.world.size > 1:
             raise TrainingError(f"{record.error}; it ends all {machine.world.size} processes")
     return record
 
 
-def _compute(
-    run: Prepared, state: RunState, machine: Machine, network: Backbone | None
-) -> tuple[Rankings, dict[str, float], int]:
-    """Train where there are no weights, embed what is not cached, and rank.
+def _train_and_score(
+    run: Prepared, state: RunState, machine: Machine, network: Backbone | None, empty: Callable[[Status], RunRecord]
+) -> RunRecord:
+    """Train where there are no weights, embed what is not cached, rank, and return the record with its scores.
 
-    Return the rankings, the seconds of each phase and the most memory in MiB of the training and this process.
+    ``empty`` returns the record without scores.
     """
-    backbone, seed = run.items["backbone"], run.job.seed
-
     # --- weights -----------------------------------------------------------------------------------------------------
     summary = state.summary
     if network is None:
-        network = initialised_backbone(run) if state.status == "new" else build_backbone(backbone, seed)
+        new = state.status == "new"
+        network = initialised_backbone(run) if new else build_backbone(run.items["backbone"], run.job.seed)
     if summary:
         load_weights(network, run.training_folder)
     elif run.trains:
@@ -162,9 +167,26 @@ def _compute(
     network.to(machine.device)
     cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
     rankings, rank_seconds = rank_split(run, cache)
+    save_ranking(run.run_folder, rankings.ranking)
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+    record, query, gallery = empty("ok"), run.split.query, run.split.gallery
+    cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own_units(query, gallery))
+    observed, steps = record.observed, run.recipe.steps
+    flaw = FLAW_REASONS.get(observed.verdict, "").format(steps=steps, packed=observed.packed_steps)
     trained = (summary.seconds, summary.sampling_seconds, summary.peak_memory_mib) if summary else (0.0, 0.0, 0)
     seconds = {"train": trained[0], "rounds": trained[1], "embed": cache.seconds, "rank": rank_seconds}
-    return rankings, seconds, max(trained[2], peak_memory_mib(machine.device))
+    return replace(
+        record,
+        status=cast("Status", observed.verdict) if flaw else "ok",
+        error=flaw,
+        scores=score(rankings.ranking, len(gallery), run.protocol.ranks).as_dict(),
+        intervals=intervals(rankings.ranking, query.pids),
+        cameras=CameraMatrix(**cameras.as_dict()),
+        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        peak_memory_mib=max(trained[2], record.peak_memory_mib),
+        weights=file_digest(run.training_folder / WEIGHTS) if run.trains else "",
+    )
 
 
 def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
@@ -188,44 +210,6 @@ def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummar
     assert loss is not None
     samples, folder = run.split.train, run.training_folder
     return train(network, loss, run.recipe, samples, seed=run.job.seed, folder=folder, machine=machine)
-
-
-def _with_scores(
-    run: Prepared, record: RunRecord, rankings: Rankings, seconds: Mapping[str, float], peak: int
-) -> RunRecord:
-    """Return the record of a run with its scores; its training may have a flaw."""
-    query, gallery = run.split.query, run.split.gallery
-    cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own_units(query, gallery))
-    flaw = _describe_flaw(record)
-    return replace(
-        record,
-        status=cast("Status", record.observed.verdict) if flaw else "ok",
-        error=flaw,
-        scores=score(rankings.ranking, len(gallery), run.protocol.ranks).as_dict(),
-        intervals=intervals(rankings.ranking, query.pids),
-        cameras=CameraMatrix(**cameras.as_dict()),
-        seconds={phase: round(value, 3) for phase, value in seconds.items()},
-        peak_memory_mib=peak,
-        weights=file_digest(run.training_folder / WEIGHTS) if run.trains else "",
-    )
-
-
-def _describe_flaw(record: RunRecord) -> str:
-    """Return in one sentence why a training is not to be ranked and what to do, or an empty text."""
-    if record.observed.verdict == "no_gradient":
-        return (
-            f"the network learned nothing: its gradient was 0 in all {record.recipe.steps} steps, so the scores are "
-            "those of the network before the training; use batches with two or more images of an identity (the "
-            "recipe's k) and two or more identities (p), a network whose weights are not frozen, and a loss that "
-            "depends on the embeddings"
-        )
-    if record.observed.verdict == "collapsed":
-        return (
-            "the network collapsed: all images of a batch had one embedding in the last steps, and in "
-            f"{record.observed.packed_steps} of {record.recipe.steps} steps; the scores are those of such a network; "
-            "try a lower learning_rate or another margin"
-        )
-    return ""
 
 
 def _record(run: Prepared, machine: Machine, started: str, status: Status, error: str = "") -> RunRecord:

@@ -16,6 +16,7 @@ from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import load
 from reidbench.runs.driver import Results, execute_tasks
 from reidbench.runs.export import LABELS, read_list
+from reidbench.runs.plan import TimeLeft
 from reidbench.runs.provenance import embedding_code
 from reidbench.runs.record import RECORD, read_record
 from reidbench.runs.tasks import BATCHES, Batch, Executor, Task
@@ -26,27 +27,6 @@ from reidbench.utils.untrusted_files import parse_json, read_text
 CONTENT = "shards.json"
 TASKS = "shards.jsonl"
 MOST = 9_999  # numbers of four digits, so that the order of the names is that of the numbers
-
-
-class _Shards(Results[Path]):
-    """The files of shards in ``folder``, which appear as a whole."""
-
-    noun = "shards"
-
-    def __init__(self, files: list[Path]) -> None:
-        self.files, self.costs = files, [1.0] * len(files)
-        self.ended = {number: file for number, file in enumerate(files) if file.exists()}
-
-    def folder(self, number: int) -> Path:
-        """Return a folder in which no process holds a lock."""
-        return self.files[number].with_suffix("")
-
-    def new(self) -> Iterator[tuple[Path, str]]:
-        """Yield each file that appeared since the last call."""
-        for number, file in enumerate(self.files):
-            if number not in self.ended and file.exists():
-                self.ended[number] = file
-                yield file, f"{file.name}: done"
 
 
 def embed_shards(
@@ -82,7 +62,11 @@ def embed_shards(
         texts.append(json.dumps({**how, "out": str(file)}) + "\n")
         tasks.append(Task(number, file.stem, ("work", str(folder / TASKS), str(number)), device, threads))
     write_atomic(folder / TASKS, "".join(texts))
-    yield from execute_tasks(Batch(folder, tasks, [[number] for number in range(count)]), _Shards(files), executor)
+    ended = {number: file for number, file in enumerate(files) if file.exists()}  # each appears as a whole
+    time_left = TimeLeft([float(number not in ended) for number in range(count)])
+    results = Results("shards", files, ended, lambda number: (files[number], f"{files[number].name}: done"), time_left)
+    locks = [file.with_suffix(".lock") for file in files]  # of which there are none: a shard is written as a whole
+    yield from execute_tasks(Batch(folder, tasks, [[number] for number in range(count)], locks), results, executor)
 
 
 def describe_network(run: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Literal
@@ -104,14 +103,12 @@ class TaskText:
     ``settings``: arguments of ``local_machine``, with absolute paths; device and threads as requested.
     ``jobs``: its runs.
     ``ids``: the ids of the runs.
-    ``codes``: the code digests of the runs.
     ``code_files``: sha256 of each source file of the runs by its name.
     """
 
     settings: dict[str, Any]
     jobs: list[Job]
     ids: list[str]
-    codes: list[str]
     code_files: dict[str, str]
 
 
@@ -122,11 +119,13 @@ class Batch:
     ``folder``: a folder among the results whose name follows from what is computed.
     ``tasks``: the tasks by number.
     ``results``: for each task the numbers of its results; of a plan's tasks those are the numbers of the runs.
+    ``locks``: for each task the file that a process locks while it executes it.
     """
 
     folder: Path
     tasks: Sequence[Task]
     results: Sequence[Sequence[int]]
+    locks: Sequence[Path]
 
 
 def make_batch(plan: Plan) -> Batch:
@@ -154,7 +153,7 @@ def make_batch(plan: Plan) -> Batch:
         Task(number, plan.title(runs[0]), (*arguments, str(number)), *requested)
         for number, runs in enumerate(groups.values())
     ]
-    return Batch(folder, tasks, list(groups.values()))
+    return Batch(folder, tasks, list(groups.values()), [training / "lock" for training in groups])
 
 
 def write_batch(batch: Batch, plan: Plan) -> None:
@@ -166,7 +165,6 @@ def write_batch(batch: Batch, plan: Plan) -> None:
             settings=_settings(plan.machine),
             jobs=[run.job for run in runs],
             ids=[run.id for run in runs],
-            codes=[run.code for run in runs],
             code_files={name: digest for run in runs for name, digest in run.code_files.items()},
         )
         lines.append(json.dumps(dataclasses.asdict(text), sort_keys=True))
@@ -190,14 +188,9 @@ def read_task(file: Path, number: int) -> TaskText:
     if not 0 <= number < len(lines):
         raise OptionError(f"{file}: has {len(lines)} tasks, numbered from 0; there is no task {number}")
     try:
-        return _adapter().validate_json(lines[number])
+        return TypeAdapter(TaskText).validate_json(lines[number])
     except (ValidationError, OptionError) as error:
         raise DataError(f"{file}: task {number} is damaged: {error}") from None
-
-
-@cache
-def _adapter() -> TypeAdapter[TaskText]:
-    return TypeAdapter(TaskText)
 
 
 def error_file(folder: Path, number: int) -> Path:

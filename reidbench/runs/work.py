@@ -43,14 +43,13 @@ def _plan(task: TaskText, device: str, threads: int, world: World, log: Callable
     overrides = {name: value for name, value in (("device", device), ("threads", threads)) if value not in (AUTO, 0)}
     machine = local_machine(**task.settings | overrides, log=log, world=world)
     plan = world.in_turn(lambda: make_plan(Request(task.jobs), machine))
-    for run, run_id, code in zip(plan.runs, task.ids, task.codes, strict=True):
+    for run, run_id in zip(plan.runs, task.ids, strict=True):
         if run.id != run_id:
             raise DataError(f"{gethostname()}: {run.items['loss'].text}: the data in {plan.machine.data} differ here")
-        if run.code != code:
-            theirs = {name: digest for name, digest in task.code_files.items() if name in run.code_files}
-            changed = ", ".join(changed_files(theirs, run.code_files)) or "files that are missing here"
-            raise DataError(
-                f"{gethostname()}: the code here is not that of the process which planned this task; other files: "
-                f"{changed}; install the same version on both"
-            )
+    code_files = {name: digest for run in plan.runs for name, digest in run.code_files.items()}
+    if changed := changed_files(task.code_files, code_files):
+        raise DataError(
+            f"{gethostname()}: the code here is not that of the process which planned this task; other files: "
+            f"{', '.join(changed)}; install the same version on both"
+        )
     return plan

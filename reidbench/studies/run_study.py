@@ -160,7 +160,7 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
 def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
     """Run all trials and return them by loss, search and number; a file always holds those that have ended."""
     plan, file = trainings.plan(trainings.trials), trainings.folder / TRIALS_FILE
-    pixels = [sum(map(sum, pixels_left(each))) for each in (trainings.expected, plan)]
+    pixels = [sum(pixels_left(each)) for each in (trainings.expected, plan)]
     plan = replace(plan, later_pixels=pixels[0] - pixels[1])  # those of the finals
     records = dict(plan.records)
     trials = trainings.results(records)

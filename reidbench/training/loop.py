@@ -34,6 +34,7 @@ from reidbench.utils.processes import stop_signal
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import stream, torch_seed
 
+STAGE = "training step"  # in progress lines
 DISPLAY_SECONDS = 0.5  # between two updates of the live line
 SAVING_SHARE = 0.02  # most of the time that checkpoints may take
 
@@ -93,7 +94,7 @@ def train(
         torch.cuda.reset_peak_memory_stats(device)
     memory = out_of_memory_advice(device, lower_memory_advice(backbone, recipe))
     products = float32_products(tf32=recipe.precision == "tf32")
-    live_line = progress("training step", recipe.steps, state.step, world.first, machine.overall)
+    live_line = progress(STAGE, recipe.steps, state.step, world.first, machine.overall)
     with memory, products, stop_signal() as stop, closing(loader), live_line as show:
         while state.step < recipe.steps:
             step = state.step

@@ -122,7 +122,6 @@ def test_other_code_is_named_and_not_tried_again(tmp_path: Path) -> None:
     def edit(task: Task) -> None:
         file = Path(task.arguments[1])
         text = json.loads(file.read_text())
-        text["codes"] = ["0" * 64]
         text["code_files"]["reidbench/training/sampler.py"] = "0" * 64
         file.write_text(json.dumps(text))
 
