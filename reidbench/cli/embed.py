@@ -29,8 +29,7 @@ def embed(
     import torch
 
     from reidbench.runs.execute import build_executor
-    from reidbench.runs.export import embed_list
-    from reidbench.runs.shards import CONTENT, check_content, describe_network, embed_shards
+    from reidbench.runs.export import SHARDS_CONTENT, check_content, describe_network, embed_list, embed_shards
     from reidbench.utils.machine import local_machine
 
     machine = local_machine(data=data_root, device=device, threads=threads)
@@ -40,8 +39,8 @@ def embed(
         return
     if executor is not None:
         raise OptionError("--executor: is for --shards; leave it out, or give a number of shards")
-    if out.suffix == ".npy" and (out.parent / CONTENT).exists():
-        check_content(out.parent / CONTENT, describe_network(run))
+    if out.suffix == ".npy" and (out.parent / SHARDS_CONTENT).exists():
+        check_content(out.parent / SHARDS_CONTENT, describe_network(run))
     torch.set_num_threads(machine.threads)
     count, dimensions = embed_list(run, images, out, machine)
     echo(f"{count} embeddings of {dimensions} dimensions in {out}")

@@ -25,9 +25,9 @@ def work(
 ) -> None:
     """Execute one task of a batch: a training and all its runs, or a shard. Executors start it; so can you."""
     from reidbench.cli.embed import embed
-    from reidbench.runs import shards
+    from reidbench.runs.execute import work as execute_task
+    from reidbench.runs.export import SHARD_TASKS
     from reidbench.runs.tasks import error_file
-    from reidbench.runs.work import work as execute_task
     from reidbench.utils.atomic import write_atomic
     from reidbench.utils.processes import join
     from reidbench.utils.untrusted_files import parse_json, read_text
@@ -35,7 +35,7 @@ def work(
     world = join()
     if follow_stdin:
         threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-    if file.name == shards.TASKS:
+    if file.name == SHARD_TASKS:
         if world.size > 1:
             raise OptionError(f"{file}: one process embeds a shard; give each task one GPU")
         task = parse_json(read_text(file).splitlines()[number], str(file))

@@ -1,4 +1,4 @@
-"""Run the jobs of a plan one after the other, and ``reidbench.run``, which does so from Python."""
+"""Run the jobs of a plan, or of one task of a plan, one after the other; ``reidbench.run`` does so from Python."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
-from reidbench.errors import Busy, OptionError, checked
+from reidbench.errors import Busy, DataError, OptionError, PeerError, ReidbenchError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.plan import KINDS, Plan, Request, TimeLeft, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
@@ -19,9 +20,11 @@ from reidbench.runs.provenance import LOCAL, changed_files
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
-from reidbench.runs.tasks import Executor
+from reidbench.runs.tasks import Executor, TaskText, error_file, read_task
 from reidbench.training.loop import STAGE
+from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, local_machine
+from reidbench.utils.processes import World
 from reidbench.utils.progress import Overall
 
 if TYPE_CHECKING:
@@ -128,6 +131,44 @@ def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None
         log(f"differs: {', '.join(changes)}")
     verdict = "run on other images, not reproduced" if images else "reproduced"
     log(f"{verdict}: {primary} {before.scores[primary]:.6f} before, {now.scores[primary]:.6f} now; {same}")
+
+
+def work(
+    file: Path, number: int, device: str, threads: int, world: World, log: Callable[[str], None]
+) -> Iterator[tuple[Path, RunRecord]]:
+    """Execute one task and yield (run folder, record) of each of its runs.
+
+    ``device`` and ``threads`` replace the task's own, unless they are "auto" and 0; ``world`` are the processes that
+    train it together. An error that a further try would meet again is also written beside the task, for the process
+    that waits for it.
+    Raises DataError where the file of tasks is not here, since the results folder is not shared with this machine, and
+    where the code or the data here give other runs; it names the files that differ. Raises Busy where another process
+    holds the training.
+    """
+    task = read_task(file, number)
+    try:
+        yield from execute(_plan_task(task, device, threads, world, log), wait=False)
+    except (Busy, PeerError):  # a further try may not meet them
+        raise
+    except ReidbenchError as error:
+        write_atomic(error_file(file.parent, number), str(error))
+        raise
+
+
+def _plan_task(task: TaskText, device: str, threads: int, world: World, log: Callable[[str], None]) -> Plan:
+    overrides = {name: value for name, value in (("device", device), ("threads", threads)) if value not in (AUTO, 0)}
+    machine = local_machine(**task.settings | overrides, log=log, world=world)
+    plan = world.in_turn(lambda: make_plan(Request(task.jobs), machine))
+    for run, run_id in zip(plan.runs, task.ids, strict=True):
+        if run.id != run_id:
+            raise DataError(f"{gethostname()}: {run.items['loss'].text}: the data in {plan.machine.data} differ here")
+    code_files = {name: digest for run in plan.runs for name, digest in run.code_files.items()}
+    if changed := changed_files(task.code_files, code_files):
+        raise DataError(
+            f"{gethostname()}: the code here is not that of the process which planned this task; other files: "
+            f"{', '.join(changed)}; install the same version on both"
+        )
+    return plan
 
 
 class Records(list[RunRecord]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
 from reidbench.errors import OptionError, PluginError, check_fields, checked
@@ -37,6 +37,30 @@ class Job:
     metric: str
     rerank: str
     seed: int
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """How a run was evaluated, as resolved.
+
+    ``version``: the protocol's version.
+    ``views``: the views of each test image whose embeddings are averaged.
+    ``pool``: how the embeddings of a unit's images are pooled.
+    ``exclude``: the rules by which gallery items leave the ranking of a query.
+    ``primary``: the score that rows are ranked by.
+    ``metric_is_auto``: whether the metric is the loss's own.
+    ``normalize``: whether embeddings were normalised to unit length.
+    ``learned``: whether the metric was fitted to the training identities.
+    """
+
+    version: int
+    views: str
+    pool: Literal["mean", "max"]
+    exclude: list[str]
+    primary: str
+    metric_is_auto: bool
+    normalize: bool
+    learned: bool
 
 
 class Memo:

@@ -107,23 +107,18 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
         return Request(expand(choices, command_defaults()))
     if what.endswith(".json"):
         record = read_record(Path(what))
-        _refuse_local_items(record, what)
+        for kind, item in record.items.items():
+            if LOCAL in item.plugin.split(", "):
+                raise DataError(
+                    f"{what}: {kind} {item.spec} was given as a Python object, which no plugin provides; make it a "
+                    "plugin (reidbench plugins new) and run it again"
+                )
         return Request([record.resolved_job()], file=Path(what), record=record)
     suite = replace(load_suite(find_suite(what)), name=what)
     if scale is None:
         return Request(suite.jobs)
     at_scale = suite.scale(scale)
     return Request(list(dict.fromkeys(at_scale.jobs.values())), scale=at_scale)
-
-
-def _refuse_local_items(record: RunRecord, file: str) -> None:
-    """Raise DataError where an item of a record was a Python object, which no other process has."""
-    for kind, item in record.items.items():
-        if LOCAL in item.plugin.split(", "):
-            raise DataError(
-                f"{file}: {kind} {item.spec} was given as a Python object, which no plugin provides; make it a plugin "
-                "(reidbench plugins new) and run it again"
-            )
 
 
 def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None, memo: Memo | None = None) -> Plan:
@@ -231,7 +226,6 @@ def _draw_scale(scale: Scale, machine: Machine) -> Machine:
     folder = machine.cache / SCALES / f"{scale.name}-{digest[:12]}"
     for part, synthesizer in scale.data.items():
         machine.log(f"scale {scale.name}: data {synthesizer} in {folder / part}")
-    for part, synthesizer in scale.data.items():
         synthesize(synthesizer, folder / part)
     return replace(machine, data=folder) if scale.data else machine
 

@@ -93,11 +93,9 @@ def describe_batch_flaw(run: Prepared) -> str:
     refuses such a batch.
     """
     recipe, spec = run.recipe, run.items["loss"]
-    if not run.trains or recipe.batches != "pk" or min(recipe.p, recipe.k) > 1:
-        return ""
-    loss = build_loss(spec, run.info, run.split, run.job.seed)
-    assert loss is not None
-    if loss.samples_batches:
+    suspect = recipe.batches == "pk" and min(recipe.p, recipe.k) < 2
+    loss = build_loss(spec, run.info, run.split, run.job.seed) if suspect else None
+    if loss is None or loss.samples_batches:
         return ""
     batch = f"loss {spec.short}: in batches of p={recipe.p} identities with k={recipe.k} images each"
     flag = _recipe_flag(run.items["recipe"], p=max(recipe.p, 2), k=max(recipe.k, 2))
@@ -128,10 +126,9 @@ def preflight(
     and seed: one for each pretrained backbone that a run starts from.
     """
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
-    for split in {id(run.split): run.split for run, _ in pending}.values():
-        read_contents(split.parts, machine)
     found = {run.items["protocol"].text: run.contradictions for run in runs}
     for protocol, run in {run.items["protocol"].text: run for run, _ in pending}.items():
+        read_contents(run.split.parts, machine)
         digests = [image_digests(part, machine) for part in run.split.parts[:3]]
         found[protocol] = contradictions(run.protocol, run.split, digests)
         by_content = {kind: names for kind, names in found[protocol].items() if kind in KINDS_BY_CONTENT}
@@ -166,14 +163,13 @@ def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
 
 def results_bytes(runs: Sequence[Prepared]) -> int:
     """Return about how many bytes the weights, logs, embeddings and checkpoints of runs take at most."""
-    trainings = {run.train_id: run for run in runs}.values()
-    files = sum(_training_bytes(run) for run in trainings)
-    return files + max((KEPT_CHECKPOINTS * (STATES * 4 * run.info.parameters) for run in trainings), default=0)
-
-
-def _training_bytes(run: Prepared) -> int:
-    embedded = len(run.split.query.images) + len(run.split.gallery.images)
-    return (4 * run.info.parameters + LOG_BYTES * run.recipe.steps) * run.trains + 4 * embedded * run.info.embedding_dim
+    files = checkpoints = 0
+    for run in {run.train_id: run for run in runs}.values():
+        embedded = len(run.split.query.images) + len(run.split.gallery.images)
+        trained = (4 * run.info.parameters + LOG_BYTES * run.recipe.steps) * run.trains
+        files += trained + 4 * embedded * run.info.embedding_dim
+        checkpoints = max(checkpoints, KEPT_CHECKPOINTS * STATES * 4 * run.info.parameters)
+    return files + checkpoints
 
 
 def in_gib(size: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
@@ -13,9 +13,9 @@ from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
-from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker
+from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker, learns
 from reidbench.plugins.options import files_below
-from reidbench.runs.job import Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
+from reidbench.runs.job import EvaluationRecord, Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import build_on_meta, build_recipe, build_split, check_loss, describe_backbone, train_info
@@ -35,8 +35,7 @@ class Prepared(ResolvedJob):
     ``split``: the data.
     ``recipe``: the built recipe.
     ``info``: the description of the network.
-    ``pool``: how the embeddings of a unit's images are pooled.
-    ``metric_is_auto``: whether the metric is the one that "auto" stands for, requested or not.
+    ``evaluation``: how the run is evaluated; the metric is "auto" where it is the loss's own, requested or not.
     ``standin``: whether the names of the data differ from the published ones.
     ``unmatched``: the queries without a positive.
     ``contradictions``: images and identities that the parts of the data should not share, by kind.
@@ -51,8 +50,7 @@ class Prepared(ResolvedJob):
     split: Split
     recipe: Recipe
     info: BackboneInfo
-    pool: Literal["mean", "max"]
-    metric_is_auto: bool
+    evaluation: EvaluationRecord
     standin: bool
     unmatched: Unmatched
     contradictions: Mapping[str, Sequence[str]]
@@ -121,22 +119,25 @@ class Planner:
         )
         items.setdefault("metric", own_metric)
         # A value that a factory refuses must not be found after the training.
-        memo.get(("built", "metric", items["metric"].text), lambda: CheckedMetric(_build(items["metric"], Metric)))
+        metric = memo.get(("built", "metric", items["metric"].text), lambda: _build(items["metric"], Metric))
+        CheckedMetric(metric)
         if items["rerank"].plugin_items:
             memo.get(("built", "rerank", items["rerank"].text), lambda: _build(items["rerank"], Reranker))
-        pool = loss.pool if protocol.pool == "auto" else protocol.pool
         # Both raise where views and crops do not fit the network.
         view_crops(protocol.views, info.preprocess)
         stored_size(info.preprocess, recipe.crop)
-        ids = run_ids(
-            {kind: item.identity for kind, item in items.items()},
-            seed=job.seed,
-            train_digest=split.train.digest,
-            digest=split.digest,
+        evaluation = EvaluationRecord(
             version=protocol.version,
             views=protocol.views,
-            pool=pool,
+            pool=loss.pool if protocol.pool == "auto" else protocol.pool,
+            exclude=list(protocol.exclude),
+            primary=protocol.primary,
+            metric_is_auto=items["metric"].identity == own_metric.identity,
+            normalize=metric.normalize,
+            learned=learns(metric),
         )
+        identities = {kind: item.identity for kind, item in items.items()}
+        ids = run_ids(identities, job.seed, split.train.digest, split.digest, evaluation)
         offers = tuple((kind, str(offer)) for kind, item in items.items() for offer in item.plugin_items)
         code_files = memo.get(("code", offers), lambda: run_code(items))
         code, train_code = code_digest(code_files), memo.get(("training", offers), lambda: training_code(items))
@@ -150,8 +151,7 @@ class Planner:
             split=split,
             recipe=recipe,
             info=info,
-            pool=pool,
-            metric_is_auto=items["metric"].identity == own_metric.identity,
+            evaluation=evaluation,
             standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
             unmatched=memo.get(("unmatched", texts["protocol"]), lambda: unmatched(protocol, split)),
             contradictions=memo.get(("contradictions", texts["protocol"]), lambda: contradictions(protocol, split)),

@@ -20,6 +20,7 @@ import reidbench
 from reidbench.errors import PluginError
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.options import unwrap
+from reidbench.runs.job import EvaluationRecord
 from reidbench.utils.syntax import syntax_digest
 
 CORE = Path(__file__).parents[1]
@@ -52,22 +53,19 @@ class RunIds:
     group: str
 
 
-def run_ids(
-    items: Mapping[str, str], *, seed: int, train_digest: str, digest: str, version: int, views: str, pool: str
-) -> RunIds:
+def run_ids(items: Mapping[str, str], seed: int, train_digest: str, digest: str, how: EvaluationRecord) -> RunIds:
     """Return the ids of a run.
 
     ``items``: the resolved specs of protocol, loss, backbone, recipe, metric and rerank, with the sha256 of each file.
     ``train_digest``, ``digest``: the digests of the training set and of the whole dataset.
-    ``version``, ``views``: the protocol's.
-    ``pool``: how the embeddings of a unit are pooled, resolved.
+    ``how``: how the run is evaluated, of which version, views and pool enter the id.
     """
     training = {"data": train_digest} | {kind: items[kind] for kind in ("loss", "backbone", "recipe")}
     scoring = {
         "data": digest,
-        "protocol": [items["protocol"], version],
-        "views": views,
-        "pool": pool,
+        "protocol": [items["protocol"], how.version],
+        "views": how.views,
+        "pool": how.pool,
         "metric": items["metric"],
         "rerank": items["rerank"],
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 
 from reidbench.errors import DataError, OptionError, describe_problem
-from reidbench.runs.job import Job
+from reidbench.runs.job import EvaluationRecord, Job
 from reidbench.runs.provenance import RunIds, run_ids
 from reidbench.training.recipe import Recipe
 from reidbench.utils.atomic import check_seal, sealed_json
@@ -67,30 +67,6 @@ class ItemRecord:
     distribution: str
     version: str
     identity: str = ""
-
-
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """How a run was evaluated, as resolved.
-
-    ``version``: the protocol's version.
-    ``views``: the views of each test image whose embeddings are averaged.
-    ``pool``: how the embeddings of a unit's images are pooled.
-    ``exclude``: the rules by which gallery items leave the ranking of a query.
-    ``primary``: the score that rows are ranked by.
-    ``metric_is_auto``: whether the metric is the loss's own.
-    ``normalize``: whether embeddings were normalised to unit length.
-    ``learned``: whether the metric was fitted to the training identities.
-    """
-
-    version: int
-    views: str
-    pool: Literal["mean", "max"]
-    exclude: list[str]
-    primary: str
-    metric_is_auto: bool
-    normalize: bool
-    learned: bool
 
 
 @dataclass(frozen=True)
@@ -292,15 +268,8 @@ class RunRecord:
 
     def ids(self) -> RunIds:
         """Return the ids that follow from the recorded options, data and seed."""
-        return run_ids(
-            {kind: item.identity or item.spec for kind, item in self.items.items()},
-            seed=self.job.seed,
-            train_digest=self.dataset.train_digest,
-            digest=self.dataset.digest,
-            version=self.evaluation.version,
-            views=self.evaluation.views,
-            pool=self.evaluation.pool,
-        )
+        identities = {kind: item.identity or item.spec for kind, item in self.items.items()}
+        return run_ids(identities, self.job.seed, self.dataset.train_digest, self.dataset.digest, self.evaluation)
 
     def to_json(self) -> str:
         """Return the record as JSON text with sorted keys and a final newline."""

@@ -32,7 +32,6 @@ from reidbench.runs.record import (
     SCHEMA,
     CameraMatrix,
     DatasetRecord,
-    EvaluationRecord,
     ItemRecord,
     MonitorRecord,
     NetworkRecord,
@@ -194,7 +193,7 @@ def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
     split = run.split
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
-        embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.pool)
+        embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.evaluation.pool)
         return UnitEmbeddings(embeddings, samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
@@ -216,7 +215,6 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
     """Return the record of a run without scores."""
     split, info = run.split, run.info
     preprocess = PreprocessRecord(**asdict(info.preprocess))
-    metric = run.items["metric"].build()
     scored_in = environment(machine)
     summary = read_summary(run.training_folder) if run.trains else None
     sha, dirty = commit()
@@ -231,16 +229,7 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
         job=run.job,
         items=_item_records(run),
         training=f"{run.training_folder.parent.name}/{run.training_folder.name}",
-        evaluation=EvaluationRecord(
-            version=run.protocol.version,
-            views=run.protocol.views,
-            pool=run.pool,
-            exclude=list(run.protocol.exclude),
-            primary=run.protocol.primary,
-            metric_is_auto=run.metric_is_auto,
-            normalize=metric.normalize,
-            learned=learns(metric),
-        ),
+        evaluation=run.evaluation,
         dataset=DatasetRecord(
             split.digest,
             split.train.digest,

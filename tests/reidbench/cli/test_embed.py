@@ -12,8 +12,7 @@ import pytest
 from reidbench import Executor, Task, TaskState, build
 from reidbench.cli.work import work
 from reidbench.errors import DataError, ReidbenchError, TrainingError
-from reidbench.runs.export import embed_list
-from reidbench.runs.shards import embed_shards
+from reidbench.runs.export import embed_list, embed_shards
 from reidbench.runs.tasks import log_file
 from reidbench.utils.machine import Machine, local_machine
 from tests.support.jobs import job, run
@@ -99,7 +98,7 @@ def test_shards_of_something_else_are_named(
         list(embed_shards(run_folder, shorter, tmp_path, 1, machine, InThisProcess()))
     with pytest.raises(DataError, match=r"shards\.json.*shards"):
         list(embed_shards(run_folder, images, tmp_path, 2, machine, InThisProcess()))
-    monkeypatch.setattr("reidbench.runs.shards.embedding_code", lambda backbone: {"reidbench/images/crop.py": "0"})
+    monkeypatch.setattr("reidbench.runs.export.embedding_code", lambda backbone: {"reidbench/images/crop.py": "0"})
     with pytest.raises(DataError, match=r"shards\.json.*images/crop\.py"):
         list(embed_shards(run_folder, images, tmp_path, 1, machine, InThisProcess()))
     with pytest.raises(DataError, match=r"shards\.json.*images/crop\.py"):  # a task on a machine with other code

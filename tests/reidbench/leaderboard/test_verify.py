@@ -61,7 +61,7 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
         dataset={"digest": plan.split.digest, "train_digest": plan.split.train.digest, "counts": plan.split.counts},
         recipe=plan.recipe,
         network={name: getattr(plan.info, name) for name in NETWORK},
-        evaluation={"views": plan.protocol.views, "pool": plan.pool, "version": plan.protocol.version},
+        evaluation={"views": plan.protocol.views, "pool": plan.evaluation.pool, "version": plan.protocol.version},
     )
     ids_of_plan = {"id": plan.id, "train_id": plan.train_id, "group": plan.group}
     assert asdict(record.ids()) == ids_of_plan

@@ -12,11 +12,10 @@ import reidbench
 from reidbench import Executor, Task, TaskState
 from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError, TrainingError
 from reidbench.runs.driver import distribute, last_line
-from reidbench.runs.execute import execute
+from reidbench.runs.execute import execute, work
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import TASKS, error_file, log_file, make_batch
-from reidbench.runs.work import work
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
 from reidbench.utils.processes import ALONE

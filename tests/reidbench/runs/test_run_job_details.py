@@ -448,7 +448,7 @@ def test_a_metric_is_fitted_once_for_each_view(machine: Machine) -> None:
         assert record.status == "ok", record.error
         assert len(Centred.fits) == number
         train = plan.split.train
-        pooled = pool_units(embeddings_of(plan, train), train.starts, plan.pool)
+        pooled = pool_units(embeddings_of(plan, train), train.starts, plan.evaluation.pool)
         assert torch.equal(Centred.fits[-1][0], pooled)
     assert not torch.equal(Centred.fits[0][0], Centred.fits[1][0])
     assert Norms.steps - steps == plan.recipe.steps, "trained once for all views"
