@@ -16,7 +16,7 @@ from reidbench.errors import Busy, DataError, OptionError, PeerError, ReidbenchE
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.plan import KINDS, Plan, Request, TimeLeft, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
-from reidbench.runs.provenance import LOCAL, changed_files
+from reidbench.runs.provenance import LOCAL, changed_files, local_loss
 from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import follow, run_job
 from reidbench.runs.suite import expand
@@ -231,8 +231,6 @@ def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalo
     Keys of the value None are left out. Raises OptionError where a loss is neither text nor callable, and where two
     losses have one name.
     """
-    from reidbench.runs.python_losses import local_loss  # noqa: PLC0415 - only calls from Python have such losses
-
     choices = {key: _as_list(value) for key, value in given.items() if value is not None}
     catalogue = load()
     for number, each in enumerate(choices.get("loss", [])):

@@ -22,7 +22,7 @@ from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.runs.execute import execute
 from reidbench.runs.plan import Request, make_plan, read_request
-from reidbench.runs.python_losses import local_loss
+from reidbench.runs.provenance import local_loss
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.store import Store
 from reidbench.utils.machine import Machine, local_machine
