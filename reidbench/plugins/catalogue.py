@@ -18,7 +18,7 @@ from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, write_value
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
 OPTIONAL = ("loss", "reranker")
 
-_NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Catalogue:
         lost = f"; failed to load: {', '.join(failed)}; see why: reidbench plugins" if failed else ""
         raise OptionError(f"there is no {what} {quoted(name)}{near}{lost}")
 
-    def resolve(self, kind: str, text: str, defaults: Mapping[str, Any] = _NO_DEFAULTS) -> ResolvedSpec:
+    def resolve(self, kind: str, text: str, defaults: Mapping[str, Any] = NO_DEFAULTS) -> ResolvedSpec:
         """Return a spec with every option resolved; ``defaults`` are a protocol's, for options of that name.
 
         Raises OptionError with all mistakes, one a line, where the text cannot be read, a name or an option is not

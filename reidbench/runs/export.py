@@ -40,7 +40,7 @@ from reidbench.utils.untrusted_files import parse_json, read_text
 LABELS = {"pid": "pids", "camid": "cams"}  # columns that are copied where a list has them, and their names in an .npz
 SHARDS_CONTENT = "shards.json"
 SHARD_TASKS = "shards.jsonl"
-MOST_SHARDS = 9_999  # numbers of four digits, so that the order of the names is that of the numbers
+MOST = 9_999  # shards: numbers of four digits, so that the order of the names is that of the numbers
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:
@@ -124,8 +124,8 @@ def embed_shards(
     network or other code, and TrainingError for what could not be embedded.
     """
     samples, columns = read_list(images, machine.data)
-    if not 1 <= count <= (most := min(len(samples), MOST_SHARDS)):
-        raise OptionError(f"--shards {count}: expected 1 to {most:,}, at most one for each image")
+    if not 1 <= count <= min(len(samples), MOST):
+        raise OptionError(f"--shards {count}: expected 1 to {MOST:,}, at most one for each of {len(samples)} images")
     out = out.absolute()
     content = {**describe_network(run), "images": samples.digest, "shards": count}
     if any(out.glob("shard-*.npy")):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
 from reidbench.errors import OptionError, PluginError, check_fields, checked
 from reidbench.images.augment import VIEWS
-from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
+from reidbench.plugins.catalogue import NO_DEFAULTS, Catalogue, ResolvedSpec, load
 from reidbench.ranking.scores import scores_at
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import check_seed
@@ -64,17 +65,28 @@ class EvaluationRecord:
 
 
 class Memo:
-    """Values that several jobs share, each computed once."""
+    """Results that several jobs share, each computed once."""
 
     def __init__(self) -> None:
-        self._values: dict[Hashable, Any] = {}
+        self._results: dict[Hashable, tuple[object, Any]] = {}
 
-    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return the value of ``key``, computed at the first call; an exception is not stored."""
-        if key not in self._values:
-            self._values[key] = compute()
-        value: T = self._values[key]
-        return value
+    def __call__(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return ``function(*arguments)``, computed at the first call; an exception is not stored.
+
+        Specs are the same where their texts with all options are, texts and paths where they are equal, and all other
+        arguments where they are one object.
+        """
+        key = function, *map(_identity, arguments)
+        if key not in self._results:
+            self._results[key] = arguments, function(*arguments)  # with its arguments, whose ids no other object gets
+        result: T = self._results[key][1]
+        return result
+
+
+def _identity(argument: object) -> Hashable:
+    if isinstance(argument, ResolvedSpec):
+        return argument.kind, argument.text
+    return argument if isinstance(argument, str | Path) else id(argument)
 
 
 @dataclass(frozen=True)
@@ -104,21 +116,19 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
     mistakes: list[str] = []
 
     def add(name: str, kind: str, text: str) -> None:
-        defaults = protocol.defaults if protocol else {}
+        defaults = protocol.defaults if protocol else NO_DEFAULTS
         try:
-            items[name] = memo.get((kind, text, job.protocol), lambda: catalogue.resolve(kind, text, defaults))
+            items[name] = memo(catalogue.resolve, kind, text, defaults)
         except OptionError as error:
             mistakes.append(str(error))
 
     add("protocol", "protocol", job.protocol)
     if "protocol" in items:
-        spec = items["protocol"]
-        protocol = memo.get(("built protocol", spec.text), lambda: build_protocol(spec))
+        protocol = memo(build_protocol, items["protocol"])
         try:
-            dataset = protocol.dataset
-            items["dataset"] = memo.get(("dataset", job.protocol), lambda: resolve_dataset(dataset, catalogue))
+            items["dataset"] = memo(resolve_dataset, protocol.dataset, catalogue)
         except OptionError as error:
-            mistakes.append(f"{spec.owner}: {error}")
+            mistakes.append(f"{items['protocol'].owner}: {error}")
     if job.recipe != AUTO or protocol is not None:
         add("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe)
     add("loss", "loss", job.loss)

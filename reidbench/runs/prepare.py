@@ -95,34 +95,26 @@ class Planner:
         """
         resolved, machine, memo = self.resolve(job), self.machine, self.memo
         protocol, items = resolved.protocol, dict(resolved.items)
-        texts = {kind: item.text for kind, item in items.items()}
         split = self._split(items["dataset"])
         if split.wrong_counts and not machine.allow_partial:
             raise DataError(
-                f"dataset {texts['dataset']} in {split.train.root} has wrong counts: {'; '.join(split.wrong_counts)}; "
-                "unpack it again, or use it as it is with --allow-partial, which is recorded"
+                f"dataset {items['dataset'].text} in {split.train.root} has wrong counts: "
+                f"{'; '.join(split.wrong_counts)}; unpack it again, or use it as it is with --allow-partial, which is "
+                "recorded"
             )
-        info = memo.get(("info", texts["backbone"]), lambda: describe_backbone(items["backbone"]))
-        recipe = memo.get(
-            ("built recipe", texts["recipe"], texts["backbone"]), lambda: build_recipe(items["recipe"], info)
-        )
-        loss = memo.get(
-            ("built loss", texts["loss"], texts["backbone"], texts["dataset"]),
-            lambda: _describe_loss(items["loss"], items["backbone"], info, split),
-        )
+        info = memo(describe_backbone, items["backbone"])
+        recipe = memo(build_recipe, items["recipe"], info)
+        loss = memo(_describe_loss, items["loss"], items["backbone"], info, split)
         if items["loss"].plugin_items:
             _check_unlabelled(items, loss, recipe, split.counts.get("unlabelled", 0))
-        own_metric_text = loss.metric or str(memo.get("defaults", command_defaults)["auto_metric"])
-        own_metric = memo.get(
-            ("metric", own_metric_text, job.protocol),
-            lambda: self.catalogue.resolve("metric", own_metric_text, protocol.defaults),
-        )
+        own_metric_text = loss.metric or str(memo(command_defaults)["auto_metric"])
+        own_metric = memo(self.catalogue.resolve, "metric", own_metric_text, protocol.defaults)
         items.setdefault("metric", own_metric)
         # A value that a factory refuses must not be found after the training.
-        metric = memo.get(("built", "metric", items["metric"].text), lambda: _build(items["metric"], Metric))
+        metric = memo(_build, items["metric"], Metric)
         CheckedMetric(metric)
         if items["rerank"].plugin_items:
-            memo.get(("built", "rerank", items["rerank"].text), lambda: _build(items["rerank"], Reranker))
+            memo(_build, items["rerank"], Reranker)
         # Both raise where views and crops do not fit the network.
         view_crops(protocol.views, info.preprocess)
         stored_size(info.preprocess, recipe.crop)
@@ -138,9 +130,8 @@ class Planner:
         )
         identities = {kind: item.identity for kind, item in items.items()}
         ids = run_ids(identities, job.seed, split.train.digest, split.digest, evaluation)
-        offers = tuple((kind, str(offer)) for kind, item in items.items() for offer in item.plugin_items)
-        code_files = memo.get(("code", offers), lambda: run_code(items))
-        code, train_code = code_digest(code_files), memo.get(("training", offers), lambda: training_code(items))
+        code_files = run_code(items)
+        code, train_code = code_digest(code_files), code_digest(training_code(items))
         store = Store(machine.results)
         names = {kind: "+".join(each.name for each in item.plugin_items) or "none" for kind, item in items.items()}
         trained, scored = ([names[kind] for kind in kinds] for kinds in (TRAINING_NAMES, RUN_NAMES))
@@ -152,14 +143,14 @@ class Planner:
             recipe=recipe,
             info=info,
             evaluation=evaluation,
-            standin=memo.get(("standin", texts["protocol"]), lambda: is_standin(protocol, split)),
-            unmatched=memo.get(("unmatched", texts["protocol"]), lambda: unmatched(protocol, split)),
-            contradictions=memo.get(("contradictions", texts["protocol"]), lambda: contradictions(protocol, split)),
+            standin=memo(is_standin, protocol, split),
+            unmatched=memo(unmatched, protocol, split),
+            contradictions=memo(contradictions, protocol, split),
             deviations=deviations(items, recipe, info, protocol),
             **vars(ids),
             code_files=code_files,
             code=code,
-            training_folder=store.folder_of("trainings", trained, job.seed, ids.train_id, code_digest(train_code)),
+            training_folder=store.folder_of("trainings", trained, job.seed, ids.train_id, train_code),
             run_folder=store.folder_of("runs", scored, job.seed, ids.id, code),
         )
 
@@ -172,7 +163,7 @@ class Planner:
 
     def _split(self, spec: ResolvedSpec) -> Split:
         # By text and not by content: two lists with one content may be in two folders.
-        return self.memo.get(("split", spec.text), lambda: build_split(spec, self.machine.data))
+        return self.memo(build_split, spec, self.machine.data)
 
 
 def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:

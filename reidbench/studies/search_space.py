@@ -80,7 +80,7 @@ def search_space(resolved: ResolvedJob, memo: Memo | None = None) -> SearchSpace
         notes.append(f"the learning rate is not searched: {specs[1]} {reason}")
     else:
         backbone = resolved.items["backbone"]
-        info = (memo or Memo()).get(("info", backbone.text), lambda: describe_backbone(backbone))
+        info = (memo or Memo())(describe_backbone, backbone)
         rate = build_recipe(recipe, info).learning_rate
         rates.append(Dimension(RATE, None, RATE, rate, around(rate)))
     names = part_names([term.item.name for term in loss.terms])

@@ -35,7 +35,7 @@ def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[s
     """Return the recipe and the network of a job and what differs from the recipe's paper; no data are read."""
     resolved = resolve(asked, load(), memo)
     backbone = resolved.items["backbone"]
-    info = memo.get(("info", backbone.text), lambda: describe_backbone(backbone))
+    info = memo(describe_backbone, backbone)
     recipe = build_recipe(resolved.items["recipe"], info)
     return recipe, info, deviations(resolved.items, recipe, info, resolved.protocol)
 
