@@ -127,9 +127,6 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
     A scale's data are rendered first, where they are missing. Plans with one ``memo`` list each dataset once.
     """
     check_store(machine.pixels)
-    nearest = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise DataError(f"{machine.results}: {nearest} is a file; name another folder with --results")
     catalogue = catalogue or load()
     if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
         machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")

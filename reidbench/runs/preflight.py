@@ -9,13 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from reidbench.data.positives_and_exclusions import (
-    KINDS_BY_CONTENT,
-    NO_POSITIVE,
-    TWO_PIDS,
-    contradiction_notes,
-    contradictions,
-)
+from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS, contradiction_notes, contradictions
 from reidbench.errors import DataError, OptionError, TrainingError, plugin_call
 from reidbench.images.contents import image_digests, read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
@@ -127,14 +121,14 @@ def preflight(
     """
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
     found = {run.items["protocol"].text: run.contradictions for run in runs}
+    _check_disk([run for run, _ in pending], machine)
     for protocol, run in {run.items["protocol"].text: run for run, _ in pending}.items():
         read_contents(run.split.parts, machine)
         digests = [image_digests(part, machine) for part in run.split.parts[:3]]
         found[protocol] = contradictions(run.protocol, run.split, digests)
-        by_content = {kind: names for kind, names in found[protocol].items() if kind in KINDS_BY_CONTENT}
-        for note in contradiction_notes(by_content):
+        new = {kind: names for kind, names in found[protocol].items() if kind not in run.contradictions}
+        for note in contradiction_notes(new):
             machine.log(f"protocol {protocol}: {note}")
-    _check_disk([run for run, _ in pending], machine)
     first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
     pretrained = [(backbone, run) for backbone, run in first.items() if run.info.pretrained]
     networks = {(backbone, run.job.seed): initialised_backbone(run) for backbone, run in pretrained}
@@ -150,9 +144,9 @@ def initialised_backbone(run: Prepared) -> Backbone:
 
 
 def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
-    folder = machine.results
-    while not folder.is_dir():
-        folder = folder.absolute().parent
+    folder = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())
+    if not folder.is_dir():
+        raise DataError(f"{machine.results}: {folder} is a file; name another folder with --results")
     needed, (size, _, free) = results_bytes(runs), shutil.disk_usage(folder)
     if size and needed > free:  # some file systems tell no sizes
         raise DataError(
