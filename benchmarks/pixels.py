@@ -33,7 +33,7 @@ from reidbench.images.augment import view_crops
 from reidbench.images.decode import CHUNK_IMAGES, decode_images, read_image
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import BatchLoader
-from reidbench.images.resize import resize_all
+from reidbench.images.resize import resize_image
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.sampler import shuffled_round
 from reidbench.utils.machine import local_machine
@@ -158,11 +158,10 @@ def decoding(samples: Samples, repeats: int) -> None:
         2,
     )
     for height, width in ((144, 72), (288, 144), (72, 36)):
-        out = np.empty((64, height, width, 3), dtype=np.uint8)
-        parts = [arrays[first : first + 64] for first in range(0, count, 64)]
+        out = np.empty((height, width, 3), dtype=np.uint8)
         compare(
             f"resize to {height}x{width}",
-            lambda out=out, parts=parts: [resize_all(part, out[: len(part)]) for part in parts],
+            lambda out=out: [resize_image(array, out) for array in arrays],
             lambda size=(width, height): [np.asarray(image.resize(size, PILLOW)) for image in images],
             None,
         )
@@ -172,7 +171,7 @@ def decoding(samples: Samples, repeats: int) -> None:
         opened = Image.open(io.BytesIO(data[number % count])).convert("RGB")
         height, width = generator.integers(1, 300, 2).tolist()
         out = np.empty((height, width, 3), dtype=np.uint8)
-        resize_all([arrays[number % count]], out[None])
+        resize_image(arrays[number % count], out)
         worst = max(worst, int(np.abs(out.astype(int) - np.asarray(opened.resize((width, height), PILLOW))).max()))
     report("grey levels from Pillow, 400 sizes of 1 to 299 pixels", worst, 1, "levels", most=True)
 
@@ -183,7 +182,7 @@ def workers(samples: Samples, height: int, width: int, cache: Path, repeats: int
     large, halves = np.zeros((2000, 1000, 3), dtype=np.uint8), np.zeros((2, 1000, 500, 3), dtype=np.uint8)
 
     def alone(threads: int) -> None:
-        for _ in map_in_threads(lambda number: resize_all([large], halves[number % 2][None]), 16, threads):
+        for _ in map_in_threads(lambda number: resize_image(large, halves[number % 2]), 16, threads):
             pass
 
     def decode(threads: int) -> None:

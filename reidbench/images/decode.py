@@ -29,7 +29,6 @@ from reidbench.utils.syntax import syntax_digest
 T = TypeVar("T")
 
 CHUNK_IMAGES = 64  # decoded by one thread before it takes the next ones
-RESIZE_BYTES = 2**22  # of decoded images that are resized in one call
 READ_BYTES = 2**16  # read at once: more than most crops of a person take
 
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
@@ -257,15 +256,7 @@ def decode_images(
     The resize differs from Pillow's by at most one grey level. Raises DataError as ``read_image``, with the sha256 of
     each image of ``samples`` in ``digests`` [m, 32], if given.
     """
-    # Strings instead of paths, and one compiled call for many images: decoding threads wait for each other in the
-    # Python code between compiled calls.
-    root, rows = str(samples.root), np.asarray(images, dtype=np.int64)
-    names = samples.images[rows].tolist()
-    expected = [b""] * len(names) if digests is None else [digest.tobytes() for digest in digests[rows]]
-    first, decoded, size = 0, list[PixelArray](), 0
-    for end, (name, digest) in enumerate(zip(names, expected, strict=True), start=1):
-        decoded.append(read_image(f"{root}/{name}", digest))
-        size += decoded[-1].nbytes
-        if size >= RESIZE_BYTES or end == len(names):
-            resize.resize_all(decoded, out[first:end])
-            first, decoded, size = end, [], 0
+    root = str(samples.root)  # a path object for each image would take as long as reading its file
+    for place, image in enumerate(np.asarray(images, dtype=np.int64).tolist()):
+        digest = b"" if digests is None else digests[image].tobytes()
+        resize.resize_image(read_image(f"{root}/{samples.images[image]}", digest), out[place])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,30 +87,12 @@ def _resize(image: PixelArray, out: PixelArray) -> None:
             target[place] = np.uint8(row[place] + np.float32(0.5))
 
 
-@compiled
-def _resize_all(
-    pixels: PixelArray, starts: IntArray, heights: IntArray, widths: IntArray, height: int, out: PixelArray
-) -> None:
-    """Resize image i, stored from ``pixels[starts[i]]`` on, to the rows of ``out`` from i * height on."""
-    for i in range(len(heights)):
-        image = pixels[starts[i] : starts[i + 1]].reshape(heights[i], 3 * widths[i])
-        target = out[i * height : (i + 1) * height]
-        if image.shape == target.shape:
-            for y in range(height):  # numba takes seconds to compile an assignment of slices
-                for place in range(target.shape[1]):
-                    target[y, place] = image[y, place]
-        else:
-            _resize(image, target)
-
-
-def resize_all(images: Sequence[PixelArray], out: PixelArray) -> None:
-    """Resize ``images`` [h, w, 3], each of its own size, into the contiguous ``out`` [len(images), H, W, 3].
+def resize_image(image: PixelArray, out: PixelArray) -> None:
+    """Resize ``image`` [h, w, 3] into the contiguous ``out`` [H, W, 3].
 
     Bilinear with antialias. Every value is the exact one, computed to within 10⁻⁴ and rounded once. Pillow also rounds
     between its two passes, by at most half a grey level, so the two never differ by more than one grey level.
     """
-    heights, widths = (np.array([image.shape[axis] for image in images], dtype=np.int64) for axis in (0, 1))
-    starts = np.concatenate(([0], np.cumsum(3 * heights * widths)))
-    pixels = np.concatenate([image.reshape(-1) for image in images])
-    # Two-dimensional arrays: numba takes seconds to compile anything on three dimensions.
-    _resize_all(pixels, starts, heights, widths, out.shape[1], out.reshape(-1, 3 * out.shape[2]))
+    # Numba takes seconds to compile anything on three dimensions, and as long again for a read-only array.
+    rows = np.require(image, requirements="CW").reshape(len(image), -1)
+    _resize(rows, out.reshape(len(out), -1))

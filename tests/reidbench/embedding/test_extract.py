@@ -21,7 +21,7 @@ from reidbench.errors import DataError
 from reidbench.images.augment import VIEWS, stored_size, view_crops
 from reidbench.images.decode import decode_images
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.resize import resize_all
+from reidbench.images.resize import resize_image
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.utils.machine import local_machine
 from tests.support.images import noise_images
@@ -67,7 +67,7 @@ def one_by_one(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
     rows = []
     for name in samples.images.tolist():
         pixels = np.empty((height, width, 3), dtype=np.uint8)
-        resize_all([np.asarray(Image.open(samples.root / name).convert("RGB"))], pixels[None])
+        resize_image(np.asarray(Image.open(samples.root / name).convert("RGB")), pixels)
         image = Image.fromarray(pixels)
         outputs = []
         for top, left, flipped in crops:

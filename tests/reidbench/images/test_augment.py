@@ -14,7 +14,7 @@ from reidbench.errors import OptionError
 from reidbench.images.augment import VIEWS, sample_crops, stored_size, view_crops
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PixelStore
-from reidbench.images.resize import resize_all
+from reidbench.images.resize import resize_image
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream
@@ -42,7 +42,7 @@ def one_by_one(samples: Samples, units: np.ndarray, *, crop: bool, flip: bool, s
         first, end = samples.starts[unit : unit + 2].tolist()
         pixels = np.empty((height + margin_y, width + margin_x, 3), dtype=np.uint8)
         file = samples.path(first + int(which * (end - first)))
-        resize_all([np.asarray(Image.open(file).convert("RGB"))], pixels[None])
+        resize_image(np.asarray(Image.open(file).convert("RGB")), pixels)
         image = Image.fromarray(pixels)
         top, left = int(down * (margin_y + 1)), int(across * (margin_x + 1))
         image = image.crop((left, top, left + width, top + height))

@@ -252,9 +252,7 @@ def test_long_file_is_read_to_its_end(tmp_path):
     assert (read_image(tmp_path / "large.bmp") == np.asarray(image)).all()
 
 
-@pytest.mark.parametrize("size", [1, 10_000, decode.RESIZE_BYTES])
-def test_decode_images_resizes_as_pillow(size, tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "RESIZE_BYTES", size)
+def test_decode_images_resizes_as_pillow(tmp_path):
     names = [f"{number}.jpg" for number in range(5)]
     for number, name in enumerate(names):
         picture(50 + 9 * number, 30 + number, seed=number).save(tmp_path / name)

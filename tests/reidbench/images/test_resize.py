@@ -13,7 +13,7 @@ from PIL import Image
 
 from reidbench.data.samples import Samples
 from reidbench.images.decode import decode_images
-from reidbench.images.resize import resize_all
+from reidbench.images.resize import resize_image
 
 SIDE = st.integers(1, 90)
 # Noise is the hardest image: every pixel differs from its neighbours as much as it can.
@@ -43,22 +43,11 @@ def exact(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 @given(SIDE, SIDE, SIDE, SIDE, st.integers(0, 2**32), LEVELS)
 def test_any_size_is_one_grey_level_from_pillow_at_most(height, width, tall, wide, seed, levels):
     image, out = noise(height, width, seed, levels), np.zeros((tall, wide, 3), dtype=np.uint8)
-    resize_all([image], out[None])
+    resize_image(image, out)
     pillow = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BILINEAR))
     assert np.abs(out.astype(int) - pillow).max() <= 1
     # Which follows, for Pillow's own rounding between its two passes, from being the rounding of the exact value.
     assert np.abs(out - exact(image, (tall, wide))).max() <= 0.5 + 1e-4
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=5), st.integers(0, 2**32))
-def test_many_images_at_once_equal_one_by_one(sizes, seed):
-    images = [noise(*size, seed + number, (0, 256)) for number, size in enumerate(sizes)]
-    together, alone = (np.zeros((len(images), 24, 12, 3), dtype=np.uint8) for _ in range(2))
-    resize_all(images, together)
-    for number, image in enumerate(images):
-        resize_all([image], alone[number : number + 1])
-    assert (together == alone).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,5 +74,5 @@ def test_jpeg_is_one_grey_level_from_pillow_at_most(sizes, seed, levels, quality
 def test_image_of_the_size_is_unchanged():
     image = noise(20, 30, 0, (0, 256))
     out = np.zeros_like(image)
-    resize_all([image], out[None])
+    resize_image(image, out)
     assert np.array_equal(out, image)
