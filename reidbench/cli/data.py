@@ -33,7 +33,13 @@ def verify(
     Also prints the queries without a positive and contradictions between its parts. Exits with 1 where counts are
     wrong, files are missing, empty or damaged, one file has two identities, or no query has a positive.
     """
-    from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS, contradictions, data_notes, unmatched
+    from reidbench.data.positives_and_exclusions import (
+        NO_POSITIVE,
+        TWO_PIDS,
+        contradiction_notes,
+        contradictions,
+        unmatched,
+    )
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
     from reidbench.images.contents import check_images
@@ -55,7 +61,7 @@ def verify(
     counts, contradicting = unmatched(built, split), contradictions(built, split)
     files = contradicting.pop(TWO_PIDS, [])
     echo(f"queries without a positive: {counts}")
-    for note in data_notes(counts, contradicting)[counts.total > 0 :]:
+    for note in contradiction_notes(contradicting):
         echo(note)
     faults = [f"incomplete: {'; '.join(split.wrong_counts)}"] if split.wrong_counts else []
     faults += [NO_POSITIVE] if counts.total == len(split.query) else []
@@ -65,7 +71,7 @@ def verify(
         if decode:
             echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
         else:
-            found = check_images(split.parts, machine.threads, check_file, "are missing or empty")
+            found = check_images(split.parts, machine.threads, check_file)
             sample = check_images(split.parts, machine.threads, read_image, most=DECODED)
             echo(f"all {found:,} images exist; decoded {sample:,} of them, --decode decodes all")
     except DataError as error:

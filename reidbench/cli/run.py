@@ -129,7 +129,7 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
 
     Without ``full`` at most the first ``most`` rows are printed.
     """
-    from reidbench.data.positives_and_exclusions import data_notes
+    from reidbench.data.positives_and_exclusions import contradiction_notes
     from reidbench.reports.table import Column, Table
     from reidbench.reports.text_formats import print_table
     from reidbench.runs.plan import KINDS, differing_kinds
@@ -164,7 +164,9 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
         counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
         standin = " (a stand-in: other names than the published ones)" if run.standin else ""
         lines += [f"protocol {run.items['protocol'].text}{standin}: {counts}"]
-        lines += data_notes(run.unmatched, run.contradictions)
+        if run.unmatched.total:
+            lines.append(f"queries without a positive: {run.unmatched}, each scored as AP 0")
+        lines += contradiction_notes(run.contradictions)
     pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
     single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
     for k in sorted({run.recipe.k for run in single} - {1}):

@@ -189,14 +189,8 @@ def _identity_conflicts(split: Split, codes: Sequence[NDArray[Any]]) -> list[str
     return conflicts
 
 
-def data_notes(unmatched_queries: Unmatched, contradicting: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each property of the data that distorts scores without preventing a run."""
-    notes = [f"queries without a positive: {unmatched_queries}, each scored as AP 0"] if unmatched_queries.total else []
-    return notes + contradiction_notes(contradicting)
-
-
 def contradiction_notes(contradicting: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each kind of contradiction."""
+    """Return one line for each kind of contradiction, which distorts scores without preventing a run."""
     return [
         f"contradiction in the data: {len(names):,} {kind.replace('_', ' ')}, the first is {names[0]}"
         for kind, names in contradicting.items()

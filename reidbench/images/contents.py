@@ -97,28 +97,20 @@ def _read_table(samples: Samples, machine: Machine) -> tuple[PixelArray, BoolArr
     return np.zeros((len(samples.images), DIGEST_BYTES), np.uint8), np.zeros(len(samples.images), np.bool_)
 
 
-def check_images(
-    parts: Sequence[Samples],
-    threads: int,
-    read: Callable[[str], object],
-    problem: str = "cannot be used",
-    most: int = 0,
-) -> int:
+def check_images(parts: Sequence[Samples], threads: int, read: Callable[[str], object], most: int = 0) -> int:
     """Call ``read`` once for every image file of ``parts``, or for ``most`` evenly spread ones; return their number.
 
     Raises DataError as ``read_files``.
     """
     files = list(dict.fromkeys(f"{samples.root}/{name}" for samples in parts for name in samples.images.tolist()))
     files = files[:: max(1, -(-len(files) // most))] if most else files
-    return len(read_files(files, lambda file: read(file) is None, threads, problem))
+    return len(read_files(files, lambda file: read(file) is None, threads))
 
 
-def read_files(
-    files: Sequence[str], read: Callable[[str], T], threads: int, problem: str = "cannot be used"
-) -> list[T]:
+def read_files(files: Sequence[str], read: Callable[[str], T], threads: int) -> list[T]:
     """Return what ``read`` returns for each image file, in order, read in ``threads`` threads.
 
-    Raises DataError with the number of files that it fails for, that they ``problem``, the first ten and the reasons.
+    Raises DataError with the number of files that it fails for, the first ten and the reasons.
     """
 
     def read_chunk(number: int) -> list[T | DataError]:
@@ -137,5 +129,5 @@ def read_files(
             update(len(results), "")
     if errors := [str(each) for each in results if isinstance(each, DataError)]:
         listed = errors[:LISTED_FILES] + [f"and {len(errors) - LISTED_FILES:,} more"] * (len(errors) > LISTED_FILES)
-        raise DataError(f"{len(errors):,} of {len(files):,} images {problem}:\n  " + "\n  ".join(listed))
+        raise DataError(f"{len(errors):,} of {len(files):,} images cannot be used:\n  " + "\n  ".join(listed))
     return cast("list[T]", results)

@@ -42,7 +42,7 @@ from reidbench.utils.untrusted_files import real_path
 
 STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
-LOAD_BYTES = 16 * 2**20  # copied to the device at once by each thread
+LOAD_BYTES = 4 * 2**20  # copied to the device at once by each thread
 CHECKSUM = np.dtype("<u4")
 FOLDER = "pixels"
 CACHE_FOLDERS = (FOLDER, CONTENTS, "compiled", SCALES)  # all that this program stores in a cache folder
@@ -90,9 +90,8 @@ def check_store(name: str) -> None:
 def choose_store(name: str, nbytes: int, device: torch.device) -> str:
     """Return "device" or "map" for ``nbytes`` of pixels; "auto" is "device" where half of its free memory holds them.
 
-    Raises OptionError for an unknown name, DataError where "device" is requested and its memory is too small.
+    Raises DataError where "device" is requested and its memory is too small.
     """
-    check_store(name)
     free = available_memory(device)
     if name == "device" and nbytes > free:
         raise DataError(
@@ -232,12 +231,10 @@ def _load(file: Path, header: Header, checksums: NDArray[Any], machine: Machine)
         """Load one piece and return whether it is undamaged."""
         first = number * images
         part = pixels[first : first + images]
-        piece = part if machine.device.type == "cpu" else torch.empty(part.shape, dtype=torch.uint8)
-        with file.open("rb") as opened:
-            opened.seek(HEADER_BYTES + first * header.height * header.width * 3)
-            whole = opened.readinto(piece.numpy().data.cast("B")) == piece.nbytes
-        part.copy_(piece)
-        return whole and not _damaged(piece.numpy(), checksums[first : first + images])
+        offset = HEADER_BYTES + first * header.height * header.width * 3
+        piece = np.fromfile(file, np.uint8, part.numel(), offset=offset).reshape(part.shape)
+        part.copy_(torch.from_numpy(piece))
+        return not _damaged(piece, checksums[first : first + images])
 
     pieces = map_in_threads(load_piece, -(-header.images // images), machine.threads)
     with closing(pieces):

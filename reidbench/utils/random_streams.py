@@ -14,10 +14,10 @@ MOST_SEED = 2**63 - 1
 SEEDS = f"a whole number from 0 to {MOST_SEED}"
 
 
-def check_seed(seed: int, what: str = "seed") -> None:
-    """Raise OptionError where ``seed`` is out of range; ``what`` names it in the message."""
+def check_seed(seed: int) -> None:
+    """Raise OptionError where ``seed`` is out of range."""
     if not 0 <= seed <= MOST_SEED:
-        raise OptionError(f"{what}: expected {SEEDS}, got {f'{seed:,}' if abs(seed) < 10**30 else 'a larger one'}")
+        raise OptionError(f"seed: expected {SEEDS}, got {f'{seed:,}' if abs(seed) < 10**30 else 'a larger one'}")
 
 
 def stream_key(seed: int, *names: str | int) -> int:

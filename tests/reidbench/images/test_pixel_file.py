@@ -23,7 +23,7 @@ from reidbench.data.samples import Samples
 from reidbench.errors import DataError, OptionError
 from reidbench.images import pixel_file
 from reidbench.images.augment import Crops
-from reidbench.images.pixel_file import FOLDER, choose_store, clear, entries, open_pixels
+from reidbench.images.pixel_file import FOLDER, check_store, choose_store, clear, entries, open_pixels
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
 from tests.support.damage import flip
@@ -310,7 +310,7 @@ def test_store_is_chosen_by_available_memory(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match=r"--pixels device: .*--pixels map"):
         choose_store("device", 1001, CPU)
     with pytest.raises(OptionError, match="--pixels: expected auto, device or map, got 'host'"):
-        choose_store("host", 1, CPU)
+        check_store("host")
 
 
 def test_no_images_have_no_pixels(tmp_path: Path) -> None:
