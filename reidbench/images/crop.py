@@ -1,7 +1,7 @@
 """Crop stored pixels and normalise them into the network's input.
 
-Cropping copies whole bytes, and normalisation runs on the batch's device, so the same crops give the same batch bit for
-bit.
+Cropping copies whole bytes; normalisation runs on the batch's device. So the same crops give the same batch bit for bit
+whether they are normalised as a tensor or through the table of grey levels that the same function computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reidbench.images.augment import Crops
 from reidbench.plugins.interfaces import Preprocess
-from reidbench.utils.arrays import PixelArray
+from reidbench.utils.arrays import Float32Array, PixelArray
 from reidbench.utils.compiled import compiled
 from reidbench.utils.device import to_device
 
@@ -35,6 +35,14 @@ def _scale_and_shift(preprocess: Preprocess, device: torch.device) -> tuple[Tens
         return 1 / (255 * std), mean / std
 
 
+@lru_cache
+def normalised_levels(preprocess: Preprocess) -> Float32Array:
+    """Return the normalised value of each grey level of each channel on the CPU: float32 [3, 256]."""
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 256, 1).expand(1, 1, 256, 3)
+    table: Float32Array = normalise(grey, preprocess)[0, :, 0].contiguous().numpy()
+    return table
+
+
 @compiled
 def crop_pixels(pixels: PixelArray, crops: Crops, out: PixelArray) -> None:
     """Write the H x W crops of ``pixels`` [m, h, w, 3] to ``out`` [B, H, W, 3]; bounds are not checked."""
@@ -48,6 +56,28 @@ def crop_pixels(pixels: PixelArray, crops: Crops, out: PixelArray) -> None:
                 column = width - 1 - x if flipped[place] else x
                 for channel in range(3):
                     target[x, channel] = source[column, channel]
+
+
+@compiled
+def crop_normalised(pixels: PixelArray, crops: Crops, levels: Float32Array, out: Float32Array) -> None:
+    """Write crops as ``crop_pixels`` to ``out`` [B, 3, H, W], each grey level replaced by its value in ``levels``.
+
+    ``levels`` [3, 256] is the table of ``normalised_levels``.
+    """
+    images, top, left, flipped = crops
+    height, width = out.shape[2:]
+    for place in range(len(images)):
+        for y in range(height):
+            source = pixels[images[place], top[place] + y, left[place] : left[place] + width]
+            for channel in range(3):
+                target = out[place, channel, y]
+                level = levels[channel]
+                if flipped[place]:
+                    for x in range(width):
+                        target[x] = level[source[width - 1 - x, channel]]
+                else:
+                    for x in range(width):
+                        target[x] = level[source[x, channel]]
 
 
 def gather_crops(pixels: Tensor, crops: Crops, height: int, width: int) -> Tensor:

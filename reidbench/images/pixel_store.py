@@ -5,6 +5,7 @@ Both stores give the same batches bit for bit.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.images.augment import Crops, Shape, sample_crops
-from reidbench.images.crop import crop_pixels, gather_crops, normalise
+from reidbench.images.crop import crop_normalised, crop_pixels, gather_crops, normalise, normalised_levels
 from reidbench.plugins.interfaces import Preprocess
-from reidbench.utils.arrays import IntArray
+from reidbench.utils.arrays import Float32Array, IntArray
 
 PREFETCHED_BATCHES = 2  # one may be late while the one before it is used up
 
@@ -44,9 +45,10 @@ class PixelStore:
         images, height, width, channels = pixels.shape
         self.shape: Shape = (images, height, width, channels)
         self.prefetch = isinstance(pixels, np.memmap)
+        self._buffers = BatchBuffers()
 
     def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
-        """Return the crops uint8 [B, H, W, 3]: on the GPU that holds the pixels, else in memory, pinned for a GPU.
+        """Return the crops as ``network_input`` takes them: normalised for a CPU, uint8 [B, H, W, 3] for a GPU.
 
         May run in another thread. All images are ones that the store holds.
         """
@@ -59,16 +61,23 @@ class PixelStore:
                 new = np.unique(crops.images[self._unchecked[crops.images]])
                 self.check(new)
                 self._unchecked[new] = False
+        pixels = np.asarray(self.pixels)
+        if self.device.type == "cpu":
+            out = self._buffers.take((count, 3, *size))
+            crop_normalised(pixels, crops, normalised_levels(preprocess), out)
+            return torch.from_numpy(out)
         on_gpu = self.device.type == "cuda" and torch.cuda.is_available()
         # Each thread has its own current GPU, and pinning would otherwise initialise number 0 in every process.
         with torch.cuda.device(self.device) if on_gpu else nullcontext():
             batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
-        crop_pixels(np.asarray(self.pixels), crops, batch.numpy())
+        crop_pixels(pixels, crops, batch.numpy())
         return batch
 
 
 def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
     """Return fetched crops as the network's input on ``device``: [B, 3, H, W] float32."""
+    if device.type == "cpu":
+        return fetched
     return normalise(fetched.to(device, non_blocking=True), preprocess)
 
 
@@ -115,6 +124,28 @@ class BatchLoader:
     def _fetch(self, units: IntArray, step: int) -> Tensor:
         crops = self._crops(units=units, step=step, share=self.share(len(units)))
         return self.store.fetch(crops, self.preprocess)
+
+
+class BatchBuffers:
+    """Memory for batches, reused as soon as no batch refers to it.
+
+    The first touch of new memory costs more than all other work on a batch.
+    """
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()
+        self._free: list[Float32Array] = []
+
+    def take(self, shape: tuple[int, ...]) -> Float32Array:
+        """Return an uninitialised float32 array of ``shape`` that shares no memory with any living one."""
+        if shape != self._shape:
+            self._shape, self._free = shape, []
+        # Allocated by torch, whose alignment suits its arithmetic.
+        memory: Float32Array = self._free.pop() if self._free else torch.empty(shape).numpy()
+        buffer = memory.view()
+        # A tensor made from the buffer, its views and the gradients that need it keep the buffer alive.
+        weakref.finalize(buffer, self._free.append, memory).atexit = False
+        return buffer
 
 
 def _read_ahead(pixels: np.memmap[Shape, np.dtype[np.uint8]], images: IntArray) -> None:

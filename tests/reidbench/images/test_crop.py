@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from reidbench.images.augment import Crops
-from reidbench.images.crop import crop_pixels
+from reidbench.images.crop import crop_normalised, crop_pixels
 
 
 @given(
@@ -30,7 +30,11 @@ def test_crops_equal_slices(pixels, data):
     flipped = np.array([place[3] for place in places], dtype=np.bool_)
     out = np.zeros((len(places), tall, wide, 3), dtype=np.uint8)
     crop_pixels(pixels, Crops(chosen, top, left, flipped), out)
+    levels = np.random.default_rng(0).random((3, 256), dtype=np.float32)
+    values = np.zeros((len(places), 3, tall, wide), dtype=np.float32)
+    crop_normalised(pixels, Crops(chosen, top, left, flipped), levels, values)
     for place, (image, y, x, flip) in enumerate(places):
         window = pixels[image, y : y + tall, x : x + wide]
         window = window[:, ::-1] if flip else window
         assert np.array_equal(out[place], window)
+        assert np.array_equal(values[place], np.stack([levels[c][window[..., c]] for c in range(3)]))

@@ -296,7 +296,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     whole = 1200 * 288 * 144 * 3 >> 20
     assert whole > 140
     # Mapped pages belong to the disk's cache and are given up when memory is short.
-    assert measured("map")[1] < whole * 0.7  # some batches of 19 MiB
+    assert measured("map")[1] < whole / 3
     peak, own = measured("device")  # decoded before: read into memory piece by piece
     assert own < whole * 1.4
     assert peak < whole * 1.4

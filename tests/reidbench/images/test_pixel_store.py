@@ -1,7 +1,8 @@
-"""Both stores give the same batches, prefetched or not; trainings are one training."""
+"""Both stores give the same batches, prefetched or not; batches share no memory; trainings are one training."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import threading
 import time
@@ -18,7 +19,7 @@ from reidbench.data.samples import Samples
 from reidbench.images.augment import Crops
 from reidbench.images.crop import gather_crops, normalise
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import PREFETCHED_BATCHES, BatchLoader, PixelStore, network_input
+from reidbench.images.pixel_store import PREFETCHED_BATCHES, BatchBuffers, BatchLoader, PixelStore, network_input
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.training.checkpoint import WEIGHTS
 from reidbench.training.loop import train
@@ -76,7 +77,6 @@ def test_stores_give_the_crops_by_slices(samples: Samples, cache: Path, count: i
             expected[place] = window.flip(1) if crops.flipped[place] else window
         assert torch.equal(gather_crops(pixels, crops, 16, 8), expected), "as a GPU cuts them"
         for store in stores:
-            assert torch.equal(store.fetch(crops, PREPROCESS), expected)
             batch = batch_of(store, crops)
             assert torch.equal(batch, normalise(expected, PREPROCESS))
             assert batch.is_contiguous()
@@ -90,6 +90,38 @@ def test_stores_give_a_gpu_the_same_batch(samples: Samples, cache: Path) -> None
     assert [store.fetch(random_crops(0), PREPROCESS).is_pinned() for store in stores] == [False, True]
     batches = [batch_of(store, random_crops(0)) for store in stores]
     assert all(batch.device == GPU and torch.equal(batch, batches[0]) for batch in batches)
+
+
+def test_mapped_pixels_for_a_gpu_are_bytes(samples: Samples, cache: Path) -> None:
+    mapped = opened(samples, cache, "map")
+    fetched = PixelStore(mapped.pixels, GPU).fetch(random_crops(3), PREPROCESS)
+    assert fetched.dtype == torch.uint8
+    assert torch.equal(normalise(fetched, PREPROCESS), batch_of(mapped, random_crops(3)))
+
+
+def test_buffers_are_reused_only_when_unreferenced() -> None:
+    buffers = BatchBuffers()
+    first = torch.from_numpy(buffers.take((2, 3)))
+    address = first.data_ptr()
+    view = first[1:]
+    del first
+    assert torch.from_numpy(buffers.take((2, 3))).data_ptr() != address, "a view still needs it"
+    del view
+    weight = torch.ones(2, 3, requires_grad=True)
+    batch = torch.from_numpy(buffers.take((2, 3)))
+    batch.fill_(5)
+    address = batch.data_ptr()
+    product = (weight * batch).sum()
+    del batch
+    gc.collect()
+    other = torch.from_numpy(buffers.take((2, 3)))
+    assert other.data_ptr() != address, "the gradient still needs it"
+    other.fill_(-1)
+    product.backward()
+    assert torch.equal(weight.grad, torch.full((2, 3), 5.0))
+    del product
+    assert len({torch.from_numpy(buffers.take((2, 3))).data_ptr() for _ in range(9)}) == 1
+    assert buffers.take((4, 3)).shape == (4, 3)
 
 
 class RecordingStore:
