@@ -94,5 +94,5 @@ def resize_image(image: PixelArray, out: PixelArray) -> None:
     between its two passes, by at most half a grey level, so the two never differ by more than one grey level.
     """
     # Numba takes seconds to compile anything on three dimensions, and as long again for a read-only array.
-    rows = np.require(image, requirements="CW").reshape(len(image), -1)
+    rows = np.require(image, requirements=["C", "W"]).reshape(len(image), -1)
     _resize(rows, out.reshape(len(out), -1))
