@@ -67,7 +67,6 @@ from reidbench.studies.comparison import (
     Comparison as Comparison,
     LossScores as LossScores,
     Pair as Pair,
-    expected_best as expected_best,
 )
 from reidbench.studies.page import StudyFiles as StudyFiles
 from reidbench.studies.study import LossResult as LossResult, Study as Study, Trial as Trial

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class _StudySection(ABC):
 class StudyTable(_StudySection):
     """A study's losses by score: means, places, the set that may be the best, gains, and the sentences on them."""
 
-    title = "Study"
+    title = "Losses by score"
 
     def fill(self, part: Part, study: StudyFiles) -> None:
         fill_table(part, study)
@@ -59,7 +60,9 @@ class StudyPairs(_StudySection):
         part.figures.append(study_charts.scores(comparison))
         if not comparison.pairs:
             return
-        part.figures.extend([study_charts.differences(comparison), study_charts.matrix(comparison)])
+        part.figures.append(study_charts.differences(comparison))
+        if len(comparison.pairs) > 1:
+            part.figures.append(study_charts.matrix(comparison))
         rows = []
         for pair in comparison.pairs:
             low, high = (100 * end for end in pair.interval)
@@ -67,12 +70,15 @@ class StudyPairs(_StudySection):
             rows.append(row | {"p": pair.p, "p_holm": pair.p_holm, "verdict": pair.verdict})
         columns = [Column("a"), Column("b"), Column("difference", "a−b, points", "number", "+.2f")]
         columns += [Column("low", "95 % from", "number", "+.2f"), Column("high", "to", "number", "+.2f")]
-        columns += [Column("p", "p by itself", "number", ".2g"), Column("p_holm", "p, Holm", "number", ".2g")]
-        part.tables.append(Table(rows, [*columns, Column("verdict", "a than b")], "All pairs"))
+        if comparison.claims:
+            for key, label in (("p", "p by itself"), ("p_holm", "p, Holm")):
+                columns.append(Column(key, label, "number", partial(_p_value, key)))
+            columns.append(Column("verdict", "a than b"))
+        part.tables.append(Table(rows, columns, "All pairs"))
 
 
 class StudySearch(_StudySection):
-    """The expected best validation score after 1 … T trials and against hours, and the chosen trials."""
+    """The expected best validation score after 1 … T trials and against time, and the chosen trials."""
 
     title = "Validation scores"
 
@@ -82,13 +88,13 @@ class StudySearch(_StudySection):
             part.notes.append("Without trials there are no validation scores.")
             return
         curves = {each.loss: search_curve(each.trials) for each in losses}
-        hours = {each.loss: mean_and_sd(trial.seconds for trial in each.trials)[0] / 3600 for each in losses}
-        part.figures.extend(study_charts.curves(curves, hours))
+        seconds = {each.loss: mean_and_sd(trial.seconds for trial in each.trials)[0] for each in losses}
+        part.figures.extend(study_charts.curves(curves, seconds))
         part.notes.append(
             "The first trial has the options as given. From the second on: the expected best of so many trials, on "
             "average over all their orders and over the searches. Validation scores choose options, and are no gain."
         )
-        part.notes.extend(order_changes(curves, hours))
+        part.notes.extend(order_changes(curves, seconds))
         rows = [
             {"loss": trial.loss, "search": trial.search, "trial": trial.number, "options": trial.loss_text,
              "recipe": trial.recipe_text, "metric": trial.metric, "score": 100 * trial.score}
@@ -127,14 +133,20 @@ class StudyCost(_StudySection):
         for scores in study.comparison.losses:
             runs = [final.record for final in by_loss[scores.name].finals if final.record.scored]
             if runs:
-                minutes = mean_and_sd(run.seconds["train"] / 60 for run in runs)[0]
+                seconds = mean_and_sd(run.seconds["train"] for run in runs)[0]
                 memory = max(run.peak_memory_mib for run in runs)
-                rows.append({"loss": scores.name, "minutes": minutes, "memory": memory, "score": 100 * scores.mean})
-        columns = [Column("loss"), Column("minutes", "training of one seed, minutes", "number", ".2f")]
+                rows.append({"loss": scores.name, "time": seconds, "memory": memory, "score": 100 * scores.mean})
+        unit, size = study_charts.time_unit(max((row["time"] for row in rows), default=0.0))
+        rows = [row | {"time": row["time"] / size} for row in rows]
+        columns = [Column("loss"), Column("time", f"training of one seed, {unit}", "number", ".1f")]
         columns += [Column("memory", "peak memory, MiB", "number", ",.0f")]
         columns += [Column("score", "mean score, %", "number", ".2f")]
         part.figures.extend(study_charts.cost(rows, column) for column in columns[1:3])
         part.tables.append(Table(rows, columns))
+
+
+def _p_value(key: str, row: Mapping[str, Any]) -> str:
+    return f"{row[key]:.2g}" if row[key] >= 1e-4 else "<0.0001"
 
 
 def search_curve(trials: Sequence[Trial]) -> Any:
@@ -142,8 +154,6 @@ def search_curve(trials: Sequence[Trial]) -> Any:
 
     Trial 1, the options as given, always comes first; the others are alike, so all their orders count.
     """
-    from reidbench import expected_best  # noqa: PLC0415 - only a study's page needs it
-
     by_search: dict[int, list[float]] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         by_search.setdefault(trial.search, []).append(trial.score)
@@ -154,10 +164,24 @@ def search_curve(trials: Sequence[Trial]) -> Any:
     return np.mean(curves, axis=0)
 
 
-def order_changes(curves: Mapping[str, Any], hours: Mapping[str, float]) -> Iterator[str]:
-    """Yield a remark for each pair of losses whose order depends on the budget; ``hours`` are those of one trial."""
-    within = min(hours[name] * len(curve) for name, curve in curves.items())
-    at_time = {name: curve[max(int(within / hours[name] + 1e-9), 1) - 1] for name, curve in curves.items()}
+def expected_best(values: Sequence[float]) -> Any:
+    """Return the expected best of k of the N ``values`` for k = 1 … N [N] float64, k of them taken at random.
+
+    Source: Tang et al. 2020, Showing Your Work Doesn't Always Work.
+    """
+    from scipy.special import comb  # noqa: PLC0415 - only a study's page needs it
+
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    place = np.arange(len(ordered))
+    weights = comb(place[None, :], place[:, None]) / comb(len(ordered), place + 1)[:, None]
+    return weights @ ordered
+
+
+def order_changes(curves: Mapping[str, Any], seconds: Mapping[str, float]) -> Iterator[str]:
+    """Yield a remark for each pair of losses whose order depends on the budget; ``seconds`` are those of one trial."""
+    within = min(seconds[name] * len(curve) for name, curve in curves.items())
+    unit, size = study_charts.time_unit(within)
+    at_time = {name: curve[max(int(within / seconds[name] + 1e-9), 1) - 1] for name, curve in curves.items()}
     remarks = []
     for pair in combinations(curves, 2):
         ahead, behind = sorted(pair, key=lambda name: -curves[name][-1])
@@ -165,7 +189,9 @@ def order_changes(curves: Mapping[str, Any], hours: Mapping[str, float]) -> Iter
         if len(reversed_at):
             remarks.append(f"{ahead} is ahead of {behind} from {reversed_at[-1] + 2} trials on, not before.")
         elif at_time[ahead] < at_time[behind]:
-            remarks.append(f"{ahead} is ahead of {behind} after equal trials, but not after {within:.2g} h each.")
+            remarks.append(
+                f"{ahead} is ahead of {behind} after equal trials, but not after {within / size:.2g} {unit} each."
+            )
     yield from remarks[:MOST_REMARKS]
     if len(remarks) > MOST_REMARKS:
         yield f"The order of {len(remarks) - MOST_REMARKS} further pairs depends on the budget."

@@ -34,7 +34,7 @@ def scores(comparison: Comparison) -> Figure:
             default = 100 * (loss.mean - comparison.gains[loss.name].difference)
             axes.plot([default], [row], "D", color=_colour(loss), markerfacecolor="none", markersize=6)
     used = set(map(_colour, comparison.losses))
-    for colour, label in ((BEST, "may be the best (95 %)"), (OTHER, "other"), (GREY, "not compared")):
+    for colour, label in ((BEST, "may be the best (95 %)"), (OTHER, "not in that set"), (GREY, "not compared")):
         if colour in used:
             axes.plot([], [], "o", color=colour, label=label)
     if comparison.gains:
@@ -78,14 +78,20 @@ def matrix(comparison: Comparison) -> Figure:
     return figure
 
 
-def curves(by_loss: Mapping[str, Any], hours: Mapping[str, float]) -> Iterator[Figure]:
-    """Yield the expected best validation scores [T] of each loss by trials and by hours; ``hours`` are of one trial."""
-    for by_time, unit in ((False, "trials"), (True, "hours")):
+def time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit in which durations up to one of ``seconds`` are shown, and its length in seconds."""
+    return ("hours", 3600) if seconds >= 2 * 3600 else ("minutes", 60) if seconds >= 2 * 60 else ("seconds", 1)
+
+
+def curves(by_loss: Mapping[str, Any], seconds: Mapping[str, float]) -> Iterator[Figure]:
+    """Yield the expected best validation scores [T] of each loss by trials and by time; ``seconds`` are of a trial."""
+    time, size = time_unit(max(seconds[name] * len(by_loss[name]) for name in by_loss))
+    for by_time, unit in ((False, "trials"), (True, time)):
         caption = f"Expected best validation score after so many {unit}"
         figure = canvas(caption, WIDTH, 3.0 + 0.16 * min(len(by_loss), 9))
         axes = bare(figure.subplots(), x=f"{unit} of one search", y="validation score, %")
         for number, name in enumerate(sorted(by_loss, key=lambda name: -by_loss[name][-1])):
-            x = np.arange(1, len(by_loss[name]) + 1) * (hours[name] if by_time else 1)
+            x = np.arange(1, len(by_loss[name]) + 1) * (seconds[name] / size if by_time else 1)
             colour = COLOURS[number] if number < len(COLOURS) else GREY
             label = plain(name) if number < len(COLOURS) else "others" if number == len(COLOURS) else ""
             axes.plot(x, 100 * by_loss[name], color=colour, marker=".", label=label)

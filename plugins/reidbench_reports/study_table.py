@@ -32,12 +32,18 @@ def fill_table(part: Part, files: StudyFiles) -> None:
         columns.append(Column("may_be_best", "may be best", description=BEST))
     if comparison.gains:
         columns.append(Column("gain", "tuned−default", "number", itemgetter("gain_text"), 0, DIFFERENCE))
-    if comparison.against:
-        columns.append(Column("against", "loss−reference", "number", itemgetter("against_text"), 0, DIFFERENCE))
-        columns.append(Column("verdict", "than reference"))
-    rows = [_row(scores, comparison, study.against) for scores in comparison.losses]
+    rows = [_row(scores, comparison) for scores in comparison.losses]
     title = f"{study.protocol}, {study.backbone}, {study.recipe}, {study.seeds} seed{'s' * (study.seeds > 1)}"
     part.tables.append(Table(rows, columns, f"{title}, {_tuning(study)}"))
+    if comparison.against:  # a family of its own, and a table that is too wide for a terminal would break its words
+        columns = [Column("loss"), Column("difference", "difference", "number", itemgetter("text"), 0, DIFFERENCE)]
+        columns += [Column("verdict", description="within this family")] * comparison.claims
+        rows = [
+            {"loss": scores.name, "difference": pair.difference, "text": _interval(pair), "verdict": pair.verdict}
+            for scores in comparison.losses
+            if (pair := comparison.against.get(scores.name))
+        ]
+        part.tables.append(Table(rows, columns, f"Difference to {study.against} (named beforehand), in points"))
     part.notes.extend([*notes(comparison, study), *result.notes])
     for each in result.losses:
         part.notes.extend(f"{each.loss}: {note}" for note in each.notes)
@@ -54,15 +60,13 @@ def _tuning(study: Study) -> str:
     )
 
 
-def _row(scores: LossScores, comparison: Comparison, reference: str | None) -> dict[str, Any]:
+def _row(scores: LossScores, comparison: Comparison) -> dict[str, Any]:
     best, worst = scores.places or (None, None)
     may_be = "not compared" if scores.outside else "yes" if scores.may_be_best else "no"
     row = {"loss": scores.name, "mean": scores.mean, "sd": scores.sd, "seeds": len(scores.scores)}
     row |= {"best_place": best, "worst_place": worst, "may_be_best": may_be}
-    gain, against = comparison.gains.get(scores.name), comparison.against.get(scores.name)
-    row |= {"gain": gain and gain.difference, "gain_text": _interval(gain)}
-    row |= {"against": against and against.difference, "against_text": _interval(against)}
-    return row | {"verdict": against.verdict if against else "reference" if scores.name == reference else ""}
+    gain = comparison.gains.get(scores.name)
+    return row | {"gain": gain and gain.difference, "gain_text": _interval(gain)}
 
 
 def _interval(pair: Pair | None) -> str:

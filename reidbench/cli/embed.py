@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Device, Threads, path
+from reidbench.cli.flags import DataRoot, Device, Threads, option, path, path_option
 from reidbench.cli.output import echo
 from reidbench.errors import OptionError
 
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
-    images: Annotated[
-        Path,
-        typer.Option(metavar="LIST", help="A CSV file with a column path (optionally pid and camid).", parser=path),
-    ],
-    out: Annotated[Path, typer.Option(help="The .npz or .npy file to write; the folder of shards.", parser=path)],
-    shards: Annotated[int, typer.Option(metavar="N", help="Write N .npy files with lists; 0 is one file.")] = 0,
+    images: Annotated[Path, path_option("A CSV file with a column path (optionally pid and camid).", "LIST")],
+    out: Annotated[Path, path_option("The .npz or .npy file to write; the folder of shards.", "PATH")],
+    shards: Annotated[int, option("Write N .npy files with lists; 0 is one file.", "N")] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
     threads: Threads = 0,
-    executor: Annotated[str | None, typer.Option(metavar="SPEC", help="What embeds the shards, as for run.")] = None,
+    executor: Annotated[str | None, option("What embeds the shards, as for run.")] = None,
 ) -> None:
     """Extract embeddings for your own images with the network of a run, as it was scored."""
     import torch

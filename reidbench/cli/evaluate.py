@@ -9,37 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import typer
-
-from reidbench.cli.flags import path
+from reidbench.cli.flags import option, path_option
 from reidbench.cli.output import echo, print_rows
 from reidbench.errors import DataError, OptionError, printable
 
 
-def _file(text: str, *flags: str) -> Any:
-    return typer.Option(*flags, metavar="FILE", help=text, parser=path)
-
-
 def evaluate(
-    query: Annotated[Path, _file("Queries: .npz or .safetensors with embeddings, pids and cams.")],
-    gallery: Annotated[Path, _file("The gallery: the same, or a pattern of shards, e.g. 'shards/*.npy'.")],
-    train: Annotated[Path | None, _file("Training units, for a metric that is learned.")] = None,
-    distances: Annotated[Path | None, _file("An .npy matrix [queries, gallery] instead of embeddings.")] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC", help="Evaluation protocol (default: Market-1501's rules)."),
-    ] = None,
-    metric: Annotated[str, typer.Option(metavar="SPEC", help="Metric; auto is the default of the suite.")] = "auto",
-    rerank: Annotated[str, typer.Option(metavar="SPEC", help="Re-ranker, or none.")] = "none",
-    pool: Annotated[
-        str, typer.Option(metavar="NAME", help="mean or max, for units of several rows (starts).")
-    ] = "mean",
+    query: Annotated[Path, path_option("Queries: .npz or .safetensors with embeddings, pids and cams.", "FILE")],
+    gallery: Annotated[Path, path_option("The gallery: the same, or shards, e.g. 'shards/*.npy'.", "FILE")],
+    train: Annotated[Path | None, path_option("Training units, for a metric that is learned.", "FILE")] = None,
+    distances: Annotated[Path | None, path_option("An .npy matrix of distances [queries, gallery].", "FILE")] = None,
+    protocol: Annotated[str | None, option("Evaluation protocol (default: Market-1501's rules).")] = None,
+    metric: Annotated[str, option("Metric; auto is the default of the suite.")] = "auto",
+    rerank: Annotated[str, option("Re-ranker, or none.")] = "none",
+    pool: Annotated[str, option("mean or max, for units of several rows (starts).", "NAME")] = "mean",
     normalize: Annotated[
-        bool | None,
-        typer.Option("--normalize/--no-normalize", help="L2-normalise embeddings (default: the metric decides)."),
+        bool | None, option("L2-normalise (default: the metric decides).", None, "--normalize/--no-normalize")
     ] = None,
-    as_json: Annotated[Path | None, _file("Write the scores.", "--json")] = None,
-    per_query: Annotated[Path | None, _file("Write ap_market, ap_step and first as .npz.")] = None,
+    as_json: Annotated[Path | None, path_option("Write the scores.", "FILE", "--json")] = None,
+    per_query: Annotated[Path | None, path_option("Write ap_market, ap_step and first as .npz.", "FILE")] = None,
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
@@ -67,9 +55,9 @@ def evaluate(
         raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
     shards = shard_files(gallery) if gallery.suffix == ".npy" else []
     inputs = {real_path(file) for file in (query, gallery, train, distances, *shards) if file}
-    for option, out in (("--json", as_json), ("--per-query", per_query)):
+    for flag, out in (("--json", as_json), ("--per-query", per_query)):
         if out is not None and real_path(output_file(out)) in inputs:
-            raise OptionError(f"{option} {out}: is one of the input files; name another")
+            raise OptionError(f"{flag} {out}: is one of the input files; name another")
     how = Evaluation(metric, rerank, normalize=normalize)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()

@@ -19,15 +19,21 @@ def path(text: str) -> Path:
     return user_path(text)
 
 
-def _folder(help_text: str) -> Any:
-    return typer.Option(metavar="FOLDER", help=help_text, parser=path)
+def option(help_text: str, metavar: str | None = "SPEC", *names: str, **settings: Any) -> Any:
+    """Return an option with its help and the name of its value; ``names`` replace the one of its parameter."""
+    return typer.Option(*names, metavar=metavar, help=help_text, **settings)
 
 
-DataRoot = Annotated[Path | None, _folder("Folder of the datasets.  [env: REIDBENCH_DATA]")]
-Results = Annotated[Path | None, _folder("Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]")]
-Cache = Annotated[Path | None, _folder("Folder of the caches.  [env: REIDBENCH_CACHE]")]
+def path_option(help_text: str, metavar: str = "FOLDER", *names: str) -> Any:
+    """Return an option whose value is a path."""
+    return option(help_text, metavar, *names, parser=path)
+
+
+DataRoot = Annotated[Path | None, path_option("Folder of the datasets.  [env: REIDBENCH_DATA]")]
+Results = Annotated[Path | None, path_option("Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]")]
+Cache = Annotated[Path | None, path_option("Folder of the caches.  [env: REIDBENCH_CACHE]")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is one for each core.")]
 AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="Use a dataset whose counts are wrong; the record says so.")
+    bool, option("Use a dataset whose counts are wrong; the record says so.", None, "--allow-partial")
 ]

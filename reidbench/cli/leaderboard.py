@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, path
-from reidbench.cli.output import echo
+from reidbench.cli.flags import DataRoot, option, path, path_option
+from reidbench.cli.output import echo, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Publish runs as rows of a CSV, and check published rows.", no_args_is_help=True)
 
 DEFAULT = Path("leaderboards")
+_RUNS = "Folders of runs or studies, records, or folders above runs."
 _ROWS = "First digits of a config_hash.  [default: all]"
-_WEIGHTS = "A file, or a folder, of weights published elsewhere."
-Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="The leaderboards folder.", parser=path)]
+Folder = Annotated[Path, path_option("The leaderboards folder.")]
 
 
 @app.command("add")
 def add(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs or studies, records, or folders above runs.", parser=path)
-    ],
+    runs: Annotated[list[Path], typer.Argument(help=_RUNS, parser=path)],
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
@@ -78,8 +76,8 @@ def check(folder: Folder = DEFAULT) -> None:
 def verify(
     rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help=_ROWS)] = None,
     folder: Folder = DEFAULT,
-    weights: Annotated[Path | None, typer.Option(metavar="PATH", help=_WEIGHTS, parser=path)] = None,
-    train: Annotated[int, typer.Option(metavar="NUMBER", help="Train each row with so many new seeds, 3 or more.")] = 0,
+    weights: Annotated[Path | None, path_option("A file, or a folder, of weights published elsewhere.", "PATH")] = None,
+    train: Annotated[int, option("Train each row with so many new seeds, 3 or more.", "NUMBER")] = 0,
     write: Annotated[bool, typer.Option("--write", help="State beside each CSV what was verified.")] = False,
     data_root: DataRoot = None,
 ) -> None:
@@ -89,8 +87,7 @@ def verify(
     """
     from reidbench.leaderboard import verify
     from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
-    from reidbench.reports.sections import render
-    from reidbench.reports.text_formats import to_terminal
+    from reidbench.reports.sections import default_parts
     from reidbench.studies.page import StudyFiles
 
     planner = _planner(data_root)
@@ -101,7 +98,8 @@ def verify(
     if studies:
         echo(f"note: {TRIALS_NOTE}")
     for study in studies if not rows and not verification.problems else ():
-        echo(render(StudyFiles(study.result, planner.machine).parts("study_sections"), to_terminal), nl=False)
+        files = StudyFiles(study.result, planner.machine)
+        print_report(default_parts("study_sections", files.records, files))
     for group, statement in sorted(verification.rows.items()):
         echo(f"{group[:12]}  {statement}")
     _report(verification.problems)

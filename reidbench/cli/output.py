@@ -117,6 +117,15 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     print_table(table, Console(highlight=False), first=True)
 
 
+def print_report(parts: list[Part]) -> bool:
+    """Print parts to stdout, and to stderr why sections failed; return whether any did."""
+    from reidbench.reports.sections import render
+    from reidbench.reports.text_formats import to_terminal
+
+    echo(render(parts, to_terminal), nl=False)
+    return print_errors(parts)
+
+
 def print_errors(parts: Iterable[Part]) -> bool:
     """Print to stderr why sections of a report failed, and return whether any did."""
     from reidbench.reports.table import one_line

@@ -125,13 +125,9 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """Return one row for each item, and one for each plugin that failed to load."""
     rows = [(item.name, item.kind, _with_availability(item)) for item in catalogue.list_items()]
     rows += [(plugin.name, "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
+    keys = ("distribution", "version", "state", "error")
     return [
-        {
-            "name": name,
-            "kind": kind,
-            "plugin": plugin.name,
-            **{key: getattr(plugin, key) for key in ("distribution", "version", "state", "error")},
-        }
+        {"name": name, "kind": kind, "plugin": plugin.name} | {key: getattr(plugin, key) for key in keys}
         for name, kind, plugin in rows
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Results, path
+from reidbench.cli.flags import DataRoot, Results, option, path, path_option
 from reidbench.cli.output import echo, print_errors
 from reidbench.errors import DataError, OptionError
 
@@ -22,9 +22,9 @@ def report(
     places: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN|FOLDER|SUITE]...", help=_PLACES, parser=path)
     ] = None,
-    section: Annotated[list[str] | None, typer.Option(metavar="SPEC", help="Sections to show.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.", parser=path)] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write PNG and SVG figures.", parser=path)] = None,
+    section: Annotated[list[str] | None, option("Sections to show.")] = None,
+    html: Annotated[Path | None, path_option("Write a self-contained page.", "FILE")] = None,
+    plots: Annotated[Path | None, path_option("Write PNG and SVG figures.", "DIR")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows of all tables as one CSV.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print tables and notes as JSON.")] = False,

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, path
-from reidbench.cli.output import echo, print_errors
-from reidbench.errors import OptionError, ReidbenchError
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, option, path
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from reidbench.runs.plan import Plan
-    from reidbench.runs.prepare import Prepared
-    from reidbench.runs.record import RunRecord
-    from reidbench.runs.tasks import Executor
-    from reidbench.utils.machine import Machine
-
-LISTED_RUNS = 200
-SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
-
-
-def option(help_text: str, metavar: str = "SPEC") -> Any:
-    """Return a flag with its help and the name of its value."""
-    return typer.Option(metavar=metavar, help=help_text)
 
 
 def run(
@@ -48,9 +26,7 @@ def run(
     rerank: Annotated[list[str] | None, option("Re-ranker, or none.")] = None,
     seed: Annotated[list[int] | None, option("Seed.", "NUMBER")] = None,
     scale: Annotated[str | None, option("Another size of a suite, e.g. tiny.", "NAME")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with ids and all options, and stop.")
-    ] = False,
+    dry_run: Annotated[bool, option("Print the plan with ids and all options, and stop.", None, "--dry-run")] = False,
     data_root: DataRoot = None,
     allow_partial: AllowPartial = False,
     results: Results = None,
@@ -69,6 +45,7 @@ def run(
     options = locals()
     from rich.console import Console
 
+    from reidbench.cli.plan_output import prepare, print_line, print_plan, print_scores, print_tasks
     from reidbench.runs.execute import build_executor, execute
     from reidbench.runs.plan import KINDS, make_plan, read_request
 
@@ -95,149 +72,3 @@ def run(
         print_line(console, f"record: {folder}")
     if any(record.status != "ok" for _, record in runs):
         raise typer.Exit(1)
-
-
-def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
-    """Return the machine of a command's options, and the console on stderr that it logs to."""
-    from rich.console import Console
-
-    from reidbench.utils.machine import local_machine
-    from reidbench.utils.processes import join
-
-    if options["scale"] and options["data_root"] is not None:
-        raise OptionError(f"--scale {options['scale']}: draws its own data; leave out --data-root")
-    world = join()
-    console = Console(stderr=True, highlight=False, quiet=not world.first)
-    settings = {name: options[name] for name in SETTINGS}
-    log = partial(print_line, console)
-    return local_machine(data=options["data_root"], **settings, log=log, world=world), console
-
-
-def print_line(console: Console, line: str, style: str = "") -> None:
-    """Print a line of text, wrapped between words on a terminal and never elsewhere."""
-    if console.is_terminal:
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
-        wrapper = textwrap.TextWrapper(
-            console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
-        line = "\n".join(map(wrapper.fill, line.split("\n")))
-    console.print(line, style=style, markup=False, soft_wrap=True)
-
-
-def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS) -> None:
-    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option.
-
-    Without ``full`` at most the first ``most`` rows are printed.
-    """
-    from reidbench.data.positives_and_exclusions import contradiction_notes
-    from reidbench.reports.table import Column, Table
-    from reidbench.reports.text_formats import print_table
-    from reidbench.runs.plan import KINDS, differing_kinds
-    from reidbench.runs.provenance import changed_files
-
-    runs = plan.runs
-    # Items that all runs share are named once, above the table.
-    shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
-    shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
-    print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
-    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else most]
-    rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
-    if rows:
-        print_table(
-            Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console
-        )
-    lines: list[str] = []
-    if more := len(runs) - len(listed):
-        lines.append(f"{'and ' * bool(rows)}{more:,} {'more' if rows else 'runs'}; --dry-run lists them")
-    for run, state in zip(runs, plan.states, strict=True):
-        if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
-            lines.append(f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
-        if state.changes:
-            lines.append(f"{run.items['loss'].short}: was run on other images: {state.changes}")
-    papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
-    for (paper, deviations), count in papers.items():
-        if paper:
-            which = "" if count == len(runs) else f"{count:,} of {len(runs):,} runs: "
-            differs = f"differs from {paper}: {'; '.join(deviations)}"
-            lines.append(f"{which}{differs if deviations else f'faithful to {paper}'}")
-    for run in {id(run.split): run for run in runs}.values():
-        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
-        standin = " (a stand-in: other names than the published ones)" if run.standin else ""
-        lines += [f"protocol {run.items['protocol'].text}{standin}: {counts}"]
-        if run.unmatched.total:
-            lines.append(f"queries without a positive: {run.unmatched}, each scored as AP 0")
-        lines += contradiction_notes(run.contradictions)
-    pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
-    single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
-    for k in sorted({run.recipe.k for run in single} - {1}):
-        lines.append(f"each training identity has one image: with k={k} it repeats, so no positive pair has two images")
-    if any(state.status != "done" for state in plan.states):
-        lines.append(_work(plan))
-    for line in dict.fromkeys(lines):
-        print_line(console, line)
-    for run in runs if full else ():
-        _print_options(console, run)
-
-
-def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
-    """Print what an executor would do with the tasks of a plan; nothing where this process runs them."""
-    from reidbench.runs.execute import runs_here
-    from reidbench.runs.tasks import make_batch
-
-    if not runs_here(plan, executor):
-        batch = make_batch(plan)
-        print_line(console, f"\n{len(batch.tasks)} tasks in {batch.folder}")
-        console.print(executor.describe(batch.tasks, batch.folder), markup=False, soft_wrap=True)
-
-
-def _work(plan: Plan) -> str:
-    """Return how much work a plan has left: trainings, steps, images and disk."""
-    from reidbench.runs.plan import training_images
-    from reidbench.runs.preflight import in_gib, results_bytes
-
-    pending = [(run, state) for run, state in zip(plan.runs, plan.states, strict=True) if state.status != "done"]
-    new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
-    steps = sum(run.recipe.steps - state.step for run, state in new)
-    images = sum(training_images(run, state) for run, state in new)
-    size = in_gib(results_bytes([run for run, _ in pending]))
-    runs = f"to do: {len(pending):,} of {len(plan.runs):,} runs"
-    return f"{runs}, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, results: about {size}"
-
-
-def _print_options(console: Console, run: Prepared) -> None:
-    console.print()
-    print_line(console, run.id, "bold")
-    print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
-    for kind, item in run.items.items():
-        plugins = [offer.plugin for offer in item.plugin_items]
-        owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
-        print_line(console, f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""))
-        by_origin: dict[str, list[str]] = {}
-        for option, origin in item.origins.items():
-            by_origin.setdefault(origin, []).append(option)
-        for origin, options in by_origin.items():
-            print_line(console, f"            from {origin}: {', '.join(options)}")
-    how = run.evaluation
-    exclusions = " and ".join(how.exclude)
-    print_line(console, f"  {'scored by':9} views {how.views}, pool {how.pool}, excluded {exclusions}")
-    print_line(console, f"  {'folder':9} {run.run_folder}")
-
-
-def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
-    """Print the sections of the default report on runs, to stdout; a line for each run too where a section fails."""
-    from reidbench.plugins.catalogue import command_defaults
-    from reidbench.reports.artifacts import RunFiles
-    from reidbench.reports.sections import Part, build_sections, render
-    from reidbench.reports.text_formats import to_terminal
-
-    records = [record for _, record in runs]
-    parts: list[Part] = []
-    for section in command_defaults()["sections"]:
-        try:
-            parts += build_sections([section], records, RunFiles(runs, machine))
-        except ReidbenchError as error:
-            parts.append(Part(section, error=str(error)))
-    echo(render(parts, to_terminal), nl=False)
-    if print_errors(parts):
-        for record in records:
-            echo(f"{record.items['loss'].short}, seed {record.job.seed}: {record.result}")

@@ -11,8 +11,8 @@ import typer
 
 from reidbench.cli import flags
 from reidbench.cli import run as run_verb
-from reidbench.cli.output import echo, print_errors
-from reidbench.cli.run import option, prepare, print_line, print_plan, print_tasks
+from reidbench.cli.flags import option
+from reidbench.cli.output import print_report
 
 
 def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
@@ -47,10 +47,10 @@ def study(
     """
     from rich.console import Console
 
+    from reidbench.cli.plan_output import prepare, print_line, print_plan, print_tasks
     from reidbench.errors import describe_error
     from reidbench.plugins.catalogue import load
-    from reidbench.reports.sections import render
-    from reidbench.reports.text_formats import to_terminal
+    from reidbench.reports.sections import default_parts
     from reidbench.runs.execute import build_executor
     from reidbench.runs.plan import KINDS
     from reidbench.studies.define import define_study
@@ -73,12 +73,10 @@ def study(
         return
     result = run_study(trainings, executor)
     files = StudyFiles(result, trainings.machine)
-    parts = files.parts("study_sections")
-    echo(render(parts, to_terminal), nl=False)
-    print_errors(parts)
+    print_report(default_parts("study_sections", files.records, files))
     try:
         print_line(console, f"page: {write_page(files)}")
     except Exception as error:  # the table is printed, and nothing of the study is lost
         print_line(console, f"the page was not written: {describe_error(error)}")
-    if any(final.flawed for each in result.losses for final in (*each.finals, *each.defaults)):
+    if any(record.status != "ok" for record in result.runs.values()):
         raise typer.Exit(1)

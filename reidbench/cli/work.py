@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reidbench.cli.flags import Device, Threads, path
+from reidbench.cli.output import echo
 from reidbench.errors import OptionError, ReidbenchError
 from reidbench.utils.machine import AUTO, no_log
 
@@ -47,10 +48,10 @@ def work(
             write_atomic(error_file(file.parent, number), str(error))
             raise
         return
-    log = _print_line if world.first else no_log
+    log = partial(echo, err=True) if world.first else no_log
     failed = False
     for folder, record in execute_task(file, number, device, threads, world, log):
-        _print_line(f"record: {folder}")
+        echo(f"record: {folder}", err=True)
         failed |= record.status != "ok"
     if failed:
         raise typer.Exit(1)
@@ -61,7 +62,3 @@ def _stop_at_end_of_input() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

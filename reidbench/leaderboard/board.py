@@ -110,11 +110,6 @@ class Board:
                 "seed (to replace a stored run, delete its folder and add again)"
             )
 
-    def join(self, other: Board) -> Iterator[str]:
-        """Insert the runs of another leaderboard, but not its statements; yield which contradict a run here."""
-        for run in other.runs.values():
-            yield from self.insert(run, other.weights.get(run[1].weights))
-
     def copies(self) -> Iterator[Problem]:
         """Yield runs with the rankings of another run, though the networks of the two are different trainings.
 
@@ -275,24 +270,20 @@ def _update(folder: Path, sources: Sequence[Board], reasons: list[str], done: st
             board, problems = Board.load(folder, name, files=False)
             boards.append(board)
             reasons += map(str, problems)
-            for source in sources:
-                reasons += board.join(source) if source.name == name else []
+            for source in (source for source in sources if source.name == name):
+                for run in source.runs.values():
+                    reasons += board.insert(run, source.weights.get(run[1].weights))
             reasons += map(str, board.copies())
             reasons += [] if allow_mixed else board.mixed_code()
             reasons += board.lost_rows()
         if reasons:
             raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
-        before = [read_rows(board.csv) for board in boards]
+        before = {key: row for board in boards for key, row in read_rows(board.csv).items()}
         files = [file for board in boards for file in board.write()]
-    pairs = [
-        (old.get(row["config_hash"]), row) for old, board in zip(before, boards, strict=True) for row in board.rows()
-    ]
-    return Changes(
-        tuple(files),
-        added=sum(old is None for old, _ in pairs),
-        changed=sum(old is not None and old != row for old, row in pairs),
-        unchanged=sum(old == row for old, row in pairs),
-    )
+    rows = {row["config_hash"]: row for board in boards for row in board.rows()}
+    added = len(rows.keys() - before.keys())
+    unchanged = sum(before.get(key) == row for key, row in rows.items())
+    return Changes(tuple(files), added, len(rows) - added - unchanged, unchanged)
 
 
 def _differ(one: Run, other: Run) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import Board, board_names
 from reidbench.leaderboard.check_record import Problem, file_problem
-from reidbench.leaderboard.rows import columns, read_lines, write_rows
+from reidbench.leaderboard.rows import Row, columns, read_lines, write_rows
 
 
 def check(folder: Path) -> list[Problem]:
@@ -43,25 +43,25 @@ def _csv_problems(board: Board) -> Iterator[tuple[int, str, str]]:
     if not lines or tuple(lines[0][1]) != columns():
         yield 1, "", f"the header must be the {len(columns())} columns of docs/leaderboards.md"
         return
+    problems = list(_row_problems(board, rows, lines[1:]))
+    yield from problems or [(0, "", "has other line ends, quotes or order of rows than its records give; run merge")]
+
+
+def _row_problems(
+    board: Board, rows: Mapping[str, Row], lines: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[int, str, str]]:
     line_of: dict[str, int] = {}
-    differs = False
-    for line, cells in lines[1:]:
+    for line, cells in lines:
+        row = dict(zip(columns(), cells, strict=False))
+        key = row.get("config_hash", "")
         if len(cells) != len(columns()):
             yield line, "", f"holds {len(cells)} cells, expected {len(columns())}"
-            continue
-        row = dict(zip(columns(), cells, strict=True))
-        key = row["config_hash"]
-        if key in line_of:
+        elif line_of.setdefault(key, line) != line:
             yield line, "config_hash", f"is that of line {line_of[key]} too: a copied row"
         elif key not in rows:
             yield line, "config_hash", f"{key[:12]!r} has no valid record in {board.records}"
         else:
-            for column, expected in rows[key].items():
-                if row[column] != expected:
-                    differs = True
-                    yield line, column, f"is {row[column]!r:.80}, but its records give {expected!r:.80}"
-        line_of.setdefault(key, line)
+            for column in (column for column, expected in rows[key].items() if row[column] != expected):
+                yield line, column, f"is {row[column]!r:.80}, but its records give {rows[key][column]!r:.80}"
     for key in sorted(rows.keys() - line_of.keys()):
         yield 0, "", f"lacks the row of {rows[key]['loss']} ({key[:12]}), whose record is stored; run merge"
-    if line_of.keys() == rows.keys() and not differs:
-        yield 0, "", "has other line ends, quotes or order of rows than its records give; run merge"

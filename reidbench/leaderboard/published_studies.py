@@ -43,15 +43,9 @@ class PublishedStudy:
     result: StudyResult
 
     @property
-    def runs(self) -> dict[Path, RunRecord]:
-        """The records of the final runs by folder."""
-        parts = [finals for each in self.result.losses for finals in each.by_tuning.values()]
-        return {final.folder: final.record for finals in parts for final in finals}
-
-    @property
     def board(self) -> str:
         """The name of the leaderboard of its rows."""
-        return board_name(next(iter(self.runs.values())))
+        return board_name(next(iter(self.result.runs.values())))
 
     def rows(self) -> dict[str, tuple[Row, list[tuple[Path, RunRecord]]]]:
         """Return each row's cells that the study determines, and its runs, by ``config_hash``; none of flawed runs."""
@@ -108,9 +102,9 @@ class PublishedStudy:
                             yield field_problem(final.folder / RECORD, f"items.{kind}.spec", clause)
                     if final.record.job.seed != final.seed:
                         yield field_problem(final.folder / RECORD, "job.seed", f"is not {final.seed}")
-        for path in sorted({*folder.glob("*/")} ^ self.runs.keys()):
+        for path in sorted({*folder.glob("*/")} ^ self.result.runs.keys()):
             yield file_problem(path, f"is not both a folder here and a run in {STUDY_FILE}")
-        for path, record in self.runs.items():
+        for path, record in self.result.runs.items():
             if (path.name, self.board) != (record.id[:12], board_name(record)):
                 yield field_problem(path / RECORD, "id", f"begins with {record.id[:12]}: the run is misplaced")
             yield from check_run(path, record, allow_dirty=allow_dirty) if record.status == "ok" else ()
@@ -145,7 +139,7 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as temp:
         home = Path(temp) / STUDIES / name
         write_atomic(home.with_name(toml.name), toml.read_bytes())
-        for path, record in study.runs.items():
+        for path, record in study.result.runs.items():
             write_atomic(home / record.id[:12] / RECORD, record.to_json())
             if record.scored:
                 ranks = {**vars(read_ranking(path))}

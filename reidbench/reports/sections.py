@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from reidbench.errors import PluginError, check_fields, describe_error
-from reidbench.plugins.catalogue import ResolvedSpec, load
+from reidbench.errors import PluginError, ReidbenchError, check_fields, describe_error
+from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
 from reidbench.reports.table import Table
 
 if TYPE_CHECKING:
@@ -60,6 +60,20 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files:
     """
     resolved = [load().resolve("section", text) for text in sections]
     return [_part(section, records, files) for section in resolved]
+
+
+def default_parts(key: str, records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
+    """Return the parts of the sections that ``defaults.toml`` lists; one that cannot be used is a part with the error.
+
+    So a plugin that fails to load hides no result.
+    """
+    parts: list[Part] = []
+    for section in command_defaults()[key]:
+        try:
+            parts += build_sections([section], records, files)
+        except ReidbenchError as error:
+            parts.append(_failed(section, error))
+    return parts
 
 
 def render(parts: list[Part], renderer: Callable[[Sequence[Part]], T]) -> T:

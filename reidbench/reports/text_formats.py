@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import rich.table
@@ -20,12 +19,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from reidbench.reports.sections import Part
-from reidbench.reports.table import Column, Row, Table, is_missing, one_line
+from reidbench.reports.table import Row, Table, is_missing, one_line
 
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-
-
-_LEAST_WIDTH = 20  # of a column of texts beside numbers
 
 
 def render_terminal(parts: Sequence[Part], console: Console) -> None:
@@ -124,7 +120,7 @@ def _escaped(text: str) -> str:
 
 def print_table(table: Table, console: Console, *, first: bool = False) -> None:
     """Print one table as wide as it fits: all columns; without the constant ones, which are named in a line above; with
-    spreads on a line of their own; without the minor ones; with all texts of a row in one column; at last as a list.
+    spreads on a line of their own; without the minor ones; at last, where words would be broken, as a list.
 
     An empty line is above it, unless it is the ``first`` to be printed.
     """
@@ -146,14 +142,9 @@ def print_table(table: Table, console: Console, *, first: bool = False) -> None:
         console.print()
     shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
     several_lines = not fits(shown)
-    if size(shown, several_lines=several_lines).minimum > console.width:  # words would be broken
-        room = 0.75 * console.width  # so that the column of texts is wider than its longest word
-        shown, hidden = _without_minor(_joined(table), lambda each: size(each, several_lines=True).minimum <= room)
-        several_lines = True
-        numbers = replace(shown, columns=shown.columns[1:] or table.columns)
-        if size(numbers, several_lines=True).maximum > console.width - _LEAST_WIDTH and len(table.columns) > 2:
-            _print_list(table, console)
-            return
+    if size(shown, several_lines=several_lines).minimum > console.width:
+        _print_list(table, console)
+        return
     console.print(_rich_table(shown, several_lines=several_lines))
     console.print()
     if hidden:
@@ -205,14 +196,6 @@ def _without_minor(table: Table, fits: Callable[[Table], bool]) -> tuple[Table, 
         table = table.without([last])
         hidden.insert(0, last.heading)
     return table, hidden
-
-
-def _joined(table: Table) -> Table:
-    """Return the table with all texts of a row in its first column."""
-    texts = [column for number, column in enumerate(table.columns) if number == 0 or column.kind == "text"]
-    label = ", ".join(column.heading for column in texts)
-    first = Column("texts", label, format=lambda row: ", ".join(column.cell(row) for column in texts))
-    return replace(table, columns=[first, *(column for column in table.columns if column not in texts)])
 
 
 def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Table:

@@ -181,19 +181,6 @@ def compare(
     )
 
 
-def expected_best(values: Sequence[float]) -> FloatArray:
-    """Return the expected best of k of the N ``values`` for k = 1 … N [N] float64, k of them taken at random.
-
-    Source: Tang et al. 2020, Showing Your Work Doesn't Always Work.
-    """
-    from scipy.special import comb  # noqa: PLC0415, not needed to start
-
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    place = np.arange(len(ordered))
-    weights = comb(place[None, :], place[:, None]) / comb(len(ordered), place + 1)[:, None]
-    return np.asarray(weights @ ordered)
-
-
 @dataclass(frozen=True)
 class _Sample:
     """What the comparison needs of one loss.

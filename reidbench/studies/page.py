@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from reidbench.errors import DataError
-from reidbench.plugins.catalogue import command_defaults
 from reidbench.ranking.rankings import read_ranking
 from reidbench.ranking.scores import named_score
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.compare_runs import identities_of, same_matches
 from reidbench.reports.html import to_html
-from reidbench.reports.sections import Part, build_sections, render
+from reidbench.reports.sections import default_parts, render
 from reidbench.studies.comparison import Comparison, compare
 from reidbench.studies.study import NONE, Final, Study, StudyResult
 from reidbench.utils.arrays import FloatArray
@@ -32,13 +31,8 @@ class StudyFiles(RunFiles):
     """
 
     def __init__(self, result: StudyResult, machine: Machine) -> None:
-        finals = {final.folder: final.record for each in result.losses for final in (*each.finals, *each.defaults)}
-        super().__init__(list(finals.items()), machine)
-        self.result, self.comparison, self.records = result, compare_study(result), list(finals.values())
-
-    def parts(self, default: str) -> list[Part]:
-        """Return the parts of the sections that ``defaults.toml`` names; one that fails is a part with its error."""
-        return build_sections(command_defaults()[default], self.records, self)
+        super().__init__(list(result.runs.items()), machine)
+        self.result, self.comparison, self.records = result, compare_study(result), list(result.runs.values())
 
 
 def compare_study(result: StudyResult) -> Comparison:
@@ -47,8 +41,7 @@ def compare_study(result: StudyResult) -> Comparison:
     ``none`` is listed and not compared; so is a loss with a final run that failed, collapsed or learned nothing.
     Raises DataError where no run has scores, or rankings are missing, damaged, or of other queries than the first.
     """
-    rankings = {final.folder: read_ranking(final.folder) for each in result.losses
-                for final in (*each.finals, *each.defaults) if final.record.scored}  # fmt: skip
+    rankings = {folder: read_ranking(folder) for folder, record in result.runs.items() if record.scored}
     if not rankings:
         raise DataError(f"{result.folder}: no final run of this study has scores; its trainings failed")
     first = next(iter(rankings))
@@ -78,9 +71,11 @@ def compare_study(result: StudyResult) -> Comparison:
 def write_page(files: StudyFiles) -> Path:
     """Write the page of a study into its folder, and return the file; a section that fails is on it with its error."""
     study = files.result.study
-    title = f"Study of {study.protocol}, {study.backbone}, {study.recipe}"
+    title = f"Study{f' {study.name}' * bool(study.name)}: {study.protocol}, {study.backbone}, {study.recipe}"
     about = f"Repeat it with: {study_command(study)}"
-    page = render(files.parts("study_page_sections"), lambda parts: to_html(parts, title, about))
+    page = render(
+        default_parts("study_page_sections", files.records, files), lambda parts: to_html(parts, title, about)
+    )
     write_atomic(files.result.folder / PAGE, page)
     return files.result.folder / PAGE
 

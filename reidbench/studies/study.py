@@ -99,9 +99,7 @@ class Trial:
     ``primary``: the name of that score.
     ``status``: "ok", or the worst verdict of its runs: "failed", "collapsed" or "no_gradient".
     ``error``: the reason of a status other than ok.
-    ``images``: the number of images that its steps take.
     ``seconds``: the duration of training, embedding and ranking.
-    ``peak_memory_mib``: the peak memory of its process.
     ``code``: the digest of the code that ran.
     """
 
@@ -116,9 +114,7 @@ class Trial:
     primary: str
     status: str
     error: str
-    images: int
     seconds: float
-    peak_memory_mib: int
     code: str
 
     @property
@@ -218,6 +214,12 @@ class StudyResult:
     losses: Sequence[LossResult]
     folder: Path
     notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def runs(self) -> dict[Path, RunRecord]:
+        """The records of the final runs by folder, each once."""
+        finals = [final for each in self.losses for runs in each.by_tuning.values() for final in runs]
+        return {final.folder: final.record for final in finals}
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with a row for each final run: loss, tuning, seed, status, scores and ids."""

@@ -217,7 +217,7 @@ class Trainings:
 
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
     worst = min(runs, key=lambda record: STATUSES.index(record.status))
-    primary, recipe, job = worst.evaluation.primary, worst.recipe, training.jobs[0]
+    primary, job = worst.evaluation.primary, training.jobs[0]
     metrics = [each.metric for each in training.jobs]
     phases = [[record.seconds.get(phase, 0.0) for record in runs] for phase in ("train", "embed", "rank")]
     return Trial(
@@ -232,8 +232,6 @@ def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
         primary=primary,
         status=worst.status,
         error=worst.error,
-        images=recipe.steps * recipe.p * recipe.k,
         seconds=round(max(phases[0]) + max(phases[1]) + sum(phases[2]), 3),  # trained and embedded once
-        peak_memory_mib=max(record.peak_memory_mib for record in runs),
         code=worst.code,
     )

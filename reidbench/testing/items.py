@@ -71,7 +71,9 @@ class _BuildChecks(Checks):
 
     def content(self, value: Any) -> object:
         """Return what must be equal of two builds of one case."""
-        return type(value)
+        return (
+            value.digest if isinstance(value, Split) else value if isinstance(value, Protocol | Recipe) else type(value)
+        )
 
     def check_contract(self) -> None:
         self.values = [self.create(*supplied) for supplied in self.cases]
@@ -124,9 +126,6 @@ class _DatasetChecks(_BuildChecks):
     def create(self, *supplied: Path) -> Split:
         return build_split(self.spec, *supplied)
 
-    def content(self, value: Split) -> str:
-        return value.digest
-
     def check_split_and_images(self) -> None:
         split: Split = self.values[0]
         for name, part in {"train": split.train, "query": split.query, "gallery": split.gallery}.items():
@@ -157,9 +156,6 @@ class _ProtocolChecks(_BuildChecks):
     def create(self) -> Protocol:
         return build_protocol(self.spec)
 
-    def content(self, value: Protocol) -> Protocol:
-        return value
-
     def check_values(self) -> None:
         protocol: Protocol = self.values[0]
         load().resolve("dataset", protocol.dataset)
@@ -181,9 +177,6 @@ class _RecipeChecks(_BuildChecks):
 
     def create(self, *supplied: BackboneInfo) -> Recipe:
         return build_recipe(self.spec, *supplied)
-
-    def content(self, value: Recipe) -> Recipe:
-        return value
 
 
 def check_synthesizer(synthesizer: str | Callable[..., Iterator[tuple[int, int]]], **options: Any) -> tuple[str, ...]:

@@ -53,9 +53,6 @@ class _MetricChecks(Checks):
         rows, pids = clusters(IDENTITIES, IMAGES, self.seed, name)
         return (unit_rows(rows.to(dtype)) if metric.normalize else rows.to(dtype)), pids
 
-    def check_contract(self) -> None:
-        self.fresh()
-
     def check_distances(self) -> None:
         for dtype in (torch.float32, torch.float64):
             metric, rows = self.fresh(dtype)

@@ -12,6 +12,7 @@ from reidbench import Part, StudyFiles
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.ranking.scores import average_precision
+from reidbench.reports.sections import build_sections
 from reidbench.reports.text_formats import to_terminal
 from reidbench.studies.study import StudyResult
 from reidbench.utils.machine import local_machine
@@ -20,7 +21,8 @@ from tests.support.studies import LOSSES, make_study
 
 
 def part_of(result: StudyResult) -> Part:
-    (part,) = StudyFiles(result, local_machine(results=result.folder)).parts("study_sections")
+    files = StudyFiles(result, local_machine(results=result.folder))
+    (part,) = build_sections(["study_table"], files.records, files)
     assert not part.error
     return part
 
@@ -59,7 +61,11 @@ def test_rows_hold_means_places_gains_and_verdicts(tmp_path: Path) -> None:
     assert row["mean"] == pytest.approx(tuned)
     assert row["gain"] == pytest.approx(tuned - default)
     assert (row["best_place"], row["worst_place"], row["may_be_best"]) == (1, 2, "yes")
-    assert (row["verdict"], row_of(result, "batch_hard")["verdict"]) == ("better", "reference")
+    against = part_of(result).tables[1]
+    assert [(row["loss"], row["verdict"]) for row in against.rows] == [
+        ("my_loss", "better"),
+        ("lifted_generalized", "better"),
+    ]
     assert row_of(result, "none")["may_be_best"] == "not compared"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from reidbench.cli.run import print_plan
+from reidbench.cli.plan_output import print_plan
 from reidbench.data.positives_and_exclusions import Unmatched
 from reidbench.runs.plan import Plan
 from reidbench.runs.store import RunState

@@ -58,7 +58,7 @@ def test_scores_that_rankings_do_not_give_are_refused(tmp_path: Path, score: str
     ("edits", "field", "text"),
     [
         *cases(__file__, "edited_stored_records_are_refused"),
-        ({"cameras.map_market.0.0": None}, "cameras.map_market", "None"),
+        ({"cameras.map_market.0.0": None}, "cameras.map_market", "null"),
     ],
 )
 def test_edited_stored_records_are_refused(tmp_path: Path, edits: dict[str, Any], field: str, text: str) -> None:

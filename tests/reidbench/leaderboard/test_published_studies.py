@@ -38,9 +38,7 @@ def trial(loss: str, search: int, number: int) -> Trial:
     text, recipe = (loss, "quick") if number == 1 else (f"{loss}(margin=0.3)", TUNED)
     scores = {"euclidean": 0.1 * number, "cosine": 0.05}
     ids = {metric: digest(loss, search, number, metric) for metric in scores}
-    return Trial(
-        loss, search, number, text, recipe, 10_000 + search, ids, scores, "map_market", "ok", "", 9, 1.0, 9, "c"
-    )
+    return Trial(loss, search, number, text, recipe, 10_000 + search, ids, scores, "map_market", "ok", "", 1.0, "c")
 
 
 def record(loss: str, seed: int, recipe: str = "quick") -> RunRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
@@ -21,6 +22,9 @@ from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import CameraMatrix, ItemRecord, RunRecord
+from reidbench.studies.define import define_study
+from reidbench.studies.stored import store_study
+from reidbench.studies.study import Final, LossResult, StudyResult
 from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, derived_fields, put, valid_record
 from tests.support.rankings import rank_both
@@ -152,6 +156,34 @@ def test_rankings_that_contradict_the_lists_are_named(
     result = verify(boards, planner(data_folder))
     assert any(text in problem.text for problem in result.problems), result.problems
     assert result.rows[record.group].tier == "self-reported"
+
+
+def test_final_runs_of_a_study_are_verified_and_its_table_is_printed(
+    tmp_path: Path,
+    data_folder: Path,
+    reidbench_call: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The rankings are of random embeddings, not of the untrained network.
+    monkeypatch.setattr("reidbench.leaderboard.verify._recomputed", lambda *_: [])
+    file = tmp_path / "boards" / "studies" / "mine.toml"
+    file.parent.mkdir(parents=True)
+    items = f'loss = ["batch_hard", "batch_all"]\nprotocol = "{PROTOCOL}"\nbackbone = "tiny"'
+    file.write_text(f'{items}\nrecipe = "quick(steps=1, p=4)"\n[study]\ntrials = 0\nseeds = 2\n')
+    study = define_study(str(file), {})
+    losses = []
+    for loss in study.losses:
+        runs = [put(tmp_path / "runs" / f"{loss}-{seed}", *listed(data_folder, loss, seed)) for seed in (0, 1)]
+        finals = [Final(seed, *run) for seed, run in enumerate(runs)]
+        losses.append(LossResult(loss, finals, finals))
+    result = StudyResult(study, losses, tmp_path / "studies" / "mine")
+    store_study(result, result.folder, lambda final: f"../../runs/{final.folder.name}")
+    assert reidbench_call("leaderboard", "add", str(result.folder), "--folder", str(file.parents[1])).returncode == 0
+    done = reidbench_call("leaderboard", "verify", "--folder", str(file.parents[1]))
+    assert done.returncode == 0, done.stdout
+    assert "trials of studies are self-reported" in done.stdout
+    assert "2 seeds, options as given" in done.stdout
+    assert done.stdout.count("  consistent on ") == len(study.losses)
 
 
 def test_rows_without_local_lists_stay_self_reported(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from reidbench_reports.study import expected_best
 from scipy import stats
 
 from benchmarks.study_error_rates import Design, comparisons, false_alarms, missing, power
 from reidbench.errors import OptionError
-from reidbench.studies.comparison import Comparison, Pair, compare, expected_best
+from reidbench.studies.comparison import Comparison, Pair, compare
 from tests.support.paths import SHARED
 
 Values = dict[str, NDArray[np.float64]]

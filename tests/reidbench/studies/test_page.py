@@ -41,7 +41,7 @@ def test_page_is_accessible_and_shows_every_part(result: StudyResult) -> None:
         assert visit.complaints == []
         headings = visit.page.locator("h2").all_inner_texts()
         assert len(headings) == 6
-        assert visit.page.locator("figure").count() == 3 + 2 + 4 + 2
+        assert visit.page.locator("figure").count() == 2 + 2 + 4 + 2
         assert visit.page.locator(f"text={HOSTILE}").count() > 3
 
 

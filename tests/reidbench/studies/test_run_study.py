@@ -20,6 +20,7 @@ from torch import Tensor
 import reidbench
 from reidbench import Loss, TrainInfo
 from reidbench.errors import Interrupted, OptionError
+from reidbench.reports.sections import default_parts
 from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.execute import read_choices
 from reidbench.studies.define import define_study
@@ -75,13 +76,14 @@ def begin(
 
 
 def table(result: StudyResult) -> str:
-    return to_terminal(StudyFiles(result, local_machine()).parts("study_sections"))
+    files = StudyFiles(result, local_machine())
+    return to_terminal(default_parts("study_sections", files.records, files))
 
 
 def trials_of(result: StudyResult) -> list[dict[str, Any]]:
     """Return the lines about trials without what is measured."""
     lines = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "peak_memory_mib")} for line in lines]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,148 @@
+"""What ``run`` and ``study`` print: the plan, its tasks and the scores; imported when a verb runs, since it is slow."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reidbench.cli.output import echo, print_report
+from reidbench.data.positives_and_exclusions import contradiction_notes
+from reidbench.errors import OptionError
+from reidbench.reports.artifacts import RunFiles
+from reidbench.reports.sections import default_parts
+from reidbench.reports.table import Column, Table
+from reidbench.reports.text_formats import print_table
+from reidbench.runs.execute import runs_here
+from reidbench.runs.plan import KINDS, Plan, differing_kinds, training_images
+from reidbench.runs.preflight import in_gib, results_bytes
+from reidbench.runs.prepare import Prepared
+from reidbench.runs.provenance import changed_files
+from reidbench.runs.record import RunRecord
+from reidbench.runs.tasks import Executor, make_batch
+from reidbench.utils.machine import Machine, local_machine
+from reidbench.utils.processes import join
+
+LISTED_RUNS = 200
+SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
+
+
+def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
+    """Return the machine of a command's options, and the console on stderr that it logs to."""
+    if options["scale"] and options["data_root"] is not None:
+        raise OptionError(f"--scale {options['scale']}: draws its own data; leave out --data-root")
+    world = join()
+    console = Console(stderr=True, highlight=False, quiet=not world.first)
+    settings = {name: options[name] for name in SETTINGS}
+    log = partial(print_line, console)
+    return local_machine(data=options["data_root"], **settings, log=log, world=world), console
+
+
+def print_line(console: Console, line: str, style: str = "") -> None:
+    """Print a line of text, wrapped between words on a terminal and never elsewhere."""
+    if console.is_terminal:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        wrapper = textwrap.TextWrapper(
+            console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        line = "\n".join(map(wrapper.fill, line.split("\n")))
+    console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS) -> None:
+    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option.
+
+    Without ``full`` at most the first ``most`` rows are printed.
+    """
+    runs = plan.runs
+    # Items that all runs share are named once, above the table.
+    shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
+    shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
+    print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
+    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else most]
+    rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
+    if rows:
+        print_table(
+            Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console
+        )
+    lines: list[str] = []
+    if more := len(runs) - len(listed):
+        lines.append(f"{'and ' * bool(rows)}{more:,} {'more' if rows else 'runs'}; --dry-run lists them")
+    for run, state in zip(runs, plan.states, strict=True):
+        if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
+            lines.append(f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
+        if state.changes:
+            lines.append(f"{run.items['loss'].short}: was run on other images: {state.changes}")
+    papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
+    for (paper, deviations), count in papers.items():
+        if paper:
+            which = "" if count == len(runs) else f"{count:,} of {len(runs):,} runs: "
+            differs = f"differs from {paper}: {'; '.join(deviations)}"
+            lines.append(f"{which}{differs if deviations else f'faithful to {paper}'}")
+    for run in {id(run.split): run for run in runs}.values():
+        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
+        standin = " (a stand-in: other names than the published ones)" if run.standin else ""
+        lines += [f"protocol {run.items['protocol'].text}{standin}: {counts}"]
+        if run.unmatched.total:
+            lines.append(f"queries without a positive: {run.unmatched}, each scored as AP 0")
+        lines += contradiction_notes(run.contradictions)
+    pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
+    single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
+    for k in sorted({run.recipe.k for run in single} - {1}):
+        lines.append(f"each training identity has one image: with k={k} it repeats, so no positive pair has two images")
+    if any(state.status != "done" for state in plan.states):
+        lines.append(_work(plan))
+    for line in dict.fromkeys(lines):
+        print_line(console, line)
+    for run in runs if full else ():
+        _print_options(console, run)
+
+
+def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
+    """Print what an executor would do with the tasks of a plan; nothing where this process runs them."""
+    if not runs_here(plan, executor):
+        batch = make_batch(plan)
+        print_line(console, f"\n{len(batch.tasks)} tasks in {batch.folder}")
+        console.print(executor.describe(batch.tasks, batch.folder), markup=False, soft_wrap=True)
+
+
+def _work(plan: Plan) -> str:
+    """Return how much work a plan has left: trainings, steps, images and disk."""
+    pending = [(run, state) for run, state in zip(plan.runs, plan.states, strict=True) if state.status != "done"]
+    new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
+    steps = sum(run.recipe.steps - state.step for run, state in new)
+    images = sum(training_images(run, state) for run, state in new)
+    size = in_gib(results_bytes([run for run, _ in pending]))
+    runs = f"to do: {len(pending):,} of {len(plan.runs):,} runs"
+    return f"{runs}, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, results: about {size}"
+
+
+def _print_options(console: Console, run: Prepared) -> None:
+    console.print()
+    print_line(console, run.id, "bold")
+    print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
+    for kind, item in run.items.items():
+        plugins = [offer.plugin for offer in item.plugin_items]
+        owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
+        print_line(console, f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""))
+        by_origin: dict[str, list[str]] = {}
+        for option, origin in item.origins.items():
+            by_origin.setdefault(origin, []).append(option)
+        for origin, options in by_origin.items():
+            print_line(console, f"            from {origin}: {', '.join(options)}")
+    exclusions = " and ".join(run.protocol.exclude)
+    print_line(console, f"  {'scored by':9} views {run.protocol.views}, pool {run.pool}, excluded {exclusions}")
+    print_line(console, f"  {'folder':9} {run.run_folder}")
+
+
+def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
+    """Print the sections of the default report on runs, to stdout; a line for each run too where a section fails."""
+    records = [record for _, record in runs]
+    if print_report(default_parts("sections", records, RunFiles(runs, machine))):
+        for record in records:
+            echo(f"{record.items['loss'].short}, seed {record.job.seed}: {record.result}")
