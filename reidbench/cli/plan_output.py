@@ -135,8 +135,9 @@ def _print_options(console: Console, run: Prepared) -> None:
             by_origin.setdefault(origin, []).append(option)
         for origin, options in by_origin.items():
             print_line(console, f"            from {origin}: {', '.join(options)}")
-    exclusions = " and ".join(run.protocol.exclude)
-    print_line(console, f"  {'scored by':9} views {run.protocol.views}, pool {run.pool}, excluded {exclusions}")
+    how = run.evaluation
+    exclusions = " and ".join(how.exclude)
+    print_line(console, f"  {'scored by':9} views {how.views}, pool {how.pool}, excluded {exclusions}")
     print_line(console, f"  {'folder':9} {run.run_folder}")
 
 
