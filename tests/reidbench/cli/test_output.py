@@ -13,6 +13,7 @@ from typing import TextIO
 import pytest
 
 from reidbench.cli import main
+from tests.support.distributions import install
 from tests.support.jobs import small_run
 
 
@@ -96,14 +97,8 @@ def test_a_slow_reader_of_a_pipe_gets_every_line(main_with: Main) -> None:
     assert drain.communicate()[0] == b"interrupted\n"
 
 
-def install(folder: Path, source: str) -> dict[str, str]:
-    """Write a plugin's distribution and return the environment in which it is the only plugin."""
-    (folder / "noisy.py").write_text(source)
-    info = folder / "noisy-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[reidbench]\nnoisy = noisy\n")
-    return {**os.environ, "PYTHONPATH": str(folder), "REIDBENCH_LOAD_PLUGINS": "noisy"}
+def install_noisy(folder: Path, source: str) -> dict[str, str]:
+    return install(folder, "noisy", [("noisy", source)]) | {"REIDBENCH_LOAD_PLUGINS": "noisy"}
 
 
 INTERRUPT = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
@@ -112,18 +107,26 @@ CLOSE = "import os, sys\nsys.stdout.close()\nsys.stderr.close()\nos.close(1)\n"
 
 def list_plugins(environment: dict[str, str]) -> tuple[int, str, str]:
     ended = subprocess.run(
-        [sys.executable, "-m", "reidbench", "plugins"], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "reidbench", "plugins"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def test_an_interrupted_start_ends_without_a_traceback(tmp_path: Path) -> None:
     """Also where the importer of a module ignores a failed import."""
-    assert list_plugins(install(tmp_path, INTERRUPT)) == (130, "", "")
+    assert list_plugins(install(tmp_path, "noisy", [("noisy", INTERRUPT)]) | {"REIDBENCH_LOAD_PLUGINS": "noisy"}) == (
+        130,
+        "",
+        "",
+    )
     (tmp_path / "typer.py").write_text(INTERRUPT)
-    assert list_plugins({**os.environ, "PYTHONPATH": str(tmp_path)}) == (130, "", "")
+    assert list_plugins({"PYTHONPATH": str(tmp_path)}) == (130, "", "")
 
 
 def test_a_plugin_that_closes_stdout_is_listed(tmp_path: Path) -> None:
-    code, out, err = list_plugins(install(tmp_path, CLOSE))
+    code, out, err = list_plugins(install_noisy(tmp_path, CLOSE))
     assert (code, "noisy failed at hooks: " in out, err) == (0, True, "")

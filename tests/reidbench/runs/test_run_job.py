@@ -33,6 +33,7 @@ from reidbench.runs.store import RunState
 from reidbench.utils import lock as utils_lock
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
+from tests.support.distributions import install
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run, small_run
 from tests.support.logs import assert_same_log, read_log
 
@@ -167,27 +168,20 @@ def register_losses():
 """
 
 
-def install(folder: Path, formula: str) -> None:
-    """Write a third-party distribution: one module with one loss, found by its entry point."""
-    folder.mkdir(exist_ok=True)
-    (folder / "my_loss.py").write_text(PLUGIN.format(formula=formula))
-    info = folder / "my_loss-1.0.dist-info"
-    info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_loss\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[reidbench]\nmy_loss = my_loss\n")
+def install_loss(folder: Path, formula: str) -> dict[str, str]:
+    return install(folder, "my_loss", [("my_loss", PLUGIN.format(formula=formula))])
 
 
 def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path: Path, reidbench_process: Process) -> None:
     plugin = tmp_path / "plugin"
-    install(plugin, "embeddings.square().sum(1)")
+    env = install_loss(plugin, "embeddings.square().sum(1)")
     (plugin / "test_mine.py").write_text("x = 1\n")
-    env = {"PYTHONPATH": str(plugin)}
     asked = small_run("--loss", "mine")
     first = reidbench_process(*asked, env=env)
     assert first.returncode == 0, first.stderr
     (plugin / "test_mine.py").write_text("x = 2\n")
     assert "done" in reidbench_process(*asked, "--dry-run", env=env).stdout
-    install(plugin, "embeddings.square().mean(1)")
+    install_loss(plugin, "embeddings.square().mean(1)")
     edited = reidbench_process(*asked, "--dry-run", env=env)
     assert "my_loss.py" in edited.stdout
     assert "changed" in edited.stdout
@@ -290,8 +284,7 @@ def test_files_of_a_killed_process_are_removed() -> None:
 
 
 def test_a_loss_that_exits_fails_only_its_run(tmp_path: Path, reidbench_process: Process) -> None:
-    install(tmp_path / "plugin", "__import__('sys').exit(0)")
-    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    env = install_loss(tmp_path / "plugin", "__import__('sys').exit(0)")
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
     assert done.returncode == 1
     assert "failed: SystemExit: 0" in done.stderr
@@ -351,9 +344,7 @@ def register_backbones():
 
 
 def test_a_collapsed_run_is_scored_and_refused_by_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
-    install(tmp_path / "plugin", "embeddings.sum(1)")
-    (tmp_path / "plugin" / "my_loss.py").write_text(POINT)
-    env = {"PYTHONPATH": str(tmp_path / "plugin")}
+    env = install(tmp_path / "plugin", "point", [("point", POINT)])
     asked = [part if part != "tiny" else "point" for part in small_run("--loss", "batch_hard")]
     for _ in range(2):  # the second time it is only shown
         done = reidbench_process(*asked, env=env)

@@ -24,22 +24,35 @@ from reidbench.utils import lock as lock_module
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.lock import lock
 
-HOLD = """
+# Takes the locks that it is told, one after the other, and gives each back at the next line.
+CONTEND = """
 import sys, time
 from pathlib import Path
+from reidbench.errors import DataError
 from reidbench.utils.lock import lock
-with lock(Path(sys.argv[1]), "training lunet"):
-    print("held", flush=True)
-    sys.stdin.read()
+for line in sys.stdin:
+    try:
+        with lock(Path(sys.argv[1]) / line.strip(), "training lunet"):
+            print("held", flush=True)
+            sys.stdin.readline()
+    except DataError:
+        print("refused", flush=True)
+        sys.stdin.readline()
 """
+
+
+def contender(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CONTEND, folder]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
 
 @contextmanager
 def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds ``path`` and is killed at the end."""
-    command = [sys.executable, "-c", HOLD, path]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with contender(path.parent) as holder:
+        assert holder.stdin is not None
         assert holder.stdout is not None
+        holder.stdin.write(f"{path.name}\n")
         assert holder.stdout.readline() == "held\n"
         try:
             yield holder
@@ -281,30 +294,9 @@ def mounts(tmp_path: Path) -> Iterator[list[Path]]:
             subprocess.run([*unmount, point], check=False)
 
 
-CONTEND = """
-import sys, time
-from pathlib import Path
-from reidbench.errors import DataError
-from reidbench.utils.lock import lock
-for line in sys.stdin:
-    try:
-        with lock(Path(sys.argv[1]) / line.strip(), "contending"):
-            print("held", flush=True)
-            sys.stdin.readline()
-    except DataError:
-        print("refused", flush=True)
-        sys.stdin.readline()
-"""
-
-
 def test_two_mounts_cannot_hold_it_at_once(mounts: list[Path], tmp_path: Path) -> None:
     """Three rounds in which both contend at the same time, then one after the other."""
-    crew = [
-        subprocess.Popen(
-            [sys.executable, "-c", CONTEND, mount], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        for mount in mounts
-    ]
+    crew = [contender(mount) for mount in mounts]
     for number in range(3):
         outcomes = []
         for process in crew:
