@@ -217,7 +217,9 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
             texts.append((f"job.{kind}", requested, given))
         for field, text, required in texts:
             try:
-                agrees = _agrees(Spec.parse(text), Spec.parse(item.spec), field.rpartition(".")[2], required)
+                # Options that are newer than an item's first ids are not part of them while they have their default.
+                needed = _options(Spec.parse(item.short)).keys() if required is None else required
+                agrees = _agrees(Spec.parse(text), Spec.parse(item.spec), field.rpartition(".")[2], needed)
             except OptionError as error:
                 yield field, f"cannot be used: {error}"
             else:
@@ -234,15 +236,15 @@ def follows(item: ItemRecord, text: str) -> bool:
     return _agrees(Spec.parse(text), Spec.parse(item.spec), "spec", required)
 
 
-def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str] | None) -> bool:
+def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str]) -> bool:
     """Return whether ``spec`` has the items of ``resolved`` and only options of it, with the same values.
 
-    ``required`` are the options that it must have, with the part's name before them in a sum; None means all.
+    ``required`` are the options that it must have, with the part's name before them in a sum.
     """
     if [(term.weight, term.item.name) for term in spec.terms] != [(t.weight, t.item.name) for t in resolved.terms]:
         return False
     options, known = _options(spec), _options(resolved)
-    if not (known.keys() if required is None else required & known.keys()) <= options.keys() <= known.keys():
+    if not required & known.keys() <= options.keys() <= known.keys():
         return False
     return all(_same_value(value, known[name], field) for name, value in options.items())
 

@@ -56,7 +56,7 @@ class ItemRecord:
     ``plugin``: the module that provides it.
     ``distribution``: the distribution that the module belongs to.
     ``version``: the version of the distribution.
-    ``identity``: the text that enters ids where it is not ``spec``: files by their sha256.
+    ``identity``: the text in ids where it is not ``spec``: files by sha256, newer options only where not the default.
     """
 
     given: str

@@ -53,7 +53,9 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
     cameras = camera_scores(both.with_junk, query.cams, gallery.cams, own_units(query, gallery))
     items = {
         kind: ItemRecord(
-            asdict(plan.job).get(kind, item.given), item.text, item.short, item.origins, "p", "reidbench", "0.1.0"
+            asdict(plan.job).get(kind, item.given),
+            *(item.text, item.short, item.origins, "p", "reidbench", "0.1.0"),
+            identity=item.identity,
         )
         for kind, item in plan.items.items()
     }
