@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -78,7 +78,7 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
         metrics=tuple(metrics),
         given=tuple(name for name in ("trials", "seeds") if name in numbers),
         name=suite.name if suite else "",
-        scale=request.scale,
+        scale=request.scale and replace(request.scale, jobs={}),  # the items are at this scale already
         **{kind: texts[kind][0] for kind in SHARED},
         **checked.model_dump() | {"searches": (checked.searches or seeds) if checked.trials else 0},
     )
