@@ -93,7 +93,7 @@ class Curves:
             for size, runs in systems[system].items():
                 rows.append({"system": system, "gallery": size})
                 if published:
-                    rows[-1]["deviations"] = "; ".join([*runs[0].deviations, *known_deviations(runs[0])])
+                    rows[-1]["deviations"] = "; ".join([*runs[0].deviations, *known_deviations(runs[0].job)])
                 for score in HEADLINE_LABELS:
                     rows[-1][score], rows[-1][f"{score}_sd"] = Combination(tuple(runs)).mean(score)
             for score in HEADLINE_LABELS:

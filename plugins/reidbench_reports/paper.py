@@ -35,7 +35,7 @@ class Paper:
     Options:
         table: which of the Tables 1 to 5.
 
-    Only runs of exactly the systems that ``leaderboards/paper/tableN.toml`` names, with every option and the protocol's
+    Only runs of exactly the systems that ``leaderboards/paper/tableN.csv`` names, with every option and the protocol's
     version as they are now, on the published data, count as ours, with their known deviations in the same row; runs
     that approximate them (stand-in data, a smaller scale, another deviation) are listed apart, under their own names.
     """
@@ -124,21 +124,23 @@ def _published_and_ours(
     for number in published:
         place = number.row, number.column
         row = places.setdefault(place, dict(zip(keys, place, strict=True)))
-        row |= {number.score: number.value / 100, f"{number.score}_printed": number.printed}
+        differs = known_deviations(number.job) if number.job is not None else []
+        remarks = "; ".join(dict.fromkeys([*filter(None, number.note.split("; ")), *differs]))
+        row |= {number.score: number.value / 100, f"{number.score}_printed": number.printed, "remarks": remarks}
         if number.job is not None and number.job in ours:
             row |= _ours(number, ours[number.job])
         if "bold" in number.mark:
             best.add((list(places).index(place), number.score))
     columns = [Column(key) for key in keys]
     scores = {number.score for number in published}
-    # A narrow terminal leaves out the last scores first, never the deviations.
+    # A narrow terminal leaves out the last scores first, never the remarks.
     for minor, score in enumerate(score for score in LABELS if score in scores):
         columns.append(Column(score, LABELS[score], "number", _text(f"{score}_printed"), minor))
         if ours:
             label = f"ours: {LABELS[score]}"
             columns.append(Column(f"ours_{score}", label, "number", _text(f"ours_{score}_printed"), minor))
-    if any(row.get("deviations") for row in places.values()):
-        columns.append(Column("deviations", "ours differs in"))
+    if any(row["remarks"] for row in places.values()):
+        columns.append(Column("remarks", "published; ours differs in"))
     title = "In percent; in brackets the difference to the published number" if ours else "In percent"
     return Table(list(places.values()), columns, title, best)
 
@@ -148,15 +150,14 @@ def _text(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _ours(number: PublishedNumber, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Return ours: mean, standard deviation, what is printed with its difference to the published, known deviations."""
+    """Return ours: mean, standard deviation, and what is printed with its difference to the published."""
     combination = Combination(tuple(runs))
     mean, sd = mean_and_sd(run.scores[number.score] for run in combination.scored)
     star = COLLAPSED * (combination.scored[0].status == "collapsed")
     spread = "" if sd is None else f" ±{100 * sd:.2f}"
     key = f"ours_{number.score}"
     printed = f"{100 * mean:.2f}{star}{spread} ({100 * mean - number.value:+.2f})"
-    deviations = "; ".join(known_deviations(runs[0]))
-    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed, "deviations": deviations}
+    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed}
 
 
 def _standins(

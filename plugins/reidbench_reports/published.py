@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reidbench import DataError, Job, RunRecord, leaderboards_folder, load_suite, resolved_items
+from reidbench import DataError, Job, leaderboards_folder, load_suite, resolved_items
 from reidbench_reports.combinations import KINDS
 
 TABLES = (1, 2, 3, 4, 5)
@@ -21,7 +21,8 @@ class PublishedNumber:
     ``value``: the number, in percent.
     ``printed``: the number with the digits and the star of the paper.
     ``mark``: "bold" and "*", where the paper has them.
-    ``job``: what reproduces it here, with seed 0; None for work of others.
+    ``note``: what is to be known of the published number.
+    ``job``: what reproduces it here, with seed 0; None for work of others that does not run here.
     """
 
     row: str
@@ -30,6 +31,7 @@ class PublishedNumber:
     value: float
     printed: str
     mark: str
+    note: str
     job: Job | None
 
 
@@ -61,6 +63,7 @@ def published_numbers(table: int) -> list[PublishedNumber]:
                 value=float(row["value"]),
                 printed=row["value"] + "*" * ("*" in row["mark"]),
                 mark=row["mark"],
+                note=row["note"],
                 job=Job(*(row[kind] for kind in KINDS), seed=0) if row["loss"] else None,
             )
             for row in _rows(file)
@@ -69,13 +72,10 @@ def published_numbers(table: int) -> list[PublishedNumber]:
         raise DataError(f"{file}: cannot be read as published numbers: {error}") from None
 
 
-def known_deviations(run: RunRecord) -> list[str]:
-    """Return what ``leaderboards/paper/deviations.csv`` lists for the items of a run; raises DataError."""
-    return [
-        row["deviation"]
-        for row in _rows(_file("deviations"))
-        if run.items[row["kind"]].short.partition("(")[0] == row["item"]
-    ]
+def known_deviations(job: Job) -> list[str]:
+    """Return what ``leaderboards/paper/deviations.csv`` lists for the items of a job; raises DataError."""
+    rows = _rows(_file("deviations"))
+    return [row["deviation"] for row in rows if getattr(job, row["kind"]).partition("(")[0] == row["item"]]
 
 
 def _file(name: str) -> Path:

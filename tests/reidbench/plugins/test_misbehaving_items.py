@@ -35,7 +35,8 @@ from tests.support.tiny_training import view_of
 OWNER = "wrong_plugin, wrong-dist 1.0"
 NETWORK = BackboneInfo(4, Preprocess(16, 8), pretrained=False, parameters=1)
 # What a user can write too is a wrong option, not a broken plugin.
-OPTION_ERRORS = {("protocol", "dataset_unknown"), ("recipe", "rate_nan")}
+RECIPES = ("steps_text", "steps_fraction", "crop_number", "rate_nan", "rate_none")
+OPTION_ERRORS = {("protocol", "dataset_unknown"), *(("recipe", name) for name in RECIPES)}
 
 
 def rows(count: int) -> tuple[Tensor, Any, Any]:
