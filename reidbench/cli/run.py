@@ -53,7 +53,7 @@ def run(
     choices = {key: options[key] for key in (*KINDS, "seed") if options[key]}
     request = read_request(str(what) if what else None, choices, scale)
     runner = build_executor(executor)
-    plan = machine.world.in_turn(lambda: make_plan(request, machine))
+    plan = machine.world.in_turn(lambda: make_plan(request, machine, dry_run=dry_run))
     if dry_run:
         out = Console(highlight=False, quiet=not machine.world.first)
         print_plan(out, plan, full=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from reidbench.errors import DataError, OptionError, ReidbenchError
@@ -18,7 +18,7 @@ from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
-from reidbench.runs.suite import KEYS, Scale, expand, find_suite, load_suite, synthesize
+from reidbench.runs.suite import KEYS, Scale, expand, find_suite, load_suite, synthesize, trains
 from reidbench.utils.machine import SCALES, Machine
 from reidbench.utils.progress import in_words
 from reidbench.utils.untrusted_files import real_path
@@ -36,12 +36,14 @@ class Request:
     ``scale``: the scale of a suite that the jobs are at.
     ``file``: the record that is reproduced.
     ``record``: its content.
+    ``data``: the synthesizer that writes each folder of a suite's data, where the scale has none.
     """
 
     jobs: Sequence[Job]
     scale: Scale | None = None
     file: Path | None = None
     record: RunRecord | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,22 +118,34 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
         return Request([record.resolved_job()], file=Path(what), record=record)
     suite = replace(load_suite(find_suite(what)), name=what)
     if scale is None:
-        return Request(suite.jobs)
+        return Request(suite.jobs, data=suite.data)
     at_scale = suite.scale(scale)
-    return Request(list(dict.fromkeys(at_scale.jobs.values())), scale=at_scale)
+    return Request(list(dict.fromkeys(at_scale.jobs.values())), scale=at_scale, data=suite.data)
 
 
-def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = None, memo: Memo | None = None) -> Plan:
+def make_plan(
+    request: Request,
+    machine: Machine,
+    catalogue: Catalogue | None = None,
+    memo: Memo | None = None,
+    *,
+    dry_run: bool = False,
+) -> Plan:
     """Return the prepared runs of a request; the mistakes of all jobs are raised together, before anything is trained.
 
-    A scale's data are rendered first, where they are missing. Plans with one ``memo`` list each dataset once.
+    The data of a suite or its scale are written first, where they are missing; with ``dry_run`` no generator is trained
+    for them, and the runs that need its images are left out. Plans with one ``memo`` list each dataset once.
     """
     check_store(machine.pixels)
     catalogue = catalogue or load()
     if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
         machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")
+    data = request.data
     if request.scale:
-        machine = _draw_scale(request.scale, machine)
+        machine, data = _at_scale(request.scale, machine), request.scale.data or data
+    left_out = [
+        str(machine.data / part) for part, text in data.items() if not _write_data(part, text, machine, dry_run)
+    ]
     if request.record:  # the run that is reproduced must not stand for its reproduction
         machine = replace(machine, results=machine.results / AGAIN)
     planner = Planner(catalogue, machine, memo)
@@ -146,6 +160,8 @@ def make_plan(request: Request, machine: Machine, catalogue: Catalogue | None = 
             runs.append(run)
         except ReidbenchError as error:
             mistakes.append(error)
+    if runs:
+        mistakes = [error for error in mistakes if not any(folder in str(error) for folder in left_out)]
     if mistakes:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
@@ -212,19 +228,26 @@ class TimeLeft:
         return f", about {in_words(seconds / (self.done + begun) * left)} left" if self.done + begun else ""
 
 
-def _draw_scale(scale: Scale, machine: Machine) -> Machine:
-    """Log what a scale replaces, draw its data where they are missing, and return the machine with them."""
+def _at_scale(scale: Scale, machine: Machine) -> Machine:
+    """Log what a scale replaces, and return the machine with the folder of its data."""
     machine.log(f"scale {scale.name}: smaller than the suite; its scores are not the suite's")
     pairs = [(asdict(job), asdict(small)) for job, small in scale.jobs.items()]
     for key, text, other in dict.fromkeys((key, job[key], small[key]) for key in KEYS for job, small in pairs):
         if other != text:
             machine.log(f"scale {scale.name}: {key} {other} replaces {text}")
     digest = hashlib.sha256(json.dumps(dict(scale.data), sort_keys=True).encode()).hexdigest()
-    folder = machine.cache / SCALES / f"{scale.name}-{digest[:12]}"
-    for part, synthesizer in scale.data.items():
-        machine.log(f"scale {scale.name}: data {synthesizer} in {folder / part}")
-        synthesize(synthesizer, folder / part)
-    return replace(machine, data=folder) if scale.data else machine
+    return replace(machine, data=machine.cache / SCALES / f"{scale.name}-{digest[:12]}") if scale.data else machine
+
+
+def _write_data(part: str, synthesizer: str, machine: Machine, dry_run: bool) -> bool:
+    """Log and write a folder of data, where it is missing; returns whether it was, on a dry run without a training."""
+    folder = machine.data / part
+    if dry_run and trains(synthesizer, folder):
+        machine.log(f"data {synthesizer} in {folder}: a dry run trains no generator; runs that need it are left out")
+        return False
+    machine.log(f"data {synthesizer} in {folder}")
+    synthesize(synthesizer, folder)
+    return True
 
 
 def _check_reproducible(file: Path, record: RunRecord, run: Prepared) -> None:

@@ -61,7 +61,7 @@ _JobTable: Any = create_model("_JobTable", __base__=_Choices, name=(_Text, ""))
 _ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
 _Jobs = Annotated[list[_JobTable], Field(min_length=1)]
 _Parts: dict[str, Any] = {"job": (_Jobs, None), "scale": (dict[str, _ScaleTable], {}), "study": (dict[str, Any], {})}
-_Parts[_SUITES] = (_Texts, [])
+_Parts |= {_SUITES: (_Texts, []), _DATA: (dict[_Folder, _Text], {})}
 _SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, **_Parts)
 
 
@@ -92,6 +92,7 @@ class Suite:
     ``names``: the names of the jobs that are systems.
     ``scales``: its other sizes by name.
     ``study``: the table ``[study]`` as it is, for a study of its losses.
+    ``data``: the synthesizer that writes each folder of its data below the data root, where its scale has none.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Suite:
     names: Mapping[Job, str] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
         """Return a scale; raises OptionError with the nearest name where there is none."""
@@ -183,12 +185,16 @@ def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
     if _SUITES in table:
         return _combine(path, [load_suite(find_suite(name), (*within, path)) for name in table[_SUITES]])
     names = {job: name for job, name in named.items() if name}
-    return Suite(path.stem, list(named), names, scales, table.get("study", {}))
+    return Suite(path.stem, list(named), names, scales, table.get("study", {}), table.get(_DATA, {}))
 
 
 def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
-    """Return several suites as one; raises OptionError where they differ in a scale."""
+    """Return several suites as one; raises OptionError where they differ in a scale or in data."""
     jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
+    names = {job: name for suite in suites for job, name in suite.names.items()}
+    folders = {folder: text for suite in suites for folder, text in suite.data.items()}
+    if wrong := [suite.name for suite in suites if not folders.items() >= suite.data.items()]:
+        raise OptionError(f"{path}: data of suite {wrong[0]} contradicts that of another suite")
     scales: dict[str, Scale] = {}
     for name in dict.fromkeys(name for suite in suites for name in suite.scales):
         parts = [suite.scale(name) for suite in suites]
@@ -198,7 +204,7 @@ def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
             if not (small.items() >= scale.jobs.items() and data.items() >= scale.data.items()):
                 raise OptionError(f"{path}: scale {name} of suite {suite.name} contradicts that of another suite")
         scales[name] = Scale(name, small, data)
-    return Suite(path.stem, list(jobs), {job: name for suite in suites for job, name in suite.names.items()}, scales)
+    return Suite(path.stem, list(jobs), names, scales, data=folders)
 
 
 def find_suite(name: str) -> Path:
@@ -253,6 +259,11 @@ def _scales(tables: Mapping[str, dict[str, dict[str, str]]], jobs: Iterable[Job]
     if unused:
         raise OptionError("\n".join(unused))
     return scales
+
+
+def trains(spec: str, directory: Path) -> bool:
+    """Return whether a synthesizer (a spec) would train a generator to write into ``directory``; raises OptionError."""
+    return bool(getattr(load().resolve("synthesizer", spec).build(directory), "trains", False))
 
 
 def synthesize(spec: str, directory: Path) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from reidbench_datasets import dcgan_training
 from reidbench_datasets.dcgan import CARD, DCGAN, STATE
@@ -17,61 +18,74 @@ from reidbench_datasets.dcgan_training import Training, build_discriminator, bui
 
 from reidbench import DataError, OptionError, build
 from reidbench.plugins.catalogue import load
+from tests.support.images import noise_images
 from tests.support.trees import contents
 
-PROTOCOL = "synthetic_val(identities=40, holdout=0.5)"
-SMALL = {"protocol": PROTOCOL, "size": 16, "channels": 2, "steps": 3, "batch": 8, "count": 11, "device": "cpu"}
+SMALL = {"size": 16, "channels": 2, "steps": 3, "batch": 8, "count": 11, "device": "cpu"}
 
 
-def generate(folder: Path, data: Path, **options: Any) -> list[tuple[int, int]]:
-    return list(DCGAN(folder, images=str(data), **{**SMALL, **options}))
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    """Options for a protocol with half of ten identities of noise held out."""
+    images = noise_images(tmp_path / "noise", [1] * 40).images.tolist()
+    rows = [f"{image},{1 + number // 4},train" for number, image in enumerate(images)]
+    (tmp_path / "noise" / "list.csv").write_text("\n".join(["path,pid,split", *rows]) + "\n")
+    protocol = f'csv_list_val(file="{tmp_path / "noise" / "list.csv"}", holdout=0.5)'
+    return {**SMALL, "protocol": protocol, "images": str(tmp_path)}
+
+
+def pixels(file: Path, size: int) -> NDArray[np.uint8]:
+    with Image.open(file) as image:
+        return np.asarray(image if image.size == (size, size) else image.resize((size, size)))
 
 
 def test_images_are_repeated_and_resumed_byte_for_byte(
-    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = generate(tmp_path / "whole", data_folder)
+    steps = list(DCGAN(tmp_path / "whole", **options))
     assert steps[0] == (0, 11)
     assert steps[-1] == (11, 11)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == [f"{number:06}.jpg" for number in range(11)] + [CARD]
-    assert Image.open(tmp_path / "whole" / "000010.jpg").size == (16, 16)
+    assert pixels(tmp_path / "whole" / "000010.jpg", 16).shape == (16, 16, 3)
 
     # Only the images of the training identities are read, not those of the held-out ones.
-    train = build("dataset", build("protocol", PROTOCOL).dataset, data_folder).train
+    train = build("dataset", build("protocol", options["protocol"]).dataset, tmp_path).train
     card = json.loads(whole[CARD])
     assert card["trained_on"] == {"images": len(train.images), "digest": train.digest}
     assert card["options"]["steps"] == 3
 
     # Stopped in the training, then while writing, then with everything written.
     monkeypatch.setattr(dcgan_training, "SAVING_SECONDS", 0.0)
-    stopped = DCGAN(tmp_path / "stopped", images=str(data_folder), **SMALL)
+    stopped = DCGAN(tmp_path / "stopped", **options)
+    stopped.directory.mkdir()
     stopped._check_card({**{key: card[key] for key in ("what", "trained_on")}, "options": stopped.options})
     assert list(islice(Training(stopped.options, "cpu", stopped.directory / STATE).run(train), 2)) == [1, 2]
     assert stopped.trains
     list(islice(stopped, 4))
     assert len(list(stopped.directory.glob("*.jpg"))) == 3
-    assert generate(stopped.directory, data_folder)[0] == (3, 11)
+    assert next(iter(stopped)) == (3, 11)
+    assert list(stopped)[-1] == (11, 11)
     assert contents(stopped.directory) == whole
     monkeypatch.setattr(Training, "run", None)  # is not called again
     assert list(stopped) == [(11, 11)]
     assert not stopped.trains
 
 
-def test_a_folder_of_anything_else_is_refused(tmp_path: Path, data_folder: Path) -> None:
-    begun = DCGAN(tmp_path / "begun", images=str(data_folder), **SMALL)
+def test_a_folder_of_anything_else_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    begun = DCGAN(tmp_path / "begun", **options)
     next(iter(begun))
     with pytest.raises(DataError, match=r'begun: was begun with other options .*"seed": 0.*"seed": 1'):
-        generate(begun.directory, data_folder, seed=1)
+        list(DCGAN(begun.directory, **{**options, "seed": 1}))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.jpg").touch()
     with pytest.raises(DataError, match=r"full: is not empty \(mine\.jpg"):
-        generate(tmp_path / "full", data_folder)
+        list(DCGAN(tmp_path / "full", **options))
     (begun.directory / STATE).write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"\.dcgan\.pt: is damaged"):
-        generate(begun.directory, data_folder)
-    with pytest.raises(OptionError, match=r"batch: .* images of synthetic_val.* 4000"):
-        generate(tmp_path / "large", data_folder, batch=4000)
+        list(begun)
+    with pytest.raises(OptionError, match=r"batch: .* 20 training images of csv_list_val.* 21"):
+        list(DCGAN(tmp_path / "large", **{**options, "batch": 21}))
 
 
 @pytest.mark.parametrize(
@@ -98,10 +112,12 @@ def test_the_networks_have_the_published_layers() -> None:
 
 @pytest.mark.slow
 def test_generated_images_are_about_as_bright_and_varied_as_the_real_ones(tmp_path: Path, data_folder: Path) -> None:
-    generate(tmp_path / "made", data_folder, size=32, channels=16, steps=300, batch=64, count=64)
-    train = build("dataset", build("protocol", PROTOCOL).dataset, data_folder).train
-    made = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "made").glob("*.jpg"))])
-    real = np.stack([np.asarray(Image.open(train.path(i)).resize((32, 32))) for i in range(64)])
+    protocol = "synthetic(identities=40)"
+    small = {"size": 32, "channels": 16, "steps": 300, "count": 64, "device": "cpu"}
+    list(DCGAN(tmp_path / "made", protocol=protocol, images=str(data_folder), **small))
+    train = build("dataset", protocol, data_folder).train
+    made = np.stack([pixels(file, 32) for file in sorted((tmp_path / "made").glob("*.jpg"))])
+    real = np.stack([pixels(train.path(number), 32) for number in range(64)])
     assert abs(made.mean() - real.mean()) < 20
     assert 0.5 < made.std() / real.std() < 1.5
     assert made.std(axis=0).mean() > 0.3 * real.std(axis=0).mean()  # not one image for all codes

@@ -1,4 +1,4 @@
-"""Drawing a stand-in by its spec."""
+"""The data of suites: stand-ins by their specs, folders below the data root, and what a dry run leaves out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reidbench.errors import OptionError
+from reidbench.errors import DataError, OptionError
+from reidbench.runs.plan import make_plan, read_request
 from reidbench.runs.suite import synthesize
+from reidbench.utils.machine import local_machine
+from tests.support.jobs import SMALL_PROTOCOL, job, plan_of
 
 
 def test_a_tree_is_drawn_once_and_found_again(tmp_path: Path) -> None:
@@ -20,3 +23,41 @@ def test_a_tree_is_drawn_once_and_found_again(tmp_path: Path) -> None:
 def test_an_unknown_synthesizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="there is no synthesizer"):
         synthesize("nothing", tmp_path)
+
+
+SUITE = f'''
+protocol = ["{SMALL_PROTOCOL}", "synthetic(identities=40, unlabelled=made)"]
+loss = ["none", "classification(unlabelled=uniform)"]
+backbone = "tiny"
+recipe = "ide(steps=1, p=6, k=2)"
+
+[data]
+made = "dcgan(protocol={SMALL_PROTOCOL}, size=16, channels=1, steps=1, batch=8, count=4, device=cpu)"
+'''
+
+
+def test_a_dry_run_trains_no_generator_for_the_data_of_a_suite(tmp_path: Path, data_folder: Path) -> None:
+    plan_of(job())  # renders the people
+    data, lines = tmp_path / "data", list[str]()
+    data.mkdir()
+    (data / "synthetic").symlink_to(data_folder / "synthetic")
+    machine = local_machine(data=data, device="cpu", threads=1, log=lines.append)
+    for name, text in {"both": SUITE, "alone": SUITE.replace(f'"{SMALL_PROTOCOL}", "syn', '"syn')}.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    both, alone = (read_request(str(tmp_path / f"{name}.toml"), {}) for name in ("both", "alone"))
+
+    planned = make_plan(both, machine, dry_run=True).runs
+    assert [(run.job.protocol, run.job.loss) for run in planned] == [(j.protocol, j.loss) for j in both.jobs[:2]]
+    assert not (data / "made").exists()
+    assert "made: a dry run trains no generator" in lines[-1]
+    with pytest.raises(DataError, match=f"no such folder {data / 'made'}"):
+        make_plan(alone, machine, dry_run=True)
+
+    planned = make_plan(both, machine).runs
+    assert [run.split.counts.get("unlabelled", 0) for run in planned] == [0, 0, 4, 4]
+    assert len(make_plan(alone, machine, dry_run=True).runs) == 2  # nothing is left to train
+    other = read_request(str(tmp_path / "alone.toml"), {})
+    (tmp_path / "alone.toml").write_text(SUITE.replace("steps=1, b", "steps=2, b"))
+    with pytest.raises(DataError, match="made: was begun with other options"):
+        make_plan(read_request(str(tmp_path / "alone.toml"), {}), machine)
+    assert len(make_plan(other, machine).runs) == 2
