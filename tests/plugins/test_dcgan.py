@@ -7,17 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from reidbench_datasets import dcgan_training
 from reidbench_datasets.dcgan import CARD, DCGAN, STATE
 from reidbench_datasets.dcgan_training import Training, build_discriminator, build_generator
 
 from reidbench import DataError, OptionError, build
-from reidbench.plugins.catalogue import load
 from tests.support.images import noise_images
 from tests.support.trees import contents
 
@@ -34,11 +30,6 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {**SMALL, "protocol": protocol, "images": str(tmp_path)}
 
 
-def pixels(file: Path, size: int) -> NDArray[np.uint8]:
-    with Image.open(file) as image:
-        return np.asarray(image if image.size == (size, size) else image.resize((size, size)))
-
-
 def test_images_are_repeated_and_resumed_byte_for_byte(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +38,6 @@ def test_images_are_repeated_and_resumed_byte_for_byte(
     assert steps[-1] == (11, 11)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == [f"{number:06}.jpg" for number in range(11)] + [CARD]
-    assert pixels(tmp_path / "whole" / "000010.jpg", 16).shape == (16, 16, 3)
 
     # Only the images of the training identities are read, not those of the held-out ones.
     train = build("dataset", build("protocol", options["protocol"]).dataset, tmp_path).train
@@ -84,16 +74,10 @@ def test_a_folder_of_anything_else_is_refused(options: dict[str, Any], tmp_path:
     (begun.directory / STATE).write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"\.dcgan\.pt: is damaged"):
         list(begun)
+    with pytest.raises(OptionError, match=r"size: .*16.* 24"):
+        DCGAN(tmp_path, size=24)
     with pytest.raises(OptionError, match=r"batch: .* 20 training images of csv_list_val.* 21"):
         list(DCGAN(tmp_path / "large", **{**options, "batch": 21}))
-
-
-@pytest.mark.parametrize(
-    ("options", "named"), [("size=24", "size: .*16.* 24"), ("steps=0", "steps"), ("learning_rate=0.0", "learning_rate")]
-)
-def test_options_out_of_range_are_refused(tmp_path: Path, options: str, named: str) -> None:
-    with pytest.raises(OptionError, match=f"dcgan: option {named}"):
-        load().resolve("synthesizer", f"dcgan({options})").build(tmp_path)
 
 
 def test_the_networks_have_the_published_layers() -> None:
@@ -102,22 +86,8 @@ def test_the_networks_have_the_published_layers() -> None:
         sizes, x = [], torch.rand(2, 100)
         for layer in generator:
             x = layer(x)
-            sizes += [tuple(x.shape[1:])] if isinstance(layer, torch.nn.Unflatten | torch.nn.ConvTranspose2d) else []
-        assert sizes == [(512, 8, 8), (256, 16, 16), (128, 32, 32), (64, 64, 64), (3, 128, 128)]
+            sizes.append(tuple(x.shape[1:]))
         assert discriminator(x).shape == (2, 1)
+    assert sizes[1::3] == [(512, 8, 8), (256, 16, 16), (128, 32, 32), (64, 64, 64), (3, 128, 128)]
     widths = [layer.out_channels for layer in discriminator if isinstance(layer, torch.nn.Conv2d)]
     assert widths == [64, 128, 256, 512]
-    assert sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in discriminator) == 3
-
-
-@pytest.mark.slow
-def test_generated_images_are_about_as_bright_and_varied_as_the_real_ones(tmp_path: Path, data_folder: Path) -> None:
-    protocol = "synthetic(identities=40)"
-    small = {"size": 32, "channels": 16, "steps": 300, "count": 64, "device": "cpu"}
-    list(DCGAN(tmp_path / "made", protocol=protocol, images=str(data_folder), **small))
-    train = build("dataset", protocol, data_folder).train
-    made = np.stack([pixels(file, 32) for file in sorted((tmp_path / "made").glob("*.jpg"))])
-    real = np.stack([pixels(train.path(number), 32) for number in range(64)])
-    assert abs(made.mean() - real.mean()) < 20
-    assert 0.5 < made.std() / real.std() < 1.5
-    assert made.std(axis=0).mean() > 0.3 * real.std(axis=0).mean()  # not one image for all codes
