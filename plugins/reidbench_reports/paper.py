@@ -57,6 +57,7 @@ class Paper:
             f"{filled} of {len(published)} numbers have one of ours; reidbench run paper/table{self.table} runs the "
             "paper's own systems (docs/reproducing.md: hours, disk, known differences)."
         )
+        part.notes.extend(_remarks(published, KEYS[self.table].index("system") if self.table > 1 else 0))
         if any("*" in number.mark for number in published):
             part.notes.append(f"{COLLAPSED} trapped in a bad local optimum; ours: collapsed, as the monitor detected.")
         part.notes.extend(f"Left out, since something is not installed: {reason}" for reason in missing)
@@ -116,6 +117,21 @@ def _keys(record: RunRecord) -> Iterator[tuple[str, ...]]:
         yield (*(items | {"metric": "auto"}).values(), version)
 
 
+def _remarks(published: Sequence[PublishedNumber], key: int) -> Iterator[str]:
+    """Yield what is to be known of each system, the row or the column (``key``), and of what runs here for it."""
+    notes: dict[str, dict[str, None]] = {}
+    deviations: dict[str, dict[str, None]] = {}
+    for number in published:
+        system = (number.row, number.column)[key]
+        notes.setdefault(system, {}).update(dict.fromkeys(filter(None, number.note.split("; "))))
+        differs = known_deviations(number.job) if number.job is not None else []
+        deviations.setdefault(system, {}).update(dict.fromkeys(each for each in differs if each not in notes[system]))
+    for system, own in notes.items():
+        differs = [f"ours: {'; '.join(deviations[system])}"] if deviations[system] else []
+        if own or differs:
+            yield f"{system}: {'; '.join([*own, *differs])}."
+
+
 def _published_and_ours(
     published: Sequence[PublishedNumber], ours: Mapping[Job, Sequence[RunRecord]], keys: tuple[str, str]
 ) -> Table:
@@ -124,23 +140,21 @@ def _published_and_ours(
     for number in published:
         place = number.row, number.column
         row = places.setdefault(place, dict(zip(keys, place, strict=True)))
-        differs = known_deviations(number.job) if number.job is not None else []
-        remarks = "; ".join(dict.fromkeys([*filter(None, number.note.split("; ")), *differs]))
-        row |= {number.score: number.value / 100, f"{number.score}_printed": number.printed, "remarks": remarks}
+        row |= {number.score: number.value / 100, f"{number.score}_printed": number.printed}
         if number.job is not None and number.job in ours:
             row |= _ours(number, ours[number.job])
         if "bold" in number.mark:
             best.add((list(places).index(place), number.score))
     columns = [Column(key) for key in keys]
     scores = {number.score for number in published}
-    # A narrow terminal leaves out the last scores first, never the remarks.
+    # A narrow terminal leaves out the last scores first, never the deviations.
     for minor, score in enumerate(score for score in LABELS if score in scores):
         columns.append(Column(score, LABELS[score], "number", _text(f"{score}_printed"), minor))
         if ours:
             label = f"ours: {LABELS[score]}"
             columns.append(Column(f"ours_{score}", label, "number", _text(f"ours_{score}_printed"), minor))
-    if any(row["remarks"] for row in places.values()):
-        columns.append(Column("remarks", "published; ours differs in"))
+    if any(row.get("deviations") for row in places.values()):
+        columns.append(Column("deviations", "ours differs in"))
     title = "In percent; in brackets the difference to the published number" if ours else "In percent"
     return Table(list(places.values()), columns, title, best)
 
@@ -150,14 +164,15 @@ def _text(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _ours(number: PublishedNumber, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Return ours: mean, standard deviation, and what is printed with its difference to the published."""
+    """Return ours: mean, standard deviation, what is printed with its difference to the published, known deviations."""
     combination = Combination(tuple(runs))
     mean, sd = mean_and_sd(run.scores[number.score] for run in combination.scored)
     star = COLLAPSED * (combination.scored[0].status == "collapsed")
     spread = "" if sd is None else f" ±{100 * sd:.2f}"
     key = f"ours_{number.score}"
     printed = f"{100 * mean:.2f}{star}{spread} ({100 * mean - number.value:+.2f})"
-    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed}
+    deviations = "; ".join(known_deviations(runs[0].job))
+    return {key: mean, f"{key}_sd": sd, f"{key}_printed": printed, "deviations": deviations}
 
 
 def _standins(
