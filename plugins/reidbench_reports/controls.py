@@ -57,8 +57,9 @@ class Controls:
 
 def _key(run: RunRecord) -> tuple[str, ...]:
     """Return what a combination and its control share, and then their loss and metric."""
-    shared = (*(run.items[kind].spec for kind in ("protocol", "backbone", "rerank")), run.evaluation.pool)
-    return (*shared, run.dataset.digest, run.items["loss"].spec, run.items["metric"].spec)
+    shared = tuple(run.items[kind].spec for kind in ("protocol", "backbone", "rerank"))
+    pool = run.evaluation.pool if "pool=" in shared[0] else ""  # without that option units are single images
+    return (*shared, pool, run.dataset.digest, run.items["loss"].spec, run.items["metric"].spec)
 
 
 def _key_of_control(run: RunRecord) -> tuple[str, ...] | None:
