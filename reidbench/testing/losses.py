@@ -157,6 +157,16 @@ class _LossChecks(LossProbe):
         expect_finite(total, f"the value with {what}")
         expect_finite(gradient, f"the gradient with {what} (guard square roots, logarithms and divisions)")
 
+    def check_units_without_identity(self) -> None:
+        loss, batch = self.start()
+        if not loss.unlabelled:
+            raise NotApplicable
+        none = torch.full_like(batch.labels, -1)
+        for labels in (torch.where(batch.labels % 2 == 0, none, batch.labels), none):
+            total, gradient = self.measure(copy.deepcopy(loss), batch.rows, labels)
+            expect_finite(total, "the value of a batch with labels of -1")
+            expect_finite(gradient, "the gradient of a batch with labels of -1")
+
     def check_determinism(self) -> None:
         (first, batch), second = self.start(torch.float32), self.fresh(torch.float32)
         results = (self.measure(loss, batch.rows.float(), batch.labels, step=5) for loss in (first, second))

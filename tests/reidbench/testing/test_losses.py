@@ -154,6 +154,14 @@ class Raises(Sound):
         raise ZeroDivisionError("nobody thought of this")
 
 
+class NeedsIdentities(Sound):
+    unlabelled = True
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
+        images = (labels >= 0).sum()
+        return super().forward(embeddings, labels) * images / images  # type: ignore[operator]
+
+
 FAULTY = [
     (FlippedSign, "learning", "a sign flipped"),
     (ForgetsTheMask, "learning", "a mask forgotten"),
@@ -169,6 +177,7 @@ FAULTY = [
     (DrawsElsewhere, "gradient is that|determinism|order", r"\d"),
     (SinglePrecision, "shapes", "total must be torch.float64, got torch.float32"),
     (ChangesInputs, "inputs unchanged", "in place"),
+    (NeedsIdentities, "units without identity", "labels of -1"),
     (RefusesWhatIsSearched, "searched values", r"it refuses margin=0.0 \(searched: 0 to 1\): .*must be above 0"),
     (Raises, "shapes", r"ZeroDivisionError: nobody thought of this \(test_losses.py, line \d+\)"),
 ]
