@@ -24,6 +24,7 @@ from reidbench.plugins.interfaces import (
     Loss as Loss,
     LossValue as LossValue,
     Metric as Metric,
+    PairMetric as PairMetric,
     Preprocess as Preprocess,
     Reranker as Reranker,
     TrainInfo as TrainInfo,

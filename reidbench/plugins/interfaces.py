@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from reidbench.errors import DataError, PluginError, check_tensor, contract_error, plugin_call
+from reidbench.errors import DataError, PluginError, check_tensor, contract_error
 from reidbench.plugins.weights import load_tensors, read_normalisation, read_weights
 from reidbench.utils.arrays import IntArray
 
@@ -46,6 +46,7 @@ class BackboneInfo:
     ``batch``: (P, K), the identities in a batch and the images of each, for recipes that follow the network's paper.
     ``faithful_to``: the paper whose network this is in all that the paper says, or an empty text.
     ``trainable``: whether a loss can train it.
+    ``pairs``: whether it compares pairs of images.
     """
 
     embedding_dim: PositiveInt
@@ -55,6 +56,7 @@ class BackboneInfo:
     batch: tuple[int, int] = (18, 4)
     faithful_to: str = ""
     trainable: bool = True
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class TrainInfo:
 
     ``embedding_dim``: the size D of the embeddings.
     ``num_pids``: the number of training identities.
+    ``pair``: the network's ``Backbone.pair``, None where it has none; while a run is planned, the Euclidean distance.
     """
 
     embedding_dim: int
     num_pids: int
+    pair: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,14 @@ class Loss(nn.Module):
     ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
     ``unlabelled``: whether it takes units without identity, of the label -1; a batch may have no others.
+    ``pairs``: whether it trains the pair stage of a network (``TrainInfo.pair``), and no network without one.
     """
 
     plugin_item: str = ""
     metric: str | None = None
     pool: Literal["mean", "max"] = "mean"
     unlabelled: bool = False
+    pairs: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
@@ -201,6 +207,27 @@ class Backbone(nn.Module):
         """Return the test embeddings [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
         raise NotImplementedError
 
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the distances [n] of row i of ``a`` and row i of ``b``, rows [n, D] of ``forward``, differentiable.
+
+        A network with this second stage compares pairs of images: its rows are no embeddings, but what each image gives
+        to all its pairs, such as a flattened feature map. In evaluation mode a pair must not depend on the others.
+        """
+        raise NotImplementedError
+
+    def alone(self, rows: Tensor) -> Tensor:
+        """Return embeddings [n, d] of rows [n, D] without their pairs, whose Euclidean distances make a shortlist."""
+        return rows
+
+    def pair_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that ``pair`` alone uses, and ``forward`` does not."""
+        return []
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it compares pairs of images."""
+        return type(self).pair is not Backbone.pair
+
 
 class Metric:
     """A distance between embeddings, perhaps learned; smaller is closer.
@@ -258,6 +285,17 @@ class Reranker:
         raise NotImplementedError
 
 
+class PairMetric(Metric, Reranker):
+    """A metric that compares units by the pair stage of the network; ``blocks`` gives all distances of a ranking.
+
+    ``network``: the network, in evaluation mode on its device; set by the runner.
+    ``starts``: rows of query unit i are ``starts[i]`` to ``starts[i + 1]`` of the query's rows [nq + 1]; set likewise.
+    """
+
+    network: Backbone
+    starts: IntArray
+
+
 def owner_of(item: Loss | Backbone | Metric | Reranker) -> str:
     """Return what messages call a built item: its name and plugin, or its class and module."""
     kind = next(base.__name__.lower() for base in (Loss, Backbone, Metric, Reranker) if isinstance(item, base))
@@ -268,58 +306,6 @@ def check_embeddings(backbone: Backbone, embeddings: object, count: int) -> Tens
     """Return the embeddings of ``count`` images as a network returned them; raises PluginError unless [count, D]."""
     shape = (count, backbone.embedding_dim)
     return check_tensor(owner_of(backbone), "the embeddings", embeddings, shape, finite=False)
-
-
-class CheckedMetric(Metric):
-    """A metric whose results are checked, so that no compiled loop gets an array of another shape than it reads.
-
-    Takes a metric and raises PluginError, here and in every method, for what breaks the contract.
-    """
-
-    def __init__(self, metric: Metric) -> None:
-        self.metric, self.plugin_item, self.normalize = metric, owner_of(metric), metric.normalize
-        self._projected: int | None = None  # columns, the same for all rows
-        self._columns: int | None = None  # of factors, the same for all rows
-        if not isinstance(metric.normalize, bool):
-            raise contract_error(self.plugin_item, "normalize", "true or false", metric.normalize)
-
-    def project(self, embeddings: Tensor) -> Tensor:
-        """Return the metric's rows; raises PluginError."""
-        with plugin_call(self.plugin_item, "project"):
-            rows = self.metric.project(embeddings)
-        shape = (len(embeddings), self._projected)
-        self._projected = check_tensor(self.plugin_item, "project", rows, shape, (embeddings.dtype,)).shape[1]
-        return rows
-
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the metric's factors; raises PluginError."""
-        with plugin_call(self.plugin_item, "factors"):
-            factors = self.metric.factors(embeddings)
-        if factors is None and self._columns is None:
-            return None
-        if not isinstance(factors, tuple) or len(factors) != 2:
-            raise contract_error(
-                self.plugin_item, "factors", "two tensors (left, right), or None for all rows", factors
-            )
-        for side, values in zip(("left", "right"), factors, strict=True):
-            shape = (len(embeddings), self._columns)
-            check_tensor(self.plugin_item, f"factors: {side}", values, shape, (embeddings.dtype,))
-            self._columns = values.shape[1]
-        if self._columns == 0:
-            raise contract_error(self.plugin_item, "factors", "of 1 column or more", factors[0])
-        return factors
-
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the metric's distances; raises PluginError."""
-        with plugin_call(self.plugin_item, "distances"):
-            values = self.metric.distances(a, b)
-        return check_tensor(self.plugin_item, "distances", values, (len(a), len(b)), (a.dtype,))
-
-    def pair_distances(self, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Return the metric's distances of pairs; raises PluginError."""
-        with plugin_call(self.plugin_item, "pair_distances"):
-            values = self.metric.pair_distances(a, b, first, second)
-        return check_tensor(self.plugin_item, "pair_distances", values, (len(first),), (a.dtype,))
 
 
 def as_loss_value(loss: Loss, value: object) -> LossValue:

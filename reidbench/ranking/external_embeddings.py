@@ -18,7 +18,7 @@ from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
-from reidbench.plugins.interfaces import Metric, Reranker, learns
+from reidbench.plugins.interfaces import Metric, PairMetric, Reranker, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
@@ -218,6 +218,8 @@ def rank_units(
     text = str(command_defaults()["auto_metric"]) if how.metric == "auto" else how.metric
     spec, reranking = load().resolve("metric", text), load().resolve("reranker", how.rerank)
     metric = checked(spec.owner, spec.build(), Metric)
+    if isinstance(metric, PairMetric):
+        raise OptionError(f"metric {how.metric}: compares pairs by a network, which no file holds; give --distances")
     if how.normalize is not None:
         metric.normalize = how.normalize
     if learns(metric) and train is None:

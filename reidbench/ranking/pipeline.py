@@ -11,7 +11,8 @@ from torch import Tensor
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import check_tensor, contract_error, plugin_call
-from reidbench.plugins.interfaces import CheckedMetric, Metric, Reranker, learns, owner_of
+from reidbench.plugins.interfaces import Metric, Reranker, learns, owner_of
+from reidbench.ranking.checked_metric import CheckedMetric
 from reidbench.ranking.rank import rank, rank_distances, unit_rows
 from reidbench.ranking.rankings import Rankings
 from reidbench.utils.arrays import in_memory
@@ -47,7 +48,7 @@ def rank_embeddings(
         checked.normalize = False
     if reranker is not None:
         rows, others = (in_memory(side.embeddings, owner_of(reranker)) for side in (query, gallery))
-        blocks = _reranked_blocks(reranker, rows, others, checked)
+        blocks = _reranked_blocks(reranker, rows, others, checked, len(query.pids))
         return rank_distances(blocks, positives)
     return rank(query.embeddings, gallery.embeddings, positives, checked)
 
@@ -66,7 +67,9 @@ def _projected(units: UnitEmbeddings, metric: CheckedMetric) -> UnitEmbeddings:
     return replace(units, embeddings=torch.cat(rows))
 
 
-def _reranked_blocks(reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric) -> Iterator[Tensor]:
+def _reranked_blocks(
+    reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric, queries: int
+) -> Iterator[Tensor]:
     """Yield a re-ranker's distances [r, ng]; raises PluginError where they are not those of every query once."""
     owner, done = owner_of(reranker), 0
     with plugin_call(owner, "blocks"):
@@ -74,8 +77,8 @@ def _reranked_blocks(reranker: Reranker, query: Tensor, gallery: Tensor, metric:
             what = f"the block of distances from query {done} on"
             check_tensor(owner, what, block, (None, len(gallery)), (torch.float32, torch.float64))
             done += len(block)
-            if done > len(query) or not len(block):
-                raise contract_error(owner, what, f"of 1 to {len(query) - done + len(block)} queries", block)
+            if done > queries or not len(block):
+                raise contract_error(owner, what, f"of 1 to {queries - done + len(block)} queries", block)
             yield block
-    if done != len(query):
-        raise contract_error(owner, "blocks", f"distances of {len(query)} queries", done)
+    if done != queries:
+        raise contract_error(owner, "blocks", f"distances of {queries} queries", done)

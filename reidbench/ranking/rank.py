@@ -17,7 +17,8 @@ from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.errors import DataError
-from reidbench.plugins.interfaces import CheckedMetric, Metric
+from reidbench.plugins.interfaces import Metric
+from reidbench.ranking.checked_metric import CheckedMetric
 from reidbench.ranking.exact_kernels import PositiveValues, Top, count_values, insert_values, pair_values
 from reidbench.ranking.filter_kernels import Block, exclude_columns, farthest_values
 from reidbench.ranking.rank_counts import PIECE, count_closer, visit_blocks

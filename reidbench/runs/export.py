@@ -27,7 +27,7 @@ from reidbench.runs.plan import TimeLeft
 from reidbench.runs.provenance import embedding_code
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.tasks import BATCHES, Batch, Executor, Task
-from reidbench.training.build import build_backbone
+from reidbench.training.build import build_backbone, describe_backbone
 from reidbench.training.checkpoint import load_weights
 from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import save_arrays
@@ -55,6 +55,7 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
         raise DataError(f"{file}: the run is {record.status}: {record.error or 'no reason was recorded'}")
     item = load().resolve("backbone", record.items["backbone"].spec)
     network = build_backbone(item, record.job.seed)
+    _refuse_pairs(item.owner, network.pairs)
     folder = file.absolute().parent.parent.parent / record.training
     if record.items["loss"].spec == "none":
         with_seed(network.initialise, record.job.seed, "initialise")
@@ -158,7 +159,14 @@ def describe_network(run: Path) -> dict[str, Any]:
     """Return what the embeddings of a run depend on beside the images: its weights, its views, and the code here."""
     record = read_record(run / RECORD if run.is_dir() else run)
     backbone = load().resolve("backbone", record.items["backbone"].spec)
+    _refuse_pairs(backbone.owner, describe_backbone(backbone).pairs)
     return {"run": record.id, "weights": record.weights, "views": record.evaluation.views, **embedding_code(backbone)}
+
+
+def _refuse_pairs(owner: str, pairs: bool) -> None:
+    """Raise OptionError where a network compares pairs of images."""
+    if pairs:
+        raise OptionError(f"{owner} compares pairs of images: its rows are no embeddings that could be compared")
 
 
 def check_content(file: Path, content: Mapping[str, Any]) -> None:

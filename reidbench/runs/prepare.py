@@ -13,8 +13,9 @@ from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
-from reidbench.plugins.interfaces import BackboneInfo, CheckedMetric, Loss, Metric, Reranker, learns
+from reidbench.plugins.interfaces import BackboneInfo, Loss, Metric, PairMetric, Reranker, learns
 from reidbench.plugins.options import files_below
+from reidbench.ranking.checked_metric import CheckedMetric
 from reidbench.runs.job import EvaluationRecord, Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
@@ -25,6 +26,7 @@ from reidbench.utils.machine import Machine
 T = TypeVar("T")
 
 # The kinds of items whose names are in the name of a folder.
+MAP_VIEWS = ("original", "center")  # of one crop: the mean of several maps is no map
 TRAINING_NAMES, RUN_NAMES = ("loss", "backbone", "recipe"), ("protocol", "loss", "backbone")
 
 
@@ -107,7 +109,8 @@ class Planner:
         loss = memo(_describe_loss, items["loss"], items["backbone"], info, split)
         if items["loss"].plugin_items:
             _check_unlabelled(items, loss, recipe, split.counts.get("unlabelled", 0))
-        own_metric_text = loss.metric or str(memo(command_defaults)["auto_metric"])
+        auto_metric = "auto_pair_metric" if info.pairs else "auto_metric"
+        own_metric_text = loss.metric or str(memo(command_defaults)[auto_metric])
         own_metric = memo(self.catalogue.resolve, "metric", own_metric_text, protocol.defaults)
         items.setdefault("metric", own_metric)
         # A value that a factory refuses must not be found after the training.
@@ -128,6 +131,8 @@ class Planner:
             normalize=metric.normalize,
             learned=learns(metric),
         )
+        pairs = {"backbone": info.pairs, "loss": loss.pairs, "metric": isinstance(metric, PairMetric)}
+        _check_pairs(items, pairs, evaluation, split)
         identities = {kind: item.identity for kind, item in items.items()}
         ids = run_ids(identities, job.seed, split.train.digest, split.digest, evaluation)
         code_files = run_code(items)
@@ -182,6 +187,32 @@ def _check_unlabelled(items: Mapping[str, ResolvedSpec], loss: Loss, recipe: Rec
     else:
         return
     raise OptionError(f"{problem}, of which the training set has {count:,}; use another, or leave these images out")
+
+
+def _check_pairs(
+    job: Mapping[str, ResolvedSpec], pairs: Mapping[str, bool], evaluation: EvaluationRecord, split: Split
+) -> None:
+    """Raise OptionError where items do not suit a network that compares pairs of images, or one that does not.
+
+    ``pairs``: whether backbone, loss and metric are for pairs of images.
+    """
+    named = ("pairs of images", "embeddings")[:: 1 if pairs["backbone"] else -1]
+    wrong = [
+        f"{kind} {job[kind].short} is for {named[1]}"
+        for kind in ("loss", "metric")
+        if job[kind].terms and pairs[kind] != pairs["backbone"]
+    ]
+    if pairs["backbone"]:
+        reasons = {
+            f"views={evaluation.views} would average its maps; use original or center": evaluation.views
+            not in MAP_VIEWS,
+            "several images of a query have the mean of their distances; use pool=mean": evaluation.pool != "mean",
+            "the gallery has units of several images": len(split.gallery.images) > len(split.gallery),
+            f"{job['rerank'].short} needs distances between all units": bool(job["rerank"].terms),
+        }
+        wrong += [reason for reason, holds in reasons.items() if holds]
+    if wrong:
+        raise OptionError("\n".join(f"{job['backbone'].owner} is for {named[0]}: {reason}" for reason in wrong))
 
 
 def _build(spec: ResolvedSpec, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.images.contents import split_contents
-from reidbench.plugins.interfaces import Backbone, learns
+from reidbench.plugins.interfaces import Backbone, PairMetric, learns
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
@@ -193,11 +193,14 @@ def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
     split = run.split
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
-        embeddings = pool_units(cache.embeddings(samples, part), samples.starts, run.evaluation.pool)
-        return UnitEmbeddings(embeddings, samples.pids, samples.cams)
+        rows = cache.embeddings(samples, part)
+        pooled = rows if run.info.pairs else pool_units(rows, samples.starts, run.evaluation.pool)
+        return UnitEmbeddings(pooled, samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric, reranker = run.items["metric"].build(), run.items["rerank"].build()
+    if isinstance(metric, PairMetric):
+        metric.network, metric.starts, reranker = cache.backbone.eval(), split.query.starts, metric
     fit = embed(split.fit, "training") if learns(metric) else None
     began = time.monotonic()
     rankings = rank_embeddings(query, gallery, metric, reranker, fit, run.protocol.exclude)
@@ -205,7 +208,7 @@ def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
 
 
 def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummary:
-    loss = build_loss(run.items["loss"], run.info, run.split, run.job.seed)
+    loss = build_loss(run.items["loss"], run.info, run.split, run.job.seed, network)
     assert loss is not None
     samples, folder = run.split.train, run.training_folder
     return train(network, loss, run.recipe, samples, seed=run.job.seed, folder=folder, machine=machine)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reidbench.errors import checked
+from reidbench.errors import check_tensor, checked
 from reidbench.plugins.interfaces import Backbone, check_embeddings
 from reidbench.testing.checked_item import (
     Checks,
@@ -107,7 +107,8 @@ class _BackboneChecks(Checks):
         backbone = self.fresh().train()
         if not backbone.trainable:
             raise NotApplicable
-        backbone(self.images(backbone)).square().mean().backward()
+        rows = backbone(self.images(backbone))
+        (backbone.pair(rows, rows.roll(1, 0)) if backbone.pairs else rows).square().mean().backward()
         parameters = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
         missing = [name for name, p in parameters.items() if p.grad is None]
         advice = "use them, or set requires_grad=False"
@@ -116,6 +117,26 @@ class _BackboneChecks(Checks):
         for name, gradient in gradients.items():
             expect_finite(gradient, f"the gradient of {name}")
         expect(any(bool(gradient.any()) for gradient in gradients.values()), "all gradients are 0")
+
+    def check_pairs(self) -> None:
+        backbone = self.fresh().eval()
+        if not backbone.pairs:
+            raise NotApplicable
+        rows = self.embed(backbone, self.images(backbone))
+        others = rows.roll(1, 0)
+        distances = backbone.pair(rows, others)
+        check_tensor(self.spec.owner, "pair", distances, (BATCH,))
+        with torch.no_grad():
+            apart = torch.cat([backbone.pair(*pair) for pair in zip(rows[:, None], others[:, None], strict=True)])
+            check_tensor(self.spec.owner, "alone", backbone.alone(rows), (BATCH, None))
+        expect_equal(distances.detach(), apart, f"the distances of pairs alone and among {BATCH}", _ALONE)
+        named = {id(parameter) for parameter in backbone.pair_parameters()}
+        for used, stage in ((distances, "pair"), (backbone(self.images(backbone)), "forward")):
+            gradients = torch.autograd.grad(used.sum(), [*backbone.parameters()], allow_unused=True)
+            pairs = zip(backbone.named_parameters(), gradients, strict=True)
+            wrong = [name for (name, p), g in pairs if g is not None and (id(p) in named) == (stage == "forward")]
+            what = f"pair_parameters must name what pair alone uses; of {', '.join(wrong[:3])} it does not hold"
+            expect(not wrong, f"{what}, which {stage} uses")
 
     def check_state_dict_holds_everything(self) -> None:
         first, second = self.fresh(), self.fresh(seed=1)

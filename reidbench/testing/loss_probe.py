@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
 from reidbench.testing.checked_item import DIM, Checks, expect, normal
-from reidbench.training.build import check_loss
+from reidbench.training.build import check_loss, euclidean_pairs
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import sample_round
@@ -41,7 +41,7 @@ class LossProbe(Checks):
 
     def fresh(self, dtype: torch.dtype = torch.float64, dim: int = DIM) -> Loss:
         """Return the loss as it is before the first step, its parameters in ``dtype``."""
-        loss = check_loss(self.spec, self.build(TrainInfo(embedding_dim=dim, num_pids=IDENTITIES)))
+        loss = check_loss(self.spec, self.build(TrainInfo(dim, IDENTITIES, euclidean_pairs)))
         return loss.to(dtype).train()
 
     def start(self, dtype: torch.dtype = torch.float64, dim: int = DIM) -> tuple[Loss, Batch]:

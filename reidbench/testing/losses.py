@@ -28,6 +28,7 @@ from reidbench.testing.checked_item import (
     share_in_order,
 )
 from reidbench.testing.loss_probe import IDENTITIES, LABELS, Batch, LossProbe
+from reidbench.training.build import euclidean_pairs
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
 
@@ -228,7 +229,8 @@ class _LossChecks(LossProbe):
         for term, name, value in values:
             what = f"{name}={write_value(value)} (searched: {term.item.options[name].searched})"
             try:
-                loss = replace(term, values={**term.values, name: value}).build(TrainInfo(DIM, IDENTITIES)).double()
+                changed = replace(term, values={**term.values, name: value})
+                loss = changed.build(TrainInfo(DIM, IDENTITIES, euclidean_pairs)).double()
                 batch = self.batch(loss)
                 total = self.value(loss, batch.rows, batch.labels).total
             except ReidbenchError as error:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from reidbench.errors import checked
-from reidbench.plugins.interfaces import CheckedMetric, Metric, learns
+from reidbench.plugins.interfaces import Backbone, Metric, PairMetric, learns
+from reidbench.ranking.checked_metric import CheckedMetric
 from reidbench.ranking.rank import unit_rows
 from reidbench.testing.checked_item import (
     Checks,
@@ -21,9 +22,11 @@ from reidbench.testing.checked_item import (
     expect_finite,
     expect_ordered,
 )
+from reidbench.training.build import euclidean_pairs
 from reidbench.utils.arrays import IntArray
 
 IDENTITIES, IMAGES, CAMERAS = 24, 6, 3  # enough to learn from: 144 embeddings of 8 entries
+STARTS = (0, 1, 3, 4, 6)  # of queries with one image and with two, for metrics that compare pairs of images
 CAMS: IntArray = np.repeat(np.arange(IMAGES, dtype=np.int64) % CAMERAS + 1, IDENTITIES)
 _CLOSE = {torch.float32: 1e-4, torch.float64: 1e-9}
 
@@ -38,12 +41,21 @@ def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **option
     return _MetricChecks("metric", metric, options, seed).run()
 
 
+class _EuclideanNetwork(Backbone):
+    """A network whose pairs have the Euclidean distances of their rows."""
+
+    def pair(self, a: Tensor, b: Tensor) -> Tensor:
+        return euclidean_pairs(a, b)
+
+
 class _MetricChecks(Checks):
     """Each check starts from a freshly built and fitted metric, whose results CheckedMetric checks."""
 
     def fresh(self, dtype: torch.dtype = torch.float64) -> tuple[CheckedMetric, Tensor]:
         """Return the metric, fitted where it learns, and test embeddings as it compares them, projected [n, K]."""
         metric = CheckedMetric(checked(self.spec.owner, self.build(), Metric))
+        if isinstance(metric.metric, PairMetric):
+            metric.metric.network, metric.metric.starts = _EuclideanNetwork(), np.array(STARTS)
         if learns(metric.metric):
             rows, pids = self.embeddings(metric, "training", dtype)
             metric.metric.fit(rows, pids, CAMS.copy())
@@ -110,6 +122,15 @@ class _MetricChecks(Checks):
         wrong, worst = int((falls > 1e-7).sum()), f"{falls.max().item():.3g} of the largest distance"
         places = f"in {wrong} of {falls.numel()} places of 20 rankings"
         expect(wrong == 0, f"{places} the factors put the farther one first, at worst by {worst}")
+
+    def check_blocks_of_any_size(self) -> None:
+        metric, rows = self.fresh()
+        if not isinstance(metric.metric, PairMetric):
+            raise NotApplicable
+        query, units = rows[: STARTS[-1]], len(STARTS) - 1
+        whole, part = (torch.cat([*metric.metric.blocks(query, rows, metric, size)]) for size in (units, units - 1))
+        expect(whole.shape == (units, len(rows)), f"the blocks of {units} queries have the shape {[*whole.shape]}")
+        expect_equal(whole, part, f"the distances of queries in blocks of {units} and {units - 1}")
 
     def check_fit_repeats(self) -> None:
         (first, rows), (second, _) = self.fresh(), self.fresh()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from reidbench.data.split import STANDARD_COUNTS, Split
 from reidbench.errors import ReidbenchError, check_fields, checked, contract_error
@@ -38,11 +39,16 @@ def build_backbone(spec: ResolvedSpec, seed: int) -> Backbone:
     return checked(spec.owner, with_seed(spec.build, seed, "backbone"), Backbone)
 
 
-def build_loss(spec: ResolvedSpec, info: BackboneInfo, split: Split, seed: int) -> Loss | None:
-    """Return the loss with its heads sampled from ``seed``, or None for the untrained network."""
+def build_loss(
+    spec: ResolvedSpec, info: BackboneInfo, split: Split, seed: int, network: Backbone | None = None
+) -> Loss | None:
+    """Return the loss with its heads sampled from ``seed``, or None for the untrained network.
+
+    ``network`` is what it will train, None where it will not be trained.
+    """
     if not spec.plugin_items:
         return None
-    return check_loss(spec, with_seed(lambda: spec.build(train_info(info, split)), seed, "loss"))
+    return check_loss(spec, with_seed(lambda: spec.build(train_info(info, split, network)), seed, "loss"))
 
 
 def build_recipe(spec: ResolvedSpec, info: BackboneInfo) -> Recipe:
@@ -63,15 +69,23 @@ def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
         batch=backbone.batch,
         faithful_to=backbone.faithful_to,
         trainable=backbone.trainable,
+        pairs=backbone.pairs,
     )
     check_fields(spec.owner, info)
     check_fields(spec.owner, info.preprocess)
     return info
 
 
-def train_info(info: BackboneInfo, split: Split) -> TrainInfo:
-    """Return what a loss is told about the network and the training set."""
-    return TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"])
+def train_info(info: BackboneInfo, split: Split, network: Backbone | None = None) -> TrainInfo:
+    """Return what a loss is told about the network and the training set; ``network`` as for ``build_loss``."""
+    pair = (network.pair if network else euclidean_pairs) if info.pairs else None
+    return TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"], pair=pair)
+
+
+def euclidean_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Euclidean distances [n] of rows [n, D], which try a loss of pairs without a network."""
+    distances: Tensor = torch.linalg.vector_norm(a - b, dim=1)
+    return distances
 
 
 def build_on_meta(spec: ResolvedSpec, *supplied: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from reidbench.errors import OptionError
+from reidbench.plugins.interfaces import Backbone
 from reidbench.utils.processes import World, peer_errors
 
 
@@ -26,18 +27,18 @@ def gather(world: World, part: Tensor, count: int) -> Tensor:
     return rows
 
 
-def add_gradients(world: World, network: nn.Module, loss: nn.Module) -> None:
+def add_gradients(world: World, network: Backbone, loss: nn.Module) -> None:
     """Give every process the gradient of the whole batch, after ``backward`` in each.
 
-    The network's gradients are summed, since each process has those of its part; the loss's are those of the whole
-    batch already and are averaged, so that rounding does not let the processes drift apart.
+    The network's gradients are summed, since each process has those of its part; those of the loss and of the network's
+    pair stage are of the whole batch already and are averaged, so that rounding does not let the processes drift apart.
     """
     if world.size == 1:
         return
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    for gradient in (p.grad for p in loss.parameters() if p.grad is not None):
-        gradient.div_(world.size)
-        gradients.append(gradient)
+    for parameter in (*loss.parameters(), *network.pair_parameters()):
+        if parameter.grad is not None:
+            parameter.grad.div_(world.size)
+    gradients = [p.grad for p in (*network.parameters(), *loss.parameters()) if p.grad is not None]
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         same = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.reshape(-1) for gradient in same])
