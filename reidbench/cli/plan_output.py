@@ -54,10 +54,11 @@ def print_line(console: Console, line: str, style: str = "") -> None:
     console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS) -> None:
-    """Print a row for each run, deviations from papers, the data, and the work ahead; with ``full`` every option.
+def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS, *, verbose: bool = False) -> None:
+    """Print a row for each run, deviations from papers, the data, and the work ahead.
 
-    Without ``full`` at most the first ``most`` rows are printed.
+    Without ``full`` at most the first ``most`` rows are printed; with it all, and the options of every item once, those
+    of all runs first. With ``verbose`` the options, the ids and the folder of each run follow.
     """
     runs = plan.runs
     # Items that all runs share are named once, above the table.
@@ -99,8 +100,14 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
         lines.append(_work(plan))
     for line in dict.fromkeys(lines):
         print_line(console, line)
-    for run in runs if full else ():
-        _print_options(console, run)
+    if full and runs and not verbose:
+        print_line(console, "\nOptions, those of all runs first (--verbose: those of each run)", "bold")
+        _print_options(console, runs)
+    for run in runs if verbose else ():
+        print_line(console, f"\n{run.id}", "bold")
+        print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
+        _print_options(console, [run])
+        print_line(console, f"  {'folder':9} {run.run_folder}")
 
 
 def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
@@ -122,23 +129,24 @@ def _work(plan: Plan) -> str:
     return f"{runs}, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, results: about {size}"
 
 
-def _print_options(console: Console, run: Prepared) -> None:
-    console.print()
-    print_line(console, run.id, "bold")
-    print_line(console, f"  {'training':9} {run.train_id[:10]}, seed {run.job.seed}")
-    for kind, item in run.items.items():
-        plugins = [offer.plugin for offer in item.plugin_items]
-        owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
-        print_line(console, f"  {kind:9} {item.text}" + (f"  ({owners})" if owners else ""))
-        by_origin: dict[str, list[str]] = {}
-        for option, origin in item.origins.items():
-            by_origin.setdefault(origin, []).append(option)
-        for origin, options in by_origin.items():
-            print_line(console, f"            from {origin}: {', '.join(options)}")
-    how = run.evaluation
-    exclusions = " and ".join(how.exclude)
-    print_line(console, f"  {'scored by':9} views {how.views}, pool {how.pool}, excluded {exclusions}")
-    print_line(console, f"  {'folder':9} {run.run_folder}")
+def _print_options(console: Console, runs: Sequence[Prepared]) -> None:
+    """Print each item of the runs once, with its options and their origins, and how the runs are scored."""
+    texts: dict[str, list[str]] = {}
+    for run in runs:
+        for kind, item in run.items.items():
+            plugins = [offer.plugin for offer in item.plugin_items]
+            owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
+            lines = [item.text + (f"  ({owners})" if owners else "")]
+            for origin in dict.fromkeys(item.origins.values()):
+                options = [option for option, each in item.origins.items() if each == origin]
+                lines.append(f"            from {origin}: {', '.join(options)}")
+            texts.setdefault(kind, []).append("\n".join(lines))
+        how = run.evaluation
+        excluded = " and ".join(how.exclude)
+        texts.setdefault("scored by", []).append(f"views {how.views}, pool {how.pool}, excluded {excluded}")
+    for kind in sorted(texts, key=lambda kind: len(set(texts[kind])) > 1):
+        for text in dict.fromkeys(texts[kind]):
+            print_line(console, f"  {kind:9} {text}")
 
 
 def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:

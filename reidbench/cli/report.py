@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reidbench.runs.store import Store
 
 _PLACES = "Run folders, records, folders above them, or suites.  [default: all results]"
+_ROWS = "Write a row for each run (with --section: the rows of these) to a file or, with -, to stdout, as"
 
 
 def report(
@@ -26,34 +27,45 @@ def report(
     html: Annotated[Path | None, path_option("Write a self-contained page.", "FILE")] = None,
     plots: Annotated[Path | None, path_option("Write PNG and SVG figures.", "DIR")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print the rows of all tables as one CSV.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print tables and notes as JSON.")] = False,
+    csv: Annotated[Path | None, path_option(f"{_ROWS} CSV", "FILE|-")] = None,
+    json: Annotated[Path | None, path_option(f"{_ROWS} JSON", "FILE|-")] = None,
     results: Results = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Report finished runs: tables in the terminal, a page, figures, Markdown, CSV or JSON."""
+    """Report finished runs: tables in the terminal, a page, figures, Markdown, or a row for each run."""
     from reidbench.plugins.catalogue import command_defaults
     from reidbench.reports.artifacts import RunFiles
     from reidbench.reports.figures import to_files
     from reidbench.reports.html import to_html
     from reidbench.reports.sections import build_sections, render
-    from reidbench.reports.text_formats import to_csv, to_json, to_markdown, to_terminal
+    from reidbench.reports.text_formats import rows_to_csv, rows_to_json, to_csv, to_json, to_markdown, to_terminal
+    from reidbench.runs.execute import Records
     from reidbench.runs.store import Store
     from reidbench.utils.atomic import write_atomic
     from reidbench.utils.machine import local_machine
 
-    if markdown + csv + json > 1:
-        raise OptionError("--markdown, --csv, --json: each prints the report; use one of them")
+    written = {"--markdown": Path("-") if markdown else None, "--csv": csv, "--json": json}
+    if (printed := [flag for flag, file in written.items() if file == Path("-")])[1:]:
+        raise OptionError(f"{', '.join(printed)}: each prints the report; use one of them")
     machine = local_machine(data=data_root, results=results)
     store = Store(machine.results)
     runs = _records(store, places or [])
     if not runs:
         raise DataError(f"{store.folder}: holds no finished run; make one with: reidbench run")
-    sections = section or command_defaults()["page_sections" if html or plots else "sections"]
+    # Files of runs need no section.
+    key = "page_sections" if html or plots else "" if (csv or json) and not markdown else "sections"
+    sections = section or (command_defaults()[key] if key else [])
     parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
-    if markdown or csv or json or not (html or plots):
-        to_text = to_markdown if markdown else to_csv if csv else to_json if json else to_terminal
-        echo(render(parts, to_text), nl=False)
+    if markdown or not (csv or json or html or plots):
+        echo(render(parts, to_markdown if markdown else to_terminal), nl=False)
+    rows = Records(record for _, record in runs).rows()
+    for file, to_text, of_rows in ((csv, to_csv, rows_to_csv), (json, to_json, rows_to_json)):
+        text = "" if not file else render(parts, to_text) if section else of_rows(rows)
+        if file == Path("-"):
+            echo(text, nl=False)
+        elif file:
+            write_atomic(file, text)
+            echo(f"wrote {file}", err=True)
     if html:
         about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
         write_atomic(html, render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
@@ -66,7 +78,7 @@ def report(
             write_atomic(plots / name, data)
             echo(f"wrote {plots / name}", err=True)
     print_errors(parts)
-    if all(part.error for part in parts):
+    if parts and all(part.error for part in parts):
         raise typer.Exit(1)
 
 

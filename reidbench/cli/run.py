@@ -27,6 +27,7 @@ def run(
     seed: Annotated[list[int] | None, option("Seed.", "NUMBER")] = None,
     scale: Annotated[str | None, option("Another size of a suite, e.g. tiny.", "NAME")] = None,
     dry_run: Annotated[bool, option("Print the plan with ids and all options, and stop.", None, "--dry-run")] = False,
+    verbose: Annotated[bool, option("Print the options of each run in the plan.", None, "--verbose")] = False,
     data_root: DataRoot = None,
     allow_partial: AllowPartial = False,
     results: Results = None,
@@ -56,10 +57,10 @@ def run(
     plan = machine.world.in_turn(lambda: make_plan(request, machine, dry_run=dry_run))
     if dry_run:
         out = Console(highlight=False, quiet=not machine.world.first)
-        print_plan(out, plan, full=True)
+        print_plan(out, plan, full=True, verbose=verbose)
         print_tasks(out, plan, runner)
         return
-    print_plan(console, plan, full=False)
+    print_plan(console, plan, full=False, verbose=verbose)
     ended = {}
     try:
         for folder, record in execute(plan, runner):

@@ -67,7 +67,7 @@ def study(
     out = Console(highlight=False) if dry_run else console
     for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
-    print_plan(out, trainings.expected, full=dry_run, most=0)
+    print_plan(out, trainings.expected, full=dry_run, most=0, verbose=options["verbose"])
     if dry_run:
         print_tasks(out, trainings.expected, executor)
         return

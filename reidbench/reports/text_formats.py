@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.table
@@ -55,16 +55,21 @@ def to_markdown(parts: Sequence[Part]) -> str:
 
 
 def to_csv(parts: Sequence[Part]) -> str:
-    """Return the rows of all tables as one CSV: section, table, then every key of the rows.
-
-    Values are unrounded. A text that a spreadsheet would run as a formula gets a ``'`` before it.
-    """
-    rows = [
+    """Return the rows of all tables as one CSV: section, table, then every key of the rows, as ``rows_to_csv``."""
+    return rows_to_csv(
         {"section": part.title, "table": table.title} | _plain(row)
         for part in parts
         for table in part.tables
         for row in table.rows
-    ]
+    )
+
+
+def rows_to_csv(rows: Iterable[Row]) -> str:
+    """Return rows as CSV with a column for every key; values are unrounded.
+
+    A text that a spreadsheet would run as a formula gets a ``'`` before it.
+    """
+    rows = list(rows)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -79,7 +84,12 @@ def to_json(parts: Sequence[Part]) -> str:
     for part in parts:
         tables = [{"title": table.title, "rows": list(map(_plain, table.rows))} for table in part.tables]
         shown.append({"title": part.title, "tables": tables, "notes": part.notes, "error": part.error})
-    return json.dumps(shown, ensure_ascii=False, indent=1) + "\n"
+    return rows_to_json(shown)
+
+
+def rows_to_json(rows: Sequence[Row]) -> str:
+    """Return rows as a JSON list of objects."""
+    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -174,19 +174,24 @@ def _plan_task(task: TaskText, device: str, threads: int, world: World, log: Cal
 class Records(list[RunRecord]):
     """The records of a call, in the order of its jobs."""
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each run: its items, seed, status, scores, ends of their intervals, seconds and ids."""
+        return [
+            {kind: record.items[kind].short for kind in KINDS}
+            | {"seed": record.job.seed, "status": record.status}
+            | record.scores
+            | {f"{name}_low": ends[0] for name, ends in record.intervals.items()}
+            | {f"{name}_high": ends[1] for name, ends in record.intervals.items()}
+            | {f"{name}_seconds": seconds for name, seconds in record.seconds.items()}
+            | {"id": record.id, "train_id": record.train_id, "code": record.code}
+            for record in self
+        ]
+
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with a row for each run: its items, seed, status, scores and ids."""
+        """Return ``rows`` as a table."""
         import pandas as pd  # noqa: PLC0415 - takes a second to import
 
-        return pd.DataFrame(
-            [
-                {kind: record.items[kind].short for kind in KINDS}
-                | {"seed": record.job.seed, "status": record.status}
-                | record.scores
-                | {"id": record.id, "train_id": record.train_id}
-                for record in self
-            ]
-        )
+        return pd.DataFrame(self.rows())
 
 
 Texts = str | Sequence[str] | None

@@ -222,10 +222,7 @@ def find_suite(name: str) -> Path:
     for known_as in (name, f"{_SYSTEMS}/{name}"):
         if known_as in suites:
             return suites[known_as]
-    known = ", ".join(suites) or "none"
-    raise OptionError(
-        f"there is no suite {name!r}{did_you_mean(name, suites)}; known: {known}, or the path of a TOML file"
-    )
+    raise OptionError(f"there is no suite {name!r}{did_you_mean(name, suites)}; list them: reidbench suites")
 
 
 def leaderboards_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from reidbench import Part
 from reidbench.cli import main
+from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.jobs import small_run
 from tests.support.records import make_record, put
@@ -96,18 +99,27 @@ def test_an_empty_path_is_refused(
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_one_printed_form_and_any_written_ones(reidbench_main: Main, tmp_path: Path) -> None:
-    put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
-    page = tmp_path / "page.html"
-    code, said = reidbench_main("report", "--csv", "--markdown", "--html", str(page))
-    assert (code, said[:40]) == (2, "reidbench: --markdown, --csv, --json: ea")
-    assert not page.exists()
-    ended = subprocess.run(
-        [sys.executable, "-m", "reidbench", "report", "--csv", "--html", str(page), "--section", "table"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "section,table,protocol,loss," in ended.stdout
+def test_one_printed_form_and_any_written_ones(
+    reidbench_main: Main, reidbench_call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    runs = tmp_path / "results" / "runs"
+    scores = {"queries": 9, "map_market": 0.5}
+    put(runs / "a", make_record("a", scores=scores, intervals={"map_market": [0.25, 0.75]}), None)
+    put(runs / "b", make_record("b", 1, status="failed", error="why", intervals={}), None)
+    page, table = tmp_path / "page.html", tmp_path / "table.csv"
+    code, said = reidbench_main("report", "--csv", "-", "--markdown", "--html", str(page))
+    assert (code, "--markdown, --csv: each prints" in said, page.exists()) == (2, True, False)
+    printed = reidbench_call("report", "--csv", str(table), "--json", "-", "--html", str(page), "--section", "table")
+    assert list(json.loads(printed.stdout)[0]) == ["title", "tables", "notes", "error"]
+    assert table.read_text().startswith("section,table,protocol,loss,")
     assert page.read_text(encoding="utf-8").startswith("<!")
+    printed = reidbench_call("report", "--csv", str(table), "--json", "-")
+    frame, rows = pd.read_csv(table), json.loads(printed.stdout)
+    assert list(frame.columns) == list(rows[0])
+    assert frame["id"].tolist() == [row["id"] for row in rows] == [record.id for _, record in Store(runs).records()]
+    assert frame["status"].tolist() == ["ok", "failed"]
+    assert frame.loc[0, ["map_market", "map_market_low", "map_market_high"]].tolist() == [0.5, 0.25, 0.75]
+    assert frame["map_market_low"].isna().tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,9 @@ def test_a_scale_belongs_to_a_suite(reidbench_main: Main, arguments: list[str], 
 def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
     monkeypatch.setattr(sys, "argv", ["reidbench", *small_run("--dry-run", *flags)])
-    for width in (40, 80):
+    for width in (40, 80):  # with every option once, and at last those of each run
+        if width == 80:
+            sys.argv.append("--verbose")
         monkeypatch.setenv("COLUMNS", str(width))
         with pytest.raises(SystemExit) as ended:
             main()
@@ -139,7 +153,8 @@ def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytes
         table = " ".join(" ".join(lines[start:end]).split())
         for name in ("0 none", "0 none, k_reciprocal", "0 batch_hard", "0 batch_hard, k_reciprocal"):
             assert re.search(rf" [0-9a-f]{{10}} (new )?{name} ", f"{table} ")
-        assert any(re.fullmatch("[0-9a-f]{64}", line) for line in lines)
+        assert sum(bool(re.fullmatch("[0-9a-f]{64}", line)) for line in lines) == (0 if width == 40 else 4)
+        assert sum(line.startswith("  dataset ") for line in lines) == (1 if width == 40 else 4)
 
 
 def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Path) -> None:
@@ -151,7 +166,7 @@ def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Pa
     run = str(tmp_path / "results" / "runs" / "a")
     code, said = reidbench_main("compare", run, f"{run}/record.json")
     assert (code, "are the same runs" in said) == (2, True)
-    code, said = reidbench_main("report", "--csv", "x.csv")
+    code, said = reidbench_main("report", "x.csv")
     assert (code, "x.csv: there is no such file or folder" in said) == (2, True)
     code, said = reidbench_main("run", "paper/table2", "--scale", "huge")
     assert (code, "suite paper/table2 has no scale" in said) == (2, True)
