@@ -26,13 +26,6 @@ def test_help_names_every_verb() -> None:
     assert "Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong, 130 interrupted." in " ".join(said.split())
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str) -> None:
-    done = CliRunner().invoke(make_app(), [verb, "--help"])
-    assert done.exit_code == 0
-    assert "Usage:" in done.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     cases(__file__, "a_wrong_request_ends_with_2_and_says_what_to_do"),

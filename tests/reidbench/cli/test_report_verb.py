@@ -168,5 +168,3 @@ def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Pa
     assert (code, "are the same runs" in said) == (2, True)
     code, said = reidbench_main("report", "x.csv")
     assert (code, "x.csv: there is no such file or folder" in said) == (2, True)
-    code, said = reidbench_main("run", "paper/table2", "--scale", "huge")
-    assert (code, "suite paper/table2 has no scale" in said) == (2, True)
