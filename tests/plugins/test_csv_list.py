@@ -6,22 +6,15 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from reidbench_datasets.csv_list import csv_list, csv_list_protocol, csv_list_val_protocol
 from reidbench_datasets.csv_list_example import synthesize
 
 import reidbench
-from reidbench import DataError, File, OptionError, Preprocess, Samples
-from reidbench.images.augment import stored_size
+from reidbench import DataError, File, OptionError, Samples
 from reidbench.images.contents import check_images
 from reidbench.images.decode import read_image
-from reidbench.images.pixel_file import open_pixels
-from reidbench.utils.machine import local_machine
-from tests.support.batches import training_batch
 from tests.support.cases import cases
-from tests.support.omniglot import write_omniglot
 
 OWN: str = cases(__file__, "own")
 OML: str = cases(__file__, "oml")
@@ -325,26 +318,3 @@ def test_an_interrupted_example_leaves_nothing(tmp_path):
 def test_example_options_out_of_range(tmp_path, options):
     with pytest.raises(OptionError, match="4 to 9999 identities and 2 to 9 cameras"):
         synthesize(tmp_path / "people", **options)
-
-
-@pytest.fixture(scope="module")
-def omniglot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_omniglot(tmp_path_factory.mktemp("omniglot"))
-
-
-def test_real_drawings_become_a_batch(omniglot, tmp_path):
-    split = reidbench.build("dataset", f'csv_list(file="{omniglot}")', Path())
-    assert split.counts["train"] == 2720
-    assert split.counts["train_identities"] == 136
-    assert split.counts["cameras"] == 20
-    assert split.counts["query"] * 9 == split.counts["gallery"]
-    few = split.train.take(np.arange(0, 400))
-    preprocess = Preprocess(height=32, width=32)
-    size = stored_size(preprocess, crop=True)
-    store = open_pixels(few, *size, local_machine(cache=tmp_path, threads=2, device="cpu"))
-    units = np.arange(0, 400, 50)
-    batch = training_batch(store, few, units, preprocess, flip=False, seed=0, step=0)
-    dark = (batch < 0.5).float().mean(dim=(1, 2, 3))
-    assert ((dark > 0.01) & (dark < 0.3)).all()  # thin black strokes on white
-    first = np.asarray(Image.open(few.path(0)).convert("RGB").resize((36, 36), Image.Resampling.BILINEAR))
-    assert np.abs(store.pixels[0].numpy().astype(int) - first).max() <= 1

@@ -10,8 +10,6 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -136,19 +134,6 @@ def test_proxies_are_trained_and_sized_by_the_run() -> None:
     assert [tuple(p.shape) for p in made("MarginLoss", "(learn_beta=true)").parameters()] == [(1,)]
 
 
-def test_state_between_steps_is_saved_and_restored() -> None:
-    loss = made("DynamicSoftMarginLoss")
-    rows, labels = batch()
-    value_of(loss, rows.requires_grad_(), labels).total.backward()
-    assert any("hist_" in name for name in loss.state_dict())
-    resumed = made("DynamicSoftMarginLoss")
-    resumed.load_state_dict(loss.state_dict())
-    rows, labels = batch(1)
-    after = value_of(loss, rows, labels).total
-    assert value_of(resumed, rows, labels).total.equal(after)
-    assert not value_of(made("DynamicSoftMarginLoss"), rows, labels).total.equal(after)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_widened_and_losses_pickle(name: str) -> None:
     rows, labels = batch()
@@ -247,45 +232,6 @@ def test_a_batch_that_the_library_refuses_is_an_error() -> None:
 
 
 # --- what is not available, and the page -----------------------------------------------------------------------------
-
-
-def perfect(loss: Callable[..., Tensor], p: int, k: int) -> float:
-    """Return the loss of embeddings that rank perfectly."""
-    labels = torch.arange(p).repeat_interleave(k)
-    return float(loss(torch.nn.functional.one_hot(labels, 9).float(), labels))
-
-
-def test_smooth_ap_is_wrong_unless_p_is_k() -> None:
-    assert perfect(installed_losses.SmoothAPLoss(), 4, 4) == pytest.approx(0, abs=1e-6)
-    assert perfect(installed_losses.SmoothAPLoss(), 8, 4) > 0.1, "it was repaired: make it available"
-
-
-def test_instance_loss_pulls_to_other_identities() -> None:
-    assert perfect(installed_losses.InstanceLoss(), 8, 4) > 10, "it was repaired: make it available"
-
-
-def test_the_queue_position_of_cross_batch_memory_is_no_state() -> None:
-    memory = installed_losses.CrossBatchMemory(installed_losses.ContrastiveLoss(), 6, 32)
-    memory(*batch())
-    assert memory.queue_idx == 16
-    assert set(memory.state_dict()) == {"embedding_memory", "label_memory"}, "it was repaired: make it available"
-
-
-def test_packaged_triplets_read_positions() -> None:
-    rows, labels = batch()
-    anchors, positives, _ = installed_miners.EmbeddingsAlreadyPackagedAsTriplets()(rows[:15], labels[:15])
-    assert not labels[anchors].equal(labels[positives])
-
-
-def test_losses_without_labels_refuse_them() -> None:
-    without: dict[str, Callable[[], Any]] = {
-        "ManifoldLoss": lambda: installed_losses.ManifoldLoss(l=6, K=4),
-        "VICRegLoss": installed_losses.VICRegLoss,
-    }
-    assert {name for name, reason in NOT_AVAILABLE.items() if "labels" in reason} == set(without)
-    for build_loss in without.values():
-        with pytest.raises(ValueError, match="labels"):
-            build_loss()(*batch())
 
 
 def test_dependence_on_batch_order_is_as_documented() -> None:

@@ -76,15 +76,3 @@ def test_positives_and_negatives_are_sampled_uniformly() -> None:
         sampled, counts = np.unique(triplets[:, column], return_counts=True)
         assert sampled.tolist() == units
         assert counts == pytest.approx(2000, abs=200)  # five standard deviations
-
-
-def test_32_times_4_images_are_42_triplets() -> None:
-    batches = Triplet(INFO).next_round(view_of(np.arange(1000) // 4, p=32, k=4), 0)
-    assert [len(batch) for batch in batches] == [126] * 7
-
-
-def test_a_round_depends_only_on_its_generator() -> None:
-    labels = np.arange(60) // 3
-    first, again, other = (Triplet(INFO).next_round(view_of(labels, p=4, k=3, seed=seed), 0) for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)

@@ -81,16 +81,6 @@ def test_nothing_measured_is_printed(tmp_path: Path) -> None:
     assert printed(replace(result, losses=slower)) == printed(result)
 
 
-def test_one_search_is_named_in_every_sentence_on_losses(tmp_path: Path) -> None:
-    result = make_study(tmp_path, searches=1, against="my_loss")
-    notes = part_of(result).notes
-    for note in notes:
-        if "Covers" in note:
-            assert "another search" in note
-        else:
-            assert "the options found" in note
-
-
 def test_options_as_given_form_the_families(tmp_path: Path) -> None:
     result = make_study(tmp_path, trials=0)
     part = part_of(result)

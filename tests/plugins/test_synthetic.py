@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from numba import jit
 from numpy.typing import NDArray
 from reidbench_datasets.synthetic import (
-    register_datasets,
-    register_protocols,
     synthetic,
     synthetic_protocol,
     synthetic_val_protocol,
@@ -130,12 +128,6 @@ def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
 # Identities
 
 
-def test_an_identity_is_a_function_of_its_number() -> None:
-    difficulty = DIFFICULTIES["normal"]
-    assert sample_identity(0, difficulty, "person", 17) == sample_identity(0, difficulty, "person", 17)
-    assert sample_identity(0, difficulty, "person", 17) != sample_identity(0, difficulty, "distractor", 17)
-
-
 @pytest.mark.parametrize("name", ["normal", "hard"])
 def test_lookalikes_differ_in_a_visible_detail(name: str) -> None:
     difficulty = DIFFICULTIES[name]
@@ -155,14 +147,6 @@ def test_lookalikes_differ_in_a_visible_detail(name: str) -> None:
         assert visible > 20, (number, changed)
     expected = 150 * difficulty.lookalikes * (difficulty.group - 1) / difficulty.group
     assert 0.7 * expected < alike < 1.3 * expected
-
-
-def test_difficulty_changes_palette_and_cameras() -> None:
-    easy, normal, hard = (DIFFICULTIES[name] for name in ("easy", "normal", "hard"))
-    assert easy.palette > normal.palette > hard.palette >= 4
-    assert easy.lookalikes < normal.lookalikes < hard.lookalikes
-    assert easy.occlusion < normal.occlusion < hard.occlusion
-    assert easy.shift < normal.shift < hard.shift
 
 
 # The tree
@@ -312,8 +296,3 @@ def test_protocols_pass_the_dataset_options_on() -> None:
     assert held.dataset == "synthetic(identities=40, cameras=6, difficulty=normal, seed=0, holdout=0.2)"
     held = synthetic_val_protocol(identities=40, holdout_seed=7)
     assert held.dataset.endswith("seed=0, holdout=0.2, holdout_seed=7)")
-
-
-def test_hooks_register_dataset_and_protocols() -> None:
-    assert register_datasets() == {"synthetic": synthetic}
-    assert set(register_protocols()) == {"synthetic", "synthetic_val"}

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import random
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from reidbench import Part, RunRecord, Table
-from reidbench.reports.text_formats import render_terminal
 from tests.support.parts import build_part, headings, printed
 from tests.support.records import digest, make_item, make_record
 
@@ -25,13 +22,6 @@ def build(records: Sequence[RunRecord]) -> Part:
 def table_of(records: Sequence[RunRecord]) -> Table:
     (table,) = build(records).tables
     return table
-
-
-def text_at(width: int, records: Sequence[RunRecord]) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False, _environ={})
-    render_terminal([build(records)], console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def first_command() -> list[RunRecord]:
@@ -196,19 +186,3 @@ def test_a_scored_run_counts_before_a_newer_failed_one() -> None:
 )
 def test_times_are_readable(seconds: float, said: str) -> None:
     assert printed(table_of([make_record("a", seconds={"train": seconds, "embed": 1.0})]), "train time") == [said]
-
-
-@pytest.mark.parametrize(
-    ("records", "rows"),
-    [
-        (first_command(), ("none (untrained)      0.43", "classification ‡     34.56", "batch_hard ‡         25.01")),
-        ([make_record("classification")], ("classification ‡",)),
-        ([make_record(loss, seed) for loss in ("none", "a") for seed in range(3)], ("a ‡", "±0.00   ±0.00")),
-    ],
-)
-def test_tables_fit_80_columns(records: list[RunRecord], rows: Sequence[str]) -> None:
-    text = text_at(80, records)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "backbone tiny · recipe quick · metric euclidean" in text
-    assert all(row in text for row in rows)
-    assert "backbone  recipe  metric" in text_at(150, records)

@@ -23,7 +23,7 @@ RANKED = {"margin": 0.4, "Tn": 2}  # RankedListLoss gives these no default
 DISTANCE_OPTIONS = ("normalize_embeddings", "p", "power")
 SIZE = {"num_classes": 9, "embedding_size": 6, "descriptors_dim": 6}
 
-# Why an exported loss or miner has no item; tests/plugins/test_pml.py shows that each reason still holds.
+# Why an exported loss or miner has no item.
 NOT_AVAILABLE: dict[str, str] = cases(__file__, "not_available")
 
 

@@ -143,18 +143,6 @@ def test_units_of_several_rows_are_pooled(tmp_path: Path, pool: Any) -> None:
         assert scores[name] == pytest.approx(value, abs=1e-9)
 
 
-def test_normalized_rows_ignore_their_length(tmp_path: Path) -> None:
-    query, gallery = units(20, 0), units(60, 1)
-    scaled = {**gallery, "embeddings": gallery["embeddings"] * np.linspace(0.1, 9, 60, dtype=np.float32)[:, None]}
-    unit = [
-        {**part, "embeddings": part["embeddings"] / np.linalg.norm(part["embeddings"], axis=1, keepdims=True)}
-        for part in (query, gallery)
-    ]
-    files = save(tmp_path, query=query, gallery=scaled)
-    scores = evaluate_files(*files, None, None, "mean", Evaluation(normalize=True))[0].as_dict()
-    close(scores, slowly(*unit))
-
-
 def hostile(name: str, folder: Path) -> Path:
     """A query file that is wrong in one way."""
     file, good = folder / "query.npz", units(5, 0)
@@ -331,12 +319,6 @@ def test_a_missing_array_is_named_beside_all_others(tmp_path: Path) -> None:
     (file,) = save(tmp_path, query={**part, "paths": np.array(["a"] * 5)})
     with pytest.raises(DataError, match=r"array cams; it has embeddings, pids, camids, paths; did you mean camids"):
         evaluate_files(file, file, None, None, "mean", HOW)
-
-
-def test_one_query_is_enough(tmp_path: Path) -> None:
-    query, gallery = units(1, 0), units(30, 1)
-    files = save(tmp_path, query=query, gallery=gallery)
-    close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), slowly(query, gallery))
 
 
 def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_call: Process) -> None:

@@ -72,7 +72,9 @@ def undocumented(*, scale: float = 1.0) -> Metric:
     return Straight()
 
 
-@pytest.mark.parametrize("metric", [Straight, Projected, "euclidean", "euclidean(normalize=true)"])
+@pytest.mark.parametrize(
+    "metric", [Straight, Projected, "euclidean", "euclidean(normalize=true)", "sqeuclidean", "cosine"]
+)
 def test_sound_metrics_pass(metric: str | Callable[..., Metric]) -> None:
     assert {"distances", "smaller is closer", "options"} <= set(check_metric(metric))
 

@@ -19,7 +19,7 @@ from reidbench.utils.threads import map_in_threads, workers
 from tests.support.rankings import rank
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 3])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
