@@ -8,10 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the processor: one thread each, read by torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test depends on seconds.
+hypothesis.settings.register_profile("reidbench", deadline=None)
+hypothesis.settings.load_profile("reidbench")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -34,7 +34,7 @@ def identities(p: int, k: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     labels=st.lists(st.integers(-3, 4), min_size=3, max_size=16).filter(lambda x: 1 < len(set(x)) < len(x))
     | st.builds(identities, st.integers(2, 5), st.integers(2, 4), st.integers(0, 99)).map(lambda x: x.tolist()),

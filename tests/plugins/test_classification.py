@@ -18,7 +18,7 @@ def build(embedding_dim: int = 5, num_pids: int = 7, seed: int = 0) -> Classific
     return Classification(TrainInfo(embedding_dim=embedding_dim, num_pids=num_pids))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images=st.integers(1, 12), size=st.integers(1, 6), pids=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_the_loss_is_the_cross_entropy_of_one_linear_layer(images: int, size: int, pids: int, seed: int) -> None:
     loss = build(size, pids, seed).double()
@@ -38,7 +38,7 @@ def test_the_loss_is_the_cross_entropy_of_one_linear_layer(images: int, size: in
     assert value.scalars["accuracy"].item() == pytest.approx(right / images)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(smoothing=st.floats(0, 0.99), pids=st.integers(1, 6), seed=st.integers(0, 2**31))
 def test_label_smoothing_is_uniform_over_identities(smoothing: float, pids: int, seed: int) -> None:
     torch.manual_seed(seed)

@@ -20,7 +20,7 @@ def gradient(embeddings: Tensor, distance: Distance) -> Tensor:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_distances_are_those_of_a_loop(distance: Distance, rows: int, size: int, seed: int) -> None:
     embeddings = torch.randn(rows, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -30,7 +30,7 @@ def test_distances_are_those_of_a_loop(distance: Distance, rows: int, size: int,
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1), seed=st.integers(0, 2**31))
 def test_distances_of_given_pairs_are_those_of_a_loop(
     distance: Distance, pairs: list[tuple[int, int]], seed: int

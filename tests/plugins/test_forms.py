@@ -33,7 +33,7 @@ def fitted(spec: str, units: People) -> Any:
 
 @pytest.mark.parametrize("name", FORMS)
 @given(seed=st.integers(0, 10_000), dim=st.integers(1, 7), count=st.integers(10, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_factors_order_as_the_distances_and_both_are_the_form(name: str, seed: int, dim: int, count: int) -> None:
     metric = fitted(f"{name}(pairs=all)", people(count, dim, seed=seed, each=(3, 7)))
     assert_a_form(metric, people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows)

@@ -13,7 +13,7 @@ from tests.support.losses import DISTANCES, INFO, slow_distance
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     triplets=st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=20),
     margin=st.floats(0, 2),

@@ -98,7 +98,7 @@ def test_official_pairs_are_every_tenth_of_both_kinds() -> None:
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 6), wanted=st.integers(0, 3_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_positive_and_negative_pairs_across_cameras(seed: int, count: int, wanted: int) -> None:
     _, pids, cams = people(count, 1, 3, seed, each=(1, 6))
     first, second = positives(pids, cams)

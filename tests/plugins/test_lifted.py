@@ -36,7 +36,7 @@ def batch(size: int, seed: int, grid: bool = False) -> torch.Tensor:
 @pytest.mark.parametrize("form", ["hinge", "squared"])
 @pytest.mark.parametrize("negatives", ["other_identities", "all"])
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(labels=LABELS, margin=st.floats(0, 2), seed=st.integers(0, 2**31))
 def test_pairs_and_terms_are_those_of_loops(
     distance: Distance, negatives: Negatives, form: Form, labels: list[int], margin: float, seed: int
@@ -61,7 +61,7 @@ def test_pairs_and_terms_are_those_of_loops(
 
 @pytest.mark.parametrize("include_anchor", [True, False])
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(labels=LABELS, margin=st.floats(0, 2), seed=st.integers(0, 2**31), grid=st.booleans())
 def test_generalized_terms_are_those_of_loops(
     distance: Distance, include_anchor: bool, labels: list[int], margin: float, seed: int, grid: bool
@@ -83,7 +83,6 @@ def test_generalized_terms_are_those_of_loops(
     assert loss(embeddings, of).total.item() == pytest.approx(sum(expected) / len(expected), abs=1e-11)
 
 
-@settings(deadline=None)
 @given(labels=st.lists(st.integers(-2, 3), min_size=1, max_size=30))
 def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels: list[int]) -> None:
     pairs = disjoint_pairs(torch.tensor(labels)).tolist()

@@ -22,7 +22,7 @@ LABELS = [number for number, count in enumerate(COUNTS) for _ in range(count)]
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     labels=st.lists(st.integers(-2, 3), min_size=3, max_size=16).filter(lambda x: 1 < len(set(x)) < len(x)),
     neighbours=st.integers(1, 3),

@@ -88,7 +88,7 @@ def slow_descriptor(colours: NDArray[np.float64], grays: NDArray[np.uint8]) -> N
 
 
 @given(seed=st.integers(0, 10_000), height=st.integers(10, 43), width=st.integers(10, 31))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_descriptor_is_that_of_windows(seed: int, height: int, width: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8) // 16 * 16
     expected = slow_descriptor(hsv(image), gray(image))

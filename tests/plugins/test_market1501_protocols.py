@@ -75,7 +75,7 @@ def test_a_multi_query_has_all_boxes_of_identity_and_camera(tmp_path: Path) -> N
 PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(queries=st.lists(PAIRS, min_size=1, max_size=8), others=st.lists(PAIRS, max_size=12), data=st.data())
 def test_multi_query_agrees_with_a_search_for_each_query(
     queries: list[tuple[int, int]], others: list[tuple[int, int]], data: st.DataObject
@@ -178,23 +178,6 @@ def test_too_few_distractors_are_an_error(tmp_path: Path) -> None:
 def test_contradicting_options_are_errors(options: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=message):
         market1501(write_tree(tmp_path), **options)  # type: ignore[arg-type]
-
-
-def test_the_camera_of_a_distractor_has_no_effect() -> None:
-    rng = np.random.default_rng(3)
-    query_pids, query_cams = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
-    pids = np.concatenate([np.repeat(np.arange(1, 7), 3), np.full(4, -1), np.zeros(60, dtype=np.int64)])
-    cams = rng.integers(1, 4, len(pids))
-    query, gallery = (torch.from_numpy(rng.normal(size=(count, 3))) for count in (12, len(pids)))
-    metric = reidbench.build("metric", "euclidean")
-    rankings = []
-    for distractor_cams in (np.zeros(60, dtype=np.int64), rng.integers(1, 7, 60), np.full(60, 2)):
-        rankings.append(
-            rank(query, gallery, query_pids, query_cams, pids, np.concatenate([cams[:-60], distractor_cams]), metric)
-        )
-    for other in rankings[1:]:
-        for name in type(other).__dataclass_fields__:
-            np.testing.assert_array_equal(getattr(other, name), getattr(rankings[0], name), err_msg=name)
 
 
 # Expected counts and recognition
@@ -316,7 +299,7 @@ def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("standin") / "tree"
-    for _ in reidbench.build("synthesizer", "market1501(identities=24, distractors=300)", folder):
+    for _ in reidbench.build("synthesizer", "market1501(identities=16, distractors=60)", folder):
         pass
     return folder
 
@@ -326,7 +309,7 @@ def small_job(protocol: str, **changes: object) -> Job:
 
 
 def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None:
-    curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 100, 300)]
+    curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 20, 60)]
     specs = ["market1501(views=original)", "market1501_multiquery(views=original)", *curve]
     runs = [run(small_job(spec), data=standin) for spec in specs]
     plans, records, _ = zip(*runs, strict=True)
@@ -338,7 +321,7 @@ def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None
     single, multi, *points = records
     counts = plans[1].split.counts
     assert counts["queries"] == plans[0].split.counts["query"] < counts["query"]
-    assert [record.dataset.counts["gallery"] - counts["gallery"] for record in points] == [0, 100, 300]
+    assert [record.dataset.counts["gallery"] - counts["gallery"] for record in points] == [0, 20, 60]
     assert multi.scores["queries"] == single.scores["queries"]
     assert points[0].scores == single.scores
     # A distractor can only lower the rank of a positive.
@@ -349,7 +332,7 @@ def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None
 
 def test_queries_are_pooled_as_loss_or_protocol_set(standin: Path) -> None:
     def pool(protocol: str, loss: str) -> str:
-        return plan_of(small_job(protocol, loss=loss), data=standin)[0].pool
+        return plan_of(small_job(protocol, loss=loss), data=standin)[0].evaluation.pool
 
     assert pool("market1501_multiquery", "batch_hard") == "mean"
     assert pool("market1501_multiquery", "classification") == "max"
@@ -360,7 +343,7 @@ def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
     def wrong(**options: object) -> list[str]:
         return market1501(standin, **options).wrong_counts  # type: ignore[arg-type]
 
-    assert not wrong(queries="multi", distractors=300)
+    assert not wrong(queries="multi", distractors=60)
     missing = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
     contents = {path: path.read_bytes() for path in missing}
     for path in missing:
@@ -368,7 +351,7 @@ def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
     try:
         assert not wrong()
         assert [text.partition(":")[0] for text in wrong(queries="multi")] == ["gt bbox"]
-        assert wrong(distractors=100) == ["images: 300 expected, 299 found"]
+        assert wrong(distractors=20) == ["images: 60 expected, 59 found"]
     finally:
         for path, content in contents.items():
             path.write_bytes(content)

@@ -64,7 +64,7 @@ def test_the_full_plan_resembles_the_real_data(full: list[Image]) -> None:
     assert all(NAME.fullmatch(name) for folder in by_folder(full).values() for name in folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(identities=st.integers(4, 90), distractors=st.integers(0, 20), seed=st.integers(0, 2**40))
 def test_a_plan_of_any_size_resembles_market1501(identities: int, distractors: int, seed: int) -> None:
     standin = StandIn(identities, distractors, seed)

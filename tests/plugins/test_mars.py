@@ -19,11 +19,10 @@ from reidbench_datasets.mars import (
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
 
-from reidbench import DataError, IntArray, OptionError, Protocol, Samples, Split, stream
+from reidbench import DataError, IntArray, OptionError, Protocol, Split
 from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
-from reidbench.training.sampler import pk_round
 from tests.support.trees import official_mars_tree, units_of
 
 # frames, pid, camera. One camera sees identity 2 twice; the last query's only other tracklet is a query itself.
@@ -132,21 +131,6 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 
 
 # Training
-
-
-def test_a_batch_has_k_frames_of_an_identity(tmp_path: Path) -> None:
-    train = mars(write_tree(tmp_path)).train
-    assert len(train) == len(train.images) == sum(frames for frames, *_ in TRAIN)
-    seen: set[frozenset[str]] = set()
-    for number in range(40):
-        for batch in pk_round(train.pids, 2, 3, stream(0, "test", number)):
-            frames = [str(train.images[train.starts[unit]]) for unit in batch]
-            for identity in (frames[:3], frames[3:]):
-                assert len({name[:4] for name in identity}) == 1
-                assert len(set(identity)) == 3, "without replacement"
-                seen.add(frozenset(name.rpartition("/")[2][:11] for name in identity))
-    # Three frames of one tracklet, and of three: both happen for identity 2.
-    assert {len(kinds) for kinds in seen} == {1, 2, 3}
 
 
 def test_per_tracklet_trains_on_tracklets(tmp_path: Path) -> None:
@@ -344,20 +328,6 @@ def test_the_official_tables_are_read_whole(published: Split) -> None:
     assert (len(published.query), len(published.gallery)) == (1980, 12180)
     assert unmatched(mars_protocol(), published).total == 0
     assert verdict(mars_protocol(), published).startswith("the real data")
-
-
-def test_torchreids_gallery_leaves_140_queries_unmatched(published: Split) -> None:
-    gallery = published.gallery
-    queries = np.flatnonzero(np.isin(first_names(gallery), first_names(published.query)))
-    remaining = gallery.take(np.setdiff1d(np.flatnonzero(gallery.pids >= 0), queries))
-    protocol_and_split = mars_torchreid_gallery_protocol(), Split(published.train, published.query, remaining)
-    assert len(remaining) == 9330
-    assert unmatched(*protocol_and_split).total == 140
-    assert not is_standin(*protocol_and_split)
-
-
-def first_names(samples: Samples) -> list[str]:
-    return samples.images[samples.starts[:-1]].tolist()
 
 
 @pytest.mark.slow

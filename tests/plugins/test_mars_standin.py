@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The plan
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(identities=st.integers(4, 60), frames=st.integers(2, 9), seed=st.integers(0, 2**40))
 def test_a_plan_of_any_size_resembles_mars(identities: int, frames: int, seed: int) -> None:
     planned = plan(StandIn(identities, frames, seed))

@@ -28,7 +28,7 @@ LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])  # 3 has no positive
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("block", [3, 1024])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hardest=st.integers(1, 14), seed=st.integers(0, 2**31))
 def test_mined_triplets_are_the_hardest(distance: Distance, block: int, hardest: int, seed: int) -> None:
     embeddings = torch.randn(len(LABELS), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -13,7 +13,7 @@ from reidbench_reports.published import TABLES, published_numbers
 from reidbench import Job, OptionError, Part, leaderboards_folder, resolved_items
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.parts import build_part, headings, printed
-from tests.support.paths import CHECKOUT, SHARED
+from tests.support.paths import SHARED
 from tests.support.records import digest, make_item, replace_parts, run_of
 
 
@@ -211,7 +211,3 @@ def test_every_number_names_its_table_and_cell() -> None:
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
             expected = f"Hermans et al. 2017, Table {table}, row {row['row']}, column {row['column']}, "
             assert row["source"].startswith(expected)
-
-
-def test_the_suites_folder_is_the_checkouts() -> None:
-    assert find_suite("paper/table2").is_relative_to(CHECKOUT)

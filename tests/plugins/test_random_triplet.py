@@ -21,7 +21,7 @@ LABELS = st.lists(st.integers(0, 9), min_size=3, max_size=80).filter(lambda x: 1
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     triplets=st.lists(st.tuples(*[st.integers(0, 11)] * 3), min_size=1, max_size=20),
     margin=st.one_of(st.just("soft"), st.floats(0, 2)),
@@ -48,7 +48,7 @@ def test_a_stacked_batch_is_anchors_positives_negatives() -> None:
     assert value.total.item() == pytest.approx(1.25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=LABELS, p=st.integers(1, 12), k=st.integers(1, 5), seed=st.integers(0, 999))
 def test_a_round_is_about_a_pass_of_valid_triplets(labels: list[int], p: int, k: int, seed: int) -> None:
     batches = triplet_round(view_of(labels, p=p, k=k, seed=seed), "triplet")

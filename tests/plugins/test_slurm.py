@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from reidbench import Task, build
-from reidbench.errors import DataError, TrainingError
-from reidbench.runs.driver import distribute
+from reidbench.errors import DataError
 from tests.support.executions import (
     JOBS,
     LONG,
@@ -185,34 +183,6 @@ def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster
     assert scores(plan(tmp_path / "slurm", jobs), slurm) == scores(plan(tmp_path / "here", jobs))
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
     assert "on SIGUSR1" in log.read_text()
-
-
-@pytest.mark.slow
-def test_real_slurm_names_code_that_differs(tmp_path: Path, cluster: Cluster) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(CHECKOUT / "reidbench", other / "reidbench", ignore=shutil.ignore_patterns("__pycache__"))
-    with (other / "reidbench/training/sampler.py").open("a") as file:
-        file.write("\nCHANGED = 1\n")
-    slurm = build("executor", f'slurm(gpus=0, cpus=1, setup="cd {other}")')
-    with pytest.raises(TrainingError, match=r"reidbench/training/sampler\.py"):
-        list(distribute(plan(tmp_path / "slurm", JOBS[:1]), slurm))
-
-
-@pytest.mark.slow
-def test_real_slurm_needs_a_shared_results_folder(tmp_path: Path, cluster: Cluster) -> None:
-    results = tmp_path / "slurm"
-    results.mkdir()
-    hide = f'mount -t tmpfs none "{results}" && exec "$@"'
-    namespace = ["unshare", "--mount", "sh", "-c", hide, "sh"]
-    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this user may not hide a folder from a process")
-    for name in ("n1", "n2"):
-        cluster.kill_node(name)
-        cluster.start_node(name, namespace)
-    assert cluster.await_idle(2)
-    slurm = build("executor", "slurm(gpus=0, cpus=1, tries=1)")
-    with pytest.raises(TrainingError, match="shared"):
-        list(distribute(plan(results, JOBS[1:]), slurm))
 
 
 def _queue(field: str) -> list[str]:

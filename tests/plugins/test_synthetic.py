@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba import jit
 from numpy.typing import NDArray
@@ -97,7 +97,6 @@ def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
             assert not re.search(r"\bvf?n?m(add|sub)|\bfn?m(add|sub)|\bfml[as]", again.inspect_asm(signature))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 50))
 def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
     rng = RandomNumbers(seed, "bounds")

@@ -17,7 +17,7 @@ def images(count: int, height: int = 64, width: int = 32, seed: int = 0) -> Tens
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     norm=st.sampled_from(["batch", "none"]),
     size=st.integers(1, 40),

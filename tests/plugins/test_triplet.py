@@ -37,7 +37,7 @@ def slow_terms(embeddings: Tensor, labels: list[int], margin: Margin, distance: 
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     labels=st.lists(st.integers(-3, 4), min_size=3, max_size=40).filter(lambda x: 1 < len(set(x)) < len(x)),
     margin=st.one_of(st.just("soft"), st.floats(0, 2)),

@@ -87,6 +87,7 @@ def test_cosine_looks_at_directions_alone() -> None:
     assert cosine.distances(near, near)[0, 1].item() == pytest.approx(5e-19)
     zero = torch.zeros(1, 5, dtype=torch.float64)
     assert cosine.distances(zero, torch.cat([x, zero])).eq(1).all()
+    assert cosine.pair_distances(zero, torch.cat([x, zero]), torch.zeros(7).long(), torch.arange(7)).eq(1).all()
     assert (cosine.factors(zero)[0] @ cosine.factors(x)[1].T).eq(0).all()
 
 

@@ -45,7 +45,7 @@ def batch(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("difference", ["squared", "absolute"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(pairs=st.integers(1, 8), seed=st.integers(0, 2**31))
 def test_the_loss_is_the_cross_entropy_of_same_or_different(difference: Difference, pairs: int, seed: int) -> None:
     torch.manual_seed(seed)
@@ -81,7 +81,7 @@ def test_identification_verification_is_the_sum_of_both(weight: float) -> None:
     assert not both.scalars["verification"].requires_grad
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     counts=st.lists(st.integers(1, 6), min_size=2, max_size=8).filter(lambda x: max(x) > 1),
     p=st.integers(1, 6),

@@ -90,7 +90,7 @@ def test_official_pairs_of_both_halves() -> None:
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 6), cams=st.integers(1, 3), dim=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sums_over_pairs_and_halves_of_people(seed: int, count: int, cams: int, dim: int) -> None:
     rows, pids, seen = people(count, dim, cams, seed, each=(1, 6))
     first, second = halves(pids, seen, np.random.default_rng(seed))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,9 @@ class Cluster:
 
     folder: Path
 
-    def start_node(self, name: str, prefix: Sequence[str] = ()) -> None:
-        """Start the daemon of a node, by a command that begins with ``prefix``."""
-        subprocess.run([*prefix, "slurmd", "-f", self.folder / "slurm.conf", "-N", name], check=True, timeout=20)
+    def start_node(self, name: str) -> None:
+        """Start the daemon of a node."""
+        subprocess.run(["slurmd", "-f", self.folder / "slurm.conf", "-N", name], check=True, timeout=20)
 
     def kill_node(self, name: str) -> None:
         """Kill the daemon of a node and every process below it, as where its power fails."""

@@ -14,7 +14,7 @@ from reidbench.images.crop import crop_normalised, crop_pixels
 @given(
     arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9), st.just(3))), st.data()
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_crops_equal_slices(pixels, data):
     images, height, width, _ = pixels.shape
     tall, wide = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))

@@ -39,7 +39,7 @@ def exact(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.einsum("yh,hwc,xw->yxc", down, image.astype(np.float64), across, optimize=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SIDE, SIDE, SIDE, SIDE, st.integers(0, 2**32), LEVELS)
 def test_any_size_is_one_grey_level_from_pillow_at_most(height, width, tall, wide, seed, levels):
     image, out = noise(height, width, seed, levels), np.zeros((tall, wide, 3), dtype=np.uint8)
@@ -50,7 +50,7 @@ def test_any_size_is_one_grey_level_from_pillow_at_most(height, width, tall, wid
     assert np.abs(out - exact(image, (tall, wide))).max() <= 0.5 + 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(SIDE, SIDE, SIDE, SIDE),
     st.integers(0, 2**32),

@@ -38,7 +38,6 @@ HEADERS = [
 Positions = st.floats(0, 1, exclude_max=True)
 mutations = settings(
     max_examples=500,
-    deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -21,7 +21,7 @@ from reidbench.cli.evaluate import evaluate
 from reidbench.errors import DataError, OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
 from tests.support.cases import cases
-from tests.support.rankings import slow_camera_scores, slow_scores
+from tests.support.rankings import slow_scores
 
 Arrays = dict[str, np.ndarray]
 Process = Callable[..., subprocess.CompletedProcess[str]]
@@ -104,29 +104,6 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
     for given, message in refused:
         with pytest.raises(OptionError, match=message):
             evaluate(*files, distances=tmp_path / "d.npy", **given)
-
-
-@pytest.mark.parametrize("way", ["embeddings", "distances"])
-def test_camera_matrix_equals_plain_loops(tmp_path: Path, way: str) -> None:
-    gallery = units(250, 1, lowest=-1)
-    selected = np.flatnonzero(gallery["pids"] > 0)[:40]  # the queries stay in the gallery
-    query = {name: values[selected].copy() for name, values in gallery.items()}
-    query["embeddings"][::2] += 1  # every second query is another image
-    distances = np.linalg.norm(query["embeddings"][:, None] - gallery["embeddings"][None].astype(float), axis=2)
-    own = np.where((np.arange(40) % 2 == 1) & (way == "embeddings"), selected, -1)
-    if way == "embeddings":
-        cameras = reidbench.evaluate(triple(query), triple(gallery)).cameras
-    else:
-        for part in (query, gallery):
-            del part["embeddings"]
-        np.save(tmp_path / "d.npy", distances)
-        files = save(tmp_path, query=query, gallery=gallery)
-        cameras = evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].cameras
-    assert cameras["cameras"] == [1, 2, 3]
-    values = slow_camera_scores(distances, query["pids"], gallery["pids"], gallery["cams"], own)
-    expected = np.array([np.nanmean(values[query["cams"] == camera], axis=0) for camera in (1, 2, 3)])
-    np.testing.assert_allclose(cameras["map_market"], expected[..., 0], atol=1e-12)
-    np.testing.assert_allclose(cameras["r1"], expected[..., 2], atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])

@@ -190,7 +190,7 @@ def drawn(data: Any, queries: int, gallery: int, dim: int) -> tuple[np.ndarray, 
     return query, others, (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @few_values
 def test_few_values_with_many_ties(
     data: Any, queries: int, gallery: int, dim: int, chunk: int, exclude: tuple[str, ...]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench.errors import DataError
@@ -68,7 +68,6 @@ def test_both_average_precisions_of_golden_vectors(hits: list[int], step: float,
     assert average_precision(ranking, "market")[0] == pytest.approx(market, abs=1e-6)
 
 
-@settings(deadline=None)  # the first example compiles
 @given(st.lists(st.lists(st.integers(0, 1), min_size=12, max_size=12), min_size=1, max_size=6))
 def test_scores_equal_loops_over_the_ranking(rows: list[list[int]]) -> None:
     ranking = ranking_of(*rows)

@@ -53,7 +53,7 @@ def cut_galleries(draw: st.DrawFn) -> tuple[list[int], int, int]:
     return sizes, draw(st.sampled_from([3, 16, 64, 16_384])), draw(st.integers(0, 2**31))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cut_galleries())
 def test_shards_rank_as_one_array(tmp_path_factory: pytest.TempPathFactory, case: tuple[list[int], int, int]) -> None:
     sizes, chunk, seed = case

@@ -310,11 +310,14 @@ def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], mach
 
 
 def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine) -> None:
-    whole, _ = run(machine, protocol="exhibition(views=original)")
+    whole, _ = run(machine, metric="centred", protocol="exhibition(views=original)")
     steps = Norms.steps
-    crops, record = run(machine, protocol="exhibition(views=five_crops_flip)")
+    crops, record = run(machine, metric="centred", protocol="exhibition(views=five_crops_flip)")
     assert record.status == "ok", record.error
     assert Norms.steps == steps == 3
+    train = whole.split.train
+    for plan, (fitted, *_) in zip((whole, crops), Centred.fits, strict=True):
+        assert torch.equal(fitted, pool_units(embeddings_of(plan, train), train.starts, plan.evaluation.pool))
     assert crops.training_folder == whole.training_folder
     assert crops.id != whole.id
     assert crops.run_folder != whole.run_folder
@@ -330,40 +333,34 @@ def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine)
 
 
 @pytest.mark.parametrize("drawn", ["early", "late"])
-@pytest.mark.parametrize("loss", ["none", "norms"])
-def test_the_seed_alone_decides_the_first_weights_and_heads(drawn: str, loss: str, machine: Machine) -> None:
-    found, heads = [], []
-    for number, seed in enumerate((0, 0, 1)):
+def test_the_seed_alone_decides_the_first_weights_and_heads(drawn: str, machine: Machine) -> None:
+    embeddings, heads = [], []
+    for number, (loss, seed) in enumerate((("norms", 0), ("norms", 0), ("norms", 1), ("none", 0))):
         torch.manual_seed(number)
         asked = {"backbone": f"patches(drawn={drawn})", "loss": loss, "seed": seed}
         plan, record = run(elsewhere(machine, str(number)), **asked, recipe="short(learning_rate=1e-12)")
         assert record.status == "ok", record.error
-        found.append(embeddings_of(plan, plan.split.query))
+        embeddings.append(embeddings_of(plan, plan.split.query))
         heads += Norms.heads[-1:]
-    assert torch.equal(found[0], found[1])
-    assert not torch.allclose(found[0], found[2], rtol=1e-3)
-    assert loss == "none" or heads[0] == heads[1] != heads[2]
-
-
-@pytest.mark.parametrize("drawn", ["early", "late"])
-def test_a_training_starts_from_the_untrained_network(drawn: str, machine: Machine) -> None:
-    asked = {"backbone": f"patches(drawn={drawn})", "recipe": "short(learning_rate=1e-12)"}
-    untrained, _ = run(machine, **asked, loss="none")
-    trained, _ = run(machine, **asked, loss="norms")
-    assert untrained.training_folder != trained.training_folder
-    assert torch.equal(*(embeddings_of(plan, plan.split.query) for plan in (untrained, trained)))
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert torch.equal(embeddings[0], embeddings[3]), "a training starts from the untrained network"
+    assert not torch.allclose(embeddings[0], embeddings[2], rtol=1e-3)
+    assert heads[0] == heads[1] != heads[2]
 
 
 def test_a_network_is_initialised_once(machine: Machine) -> None:
     plan_of(machine)
     assert Patches.initialised == 0
-    run(machine)
+    plan, record = run(machine)
     assert Patches.initialised == 1
     run(machine)
     for scored_otherwise in ({"protocol": "exhibition(views=center)"}, {"metric": "centred"}):
         assert run(machine, **scored_otherwise)[1].status == "ok"
-    assert Patches.initialised == 1
-    assert Norms.steps == 3
+    assert (Patches.initialised, Norms.steps) == (1, 3)
+    (plan.training_folder / SUMMARY).unlink()
+    (plan.run_folder / RECORD).unlink()
+    assert run(machine)[1].scores == record.scores
+    assert (Patches.initialised, Norms.steps) == (2, 6), "a training without a summary is repeated"
 
 
 # --- stops and failures ----------------------------------------------------------------------------------------------
@@ -423,8 +420,7 @@ def test_a_plugins_bug_is_recorded_and_tried_again(machine: Machine) -> None:
 # --- a learned metric ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rerank", ["none", "k_reciprocal(k1=4, k2=2)"])
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("normalize", "rerank"), [(False, "k_reciprocal(k1=4, k2=2)"), (True, "none")])
 def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Machine) -> None:
     plan, record = run(machine, loss="largest", metric=f"centred(normalize={str(normalize).lower()})", rerank=rerank)
     assert record.status == "ok", record.error
@@ -441,19 +437,6 @@ def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, reran
     assert bool(((lengths - 1).abs() < 1e-6).all()) is normalize
 
 
-def test_a_metric_is_fitted_once_for_each_view(machine: Machine) -> None:
-    steps = Norms.steps
-    for number, views in enumerate(("center", "original"), start=1):
-        plan, record = run(machine, metric="centred", protocol=f"exhibition(views={views})")
-        assert record.status == "ok", record.error
-        assert len(Centred.fits) == number
-        train = plan.split.train
-        pooled = pool_units(embeddings_of(plan, train), train.starts, plan.evaluation.pool)
-        assert torch.equal(Centred.fits[-1][0], pooled)
-    assert not torch.equal(Centred.fits[0][0], Centred.fits[1][0])
-    assert Norms.steps - steps == plan.recipe.steps, "trained once for all views"
-
-
 # --- records that answer ---------------------------------------------------------------------------------------------
 
 
@@ -464,27 +447,18 @@ def edit(plan: Prepared, **changes: Any) -> None:
     file.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("field", ["id", "code", "status"])
-def test_a_record_of_another_run_or_code_is_not_reused(field: str, machine: Machine) -> None:
+def test_a_record_of_another_run_or_code_is_not_reused(machine: Machine) -> None:
     plan, record = run(machine)
     marked = {**record.scores, "r1": 0.123}
     edit(plan, scores=marked)
     assert run(machine)[1].scores == marked, "a record that fits answers as it is"
-    edit(plan, **{field: "failed" if field == "status" else "0" * 64})
-    assert state_of(plan).record is None
-    made_again = run(machine)[1]
-    assert made_again.scores == record.scores
-    assert (made_again.id, made_again.code, made_again.status) == (record.id, record.code, "ok")
-    assert json.loads((plan.run_folder / RECORD).read_text())["scores"] == record.scores
+    for change in ({"id": "0" * 64}, {"code": "0" * 64}, {"status": "failed"}):
+        edit(plan, scores=marked, **change)
+        assert state_of(plan).record is None
+        again = run(machine)[1]
+        assert (again.scores, again.id, again.code, again.status) == (record.scores, record.id, record.code, "ok")
+        assert json.loads((plan.run_folder / RECORD).read_text())["scores"] == record.scores
     assert Norms.steps == 3, "the training was its own and still counts"
-
-
-def test_a_training_without_a_summary_is_repeated(machine: Machine) -> None:
-    plan, record = run(machine)
-    (plan.training_folder / SUMMARY).unlink()
-    (plan.run_folder / RECORD).unlink()
-    assert run(machine)[1].scores == record.scores
-    assert (Patches.initialised, Norms.steps) == (2, 6)
 
 
 # --- factories that are partials -------------------------------------------------------------------------------------

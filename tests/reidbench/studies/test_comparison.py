@@ -74,7 +74,7 @@ def test_worked_example_agrees_to_six_digits(without_last_seed_of_c: bool) -> No
     assert expected_best(best["values"]).tolist() == pytest.approx(best["expected"], rel=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_expected_best_is_the_mean_over_all_choices(values: list[float]) -> None:
     for count, expected in enumerate(expected_best(values), start=1):

@@ -69,7 +69,7 @@ def test_choices_and_digits_are_equally_likely(spaces: dict[str, SearchSpace]) -
     assert below == pytest.approx(256, abs=3)  # half of each eight points: the sequence is balanced
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**40), search=st.integers(0, 50), number=st.integers(2, 200), loss=st.sampled_from(LOSSES))
 def test_trials_are_valid_specs_inside_the_ranges(
     spaces: dict[str, SearchSpace], seed: int, search: int, number: int, loss: str

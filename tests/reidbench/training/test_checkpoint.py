@@ -75,7 +75,7 @@ def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert latest(tmp_path) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
 @example(place=0.0, bits=0x80)
 def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> None:
