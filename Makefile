@@ -1,7 +1,7 @@
 # The one command before a commit: `make`. PYTHON names the environment that has the package and its test extra.
 PYTHON ?= .venv/bin/python
 
-.PHONY: all format check types test slow bench
+.PHONY: all format check types test slow docs bench
 
 all: check types test
 
@@ -21,6 +21,9 @@ test:
 
 slow:
 	$(PYTHON) -m pytest -m slow
+
+docs:
+	$(PYTHON) -m sphinx --fail-on-warning --keep-going -q -d build/doctrees docs build/docs
 
 bench:
 	for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import reidbench
 from reidbench.plugins import hookspecs
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.discovery import KINDS
+from tests.support.documents import PAGES
 from tests.support.paths import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
@@ -32,9 +34,8 @@ def test_there_are_ten_hooks() -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_documented_tested_and_used(hook: str) -> None:
+def test_every_hook_is_documented_and_used(hook: str) -> None:
     assert f"## `{hook}()`" in (DOCS / "hooks.md").read_text()
-    assert hook in (CHECKOUT / "tests" / "reidbench" / "plugins" / "test_catalogue.py").read_text()
     users = [path for path in (CHECKOUT / "plugins").rglob("*.py") if f"def {hook}()" in path.read_text()]
     assert users, f"{hook} has no first-party user"
 
@@ -43,6 +44,7 @@ def test_every_hook_is_documented_tested_and_used(hook: str) -> None:
 def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
     page = page_of(kind, name)
     assert page.is_file(), f"{kind} {name} needs {page.relative_to(CHECKOUT)}"
+    assert f"]({page.name})" in (page.parent / "index.md").read_text(), f"{page.parent.name}/index.md lists no {name}"
     named = re.compile(rf"\b{name.partition('/')[0]}\b")
     tests = [path for path in (CHECKOUT / "tests").rglob("test_*.py") if named.search(path.read_text())]
     assert tests, f"no test names {kind} {name}"
@@ -73,6 +75,13 @@ def test_links_of_the_docs_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(CHECKOUT)} links to {target}"
 
 
+def test_a_page_has_one_title() -> None:
+    """A second one would be a page of its own in the site's navigation."""
+    for page in PAGES:
+        prose = "".join(re.split(r"(?m)^ *```.*$", page.read_text(encoding="utf-8"))[::2])
+        assert len(re.findall(r"(?m)^# ", prose)) == 1, f"{page.relative_to(CHECKOUT)} needs one heading of level 1"
+
+
 def test_the_loss_in_the_readme_passes_its_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reidbench.testing.losses import check_loss
 
@@ -83,3 +92,8 @@ def test_the_loss_in_the_readme_passes_its_checks(tmp_path: Path, monkeypatch: p
     offered = importlib.import_module("readme_loss").register_losses()
     for factory in offered.values():
         assert "learning brings positives closer than negatives" in check_loss(factory)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert f'\nversion = "{reidbench.__version__}"\n' in (CHECKOUT / "pyproject.toml").read_text()
+    assert f"\nversion: {reidbench.__version__}\n" in (CHECKOUT / "CITATION.cff").read_text()

@@ -56,7 +56,7 @@ def check(each: Command) -> None:
         verb = verbs[words.pop(0)]
     if not words and (each.inline or hasattr(verb, "commands")):
         return  # a verb that is only named
-    for file in re.findall(r'file="([^"]+)"', " ".join(words)):
+    for file in re.findall(r'(?:cycles|file|weights)="([^"]+)"', " ".join(words)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
     given = verb.make_context(str(verb.name), [word for word in words if word != "--help"]).params
