@@ -70,9 +70,17 @@ def test_readme_holds_its_two_commands() -> None:
 
 def test_links_of_the_docs_lead_somewhere() -> None:
     for page in [*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.relative_to(CHECKOUT)} links to {target}"
+                file = page.parent / target if target else page
+                assert file.exists(), f"{page.relative_to(CHECKOUT)} links to {target}"
+                assert not anchor or anchor in anchors(file), f"{page.relative_to(CHECKOUT)}: {target} has no {anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names that GitHub and the site give to the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_a_page_has_one_title() -> None:
