@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from reidbench.cli import main, make_app
-from reidbench.plugins.catalogue import load
+from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.spec import Spec
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.documents import CHECKOUT, PAGES, Command, Shown, commands, commands_in, same, shown, spans
@@ -48,6 +48,12 @@ def test_a_command_is_one_that_exists(each: Command, tmp_path: Path, monkeypatch
     check(each)
 
 
+def test_examples_below_the_help_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in [line for lines in command_defaults()["examples"].values() for line in lines]:
+        check(next(commands_in("", line)))
+
+
 def check(each: Command) -> None:
     """Parse a command with the real command line, and resolve every item, suite and file of ours that it names."""
     verb, words = typer.main.get_command(make_app()), list(each.words)
@@ -72,7 +78,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
     ]
     if verb == "synthesize":
         specs.append(("synthesizer", str(given["name"])))
-    if verb == "show":
+    if verb == "show" and given["name"]:
         specs.append((str(given["kind"]), str(given["name"])))
     for kind, text in specs:
         if PLACEHOLDER.fullmatch(text) or PLACEHOLDER.fullmatch(kind):

@@ -61,6 +61,13 @@ class Timm(Backbone):
             self.use_weights(weights, Preprocess(height, width))
         self.head, self.embedding_dim = build_head(head, features, embedding_dim, "timm")
 
+    @staticmethod
+    def suggest(name: str) -> str:
+        """Return what to type for the name of a network of timm, else an empty text."""
+        import timm  # noqa: PLC0415, slow to import
+
+        return f"; it is timm(name={name})" if name.partition(".")[0] in timm.list_models() else ""
+
     def initialise(self) -> None:
         """Load the weights; raises DataError where they are not found or do not fit."""
         if self.pretrained and self.weights_file is None:

@@ -62,6 +62,12 @@ def best_first(records: Sequence[RunRecord]) -> list[RunRecord]:
     return sorted(scored(records), key=lambda record: -record.scores[record.evaluation.primary])
 
 
+def best_trained_first(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs of ``best_first`` without those of untrained networks, unless there are no others."""
+    runs = best_first(records)
+    return [run for run in runs if run.items["loss"].spec != "none" or run.network.pretrained] or runs
+
+
 def combinations(records: Sequence[RunRecord]) -> list[Combination]:
     """Return the records by combination, the untrained networks first, else in the order given."""
     groups: dict[str, list[RunRecord]] = {}

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from reidbench import Column, IntArray, Part, Ranking, RunFiles, RunRecord, Split, Table, average_precision, hookimpl
-from reidbench_reports.combinations import add_runs, best_first, percent_column
+from reidbench_reports.combinations import add_runs, best_trained_first, percent_column
 from reidbench_reports.drawing import RIGHT, WRONG, canvas, name_of, plain, show_image
 
 TOP, HARDEST = 3, 2
@@ -29,10 +29,10 @@ class Failures:
     Options:
         queries: how many of each kind.
         pictures: whether to show the images; without, the report holds no image of a person.
-        most: how many runs are shown, those with the highest primary score first.
+        most: how many runs are shown, the trained ones with the highest primary score first.
     """
 
-    def __init__(self, *, queries: int = 5, pictures: bool = True, most: int = 4) -> None:
+    def __init__(self, *, queries: int = 5, pictures: bool = True, most: int = 1) -> None:
         self.queries = queries
         self.pictures = pictures
         self.most = most
@@ -52,7 +52,7 @@ class Failures:
             part.tables.append(Table(list(_rows(split, ranking, chosen)), COLUMNS, f"{name}: ranks and distances"))
             part.figures.extend(figures)
 
-        add_runs(part, best_first(records), self.most, add)
+        add_runs(part, best_trained_first(records), self.most, add)
         if part.figures:
             part.notes.append(
                 f"Query, the {TOP} top-ranked images and the {HARDEST} hardest positives (those ranked last). "

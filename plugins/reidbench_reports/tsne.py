@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reidbench import DataError, IntArray, Part, RunFiles, RunRecord, Samples, hookimpl, stream, unit_rows
-from reidbench_reports.combinations import add_runs, best_first
+from reidbench_reports.combinations import add_runs, best_trained_first
 from reidbench_reports.drawing import COLOURS, canvas, image_of, plain
 
 STEPS = 1_000
@@ -27,7 +27,7 @@ class Tsne:
         perplexity: about how many neighbours count; lowered to 5/6 of the images where there are fewer.
         pictures: whether to show the images, or dots coloured by identity.
         seed: the seed of the sampling and of the map.
-        most: how many runs are mapped, those with the highest primary score first.
+        most: how many runs are mapped, the trained ones with the highest primary score first.
     """
 
     def __init__(
@@ -42,6 +42,9 @@ class Tsne:
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
         """Return the part: one map for each run. What is computed is printed first."""
         part = Part(title="t-SNE of the test embeddings")
+        if not files.figures:  # a map takes minutes
+            part.notes.append("The map is a figure: --html FILE or --plots DIR.")
+            return part
 
         def add(record: RunRecord, name: str) -> None:
             gallery = files.split(record).gallery
@@ -56,7 +59,7 @@ class Tsne:
             part.figures.append(self._draw(f"t-SNE: {name}", places, gallery, units))
             part.notes.append(note)
 
-        add_runs(part, best_first(records), self.most, add)
+        add_runs(part, best_trained_first(records), self.most, add)
         return part
 
     def _sample(self, pids: IntArray) -> IntArray:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.resources
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import Iterable
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import reidbench
 from reidbench.cli.output import echo, safe_streams
-from reidbench.errors import Interrupted, ReidbenchError
+from reidbench.errors import Interrupted, OptionError, ReidbenchError
 from reidbench.utils.processes import SIGNALS
 
 # The module of a verb holds a function of its name, or ``app``, a group of verbs.
@@ -36,18 +38,37 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         help="Benchmark metric-learning losses on person re-identification.",
         epilog="Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong, 130 interrupted.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
+    examples = _texts()["examples"]
     for verb in verbs:
         module = importlib.import_module(f"reidbench.cli.{verb}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=verb)
+            for command in module.app.registered_commands:
+                command.epilog = _epilog(examples[f"{verb} {command.name or command.callback.__name__}"])
         else:
-            app.command(verb, hidden=verb in HIDDEN)(getattr(module, verb))
+            app.command(verb, hidden=verb in HIDDEN, epilog=_epilog(examples.get(verb, ())))(getattr(module, verb))
     return app
+
+
+def _epilog(examples: Iterable[str]) -> str:
+    return "\n".join(["\b", "Examples:", *(f"  {each}" for each in examples)]) if examples else ""
+
+
+def _texts() -> dict[str, Any]:
+    """Return the file of defaults, without the import of plugins."""
+    return tomllib.loads(importlib.resources.files("reidbench").joinpath("defaults.toml").read_text(encoding="utf-8"))
+
+
+def _refuse_foreign_options(words: Iterable[str]) -> None:
+    """Raise OptionError for an option of another toolbox, with what to type instead."""
+    instead = _texts()["instead"]
+    for name in (word.partition("=")[0] for word in words):
+        if name in instead:
+            raise OptionError(f"there is no option {name}; type {instead[name]}")
 
 
 def _root(
@@ -96,6 +117,8 @@ def _run_verb() -> None:
         for number in SIGNALS:
             signal.signal(number, _interrupt)
         verb = sys.argv[1] if len(sys.argv) > 1 else ""
+        if verb in ("run", "study"):
+            _refuse_foreign_options(sys.argv[2:])
         make_app([verb] if verb in VERBS else VERBS)(prog_name="reidbench")
     except (ReidbenchError, Interrupted) as error:
         # Of several processes that torchrun started, those after the first name themselves.

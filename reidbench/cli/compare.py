@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import path
+from reidbench.cli.flags import Results, path
 from reidbench.errors import OptionError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reidbench.reports.compare_runs import Comparison
     from reidbench.runs.record import RunRecord
 
-_PLACE = "A run folder, its record, or a folder with the seeds of one combination."
+_PLACE = "A run folder, its record, a folder with the seeds of one combination, or the start of a run's id."
 _SEEDS = "Include all seeds of A and B that are stored beside them."
 
 
@@ -24,6 +24,7 @@ def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE, parser=path)],
     b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE, parser=path)],
     seeds: Annotated[bool, typer.Option("--seeds", help=_SEEDS)] = False,
+    results: Results = None,
 ) -> None:
     """Compare two runs, or two combinations over their seeds, with 95 % intervals of the differences."""
     from rich.console import Console
@@ -33,9 +34,11 @@ def compare(
     from reidbench.reports.sections import Part
     from reidbench.reports.table import Column, Table
     from reidbench.reports.text_formats import render_terminal
+    from reidbench.utils.machine import local_machine
     from reidbench.utils.untrusted_files import real_path
 
-    sides = [_side(place, seeds) for place in (a, b)]
+    folder = local_machine(results=results).results
+    sides = [_side(place if place.exists() else _run_of_id(str(place), folder), seeds) for place in (a, b)]
     if {real_path(folder) for folder, _ in sides[0]} == {real_path(folder) for folder, _ in sides[1]}:
         raise OptionError(f"{a} and {b}: are the same runs; name two that differ")
     comparison = compare_combinations(*sides)
@@ -49,6 +52,18 @@ def compare(
     notes = [*_notes(comparison, rows[0]["score"]), *(f"Also different, A | B: {each}" for each in comparison.others)]
     title = " · ".join(f"{name}: {_name(side)}" for name, side in zip("AB", sides, strict=True))
     render_terminal([Part(title, tables=[Table(rows, columns)], notes=notes)], Console(highlight=False))
+
+
+def _run_of_id(text: str, results: Path) -> Path:
+    """Return the folder of the one run whose id begins with ``text``, or whose folder has this name."""
+    from reidbench.runs.store import Store
+
+    runs = Store(results).records()
+    folders = [folder for folder, record in runs if text and (record.id.startswith(text) or folder.name == text)]
+    if len(folders) != 1:
+        names = "".join(f"\n  {folder.name}" for folder in folders) or "none"
+        raise OptionError(f"{text}: expected a folder, a record, or the start of one id in {results}; runs: {names}")
+    return folders[0]
 
 
 def _side(place: Path, seeds: bool) -> list[tuple[Path, RunRecord]]:

@@ -40,4 +40,4 @@ def embed(
         check_content(out.parent / SHARDS_CONTENT, describe_network(run))
     torch.set_num_threads(machine.threads)
     count, dimensions = embed_list(run, images, out, machine)
-    echo(f"{count} embeddings of {dimensions} dimensions in {out}")
+    echo(f"{count} embedding{'s' * (count != 1)} of {dimensions} dimensions in {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,13 @@ def path(text: str) -> Path:
     if not text:
         raise typer.BadParameter('expected a path, got an empty text; the current folder is "."')
     return user_path(text)
+
+
+def number(text: str) -> int:
+    """Return the whole number of an option that may be repeated."""
+    if not re.fullmatch(r"-?[0-9]+", text.strip()):
+        raise typer.BadParameter(f"expected one whole number, got {text!r}; for several repeat the option")
+    return int(text)
 
 
 def option(help_text: str, metavar: str | None = "SPEC", *names: str, **settings: Any) -> Any:

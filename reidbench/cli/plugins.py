@@ -10,7 +10,7 @@ import typer
 
 from reidbench.cli.flags import DataRoot, path
 from reidbench.cli.output import echo, print_rows
-from reidbench.errors import printable
+from reidbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from reidbench.plugins.catalogue import Catalogue
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-HEADINGS = ("name", "kind", "distribution", "version", "state")
+HEADINGS = ("name", "kind", "description", "distribution", "version", "state")
 
 
 @app.callback()
@@ -51,16 +51,20 @@ def list_plugins(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="Kind of the item, such as loss.")],
-    name: Annotated[str, typer.Argument(help="Name of the item.")],
+    kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Kind of the item, such as loss.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the item.")] = None,
 ) -> None:
     """Show an item: its provider, and every option with type, default and description."""
     from reidbench.plugins.catalogue import load
     from reidbench.plugins.options import summary_of
     from reidbench.plugins.spec import write_value
 
-    item = load().find(kind, name)
-    echo(f"{kind} {name}\n{summary_of(item.factory) or 'It has no docstring.'}\nfrom {item.plugin}")
+    items = [load().find(kind, name)] if name else load().find_all(kind)
+    if len(items) > 1:
+        kinds = " or ".join(each.kind for each in items)
+        raise OptionError(f"there are several {kind}; type reidbench plugins show KIND {kind}, with KIND {kinds}")
+    item = items[0]
+    echo(f"{item.kind} {item.name}\n{summary_of(item.factory) or 'It has no docstring.'}\nfrom {item.plugin}")
     if rows := [[o.name, o.expected, write_value(o.default), _description(o)] for o in item.options.values()]:
         print_rows(("option", "type", "default", "description"), rows)
     else:
@@ -75,7 +79,7 @@ def check_items(
 ) -> None:
     """Run the contract checks for an item's kind; exits with 1 and the first check that fails."""
     from reidbench import testing
-    from reidbench.errors import ContractError, OptionError
+    from reidbench.errors import ContractError
     from reidbench.plugins.catalogue import load
     from reidbench.plugins.spec import Spec
 
@@ -123,13 +127,20 @@ def _description(option: Option) -> str:
 
 def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """Return one row for each item, and one for each plugin that failed to load."""
-    rows = [(item.name, item.kind, _with_availability(item)) for item in catalogue.list_items()]
-    rows += [(plugin.name, "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
+    rows = [(item.name, item.kind, _first_line(item), _with_availability(item)) for item in catalogue.list_items()]
+    rows += [(plugin.name, "", "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
     keys = ("distribution", "version", "state", "error")
     return [
-        {"name": name, "kind": kind, "plugin": plugin.name} | {key: getattr(plugin, key) for key in keys}
-        for name, kind, plugin in rows
+        {"name": name, "kind": kind, "description": description, "plugin": plugin.name}
+        | {key: getattr(plugin, key) for key in keys}
+        for name, kind, description, plugin in rows
     ]
+
+
+def _first_line(item: PluginItem) -> str:
+    from reidbench.plugins.options import summary_of
+
+    return printable(summary_of(item.factory)).partition(". ")[0].removesuffix(".")
 
 
 def _with_availability(item: PluginItem) -> Plugin:

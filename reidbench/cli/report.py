@@ -55,7 +55,8 @@ def report(
     # Files of runs need no section.
     key = "page_sections" if html or plots else "" if (csv or json) and not markdown else "sections"
     sections = section or (command_defaults()[key] if key else [])
-    parts = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
+    files = RunFiles(runs, machine, figures=bool(html or plots))
+    parts = build_sections(sections, [record for _, record in runs], files)
     if markdown or not (csv or json or html or plots):
         echo(render(parts, to_markdown if markdown else to_terminal), nl=False)
     rows = Records(record for _, record in runs).rows()
@@ -71,10 +72,10 @@ def report(
         write_atomic(html, render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
         echo(f"wrote {html}", err=True)
     if plots:
-        files = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
-        if not files and not any(part.error for part in parts):
+        figures = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
+        if not figures and not any(part.error for part in parts):
             raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
-        for name, data in files.items():
+        for name, data in figures.items():
             write_atomic(plots / name, data)
             echo(f"wrote {plots / name}", err=True)
     print_errors(parts)

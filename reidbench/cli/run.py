@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, option, path
+from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, number, option, path
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
@@ -24,7 +24,7 @@ def run(
     recipe: Annotated[list[str] | None, option("How it is trained.")] = None,
     metric: Annotated[list[str] | None, option("Distance at test time.")] = None,
     rerank: Annotated[list[str] | None, option("Re-ranker, or none.")] = None,
-    seed: Annotated[list[int] | None, option("Seed.", "NUMBER")] = None,
+    seed: Annotated[list[int] | None, option("Seed.", "NUMBER", parser=number)] = None,
     scale: Annotated[str | None, option("Another size of a suite, e.g. tiny.", "NAME")] = None,
     dry_run: Annotated[bool, option("Print the plan with ids and all options, and stop.", None, "--dry-run")] = False,
     verbose: Annotated[bool, option("Print the options of each run in the plan.", None, "--verbose")] = False,

@@ -151,12 +151,12 @@ class Catalogue:
         if matches := [item for item in items if item.name == name]:
             return matches
         names = list(dict.fromkeys(item.name for item in items))
-        what = kind or "item"
-        listed = f"; there are: {', '.join(names)}" if names else f"; no plugin provides a {what}"
-        near = did_you_mean(name, names) or (listed if kind else "; list them: reidbench plugins")
+        listed = f"; there are: {', '.join(names)}" if names else f"; no plugin provides a {kind}"
+        spelled = "".join(item.factory.suggest(name) for item in items if hasattr(item.factory, "suggest"))
+        near = spelled or did_you_mean(name, names) or (listed if kind else "; list them: reidbench plugins")
         failed = [f"{plugin.name} ({plugin.distribution})" for plugin in self.plugins if plugin.state == "failed"]
         lost = f"; failed to load: {', '.join(failed)}; see why: reidbench plugins" if failed else ""
-        raise OptionError(f"there is no {what} {quoted(name)}{near}{lost}")
+        raise OptionError(f"there is no {kind or 'item'} {quoted(name)}{near}{lost}")
 
     def resolve(self, kind: str, text: str, defaults: Mapping[str, Any] = NO_DEFAULTS) -> ResolvedSpec:
         """Return a spec with every option resolved; ``defaults`` are a protocol's, for options of that name.
@@ -164,6 +164,8 @@ class Catalogue:
         Raises OptionError with all mistakes, one a line, where the text cannot be read, a name or an option is not
         known, or a value does not fit.
         """
+        if text not in ("none", "") and not set(text) & set('()+*="[], \t'):  # one word, perhaps a mistyped name
+            self.find(kind, text)
         spec = Spec.parse(text, where=kind)
         if not spec.terms and kind not in OPTIONAL:
             raise OptionError(f"{kind}: none is only for a {' or a '.join(OPTIONAL)}; name a {kind}")

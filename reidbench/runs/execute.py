@@ -178,8 +178,7 @@ class Records(list[RunRecord]):
         """Return a row for each run: its items, seed, status, scores, ends of their intervals, seconds and ids."""
         return [
             {kind: record.items[kind].short for kind in KINDS}
-            | {"seed": record.job.seed, "status": record.status}
-            | record.scores
+            | {"seed": record.job.seed, "status": record.status, **record.scores}
             | {f"{name}_low": ends[0] for name, ends in record.intervals.items()}
             | {f"{name}_high": ends[1] for name, ends in record.intervals.items()}
             | {f"{name}_seconds": seconds for name, seconds in record.seconds.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reidbench_reports.combinations import best_first
+from reidbench_reports.combinations import best_trained_first
 from reidbench_reports.drawing import RIGHT, WRONG
 from reidbench_reports.failures import choose
 
@@ -28,7 +28,7 @@ def test_queries_are_chosen_by_average_precision() -> None:
 
 def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
     records, files = ran
-    record = best_first(records)[0]
+    record = best_trained_first(records)[0]
     part = build_part("failures(queries=2, most=1)", ran[0], files)
     split, ranking = files.split(record), files.ranking(record)
     (table,) = part.tables

@@ -130,4 +130,4 @@ def test_a_trained_network_is_taken_home(tmp_path: Path, reidbench_call: Process
     out = tmp_path / "x.npz"
     made = reidbench_call("embed", str(run), "--images", str(tmp_path / "list.csv"), "--out", str(out))
     assert made.returncode == 0, made.stderr
-    assert made.stdout == f"1 embeddings of 128 dimensions in {out}\n"
+    assert made.stdout == f"1 embedding of 128 dimensions in {out}\n"
