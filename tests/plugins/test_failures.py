@@ -53,7 +53,7 @@ def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
 def test_pictures_can_be_left_out(ran: Ran) -> None:
     part = build_part("failures(pictures=false)", ran[0], ran[1])
     assert part.figures == []
-    assert len(part.tables) == 2
+    assert len(part.tables) == 1
 
 
 @pytest.mark.parametrize("section", ["failures", "outliers", "tsne"])

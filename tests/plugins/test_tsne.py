@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reidbench_reports import tsne
+from reidbench_reports.combinations import best_trained_first
 from reidbench_reports.tsne import embed, paint
 
 from reidbench import Samples
 from reidbench.reports.artifacts import RunFiles
 from reidbench.runs.record import RunRecord
+from reidbench.utils.machine import local_machine
 from tests.support.parts import build_part
+from tests.support.records import make_record
 
 Ran = tuple[list[RunRecord], RunFiles]
 
@@ -49,3 +52,16 @@ def test_a_lowered_perplexity_is_noted(
     assert not figure.axes[0].images
     (dots,) = figure.axes[0].collections
     assert len(np.asarray(dots.get_offsets())) == 30
+
+
+def test_a_trained_run_comes_before_better_untrained_ones() -> None:
+    untrained, trained = (
+        make_record(loss, scores={"map_market": score}) for loss, score in (("none", 0.9), ("a", 0.1))
+    )
+    assert best_trained_first([untrained, trained]) == [trained]
+    assert best_trained_first([untrained]) == [untrained]
+
+
+def test_nothing_is_mapped_where_no_figure_is_shown() -> None:
+    part = build_part("tsne", [make_record()], RunFiles([], local_machine(), figures=False))
+    assert (part.figures, ["--plots" in note for note in part.notes]) == ([], [True])

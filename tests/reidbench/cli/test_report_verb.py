@@ -166,5 +166,7 @@ def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Pa
     run = str(tmp_path / "results" / "runs" / "a")
     code, said = reidbench_main("compare", run, f"{run}/record.json")
     assert (code, "are the same runs" in said) == (2, True)
+    code, said = reidbench_main("compare", make_record("a").id[:6], run)
+    assert (code, "are the same runs" in said) == (2, True)
     code, said = reidbench_main("report", "x.csv")
     assert (code, "x.csv: there is no such file or folder" in said) == (2, True)

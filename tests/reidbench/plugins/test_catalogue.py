@@ -181,7 +181,7 @@ def test_the_command_lines_defaults() -> None:
     defaults = command_defaults()
     jobs = {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed"}
     assert set(defaults) == jobs | {
-        *("auto_metric", "auto_pair_metric", "executor", "suite", "study_metrics"),
+        *("examples", "instead", "auto_metric", "auto_pair_metric", "executor", "suite", "study_metrics"),
         *("sections", "page_sections", "study_sections", "study_page_sections"),
     }
     for text in [defaults["protocol"], *defaults["loss"], defaults["backbone"], defaults["metric"], defaults["rerank"]]:
