@@ -127,19 +127,19 @@ class Lifted(Loss):
         check_at_least("lifted", 0, margin=margin)
         self.margin = margin
         self.distance = distance
-        self.pairs = pairs
+        self.pairing = pairs
         self.negatives = negatives
         self.form = form
 
     def next_round(self, view: TrainView, number: int) -> list[IntArray] | None:
         """Return batches of PK // 3 stacked triplets if pairs=triplets; else None, for the recipe's sampler."""
-        return triplet_round(view, "lifted") if self.pairs == "triplets" else None
+        return triplet_round(view, "lifted") if self.pairing == "triplets" else None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the loss of a batch and the terms of its pairs."""
-        if self.pairs == "triplets":
+        if self.pairing == "triplets":
             pairs = stacked_triplets(labels, "lifted")[:, :2]
-        elif self.pairs == "disjoint":
+        elif self.pairing == "disjoint":
             pairs = disjoint_pairs(labels)
         else:
             pairs = all_pairs(labels[:, None] == labels[None, :])
