@@ -112,7 +112,15 @@ def list_fields(app: object, what: str, name: str, value: object, options: objec
         lines.append(f"* {line}" if field else f"  {line.strip()}" if listed else line)
 
 
+def shorten_types(app: object, *event: object) -> tuple[str | None, ...]:
+    """Return a signature's arguments and result without pydantic's limits, and with ``ndarray[int64]`` for arrays."""
+    limits = r"[\w.~]*Annotated\[([\w.~]+), (?:[^][]|\[[^][]*\])*\]"
+    array = r"[\w.~]*ndarray\[[\w.~]*tuple\[[^][]*\], [\w.~]*dtype\[([^][]*)\]\]"
+    return tuple(text and re.sub(array, r"ndarray[\1]", re.sub(limits, r"\1", str(text))) for text in event[-2:])
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions of this file."""
     app.connect("source-read", complete_page)
     app.connect("autodoc-process-docstring", list_fields)
+    app.connect("autodoc-process-signature", shorten_types)
