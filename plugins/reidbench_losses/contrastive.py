@@ -25,7 +25,7 @@ class Contrastive(Loss):
     Re-Identification", [31] of Hermans et al. 2017.
     """
 
-    pairs = True
+    trains_pairs = True
 
     def __init__(self, info: TrainInfo, *, margin: float = 1.0) -> None:
         super().__init__()

@@ -113,14 +113,14 @@ class Loss(nn.Module):
     ``metric``: the metric that "auto" resolves to at test time; None for the command line's default.
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
     ``unlabelled``: whether it takes units without identity, of the label -1; a batch may have no others.
-    ``pairs``: whether it trains the pair stage of a network (``TrainInfo.pair``), and no network without one.
+    ``trains_pairs``: whether it trains the pair stage of a network (``TrainInfo.pair``), and no network without one.
     """
 
     plugin_item: str = ""
     metric: str | None = None
     pool: Literal["mean", "max"] = "mean"
     unlabelled: bool = False
-    pairs: bool = False
+    trains_pairs: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.

@@ -131,7 +131,7 @@ class Planner:
             normalize=metric.normalize,
             learned=learns(metric),
         )
-        pairs = {"backbone": info.pairs, "loss": loss.pairs, "metric": isinstance(metric, PairMetric)}
+        pairs = {"backbone": info.pairs, "loss": loss.trains_pairs, "metric": isinstance(metric, PairMetric)}
         _check_pairs(items, pairs, evaluation, split)
         identities = {kind: item.identity for kind, item in items.items()}
         ids = run_ids(identities, job.seed, split.train.digest, split.digest, evaluation)

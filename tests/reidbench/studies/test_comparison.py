@@ -1,4 +1,4 @@
-"""Comparison over seeds: the worked example, few seeds, collapsed losses, error rates."""
+"""Comparison over seeds: the worked example, a slow version by loops, few seeds, collapsed losses, error rates."""
 
 from __future__ import annotations
 
@@ -72,6 +72,58 @@ def test_worked_example_agrees_to_six_digits(without_last_seed_of_c: bool) -> No
         )
     best = oracle["expected_best_of"]
     assert expected_best(best["values"]).tolist() == pytest.approx(best["expected"], rel=1e-6)
+
+
+def pair_by_loops(values: Values, pids: NDArray[Any], a: str, b: str) -> dict[str, float]:
+    """Return the parts of one pair, written down term by term from the definition."""
+    identities = sorted(set(pids.tolist()))
+    groups, queries = len(identities), len(pids)
+    mean, seeds, variance, share, residual = {}, {}, {}, {}, {}
+    for name, ap in values.items():
+        rows = ap.tolist()
+        scores = [sum(row) / queries for row in rows]
+        mean[name], seeds[name] = sum(scores) / len(scores), len(scores)
+        variance[name] = sum((score - mean[name]) ** 2 for score in scores) / (len(scores) - 1)
+        shares = []
+        for row, score in zip(rows, scores, strict=True):
+            own = {i: [value for value, pid in zip(row, pids, strict=True) if pid == i] for i in identities}
+            shares.append([(sum(each) - len(each) * score) * groups / queries for each in own.values()])
+        share[name] = [sum(column) / len(scores) for column in zip(*shares, strict=True)]
+        squares = sum((z - bar) ** 2 for row in shares for z, bar in zip(row, share[name], strict=True))
+        residual[name] = squares / ((len(scores) - 1) * (groups - 1))
+    freedom = sum(count - 1 for count in seeds.values())
+    pooled = sum((seeds[name] - 1) * variance[name] for name in values) / freedom
+    used = {name: max(variance[name], pooled) for name in values}
+    v_identity = sum((x - y) ** 2 for x, y in zip(share[a], share[b], strict=True)) / (groups - 1) / groups
+    v_seed = used[a] / seeds[a] + used[b] / seeds[b]
+    v_residual = (residual[a] / seeds[a] + residual[b] / seeds[b]) / groups
+    total = v_identity + max(v_seed - v_residual, 0)
+    df = total**2 / (v_identity**2 / (groups - 1) + v_seed**2 / freedom)
+    df = min(max(df, min(seeds[a], seeds[b]) - 1), groups - 1)
+    t = stats.t(df)
+    parts = {"difference": mean[a] - mean[b], "v_identity": v_identity, "v_seed": v_seed, "v_residual": v_residual}
+    parts |= {"se": math.sqrt(total), "df": df, "p": 2 * t.sf(abs(mean[a] - mean[b]) / math.sqrt(total))}
+    return parts | {"half": t.ppf(0.975) * math.sqrt(total)}
+
+
+@settings(max_examples=40)
+@given(
+    seeds=st.lists(st.integers(2, 5), min_size=3, max_size=5),
+    counts=st.lists(st.integers(1, 4), min_size=2, max_size=12),
+    seed=st.integers(0, 10**6),
+)
+def test_pairs_agree_with_loops(seeds: list[int], counts: list[int], seed: int) -> None:
+    pids = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    values = random_values({f"loss {place}": count for place, count in enumerate(seeds)}, seed, pids)
+    comparison = compare(values, pids)
+    assert len(comparison.pairs) == len(seeds) * (len(seeds) - 1) / 2
+    for pair in comparison.pairs:
+        for name, value in pair_by_loops(values, pids, pair.a, pair.b).items():
+            assert getattr(pair, name) == pytest.approx(value, rel=1e-6, abs=1e-15), name
+    holm, smallest = 0.0, sorted(comparison.pairs, key=lambda pair: pair.p)
+    for left, pair in zip(range(len(smallest), 0, -1), smallest, strict=True):
+        holm = max(holm, min(1.0, left * pair.p))
+        assert pair.p_holm == pytest.approx(holm)
 
 
 @settings(max_examples=15)

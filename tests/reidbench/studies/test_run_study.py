@@ -267,3 +267,13 @@ def test_killed_twice_it_prints_the_same(executor: str, printed: str, tmp_path: 
         process.communicate()
     assert finish(start(folder, f"--executor={executor}")) == printed
     assert finish(start(folder)) == printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "fixture"), [("slurm", "fake_slurm"), ("ray", "cluster")])
+def test_clusters_print_the_same(
+    name: str, fixture: str, printed: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(fixture)
+    address = f'address="{found.address}", ' if name == "ray" else ""
+    assert finish(start(tmp_path / "results", f"--executor={name}({address}gpus=0, cpus=1)")) == printed
