@@ -41,7 +41,13 @@ class Controls:
         pairs = [(row, control) for row in rows if (control := controls.get(_key_of_control(row.first)))]
         places = _places()
         part = Part(title="Systems and their controls")
-        cells = sorted((_row(*pair, places, files) for pair in pairs), key=lambda row: row["order"])
+        cells = []
+        for row, control in pairs:
+            try:
+                cells.append(_row(row, control, places, files))
+            except DataError as error:
+                part.notes.append(f"{row.first.items['loss'].short}, {row.first.items['backbone'].short}: {error}")
+        cells.sort(key=lambda cell: cell["order"])
         columns = [Column("system"), Column("data"), Column("queries", "", "number", ",d", minor=1)]
         columns += [percent_column(PRIMARY), percent_column("control", "control"), percent_column("difference", "Δ")]
         columns.append(Column("difference_low", "95 % CI", "number", _interval))
@@ -88,11 +94,11 @@ def _row(
     """Return the cells of a combination; raises DataError where rankings are missing or of other queries."""
     run = row.first
     sides = [[files.ranking(each) for each in side.scored] for side in (row, control)]
-    name = f"{run.items['loss'].short}, {run.items['backbone'].short}"
     if not all(same_matches(sides[0][0], ranking) for side in sides for ranking in side):
-        raise DataError(f"{name}: its control has other queries or positives")
+        raise DataError("its control has other queries or positives")
     identities = identities_of(sides[0][0])
     gap = difference(sides[0], sides[1], identities, PRIMARY)
+    name = f"{run.items['loss'].short}, {run.items['backbone'].short}"
     other = (len(places), name, run.items["protocol"].short)
     order, system, data = places.get(replace(run.job, seed=0), other)
     low, high = gap.interval or (None, None)

@@ -169,6 +169,8 @@ def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
     if path in within:
         raise OptionError(f"{path}: {_SUITES}: it is a part of itself")
     if path.is_dir():
+        if not any(path.glob("*.toml")):
+            raise DataError(f"{path}: is a folder without suites")
         return _combine(path, [load_suite(file, (*within, path)) for file in sorted(path.glob("*.toml"))])
     try:
         table = _read_table(tomllib.loads(read_text(path, SUITE_BYTES)))

@@ -101,5 +101,6 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
 def lower_memory_advice(backbone: Backbone, recipe: Recipe) -> str:
     """Return which values of a training to lower where memory runs out, for ``out_of_memory_advice``."""
     size = f"{backbone.preprocess.height}x{backbone.preprocess.width}"
-    images = f"p={recipe.p} x k={recipe.k} x frames={recipe.frames} images of {size}"
+    frames = f" x frames={recipe.frames}" if recipe.frames > 1 else ""
+    images = f"p={recipe.p} x k={recipe.k}{frames} images of {size}"
     return f"lower the recipe's p, k or frames (the batch has {images}), or the backbone's height and width"

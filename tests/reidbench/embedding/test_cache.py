@@ -124,7 +124,7 @@ def test_errors_name_the_file(gallery: Samples, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"black\.png: "):
         embed(tmp_path, Counting(), black)
     (folder / "black.png").unlink()
-    with pytest.raises(DataError, match=r"black\.png: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"black\.png: is not a usable image: No such file"):
         embed(tmp_path, Counting(), black)
 
 

@@ -252,9 +252,9 @@ def test_a_record_names_the_machines_of_training_and_scoring() -> None:
 
 
 def test_the_metric_of_auto_is_auto_when_given_explicitly() -> None:
-    assert plan_of(job())[0].metric_is_auto
-    assert plan_of(job(metric="euclidean"))[0].metric_is_auto
-    assert not plan_of(job(metric="euclidean(normalize=true)"))[0].metric_is_auto
+    assert plan_of(job())[0].evaluation.metric_is_auto
+    assert plan_of(job(metric="euclidean"))[0].evaluation.metric_is_auto
+    assert not plan_of(job(metric="euclidean(normalize=true)"))[0].evaluation.metric_is_auto
 
 
 def test_batches_larger_than_the_training_set_are_refused() -> None:

@@ -198,7 +198,7 @@ def test_the_command_prints_the_table_alone_and_the_plan_beside_it(
     assert "2 seeds, options as given" in done.stdout
     assert "tuned" not in done.stdout
     assert "for each loss 2 seeds with the options as given" in done.stderr
-    plan = reidbench_call(*words, "--dry-run", env={"REIDBENCH_CACHE": str(data_folder / "cache")})
+    plan = reidbench_call(*words, "--dry-run", "--verbose", env={"REIDBENCH_CACHE": str(data_folder / "cache")})
     final = result.losses[0].defaults[0].record
     assert plan.returncode == 0
     assert final.id in plan.stdout
