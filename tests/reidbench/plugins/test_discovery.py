@@ -140,7 +140,7 @@ def test_the_environment_variable_selects_plugins(host: dict[str, Any]) -> None:
 
 def test_the_command_lists_items_and_failures(host: dict[str, Any]) -> None:
     assert host["list"].splitlines()[0].split() == ["name", "kind", "description", "distribution", "version", "state"]
-    row = "near metric A distance, [bold]plainly[/bold]. good 1.0 ok"
+    row = "near metric A distance, [bold]plainly[/bold] good 1.0 ok"
     assert row in [" ".join(line.split()) for line in host["list"].splitlines()]
     for name, reason in FAILED.items():
         assert f"{name} failed at {reason}" in host["list"]
@@ -148,7 +148,7 @@ def test_the_command_lists_items_and_failures(host: dict[str, Any]) -> None:
     assert rows["metric", "near"] == {
         "name": "near",
         "kind": "metric",
-        "description": "A distance, [bold]plainly[/bold].",
+        "description": "A distance, [bold]plainly[/bold]",
         "plugin": "good.main",
         "distribution": "good",
         "version": "1.0",
