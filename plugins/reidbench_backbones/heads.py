@@ -39,4 +39,5 @@ def build_head(head: Head, features: int, embedding_dim: int | None, owner: str)
 
 def head_groups(network: nn.Module, head: nn.Module) -> list[dict[str, object]]:
     """Return the optimizer's groups of a network and of its head, which no published weights have."""
-    return [{"params": list(network.parameters())}, {"params": list(head.parameters()), "pretrained": False}]
+    own, new = ([p for p in module.parameters() if p.requires_grad] for module in (network, head))
+    return [{"params": own}, {"params": new, "pretrained": False}]

@@ -27,9 +27,8 @@ class Tiny(Backbone):
         weights: A safetensors file or a run's folder, or none for random weights.
 
     Maps images [B, 3, height, width], pixels / 255 or as the weights expect, to embeddings [B, embedding_dim], not
-    normalised. Convolutions
-    start from He et al., the linear layer from Glorot et al., biases from 0, sampled from torch's global generator.
-    Raises OptionError for an option that is too small.
+    normalised. Convolutions start from He et al., the linear layer from Glorot et al., biases from 0, sampled from
+    torch's global generator. Raises OptionError for an option that is too small.
     Source: ours; it is not a published network.
     """
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidbench import DataError, Samples, stream
+from reidbench import DataError, OptionError, Samples, stream
 from reidbench_datasets.synthetic.writer import write_file
 
 CODES = 100  # numbers that an image is generated from
@@ -52,6 +52,8 @@ class Training:
 
     def __init__(self, options: Mapping[str, Any], device: str, file: Path) -> None:
         auto = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" != auto:
+            raise OptionError("dcgan: option device: there is no CUDA device on this machine; use cpu or auto")
         self.options, self.file, self.seed = options, file, int(options["seed"])
         self.device = torch.device(auto if device == "auto" else device)
         with torch.random.fork_rng(devices=[]):

@@ -50,7 +50,7 @@ def mars_protocol(
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
+        frames: per_identity samples K frames of an identity, per_tracklet one, or more, of each of K.
         pool: mean or max over a tracklet's frames, or auto: the loss's default.
         key_frames: number of evenly spaced frames that a tracklet is reduced to in every part; 0 for all its frames.
         cycles: list of key frames of a walking cycle, which replace them; see the synthesizer mars_cycles.
@@ -72,7 +72,7 @@ def mars_torchreid_gallery_protocol(*, views: Views = "five_crops_flip", frames:
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
+        frames: per_identity samples K frames of an identity, per_tracklet one, or more, of each of K.
 
     Those queries stay in the denominator with AP 0 and a miss; torchreid drops them.
     """
@@ -91,7 +91,7 @@ def mars_val_protocol(
 
     Options:
         views: test-time views that are averaged.
-        frames: per_identity samples K frames of an identity, per_tracklet one of each of K tracklets.
+        frames: per_identity samples K frames of an identity, per_tracklet one, or more, of each of K.
         holdout: number of training identities that are held out.
         holdout_seed: seed of their choice and of the query tracklets.
 

@@ -61,10 +61,10 @@ class Verification(Loss):
         most: Most negative pairs for one positive pair, at least 1.
 
     It samples its own rounds of pairs; 1 / min(1 + most, 2 growth^r) of those of round r, from 1 on, are positive. The
-    layer belongs to the loss and is discarded after
-    training. Takes embeddings [2B, D], the first of all pairs and then the second, and labels [2B]; computes in
-    float32, or in float64 where the embeddings are. The loss is the mean over the pairs; logs the accuracy. Raises
-    OptionError for options out of range, TrainingError for data or batches without pairs.
+    layer belongs to the loss and is discarded after training. Takes embeddings [2B, D], the first of all pairs and then
+    the second, and labels [2B]; computes in float32, or in float64 where the embeddings are. The loss is the mean over
+    the pairs; logs the accuracy. Raises OptionError for options out of range, TrainingError for data or batches without
+    pairs.
     Source: Zheng, Zheng, Yang 2016, "A Discriminatively Learned CNN Embedding for Person Re-identification" (square
     layer and two classes), [41] of Hermans et al. 2017.
     """

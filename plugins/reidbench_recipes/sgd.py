@@ -58,7 +58,8 @@ def sgd(
     Source: ours; the schedules are those of Loshchilov and Hutter 2017 (cosine) and Goyal et al. 2017 (warm-up).
     """
     schedule, usual_factor = ("milestones", 0.1) if milestones else ("half_cosine", 0.001)
-    decay = {"schedule": schedule, "milestones": milestones, "decay_factor": decay_factor or usual_factor}
+    factor = usual_factor if decay_factor is None else decay_factor
+    decay = {"schedule": schedule, "milestones": milestones, "decay_factor": factor}
     rates = {"learning_rate": learning_rate, "warmup": warmup, "frozen": frozen, "new_factor": new_factor}
     descent = {"optimizer": "sgd", "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
     batch = {"p": p, "k": k, "batches": batches, "crop": crop, "flip": flip}

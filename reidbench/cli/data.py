@@ -71,9 +71,9 @@ def verify(
         if decode:
             echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
         else:
-            found = check_images(split.parts, machine.threads, check_file)
+            count = check_images(split.parts, machine.threads, check_file)
             sample = check_images(split.parts, machine.threads, read_image, most=DECODED)
-            echo(f"all {found:,} images exist; decoded {sample:,} of them, --decode decodes all")
+            echo(f"all {count:,} images exist; decoded {sample:,} of them, --decode decodes all")
     except DataError as error:
         faults.append(str(error))
     for fault in faults:
@@ -88,14 +88,14 @@ def synthesize(
     name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "mars(identities=60)"; list: reidbench plugins.')],
     directory: Annotated[Path, typer.Argument(help="Folder to write.", parser=path)],
 ) -> None:
-    """Render a synthetic dataset, or resume it.
+    """Write what a synthesizer makes, or resume it.
 
-    The images are written in the directory layout of a published dataset. Rerunning the command completes a folder.
+    Stand-ins have the directory layout of a published dataset. Rerunning the command completes a folder.
     """
     from reidbench.runs.suite import synthesize as run_synthesizer
 
     done, total = run_synthesizer(name, directory)
-    echo(f"{done:,} of {total:,} images in {directory}")
+    echo(f"{directory}: complete ({done:,} of {total:,} images)")
 
 
 @app.command()

@@ -35,7 +35,7 @@ SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allo
 def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
     """Return the machine of a command's options, and the console on stderr that it logs to."""
     if options["scale"] and options["data_root"] is not None:
-        raise OptionError(f"--scale {options['scale']}: draws its own data; leave out --data-root")
+        raise OptionError(f"--scale {options['scale']}: brings its own data; leave out --data-root")
     world = join()
     console = Console(stderr=True, highlight=False, quiet=not world.first)
     settings = {name: options[name] for name in SETTINGS}
@@ -62,7 +62,7 @@ def print_plan(console: Console, plan: Plan, full: bool, most: int = LISTED_RUNS
     """
     runs = plan.runs
     # Items that all runs share are named once, above the table.
-    shared = [kind for kind in KINDS if kind not in differing_kinds(runs)]
+    shared = [kind for kind in KINDS if runs and kind not in differing_kinds(runs)]
     shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
     print_line(console, f"Plan ({plan.machine.device}): {shared_items}".rstrip(": "))
     listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else most]

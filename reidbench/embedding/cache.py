@@ -125,11 +125,11 @@ class EmbeddingCache:
             name = images.images[first + int((~finite).nonzero()[0, 0])]
             if all(bool(torch.isfinite(parameter).all()) for parameter in self.backbone.parameters()):
                 cause = (
-                    "its weights are; check its forward, and the statistics of its batch norms (running_mean, "
+                    "its weights are finite: check its forward and the statistics of its batch norms (running_mean, "
                     "running_var)"
                 )
             else:
-                cause = "its weights are not: the training has diverged; try a lower learning_rate"
+                cause = "its weights are not finite: the training has diverged; try a lower learning_rate"
             raise TrainingError(f"the network's embedding of {name} is not finite in evaluation mode; {cause}")
 
     def _store(self, keys: NDArray[Any], embeddings: NDArray[np.float32], seconds: float) -> None:

@@ -31,7 +31,9 @@ class WeightedSum(Loss):
             raise OptionError(f"loss: {' and '.join(samplers)} each sample their own batches; in a sum at most one may")
         first = self.terms[0][2]
         self.metric, self.pool = first.metric, first.pool
-        self.trains_pairs = any(loss.trains_pairs for _, _, loss in self.terms)
+        self.trains_pairs = first.trains_pairs
+        if any(loss.trains_pairs != first.trains_pairs for _, _, loss in self.terms):
+            raise OptionError("loss: terms for pairs of images and terms for embeddings cannot be added")
         self.unlabelled = all(loss.unlabelled for _, _, loss in self.terms)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:

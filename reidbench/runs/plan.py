@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
@@ -19,7 +21,7 @@ from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import AGAIN, RunState, Store, content_changes, read_state, without_code
 from reidbench.runs.suite import KEYS, Scale, expand, find_suite, load_suite, synthesize, trains
-from reidbench.utils.machine import SCALES, Machine
+from reidbench.utils.machine import SCALES, Machine, no_log
 from reidbench.utils.progress import in_words
 from reidbench.utils.untrusted_files import real_path
 
@@ -140,9 +142,12 @@ def make_plan(
     catalogue = catalogue or load()
     if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
         machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")
-    data = request.data
+    given, data = machine, request.data
     if request.scale:
         machine, data = _at_scale(request.scale, machine), request.scale.data or data
+    if not dry_run and any(trains(text, machine.data / part) for part, text in data.items()):
+        # Mistakes elsewhere in the request must not be found after a generator was trained.
+        make_plan(request, replace(given, log=no_log), catalogue, memo, dry_run=True)
     left_out = [
         str(machine.data / part) for part, text in data.items() if not _write_data(part, text, machine, dry_run)
     ]
@@ -160,8 +165,7 @@ def make_plan(
             runs.append(run)
         except ReidbenchError as error:
             mistakes.append(error)
-    if runs:
-        mistakes = [error for error in mistakes if not any(folder in str(error) for folder in left_out)]
+    mistakes = [error for error in mistakes if not any(folder in str(error) for folder in left_out)]
     if mistakes:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
@@ -246,6 +250,7 @@ def _write_data(part: str, synthesizer: str, machine: Machine, dry_run: bool) ->
         machine.log(f"data {synthesizer} in {folder}: a dry run trains no generator; runs that need it are left out")
         return False
     machine.log(f"data {synthesizer} in {folder}")
+    torch.set_num_threads(machine.threads)
     synthesize(synthesizer, folder)
     return True
 

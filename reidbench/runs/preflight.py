@@ -61,6 +61,11 @@ def check_batch(run: Prepared) -> None:
             f"dataset {run.items['dataset'].short}: has {identities} identities to train on, and a loss needs two to "
             "tell apart; use data of more identities, or --loss none for the untrained network"
         )
+    if recipe.frames > 1 and len(run.split.train.images) == units:
+        raise OptionError(
+            f"recipe {spec.short}: frames={recipe.frames}, but every training unit is one image; use frames=1, or "
+            "data with tracklets"
+        )
     if recipe.batches == "pk" and recipe.p > identities:
         raise OptionError(
             f"recipe {spec.short}: p={recipe.p} identities a batch, but the dataset has {identities} to train on; "

@@ -20,13 +20,14 @@ from reidbench.runs.job import EvaluationRecord, Job, Memo, ResolvedJob, build_p
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import build_on_meta, build_recipe, build_split, check_loss, describe_backbone, train_info
+from reidbench.training.optimizer import parameter_groups
 from reidbench.training.recipe import ROUNDING_ONLY, Recipe
 from reidbench.utils.machine import Machine
 
 T = TypeVar("T")
 
-# The kinds of items whose names are in the name of a folder.
 MAP_VIEWS = ("original", "center")  # of one crop: the mean of several maps is no map
+# The kinds of items whose names are in the name of a folder.
 TRAINING_NAMES, RUN_NAMES = ("loss", "backbone", "recipe"), ("protocol", "loss", "backbone")
 
 
@@ -109,6 +110,8 @@ class Planner:
         loss = memo(_describe_loss, items["loss"], items["backbone"], info, split)
         if items["loss"].plugin_items:
             _check_unlabelled(items, loss, recipe, split.counts.get("unlabelled", 0))
+            if recipe.frozen:
+                parameter_groups(recipe, build_on_meta(items["backbone"]), loss)
         auto_metric = "auto_pair_metric" if info.pairs else "auto_metric"
         own_metric_text = loss.metric or str(memo(command_defaults)[auto_metric])
         own_metric = memo(self.catalogue.resolve, "metric", own_metric_text, protocol.defaults)

@@ -248,8 +248,10 @@ def _scales(tables: Mapping[str, dict[str, dict[str, str]]], jobs: Iterable[Job]
     for name, table in tables.items():
         data = table.pop(_DATA, {})
         for key, others in table.items():
-            left = others.keys() - {each[key] for each in texts.values()}
-            unused += [f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}" for text in others if text in left]
+            known = {each[key] for each in texts.values()}
+            unused += [
+                f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}" for text in others if text not in known
+            ]
         small = {
             job: Job(**{key: table.get(key, {}).get(text, text) for key, text in own.items()})
             for job, own in texts.items()
@@ -272,7 +274,7 @@ def synthesize(spec: str, directory: Path) -> tuple[int, int]:
     """
     steps = _synthesizer_steps(load().resolve("synthesizer", spec), directory)
     done, total = next(steps, (0, 0))
-    with progress("rendering images", total, done) as update:
+    with progress(f"writing {directory.name}", total, done) as update:
         for done, _ in steps:
             update(done, "")
     return done, total

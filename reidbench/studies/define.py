@@ -54,6 +54,7 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
     trained = [loss for text in texts["loss"] if (loss := text.strip()) != NONE]
     metrics = defaults["study_metrics"] if checked.trials and texts["metric"] == [AUTO] else texts["metric"]
     against, seeds = checked.against, checked.seeds
+    expected = ", ".join(trained) + did_you_mean(str(against), trained)
     problems = {
         f"{kind}: the losses of a study share one, got {', '.join(texts[kind])}": len(texts[kind]) > 1
         for kind in SHARED
@@ -61,9 +62,8 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
         "seed: the finals of a study have the seeds 0, 1, ...; set their number, seeds": texts["seed"] != [0],
         "loss: name one besides none, which is always in a study": not trained,
         f"metric: without trials nothing chooses one of {', '.join(metrics)}": not checked.trials and len(metrics) > 1,
-        f"against {against!r}: expected one of {', '.join(trained)}{did_you_mean(str(against), trained)}": (
-            against is not None and against not in trained
-        ),
+        f"against {against!r}: expected one of {expected}": against not in (None, *trained),
+        "data: a study writes none; write it before, with reidbench data synthesize": bool(request.data),
         f"searches: expected {seeds}, one for each seed, or 1, got {checked.searches}": (
             checked.searches not in (None, 1, seeds if checked.trials else 0)
         ),

@@ -144,7 +144,10 @@ def train(
             if stopping or state.step == recipe.steps or now - displayed >= DISPLAY_SECONDS:  # waits for the device
                 displayed = now
                 mean_speed = (state.step - resumed_at) * len(units) * recipe.frames / (now - started)
-                show(state.step, f"loss {total:.4f}, {monitor.describe(step)}, {mean_speed:.0f} images/s")
+                show(
+                    state.step,
+                    f"loss {total:.4f}, {monitor.describe(step, step < recipe.frozen)}, {mean_speed:.0f} images/s",
+                )
             if state.step < recipe.steps and (stopping or time.monotonic() - saved >= interval):
                 began = time.monotonic()
                 if world.first:

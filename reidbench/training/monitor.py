@@ -72,11 +72,16 @@ class Monitor:
         largest = torch.finfo(torch.float16).max
         self.items[step, : len(items)] = items.clamp(-largest, largest).to(torch.float16)
 
-    def describe(self, step: int) -> str:
-        """Return the state of a step in a few words; waits for the device."""
+    def describe(self, step: int, frozen: bool) -> str:
+        """Return the state of a step, with pretrained layers frozen or not, in a few words; waits for the device."""
         active = float(self.rows[step, COLUMNS.index("active")])
         packed, idle = (bool(check(step, step + 1)) for check in (self.packed, self._without_gradient))
-        return f"{100 * active:.0f} % active" + ", packed" * packed + ", no gradient" * idle
+        return (
+            f"{100 * active:.0f} % active"
+            + ", packed" * packed
+            + ", frozen" * frozen
+            + ", no gradient" * (idle and not frozen)
+        )
 
     def verdict(self, steps: int) -> Verdict:
         """Return the verdict on a training of ``steps`` steps.

@@ -104,14 +104,18 @@ class Recipe:
             checks = [
                 ("decay_start", self.decay_start <= self.steps, f"at most steps={self.steps}"),
                 ("milestones", steps == sorted(set(steps)), f"rising and between 1 and {self.steps - 1}"),
-                ("schedule", self.schedule == "milestones" or not self.milestones, "milestones, which are given"),
+                (
+                    "schedule",
+                    self.schedule == "milestones" or not self.milestones,
+                    "milestones where milestones are given",
+                ),
                 ("warmup", self.warmup <= self.steps, f"at most steps={self.steps}"),
                 ("frozen", self.frozen < self.steps, f"below steps={self.steps}"),
                 ("momentum", self.optimizer == "sgd" or not self.momentum, f"0 for the optimizer {self.optimizer}"),
                 ("nesterov", self.momentum > 0 or not self.nesterov, "false without momentum"),
                 ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),
             ]
-            found = ((name, text, getattr(self, name)) for name, valid, text in checks if not valid)
-            problems = [f"{name} must be {text}, got {value}" for name, text, value in found]
+            violated = ((name, text, getattr(self, name)) for name, valid, text in checks if not valid)
+            problems = [f"{name} must be {text}, got {value}" for name, text, value in violated]
         if problems:
             raise OptionError("; ".join(problems))

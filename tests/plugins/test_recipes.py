@@ -17,7 +17,7 @@ from reidbench_recipes.quick import quick
 from reidbench_recipes.sgd import sgd
 from reidbench_recipes.zheng import zheng2016, zheng2017
 
-from reidbench import BackboneInfo, Preprocess, Recipe
+from reidbench import BackboneInfo, OptionError, Preprocess, Recipe
 from reidbench.plugins.catalogue import load
 from reidbench.testing import check_recipe
 from reidbench.training.optimizer import learning_rate
@@ -93,5 +93,7 @@ def test_they_pass_the_contract_checks(recipe: str) -> None:
 def test_sgd_falls_along_a_cosine_or_at_milestones() -> None:
     cosine = sgd(INFO, steps=100, warmup=10)
     assert [learning_rate(cosine, step) for step in (0, 50)] == pytest.approx([0.001, 0.005], rel=2e-3)
+    with pytest.raises(OptionError, match="decay_factor"):
+        sgd(INFO, decay_factor=0.0)
     stepped = sgd(INFO, steps=100, milestones=(30, 60), decay_factor=0.5)
     assert [learning_rate(stepped, step) for step in (29, 30, 60, 99)] == pytest.approx([0.01, 0.005, 0.0025, 0.0025])

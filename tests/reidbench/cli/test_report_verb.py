@@ -127,7 +127,7 @@ def test_one_printed_form_and_any_written_ones(
     [
         (["--scale", "tiny"], "has no scale 'tiny'"),
         (["paper/table2", "--scale", "huge"], "has no scale 'huge'"),
-        (["paper/table2", "--scale", "tiny", "--data-root", "x"], "draws its own data; leave out --data-root"),
+        (["paper/table2", "--scale", "tiny", "--data-root", "x"], "brings its own data; leave out --data-root"),
     ],
 )
 def test_a_scale_belongs_to_a_suite(reidbench_main: Main, arguments: list[str], said: str) -> None:

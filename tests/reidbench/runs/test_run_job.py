@@ -260,6 +260,8 @@ def test_the_metric_of_auto_is_auto_when_given_explicitly() -> None:
 def test_batches_larger_than_the_training_set_are_refused() -> None:
     plan, _ = plan_of(job())
     recipe = dataclasses.replace(plan.recipe, batches="shuffled", p=10_000)
+    with pytest.raises(OptionError, match="frames=2, but every training unit is one image"):
+        check_batch(dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, frames=2)))
     with pytest.raises(OptionError, match=r"p \* k = 20000 a batch, .* \d+ to train on"):
         check_batch(dataclasses.replace(plan, recipe=recipe))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import OptionError
 from reidbench.runs.plan import make_plan, read_request
 from reidbench.runs.suite import synthesize
 from reidbench.utils.machine import local_machine
@@ -50,8 +51,11 @@ def test_a_dry_run_trains_no_generator_for_the_data_of_a_suite(tmp_path: Path, d
     assert [run.job for run in planned] == both.jobs[:1]
     assert not (data / "made").exists()
     assert "made: a dry run trains no generator" in lines[-1]
-    with pytest.raises(DataError, match=f"no such folder {data / 'made'}"):
-        make_plan(alone, machine, dry_run=True)
+    assert make_plan(alone, machine, dry_run=True).runs == []
+    mistaken = replace(both.jobs[0], loss="batch_hard(margin=-1)")
+    with pytest.raises(OptionError, match="margin"):
+        make_plan(replace(both, jobs=[*both.jobs, mistaken]), machine)
+    assert not (data / "made").exists()
 
     planned = make_plan(both, machine).runs
     assert [run.split.counts.get("unlabelled", 0) for run in planned] == [0, 4]

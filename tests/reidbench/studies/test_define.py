@@ -56,6 +56,10 @@ def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> No
     other = define_study(file, {"seeds": 2}, "less")
     assert (other.protocol, other.seeds, other.given) == ("synthetic(identities=20)", 2, ("trials", "seeds"))
     assert replace(study, name="other").digest == study.digest != other.digest
+    Path(file).write_text(FILE.replace("[study]", '[data]\nmade = "market1501"\n[study]'))
+    with pytest.raises(OptionError, match="data: a study writes none"):
+        define_study(file, {})
+    Path(file).write_text(FILE)
     with pytest.raises(OptionError, match="already defines"):
         define_study(file, {"loss": ["batch_hard"]})
 
