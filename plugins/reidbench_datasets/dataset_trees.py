@@ -107,7 +107,7 @@ def with_unlabelled(split: Split, root: Path, folder: str | None, count: int | N
         return split
     path = PurePosixPath(folder or "")
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise OptionError(f"{owner}: option unlabelled: expected a folder below the data root, got {folder}")
+        raise OptionError(f"{owner}: option unlabelled: expected a folder below the data root, got {folder or 'none'}")
     if count is not None and count < 1:
         raise OptionError(f"{owner}: option unlabelled_images: expected 1 or more, or none for all, got {count}")
     if not (root / path).is_dir():

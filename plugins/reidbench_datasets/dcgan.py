@@ -77,6 +77,11 @@ class DCGAN:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Train the generator, write what is missing, and yield (images done, images in all)."""
+        if self.device == "cuda":
+            from torch import cuda  # noqa: PLC0415 - a plan needs no torch for this item
+
+            if not cuda.is_available():
+                raise OptionError("dcgan: option device: there is no CUDA device on this machine; use cpu or auto")
         train = self._training_images()
         content = {
             "what": "images of a generator, without identities; made by reidbench data synthesize dcgan",
@@ -113,14 +118,14 @@ class DCGAN:
             if names := sorted(path.name for path in self.directory.iterdir() if path.name != f".{CARD}.tmp"):
                 raise DataError(f"{self.directory}: is not empty ({names[0]}, …); name a new or empty folder")
             self._write_card(content)
-        found = parse_json(read_text(file), str(file))
+        card = parse_json(read_text(file), str(file))
         for key in ("options", "trained_on"):
-            if (before := found.get(key) if isinstance(found, dict) else None) != content[key]:
+            if (before := card.get(key) if isinstance(card, dict) else None) != content[key]:
                 raise DataError(
                     f"{self.directory}: was begun with other {key.replace('_', ' ')} ({json.dumps(before)}, now "
                     f"{json.dumps(content[key])}); use the same ones, delete the folder, or name another one"
                 )
-        return found
+        return card
 
     def _write_card(self, content: Mapping[str, Any]) -> None:
         write_file(self.directory / CARD, (json.dumps(content, indent=2) + "\n").encode())

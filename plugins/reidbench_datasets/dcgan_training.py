@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidbench import DataError, OptionError, Samples, stream
+from reidbench import DataError, Samples, stream
 from reidbench_datasets.synthetic.writer import write_file
 
 CODES = 100  # numbers that an image is generated from
@@ -52,8 +52,6 @@ class Training:
 
     def __init__(self, options: Mapping[str, Any], device: str, file: Path) -> None:
         auto = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" != auto:
-            raise OptionError("dcgan: option device: there is no CUDA device on this machine; use cpu or auto")
         self.options, self.file, self.seed = options, file, int(options["seed"])
         self.device = torch.device(auto if device == "auto" else device)
         with torch.random.fork_rng(devices=[]):
@@ -91,13 +89,13 @@ class Training:
     def images(self, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         """Yield (number, pixels [size, size, 3]) of generated images; an image depends on its number alone."""
         self.generator.eval()
-        size, wanted = self.options["batch"], set(numbers)
+        size, requested = self.options["batch"], set(numbers)
         for batch in sorted({number // size for number in numbers}):
             with torch.no_grad():
                 images = (self.generator(self._codes("images", batch)) + 1) * 127.5
             pixels = images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
             for place, image in enumerate(pixels):
-                if batch * size + place in wanted:
+                if batch * size + place in requested:
                     yield batch * size + place, image
 
     def _update(self, real: Tensor, codes: Tensor) -> None:

@@ -54,6 +54,8 @@ class Controls:
         part.tables.append(
             Table(cells, columns, "mAP (market) in percent, and the difference to the control in points")
         )
+        if not pairs:
+            part.notes.append("No combination has its control among these runs; the suites of the systems have both.")
         part.notes.append(
             "Control: the same network, input, views, pool, metric and re-ranker with the loss none; of hand-made "
             "features the Euclidean distance. 95 % CI: paired bootstrap over query identities, no training noise."

@@ -11,7 +11,6 @@ from reidbench_reports.differences import differences
 
 STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
-SHORTENED = ("quick", "hermans2017", "ide")  # recipes of this paper; others have lengths of their own
 
 
 class ScoreTable:
@@ -200,8 +199,8 @@ def _footnotes(runs: Sequence[RunRecord]) -> Iterator[str]:
 def _unfaithful(run: RunRecord) -> str:
     recipe, steps = run.items["recipe"].short, run.recipe.steps
     short = f"short schedule ({steps:,} of {PAPER_STEPS:,} steps)"
-    same = recipe.partition("(")[0] in SHORTENED and steps < PAPER_STEPS
-    reasons = [short if same else f"recipe {recipe} differs from {PAPER}"]
+    shortened = run.recipe.schedule == "exponential" and steps < PAPER_STEPS  # other schedules are other papers'
+    reasons = [short if shortened else f"recipe {recipe} differs from {PAPER}"]
     reasons += [deviation for deviation in run.deviations if deviation != f"recipe {recipe}"]
     return f"{UNFAITHFUL} {'; '.join(reasons)}; not comparable with published numbers."
 

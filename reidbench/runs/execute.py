@@ -51,7 +51,7 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
         return
     runs = _execute_here(plan, wait)
     if elsewhere:
-        from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are made in this process
+        from reidbench.runs.driver import distribute  # noqa: PLC0415 - most runs are executed in this process
 
         runs = distribute(plan, elsewhere)
     for folder, record in runs:
