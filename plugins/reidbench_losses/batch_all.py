@@ -71,6 +71,7 @@ class BatchAll(Loss):
     without a positive is in no triplet.
     Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 6 and 8 (mean over the terms); "nonzero" is the variant marked in Table 1.
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(

@@ -111,6 +111,8 @@ class Lifted(Loss):
     pairs=triplets for a batch in any other order.
     Source: Hermans, Beyer, Leibe 2017, L_L (mean over the terms): pairs=triplets, negatives=all. Song, Xiang, Jegelka,
     Savarese 2016, "Deep Metric Learning via Lifted Structured Feature Embedding", Eq. 4: form=squared.
+    Reference: https://arxiv.org/abs/1703.07737
+    Reference: https://arxiv.org/abs/1511.06452
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class LiftedGeneralized(Loss):
     without a positive counts, with 0 for its positives.
     Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 7 with a plus between its logarithms (mean over the terms).
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(

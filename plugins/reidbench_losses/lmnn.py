@@ -85,6 +85,8 @@ class LMNN(Loss):
     embeddings are. Raises OptionError for options out of range, TrainingError for data or a batch without anchors or
     negatives.
     Source: Weinberger, Saul 2009; Hermans, Beyer, Leibe 2017, Eq. 1 to 3, each sum divided by its number of terms.
+    Reference: https://jmlr.org/papers/v10/weinberger09a.html
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(

@@ -71,6 +71,7 @@ class TripletOHM(Loss):
     pool without triplets and for batches in another order.
     Source: Hermans, Beyer, Leibe 2017, Eq. 4, and "OHM" in section 3.4 and Table 1; the paper gives no details, so the
     defaults are ours.
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(

@@ -154,7 +154,8 @@ def _docstring(name: str, options: Iterable[Parameter]) -> str:
     lines |= {key: f"The library's own option {key}; it has no default: give it." for key in _required(own)}
     shown = "\n".join(f"    {option.name}: {lines[option.name]}" for option in options)
     summary = f"{name} of {DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}, computed by that library."
-    return f"{summary}\n\nOptions:\n{shown}\n" if shown else summary
+    reference = f"Reference: https://kevinmusgrave.github.io/pytorch-metric-learning/losses/#{name.lower()}"
+    return f"{summary}\n\nOptions:\n{shown}\n\n{reference}" if shown else f"{summary}\n\n{reference}"
 
 
 def _required(entry: Mapping[str, list[Any]]) -> list[str]:

@@ -63,6 +63,7 @@ class Triplet(Loss):
     Raises OptionError for a negative margin, TrainingError for a batch in any other order, and for data without
     positives or negatives.
     Source: Hermans, Beyer, Leibe 2017, Eq. 4 and 8 (mean over the terms), and footnote 2 (3B is about PK).
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(self, info: TrainInfo, *, margin: Margin = "soft", distance: Distance = "euclidean") -> None:

@@ -92,6 +92,7 @@ class BatchHard(Loss):
     distances to the hardest positives and negatives of the anchors that count.
     Raises OptionError for a negative margin, TrainingError for a batch without any positive or negative.
     Source: Hermans, Beyer, Leibe 2017, Eq. 5 and 8 (mean over the terms); "nonzero" is the variant marked in Table 1.
+    Reference: https://arxiv.org/abs/1703.07737
     """
 
     def __init__(

@@ -67,6 +67,7 @@ class Verification(Loss):
     pairs.
     Source: Zheng, Zheng, Yang 2016, "A Discriminatively Learned CNN Embedding for Person Re-identification" (square
     layer and two classes), [41] of Hermans et al. 2017.
+    Reference: https://arxiv.org/abs/1611.05666
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class IdentificationVerification(Loss):
     are. Logs the mean and the accuracy of both parts. Raises OptionError and TrainingError as they do.
     Source: Zheng, Zheng, Yang 2016, "A Discriminatively Learned CNN Embedding for Person Re-identification", [41] of
     Hermans et al. 2017.
+    Reference: https://arxiv.org/abs/1611.05666
     """
 
     pool = "max"

@@ -208,6 +208,11 @@ def summary_of(factory: Callable[..., Any]) -> str:
     return printable(_docstring(factory).partition("\n\n")[0])
 
 
+def references_of(factory: Callable[..., Any]) -> list[str]:
+    """Return what the lines ``Reference: URL`` of a factory's docstring name, such as its paper; any text."""
+    return re.findall(r"^Reference: *(\S+) *$", _docstring(factory), re.MULTILINE)
+
+
 def check_options(
     options: Mapping[str, Option], item: Item, owner: str, defaults: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:

@@ -57,6 +57,7 @@ class ItemRecord:
     ``distribution``: the distribution that the module belongs to.
     ``version``: the version of the distribution.
     ``identity``: the text in ids where it is not ``spec``: files by sha256, newer options only where not the default.
+    ``references``: what the lines ``Reference: URL`` of its docstring name: papers, code. A link only if http or https.
     """
 
     given: str
@@ -67,6 +68,7 @@ class ItemRecord:
     distribution: str
     version: str
     identity: str = ""
+    references: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.images.contents import split_contents
 from reidbench.plugins.interfaces import Backbone, PairMetric, learns
+from reidbench.plugins.options import references_of
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
@@ -274,6 +275,7 @@ def _item_records(run: Prepared) -> dict[str, ItemRecord]:
             distribution=", ".join(dict.fromkeys(plugin.distribution for plugin in plugins)),
             version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
             identity="" if item.identity == item.text else item.identity,
+            references=[url for offer in item.plugin_items for url in references_of(offer.factory)],
         )
     return records
 

@@ -21,6 +21,7 @@ from reidbench.plugins.options import (
     check_options,
     options_of,
     positional_parameters,
+    references_of,
     summary_of,
 )
 from reidbench.plugins.spec import Item, Spec
@@ -43,6 +44,8 @@ class Hard:
         note: anything: really.
 
     steps: this line is no option's.
+    Reference: https://example.com/paper
+    Reference: javascript:alert(1)
     """
 
     def __init__(
@@ -85,6 +88,7 @@ def test_the_docstring_describes_item_and_options() -> None:
     assert summary_of(Hard) == "Triplet loss of the hardest pairs, in one sentence."
     assert summary_of(functools.partial(Hard, steps=3)) == summary_of(Hard)
     assert summary_of(lambda: None) == ""
+    assert references_of(Hard) == ["https://example.com/paper", "javascript:alert(1)"]
 
 
 def test_values_come_from_spec_protocol_or_signature() -> None:
