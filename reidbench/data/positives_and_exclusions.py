@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, Protocol
 from reidbench.data.samples import DISTRACTOR, JUNK
-from reidbench.data.split import SHARED_IMAGES, Split
+from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError
-from reidbench.utils.arrays import BoolArray, IntArray, PixelArray
+from reidbench.utils.arrays import IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +94,6 @@ NO_POSITIVE = (
 # Kinds of contradictions in data; the first is an error.
 TWO_PIDS = "files_of_two_identities"
 OWN_IMAGES = "queries_with_their_own_image_as_positive"
-# The same between images of one content in several files.
-TWO_IDENTITIES_BY_CONTENT = "images_of_two_identities_by_content"
-SHARED_IMAGES_BY_CONTENT = f"{SHARED_IMAGES}_by_content"
-OWN_IMAGES_BY_CONTENT = f"{OWN_IMAGES}_by_content"
-KINDS_BY_CONTENT = frozenset((TWO_IDENTITIES_BY_CONTENT, SHARED_IMAGES_BY_CONTENT, OWN_IMAGES_BY_CONTENT))
 
 
 @dataclass(frozen=True)
@@ -135,39 +129,18 @@ def unmatched(protocol: Protocol, split: Split) -> Unmatched:
     return Unmatched(len(split.query), int(absent.sum()), int((empty & ~absent).sum()))
 
 
-def contradictions(protocol: Protocol, split: Split, contents: Sequence[PixelArray] = ()) -> dict[str, list[str]]:
+def contradictions(protocol: Protocol, split: Split) -> dict[str, list[str]]:
     """Return what contradicts itself in data, by kind: names, numbers, or pairs of images.
 
     To ``Split.contradictions`` it adds files of two identities, and queries that are their own positive, at distance 0.
-    Files are told apart by their paths. With
-    ``contents``, the sha256 of each image of train, query and gallery, uint8 [m, 32], images of one content in several
-    files are returned too, as kinds of their own; digests are compared by their first 8 bytes. Kinds that do not occur
-    are absent.
+    Files are told apart by their paths. Kinds that do not occur are absent.
     """
-    query, gallery = split.query, split.gallery
-    test_images = np.concatenate([query.images, gallery.images])
-    positives = _positives(protocol, split)
+    query, gallery, positives = split.query, split.gallery, _positives(protocol, split)
     ranked = ~positives.same_camera
     queries, units = query.starts[positives.queries[ranked]], gallery.starts[positives.units[ranked]]
-
-    def compare(codes: Sequence[NDArray[Any]]) -> tuple[BoolArray, BoolArray]:
-        """Return which test images have the code of a training image, and which positives that of their query."""
-        return np.isin(np.concatenate(codes[1:3]), codes[0]), codes[1][queries] == codes[2][units]
-
-    shared, own = compare(split.file_numbers)
-    kinds = split.contradictions | {
-        TWO_PIDS: _identity_conflicts(split, split.file_numbers),
-        OWN_IMAGES: query.images[queries[own]].tolist(),
-    }
-    if contents:
-        codes = [np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0] for digests in contents]
-        shared_content, own_content = compare(codes)
-        kinds |= {
-            TWO_IDENTITIES_BY_CONTENT: _identity_conflicts(split, codes),
-            SHARED_IMAGES_BY_CONTENT: list(dict.fromkeys(test_images[shared_content & ~shared].tolist())),
-            OWN_IMAGES_BY_CONTENT: query.images[queries[own_content & ~own]].tolist(),
-        }
-    return {kind: names for kind, names in kinds.items() if names}
+    own = split.file_numbers[1][queries] == split.file_numbers[2][units]
+    kinds = {TWO_PIDS: _identity_conflicts(split), OWN_IMAGES: query.images[queries[own]].tolist()}
+    return split.contradictions | {kind: names for kind, names in kinds.items() if names}
 
 
 def _positives(protocol: Protocol, split: Split) -> Positives:
@@ -175,16 +148,16 @@ def _positives(protocol: Protocol, split: Split) -> Positives:
     return Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
 
 
-def _identity_conflicts(split: Split, codes: Sequence[NDArray[Any]]) -> list[str]:
-    """Return the pairs of images of one code and two identities, junk apart: "a.jpg (1) and b.jpg (2)"."""
-    conflicts = []
-    for parts, of_parts in (([split.train], codes[:1]), ([split.query, split.gallery], codes[1:3])):
+def _identity_conflicts(split: Split) -> list[str]:
+    """Return the pairs of images that are one file of two identities, junk apart: "a.jpg (1) and b.jpg (2)"."""
+    conflicts, (train, *test) = [], split.file_numbers[:3]
+    for parts, numbers in (([split.train], [train]), ([split.query, split.gallery], test)):
         pids = np.concatenate([np.repeat(part.pids, np.diff(part.starts)) for part in parts])
-        names, code = np.concatenate([part.images for part in parts]), np.concatenate(of_parts)
-        order = np.lexsort((pids, code))
+        names, file = np.concatenate([part.images for part in parts]), np.concatenate(numbers)
+        order = np.lexsort((pids, file))
         order = order[pids[order] != JUNK]
         first, second = order[:-1], order[1:]
-        pairs = np.stack([first, second], axis=1)[(code[first] == code[second]) & (pids[first] != pids[second])]
+        pairs = np.stack([first, second], axis=1)[(file[first] == file[second]) & (pids[first] != pids[second])]
         conflicts += [f"{names[one]} ({pids[one]}) and {names[two]} ({pids[two]})" for one, two in pairs.tolist()]
     return conflicts
 

@@ -44,12 +44,8 @@ def content_digest(samples: Samples, machine: Machine) -> str:
 def split_contents(split: Split, machine: Machine) -> dict[str, str]:
     """Return the content digest of each part of a split, by its name; raises as ``read_contents``."""
     read_contents(split.parts, machine)
-    return {name: content_digest(part, machine) for name, part in named_parts(split).items()}
-
-
-def named_parts(split: Split) -> dict[str, Samples]:
-    """Return the parts of a split by name; "fit" only where it is not the training set."""
-    return dict(zip(("train", "query", "gallery", "fit"), split.parts, strict=False))
+    names = ("train", "query", "gallery", "fit")  # the last only where it is not the training set
+    return {name: content_digest(part, machine) for name, part in zip(names, split.parts, strict=False)}
 
 
 def read_contents(parts: Sequence[Samples], machine: Machine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.data.positives_and_exclusions import KINDS_BY_CONTENT, Positives, contradictions
+from reidbench.data.positives_and_exclusions import Positives, contradictions
 from reidbench.data.protocol import JUNK_RULE, Protocol, is_standin
 from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
@@ -45,8 +45,7 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
     if item.identity != (record.items["protocol"].identity or spec):  # where it is equal, a list may be elsewhere
         expected |= {"items.protocol.spec": item.text}
     # The published lists with files of other sizes have another digest.
-    by_content = {kind: n for kind, n in record.dataset.contradictions.items() if kind in KINDS_BY_CONTENT}
-    kinds = by_content | {kind: len(names) for kind, names in contradictions(protocol, split).items()}
+    kinds = {kind: len(names) for kind, names in contradictions(protocol, split).items()}
     expected |= {"dataset.counts": split.counts, "dataset.contradictions": kinds} if same else {}
     expected |= {"dataset.digest": split.digest} if not protocol.names else {}
     missing = {*scores_at(protocol.ranks), "unmatched"} - record.scores.keys()

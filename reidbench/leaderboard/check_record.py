@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from reidbench.data.positives_and_exclusions import KINDS_BY_CONTENT
 from reidbench.data.protocol import RANKS, Protocol
 from reidbench.data.split import SHARED_IDENTITIES
 from reidbench.errors import DataError, OptionError, ReidbenchError
@@ -136,8 +135,7 @@ def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
     if record.scores.get("unmatched", -1) == record.scores.get("queries"):
         yield "scores.unmatched", "is the number of queries: none has a positive"
     for kind, count in record.dataset.contradictions.items():
-        # Numbers may mean other identities in training and test, and published data hold a few images twice.
-        if kind not in {SHARED_IDENTITIES, *KINDS_BY_CONTENT}:
+        if kind != SHARED_IDENTITIES:  # numbers may mean other identities in training and test
             yield "dataset.contradictions", f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
     if not re.fullmatch("([0-9a-f]{40})?", record.commit):
         yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"

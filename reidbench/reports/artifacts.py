@@ -81,7 +81,7 @@ class RunFiles:
             if split.digest != (expected := record.dataset.digest):
                 digests = f"digest {split.digest[:12]}, the run's {expected[:12]}"
                 wrong.append(f"{place} is other data than the run's ({digests}); name its folder with --data-root")
-            elif changes := content_changes(record.dataset.content, split, self.machine, self._results(record)):
+            elif changes := content_changes(record.dataset.content, split, self.machine):
                 wrong.append(f"{place} has changed since the run: {changes}")
             else:
                 return split

@@ -62,7 +62,7 @@ def execute(plan: Plan, executor: Executor | None = None, wait: bool = True) -> 
 
 def _execute_here(plan: Plan, wait: bool) -> Iterator[tuple[Path, RunRecord]]:
     machine = plan.machine
-    runs, networks = preflight(plan.runs, plan.states, machine)
+    runs, networks = plan.runs, preflight(plan.runs, plan.states, machine)
     time_left = TimeLeft(pixels_left(plan), plan.later_pixels)
     waiting: set[int] = set()
     queue = deque(range(len(plan.runs)))

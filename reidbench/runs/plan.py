@@ -15,7 +15,7 @@ from reidbench.errors import DataError, OptionError, ReidbenchError
 from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.job import Job, Memo
-from reidbench.runs.preflight import check_request, describe_batch_flaw
+from reidbench.runs.preflight import check_request
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import RunRecord, read_record
@@ -155,13 +155,11 @@ def make_plan(
         machine = replace(machine, results=machine.results / AGAIN)
     planner = Planner(catalogue, machine, memo)
     runs: list[Prepared] = []
-    flaws: list[str] = []
     mistakes: list[ReidbenchError] = []
     for job in request.jobs:
         try:
             run = planner.plan(job)
             check_request(run, machine)
-            flaws.append(describe_batch_flaw(run))
             runs.append(run)
         except ReidbenchError as error:
             mistakes.append(error)
@@ -169,14 +167,10 @@ def make_plan(
     if mistakes:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
-    for line in dict.fromkeys(filter(None, flaws)):
-        machine.log(line)
     changes = ""
     if request.file and request.record:
         _check_reproducible(request.file, request.record, runs[0])
-        results = request.file.absolute().parent.parent.parent
-        changes = content_changes(request.record.dataset.content, runs[0].split, machine, results)
-        if changes:
+        if changes := content_changes(request.record.dataset.content, runs[0].split, machine):
             machine.log(f"{request.file}: {changes}")
     existing = Store(machine.results).folder_names()
     return Plan(runs, [_planned_state(run, existing, machine) for run in runs], machine, request.record, changes)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
-
-from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS, contradiction_notes, contradictions
-from reidbench.errors import DataError, OptionError, TrainingError, plugin_call
-from reidbench.images.contents import image_digests, read_contents
+from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS
+from reidbench.errors import DataError, OptionError, plugin_call
+from reidbench.images.contents import read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, owner_of
 from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.store import RunState
-from reidbench.training.build import build_backbone, build_loss
+from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import KEPT_CHECKPOINTS
-from reidbench.training.loop import evaluate_loss
 from reidbench.training.precision import check_device
 from reidbench.utils.machine import Machine
-from reidbench.utils.random_streams import stream, with_seed
+from reidbench.utils.random_streams import with_seed
 
 STATES = 3  # numbers of each weight in a checkpoint: the weight and two means of the optimizer
 LOG_BYTES = 400  # of one step in a log
@@ -84,60 +80,21 @@ def _recipe_flag(spec: ResolvedSpec, **options: int) -> str:
     return f"--recipe {shlex.quote(str(Item(given.name, tuple({**dict(given.options), **options}.items()))))}"
 
 
-def describe_batch_flaw(run: Prepared) -> str:
-    """Return in one sentence that the recipe's batches cannot teach the loss anything, or an empty text.
-
-    It is tried on random embeddings, near one another and far apart, where every batch has one image of each identity
-    (K = 1) or one identity (P = 1) and the loss leaves sampling to the recipe. Raises OptionError where the loss
-    refuses such a batch.
-    """
-    recipe, spec = run.recipe, run.items["loss"]
-    suspect = recipe.batches == "pk" and min(recipe.p, recipe.k) < 2
-    loss = build_loss(spec, run.info, run.split, run.job.seed) if suspect else None
-    if loss is None or loss.samples_batches:
-        return ""
-    batch = f"loss {spec.short}: in batches of p={recipe.p} identities with k={recipe.k} images each"
-    flag = _recipe_flag(run.items["recipe"], p=max(recipe.p, 2), k=max(recipe.k, 2))
-    advice = f"use two or more of both, e.g. {flag}, or a loss that needs no pairs"
-    labels = torch.arange(recipe.p).repeat_interleave(recipe.k)
-    noise = torch.from_numpy(stream(0, "batch flaw").standard_normal((len(labels), run.info.embedding_dim))).float()
-    for scale in (0.01, 1.0):
-        embeddings = (scale * noise).requires_grad_()
-        try:
-            evaluate_loss(loss, embeddings, labels).total.backward()  # type: ignore[no-untyped-call]
-        except TrainingError as error:
-            raise OptionError(f"{batch} it cannot be computed: {error}; {advice}") from None
-        except Exception:  # a plugin's own, which the training will show with its traceback
-            return ""
-        if embeddings.grad is not None and bool((embeddings.grad != 0).any()):
-            return ""
-    return f"{batch} it has no gradient, so that the network will learn nothing; {advice}"
-
-
-def preflight(
-    runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine
-) -> tuple[list[Prepared], Networks]:
+def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
     """Raise DataError where an image header is damaged, a results folder lacks space or pretrained weights are missing.
 
-    Images that were checked before and have the same file stats are not read. Logs contradictions by content.
+    Images that were checked before and have the same file stats are not read.
 
-    Return the runs with these among their contradictions, and the networks that were built and initialised, by backbone
-    and seed: one for each pretrained backbone that a run starts from.
+    Return the networks that were built and initialised, by backbone and seed: one for each pretrained backbone that a
+    run starts from.
     """
     pending = [(run, state) for run, state in zip(runs, states, strict=True) if state.status != "done"]
-    found = {run.items["protocol"].text: run.contradictions for run in runs}
     _check_disk([run for run, _ in pending], machine)
-    for protocol, run in {run.items["protocol"].text: run for run, _ in pending}.items():
+    for run, _ in pending:
         read_contents(run.split.parts, machine)
-        digests = [image_digests(part, machine) for part in run.split.parts[:3]]
-        found[protocol] = contradictions(run.protocol, run.split, digests)
-        new = {kind: names for kind, names in found[protocol].items() if kind not in run.contradictions}
-        for note in contradiction_notes(new):
-            machine.log(f"protocol {protocol}: {note}")
     first = {run.items["backbone"].identity: run for run, state in reversed(pending) if state.status == "new"}
     pretrained = [(backbone, run) for backbone, run in first.items() if run.info.pretrained]
-    networks = {(backbone, run.job.seed): initialised_backbone(run) for backbone, run in pretrained}
-    return [replace(run, contradictions=found[run.items["protocol"].text]) for run in runs], networks
+    return {(backbone, run.job.seed): initialised_backbone(run) for backbone, run in pretrained}
 
 
 def initialised_backbone(run: Prepared) -> Backbone:

@@ -41,7 +41,7 @@ from reidbench.runs.record import (
     Status,
     TrainingEnvironment,
 )
-from reidbench.runs.store import RunState, read_state, save_contents
+from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
 from reidbench.training.loop import train
@@ -120,7 +120,6 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
         if state.superseded:
             names = ", ".join(set_aside(file, "superseded").name for file in state.superseded)
             machine.log(f"{state.changes}: the earlier results are renamed: {names}")
-        save_contents(run.split, machine)
         (run.run_folder / TRACEBACK).unlink(missing_ok=True)
         this_process_only = False  # whether it failed in a way that the other processes have not met
         try:

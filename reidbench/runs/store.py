@@ -11,16 +11,13 @@ from typing import Literal
 
 from reidbench.data.split import Split
 from reidbench.errors import DataError
-from reidbench.images.contents import FOLDER, image_digests, named_parts, split_contents
+from reidbench.images.contents import split_contents
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary, training_content, training_files
-from reidbench.utils.arrays import load_arrays, save_arrays
 from reidbench.utils.machine import Machine
 
-LISTED_IMAGES = 3  # named where contents differ
 UNRECORDED = "content of the images was not recorded"
-NAMING_BYTES = 8  # of each image's digest, enough to name the images that differ
 AGAIN = "again"  # subfolder of the results for runs that reproduce a record
 
 
@@ -89,43 +86,16 @@ def read_state(
         summary=summary,
         step=step,
         earlier=max(_earlier_records(run_folder), key=lambda earlier: earlier.finished, default=None),
-        changes=(content_changes(recorded, split, machine, machine.results) or UNRECORDED) if superseded else "",
+        changes=(content_changes(recorded, split, machine) or UNRECORDED) if superseded else "",
         superseded=superseded,
     )
 
 
-def save_contents(split: Split, machine: Machine) -> None:
-    """Write the start of each image's digest into the results folder, by which images that change can be named."""
-    for name, digest in split_contents(split, machine).items():
-        file = _contents_file(machine.results, digest)
-        if not file.is_file():
-            save_arrays(file, {"digests": image_digests(named_parts(split)[name], machine)[:, :NAMING_BYTES]})
-
-
-def content_changes(recorded: Mapping[str, str], split: Split, machine: Machine, results: Path) -> str:
-    """Return how many images of each part differ from the ``recorded`` content digests, and the first of them.
-
-    Images are named where the folder ``results`` holds the digests of each; "" where nothing differs.
-    """
-    changes = []
-    for name, digest in split_contents(split, machine).items():
-        if name not in recorded or recorded[name] == digest:
-            continue
-        samples = named_parts(split)[name]
-        try:
-            before = load_arrays(_contents_file(results, recorded[name]), ("digests",))["digests"]
-            different = (before != image_digests(samples, machine)[:, :NAMING_BYTES]).any(1)
-        except (DataError, ValueError):  # a record from elsewhere has no list beside it
-            changes.append(f"content of the {name} images differs")
-            continue
-        files = samples.images[different]
-        listed = ", ".join(files[:LISTED_IMAGES].tolist()) + ", …" * (len(files) > LISTED_IMAGES)
-        changes.append(f"content of {len(files):,} of {len(samples.images):,} {name} images differs ({listed})")
-    return "; ".join(changes)
-
-
-def _contents_file(results: Path, digest: str) -> Path:
-    return results / FOLDER / f"{digest[:24]}.npz"
+def content_changes(recorded: Mapping[str, str], split: Split, machine: Machine) -> str:
+    """Return which parts' images differ from the ``recorded`` content digests; "" where none do."""
+    digests = split_contents(split, machine)
+    changed = [name for name, digest in digests.items() if recorded.get(name, digest) != digest]
+    return f"content of the {' and '.join(changed)} images differs" if changed else ""
 
 
 def _earlier_records(run_folder: Path) -> Iterable[RunRecord]:

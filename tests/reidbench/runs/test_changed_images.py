@@ -58,8 +58,7 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     plan = plan_of(file)
     (state,) = plan.states
     assert str(state) == "new images"
-    changed = "content of 5 of 24 train images differs (00.bmp, 01.bmp, 02.bmp, …)"
-    assert state.changes == f"{changed}; content of 1 of 4 query images differs (28.bmp)"
+    assert state.changes == "content of the train and query images differs"
     messages: list[str] = []
     other = run(file, messages)
     assert any(f"{state.changes}: the earlier results are renamed" in message for message in messages)
@@ -75,7 +74,7 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     write_images(file.parent, range(39, 40), seed=2)
     (state,) = plan_of(file).states
     assert state.status == "trained"
-    assert state.changes == "content of 1 of 12 gallery images differs (39.bmp)"
+    assert state.changes == "content of the gallery images differs"
     scored = run(file)
     assert scored.weights == other.weights
     assert scored.scores == run(file, results=tmp_path / "fresh").scores
@@ -87,9 +86,9 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     write_images(file.parent, range(2), seed=3)
     for _ in execute(make_plan(request, machine, load())):
         pass
-    lines = [message for message in messages if "content of 2 of 24 train images differs (00.bmp, 01.bmp)" in message]
+    lines = [message for message in messages if "content of the train images differs" in message]
     assert len(lines) == 2
-    assert lines[-1].startswith("differs: content of 2")
+    assert lines[-1].startswith("differs: content of the train")
     assert not any(message.startswith("reproduced") for message in messages)
     assert any("on other images, not reproduced" in message for message in messages)
 

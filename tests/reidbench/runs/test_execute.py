@@ -260,7 +260,7 @@ def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path: Path) -> None:
     assert [field for field, _ in record_problems(record, allow_dirty=True)] == ["items.loss.plugin"]
 
 
-def test_batches_without_pairs_teach_nothing_and_the_record_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_batches_without_pairs_teach_nothing_and_the_record_says_so() -> None:
     class Pull(Loss):
         def __init__(self, info: TrainInfo) -> None:
             super().__init__()
@@ -270,19 +270,9 @@ def test_batches_without_pairs_teach_nothing_and_the_record_says_so(capsys: pyte
             return ((embeddings[:, None] - embeddings).square().sum(2) * pairs).sum()
 
     (record,) = reidbench.run(loss=Pull, **SMALL | {"recipe": "quick(steps=2, p=4, k=1)"})
-    planned = capsys.readouterr().err
-    assert all(word in planned for word in ("loss Pull", "k=1", "no gradient", "--recipe 'quick(steps=2, p=4, k=2)'"))
     assert (record.status, record.observed.verdict, record.scored) == ("no_gradient", "no_gradient", True)
     assert "all 2 steps" in record.error
     assert [field for field, _ in record_problems(record)] == ["status"]
-
-
-@pytest.mark.parametrize("recipe", ["quick(steps=2, p=4, k=1)", "quick(steps=2, p=1, k=4)"])
-def test_a_loss_that_refuses_the_batches_of_a_recipe_is_not_planned(recipe: str) -> None:
-    machine = local_machine(device="cpu", threads=1)
-    assert make_plan(Request([job(loss="classification", recipe=recipe)]), machine).runs
-    with pytest.raises(OptionError, match=r"loss batch_hard: .*two or more of both"):
-        make_plan(Request([job(recipe=recipe)]), machine)
 
 
 def test_collapsed_or_failed_runs_are_among_the_records() -> None:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import reidbench
 from reidbench import DataError, Samples, Split
-from reidbench.data.positives_and_exclusions import (
-    KINDS_BY_CONTENT,
-    OWN_IMAGES,
-    OWN_IMAGES_BY_CONTENT,
-    SHARED_IMAGES_BY_CONTENT,
-    TWO_IDENTITIES_BY_CONTENT,
-    contradictions,
-    unmatched,
-)
+from reidbench.data.positives_and_exclusions import OWN_IMAGES, contradictions, unmatched
 from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
 from reidbench.leaderboard.check_lists import check_lists
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.plugins.catalogue import load
 from reidbench.runs.preflight import check_data
 from reidbench.runs.prepare import Planner, Prepared
-from reidbench.runs.store import Store
 from reidbench.utils.machine import local_machine
 from tests.support.images import noise_images
 from tests.support.jobs import job, plan_of
@@ -129,49 +117,3 @@ def test_contradictions_are_recorded_and_refused_by_boards(tmp_path: Path, monke
     assert [problem.column for problem in check_lists((run, harmless), elsewhere)] == ["dataset.contradictions"]
     with pytest.raises(DataError, match=f"no file {run}/set/list.csv nor {tmp_path}/x/set"):
         check_lists((run, record), Planner(load(), local_machine(device="cpu", data=tmp_path / "x")))
-
-
-def test_copies_and_links_of_an_image_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "set"
-    rows = [(0, 1, 1, "train"), (1, 2, 1, "train"), (2, 5, 1, "query"), (3, 6, 1, "query"), (4, 5, 2, "gallery")]
-    write_list(folder, [*rows, (5, 6, 2, "gallery"), (6, 7, 2, "gallery"), (7, 3, 2, "train")])
-    paths = [line.split(",")[0] for line in (folder / "list.csv").read_text().splitlines()[1:]]
-    train, other_train, query, _, own, _, gallery, copy = (folder / path for path in paths)
-    for link in (copy, own, gallery):
-        link.unlink()
-    shutil.copy(train, copy)  # as another identity
-    os.link(query, own)
-    gallery.symlink_to(other_train.name)
-    (record,) = reidbench.run(
-        protocol=f'csv_list(file="{folder}/list.csv")', loss="none", backbone="tiny", threads=1, results=tmp_path / "r"
-    )
-    assert record.dataset.contradictions == dict.fromkeys(KINDS_BY_CONTENT, 1)
-    printed = capsys.readouterr().err
-    assert f"{paths[0]} (1) and {paths[7]} (3)" in printed
-    assert all(kind.replace("_", " ") in printed for kind in KINDS_BY_CONTENT)
-    assert list(record_problems(record, allow_dirty=True)) == []
-    ((run, record),) = Store(tmp_path / "r").records()
-    assert check_lists((run, record), Planner(load(), local_machine(device="cpu"))) == []
-
-
-def test_contents_are_compared_between_paths_only() -> None:
-    run = run_on(train=GOOD, query=[("q", 1, 1), ("s", 2, 1)], gallery=[("q", 1, 1), ("g", 1, 2), ("j", -1, 2)])
-    contents = {"a": 1, "b": 2, "c": 3, "q": 4, "s": 5, "g": 6, "j": 5}
-
-    def kinds(exclude: tuple[str, ...] = run.protocol.exclude, **changed: int) -> dict[str, list[str]]:
-        split = run.split
-        known = contents | changed
-        digests = [
-            np.array([[known[name]] * 32 for name in part.images.tolist()], np.uint8)
-            for part in (split.train, split.query, split.gallery)
-        ]
-        found = contradictions(replace(run.protocol, exclude=exclude), split, digests)
-        return {kind: names for kind, names in found.items() if kind in KINDS_BY_CONTENT}
-
-    assert kinds() == {}  # the junk has a query's content
-    assert kinds(exclude=()) == {}  # the query's own file is known by its path
-    assert kinds(b=1) == {}  # one identity
-    assert kinds(c=2) == {TWO_IDENTITIES_BY_CONTENT: ["b (1) and c (2)"]}
-    assert kinds(s=4) == {TWO_IDENTITIES_BY_CONTENT: ["q (1) and s (2)"]}
-    assert kinds(q=1) == {SHARED_IMAGES_BY_CONTENT: ["q"]}
-    assert kinds(g=4) == {OWN_IMAGES_BY_CONTENT: ["q"]}
