@@ -1,11 +1,8 @@
 """Fixtures that several tests share: private folders, a small drawn data set, and the oracles beside the checkout."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -26,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_folder(tmp_path_factory):
     """One data folder for the whole session and all its processes, so that small datasets are rendered once."""
     folder = tmp_path_factory.getbasetemp()
     data = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "data"
@@ -35,9 +32,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _private_folders(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def _private_folders(monkeypatch, tmp_path, data_folder, tmp_path_factory):
     """No test reads or writes the folders of whoever runs it."""
     monkeypatch.setenv("REIDBENCH_DATA", str(data_folder))
     monkeypatch.setenv("REIDBENCH_RESULTS", str(tmp_path / "results"))
@@ -48,7 +43,7 @@ def _private_folders(
 
 
 @pytest.fixture
-def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
+def reidbench_process():
     """Run the real command line in a process of its own; returns what it printed and its exit code."""
 
     def call(
@@ -68,9 +63,7 @@ def reidbench_process() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def reidbench_call(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def reidbench_call(monkeypatch, capfd):
     """Run the command line's main function here, without a process; returns what it printed and its exit code."""
 
     def call(
@@ -93,10 +86,10 @@ def reidbench_call(
 
 
 @pytest.fixture
-def reidbench_main(reidbench_call: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., tuple[int, str]]:
+def reidbench_main(reidbench_call):
     """As ``reidbench_call``; returns the exit code and what went to stderr."""
 
-    def call(*arguments: str) -> tuple[int, str]:
+    def call(*arguments):
         done = reidbench_call(*arguments)
         return done.returncode, done.stderr
 

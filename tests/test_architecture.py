@@ -1,7 +1,5 @@
 """Architecture: import order, what plugins may import, no built-in item named in the core, sizes."""
 
-from __future__ import annotations
-
 import ast
 import io
 import subprocess
@@ -63,17 +61,17 @@ def core_imports(path: Path) -> set[str]:
     return imported & modules
 
 
-def test_every_package_has_a_row() -> None:
+def test_every_package_has_a_row():
     assert {package_of(path) for path in core_modules()} - {"__init__"} == set.union(*ORDER)
 
 
-def test_top_holds_packages_and_at_most_six_files() -> None:
+def test_top_holds_packages_and_at_most_six_files():
     files = [path for path in CORE.iterdir() if path.is_file()]
     assert len(files) <= 6, sorted(path.name for path in files)
 
 
 @pytest.mark.parametrize("path", core_modules(), ids=lambda path: str(path.relative_to(CORE)))
-def test_module_imports_only_from_rows_above(path: Path) -> None:
+def test_module_imports_only_from_rows_above(path):
     package = package_of(path)
     if package == "__init__":
         return
@@ -83,14 +81,14 @@ def test_module_imports_only_from_rows_above(path: Path) -> None:
     assert imported <= allowed, f"{path.name} imports {sorted(imported - allowed)}, which stand below it"
 
 
-def test_no_import_cycle() -> None:
+def test_no_import_cycle():
     imports = {module_name(path): core_imports(path) - {"reidbench"} for path in core_modules()}
     while leaves := {name for name, needed in imports.items() if not needed & set(imports)}:
         imports = {name: needed for name, needed in imports.items() if name not in leaves}
     assert not imports, f"these modules import each other in a cycle: {sorted(imports)}"
 
 
-def test_plugins_import_nothing_of_the_core_but_the_top() -> None:
+def test_plugins_import_nothing_of_the_core_but_the_top():
     for path in sorted((CHECKOUT / "plugins").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -107,7 +105,7 @@ def built_in_items() -> set[str]:
     }
 
 
-def test_core_names_no_built_in_item() -> None:
+def test_core_names_no_built_in_item():
     names = built_in_items()
     assert {"batch_hard", "tiny", "synthetic"} <= names  # without items the test would always pass
     distributions = set(metadata.packages_distributions())
@@ -126,7 +124,7 @@ def test_core_names_no_built_in_item() -> None:
 
 
 @pytest.mark.parametrize("folder", ["reidbench", "plugins"])
-def test_no_file_is_longer_than_350_lines(folder: str) -> None:
+def test_no_file_is_longer_than_350_lines(folder):
     long = {
         str(path): lines
         for path in (CHECKOUT / folder).rglob("*.py")
@@ -135,7 +133,7 @@ def test_no_file_is_longer_than_350_lines(folder: str) -> None:
     assert not long
 
 
-def test_public_api_resolves() -> None:
+def test_public_api_resolves():
     for name in reidbench.__all__:
         assert getattr(reidbench, name) is not None
     # Importing a module sets it on its package: one of the same name would hide what is exported.
@@ -176,7 +174,7 @@ def code_lines(text: str) -> int:
     return len(lines)
 
 
-def test_code_lines_leave_out_comments_and_docstrings() -> None:
+def test_code_lines_leave_out_comments_and_docstrings():
     assert (
         code_lines(
             '"""A module."""\n\nx = 1  # one\n\n\ndef f():\n    """Return\n\n    nothing."""\n    y = """a\nb"""\n'
@@ -186,13 +184,13 @@ def test_code_lines_leave_out_comments_and_docstrings() -> None:
 
 
 @pytest.mark.parametrize("ring", BUDGETS)
-def test_ring_keeps_its_budget_of_code_lines(ring: str) -> None:
+def test_ring_keeps_its_budget_of_code_lines(ring):
     budget, places = BUDGETS[ring]
     files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))]
     assert sum(code_lines(file.read_text()) for file in files) <= budget
 
 
-def test_run_loads_few_core_modules(tmp_path: Path) -> None:
+def test_run_loads_few_core_modules(tmp_path):
     arguments = small_run(
         "--loss", "batch_hard", "--metric", "xqda", "--rerank", "k_reciprocal", "--results", str(tmp_path)
     )

@@ -1,7 +1,5 @@
 """Docs that cannot drift: a heading and a user per hook, a page and a test per item, README, no dead links."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path
@@ -29,19 +27,19 @@ def first_party() -> list[tuple[str, str]]:
     return [(e.kind, e.name) for e in load().list_items() if e.plugin.distribution == "reidbench"]
 
 
-def test_there_are_ten_hooks() -> None:
+def test_there_are_ten_hooks():
     assert len(HOOKS) == len(KINDS) == 10
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_documented_and_used(hook: str) -> None:
+def test_every_hook_is_documented_and_used(hook):
     assert f"## `{hook}()`" in (DOCS / "hooks.md").read_text()
     users = [path for path in (CHECKOUT / "plugins").rglob("*.py") if f"def {hook}()" in path.read_text()]
     assert users, f"{hook} has no first-party user"
 
 
 @pytest.mark.parametrize(("kind", "name"), first_party())
-def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
+def test_every_item_has_a_page_and_a_test(kind, name):
     page = page_of(kind, name)
     assert page.is_file(), f"{kind} {name} needs {page.relative_to(CHECKOUT)}"
     assert f"]({page.name})" in (page.parent / "index.md").read_text(), f"{page.parent.name}/index.md lists no {name}"
@@ -51,7 +49,7 @@ def test_every_item_has_a_page_and_a_test(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), first_party())
-def test_a_page_names_every_option(kind: str, name: str) -> None:
+def test_a_page_names_every_option(kind, name):
     page = page_of(kind, name).read_text()
     resolved = load().find(kind, name)
     from reidbench.plugins.options import options_of
@@ -60,7 +58,7 @@ def test_a_page_names_every_option(kind: str, name: str) -> None:
         assert f"`{option}" in page or f"{option}=" in page, f"{kind} {name}: the page does not say what {option} is"
 
 
-def test_readme_holds_its_two_commands() -> None:
+def test_readme_holds_its_two_commands():
     readme = (CHECKOUT / "README.md").read_text()
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
     assert len(commands) == 2
@@ -68,7 +66,7 @@ def test_readme_holds_its_two_commands() -> None:
     assert commands[1].endswith("pytest -n 2")
 
 
-def test_links_of_the_docs_lead_somewhere() -> None:
+def test_links_of_the_docs_lead_somewhere():
     for page in [*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
             if "://" not in target:
@@ -83,14 +81,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_a_page_has_one_title() -> None:
+def test_a_page_has_one_title():
     """A second one would be a page of its own in the site's navigation."""
     for page in PAGES:
         prose = "".join(re.split(r"(?m)^ *```.*$", page.read_text(encoding="utf-8"))[::2])
         assert len(re.findall(r"(?m)^# ", prose)) == 1, f"{page.relative_to(CHECKOUT)} needs one heading of level 1"
 
 
-def test_the_loss_in_the_readme_passes_its_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_in_the_readme_passes_its_checks(tmp_path, monkeypatch):
     from reidbench.testing.losses import check_loss
 
     blocks = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -102,6 +100,6 @@ def test_the_loss_in_the_readme_passes_its_checks(tmp_path: Path, monkeypatch: p
         assert "learning brings positives closer than negatives" in check_loss(factory)
 
 
-def test_the_version_is_the_same_everywhere() -> None:
+def test_the_version_is_the_same_everywhere():
     assert f'\nversion = "{reidbench.__version__}"\n' in (CHECKOUT / "pyproject.toml").read_text()
     assert f"\nversion: {reidbench.__version__}\n" in (CHECKOUT / "CITATION.cff").read_text()

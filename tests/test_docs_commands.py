@@ -1,7 +1,5 @@
 """Every command of README and docs is one that exists, and prints what stands below it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re
@@ -34,7 +32,7 @@ def name_of(each: Command | Shown) -> str:
     return each.where
 
 
-def test_there_are_commands_to_check() -> None:
+def test_there_are_commands_to_check():
     """Were the pages read wrongly, all that follows would pass."""
     pages = {each.where.partition(":")[0] for each in OURS}
     assert {"README.md", "docs/quickstart.md", "docs/sections/tsne.md", "docs/losses/index.md"} <= pages
@@ -43,12 +41,12 @@ def test_there_are_commands_to_check() -> None:
 
 
 @pytest.mark.parametrize("each", OURS, ids=name_of)
-def test_a_command_is_one_that_exists(each: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_is_one_that_exists(each, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check(each)
 
 
-def test_examples_below_the_help_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_below_the_help_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in [line for lines in command_defaults()["examples"].values() for line in lines]:
         check(next(commands_in("", line)))
@@ -99,7 +97,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_options_in_the_text_exist(page: Path) -> None:
+def test_options_in_the_text_exist(page):
     benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").glob("*.py"))
     run, known = options(typer.main.get_command(make_app()))
     for number, span in spans(page.read_text(encoding="utf-8")):
@@ -127,7 +125,7 @@ def _texts(value: object) -> list[str]:
 
 
 @pytest.mark.parametrize("each", [each for each in EVERY if each.program != "reidbench"], ids=name_of)
-def test_other_programs_get_existing_files_and_options(each: Command) -> None:
+def test_other_programs_get_existing_files_and_options(each):
     if each.program.startswith("python") and each.words[:1] == ("-m",):
         assert importlib.util.find_spec(each.words[1]) is not None, each.text
         return
@@ -144,13 +142,13 @@ Run = Callable[[str], str]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path, monkeypatch, capfd):
     """Run a command as whoever reads a page, 80 columns wide, in a folder with ``leaderboards``; returns its stdout."""
     (tmp_path / "leaderboards").symlink_to(CHECKOUT / "leaderboards")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
-    def call(text: str) -> str:
+    def call(text):
         command = next(commands_in("", text), None)
         if command is None or command.program != "reidbench":
             environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -182,7 +180,7 @@ def cases() -> list[object]:
 
 
 @pytest.mark.parametrize("listed", cases())
-def test_a_command_prints_what_is_shown_below_it(listed: list[Shown], run: Run) -> None:
+def test_a_command_prints_what_is_shown_below_it(listed, run):
     for each in listed:
         printed = run(each.command)
         assert same(each.lines, printed), f"{each.where}: $ {each.command}\n{printed}"

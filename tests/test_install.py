@@ -1,7 +1,5 @@
 """The wheel in an environment of its own: complete, lazy, and nothing else importable."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -45,12 +43,12 @@ def environment(folder: Path, *wheels: Path, checkout: bool = False) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory):
     return build(CHECKOUT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
-def child(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def child(wheel, tmp_path_factory):
     return environment(tmp_path_factory.mktemp("child"), wheel)
 
 
@@ -61,7 +59,7 @@ def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_the_wheel_has_all_packages_and_no_others(wheel: Path) -> None:
+def test_the_wheel_has_all_packages_and_no_others(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {"reidbench", "reidbench_losses", "reidbench_leaderboards"} <= tops
@@ -72,7 +70,7 @@ def test_the_wheel_has_all_packages_and_no_others(wheel: Path) -> None:
     assert not [name for name in names if re.match("reidbench_leaderboards/(records|studies/[^/]+)/", name)]
 
 
-def test_the_installed_command_lists_every_plugin(child: Path, tmp_path: Path) -> None:
+def test_the_installed_command_lists_every_plugin(child, tmp_path):
     done = run(child, "-m", "reidbench", "plugins", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     listed = json.loads(done.stdout)
@@ -86,7 +84,7 @@ def test_the_installed_command_lists_every_plugin(child: Path, tmp_path: Path) -
         assert run(child, "-c", f"import {folder}", cwd=tmp_path).returncode != 0
 
 
-def test_help_imports_no_torch(child: Path, tmp_path: Path) -> None:
+def test_help_imports_no_torch(child, tmp_path):
     done = run(child, "-X", "importtime", "-m", "reidbench", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Usage: reidbench [OPTIONS]" in done.stdout
@@ -95,13 +93,13 @@ def test_help_imports_no_torch(child: Path, tmp_path: Path) -> None:
     assert not {name for name in imported if name.split(".")[0] in ("torch", "numpy", "pandas", "numba", "pydantic")}
 
 
-def test_an_installed_suite_is_found_by_name(child: Path, tmp_path: Path) -> None:
+def test_an_installed_suite_is_found_by_name(child, tmp_path):
     code = "from reidbench.runs.suite import find_suite; print(find_suite('synthetic'))"
     done = run(child, "-c", code, cwd=tmp_path)
     assert done.stdout.strip().endswith("reidbench_leaderboards/synthetic.toml"), done.stderr
 
 
-def test_a_third_party_package_adds_a_loss(wheel: Path, tmp_path: Path) -> None:
+def test_a_third_party_package_adds_a_loss(wheel, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(THIRD_PARTY, source)
     lines = [line for line in (source / "somebodys_losses.py").read_text().splitlines() if line.strip()]

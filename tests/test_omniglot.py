@@ -1,9 +1,5 @@
 """Real drawings: bring your own data, train for a minute, and recognise characters never seen."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from tests.support.jobs import job, run
@@ -11,11 +7,11 @@ from tests.support.omniglot import write_omniglot
 
 
 @pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawings(tmp_path_factory):
     return write_omniglot(tmp_path_factory.mktemp("omniglot"))
 
 
-def test_a_small_network_learns_real_drawings(drawings: Path) -> None:
+def test_a_small_network_learns_real_drawings(drawings):
     asked = {
         "protocol": f'csv_list(file="{drawings}", views=original)',
         "backbone": "tiny(height=32, width=32)",

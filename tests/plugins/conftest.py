@@ -1,19 +1,14 @@
 """Runs that the tests of the report sections share: two losses, trained for a few steps on few people."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of, run
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[list[RunRecord], RunFiles]:
+def ran(tmp_path_factory, data_folder):
     """Two finished runs of the small data set, and what lies beside them."""
     folder = tmp_path_factory.mktemp("ran")
     settings = {"data": data_folder, "results": folder / "results", "cache": folder / "cache"}

@@ -1,7 +1,5 @@
 """batch_all: values against loops over triplets, and memory."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -42,9 +40,7 @@ def identities(p: int, k: int, seed: int) -> torch.Tensor:
     seed=st.integers(0, 2**31),
     grid=st.booleans(),
 )
-def test_terms_and_means_are_those_of_a_loop(
-    distance: Distance, labels: list[int], margin: Margin, seed: int, grid: bool
-) -> None:
+def test_terms_and_means_are_those_of_a_loop(distance, labels, margin, seed, grid):
     embeddings = torch.randn(len(labels), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
     if grid:  # ties and equal rows
         embeddings = embeddings.round() + 0.25
@@ -60,7 +56,7 @@ def test_terms_and_means_are_those_of_a_loop(
 
 
 @pytest.mark.parametrize("labels", [identities(128, 4, 0), torch.cat([identities(127, 4, 0), torch.arange(200, 204)])])
-def test_a_batch_of_512_saves_no_cube(labels: torch.Tensor) -> None:
+def test_a_batch_of_512_saves_no_cube(labels):
     # A cube of the batch would be 512 MiB; the gradient needs 512 x 3 x 508 terms a few times.
     embeddings = torch.randn(512, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert saved_bytes(lambda: batch_all_terms(embeddings, labels, 0.2)) < 40 << 20

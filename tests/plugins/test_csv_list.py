@@ -1,7 +1,5 @@
 """Lists on disk, good and bad, in both dialects, and a real data set brought along."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -144,10 +142,7 @@ def test_an_invalid_line_is_reported(tmp_path, line, message):
     assert re.search(f"line 11: .*{message}", text), text
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    cases(__file__, "an_invalid_line_of_oml_is_reported"),
-)
+@pytest.mark.parametrize(("line", "message"), cases(__file__, "an_invalid_line_of_oml_is_reported"))
 def test_an_invalid_line_of_oml_is_reported(tmp_path, line, message):
     start = "label,path,split,is_query,is_gallery\n"
     assert f"line 2: {message}" in mistakes(tmp_path, start + line + "\n")
@@ -266,7 +261,7 @@ def test_protocols_by_name(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory) -> tuple[Path, list[tuple[int, int]]]:
+def example(tmp_path_factory):
     folder = tmp_path_factory.mktemp("example") / "deep" / "people"
     return folder, list(synthesize(folder, identities=6, cameras=2))
 

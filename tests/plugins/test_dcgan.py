@@ -1,11 +1,7 @@
 """dcgan: repeated and resumed images, its card, what it reads, and its networks."""
 
-from __future__ import annotations
-
 import json
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +17,7 @@ SMALL = {"size": 16, "channels": 2, "steps": 3, "batch": 8, "count": 11, "device
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> dict[str, Any]:
+def options(tmp_path):
     """Options for a protocol with half of ten identities of noise held out."""
     images = noise_images(tmp_path / "noise", [1] * 40).images.tolist()
     rows = [f"{image},{1 + number // 4},train" for number, image in enumerate(images)]
@@ -30,9 +26,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {**SMALL, "protocol": protocol, "images": str(tmp_path)}
 
 
-def test_images_are_repeated_and_resumed_byte_for_byte(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_repeated_and_resumed_byte_for_byte(options, tmp_path, monkeypatch):
     steps = list(DCGAN(tmp_path / "whole", **options))
     assert steps[0] == (0, 11)
     assert steps[-1] == (11, 11)
@@ -62,7 +56,7 @@ def test_images_are_repeated_and_resumed_byte_for_byte(
     assert not stopped.trains
 
 
-def test_a_folder_of_anything_else_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_of_anything_else_is_refused(options, tmp_path):
     begun = DCGAN(tmp_path / "begun", **options)
     next(iter(begun))
     with pytest.raises(DataError, match=r'begun: was begun with other options .*"seed": 0.*"seed": 1'):
@@ -80,7 +74,7 @@ def test_a_folder_of_anything_else_is_refused(options: dict[str, Any], tmp_path:
         list(DCGAN(tmp_path / "large", **{**options, "batch": 21}))
 
 
-def test_the_networks_have_the_published_layers() -> None:
+def test_the_networks_have_the_published_layers():
     with torch.device("meta"):
         generator, discriminator = build_generator(128, 64), build_discriminator(128, 64)
         sizes, x = [], torch.rand(2, 100)

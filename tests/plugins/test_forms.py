@@ -1,7 +1,5 @@
 """What the learned metrics have in common: their forms, rows alone, invariance, the seed of pairs, and mistakes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -34,7 +32,7 @@ def fitted(spec: str, units: People) -> Any:
 @pytest.mark.parametrize("name", FORMS)
 @given(seed=st.integers(0, 10_000), dim=st.integers(1, 7), count=st.integers(10, 20))
 @settings(max_examples=30)
-def test_factors_order_as_the_distances_and_both_are_the_form(name: str, seed: int, dim: int, count: int) -> None:
+def test_factors_order_as_the_distances_and_both_are_the_form(name, seed, dim, count):
     metric = fitted(f"{name}(pairs=all)", people(count, dim, seed=seed, each=(3, 7)))
     assert_a_form(metric, people(4, dim, seed=seed + 1).rows, people(9, dim, seed=seed + 2).rows)
 
@@ -43,13 +41,13 @@ def test_factors_order_as_the_distances_and_both_are_the_form(name: str, seed: i
     ("spec", "dim"),
     [*((f"xqda(pairs=all, lam=0.1, dims={dim})", dim) for dim in (1, 33, 129)), ("kissme(pairs=all, pca=17)", 33)],
 )
-def test_a_row_gives_the_same_in_company_and_alone(spec: str, dim: int) -> None:
+def test_a_row_gives_the_same_in_company_and_alone(spec, dim):
     units = people(60, dim, seed=3)
     assert_rows_stand_alone(fitted(spec, units), units.rows)
 
 
 @pytest.mark.parametrize("spec", ["xqda(pairs=all)", "kissme(pairs=all, pca=4)", "mahalanobis(pairs=all)"])
-def test_metric_is_invariant_to_order_and_axes(spec: str) -> None:
+def test_metric_is_invariant_to_order_and_axes(spec):
     rows, pids, cams = people(20, 6, seed=4)
     form, order = form_of(fitted(spec, People(rows, pids, cams))), np.random.default_rng(0).permutation(len(pids))
     turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(6, 6))))[0]
@@ -62,14 +60,14 @@ def test_metric_is_invariant_to_order_and_axes(spec: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["xqda", "kissme"])
-def test_the_seed_chooses_the_pairs(name: str) -> None:
+def test_the_seed_chooses_the_pairs(name):
     first, again, other = (fitted(f"{name}(seed={seed})", people(40, 4, seed=2)) for seed in (5, 5, 6))
     assert again.map.equal(first.map)
     assert np.abs(form_of(other) - form_of(first)).max() > 1e-6 * np.abs(form_of(first)).max()
 
 
 @pytest.mark.parametrize("name", [*FORMS, "null_space"])
-def test_embeddings_that_do_not_fit_are_refused(name: str) -> None:
+def test_embeddings_that_do_not_fit_are_refused(name):
     rows, pids, cams = people(12, 6)
     for units, message in (
         (People(rows, pids[:3], cams), "training embeddings with 3 pids"),
@@ -90,7 +88,7 @@ def test_embeddings_that_do_not_fit_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("spec", [*OF_PAIRS, "mahalanobis"])
-def test_units_without_pairs_are_refused(spec: str) -> None:
+def test_units_without_pairs_are_refused(spec):
     rows, pids, cams = people(6, 4)
     with pytest.raises(DataError, match=f"{spec.partition('(')[0]}: 0 positive"):
         fitted(spec, People(rows, pids, np.ones_like(cams)))
@@ -100,6 +98,6 @@ def test_units_without_pairs_are_refused(spec: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_normalisation_is_the_default_and_an_option(name: str) -> None:
+def test_normalisation_is_the_default_and_an_option(name):
     built = [reidbench.build("metric", f"{name}({options})").normalize for options in ("", "normalize=false")]
     assert built == [True, False]

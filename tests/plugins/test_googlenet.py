@@ -1,9 +1,5 @@
 """googlenet: torchvision's feature, its weights with their normalisation, and what is new for a recipe."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import torch
 import torchvision
 from reidbench_backbones.googlenet import GoogLeNet
@@ -14,7 +10,7 @@ from reidbench import File, Preprocess
 from tests.plugins.test_weights import METADATA
 
 
-def test_it_is_torchvisions_feature_in_the_normalisation_of_the_weights(tmp_path: Path) -> None:
+def test_it_is_torchvisions_feature_in_the_normalisation_of_the_weights(tmp_path):
     torch.manual_seed(0)
     # As published: with the auxiliary classifiers, and an input that is converted inside the network.
     theirs = torchvision.models.googlenet(weights=None, transform_input=True, init_weights=False).eval()
@@ -30,7 +26,7 @@ def test_it_is_torchvisions_feature_in_the_normalisation_of_the_weights(tmp_path
     assert features.shape == (2, network.embedding_dim)
 
 
-def test_a_head_is_new_and_the_network_pretrained() -> None:
+def test_a_head_is_new_and_the_network_pretrained():
     with torch.device("meta"):
         network = GoogLeNet(head="trinet", height=64, width=32)
     assert network.preprocess == Preprocess(64, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -1,12 +1,9 @@
 """improved_triplet: the printed form of Cheng et al., and rounds."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance
 from reidbench_losses.improved_triplet import ImprovedTriplet, improved_triplet_terms
 
 from tests.support.losses import DISTANCES, INFO, slow_distance
@@ -21,9 +18,7 @@ from tests.support.losses import DISTANCES, INFO, slow_distance
     tau=st.floats(0, 2),
     seed=st.integers(0, 2**31),
 )
-def test_terms_are_the_printed_form_up_to_a_constant(
-    distance: Distance, triplets: list[tuple[int, int, int]], margin: float, beta: float, tau: float, seed: int
-) -> None:
+def test_terms_are_the_printed_form_up_to_a_constant(distance, triplets, margin, beta, tau, seed):
     embeddings = torch.randn(10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     rows = embeddings.tolist()
     hinges, pulls = improved_triplet_terms(embeddings, torch.tensor(triplets), margin, beta, tau, distance)
@@ -33,7 +28,7 @@ def test_terms_are_the_printed_form_up_to_a_constant(
         assert pull == pytest.approx(beta * max(near, tau) - beta * tau, abs=1e-9)
 
 
-def test_a_known_batch() -> None:
+def test_a_known_batch():
     embeddings = torch.tensor([[0.0], [5.0], [1.0], [5.0], [1.5], [4.0]])
     value = ImprovedTriplet(INFO, margin=1.0, beta=0.5, tau=0.25)(embeddings, torch.tensor([0, 1, 0, 1, 1, 0]))
     # 1 + 1 - 1.5 and half of 1 - 0.25; the second triplet meets its margin exactly, and its pair coincides.

@@ -1,7 +1,5 @@
 """k-reciprocal re-ranking against the authors' scripts and against sets and loops."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -84,7 +82,7 @@ def by_sets(squares: np.ndarray, queries: int, k1: int, k2: int, lam: float, hal
 @pytest.mark.parametrize("options", SETTINGS)
 @pytest.mark.parametrize("rounding", ["matlab", "python"])
 @pytest.mark.parametrize("metric", ["with factors", "without"])
-def test_re_ranked_distances_are_those_of_the_authors(options: str, rounding: str, metric: str) -> None:
+def test_re_ranked_distances_are_those_of_the_authors(options, rounding, metric):
     data = oracle("rerank_dev")
     used = euclidean() if metric == "with factors" else Differences()
     distances = rerank(f"{options}, rounding={rounding}", data["qf"], data["gf"], used, rows=7)
@@ -97,7 +95,7 @@ def test_re_ranked_distances_are_those_of_the_authors(options: str, rounding: st
     np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[f"{key}_rank1_5_10_20"], atol=1e-9)
 
 
-def test_a_learned_form_is_not_squared_again() -> None:
+def test_a_learned_form_is_not_squared_again():
     data, learned = oracle("rerank_xqda_dev"), oracle("xqda_dev")
     distances = rerank("k1=20, k2=6, lam=0.3", learned["q"], learned["g"], Form(learned["WMWt"]))
     np.testing.assert_allclose(distances, data["dist"], atol=5e-6)
@@ -107,9 +105,7 @@ def test_a_learned_form_is_not_squared_again() -> None:
     ("k1", "k2", "lam", "rounding", "half"),
     [(20, 6, 0.3, "matlab", 11), (3, 2, 0.0, "matlab", 2), (3, 2, 0.0, "python", 3), (1, 1, 1.0, "matlab", 1)],
 )
-def test_sparse_rows_equal_sets_and_loops_with_many_ties(
-    k1: int, k2: int, lam: float, rounding: str, half: int
-) -> None:
+def test_sparse_rows_equal_sets_and_loops_with_many_ties(k1, k2, lam, rounding, half):
     points = np.random.default_rng(0).integers(-2, 3, (60, 3)).astype(np.float32)
     squares = ((points[:, None].astype(np.float64) - points[None]) ** 2).sum(axis=2)
     options = f"k1={k1}, k2={k2}, lam={lam}, rounding={rounding}"
@@ -119,7 +115,7 @@ def test_sparse_rows_equal_sets_and_loops_with_many_ties(
         np.testing.assert_allclose(distances, expected, atol=1e-6)
 
 
-def test_rows_of_unit_length_where_the_metric_asks_for_it() -> None:
+def test_rows_of_unit_length_where_the_metric_asks_for_it():
     points = np.random.default_rng(1).normal(size=(40, 5))
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
     metric = reidbench.build("metric", "euclidean(normalize=true)")
@@ -127,7 +123,7 @@ def test_rows_of_unit_length_where_the_metric_asks_for_it() -> None:
     np.testing.assert_allclose(rerank("k1=6", points[:9], points[9:], metric), expected, atol=1e-6)
 
 
-def test_equal_embeddings_and_fewer_units_than_neighbours() -> None:
+def test_equal_embeddings_and_fewer_units_than_neighbours():
     same = np.full((8, 4), 0.3, dtype=np.float32)
     distances = rerank("k1=20, k2=9", same[:3], same[3:], euclidean())
     np.testing.assert_array_equal(distances, np.zeros((3, 5), dtype=np.float32))
@@ -137,7 +133,7 @@ def test_equal_embeddings_and_fewer_units_than_neighbours() -> None:
     np.testing.assert_allclose(rerank("k1=20, k2=9", points[:2], points[2:], euclidean()), expected, atol=1e-6)
 
 
-def test_wrong_options_and_distances_are_errors() -> None:
+def test_wrong_options_and_distances_are_errors():
     for options in ("k1=0", "k2=0", "lam=1.5", "lam=-0.1", "rounding=octave"):
         with pytest.raises(OptionError):
             reidbench.build("reranker", f"k_reciprocal({options})")

@@ -1,9 +1,5 @@
 """Key frames: evenly spaced, and those of drawn walkers whose phase is known."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import simplejpeg
@@ -55,7 +51,7 @@ def steps_from(phase: float, frames: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.minimum(distance, TURN / 2 - distance)
 
 
-def test_the_phase_of_drawn_walkers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_phase_of_drawn_walkers_is_found(monkeypatch):
     for pid, phase in ((1, 0.0), (2, 0.1), (3, 0.37)):
         grey = walker(monkeypatch, pid, phase).mean(axis=3).reshape(LENGTH, 64, 2, 32, 2).mean(axis=(2, 4))
         frames = cycle_frames(grey.astype(np.uint8), RATE)
@@ -63,7 +59,7 @@ def test_the_phase_of_drawn_walkers_is_found(monkeypatch: pytest.MonkeyPatch) ->
         assert steps_from(phase, frames).max() <= 1, (pid, frames)
 
 
-def test_a_wave_has_its_extrema_as_key_frames() -> None:
+def test_a_wave_has_its_extrema_as_key_frames():
     times = np.arange(60)
     frames = energy_frames(2 + np.sin(2 * np.pi * times / 12), RATE)
     assert ((frames - np.array([3, 6, 9, 12])) % 12 <= 1).all()
@@ -73,7 +69,7 @@ def test_a_wave_has_its_extrema_as_key_frames() -> None:
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1), count=st.integers(1, 9))
-def test_even_frames_are_spread_over_a_tracklet(lengths: list[int], count: int) -> None:
+def test_even_frames_are_spread_over_a_tracklet(lengths, count):
     for length, frames in zip(lengths, even_frames(np.array(lengths), count), strict=True):
         assert len(frames) == min(length, count)
         gaps = np.diff([-1 - frames[0], *frames, 2 * length - 1 - frames[-1]])
@@ -81,7 +77,7 @@ def test_even_frames_are_spread_over_a_tracklet(lengths: list[int], count: int) 
         assert gaps.max() - gaps.min() <= max(1, length / count)
 
 
-def test_tracklets_of_mars_are_reduced_in_every_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tracklets_of_mars_are_reduced_in_every_part(monkeypatch, tmp_path):
     tracklets = [(LENGTH, 2, 1), (9, 2, 5), (1, 7, 2)]
     tree = write_tree(tmp_path / "mars", train=tracklets)
     for number, pixels in enumerate(walker(monkeypatch, 1, 0.0), start=1):
@@ -99,12 +95,12 @@ def test_tracklets_of_mars_are_reduced_in_every_part(monkeypatch: pytest.MonkeyP
             file.write_bytes(black)
     images = list(synthesize(tmp_path / "out", data=str(tmp_path)))
     assert images[-1][0] == images[-1][1] == 60 + len(whole.gallery.images)
-    listed = mars(tree, frames="per_tracklet", key_frames=4, cycles=tmp_path / "out" / CYCLES)  # type: ignore[arg-type]
+    listed = mars(tree, frames="per_tracklet", key_frames=4, cycles=tmp_path / "out" / CYCLES)
     chosen = np.array([int(name[-7:-4]) - 1 for name in units_of(listed.train)[0]])
     assert steps_from(0.0, chosen).max() <= 1
     assert units_of(listed.train)[1:] == units_of(even.train)[1:], "a black tracklet has no cycle"
     (tmp_path / "other.txt").write_text("0042C1T0002F001.jpg\n")
     with pytest.raises(DataError, match=r"other\.txt: names no image"):
-        mars(tree, key_frames=4, cycles=tmp_path / "other.txt")  # type: ignore[arg-type]
+        mars(tree, key_frames=4, cycles=tmp_path / "other.txt")
     with pytest.raises(OptionError, match="cycles: needs key_frames"):
-        mars(tree, cycles=tmp_path / "other.txt")  # type: ignore[arg-type]
+        mars(tree, cycles=tmp_path / "other.txt")

@@ -1,7 +1,5 @@
 """KISSME against the official results and against loops over pairs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -14,13 +12,7 @@ from reidbench_metrics.pairs import negatives, positives
 
 import reidbench
 from reidbench import DataError, OptionError, stream
-from tests.support.metric_arrays import (
-    assert_close_forms,
-    assert_official,
-    form_of,
-    people,
-    slow_scatters,
-)
+from tests.support.metric_arrays import assert_close_forms, assert_official, form_of, people, slow_scatters
 from tests.support.oracles import oracle
 
 
@@ -42,7 +34,7 @@ def slow_form(basis: NDArray[np.float64], one: NDArray[np.float64], two: NDArray
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_given_pairs_give_the_official_results(name: str) -> None:
+def test_given_pairs_give_the_official_results(name):
     data = oracle(name)
     metric = kissme(f"pca={data['pca_basis'].shape[1]}")
     metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_a"], data["pair_b"])
@@ -51,7 +43,7 @@ def test_given_pairs_give_the_official_results(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_positive_pairs_are_in_the_official_order(name: str) -> None:
+def test_positive_pairs_are_in_the_official_order(name):
     data = oracle(name)
     first, second = positives(data["train_pid"], data["train_cam"])
     np.testing.assert_array_equal(first, data["pair_a"][data["pair_same"]])
@@ -59,7 +51,7 @@ def test_positive_pairs_are_in_the_official_order(name: str) -> None:
 
 
 @pytest.mark.parametrize(("dim", "pca"), [(1, "200"), (6, "200"), (6, "4"), (6, "none")])
-def test_all_pairs_are_those_of_loops(dim: int, pca: str) -> None:
+def test_all_pairs_are_those_of_loops(dim, pca):
     rows, pids, cams = people(12, dim, seed=dim)
     metric = kissme(f"pairs=all, pca={pca}, normalize=false")
     metric.fit(rows, pids, cams)
@@ -68,7 +60,7 @@ def test_all_pairs_are_those_of_loops(dim: int, pca: str) -> None:
     assert_close_forms(form_of(metric), slow_form(basis, one, two), 1e-8)
 
 
-def test_matrix_becomes_positive_definite() -> None:
+def test_matrix_becomes_positive_definite():
     rows, pids, cams = people(40, 5, seed=0)
     pids = np.random.default_rng(0).permutation(pids)  # who is who says nothing: differences are alike
     metric = kissme("pairs=all, normalize=false")
@@ -81,7 +73,7 @@ def test_matrix_becomes_positive_definite() -> None:
     assert (metric.distances(projected, projected) >= 0).all()
 
 
-def test_official_pairs_are_every_tenth_of_both_kinds() -> None:
+def test_official_pairs_are_every_tenth_of_both_kinds():
     rows, pids, cams = people(40, 4, seed=2)
     metric = kissme("seed=5")
     metric.fit(rows, pids, cams)
@@ -99,7 +91,7 @@ def test_official_pairs_are_every_tenth_of_both_kinds() -> None:
 
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 6), wanted=st.integers(0, 3_000))
 @settings(max_examples=30)
-def test_positive_and_negative_pairs_across_cameras(seed: int, count: int, wanted: int) -> None:
+def test_positive_and_negative_pairs_across_cameras(seed, count, wanted):
     _, pids, cams = people(count, 1, 3, seed, each=(1, 6))
     first, second = positives(pids, cams)
     expected = {(a, b) for b in range(len(pids)) for a in range(b) if pids[a] == pids[b] and cams[a] != cams[b]}
@@ -113,7 +105,7 @@ def test_positive_and_negative_pairs_across_cameras(seed: int, count: int, wante
         assert wanted < 2_000 or drawn == possible
 
 
-def test_mistakes_are_errors() -> None:
+def test_mistakes_are_errors():
     with pytest.raises(OptionError, match="metric kissme: expected pca of none or at least 1"):
         kissme("pca=0")
     rows, pids, cams = people(6, 4)

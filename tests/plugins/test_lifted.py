@@ -1,7 +1,5 @@
 """lifted and lifted_generalized: values against loops, pairs, and own rounds."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 
@@ -10,12 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance
 from reidbench_losses.lifted import (
-    Form,
     Lifted,
     LiftedGeneralized,
-    Negatives,
     all_pairs,
     disjoint_pairs,
     lifted_generalized_terms,
@@ -38,9 +33,7 @@ def batch(size: int, seed: int, grid: bool = False) -> torch.Tensor:
 @pytest.mark.parametrize("distance", DISTANCES)
 @settings(max_examples=15)
 @given(labels=LABELS, margin=st.floats(0, 2), seed=st.integers(0, 2**31))
-def test_pairs_and_terms_are_those_of_loops(
-    distance: Distance, negatives: Negatives, form: Form, labels: list[int], margin: float, seed: int
-) -> None:
+def test_pairs_and_terms_are_those_of_loops(distance, negatives, form, labels, margin, seed):
     embeddings, images = batch(len(labels), seed, grid=seed % 2 == 0), range(len(labels))
     rows = embeddings.tolist()
     pairs = [[a, p] for a in images for p in images if a < p and labels[a] == labels[p]]
@@ -63,9 +56,7 @@ def test_pairs_and_terms_are_those_of_loops(
 @pytest.mark.parametrize("distance", DISTANCES)
 @settings(max_examples=15)
 @given(labels=LABELS, margin=st.floats(0, 2), seed=st.integers(0, 2**31), grid=st.booleans())
-def test_generalized_terms_are_those_of_loops(
-    distance: Distance, include_anchor: bool, labels: list[int], margin: float, seed: int, grid: bool
-) -> None:
+def test_generalized_terms_are_those_of_loops(distance, include_anchor, labels, margin, seed, grid):
     embeddings, images = batch(len(labels), seed, grid), range(len(labels))
     rows = embeddings.tolist()
     expected = []
@@ -84,7 +75,7 @@ def test_generalized_terms_are_those_of_loops(
 
 
 @given(labels=st.lists(st.integers(-2, 3), min_size=1, max_size=30))
-def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels: list[int]) -> None:
+def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels):
     pairs = disjoint_pairs(torch.tensor(labels)).tolist()
     images = [image for pair in pairs for image in pair]
     assert len(set(images)) == len(images)
@@ -93,7 +84,7 @@ def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels: list[int])
     assert all(omitted[label] == count % 2 for label, count in Counter(labels).items())
 
 
-def test_disjoint_pairs_are_in_the_order_of_the_batch() -> None:
+def test_disjoint_pairs_are_in_the_order_of_the_batch():
     assert disjoint_pairs(torch.tensor([7, 4, 7, 7, 4, 7, 7])).tolist() == [[1, 4], [0, 2], [3, 5]]
     embeddings, labels = batch(7, 0), torch.tensor([7, 4, 7, 7, 4, 7, 7])
     value = Lifted(INFO, pairs="disjoint")(embeddings, labels)
@@ -101,12 +92,11 @@ def test_disjoint_pairs_are_in_the_order_of_the_batch() -> None:
     assert value.per_item["loss"].equal(expected)
 
 
-def test_triplets_are_own_rounds_with_one_pair_each() -> None:
+def test_triplets_are_own_rounds_with_one_pair_each():
     labels = np.arange(60) // 3
     view = view_of(labels, p=6, k=3)
     loss = Lifted(INFO, pairs="triplets", negatives="all")
     batches = loss.next_round(view, 0)
-    assert batches is not None
     assert [len(units) for units in batches] == [18] * 3
     of = torch.from_numpy(labels[batches[0]])
     embeddings = batch(18, 3)

@@ -1,16 +1,12 @@
 """lmnn: values against loops, fixed target neighbours, and groups."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance
 from reidbench_losses.lmnn import LMNN, grouped_targets, lmnn_terms, target_neighbours
 from torch import Tensor
 
@@ -29,9 +25,7 @@ LABELS = [number for number, count in enumerate(COUNTS) for _ in range(count)]
     seed=st.integers(0, 2**31),
     grid=st.booleans(),
 )
-def test_neighbours_and_terms_are_those_of_loops(
-    distance: Distance, labels: list[int], neighbours: int, seed: int, grid: bool
-) -> None:
+def test_neighbours_and_terms_are_those_of_loops(distance, labels, neighbours, seed, grid):
     embeddings = torch.randn(len(labels), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     embeddings = embeddings.round() + 0.25 if grid else embeddings  # ties and equal rows
     rows = embeddings.tolist()
@@ -56,7 +50,7 @@ def test_neighbours_and_terms_are_those_of_loops(
     torch.testing.assert_close(push, torch.tensor(pushes, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
-def test_equally_close_neighbours_are_in_input_order() -> None:
+def test_equally_close_neighbours_are_in_input_order():
     targets = target_neighbours(torch.zeros(5, 2), np.array([1, 0, 1, 1, 0]), 2, "euclidean")
     assert targets.tolist() == [[2, 3], [4, -1], [0, 3], [0, 2], [1, -1]]
 
@@ -66,7 +60,7 @@ def embeddings_of(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("neighbours", [1, 2, 3])
-def test_a_round_is_a_pass_over_groups(neighbours: int) -> None:
+def test_a_round_is_a_pass_over_groups(neighbours):
     loss = LMNN(INFO, neighbours=neighbours)
     expected = target_neighbours(embeddings_of(0), np.array(LABELS), neighbours, "euclidean")
     batches = loss.next_round(view_of(LABELS, lambda units: embeddings_of(0)[units]), 0)
@@ -86,7 +80,7 @@ def test_a_round_is_a_pass_over_groups(neighbours: int) -> None:
         assert (targets >= 0).sum() == len(labels) // size * neighbours
 
 
-def test_every_image_can_be_a_negative() -> None:
+def test_every_image_can_be_a_negative():
     loss = LMNN(INFO)
     sampled: set[int] = set()
     for number in range(40):
@@ -95,7 +89,7 @@ def test_every_image_can_be_a_negative() -> None:
     assert sampled == set(range(len(LABELS))), "also the one without a positive"
 
 
-def test_target_neighbours_stay_those_of_the_first_round() -> None:
+def test_target_neighbours_stay_those_of_the_first_round():
     loss = LMNN(INFO, neighbours=2)
     loss.next_round(view_of(LABELS, lambda units: embeddings_of(0)[units]), 0)
     before = loss.targets.copy()
@@ -108,7 +102,7 @@ def test_target_neighbours_stay_those_of_the_first_round() -> None:
     np.testing.assert_array_equal(resumed.targets, before)
 
 
-def test_the_loss_of_a_known_batch() -> None:
+def test_the_loss_of_a_known_batch():
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [9.0], [5.0], [0.5]])
     labels = torch.tensor([0, 0, 1, 1, 1, 0])  # anchors 0 and 3, their targets 1 and 4, others 2 and 5
     value = LMNN(INFO, mu=0.25, margin=6.0)(embeddings, labels)
@@ -121,12 +115,12 @@ def test_the_loss_of_a_known_batch() -> None:
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0], [0, 0, 1, 1, 1, 1]])
-def test_a_batch_in_another_order_is_refused(labels: list[int]) -> None:
+def test_a_batch_in_another_order_is_refused(labels):
     with pytest.raises(TrainingError, match="lmnn: a batch must be groups of an anchor, its 1 target neighbours"):
         LMNN(INFO)(torch.randn(len(labels), 2), torch.tensor(labels))
 
 
-def test_terms_without_anchors_or_negatives_are_refused() -> None:
+def test_terms_without_anchors_or_negatives_are_refused():
     embeddings, no_targets = torch.randn(3, 2), torch.full((3, 1), -1)
     with pytest.raises(TrainingError, match="none of the 3 images of the batch has a target neighbour"):
         lmnn_terms(embeddings, torch.tensor([0, 0, 1]), no_targets)
@@ -134,10 +128,8 @@ def test_terms_without_anchors_or_negatives_are_refused() -> None:
         lmnn_terms(embeddings, torch.tensor([0, 0, 0]), torch.tensor([[1], [0], [0]]))
 
 
-def test_neighbours_come_from_the_untrained_network(tmp_path: Path) -> None:
+def test_neighbours_come_from_the_untrained_network(tmp_path):
     _, first, _ = fit(lambda: LMNN(INFO), tmp_path / "short", recipe=replace(RECIPE, steps=1, decay_start=1))
     _, last, _ = fit(lambda: LMNN(INFO), tmp_path / "long", recipe=replace(RECIPE, learning_rate=0.5))
-    assert isinstance(first, LMNN)
-    assert isinstance(last, LMNN)
     assert first.targets.shape == (len(LABELS), 1)
     np.testing.assert_array_equal(first.targets, last.targets)

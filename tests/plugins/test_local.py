@@ -1,9 +1,6 @@
 """The executor local: its processes with a small program in their place, and the real ones."""
 
-from __future__ import annotations
-
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +23,7 @@ while sys.argv[3] == "3":
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def program(tmp_path, monkeypatch):
     """A folder for logs, in which ``python -m reidbench`` is the program above."""
     (tmp_path / "reidbench").mkdir()
     (tmp_path / "reidbench/__main__.py").write_text(PROGRAM)
@@ -38,11 +35,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("text", "processes"), [("local", 0), ("local(workers=1)", 0), ("local(workers=2)", 2)])
-def test_one_worker_is_this_process(text: str, processes: int) -> None:
+def test_one_worker_is_this_process(text, processes):
     assert build("executor", text).processes("cpu", 2) == processes
 
 
-def test_each_gpu_gets_a_process(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_gpu_gets_a_process(program, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     local = build("executor", "local")
@@ -57,7 +54,7 @@ def test_each_gpu_gets_a_process(program: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_workers_share_the_cores_and_end_when_closed(program: Path) -> None:
+def test_workers_share_the_cores_and_end_when_closed(program):
     states = build("executor", "local(workers=3)").run(TASKS[2:], program)
     log = program / "3.log"
     while not log.exists() or not log.read_text():
@@ -70,13 +67,13 @@ OUT_OF_RANGE = ["local(workers=-1)", "slurm(cpus=0)", "slurm(hours=0)", "ray(gpu
 
 
 @pytest.mark.parametrize("text", OUT_OF_RANGE)
-def test_options_out_of_range_are_refused(text: str) -> None:
+def test_options_out_of_range_are_refused(text):
     with pytest.raises(OptionError, match=text.partition("(")[0]):
         build("executor", text)
 
 
 @pytest.mark.slow  # four starts of the program
-def test_local_processes_survive_the_loss_of_one(tmp_path: Path) -> None:
+def test_local_processes_survive_the_loss_of_one(tmp_path):
     local = build("executor", "local(workers=2)")
     killed = disturb(local, lambda: len(workers(tmp_path)) == 2, lambda: kill_worker(tmp_path))
     assert scores(plan(tmp_path / "local"), local) == scores(plan(tmp_path / "here"))
@@ -84,7 +81,7 @@ def test_local_processes_survive_the_loss_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_local_processes_end_with_their_parent(tmp_path: Path) -> None:
+def test_local_processes_end_with_their_parent(tmp_path):
     request = command(tmp_path, "local(workers=2)", "--checkpoint-seconds=1000", "--loss=none")
     with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
         await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/*.log")))

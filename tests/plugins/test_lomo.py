@@ -1,7 +1,5 @@
 """LOMO against the official descriptors, window by window, and through runs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +32,7 @@ def as_input(image: NDArray[np.uint8]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_official_hsv_and_gray_give_the_official_descriptor(name: str) -> None:
+def test_official_hsv_and_gray_give_the_official_descriptor(name):
     data = oracle(name)
     for colours, expected in (("hsv_retinex", "lomo"), ("hsv_image", "lomo_without_retinex")):
         np.testing.assert_allclose(describe(data[colours], data["gray"]), data[expected], rtol=0, atol=1e-9)
@@ -45,7 +43,7 @@ def test_official_hsv_and_gray_give_the_official_descriptor(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_images_give_nearly_the_official_descriptor(name: str) -> None:
+def test_images_give_nearly_the_official_descriptor(name):
     data = oracle(name)
     height, width = data["gray"].shape
     without, evened = (LOMO(height=height, width=width, retinex=retinex) for retinex in (None, "msr"))
@@ -89,7 +87,7 @@ def slow_descriptor(colours: NDArray[np.float64], grays: NDArray[np.uint8]) -> N
 
 @given(seed=st.integers(0, 10_000), height=st.integers(10, 43), width=st.integers(10, 31))
 @settings(max_examples=8)
-def test_descriptor_is_that_of_windows(seed: int, height: int, width: int) -> None:
+def test_descriptor_is_that_of_windows(seed, height, width):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8) // 16 * 16
     expected = slow_descriptor(hsv(image), gray(image))
     assert LOMO(height=height, width=width).embedding_dim == len(expected)
@@ -97,7 +95,7 @@ def test_descriptor_is_that_of_windows(seed: int, height: int, width: int) -> No
     assert cosine(describe(hsv(image), gray(image)), expected) > 0.9999
 
 
-def test_sizes_scales_and_length() -> None:
+def test_sizes_scales_and_length():
     assert LOMO().embedding_dim == LOMO(width=48).embedding_dim == 26_960
     assert LOMO(height=64, width=32).embedding_dim == (11 + 5) * 674, "a third scale would be 16 x 8"
     images = torch.cat([torch.zeros(1, 3, 30, 20), torch.ones(1, 3, 30, 20), torch.rand(1, 3, 30, 20)])
@@ -107,7 +105,7 @@ def test_sizes_scales_and_length() -> None:
             LOMO(**options)
 
 
-def test_threads_and_batches_change_nothing() -> None:
+def test_threads_and_batches_change_nothing():
     network, threads = LOMO(height=64, width=32, retinex="msr"), torch.get_num_threads()
     images = torch.rand(5, 3, 64, 32)
     try:
@@ -118,16 +116,16 @@ def test_threads_and_batches_change_nothing() -> None:
     assert torch.cat([network(image[None]) for image in images]).equal(together)
 
 
-def test_the_contract_holds() -> None:
+def test_the_contract_holds():
     assert "output" in check_backbone("lomo(height=32, width=16, retinex=msr)")
 
 
-def test_every_loss_but_none_is_refused() -> None:
+def test_every_loss_but_none_is_refused():
     with pytest.raises(OptionError, match=r"batch_hard.*lomo.*learns nothing.*--loss none"):
         plan_of(job(loss="batch_hard", backbone="lomo"))
 
 
-def test_xqda_on_lomo_is_that_in_the_span_of_the_descriptors() -> None:
+def test_xqda_on_lomo_is_that_in_the_span_of_the_descriptors():
     pids, cams = np.repeat(np.arange(1, 9), 4), np.tile(np.arange(4), 8)
     images = torch.rand(32, 3, 64, 32, generator=torch.Generator().manual_seed(0))
     rows = LOMO(height=64, width=32)(images).double()
@@ -140,14 +138,14 @@ def test_xqda_on_lomo_is_that_in_the_span_of_the_descriptors() -> None:
     torch.testing.assert_close(*distances, rtol=0, atol=1e-8 * distances[1].abs().max().item())
 
 
-def test_the_system_and_its_control_differ_in_the_metric_alone() -> None:
+def test_the_system_and_its_control_differ_in_the_metric_alone():
     suite = load_suite(find_suite("systems/lomo_nullspace"))
     system = {number.job for number in published_numbers(2) if number.row.startswith("LOMO")}
     assert set(suite.jobs) == system | {replace(job, metric="euclidean") for job in system if job}
     assert not set(suite.jobs).intersection(map(suite.scale("tiny").of, suite.jobs))
 
 
-def test_the_null_space_of_lomo_is_better_than_its_euclidean_distance() -> None:
+def test_the_null_space_of_lomo_is_better_than_its_euclidean_distance():
     records = [
         run(job(loss="none", backbone="lomo(height=128, width=64)", metric=metric))[1]
         for metric in ("euclidean", "null_space")

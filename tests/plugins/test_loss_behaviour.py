@@ -1,12 +1,9 @@
 """What every built-in loss does: gradients, precision, NaN, refused options and batches, exact repetition."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -44,7 +41,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_gradients_are_those_of_finite_differences(spec: str) -> None:
+def test_gradients_are_those_of_finite_differences(spec):
     loss, labels = built(spec)
     loss.double()
     embeddings = random_embeddings(len(labels), seed=2, dtype=torch.float64, requires_grad=True)
@@ -52,7 +49,7 @@ def test_gradients_are_those_of_finite_differences(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_coincident_embeddings_have_a_finite_gradient(spec: str) -> None:
+def test_coincident_embeddings_have_a_finite_gradient(spec):
     loss, labels = built(spec)
     value, gradient = gradient_of(lambda rows: loss(rows, labels).total, torch.full((len(labels), 4), 0.7))
     assert value.isfinite()
@@ -63,7 +60,7 @@ def test_coincident_embeddings_have_a_finite_gradient(spec: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LABELS)
-def test_a_loss_is_computed_in_float32_or_better(name: str, dtype: torch.dtype) -> None:
+def test_a_loss_is_computed_in_float32_or_better(name, dtype):
     loss, labels = built(name)
     embeddings = random_embeddings(len(labels)).to(dtype)
     value, gradient = gradient_of(lambda rows: loss(rows, labels).total, embeddings)
@@ -76,7 +73,7 @@ def test_a_loss_is_computed_in_float32_or_better(name: str, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("spec", [*LABELS, "batch_hard(average=nonzero, margin=0.2)", "batch_all(average=nonzero)"])
-def test_nan_reaches_the_loss(spec: str) -> None:
+def test_nan_reaches_the_loss(spec):
     loss, labels = built(spec)
     embeddings = random_embeddings(len(labels))
     embeddings[0, 0] = math.nan
@@ -84,7 +81,7 @@ def test_nan_reaches_the_loss(spec: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["batch_hard", "batch_all"])
-def test_nonzero_is_0_with_a_gradient_if_no_term_is_active(name: str) -> None:
+def test_nonzero_is_0_with_a_gradient_if_no_term_is_active(name):
     loss, _ = built(f"{name}(margin=0.2, average=nonzero)")
     embeddings = torch.tensor([[0.0], [0.1], [9.0], [9.1]])
     value, gradient = gradient_of(lambda rows: loss(rows, torch.tensor([0, 0, 1, 1])).total, embeddings)
@@ -93,7 +90,7 @@ def test_nonzero_is_0_with_a_gradient_if_no_term_is_active(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_pooling_and_parameters(name: str) -> None:
+def test_pooling_and_parameters(name):
     loss, _ = built(name)
     assert loss.metric is None
     assert loss.pool == ("max" if name in ("classification", "identification_verification") else "mean")
@@ -107,14 +104,14 @@ def test_pooling_and_parameters(name: str) -> None:
         *(f"{name}(margin=-0.1)" for name in LABELS if not name.endswith("cation")),
     ],
 )
-def test_options_out_of_range_are_refused(spec: str) -> None:
+def test_options_out_of_range_are_refused(spec):
     name, option, value = re.split(r"[(=)]", spec)[:3]
     with pytest.raises(OptionError, match=f"{name}: option {option}: expected .*got {value}"):
         build("loss", spec, INFO)
 
 
 @pytest.mark.parametrize("name", ["batch_hard", "batch_all", "lifted", "lifted_generalized"])
-def test_batches_without_positives_or_negatives_are_refused(name: str) -> None:
+def test_batches_without_positives_or_negatives_are_refused(name):
     loss, _ = built(name)
     with pytest.raises(TrainingError, match=rf"{name}: no anchor has a positive.*4 images.*k=2"):
         loss(torch.randn(4, 2), torch.arange(4))
@@ -126,7 +123,7 @@ def test_batches_without_positives_or_negatives_are_refused(name: str) -> None:
     "labels", [[0, 1, 0, 1, 1], [0, 1, 0, 2, 1, 0], [0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 1, 1], [], [0]]
 )
 @pytest.mark.parametrize("spec", ["triplet", "triplet_ohm", "improved_triplet", "lifted(pairs=triplets)"])
-def test_batches_that_are_not_stacked_triplets_are_refused(spec: str, labels: list[int]) -> None:
+def test_batches_that_are_not_stacked_triplets_are_refused(spec, labels):
     loss, _ = built(spec)
     with pytest.raises(TrainingError, match=rf"{spec.partition('(')[0]}: a batch must be B anchors"):
         loss(torch.randn(len(labels), 4), torch.tensor(labels, dtype=torch.int64))
@@ -138,7 +135,7 @@ def test_batches_that_are_not_stacked_triplets_are_refused(spec: str, labels: li
     ["triplet", "lifted(pairs=triplets)", "improved_triplet", "triplet_ohm", "lmnn", "verification",
      "identification_verification"],
 )  # fmt: skip
-def test_data_without_positives_or_negatives_are_refused(spec: str, labels: list[int]) -> None:
+def test_data_without_positives_or_negatives_are_refused(spec, labels):
     loss, _ = built(spec)
     lacking = "negative" if labels[0] == labels[1] else "positive"
     with pytest.raises(
@@ -148,7 +145,7 @@ def test_data_without_positives_or_negatives_are_refused(spec: str, labels: list
 
 
 @pytest.mark.parametrize("spec", cases(__file__, "a_training_is_repeated_and_resumed_exactly"))
-def test_a_training_is_repeated_and_resumed_exactly(spec: str, tmp_path: Path) -> None:
+def test_a_training_is_repeated_and_resumed_exactly(spec, tmp_path):
     recipe = RECIPE
     if spec.startswith("classification"):
         recipe = replace(RECIPE, batches="shuffled", optimizer="adadelta", learning_rate=1.0)

@@ -1,7 +1,5 @@
 """Values and gradients of every loss beside those that brute-force loops over the paper's equations gave."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 
@@ -112,7 +110,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "loss"), cases())
-def test_values_and_gradients(name: str, loss: str) -> None:
+def test_values_and_gradients(name, loss):
     data = oracle(name)
     arrays = {key: torch.from_numpy(array) for key, array in data.items() if "__" not in key and key != "embeddings"}
     keys = [key for key in data if key.endswith("__value") and loss_of(key) == loss]
@@ -131,7 +129,7 @@ def test_values_and_gradients(name: str, loss: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_key_is_passed_over(name: str) -> None:
+def test_no_key_is_passed_over(name):
     keys = [key for key in oracle(name) if "__" in key]
     unknown = {loss_of(key) for key in keys if not WARNINGS.search(key)} - {*TOTALS}
     assert not unknown
@@ -139,12 +137,12 @@ def test_no_key_is_passed_over(name: str) -> None:
         assert all(key.replace("__value", "__grad") in keys for key in keys)
 
 
-def test_every_loss_of_the_table_has_keys() -> None:
+def test_every_loss_of_the_table_has_keys():
     losses = {loss_of(key) for name in FILES for key in oracle(name) if "__" in key}
     assert not {*TOTALS} - losses
 
 
-def test_the_printed_sign_of_equation_7_is_not_ours() -> None:
+def test_the_printed_sign_of_equation_7_is_not_ours():
     data = oracle("losses_p6k4d16_dev")
     embeddings, labels = torch.from_numpy(data["embeddings"]), torch.from_numpy(data["labels"])
     ours = LiftedGeneralized(INFO, margin=0.2)(embeddings, labels).total.item()

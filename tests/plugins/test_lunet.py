@@ -1,11 +1,9 @@
 """lunet: Table 6 layer by layer, the paper's 5.00 M parameters, initialisation, other sizes and widths."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from reidbench_backbones.lunet import Block, LuNet
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from reidbench import OptionError, Preprocess
@@ -23,7 +21,7 @@ def convolutions_of(network: LuNet) -> list[list[list[int]]]:
     return [[[c.in_channels, c.out_channels, c.kernel_size[0]] for c in block.convolutions] for block in blocks]
 
 
-def test_the_parameters_are_the_papers_5_00_million() -> None:
+def test_the_parameters_are_the_papers_5_00_million():
     """Biases in every convolution and linear layer; a norm before each convolution of a block; projections."""
     network = LuNet()
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -45,7 +43,7 @@ def test_the_parameters_are_the_papers_5_00_million() -> None:
     assert f"{(total - biases) / 1e6:.2f}" == "4.99"
 
 
-def test_the_layers_are_in_the_order_of_table_6() -> None:
+def test_the_layers_are_in_the_order_of_table_6():
     network = LuNet()
     seen: list[list[str | int]] = []
     for module in network.modules():
@@ -63,7 +61,7 @@ def test_the_layers_are_in_the_order_of_table_6() -> None:
 
 
 @pytest.mark.parametrize("after", [6, 4])
-def test_a_block_is_the_pre_activation_bottleneck(after: int) -> None:
+def test_a_block_is_the_pre_activation_bottleneck(after):
     """norm, leaky ReLU, convolution three times; a projection of the first activation where the width changes."""
     torch.manual_seed(0)
     block = Block((6, 3, 3, after), kernels=(1, 3, 1)).double().eval()
@@ -74,7 +72,7 @@ def test_a_block_is_the_pre_activation_bottleneck(after: int) -> None:
         nn.init.uniform_(norm.bias)
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
 
-    def activate(values: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    def activate(values, norm):
         shape = (1, -1, 1, 1)
         centred = (values - norm.running_mean.view(shape)) / (norm.running_var.view(shape) + norm.eps).sqrt()
         scaled = centred * norm.weight.view(shape) + norm.bias.view(shape)
@@ -94,7 +92,7 @@ def test_a_block_is_the_pre_activation_bottleneck(after: int) -> None:
     torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_initialisation_follows_he_and_glorot() -> None:
+def test_initialisation_follows_he_and_glorot():
     torch.manual_seed(0)
     network = LuNet()
     for module in network.modules():
@@ -111,7 +109,7 @@ def test_initialisation_follows_he_and_glorot() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "inputs"), [(64, 32, 256), (33, 16, 256), (128, 64, 1024), (1, 1, 128)])
-def test_the_first_linear_layer_fits_the_input_size(height: int, width: int, inputs: int) -> None:
+def test_the_first_linear_layer_fits_the_input_size(height, width, inputs):
     network = LuNet(height=height, width=width).eval()
     assert network.head[0].in_features == inputs
     assert network.preprocess == Preprocess(height, width)
@@ -119,7 +117,7 @@ def test_the_first_linear_layer_fits_the_input_size(height: int, width: int, inp
         assert network(torch.rand(2, 3, height, width)).shape == (2, 128)
 
 
-def test_channels_scales_all_widths_but_the_embeddings() -> None:
+def test_channels_scales_all_widths_but_the_embeddings():
     network = LuNet(channels=0.25, embedding_dim=40, height=64, width=32)
     assert network.embedding_dim == 40
     assert network.stem.out_channels == 32
@@ -130,12 +128,12 @@ def test_channels_scales_all_widths_but_the_embeddings() -> None:
 
 
 @pytest.mark.parametrize("option", ["embedding_dim", "height", "width", "channels"])
-def test_options_must_be_above_0(option: str) -> None:
+def test_options_must_be_above_0(option):
     with pytest.raises(OptionError, match=rf"lunet: {option} must be above 0; got 0"):
         LuNet(**{option: 0})
 
 
-def test_every_parameter_has_a_gradient() -> None:
+def test_every_parameter_has_a_gradient():
     torch.manual_seed(0)
     network = LuNet(channels=0.125, height=64, width=32)
     batch = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,5 @@
 """The Mahalanobis metric against the official results and against loops over pairs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -10,13 +8,7 @@ import torch
 
 import reidbench
 from reidbench import DataError, OptionError
-from tests.support.metric_arrays import (
-    assert_close_forms,
-    assert_official,
-    form_of,
-    people,
-    slow_scatters,
-)
+from tests.support.metric_arrays import assert_close_forms, assert_official, form_of, people, slow_scatters
 from tests.support.oracles import oracle
 
 
@@ -25,7 +17,7 @@ def mahalanobis(options: str = "") -> Any:
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_given_pairs_give_the_official_results(name: str) -> None:
+def test_given_pairs_give_the_official_results(name):
     data = oracle(name)
     metric = mahalanobis(f"pca={data['pca_basis'].shape[1]}")
     metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_a"], data["pair_b"])
@@ -33,7 +25,7 @@ def test_given_pairs_give_the_official_results(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_ids_alone_give_the_official_results(name: str) -> None:
+def test_ids_alone_give_the_official_results(name):
     data = oracle(name)
     metric = mahalanobis(f"pca={data['pca_basis'].shape[1]}")
     metric.fit(torch.from_numpy(data["train"]), data["train_pid"], data["train_cam"])
@@ -41,7 +33,7 @@ def test_ids_alone_give_the_official_results(name: str) -> None:
 
 
 @pytest.mark.parametrize(("dim", "pca"), [(1, 200), (6, 200), (6, 4)])
-def test_all_pairs_are_those_of_loops(dim: int, pca: int) -> None:
+def test_all_pairs_are_those_of_loops(dim, pca):
     rows, pids, cams = people(12, dim, seed=dim)
     metric = mahalanobis(f"pairs=all, pca={pca}, normalize=false")
     metric.fit(rows, pids, cams)
@@ -50,7 +42,7 @@ def test_all_pairs_are_those_of_loops(dim: int, pca: int) -> None:
     assert_close_forms(form_of(metric), basis @ np.linalg.inv(basis.T @ one @ basis) @ basis.T, 1e-8)
 
 
-def test_one_identity_is_enough_and_mistakes_are_errors() -> None:
+def test_one_identity_is_enough_and_mistakes_are_errors():
     rows, pids, cams = people(6, 2)
     mahalanobis("pairs=all").fit(rows, np.ones_like(pids), cams)
     with pytest.raises(OptionError, match="metric mahalanobis: expected pca"):

@@ -1,9 +1,7 @@
 """Market-1501: finding the tree, parsing names, skipped files, the official lists, and the protocols."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -44,7 +42,7 @@ def base_names(samples: Samples) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def official() -> dict[str, list[str]]:
+def official():
     return official_market_names()
 
 
@@ -52,7 +50,7 @@ def official() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> None:
+def test_the_tree_is_found_in_every_spelling(spelling, tmp_path):
     root = tmp_path / "2024_c1_backup"
     tree = write_tree(root / spelling)
     split = market1501(root)
@@ -61,14 +59,14 @@ def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> N
     assert split.train.path(0).is_file()
 
 
-def test_a_link_to_the_tree_will_do(tmp_path: Path) -> None:
+def test_a_link_to_the_tree_will_do(tmp_path):
     tree = write_tree(tmp_path / "0042_c3s1_elsewhere")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "market1501").symlink_to(tree)
     assert len(market1501(tmp_path / "data").gallery) == len(GALLERY)
 
 
-def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
+def test_without_a_tree_every_tried_folder_is_named(tmp_path):
     (tmp_path / "market1501" / "query").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         market1501(tmp_path)
@@ -80,7 +78,7 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
     assert "synthesize market1501" in lines[-1]
 
 
-def test_pid_camera_and_order_come_from_names(tmp_path: Path) -> None:
+def test_pid_camera_and_order_come_from_names(tmp_path):
     split = market1501(write_tree(tmp_path))
     assert base_names(split.query) == list(QUERY)
     assert base_names(split.gallery) == list(GALLERY)
@@ -92,7 +90,7 @@ def test_pid_camera_and_order_come_from_names(tmp_path: Path) -> None:
     assert not split.ignored
 
 
-def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_other_files_are_skipped_and_counted(tmp_path):
     tree = write_tree(tmp_path)
     clean = market1501(tree)
     for folder in FOLDERS:
@@ -119,14 +117,14 @@ def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_without_an_image_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_an_image_is_an_error(tmp_path):
     tree = write_tree(tmp_path, query=["0005_c2_f0046985.jpg"])
     with pytest.raises(DataError, match=r"query: no image is named like.*1 entries, the first is 0005_c2_f0046985"):
         market1501(tree)
 
 
 @pytest.mark.parametrize("name", [GALLERY[0], GALLERY[1]])
-def test_junk_and_distractors_belong_in_the_gallery(name: str, tmp_path: Path) -> None:
+def test_junk_and_distractors_belong_in_the_gallery(name, tmp_path):
     with pytest.raises(DataError, match=f"bounding_box_train: 1 junk or distractor.*{name}"):
         market1501(write_tree(tmp_path, train=[*TRAIN, name]))
 
@@ -134,7 +132,7 @@ def test_junk_and_distractors_belong_in_the_gallery(name: str, tmp_path: Path) -
 # Expected counts
 
 
-def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None:
+def test_published_counts_are_expected_unless_a_stand_in(tmp_path):
     split = market1501(write_tree(tmp_path))
     assert split.expected == PUBLISHED
     assert set(split.counts) == set(PUBLISHED)
@@ -147,7 +145,7 @@ def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None
     "card",
     ["", "[]", "{}", '{"counts": 7}', '{"counts": {"train": 1}}', json.dumps({"counts": {**PUBLISHED, "query": 1.5}})],
 )
-def test_a_stand_in_without_valid_counts_is_refused(card: str, tmp_path: Path) -> None:
+def test_a_stand_in_without_valid_counts_is_refused(card, tmp_path):
     (write_tree(tmp_path) / "STANDIN.json").write_text(card)
     with pytest.raises(DataError, match=r"STANDIN.json: cannot read the stand-in's counts"):
         market1501(tmp_path)
@@ -157,12 +155,12 @@ def test_a_stand_in_without_valid_counts_is_refused(card: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_the_fraction_held_out_is_checked(fraction: float, tmp_path: Path) -> None:
+def test_the_fraction_held_out_is_checked(fraction, tmp_path):
     with pytest.raises(OptionError, match="option holdout"):
         market1501(write_tree(tmp_path), holdout=fraction)
 
 
-def test_identities_are_held_out_of_the_training_images(tmp_path: Path) -> None:
+def test_identities_are_held_out_of_the_training_images(tmp_path):
     train = [f"{pid:04d}_c{camera}s1_000001_01.jpg" for pid in range(1, 21) for camera in (1, 2, 5)]
     tree = write_tree(tmp_path, train=train)
     (tree / "bounding_box_train" / "Thumbs.db").touch()
@@ -180,12 +178,12 @@ def test_identities_are_held_out_of_the_training_images(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def published(official: Mapping[str, list[str]]) -> dict[str, Samples]:
+def published(official):
     """The three parts as the dataset reads them, from the names alone."""
     return {folder: parse_names(Path("tree"), folder, names[::-1])[0] for folder, names in official.items()}
 
 
-def test_every_official_name_is_read(official: Mapping[str, list[str]], published: Mapping[str, Samples]) -> None:
+def test_every_official_name_is_read(official, published):
     assert Split(*(published[folder] for folder in FOLDERS)).counts == PUBLISHED
     for folder, samples in published.items():
         names = base_names(samples)
@@ -194,15 +192,13 @@ def test_every_official_name_is_read(official: Mapping[str, list[str]], publishe
             assert name.startswith(f"{pid:04d}_c{camera}s" if pid >= 0 else f"-1_c{camera}s")
 
 
-def test_the_official_names_are_recognised(published: Mapping[str, Samples]) -> None:
+def test_the_official_names_are_recognised(published):
     digests = {part: published[folder].name_digest for part, folder in zip(PARTS, FOLDERS, strict=True)}
     assert digests == dict(market1501_protocol().names)
 
 
 @pytest.mark.parametrize(("holdout", "seed"), [(0.2, 0), (0.5, 3)])
-def test_official_names_are_recognised_with_any_holdout(
-    holdout: float, seed: int, published: Mapping[str, Samples]
-) -> None:
+def test_official_names_are_recognised_with_any_holdout(holdout, seed, published):
     split = hold_out(published[FOLDERS[0]], holdout, seed)
     names = market1501_val_protocol(holdout=holdout, holdout_seed=seed).names
     assert names == {"train+gallery": (split.train + split.gallery).name_digest}
@@ -211,7 +207,7 @@ def test_official_names_are_recognised_with_any_holdout(
 # Protocols
 
 
-def test_the_protocol_is_the_papers() -> None:
+def test_the_protocol_is_the_papers():
     protocol = market1501_protocol()
     assert (protocol.dataset, protocol.recipe, protocol.views) == ("market1501", "hermans2017", "five_crops_flip")
     assert set(protocol.exclude) == {"junk", "same_camera"}
@@ -220,12 +216,11 @@ def test_the_protocol_is_the_papers() -> None:
     assert market1501_protocol(views="center").views == "center"
 
 
-def test_the_val_protocol_passes_its_options_on(tmp_path: Path) -> None:
+def test_the_val_protocol_passes_its_options_on(tmp_path):
     catalogue = load()
     spec = "market1501_val(holdout=0.5, holdout_seed=7, views=center_flip)"
     protocol = catalogue.resolve("protocol", spec).build()
     split = catalogue.resolve("dataset", protocol.dataset).build(write_tree(tmp_path))
-    assert isinstance(split, Split)
     assert split.digest == market1501(tmp_path, holdout=0.5, holdout_seed=7).digest
     assert split.counts["train_identities"] == 1
     assert protocol.views == "center_flip"

@@ -1,7 +1,5 @@
 """Market-1501 with multi-query or distractors: units, order, counts, recognition, complete runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -56,7 +54,7 @@ def write_tree(tree: Path, boxes: Iterable[str] | None = BOXES, extra: Iterable[
 # Multi-query
 
 
-def test_a_multi_query_has_all_boxes_of_identity_and_camera(tmp_path: Path) -> None:
+def test_a_multi_query_has_all_boxes_of_identity_and_camera(tmp_path):
     tree = write_tree(tmp_path)
     (tree / "gt_bbox" / "Thumbs.db").touch()
     (tree / "gt_bbox" / "-1_c1s1_000401_00.jpg").touch()
@@ -77,12 +75,10 @@ PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 3))
 
 @settings(max_examples=60)
 @given(queries=st.lists(PAIRS, min_size=1, max_size=8), others=st.lists(PAIRS, max_size=12), data=st.data())
-def test_multi_query_agrees_with_a_search_for_each_query(
-    queries: list[tuple[int, int]], others: list[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_multi_query_agrees_with_a_search_for_each_query(queries, others, data):
     boxes = data.draw(st.permutations([*queries, *others]))
 
-    def samples(folder: str, pairs: list[tuple[int, int]]) -> Samples:
+    def samples(folder, pairs):
         names = [f"{folder}/{number}" for number in range(len(pairs))]
         return Samples.of_images(Path("tree"), names, (pid for pid, _ in pairs), (cam for _, cam in pairs))
 
@@ -92,7 +88,7 @@ def test_multi_query_agrees_with_a_search_for_each_query(
     assert list(zip(grouped_query.pids.tolist(), grouped_query.cams.tolist(), strict=True)) == queries
 
 
-def test_multi_query_needs_a_box_for_every_query(tmp_path: Path) -> None:
+def test_multi_query_needs_a_box_for_every_query(tmp_path):
     with pytest.raises(DataError, match=r"gt_bbox: cannot be read: .*multi-query needs this folder"):
         market1501(write_tree(tmp_path / "none", boxes=None), queries="multi")
     lacking = write_tree(tmp_path / "one", boxes=[name for name in BOXES if not name.startswith("0001_c2")])
@@ -106,10 +102,10 @@ def test_multi_query_needs_a_box_for_every_query(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pool", ["avg", "max"])
 @pytest.mark.parametrize("norm", ["raw", "l2"])
-def test_multi_query_gives_the_official_result(pool: str, norm: str) -> None:
+def test_multi_query_gives_the_official_result(pool, norm):
     data = oracle("market_mq_dev")
 
-    def samples(pids: np.ndarray, cams: np.ndarray) -> Samples:
+    def samples(pids, cams):
         return Samples.of_images(Path("tree"), map(str, range(len(pids))), pids, cams)
 
     query = multi_query(samples(data["q_pid"], data["q_cam"]), samples(data["mq_pid"], data["mq_cam"]))
@@ -129,7 +125,7 @@ def test_multi_query_gives_the_official_result(pool: str, norm: str) -> None:
 # Distractors
 
 
-def test_distractors_follow_the_gallery(tmp_path: Path) -> None:
+def test_distractors_follow_the_gallery(tmp_path):
     tree = write_tree(tmp_path)
     for name in ("Thumbs.db", ".DS_Store", "._0000_c1s1_0000001.jpg"):
         (tree / "images" / name).touch()
@@ -145,7 +141,7 @@ def test_distractors_follow_the_gallery(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_fewer_distractors_are_the_first_of_more(seed: int, tmp_path: Path) -> None:
+def test_fewer_distractors_are_the_first_of_more(seed, tmp_path):
     tree = write_tree(tmp_path)
     numbers = np.random.Philox(key=stream_key(seed, "market1501", "distractors")).random_raw(len(EXTRA)).tolist()
     order = [f"images/{name}" for _, name in sorted(zip(numbers, sorted(EXTRA), strict=True))]
@@ -154,12 +150,12 @@ def test_fewer_distractors_are_the_first_of_more(seed: int, tmp_path: Path) -> N
         assert gallery.images[len(GALLERY) :].tolist() == order[:count]
 
 
-def test_another_seed_is_another_order(tmp_path: Path) -> None:
+def test_another_seed_is_another_order(tmp_path):
     tree = write_tree(tmp_path)
     assert len({market1501(tree, distractors=5, distractors_seed=seed).gallery.digest for seed in range(4)}) == 4
 
 
-def test_too_few_distractors_are_an_error(tmp_path: Path) -> None:
+def test_too_few_distractors_are_an_error(tmp_path):
     tree = write_tree(tmp_path / "some")
     with pytest.raises(DataError, match=r"images: expected 500,000 distractors, found 32 images"):
         market1501(tree, distractors=500_000)
@@ -175,15 +171,15 @@ def test_too_few_distractors_are_an_error(tmp_path: Path) -> None:
         ({"holdout": 0.5, "queries": "multi"}, "held-out.*queries=multi"),
     ],
 )
-def test_contradicting_options_are_errors(options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_contradicting_options_are_errors(options, message, tmp_path):
     with pytest.raises(OptionError, match=message):
-        market1501(write_tree(tmp_path), **options)  # type: ignore[arg-type]
+        market1501(write_tree(tmp_path), **options)
 
 
 # Expected counts and recognition
 
 
-def test_expected_counts_include_boxes_and_distractors(tmp_path: Path) -> None:
+def test_expected_counts_include_boxes_and_distractors(tmp_path):
     tree = write_tree(tmp_path)
     multi = market1501(tree, queries="multi")
     other_counts = {name: count for name, count in PUBLISHED.items() if name != "query"}
@@ -204,14 +200,14 @@ def test_expected_counts_include_boxes_and_distractors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", [7, {"gt_bbox": "many"}, {"images": None}])
-def test_invalid_counts_of_folders_are_refused(images: object, tmp_path: Path) -> None:
+def test_invalid_counts_of_folders_are_refused(images, tmp_path):
     (write_tree(tmp_path) / "STANDIN.json").write_text(json.dumps({"counts": PUBLISHED, "images": images}))
     with pytest.raises(DataError, match=r"STANDIN.json: cannot read the stand-in's counts"):
         market1501(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def official() -> Split:
+def official():
     """The official lists as single query, without a file."""
     names = official_market_names()
     return Split(*(parse_names(Path("tree"), folder, names[folder])[0] for folder in FOLDERS))
@@ -236,7 +232,7 @@ def grouped(official: Split) -> Split:
     )
 
 
-def test_any_change_of_the_official_lists_is_a_stand_in(official: Split) -> None:
+def test_any_change_of_the_official_lists_is_a_stand_in(official):
     multi, more = grouped(official), joined(official, 50)
     cases: list[tuple[Protocol, Split, tuple[str, ...]]] = [
         (market1501_multiquery_protocol(), multi, ("train", "gallery")),
@@ -258,7 +254,7 @@ def test_any_change_of_the_official_lists_is_a_stand_in(official: Split) -> None
     )
 
 
-def test_every_official_query_has_a_positive(official: Split) -> None:
+def test_every_official_query_has_a_positive(official):
     multi, more = grouped(official), joined(official, 100)
     assert (len(multi.query), len(multi.query.images)) == (3368, 3368 + 1684)
     assert multi.counts["gallery"] == 19732
@@ -270,7 +266,7 @@ def test_every_official_query_has_a_positive(official: Split) -> None:
 # Protocols
 
 
-def test_protocols_differ_only_in_data_and_pooling() -> None:
+def test_protocols_differ_only_in_data_and_pooling():
     single, multi, more = market1501_protocol(), market1501_multiquery_protocol(), market1501_500k_protocol()
     assert multi.dataset == "market1501(queries=multi)"
     assert more.dataset == "market1501(distractors=500000, distractors_seed=0)"
@@ -282,7 +278,7 @@ def test_protocols_differ_only_in_data_and_pooling() -> None:
         assert build(views="center").views == "center"
 
 
-def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
+def test_protocol_options_reach_the_dataset(tmp_path):
     catalogue, tree = load(), write_tree(tmp_path)
     for spec, options in {
         "market1501_multiquery": {"queries": "multi"},
@@ -290,14 +286,14 @@ def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
     }.items():
         protocol = catalogue.resolve("protocol", spec).build()
         split = catalogue.resolve("dataset", protocol.dataset).build(tree)
-        assert split.digest == market1501(tree, **options).digest  # type: ignore[arg-type]
+        assert split.digest == market1501(tree, **options).digest
 
 
 # Complete runs on a stand-in
 
 
 @pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def standin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("standin") / "tree"
     for _ in reidbench.build("synthesizer", "market1501(identities=16, distractors=60)", folder):
         pass
@@ -308,7 +304,7 @@ def small_job(protocol: str, **changes: object) -> Job:
     return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
 
 
-def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None:
+def test_a_stand_in_runs_both_protocols_with_one_training(standin):
     curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 20, 60)]
     specs = ["market1501(views=original)", "market1501_multiquery(views=original)", *curve]
     runs = [run(small_job(spec), data=standin) for spec in specs]
@@ -330,8 +326,8 @@ def test_a_stand_in_runs_both_protocols_with_one_training(standin: Path) -> None
     assert maps[0] > maps[2]
 
 
-def test_queries_are_pooled_as_loss_or_protocol_set(standin: Path) -> None:
-    def pool(protocol: str, loss: str) -> str:
+def test_queries_are_pooled_as_loss_or_protocol_set(standin):
+    def pool(protocol, loss):
         return plan_of(small_job(protocol, loss=loss), data=standin)[0].evaluation.pool
 
     assert pool("market1501_multiquery", "batch_hard") == "mean"
@@ -339,9 +335,9 @@ def test_queries_are_pooled_as_loss_or_protocol_set(standin: Path) -> None:
     assert pool("market1501_multiquery(pool=mean)", "classification") == "mean"
 
 
-def test_a_missing_image_of_a_stand_in_is_counted(standin: Path) -> None:
-    def wrong(**options: object) -> list[str]:
-        return market1501(standin, **options).wrong_counts  # type: ignore[arg-type]
+def test_a_missing_image_of_a_stand_in_is_counted(standin):
+    def wrong(**options):
+        return market1501(standin, **options).wrong_counts
 
     assert not wrong(queries="multi", distractors=60)
     missing = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]

@@ -1,7 +1,5 @@
 """The stand-in for Market-1501: its plan, ground truth, and difference from the real data."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path
@@ -19,7 +17,7 @@ FULL = StandIn(identities=1501, distractors=0, seed=0)
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(tmp_path_factory):
     """A small complete stand-in."""
     folder = tmp_path_factory.mktemp("standin")
     for _ in synthesize(folder, **SMALL):
@@ -28,7 +26,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def full() -> list[Image]:
+def full():
     return plan(FULL)
 
 
@@ -46,7 +44,7 @@ def by_folder(images: list[Image]) -> dict[str, list[str]]:
 # The plan
 
 
-def test_by_default_folders_have_the_real_numbers_of_images(full: list[Image]) -> None:
+def test_by_default_folders_have_the_real_numbers_of_images(full):
     assert counts(full) == PUBLISHED
     assert {folder: len(names) for folder, names in by_folder(full).items()} == {
         "bounding_box_train": 12936,
@@ -56,7 +54,7 @@ def test_by_default_folders_have_the_real_numbers_of_images(full: list[Image]) -
     }
 
 
-def test_the_full_plan_resembles_the_real_data(full: list[Image]) -> None:
+def test_the_full_plan_resembles_the_real_data(full):
     train = Counter(image.shot.pid for image in full if image.shot.folder == "bounding_box_train")
     assert min(train.values()) >= 2
     assert 2 <= sum(count < 4 for count in train.values()) <= 50, "some identities have fewer images than K = 4"
@@ -66,7 +64,7 @@ def test_the_full_plan_resembles_the_real_data(full: list[Image]) -> None:
 
 @settings(max_examples=25)
 @given(identities=st.integers(4, 90), distractors=st.integers(0, 20), seed=st.integers(0, 2**40))
-def test_a_plan_of_any_size_resembles_market1501(identities: int, distractors: int, seed: int) -> None:
+def test_a_plan_of_any_size_resembles_market1501(identities, distractors, seed):
     standin = StandIn(identities, distractors, seed)
     images = plan(standin)
     folders = by_folder(images)
@@ -89,7 +87,7 @@ def test_a_plan_of_any_size_resembles_market1501(identities: int, distractors: i
     assert plan(StandIn(identities, distractors, seed + 1)) != images
 
 
-def test_a_hand_drawn_box_shows_its_detected_image(full: list[Image]) -> None:
+def test_a_hand_drawn_box_shows_its_detected_image(full):
     detected = {
         (p.shot.pid, p.shot.camera, p.sequence, p.frame): p.shot.image
         for p in full
@@ -103,14 +101,14 @@ def test_a_hand_drawn_box_shows_its_detected_image(full: list[Image]) -> None:
 # The tree
 
 
-def test_the_tree_has_the_planned_files(tree: Path) -> None:
+def test_the_tree_has_the_planned_files(tree):
     planned = by_folder(plan(StandIn(**SMALL)))
     assert {path.name for path in tree.iterdir()} == {*planned, "gt_query", CARD, LOCK}
     for folder, expected in planned.items():
         assert names(tree / folder) == expected
 
 
-def test_ground_truth_agrees_with_the_names(tree: Path) -> None:
+def test_ground_truth_agrees_with_the_names(tree):
     gallery = [re.match(r"(-?\d+)_c(\d)", name) for name in names(tree / "bounding_box_test")]
     labels = [(int(match[1]), int(match[2])) for match in gallery if match]
     queries = names(tree / "query")

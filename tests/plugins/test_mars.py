@@ -1,7 +1,5 @@
 """MARS: finding the tree, parsing lists and tables, refused files, the official tables, and the protocols."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from reidbench_datasets.mars import (
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
 
-from reidbench import DataError, IntArray, OptionError, Protocol, Split
+from reidbench import DataError, IntArray, OptionError
 from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
@@ -64,7 +62,7 @@ def write_tree(tree: Path, info: str = "info", nested: bool = False, train: list
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> None:
+def test_the_tree_is_found_in_every_spelling(spelling, tmp_path):
     root = tmp_path / "0042C3T0001F001"
     tree = write_tree(root / spelling)
     split = mars(root)
@@ -73,17 +71,17 @@ def test_the_tree_is_found_in_every_spelling(spelling: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("info", INFO_SPELLINGS)
-def test_lists_and_tables_are_found_in_every_spelling(info: str, tmp_path: Path) -> None:
+def test_lists_and_tables_are_found_in_every_spelling(info, tmp_path):
     assert len(mars(write_tree(tmp_path / "mars", info=info)).gallery) == len(TEST)
 
 
-def test_a_nested_mirror_is_the_same_data(tmp_path: Path) -> None:
+def test_a_nested_mirror_is_the_same_data(tmp_path):
     plain, nested = mars(write_tree(tmp_path / "a")), mars(write_tree(tmp_path / "b", nested=True))
     assert nested.gallery.path(0).parts[-4:-2] == ("bbox_test", "bbox_test")
     assert nested.digest == plain.digest
 
 
-def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
+def test_without_a_tree_every_tried_folder_is_named(tmp_path):
     (tmp_path / "mars" / "bbox_test").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         mars(tmp_path)
@@ -94,14 +92,14 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path: Path) -> None:
     assert "synthesize mars" in lines[-1]
 
 
-def test_without_lists_every_tried_folder_is_named(tmp_path: Path) -> None:
+def test_without_lists_every_tried_folder_is_named(tmp_path):
     tree = write_tree(tmp_path)
     (tree / "info" / "test_name.txt").unlink()
     with pytest.raises(DataError, match=r"info: lacks test_name\.txt\n(.|\n)*MARS-evaluation beside bbox_train"):
         mars(tmp_path)
 
 
-def test_units_are_those_of_the_tables_in_their_order(tmp_path: Path) -> None:
+def test_units_are_those_of_the_tables_in_their_order(tmp_path):
     split = mars(write_tree(tmp_path))
     assert split.gallery.pids.tolist() == [pid for _, pid, _ in TEST]
     assert split.gallery.cams.tolist() == [camera for _, _, camera in TEST]
@@ -110,7 +108,7 @@ def test_units_are_those_of_the_tables_in_their_order(tmp_path: Path) -> None:
     assert (split.counts["junk"], split.counts["distractors"]) == (1, 1)
 
 
-def test_other_files_are_ignored_and_a_missing_one_named(tmp_path: Path) -> None:
+def test_other_files_are_ignored_and_a_missing_one_named(tmp_path):
     tree = write_tree(tmp_path)
     clean = mars(tree).digest
     (tree / "bbox_test" / "0001" / "Thumbs.db").touch()
@@ -122,7 +120,7 @@ def test_other_files_are_ignored_and_a_missing_one_named(tmp_path: Path) -> None
         _ = mars(tree).digest
 
 
-def test_windows_line_ends_are_read(tmp_path: Path) -> None:
+def test_windows_line_ends_are_read(tmp_path):
     tree = write_tree(tmp_path)
     clean = mars(tree).digest
     file = tree / "info" / "train_name.txt"
@@ -133,13 +131,13 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 # Training
 
 
-def test_per_tracklet_trains_on_tracklets(tmp_path: Path) -> None:
+def test_per_tracklet_trains_on_tracklets(tmp_path):
     train = mars(write_tree(tmp_path), frames="per_tracklet").train
     assert train.pids.tolist() == [pid for _, pid, _ in TRAIN]
     assert np.diff(train.starts).tolist() == [frames for frames, *_ in TRAIN]
 
 
-def test_a_metric_is_fitted_on_tracklets(tmp_path: Path) -> None:
+def test_a_metric_is_fitted_on_tracklets(tmp_path):
     tree = write_tree(tmp_path)
     tracks = mars(tree, frames="per_tracklet")
     assert tracks.fit is tracks.train
@@ -149,7 +147,7 @@ def test_a_metric_is_fitted_on_tracklets(tmp_path: Path) -> None:
     assert not set(held.fit.pids) & set(held.gallery.pids)
 
 
-def test_tracklets_are_counted(tmp_path: Path) -> None:
+def test_tracklets_are_counted(tmp_path):
     tree = write_tree(tmp_path)
     names = list(PUBLISHED_TRACKLETS)
     assert [mars(tree).counts[name] for name in names] == [len(TRAIN), len(QUERIES), len(TEST)]
@@ -161,7 +159,7 @@ def test_tracklets_are_counted(tmp_path: Path) -> None:
 # torchreid's gallery, and held-out identities
 
 
-def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
+def test_torchreids_gallery_lacks_queries_and_junk(tmp_path):
     tree = write_tree(tmp_path)
     split = mars(tree, gallery="torchreid")
     assert split.gallery.pids.tolist() == [0, 1, 1]
@@ -170,7 +168,7 @@ def test_torchreids_gallery_lacks_queries_and_junk(tmp_path: Path) -> None:
     assert unmatched(mars_protocol(), mars(tree)).total == 0
 
 
-def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
+def test_identities_are_held_out_by_tracklet(tmp_path):
     tree = write_tree(tmp_path)
     split = mars(tree, holdout=1)
     assert split.counts["train_identities"] == 1
@@ -184,14 +182,14 @@ def test_identities_are_held_out_by_tracklet(tmp_path: Path) -> None:
     assert not split.expected
 
 
-def test_the_seed_chooses_the_held_out_identities(tmp_path: Path) -> None:
+def test_the_seed_chooses_the_held_out_identities(tmp_path):
     tree = write_tree(tmp_path)
     held = [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
     assert set(held) == {2, 7}
     assert held == [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
 
 
-def test_holding_out_all_identities_is_refused(tmp_path: Path) -> None:
+def test_holding_out_all_identities_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"150 of 2 training identities .*mars_val\(holdout=1\)"):
         mars(write_tree(tmp_path), holdout=150)
     with pytest.raises(OptionError, match="option holdout"):
@@ -201,7 +199,7 @@ def test_holding_out_all_identities_is_refused(tmp_path: Path) -> None:
 # What is refused
 
 
-def test_a_malformed_name_is_reported_with_its_line(tmp_path: Path) -> None:
+def test_a_malformed_name_is_reported_with_its_line(tmp_path):
     tree = write_tree(tmp_path)
     file = tree / "info" / "train_name.txt"
     file.write_text(file.read_text().replace("0002C1T0002F003.jpg", "../../C1T0002F003.jpg"))
@@ -219,9 +217,7 @@ def test_a_malformed_name_is_reported_with_its_line(tmp_path: Path) -> None:
         (1, 3, 2, r"line 4: expected .* tracklet 0002C2T… by row 2 .* found 0002C1T0004F001\.jpg"),
     ],
 )
-def test_a_table_that_contradicts_the_list_is_refused(
-    row: int, column: int, value: int, message: str, tmp_path: Path
-) -> None:
+def test_a_table_that_contradicts_the_list_is_refused(row, column, value, message, tmp_path):
     tree = write_tree(tmp_path)
     table = table_of(TRAIN)
     table[row, column] = value
@@ -230,7 +226,7 @@ def test_a_table_that_contradicts_the_list_is_refused(
         mars(tree)
 
 
-def test_a_list_in_another_order_is_refused(tmp_path: Path) -> None:
+def test_a_list_in_another_order_is_refused(tmp_path):
     tree = write_tree(tmp_path)
     file = tree / "info" / "train_name.txt"
     names = file.read_text().split()
@@ -241,7 +237,7 @@ def test_a_list_in_another_order_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file".ljust(400), b"\x89HDF\r\n\x1a\n" * 20])
-def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_table_is_refused(content, tmp_path):
     tree = write_tree(tmp_path)
     (tree / "info" / "tracks_test_info.mat").write_bytes(content)
     with pytest.raises(DataError, match=r"tracks_test_info\.mat: cannot read the table track_test_info"):
@@ -249,7 +245,7 @@ def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", [np.array([[1.5, 2, 3, 4]]), np.array([["a"]], dtype=object)])
-def test_a_table_of_something_else_is_refused(table: np.ndarray, tmp_path: Path) -> None:
+def test_a_table_of_something_else_is_refused(table, tmp_path):
     tree = write_tree(tmp_path)
     savemat(tree / "info" / "tracks_test_info.mat", {"track_test_info": table})
     with pytest.raises(DataError, match=r"must be whole numbers"):
@@ -257,14 +253,14 @@ def test_a_table_of_something_else_is_refused(table: np.ndarray, tmp_path: Path)
 
 
 @pytest.mark.parametrize("queries", [[0], [8], [3, 3], [1], [2], []])
-def test_invalid_queries_are_refused(queries: list[int], tmp_path: Path) -> None:
+def test_invalid_queries_are_refused(queries, tmp_path):
     tree = write_tree(tmp_path)
     savemat(tree / "info" / "query_IDX.mat", {"query_IDX": np.array([queries], dtype=np.uint16)})
     with pytest.raises(DataError, match=r"query_IDX\.mat: expected different numbers from 1 to 7"):
         mars(tree)
 
 
-def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None:
+def test_published_counts_are_expected_unless_a_stand_in(tmp_path):
     split = mars(write_tree(tmp_path))
     assert split.expected == PUBLISHED | PUBLISHED_TRACKLETS
     card: dict[str, dict[str, int]] = {"counts": {}, "tracklets": {}}
@@ -282,11 +278,11 @@ def test_published_counts_are_expected_unless_a_stand_in(tmp_path: Path) -> None
 # Protocols
 
 
-def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
+def test_protocol_options_reach_the_dataset(tmp_path):
     write_tree(tmp_path)
     catalogue = load()
 
-    def split_of(spec: str) -> tuple[Protocol, Split]:
+    def split_of(spec):
         protocol = catalogue.resolve("protocol", spec).build()
         return protocol, catalogue.resolve("dataset", protocol.dataset).build(tmp_path)
 
@@ -312,16 +308,16 @@ def test_protocol_options_reach_the_dataset(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def official(tmp_path_factory):
     return official_mars_tree(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")
-def published(official: Path) -> Split:
+def published(official):
     return mars(official)
 
 
-def test_the_official_tables_are_read_whole(published: Split) -> None:
+def test_the_official_tables_are_read_whole(published):
     assert published.counts == published.expected == PUBLISHED | PUBLISHED_TRACKLETS
     assert published.fit.starts[-1] == len(published.train)
     assert len(published.fit) == 8298
@@ -331,7 +327,7 @@ def test_the_official_tables_are_read_whole(published: Split) -> None:
 
 
 @pytest.mark.slow
-def test_the_variants_of_the_official_tables(official: Path) -> None:
+def test_the_variants_of_the_official_tables(official):
     split = mars(official, gallery="torchreid")
     assert (len(split.gallery), unmatched(mars_torchreid_gallery_protocol(), split).total) == (9330, 140)
     split = mars(official, holdout=150)
@@ -339,7 +335,7 @@ def test_the_variants_of_the_official_tables(official: Path) -> None:
     assert not is_standin(mars_val_protocol(), split)
 
 
-def test_a_table_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+def test_a_table_of_the_wrong_shape_is_refused(tmp_path):
     (tmp_path / "names.txt").write_text("0001C1T0001F001.jpg\n")
     with pytest.raises(DataError, match=r"expected a table of 4 columns .* got \(1, 3\)"):
         parse_tracklets(tmp_path, tmp_path / "names.txt", tmp_path / "table.mat", np.ones((1, 3), dtype=np.int64))

@@ -1,9 +1,5 @@
 """The stand-in for MARS: its plan, its lists and tables, and a training on it."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +15,7 @@ SMALL = {"identities": 6, "frames": 3, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(tmp_path_factory):
     """A small complete stand-in."""
     folder = tmp_path_factory.mktemp("standin")
     for _ in synthesize(folder, **SMALL):
@@ -32,7 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=15)
 @given(identities=st.integers(4, 60), frames=st.integers(2, 9), seed=st.integers(0, 2**40))
-def test_a_plan_of_any_size_resembles_mars(identities: int, frames: int, seed: int) -> None:
+def test_a_plan_of_any_size_resembles_mars(identities, frames, seed):
     planned = plan(StandIn(identities, frames, seed))
     names = [path.rpartition("/")[2] for path, _ in planned.images()]
     assert len(set(names)) == len(names)
@@ -52,12 +48,12 @@ def test_a_plan_of_any_size_resembles_mars(identities: int, frames: int, seed: i
     assert len({(s.kind, s.number, s.camera, s.image) for s in shots}) == len(shots), "no image is rendered twice"
 
 
-def test_a_plan_depends_on_its_seed() -> None:
+def test_a_plan_depends_on_its_seed():
     assert plan(StandIn(9, 4, 5)) == plan(StandIn(9, 4, 5))
     assert plan(StandIn(9, 4, 5)) != plan(StandIn(9, 4, 6))
 
 
-def test_the_full_plan_has_about_the_real_size() -> None:
+def test_the_full_plan_has_about_the_real_size():
     planned = plan(StandIn(1259, 58, 0))
     assert (len(planned.train), len(planned.test)) == (8298, 12180)
     counts = planned.counts()
@@ -70,14 +66,14 @@ def test_the_full_plan_has_about_the_real_size() -> None:
 # The tree
 
 
-def test_the_tree_is_a_stand_in_with_a_positive_for_every_query(tree: Path) -> None:
+def test_the_tree_is_a_stand_in_with_a_positive_for_every_query(tree):
     split = mars(tree)
     assert is_standin(mars_protocol(), split)
     assert unmatched(mars_protocol(), split).total == 0
     assert len(split.digest) == 64, "every image is there"
 
 
-def test_an_unfinished_tree_is_not_found(tmp_path: Path) -> None:
+def test_an_unfinished_tree_is_not_found(tmp_path):
     next(synthesize(tmp_path, **SMALL))
     with pytest.raises(DataError, match="no folder with bbox_train, bbox_test"):
         mars(tmp_path)
@@ -90,7 +86,7 @@ def test_an_unfinished_tree_is_not_found(tmp_path: Path) -> None:
 # A training
 
 
-def test_a_small_network_is_trained_and_scored_on_it(tree: Path) -> None:
+def test_a_small_network_is_trained_and_scored_on_it(tree):
     video = ("mars(views=original, frames=per_tracklet, key_frames=2, pool=max)", 0, ", frames=2")
     for protocol, expected, frames in (("mars(views=original)", 0, ""), ("mars_val(holdout=1)", None, ""), video):
         backbone = "cnn_video(height=64, width=32, channels=0.1, features=8)" if frames else "tiny(height=32, width=16)"

@@ -1,7 +1,5 @@
 """The null space against the published algorithm by eigen-decompositions, and its errors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -51,9 +49,7 @@ def between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
     ("kernel", "dim", "count", "each"),
     [("rbf", 6, 12, (2, 7)), ("rbf", 60, 40, (1, 7)), ("linear", 300, 30, (2, 7)), ("linear", 120, 20, (1, 5))],
 )
-def test_distances_are_those_of_the_published_algorithm(
-    kernel: str, dim: int, count: int, each: tuple[int, int]
-) -> None:
+def test_distances_are_those_of_the_published_algorithm(kernel, dim, count, each):
     train, pids, cams = people(count, dim, seed=dim, each=each)
     query, gallery = people(3, dim, seed=1).rows, people(9, dim, seed=2).rows
     metric = null_space(f"kernel={kernel}")
@@ -64,7 +60,7 @@ def test_distances_are_those_of_the_published_algorithm(
     np.testing.assert_allclose(found, between(*slow), rtol=0, atol=1e-10)
 
 
-def test_each_training_identity_is_one_point_and_copies_set_the_width_alone() -> None:
+def test_each_training_identity_is_one_point_and_copies_set_the_width_alone():
     rows, pids, cams = people(15, 8, seed=1)
     copied = np.concatenate([np.arange(len(pids)), [4, 4, 9]])
     for chosen in (slice(None), copied):
@@ -77,7 +73,7 @@ def test_each_training_identity_is_one_point_and_copies_set_the_width_alone() ->
         assert apart[~same].min() > 1e-2
 
 
-def test_scale_offset_and_order_change_nothing() -> None:
+def test_scale_offset_and_order_change_nothing():
     rows, pids, cams = people(10, 6, seed=2)
     test, order = people(5, 6, seed=3).rows, np.random.default_rng(0).permutation(len(pids))
     expected = slow_projection(rows.numpy(), pids, test.numpy(), "rbf")
@@ -93,11 +89,11 @@ def test_scale_offset_and_order_change_nothing() -> None:
         np.testing.assert_allclose(between(found, found), between(expected, expected), rtol=0, atol=1e-6)
 
 
-def test_the_contract_holds() -> None:
+def test_the_contract_holds():
     assert "a projected row does not depend on the others" in check_metric("null_space(normalize=true)")
 
 
-def test_mistakes_are_errors() -> None:
+def test_mistakes_are_errors():
     rows, pids, cams = people(12, 6)
     with pytest.raises(DataError, match="1 training identities"):
         null_space().fit(rows, np.ones_like(pids), cams)

@@ -1,10 +1,7 @@
 """triplet_ohm: mining against a loop, pools and rounds, and the time of mining."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses import offline_hard
-from reidbench_losses.distances import Distance
 from reidbench_losses.offline_hard import TripletOHM, mine
-from reidbench_losses.triplet import Margin
 from torch import Tensor
 
 from reidbench import IntArray, stream
@@ -30,7 +25,7 @@ LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])  # 3 has no positive
 @pytest.mark.parametrize("block", [3, 1024])
 @settings(max_examples=15)
 @given(hardest=st.integers(1, 14), seed=st.integers(0, 2**31))
-def test_mined_triplets_are_the_hardest(distance: Distance, block: int, hardest: int, seed: int) -> None:
+def test_mined_triplets_are_the_hardest(distance, block, hardest, seed):
     embeddings = torch.randn(len(LABELS), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     rows = embeddings.tolist()
     anchors = np.array([5, 0, 11, 3, 5, 5, 1])
@@ -49,7 +44,7 @@ def test_mined_triplets_are_the_hardest(distance: Distance, block: int, hardest:
         assert negative in sorted(negatives, key=lambda i: distances[i])[:hardest]
 
 
-def test_every_candidate_among_the_hardest_is_sampled() -> None:
+def test_every_candidate_among_the_hardest_is_sampled():
     embeddings = torch.arange(12.0)[:, None] ** 2
     mined = mine(embeddings, LABELS, np.full(200, 6), 2, "euclidean", stream(0, "mining"))
     # Of anchor 6, at 36, the positives are 5, 7, 8 at 25, 49, 64, and the closest negatives 4 at 16 and 3 at 9.
@@ -62,11 +57,11 @@ def embeddings_of(labels: IntArray) -> Tensor:
 
 
 @pytest.mark.parametrize(("pool", "seen"), [(20, 20), (60, 60), (61, 60), (4096, 60)])
-def test_a_round_embeds_a_pool_and_mines_in_it(pool: int, seen: int) -> None:
+def test_a_round_embeds_a_pool_and_mines_in_it(pool, seen):
     labels = np.arange(60) // 5
     embedded: list[IntArray] = []
 
-    def embed(units: IntArray) -> Tensor:
+    def embed(units):
         embedded.append(units)
         return embeddings_of(labels)[units]
 
@@ -89,11 +84,11 @@ def test_a_round_embeds_a_pool_and_mines_in_it(pool: int, seen: int) -> None:
             assert negative == others[apart[anchor, others].argmin()]
 
 
-def test_pools_change_from_round_to_round() -> None:
+def test_pools_change_from_round_to_round():
     labels = np.arange(60) // 5
     pools: list[list[int]] = []
 
-    def embed(units: IntArray) -> Tensor:
+    def embed(units):
         pools.append(units.tolist())
         return embeddings_of(labels)[units]
 
@@ -103,35 +98,33 @@ def test_pools_change_from_round_to_round() -> None:
 
 
 @pytest.mark.parametrize(("margin", "terms"), [(0.5, [0.5, 0.0]), ("soft", [math.log(2), math.log1p(math.exp(-2))])])
-def test_a_known_batch(margin: Margin, terms: list[float]) -> None:
+def test_a_known_batch(margin, terms):
     embeddings = torch.tensor([[0.0], [5.0], [1.0], [5.0], [1.0], [3.0]])
     value = TripletOHM(INFO, margin=margin)(embeddings, torch.tensor([0, 1, 0, 1, 1, 0]))
     assert value.per_item["loss"].tolist() == pytest.approx(terms)
     assert value.total.item() == pytest.approx(sum(terms) / 2)
 
 
-def test_mining_uses_the_current_network(tmp_path: Path) -> None:
+def test_mining_uses_the_current_network(tmp_path):
     class Recorder(TripletOHM):
         def __init__(self) -> None:
             super().__init__(INFO, refresh=2)
             self.embedded: list[Tensor] = []
 
-        def next_round(self, view, number):  # type: ignore[no-untyped-def]
+        def next_round(self, view, number):
             self.embedded.append(view.embed(np.arange(5)))
             return super().next_round(view, number)
 
     _, loss, _ = fit(Recorder, tmp_path / "run", recipe=replace(RECIPE, steps=5))
-    assert isinstance(loss, Recorder)
     assert len(loss.embedded) == 3, "before steps 0, 2 and 4"
     assert all(not torch.allclose(one, two) for one, two in zip(loss.embedded, loss.embedded[1:], strict=False))
 
 
-def test_the_time_of_mining_is_in_the_record(tmp_path: Path) -> None:
+def test_the_time_of_mining_is_in_the_record(tmp_path):
     plan, record, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)"), results=tmp_path)
     assert record.status == "ok"
     assert 0 < record.seconds["rounds"] < record.seconds["train"]
     summary = read_summary(plan.training_folder)
-    assert summary is not None
     assert round(summary.sampling_seconds, 3) == record.seconds["rounds"]
     _, again, _ = run(job(loss="triplet_ohm(pool=60, refresh=2)", metric="euclidean(normalize=true)"), results=tmp_path)
     assert again.seconds["rounds"] == record.seconds["rounds"], "it is the training's, whatever is scored"

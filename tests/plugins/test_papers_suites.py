@@ -1,14 +1,10 @@
 """The suites of the paper run its own experiments: each cell its job, and deviations only where they are listed."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -43,7 +39,7 @@ LABELS = cases(__file__, "labels") | {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_job_of_a_number_is_that_of_its_row_and_column(table: int) -> None:
+def test_the_job_of_a_number_is_that_of_its_row_and_column(table):
     cells = {(number.row, number.column): number.job for number in published_numbers(table) if number.job}
     assert len(set(cells.values())) == len(cells)
     for (row, column), job in cells.items():
@@ -54,7 +50,7 @@ def test_the_job_of_a_number_is_that_of_its_row_and_column(table: int) -> None:
         assert ("k_reciprocal(k1=20, k2=6, lam=0.3" in text) == bool(reranked)
 
 
-def test_suites_deviate_only_as_listed() -> None:
+def test_suites_deviate_only_as_listed():
     memo, found = Memo(), {}
     files = [file for file in sorted(PAPER.glob("*.toml")) if file.stem != "table2_authors"]  # has files of others
     files.append(PAPER.parent / "market1501_500k.toml")
@@ -78,7 +74,7 @@ def test_suites_deviate_only_as_listed() -> None:
     assert listed - found.keys() <= listed_of_others
 
 
-def test_the_docs_list_the_same_deviations_and_tests_that_exist() -> None:
+def test_the_docs_list_the_same_deviations_and_tests_that_exist():
     lines = (CHECKOUT / "docs" / "fidelity.md").read_text(encoding="utf-8").splitlines()
     for row in LISTED:
         assert f"| {row['kind']} `{row['item']}` | {row['deviation']} | {row['reason']} |" in lines
@@ -89,7 +85,7 @@ def test_the_docs_list_the_same_deviations_and_tests_that_exist() -> None:
     assert not [name for name in tests if not (CHECKOUT / "tests" / f"{name}.py").is_file()]
 
 
-def test_figure_9_is_the_first_starred_cell_of_table_1() -> None:
+def test_figure_9_is_the_first_starred_cell_of_table_1():
     (job,) = load_suite(PAPER / "fig9.toml").jobs
     starred = next(number for number in published_numbers(1) if "*" in number.mark)
     assert (starred.row, starred.column) == ("Triplet (L_tri) + OHM", "margin 0.1")
@@ -97,7 +93,7 @@ def test_figure_9_is_the_first_starred_cell_of_table_1() -> None:
 
 
 @pytest.fixture
-def training_tree(tmp_path: Path) -> Iterator[Path]:
+def training_tree(tmp_path):
     """MARS with its 509,914 training images as hard links to a few images, and no test image."""
     tree = official_mars_tree(tmp_path / "mars")
     for number, name in enumerate((tree / "info" / "train_name.txt").read_text().split()):
@@ -111,7 +107,7 @@ def training_tree(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_table_1_on_the_official_training_images_is_the_papers(training_tree: Path) -> None:
+def test_table_1_on_the_official_training_images_is_the_papers(training_tree):
     machine = local_machine(data=training_tree, device="cpu", threads=1)
     plan = make_plan(read_request("paper/table1", {}), machine)
     assert len(plan.runs) == 36

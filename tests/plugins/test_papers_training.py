@@ -3,8 +3,6 @@
 docs/fidelity.md lists all statements, with the test of each or how it differs here.
 """
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 
@@ -36,7 +34,7 @@ LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=5_00
 
 
 @pytest.fixture(scope="module")
-def lunet() -> LuNet:
+def lunet():
     return LuNet()
 
 
@@ -48,7 +46,7 @@ def loss_of(spec: str) -> Loss:
 # --- 3.2 Training ----------------------------------------------------------------------------------------------------
 
 
-def test_one_recipe_for_all_datasets() -> None:
+def test_one_recipe_for_all_datasets():
     """3.2: "we use the same training procedure across all experiments and on all datasets": it sees networks only."""
     known = [p.name for p in inspect.signature(hermans2017).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     assert known == ["backbone"]
@@ -57,7 +55,7 @@ def test_one_recipe_for_all_datasets() -> None:
 
 
 @pytest.mark.parametrize("info", [TRINET, LUNET])
-def test_adam_with_its_defaults(info: BackboneInfo) -> None:
+def test_adam_with_its_defaults(info):
     """3.2: "the Adam optimizer with the default hyper-parameter values"; no word on weight decay, so none."""
     optimizer = ScheduledOptimizer(hermans2017(info), [{"params": [nn.Parameter(torch.ones(1))]}]).optimizer
     assert type(optimizer) is torch.optim.Adam
@@ -66,7 +64,7 @@ def test_adam_with_its_defaults(info: BackboneInfo) -> None:
 
 
 @pytest.mark.parametrize(("info", "initial"), [(TRINET, 3e-4), (LUNET, 1e-3)])
-def test_each_of_the_25_000_updates_follows_eq_9(info: BackboneInfo, initial: float) -> None:
+def test_each_of_the_25_000_updates_follows_eq_9(info, initial):
     """3.2, Eq. 9, "t0 = 15 000, and t1 = 25 000, stopping training when reaching t1"; "We also set beta1 = 0.5"."""
     schedule = ScheduledOptimizer(hermans2017(info), [{"params": [nn.Parameter(torch.ones(1))]}])
     assert schedule.recipe.steps == 25_000
@@ -84,7 +82,7 @@ def test_each_of_the_25_000_updates_follows_eq_9(info: BackboneInfo, initial: fl
 # --- 3.3 Network architectures ---------------------------------------------------------------------------------------
 
 
-def test_batch_norms_have_the_momentum_of_their_time(lunet: LuNet) -> None:
+def test_batch_norms_have_the_momentum_of_their_time(lunet):
     """3.3: "batch normalization [14]", no word on its momentum: a tenth of each batch, as Theano's layers have it."""
     modules = (*lunet.modules(), *ResNet50(weights=None).modules())
     norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -93,7 +91,7 @@ def test_batch_norms_have_the_momentum_of_their_time(lunet: LuNet) -> None:
 
 
 @pytest.mark.parametrize("name", ["lunet", "resnet50(weights=none)"])
-def test_nothing_follows_the_last_linear_layer(name: str) -> None:
+def test_nothing_follows_the_last_linear_layer(name):
     """3.3: "the second goes down to 128 units, our final embedding dimension": twice the layer, twice the embedding."""
     network = reidbench.build("backbone", name).eval()
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
@@ -109,7 +107,7 @@ def test_nothing_follows_the_last_linear_layer(name: str) -> None:
 # --- 3.5 Performance on Market-1501 and MARS -------------------------------------------------------------------------
 
 
-def test_batch_hard_has_the_soft_margin_by_default() -> None:
+def test_batch_hard_has_the_soft_margin_by_default():
     """3.5: "the batch hard variant of the triplet loss and the soft margin": ln(1 + exp(D_ap - D_an))."""
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
     value = loss_of("batch_hard")(embeddings, torch.tensor([0, 0, 1, 1]))
@@ -118,7 +116,7 @@ def test_batch_hard_has_the_soft_margin_by_default() -> None:
 
 
 @pytest.mark.parametrize(("network", "height", "width"), [("resnet50(weights=none)", 256, 128), ("lunet", 128, 64)])
-def test_input_and_stored_sizes(network: str, height: int, width: int) -> None:
+def test_input_and_stored_sizes(network, height, width):
     """3.5: "For all pretrained networks we set H = 256, W = 128", "from scratch" 128 and 64; 1 1/8 of it is kept."""
     preprocess = reidbench.build("backbone", network).preprocess
     assert (preprocess.height, preprocess.width) == (height, width)
@@ -127,7 +125,7 @@ def test_input_and_stored_sizes(network: str, height: int, width: int) -> None:
     assert kept[0] / kept[1] == height / width
 
 
-def test_own_models_divide_by_255(lunet: LuNet) -> None:
+def test_own_models_divide_by_255(lunet):
     """3.5: "for our own models we simply divide the RGB values by 255"."""
     values = np.arange(256, dtype=np.uint8)
     pixels = torch.from_numpy(np.broadcast_to(values[None, None, :, None], (1, 1, 256, 3)).copy())
@@ -137,7 +135,7 @@ def test_own_models_divide_by_255(lunet: LuNet) -> None:
         torch.testing.assert_close(images, expected.expand(1, 3, 1, 256), rtol=1e-6, atol=0)
 
 
-def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
+def test_random_crops_of_the_papers_size_and_random_flips(lunet):
     """3.5: "random crops of size H x W" out of 1 1/8 of it, "and random horizontal flips during training"."""
     recipe, preprocess = hermans2017(LUNET), lunet.preprocess
     height, width = stored_size(preprocess, recipe.crop)
@@ -156,7 +154,7 @@ def test_random_crops_of_the_papers_size_and_random_flips(lunet: LuNet) -> None:
     assert {int(left) for left in codes[:, 1].amin((1, 2))} == set(range(width - 64 + 1))
 
 
-def test_embeddings_are_averaged_over_five_crops_and_flips() -> None:
+def test_embeddings_are_averaged_over_five_crops_and_flips():
     """3.5: "We apply test-time augmentation in all our experiments", "five crops and their flips"."""
     for protocol in (market1501_protocol, market1501_multiquery_protocol, market1501_500k_protocol, mars_protocol):
         assert protocol().views == "five_crops_flip"

@@ -1,7 +1,5 @@
 """pml/...: the signature table, trainings, the paper's terms, options, and why some losses are not available."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle
@@ -20,7 +18,7 @@ from reidbench_losses import pml
 from reidbench_losses.pml_ranges import RANGES
 from torch import Tensor
 
-from reidbench import Loss, LossValue, OptionError, TrainInfo, TrainingError, build
+from reidbench import Loss, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
 from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
@@ -38,12 +36,6 @@ def made(name: str, options: str = "", seed: int = 0) -> Loss:
     return loss
 
 
-def value_of(loss: Loss, rows: Tensor, labels: Tensor) -> LossValue:
-    value = loss(rows, labels)
-    assert isinstance(value, LossValue)
-    return value
-
-
 def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], list[Tensor]]:
     """Train a linear map and the loss's own parameters as the loop does: seeded by the step."""
     loss = made(name, options)
@@ -55,7 +47,7 @@ def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], 
     totals = []
     for step in range(steps):
         torch.manual_seed(step)
-        value = value_of(loss, network(images), labels)
+        value = loss(network(images), labels)
         optimizer.zero_grad()
         value.total.backward()
         optimizer.step()
@@ -66,12 +58,12 @@ def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], 
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_is_that_of_the_installed_library() -> None:
+def test_the_table_is_that_of_the_installed_library():
     installed = json.loads(json.dumps(installed_signatures()))
     assert pml.signatures() == installed, "rewrite the table: python -m tests.support.pml_signatures"
 
 
-def test_every_exported_class_is_available_or_has_a_reason() -> None:
+def test_every_exported_class_is_available_or_has_a_reason():
     exported = set(classes(installed_losses)) | set(classes(installed_miners)) - {"BaseMiner"}
     assert exported == {*NAMES, *pml.miners(), *NOT_AVAILABLE}
     assert not {*NAMES, *pml.miners()} & set(NOT_AVAILABLE)
@@ -80,11 +72,11 @@ def test_every_exported_class_is_available_or_has_a_reason() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_defaults_give_the_value_of_the_librarys_defaults(name: str) -> None:
+def test_defaults_give_the_value_of_the_librarys_defaults(name):
     rows, labels = batch()
     loss = made(name)
     torch.manual_seed(0)
-    value = value_of(loss, rows, labels).total.item()
+    value = loss(rows, labels).total.item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = make(getattr(installed_losses, name))
@@ -92,7 +84,7 @@ def test_defaults_give_the_value_of_the_librarys_defaults(name: str) -> None:
         assert value == pytest.approx(plain(rows, labels).item(), rel=1e-6)
 
 
-def test_listing_does_not_import_the_library() -> None:
+def test_listing_does_not_import_the_library():
     code = (
         "import sys; from reidbench.plugins.catalogue import load; "
         "names = [item.name for item in load().list_items('loss')]; "
@@ -105,7 +97,7 @@ def test_listing_does_not_import_the_library() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_loss_trains_repeatably(name: str) -> None:
+def test_every_loss_trains_repeatably(name):
     before = np.random.get_state()[1].tolist(), random.getstate()
     totals, weights = trained(name)
     again, weights_again = trained(name)
@@ -117,7 +109,7 @@ def test_every_loss_trains_repeatably(name: str) -> None:
 
 
 @pytest.mark.parametrize("miner", sorted(pml.miners()))
-def test_every_miner_trains(miner: str) -> None:
+def test_every_miner_trains(miner):
     spec = (
         f"(margin=1, miner={miner}{'(pos_strategy=hard, neg_strategy=all)' if miner.startswith('BatchEasy') else ''})"
     )
@@ -126,31 +118,31 @@ def test_every_miner_trains(miner: str) -> None:
     assert np.isfinite(totals).all()
 
 
-def test_proxies_are_trained_and_sized_by_the_run() -> None:
+def test_proxies_are_trained_and_sized_by_the_run():
     (group,) = made("ProxyAnchorLoss").param_groups()
-    assert [tuple(p.shape) for p in group["params"]] == [(INFO.num_pids, INFO.embedding_dim)]  # type: ignore[attr-defined]
+    assert [tuple(p.shape) for p in group["params"]] == [(INFO.num_pids, INFO.embedding_dim)]
     assert made("TripletMarginLoss").param_groups() == []
     assert [tuple(p.shape) for p in made("MarginLoss", "(learn_beta=true, num_classes=train)").parameters()] == [(9,)]
     assert [tuple(p.shape) for p in made("MarginLoss", "(learn_beta=true)").parameters()] == [(1,)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_precision_is_widened_and_losses_pickle(name: str) -> None:
+def test_half_precision_is_widened_and_losses_pickle(name):
     rows, labels = batch()
     half = rows.to(torch.bfloat16)
     plain, mixed = made(name), made(name)
     torch.manual_seed(3)
-    expected = value_of(plain, half.float(), labels).total
+    expected = plain(half.float(), labels).total
     torch.manual_seed(3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = value_of(mixed, half, labels).total
+        total = mixed(half, labels).total
     assert total.dtype == torch.float32
     assert total.equal(expected)
     copied = pickle.load(io.BytesIO(pickle.dumps(mixed)))
     torch.manual_seed(4)
-    expected = value_of(mixed, rows, labels).total
+    expected = mixed(rows, labels).total
     torch.manual_seed(4)
-    assert value_of(copied, rows, labels).total.equal(expected)
+    assert copied(rows, labels).total.equal(expected)
 
 
 # --- the paper's terms -----------------------------------------------------------------------------------------------
@@ -158,7 +150,7 @@ def test_half_precision_is_widened_and_losses_pickle(name: str) -> None:
 
 @pytest.mark.parametrize("margin", ["soft", 0.2, 1.0])
 @pytest.mark.parametrize("average", ["all", "nonzero"])
-def test_triplet_margin_loss_can_be_batch_all(margin: float | str, average: str) -> None:
+def test_triplet_margin_loss_can_be_batch_all(margin, average):
     rows, labels = batch(5, torch.float64)
     own = "margin=0, smooth_loss=true" if margin == "soft" else f"margin={margin}"
     options = PAPER if average == "all" else PAPER.replace("MeanReducer", "AvgNonZeroReducer")
@@ -167,7 +159,7 @@ def test_triplet_margin_loss_can_be_batch_all(margin: float | str, average: str)
     values, gradients = [], []
     for loss in (theirs, ours):
         leaf = rows.clone().requires_grad_()
-        values.append(value_of(loss, leaf, labels))
+        values.append(loss(leaf, labels))
         gradients += torch.autograd.grad(values[-1].total, leaf)
     torch.testing.assert_close(values[0].total, values[1].total, rtol=0, atol=1e-9)
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-9)
@@ -175,19 +167,19 @@ def test_triplet_margin_loss_can_be_batch_all(margin: float | str, average: str)
     torch.testing.assert_close(terms, expected, rtol=0, atol=1e-9)
 
 
-def test_the_miner_uses_the_distance_of_the_loss() -> None:
+def test_the_miner_uses_the_distance_of_the_loss():
     rows, labels = batch(6, torch.float64)
     spec = f"(margin=0, smooth_loss=true, miner=BatchHardMiner, {PAPER})"
     ours = build("loss", "batch_hard", INFO)(rows, labels).total
-    assert value_of(made("TripletMarginLoss", spec), rows, labels).total.item() == pytest.approx(ours.item(), abs=1e-9)
+    assert made("TripletMarginLoss", spec)(rows, labels).total.item() == pytest.approx(ours.item(), abs=1e-9)
     normalised = spec.replace("normalize_embeddings=false", "normalize_embeddings=true")
     unit = torch.nn.functional.normalize(rows)
     ours = build("loss", "batch_hard", INFO)(unit, labels).total
-    total = value_of(made("TripletMarginLoss", normalised), rows, labels).total.item()
+    total = made("TripletMarginLoss", normalised)(rows, labels).total.item()
     assert total == pytest.approx(ours.item(), abs=1e-9)
 
 
-def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
+def test_a_distance_with_a_power_is_squared_and_reducers_differ():
     rows, labels = batch(7, torch.float64)
     spec = "(margin=1, normalize_embeddings=false, power=2, reducer={})"
     squared = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -195,7 +187,7 @@ def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
     terms = torch.relu(1 + squared[:, :, None] - squared[:, None, :])
     terms = terms[(same & ~torch.eye(16, dtype=torch.bool))[:, :, None] & ~same[:, None, :]]
     for reducer, expected in [("SumReducer", terms.sum()), ("MeanReducer", terms.mean())]:
-        total = value_of(made("TripletMarginLoss", spec.format(reducer)), rows, labels).total
+        total = made("TripletMarginLoss", spec.format(reducer))(rows, labels).total
         assert total.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
@@ -203,14 +195,14 @@ def test_a_distance_with_a_power_is_squared_and_reducers_differ() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resolved_spec_resolves_to_itself(name: str) -> None:
+def test_a_resolved_spec_resolves_to_itself(name):
     resolved = load().resolve("loss", f"pml/{name}{GIVEN.get(name, '')}")
     again = load().resolve("loss", resolved.text)
     assert (again.text, again.identity) == (resolved.text, resolved.identity)
     assert isinstance(again.build(INFO), Loss)
 
 
-def test_a_miner_with_options_resolves_to_itself() -> None:
+def test_a_miner_with_options_resolves_to_itself():
     text = "pml/TripletMarginLoss(miner=TripletMarginMiner(margin=0.1, type_of_triplets=semihard))"
     resolved = load().resolve("loss", text)
     miner = load().resolve("loss", resolved.text).build(INFO).miner
@@ -218,14 +210,14 @@ def test_a_miner_with_options_resolves_to_itself() -> None:
 
 
 @pytest.mark.parametrize(("spec", "message"), cases(__file__, "mistakes_are_named"))
-def test_mistakes_are_named(spec: str, message: str) -> None:
+def test_mistakes_are_named(spec, message):
     with pytest.raises(OptionError) as error:
         build("loss", spec, INFO)
     assert message in str(error.value)
     assert "pml/" in str(error.value)
 
 
-def test_a_batch_that_the_library_refuses_is_an_error() -> None:
+def test_a_batch_that_the_library_refuses_is_an_error():
     loss = made("TripletMarginLoss", "(reducer=DivisorReducer)")
     with pytest.raises(TrainingError, match=r"pml/TripletMarginLoss: .* 16 images of 4 identities: KeyError"):
         loss(*batch())
@@ -234,27 +226,27 @@ def test_a_batch_that_the_library_refuses_is_an_error() -> None:
 # --- what is not available, and the page -----------------------------------------------------------------------------
 
 
-def test_dependence_on_batch_order_is_as_documented() -> None:
+def test_dependence_on_batch_order_is_as_documented():
     rows, labels = batch(8, torch.float64)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     dependent = set()
     for name in NAMES:
         plain, shuffled = made(name), made(name)
         torch.manual_seed(0)
-        expected = value_of(plain, rows, labels).total.item()
+        expected = plain(rows, labels).total.item()
         torch.manual_seed(0)
-        if value_of(shuffled, rows[order], labels[order]).total.item() != pytest.approx(expected, rel=1e-6):
+        if shuffled(rows[order], labels[order]).total.item() != pytest.approx(expected, rel=1e-6):
             dependent.add(name)
     page = PAGE.read_text(encoding="utf-8")
     (sentence,) = re.findall(r"Depend on the order of the batch: (.*?)\.", page, re.DOTALL)
     assert dependent == set(re.findall(r"`(\w+)`", sentence))
 
 
-def test_the_page_has_the_tables() -> None:
+def test_the_page_has_the_tables():
     assert page_tables(pml.signatures()) in PAGE.read_text(encoding="utf-8")
 
 
-def test_every_range_is_that_of_an_option() -> None:
+def test_every_range_is_that_of_an_option():
     declared = {item.name: item.options for item in load().list_items("loss")}
     for loss, ranges in RANGES.items():
         for option in ranges:

@@ -1,7 +1,5 @@
 """triplet: values against a loop, and random rounds."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -9,10 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance
 from reidbench_losses.random_triplet import Triplet, triplet_round, triplet_terms
 from reidbench_losses.sampling import random_triplets
-from reidbench_losses.triplet import Margin
 
 from tests.support.losses import DISTANCES, INFO, slow_distance
 from tests.support.tiny_training import view_of
@@ -27,9 +23,7 @@ LABELS = st.lists(st.integers(0, 9), min_size=3, max_size=80).filter(lambda x: 1
     margin=st.one_of(st.just("soft"), st.floats(0, 2)),
     seed=st.integers(0, 2**31),
 )
-def test_terms_are_those_of_a_loop(
-    distance: Distance, triplets: list[tuple[int, int, int]], margin: Margin, seed: int
-) -> None:
+def test_terms_are_those_of_a_loop(distance, triplets, margin, seed):
     embeddings = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     rows = embeddings.tolist()
     differences = [
@@ -41,7 +35,7 @@ def test_terms_are_those_of_a_loop(
     )
 
 
-def test_a_stacked_batch_is_anchors_positives_negatives() -> None:
+def test_a_stacked_batch_is_anchors_positives_negatives():
     embeddings = torch.tensor([[0.0], [10.0], [1.0], [14.0], [3.0], [12.0]])
     value = Triplet(INFO, margin=0.5)(embeddings, torch.tensor([1, 2, 1, 2, 2, 1]))
     assert value.per_item["loss"].tolist() == pytest.approx([0, 4 - 2 + 0.5])  # 1 - 3 and 4 - 2
@@ -50,7 +44,7 @@ def test_a_stacked_batch_is_anchors_positives_negatives() -> None:
 
 @settings(max_examples=60)
 @given(labels=LABELS, p=st.integers(1, 12), k=st.integers(1, 5), seed=st.integers(0, 999))
-def test_a_round_is_about_a_pass_of_valid_triplets(labels: list[int], p: int, k: int, seed: int) -> None:
+def test_a_round_is_about_a_pass_of_valid_triplets(labels, p, k, seed):
     batches = triplet_round(view_of(labels, p=p, k=k, seed=seed), "triplet")
     size = max(1, p * k // 3)
     assert {len(batch) for batch in batches} == {3 * size}
@@ -68,7 +62,7 @@ def test_a_round_is_about_a_pass_of_valid_triplets(labels: list[int], p: int, k:
     Triplet(INFO)(torch.randn(3 * size, 4), torch.from_numpy(np.asarray(labels)[batches[0]]))  # takes its own batches
 
 
-def test_positives_and_negatives_are_sampled_uniformly() -> None:
+def test_positives_and_negatives_are_sampled_uniformly():
     labels = np.array([3, 1, 3, 2, 3, 3, 1])
     triplets = random_triplets(labels, np.full(6000, 4), np.random.default_rng(0))
     assert (triplets[:, 0] == 4).all()

@@ -1,19 +1,15 @@
 """The executor ray: what needs no Ray, and a real cluster of two nodes on loopback where it is installed."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reidbench import Executor, Task, build
+from reidbench import Task, build
 from reidbench.errors import DataError
 from tests.support.executions import (
     LONG,
@@ -31,12 +27,12 @@ from tests.support.executions import (
 TASKS = [Task(0, "a task", ("work", "tasks.jsonl", "0"), "auto", 0)]
 
 
-def test_ray_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr("reidbench_executors.ray.find_spec", lambda name: None)
     assert "reidbench[ray]" in build("executor", "ray").unavailable()
 
 
-def test_ray_describes_its_commands(tmp_path: Path) -> None:
+def test_ray_describes_its_commands(tmp_path):
     text = build("executor", 'ray(address="10.0.0.1:6379", gpus=2, cpus=8)').describe(TASKS, tmp_path)
     for part in ("10.0.0.1:6379", "--nproc-per-node=2", "--device cuda --threads 4 0"):
         assert part in text
@@ -46,7 +42,7 @@ def test_ray_describes_its_commands(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def cluster(tmp_path_factory):
     """A head and two nodes of a core, which listen on 127.0.0.1 alone, with a token."""
     if not find_spec("ray"):
         pytest.skip("ray is not installed: pip install 'reidbench[ray]'")
@@ -72,20 +68,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def ray(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Executor:
+def ray(cluster, monkeypatch):
     monkeypatch.setattr("reidbench_executors.commands.SETTLE_SECONDS", 1)
     return build("executor", f'ray(address="{cluster.address}", gpus=0, cpus=1)')
 
 
 @pytest.mark.slow  # processes of Ray and of reidbench
-def test_ray_gives_the_scores_of_this_process(tmp_path: Path, ray: Executor) -> None:
+def test_ray_gives_the_scores_of_this_process(tmp_path, ray):
     both = disturb(ray, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a core a node
     assert scores(plan(tmp_path / "ray"), ray) == scores(plan(tmp_path / "here"))
     assert both
 
 
 @pytest.mark.slow
-def test_ray_saves_when_it_is_closed_or_killed(tmp_path: Path, cluster: Any, ray: Executor) -> None:
+def test_ray_saves_when_it_is_closed_or_killed(tmp_path, cluster, ray):
     request = command(tmp_path, f'ray(address="{cluster.address}", gpus=0, cpus=1)', "--checkpoint-seconds=1000")
     with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
         await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/0.log")))
@@ -101,7 +97,7 @@ def test_ray_saves_when_it_is_closed_or_killed(tmp_path: Path, cluster: Any, ray
 
 
 @pytest.mark.slow
-def test_ray_says_that_no_node_fits_and_that_no_cluster_answers(tmp_path: Path, cluster: Any, ray: Executor) -> None:
+def test_ray_says_that_no_node_fits_and_that_no_cluster_answers(tmp_path, cluster, ray):
     ray.cpus = 64
     states = ray.run(TASKS, tmp_path)
     assert "64 cores" in next(states)[0].where
@@ -111,12 +107,10 @@ def test_ray_says_that_no_node_fits_and_that_no_cluster_answers(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(
-    tmp_path: Path, ray: Executor, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(tmp_path, ray, capsys):
     training, here = plan(tmp_path / "ray", [LONG]), plan(tmp_path / "here", [LONG])
 
-    def lose_node() -> None:
+    def lose_node():
         (worker,) = workers(tmp_path)
         os.kill(_parent(_parent(worker)), signal.SIGKILL)
 

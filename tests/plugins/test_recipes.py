@@ -1,7 +1,5 @@
 """The recipes: every number that their sources give, options, and short trainings; Eq. 9 is in test_papers_training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +55,7 @@ EXPECTED: dict[Factory, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("recipe", EXPECTED)
-def test_the_numbers_are_the_sources(recipe: Factory) -> None:
+def test_the_numbers_are_the_sources(recipe):
     values = EXPECTED[recipe]
     assert recipe(INFO) == Recipe(**{"decay_start": values["steps"], "faithful_to": ""} | values)
     changed = recipe(INFO, steps=7, learning_rate=0.5, p=3, k=2)
@@ -65,12 +63,12 @@ def test_the_numbers_are_the_sources(recipe: Factory) -> None:
     assert recipe(INFO, steps=1).milestones == ()
 
 
-def test_frames_leave_the_ids_of_older_results() -> None:
+def test_frames_leave_the_ids_of_older_results():
     old, new = (load().resolve("recipe", spec) for spec in ("quick(steps=9)", "quick(steps=9, frames=2)"))
     assert ("frame" in old.identity, "frames=2" in new.identity, new.build(INFO).frames) == (False, True, 2)
 
 
-def test_networks_have_their_papers_rate_and_batch() -> None:
+def test_networks_have_their_papers_rate_and_batch():
     recipe = hermans2017(LUNET)
     assert (recipe.learning_rate, recipe.p, recipe.k) == (1e-3, 32, 4)
     assert (hermans2017(LUNET, p=7).p, hermans2017(LUNET, p=7).k) == (7, 4)
@@ -79,18 +77,18 @@ def test_networks_have_their_papers_rate_and_batch() -> None:
 
 @settings(deadline=None)
 @given(recipe=st.sampled_from([hermans2017, ide, quick]), steps=st.integers(1, 10**6), share=st.floats(0, 1))
-def test_the_decay_starts_within_the_training(recipe: Factory, steps: int, share: float) -> None:
+def test_the_decay_starts_within_the_training(recipe, steps, share):
     assert recipe(INFO, steps=steps).decay_start == steps * 3 // 5
     chosen = recipe(INFO, steps=steps, decay_start=int(share * steps), crop=False)
     assert (chosen.decay_start, chosen.crop, chosen.flip) == (int(share * steps), False, True)
 
 
 @pytest.mark.parametrize("recipe", ["zheng2016", "zheng2017", "ide_caffe", "dtl2016", "sgd"])
-def test_they_pass_the_contract_checks(recipe: str) -> None:
+def test_they_pass_the_contract_checks(recipe):
     check_recipe(recipe)
 
 
-def test_sgd_falls_along_a_cosine_or_at_milestones() -> None:
+def test_sgd_falls_along_a_cosine_or_at_milestones():
     cosine = sgd(INFO, steps=100, warmup=10)
     assert [learning_rate(cosine, step) for step in (0, 50)] == pytest.approx([0.001, 0.005], rel=2e-3)
     with pytest.raises(OptionError, match="decay_factor"):

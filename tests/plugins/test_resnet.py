@@ -1,9 +1,6 @@
 """resnet50: the paper's 25.74 M parameters, its head, its weights and the normalisation that they expect."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +19,7 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_the_parameters_are_the_papers_25_74_million() -> None:
+def test_the_parameters_are_the_papers_25_74_million():
     network = ResNet50(weights=None)
     assert parameters(network.network) == 23_508_032
     assert parameters(network.head) == 2048 * 1024 + 2 * 1024 + 1024 * 128 + 128
@@ -30,7 +27,7 @@ def test_the_parameters_are_the_papers_25_74_million() -> None:
     assert (network.embedding_dim, network.batch, network.pretrained) == (128, (18, 4), False)
 
 
-def test_without_a_head_it_is_torchvisions_feature() -> None:
+def test_without_a_head_it_is_torchvisions_feature():
     torch.manual_seed(0)
     network = ResNet50(head=None, weights=None, height=64, width=32).eval()
     theirs = torchvision.models.resnet50(weights=None).eval()
@@ -45,7 +42,7 @@ def test_without_a_head_it_is_torchvisions_feature() -> None:
     assert parameters(network) == 23_508_032
 
 
-def test_the_head_is_linear_norm_relu_linear() -> None:
+def test_the_head_is_linear_norm_relu_linear():
     torch.manual_seed(0)
     head, size = build_head("trinet", 12, None, "test")
     x = torch.randn(6, 12)
@@ -60,7 +57,7 @@ def test_the_head_is_linear_norm_relu_linear() -> None:
     assert (head[3].bias == 0).all()
 
 
-def test_random_weights_repeat_and_all_have_gradients() -> None:
+def test_random_weights_repeat_and_all_have_gradients():
     torch.manual_seed(3)
     network = ResNet50(weights=None, height=64, width=32)
     torch.manual_seed(3)
@@ -72,7 +69,7 @@ def test_random_weights_repeat_and_all_have_gradients() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
+def test_mean_and_std_belong_to_the_weights(tmp_path):
     assert ResNet50(weights=None).preprocess == Preprocess(256, 128, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     published = ResNet50(height=64, width=32)  # the constructor fetches nothing
     assert published.preprocess == Preprocess(64, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -87,7 +84,7 @@ def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_file_of_torchvisions_names_is_loaded(tmp_path: Path, channels: str) -> None:
+def test_a_file_of_torchvisions_names_is_loaded(tmp_path, channels):
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50(weights=None).eval()
     save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
@@ -100,7 +97,7 @@ def test_a_file_of_torchvisions_names_is_loaded(tmp_path: Path, channels: str) -
         torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_checkpoint_is_loaded_with_its_head(tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_with_its_head(tmp_path):
     torch.manual_seed(0)
     trained = ResNet50(weights=None, height=64, width=32)
     save_file(trained.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
@@ -113,7 +110,7 @@ def test_a_checkpoint_is_loaded_with_its_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backbone", ["resnet50(weights=none", "timm(weights=none, head=trinet"])
 @pytest.mark.parametrize("size", [1, 64, 512])
-def test_embedding_dim_is_the_number_of_outputs(backbone: str, size: int) -> None:
+def test_embedding_dim_is_the_number_of_outputs(backbone, size):
     network = build("backbone", f"{backbone}, height=32, width=32, embedding_dim={size})").eval()
     assert network.embedding_dim == size
     with torch.no_grad():
@@ -123,12 +120,12 @@ def test_embedding_dim_is_the_number_of_outputs(backbone: str, size: int) -> Non
 
 @pytest.mark.parametrize("options", ["head=none, embedding_dim=64", "head=trinet, embedding_dim=0"])
 @pytest.mark.parametrize("backbone", ["resnet50", "timm"])
-def test_embedding_dim_needs_a_head_and_is_positive(backbone: str, options: str) -> None:
+def test_embedding_dim_needs_a_head_and_is_positive(backbone, options):
     with pytest.raises(OptionError, match=f"{backbone}: option embedding_dim: expected .*got"):
         build("backbone", f"{backbone}(weights=none, {options})")
 
 
-def test_records_show_embedding_dim(tmp_path: Path) -> None:
+def test_records_show_embedding_dim(tmp_path):
     backbone = "timm(name=resnet10t, weights=none, head=trinet, height=32, width=32, embedding_dim=24)"
     run(job(backbone=backbone, recipe="quick(steps=2, p=2, k=2)"), results=tmp_path)
     (record,) = tmp_path.rglob("record.json")
@@ -137,6 +134,6 @@ def test_records_show_embedding_dim(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["height", "width"])
-def test_an_input_below_one_cell_is_refused(option: str) -> None:
+def test_an_input_below_one_cell_is_refused(option):
     with pytest.raises(OptionError, match=f"resnet50: {option} must be at least 32; got 31"):
         ResNet50(**{option: 31})

@@ -1,12 +1,8 @@
 """The executor slurm: a Slurm made of four scripts, and a real one of two nodes on loopback where it is installed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,14 +22,14 @@ from tests.support.executions import (
 )
 from tests.support.jobs import job
 from tests.support.paths import CHECKOUT
-from tests.support.slurm_cluster import Cluster, slurm_cluster
+from tests.support.slurm_cluster import slurm_cluster
 
 TASKS = [Task(number, f"task {number}", ("work", "tasks.jsonl", str(number)), "auto", 0) for number in (0, 1, 2, 5)]
 SPEC = "slurm(gpus=0, cpus=1)"
 
 
 @pytest.fixture
-def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fake_slurm(tmp_path, monkeypatch):
     folder = tmp_path / "slurm"
     folder.mkdir()
     for name in ("sbatch", "squeue", "scancel", "scontrol"):
@@ -45,20 +41,20 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast(monkeypatch):
     monkeypatch.setattr("reidbench_executors.slurm.POLL_SECONDS", 0.2)
     monkeypatch.setattr("reidbench_executors.slurm.MOST_POLL_SECONDS", 1.0)
     monkeypatch.setattr("reidbench_executors.commands.SETTLE_SECONDS", 1)
 
 
-def test_slurm_gives_the_scores_of_this_process(tmp_path: Path, fake_slurm: Path) -> None:
+def test_slurm_gives_the_scores_of_this_process(tmp_path, fake_slurm):
     untrained = JOBS[1:]
     assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
     submitted = (fake_slurm / "submissions").read_text().split()
     assert {"--array=0", "--parsable", "--open-mode=append", "--requeue", "--signal=B:USR1@120"} <= set(submitted)
 
 
-def test_slurm_submits_what_was_asked_for(tmp_path: Path) -> None:
+def test_slurm_submits_what_was_asked_for(tmp_path):
     text = (
         'slurm(partition=gpu, gpus=2, cpus=8, memory="32G", hours=1.5, at_once=3, account=lab, '
         'setup="module load cuda", options="--qos=long --comment=\'two words\'")'
@@ -75,7 +71,7 @@ def test_slurm_submits_what_was_asked_for(tmp_path: Path) -> None:
     assert '--device cpu --threads 1 "$SLURM_ARRAY_TASK_ID"' in build("executor", SPEC).describe(TASKS, tmp_path)
 
 
-def test_slurm_finds_its_array_again(tmp_path: Path, fake_slurm: Path) -> None:
+def test_slurm_finds_its_array_again(tmp_path, fake_slurm):
     executor = build("executor", "slurm(gpus=0)")
     executor._script = lambda task: "#!/bin/bash\nexec sleep 30\n"
     first = executor.run(TASKS[:2], tmp_path)
@@ -88,21 +84,19 @@ def test_slurm_finds_its_array_again(tmp_path: Path, fake_slurm: Path) -> None:
     assert len((fake_slurm / "submissions").read_text().splitlines()) == 1
 
 
-def test_slurm_refuses_in_its_own_words(tmp_path: Path, fake_slurm: Path) -> None:
+def test_slurm_refuses_in_its_own_words(tmp_path, fake_slurm):
     (fake_slurm / "refuse").write_text("sbatch: error: invalid partition specified: nowhere")
     with pytest.raises(DataError, match="invalid partition specified: nowhere"):
         next(build("executor", "slurm(partition=nowhere)").run(TASKS, tmp_path))
 
 
-def test_slurm_is_listed_with_the_programs_that_are_missing(
-    tmp_path: Path, reidbench_call: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_slurm_is_listed_with_the_programs_that_are_missing(tmp_path, reidbench_call):
     listed = reidbench_call("plugins", env={"PATH": str(tmp_path)}).stdout
     assert "slurm is unavailable: slurm needs sbatch and squeue" in listed
     assert "local is unavailable" not in listed
 
 
-def test_slurm_queues_a_saved_training_again(tmp_path: Path, fake_slurm: Path) -> None:
+def test_slurm_queues_a_saved_training_again(tmp_path, fake_slurm):
     worker = tmp_path / "worker.py"
     worker.write_text(
         "import signal, sys, time, pathlib\n"
@@ -128,12 +122,12 @@ def test_slurm_queues_a_saved_training_again(tmp_path: Path, fake_slurm: Path) -
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster():
     with slurm_cluster(2) as started:
         yield started
 
 
-def test_real_slurm_runs_a_task(tmp_path: Path, cluster: Cluster) -> None:
+def test_real_slurm_runs_a_task(tmp_path, cluster):
     untrained = JOBS[1:]
     assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
     with pytest.raises(DataError, match="nowhere"):
@@ -141,7 +135,7 @@ def test_real_slurm_runs_a_task(tmp_path: Path, cluster: Cluster) -> None:
 
 
 @pytest.mark.slow  # several starts of the program
-def test_real_slurm_gives_the_scores_of_local(tmp_path: Path, cluster: Cluster) -> None:
+def test_real_slurm_gives_the_scores_of_local(tmp_path, cluster):
     slurm, local = build("executor", SPEC), build("executor", "local(workers=2)")
     both = disturb(slurm, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a job takes the memory of its node
     assert scores(plan(tmp_path / "slurm"), slurm) == scores(plan(tmp_path / "local"), local)
@@ -149,9 +143,7 @@ def test_real_slurm_gives_the_scores_of_local(tmp_path: Path, cluster: Cluster) 
 
 
 @pytest.mark.slow
-def test_real_slurm_resumes_after_every_loss(
-    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_real_slurm_resumes_after_every_loss(tmp_path, cluster, capsys):
     """The driver is killed, a worker is killed, the time limit comes near, and the node is lost."""
     training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
     killed = command(tmp_path / "slurm", SPEC, "--checkpoint-seconds=0.2")
@@ -161,10 +153,10 @@ def test_real_slurm_resumes_after_every_loss(
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
     first, slurm = _queue("%A"), build("executor", SPEC)
 
-    def resumed(times: int) -> bool:
+    def resumed(times):
         return log.read_text().count("resumed at") == times and bool(workers(tmp_path))
 
-    def send_usr1() -> None:
+    def send_usr1():
         subprocess.run(["scancel", "--signal=USR1", "--batch", *_queue("%A")], check=True)
 
     jobs = disturb(slurm, lambda: has_checkpoint(training), lambda: (_queue("%A"), kill_worker(tmp_path))[0])
@@ -177,7 +169,7 @@ def test_real_slurm_resumes_after_every_loss(
 
 
 @pytest.mark.slow
-def test_real_slurm_saves_before_its_time_limit(tmp_path: Path, cluster: Cluster) -> None:
+def test_real_slurm_saves_before_its_time_limit(tmp_path, cluster):
     jobs = [job(recipe="quick(steps=1000, p=6, k=2)")]  # more than half a minute
     slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@30")')
     assert scores(plan(tmp_path / "slurm", jobs), slurm) == scores(plan(tmp_path / "here", jobs))

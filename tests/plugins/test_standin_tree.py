@@ -1,7 +1,5 @@
 """Stand-in trees of every dataset: images, resuming, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess
@@ -42,17 +40,17 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def name(request: pytest.FixtureRequest) -> str:
+def name(request):
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def case(name: str) -> Case:
+def case(name):
     return CASES[name]
 
 
 @pytest.fixture(scope="module")
-def tree(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(case, tmp_path_factory):
     """A small complete stand-in."""
     folder = tmp_path_factory.mktemp("standin") / "below" / "tree"
     steps = list(case.module.synthesize(folder, **case.options))
@@ -71,7 +69,7 @@ def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file() and path.name != LOCK}
 
 
-def test_the_dataset_finds_the_counts_of_the_card(tree: Path, case: Case) -> None:
+def test_the_dataset_finds_the_counts_of_the_card(tree, case):
     split = case.read(tree)
     assert split.counts == split.expected
     assert not split.ignored
@@ -80,20 +78,20 @@ def test_the_dataset_finds_the_counts_of_the_card(tree: Path, case: Case) -> Non
     assert card["options"] == case.options
 
 
-def test_images_are_different_jpegs_of_128_by_64(tree: Path) -> None:
+def test_images_are_different_jpegs_of_128_by_64(tree):
     images = [path.read_bytes() for path in sorted(tree.rglob("*.jpg")) if path.parent.name != "gt_bbox"]
     assert len(set(images)) == len(images)
     for image in images[::25]:
         assert simplejpeg.decode_jpeg(image).shape == (128, 64, 3)
 
 
-def test_it_is_registered_under_the_name_of_its_dataset(name: str, tmp_path: Path) -> None:
+def test_it_is_registered_under_the_name_of_its_dataset(name, tmp_path):
     done, total = next(iter(load().resolve("synthesizer", f"{name}(identities=4)").build(tmp_path)))
     assert done == 0
     assert total > 100
 
 
-def test_a_killed_call_is_resumed(tree: Path, case: Case, tmp_path: Path) -> None:
+def test_a_killed_call_is_resumed(tree, case, tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         f"from {case.module.__name__} import synthesize\n"
@@ -111,7 +109,7 @@ def test_a_killed_call_is_resumed(tree: Path, case: Case, tmp_path: Path) -> Non
     assert contents(folder) == contents(tree)
 
 
-def test_only_missing_and_empty_files_are_written(tree: Path, case: Case, tmp_path: Path) -> None:
+def test_only_missing_and_empty_files_are_written(tree, case, tmp_path):
     folder = tmp_path / "tree"
     *_, (_, total) = case.module.synthesize(folder, **case.options)
     images = sorted(folder.rglob("*.jpg"))
@@ -126,44 +124,44 @@ def test_only_missing_and_empty_files_are_written(tree: Path, case: Case, tmp_pa
 
 
 @pytest.mark.parametrize(("name", "option", "value"), cases(__file__, "options_out_of_range_are_refused"))
-def test_options_out_of_range_are_refused(name: str, option: str, value: int, tmp_path: Path) -> None:
+def test_options_out_of_range_are_refused(name, option, value, tmp_path):
     with pytest.raises(OptionError, match=f"{name}: .*got .*{option}={value}"):
         CASES[name].module.synthesize(tmp_path / "new", **{option: value})
     assert not (tmp_path / "new").exists()
 
 
-def test_other_options_on_one_folder_are_refused(tree: Path, case: Case) -> None:
+def test_other_options_on_one_folder_are_refused(tree, case):
     for option, value in case.options.items():
         with pytest.raises(DataError, match=rf"other options.*{option}={value}.*{option}={value + 1}"):
             next(case.module.synthesize(tree, **{**case.options, option: value + 1}))
 
 
-def test_a_folder_of_another_version_is_refused(case: Case, tmp_path: Path) -> None:
+def test_a_folder_of_another_version_is_refused(case, tmp_path):
     begin(case, tmp_path, drawing_version=0)
     with pytest.raises(DataError, match="another version"):
         next(case.module.synthesize(tmp_path, **case.options))
 
 
-def test_a_damaged_card_is_refused(case: Case, tmp_path: Path) -> None:
+def test_a_damaged_card_is_refused(case, tmp_path):
     (tmp_path / CARD).write_text("{")
     with pytest.raises(DataError, match=r"STANDIN\.json: "):
         next(case.module.synthesize(tmp_path, **case.options))
 
 
-def test_a_folder_with_other_content_is_unchanged(case: Case, tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_unchanged(case, tmp_path):
     (tmp_path / "query").mkdir()
     with pytest.raises(DataError, match=r"is not empty \(query\)"):
         next(case.module.synthesize(tmp_path, **case.options))
     assert [path.name for path in tmp_path.iterdir()] == ["query"]
 
 
-def test_two_processes_do_not_write_one_folder(case: Case, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_folder(case, tmp_path):
     begin(case, tmp_path)
     with lock(tmp_path / LOCK, "another call"), pytest.raises(DataError, match=r"in use .*\(another call\)"):
         next(case.module.synthesize(tmp_path, **case.options))
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(case: Case, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(case, tmp_path):
     for number, blocked in enumerate(("", *case.blocked)):
         folder = tmp_path / str(number)
         if blocked:

@@ -1,7 +1,5 @@
 """The built-in dataset: files, identities, renderer, and pixels that are the same on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import subprocess
@@ -16,11 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import jit
 from numpy.typing import NDArray
-from reidbench_datasets.synthetic import (
-    synthetic,
-    synthetic_protocol,
-    synthetic_val_protocol,
-)
+from reidbench_datasets.synthetic import synthetic, synthetic_protocol, synthetic_val_protocol
 from reidbench_datasets.synthetic.body import STANCE_COLUMNS
 from reidbench_datasets.synthetic.outfits import DIFFICULTIES, sample_identity
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
@@ -30,7 +24,7 @@ from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.sensor import develop
 from reidbench_datasets.synthetic.wardrobe import Figure, dress
 
-from reidbench import DataError, OptionError, Split, compiled
+from reidbench import DataError, OptionError, compiled
 from reidbench.plugins.catalogue import load
 
 SMALL = {"identities": 12, "cameras": 3, "seed": 5}
@@ -38,12 +32,12 @@ DEFAULT = Tree(identities=500, cameras=6, difficulty="normal", seed=0)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
-def split(root: Path) -> Split:
+def split(root):
     return synthetic(root, **SMALL)
 
 
@@ -60,13 +54,13 @@ def split(root: Path) -> Split:
         ("normal", Shot(GALLERY, -1, 4, "junk", 3, 0), "ab5b865364e92863"),
     ],
 )
-def test_pixels_are_the_same_on_every_machine(difficulty: str, shot: Shot, expected: str) -> None:
+def test_pixels_are_the_same_on_every_machine(difficulty, shot, expected):
     pixels, _ = Renderer(Tree(500, 6, difficulty, 0)).pixels(shot)
     assert pixels.shape == (128, 64, 3)
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
 
 
-def test_an_image_does_not_depend_on_order_or_threads() -> None:
+def test_an_image_does_not_depend_on_order_or_threads():
     shots = [shot for shot in plan(Tree(12, 6, "normal", 3)) if shot.kind == "person"][::15]
     one_by_one = [Renderer(Tree(12, 6, "normal", 3)).jpeg(shot) for shot in shots]
     renderer = Renderer(Tree(900, 6, "normal", 3))
@@ -76,14 +70,14 @@ def test_an_image_does_not_depend_on_order_or_threads() -> None:
     assert len(set(one_by_one)) == len(shots)
 
 
-def test_another_seed_renders_other_people() -> None:
+def test_another_seed_renders_other_people():
     shot = Shot(TRAIN, 1, 1, "person", 1, 0)
     assert Renderer(Tree(12, 2, "normal", 0)).jpeg(shot) != Renderer(Tree(12, 2, "normal", 1)).jpeg(shot)
 
 
-def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
+def test_the_compiler_does_not_fuse_multiplication_and_addition():
     @compiled
-    def both(x: float, y: float, z: float) -> float:
+    def both(x, y, z):
         return x * y + z
 
     tiny = 1.0 / 1073741824.0
@@ -98,7 +92,7 @@ def test_the_compiler_does_not_fuse_multiplication_and_addition() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 50))
-def test_random_numbers_are_within_bounds(seed: int, below: int) -> None:
+def test_random_numbers_are_within_bounds(seed, below):
     rng = RandomNumbers(seed, "bounds")
     assert all(0 <= rng.integer(below) < below for _ in range(20))
     assert all(-1.0 <= rng.uniform(-1.0, 1.0) < 1.0 for _ in range(20))
@@ -128,7 +122,7 @@ def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("name", ["normal", "hard"])
-def test_lookalikes_differ_in_a_visible_detail(name: str) -> None:
+def test_lookalikes_differ_in_a_visible_detail(name):
     difficulty = DIFFICULTIES[name]
     alike = 0
     for number in range(150):
@@ -152,7 +146,7 @@ def test_lookalikes_differ_in_a_visible_detail(name: str) -> None:
 
 
 @pytest.mark.parametrize(("identities", "cameras"), [(10, 2), (500, 6), (60, 9)])
-def test_the_plan_resembles_market1501(identities: int, cameras: int) -> None:
+def test_the_plan_resembles_market1501(identities, cameras):
     shots = plan(Tree(identities, cameras, "normal", 0))
     assert len({shot.name for shot in shots}) == len(shots)
     assert all(re.fullmatch(r"\w+/(-1|\d{4})_c[1-9]s\d_\d{6}_\d{2}\.jpg", shot.name) for shot in shots)
@@ -167,7 +161,7 @@ def test_the_plan_resembles_market1501(identities: int, cameras: int) -> None:
     assert all(any(pid == other and camera != there for other, there in seen) for pid, camera in queries)
 
 
-def test_the_default_plan_has_the_documented_size() -> None:
+def test_the_default_plan_has_the_documented_size():
     shots = plan(DEFAULT)
     train = [shot.pid for shot in shots if shot.folder == TRAIN]
     per_identity = np.bincount(train)[1:]
@@ -177,7 +171,7 @@ def test_the_default_plan_has_the_documented_size() -> None:
     assert {shot.camera for shot in shots} == {1, 2, 3, 4, 5, 6}
 
 
-def test_files_are_jpegs_in_the_folder_of_their_options(root: Path, split: Split) -> None:
+def test_files_are_jpegs_in_the_folder_of_their_options(root, split):
     assert split.train.root == root / "synthetic" / Tree(12, 3, "normal", 5).folder
     assert split.counts["train_identities"] == 8
     assert split.counts["query_identities"] == 4
@@ -191,7 +185,7 @@ def test_files_are_jpegs_in_the_folder_of_their_options(root: Path, split: Split
             assert int(name.split("_c")[1][0]) == samples.cams[image]
 
 
-def test_the_jpeg_shows_the_pixels() -> None:
+def test_the_jpeg_shows_the_pixels():
     renderer = Renderer(DEFAULT)
     shot = Shot(TRAIN, 1, 1, "person", 1, 0)
     pixels, quality = renderer.pixels(shot)
@@ -200,7 +194,7 @@ def test_the_jpeg_shows_the_pixels() -> None:
     assert np.abs(decoded - pixels).mean() < 10
 
 
-def test_a_second_call_only_lists(root: Path, split: Split) -> None:
+def test_a_second_call_only_lists(root, split):
     files = sorted(split.train.root.rglob("*.jpg"))
     before = [file.stat().st_mtime_ns for file in files]
     again = synthetic(root, **SMALL)
@@ -208,7 +202,7 @@ def test_a_second_call_only_lists(root: Path, split: Split) -> None:
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_listing_imports_neither_compiler_nor_torch(root: Path, split: Split) -> None:
+def test_listing_imports_neither_compiler_nor_torch(root, split):
     code = (
         "import sys, pathlib, reidbench_datasets.synthetic as s;"
         f"print(s.synthetic(pathlib.Path({str(root)!r}), **{SMALL!r}).digest, {{'numba', 'torch'}} & set(sys.modules))"
@@ -217,7 +211,7 @@ def test_listing_imports_neither_compiler_nor_torch(root: Path, split: Split) ->
     assert answer.stdout.split(maxsplit=1) == [split.digest, "set()\n"]
 
 
-def test_holdout_never_shows_test_identities(root: Path, split: Split) -> None:
+def test_holdout_never_shows_test_identities(root, split):
     held = synthetic(root, **SMALL, holdout=0.25)
     assert len(np.unique(held.train.pids)) == 6
     assert len(np.unique(held.gallery.pids)) == 2
@@ -225,7 +219,7 @@ def test_holdout_never_shows_test_identities(root: Path, split: Split) -> None:
     assert not set(held.train.pids.tolist()) & set(held.query.pids.tolist())
 
 
-def test_the_seed_of_the_holdout_is_that_of_the_people_by_default(root: Path) -> None:
+def test_the_seed_of_the_holdout_is_that_of_the_people_by_default(root):
     held = synthetic(root, **SMALL, holdout=0.25)
     assert held.digest == synthetic(root, **SMALL, holdout=0.25, holdout_seed=SMALL["seed"]).digest
     seeds = {synthetic(root, **SMALL, holdout=0.25, holdout_seed=seed).digest for seed in range(6)}
@@ -238,7 +232,7 @@ def test_the_seed_of_the_holdout_is_that_of_the_people_by_default(root: Path) ->
     assert given.identity == identity.replace("views", "holdout_seed=3, views")
 
 
-def test_two_threads_and_leftovers_of_a_killed_process(tmp_path: Path) -> None:
+def test_two_threads_and_leftovers_of_a_killed_process(tmp_path):
     tree = Tree(10, 2, "easy", 1)
     unfinished = tmp_path / "synthetic" / f".{tree.folder}.unfinished"
     (unfinished / TRAIN).mkdir(parents=True)
@@ -253,14 +247,14 @@ def test_two_threads_and_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     assert (one.train.path(0)).stat().st_size > 500
 
 
-def test_a_missing_image_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path):
     rendered = synthetic(tmp_path, identities=10, cameras=2)
     rendered.query.path(1).unlink()
     with pytest.raises(DataError, match=re.escape(str(rendered.query.images[1]))):
         synthetic(tmp_path, identities=10, cameras=2)
 
 
-def test_a_root_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_written_to(tmp_path):
     (tmp_path / "synthetic").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot write its"):
         synthetic(tmp_path, identities=10)
@@ -276,7 +270,7 @@ def test_a_root_that_cannot_be_written_to(tmp_path: Path) -> None:
         ({"holdout": -0.1}, "holdout: expected a fraction"),
     ],
 )
-def test_options_out_of_range(tmp_path: Path, options: dict[str, float], message: str) -> None:
+def test_options_out_of_range(tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
         synthetic(tmp_path, **options)
     assert not list(tmp_path.iterdir())
@@ -285,7 +279,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, float], message
 # Protocols
 
 
-def test_protocols_pass_the_dataset_options_on() -> None:
+def test_protocols_pass_the_dataset_options_on():
     protocol = synthetic_protocol(identities=40, difficulty="hard", seed=3, views="original")
     assert protocol.dataset == "synthetic(identities=40, cameras=6, difficulty=hard, seed=3)"
     assert protocol.views == "original"

@@ -1,9 +1,5 @@
 """timm: networks of several families train or are refused; their weights and the normalisation that these expect."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import timm
 import torch
@@ -39,7 +35,7 @@ def steps(network: Timm, count: int, height: int, width: int) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto"])
-def test_a_network_takes_a_step_at_a_small_size(name: str) -> None:
+def test_a_network_takes_a_step_at_a_small_size(name):
     torch.manual_seed(0)
     network = Timm(name=name, weights=None, height=64, width=32)
     assert network.preprocess == Preprocess(64, 32)
@@ -51,7 +47,7 @@ def test_a_network_takes_a_step_at_a_small_size(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_twelve_families_train_steps(name: str) -> None:
+def test_twelve_families_train_steps(name):
     network = build("backbone", f"timm(name={name}, weights=none, head=trinet, height=128, width=64)")
     assert network.embedding_dim == 128
     assert len(steps(network, 3, 128, 64)) == 3
@@ -59,12 +55,12 @@ def test_twelve_families_train_steps(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v3", "efficientformer_l1", "crossvit_tiny_240"])
-def test_a_family_that_does_not_take_the_size_is_refused(name: str) -> None:
+def test_a_family_that_does_not_take_the_size_is_refused(name):
     with pytest.raises(OptionError, match=f"timm: name={name} does not take images of 128 x 64 pixels: .+; try"):
         build("backbone", f"timm(name={name}, weights=none, height=128, width=64)")
 
 
-def test_random_weights_repeat() -> None:
+def test_random_weights_repeat():
     torch.manual_seed(0)
     first = Timm(weights=None, head="trinet", height=32, width=32)
     torch.manual_seed(0)
@@ -76,7 +72,7 @@ def test_random_weights_repeat() -> None:
     assert all((buffer == 0).all() for name, buffer in first.named_buffers() if name.endswith("running_mean"))
 
 
-def test_the_feature_is_timms_own() -> None:
+def test_the_feature_is_timms_own():
     torch.manual_seed(0)
     network = Timm(weights=None, height=32, width=32).eval()
     images = torch.rand(2, 3, 32, 32)
@@ -95,13 +91,13 @@ def test_the_feature_is_timms_own() -> None:
         ("resnet18.nobody", r"has no weights 'resnet18\.nobody'; available: .*resnet18\.tv_in1k"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest(name: str, message: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(name, message):
     with pytest.raises(OptionError, match=message):
         Timm(name=name)
 
 
 @pytest.mark.parametrize(("name", "height", "width"), [("efficientformer_l1", 64, 32), ("vit_tiny_patch16_224", 64, 8)])
-def test_a_network_that_does_not_take_the_size_is_refused(name: str, height: int, width: int) -> None:
+def test_a_network_that_does_not_take_the_size_is_refused(name, height, width):
     with pytest.raises(
         OptionError, match=rf"timm: name={name} does not take images of {height} x {width} pixels: .+; try"
     ):
@@ -110,13 +106,13 @@ def test_a_network_that_does_not_take_the_size_is_refused(name: str, height: int
         Timm(height=0)
 
 
-def test_a_network_without_published_weights_is_refused() -> None:
+def test_a_network_without_published_weights_is_refused():
     name = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
     with pytest.raises(OptionError, match=rf"name={name}: timm has no weights for it; .*weights=none"):
         Timm(name=name, height=32, width=32)
 
 
-def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
+def test_mean_and_std_belong_to_the_weights(tmp_path):
     vit = Timm(name="vit_tiny_patch16_224", height=32, width=32)  # the constructor fetches nothing
     assert vit.preprocess == Preprocess(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert vit.pretrained
@@ -127,7 +123,7 @@ def test_mean_and_std_belong_to_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_file_of_timms_is_loaded_without_its_classifier(tmp_path: Path, channels: str) -> None:
+def test_a_file_of_timms_is_loaded_without_its_classifier(tmp_path, channels):
     torch.manual_seed(0)
     theirs = timm.create_model("resnet18").eval()
     save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
@@ -142,9 +138,7 @@ def test_a_file_of_timms_is_loaded_without_its_classifier(tmp_path: Path, channe
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
-def test_published_weights_are_read_from_the_hubs_cache(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_weights_are_read_from_the_hubs_cache(name, tmp_path, monkeypatch):
     """A cache as the hub's client lays it out; the transformer's positions are fitted from 224 x 224 to our size."""
     from huggingface_hub import constants
 
@@ -165,7 +159,7 @@ def test_published_weights_are_read_from_the_hubs_cache(
         network.initialise()
 
 
-def test_bgr_weights_need_a_layer_of_three_channels(tmp_path: Path) -> None:
+def test_bgr_weights_need_a_layer_of_three_channels(tmp_path):
     """The first convolution of this network takes 48 channels: the image folded."""
     torch.manual_seed(0)
     metadata = METADATA | {"channels": "BGR"}

@@ -1,7 +1,5 @@
 """tiny: shapes at every size, the option norm, initialisation, and learning."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,7 +22,7 @@ def images(count: int, height: int = 64, width: int = 32, seed: int = 0) -> Tens
     height=st.integers(16, 80),
     width=st.integers(16, 80),
 )
-def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int, height: int, width: int) -> None:
+def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm, size, height, width):
     network = Tiny(norm=norm, embedding_dim=size, height=height, width=width)
     assert network.preprocess == Preprocess(height, width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     assert network.embedding_dim == size
@@ -34,18 +32,18 @@ def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm: str, size: int,
     assert embeddings.isfinite().all()
 
 
-def test_its_page_counts_the_parameters_at_the_defaults() -> None:
+def test_its_page_counts_the_parameters_at_the_defaults():
     page = (CHECKOUT / "docs" / "backbones" / "tiny.md").read_text(encoding="utf-8")
     assert f"{sum(each.numel() for each in Tiny().parameters()):,} parameters" in page
 
 
 @pytest.mark.parametrize(("option", "value"), [("embedding_dim", 0), ("height", 15), ("width", 8)])
-def test_options_that_are_too_small_are_refused(option: str, value: int) -> None:
+def test_options_that_are_too_small_are_refused(option, value):
     with pytest.raises(OptionError, match=rf"tiny: {option} must be at least \d+; got {value}"):
         Tiny(**{option: value})
 
 
-def test_without_norm_an_embedding_depends_on_one_image() -> None:
+def test_without_norm_an_embedding_depends_on_one_image():
     batch = images(8).double()
     plain = Tiny(norm="none").double()
     assert not [module for module in plain.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -56,7 +54,7 @@ def test_without_norm_an_embedding_depends_on_one_image() -> None:
     torch.testing.assert_close(normed(batch)[:2], normed(batch[:2]), rtol=1e-12, atol=1e-12)
 
 
-def test_nothing_follows_the_embedding_layer() -> None:
+def test_nothing_follows_the_embedding_layer():
     network = Tiny().double().eval()
     batch = images(8).double()
     features = network.stages(batch).flatten(1)
@@ -66,7 +64,7 @@ def test_nothing_follows_the_embedding_layer() -> None:
     assert (expected > 0).any()
 
 
-def test_the_stages_are_convolution_pool_norm_and_leaky_relu() -> None:
+def test_the_stages_are_convolution_pool_norm_and_leaky_relu():
     network = Tiny(norm="none").double()
     batch = expected = images(2, 50, 31).double()
     for convolution in (module for module in network.stages if isinstance(module, nn.Conv2d)):
@@ -78,20 +76,20 @@ def test_the_stages_are_convolution_pool_norm_and_leaky_relu() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_initialisation_preserves_the_scale(norm: str) -> None:
+def test_initialisation_preserves_the_scale(norm):
     torch.manual_seed(0)
     spread = Tiny(norm=norm)(images(64)).std().item()
     assert 0.05 < spread < 5
 
 
-def test_the_memory_format_of_a_batch_has_no_effect() -> None:
+def test_the_memory_format_of_a_batch_has_no_effect():
     network = Tiny()
     batch = images(4)
     assert network(batch).equal(network(batch.contiguous(memory_format=torch.channels_last)))
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_few_steps_learn_the_direction_of_stripes(norm: str) -> None:
+def test_a_few_steps_learn_the_direction_of_stripes(norm):
     torch.manual_seed(0)
     network = Tiny(norm=norm, embedding_dim=2, height=16, width=16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -1,7 +1,5 @@
 """trinet_authors: the arrays of the authors' file against a slow forward pass, wrong files, and the suite."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,13 +52,13 @@ def save(file: Path, arrays: list[Floats]) -> Path:
 
 def slow_forward(arrays: list[Floats], image: Floats) -> Floats:
     """Return the embedding of one image [3, H, W] (B, G, R from 0 to 255, minus the mean), written from the README."""
-    rest: Iterator[Floats] = iter(np.float64(np.float32(array)) for array in arrays)  # type: ignore[misc]
+    rest: Iterator[Floats] = iter(np.float64(np.float32(array)) for array in arrays)
 
     def convolve(x: Floats, stride: int = 1, bias: bool = False) -> Floats:
         weights = next(rest)
         side = weights.shape[-1]
         padded = np.pad(x, ((0, 0), (side // 2, side // 2), (side // 2, side // 2)))
-        patches = sliding_window_view(padded, (side, side), (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
+        patches = sliding_window_view(padded, (side, side), (1, 2))[:, ::stride, ::stride]
         y = np.einsum("cijkl,ockl->oij", patches, weights)
         return normalise(y + next(rest)[:, None, None] if bias else y)
 
@@ -89,7 +87,7 @@ def build(**options: Any) -> TriNetAuthors:
     return TriNetAuthors(**{"height": HEIGHT, "width": WIDTH, "channels": CHANNELS, **options})
 
 
-def test_the_authors_arrays_give_the_embeddings_of_their_network(tmp_path: Path) -> None:
+def test_the_authors_arrays_give_the_embeddings_of_their_network(tmp_path):
     arrays = file_arrays(CHANNELS)
     assert len(arrays) == 273
     network = build(weights=File(save(tmp_path / "trinet.npz", arrays)))
@@ -104,14 +102,14 @@ def test_the_authors_arrays_give_the_embeddings_of_their_network(tmp_path: Path)
     np.testing.assert_allclose(embeddings, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_whole_network_has_the_papers_size() -> None:
+def test_the_whole_network_has_the_papers_size():
     with torch.device("meta"):
         network = TriNetAuthors()
     assert sum(parameter.numel() for parameter in network.parameters()) == 25_738_432 + 64  # a bias in front
     assert (network.preprocess.height, network.preprocess.width, network.embedding_dim) == (256, 128, 128)
 
 
-def test_a_wrong_file_is_refused_with_its_array_and_both_shapes(tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_with_its_array_and_both_shapes(tmp_path):
     arrays = file_arrays(1)
     swapped = [*arrays[:6], *arrays[11:16], *arrays[6:11], *arrays[16:]]  # the projection after the first layer
     for wrong, named in (
@@ -123,7 +121,7 @@ def test_a_wrong_file_is_refused_with_its_array_and_both_shapes(tmp_path: Path) 
             build(weights=File(save(tmp_path / "wrong.npz", wrong)), channels=1).initialise()
 
 
-def test_the_suite_scores_both_files_with_ten_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_scores_both_files_with_ten_crops(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("trinet-market1501.npz", "trinet-mars.npz"):
         (tmp_path / name).touch()

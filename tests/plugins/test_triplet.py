@@ -1,7 +1,5 @@
 """batch_hard: values against loops, exactness, ties and equal rows, single images."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -44,9 +42,7 @@ def slow_terms(embeddings: Tensor, labels: list[int], margin: Margin, distance: 
     seed=st.integers(0, 2**31),
     grid=st.booleans(),
 )
-def test_terms_are_those_of_a_loop(
-    distance: Distance, labels: list[int], margin: Margin, seed: int, grid: bool
-) -> None:
+def test_terms_are_those_of_a_loop(distance, labels, margin, seed, grid):
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(len(labels), 3, dtype=torch.float64, generator=generator) + 0.1
     if grid:  # ties and equal rows
@@ -57,7 +53,7 @@ def test_terms_are_those_of_a_loop(
 
 
 @pytest.mark.parametrize("size", [3, 512])
-def test_the_hardest_pairs_are_exact_despite_rounding(size: int) -> None:
+def test_the_hardest_pairs_are_exact_despite_rounding(size):
     # Two groups 1000 apart, within which distances differ by less than the rounding of |a|^2 + |b|^2 - 2ab.
     generator = torch.Generator().manual_seed(6)
     radius = 1 + 0.002 * torch.randperm(40, generator=generator)[:, None]
@@ -72,12 +68,12 @@ def test_the_hardest_pairs_are_exact_despite_rounding(size: int) -> None:
     torch.testing.assert_close(positive.double(), exact.masked_fill(~same, -1).amax(dim=1), rtol=5e-6, atol=0)
 
 
-def test_a_collapsed_batch_saves_no_differences_of_pairs() -> None:
+def test_a_collapsed_batch_saves_no_differences_of_pairs():
     embeddings = torch.full((256, 64), 0.7, requires_grad=True)  # they would be 16 MiB
     assert saved_bytes(lambda: BatchHard(INFO)(embeddings, torch.arange(256) // 4).total) < 4 << 20
 
 
-def test_ties_and_equal_rows_share_the_gradient() -> None:
+def test_ties_and_equal_rows_share_the_gradient():
     # The anchor at 0 has two equally far positives, and its two closest negatives coincide.
     embeddings = torch.tensor([[0.0, 0], [0, 3], [0, -3], [2, 0], [2, 0]], requires_grad=True)
     same = torch.tensor([0, 0, 0, 1, 1])[:, None] == torch.tensor([0, 0, 0, 1, 1])
@@ -86,7 +82,7 @@ def test_ties_and_equal_rows_share_the_gradient() -> None:
     torch.testing.assert_close(slope, torch.tensor([[1, 0], [0, 0.5], [0, -0.5], [-0.5, 0], [-0.5, 0]]))
 
 
-def test_a_known_batch() -> None:
+def test_a_known_batch():
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     value = BatchHard(INFO, margin=0.5)(embeddings, torch.tensor([5, 5, 9, 9]))
     # Anchors: 1 - 3, 1 - 2, 4 - 2, 4 - 6.
@@ -98,7 +94,7 @@ def test_a_known_batch() -> None:
     assert nonzero.total.item() == pytest.approx(2.5)
 
 
-def test_an_anchor_without_positive_can_be_skipped() -> None:
+def test_an_anchor_without_positive_can_be_skipped():
     embeddings, labels = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
     assert terms_of(embeddings, labels, margin=2.5, singletons="skip").tolist() == pytest.approx([0.5, 1.5])
     value = BatchHard(INFO, margin=2.5, singletons="skip")(embeddings, labels)
@@ -109,7 +105,7 @@ def test_an_anchor_without_positive_can_be_skipped() -> None:
 
 
 @pytest.mark.parametrize(("scale", "dtype"), [(25.0, torch.float64), (1e4, torch.float64), (1e4, torch.float32)])
-def test_softplus_neither_overflows_nor_rounds(scale: float, dtype: torch.dtype) -> None:
+def test_softplus_neither_overflows_nor_rounds(scale, dtype):
     embeddings = torch.tensor([[0.0], [1.0], [0.0], [1.0]], dtype=dtype) * scale
     terms = terms_of(embeddings, torch.tensor([0, 0, 1, 1]))
     expected = torch.tensor(scale, dtype=torch.float64) + math.log1p(math.exp(-scale))

@@ -1,9 +1,6 @@
 """Images without identity: a folder joins a training set; losses, recipes and metrics that cannot use them."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,14 +18,14 @@ NAMES = ("1.png", "2.png", "3.png")
 
 
 @pytest.fixture(scope="module")
-def folder(data_folder: Path) -> str:
+def folder(data_folder):
     """The options that name a folder of noise below the data root."""
     name = f"noise{os.getpid()}"
     noise_images(data_folder / name, [1] * 9)
     return f', unlabelled="{name}"'
 
 
-def test_a_folder_joins_the_training_set_but_no_other_part(folder: str) -> None:
+def test_a_folder_joins_the_training_set_but_no_other_part(folder):
     protocol = PROTOCOL.format(f"{folder}, unlabelled_images=7")
     asked = job(protocol=protocol, loss="classification(unlabelled=uniform)", recipe=SHUFFLED, metric="xqda")
     planned, record, _ = run(asked)
@@ -49,12 +46,12 @@ def test_a_folder_joins_the_training_set_but_no_other_part(folder: str) -> None:
         ("classification(unlabelled=extra)", "quick(steps=3)", "recipe quick.*: .*without identity"),
     ],
 )
-def test_what_cannot_use_them_is_refused_in_the_plan(folder: str, loss: str, recipe: str, named: str) -> None:
+def test_what_cannot_use_them_is_refused_in_the_plan(folder, loss, recipe, named):
     with pytest.raises(OptionError, match=named):
         plan_of(job(protocol=PROTOCOL.format(folder), loss=loss, recipe=recipe))
 
 
-def test_the_digest_does_not_depend_on_the_name_of_the_tree(tmp_path: Path) -> None:
+def test_the_digest_does_not_depend_on_the_name_of_the_tree(tmp_path):
     splits = []
     for spelling in (".", "Market-1501-v15.09.15"):
         root = tmp_path / f"root{len(splits)}"
@@ -77,9 +74,7 @@ def test_the_digest_does_not_depend_on_the_name_of_the_tree(tmp_path: Path) -> N
         ({"unlabelled_images": 2}, OptionError, "unlabelled: "),
     ],
 )
-def test_a_folder_that_cannot_join(
-    tmp_path: Path, options: dict[str, str | int], error: type[Exception], named: str
-) -> None:
+def test_a_folder_that_cannot_join(tmp_path, options, error, named):
     write_empty(write_tree(tmp_path) / "made", {".": NAMES})
     with pytest.raises(error, match=named):
-        market1501(tmp_path, **options)  # type: ignore[arg-type]
+        market1501(tmp_path, **options)

@@ -1,18 +1,15 @@
 """The metrics on embeddings as they are: values, and that a pair's value depends on its two rows alone."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
 
 import reidbench
-from reidbench import Metric
 
 
 @pytest.fixture
-def euclidean() -> Metric:
+def euclidean():
     return reidbench.build("metric", "euclidean")
 
 
@@ -20,13 +17,13 @@ def rows(count: int, dim: int, seed: int) -> torch.Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_euclidean_distances_are_those_of_math(euclidean: Metric) -> None:
+def test_euclidean_distances_are_those_of_math(euclidean):
     a, b = rows(4, 7, 0), rows(5, 7, 1)
     expected = [[math.dist(x, y) for y in b.tolist()] for x in a.tolist()]
     torch.testing.assert_close(euclidean.distances(a, b), torch.tensor(expected, dtype=torch.float64))
 
 
-def test_euclidean_of_identical_rows_is_zero_far_from_the_origin(euclidean: Metric) -> None:
+def test_euclidean_of_identical_rows_is_zero_far_from_the_origin(euclidean):
     x = rows(60, 130, 2).float() + 3_000
     assert euclidean.distances(x, x).diagonal().eq(0).all()
     moved = x.clone()
@@ -36,7 +33,7 @@ def test_euclidean_of_identical_rows_is_zero_far_from_the_origin(euclidean: Metr
 
 @pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "cosine"])
 @pytest.mark.parametrize("dim", [1, 3, 16, 129, 2048])
-def test_a_pair_depends_on_its_rows_alone(name: str, dim: int) -> None:
+def test_a_pair_depends_on_its_rows_alone(name, dim):
     metric = reidbench.build("metric", name)
     x = rows(70, dim, 5)
     x[50] = x[3]
@@ -53,7 +50,7 @@ def test_a_pair_depends_on_its_rows_alone(name: str, dim: int) -> None:
         assert metric.pair_distances(alone, x[30:31], torch.tensor([0]), torch.tensor([0])).equal(pairs[20:21])
 
 
-def test_metrics_keep_the_dtype_and_euclidean_normalizes(euclidean: Metric) -> None:
+def test_metrics_keep_the_dtype_and_euclidean_normalizes(euclidean):
     assert euclidean.normalize is False
     assert reidbench.build("metric", "euclidean(normalize=true)").normalize is True
     for metric in (euclidean, *(reidbench.build("metric", name) for name in ("sqeuclidean", "cosine"))):
@@ -63,7 +60,7 @@ def test_metrics_keep_the_dtype_and_euclidean_normalizes(euclidean: Metric) -> N
             assert {factor.dtype for factor in metric.factors(x)} == {dtype}
 
 
-def test_sqeuclidean_and_cosine_equal_the_formulas() -> None:
+def test_sqeuclidean_and_cosine_equal_the_formulas():
     a, b = rows(4, 7, 0), rows(5, 7, 1)
     squares = [[sum((p - q) ** 2 for p, q in zip(x, y, strict=True)) for y in b.tolist()] for x in a.tolist()]
     cosines = [
@@ -75,7 +72,7 @@ def test_sqeuclidean_and_cosine_equal_the_formulas() -> None:
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_cosine_looks_at_directions_alone() -> None:
+def test_cosine_looks_at_directions_alone():
     cosine = reidbench.build("metric", "cosine")
     assert cosine.normalize is True
     x = rows(6, 5, 1)
@@ -91,7 +88,7 @@ def test_cosine_looks_at_directions_alone() -> None:
     assert (cosine.factors(zero)[0] @ cosine.factors(x)[1].T).eq(0).all()
 
 
-def test_sqeuclidean_ranks_as_euclidean() -> None:
+def test_sqeuclidean_ranks_as_euclidean():
     x = rows(5, 4, 2)
     squared, plain = reidbench.build("metric", "sqeuclidean"), reidbench.build("metric", "euclidean")
     assert all(a.equal(b) for a, b in zip(squared.factors(x), plain.factors(x), strict=True))

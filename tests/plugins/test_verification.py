@@ -1,9 +1,6 @@
 """verification and I+V: values against cross entropy by hand, rounds of pairs, layers that train."""
 
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.classification import Classification
-from reidbench_losses.verification import (
-    Difference,
-    IdentificationVerification,
-    Verification,
-    pair_round,
-    positive_share,
-)
+from reidbench_losses.verification import IdentificationVerification, Verification, pair_round, positive_share
 from torch import Tensor
 
 from reidbench import TrainInfo, TrainingError
@@ -47,7 +38,7 @@ def batch(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("difference", ["squared", "absolute"])
 @settings(max_examples=15)
 @given(pairs=st.integers(1, 8), seed=st.integers(0, 2**31))
-def test_the_loss_is_the_cross_entropy_of_same_or_different(difference: Difference, pairs: int, seed: int) -> None:
+def test_the_loss_is_the_cross_entropy_of_same_or_different(difference, pairs, seed):
     torch.manual_seed(seed)
     loss = Verification(INFO, difference=difference).double()
     embeddings, labels = batch(pairs, seed)
@@ -65,7 +56,7 @@ def test_the_loss_is_the_cross_entropy_of_same_or_different(difference: Differen
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_identification_verification_is_the_sum_of_both(weight: float) -> None:
+def test_identification_verification_is_the_sum_of_both(weight):
     torch.manual_seed(3)
     loss = IdentificationVerification(INFO, weight=weight)
     torch.manual_seed(3)
@@ -88,7 +79,7 @@ def test_identification_verification_is_the_sum_of_both(weight: float) -> None:
     k=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-def test_half_of_a_round_are_positive_pairs(counts: list[int], p: int, k: int, seed: int) -> None:
+def test_half_of_a_round_are_positive_pairs(counts, p, k, seed):
     labels = np.repeat(np.arange(len(counts)), counts)[np.random.default_rng(seed).permutation(sum(counts))]
     batches = pair_round(view_of(labels, p=p, k=k, seed=seed), "it")
     pairs = max(2, p * k // 2)
@@ -106,7 +97,7 @@ def test_half_of_a_round_are_positive_pairs(counts: list[int], p: int, k: int, s
 @pytest.mark.parametrize(
     ("epoch", "share", "positives"), [(1, 0.495, 24), (25, 0.390, 19), (50, 0.304, 15), (75, 0.237, 11)]
 )
-def test_negative_pairs_become_more_with_the_rounds(epoch: int, share: float, positives: int) -> None:
+def test_negative_pairs_become_more_with_the_rounds(epoch, share, positives):
     assert positive_share(epoch - 1, growth=1.01, most=4.0) == pytest.approx(share, abs=5e-4)
     labels = np.repeat(np.arange(30), 4)
     for kind in BOTH:
@@ -116,14 +107,14 @@ def test_negative_pairs_become_more_with_the_rounds(epoch: int, share: float, po
             assert (first == second).tolist() == [True] * positives + [False] * (48 - positives)
 
 
-def test_shares_have_a_limit_and_default_to_half() -> None:
+def test_shares_have_a_limit_and_default_to_half():
     assert [positive_share(number, 1.0, 4.0) for number in (0, 10**6)] == [0.5, 0.5]
     assert positive_share(10**6, 1.5, 4.0) == pytest.approx(0.2)
     identity = load().resolve("loss", "identification_verification").identity
     assert identity == "identification_verification(weight=1.0, difference=squared, dropout=0.0)"
 
 
-def test_every_pair_can_be_sampled() -> None:
+def test_every_pair_can_be_sampled():
     labels = np.array([0, 0, 0, 1, 1, 2])
     sampled: set[tuple[int, int]] = set()
     for number in range(150):
@@ -132,13 +123,13 @@ def test_every_pair_can_be_sampled() -> None:
     assert sampled == {(a, b) for a in range(5) for b in range(6) if a != b}, "identity 2 is only a second image"
 
 
-def test_an_odd_batch_is_refused() -> None:
+def test_an_odd_batch_is_refused():
     with pytest.raises(TrainingError, match="verification: expected a batch of pairs, got 3 images"):
         Verification(INFO)(torch.randn(3, 5), torch.zeros(3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_dropout_is_for_training_only(kind: type[Verification]) -> None:
+def test_dropout_is_for_training_only(kind):
     torch.manual_seed(0)
     loss, plain = kind(INFO, dropout=0.5), kind(INFO)
     plain.load_state_dict(loss.state_dict())
@@ -148,7 +139,7 @@ def test_dropout_is_for_training_only(kind: type[Verification]) -> None:
     assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
 
 
-def test_layers_train_and_are_not_saved_with_the_network(tmp_path: Path) -> None:
+def test_layers_train_and_are_not_saved_with_the_network(tmp_path):
     import safetensors.torch
 
     net, loss, _ = fit(lambda: IdentificationVerification(TRAINED), tmp_path / "run")

@@ -1,11 +1,8 @@
 """Weights of networks with a head, and finding or downloading published ones."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import urllib.error
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ from reidbench import DataError, build
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
 
-def test_a_torch_file_may_hold_only_tensors(tmp_path: Path) -> None:
+def test_a_torch_file_may_hold_only_tensors(tmp_path):
     file = tmp_path / "w.pth"
     torch.save({"x": torch.ones(2)}, file)
     assert read_torch_file(file)["x"].tolist() == [1, 1]
@@ -43,7 +40,7 @@ def random_tensors(*modules: nn.Module) -> list[dict[str, Tensor]]:
     ]
 
 
-def test_tensors_are_loaded_without_the_classifier() -> None:
+def test_tensors_are_loaded_without_the_classifier():
     network, head = small()
     of_network, _ = random_tensors(network, head)
     before = head[0].weight.clone()
@@ -55,7 +52,7 @@ def test_tensors_are_loaded_without_the_classifier() -> None:
         load_weights(network, head, of_network | extra | {"fc.scale": torch.zeros(1)}, source="w", classifier=["fc"])
 
 
-def test_a_checkpoint_is_loaded_with_or_without_its_head() -> None:
+def test_a_checkpoint_is_loaded_with_or_without_its_head():
     network, head = small()
     of_network, of_head = random_tensors(network, head)
     ours = {f"network.{n}": t for n, t in of_network.items()}
@@ -72,7 +69,7 @@ def test_a_checkpoint_is_loaded_with_or_without_its_head() -> None:
         )
 
 
-def test_all_mismatches_are_named_and_nothing_is_loaded() -> None:
+def test_all_mismatches_are_named_and_nothing_is_loaded():
     network, head = small()
     of_network, _ = random_tensors(network, head)
     before = network[0].weight.clone()
@@ -88,7 +85,7 @@ def test_all_mismatches_are_named_and_nothing_is_loaded() -> None:
     assert network[0].weight.equal(before)
 
 
-def test_batch_norm_counters_may_be_missing() -> None:
+def test_batch_norm_counters_may_be_missing():
     network, head = small()
     of_network, _ = random_tensors(network, head)
     del of_network["1.num_batches_tracked"]
@@ -96,7 +93,7 @@ def test_batch_norm_counters_may_be_missing() -> None:
     assert network[1].running_mean.equal(of_network["1.running_mean"])
 
 
-def test_a_flipped_layer_reverses_the_channels() -> None:
+def test_a_flipped_layer_reverses_the_channels():
     """A BGR network on BGR pixels and its flipped copy on RGB pixels are one function."""
     network, head = small()
     of_network, _ = random_tensors(network, head)
@@ -111,7 +108,7 @@ def test_a_flipped_layer_reverses_the_channels() -> None:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hub(tmp_path, monkeypatch):
     """A folder that is served as file:// addresses; torch.hub's own folder is an empty one."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     served = tmp_path / "served"
@@ -119,7 +116,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return served
 
 
-def test_a_file_is_downloaded_once_and_checked(hub: Path, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once_and_checked(hub, tmp_path):
     content = b"weights"
     published = hub / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     published.write_bytes(content)
@@ -133,18 +130,18 @@ def test_a_file_is_downloaded_once_and_checked(hub: Path, tmp_path: Path) -> Non
         torch_hub_file(published.as_uri(), "net")
 
 
-def test_a_download_with_other_content_is_deleted(hub: Path, tmp_path: Path) -> None:
+def test_a_download_with_other_content_is_deleted(hub, tmp_path):
     (hub / "net-00000000.pth").write_bytes(b"other")
     with pytest.raises(DataError, match=r"net-00000000\.pth .*invalid hash value"):
         torch_hub_file((hub / "net-00000000.pth").as_uri(), "net")
     assert list((tmp_path / "torch").rglob("*.*")) == []
 
 
-def test_weights_that_are_not_found_are_an_error(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_found_are_an_error(hub, tmp_path, monkeypatch):
     """The message names the file, the folder, the address and the way out, for both sources."""
     from huggingface_hub import constants
 
-    def refuse(*_: object) -> None:
+    def refuse(*_):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)

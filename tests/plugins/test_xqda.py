@@ -1,7 +1,5 @@
 """XQDA against the official results, against loops over pairs, and through a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -41,7 +39,7 @@ def slow_form(intra: NDArray[np.float64], extra: NDArray[np.float64], lam: float
 
 
 @pytest.mark.parametrize("name", ["xqda_dev", "xqda_qr_dev"])
-def test_given_pairs_give_the_official_results(name: str) -> None:
+def test_given_pairs_give_the_official_results(name):
     data, metric = oracle(name), xqda()
     metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_ind1"], data["pair_ind2"])
     assert metric.map.shape[1] == data["qda_dims"]
@@ -49,7 +47,7 @@ def test_given_pairs_give_the_official_results(name: str) -> None:
     assert_official(metric, data, "", "dist")
 
 
-def test_re_ranking_over_xqda_is_the_official_one() -> None:
+def test_re_ranking_over_xqda_is_the_official_one():
     data, learned, metric = oracle("rerank_xqda_dev"), oracle("xqda_dev"), xqda()
     metric.fit_pairs(
         torch.from_numpy(learned["train"]), learned["train_pid"], learned["pair_ind1"], learned["pair_ind2"]
@@ -69,7 +67,7 @@ def test_re_ranking_over_xqda_is_the_official_one() -> None:
 @pytest.mark.parametrize(
     ("dim", "lam", "dims"), [(1, 0.001, 9), (6, 0.001, 99), (6, 0.5, 99), (6, 0.0, 2), (80, 0.01, 5), (80, 0.01, 99)]
 )
-def test_all_pairs_are_those_of_loops(dim: int, lam: float, dims: int) -> None:
+def test_all_pairs_are_those_of_loops(dim, lam, dims):
     rows, pids, cams = people(10, dim, seed=dim)
     metric = xqda(f"pairs=all, lam={lam}, dims={dims}, normalize=false")
     metric.fit(rows, pids, cams)
@@ -77,7 +75,7 @@ def test_all_pairs_are_those_of_loops(dim: int, lam: float, dims: int) -> None:
     assert_close_forms(form_of(metric), slow_form(intra, extra, lam, dims), 1e-8)
 
 
-def test_official_pairs_of_both_halves() -> None:
+def test_official_pairs_of_both_halves():
     rows, pids, cams = people(14, 5, seed=1)
     metric = xqda("seed=3")
     metric.fit(rows, pids, cams)
@@ -91,7 +89,7 @@ def test_official_pairs_of_both_halves() -> None:
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 6), cams=st.integers(1, 3), dim=st.integers(1, 4))
 @settings(max_examples=40)
-def test_sums_over_pairs_and_halves_of_people(seed: int, count: int, cams: int, dim: int) -> None:
+def test_sums_over_pairs_and_halves_of_people(seed, count, cams, dim):
     rows, pids, seen = people(count, dim, cams, seed, each=(1, 6))
     first, second = halves(pids, seen, np.random.default_rng(seed))
     assert len(np.unique(np.concatenate([first, second]))) == 2 * len(first)
@@ -106,7 +104,7 @@ def test_sums_over_pairs_and_halves_of_people(seed: int, count: int, cams: int, 
             np.testing.assert_allclose(found.numpy(), np.nan_to_num(expected) * number, rtol=1e-9, atol=1e-9)
 
 
-def test_halves_pair_all_units_where_cameras_differ() -> None:
+def test_halves_pair_all_units_where_cameras_differ():
     pids, cams = np.array([5, 2, 5, 2, 5, 2, 2, 9]), np.arange(8)
     first, _ = halves(pids, cams, np.random.default_rng(0))
     assert sorted(pids[first]) == [2, 2, 5]
@@ -114,7 +112,7 @@ def test_halves_pair_all_units_where_cameras_differ() -> None:
     assert len(drawn) > 5
 
 
-def test_distances_may_be_negative() -> None:
+def test_distances_may_be_negative():
     rows, pids, cams = people(4, 12, seed=0)
     metric = xqda("pairs=all, normalize=false")
     metric.fit(rows, pids, cams)
@@ -125,7 +123,7 @@ def test_distances_may_be_negative() -> None:
     assert_a_form(metric, rows[:5], rows)
 
 
-def test_mistakes_are_errors() -> None:
+def test_mistakes_are_errors():
     for options in ("dims=0", "lam=-1"):
         with pytest.raises(OptionError, match="metric xqda: expected dims"):
             xqda(options)
@@ -137,7 +135,7 @@ def test_mistakes_are_errors() -> None:
         xqda("pairs=all").fit(torch.ones_like(rows), pids, cams)
 
 
-def test_a_run_learns_it_on_the_training_units() -> None:
+def test_a_run_learns_it_on_the_training_units():
     _, record, _ = run(job(loss="none", metric="xqda"))
     assert record.status == "ok", record.error
     assert record.evaluation.learned

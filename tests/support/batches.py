@@ -1,7 +1,5 @@
 """A batch of a training without a loader: cropped in one thread, nothing prefetched."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

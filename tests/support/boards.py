@@ -1,7 +1,5 @@
 """Valid records with the rankings that their scores follow from, for the tests of leaderboards."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import json

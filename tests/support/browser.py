@@ -1,7 +1,5 @@
 """A headless Chromium for tests of pages: whatever goes wrong in a page, or leaves it, is kept."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

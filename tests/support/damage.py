@@ -1,7 +1,5 @@
 """Damage files as disks do, to test what notices it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """Plugins' distributions as an installer leaves them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

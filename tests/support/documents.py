@@ -3,8 +3,6 @@
 How a page marks its commands stands in CONTRIBUTING.md, "Commands and numbers in the docs".
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

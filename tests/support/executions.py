@@ -1,7 +1,5 @@
 """Small plans that an executor runs, and what the tests of executors do to them meanwhile."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -4,8 +4,6 @@ Each element of an array runs as soon as it is submitted, in a session of its ow
 with which sbatch refuses.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

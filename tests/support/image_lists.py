@@ -1,7 +1,5 @@
 """Small lists of images of noise, whose files can change under one size, and runs on them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

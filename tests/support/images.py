@@ -1,7 +1,5 @@
 """Image files of noise, of several sizes and both formats."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small jobs for tests that walk the whole road: few people, few steps, one thread."""
 
-from __future__ import annotations
-
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.runs.job import Job, Memo, resolve
@@ -28,7 +26,7 @@ def job(**changes: object) -> Job:
         "seed": 0,
         **changes,
     }
-    return Job(**values)  # type: ignore[arg-type]
+    return Job(**values)
 
 
 def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[str, ...]]:
@@ -41,7 +39,7 @@ def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[s
 
 
 def plan_of(asked: Job, **machine: object) -> tuple[Prepared, Machine]:
-    chosen = local_machine(device="cpu", threads=1, **machine)  # type: ignore[arg-type]
+    chosen = local_machine(device="cpu", threads=1, **machine)
     return Planner(load(), chosen).plan(asked), chosen
 
 

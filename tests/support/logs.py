@@ -1,7 +1,5 @@
 """The log of a training, read and compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the tests of the loop train: a loss with a head and buffers, on four identities with three images each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

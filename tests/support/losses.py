@@ -1,7 +1,5 @@
 """Distances in plain Python, valid batches for every built-in loss, and the memory that a loss keeps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Drawn embeddings of people seen by cameras, and the official results, for the tests of the learned metrics."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Plugin items that break their contract in one way each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -203,7 +201,7 @@ RERANKERS: dict[str, Callable[[], Any]] = {
 }
 LOSSES: dict[str, Callable[[Any], Any]] = {
     "no_loss": lambda info: nn.Linear(2, 2),
-    "total_float": lambda info: AnyLoss(lambda rows: LossValue(0.5)),  # type: ignore[arg-type]
+    "total_float": lambda info: AnyLoss(lambda rows: LossValue(0.5)),
     "total_vector": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(1))),
     "total_integer": lambda info: AnyLoss(lambda rows: torch.tensor(3)),
     "value_none": lambda info: AnyLoss(lambda rows: None),
@@ -212,10 +210,10 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
     "value_pair": lambda info: AnyLoss(lambda rows: (rows.sum(), {})),
     "value_without_gradient": lambda info: AnyLoss(lambda rows: rows.detach().sum()),
     "per_item_scalar": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {"a": rows.sum()})),
-    "per_item_list": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {"a": [1.0]})),  # type: ignore[dict-item]
-    "per_item_tensor": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), rows)),  # type: ignore[arg-type]
-    "per_item_numbers_as_names": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {1: rows[0]})),  # type: ignore[dict-item]
-    "scalars_float": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {}, {"a": 1.0})),  # type: ignore[dict-item]
+    "per_item_list": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {"a": [1.0]})),
+    "per_item_tensor": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), rows)),
+    "per_item_numbers_as_names": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {1: rows[0]})),
+    "scalars_float": lambda info: AnyLoss(lambda rows: LossValue(rows.sum(), {}, {"a": 1.0})),
     "pool_unknown": lambda info: AnyLoss(pool="median"),
     "metric_object": lambda info: AnyLoss(metric=AnyMetric()),
     "groups_none": lambda info: AnyLoss(param_groups=lambda: None),
@@ -230,11 +228,11 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "no_backbone": lambda: nn.Linear(2, 2),
     "without_preprocess": lambda: AnyBackbone(missing="preprocess"),
     "without_embedding_dim": lambda: AnyBackbone(missing="embedding_dim"),
-    "height_fraction": lambda: AnyBackbone(preprocess=Preprocess(16.5, 8)),  # type: ignore[arg-type]
+    "height_fraction": lambda: AnyBackbone(preprocess=Preprocess(16.5, 8)),
     "width_negative": lambda: AnyBackbone(preprocess=Preprocess(16, -8)),
     "mean_of_255": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (123.7, 116.3, 103.5))),
     "std_zero": lambda: AnyBackbone(preprocess=Preprocess(16, 8, std=(1.0, 0.0, 1.0))),
-    "mean_of_two": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (0.5, 0.5))),  # type: ignore[arg-type]
+    "mean_of_two": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (0.5, 0.5))),
     "embeddings_too_wide": lambda: AnyBackbone(lambda images: images.mean((2, 3)).repeat(1, 3)),
     "embeddings_a_map": lambda: AnyBackbone(lambda images: images),
     "embeddings_integers": lambda: AnyBackbone(lambda images: torch.zeros(len(images), 4, dtype=torch.int64)),
@@ -251,10 +249,10 @@ DATASETS: dict[str, Callable[[Path], Any]] = {
     "pids_float": lambda root: split(train=samples(pids=np.array([1.0, 2.0]))),
     "pids_int32": lambda root: split(train=samples(pids=np.array([1, 2], dtype=np.int32))),
     "pids_matrix": lambda root: split(train=samples(pids=np.array([[1], [2]]))),
-    "pids_fractions": lambda root: split(train=Samples.of_images(root, ["a", "b"], [1.5, 2.5], [1, 1])),  # type: ignore[list-item]
+    "pids_fractions": lambda root: split(train=Samples.of_images(root, ["a", "b"], [1.5, 2.5], [1, 1])),
     "cams_text": lambda root: split(train=samples(cams=np.array(["c1", "c2"]))),
     "images_objects": lambda root: split(train=samples(images=np.array([b"a", b"b"]))),
-    "images_paths": lambda root: split(train=Samples.of_images(root, [root, root], [1, 2], [1, 1])),  # type: ignore[list-item]
+    "images_paths": lambda root: split(train=Samples.of_images(root, [root, root], [1, 2], [1, 1])),
     "starts_fall": lambda root: split(train=samples(starts=np.array([0, 2, 1]))),
     "factory_raises": fail_in,
 }
@@ -271,18 +269,18 @@ RECIPES: dict[str, Callable[[Any], Any]] = {
     **with_wrong_attributes("recipe", partial(replace, RECIPE), inputs=1),
     "no_recipe": lambda network: {"steps": 3},
     "rate_nan": lambda network: replace(RECIPE, learning_rate=nan),
-    "rate_none": lambda network: replace(RECIPE, learning_rate=None),  # type: ignore[arg-type]
+    "rate_none": lambda network: replace(RECIPE, learning_rate=None),
 }
 SECTIONS: dict[str, Callable[[], Any]] = {
     "no_section": lambda: "table",
     "part_text": lambda: AnySection(lambda: "a table"),
     "part_none": lambda: AnySection(lambda: None),
-    "tables_text": lambda: AnySection(lambda: Part("t", tables="a table")),  # type: ignore[arg-type]
-    "tables_rows": lambda: AnySection(lambda: Part("t", tables=[[{"a": 1}]])),  # type: ignore[list-item]
-    "notes_text": lambda: AnySection(lambda: Part("t", notes="a note")),  # type: ignore[arg-type]
-    "notes_numbers": lambda: AnySection(lambda: Part("t", notes=[3])),  # type: ignore[list-item]
-    "figures_text": lambda: AnySection(lambda: Part("t", figures=["figure.png"])),  # type: ignore[list-item]
-    "title_none": lambda: AnySection(lambda: Part(None)),  # type: ignore[arg-type]
+    "tables_text": lambda: AnySection(lambda: Part("t", tables="a table")),
+    "tables_rows": lambda: AnySection(lambda: Part("t", tables=[[{"a": 1}]])),
+    "notes_text": lambda: AnySection(lambda: Part("t", notes="a note")),
+    "notes_numbers": lambda: AnySection(lambda: Part("t", notes=[3])),
+    "figures_text": lambda: AnySection(lambda: Part("t", figures=["figure.png"])),
+    "title_none": lambda: AnySection(lambda: Part(None)),
     "part_raises": lambda: AnySection(boom),
 }
 SYNTHESIZERS: dict[str, Callable[[Path], Any]] = {

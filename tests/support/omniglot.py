@@ -1,7 +1,5 @@
 """Omniglot's two small training sets as a list for ``csv_list``: real drawings that every clone has."""
 
-from __future__ import annotations
-
 import csv
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Inputs and outputs of official programs; tests/oracles/README.md says which program made which file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

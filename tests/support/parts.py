@@ -1,7 +1,5 @@
 """Parts of reports in tests: one section built, and a table's printed columns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from reidbench import Part, RunFiles, RunRecord, Table

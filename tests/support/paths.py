@@ -1,7 +1,5 @@
 """Where tests find the checkout, the official results and the data that come with it, and the lists beside it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]

@@ -1,7 +1,5 @@
 """Rewrite the signature table of ``pml/...`` and the tables of its page: ``python -m tests.support.pml_signatures``."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

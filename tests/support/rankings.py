@@ -1,7 +1,5 @@
 """Rankings written by hand, runs that have them, and scores by loops over sorted distances."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plausible records for the tests of everything that comes after a run."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of docs/study.md: what each loss declares to be searched. Run as a module it rewrites the page."""
 
-from __future__ import annotations
-
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import write_value
 from tests.support.paths import CHECKOUT

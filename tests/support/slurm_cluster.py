@@ -1,7 +1,5 @@
 """A real Slurm on loopback: a controller and nodes on this machine, by the daemons of Debian's packages."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Invented results of studies, with rankings on disk, for the tests of tables and pages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

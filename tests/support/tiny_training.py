@@ -1,7 +1,5 @@
 """Trainings of seconds on images of noise, repeated and resumed bit for bit, and the doubles that tests train."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable

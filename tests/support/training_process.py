@@ -1,7 +1,5 @@
 """The program of test_distributed, run alone or by torchrun: one training in float64 for each loss."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

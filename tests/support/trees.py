@@ -1,7 +1,5 @@
 """Trees on disk in the layout of a dataset, and the official file lists, for the tests of datasets and stand-ins."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Holding out training identities: what is tuned on never meets what is tested on, and nothing is lost."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +24,7 @@ def names(samples: Samples) -> list[str]:
 
 
 @given(seen.filter(lambda pairs: len({pid for pid, _ in pairs}) > 1), st.floats(0.01, 0.5), st.integers(0, 99))
-def test_identities_are_parted_and_no_unit_is_lost(pairs: list[tuple[int, int]], fraction: float, seed: int) -> None:
+def test_identities_are_parted_and_no_unit_is_lost(pairs, fraction, seed):
     train = train_of(pairs)
     split = hold_out(train, fraction, seed)
     identities, held = {pid for pid, _ in pairs}, set(split.gallery.pids.tolist())
@@ -44,13 +42,13 @@ def test_identities_are_parted_and_no_unit_is_lost(pairs: list[tuple[int, int]],
 
 
 @given(seen.filter(lambda pairs: len({pid for pid, _ in pairs}) > 1), st.integers(0, 99))
-def test_the_same_seed_holds_out_the_same(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_the_same_seed_holds_out_the_same(pairs, seed):
     one, two = (hold_out(train_of(pairs), 0.3, seed) for _ in range(2))
     assert names(one.query) == names(two.query)
     assert names(one.gallery) == names(two.gallery)
 
 
-def test_another_seed_holds_out_other_identities() -> None:
+def test_another_seed_holds_out_other_identities():
     train = train_of([(pid, cam) for pid in range(1, 31) for cam in (1, 2) for _ in range(4)])
     splits = [hold_out(train, 0.2, seed) for seed in range(6)]
     assert len({tuple(np.unique(split.gallery.pids)) for split in splits}) == 6
@@ -58,7 +56,7 @@ def test_another_seed_holds_out_other_identities() -> None:
     assert places == {0, 1, 2, 3}  # not always the first unit of an identity and camera
 
 
-def test_whole_tracklets_move_together() -> None:
+def test_whole_tracklets_move_together():
     train = Samples(
         Path("/nowhere"),
         np.array([f"{number}.jpg" for number in range(6)]),
@@ -72,6 +70,6 @@ def test_whole_tracklets_move_together() -> None:
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.9])
-def test_nothing_left_to_train_on_is_an_error(fraction: float) -> None:
+def test_nothing_left_to_train_on_is_an_error(fraction):
     with pytest.raises(DataError, match=rf"holding out {fraction:g} of 2 training identities leaves none"):
         hold_out(train_of([(1, 1), (2, 1)]), fraction, 0)

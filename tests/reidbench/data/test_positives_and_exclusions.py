@@ -1,9 +1,6 @@
 """Queries without a positive, stand-ins and the published dataset, and datasets with wrong counts."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +24,7 @@ def split(query: list[tuple[int, int]], gallery: list[tuple[int, int]], root: Pa
     return Split(part("train", [(1, 1), (1, 2), (2, 1)]), part("query", query), part("gallery", gallery))
 
 
-def test_unmatched_queries_by_the_rule_that_excludes_the_last() -> None:
+def test_unmatched_queries_by_the_rule_that_excludes_the_last():
     queries = [(1, 1), (2, 1), (3, 1), (3, 2)]
     found = unmatched(PROTOCOL, split(queries, [(1, 1), (1, 2), (3, 1), (-1, 1), (0, 2)]))
     # Identity 1 has a positive in camera 2, 2 has none, 3 one in camera 1: that of a query, but not of the other.
@@ -37,8 +34,8 @@ def test_unmatched_queries_by_the_rule_that_excludes_the_last() -> None:
 
 
 @pytest.mark.parametrize("test_root", ["/nowhere", "/nowhere/test"])
-def test_images_of_two_parts_are_contradictions(test_root: str) -> None:
-    def part(root: str, images: list[str], pids: list[int]) -> Samples:
+def test_images_of_two_parts_are_contradictions(test_root):
+    def part(root, images, pids):
         return Samples.of_images(Path(root), images, pids, [1] * len(pids))
 
     # One root for all parts, or one for each.
@@ -53,8 +50,8 @@ def test_images_of_two_parts_are_contradictions(test_root: str) -> None:
     assert pair in both[TWO_PIDS][0]
 
 
-def test_queries_that_find_their_own_image_are_named() -> None:
-    def data(camera: int, pid: int = 3) -> Split:
+def test_queries_that_find_their_own_image_are_named():
+    def data(camera, pid=3):
         base = split([(3, 1)], [(3, camera), (pid, 2)])
         return dataclasses.replace(base, gallery=dataclasses.replace(base.gallery, images=np.array([OWN, "other.jpg"])))
 
@@ -69,7 +66,7 @@ def test_queries_that_find_their_own_image_are_named() -> None:
     assert counts == "2 of 3 (1 whose identity is not in the gallery, 1 because of the rule same_camera)"
 
 
-def test_names_distinguish_real_data_from_a_stand_in() -> None:
+def test_names_distinguish_real_data_from_a_stand_in():
     data = split([(1, 1)], [(1, 2)])
     real = {"train": data.train.name_digest, "query+gallery": (data.query + data.gallery).name_digest}
     known = dataclasses.replace(PROTOCOL, names=real)
@@ -81,13 +78,13 @@ def test_names_distinguish_real_data_from_a_stand_in() -> None:
     assert "not a published benchmark" in verdict(PROTOCOL, other)
 
 
-def test_wrong_counts_name_both_numbers() -> None:
+def test_wrong_counts_name_both_numbers():
     data = dataclasses.replace(split([(1, 1)], [(1, 2)]), expected={"train": 3, "gallery": 1200, "cameras": 2})
     assert data.wrong_counts == ["gallery: 1,200 expected, 1 found"]
 
 
 @pytest.fixture
-def partial(data_folder: Path, tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]]) -> Path:
+def partial(data_folder, tmp_path, reidbench_main):
     """A stand-in tree that lacks one gallery image."""
     import reidbench
 
@@ -98,7 +95,7 @@ def partial(data_folder: Path, tmp_path: Path, reidbench_main: Callable[..., tup
     return folder
 
 
-def test_partial_data_is_refused_or_allowed_and_recorded(partial: Path) -> None:
+def test_partial_data_is_refused_or_allowed_and_recorded(partial):
     asked = job(
         protocol="market1501(views=original)", backbone="tiny(height=64,width=32)", recipe=SMALL_RECIPE, loss="none"
     )

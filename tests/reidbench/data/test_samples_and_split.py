@@ -1,7 +1,5 @@
 """Samples, splits and their digests; a reference of plain loops beside every array trick."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path
@@ -41,7 +39,7 @@ def units(value: Samples) -> list[tuple[list[str], int, int]]:
 
 
 @given(samples(), st.data())
-def test_take_gives_the_named_units_in_the_named_order(value: Samples, data: st.DataObject) -> None:
+def test_take_gives_the_named_units_in_the_named_order(value, data):
     wanted = data.draw(st.lists(st.integers(0, len(value) - 1), max_size=10)) if len(value) else []
     taken = value.take(np.array(wanted, dtype=np.int64))
     assert units(taken) == [units(value)[i] for i in wanted]
@@ -52,16 +50,16 @@ def test_take_gives_the_named_units_in_the_named_order(value: Samples, data: st.
 
 
 @given(samples(), samples())
-def test_a_sum_has_the_units_of_both_these_first(one: Samples, other: Samples) -> None:
+def test_a_sum_has_the_units_of_both_these_first(one, other):
     assert units(one + other) == units(one) + units(other)
 
 
-def test_samples_of_two_roots_are_not_joined() -> None:
+def test_samples_of_two_roots_are_not_joined():
     with pytest.raises(DataError, match="/a and /b"):
         _ = Samples.of_images(Path("/a"), ["1"], [1], [1]) + Samples.of_images(Path("/b"), ["2"], [1], [1])
 
 
-def test_of_images_makes_one_unit_an_image() -> None:
+def test_of_images_makes_one_unit_an_image():
     value = Samples.of_images(ROOT, iter(["b.jpg", "a.jpg"]), iter([3, -1]), iter([1, 2]))
     assert units(value) == [(["b.jpg"], 3, 1), (["a.jpg"], -1, 2)]
     assert value.path(1) == ROOT / "a.jpg"
@@ -71,16 +69,14 @@ def test_of_images_makes_one_unit_an_image() -> None:
 @pytest.mark.parametrize(
     ("images", "pids", "cams", "starts", "said"), cases(__file__, "arrays_that_do_not_fit_are_refused")
 )
-def test_arrays_that_do_not_fit_are_refused(
-    images: list[str], pids: list[int], cams: list[int], starts: list[int], said: str
-) -> None:
+def test_arrays_that_do_not_fit_are_refused(images, pids, cams, starts, said):
     arrays = [np.array(numbers, dtype=np.int64) for numbers in (pids, cams, starts)]
     with pytest.raises(DataError if "root" in said else PluginError, match=f"^/nowhere: .*{said}"):
         Samples(ROOT, np.array(images, dtype=np.str_), *arrays)
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path):
     for name, size in (("a.jpg", 3), ("b.jpg", 5)):
         (tmp_path / name).write_bytes(b"x" * size)
     return tmp_path
@@ -90,14 +86,14 @@ def of_tree(root: Path, pids: tuple[int, ...] = (1, 2), cams: tuple[int, ...] = 
     return Samples.of_images(root, ["a.jpg", "b.jpg"], pids, cams)
 
 
-def test_the_digest_is_over_names_sizes_and_ids_in_order(tree: Path) -> None:
+def test_the_digest_is_over_names_sizes_and_ids_in_order(tree):
     expected = hashlib.sha256(b"a.jpg\x003\nb.jpg\x005\n")
     for numbers in ((1, 2), (1, 1), (0, 1, 2)):
         expected.update(b"".join(number.to_bytes(8, "little") for number in numbers))
     assert of_tree(tree).digest == expected.hexdigest()
 
 
-def test_digest_depends_on_content_not_on_folder(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_digest_depends_on_content_not_on_folder(tree, tmp_path_factory):
     digests = [of_tree(tree).digest, of_tree(tree, pids=(1, 3)).digest, of_tree(tree, cams=(1, 2)).digest]
     merged = Samples(tree, np.array(["a.jpg", "b.jpg"]), np.array([1]), np.array([1]), np.array([0, 2]))
     digests += [merged.digest, of_tree(tree).take(np.array([1, 0])).digest]
@@ -112,14 +108,14 @@ def test_digest_depends_on_content_not_on_folder(tree: Path, tmp_path_factory: p
         _ = of_tree(elsewhere).digest
 
 
-def test_the_name_digest_is_over_sorted_base_names() -> None:
+def test_the_name_digest_is_over_sorted_base_names():
     one = Samples.of_images(ROOT, ["q/b.jpg", "t/a.jpg"], [1, 2], [1, 1])
     other = Samples.of_images(Path("/other"), ["a.jpg", "b.jpg"], [7, 8], [1, 1])
     assert one.name_digest == other.name_digest == hashlib.sha256(b"a.jpg\nb.jpg\n").hexdigest()
     assert one.name_digest != Samples.of_images(ROOT, ["a.jpg", "c.jpg"], [1, 2], [1, 1]).name_digest
 
 
-def test_counts_of_a_split(tree: Path) -> None:
+def test_counts_of_a_split(tree):
     train, query = of_tree(tree), of_tree(tree, pids=(4, 4), cams=(1, 3))
     gallery = Samples.of_images(tree, ["a.jpg"] * 5, [-1, -1, 0, 4, 4], [1, 1, 1, 1, 6])
     split = Split(train, query, gallery)
@@ -136,7 +132,7 @@ def test_counts_of_a_split(tree: Path) -> None:
     assert split.digest != Split(train, query, query).digest
 
 
-def test_fit_units_are_train_or_others_of_the_same_images(tree: Path) -> None:
+def test_fit_units_are_train_or_others_of_the_same_images(tree):
     train = of_tree(tree)
     split = Split(train, train, train)
     assert split.fit is train
@@ -150,7 +146,7 @@ def test_fit_units_are_train_or_others_of_the_same_images(tree: Path) -> None:
         Split(train, train, train, fit=of_tree(tree, pids=(-1, 1)))
 
 
-def test_junk_and_distractors_stay_out_of_training_and_queries() -> None:
+def test_junk_and_distractors_stay_out_of_training_and_queries():
     junk, distractor, good = (Samples.of_images(ROOT, ["a"], [number], [1]) for number in (-1, 0, 1))
     for parts, name in (
         ((junk, good, good), "train"),
@@ -161,7 +157,7 @@ def test_junk_and_distractors_stay_out_of_training_and_queries() -> None:
             Split(*parts)
 
 
-def test_units_without_identity_are_a_count_of_their_own() -> None:
+def test_units_without_identity_are_a_count_of_their_own():
     train = Samples.of_images(ROOT, list("abcd"), [0, 4, 0, 2], [9, 1, 8, 1])
     test = Samples.of_images(ROOT, ["e"], [0], [1])
     split = Split(train, train.take(np.array([1])), test)

@@ -1,7 +1,5 @@
 """Each image is embedded once, whatever parts hold it; a killed process loses one file at most."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -45,12 +43,12 @@ class Counting(Backbone):
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+def gallery(tmp_path_factory):
     return noise_images(tmp_path_factory.mktemp("images"), [1] * IMAGES, 9, 5)
 
 
 @pytest.fixture(scope="module")
-def expected(gallery: Samples) -> Tensor:
+def expected(gallery):
     return embed_images(Counting(), gallery, "original", CPU, 2, "all")
 
 
@@ -59,14 +57,14 @@ def embed(folder: Path, network: Backbone, samples: Samples, views: str = "origi
     return EmbeddingCache(folder, network, views, MACHINE).embeddings(replace(samples), "test")
 
 
-def test_longer_list_embeds_only_the_new_images(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
+def test_longer_list_embeds_only_the_new_images(gallery, expected, tmp_path):
     for count, batches in ((2 * BATCH + 5, 3), (3 * BATCH, 1), (IMAGES, 2), (BATCH, 0)):
         network = Counting()
         assert torch.equal(embed(tmp_path, network, gallery.take(np.arange(count))), expected[:count])
         assert network.batches == batches
 
 
-def test_parts_share_images_in_any_order_and_number(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
+def test_parts_share_images_in_any_order_and_number(gallery, expected, tmp_path):
     network = Counting()
     whole = EmbeddingCache(tmp_path, network, "original", MACHINE)
     assert torch.equal(whole.embeddings(gallery, "gallery"), expected)
@@ -79,9 +77,7 @@ def test_parts_share_images_in_any_order_and_number(gallery: Samples, expected: 
     assert few.seconds == pytest.approx(seconds * 3 / IMAGES)
 
 
-def test_killed_process_loses_one_file(
-    gallery: Samples, expected: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_process_loses_one_file(gallery, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FILE_IMAGES", BATCH)
     network = Counting(fails_at=4)
     network.train()
@@ -97,13 +93,13 @@ def test_killed_process_loses_one_file(
     ]
 
 
-def test_slow_networks_store_by_the_clock(gallery: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_networks_store_by_the_clock(gallery, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FILE_SECONDS", 0.0)
     embed(tmp_path, Counting(), gallery)
     assert len(list((tmp_path / "embeddings-original").iterdir())) == 5
 
 
-def test_other_views_and_edited_images_are_embedded(tmp_path: Path) -> None:
+def test_other_views_and_edited_images_are_embedded(tmp_path):
     two, network = noise_images(tmp_path / "images", [1, 1], 9, 5), Counting()
     first = embed(tmp_path, network, two)
     assert not torch.equal(first, embed(tmp_path, network, two, "center"))
@@ -113,7 +109,7 @@ def test_other_views_and_edited_images_are_embedded(tmp_path: Path) -> None:
     assert not torch.equal(edited[1], first[1])
 
 
-def test_errors_name_the_file(gallery: Samples, tmp_path: Path) -> None:
+def test_errors_name_the_file(gallery, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     Image.fromarray(np.zeros((9, 5, 3), dtype=np.uint8)).save(folder / "black.png")
@@ -128,7 +124,7 @@ def test_errors_name_the_file(gallery: Samples, tmp_path: Path) -> None:
         embed(tmp_path, Counting(), black)
 
 
-def test_an_embedding_not_finite_names_its_cause(gallery: Samples, tmp_path: Path) -> None:
+def test_an_embedding_not_finite_names_its_cause(gallery, tmp_path):
     class Normed(Counting):
         def __init__(self) -> None:
             super().__init__()
@@ -148,7 +144,7 @@ def test_an_embedding_not_finite_names_its_cause(gallery: Samples, tmp_path: Pat
         embed(tmp_path, network, gallery.take(np.arange(3)))
 
 
-def test_images_of_a_damaged_file_are_embedded_again(gallery: Samples, tmp_path: Path) -> None:
+def test_images_of_a_damaged_file_are_embedded_again(gallery, tmp_path):
     few = gallery.take(np.arange(20))
     expected, folder = embed(tmp_path, Counting(), few), tmp_path / "embeddings-original"
     whole = (folder / "000000.npz").read_bytes()
@@ -167,7 +163,7 @@ def test_images_of_a_damaged_file_are_embedded_again(gallery: Samples, tmp_path:
     assert noticed > 0.8 * len(whole) / 37  # a few bytes of a zip archive say nothing
 
 
-def test_other_weights_and_folders_are_embedded(gallery: Samples, tmp_path: Path) -> None:
+def test_other_weights_and_folders_are_embedded(gallery, tmp_path):
     embed(tmp_path, Counting(), gallery)
     other = Counting()
     with torch.no_grad():
@@ -186,7 +182,7 @@ def test_other_weights_and_folders_are_embedded(gallery: Samples, tmp_path: Path
     assert torch.equal(embed(tmp_path, Counting(), same_name), expected)
 
 
-def test_reader_writes_nothing(gallery: Samples, expected: Tensor, tmp_path: Path) -> None:
+def test_reader_writes_nothing(gallery, expected, tmp_path):
     reader = EmbeddingCache(tmp_path, Counting(), "original", MACHINE, write=False)
     assert torch.equal(reader.embeddings(gallery, "gallery"), expected)
     assert not list(tmp_path.rglob("*"))

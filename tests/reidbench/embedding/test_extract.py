@@ -1,7 +1,5 @@
 """Streamed embeddings against a loop over images and crops with a small network."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -46,7 +44,7 @@ class SmallNet(Backbone):
 
 
 @pytest.fixture(scope="module")
-def network() -> SmallNet:
+def network():
     torch.manual_seed(0)
     network = SmallNet()
     network.train()
@@ -56,7 +54,7 @@ def network() -> SmallNet:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory) -> Samples:
+def samples(tmp_path_factory):
     return noise_images(tmp_path_factory.mktemp("images"), [1] * 70)
 
 
@@ -142,7 +140,7 @@ def test_interruption_leaves_no_thread_and_restores_modes(samples, tmp_path, mon
     network.train()
     store = open_pixels(samples, 16, 8, local_machine(cache=tmp_path, device="cpu", pixels="map"))
 
-    def embed() -> Tensor:
+    def embed():
         if of == "files":
             return embed_images(network, samples, "original", CPU, 3, "embedding")
         return embed_stored(network, store, np.arange(70))
@@ -161,7 +159,7 @@ def test_only_a_few_batches_are_decoded_ahead(samples, monkeypatch, threads):
     decoded: list[weakref.ref[np.ndarray]] = []
     alive: list[int] = []
 
-    def recording(samples: Samples, images: range, out: np.ndarray, digests: np.ndarray | None) -> None:
+    def recording(samples, images, out, digests):
         decode_images(samples, images, out, digests)
         decoded.append(weakref.ref(out.base))
 

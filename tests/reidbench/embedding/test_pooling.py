@@ -1,7 +1,5 @@
 """Pooling the embeddings of a unit's images, against a loop."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Training batches against one image after the other with Pillow and numpy; views and sizes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Image files: valid ones decode as with Pillow, unusable ones are named and never decoded in part."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

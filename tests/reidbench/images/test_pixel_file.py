@@ -1,7 +1,5 @@
 """The pixel cache: whole or absent, whoever is killed, however many processes build it, whatever has changed."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource
@@ -92,7 +90,7 @@ def pixels(samples: Samples, cache: Path, messages: list[str] | None = None) -> 
 
 
 @pytest.fixture(scope="module")
-def builder() -> Iterator[subprocess.Popen[str]]:
+def builder():
     command = [sys.executable, "-W", "ignore", "-c", BUILD]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         yield process
@@ -100,8 +98,6 @@ def builder() -> Iterator[subprocess.Popen[str]]:
 
 def build(builder: subprocess.Popen[str], samples: Samples, *caches: Path, kill_after: float | None = None) -> set[str]:
     """Build the pixels once per cache at the same time, killed after some seconds; return the sums of pixels."""
-    assert builder.stdin is not None
-    assert builder.stdout is not None
     builder.stdin.write(json.dumps([str(samples.root), *map(str, caches)]) + "\n")
     sums = set()
     while (line := builder.stdout.readline()) != "end\n":
@@ -130,7 +126,7 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_images_are_decoded_once(tmp_path: Path) -> None:
+def test_images_are_decoded_once(tmp_path):
     samples = noise_images(tmp_path / "images", [1] * 70)
     first = pixels(samples, tmp_path / "cache")
     for number in range(70):
@@ -142,7 +138,7 @@ def test_images_are_decoded_once(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == before
 
 
-def test_other_lists_and_folders_have_their_own_files(tmp_path: Path) -> None:
+def test_other_lists_and_folders_have_their_own_files(tmp_path):
     samples, cache = noise_images(tmp_path / "images", [1] * 5), tmp_path / "cache"
     first = pixels(samples, cache)
     reverse = samples.take(np.arange(5)[::-1].copy())
@@ -151,7 +147,7 @@ def test_other_lists_and_folders_have_their_own_files(tmp_path: Path) -> None:
     assert len(files(cache)) == 3
 
 
-def test_changed_image_replaces_the_file(tmp_path: Path) -> None:
+def test_changed_image_replaces_the_file(tmp_path):
     samples, cache, messages = noise_images(tmp_path / "images", [1] * 5), tmp_path / "cache", []
     first = pixels(samples, cache, messages)
     assert messages == []
@@ -163,7 +159,7 @@ def test_changed_image_replaces_the_file(tmp_path: Path) -> None:
     assert len(files(cache)) == 1
 
 
-def test_device_store_is_a_copy_of_the_file(tmp_path: Path) -> None:
+def test_device_store_is_a_copy_of_the_file(tmp_path):
     samples, cache = noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache"
     first = pixels(samples, cache)
     before = first.copy()
@@ -172,7 +168,7 @@ def test_device_store_is_a_copy_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "empty", "leftover"])
-def test_incomplete_file_is_built_anew(tmp_path: Path, damage: str) -> None:
+def test_incomplete_file_is_built_anew(tmp_path, damage):
     samples, cache = noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache"
     first = pixels(samples, cache).copy()
     (file,) = (cache / FOLDER).glob("*.pixels")
@@ -187,12 +183,12 @@ def test_incomplete_file_is_built_anew(tmp_path: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["device", "map"])
-def test_damaged_pixels_are_never_used(store: str, tmp_path: Path) -> None:
+def test_damaged_pixels_are_never_used(store, tmp_path):
     samples, messages = noise_images(tmp_path / "images", [1] * 5), list[str]()
     size = Preprocess(*SIZE)
     machine = local_machine(device="cpu", threads=2, cache=tmp_path / "cache", pixels=store, log=messages.append)
 
-    def fetch(images: list[int]) -> torch.Tensor:
+    def fetch(images):
         zeros = np.zeros(len(images), dtype=np.int64)
         crops = Crops(np.array(images), zeros, zeros, zeros.astype(np.bool_))
         return open_pixels(samples, *SIZE, machine).fetch(crops, size)
@@ -211,7 +207,7 @@ def test_damaged_pixels_are_never_used(store: str, tmp_path: Path) -> None:
         assert store == "map" or any(file.name in message for message in messages)
 
 
-def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path: Path, builder: subprocess.Popen[str]) -> None:
+def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path, builder):
     samples, cache = noise_images(tmp_path / "images", [1] * 900, 128, 64), tmp_path / "cache"
     build(builder, samples, tmp_path / "first")  # compiles and loads everything
     # The duration of a build here and now, so that the kills fall before, within and after it.
@@ -226,13 +222,13 @@ def test_killed_at_random_moments_it_is_whole_or_absent(tmp_path: Path, builder:
     assert len(files(cache)) == 1
 
 
-def test_two_processes_build_at_once(tmp_path: Path, builder: subprocess.Popen[str]) -> None:
+def test_two_processes_build_at_once(tmp_path, builder):
     samples, cache = noise_images(tmp_path / "images", [1] * 900, 128, 64), tmp_path / "cache"
     assert build(builder, samples, cache, cache) == {str(int(pixels(samples, cache).astype(np.int64).sum()))}
     assert len([name for name in files(cache) if name.endswith(".pixels")]) == 1
 
 
-def test_unusable_image_is_named_and_nothing_left(tmp_path: Path) -> None:
+def test_unusable_image_is_named_and_nothing_left(tmp_path):
     samples, cache = noise_images(tmp_path / "images", [1] * 150), tmp_path / "cache"
     for image in (149, 70):
         samples.path(image).write_bytes(samples.path(image).read_bytes()[:-200])
@@ -241,13 +237,13 @@ def test_unusable_image_is_named_and_nothing_left(tmp_path: Path) -> None:
     assert files(cache) == []
 
 
-def test_full_disk_while_writing_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_writing_leaves_no_file(tmp_path, monkeypatch):
     """Space is reserved, and yet a write fails, as on a file system that copies on write."""
     samples, cache = noise_images(tmp_path / "images", [1] * 300), tmp_path / "cache"
     decode_images = pixel_file.decode_images
     with file_size_limit(resource.getrlimit(resource.RLIMIT_FSIZE)[0]):
 
-        def decode(samples: Samples, images: range, out: np.ndarray, digests: np.ndarray) -> None:
+        def decode(samples, images, out, digests):
             if images.start >= 128:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             decode_images(samples, images, out, digests)
@@ -258,7 +254,7 @@ def test_full_disk_while_writing_leaves_no_file(tmp_path: Path, monkeypatch: pyt
     assert files(cache) == []
 
 
-def test_full_disk_is_an_error_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_before_decoding(tmp_path, monkeypatch):
     samples, cache = noise_images(tmp_path / "images", [1] * 70), tmp_path / "cache"
     monkeypatch.setattr(pixel_file, "decode_images", None)
     with file_size_limit(20_000), pytest.raises(DataError, match=r"cache.pixels: .*140,456 bytes.*another folder"):
@@ -266,13 +262,13 @@ def test_full_disk_is_an_error_before_decoding(tmp_path: Path, monkeypatch: pyte
     assert files(cache) == []
 
 
-def test_file_in_place_of_the_cache_folder(tmp_path: Path) -> None:
+def test_file_in_place_of_the_cache_folder(tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=f"{tmp_path}.*name another folder"):
         pixels(noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache")
 
 
-def test_clear_deletes_the_programs_files_only(tmp_path: Path) -> None:
+def test_clear_deletes_the_programs_files_only(tmp_path):
     samples, cache = noise_images(tmp_path / "images", [1] * 3), tmp_path / "cache"
     pixels(samples, cache)
     (contents,) = (cache / "contents").iterdir()
@@ -285,10 +281,10 @@ def test_clear_deletes_the_programs_files_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's account of memory")
-def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_images(tmp_path):
     samples, cache = noise_images(tmp_path / "images", [1] * 1200), tmp_path / "cache"
 
-    def measured(name: str) -> list[int]:
+    def measured(name):
         command = [sys.executable, "-c", MEASURE, str(samples.root), str(cache), name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return [int(number) for number in done.stdout.splitlines()[-1].split()]
@@ -302,7 +298,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     assert peak < whole * 1.4
 
 
-def test_store_is_chosen_by_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_is_chosen_by_available_memory(monkeypatch):
     monkeypatch.setattr(pixel_file, "available_memory", lambda device: 1000)
     assert [choose_store("auto", size, CPU) for size in (0, 500, 501)] == ["device", "device", "map"]
     assert choose_store("device", 1000, CPU) == "device"
@@ -313,6 +309,6 @@ def test_store_is_chosen_by_available_memory(monkeypatch: pytest.MonkeyPatch) ->
         check_store("host")
 
 
-def test_no_images_have_no_pixels(tmp_path: Path) -> None:
+def test_no_images_have_no_pixels(tmp_path):
     samples = noise_images(tmp_path / "images", [1]).take(np.array([], dtype=np.int64))
     assert pixels(samples, tmp_path / "cache").shape == (0, *SIZE, 3)

@@ -1,7 +1,5 @@
 """Both stores give the same batches, prefetched or not; batches share no memory; trainings are one training."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import threading
@@ -37,12 +35,12 @@ AUGMENTATION = {"flip": True, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+def samples(tmp_path_factory):
     return noise_images(tmp_path_factory.mktemp("images"), [1] * COUNT)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
@@ -65,7 +63,7 @@ def batch_of(store: PixelStore, crops: Crops) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [0, 1, 30])
-def test_stores_give_the_crops_by_slices(samples: Samples, cache: Path, count: int) -> None:
+def test_stores_give_the_crops_by_slices(samples, cache, count):
     stores = [opened(samples, cache, name) for name in STORES]
     assert [store.prefetch for store in stores] == [False, True]
     pixels = stores[0].pixels
@@ -85,21 +83,21 @@ def test_stores_give_the_crops_by_slices(samples: Samples, cache: Path, count: i
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: pinned memory and its copies")
-def test_stores_give_a_gpu_the_same_batch(samples: Samples, cache: Path) -> None:
+def test_stores_give_a_gpu_the_same_batch(samples, cache):
     stores = [opened(samples, cache, name, str(GPU)) for name in STORES]
     assert [store.fetch(random_crops(0), PREPROCESS).is_pinned() for store in stores] == [False, True]
     batches = [batch_of(store, random_crops(0)) for store in stores]
     assert all(batch.device == GPU and torch.equal(batch, batches[0]) for batch in batches)
 
 
-def test_mapped_pixels_for_a_gpu_are_bytes(samples: Samples, cache: Path) -> None:
+def test_mapped_pixels_for_a_gpu_are_bytes(samples, cache):
     mapped = opened(samples, cache, "map")
     fetched = PixelStore(mapped.pixels, GPU).fetch(random_crops(3), PREPROCESS)
     assert fetched.dtype == torch.uint8
     assert torch.equal(normalise(fetched, PREPROCESS), batch_of(mapped, random_crops(3)))
 
 
-def test_buffers_are_reused_only_when_unreferenced() -> None:
+def test_buffers_are_reused_only_when_unreferenced():
     buffers = BatchBuffers()
     first = torch.from_numpy(buffers.take((2, 3)))
     address = first.data_ptr()
@@ -137,7 +135,7 @@ class RecordingStore:
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_loader_gives_the_batches_without_prefetching(samples: Samples, cache: Path, name: str) -> None:
+def test_loader_gives_the_batches_without_prefetching(samples, cache, name):
     plain, store = opened(samples, cache, "device"), RecordingStore(opened(samples, cache, name))
     generator, step = np.random.default_rng(0), 0
     with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
@@ -153,7 +151,7 @@ def test_loader_gives_the_batches_without_prefetching(samples: Samples, cache: P
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-def test_shares_of_two_processes_make_the_batch(samples: Samples, cache: Path) -> None:
+def test_shares_of_two_processes_make_the_batch(samples, cache):
     store, units, parts = opened(samples, cache, "map"), np.arange(9)[::-1].copy(), []
     for share in (lambda count: slice(count // 2), lambda count: slice(count // 2, count)):
         with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION, share=share)) as loader:
@@ -163,7 +161,7 @@ def test_shares_of_two_processes_make_the_batch(samples: Samples, cache: Path) -
     assert torch.equal(torch.cat(parts), training_batch(store, samples, units, PREPROCESS, **AUGMENTATION, step=5))
 
 
-def test_wrong_guesses_are_dropped(samples: Samples, cache: Path) -> None:
+def test_wrong_guesses_are_dropped(samples, cache):
     store, units, others = opened(samples, cache, "map"), np.arange(8), np.arange(8)[::-1].copy()
     with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
         loader.batch(units, 0, [units, units])
@@ -172,7 +170,7 @@ def test_wrong_guesses_are_dropped(samples: Samples, cache: Path) -> None:
             assert torch.equal(loader.batch(actual, step, [units]), expected)
 
 
-def test_only_a_few_batches_are_prefetched(samples: Samples, cache: Path) -> None:
+def test_only_a_few_batches_are_prefetched(samples, cache):
     store, units = RecordingStore(opened(samples, cache, "map")), np.arange(8)
     with closing(BatchLoader(store, samples, PREPROCESS, **AUGMENTATION)) as loader:
         loader.batch(units, 0, [units] * 50)
@@ -180,7 +178,7 @@ def test_only_a_few_batches_are_prefetched(samples: Samples, cache: Path) -> Non
         assert len(store.threads) == 1 + PREFETCHED_BATCHES
 
 
-def test_both_stores_train_the_same_weights(tmp_path: Path) -> None:
+def test_both_stores_train_the_same_weights(tmp_path):
     weights = {}
     for name in (*STORES, "auto"):
         torch.manual_seed(0)

@@ -1,7 +1,5 @@
 """The resize against Pillow, and against the exact value."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from tempfile import TemporaryDirectory

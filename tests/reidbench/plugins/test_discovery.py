@@ -1,15 +1,10 @@
 """Discovery of real distributions, most of them broken, in a child process; and of the examples of docs/hooks.md."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -81,7 +76,7 @@ print(json.dumps(result))
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def host(tmp_path_factory):
     """The output of a child process in whose environment all those distributions are installed."""
     site = tmp_path_factory.mktemp("site")
     for distribution, plugins in reversed(DISTRIBUTIONS.items()):
@@ -96,7 +91,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     return json.loads(child.stdout)
 
 
-def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
+def test_a_broken_plugin_affects_no_other(host):
     assert [item for item in host["items"] if item[1] != "of_ten"] == [
         ["loss", "shared", "good"],
         ["metric", "near", "good"],
@@ -105,40 +100,40 @@ def test_a_broken_plugin_affects_no_other(host: dict[str, Any]) -> None:
     ]
 
 
-def test_every_hook_gives_items_of_its_kind(host: dict[str, Any]) -> None:
+def test_every_hook_gives_items_of_its_kind(host):
     assert [item[0] for item in host["items"] if item[1:] == ["of_ten", "ten"]] == list(KINDS)
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_a_failed_plugin_is_listed_with_its_reason(host: dict[str, Any], name: str) -> None:
+def test_a_failed_plugin_is_listed_with_its_reason(host, name):
     (plugin,) = [plugin for plugin in host["plugins"] if plugin["name"] == name]
     assert plugin["state"] == "failed"
     assert plugin["error"].startswith(FAILED[name])
     assert plugin["error"].isprintable()
 
 
-def test_no_plugin_is_lost(host: dict[str, Any]) -> None:
+def test_no_plugin_is_lost(host):
     listed = sorted((plugin["distribution"], plugin["name"], plugin["version"]) for plugin in host["plugins"])
     assert listed == sorted((d, name, "1.0") for d, plugins in DISTRIBUTIONS.items() for name, _ in plugins)
     assert {plugin["name"] for plugin in host["plugins"] if plugin["state"] != "ok"} == set(FAILED)
 
 
-def test_listing_needs_no_torch(host: dict[str, Any]) -> None:
+def test_listing_needs_no_torch(host):
     assert not host["torch"]
 
 
-def test_an_unknown_name_mentions_what_failed(host: dict[str, Any]) -> None:
+def test_an_unknown_name_mentions_what_failed(host):
     assert host["message"].startswith('there is no metric "neer"; did you mean "near"?; failed to load: ')
     assert all(name in host["message"] for name in FAILED)
 
 
-def test_the_environment_variable_selects_plugins(host: dict[str, Any]) -> None:
+def test_the_environment_variable_selects_plugins(host):
     assert host["none"] == []
     assert host["some"] == [["half.good", "half"], ["good.main", "same-entry"]]
     assert 'no plugin or distribution "hafl.good"; did you mean "half.good"' in host["unknown"]
 
 
-def test_the_command_lists_items_and_failures(host: dict[str, Any]) -> None:
+def test_the_command_lists_items_and_failures(host):
     assert host["list"].splitlines()[0].split() == ["name", "kind", "description", "distribution", "version", "state"]
     row = "near metric A distance, [bold]plainly[/bold] good 1.0 ok"
     assert row in [" ".join(line.split()) for line in host["list"].splitlines()]
@@ -159,7 +154,7 @@ def test_the_command_lists_items_and_failures(host: dict[str, Any]) -> None:
     assert len(rows) == len(host["items"]) + len(FAILED)
 
 
-def test_the_command_shows_an_item(host: dict[str, Any]) -> None:
+def test_the_command_shows_an_item(host):
     assert "A distance, [bold]plainly[/bold]." in host["show"]  # text, no markup
     assert "good.main, good 1.0" in host["show"]
     lines = [" ".join(line.split()) for line in host["show"].splitlines()]
@@ -168,14 +163,14 @@ def test_the_command_shows_an_item(host: dict[str, Any]) -> None:
     assert "\x1b" not in host["show"]
 
 
-def test_there_is_a_hook_for_every_kind_and_no_other() -> None:
+def test_there_is_a_hook_for_every_kind_and_no_other():
     from reidbench.plugins import hookspecs
 
     assert list(HOOKS) == [name for name in vars(hookspecs) if name.startswith("register_")]
     assert list(HOOKS.values()) == list(KINDS)
 
 
-def test_the_examples_of_hooks_md_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_hooks_md_work(tmp_path, monkeypatch):
     """Every example of docs/hooks.md is loaded, built with its defaults, and returns what its hook expects."""
     text = (CHECKOUT / "docs" / "hooks.md").read_text()
     blocks = re.findall(r"^## `(\w+)\(\)`.*?^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -190,7 +185,7 @@ def test_the_examples_of_hooks_md_work(tmp_path: Path, monkeypatch: pytest.Monke
         assert summary_of(entry.factory)
         assert all(option.doc for option in options_of(entry.factory).values())
 
-    def built(kind: str, *known: Any) -> Any:
+    def built(kind, *known):
         (entry,) = catalogue.list_items(kind)
         return catalogue.resolve(kind, entry.name).build(*known)
 

@@ -1,7 +1,5 @@
 """Items that break their contract: each ends in an error that names the item and its plugin, never in a crash."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,6 @@ def use_reranker(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None
 
 def use_loss(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
     loss = build_loss(spec, NETWORK, wrong.split(), 0)
-    assert loss is not None
     own_groups(loss)
     sample_round(loss, wrong.RECIPE, view_of([0, 0, 1, 1]), 0)
     evaluate_loss(loss, rows(4)[0].requires_grad_(), torch.tensor([0, 0, 1, 1]))
@@ -107,7 +104,7 @@ KINDS: dict[str, tuple[dict[str, Callable[..., Any]], Callable[[ResolvedSpec, Ca
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (items, _) in KINDS.items() for name in items])
-def test_a_misbehaving_item_is_named_with_its_plugin(kind: str, name: str, tmp_path: Path) -> None:
+def test_a_misbehaving_item_is_named_with_its_plugin(kind, name, tmp_path):
     """Each is used as a run, an evaluation, a report or a synthesis does."""
     factories, use = KINDS[kind]
     item = PluginItem(kind, name, factories[name], Plugin("wrong_plugin", "wrong-dist", "1.0", state="ok"))

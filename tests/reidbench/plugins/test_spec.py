@@ -1,7 +1,5 @@
 """The grammar of specs: what is read, what is refused, and that written specs read back."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -38,7 +36,7 @@ SPECS = st.lists(st.builds(Term, WEIGHTS, items(1)), max_size=3).map(lambda term
 
 
 @given(SPECS)
-def test_a_written_spec_reads_back(spec: Spec) -> None:
+def test_a_written_spec_reads_back(spec):
     assume(len(str(spec)) <= MAX_TEXT)
     assert str(spec).isprintable()
     # repr tells 1 from 1.0 and from True, and shows every digit
@@ -46,7 +44,7 @@ def test_a_written_spec_reads_back(spec: Spec) -> None:
 
 
 @given(st.text(st.sampled_from('ab1.-/ \n+*=,()[]"\\"tnone'), max_size=40))
-def test_any_text_is_refused_or_reads_back(text: str) -> None:
+def test_any_text_is_refused_or_reads_back(text):
     try:
         spec = Spec.parse(text)
     except OptionError:
@@ -70,16 +68,16 @@ def option(text: str) -> object:
         ("pml/b(y=[c(z=1)])", Item("pml/b", (("y", (Item("c", (("z", 1),)),)),))),
     ],
 )
-def test_a_value_is_read_with_its_type(text: str, value: object) -> None:
+def test_a_value_is_read_with_its_type(text, value):
     assert repr(option(text)) == repr(value)
 
 
-def test_white_space_and_a_last_comma_are_ignored() -> None:
+def test_white_space_and_a_last_comma_are_ignored():
     assert Spec.parse(" a ( x = 1 ,\n\ty = [ 2 , ] , ) ") == Spec.parse("a(x=1,y=[2])")
     assert Spec.parse("a()") == Spec.parse("a")
 
 
-def test_sums_have_weights() -> None:
+def test_sums_have_weights():
     spec = Spec.parse("a+0.5*b(x=1) + 2*c")
     assert spec == Spec((Term(1.0, Item("a")), Term(0.5, Item("b", (("x", 1),))), Term(2.0, Item("c"))))
     assert str(spec) == "a + 0.5*b(x=1) + 2*c"
@@ -89,7 +87,7 @@ def test_sums_have_weights() -> None:
         _ = Spec.parse("2*a").item
 
 
-def test_none_alone_is_the_empty_spec() -> None:
+def test_none_alone_is_the_empty_spec():
     assert not Spec.parse(" none ").terms
     assert str(Spec.parse("none")) == "none"
     with pytest.raises(OptionError, match="single item"):
@@ -97,14 +95,14 @@ def test_none_alone_is_the_empty_spec() -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), cases(__file__, "errors_name_the_position"))
-def test_errors_name_the_position(text: str, said: str) -> None:
+def test_errors_name_the_position(text, said):
     with pytest.raises(OptionError, match=said) as caught:
         Spec.parse(text, where="--loss")
     assert str(caught.value).startswith("--loss: cannot read ")
     assert str(caught.value).isprintable()
 
 
-def test_depth_and_length_are_limited() -> None:
+def test_depth_and_length_are_limited():
     deepest = "a(x=b(x=c(x=[1])))"
     assert str(Spec.parse(deepest)) == deepest
     for deeper in ("a(x=b(x=c(x=[[1]])))", "a(x=b(x=c(x=[d()])))", "a(x=[[[[]]]])"):
@@ -119,19 +117,19 @@ def test_depth_and_length_are_limited() -> None:
         Spec.parse("a(x=" + "[" * 1900)
 
 
-def test_only_option_values_can_be_written() -> None:
+def test_only_option_values_can_be_written():
     for value in (float("nan"), float("inf"), [1], {"a": 1}, object()):
         with pytest.raises(OptionError, match="cannot be written"):
             write_value(value)
 
 
 @given(TEXTS)
-def test_quoted_text_is_printable_and_reads_back(text: str) -> None:
+def test_quoted_text_is_printable_and_reads_back(text):
     assert quoted(text).isprintable()
     assert option(quoted(text)) == text
 
 
 @given(st.text(max_size=12))
-def test_a_name_is_letters_digits_and_one_slash(text: str) -> None:
+def test_a_name_is_letters_digits_and_one_slash(text):
     pattern = r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)?"
     assert is_name(text) == (re.fullmatch(pattern, text) is not None and text not in RESERVED)

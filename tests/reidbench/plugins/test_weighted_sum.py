@@ -1,7 +1,5 @@
 """Weighted sums of losses: totals and gradients by hand, logs apart, one source of batches."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -51,7 +49,7 @@ EMBEDDINGS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 0.5]], dtype=torch.flo
 LABELS = torch.tensor([0, 0, 1])
 
 
-def test_the_total_is_the_weighted_sum_and_so_is_its_gradient() -> None:
+def test_the_total_is_the_weighted_sum_and_so_is_its_gradient():
     embeddings = EMBEDDINGS.clone().requires_grad_()
     head = Head()
     value = WeightedSum([("a", 2.0, Squares()), ("b", 0.5, head)])(embeddings, LABELS)
@@ -63,7 +61,7 @@ def test_the_total_is_the_weighted_sum_and_so_is_its_gradient() -> None:
     torch.testing.assert_close(head.weight.grad, 0.5 * EMBEDDINGS.sum(dim=0))
 
 
-def test_every_term_is_logged_apart() -> None:
+def test_every_term_is_logged_apart():
     value = WeightedSum([("a", 2.0, Squares()), ("b", 0.5, Head())])(EMBEDDINGS, LABELS)
     assert {name: item.tolist() for name, item in value.per_item.items()} == {
         "a.loss": [5.0, 10.0, 0.25],
@@ -74,7 +72,7 @@ def test_every_term_is_logged_apart() -> None:
     )
 
 
-def test_metric_and_pool_are_the_first_terms() -> None:
+def test_metric_and_pool_are_the_first_terms():
     first, second = (
         WeightedSum([("a", 1, Squares()), ("b", 1, Head())]),
         WeightedSum([("b", 1, Head()), ("a", 1, Squares())]),
@@ -83,7 +81,7 @@ def test_metric_and_pool_are_the_first_terms() -> None:
     assert (second.metric, second.pool) == ("learned", "max")
 
 
-def test_parameters_and_state_are_those_of_the_terms() -> None:
+def test_parameters_and_state_are_those_of_the_terms():
     head = Head()
     total = WeightedSum([("a", 1.0, Drawing()), ("b", 1.0, head)])
     assert [group["params"] for group in total.param_groups()] == [[head.weight]]
@@ -93,10 +91,9 @@ def test_parameters_and_state_are_those_of_the_terms() -> None:
     assert not head.training
 
 
-def test_one_term_may_bring_its_own_rounds() -> None:
+def test_one_term_may_bring_its_own_rounds():
     total = WeightedSum([("a", 1.0, Head()), ("b", 1.0, Drawing())])
     drawn = total.next_round(view(), 3)
-    assert drawn is not None
     assert [batch.tolist() for batch in drawn] == [[3, 4]]
     without = WeightedSum([("a", 1.0, Head()), ("b", 1.0, Squares())])
     assert without.next_round(view(), 0) is None
@@ -104,12 +101,12 @@ def test_one_term_may_bring_its_own_rounds() -> None:
         WeightedSum([("a", 1.0, Drawing()), ("b", 1.0, Head()), ("c", 1.0, Drawing())])
 
 
-def test_a_term_that_is_no_loss_is_its_plugins_error() -> None:
+def test_a_term_that_is_no_loss_is_its_plugins_error():
     with pytest.raises(PluginError, match="loss b: its factory returned Linear, not a Loss"):
         WeightedSum([("a", 1.0, Squares()), ("b", 1.0, nn.Linear(2, 2))])
 
 
-def test_what_forward_may_return() -> None:
+def test_what_forward_may_return():
     scalar = as_loss_value(Squares(), torch.tensor(2.0))
     assert (scalar.total.item(), dict(scalar.per_item)) == (2.0, {})
     whole = LossValue(torch.tensor(1.0))

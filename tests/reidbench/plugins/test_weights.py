@@ -1,7 +1,5 @@
 """Weights files: the normalisation that they expect, damaged tensors, and starting from a trained network."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -27,26 +25,26 @@ def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tens
     return folder / "w.safetensors"
 
 
-def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path: Path) -> None:
+def test_mean_and_std_come_from_the_file_in_rgb_order(tmp_path):
     assert read_normalisation(write(tmp_path, METADATA)) == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), bgr=False)
     bgr = read_normalisation(write(tmp_path, METADATA | {"channels": "BGR"}))
     assert bgr == Normalisation((0.3, 0.2, 0.1), (0.6, 0.5, 0.4), bgr=True)
 
 
 @pytest.mark.parametrize("keys", [["mean"], ["std"], ["channels"], ["mean", "std", "channels"]])
-def test_a_missing_key_is_named(tmp_path: Path, keys: list[str]) -> None:
+def test_a_missing_key_is_named(tmp_path, keys):
     file = write(tmp_path, {key: value for key, value in METADATA.items() if key not in keys} or None)
     with pytest.raises(DataError, match=rf"its metadata has no {', '.join(keys)}.*safetensors"):
         read_normalisation(file)
 
 
 @pytest.mark.parametrize("wrong", cases(__file__, "an_invalid_normalisation_is_refused"))
-def test_an_invalid_normalisation_is_refused(tmp_path: Path, wrong: dict[str, str]) -> None:
+def test_an_invalid_normalisation_is_refused(tmp_path, wrong):
     with pytest.raises(DataError, match=r"w\.safetensors: its metadata is no valid normalisation"):
         read_normalisation(write(tmp_path, METADATA | wrong))
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
+def test_another_format_is_refused(tmp_path):
     file = tmp_path / "w.pth"
     torch.save({"x": torch.zeros(1)}, file)
     with pytest.raises(DataError, match=r"w\.pth: not a safetensors file"):
@@ -76,7 +74,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         ({"1.num_batches_tracked": torch.tensor(0.5)}, r"1 of another shape or type \(1\.num_batches_tracked"),
     ],
 )
-def test_unusable_tensors_are_named_with_the_file(damage: dict[str, Tensor], problem: str) -> None:
+def test_unusable_tensors_are_named_with_the_file(damage, problem):
     network = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
     before = network[0].weight.clone()
     tensors = network.state_dict() | {"0.bias": torch.ones(1)} | damage
@@ -118,8 +116,8 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", [*SMALL, "third-party"])
-def test_every_backbone_starts_from_a_weights_file(name: str, tmp_path: Path) -> None:
-    def network(weights: str) -> Backbone:
+def test_every_backbone_starts_from_a_weights_file(name, tmp_path):
+    def network(weights):
         if name == "third-party":
             return Linear(weights=None if weights == "none" else Weights(json.loads(weights)))
         built: Backbone = build("backbone", f"{name}({SMALL[name]}, weights={weights})")
@@ -137,7 +135,7 @@ def test_every_backbone_starts_from_a_weights_file(name: str, tmp_path: Path) ->
         network(json.dumps(str(file))).initialise()
 
 
-def test_weights_may_be_a_run_a_training_or_a_file(tmp_path: Path) -> None:
+def test_weights_may_be_a_run_a_training_or_a_file(tmp_path):
     trained, record, _ = run(job())
     folders = (trained.run_folder, trained.training_folder, trained.training_folder / WEIGHTS)
     plans = [plan_of(job(backbone=f"tiny(weights={json.dumps(str(path))})"))[0] for path in folders]
@@ -158,7 +156,7 @@ def test_weights_may_be_a_run_a_training_or_a_file(tmp_path: Path) -> None:
             load().resolve("backbone", f"tiny(weights={json.dumps(str(path))})")
 
 
-def test_a_record_leads_to_no_file_outside_of_its_results(tmp_path: Path) -> None:
+def test_a_record_leads_to_no_file_outside_of_its_results(tmp_path):
     folder = tmp_path / "results" / "runs" / "r"
     folder.mkdir(parents=True)
     write(tmp_path, METADATA).rename(tmp_path / WEIGHTS)

@@ -1,9 +1,6 @@
 """Seeds against exact fractions; the bootstrap over identities by how often it is right."""
 
-from __future__ import annotations
-
 import math
-import random
 from fractions import Fraction
 
 import numpy as np
@@ -17,29 +14,28 @@ values = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
 
 
 @given(values)
-def test_mean_and_sd_are_those_of_exact_arithmetic(numbers: list[float]) -> None:
+def test_mean_and_sd_are_those_of_exact_arithmetic(numbers):
     exact = [Fraction(number) for number in numbers]
     middle = sum(exact) / len(exact)
     variance = sum((number - middle) ** 2 for number in exact) / (len(exact) - 1)
     mean, sd = mean_and_sd(numbers)
-    assert sd is not None
     assert mean == pytest.approx(float(middle), rel=1e-15, abs=1e-300)
     assert sd == pytest.approx(math.sqrt(variance), rel=1e-12, abs=1e-150)
 
 
 @given(values, st.randoms(use_true_random=False))
-def test_the_order_of_the_seeds_changes_no_bit(numbers: list[float], order: random.Random) -> None:
+def test_the_order_of_the_seeds_changes_no_bit(numbers, order):
     shuffled = list(numbers)
     order.shuffle(shuffled)
     assert mean_and_sd(shuffled) == mean_and_sd(numbers)
 
 
 @given(st.floats(-1, 1))
-def test_one_seed_has_no_spread(number: float) -> None:
+def test_one_seed_has_no_spread(number):
     assert mean_and_sd([number]) == (number, None)
 
 
-def test_no_values_are_an_error() -> None:
+def test_no_values_are_an_error():
     with pytest.raises(ValueError, match="at least one"):
         mean_and_sd([])
 
@@ -68,17 +64,16 @@ def share_significant(identities: int, gap: float, trials: int = 200) -> float:
     for trial in range(trials):
         simulation = Simulation(trial, identities)
         _, between = paired_difference(simulation.system(2 + gap), simulation.system(2), simulation.pids, draws=800)
-        assert between is not None
         calls += not between[0] <= 0 <= between[1]
     return calls / trials
 
 
 @pytest.mark.parametrize("identities", [12, 150])
-def test_equal_rankings_are_rarely_significant(identities: int) -> None:
+def test_equal_rankings_are_rarely_significant(identities):
     assert share_significant(identities, 0) <= 0.08
 
 
-def test_a_gap_of_three_points_is_significant() -> None:
+def test_a_gap_of_three_points_is_significant():
     gap = 0.13
     far = [
         Simulation(trial, 750).system(2 + gap).mean() - Simulation(trial, 750).system(2).mean() for trial in range(9)
@@ -87,7 +82,7 @@ def test_a_gap_of_three_points_is_significant() -> None:
     assert share_significant(750, gap, trials=60) >= 0.8
 
 
-def test_the_interval_is_that_of_plain_loops() -> None:
+def test_the_interval_is_that_of_plain_loops():
     """Without the expansion's small widening: many identities, and quantiles of means that loops made."""
     generator = np.random.default_rng(0)
     pids = generator.integers(0, 300, 900)
@@ -99,12 +94,11 @@ def test_the_interval_is_that_of_plain_loops() -> None:
         means.append(np.concatenate(sampled).mean())
     low, high = np.quantile(means, [0.025, 0.975])
     between = interval(values, pids, 3)
-    assert between is not None
     assert between == pytest.approx((low, high), abs=0.06 * (high - low))
     assert between == interval(values, pids, 3) != interval(values, pids, 4)
 
 
-def test_intervals_of_one_identity_and_of_equal_values() -> None:
+def test_intervals_of_one_identity_and_of_equal_values():
     assert interval(np.array([0.1, 0.9]), np.array([7, 7])) is None
     assert interval(np.full(5, 0.5), np.array([1, 1, 2, 3, 3])) == (0.5, 0.5)
     assert paired_difference(np.array([0.25, 0.75]), np.array([0.0, 0.25]), np.array([1, 2]))[0] == 0.375

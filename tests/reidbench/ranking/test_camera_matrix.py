@@ -1,7 +1,5 @@
 """Scores by pairs of cameras: the official per-query values, plain loops, and who counts as the query itself."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from tests.support.rankings import rank, slow_camera_scores
 
 @pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
 @pytest.mark.parametrize("pool", ["max", "avg"])
-def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> None:
+def test_each_query_and_camera_is_the_official_value(name, pool):
     data = oracle(name)
     tracks, query = data["track_info"], data["query_idx"] - 1
     rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
@@ -32,7 +30,7 @@ def test_each_query_and_camera_is_the_official_value(name: str, pool: str) -> No
     np.testing.assert_allclose(np.nan_to_num(scores.ap_market), np.nan_to_num(data[f"{pool}_ap_pairwise"]), atol=1e-9)
 
 
-def test_the_matrix_is_that_of_plain_loops() -> None:
+def test_the_matrix_is_that_of_plain_loops():
     generator = np.random.default_rng(1)
     pids, cams = generator.integers(-1, 7, 150), generator.integers(1, 5, 150)
     own = np.concatenate([np.flatnonzero(pids > 0)[:20], np.full(10, -1)])
@@ -56,7 +54,7 @@ def test_the_matrix_is_that_of_plain_loops() -> None:
         assert matrix["queries"][1][camera] == np.isfinite(of_two[:, camera, 0]).sum()
 
 
-def test_a_pair_without_a_query_is_empty() -> None:
+def test_a_pair_without_a_query_is_empty():
     ones = np.ones(1, dtype=np.int64)
     rows = np.zeros((2, 1))
     ranking = rank(rows[:1], rows, ones, ones, np.array([1, 1]), np.array([1, 2]), build("metric", "euclidean"))
@@ -69,8 +67,8 @@ def test_a_pair_without_a_query_is_empty() -> None:
     }
 
 
-def test_own_units_have_the_same_images() -> None:
-    def units(*groups: str) -> Samples:
+def test_own_units_have_the_same_images():
+    def units(*groups):
         starts = np.cumsum([0, *map(len, groups)])
         ids = np.ones(len(groups), dtype=np.int64)
         return Samples(Path("tree"), np.array(list("".join(groups))), ids, ids, starts)

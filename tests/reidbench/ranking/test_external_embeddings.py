@@ -1,10 +1,7 @@
 """Embeddings and distances from elsewhere: the scores are those of plain loops, and no hostile file does harm."""
 
-from __future__ import annotations
-
 import io
 import json
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +21,6 @@ from tests.support.cases import cases
 from tests.support.rankings import slow_scores
 
 Arrays = dict[str, np.ndarray]
-Process = Callable[..., subprocess.CompletedProcess[str]]
 HOW = Evaluation()
 
 
@@ -63,7 +59,7 @@ def close(scores: dict[str, float], expected: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_arrays_and_files_equal_plain_loops(tmp_path: Path, dtype: Any) -> None:
+def test_arrays_and_files_equal_plain_loops(tmp_path, dtype):
     query, gallery = units(40, 0, dtype=dtype), units(200, 1, dtype=dtype, lowest=-1)
     expected = slowly(query, gallery)
     close(reidbench.evaluate(triple(query), triple(gallery)).as_dict(), expected)
@@ -75,7 +71,7 @@ def test_arrays_and_files_equal_plain_loops(tmp_path: Path, dtype: Any) -> None:
     close(evaluate_files(*tensors, None, None, "mean", HOW)[0].as_dict(), expected)
 
 
-def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
+def test_given_distances_equal_plain_loops(tmp_path):
     query, gallery = units(40, 0), units(200, 1, lowest=-1)
     matrix = np.random.default_rng(2).integers(0, 20, (40, 200)).astype(np.float64)  # many ties: gallery order
     for part in (query, gallery):
@@ -107,7 +103,7 @@ def test_given_distances_equal_plain_loops(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
-def test_units_of_several_rows_are_pooled(tmp_path: Path, pool: Any) -> None:
+def test_units_of_several_rows_are_pooled(tmp_path, pool):
     query, gallery = units(10, 0), units(30, 1)
     starts = np.arange(0, 31, 3)
     tracks = {**units(30, 2), "starts": starts}
@@ -175,13 +171,13 @@ class Bomb:
 
 
 @pytest.mark.parametrize(("name", "message"), cases(__file__, "hostile_files_name_their_fault"))
-def test_hostile_files_name_their_fault(tmp_path: Path, name: str, message: str) -> None:
+def test_hostile_files_name_their_fault(tmp_path, name, message):
     (gallery,) = save(tmp_path, gallery=units(30, 1))
     with pytest.raises(DataError, match=message):
         evaluate_files(hostile(name, tmp_path), gallery, None, None, "mean", HOW)
 
 
-def test_arrays_of_every_kind_are_scored(tmp_path: Path) -> None:
+def test_arrays_of_every_kind_are_scored(tmp_path):
     query, gallery = (
         {**part, "embeddings": torch.from_numpy(part["embeddings"]).bfloat16().float().numpy()}
         for part in (units(40, 0), units(200, 1))  # rows that 16 bits hold exactly
@@ -231,12 +227,12 @@ def test_arrays_of_every_kind_are_scored(tmp_path: Path) -> None:
         (lambda rows, pids, cams: (rows, pids > 0, cams), "query: pids .*bool"),
     ],
 )
-def test_other_arguments_name_the_array(change: Callable[..., Any], message: str) -> None:
+def test_other_arguments_name_the_array(change, message):
     with pytest.raises(DataError, match=message):
         reidbench.evaluate(change(*triple(units(5, 0))), triple(units(30, 1)))
 
 
-def test_own_rows_of_one_array_leave_the_ranking() -> None:
+def test_own_rows_of_one_array_leave_the_ranking():
     """Otherwise every query would have its own row at rank 1: random embeddings would score 100 %."""
     part = units(60, 0)
     part["embeddings"] = np.random.default_rng(5).normal(size=(60, 8))
@@ -262,7 +258,7 @@ def test_own_rows_of_one_array_leave_the_ranking() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_own_rows_of_parts_of_one_tensor(dtype: torch.dtype) -> None:
+def test_own_rows_of_parts_of_one_tensor(dtype):
     """Whatever is copied for ranking, as bfloat16 is."""
     rows, pids = torch.randn(8, 4).to(dtype), np.repeat(np.arange(1, 5), 2)
     for part in (slice(4), slice(4, None), slice(1, None, 2)):
@@ -272,7 +268,7 @@ def test_own_rows_of_parts_of_one_tensor(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("way", ["embeddings", "distances"])
-def test_one_file_as_query_and_gallery(tmp_path: Path, way: str) -> None:
+def test_one_file_as_query_and_gallery(tmp_path, way):
     part = units(60, 0)
     distances = np.random.default_rng(1).random((60, 60)) + 1 - np.eye(60)
     np.save(tmp_path / "d.npy", distances)
@@ -290,7 +286,7 @@ def test_one_file_as_query_and_gallery(tmp_path: Path, way: str) -> None:
         assert (copy.own_rows, copy.r1, copy.cameras) == (0, 1.0, scores.cameras)
 
 
-def test_a_missing_array_is_named_beside_all_others(tmp_path: Path) -> None:
+def test_a_missing_array_is_named_beside_all_others(tmp_path):
     part = units(5, 0)
     part["camids"] = part.pop("cams")
     (file,) = save(tmp_path, query={**part, "paths": np.array(["a"] * 5)})
@@ -298,7 +294,7 @@ def test_a_missing_array_is_named_beside_all_others(tmp_path: Path) -> None:
         evaluate_files(file, file, None, None, "mean", HOW)
 
 
-def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_call: Process) -> None:
+def test_command_prints_and_writes_scores(tmp_path, reidbench_call):
     query, gallery = units(40, 0), units(200, 1, lowest=-1)
     files = save(tmp_path, query=query, gallery=gallery)
     arguments = ["evaluate", "--query", str(files[0]), "--gallery", str(files[1]), "--rerank", "none"]
@@ -328,9 +324,7 @@ def test_command_prints_and_writes_scores(tmp_path: Path, reidbench_call: Proces
 
 
 @pytest.mark.parametrize("option", ["--json", "--per-query"])
-def test_no_input_is_overwritten(
-    tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
+def test_no_input_is_overwritten(tmp_path, reidbench_main, monkeypatch, option):
     """By whatever name: the same path, a relative one, a link."""
     files = save(tmp_path, query=units(4, 0), gallery=units(30, 1))
     before = [file.read_bytes() for file in files]
@@ -349,7 +343,7 @@ def test_no_input_is_overwritten(
     assert reidbench_main(*arguments, option, "new.npz")[0] == 0
 
 
-def test_missing_numba_is_an_error(tmp_path: Path, reidbench_process: Process) -> None:
+def test_missing_numba_is_an_error(tmp_path, reidbench_process):
     (tmp_path / "numba.py").write_text("raise ImportError('no build for this Python')\n")
     query, gallery = map(str, save(tmp_path, query=units(4, 0), gallery=units(30, 1)))
     failed = reidbench_process("evaluate", "--query", query, "--gallery", gallery, env={"PYTHONPATH": str(tmp_path)})

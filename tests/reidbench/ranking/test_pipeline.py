@@ -1,7 +1,5 @@
 """Embeddings to a ranking: fitted where the metric learns, re-ranked on request, in their own precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,8 +31,8 @@ def scored(ranking: Ranking) -> np.ndarray:
 
 @pytest.mark.parametrize("rerank", [None, "k_reciprocal(k1=5, k2=2)"])
 @pytest.mark.parametrize("metric", ["euclidean", "xqda(normalize=false, pairs=all)"])
-def test_float64_keeps_its_precision(metric: str, rerank: str | None) -> None:
-    def ranking(far: float) -> Ranking:
+def test_float64_keeps_its_precision(metric, rerank):
+    def ranking(far):
         query, gallery, train = sample_units(0, 20, far), sample_units(1, 90, far), sample_units(2, 60, far)
         reranker = None if rerank is None else build("reranker", rerank)
         return rank_embeddings(query, gallery, build("metric", metric), reranker, train, RULES).ranking
@@ -69,7 +67,7 @@ class Plain(Reranker):
 
 
 @pytest.mark.parametrize("reranker", [None, Plain()])
-def test_each_unit_is_projected_once(reranker: Reranker | None) -> None:
+def test_each_unit_is_projected_once(reranker):
     query, gallery, train = sample_units(0, 20), sample_units(1, 300), sample_units(2, 60)
     metric = Doubled()
     rankings = rank_embeddings(query, gallery, metric, reranker, train, RULES)
@@ -82,7 +80,7 @@ def test_each_unit_is_projected_once(reranker: Reranker | None) -> None:
     assert len(calls) == len(units)
 
 
-def test_projections_of_other_shapes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projections_of_other_shapes_are_refused(monkeypatch):
     monkeypatch.setattr(Doubled, "project", lambda _, rows: rows[:, : 2 + len(rows) % 2])
     units = sample_units(0, 257)
     with pytest.raises(PluginError, match=r"Doubled.*project"):

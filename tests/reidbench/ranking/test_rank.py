@@ -1,7 +1,5 @@
 """Ranks against the official scripts' numbers and a stable sort per query, on inputs that mislead float32."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -130,7 +128,7 @@ def assert_official(ranking: Ranking, data: dict[str, Any], ap: str, mean: str, 
 
 
 @pytest.mark.parametrize("way", ["embeddings", "distances"])
-def test_market_single_query_is_the_official_result(way: str) -> None:
+def test_market_single_query_is_the_official_result(way):
     data = oracle("market_sq_dev")
     ids = (data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
     if way == "embeddings":
@@ -148,7 +146,7 @@ def test_market_single_query_is_the_official_result(way: str) -> None:
     )
 
 
-def test_market_ties_stand_in_gallery_order() -> None:
+def test_market_ties_stand_in_gallery_order():
     data = oracle("market_sq_ties_dev")
     ranking = rank_distances([data["dist"]], data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
     assert_official(ranking, data, "official_ap", "official_mAP", "official_rank1_5_10_20")
@@ -157,7 +155,7 @@ def test_market_ties_stand_in_gallery_order() -> None:
 
 @pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
 @pytest.mark.parametrize("pool", ["avg", "max"])
-def test_mars_is_the_official_result(name: str, pool: str) -> None:
+def test_mars_is_the_official_result(name, pool):
     data = oracle(name)
     queries = data["query_idx"] - 1
     pids, cams = data["track_info"][:, 2], data["track_info"][:, 3]
@@ -192,9 +190,7 @@ def drawn(data: Any, queries: int, gallery: int, dim: int) -> tuple[np.ndarray, 
 
 @settings(max_examples=60)
 @few_values
-def test_few_values_with_many_ties(
-    data: Any, queries: int, gallery: int, dim: int, chunk: int, exclude: tuple[str, ...]
-) -> None:
+def test_few_values_with_many_ties(data, queries, gallery, dim, chunk, exclude):
     top = data.draw(st.integers(0, 6))
     metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
     query, others, ids = drawn(data, queries, gallery, dim)
@@ -224,7 +220,7 @@ DISTORTIONS = {
 
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 @pytest.mark.parametrize("chunk", [16_384, 1_300])
-def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
+def test_inputs_that_mislead_float32(distortion, chunk):
     query, others, ids = sample_units(seed=1, queries=9, gallery=2_600, dim=12)
     others[1_500:2_300] = others[300:1_100]  # duplicates, far apart and in other chunks
     query, others = DISTORTIONS[distortion](query), DISTORTIONS[distortion](others)
@@ -235,7 +231,7 @@ def test_inputs_that_mislead_float32(distortion: str, chunk: int) -> None:
     assert_is_reference(rankings, values, ids, ("junk", "same_camera"), 10)
 
 
-def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
+def test_all_equal_embeddings_score_as_the_gallery_order():
     _, _, ids = sample_units(seed=2, queries=30, gallery=1_500, dim=3)
     for value in (0.0, 0.1, 1e10, 3e30, 3e38):
         query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
@@ -244,7 +240,7 @@ def test_all_equal_embeddings_score_as_the_gallery_order() -> None:
         assert score(rankings.ranking, 1_500, (1,)).cmc[1] < 0.5
 
 
-def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
+def test_chunks_blocks_and_storage_do_not_change_a_rank():
     query, others, ids = sample_units(seed=3, queries=300, gallery=1_400, dim=33, pids=60)
     others[700:] = np.round(others[700:])  # some exact ties
     others[100:200] = others[1_000:1_100]
@@ -266,7 +262,7 @@ def test_chunks_blocks_and_storage_do_not_change_a_rank() -> None:
         np.testing.assert_array_equal(turned.ranks[one], whole.ranks[other])
 
 
-def test_distances_are_in_rank_order() -> None:
+def test_distances_are_in_rank_order():
     query, others, ids = sample_units(seed=6, queries=15, gallery=400, dim=8)
     ranking = rank(query, others, *ids, euclidean(), top=4)
     expected = np.sqrt(squares(query, others))
@@ -282,8 +278,8 @@ def test_distances_are_in_rank_order() -> None:
 # --- small and empty --------------------------------------------------------------------------------------------------
 
 
-def test_one_item_no_query_no_gallery_no_positive() -> None:
-    def integers(*values: int) -> np.ndarray:
+def test_one_item_no_query_no_gallery_no_positive():
+    def integers(*values):
         return np.array(values, dtype=np.int64)
 
     one = np.ones((1, 3), dtype=np.float32)
@@ -310,7 +306,7 @@ def test_one_item_no_query_no_gallery_no_positive() -> None:
 
 
 @pytest.mark.parametrize("metric", [euclidean(), Manhattan(), Inverted()], ids=lambda metric: type(metric).__name__)
-def test_nearest_is_the_head_of_a_stable_sort(metric: Metric) -> None:
+def test_nearest_is_the_head_of_a_stable_sort(metric):
     query, others, _ = sample_units(seed=9, queries=11, gallery=1_700, dim=5)
     query, others = np.round(query * 2), np.round(others * 2)
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
@@ -327,7 +323,7 @@ def test_nearest_is_the_head_of_a_stable_sort(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
+def test_an_embedding_that_is_not_finite_is_named(value):
     query, others, ids = sample_units(seed=10, queries=3, gallery=2_000, dim=4)
     others[1_234, 2] = value
     with pytest.raises(DataError, match=r"gallery embeddings: row 1234 .* at 2"):
@@ -338,7 +334,7 @@ def test_an_embedding_that_is_not_finite_is_named(value: float) -> None:
         rank_distances([distances[:1], distances[1:]], *ids[:2], ids[0], ids[1])
 
 
-def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
+def test_wrong_inputs_are_errors_that_say_what_was_expected():
     query, others, ids = sample_units(seed=11, queries=3, gallery=5, dim=4)
     metric = euclidean()
     with pytest.raises(OptionError, match="'same_camra'; known are junk, same_camera"):
@@ -356,13 +352,13 @@ def test_wrong_inputs_are_errors_that_say_what_was_expected() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-140, 1.0, 1e154, 1e300])
-def test_rows_of_every_size_get_unit_length(scale: float) -> None:
+def test_rows_of_every_size_get_unit_length(scale):
     rows = torch.tensor([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1e-3]], dtype=torch.float64)
     expected = rows / torch.tensor([[5.0], [1.0], [math.sqrt(2 + 1e-6)]], dtype=torch.float64)
     torch.testing.assert_close(unit_rows(rows * scale), expected, rtol=1e-14, atol=0)
 
 
-def test_embeddings_whose_squares_leave_float64_are_refused() -> None:
+def test_embeddings_whose_squares_leave_float64_are_refused():
     query, others, ids = sample_units(seed=11, queries=3, gallery=5, dim=4)
     rows = query.astype(np.float64), others.astype(np.float64)
     wanted = rank(*rows, *ids, euclidean())

@@ -1,7 +1,5 @@
 """The filter's bound, proven on paper, against exact fractions on inputs chosen to break it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -43,11 +41,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_product_is_further_off_than_the_bound(case: str) -> None:
+def test_no_product_is_further_off_than_the_bound(case):
     left, right = CASES[case]
     columns = 0
 
-    def check(block: Block) -> None:
+    def check(block):
         nonlocal columns
         for i in range(len(block.product)):
             bound = Fraction(float(block.width[i]))
@@ -63,14 +61,14 @@ def test_no_product_is_further_off_than_the_bound(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["plain", "shifted", "tiny", "huge", "one column"])
-def test_the_bound_is_narrow_enough_to_filter(case: str) -> None:
+def test_the_bound_is_narrow_enough_to_filter(case):
     left, right = CASES[case]
     shares = []
     visit_all(left, [right], lambda block: shares.append(block.width.max() / np.ptp(block.product)))
     assert max(shares) < 1e-3
 
 
-def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
+def test_a_strip_full_of_ties_is_settled_like_single_items():
     # Sums in another order differ in the last bits, and the two ways of settling must not.
     count, dim = 3 * STRIP, 50
     rows = GENERATOR.normal(size=(30, dim))
@@ -91,20 +89,20 @@ def test_a_strip_full_of_ties_is_settled_like_single_items() -> None:
     np.testing.assert_array_equal(top.values, np.sort(everything, axis=1)[:, :12])
 
 
-def test_the_farthest_is_exact_among_nearly_equal_ones() -> None:
+def test_the_farthest_is_exact_among_nearly_equal_ones():
     left, right = GENERATOR.normal(size=(6, 200)), np.tile(GENERATOR.normal(size=200), (500, 1))
     right += 1e-7 * GENERATOR.normal(size=right.shape)  # about as much as float32 rounds away
     right[::7] = -right[::7]
     farthest = np.empty(6)
 
-    def visit(block: Block) -> None:
+    def visit(block):
         farthest[block.rows] = farthest_values(block)
 
     visit_all(left, [right], visit)
     assert farthest.tolist() == [max(sum_in_order(query, item) for item in right) for query in left]
 
 
-def test_positive_far_beyond_another_chunk() -> None:
+def test_positive_far_beyond_another_chunk():
     left = np.abs(GENERATOR.normal(size=(3, 4)))
     near = GENERATOR.normal(size=(20, 4)) * 1e-130
     far = np.full((1, 4), 1e200)

@@ -1,9 +1,6 @@
 """Rankings read from a file: what no ranking can be is refused by name."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,7 @@ def edited(name: str, index: Any, value: Any) -> Ranking:
     return replace(RANKING, **{name: array})
 
 
-def test_a_possible_ranking_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_possible_ranking_is_read_as_it_was_written(tmp_path):
     more = replace(
         RANKING,
         top=np.pad(RANKING.top, ((0, 0), (0, 4)), constant_values=-1),
@@ -52,7 +49,7 @@ def test_a_possible_ranking_is_read_as_it_was_written(tmp_path: Path) -> None:
         (edited("ranked", 1, 2), "query 1 has a rank"),
     ],
 )
-def test_an_impossible_ranking_is_refused(tmp_path: Path, ranking: Ranking, named: str) -> None:
+def test_an_impossible_ranking_is_refused(tmp_path, ranking, named):
     save_ranking(tmp_path, ranking)
     with pytest.raises(DataError, match=rf"rankings\.npz: .*{named}"):
         read_ranking(tmp_path)

@@ -1,9 +1,5 @@
 """Scores against golden vectors, the official scripts' numbers, and loops written out."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +20,6 @@ from reidbench.ranking.scores import (
 )
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.compare_runs import compare_combinations
-from reidbench.utils.arrays import FloatArray
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, derived_fields, put, ranking_for, rows_of, valid_record
 from tests.support.cases import cases
@@ -62,14 +57,14 @@ def official_average_precision(hits: list[int]) -> float:
     ("hits", "step", "market"),
     [*cases(__file__, "both_average_precisions_of_golden_vectors"), ([0] * 9 + [1], 0.1, 0.05)],
 )
-def test_both_average_precisions_of_golden_vectors(hits: list[int], step: float, market: float) -> None:
+def test_both_average_precisions_of_golden_vectors(hits, step, market):
     ranking = ranking_of(hits)
     assert average_precision(ranking, "step")[0] == pytest.approx(step, abs=1e-6)
     assert average_precision(ranking, "market")[0] == pytest.approx(market, abs=1e-6)
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=12, max_size=12), min_size=1, max_size=6))
-def test_scores_equal_loops_over_the_ranking(rows: list[list[int]]) -> None:
+def test_scores_equal_loops_over_the_ranking(rows):
     ranking = ranking_of(*rows)
     matched = [row for row in rows if sum(row) > 0]
     market, step = average_precision(ranking, "market"), average_precision(ranking, "step")
@@ -90,7 +85,7 @@ def test_scores_equal_loops_over_the_ranking(rows: list[list[int]]) -> None:
     assert scores.map_step == pytest.approx(step.mean())
 
 
-def test_unmatched_query_counts_as_0_in_every_mean() -> None:
+def test_unmatched_query_counts_as_0_in_every_mean():
     with_it, without = score(ranking_of([1, 0], [0, 0]), 4, (1,)), score(ranking_of([1, 0]), 2, (1,))
     assert without.as_dict() == {
         "map_market": 1.0, "map_step": 1.0, "r1": 1.0, "minp": 1.0, "queries": 1, "gallery": 2, "unmatched": 0,
@@ -100,12 +95,12 @@ def test_unmatched_query_counts_as_0_in_every_mean() -> None:
     }  # fmt: skip
 
 
-def test_means_do_not_depend_on_the_order_of_queries() -> None:
+def test_means_do_not_depend_on_the_order_of_queries():
     rows = np.random.default_rng(0).integers(0, 2, (40, 30)).tolist()
     assert score(ranking_of(*rows), 30, (1, 5)) == score(ranking_of(*rows[::-1]), 30, (1, 5))
 
 
-def test_scores_by_name_and_attribute() -> None:
+def test_scores_by_name_and_attribute():
     scores = score(ranking_of([0, 1, 0], [1, 0, 0]), 6, (1, 2))
     assert (scores.r1, scores.cmc) == (0.5, {1: 0.5, 2: 1.0})
     assert named_score("r2").per_query(ranking_of([0, 1, 0])).tolist() == [1.0]
@@ -116,10 +111,10 @@ def test_scores_by_name_and_attribute() -> None:
             named_score(name)
 
 
-def test_a_new_score_reaches_every_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_score_reaches_every_output(tmp_path, monkeypatch):
     """Adding a score takes one entry in the registry."""
 
-    def last_tenth(ranking: Ranking) -> FloatArray:
+    def last_tenth(ranking):
         return np.maximum(1 - first_match(ranking) / 10, 0)
 
     monkeypatch.setitem(SCORES, "early", Score(last_tenth, "earliness", "how early the first positive comes"))

@@ -1,10 +1,7 @@
 """Galleries in several files: the rankings of one array, in memory for labels alone; mistakes name the file."""
 
-from __future__ import annotations
-
 import re
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,6 @@ from reidbench.ranking.external_embeddings import Evaluation, evaluate_files, re
 from reidbench.utils.arrays import MappedRows
 from tests.support.rankings import rank_both
 
-Process = Callable[..., tuple[int, str]]
 RULES = ("junk", "same_camera")
 
 
@@ -37,7 +33,7 @@ def write_shards(folder: Path, parts: list[np.ndarray], pids: np.ndarray, cams: 
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> list[Path]:
+def gallery(tmp_path):
     """Three shards of unequal sizes, and q.npz with queries of their identities."""
     generator = np.random.default_rng(0)
     rows, pids, cams = generator.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 7 - 1, np.arange(60) % 3
@@ -55,7 +51,7 @@ def cut_galleries(draw: st.DrawFn) -> tuple[list[int], int, int]:
 
 @settings(max_examples=30)
 @given(cut_galleries())
-def test_shards_rank_as_one_array(tmp_path_factory: pytest.TempPathFactory, case: tuple[list[int], int, int]) -> None:
+def test_shards_rank_as_one_array(tmp_path_factory, case):
     sizes, chunk, seed = case
     generator = np.random.default_rng(seed)
     # Few different rows, so that ties cross the shards: gallery order decides, among positives and in the top.
@@ -72,7 +68,7 @@ def test_shards_rank_as_one_array(tmp_path_factory: pytest.TempPathFactory, case
         assert np.array_equal(getattr(expected.with_junk, name), getattr(found.with_junk, name)), name
 
 
-def test_shards_score_as_one_file(gallery: list[Path], tmp_path: Path, reidbench_main: Process) -> None:
+def test_shards_score_as_one_file(gallery, tmp_path, reidbench_main):
     for name, of in (("g", "g.npz"), ("s", "shard-*.npy")):
         ended = reidbench_main(
             "evaluate", f"--query={tmp_path / 'q.npz'}", f"--gallery={tmp_path / of}", f"--json={tmp_path / name}"
@@ -82,7 +78,7 @@ def test_shards_score_as_one_file(gallery: list[Path], tmp_path: Path, reidbench
     assert np.array_equal(read_shards(gallery).pids, np.load(tmp_path / "g.npz")["pids"])
 
 
-def test_memory_is_for_labels_alone(tmp_path: Path) -> None:
+def test_memory_is_for_labels_alone(tmp_path):
     peaks = []
     for count in (20_000, 60_000):
         parts = [np.full((count // 4, 64), shard, np.float32) for shard in range(4)]
@@ -118,9 +114,7 @@ def edit(file: Path, old: str, new: str) -> None:
         (lambda files: edit(files[0].with_suffix(".csv"), ",5,", ",five,"), r"shard-0000\.csv.*five"),
     ],
 )  # fmt: skip
-def test_a_shard_that_does_not_fit_is_named(
-    gallery: list[Path], reidbench_main: Process, damage: Callable[[list[Path]], object], message: str
-) -> None:
+def test_a_shard_that_does_not_fit_is_named(gallery, reidbench_main, damage, message):
     damage(gallery)
     folder = gallery[0].parent
     code, error = reidbench_main("evaluate", f"--query={folder / 'q.npz'}", f"--gallery={folder / 'shard-*.npy'}")
@@ -135,7 +129,7 @@ class Manhattan(Metric):
         return torch.cdist(a, b, p=1)
 
 
-def test_what_needs_all_embeddings_is_refused_by_name(gallery: list[Path], tmp_path: Path) -> None:
+def test_what_needs_all_embeddings_is_refused_by_name(gallery, tmp_path):
     for how, name in ((Evaluation(rerank="k_reciprocal"), "k_reciprocal"), (Evaluation("xqda"), "xqda")):
         train = tmp_path / "q.npz" if name == "xqda" else None
         with pytest.raises(OptionError, match=name):

@@ -1,13 +1,10 @@
 """Images that change under the same names and sizes: no result of the old ones counts, and what changed is named."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +33,7 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield files
 
 
-def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_content_trains_again(tmp_path, monkeypatch):
     file = write_set(tmp_path / "set")
     with counted_reads(monkeypatch) as files:
         record = run(file)
@@ -93,7 +90,7 @@ def test_only_changed_content_trains_again(tmp_path: Path, monkeypatch: pytest.M
     assert any("on other images, not reproduced" in message for message in messages)
 
 
-def test_a_training_resumes_on_the_same_images_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_resumes_on_the_same_images_only(tmp_path, capsys):
     with pytest.raises(Interrupted):
         fit(Spread, tmp_path / "stopped", stop_at=3)
     samples = noise(tmp_path / "noise")
@@ -108,7 +105,7 @@ def test_a_training_resumes_on_the_same_images_only(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "ppm", "tif", "png", "jpg"])
-def test_an_image_that_changes_during_a_run_is_named(suffix: str, tmp_path: Path) -> None:
+def test_an_image_that_changes_during_a_run_is_named(suffix, tmp_path):
     write_images(tmp_path / "set", range(3), seed=0, suffix=suffix)
     names = [f"{number:02d}.{suffix}" for number in range(3)]
     samples = Samples.of_images(tmp_path / "set", names, [1] * 3, [1] * 3)
@@ -122,7 +119,7 @@ def test_an_image_that_changes_during_a_run_is_named(suffix: str, tmp_path: Path
     assert (digests != after).any(1).tolist() == [False, True, False]
 
 
-def test_a_damaged_table_is_read_again(tmp_path: Path) -> None:
+def test_a_damaged_table_is_read_again(tmp_path):
     write_images(tmp_path / "set", range(3), seed=0)
     samples = Samples.of_images(tmp_path / "set", ["00.bmp", "02.bmp"], [1] * 2, [1] * 2)
     messages: list[str] = []

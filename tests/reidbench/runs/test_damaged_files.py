@@ -1,10 +1,6 @@
 """A flipped byte in any file that is read back: the scores are those of the undamaged file, or an error names it."""
 
-from __future__ import annotations
-
 import shutil
-from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -15,13 +11,13 @@ from tests.support.damage import flip
 from tests.support.image_lists import run, write_set
 
 
-def test_a_flipped_byte_never_changes_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_byte_never_changes_a_score(tmp_path, monkeypatch):
     file, messages = write_set(tmp_path / "set"), list[str]()
 
-    def stop(state: TrainingState, *others: object) -> NoReturn:
+    def stop(state, *others):
         raise Interrupted("stopped")
 
-    def settings(name: str) -> dict[str, Path]:
+    def settings(name):
         return {"results": tmp_path / name / "results", "cache": tmp_path / name / "cache"}
 
     with monkeypatch.context() as patch:

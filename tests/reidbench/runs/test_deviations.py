@@ -1,7 +1,5 @@
 """What loses the mark of a paper: every option that changes the training, another network, other views or pool."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
@@ -21,7 +19,7 @@ def found(**changes: str) -> tuple[str, ...]:
 TABLE_1 = {"protocol": "mars_val", "recipe": "hermans2017(crop=false, flip=false)"}
 
 
-def test_both_training_units_of_mars_are_the_papers() -> None:
+def test_both_training_units_of_mars_are_the_papers():
     # The paper's other experiments are its suites: tests/plugins/test_papers_suites.py.
     assert found(protocol="mars(frames=per_tracklet)") == ()
     assert found(**TABLE_1 | {"protocol": "mars_val(frames=per_tracklet)"}) == ()
@@ -39,16 +37,16 @@ def test_both_training_units_of_mars_are_the_papers() -> None:
         {"backbone": "resnet50(height=64, width=64)"},
     ],
 )
-def test_parts_of_two_experiments_are_none_of_the_papers(changes: dict[str, str]) -> None:
+def test_parts_of_two_experiments_are_none_of_the_papers(changes):
     assert found(**changes) == (f"backbone {changes['backbone']}",)
 
 
 @pytest.mark.parametrize(("changes", "expected"), cases(__file__, "what_differs_is_named"))
-def test_what_differs_is_named(changes: dict[str, str], expected: list[str]) -> None:
+def test_what_differs_is_named(changes, expected):
     assert found(**changes) == tuple(expected)
 
 
-def test_the_plan_and_its_mark_follow() -> None:
+def test_the_plan_and_its_mark_follow():
     plan, _ = plan_of(job(recipe="hermans2017(p=2, k=2)", backbone="lunet"))
     assert plan.deviations == (
         "recipe hermans2017(p=2, k=2)", "protocol synthetic(identities=40)"

@@ -1,7 +1,5 @@
 """Plans whose tasks other processes execute: here an executor that executes them in this one, or fails to."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,6 @@ from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError
 from reidbench.runs.driver import distribute, last_line
 from reidbench.runs.execute import execute, work
 from reidbench.runs.plan import Plan, Request, make_plan
-from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import TASKS, error_file, log_file, make_batch
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
@@ -55,9 +52,7 @@ def plan(results: Path, **changes: object) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, data_folder: Path
-) -> tuple[Path, Path, list[RunRecord], InThisProcess]:
+def finished(tmp_path_factory, data_folder):
     """A plan that an executor ran; shared by tests that only read it."""
     results = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,16 +62,14 @@ def finished(
         return results, data_folder, records, executor
 
 
-def test_tasks_give_the_records_of_this_process(
-    finished: tuple[Path, Path, list[RunRecord], InThisProcess], tmp_path: Path
-) -> None:
+def test_tasks_give_the_records_of_this_process(finished, tmp_path):
     _, data, records, executor = finished
     assert executor.executed == [0, 1]  # two runs share a training, and so a task
     here = [record for _, record in execute(plan(tmp_path, data=data))]
     assert {record.id: record.scores for record in records} == {record.id: record.scores for record in here}
 
 
-def test_finished_tasks_are_not_executed_again(finished: tuple[Path, Path, list[RunRecord], InThisProcess]) -> None:
+def test_finished_tasks_are_not_executed_again(finished):
     results, data, records, _ = finished
     executor = InThisProcess()
     again = [record for _, record in distribute(plan(results, data=data), executor)]
@@ -84,7 +77,7 @@ def test_finished_tasks_are_not_executed_again(finished: tuple[Path, Path, list[
     assert {record.id for record in again} == {record.id for record in records}
 
 
-def test_the_same_command_finds_its_batch_again(finished: tuple[Path, Path, list[RunRecord], InThisProcess]) -> None:
+def test_the_same_command_finds_its_batch_again(finished):
     results, data, _, executor = finished
     done = make_batch(plan(results, data=data))
     assert done.folder == executor.folder
@@ -92,8 +85,8 @@ def test_the_same_command_finds_its_batch_again(finished: tuple[Path, Path, list
     assert make_batch(plan(results, data=data, pixels="map")).folder != done.folder
 
 
-def test_what_leaves_no_record_is_tried_again(tmp_path: Path) -> None:
-    def fail_first(task: Task) -> None:
+def test_what_leaves_no_record_is_tried_again(tmp_path):
+    def fail_first(task):
         if len(executor.executed) == 1:
             raise TrainingError("killed")
 
@@ -104,8 +97,8 @@ def test_what_leaves_no_record_is_tried_again(tmp_path: Path) -> None:
     assert [record.status for record in records] == ["ok"]
 
 
-def test_a_lost_task_is_reported_and_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(task: Task) -> None:
+def test_a_lost_task_is_reported_and_stops_no_other(tmp_path, capsys):
+    def fail(task):
         if task.number == 0:
             raise TrainingError("killed by signal 9")
 
@@ -117,8 +110,8 @@ def test_a_lost_task_is_reported_and_stops_no_other(tmp_path: Path, capsys: pyte
     assert "map_market" in capsys.readouterr().err  # of the other task
 
 
-def test_other_code_is_named_and_not_tried_again(tmp_path: Path) -> None:
-    def edit(task: Task) -> None:
+def test_other_code_is_named_and_not_tried_again(tmp_path):
+    def edit(task):
         file = Path(task.arguments[1])
         text = json.loads(file.read_text())
         text["code_files"]["reidbench/training/sampler.py"] = "0" * 64
@@ -132,12 +125,12 @@ def test_other_code_is_named_and_not_tried_again(tmp_path: Path) -> None:
     assert error_file(make_batch(small).folder, 0).is_file()
 
 
-def test_a_missing_file_of_tasks_asks_for_a_shared_folder(tmp_path: Path) -> None:
+def test_a_missing_file_of_tasks_asks_for_a_shared_folder(tmp_path):
     with pytest.raises(DataError, match="shared"):
         list(work(tmp_path / "batches" / "0" / TASKS, 0, "auto", 0, ALONE, lambda line: None))
 
 
-def test_no_log_asks_for_a_shared_folder(tmp_path: Path) -> None:
+def test_no_log_asks_for_a_shared_folder(tmp_path):
     class Elsewhere(InThisProcess):
         def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
             yield {task.number: TaskState("ended", "node1") for task in tasks}
@@ -146,14 +139,12 @@ def test_no_log_asks_for_a_shared_folder(tmp_path: Path) -> None:
         list(distribute(plan(tmp_path), Elsewhere()))
 
 
-def test_a_training_of_another_process_is_looked_at_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_of_another_process_is_looked_at_later(tmp_path, monkeypatch, capsys):
     small = make_plan(Request([JOBS[1]]), local_machine(device="cpu", threads=1, results=tmp_path))
     holder = lock(small.runs[0].training_folder / "lock", "another driver's run")
     holder.__enter__()
 
-    def release() -> Iterator[Mapping[int, TaskState]]:
+    def release():
         holder.__exit__(None, None, None)
         yield {}
 
@@ -165,7 +156,7 @@ def test_a_training_of_another_process_is_looked_at_later(
     assert "another driver's run" in capsys.readouterr().err
 
 
-def test_an_interruption_says_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_says_what_it_leaves(tmp_path, capsys):
     class Queue(InThisProcess):
         def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
             try:
@@ -184,7 +175,7 @@ def test_an_interruption_says_what_it_leaves(tmp_path: Path, capsys: pytest.Capt
     assert f"queue {make_batch(plan(tmp_path)).folder.name} stays" in capsys.readouterr().err
 
 
-def test_a_missing_tool_is_named_before_anything_runs(tmp_path: Path) -> None:
+def test_a_missing_tool_is_named_before_anything_runs(tmp_path):
     executor = InThisProcess()
     executor.unavailable = lambda: "it needs sbatch"
     with pytest.raises(OptionError, match="it needs sbatch"):
@@ -192,7 +183,7 @@ def test_a_missing_tool_is_named_before_anything_runs(tmp_path: Path) -> None:
     assert executor.executed == []
 
 
-def test_a_busy_run_waits_behind_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_run_waits_behind_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("reidbench.runs.execute.BUSY_SECONDS", 0.0)
     lines: list[str] = []
     both = plan(tmp_path, log=lines.append)
@@ -208,7 +199,7 @@ def test_a_busy_run_waits_behind_the_others(tmp_path: Path, monkeypatch: pytest.
     assert any("another driver's run" in line for line in lines)
 
 
-def test_losses_given_as_classes_stay_in_this_process(tmp_path: Path) -> None:
+def test_losses_given_as_classes_stay_in_this_process(tmp_path):
     class Mine(reidbench.Loss):
         def __init__(self, info: reidbench.TrainInfo) -> None:
             super().__init__()
@@ -219,7 +210,7 @@ def test_losses_given_as_classes_stay_in_this_process(tmp_path: Path) -> None:
         )
 
 
-def test_the_last_line_of_a_log(tmp_path: Path) -> None:
+def test_the_last_line_of_a_log(tmp_path):
     assert last_line(tmp_path, 0) == ""
     log_file(tmp_path, 0).write_text("x" * 9000 + "\ntraining 5/10  loss 0.7\n\n")
     assert last_line(tmp_path, 0) == "training 5/10  loss 0.7"

@@ -1,14 +1,10 @@
 """All jobs of a call: what is computed and read once, and the Python call beside the command line."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -69,13 +65,13 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture(autouse=True)
-def _reset_counters() -> None:
+def _reset_counters():
     Counting.built.clear()
     Counting.loads.clear()
 
 
 @pytest.fixture
-def machine() -> Machine:
+def machine():
     return local_machine(device="cpu", threads=1)
 
 
@@ -84,20 +80,20 @@ def run_all(machine: Machine, **changes: object) -> list[RunRecord]:
     return [record for _, record in execute(plan)]
 
 
-def test_a_fresh_run_asks_each_question_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_run_asks_each_question_once(machine, monkeypatch):
     reads: list[str] = []
     stats: Counter[str] = Counter()
     stat = os.stat
 
-    def counted_stat(path: object, *arguments: object, **options: object) -> os.stat_result:
+    def counted_stat(path, *arguments, **options):
         stats[str(path)] += str(path).endswith((".png", ".jpg"))
-        return stat(path, *arguments, **options)  # type: ignore[call-overload,no-any-return]
+        return stat(path, *arguments, **options)
 
     run_all(machine, loss="none")  # draws the dataset
-    _reset_counters.__wrapped__()  # type: ignore[attr-defined]
+    _reset_counters.__wrapped__()
     from_json = RunRecord.from_json
 
-    def counted_read(text: str, source: str) -> RunRecord:
+    def counted_read(text, source):
         reads.append(source)
         return from_json(text, source)
 
@@ -113,21 +109,21 @@ def test_a_fresh_run_asks_each_question_once(machine: Machine, monkeypatch: pyte
     assert len(reads) <= 2, "a finished run is read for the plan, and once more under the lock"
 
 
-def test_seeds_load_the_weights_once_each(machine: Machine) -> None:
+def test_seeds_load_the_weights_once_each(machine):
     plan = make_plan(Request([job(backbone="counting", seed=seed) for seed in (0, 1)]), machine, catalogue())
     assert [record.status for _, record in execute(plan)] == ["ok", "ok"]
     assert Counting.built == {"meta": 1, "cpu": 2}
     assert len(Counting.loads) == 2
 
 
-def test_a_network_that_cannot_be_built_on_meta_runs(machine: Machine) -> None:
+def test_a_network_that_cannot_be_built_on_meta_runs(machine):
     (record,) = run_all(machine, backbone="not_on_meta")
     assert record.status == "ok", record.error
     assert Counting.built["cpu"] == 2
 
 
-def test_missing_weights_end_a_call_before_its_first_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Counting) -> None:
+def test_missing_weights_end_a_call_before_its_first_run(machine, monkeypatch):
+    def fail(self):
         raise DataError("no weights")
 
     monkeypatch.setattr(Counting, "initialise", fail)
@@ -146,9 +142,7 @@ def comparable(record: RunRecord) -> dict[str, object]:
     return {name: fields[name] for name in fields if name not in ("seconds", "started", "finished", "peak_memory_mib")}
 
 
-def test_python_and_the_command_line_leave_the_same_records(
-    tmp_path: Path, reidbench_call: Callable[..., object]
-) -> None:
+def test_python_and_the_command_line_leave_the_same_records(tmp_path, reidbench_call):
     losses = ["none", "batch_hard(margin=0.2)"]
     records = reidbench.run(loss=losses, seed=[0, 1], results=tmp_path / "python", **SMALL)
     flags = [f"--{key}={value}" for key, values in {"loss": losses, "seed": [0, 1]}.items() for value in values]
@@ -180,7 +174,7 @@ class Norms(Loss):
         return halved(embeddings.abs() ** self.power).sum(1)
 
 
-def test_a_loss_class_runs_under_its_own_name() -> None:
+def test_a_loss_class_runs_under_its_own_name():
     (record,) = reidbench.run(loss=Norms, **SMALL)
     assert record.status == "ok", record.error
     assert record.items["loss"].spec == "Norms(power=2)"
@@ -191,7 +185,7 @@ def test_a_loss_class_runs_under_its_own_name() -> None:
     assert both[1].train_id != record.train_id
 
 
-def test_a_loss_of_what_its_module_changes_is_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_what_its_module_changes_is_trained_again(monkeypatch):
     (record,) = reidbench.run(loss=Norms, **SMALL)
     monkeypatch.setitem(globals(), "FACTOR", 4.0)
     (other,) = reidbench.run(loss=Norms, **SMALL)
@@ -199,7 +193,7 @@ def test_a_loss_of_what_its_module_changes_is_trained_again(monkeypatch: pytest.
     assert other.code != record.code
 
 
-def test_a_loss_without_source_is_never_reused() -> None:
+def test_a_loss_without_source_is_never_reused():
     namespace: dict[str, type[Loss]] = {}
     exec(
         "import reidbench\nclass Hidden(reidbench.Loss):\n"
@@ -215,7 +209,7 @@ def test_a_loss_without_source_is_never_reused() -> None:
 WEIGHTS = torch.ones(8)
 
 
-def test_a_loss_that_uses_an_object_is_never_reused() -> None:
+def test_a_loss_that_uses_an_object_is_never_reused():
     class Weighted(Loss):
         def __init__(self, info: TrainInfo) -> None:
             super().__init__()
@@ -232,12 +226,12 @@ NESTED = [{"loss": [["batch_hard"]]}, {"loss": 3}, {"backbone": [["tiny"]]}]
 
 
 @pytest.mark.parametrize("given", [{"loss": []}, {"seed": []}, {"seed": 1.5}, {"seed": "1"}, {"backbone": []}, *NESTED])
-def test_wrong_lists_are_refused_by_name(given: dict[str, Any]) -> None:
+def test_wrong_lists_are_refused_by_name(given):
     with pytest.raises(OptionError, match=rf"^{next(iter(given))}"):
         reidbench.run(**given)
 
 
-def test_wrong_loss_objects_are_refused_by_name() -> None:
+def test_wrong_loss_objects_are_refused_by_name():
     class batch_hard(Norms):  # noqa: N801 - the name of a plugin's loss
         pass
 
@@ -251,7 +245,7 @@ def test_wrong_loss_objects_are_refused_by_name() -> None:
         reidbench.run(loss=NoInfo, **SMALL)
 
 
-def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path: Path) -> None:
+def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path):
     (record,) = reidbench.run(loss=Norms, **SMALL)
     file = tmp_path / RECORD
     file.write_text(record.to_json())
@@ -260,7 +254,7 @@ def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path: Path) -> None:
     assert [field for field, _ in record_problems(record, allow_dirty=True)] == ["items.loss.plugin"]
 
 
-def test_batches_without_pairs_teach_nothing_and_the_record_says_so() -> None:
+def test_batches_without_pairs_teach_nothing_and_the_record_says_so():
     class Pull(Loss):
         def __init__(self, info: TrainInfo) -> None:
             super().__init__()
@@ -275,7 +269,7 @@ def test_batches_without_pairs_teach_nothing_and_the_record_says_so() -> None:
     assert [field for field, _ in record_problems(record)] == ["status"]
 
 
-def test_collapsed_or_failed_runs_are_among_the_records() -> None:
+def test_collapsed_or_failed_runs_are_among_the_records():
     class Nan(Loss):
         def __init__(self, info: TrainInfo) -> None:
             super().__init__()

@@ -1,7 +1,5 @@
 """A network taken home: the embeddings of a list are those that the run was scored with."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path
@@ -23,7 +21,7 @@ SETTINGS = local_machine(device="cpu", threads=1)
 
 
 @pytest.fixture(params=["batch_hard", "none"])
-def plan(request: pytest.FixtureRequest) -> Prepared:
+def plan(request):
     return run(job(loss=request.param))[0]
 
 
@@ -40,7 +38,7 @@ def listed(plan: Prepared, folder: Path, count: int = 70, columns: str = "path,p
     return folder / "list.csv"
 
 
-def test_the_embeddings_are_those_of_the_run(plan: Prepared, tmp_path: Path) -> None:
+def test_the_embeddings_are_those_of_the_run(plan, tmp_path):
     out = tmp_path / "out" / "x.npz"
     file = listed(plan, tmp_path / "mine", 200)
     count, dimensions = embed_list(plan.run_folder, file, out, SETTINGS)
@@ -54,7 +52,7 @@ def test_the_embeddings_are_those_of_the_run(plan: Prepared, tmp_path: Path) -> 
     assert np.array_equal(made["cams"], plan.split.query.cams[:count])
 
 
-def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
+def test_a_list_of_paths_alone_will_do(plan, tmp_path):
     file = listed(plan, tmp_path / "mine", 3, "note,path").rename(tmp_path / "list.csv")
     below_root = dataclasses.replace(SETTINGS, data=tmp_path / "mine")
     embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", below_root)
@@ -62,7 +60,7 @@ def test_a_list_of_paths_alone_will_do(plan: Prepared, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), cases(__file__, "a_bad_list_is_named_with_its_line"))
-def test_a_bad_list_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_list_is_named_with_its_line(tmp_path, text, message):
     noise_images(tmp_path / "mine", [1])
     (tmp_path / "mine" / "list.csv").write_text(text)
     with pytest.raises(DataError, match=message):
@@ -70,14 +68,14 @@ def test_a_bad_list_is_named_with_its_line(tmp_path: Path, text: str, message: s
     assert not (tmp_path / "x.npz").exists()
 
 
-def test_a_run_without_its_weights_says_how_to_get_them(tmp_path: Path) -> None:
+def test_a_run_without_its_weights_says_how_to_get_them(tmp_path):
     plan, _, _ = run(job())
     shutil.rmtree(plan.training_folder)
     with pytest.raises(DataError, match=r"its weights are not in .*reidbench run"):
         load_network(plan.run_folder)
 
 
-def test_a_failed_run_has_no_network(tmp_path: Path) -> None:
+def test_a_failed_run_has_no_network(tmp_path):
     plan, record, _ = run(job(loss="none"))
     failed = dataclasses.replace(record, status="failed", error="it diverged")
     (plan.run_folder / "record.json").write_text(failed.to_json())
@@ -86,6 +84,6 @@ def test_a_failed_run_has_no_network(tmp_path: Path) -> None:
     assert read_record(plan.run_folder / "record.json").status == "failed"
 
 
-def test_the_output_is_an_npz(tmp_path: Path) -> None:
+def test_the_output_is_an_npz(tmp_path):
     with pytest.raises(OptionError, match=r"expected a file that ends with \.npz"):
         embed_list(tmp_path, tmp_path / "list.csv", tmp_path / "x.csv", SETTINGS)

@@ -1,7 +1,5 @@
 """Conditions on the data are checked before any training, for every dataset."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,19 +48,19 @@ def empty() -> Samples:
         {"query": [("a", 1, 1)], "gallery": [("d", -1, 2)], "exclude": ()},
     ],
 )
-def test_no_query_with_a_positive_is_an_error(parts: dict[str, Units]) -> None:
+def test_no_query_with_a_positive_is_an_error(parts):
     with pytest.raises(DataError, match="without a positive"):
         check_data(run_on(**parts))
 
 
-def test_some_queries_without_a_positive_are_counted() -> None:
+def test_some_queries_without_a_positive_are_counted():
     run = run_on(query=[("a", 1, 1), ("d", 3, 1), ("e", 1, 2)])
     check_data(run)
     assert (run.unmatched.total, run.unmatched.queries) == (2, 3)
     check_data(run_on(gallery=[("d", 1, 1)], exclude=("junk",)))
 
 
-def test_a_file_of_two_identities_is_an_error() -> None:
+def test_a_file_of_two_identities_is_an_error():
     for parts in (
         {"train": [*GOOD, ("a", 2, 1)]},
         {"gallery": [*GOOD, ("b", 7, 2)]},
@@ -81,7 +79,7 @@ def write_list(folder: Path, rows: list[tuple[int, int, int, str]]) -> str:
     return f'"{folder}/list.csv"'
 
 
-def test_one_camera_ends_before_anything_is_written(tmp_path: Path) -> None:
+def test_one_camera_ends_before_anything_is_written(tmp_path):
     file = write_list(tmp_path / "set", [(image, 1 + image // 2, 1, "train") for image in range(12)])
     with pytest.raises(DataError, match="no query has a positive"):
         reidbench.run(
@@ -94,7 +92,7 @@ def test_one_camera_ends_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_contradictions_are_recorded_and_refused_by_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contradictions_are_recorded_and_refused_by_boards(tmp_path, monkeypatch):
     rows = [(0, 1, 1, "train"), (1, 2, 1, "train"), (2, 5, 1, "query"), (3, 6, 1, "query"), (4, 5, 2, "gallery")]
     write_list(tmp_path / "set", [*rows, (1, 7, 2, "gallery"), (3, 6, 2, "gallery")])
     monkeypatch.chdir(tmp_path)

@@ -1,12 +1,10 @@
 """The code digests of a training and of a run: which files count, and which edits of them."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,12 +37,12 @@ def items(loss: str = "batch_hard") -> dict[str, ResolvedSpec]:
 
 
 @pytest.fixture
-def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
+def edit(monkeypatch):
     """Edit a file of the checkout in the eyes of the digests."""
     contents: dict[Path, bytes] = {}
     read, module = Path.read_bytes, provenance._module
 
-    def change(file: str, edited: Callable[[str], str]) -> None:
+    def change(file, edited):
         path = CHECKOUT / file
         text = path.read_text()
         assert edited(text) != text
@@ -81,9 +79,7 @@ EDITS = {edited.__name__: edited for edited in (reword_docstring, add_comment, r
 @pytest.mark.parametrize(
     ("file", "edited", "retrains", "scores_again"), cases(__file__, "which_edits_retrain_or_score_again")
 )
-def test_which_edits_retrain_or_score_again(
-    file: str, edited: str, retrains: bool, scores_again: bool, edit: Edit
-) -> None:
+def test_which_edits_retrain_or_score_again(file, edited, retrains, scores_again, edit):
     before = training_code(items()), run_code(items())
     edit(file, EDITS[edited])
     now = training_code(items()), run_code(items())
@@ -93,7 +89,7 @@ def test_which_edits_retrain_or_score_again(
     assert (code_digest(before[0]) != code_digest(now[0])) == retrains
 
 
-def test_an_edited_score_scores_again_without_training(edit: Edit) -> None:
+def test_an_edited_score_scores_again_without_training(edit):
     plan, record, _ = run(job())
     weights = plan.training_folder / WEIGHTS
     written = weights.stat().st_mtime_ns
@@ -109,7 +105,7 @@ def test_an_edited_score_scores_again_without_training(edit: Edit) -> None:
 
 
 @pytest.mark.parametrize("loss", ["batch_hard", "triplet_ohm", "classification + 0.5*batch_all"])
-def test_training_code_holds_no_ranking_and_no_orchestration(loss: str) -> None:
+def test_training_code_holds_no_ranking_and_no_orchestration(loss):
     core = {name for name in training_code(items(loss)) if name.startswith("reidbench/")}
     packages = {name.split("/")[1] for name in core}
     assert packages == {"errors.py", "utils", "data", "plugins", "images", "embedding", "training"}
@@ -118,7 +114,7 @@ def test_training_code_holds_no_ranking_and_no_orchestration(loss: str) -> None:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path, monkeypatch):
     """A plugin package whose item imports a helper, which imports another when it runs; one file is not imported."""
     folder = tmp_path / "some_plugin"
     folder.mkdir()
@@ -142,20 +138,20 @@ def files_of(module: str) -> dict[str, str]:
     return code_files(frozenset({module}))
 
 
-def test_imports_are_followed_within_the_package(package: Path) -> None:
+def test_imports_are_followed_within_the_package(package):
     assert set(files_of("some_plugin.item")) == {
         f"some_plugin/{module}.py" for module in ("__init__", "item", "helper", "deeper")
     }
 
 
-def test_loaded_modules_do_not_matter(package: Path) -> None:
+def test_loaded_modules_do_not_matter(package):
     before = files_of("some_plugin.item")
     importlib.import_module("some_plugin.item").factory()
     assert "some_plugin.deeper" in sys.modules
     assert files_of("some_plugin.item") == before
 
 
-def test_an_edit_of_an_indirect_import_changes_the_digest(package: Path) -> None:
+def test_an_edit_of_an_indirect_import_changes_the_digest(package):
     before = files_of("some_plugin.item")
     (package / "other.py").write_text("y = 3\n")
     assert files_of("some_plugin.item") == before
@@ -164,21 +160,21 @@ def test_an_edit_of_an_indirect_import_changes_the_digest(package: Path) -> None
 
 
 @pytest.mark.parametrize(("statement", "file"), cases(__file__, "imports_of_other_packages_and_public_names"))
-def test_imports_of_other_packages_and_public_names(statement: str, file: str, package: Path) -> None:
+def test_imports_of_other_packages_and_public_names(statement, file, package):
     (package / "deeper.py").write_text(f"{statement}\n")
     files = set(files_of("some_plugin.item"))
     assert {file, "some_plugin/deeper.py"} <= files
     assert not {"reidbench_losses/triplet.py", "reidbench/__init__.py"} & files
 
 
-def test_imports_for_type_checking_do_not_count(package: Path) -> None:
+def test_imports_for_type_checking_do_not_count(package):
     before = files_of("some_plugin.item")
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from some_plugin import other\nx = 1\n"
     (package / "deeper.py").write_text(text)
     assert set(files_of("some_plugin.item")) == set(before)
 
 
-def test_broken_and_compiled_modules_count_by_their_bytes(package: Path) -> None:
+def test_broken_and_compiled_modules_count_by_their_bytes(package):
     (package / "deeper.py").write_bytes(b"x = (\n")
     before = files_of("some_plugin.item")
     (package / "deeper.py").write_bytes(b"x = (\n# a comment\n")
@@ -189,7 +185,7 @@ def test_broken_and_compiled_modules_count_by_their_bytes(package: Path) -> None
 
 
 @pytest.mark.parametrize("wrapper", ["wrapped", "partial(wrapped)", "partial(partial(factory))"])
-def test_a_factory_counts_behind_its_wrappers(wrapper: str, package: Path) -> None:
+def test_a_factory_counts_behind_its_wrappers(wrapper, package):
     (package / "other.py").write_text(
         "from functools import partial, wraps\nfrom some_plugin.item import factory\n"
         f"@wraps(partial(factory))\ndef wrapped():\n    return factory()\noffered = {wrapper}\n"
@@ -202,17 +198,17 @@ def test_a_factory_counts_behind_its_wrappers(wrapper: str, package: Path) -> No
     assert code["distribution some-plugin"] == "1.2"
 
 
-def test_the_commit_is_of_this_checkout_or_none() -> None:
+def test_the_commit_is_of_this_checkout_or_none():
     sha, dirty = provenance.commit()
     assert (len(sha) == 40) or (sha == "" and not dirty)
 
 
-def test_the_environment_names_what_computes() -> None:
+def test_the_environment_names_what_computes():
     found = environment(local_machine(device="cpu", threads=2))
     assert (found.threads, found.device, found.device_name) == (2, "cpu", "cpu")
 
 
-def test_a_new_module_makes_a_checkout_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_module_makes_a_checkout_dirty(tmp_path, monkeypatch):
     core = tmp_path / "reidbench"
     core.mkdir()
     (core / "__init__.py").write_text("")
@@ -220,7 +216,7 @@ def test_a_new_module_makes_a_checkout_dirty(tmp_path: Path, monkeypatch: pytest
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(provenance, "CORE", core)
 
-    def dirty() -> bool:
+    def dirty():
         provenance.commit.cache_clear()
         return provenance.commit()[1]
 

@@ -1,11 +1,8 @@
 """A record is read as it was written, and every kind of damage is named with its place."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import MISSING, fields
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,16 +31,14 @@ scores = st.dictionaries(st.sampled_from(["map_market", "r1", "queries"]), st.fl
     st.booleans(),
     st.lists(texts, max_size=3),
 )
-def test_a_record_is_read_as_it_was_written(
-    status: Any, numbers: dict[str, float], error: str, machine: TrainingEnvironment, flag: bool, lines: list[str]
-) -> None:
+def test_a_record_is_read_as_it_was_written(status, numbers, error, machine, flag, lines):
     record = replace_parts(
         make_record(), status=status, scores=numbers, error=error, environment=machine, dirty=flag, deviations=lines
     )
     assert RunRecord.from_json(record.to_json(), "here") == record
 
 
-def test_the_text_is_stable_and_ends_with_a_line_end() -> None:
+def test_the_text_is_stable_and_ends_with_a_line_end():
     record = make_record("batch_hard(margin=0.2)", error="naïve ✓")
     text = record.to_json()
     assert text.endswith("}\n")
@@ -60,7 +55,7 @@ def test_the_text_is_stable_and_ends_with_a_line_end() -> None:
         if (field.default, field.default_factory) == (dataclasses.MISSING, dataclasses.MISSING)
     ],
 )
-def test_a_missing_field_is_named(field: str) -> None:
+def test_a_missing_field_is_named(field):
     data = json.loads(make_record().to_json())
     del data[field]
     with pytest.raises(DataError, match=rf"^runs/7/record\.json: is no run record: {field} is missing$"):
@@ -76,7 +71,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("dataset.digest", None, r"dataset\.digest .*string, got None"),
     ],
 )
-def test_damage_is_named_with_its_place(path: str, value: Any, named: str) -> None:
+def test_damage_is_named_with_its_place(path, value, named):
     data = json.loads(make_record().to_json())
     *above, last = path.split(".")
     part = data
@@ -88,7 +83,7 @@ def test_damage_is_named_with_its_place(path: str, value: Any, named: str) -> No
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_are_not_finite_are_refused(number: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(number):
     text = make_record(scores={"r1": 0.123456789}).to_json().replace("0.123456789", number)
     with pytest.raises(DataError, match=r"scores\.r1 .*finite number, got -?(nan|inf)"):
         RunRecord.from_json(text, "r.json")
@@ -99,19 +94,19 @@ def test_numbers_that_are_not_finite_are_refused(number: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", '{"schema": 1' + "0" * 5_000 + "}", "[" * 100_000, "[1]", '"text"', "null"], ids=range(7)
 )
-def test_what_is_no_record_is_refused(text: str) -> None:
+def test_what_is_no_record_is_refused(text):
     with pytest.raises(DataError, match=r"^r\.json: is no run record: "):
         RunRecord.from_json(text, "r.json")
 
 
-def test_a_cut_file_is_never_taken_for_a_record() -> None:
+def test_a_cut_file_is_never_taken_for_a_record():
     text = make_record().to_json()
     for end in range(0, len(text) - 2, 37):
         with pytest.raises(DataError, match=r"^r\.json: "):
             RunRecord.from_json(text[:end], "r.json")
 
 
-def test_a_track_is_all_but_the_loss_and_the_seed() -> None:
+def test_a_track_is_all_but_the_loss_and_the_seed():
     plain = make_record("a").track
     assert plain == "backbone=tiny recipe=quick metric=auto rerank=none"
     assert make_record("b", 7).track == plain
@@ -121,7 +116,7 @@ def test_a_track_is_all_but_the_loss_and_the_seed() -> None:
     assert make_record("a", items={"protocol": hard}).track == f"protocol=synthetic(difficulty=hard) {plain}"
 
 
-def test_committed_records_are_read_and_written_unchanged() -> None:
+def test_committed_records_are_read_and_written_unchanged():
     later = {part.name: part.default for part in fields(Recipe) if part.default is not MISSING}
     for file in (CHECKOUT / "leaderboards").glob("records/*/*/record.json"):
         record, read = read_record(file), json.loads(file.read_text())
@@ -131,7 +126,7 @@ def test_committed_records_are_read_and_written_unchanged() -> None:
         assert written | {"checksum": ""} == read | {"checksum": ""}
 
 
-def test_the_ids_of_committed_records_do_not_change() -> None:
+def test_the_ids_of_committed_records_do_not_change():
     for file in (CHECKOUT / "leaderboards").glob("records/*/*/record.json"):
         record = read_record(file)
         resolved = resolve(record.job, load())

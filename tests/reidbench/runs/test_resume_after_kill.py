@@ -1,7 +1,5 @@
 """A run killed at ten moments, its pixels or checkpoints half written, ends as an undisturbed one."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -62,7 +60,7 @@ def outcome(folder: Path) -> tuple[bytes, dict[str, float], str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["batch_hard", "triplet_ohm(pool=60, refresh=25)"])
-def test_ten_kills_leave_no_trace(loss: str, tmp_path: Path) -> None:
+def test_ten_kills_leave_no_trace(loss, tmp_path):
     asked = small_run("--loss", loss)
     asked[asked.index(SMALL_RECIPE)] = f"quick(steps={STEPS}, p=6, k=3)"
     drawn = np.random.default_rng(0)

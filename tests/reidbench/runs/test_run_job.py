@@ -1,7 +1,5 @@
 """The road end to end, small: train once, score, print again, go on after a kill, notice edited code."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import fcntl
@@ -14,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -37,10 +34,8 @@ from tests.support.distributions import install
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run, small_run
 from tests.support.logs import assert_same_log, read_log
 
-Process = Callable[..., subprocess.CompletedProcess[str]]
 
-
-def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
+def test_a_run_leaves_a_record_from_which_its_scores_follow():
     plan, record, _ = run(job())
     assert record.status == "ok", record.error
     kept = RunRecord.from_json((plan.run_folder / "record.json").read_text(), "record")
@@ -55,7 +50,7 @@ def test_a_run_leaves_a_record_from_which_its_scores_follow() -> None:
     assert record.weights == hashlib.sha256(weights).hexdigest()
 
 
-def test_the_same_job_again_computes_nothing() -> None:
+def test_the_same_job_again_computes_nothing():
     plan, record, _ = run(job())
     written = [path for path in plan.training_folder.iterdir() if path.name != "lock"]
     before = [path.stat().st_mtime_ns for path in written]
@@ -63,7 +58,7 @@ def test_the_same_job_again_computes_nothing() -> None:
     assert [path.stat().st_mtime_ns for path in written] == before
 
 
-def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
+def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds():
     base = plan_of(job())[0]
     assert plan_of(job(loss='batch_hard(margin="soft")'))[0].id == base.id, "a spelt-out default is the same run"
     other_seed = plan_of(job(seed=1))[0]
@@ -79,14 +74,14 @@ def test_ids_tell_seeds_and_options_apart_and_groups_join_seeds() -> None:
         assert other.group != base.group
 
 
-def test_the_untrained_network_is_scored_without_a_step() -> None:
+def test_the_untrained_network_is_scored_without_a_step():
     _, record, said = run(job(loss="none"))
     assert record.status == "ok", record.error
     assert (record.seconds["train"], record.weights) == (0, "")
     assert not [line for line in said if "resumed" in line]
 
 
-def test_options_given_override_the_protocols_defaults() -> None:
+def test_options_given_override_the_protocols_defaults():
     plan = plan_of(job())[0]
     assert (plan.info.preprocess.height, plan.info.preprocess.width) == (64, 32)
     assert plan.items["backbone"].origins["height"] == "protocol"
@@ -95,14 +90,14 @@ def test_options_given_override_the_protocols_defaults() -> None:
     assert chosen.items["backbone"].origins["height"] == "given"
 
 
-def test_all_mistakes_of_a_request_come_together() -> None:
+def test_all_mistakes_of_a_request_come_together():
     with pytest.raises(OptionError) as caught:
         plan_of(job(loss="batch_hart(margin=0.2)", backbone="tinny", recipe="quick(stepps=3)"))
     said = str(caught.value)
     assert all(word in said for word in ("batch_hard", "tiny", "steps"))
 
 
-def test_more_identities_a_batch_than_there_are_are_refused() -> None:
+def test_more_identities_a_batch_than_there_are_are_refused():
     with pytest.raises(OptionError, match=r"p=500 .* 28 to train on") as caught:
         check_request(*plan_of(job(recipe="quick(steps=4, p=500, k=2)")))
     advice = str(caught.value).partition("lower it, e.g. ")[2]
@@ -110,14 +105,14 @@ def test_more_identities_a_batch_than_there_are_are_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
-def test_a_seed_that_is_none_is_refused_before_anything(seed: int) -> None:
+def test_a_seed_that_is_none_is_refused_before_anything(seed):
     with pytest.raises(OptionError, match=r"seed: expected a whole number from 0 to 9223372036854775807, got "):
         plan_of(job(seed=seed))
     with pytest.raises(OptionError, match=r"seed: expected a whole number"):
         plan_of(job(protocol=f"synthetic(identities=12, seed={seed})"))
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
+def test_a_gpu_that_is_not_there_is_refused():
     import torch
 
     index = torch.cuda.device_count()
@@ -125,13 +120,13 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         local_machine(device=f"cuda:{index}")
 
 
-def test_a_locked_folder_is_named_with_its_process() -> None:
+def test_a_locked_folder_is_named_with_its_process():
     plan, machine = plan_of(job())
     with lock(plan.training_folder / "lock", "a test"), pytest.raises(DataError, match=f"{os.getpid()}"):
         run_job(plan, machine)
 
 
-def test_a_run_needs_no_extras_of_a_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_needs_no_extras_of_a_file_system(monkeypatch, tmp_path):
     """SMB, VirtualBox and FUSE folders: no locks, no fsync, nothing reserved, no permissions, no sizes, no hints."""
     for module, name in ((os, "fsync"), (os, "posix_fallocate"), (os, "fchmod"), (fcntl, "flock")):
         monkeypatch.setattr(module, name, Mock(side_effect=OSError(errno.EINVAL, "Invalid argument")))
@@ -141,7 +136,7 @@ def test_a_run_needs_no_extras_of_a_file_system(monkeypatch: pytest.MonkeyPatch,
     assert record.status == "ok", record.error
 
 
-def test_a_damaged_image_is_named_before_the_first_step(tmp_path: Path, reidbench_call: Process) -> None:
+def test_a_damaged_image_is_named_before_the_first_step(tmp_path, reidbench_call):
     tree = tmp_path / "mine"
     assert reidbench_call("data", "synthesize", "csv_list", str(tree)).returncode == 0
     victim = sorted(tree.rglob("*.jpg"))[-1]
@@ -172,7 +167,7 @@ def install_loss(folder: Path, formula: str) -> dict[str, str]:
     return install(folder, "my_loss", [("my_loss", PLUGIN.format(formula=formula))])
 
 
-def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path: Path, reidbench_process: Process) -> None:
+def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path, reidbench_process):
     plugin = tmp_path / "plugin"
     env = install_loss(plugin, "embeddings.square().sum(1)")
     (plugin / "test_mine.py").write_text("x = 1\n")
@@ -197,9 +192,7 @@ def wait_for_checkpoint(process: subprocess.Popen[str], results: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
-def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
-    how: signal.Signals, tmp_path: Path, reidbench_call: Process
-) -> None:
+def test_a_stopped_run_resumes_and_ends_like_a_whole_one(how, tmp_path, reidbench_call):
     asked = small_run("--loss", "batch_hard", "--checkpoint-seconds", "0.1")
     asked[asked.index(SMALL_RECIPE)] = "quick(steps=60, p=6, k=3)"
     stopped = subprocess.Popen(
@@ -219,7 +212,7 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     undisturbed = reidbench_call(*asked, "--results", str(tmp_path / "undisturbed"))
     assert undisturbed.returncode == 0, undisturbed.stderr
 
-    def outcome(folder: str) -> tuple[bytes, dict[str, float]]:
+    def outcome(folder):
         (weights,) = (tmp_path / folder).rglob("weights.safetensors")
         (record,) = (tmp_path / folder).rglob("record.json")
         return weights.read_bytes(), json.loads(record.read_text())["scores"]
@@ -228,7 +221,7 @@ def test_a_stopped_run_resumes_and_ends_like_a_whole_one(
     assert_same_log(*(next((tmp_path / name / "trainings").iterdir()) for name in ("stopped", "undisturbed")))
 
 
-def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_call: Process) -> None:
+def test_a_record_is_reproduced_with_the_same_scores(tmp_path, reidbench_call):
     plan, record, _ = run(job())
     flags = ["--device", "cpu", "--threads", "1"]
     done = reidbench_call("run", str(plan.run_folder / "record.json"), *flags)
@@ -241,7 +234,7 @@ def test_a_record_is_reproduced_with_the_same_scores(tmp_path: Path, reidbench_c
     assert "name another folder with --results" in third.stderr
 
 
-def test_a_record_names_the_machines_of_training_and_scoring() -> None:
+def test_a_record_names_the_machines_of_training_and_scoring():
     _, trained, _ = run(job())
     assert (trained.environment.threads, trained.scored_in.threads) == (1, 1)
     asked, chosen = job(metric="euclidean(normalize=true)"), local_machine(device="cpu", threads=2)
@@ -251,13 +244,13 @@ def test_a_record_names_the_machines_of_training_and_scoring() -> None:
     assert scored.environment == trained.environment
 
 
-def test_the_metric_of_auto_is_auto_when_given_explicitly() -> None:
+def test_the_metric_of_auto_is_auto_when_given_explicitly():
     assert plan_of(job())[0].evaluation.metric_is_auto
     assert plan_of(job(metric="euclidean"))[0].evaluation.metric_is_auto
     assert not plan_of(job(metric="euclidean(normalize=true)"))[0].evaluation.metric_is_auto
 
 
-def test_batches_larger_than_the_training_set_are_refused() -> None:
+def test_batches_larger_than_the_training_set_are_refused():
     plan, _ = plan_of(job())
     recipe = dataclasses.replace(plan.recipe, batches="shuffled", p=10_000)
     with pytest.raises(OptionError, match="frames=2, but every training unit is one image"):
@@ -266,7 +259,7 @@ def test_batches_larger_than_the_training_set_are_refused() -> None:
         check_batch(dataclasses.replace(plan, recipe=recipe))
 
 
-def test_a_single_training_identity_is_refused_without_advice_on_p() -> None:
+def test_a_single_training_identity_is_refused_without_advice_on_p():
     plan, _ = plan_of(job())
     train = plan.split.train.take(np.flatnonzero(plan.split.train.pids == plan.split.train.pids[0]))
     with pytest.raises(OptionError, match="has 1 identities") as caught:
@@ -274,7 +267,7 @@ def test_a_single_training_identity_is_refused_without_advice_on_p() -> None:
     assert "p=" not in str(caught.value)
 
 
-def test_files_of_a_killed_process_are_removed() -> None:
+def test_files_of_a_killed_process_are_removed():
     plan, chosen = plan_of(job())
     left = [folder / ".record.json.abc.tmp" for folder in (plan.run_folder, plan.training_folder)]
     for file in (*left, plan.run_folder / "traceback.txt"):
@@ -285,7 +278,7 @@ def test_files_of_a_killed_process_are_removed() -> None:
     assert not (plan.run_folder / "traceback.txt").exists()
 
 
-def test_a_loss_that_exits_fails_only_its_run(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_loss_that_exits_fails_only_its_run(tmp_path, reidbench_process):
     env = install_loss(tmp_path / "plugin", "__import__('sys').exit(0)")
     done = reidbench_process(*small_run("--loss", "mine", "--loss", "none"), env=env)
     assert done.returncode == 1
@@ -294,7 +287,7 @@ def test_a_loss_that_exits_fails_only_its_run(tmp_path: Path, reidbench_process:
     assert "none (untrained)" in done.stdout
 
 
-def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
+def test_a_damaged_file_beside_a_run_is_named_with_what_to_do():
     plan, record, _ = run(job(loss="none"))
     file = next(plan.training_folder.glob("embeddings-*/*.npz"))
     file.write_bytes(file.read_bytes()[:300])
@@ -307,13 +300,13 @@ def test_a_damaged_file_beside_a_run_is_named_with_what_to_do() -> None:
         run(job(loss="none"))
 
 
-def test_results_below_a_file_are_refused_as_such(tmp_path: Path) -> None:
+def test_results_below_a_file_are_refused_as_such(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="a part of that path is a file: name another folder"):
         run(job(), results=tmp_path / "file")
 
 
-def test_an_edited_record_is_not_reproduced(tmp_path: Path, reidbench_call: Process) -> None:
+def test_an_edited_record_is_not_reproduced(tmp_path, reidbench_call):
     plan, _, _ = run(job(loss="none"))
     edited = json.loads((plan.run_folder / "record.json").read_text())
     edited["job"]["seed"] = 5
@@ -345,7 +338,7 @@ def register_backbones():
 """
 
 
-def test_a_collapsed_run_is_scored_and_refused_by_leaderboards(tmp_path: Path, reidbench_process: Process) -> None:
+def test_a_collapsed_run_is_scored_and_refused_by_leaderboards(tmp_path, reidbench_process):
     env = install(tmp_path / "plugin", "point", [("point", POINT)])
     asked = [part if part != "tiny" else "point" for part in small_run("--loss", "batch_hard")]
     for _ in range(2):  # the second time it is only shown

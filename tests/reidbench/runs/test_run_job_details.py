@@ -4,8 +4,6 @@ The items are this module's own and as plain as can be: a network that averages 
 computed by hand from the pictures.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -228,7 +226,7 @@ OWN_ITEMS = {"protocol": "exhibition", "loss": "norms", "backbone": "patches", "
 
 
 @pytest.fixture(autouse=True)
-def _counters() -> None:
+def _counters():
     Patches.initialised = Norms.steps = 0
     Centred.fits.clear()
     Centred.seen.clear()
@@ -236,7 +234,7 @@ def _counters() -> None:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path):
     return local_machine(data=tmp_path / "data", device="cpu", threads=1, checkpoint_seconds=1e9)
 
 
@@ -268,7 +266,7 @@ def embeddings_of(plan: Prepared, part: Samples) -> Tensor:
         load_weights(network, plan.training_folder)
     else:
         with_seed(network.initialise, plan.job.seed, "initialise")
-    network.forward = None  # type: ignore[method-assign,assignment]  # nothing is embedded again
+    network.forward = None  # nothing is embedded again
     cache = EmbeddingCache(plan.training_folder, network, plan.protocol.views, local_machine(device="cpu", threads=1))
     return cache.embeddings(part, "cached")
 
@@ -297,7 +295,7 @@ CASES = [("mean", True, True), ("max", True, True), ("mean", False, True), ("mea
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], machine: Machine) -> None:
+def test_pool_and_exclusions_reach_the_scores(case, machine):
     pool, junk, same_camera = case
     rules = f"junk={str(junk).lower()}, same_camera={str(same_camera).lower()}"
     plan, record = run(machine, loss="none", protocol=f"exhibition(pool={pool}, {rules})")
@@ -309,7 +307,7 @@ def test_pool_and_exclusions_reach_the_scores(case: tuple[str, bool, bool], mach
     assert record.evaluation.exclude == ["junk"] * junk + ["same_camera"] * same_camera
 
 
-def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine) -> None:
+def test_other_views_are_other_embeddings_of_the_same_training(machine):
     whole, _ = run(machine, metric="centred", protocol="exhibition(views=original)")
     steps = Norms.steps
     crops, record = run(machine, metric="centred", protocol="exhibition(views=five_crops_flip)")
@@ -333,7 +331,7 @@ def test_other_views_are_other_embeddings_of_the_same_training(machine: Machine)
 
 
 @pytest.mark.parametrize("drawn", ["early", "late"])
-def test_the_seed_alone_decides_the_first_weights_and_heads(drawn: str, machine: Machine) -> None:
+def test_the_seed_alone_decides_the_first_weights_and_heads(drawn, machine):
     embeddings, heads = [], []
     for number, (loss, seed) in enumerate((("norms", 0), ("norms", 0), ("norms", 1), ("none", 0))):
         torch.manual_seed(number)
@@ -348,7 +346,7 @@ def test_the_seed_alone_decides_the_first_weights_and_heads(drawn: str, machine:
     assert heads[0] == heads[1] != heads[2]
 
 
-def test_a_network_is_initialised_once(machine: Machine) -> None:
+def test_a_network_is_initialised_once(machine):
     plan_of(machine)
     assert Patches.initialised == 0
     plan, record = run(machine)
@@ -366,7 +364,7 @@ def test_a_network_is_initialised_once(machine: Machine) -> None:
 # --- stops and failures ----------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_training_resumes_with_its_own_weights(machine: Machine) -> None:
+def test_a_stopped_training_resumes_with_its_own_weights(machine):
     asked = {"loss": "norms(stop_at=2)", "backbone": "patches(drawn=late)"}
     plan = plan_of(machine, **asked)
     with pytest.raises(Interrupted, match="stopped at step 2 of 3"):
@@ -381,7 +379,7 @@ def test_a_stopped_training_resumes_with_its_own_weights(machine: Machine) -> No
     assert torch.equal(stopped, embeddings_of(whole, whole.split.query))
 
 
-def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Machine) -> None:
+def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine):
     plan = plan_of(machine, loss="norms(stop_at=3)")
     with pytest.raises(Interrupted, match="after the last step"):
         run_job(plan, machine)
@@ -392,7 +390,7 @@ def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine: Machine) -
     assert (Patches.initialised, Norms.steps) == (1, 3)
 
 
-def test_an_infinite_embedding_fails_and_names_the_image(machine: Machine) -> None:
+def test_an_infinite_embedding_fails_and_names_the_image(machine):
     asked = {"protocol": "exhibition(white=true)", "loss": "none"}
     plan, record = run(machine, **asked, backbone="patches(blind=true)")
     assert record.status == "failed"
@@ -405,7 +403,7 @@ def test_an_infinite_embedding_fails_and_names_the_image(machine: Machine) -> No
     assert run(machine, **asked, backbone="patches(blind=false)")[1].status == "ok"
 
 
-def test_a_plugins_bug_is_recorded_and_tried_again(machine: Machine) -> None:
+def test_a_plugins_bug_is_recorded_and_tried_again(machine):
     plan, record = run(machine, loss="norms(fails=true)")
     assert record.status == "failed"
     assert record.error.startswith("ZeroDivisionError: a bug of the plugin's (")
@@ -421,7 +419,7 @@ def test_a_plugins_bug_is_recorded_and_tried_again(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("normalize", "rerank"), [(False, "k_reciprocal(k1=4, k2=2)"), (True, "none")])
-def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize: bool, rerank: str, machine: Machine) -> None:
+def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize, rerank, machine):
     plan, record = run(machine, loss="largest", metric=f"centred(normalize={str(normalize).lower()})", rerank=rerank)
     assert record.status == "ok", record.error
     assert record.evaluation.learned
@@ -447,7 +445,7 @@ def edit(plan: Prepared, **changes: Any) -> None:
     file.write_text(json.dumps(content))
 
 
-def test_a_record_of_another_run_or_code_is_not_reused(machine: Machine) -> None:
+def test_a_record_of_another_run_or_code_is_not_reused(machine):
     plan, record = run(machine)
     marked = {**record.scores, "r1": 0.123}
     edit(plan, scores=marked)
@@ -464,7 +462,7 @@ def test_a_record_of_another_run_or_code_is_not_reused(machine: Machine) -> None
 # --- factories that are partials -------------------------------------------------------------------------------------
 
 
-def test_a_partial_is_an_item_with_the_code_of_its_function(machine: Machine) -> None:
+def test_a_partial_is_an_item_with_the_code_of_its_function(machine):
     plan, record = run(machine, loss="halved")
     assert record.status == "ok", record.error
     assert Norms.steps == 3

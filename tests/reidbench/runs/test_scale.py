@@ -1,9 +1,6 @@
 """The data of suites: stand-ins by their specs, folders below the data root, and what a dry run leaves out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +11,14 @@ from reidbench.utils.machine import local_machine
 from tests.support.jobs import SMALL_PROTOCOL, job, plan_of
 
 
-def test_a_tree_is_drawn_once_and_found_again(tmp_path: Path) -> None:
+def test_a_tree_is_drawn_once_and_found_again(tmp_path):
     done, total = synthesize("market1501(identities=4)", tmp_path / "market1501")
     images = len(list((tmp_path / "market1501").rglob("*.jpg")))
     assert done == total == images > 0
     assert synthesize("market1501(identities=4)", tmp_path / "market1501") == (total, total)
 
 
-def test_an_unknown_synthesizer_is_named(tmp_path: Path) -> None:
+def test_an_unknown_synthesizer_is_named(tmp_path):
     with pytest.raises(OptionError, match="there is no synthesizer"):
         synthesize("nothing", tmp_path)
 
@@ -37,7 +34,7 @@ made = "dcgan(protocol={SMALL_PROTOCOL}, size=16, channels=1, steps=1, batch=8, 
 '''
 
 
-def test_a_dry_run_trains_no_generator_for_the_data_of_a_suite(tmp_path: Path, data_folder: Path) -> None:
+def test_a_dry_run_trains_no_generator_for_the_data_of_a_suite(tmp_path, data_folder):
     plan_of(job())  # renders the people
     data, lines = tmp_path / "data", list[str]()
     data.mkdir()

@@ -1,9 +1,6 @@
 """The suites that travel with the package, planned; and the walkthrough run whole on two small stand-ins."""
 
-from __future__ import annotations
-
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,12 +33,12 @@ def jobs() -> list[Job]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_view_goes_by_its_name_in_every_protocol(protocol: str) -> None:
+def test_every_view_goes_by_its_name_in_every_protocol(protocol):
     for views in VIEWS:
         assert load().resolve("protocol", f"{protocol}(views={views})").build().views == views
 
 
-def test_the_first_command_scores_what_readme_says() -> None:
+def test_the_first_command_scores_what_readme_says():
     first = [(job.loss, job.metric, job.rerank) for job in load_suite(find_suite("synthetic")).jobs]
     assert first == [
         ("none", "auto", "none"),
@@ -53,7 +50,7 @@ def test_the_first_command_scores_what_readme_says() -> None:
     ]
 
 
-def test_the_curve_is_one_training_in_steps_of_100_000() -> None:
+def test_the_curve_is_one_training_in_steps_of_100_000():
     curve = load_suite(find_suite("market1501_500k")).jobs
     assert [job.protocol for job in curve] == [
         f"market1501_500k(distractors={count})" for count in range(0, 500_001, 100_000)
@@ -61,7 +58,7 @@ def test_the_curve_is_one_training_in_steps_of_100_000() -> None:
     assert len({dataclasses.replace(job, protocol="") for job in curve}) == 1
 
 
-def test_the_walkthrough_has_every_kind_of_evaluation() -> None:
+def test_the_walkthrough_has_every_kind_of_evaluation():
     asked = jobs()
     built = [load().resolve("protocol", job.protocol).build() for job in asked]
     for name in ("market1501", "mars"):
@@ -72,7 +69,7 @@ def test_the_walkthrough_has_every_kind_of_evaluation() -> None:
 
 
 @pytest.mark.slow
-def test_the_walkthrough_trains_twice_and_is_one_table(tmp_path: Path) -> None:
+def test_the_walkthrough_trains_twice_and_is_one_table(tmp_path):
     for spec, folder in (("market1501(identities=24, distractors=300)", "market1501"), ("mars(identities=12)", "mars")):
         for _ in reidbench.build("synthesizer", spec, tmp_path / "data" / folder):
             pass

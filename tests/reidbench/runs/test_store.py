@@ -1,7 +1,5 @@
 """The results folder: names of folders, and which records are listed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +19,7 @@ from tests.support.boards import ranking_for
 from tests.support.records import make_record, put
 
 
-def test_arrays_come_back_and_objects_are_refused(tmp_path: Path) -> None:
+def test_arrays_come_back_and_objects_are_refused(tmp_path):
     save_arrays(tmp_path / "a.npz", {"ranks": np.arange(5), "distances": np.array([0.5, np.inf])})
     found = load_arrays(tmp_path / "a.npz")
     np.testing.assert_array_equal(found["ranks"], np.arange(5))
@@ -30,14 +28,14 @@ def test_arrays_come_back_and_objects_are_refused(tmp_path: Path) -> None:
         load_arrays(tmp_path / "evil.npz")
 
 
-def test_a_place_without_a_record_is_named(tmp_path: Path) -> None:
+def test_a_place_without_a_record_is_named(tmp_path):
     assert Store(tmp_path).records() == []
     with pytest.raises(DataError, match=r"no record\.json"):
         Store(tmp_path).records([tmp_path])
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
-def test_folder_names_are_one_safe_part_of_a_path(loss: str, backbone: str) -> None:
+def test_folder_names_are_one_safe_part_of_a_path(loss, backbone):
     folder = Store(Path("results")).folder_of("runs", ["synthetic", loss, backbone], 0, "ab" * 32, "cd" * 32)
     assert folder.parent == Path("results/runs")
     assert len(folder.name.encode()) < 200
@@ -45,7 +43,7 @@ def test_folder_names_are_one_safe_part_of_a_path(loss: str, backbone: str) -> N
     assert folder.name not in (".", "..")
 
 
-def test_id_and_code_tell_folders_apart() -> None:
+def test_id_and_code_tell_folders_apart():
     store = Store(Path("results"))
     names = ["synthetic", "batch_hard", "tiny"]
     folders = {
@@ -62,7 +60,7 @@ def test_id_and_code_tell_folders_apart() -> None:
 
 def at(results: Path, *parts: str, **changes: object) -> tuple[Path, RunRecord]:
     """Put a record into a results folder, under the given folders."""
-    return put(results.joinpath(*parts), make_record(**changes))  # type: ignore[arg-type]
+    return put(results.joinpath(*parts), make_record(**changes))
 
 
 def found(results: Path, *where: Path) -> list[str]:
@@ -70,7 +68,7 @@ def found(results: Path, *where: Path) -> list[str]:
     return [folder.name for folder, _ in Store(results).records(list(where))]
 
 
-def test_a_reproduction_counts_only_where_its_folder_is_given(tmp_path: Path) -> None:
+def test_a_reproduction_counts_only_where_its_folder_is_given(tmp_path):
     results = tmp_path / "results"
     at(results, "runs", "first")
     again, _ = at(results, "again", "runs", "second")
@@ -82,7 +80,7 @@ def test_a_reproduction_counts_only_where_its_folder_is_given(tmp_path: Path) ->
     assert found(results, results, again) == ["first", "third", "second"]
 
 
-def test_a_results_folder_below_a_folder_of_that_name_is_listed(tmp_path: Path) -> None:
+def test_a_results_folder_below_a_folder_of_that_name_is_listed(tmp_path):
     results = tmp_path / "again" / "results"
     at(results, "runs", "first")
     assert found(results) == ["first"]
@@ -91,23 +89,23 @@ def test_a_results_folder_below_a_folder_of_that_name_is_listed(tmp_path: Path) 
         found(results, tmp_path)
 
 
-def test_records_come_as_they_began_within_each_place(tmp_path: Path) -> None:
+def test_records_come_as_they_began_within_each_place(tmp_path):
     for name, began in (("a", "2026-03"), ("b", "2026-01"), ("c", "2026-02")):
         at(tmp_path, "runs", name, started=began)
     assert found(tmp_path) == ["b", "c", "a"]
     assert found(tmp_path, tmp_path / "runs/c", tmp_path / "runs/b") == ["c", "b"], "places stay as given"
 
 
-def test_the_newest_record_by_other_code_is_found(tmp_path: Path) -> None:
+def test_the_newest_record_by_other_code_is_found(tmp_path):
     store = Store(tmp_path)
     names, run = ["synthetic", "batch_hard", "tiny"], "ab" * 32
 
-    def folder(code: str, seed: int = 0, run_id: str = run) -> Path:
+    def folder(code, seed=0, run_id=run):
         return store.folder_of("runs", names, seed, run_id, code * 64)
 
     now = folder("a")
 
-    def earlier(folder: Path) -> str | None:
+    def earlier(folder):
         split, machine = cast("Split", None), local_machine(device="cpu")
         record = read_state(tmp_path / "no training", folder, "00" * 32, "00" * 32, split, machine).earlier
         return record and record.finished
@@ -124,14 +122,14 @@ def test_the_newest_record_by_other_code_is_found(tmp_path: Path) -> None:
     assert earlier(folder("c")) == "2026-09"
 
 
-def test_a_damaged_record_is_named_where_records_are_listed(tmp_path: Path) -> None:
+def test_a_damaged_record_is_named_where_records_are_listed(tmp_path):
     folder, _ = at(tmp_path, "runs", "first")
     (folder / "record.json").write_text("{")
     with pytest.raises(DataError, match=r"first.record\.json"):
         Store(tmp_path).records()
 
 
-def test_ranks_come_back_from_beside_their_record(tmp_path: Path) -> None:
+def test_ranks_come_back_from_beside_their_record(tmp_path):
     ranking = ranking_for(make_record().job)
     save_ranking(tmp_path, ranking)
     again = read_ranking(tmp_path)

@@ -1,7 +1,5 @@
 """Suites: what lists multiply into, what stands as a default, and how mistakes are named."""
 
-from __future__ import annotations
-
 import itertools
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,12 +50,12 @@ def by_loops(table: dict[str, Any]) -> list[Job]:
 
 
 @given(tables)
-def test_lists_multiply_once_each_in_order(table: dict[str, Any]) -> None:
+def test_lists_multiply_once_each_in_order(table):
     assert expand(table, DEFAULTS) == by_loops(table)
 
 
 @given(tables, st.lists(tables, min_size=1, max_size=3))
-def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, Any], own: list[dict[str, Any]]) -> None:
+def test_job_tables_multiply_alone_with_the_rest_as_defaults(common, own):
     expected = dict.fromkeys(job for table in own for job in by_loops(common | table))
     assert expand({**common, "job": own}, DEFAULTS) == list(expected)
 
@@ -70,13 +68,13 @@ def test_job_tables_multiply_alone_with_the_rest_as_defaults(common: dict[str, A
         ({"seed": 10**300}, r"^seed\[0\] .*got 10000"),
     ],
 )
-def test_mistakes_are_named(table: dict[str, Any], message: str) -> None:
+def test_mistakes_are_named(table, message):
     with pytest.raises(OptionError, match=message):
         expand(table, DEFAULTS)
 
 
 @pytest.mark.parametrize("tables", [{}, {"job": [{"protocol": "a"}, {"protocol": "b"}]}])
-def test_more_than_100_000_jobs_are_refused_before_they_are_made(tables: dict[str, Any]) -> None:
+def test_more_than_100_000_jobs_are_refused_before_they_are_made(tables):
     texts = [f"x{number}" for number in range(10**4)]
     with pytest.raises(OptionError, match=r"100,000 jobs .*10,000 loss"):
         expand({"loss": texts, "backbone": texts, "metric": texts, "rerank": texts, **tables}, DEFAULTS)
@@ -87,7 +85,7 @@ def test_more_than_100_000_jobs_are_refused_before_they_are_made(tables: dict[st
         expand({"seed": list(range(100_001))}, DEFAULTS)
 
 
-def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -> None:
+def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path):
     file = tmp_path / "bad.toml"
     file.write_text('los = "x"\nseed = -1\n[[job]]\nbackbone = 3\n')
     with pytest.raises(OptionError) as caught:
@@ -101,7 +99,7 @@ def test_all_mistakes_are_named_at_once_and_each_with_the_file(tmp_path: Path) -
     ]
 
 
-def test_a_suite_has_its_files_name_and_default_items(tmp_path: Path) -> None:
+def test_a_suite_has_its_files_name_and_default_items(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('loss = ["a(x=1)", "b"]\nseed = [0, 1]\n')
     suite = load_suite(file)
@@ -120,25 +118,25 @@ def test_a_suite_has_its_files_name_and_default_items(tmp_path: Path) -> None:
         (b"loss = " + b"[" * 100_000, r"bad\.toml: is not TOML: "),
     ],
 )
-def test_what_is_no_toml_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_toml_is_named_with_its_line(tmp_path, content, said):
     (tmp_path / "bad.toml").write_bytes(content)
     with pytest.raises(OptionError, match=said):
         load_suite(tmp_path / "bad.toml")
 
 
-def test_a_suite_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_suite_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.toml: cannot be read: No such file"):
         load_suite(tmp_path / "none.toml")
 
 
-def test_suites_are_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suites_are_found_by_path_and_by_name(tmp_path, monkeypatch):
     (tmp_path / "own.toml").write_text("seed = 1\n")
     monkeypatch.chdir(tmp_path)
     assert find_suite("own.toml") == Path("own.toml")
     assert find_suite("synthetic") == CHECKOUT / "leaderboards" / "synthetic.toml"
 
 
-def test_a_system_is_found_without_its_folder_and_a_folder_as_one_suite() -> None:
+def test_a_system_is_found_without_its_folder_and_a_folder_as_one_suite():
     systems = CHECKOUT / "leaderboards" / "systems"
     assert find_suite("trinet") == find_suite("systems/trinet") == systems / "trinet.toml"
     assert find_suite("systems") == systems
@@ -165,7 +163,7 @@ ONE = 'loss = ["a", "b"]\n[scale.tiny.loss]\na = "c"\n[scale.tiny.data]\nx = "dr
         ('loss = "a"\nbackbone = "b"\n[scale.tiny.loss]\na = "d"', "", ""),
     ],
 )
-def test_suites_of_suites(two: str, both: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suites_of_suites(two, both, said, tmp_path, monkeypatch):
     monkeypatch.setattr(suite_module, "leaderboards_folder", lambda: tmp_path)
     for name, text in {"one": ONE, "two": two, "both": 'suites = ["one", "two"]' + both}.items():
         (tmp_path / f"{name}.toml").write_text(text)
@@ -176,9 +174,7 @@ def test_suites_of_suites(two: str, both: str, said: str, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["synthetik", "nothing.toml", "../pyproject", "own"])
-def test_an_unknown_suite_is_an_error_that_lists_the_known(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_suite_is_an_error_that_lists_the_known(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").mkdir()
     with pytest.raises(OptionError, match=r"there is no suite .*; list them: reidbench suites") as caught:
@@ -186,12 +182,12 @@ def test_an_unknown_suite_is_an_error_that_lists_the_known(
     assert ('did you mean "synthetic"' in str(caught.value)) == (name == "synthetik")
 
 
-def test_the_checkouts_own_leaderboards_are_used() -> None:
+def test_the_checkouts_own_leaderboards_are_used():
     assert leaderboards_folder() == CHECKOUT / "leaderboards"
 
 
 @pytest.mark.parametrize("file", sorted((CHECKOUT / "leaderboards").rglob("*.toml")), ids=lambda file: file.stem)
-def test_every_suite_of_the_house_can_be_resolved(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_suite_of_the_house_can_be_resolved(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for published in ("trinet-market1501.npz", "trinet-mars.npz"):
         (tmp_path / published).touch()
@@ -207,7 +203,7 @@ def test_every_suite_of_the_house_can_be_resolved(file: Path, tmp_path: Path, mo
 SCALED: str = cases(__file__, "scaled")
 
 
-def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path):
     (tmp_path / "s.toml").write_text(SCALED)
     suite = load_suite(tmp_path / "s.toml")
     assert [suite.scale("tiny").of(job).backbone for job in suite.jobs] == ["narrow", "deep(x=1)"] * 2
@@ -219,7 +215,7 @@ def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("scale", "said"), cases(__file__, "mistakes_in_a_scale_are_named_with_their_file"))
-def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path: Path, scale: str, said: str) -> None:
+def test_mistakes_in_a_scale_are_named_with_their_file(tmp_path, scale, said):
     own = scale + '\nloss = "a"' if scale.startswith("scale =") else 'loss = "a"\n' + scale
     (tmp_path / "bad.toml").write_text(own)
     with pytest.raises(OptionError, match=rf"bad\.toml: {said}"):

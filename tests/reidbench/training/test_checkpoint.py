@@ -1,7 +1,5 @@
 """Checkpoints: files, exact resume at any step, and what a finished training leaves."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -16,7 +14,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reidbench.data.samples import Samples
 from reidbench.errors import DataError, Interrupted
 from reidbench.training.checkpoint import (
     SUMMARY,
@@ -51,17 +48,16 @@ def latest(folder: Path, messages: list[str] | None = None) -> tuple[dict[str, t
     return latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
 
 
-def test_a_checkpoint_is_restored_bit_for_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_restored_bit_for_bit(tmp_path):
     save_checkpoint(tmp_path, *checkpoint(7))
     loaded = latest(tmp_path)
-    assert loaded is not None
     tensors, state = loaded
     assert state == {"step": 7, "note": "é", "content": CONTENT}
     assert torch.equal(tensors["weights"], torch.full((2, 3), 7.0))
     assert tensors["empty"].shape == (0, 4)
 
 
-def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
     for step in (5, 50, 500, 5000):
         save_checkpoint(tmp_path, *checkpoint(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -78,7 +74,7 @@ def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
 @settings(max_examples=30)
 @given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
 @example(place=0.0, bits=0x80)
-def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> None:
+def test_a_flipped_byte_of_a_checkpoint_is_noticed(place, bits):
     with tempfile.TemporaryDirectory() as folder:
         messages: list[str] = []
         for step in (1, 2):
@@ -86,7 +82,6 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> N
         newest = Path(folder) / NEWEST
         flip(newest, int(place * newest.stat().st_size), bits)
         loaded = latest(Path(folder), messages)
-        assert loaded is not None
         assert loaded[1]["step"] == 1
         assert len(messages) == 1
         assert newest.name in messages[0]
@@ -97,7 +92,7 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place: float, bits: int) -> N
 
 
 @pytest.mark.parametrize("damage", ["zeros", "cut", "empty", "negative", "beyond", "other images", "both"])
-def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage, tmp_path):
     save_checkpoint(tmp_path, *checkpoint(1))
     tensors = {"weights": torch.rand(200, 200)}
     step = {"negative": -5, "beyond": 10_001}.get(damage, 2)
@@ -116,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage: str, tmp_path: P
     assert (tmp_path / f"{NEWEST}.{'superseded' if damage == 'other images' else 'damaged'}").is_file()
 
 
-def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
+def test_a_column_of_the_log_may_begin_late_and_miss_steps():
     optimizer = torch.optim.Adam([torch.zeros(1)])
     state = TrainingState(nn.ModuleDict(), optimizer, Monitor(3, 0, torch.device("cpu")), [])
     for row in ({"step": 0}, {"step": 1, "late": 5}, {"step": 2}):
@@ -126,7 +121,7 @@ def test_a_column_of_the_log_may_begin_late_and_miss_steps() -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"environments": [{}]}', '{"environments": []}'])
-def test_a_damaged_summary_is_named(content: str, tmp_path: Path) -> None:
+def test_a_damaged_summary_is_named(content, tmp_path):
     assert read_summary(tmp_path) is None
     (tmp_path / SUMMARY).write_text(content)
     with pytest.raises(DataError, match=SUMMARY):
@@ -150,9 +145,7 @@ class Signals(Sampling):
 
 @pytest.mark.parametrize("greedy", [False, True])
 @pytest.mark.parametrize("stop_at", [0, 2, 4])
-def test_a_resumed_training_ends_bit_for_bit_alike(
-    stop_at: int, greedy: bool, samples: Samples, tmp_path: Path
-) -> None:
+def test_a_resumed_training_ends_bit_for_bit_alike(stop_at, greedy, samples, tmp_path):
     whole_net, whole = build(Signals, dropout=0.3, stop_at=None, greedy=greedy)
     fit(whole_net, whole, samples, tmp_path / "whole")
     net, loss = build(Signals, dropout=0.3, stop_at=stop_at, greedy=greedy)
@@ -173,22 +166,21 @@ def test_a_resumed_training_ends_bit_for_bit_alike(
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_stop_at_the_last_step_finishes_the_training(which: signal.Signals, samples: Samples, tmp_path: Path) -> None:
+def test_a_stop_at_the_last_step_finishes_the_training(which, samples, tmp_path):
     whole_net, whole = build(Signals, stop_at=None)
     fit(whole_net, whole, samples, tmp_path / "whole")
     net, loss = build(Signals, stop_at=RECIPE.steps - 1, which=which)
     with pytest.raises(Interrupted, match="after the last step"):
         fit(net, loss, samples, tmp_path / "stopped")
     summary = read_summary(tmp_path / "stopped")
-    assert summary is not None
     assert summary.steps == RECIPE.steps
     assert latest_step(tmp_path / "stopped") == 0
     assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
     assert_same_log(tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_a_training_restores_signal_handlers(samples: Samples, tmp_path: Path) -> None:
-    def mine(number: int, frame: object) -> None:
+def test_a_training_restores_signal_handlers(samples, tmp_path):
+    def mine(number, frame):
         raise AssertionError("the training handles the signal")
 
     before = {number: signal.signal(number, mine) for number in SIGNALS}
@@ -215,9 +207,7 @@ class Breaks(Head):
 
 
 @pytest.mark.parametrize(("seconds", "saved_step"), [(0.0, 4), (1e9, 0)])
-def test_checkpoints_are_written_as_often_as_set(
-    seconds: float, saved_step: int, samples: Samples, tmp_path: Path
-) -> None:
+def test_checkpoints_are_written_as_often_as_set(seconds, saved_step, samples, tmp_path):
     net, loss = build(Breaks, at_step=4)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(net, loss, samples, tmp_path, checkpoint_seconds=seconds)
@@ -225,7 +215,7 @@ def test_checkpoints_are_written_as_often_as_set(
     assert read_summary(tmp_path) is None
 
 
-def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples: Samples, tmp_path: Path) -> None:
+def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples, tmp_path):
     net, loss = build(Signals, stop_at=2)
     with pytest.raises(Interrupted):
         fit(net, loss, samples, tmp_path)
@@ -237,7 +227,7 @@ def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples: Samples,
     assert summary == read_summary(tmp_path)
 
 
-def test_a_checkpoint_of_another_network_is_refused(samples: Samples, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(samples, tmp_path):
     with pytest.raises(Interrupted):
         fit(*build(Signals, stop_at=2), samples, tmp_path)
     net, loss = build()
@@ -255,7 +245,7 @@ class Tied(Net):
 
 
 @pytest.mark.parametrize("network", [Net, Tied])
-def test_the_saved_weights_are_the_trained_ones(network: type[Net], samples: Samples, tmp_path: Path) -> None:
+def test_the_saved_weights_are_the_trained_ones(network, samples, tmp_path):
     net, restored = network(), network()
     fit(net, Head(), samples, tmp_path, checkpoint_seconds=0)  # a checkpoint after every step
     load_weights(restored, tmp_path)

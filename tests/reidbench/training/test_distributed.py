@@ -1,7 +1,5 @@
 """Two processes train as one does; a failure in one process ends all."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -59,14 +57,14 @@ def assert_alike(folder: Path, name: str, steps: int) -> None:
     assert [summary.environments[0].processes for summary in summaries if summary] == [1, 2]
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tmp_path):
     train_both(tmp_path, 5, ["batch_hard", "mining"])
     for name in ("batch_hard", "mining"):
         assert_alike(tmp_path, name, 5)
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_for_fifty_steps(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_for_fifty_steps(tmp_path):
     losses = ["batch_hard", "lifted", "classification", "pml/MultiSimilarityLoss"]
     train_both(tmp_path, 50, losses)
     for name in losses:
@@ -74,7 +72,7 @@ def test_two_processes_train_as_one_for_fifty_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_process_has_its_own_random_numbers(tmp_path: Path) -> None:
+def test_each_process_has_its_own_random_numbers(tmp_path):
     ended = launch("-m", "tests.support.training_process", str(tmp_path), "noise", "2", "mining")
     assert ended.returncode == 0, ended.stderr[-3000:]
     log = load_arrays(tmp_path / "mining-2" / LOG)
@@ -93,7 +91,7 @@ def test_each_process_has_its_own_random_numbers(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_failure_in_one_process_ends_all(loss: str, messages: list[str], tmp_path: Path) -> None:
+def test_a_failure_in_one_process_ends_all(loss, messages, tmp_path):
     ended = launch(
         "-m", "tests.support.training_process", str(tmp_path), "tiny(norm=none, height=16, width=16)", "3", loss
     )
@@ -103,7 +101,7 @@ def test_a_failure_in_one_process_ends_all(loss: str, messages: list[str], tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_records_its_number_of_processes(tmp_path: Path) -> None:
+def test_a_run_records_its_number_of_processes(tmp_path):
     arguments = [part if part != "tiny" else "tiny(norm=none)" for part in small_run("--loss", "batch_hard")]
     ended = launch("-m", "reidbench", *arguments)
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -115,7 +113,7 @@ def test_a_run_records_its_number_of_processes(tmp_path: Path) -> None:
     assert ended.stderr.count("training step 4/4") == 1
 
 
-def test_batch_norms_on_cpus_are_refused_by_name() -> None:
+def test_batch_norms_on_cpus_are_refused_by_name():
     network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)))
     with pytest.raises(OptionError, match=r"2 processes on a CPU: layer 1\.0 \(BatchNorm1d\) of Sequential, one of 2"):
         synchronise_batch_norms(World(0, 2), network, torch.device("cpu"))
@@ -123,7 +121,7 @@ def test_batch_norms_on_cpus_are_refused_by_name() -> None:
     synchronise_batch_norms(World(0, 2), nn.Linear(2, 2), torch.device("cpu"))
 
 
-def test_batch_norms_are_synchronised_with_their_state() -> None:
+def test_batch_norms_are_synchronised_with_their_state():
     network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2, momentum=0.3)))
     nn.init.constant_(network[0][0].weight, 5)
     synchronise_batch_norms(World(1, 2), network, torch.device("cuda"))

@@ -1,7 +1,5 @@
 """The loop, written out: each step's images, labels, rates, modes and random numbers; the values of a loss."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +64,7 @@ def by_hand(net: Net, loss: Head, samples: Samples) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_a_training_equals_the_loop_written_out_bit_for_bit(dropout: float, samples: Samples, tmp_path: Path) -> None:
+def test_a_training_equals_the_loop_written_out_bit_for_bit(dropout, samples, tmp_path):
     net, loss = build(dropout=dropout, own_rate=OWN_RATE)
     fit(net, loss, samples, tmp_path)
     net_by_hand, loss_by_hand = build(dropout=dropout, own_rate=OWN_RATE)
@@ -86,17 +84,16 @@ class Noting(Fixed):
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
-def test_frames_of_a_unit_are_pooled_before_the_loss(pool: Any, samples: Samples, tmp_path: Path) -> None:
+def test_frames_of_a_unit_are_pooled_before_the_loss(pool, samples, tmp_path):
     units = replace(samples, pids=samples.pids[::3], cams=samples.cams[::3], starts=samples.starts[::3])
     (net, loss), (same, _) = build(Noting), build()
     fit(net, loss, units, tmp_path, recipe=replace(RECIPE, steps=1, decay_start=1, frames=3, frame_pool=pool))
     rows = same.train()(net.batches[0]).view(4, 3, -1)
-    assert isinstance(loss, Noting)
     torch.testing.assert_close(loss.embeddings, rows.amax(dim=1) if pool == "max" else rows.mean(dim=1))
     assert loss.labels[0].tolist() == [SORTED_PIDS.index(pid) for pid in units.pids]
 
 
-def test_a_groups_own_betas_do_not_change(samples: Samples, tmp_path: Path) -> None:
+def test_a_groups_own_betas_do_not_change(samples, tmp_path):
     class Slow(Head):
         def param_groups(self) -> list[dict[str, object]]:
             return [{"params": list(self.head.parameters()), "betas": (0.7, 0.95)}, {"params": [self.temperature]}]
@@ -113,7 +110,7 @@ def test_a_groups_own_betas_do_not_change(samples: Samples, tmp_path: Path) -> N
     assert seen == [[betas, (0.7, 0.95), betas] for betas in BETAS]
 
 
-def test_parameters_without_gradient_do_not_change(samples: Samples, tmp_path: Path) -> None:
+def test_parameters_without_gradient_do_not_change(samples, tmp_path):
     net, loss = build()
     net.convolution.weight.requires_grad_(False)
     loss.temperature.requires_grad_(False)
@@ -144,22 +141,20 @@ class Drops(Fixed):
         return super().forward(embeddings, labels)
 
 
-def test_training_mode_also_after_embedding(samples: Samples, tmp_path: Path) -> None:
+def test_training_mode_also_after_embedding(samples, tmp_path):
     net, loss = build(Drops)
     net.eval()
     loss.eval()
     fit(net, loss, samples, tmp_path)
-    assert isinstance(loss, Drops)
     assert int(net.norm.num_batches_tracked) == RECIPE.steps, "training moves the statistics, embedding does not"
     assert (net.norm.running_mean != 0).all()
     assert len(loss.dropped) == RECIPE.steps
     assert all(300 < dropped < 700 for dropped in loss.dropped)
 
 
-def test_a_loss_embeds_in_evaluation_mode_without_gradient(samples: Samples, tmp_path: Path) -> None:
+def test_a_loss_embeds_in_evaluation_mode_without_gradient(samples, tmp_path):
     net, loss = build(Drops)
     fit(net, loss, samples, tmp_path)
-    assert isinstance(loss, Drops)
     fresh, _ = build(Drops)
     fresh.eval()
     centre = decoded(samples, 18, 9).pixels[[1, 0], 1:17, 0:8]
@@ -181,7 +176,7 @@ def images_of(samples: Samples, folder: Path, **changes: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["crop", "flip"])
-def test_every_step_and_seed_has_its_own_augmentation(kind: str, samples: Samples, tmp_path: Path) -> None:
+def test_every_step_and_seed_has_its_own_augmentation(kind, samples, tmp_path):
     only = {"crop": kind == "crop", "flip": kind == "flip"}
     first = images_of(samples, tmp_path / "first", **only)
     again = images_of(samples, tmp_path / "again", **only)
@@ -191,7 +186,7 @@ def test_every_step_and_seed_has_its_own_augmentation(kind: str, samples: Sample
     assert all(not torch.equal(first[i], first[j]) for i in range(RECIPE.steps) for j in range(i))
 
 
-def test_without_crop_and_flip_images_do_not_change(samples: Samples, tmp_path: Path) -> None:
+def test_without_crop_and_flip_images_do_not_change(samples, tmp_path):
     images = images_of(samples, tmp_path, crop=False, flip=False)
     pixels = decoded(samples, 16, 8).pixels.permute(0, 3, 1, 2).float() / 255
     assert len(images) == RECIPE.steps
@@ -199,7 +194,7 @@ def test_without_crop_and_flip_images_do_not_change(samples: Samples, tmp_path: 
         torch.testing.assert_close(batch, pixels, rtol=0, atol=1e-6)
 
 
-def test_labels_count_the_sorted_identities(samples: Samples, tmp_path: Path) -> None:
+def test_labels_count_the_sorted_identities(samples, tmp_path):
     net, loss = build(Fixed)
     fit(net, loss, samples, tmp_path)
     expected = [SORTED_PIDS.index(pid) for pid in samples.pids.tolist()]
@@ -207,13 +202,12 @@ def test_labels_count_the_sorted_identities(samples: Samples, tmp_path: Path) ->
     for labels in loss.labels:
         assert labels.dtype == torch.int64
         assert labels.tolist() == expected
-    assert isinstance(loss, Fixed)
     for view in loss.views:
         assert view.labels.tolist() == expected
         assert (view.p, view.k) == (RECIPE.p, RECIPE.k)
 
 
-def test_the_label_of_a_unit_without_identity(samples: Samples, tmp_path: Path) -> None:
+def test_the_label_of_a_unit_without_identity(samples, tmp_path):
     class Noting(Fixed):
         def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             self.labels.append(labels)
@@ -231,11 +225,10 @@ def test_the_label_of_a_unit_without_identity(samples: Samples, tmp_path: Path) 
 def sampled(samples: Samples, folder: Path, greedy: bool, seed: int = SEED) -> Sampling:
     net, loss = build(Sampling, greedy=greedy)
     fit(net, loss, samples, folder, seed=seed)
-    assert isinstance(loss, Sampling)
     return loss
 
 
-def test_random_numbers_follow_from_seed_and_round_or_step(samples: Samples, tmp_path: Path) -> None:
+def test_random_numbers_follow_from_seed_and_round_or_step(samples, tmp_path):
     modest, greedy = (sampled(samples, tmp_path / str(greedy), greedy) for greedy in (False, True))
     assert len(modest.of_rounds) == 6
     assert len(greedy.of_rounds) == 3, "its rounds are twice as long, so they begin at other steps"
@@ -251,13 +244,12 @@ def test_random_numbers_follow_from_seed_and_round_or_step(samples: Samples, tmp
     assert not set(modest.of_steps) & set(other.of_steps)
 
 
-def test_the_callers_generators_do_not_reach_a_training(samples: Samples, tmp_path: Path) -> None:
+def test_the_callers_generators_do_not_reach_a_training(samples, tmp_path):
     one = sampled(samples, tmp_path / "one", False)
     net, loss = build(Sampling)
     torch.rand(17)
     np.random.default_rng().random()
     fit(net, loss, samples, tmp_path / "two")
-    assert isinstance(loss, Sampling)
     assert (loss.of_rounds, loss.of_steps) == (one.of_rounds, one.of_steps)
 
 
@@ -277,7 +269,7 @@ class Diverges(Head):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_named(value: float, samples: Samples, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_named(value, samples, tmp_path):
     net, loss = build(Diverges, at_step=4, value=value)
     with pytest.raises(TrainingError) as caught:
         fit(net, loss, samples, tmp_path)
@@ -300,7 +292,7 @@ def test_a_loss_that_is_not_finite_is_named(value: float, samples: Samples, tmp_
         (torch.float64, torch.float64),
     ],
 )
-def test_the_loss_gets_float32_or_float64(given: torch.dtype, computed: torch.dtype) -> None:
+def test_the_loss_gets_float32_or_float64(given, computed):
     seen = []
 
     class Watch(Loss):

@@ -1,16 +1,11 @@
 """The log of a training: percentiles, the sample of terms, packed steps and collapse."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidbench.data.samples import Samples
 from reidbench.plugins.interfaces import LossValue
 from reidbench.training.monitor import COLUMNS, LOGGED_ITEMS, Monitor, percentiles
 from reidbench.training.optimizer import learning_rate
@@ -30,7 +25,7 @@ def monitored(embeddings: torch.Tensor, terms: torch.Tensor | None = None, seed:
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50))
-def test_percentiles_are_values_of_the_input(values: list[float]) -> None:
+def test_percentiles_are_values_of_the_input(values):
     found = percentiles(torch.tensor(values)).tolist()
     ordered = sorted(values)
     assert (found[0], found[-1]) == (ordered[0], ordered[-1])
@@ -38,7 +33,7 @@ def test_percentiles_are_values_of_the_input(values: list[float]) -> None:
     assert set(found) <= set(ordered)
 
 
-def test_statistics_equal_those_of_a_plain_loop() -> None:
+def test_statistics_equal_those_of_a_plain_loop():
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(21, 5, generator=generator)
     terms = torch.tensor([0.0, 1e-6, 0.5, 1.5] * 5 + [2.0])
@@ -59,7 +54,7 @@ def test_statistics_equal_those_of_a_plain_loop() -> None:
     assert arrays["item_mean"][0] == pytest.approx(float(terms.mean()))
 
 
-def test_items_are_all_terms_or_a_seeded_sample() -> None:
+def test_items_are_all_terms_or_a_seeded_sample():
     embeddings = torch.randn(4, 3)
     few = monitored(embeddings, torch.arange(5.0)).arrays()["items"][0]
     assert few[:5].tolist() == [0, 1, 2, 3, 4]
@@ -71,24 +66,24 @@ def test_items_are_all_terms_or_a_seeded_sample() -> None:
     assert not np.array_equal(first, monitored(embeddings, many, seed=1).arrays()["items"][0])
 
 
-def test_a_loss_without_terms_counts_as_active() -> None:
+def test_a_loss_without_terms_counts_as_active():
     arrays = monitored(torch.randn(4, 3)).arrays()
     assert (arrays["active"][0], arrays["item_50"][0]) == (1, 2)
 
 
-def test_terms_beyond_half_precision_are_clamped() -> None:
+def test_terms_beyond_half_precision_are_clamped():
     assert monitored(torch.randn(4, 3), torch.tensor([1e9])).arrays()["items"][0, 0] == 65504
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
-def test_packed_compares_distances_with_norms(scale: float) -> None:
+def test_packed_compares_distances_with_norms(scale):
     centre, noise = torch.ones(1, 8), torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
     assert monitored(scale * (centre + 1e-5 * noise)).packed(0, 1)
     assert monitored(scale * (centre + 1e-1 * noise)).packed(0, 1).item() is False
     assert monitored(scale * noise).packed(0, 1).item() is False
 
 
-def test_embeddings_of_zeros_are_packed() -> None:
+def test_embeddings_of_zeros_are_packed():
     assert monitored(torch.zeros(5, 3)).packed(0, 1)
 
 
@@ -102,7 +97,7 @@ def run_of(packed: list[bool]) -> Monitor:
     return monitor
 
 
-def test_collapse_is_judged_by_the_last_steps() -> None:
+def test_collapse_is_judged_by_the_last_steps():
     recovered = run_of([False] * 20 + [True] * 60 + [False] * 20)
     assert recovered.packed(50, 51)
     assert (recovered.verdict(100), recovered.packed_steps(100)) == ("packed", 60)
@@ -123,7 +118,7 @@ def test_collapse_is_judged_by_the_last_steps() -> None:
         ([0.0, 0.0, torch.nan], "healthy"),  # not finite is another fault
     ],
 )
-def test_no_gradient_means_none_in_any_step(network: list[float], expected: str) -> None:
+def test_no_gradient_means_none_in_any_step(network, expected):
     monitor = Monitor(3, 0, CPU)
     for step, norm in enumerate(network):
         norms = torch.tensor(1.0), torch.tensor(norm)  # a head's gradient teaches the network nothing
@@ -132,14 +127,14 @@ def test_no_gradient_means_none_in_any_step(network: list[float], expected: str)
     assert monitor.verdict(3) == expected
 
 
-def test_column_names_are_unique() -> None:
+def test_column_names_are_unique():
     assert len(set(COLUMNS)) == len(COLUMNS) == 24
 
 
 # --- the log of a training -------------------------------------------------------------------------------------------
 
 
-def test_the_log_holds_the_values_of_the_loss(tmp_path: Path) -> None:
+def test_the_log_holds_the_values_of_the_loss(tmp_path):
     _, loss, _ = fit(Spread, tmp_path / "run")
     log = read_log(tmp_path / "run")
     own = ["step", "learning_rate", "loss", "images_per_second", "scale, of all"]
@@ -154,7 +149,7 @@ def test_the_log_holds_the_values_of_the_loss(tmp_path: Path) -> None:
     np.testing.assert_allclose(log["item_mean"], log["loss"], rtol=1e-6)
 
 
-def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_path: Path) -> None:
+def test_the_gradient_norm_is_that_of_network_and_loss(samples, tmp_path):
     class Reporter(Spread):
         def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> LossValue:
             value = super().forward(embeddings, labels)
@@ -168,7 +163,7 @@ def test_the_gradient_norm_is_that_of_network_and_loss(samples: Samples, tmp_pat
     np.testing.assert_allclose(log["gradient_norm"], log["norm"], rtol=1e-5)
 
 
-def test_a_frozen_network_under_a_head_has_no_gradient(samples: Samples, tmp_path: Path) -> None:
+def test_a_frozen_network_under_a_head_has_no_gradient(samples, tmp_path):
     net = Net()
     summary = fit_loop(net.requires_grad_(requires_grad=False), Spread(), samples, tmp_path)
     assert summary.verdict == "no_gradient"
@@ -180,9 +175,7 @@ def test_a_frozen_network_under_a_head_has_no_gradient(samples: Samples, tmp_pat
 @pytest.mark.parametrize(
     ("steps", "expected"), [(range(0), ("healthy", 0)), (range(2, 5), ("packed", 3)), (range(4, 6), ("collapsed", 2))]
 )
-def test_a_collapse_is_told_from_a_recovery(
-    steps: range, expected: tuple[str, int], samples: Samples, tmp_path: Path
-) -> None:
+def test_a_collapse_is_told_from_a_recovery(steps, expected, samples, tmp_path):
     class Packing(Net):
         """Maps all images to nearly one point at some steps."""
 

@@ -1,18 +1,15 @@
 """The optimizers against their formulas and torch's own, resumed state, schedules as tables, and frozen steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from reidbench import Loss, Samples
+from reidbench import Loss
 from reidbench.errors import OptionError
 from reidbench.training.optimizer import ScheduledOptimizer, learning_rate, parameter_groups
 from reidbench.training.recipe import Recipe
@@ -25,7 +22,7 @@ RECIPE = Recipe(
 )
 
 
-def test_adadelta_follows_its_formula_times_the_learning_rate() -> None:
+def test_adadelta_follows_its_formula_times_the_learning_rate():
     weights = [nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (1.0, -2.0)]
     schedule = ScheduledOptimizer(RECIPE, [{"params": [weights[0]]}, {"params": [weights[1]], "lr": 0.1}])
     expected, squares, steps = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
@@ -33,7 +30,7 @@ def test_adadelta_follows_its_formula_times_the_learning_rate() -> None:
         rate = schedule.set_rates(step)
         assert rate == pytest.approx(0.5 if step <= 3 else 0.5 * 0.01 ** ((step - 3) / 3))
         schedule.optimizer.zero_grad()
-        sum(weight**4 for weight in weights).backward()  # type: ignore[union-attr]
+        sum(weight**4 for weight in weights).backward()
         schedule.optimizer.step()
         for place, own in enumerate((rate, rate * 0.2)):
             gradient = 4 * expected[place] ** 3
@@ -48,15 +45,13 @@ SGD = {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"optimizer": "adadelta"}, SGD | {"frozen": 2}])
-def test_the_optimizers_state_is_restored(
-    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_optimizers_state_is_restored(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(Net, "pretrained", True)  # so that its layers are frozen
     assert_exact(Spread, tmp_path, Recipe(**{**vars(RECIPE), **changes, "steps": 7}))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_follows_its_formula(nesterov: bool) -> None:
+def test_sgd_follows_its_formula(nesterov):
     recipe = replace(RECIPE, optimizer="sgd", momentum=0.9, nesterov=nesterov, weight_decay=0.1)
     loss = Spread()
     optimizer = ScheduledOptimizer(recipe, parameter_groups(recipe, Net(), loss)).optimizer
@@ -91,7 +86,7 @@ class Pretrained(Net):
         return super().forward(images)
 
 
-def test_groups_have_the_recipes_factors() -> None:
+def test_groups_have_the_recipes_factors():
     factors: dict[str, Any] = {"new_factor": 10.0, "bias_factor": 2.0, "weight_decay": 0.1}
     recipe = replace(RECIPE, optimizer="sgd", learning_rate=1.0, decay_vectors=False, **factors)
     net, loss = Pretrained(), Head(own_rate=0.25)
@@ -116,7 +111,7 @@ def test_groups_have_the_recipes_factors() -> None:
 
 
 @pytest.mark.parametrize("fixed_norms", [False, True])
-def test_frozen_layers_do_not_change_until_they_learn(fixed_norms: bool, samples: Samples, tmp_path: Path) -> None:
+def test_frozen_layers_do_not_change_until_they_learn(fixed_norms, samples, tmp_path):
     recipe = Recipe(**vars(RECIPE) | SGD | {"frozen": 3, "fixed_norms": fixed_norms, "bias_factor": 2.0})
     net = Pretrained()
     train_loop(net, Head(), samples, tmp_path, recipe=recipe)
@@ -130,7 +125,7 @@ def test_frozen_layers_do_not_change_until_they_learn(fixed_norms: bool, samples
     assert changed == set(pretrained) - (statistics if fixed_norms else set())
 
 
-def test_frozen_steps_in_which_nothing_would_learn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_steps_in_which_nothing_would_learn_are_refused(monkeypatch):
     monkeypatch.setattr(Net, "pretrained", True)
     with pytest.raises(OptionError, match="frozen=2: nothing would learn"):
         parameter_groups(replace(RECIPE, frozen=2), Net(), Loss())
@@ -152,7 +147,7 @@ def torchs_rates(schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], 
     return rates
 
 
-def test_schedules_equal_torchs_tables() -> None:
+def test_schedules_equal_torchs_tables():
     schedulers = torch.optim.lr_scheduler
     constant = replace(RECIPE, steps=12, decay_start=12)
     tables: list[tuple[dict[str, Any], list[float]]] = [
@@ -171,6 +166,6 @@ def test_schedules_equal_torchs_tables() -> None:
         assert [learning_rate(recipe, step) for step in range(12)] == pytest.approx(rates)
 
 
-def test_no_decay_that_starts_at_the_end() -> None:
+def test_no_decay_that_starts_at_the_end():
     recipe = replace(PAPER, decay_start=25_000)
     assert {learning_rate(recipe, step) for step in range(0, 25_001, 5_000)} == {3e-4}

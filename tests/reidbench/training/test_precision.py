@@ -1,9 +1,5 @@
 """Precision, memory layout and compilation: loss and weights in float32, refusals, exact resume."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,7 +17,7 @@ CPU = torch.device("cpu")
 
 def recipe(**changes: object) -> Recipe:
     values = {"steps": 7, "decay_start": 4, "learning_rate": 1e-2, "p": 3, "k": 4, **changes}
-    return Recipe(**values)  # type: ignore[arg-type]
+    return Recipe(**values)
 
 
 class Seen(Backbone):
@@ -44,7 +40,7 @@ class Seen(Backbone):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_network_has_the_precision_of_the_recipe(precision: str, channels_last: bool) -> None:
+def test_the_network_has_the_precision_of_the_recipe(precision, channels_last):
     network = Seen()
     forward = forward_pass(network, recipe(precision=precision, channels_last=channels_last), CPU)
     images = torch.rand(5, 3, 8, 8)
@@ -62,7 +58,7 @@ def test_the_network_has_the_precision_of_the_recipe(precision: str, channels_la
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_a_batch_of_one_is_refused_by_a_batch_norm_in_our_words() -> None:
+def test_a_batch_of_one_is_refused_by_a_batch_norm_in_our_words():
     class Normed(Seen):
         def __init__(self) -> None:
             super().__init__()
@@ -78,22 +74,22 @@ def test_a_batch_of_one_is_refused_by_a_batch_norm_in_our_words() -> None:
         forward(torch.zeros(1, 3, 8, 8))
 
 
-def test_float64_is_retained() -> None:
+def test_float64_is_retained():
     assert forward_pass(Seen().double(), recipe(), CPU)(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
     "changes", [{"precision": "bf16"}, {"channels_last": True}, {"fused": True, "channels_last": True}], ids=str
 )
-def test_a_training_repeats_and_resumes_bit_for_bit(changes: dict[str, object], tmp_path: Path) -> None:
+def test_a_training_repeats_and_resumes_bit_for_bit(changes, tmp_path):
     assert_exact(Spread, tmp_path, recipe(**changes))
 
 
-def test_the_loss_is_float32_in_any_precision(tmp_path: Path) -> None:
+def test_the_loss_is_float32_in_any_precision(tmp_path):
     seen: set[tuple[torch.dtype, torch.dtype]] = set()
 
     class Watch(Spread):
-        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             product = embeddings @ embeddings.T
             seen.add((embeddings.dtype, product.dtype))
             return product.diagonal()
@@ -103,7 +99,7 @@ def test_the_loss_is_float32_in_any_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"fused": True}, {"channels_last": True}], ids=str)
-def test_other_precisions_train_nearly_the_same(changes: dict[str, object], tmp_path: Path) -> None:
+def test_other_precisions_train_nearly_the_same(changes, tmp_path):
     plain, other = (tmp_path / name for name in ("plain", "other"))
     fit(Spread, plain, recipe=recipe())
     fit(Spread, other, recipe=recipe(**changes))
@@ -112,14 +108,14 @@ def test_other_precisions_train_nearly_the_same(changes: dict[str, object], tmp_
     assert not np.array_equal(losses[0], losses[1]) or "precision" not in changes
 
 
-def test_tf32_is_refused_on_a_cpu() -> None:
+def test_tf32_is_refused_on_a_cpu():
     with pytest.raises(OptionError, match="precision=tf32 needs an NVIDIA GPU, and the device is cpu"):
         check_device(recipe(precision="tf32"), CPU)
     check_device(recipe(precision="tf32"), torch.device("cuda", 0))
     check_device(recipe(precision="bf16"), CPU)
 
 
-def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(OptionError, match="compiler on a CPU, and 'no-such-compiler' was not found"):
         check_device(recipe(compile=True), CPU)
@@ -135,9 +131,9 @@ def test_compilation_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPat
         check_device(recipe(compile=True), CPU)
 
 
-def test_float32_products_are_set_for_a_block() -> None:
-    def present() -> list[str]:
-        return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]  # type: ignore[attr-defined]
+def test_float32_products_are_set_for_a_block():
+    def present():
+        return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]
 
     before = present()
     with float32_products():
@@ -150,18 +146,18 @@ def test_float32_products_are_set_for_a_block() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # the network asks the process to stop
-def test_a_compiled_training_is_close_and_repeats(tmp_path: Path) -> None:
+def test_a_compiled_training_is_close_and_repeats(tmp_path):
     assert_exact(Spread, tmp_path, recipe(compile=True))
     fit(Spread, tmp_path / "plain", recipe=recipe())
     losses = [read_log(tmp_path / name)["loss"] for name in ("plain", "whole")]
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-4)
 
 
-def test_a_network_that_torch_cannot_compile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_torch_cannot_compile_is_named(monkeypatch):
     from torch._dynamo.exc import TorchDynamoException
 
-    def refuses(network: nn.Module, options: dict[str, bool]) -> object:
-        def forward(images: Tensor) -> Tensor:
+    def refuses(network, options):
+        def forward(images):
             raise TorchDynamoException("no C++ compiler\nand a long text")
 
         return forward

@@ -1,7 +1,5 @@
 """The recipe's checks: values out of range are refused, all at once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -14,6 +12,6 @@ SOUND: dict[str, Any] = {"steps": 10, "decay_start": 6, "learning_rate": 1e-3, "
 
 
 @pytest.mark.parametrize(("changes", "message"), cases(__file__, "values_out_of_range_are_refused"))
-def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_refused(changes, message):
     with pytest.raises(OptionError, match=message):
         Recipe(**SOUND | {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})

@@ -1,7 +1,5 @@
 """The invariants of P×K and shuffled rounds, on arbitrary labels."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 
@@ -76,7 +74,7 @@ def test_every_unit_and_every_order_is_sampled():
     assert min(of_five.values()) > 150  # of 200 expected
 
 
-def test_units_without_identity_are_in_shuffled_batches_alone() -> None:
+def test_units_without_identity_are_in_shuffled_batches_alone():
     labels = [-1, 0, -1, 1, 1, -1, 0, -1, -1]
     recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=2, k=2)
     (batch,) = sample_round(Loss(), recipe, view_of(labels, p=2, k=2), 0)
@@ -86,7 +84,7 @@ def test_units_without_identity_are_in_shuffled_batches_alone() -> None:
 
 
 @pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
-def test_an_invalid_round_of_a_loss_is_a_plugin_error(batches: list[IntArray]) -> None:
+def test_an_invalid_round_of_a_loss_is_a_plugin_error(batches):
     class Rounds(Loss):
         def next_round(self, view: TrainView, number: int) -> list[IntArray]:
             return batches

@@ -1,7 +1,5 @@
 """Files are complete or absent, whatever the disk and readers do; refused writes are errors with advice."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess
@@ -22,7 +20,7 @@ def contents(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("data", "written"), [("é\r\n", "é\r\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")])
-def test_bytes_and_text_are_written_unchanged(tmp_path: Path, data: bytes | str, written: bytes) -> None:
+def test_bytes_and_text_are_written_unchanged(tmp_path, data, written):
     file = tmp_path / "a" / "b" / "record.json"
     write_atomic(file, b"before")
     write_atomic(file, data)
@@ -30,19 +28,19 @@ def test_bytes_and_text_are_written_unchanged(tmp_path: Path, data: bytes | str,
     assert contents(file.parent) == ["record.json"]
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+def test_permissions_are_those_of_any_new_file(tmp_path):
     write_atomic(tmp_path / "atomic", "x")
     (tmp_path / "plain").write_text("x")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_reader_sees_only_complete_versions(tmp_path: Path) -> None:
+def test_reader_sees_only_complete_versions(tmp_path):
     file, versions = tmp_path / "f", [bytes([n]) * 300_000 for n in range(40)]
     write_atomic(file, versions[0])
     seen: set[bytes] = set()
     done = threading.Event()
 
-    def read() -> None:
+    def read():
         while not done.is_set():
             seen.add(file.read_bytes())
 
@@ -56,13 +54,13 @@ def test_reader_sees_only_complete_versions(tmp_path: Path) -> None:
     assert seen <= set(versions)
 
 
-def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "results").write_text("not a folder")
     with pytest.raises(DataError, match=r"results/run: record.json .*name another folder"):
         write_atomic(tmp_path / "results" / "run" / "record.json", "x")
 
 
-def test_a_link_is_written_through(tmp_path: Path) -> None:
+def test_a_link_is_written_through(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to("a/f")
     for text in ("first", "second"):  # the file of the link is missing at first
@@ -72,7 +70,7 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["device", "named pipe", "folder", "link to loop"])
-def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_never_replaced(tmp_path, kind):
     file = tmp_path / "f"
     if kind == "device":
         file.symlink_to(os.ttyname(os.openpty()[1]))  # in a folder in which no file can be made by mistake
@@ -89,7 +87,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     assert file.lstat().st_ino == before
 
 
-def test_a_folder_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_dangling_link_is_named(tmp_path):
     (tmp_path / "results").symlink_to("gone")
     with pytest.raises(DataError, match=r"results: is a link to gone \(No such file"):
         write_atomic(tmp_path / "results" / "run" / "f", "x")
@@ -97,7 +95,7 @@ def test_a_folder_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
         lock(tmp_path / "results" / "lock", "test").__enter__()
 
 
-def test_failed_write_leaves_the_old_file_only(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_file_only(tmp_path):
     write_atomic(tmp_path / "f", "old")
     script = """
 import resource, sys
@@ -119,9 +117,7 @@ except DataError as error:
 
 @pytest.mark.parametrize("name", ["fsync", "posix_fallocate", "open"])
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES])
-def test_what_a_file_system_does_not_offer_is_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
-) -> None:
+def test_what_a_file_system_does_not_offer_is_skipped(tmp_path, monkeypatch, name, code):
     # ``os.open`` opens the folder, to write its entries to the disk; ``Path.open`` opens the file.
     monkeypatch.setattr(os, name, Mock(side_effect=OSError(code, os.strerror(code))))
     write_atomic(tmp_path / "f", "content")
@@ -152,21 +148,21 @@ print(list(folder.iterdir()))
     return subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
 
 
-def test_full_disk_is_named_with_advice(tmp_path: Path) -> None:
+def test_full_disk_is_named_with_advice(tmp_path):
     done = in_small_file_system("size=64k", 'write_atomic(folder / "big", b"x" * 200_000)', tmp_path)
     assert f"{tmp_path}: big (200,000 bytes)" in done.stdout
     assert "No space left on device; free some space" in done.stdout
     assert done.stdout.endswith("[]\n"), done.stderr
 
 
-def test_lock_on_a_full_disk_is_an_error_with_advice(tmp_path: Path) -> None:
+def test_lock_on_a_full_disk_is_an_error_with_advice(tmp_path):
     action = '(folder / "big").write_bytes(bytes(65536)); lock(folder / "lock", "test").__enter__()'
     done = in_small_file_system("size=64k", action, tmp_path)
     assert "the lock could not be taken: No space left on device; free some space" in done.stdout, done
 
 
 @pytest.mark.parametrize("action", ['write_atomic(folder / "f", b"x")', 'lock(folder / "lock", "test").__enter__()'])
-def test_read_only_folder_is_named_with_advice(tmp_path: Path, action: str) -> None:
+def test_read_only_folder_is_named_with_advice(tmp_path, action):
     done = in_small_file_system("ro", action, tmp_path)
     assert done.stdout.startswith(f"{tmp_path}: "), done.stderr
     assert "Read-only file system; name a folder that can be written to" in done.stdout

@@ -1,7 +1,5 @@
 """Compiled loops: cached in a private folder, compiled anew when any module of their package changes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -34,22 +32,22 @@ def result(folder: Path, cache: Path) -> float:
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
     )
     value, hits = done.stdout.split()
-    result.hits = int(hits)  # type: ignore[attr-defined]
+    result.hits = int(hits)
     return float(value)
 
 
-def test_cached_code_notices_edits_of_its_package(tmp_path: Path) -> None:
+def test_cached_code_notices_edits_of_its_package(tmp_path):
     folder, cache = tmp_path / "package", tmp_path / "cache"
     folder.mkdir()
     (folder / "module.py").write_text(MODULE)
     (folder / "helper.py").write_text(HELPER.format(factor="2.0"))
     assert result(folder, cache) == 21.0
     assert result(folder, cache) == 21.0
-    assert result.hits == 1  # type: ignore[attr-defined]
+    assert result.hits == 1
     for file in cache.rglob("module*.nb[ic]"):
         flip(file, file.stat().st_size // 2)
     assert result(folder, cache) == 21.0
-    assert result.hits == 0, "damaged code is compiled again"  # type: ignore[attr-defined]
+    assert result.hits == 0, "damaged code is compiled again"
     (folder / "helper.py").write_text(HELPER.format(factor="3.0"))
     assert result(folder, cache) == 31.0
     folders = [path for path in (cache / "compiled").iterdir() if path.is_dir()]
@@ -58,7 +56,7 @@ def test_cached_code_notices_edits_of_its_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", ["/dev/null/nowhere"])
-def test_loops_run_without_a_cache_folder(tmp_path: Path, cache: str) -> None:
+def test_loops_run_without_a_cache_folder(tmp_path, cache):
     (tmp_path / "module.py").write_text(MODULE)
     (tmp_path / "helper.py").write_text(HELPER.format(factor="2.0"))
     assert result(tmp_path, Path(cache)) == 21.0

@@ -1,7 +1,5 @@
 """One holder at a time, whatever the other processes and the file system do."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json
@@ -50,8 +48,6 @@ def contender(folder: Path) -> subprocess.Popen[str]:
 def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds ``path`` and is killed at the end."""
     with contender(path.parent) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
         holder.stdin.write(f"{path.name}\n")
         assert holder.stdout.readline() == "held\n"
         try:
@@ -77,17 +73,17 @@ def write_holder(path: Path, **changes: object) -> None:
 
 
 @pytest.fixture
-def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_flock(monkeypatch):
     """A file system without locks, on which contenders need not wait long for each other."""
 
-    def refuse(descriptor: int, operation: int) -> None:
+    def refuse(descriptor, operation):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.05)
 
 
-def test_holder_is_named_and_replaced_after_kill_9(tmp_path: Path) -> None:
+def test_holder_is_named_and_replaced_after_kill_9(tmp_path):
     path = tmp_path / "run" / "lock"
     with hold(path) as holder:
         since = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
@@ -101,7 +97,7 @@ def test_holder_is_named_and_replaced_after_kill_9(tmp_path: Path) -> None:
     assert path.read_text() == "", "it stays, empty"
 
 
-def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
+def test_lock_is_released_after_an_error(tmp_path):
     path = tmp_path / "lock"
     with pytest.raises(ZeroDivisionError), lock(path, "one"):
         _ = 1 / 0
@@ -109,7 +105,7 @@ def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
         assert '"purpose": "two"' in path.read_text()
 
 
-def test_waiting_ends_with_the_lock_or_in_time(tmp_path: Path) -> None:
+def test_waiting_ends_with_the_lock_or_in_time(tmp_path):
     path = tmp_path / "lock"
     with lock(path, "first"):
         began = time.monotonic()
@@ -118,7 +114,7 @@ def test_waiting_ends_with_the_lock_or_in_time(tmp_path: Path) -> None:
         assert time.monotonic() - began >= 0.3
         order: list[str] = []
 
-        def second() -> None:
+        def second():
             with lock(path, "second", wait=30):
                 order.append("second")
 
@@ -131,20 +127,13 @@ def test_waiting_ends_with_the_lock_or_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kernel_locks", "threads", "rounds"), [(True, 8, 10), (False, 3, 1)])
-def test_threads_hold_it_one_at_a_time(
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    kernel_locks: bool,
-    threads: int,
-    rounds: int,
-) -> None:
+def test_threads_hold_it_one_at_a_time(tmp_path, request, monkeypatch, kernel_locks, threads, rounds):
     path, inside, most = tmp_path / "lock", [0], [0]
     if not kernel_locks:
         request.getfixturevalue("no_flock")
         monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.3)
 
-    def work() -> None:
+    def work():
         for _ in range(rounds):
             with lock(path, "counting", wait=60):
                 inside[0] += 1
@@ -163,8 +152,8 @@ def test_threads_hold_it_one_at_a_time(
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
 @pytest.mark.usefixtures("no_flock")
-def test_without_kernel_locks_a_live_holder_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
+def test_without_kernel_locks_a_live_holder_refuses(tmp_path, monkeypatch, code):
+    def refuse(descriptor, operation):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
@@ -175,7 +164,7 @@ def test_without_kernel_locks_a_live_holder_refuses(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_process_without_kernel_locks_refuses_until_it_is_killed(tmp_path: Path) -> None:
+def test_process_without_kernel_locks_refuses_until_it_is_killed(tmp_path):
     path = tmp_path / "lock"
     with hold(path) as holder:
         os.kill(holder.pid, signal.SIGSTOP)
@@ -186,10 +175,10 @@ def test_process_without_kernel_locks_refuses_until_it_is_killed(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_contender_that_writes_last_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contender_that_writes_last_takes_it(tmp_path, monkeypatch):
     path = tmp_path / "lock"
 
-    def write_later(seconds: float) -> None:
+    def write_later(seconds):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "x", "purpose": "wrote later"}))
 
     monkeypatch.setattr(time, "sleep", write_later)
@@ -197,7 +186,7 @@ def test_contender_that_writes_last_takes_it(tmp_path: Path, monkeypatch: pytest
         pass
 
 
-def test_pid_of_another_process_by_now_is_free(tmp_path: Path) -> None:
+def test_pid_of_another_process_by_now_is_free(tmp_path):
     path = tmp_path / "lock"
     write_holder(path)
     assert not is_free(path), "this process is alive, whatever the kernel's lock says"
@@ -205,7 +194,7 @@ def test_pid_of_another_process_by_now_is_free(tmp_path: Path) -> None:
     assert is_free(path)
 
 
-def test_holder_on_another_host_keeps_it_for_60_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holder_on_another_host_keeps_it_for_60_seconds(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     write_holder(path, kernel="another", host="node7")
     monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of the file system counts
@@ -216,7 +205,7 @@ def test_holder_on_another_host_keeps_it_for_60_seconds(tmp_path: Path, monkeypa
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
 
 
-def test_held_lock_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_lock_is_touched(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     monkeypatch.setattr(lock_module, "BEAT_SECONDS", 0.01)
     with lock(path, "testing"):
@@ -227,7 +216,7 @@ def test_held_lock_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert path.stat().st_mtime > 0
 
 
-def test_nothing_is_written_after_the_lock_is_lost(tmp_path: Path) -> None:
+def test_nothing_is_written_after_the_lock_is_lost(tmp_path):
     path, record = tmp_path / "run" / "lock", tmp_path / "run" / "part" / "record.json"
     with lock(path, "slept for an hour"):
         write_atomic(record, "before")
@@ -245,7 +234,7 @@ def test_nothing_is_written_after_the_lock_is_lost(tmp_path: Path) -> None:
         write_atomic(record, "after")
 
 
-def test_forked_child_releases_nothing(tmp_path: Path) -> None:
+def test_forked_child_releases_nothing(tmp_path):
     path = tmp_path / "lock"
     script = """
 import os, sys
@@ -262,7 +251,7 @@ with lock(Path(sys.argv[1]), "parent"):
     assert is_free(path)
 
 
-def test_users_of_a_shared_folder_share_the_lock_file(tmp_path: Path) -> None:
+def test_users_of_a_shared_folder_share_the_lock_file(tmp_path):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o2775)
     assert is_free(tmp_path / "shared" / "lock")
@@ -273,7 +262,7 @@ def test_users_of_a_shared_folder_share_the_lock_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def mounts(tmp_path: Path) -> Iterator[list[Path]]:
+def mounts(tmp_path):
     """Two mounts of one folder, as two hosts have them: the kernel's lock of one is not seen through the other."""
     if not shutil.which("bindfs") or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("a folder cannot be mounted twice: bindfs or /dev/fuse is absent")
@@ -294,22 +283,19 @@ def mounts(tmp_path: Path) -> Iterator[list[Path]]:
             subprocess.run([*unmount, point], check=False)
 
 
-def test_two_mounts_cannot_hold_it_at_once(mounts: list[Path], tmp_path: Path) -> None:
+def test_two_mounts_cannot_hold_it_at_once(mounts, tmp_path):
     """Three rounds in which both contend at the same time, then one after the other."""
     crew = [contender(mount) for mount in mounts]
     for number in range(3):
         outcomes = []
         for process in crew:
-            assert process.stdin is not None
             process.stdin.write(f"lock{number}\n")
         for process in crew:
-            assert process.stdout is not None
             outcomes.append(process.stdout.readline().strip())
         assert sorted(outcomes) == ["held", "refused"]
         for place in (tmp_path / "real", *mounts):
             assert not is_free(place / f"lock{number}"), place
         for process in crew:
-            assert process.stdin is not None
             process.stdin.write("\n")
     for process in crew:
         process.communicate()

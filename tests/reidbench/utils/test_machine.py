@@ -1,9 +1,6 @@
 """The settings of a machine from Python: folders below the home folder, values of wrong types."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +8,7 @@ import reidbench
 from reidbench.utils.machine import default_cache, local_machine
 
 
-def test_folders_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_below_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("REIDBENCH_CACHE", "~nobody-of-this-name/x")
     machine = local_machine(data="~/data", results=Path("~/results"))
@@ -23,6 +20,6 @@ WRONG = {"threads": "x", "results": 5, "data_root": b"x", "device": 7, "seed": "
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_setting_of_a_wrong_type_is_refused(name: str, value: Any) -> None:
+def test_a_setting_of_a_wrong_type_is_refused(name, value):
     with pytest.raises(reidbench.OptionError, match=name.partition("_")[0]):
         reidbench.run(**{name: value})

@@ -1,10 +1,7 @@
 """Available memory, and a real end of memory in a training and in an embedding under a real limit."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +13,7 @@ from tests.support.paths import CHECKOUT
 CPU = torch.device("cpu")
 
 
-def test_processes_share_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_machines_memory(monkeypatch):
     whole = available_memory(CPU)
     assert 2**20 < whole < 2**50
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
@@ -33,7 +30,7 @@ def test_processes_share_the_machines_memory(monkeypatch: pytest.MonkeyPatch) ->
         (ValueError("can't allocate memory"), False),
     ],
 )
-def test_only_an_end_of_memory_gets_advice(error: Exception, expected: bool) -> None:
+def test_only_an_end_of_memory_gets_advice(error, expected):
     with pytest.raises(OutOfMemory if expected else type(error)) as caught, out_of_memory_advice(CPU, "lower p"):
         raise error
     assert ("out of memory on cpu" in str(caught.value)) == ("lower p" in str(caught.value)) == expected
@@ -86,7 +83,7 @@ else:
 @pytest.mark.parametrize(
     ("what", "advice"), [("train", "p=40 x k=10 images of 256x128"), ("embed", "height and width")]
 )
-def test_real_end_of_memory_is_explained(tmp_path: Path, what: str, advice: str) -> None:
+def test_real_end_of_memory_is_explained(tmp_path, what, advice):
     command = [sys.executable, "-c", UNDER_A_LIMIT, str(tmp_path), what]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert ended.returncode == 1

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -16,7 +14,7 @@ from reidbench.utils.processes import ALONE, SIGNALS, World, join, stop_signal
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_parts_make_up_the_batch(size: int) -> None:
+def test_parts_make_up_the_batch(size):
     for count in range(size, 30):
         parts = [list(range(count))[World(rank, size).batch_part(count)] for rank in range(size)]
         assert [place for part in parts for place in part] == list(range(count))
@@ -26,7 +24,7 @@ def test_parts_make_up_the_batch(size: int) -> None:
             World(0, size).batch_part(size - 1)
 
 
-def test_each_process_gets_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_gets_a_gpu_and_its_share_of_the_cores(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -41,7 +39,7 @@ def test_each_process_gets_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.
         local_machine(device="cuda:0", world=world)
 
 
-def test_one_process_communicates_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_communicates_with_none(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")  # some clusters set it for programs that torchrun has not started
     assert join() is ALONE
     tensor = torch.ones(3, 2)
@@ -61,7 +59,7 @@ with stop_signal() as stop:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_a_request(number: signal.Signals) -> None:
+def test_a_signal_is_a_request(number):
     before = [signal.getsignal(each) for each in SIGNALS]
     with stop_signal() as stop:
         assert not stop.requested
@@ -81,17 +79,17 @@ def test_a_signal_is_a_request(number: signal.Signals) -> None:
         (["SIGUSR1", "SIGTERM", "SIGTERM"], 0),
     ],
 )
-def test_only_a_second_ctrl_c_ends_at_once(names: list[str], code: int) -> None:
+def test_only_a_second_ctrl_c_ends_at_once(names, code):
     ended = subprocess.run([sys.executable, "-c", TWICE, *names], capture_output=True, text=True, check=False)
     assert ended.returncode == code, ended.stderr
     assert ended.stdout.startswith("True") == (code == 0)
 
 
-def test_another_thread_leaves_signals_to_its_caller() -> None:
+def test_another_thread_leaves_signals_to_its_caller():
     before = signal.getsignal(signal.SIGTERM)
     seen: list[object] = []
 
-    def work() -> None:
+    def work():
         with stop_signal() as stop:
             seen.append((stop.requested, signal.getsignal(signal.SIGTERM)))
 

@@ -1,7 +1,5 @@
 """Durations in words."""
 
-from __future__ import annotations
-
 import pytest
 
 from reidbench.utils.progress import in_words
@@ -9,5 +7,5 @@ from tests.support.cases import cases
 
 
 @pytest.mark.parametrize(("seconds", "words"), cases(__file__, "duration_in_its_unit"))
-def test_duration_in_its_unit(seconds: float, words: str) -> None:
+def test_duration_in_its_unit(seconds, words):
     assert in_words(seconds) == words

@@ -1,7 +1,5 @@
 """Digests of code: what rewording does not change, and what an edit does."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest
@@ -21,6 +19,6 @@ CODE = 'def f(x):\n    """Return x."""\n    if x < 0:\n        raise ValueError(
         ("ValueError", "TypeError", True),
     ],
 )
-def test_only_edits_of_code_change_the_digest(before: str, after: str, changes: bool) -> None:
+def test_only_edits_of_code_change_the_digest(before, after, changes):
     one, other = (syntax_digest(ast.parse(code).body) for code in (CODE, CODE.replace(before, after)))
     assert (one != other) == changes

@@ -1,10 +1,7 @@
 """Workers and the ordered map: every part once, errors raised, the libraries' thread counts restored."""
 
-from __future__ import annotations
-
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,18 +17,18 @@ from tests.support.rankings import rank
 
 
 @pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
 
 
-def test_each_part_is_done_once_on_one_thread_each(threads: int) -> None:
+def test_each_part_is_done_once_on_one_thread_each(threads):
     done, inside = np.zeros(50, dtype=int), set()
     before = threadpool_info()
 
-    def work(part: int) -> None:
+    def work(part):
         done[part] += 1
         inside.add((torch.get_num_threads(), *(x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas")))
 
@@ -44,20 +41,20 @@ def test_each_part_is_done_once_on_one_thread_each(threads: int) -> None:
     assert threadpool_info() == before
 
 
-def test_parts_run_in_parallel(threads: int) -> None:
+def test_parts_run_in_parallel(threads):
     together = threading.Barrier(threads, timeout=30)
     with workers() as crew:
         crew.each(lambda _: together.wait(), range(threads))  # breaks if fewer threads run
 
 
-def test_error_in_a_part_is_raised(threads: int) -> None:
+def test_error_in_a_part_is_raised(threads):
     with pytest.raises(ZeroDivisionError), workers() as crew:
         crew.each(lambda part: 1 // (part - 3), range(6))
     with workers() as crew:
         crew.each(lambda part: None, [1])  # the next call may begin
 
 
-def test_thread_count_changes_no_ranking(threads: int) -> None:
+def test_thread_count_changes_no_ranking(threads):
     generator = np.random.default_rng(threads)
     queries, gallery = ROWS + 40, 3_000
     ids = generator.integers(1, 30, queries), generator.integers(1, 5, queries)
@@ -80,14 +77,14 @@ class NestedMetric(reidbench.Metric):
         return torch.cdist(a, b)
 
 
-def test_nested_workers_do_not_deadlock(threads: int) -> None:
+def test_nested_workers_do_not_deadlock(threads):
     rows = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
     ids = np.arange(1, ROWS + 1), np.ones(ROWS, dtype=np.int64)
     several = rank(rows, rows, *ids, ids[0], ids[1] + 1, NestedMetric())
     assert (several.ranks == 0).all()
 
 
-def test_concurrent_rankings_restore_thread_counts(threads: int) -> None:
+def test_concurrent_rankings_restore_thread_counts(threads):
     before, metric = threadpool_info(), reidbench.build("metric", "euclidean")
     rows = torch.randn(700, 8, generator=torch.Generator().manual_seed(1))
     ids = np.arange(700) // 2 + 1, np.arange(700) % 2
@@ -111,7 +108,7 @@ class GradientMetric(reidbench.Metric):
         return (a * self.weight) @ -b.T
 
 
-def test_metric_may_require_gradients(threads: int) -> None:
+def test_metric_may_require_gradients(threads):
     rows = torch.randn(3_000, 4, generator=torch.Generator().manual_seed(2))
     ids = np.arange(3_000) // 2 + 1, np.arange(3_000) % 2
     several = rank(rows, rows, *ids, *ids, GradientMetric())
@@ -122,10 +119,10 @@ def test_metric_may_require_gradients(threads: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_map_keeps_order_and_stays_a_little_ahead(count: int) -> None:
+def test_map_keeps_order_and_stays_a_little_ahead(count):
     started: list[int] = []
 
-    def work(number: int) -> int:
+    def work(number):
         started.append(number)
         time.sleep(0.002 * (number % 3))
         return number
@@ -137,10 +134,10 @@ def test_map_keeps_order_and_stays_a_little_ahead(count: int) -> None:
     assert results == list(range(20))
 
 
-def test_map_raises_the_first_error_and_drops_the_rest() -> None:
+def test_map_raises_the_first_error_and_drops_the_rest():
     started: list[int] = []
 
-    def work(number: int) -> int:
+    def work(number):
         started.append(number)
         if number == 1:
             time.sleep(0.02)  # the later error occurs first
