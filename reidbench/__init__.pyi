@@ -52,16 +52,20 @@ from reidbench.ranking.scores import (
 )
 from reidbench.reports.compare_runs import (
     Difference as Difference,
+    RunComparison as RunComparison,
+    compare as compare,
     difference as difference,
     identities_of as identities_of,
     same_matches as same_matches,
 )
+from reidbench.reports.report import Report as Report, report as report
 from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table
 from reidbench.reports.artifacts import RunFiles as RunFiles
-from reidbench.runs.execute import Records as Records, run as run
+from reidbench.runs.execute import run as run
 from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
+from reidbench.runs.records import Records as Records, records as records
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
 from reidbench.runs.tasks import Executor as Executor, Task as Task, TaskState as TaskState
 from reidbench.studies.comparison import (

@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.errors import DataError
+from reidbench.errors import DataError, OptionError
 from reidbench.ranking.bootstrap import LEVEL, mean_and_sd, paired_difference
 from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.ranking.scores import named_score, shown_scores
+from reidbench.reports.sections import Part
+from reidbench.reports.table import MISSING, Column, Table
+from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RunRecord
+from reidbench.runs.store import Store
 from reidbench.utils.arrays import IntArray
+from reidbench.utils.machine import local_machine, user_path
+from reidbench.utils.untrusted_files import real_path
 
 SEEDS = 3  # the fewest on each side for which intervals include the variance between seeds
 
@@ -46,24 +52,96 @@ class Difference:
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two sides compared.
+@dataclass(frozen=True, repr=False)
+class RunComparison:
+    """Two sides compared; prints as the command ``reidbench compare`` does.
 
+    ``names``: the name of each side.
     ``differences``: one for each score, the one that the protocol ranks by first.
     ``seeds``: the number of seeds on either side.
     ``identities``, ``queries``: the number of query identities and of queries.
     ``others``: what else differs, "NAME: A's | B's" each.
     """
 
+    names: tuple[str, str]
     differences: tuple[Difference, ...]
     seeds: tuple[int, int]
     identities: int
     queries: int
     others: tuple[str, ...]
 
+    def to_part(self) -> Part:
+        """Return a table of the differences in percent, the verdict, and what else differs."""
+        rows = []
+        for each in self.differences:
+            row = {"a": 100 * each.a, "b": 100 * each.b, "gap": 100 * each.difference}
+            ends = [f"{100 * end:+.2f}" for end in each.interval or ()]
+            rows.append({"score": named_score(each.score).label} | row | {"interval": " to ".join(ends) or MISSING})
+        columns = [Column("score", "score, %"), Column("a", "A", "number", ".2f"), Column("b", "B", "number", ".2f")]
+        columns += [Column("gap", "A−B", "number", "+.2f"), Column("interval", "95 % CI", "number")]
+        notes = [*self._verdict(str(rows[0]["score"])), *(f"Also different, A | B: {each}" for each in self.others)]
+        title = " · ".join(f"{side}: {name}" for side, name in zip("AB", self.names, strict=True))
+        return Part(title, tables=[Table(rows, columns)], notes=notes)
 
-def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunRecord]]) -> Comparison:
+    def __repr__(self) -> str:
+        return to_terminal([self.to_part()]).removesuffix("\n")
+
+    def _repr_html_(self) -> str:
+        return self.to_part()._repr_html_()
+
+    def _verdict(self, label: str) -> Iterator[str]:
+        """Yield the verdict on the score that the protocol ranks by, and what its interval covers."""
+        primary = self.differences[0]
+        if primary.interval is None:
+            yield f"No interval: all queries are of one identity, so the difference in {label} cannot be tested."
+        elif primary.significant:
+            higher = "A" if primary.difference > 0 else "B"
+            yield f"{higher}'s {label} is significantly higher: the 95 % CI of the difference excludes 0."
+        else:
+            yield f"No significant difference in {label}: the 95 % CI includes 0."
+        covers = "; covers the choice of queries, not training noise (use 3 or more seeds on both sides)."
+        if primary.over_seeds:
+            covers = f", plus the variance between {self.seeds[0]} and {self.seeds[1]} seeds."
+        yield f"95 % CI: paired bootstrap over {self.identities} identities of {self.queries} queries{covers}"
+
+
+def compare(a: str | Path, b: str | Path, *, seeds: bool = False, results: str | Path | None = None) -> RunComparison:
+    """Return the comparison of two runs, or of two combinations over their seeds, with 95 % intervals.
+
+    ``a`` and ``b`` are run folders, their records, folders with the seeds of one combination, or the start of a run's
+    id in ``results``; ``seeds`` includes all seeds that are stored beside them. Raises OptionError where both are the
+    same or one does not exist, and DataError where they cannot be compared.
+    """
+    store = Store(local_machine(results=results).results)
+    sides = [_side(user_path(place), str(place), store, seeds) for place in (a, b)]
+    if {real_path(folder) for folder, _ in sides[0]} == {real_path(folder) for folder, _ in sides[1]}:
+        raise OptionError(f"{a} and {b}: are the same runs; name two that differ")
+    return compare_combinations(*sides)
+
+
+def _side(place: Path, text: str, store: Store, seeds: bool) -> list[tuple[Path, RunRecord]]:
+    """Return the runs at a place; with ``seeds`` all scored runs beside it that differ from it in the seed only."""
+    place = place if place.exists() else _run_of_id(text, store)
+    runs = store.records([place])
+    if not seeds:
+        return runs
+    groups = {record.group for _, record in runs}
+    beside = store.records([(place.parent if place.is_file() else place).absolute().parent])
+    return [(path, record) for path, record in beside if record.group in groups and record.scored]
+
+
+def _run_of_id(text: str, store: Store) -> Path:
+    """Return the folder of the one run whose id begins with ``text``, or whose folder has this name."""
+    runs = store.records()
+    folders = [folder for folder, record in runs if text and (record.id.startswith(text) or folder.name == text)]
+    if len(folders) != 1:
+        names = "".join(f"\n  {folder.name}" for folder in folders) or "none"
+        expected = f"expected a folder, a record, or the start of one id in {store.folder}"
+        raise OptionError(f"{text}: {expected}; runs: {names}")
+    return folders[0]
+
+
+def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[Path, RunRecord]]) -> RunComparison:
     """Return the comparison of two combinations, each as (run folder, record) of one or more seeds.
 
     Raises DataError where a run has no scores or no rankings, a side holds more than one combination, or the two were
@@ -83,7 +161,8 @@ def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[
             raise DataError(f"{path}: has other queries or positives than {a[0][0]}; only the same can be compared")
     pids = identities_of(rankings[0][0])
     names = dict.fromkeys([first.evaluation.primary, *shown_scores()])
-    return Comparison(
+    return RunComparison(
+        names=(_name(a), _name(b)),
         differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),
         seeds=(len(a), len(b)),
         identities=len(np.unique(pids)),
@@ -149,6 +228,12 @@ def _with_seeds(
     freedom = variance**2 / math.fsum(part**2 / degrees for part, degrees in parts)
     half = float(stdtrit(freedom, 1 - tail)) * math.sqrt(variance)
     return gap - half, gap + half
+
+
+def _name(side: Sequence[tuple[Path, RunRecord]]) -> str:
+    record = side[0][1]
+    seeds = f"seed {record.job.seed}" if len(side) == 1 else f"{len(side)} seeds"
+    return f"{record.items['loss'].short}, {record.items['backbone'].short}, {seeds}"
 
 
 def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import partial
+from html import escape
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
@@ -57,6 +59,11 @@ def to_png(figure: Figure) -> bytes:
         figure.savefig(raw, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     figure.patch.set_alpha(alpha)
     return raw.getvalue()
+
+
+def to_img(figure: Figure) -> str:
+    """Return a figure as an HTML element for notebooks."""
+    return f'<img alt="{escape(title_of(figure))}" src="data:image/png;base64,{b64encode(to_png(figure)).decode()}">'
 
 
 def to_files(figures: Iterable[Figure]) -> dict[str, bytes]:

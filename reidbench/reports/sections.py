@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from reidbench.errors import PluginError, ReidbenchError, check_fields, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
-from reidbench.reports.table import Table
+from reidbench.reports.table import Table, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,13 @@ class Part:
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+
+    def _repr_html_(self) -> str:
+        from reidbench.reports.figures import to_img  # noqa: PLC0415 - imports matplotlib
+
+        texts = (f"<p>{escape(one_line(text))}</p>" for text in (self.error, *self.notes) if text)
+        shown = (*map(to_img, self.figures), *(table._repr_html_() for table in self.tables), *texts)
+        return "\n".join([f"<h3>{escape(one_line(self.title))}</h3>", *shown])
 
 
 class Section(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from numbers import Real
 from typing import Any, Literal
 
@@ -93,6 +94,22 @@ class Table:
     def cells(self) -> list[list[str]]:
         """Return the printed cells, row by row."""
         return [[column.cell(row) for column in self.columns] for row in self.rows]
+
+    def __str__(self) -> str:
+        lines = [[column.heading for column in self.columns], *self.cells()]
+        widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+        aligned = [[_align(*cell) for cell in zip(line, widths, self.columns, strict=True)] for line in lines]
+        return "\n".join([*([self.title] if self.title else []), *("  ".join(line).rstrip() for line in aligned)])
+
+    def _repr_html_(self) -> str:
+        headings = "".join(f"<th>{escape(column.heading)}</th>" for column in self.columns)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.cells())
+        lines = "".join(f"<tr>{row}</tr>" for row in (headings, *rows))
+        return f"<table><caption>{escape(one_line(self.title))}</caption>{lines}</table>"
+
+
+def _align(cell: str, width: int, column: Column) -> str:
+    return cell.rjust(width) if column.kind == "number" else cell.ljust(width)
 
 
 def one_line(text: str) -> str:

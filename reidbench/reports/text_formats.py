@@ -43,7 +43,7 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
 
 def to_terminal(parts: Sequence[Part]) -> str:
     """Return parts as text for the terminal, as ``render_terminal`` prints them."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, force_jupyter=False)  # in notebooks plain text too
     with console.capture() as printed:
         render_terminal(parts, console)
     return printed.get()

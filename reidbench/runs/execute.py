@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reidbench.errors import Busy, DataError, OptionError, PeerError, ReidbenchError, checked
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
-from reidbench.runs.plan import KINDS, Plan, Request, TimeLeft, make_plan, pixels_left
+from reidbench.runs.plan import Plan, Request, TimeLeft, make_plan, pixels_left
 from reidbench.runs.preflight import preflight
 from reidbench.runs.provenance import LOCAL, changed_files, local_loss
 from reidbench.runs.record import RunRecord
@@ -28,7 +28,7 @@ from reidbench.utils.processes import World
 from reidbench.utils.progress import Overall
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from reidbench.runs.records import Records
 
 BUSY_SECONDS = 2.0  # between two looks at folders that another process holds
 
@@ -171,28 +171,6 @@ def _plan_task(task: TaskText, device: str, threads: int, world: World, log: Cal
     return plan
 
 
-class Records(list[RunRecord]):
-    """The records of a call, in the order of its jobs."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each run: its items, seed, status, scores, ends of their intervals, seconds and ids."""
-        return [
-            {kind: record.items[kind].short for kind in KINDS}
-            | {"seed": record.job.seed, "status": record.status, **record.scores}
-            | {f"{name}_low": ends[0] for name, ends in record.intervals.items()}
-            | {f"{name}_high": ends[1] for name, ends in record.intervals.items()}
-            | {f"{name}_seconds": seconds for name, seconds in record.seconds.items()}
-            | {"id": record.id, "train_id": record.train_id, "code": record.code}
-            for record in self
-        ]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return ``rows`` as a table."""
-        import pandas as pd  # noqa: PLC0415 - takes a second to import
-
-        return pd.DataFrame(self.rows())
-
-
 Texts = str | Sequence[str] | None
 
 
@@ -218,6 +196,8 @@ def run(
     may also be a class or a factory: it is used under its own name, in this process only, and a change of its source
     trains again. Runs that failed are among the records. Raises ReidbenchError where the request is wrong.
     """
+    from reidbench.runs.records import Records  # noqa: PLC0415 - the command line has no use for it
+
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
@@ -226,7 +206,8 @@ def run(
     # By default the processes of other GPUs take part, which do not have losses that are Python objects.
     local = any(item.plugin.name == LOCAL for item in catalogue.items)
     records = dict(execute(plan, None if local and executor is None else build_executor(executor)))
-    return Records(records[run.run_folder] for run in plan.runs if run.run_folder in records)
+    run_folders = [run.run_folder for run in plan.runs if run.run_folder in records]
+    return Records((folder, records[folder]) for folder in run_folders)
 
 
 def read_choices(given: Mapping[str, Any]) -> tuple[dict[str, list[Any]], Catalogue]:

@@ -1,0 +1,63 @@
+"""Report runs: sections as text, in a notebook, as a page, and as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reidbench.errors import OptionError
+from reidbench.plugins.catalogue import command_defaults
+from reidbench.reports.artifacts import RunFiles
+from reidbench.reports.figures import to_files
+from reidbench.reports.html import to_html
+from reidbench.reports.sections import Part, build_sections, render
+from reidbench.reports.text_formats import to_terminal
+from reidbench.runs.records import Records, records
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import local_machine, user_path
+
+
+class Report(list[Part]):
+    """The parts of a report; prints as the command ``reidbench report`` does."""
+
+    def __repr__(self) -> str:
+        return render(self, to_terminal).removesuffix("\n")
+
+    def _repr_html_(self) -> str:
+        return "\n".join(render(self, lambda parts: [part._repr_html_() for part in parts]))
+
+
+def report(
+    runs: Records | str | Path | Sequence[str | Path] = (),
+    *,
+    sections: str | Sequence[str] | None = None,
+    html: str | Path | None = None,
+    plots: str | Path | None = None,
+    results: str | Path | None = None,
+    data_root: str | Path | None = None,
+) -> Report:
+    """Return a report of runs, and write it as a page ``html`` and as figures in the folder ``plots``.
+
+    ``runs`` are records as ``run`` and ``records`` return them, or places as for ``records``, by default all of
+    ``results``. ``sections`` are specs, by default those of the command line for a terminal, or for a page. A section
+    that fails is a part with its error. Raises DataError where there is no run, and OptionError where a section does
+    not exist or there is no figure for ``plots``.
+    """
+    machine = local_machine(data=data_root, results=results)
+    if not isinstance(runs, Records):
+        runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
+    if sections is None:
+        sections = command_defaults()["page_sections" if html or plots else "sections"]
+    sections = [sections] if isinstance(sections, str) else sections
+    files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots))
+    parts = Report(build_sections(sections, runs, files))
+    if html:
+        about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
+        write_atomic(user_path(html), render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
+    if plots:
+        figures = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
+        if not figures and not any(part.error for part in parts):
+            raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
+        for name, data in figures.items():
+            write_atomic(user_path(plots) / name, data)
+    return parts
