@@ -12,7 +12,7 @@ from reidbench.cli.flags import DataRoot, option, path, path_option
 from reidbench.cli.output import echo, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from reidbench.leaderboard.check_record import Problem
     from reidbench.runs.prepare import Planner
@@ -31,7 +31,6 @@ def add(
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
-    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Accept seeds made by different code.")] = False,
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import board
@@ -43,30 +42,27 @@ def add(
     for study in studies:
         add_study(study, folder, allow_dirty=allow_dirty)
     if studies:
-        echo(str(board.merge([], folder)))
+        _print_written(board.merge(folder))
     if runs := [place for place in runs if place not in studies]:
         records = Store(Path()).records(runs)
-        echo(str(board.add(records, folder, allow_dirty=allow_dirty, allow_mixed=allow_mixed, weights=weights)))
+        _print_written(board.add(records, folder, allow_dirty=allow_dirty, weights=weights))
 
 
 @app.command("merge")
-def merge(
-    sources: Annotated[list[Path] | None, typer.Argument(help="Other leaderboards folders.", parser=path)] = None,
-    folder: Folder = DEFAULT,
-) -> None:
-    """Merge other leaderboards folders into this one, and derive every PROTOCOL.csv from the records."""
+def merge(folder: Folder = DEFAULT) -> None:
+    """Derive every PROTOCOL.csv from the records, as after a merge by git."""
     from reidbench.leaderboard import board
 
-    echo(str(board.merge(sources or [], folder)))
+    _print_written(board.merge(folder))
 
 
 @app.command("check")
 def check(folder: Folder = DEFAULT) -> None:
     """Print everything that is wrong with the leaderboards; needs no data. Exit code 1 if anything is."""
-    from reidbench.leaderboard import check_board
+    from reidbench.leaderboard import board
     from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
 
-    _report(check_board.check(folder))
+    _report(board.check(folder))
     echo("nothing is wrong")
     if load_studies(folder)[0]:
         echo(TRIALS_NOTE)
@@ -125,6 +121,14 @@ def _planner(data_root: Path | None = None) -> Planner:
     from reidbench.utils.machine import local_machine
 
     return Planner(load(), local_machine(data=data_root, log=partial(echo, err=True)))
+
+
+def _print_written(files: Sequence[Path]) -> None:
+    """Print how many records were added and which leaderboards were written."""
+    echo(f"new records: {sum(file.suffix == '.json' for file in files)}")
+    for file in files:
+        if file.suffix == ".csv":
+            echo(f"wrote {file}")
 
 
 def _report(problems: Iterable[Problem]) -> None:

@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
 from reidbench.leaderboard.published_studies import load_studies
-from reidbench.leaderboard.rows import Row, board_name, derive, read_rows, write_rows
+from reidbench.leaderboard.rows import Row, board_name, derive, write_rows
 from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
-from reidbench.runs.provenance import changed_files
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.lock import lock
-from reidbench.utils.untrusted_files import file_digest
+from reidbench.utils.untrusted_files import file_digest, read_text
 
 RECORDS = "records"
 WAIT_SECONDS = 300.0
 
 # A run's folder and its record.
 Run = tuple[Path, RunRecord]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The result of ``add`` or ``merge``.
-
-    ``files``: the files that were written.
-    ``added``: number of new rows.
-    ``changed``: number of rows with other cells than before.
-    ``unchanged``: number of the other rows.
-    """
-
-    files: tuple[Path, ...]
-    added: int
-    changed: int
-    unchanged: int
-
-    def __str__(self) -> str:
-        rows = f"rows: {self.added} added, {self.changed} changed, {self.unchanged} unchanged"
-        return "\n".join([rows, *(f"wrote {file}" for file in self.files if file.suffix == ".csv")])
 
 
 class Board:
@@ -75,10 +52,13 @@ class Board:
     def load(cls, folder: Path, name: str, *, files: bool = True) -> tuple[Board, list[Problem]]:
         """Return a leaderboard with its stored runs that have a valid record, and the problems of all that is stored.
 
-        Without ``files`` neither rankings nor weights are read. Raises DataError where the statements are none.
+        Without ``files`` neither rankings nor weights are read. Raises DataError where the statements are none, or the
+        CSV is no leaderboard.
         """
         board = cls(folder, name)
         board.statements = read_statements(board.statements_file)
+        if board.csv.exists() and "config_hash" not in read_text(board.csv):
+            raise DataError(f"{board.csv}: is no leaderboard; move it away and add again")
         studies, problems = load_studies(folder, files=files)
         board.study_rows = dict(row for study in studies if study.board == name for row in study.rows().items())
         for file in sorted(board.records.glob(f"*/{RECORD}")):
@@ -140,19 +120,6 @@ class Board:
             groups[run[1].group].append(run)
         return groups | {key: runs for key, (_, runs) in self.study_rows.items()}
 
-    def mixed_code(self) -> Iterator[str]:
-        """Yield pairs of seeds of one row, one of them new, that were made by different code."""
-        new = {run[1].id for _, run in self._new}
-        for seeds in self.groups().values():
-            for (path, first), (other, second) in itertools.pairwise(seeds):
-                if first.code != second.code and new & {first.id, second.id}:
-                    names = changed_files(first.code_files, second.code_files)
-                    yield (
-                        f"{path} and {other}: are seeds of one combination ({first.group[:12]}) made by different code "
-                        f"({', '.join(names[:3]) or 'no file named'}); run all its seeds with one version, or allow it "
-                        "with --allow-mixed"
-                    )
-
     def rows(self) -> list[Row]:
         """Return the rows that follow from the runs; a statement counts while the files of its row are unchanged."""
         tiers: dict[str, str] = {}
@@ -164,13 +131,21 @@ class Board:
         studies = [(cells, [record for _, record in runs]) for cells, runs in self.study_rows.values()]
         return derive((record for _, record in self.runs.values()), tiers, studies)
 
-    def lost_rows(self) -> Iterator[str]:
-        """Yield rows of the file that no record supports; raises DataError where the file is no leaderboard."""
-        for key in sorted(set(read_rows(self.csv)) - self.groups().keys()):
-            yield (
-                f"{self.csv}: the row with config_hash {key[:12]!r} has no record below {self.records} and is of "
-                "no study beside it; rows come from records only: add its run folder, or delete the row"
-            )
+    def csv_problems(self) -> Iterator[Problem]:
+        """Yield the lines of the CSV that differ from those that the runs give; raises DataError if it is no CSV."""
+        derived, text = write_rows(self.rows()).decode(), read_text(self.csv) if self.csv.exists() else ""
+        if text == derived or not (text or self.runs or self.study_rows):
+            return
+        missing, lines = derived.splitlines(), text.splitlines()
+        for number, line in enumerate(lines, start=1):
+            if line in missing:
+                missing.remove(line)
+            else:
+                yield file_problem(self.csv, f"line {number} is not what the records give: {line!r:.200}")
+        for line in missing:
+            yield file_problem(self.csv, f"lacks a line that the records give (run merge): {line!r:.200}")
+        if sorted(lines) == sorted(derived.splitlines()):
+            yield file_problem(self.csv, "has other line ends or order of rows than its records give; run merge")
 
     def write(self) -> list[Path]:
         """Write what is new, then the CSV, each file whole or not at all; return the files that were written."""
@@ -198,92 +173,82 @@ def board_names(folder: Path) -> list[str]:
     return sorted(names | {study.board for study in load_studies(folder)[0]})
 
 
-def add(
-    runs: Sequence[Run],
-    folder: Path,
-    *,
-    allow_dirty: bool = False,
-    allow_mixed: bool = False,
-    weights: bool = False,
-) -> Changes:
+def check(folder: Path) -> list[Problem]:
+    """Return everything that is wrong with the leaderboards in a folder; no dataset is needed.
+
+    Ids must follow from options, scores from rankings, and each CSV from the records byte for byte. Raises DataError
+    where the folder holds no leaderboard.
+    """
+    names = board_names(folder)
+    if not names:
+        raise DataError(f"{folder}: holds no leaderboard; expected PROTOCOL.csv and {RECORDS}/PROTOCOL/ in it")
+    problems = []
+    for name in names:
+        try:
+            board, problems_of_runs = Board.load(folder, name)
+            problems += [*problems_of_runs, *board.copies(), *board.csv_problems()]
+        except DataError as error:
+            problems.append(file_problem(folder / f"{name}.csv", str(error)))
+    return sorted(set(problems))
+
+
+def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights: bool = False) -> list[Path]:
     """Add runs to the leaderboards in ``folder``: store records and rankings, and derive each ``PROTOCOL.csv``.
 
-    ``allow_dirty`` accepts runs of a checkout with uncommitted changes, ``allow_mixed`` seeds of one row made by
-    different code. With ``weights`` the trained weights are stored too. Waits for other processes that add. Raises
-    DataError with every reason, and writes nothing, where a run is refused.
+    ``allow_dirty`` accepts runs of a checkout with uncommitted changes. With ``weights`` the trained weights are stored
+    too. Waits for other processes that add. Returns the files that were written. Raises DataError with every reason,
+    and writes nothing, where a run is refused.
     """
     boards: dict[str, Board] = {}
     reasons: list[str] = []
-    for run in runs:
-        problems = check_run(*run, allow_dirty=allow_dirty)
-        reasons += map(str, problems)
-        try:
-            file = _weights_file(*run) if weights and not problems else None
-        except DataError as error:
-            reasons.append(str(error))
-            continue
-        if not problems:
+    with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
+        for run in runs:
+            if problems := check_run(*run, allow_dirty=allow_dirty):
+                reasons += map(str, problems)
+                continue
             name = board_name(run[1])
-            reasons += boards.setdefault(name, Board(folder, name)).insert(run, file)
-    return _update(folder, list(boards.values()), reasons, "added", allow_mixed=allow_mixed)
+            if name not in boards:
+                boards[name], stored = Board.load(folder, name, files=False)
+                reasons += map(str, stored)
+            try:
+                reasons += boards[name].insert(run, _weights_file(*run) if weights else None)
+            except DataError as error:
+                reasons.append(str(error))
+        return _write(boards.values(), reasons, "added")
 
 
 def _weights_file(path: Path, record: RunRecord) -> Path | None:
-    """Return the weights of a run in its results folder, None for an untrained network; raises DataError."""
+    """Return the weights of a run in its results or leaderboards folder, None if untrained; raises DataError."""
     if record.items["loss"].spec == "none":
         return None
-    file = path.absolute().parent.parent / record.training / WEIGHTS
-    if not file.is_file() or file_digest(file) != record.weights:
-        raise DataError(
-            f"{path}: its weights cannot be published: {file} is missing, or its sha256 is not the one in the record "
-            f"({record.weights[:12] or 'none'}); add the run without --weights, or run it again"
-        )
-    return file
+    place = path.absolute().parent
+    expected = place.parent / record.training / WEIGHTS
+    for file in (expected, place / "weights" / f"{record.weights}.safetensors"):
+        if file.is_file() and file_digest(file) == record.weights:
+            return file
+    raise DataError(
+        f"{path}: its weights cannot be published: {expected} is missing, or its sha256 is not the one in the record "
+        f"({record.weights[:12] or 'none'}); add the run without --weights, or run it again"
+    )
 
 
-def merge(sources: Sequence[Path], folder: Path) -> Changes:
-    """Join the leaderboards of the folders ``sources`` into those of ``folder``, and derive every CSV.
+def merge(folder: Path) -> list[Path]:
+    """Derive every CSV of a folder from its records, as after a merge by git; return the files that were written.
 
-    The result does not depend on the order. Raises DataError with every reason, and writes nothing, where ``check``
-    finds a problem with a stored run, two folders differ in a run, or a row has no record.
+    Raises DataError with every reason, and writes nothing, where ``check`` finds a problem with a stored run.
     """
-    boards = []
-    reasons: list[str] = []
-    for source in sources:
-        if not (source / RECORDS).is_dir():
-            raise DataError(f"{source}: holds no leaderboard; expected a folder with PROTOCOL.csv and {RECORDS}/ in it")
-    for place in dict.fromkeys([*sources, folder]):
-        for name in board_names(place):
-            board, problems = Board.load(place, name)
-            boards.append(board)
-            reasons += [*map(str, problems), *board.lost_rows()]
-            if board.study_rows and place != folder:
-                reasons.append(f"{place}: copy its studies to {folder} with their files, and merge again")
-    return _update(folder, boards, reasons, "merged", allow_mixed=True)
-
-
-def _update(folder: Path, sources: Sequence[Board], reasons: list[str], done: str, *, allow_mixed: bool) -> Changes:
-    """Join ``sources`` into the leaderboards of ``folder`` under a lock; write them where there are no ``reasons``."""
     with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
-        boards = []
-        for name in sorted({source.name for source in sources}):
-            board, problems = Board.load(folder, name, files=False)
-            boards.append(board)
-            reasons += map(str, problems)
-            for source in (source for source in sources if source.name == name):
-                for run in source.runs.values():
-                    reasons += board.insert(run, source.weights.get(run[1].weights))
-            reasons += map(str, board.copies())
-            reasons += [] if allow_mixed else board.mixed_code()
-            reasons += board.lost_rows()
-        if reasons:
-            raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
-        before = {key: row for board in boards for key, row in read_rows(board.csv).items()}
-        files = [file for board in boards for file in board.write()]
-    rows = {row["config_hash"]: row for board in boards for row in board.rows()}
-    added = len(rows.keys() - before.keys())
-    unchanged = sum(before.get(key) == row for key, row in rows.items())
-    return Changes(tuple(files), added, len(rows) - added - unchanged, unchanged)
+        loaded = [Board.load(folder, name) for name in board_names(folder)]
+        reasons = [str(problem) for _, problems in loaded for problem in problems]
+        return _write([board for board, _ in loaded], reasons, "merged")
+
+
+def _write(boards: Collection[Board], reasons: list[str], done: str) -> list[Path]:
+    """Write the boards and return the files that were written; raises DataError where there are ``reasons`` not to."""
+    reasons += [str(problem) for board in boards for problem in board.copies()]
+    if reasons:
+        raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
+    return [file for board in boards for file in board.write()]
 
 
 def _differ(one: Run, other: Run) -> bool:

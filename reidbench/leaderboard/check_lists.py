@@ -16,7 +16,7 @@ from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Run
-from reidbench.leaderboard.check_record import Problem, field_problem, file_problem
+from reidbench.leaderboard.check_record import Problem, file_problem
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, intervals, scores_at
@@ -59,7 +59,7 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
         differences += _camera_problems(record.cameras, ranking, protocol, split)
     if same and not problems and not differences:
         differences += _compare(record, _plan_fields(record, planner))
-    return [*problems, *(field_problem(path / RECORD, *each) for each in differences)]
+    return [*problems, *(Problem(path / RECORD, *each) for each in differences)]
 
 
 def _plan_fields(record: RunRecord, planner: Planner) -> dict[str, Any]:

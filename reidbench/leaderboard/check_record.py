@@ -24,7 +24,6 @@ from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
-from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
 _PRINTED = 1e-6
@@ -40,39 +39,21 @@ class Problem:
     """Something wrong with a leaderboard.
 
     ``file``: the file.
-    ``line``: the line, from 1; 0 is the whole file.
-    ``column``: a column of the CSV, or a field of a record such as "scores.r1".
+    ``field``: a field of a record such as "scores.r1"; empty for the whole file.
     ``text``: one clause about it.
     """
 
     file: Path
-    line: int
-    column: str
+    field: str
     text: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else str(self.file)
-        return f"{place}: {self.column} {self.text}" if self.column else f"{place}: {self.text}"
+        return ": ".join([str(self.file), f"{self.field} {self.text}".lstrip()])
 
 
 def file_problem(file: Path, text: str) -> Problem:
     """Return a problem of a whole file; an error's text may begin with the file's name."""
-    return Problem(file, 0, "", text.removeprefix(f"{file}: "))
-
-
-def field_problem(file: Path, field: str, text: str) -> Problem:
-    """Return a problem of a field of a record, with the line of the field, or of the part that lacks it."""
-    try:
-        content = read_text(file)
-    except DataError:
-        return Problem(file, 0, field, text)
-    place = 0
-    for depth, key in enumerate(field.split("."), start=1):
-        match = re.compile(rf'^ {{{depth}}}"{re.escape(key)}":', re.MULTILINE).search(content, place)
-        if match is None:
-            break
-        place = match.start()
-    return Problem(file, content.count("\n", 0, place) + 1, field, text)
+    return Problem(file, "", text.removeprefix(f"{file}: "))
 
 
 def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | None, list[Problem]]:
@@ -85,7 +66,7 @@ def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | 
     except DataError as error:
         return None, [file_problem(file, str(error))]
     if fields := list(record_problems(record, allow_dirty=True)) or list(_misplaced(file, record, name)):
-        return None, [field_problem(file, *each) for each in fields]
+        return None, [Problem(file, *each) for each in fields]
     return record, check_run(file.parent, record, allow_dirty=True) if rankings else []
 
 
@@ -93,14 +74,14 @@ def check_run(folder: Path, record: RunRecord, *, allow_dirty: bool) -> list[Pro
     """Return what is wrong with a run in its folder: with the record, the rankings, or one against the other."""
     file, rankings = folder / RECORD, folder / RANKINGS
     if problems := list(record_problems(record, allow_dirty=allow_dirty)):
-        return [field_problem(file, *each) for each in problems]
+        return [Problem(file, *each) for each in problems]
     problems = list(_version_problems(record))
     try:
         ranking = read_ranking(folder)
     except DataError as error:
-        return [*(field_problem(file, *each) for each in problems), file_problem(rankings, str(error))]
+        return [*(Problem(file, *each) for each in problems), file_problem(rankings, str(error))]
     problems += score_problems(record, ranking)
-    return [field_problem(file, *each) for each in problems]
+    return [Problem(file, *each) for each in problems]
 
 
 def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[FieldProblem]:

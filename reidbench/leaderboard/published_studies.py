@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from reidbench.errors import DataError, ReidbenchError
-from reidbench.leaderboard.check_record import Problem, check_run, field_problem, file_problem, follows
+from reidbench.leaderboard.check_record import Problem, check_run, file_problem, follows
 from reidbench.leaderboard.rows import Row, board_name
 from reidbench.plugins.spec import is_name
 from reidbench.ranking.rankings import RANKINGS, read_ranking
@@ -99,14 +99,14 @@ class PublishedStudy:
                     for kind, text in texts.items():
                         if not follows(final.record.items[kind], text):
                             clause = f"is not {text}, as it is by {TRIALS_FILE} for {each.loss}, {tuning}"
-                            yield field_problem(final.folder / RECORD, f"items.{kind}.spec", clause)
+                            yield Problem(final.folder / RECORD, f"items.{kind}.spec", clause)
                     if final.record.job.seed != final.seed:
-                        yield field_problem(final.folder / RECORD, "job.seed", f"is not {final.seed}")
+                        yield Problem(final.folder / RECORD, "job.seed", f"is not {final.seed}")
         for path in sorted({*folder.glob("*/")} ^ self.result.runs.keys()):
             yield file_problem(path, f"is not both a folder here and a run in {STUDY_FILE}")
         for path, record in self.result.runs.items():
             if (path.name, self.board) != (record.id[:12], board_name(record)):
-                yield field_problem(path / RECORD, "id", f"begins with {record.id[:12]}: the run is misplaced")
+                yield Problem(path / RECORD, "id", f"begins with {record.id[:12]}: the run is misplaced")
             yield from check_run(path, record, allow_dirty=allow_dirty) if record.status == "ok" else ()
         compare_study(self.result)
 

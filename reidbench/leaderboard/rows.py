@@ -8,14 +8,11 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
-from reidbench.errors import DataError
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
-from reidbench.utils.untrusted_files import read_text
 
 # Lines of one word each would be harder to compare with the documentation.
 _BEFORE_SCORES = tuple(
@@ -32,7 +29,6 @@ _AFTER_SCORES = tuple(
 )
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 MIXED_CODE = "seeds made by different code"
-_GIT_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 Row = dict[str, str]
 
@@ -164,35 +160,3 @@ def write_rows(rows: Iterable[Row]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def read_lines(file: Path) -> list[tuple[int, list[str]]]:
-    """Return (line number, cells) of every line of a leaderboard's file; cells are texts.
-
-    Skips the lines that git writes between two versions. Raises DataError where the file is no CSV.
-    """
-    try:
-        text = read_text(file)
-        lines = ["\n" if line.startswith(_GIT_MARKERS) else line for line in io.StringIO(text, newline="")]
-        reader = csv.reader(lines, strict=True)
-        numbered, begins = [], 1
-        for cells in reader:
-            if cells:
-                numbered.append((begins, cells))
-            begins = reader.line_num + 1
-    except (DataError, csv.Error) as error:
-        reason = str(error).removeprefix(f"{file}: ")
-        raise DataError(f"{file}: is no leaderboard ({reason}); move it away and add again") from None
-    return numbered
-
-
-def read_rows(file: Path) -> dict[str, Row]:
-    """Return the rows of a leaderboard by ``config_hash``; none where there is no such file. Raises DataError."""
-    if not file.exists():
-        return {}
-    lines = read_lines(file)
-    header = lines[0][1] if lines else []
-    if "config_hash" not in header:
-        raise DataError(f"{file}: is no leaderboard (it has no column config_hash); move it away and add again")
-    rows = (dict(zip(header, cells, strict=False)) for _, cells in lines[1:] if cells != header)
-    return {row.get("config_hash", ""): row for row in rows}

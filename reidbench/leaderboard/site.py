@@ -11,8 +11,7 @@ from typing import Any
 
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
-from reidbench.leaderboard.board import Board, board_names
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import Board, board_names, check
 from reidbench.leaderboard.rows import Row, chosen_seeds
 from reidbench.leaderboard.tiers import TIERS, Statement
 from reidbench.ranking.scores import named_score, shown_scores

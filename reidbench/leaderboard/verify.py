@@ -14,10 +14,9 @@ import torch
 
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError, TrainingError
-from reidbench.leaderboard.board import WAIT_SECONDS, Board, Run, board_names
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import WAIT_SECONDS, Board, Run, board_names, check
 from reidbench.leaderboard.check_lists import check_lists
-from reidbench.leaderboard.check_record import Problem, field_problem
+from reidbench.leaderboard.check_record import Problem
 from reidbench.leaderboard.tiers import TIERS, Statement, Statements, Tier, run_digest, write_statements
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import load_tensors
@@ -178,7 +177,7 @@ def _recomputed(
                 if difference * len(run.split.query) <= 1 + 1e-9:
                     result.notes.append(f"{path}: not recomputed: {name} {text}, as one query may on another processor")
                 else:
-                    result.problems.append(field_problem(path / RECORD, f"scores.{name}", text))
+                    result.problems.append(Problem(path / RECORD, f"scores.{name}", text))
 
 
 def _network(run: Prepared, file: Path | None) -> Backbone:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reidbench.leaderboard.board import Changes, add
+from reidbench.leaderboard.board import add
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import Ranking, save_ranking
@@ -76,7 +76,7 @@ def put(folder: Path, record: RunRecord, ranking: Ranking | None = None) -> tupl
     return folder, record
 
 
-def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> Changes:
+def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> list[Path]:
     """Add records from run folders beside the leaderboard's."""
     folders = (folder.parent / "runs" / f"{number}-{record.job.loss[:40]}" for number, record in enumerate(records))
     return add([put(*run) for run in zip(folders, records, strict=True)], folder, **options)

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.board import add, merge
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.runs.job import Job
 from reidbench.runs.provenance import LOCAL
@@ -42,7 +41,7 @@ SHA = f"sha256:{digest('file')}"
 )
 def test_invalid_runs_are_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
     boards, valid = tmp_path / "boards", valid_record("valid")
-    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad/record\.json:[0-9]+: {problem}"):
+    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad/record\.json: {problem}"):
         add_all(boards, [valid, valid_record("bad", **changes)])
     assert tree(boards) == {}
 
@@ -50,7 +49,7 @@ def test_invalid_runs_are_refused(tmp_path: Path, changes: dict[str, Any], probl
 @pytest.mark.parametrize("score", ["map_market", "map_step", "r1", "minp", "queries", "unmatched"])
 def test_scores_that_rankings_do_not_give_are_refused(tmp_path: Path, score: str) -> None:
     away = {"queries": 1.0, "unmatched": 1.0, "map_step": 1e-6}.get(score, -1e-6)
-    with pytest.raises(DataError, match=rf"0-batch_hard/record\.json:[0-9]+: scores\.{score} is .* the rankings give"):
+    with pytest.raises(DataError, match=rf"0-batch_hard/record\.json: scores\.{score} is .* the rankings give"):
         add_all(tmp_path / "boards", [valid_record(scores={score: valid_record().scores[score] + away})])
 
 
@@ -65,9 +64,9 @@ def test_edited_stored_records_are_refused(tmp_path: Path, edits: dict[str, Any]
     add_all(tmp_path / "boards", [valid_record("one(margin=0.2)")])
     file = edit_record(tmp_path / "boards", lambda data: [set_field(data, *edit) for edit in edits.items()])
     problems = [problem for problem in check(tmp_path / "boards") if problem.file == file]
-    assert any(problem.column == field and text in problem.text for problem in problems), problems
+    assert any(problem.field == field and text in problem.text for problem in problems), problems
     with pytest.raises(DataError, match=re.escape(f": {field} ")):
-        merge([], tmp_path / "boards")
+        merge(tmp_path / "boards")
 
 
 def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_an_older_protocol_version_is_refused_everywhere(tmp_path: Path) -> None
     put(tmp_path / "boards" / "records" / "synthetic" / old.id[:12], old)
     assert re.search(text, "\n".join(map(str, check(tmp_path / "boards"))))
     with pytest.raises(DataError, match=text):
-        merge([], tmp_path / "boards")
+        merge(tmp_path / "boards")
 
 
 # --- the texts of an item --------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.board import add, merge
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.verify import verify
 from reidbench.plugins.catalogue import load
 from reidbench.runs.prepare import Planner
@@ -48,7 +47,7 @@ def with_ids(record: RunRecord) -> RunRecord:
 )
 def test_forged_records_are_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
     record = with_ids(valid_record("one", **changes))
-    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*record\.json:[0-9]+: {problem}"):
+    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*record\.json: {problem}"):
         add_all(tmp_path / "boards", [record])
 
 
@@ -84,7 +83,7 @@ def test_one_ranking_under_two_trainings_is_refused(tmp_path: Path, other: RunRe
     put(boards / "records" / "synthetic" / copied[1].id[:12], *copied[1:], ranking_for(one.job))
     assert any("ranks exactly as" in problem.text for problem in check(boards))
     with pytest.raises(DataError, match="ranks exactly as"):
-        merge([], boards)
+        merge(boards)
 
 
 def test_untrained_networks_may_rank_alike(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from reidbench.leaderboard.board import merge
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import check, merge
 from reidbench.leaderboard.published_studies import add_study, load_studies
 from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
@@ -70,7 +69,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(study: Path) -> Path:
     folder = study.parents[2] / "boards"
     add_study(study, folder)
-    assert merge([], folder).added == 5
+    assert merge(folder) == [folder / "synthetic.csv"]
     return folder
 
 

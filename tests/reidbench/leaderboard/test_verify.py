@@ -99,7 +99,7 @@ def test_fields_that_the_items_do_not_give_are_named(
     record, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(replace_parts(record, **changes), ranking)])
     result = verify(boards, planner(data_folder))
-    assert [problem.column for problem in result.problems] == [field]
+    assert [problem.field for problem in result.problems] == [field]
     assert tiers(result) == {"self-reported"}
 
 
@@ -109,7 +109,7 @@ def test_a_wrong_standin_mark_is_named(tmp_path: Path, data_folder: Path) -> Non
     assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
     result = verify(boards, planner(data_folder))
     assert ["standin", "is True, but the lists and the run's items give False"] in [
-        [f.column, f.text] for f in result.problems
+        [f.field, f.text] for f in result.problems
     ]
     assert tiers(result) == {"self-reported"}
 

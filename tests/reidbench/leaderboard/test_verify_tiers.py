@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from reidbench.errors import DataError, OptionError
-from reidbench.leaderboard.board import add, merge
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.site import build_site
 from reidbench.leaderboard.verify import prediction_interval, verify, write
 from reidbench.plugins.catalogue import load
@@ -102,13 +101,13 @@ def test_published_weights_make_a_row_recomputed(
     shutil.rmtree(boards / "records" / "synthetic" / "weights")
     assert write(boards, verify(boards, planner(results))) == []
     forge(stored(boards), 0.5)
-    merge([], boards)
+    merge(boards)
     assert sorted(row["verified"] for row in rows_of(boards)) == ["recomputed", "self-reported"]
 
 
-def test_statements_of_others_are_never_merged(boards: Path, results: Path, tmp_path: Path) -> None:
+def test_statements_of_others_are_never_added(boards: Path, results: Path, tmp_path: Path) -> None:
     write(boards, verify(boards, planner(results)))
-    merge([boards], tmp_path / "ours")
+    add(Store(Path()).records([boards]), tmp_path / "ours", allow_dirty=True, weights=True)
     assert {row["verified"] for row in rows_of(tmp_path / "ours")} == {"self-reported"}
     assert not list((tmp_path / "ours").glob("*.json"))
     assert len(list((tmp_path / "ours").rglob("*.safetensors"))) == 2
@@ -120,14 +119,14 @@ def test_statements_of_others_are_never_merged(boards: Path, results: Path, tmp_
 def test_invented_rankings_are_no_more_than_consistent(boards: Path, results: Path, share: float) -> None:
     folder = stored(boards)
     untouched = forge(folder, share, cameras=False)
-    merge([], boards)
+    merge(boards)
     assert check(boards) == []
-    columns = {problem.column for problem in verify(boards, planner(results), rows=[untouched]).problems}
+    columns = {problem.field for problem in verify(boards, planner(results), rows=[untouched]).problems}
     assert columns & {"cameras.map_market", "cameras.r1"}, "the rankings say how good the camera matrix can be"
     group = forge(folder, share)
-    merge([], boards)
+    merge(boards)
     result = verify(boards, planner(results), rows=[group])
-    assert {problem.column for problem in result.problems} >= {"scores.map_market", "scores.r1"}
+    assert {problem.field for problem in result.problems} >= {"scores.map_market", "scores.r1"}
     with pytest.raises(DataError, match="its weights give"):
         write(boards, result)
     shutil.rmtree(boards / "records" / "synthetic" / "weights")
@@ -143,7 +142,7 @@ def test_new_trainings_confirm_a_row_or_do_not(boards: Path, results: Path) -> N
     for seed in (0, 1):
         forge(stored(boards, seed), 1.0)
     shutil.rmtree(boards / "records" / "synthetic" / "weights")
-    merge([], boards)
+    merge(boards)
     result = verify(boards, planner(results), rows=[group], seeds=3)
     assert [each.tier for each in result.rows.values()] == ["consistent"]
     assert any("map_market is 1.0000; 3 trainings here expect" in note for note in result.notes)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.check_board import check
+from reidbench.leaderboard.board import check
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import (

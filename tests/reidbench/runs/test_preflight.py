@@ -112,6 +112,6 @@ def test_contradictions_are_recorded_and_refused_by_boards(tmp_path, monkeypatch
     monkeypatch.chdir(run)
     elsewhere = Planner(load(), local_machine(device="cpu", data=tmp_path))
     assert check_lists((run, record), elsewhere) == []
-    assert [problem.column for problem in check_lists((run, harmless), elsewhere)] == ["dataset.contradictions"]
+    assert [problem.field for problem in check_lists((run, harmless), elsewhere)] == ["dataset.contradictions"]
     with pytest.raises(DataError, match=f"no file {run}/set/list.csv nor {tmp_path}/x/set"):
         check_lists((run, record), Planner(load(), local_machine(device="cpu", data=tmp_path / "x")))

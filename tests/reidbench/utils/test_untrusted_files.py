@@ -9,7 +9,6 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.images.decode import read_digest, read_image
-from reidbench.leaderboard.rows import read_rows
 from reidbench.leaderboard.tiers import read_statements
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
@@ -23,7 +22,6 @@ from tests.support.records import make_record
 READERS: dict[str, Callable[[Path], Any]] = {
     "record.json": read_record,
     "suite.toml": load_suite,
-    "board.csv": read_rows,
     "board.verified.json": read_statements,
     "list.csv": read_text,
     "rankings.npz": lambda file: read_ranking(file.parent),
