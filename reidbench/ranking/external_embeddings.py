@@ -67,9 +67,9 @@ def evaluate(
     ``query``, ``gallery`` (by default the queries themselves) and ``train`` (for metrics that are learned) are triples:
     embeddings [n, D], pids [n] and cams [n], each a list, an array or a tensor on any device. float64 embeddings are
     scored as such, all others as float32. pids and cams are whole numbers; pid -1 is junk, 0 a distractor. Where all
-    cams are None, nothing is excluded by camera and there is no camera matrix. A query whose embedding is a row of the
-    gallery's own array, or of a part of it, is excluded from its own ranking: ``own_rows`` of the result counts them.
-    ``metric`` and ``rerank`` are specs. Raises DataError, naming array and row, and OptionError.
+    cams are None, nothing is excluded by camera and there is no camera matrix. Where queries and gallery are one array,
+    each query's own row is excluded from its ranking: ``own_rows`` of the result counts them. ``metric`` and ``rerank``
+    are specs. Raises DataError, naming array and row, and OptionError.
     """
     gallery = query if gallery is None else gallery
     sides = {"query": query, "gallery": gallery} | ({} if train is None else {"train": train})
@@ -77,9 +77,14 @@ def evaluate(
     if len({each["cams"] is None for each in arrays.values()}) > 1:
         raise DataError(f"cams: None for a part of {', '.join(arrays)}; give the cameras of all of them, or of none")
     units = {name: check_units(each, name) for name, each in arrays.items()}
-    own = shared_rows(*(arrays[name]["embeddings"] for name in ("query", "gallery")))
+    one, other = (arrays[name]["embeddings"] for name in ("query", "gallery"))
     how = Evaluation(metric, rerank, cameras=query[2] is not None)
-    return score_units(units["query"], units["gallery"], own, how, units.get("train"))[0]
+    if one is not other and not how.cameras and np.may_share_memory(_array(one, "query"), _array(other, "gallery")):
+        raise DataError(
+            "query and gallery: are parts of one array, so a query may be its own positive; give each gallery row a "
+            "camera of its own, and each query that of its row"
+        )
+    return score_units(units["query"], units["gallery"], one is other, how, units.get("train"))[0]
 
 
 def _by_name(triple: Any, name: str) -> dict[str, Any]:
@@ -151,34 +156,10 @@ def _integers(values: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def shared_rows(query: Any, gallery: Any) -> IntArray:
-    """Return which row of ``gallery`` each row of ``query`` is [nq] int64, by its place in memory; -1 where none."""
-    own = np.arange(len(query))
-    if query is gallery:
-        return own
-    # Both live until they are compared, as memory that one frees may be given to the other; tensors are not converted,
-    # which would copy bfloat16 and what is on a GPU.
-    one, other = (each if isinstance(each, Tensor) else _array(each, "embeddings") for each in (query, gallery))
-    (kind, start, strides), (other_kind, other_start, other_strides) = _memory(one), _memory(other)
-    if kind != other_kind or strides[1:] != other_strides[1:] or not other_strides[0]:
-        return np.full(len(own), -1)
-    rows, remainder = np.divmod(start + own * strides[0] - other_start, other_strides[0])
-    return np.where((remainder == 0) & (rows >= 0) & (rows < len(other)), rows, -1)
-
-
-def _memory(values: Tensor | NDArray[Any]) -> tuple[tuple[str, str], int, tuple[int, ...]]:
-    """Return device and dtype, the address of the first number, and the strides in bytes."""
-    if isinstance(values, Tensor):
-        size = values.element_size()
-        kind = str(values.device), str(values.dtype).removeprefix("torch.")
-        return kind, values.data_ptr(), tuple(size * stride for stride in values.stride())
-    return ("cpu", str(values.dtype)), values.ctypes.data, values.strides
-
-
 def score_units(
     query: UnitEmbeddings,
     gallery: UnitEmbeddings,
-    own: IntArray,
+    same: bool,
     how: Evaluation,
     train: UnitEmbeddings | None = None,
     matrix: NDArray[Any] | None = None,
@@ -187,12 +168,10 @@ def score_units(
 ) -> tuple[Scores, Ranking]:
     """Return the scores and the ranking of embeddings, or of a ``matrix`` of distances.
 
-    ``own`` is as ``shared_rows`` returns it; ``source`` names queries and gallery in errors. Raises OptionError, and
+    ``same``: whether query i is gallery unit i. ``source`` names queries and gallery in errors. Raises OptionError, and
     DataError, also where no query has a positive.
     """
-    differ = (query.pids != gallery.pids[own]) | (how.cameras & (query.cams != gallery.cams[own]))
-    if len(rows := np.flatnonzero((own >= 0) & differ)):
-        raise DataError(f"query row {rows[0]} is gallery row {own[rows[0]]}, but they have different pids or cams")
+    own = np.arange(len(query.pids)) if same else np.full(len(query.pids), -1)
     ranked, by = (query, gallery), how
     if not how.cameras or SAME_CAMERA_RULE not in how.exclude:
         # With these cameras the rule excludes the query's own row and nothing else.
@@ -201,12 +180,12 @@ def score_units(
     rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
     if not len(rankings.ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
-    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=int((own >= 0).sum()))
+    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=same * len(own))
     if how.cameras:
         cams = query.cams, gallery.cams
-        # In the camera matrix a query is its own row of the gallery, or else an equal one.
-        equal = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
-        cameras = camera_scores(rankings.with_junk, *cams, np.where(own >= 0, own, equal))
+        if not same:  # in the camera matrix an equal row is the query itself
+            own = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
+        cameras = camera_scores(rankings.with_junk, *cams, own)
         scores = replace(scores, cameras=cameras.as_dict())
     return scores, rankings.ranking
 
@@ -268,10 +247,9 @@ def evaluate_files(
         gallery_units = read_shards(gallery)
     train_units = read_units(train, pool) if train is not None else None
     same = isinstance(gallery, Path) and query.samefile(gallery)
-    own = np.arange(len(query_units.pids)) if same else np.full(len(query_units.pids), -1)
     matrix = read_matrix(distances) if distances is not None else None
     source = f"{query} and {gallery if isinstance(gallery, Path) else gallery[0].parent}"
-    scores, ranking = score_units(query_units, gallery_units, own, how, train_units, matrix, source=source)
+    scores, ranking = score_units(query_units, gallery_units, same, how, train_units, matrix, source=source)
     return scores, ranking, query_units.pids
 
 
