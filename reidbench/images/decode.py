@@ -9,7 +9,7 @@ import re
 import stat
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from io import BytesIO
@@ -36,10 +36,6 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**29  # more than that many pixels take uncompressed
 FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
-JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # markers of the kinds of JPEG that store cosine coefficients
-JPEG_SCAN, JPEG_ADOBE, JPEG_END = 0xDA, 0xEE, 0xD9
-JPEG_MARKER = re.compile(rb"\xff+[^\0\xd0-\xd7\xff]")  # the next one, behind coded pixels and their restart markers
-COEFFICIENTS = 64  # of a block
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 DEPTH = 8  # most bits a channel
 EMPTY = "it is empty; copy it again from its source"
@@ -47,7 +43,7 @@ DAMAGED = (
     "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
     "with 8 bits a channel, or take it out of the dataset"
 )
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 
 
 @cache
@@ -61,11 +57,10 @@ def decoder_digest() -> str:
 def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
     """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
-    Palettes, grey levels and 1 to 7 bits become 0 to 255, CMYK and YCCK become RGB without a colour profile. Raises
-    DataError with the file and the reason where it is missing, empty or damaged, has more than 89 megapixels, several
-    frames or more than 8 bits a channel, is transparent anywhere (dropping alpha would show hidden colours), is a JPEG
-    that lacks scans or is CMYK without Adobe's marker, or a TIFF with an orientation; also where a ``digest`` is given
-    and the sha256 of the file is another.
+    Palettes, grey levels and 1 to 7 bits become 0 to 255. Raises DataError with the file and the reason where it is
+    missing, empty or damaged, has more than 89 megapixels, several frames or more than 8 bits a channel, is CMYK, is
+    transparent anywhere (dropping alpha would show hidden colours), or is a TIFF with an orientation; also where a
+    ``digest`` is given and the sha256 of the file is another.
     """
     return _named(path, lambda: _decode(_content(path, digest)))
 
@@ -121,13 +116,10 @@ def _content(path: Path | str, digest: bytes = b"") -> bytes:
 
 def _decode(data: bytes) -> PixelArray:
     if data.startswith(JPEG_MAGIC):
-        colorspace = _jpeg_colorspace(data)
-        space = {"CMYK": "CMYK", "YCCK": "CMYK"}.get(colorspace, "RGB")
+        _check_jpeg(data)
         # Strict: damaged data, which Pillow decodes to grey or shifted blocks, is an error.
-        decoded: PixelArray = simplejpeg.decode_jpeg(data, space, fastdct=False, fastupsample=False, strict=True)
-        _check_scans(data, {"CMYK": 4, "YCCK": 4, "Gray": 1}.get(colorspace, 3))
-        # Adobe's convention, which all programs follow: four inks are stored inverted.
-        return decoded if space == "RGB" else np.asarray(Image.fromarray(255 - decoded, "CMYK").convert("RGB"))
+        decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
+        return decoded
     if data.startswith(PNG_MAGIC):
         _check_png(data)
     with _open_with_pillow(data) as image:
@@ -142,51 +134,17 @@ def _decode(data: bytes) -> PixelArray:
 def _check_header(data: bytes) -> bytes:
     """Return the sha256 of the content of an image file; raises an error where its header shows that it is unusable."""
     if data.startswith(JPEG_MAGIC):
-        _jpeg_colorspace(data)
+        _check_jpeg(data)
     else:
         _open_with_pillow(data).close()
     return hashlib.sha256(data).digest()
 
 
-def _jpeg_colorspace(data: bytes) -> str:
+def _check_jpeg(data: bytes) -> None:
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
-    if colorspace == "CMYK" and not any(k == JPEG_ADOBE and s.startswith(b"Adobe") for k, s in _jpeg_segments(data)):
-        raise DataError(
-            "it is a CMYK JPEG without Adobe's marker, which tells whether its inks are inverted; save it as RGB"
-        )
-    return str(colorspace)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and content of each segment of a JPEG, without the coded pixels."""
-    place = 2
-    while (match := JPEG_MARKER.search(data, place)) and (kind := match[0][-1]) != JPEG_END:
-        place = match.end() + int.from_bytes(data[match.end() : match.end() + 2])
-        yield kind, data[match.end() + 2 : place]
-
-
-def _check_scans(data: bytes, channels: int) -> None:
-    """Raise DataError where no scan of a JPEG completes some coefficient: it was cut between scans, then closed."""
-    # Most files have one scan, of all channels and coefficients in full; finding it is ten times as fast as the loop.
-    scan = data.rfind(b"\xff\xda") + 4
-    bands = scan + 1 + 2 * channels
-    if data[scan] == channels and data[bands : bands + 3] == bytes((0, COEFFICIENTS - 1, 0)):
-        return
-    missing = dict[int, int]()  # by component, one bit for each coefficient
-    for kind, content in _jpeg_segments(data):
-        if kind in JPEG_FRAMES:
-            missing = dict.fromkeys(content[6::3], 2**COEFFICIENTS - 1)
-        elif kind == JPEG_SCAN:
-            components, (first, last, bits) = content[1:-3:2], content[-3:]
-            for component in components if missing and not bits & 15 else ():  # 15: how many low bits are left out
-                missing[component] &= ~(2 ** (last + 1) - 2**first)
-            if not any(missing.values()):
-                return
-    raise DataError(
-        "it was cut between two scans, so pixels are coarse or lack colour; copy it again from its source, save it "
-        "again as a JPEG or PNG if that is all there is, or take it out of the dataset"
-    )
+    if colorspace in ("CMYK", "YCCK"):
+        raise DataError(f"its colours are {colorspace}, which have no fixed RGB values; save it as RGB")
 
 
 def _check_png(data: bytes) -> None:
