@@ -30,7 +30,6 @@ Embeddings = Tensor | NDArray[Any] | MappedRows
 
 CHUNK = 16_384
 _PAIR_NUMBERS = 2**18  # numbers in the rows whose distances are computed at once: 2 MiB, which stay in the cache
-_SMALLEST, _LARGEST = 1e-152, 1e150  # squares of numbers between them, and their sums, stay within float64
 _VALUES = 2_000_000  # distances computed at once, where a metric has no factors: 16 MB
 
 
@@ -111,15 +110,8 @@ def nearest(
 
 def unit_rows(embeddings: Tensor) -> Tensor:
     """Return rows [n, D] of Euclidean length 1 in the dtype of the input; a row of zeros stays as it is."""
-    # float64, since the square of a small float32 number may be zero.
-    rows = embeddings.double()
+    rows = embeddings.double()  # since the square of a small float32 number may be zero
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    far = (length < _SMALLEST) | (length > _LARGEST)
-    if bool(far.any()):
-        # Squares of float64 leave it too: such rows are brought near 1 by a power of two, which rounds nothing.
-        exponent = torch.frexp(rows.abs().amax(dim=1, keepdim=True)).exponent
-        rows = torch.where(far, torch.ldexp(torch.ldexp(rows, -exponent // 2), -exponent - -exponent // 2), rows)
-        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, torch.ones_like(length))).to(embeddings.dtype)
 
 
@@ -132,17 +124,9 @@ class _Rows:
         if len(self.values) != expected:
             raise DataError(f"{name}: {len(self.values)} embeddings for {expected} pids; expected one row per unit")
         parts: Iterable[tuple[object, int, int]] = [(f"{name} embeddings", 0, len(self.values))]
-        largest = 0.0
         for place, first, last in self.values.parts if isinstance(self.values, MappedRows) else parts:
             for start in range(first, last, PIECE):
-                piece = self.values[start : min(start + PIECE, last)]
-                _refuse_not_finite(piece, f"{place}: row", start - first)
-                largest = max(largest, piece.max(initial=0.0), -piece.min(initial=0.0))
-        if 0 < largest < _SMALLEST and not metric.normalize:
-            raise DataError(
-                f"{name} embeddings: the largest number is {largest:.3g}, so that squares of them leave float64; "
-                "multiply all embeddings by one constant"
-            )
+                _refuse_not_finite(self.values[start : min(start + PIECE, last)], f"{place}: row", start - first)
 
     def __len__(self) -> int:
         return len(self.values)

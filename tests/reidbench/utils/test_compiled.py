@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.damage import flip
-
 MODULE = """
 from reidbench.utils.compiled import compiled
 from helper import two
@@ -44,10 +42,6 @@ def test_cached_code_notices_edits_of_its_package(tmp_path):
     assert result(folder, cache) == 21.0
     assert result(folder, cache) == 21.0
     assert result.hits == 1
-    for file in cache.rglob("module*.nb[ic]"):
-        flip(file, file.stat().st_size // 2)
-    assert result(folder, cache) == 21.0
-    assert result.hits == 0, "damaged code is compiled again"
     (folder / "helper.py").write_text(HELPER.format(factor="3.0"))
     assert result(folder, cache) == 31.0
     folders = [path for path in (cache / "compiled").iterdir() if path.is_dir()]
