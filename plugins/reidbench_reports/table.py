@@ -38,6 +38,8 @@ class ScoreTable:
         groups = [combinations(board) for board in boards.values()]
         part = Part(title="Scores", tables=[_scores(groups)] if groups else [])
         part.notes.extend(map(_protocol, groups))
+        if any(table.best for table in part.tables):
+            part.notes.append("Bold: the best of a column among rows that differ only in the loss.")
         remarks: dict[str, None] = {}
         for rows in groups:
             try:
@@ -68,15 +70,21 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     rows = [_row(each) for board in boards for each in board]
     reranked = any(row["rerank"] != "none" for row in rows)
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
-    columns = [Column("loss", format=_loss), *map(Column, kinds)]
     scores = shown_scores()
+    further = sorted((name for name in scores if name not in HEADLINE), key=lambda name: name.startswith("map_"))
     # A narrow terminal leaves the last of these out first, the interval (1) last.
-    minor = ["", "interval", "train_seconds", "seeds", *sorted(scores.keys() - HEADLINE)]
-    best: set[tuple[int, str]] = set()
-    for name, score in scores.items():
-        columns.append(percent_column(name, score.label, 0 if name in HEADLINE else minor.index(name)))
+    minor = ["", "interval", *further[:-1], "train_seconds", "seeds", further[-1]]
+    columns = [Column("loss", format=_loss)]
+    for name in HEADLINE:
+        columns.append(percent_column(name))
         if name == PRIMARY and any(row[f"{name}_low"] is not None for row in rows):
             columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f"), minor=1))
+    columns += map(Column, kinds)
+    columns += [percent_column(name, minor=minor.index(name)) for name in further]
+    columns.append(Column("seeds", "", "number", _seeds, minor.index("seeds")))
+    columns.append(Column("train_seconds", "train time", "number", _duration, minor.index("train_seconds")))
+    best: set[tuple[int, str]] = set()
+    for name, score in scores.items():
         tracks: dict[tuple[object, ...], list[int]] = {}
         for number, row in enumerate(rows):
             if row[name] is not None:
@@ -85,8 +93,6 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
         for members in (each for each in tracks.values() if len(each) > 1):
             top = score.best(rows[number][name] for number in members)
             best |= {(number, name) for number in members if rows[number][name] == top}
-    columns.append(Column("seeds", "", "number", _seeds, minor.index("seeds")))
-    columns.append(Column("train_seconds", "train time", "number", _duration, minor.index("train_seconds")))
     return Table(rows, columns, best=best)
 
 

@@ -20,10 +20,18 @@ from reidbench.reports.figures import title_of, to_svg
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Table, one_line
 
+PHONE_NUMBERS = 5
 
-def to_html(parts: Sequence[Part], title: str, about: str) -> str:
-    """Return parts as one page of HTML; equal parts give equal bytes."""
-    shown = [_part(part, f"p{number}") for number, part in enumerate(parts, start=1)]
+
+def to_html(parts: Sequence[Part], title: str, about: str, opened: int | None = None) -> str:
+    """Return parts as one page of HTML, of which the first ``opened`` (by default all) are unfolded.
+
+    Equal parts give equal bytes.
+    """
+    shown = [
+        _part(part, f"p{number}") | {"open": opened is None or number <= opened}
+        for number, part in enumerate(parts, start=1)
+    ]
     return render(
         "report.html.j2", title=one_line(title), about=one_line(about), parts=shown, version=reidbench.__version__
     )
@@ -41,9 +49,11 @@ def table_view(
 
     ``caption`` is the table's name for screen readers; ``ids`` are the rows' permanent links, unique in the page;
     ``filters`` are keys of columns with a choice above the table; ``details`` are, for each row, the (label, text) that
-    it opens to.
+    it opens to. On a phone a row shows its texts and the first ``PHONE_NUMBERS`` numbers in the order in which a narrow
+    terminal keeps them; the others are in its details.
     """
     cells = table.cells()
+    numbers = sorted((column for column in table.columns if column.kind == "number"), key=lambda column: column.minor)
     places = {column.key: place for place, column in enumerate(table.columns)}
     entries = [
         {
@@ -57,7 +67,10 @@ def table_view(
         }
         for number, (row, texts) in enumerate(zip(table.rows, cells, strict=True))
     ]
-    columns = [{"label": each.heading, "kind": each.kind, "title": each.description} for each in table.columns]
+    columns = [
+        {"label": each.heading, "kind": each.kind, "title": each.description, "rest": each in numbers[PHONE_NUMBERS:]}
+        for each in table.columns
+    ]
     choices = [
         {
             "name": key,

@@ -46,18 +46,21 @@ def report(
     machine = local_machine(data=data_root, results=results)
     if not isinstance(runs, Records):
         runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
+    folded: Sequence[str] = ()
     if sections is None:
         sections = command_defaults()["page_sections" if html or plots else "sections"]
-    sections = [sections] if isinstance(sections, str) else sections
+        folded = command_defaults()["page_folded"] if html or plots else ()
+    opened = [sections] if isinstance(sections, str) else sections
     files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots))
-    parts = Report(build_sections(sections, runs, files))
+    parts = Report(build_sections([*opened, *folded], runs, files))
     if html:
         about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
-        write_atomic(user_path(html), render(parts, lambda parts: to_html(parts, "Report of reidbench", about)))
+        page = render(parts, lambda parts: to_html(parts, "Report of reidbench", about, len(opened)))
+        write_atomic(user_path(html), page)
     if plots:
         figures = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
         if not figures and not any(part.error for part in parts):
-            raise OptionError(f"--plots {plots}: no figure in sections {', '.join(sections)} for these runs")
+            raise OptionError(f"--plots {plots}: no figure in sections {', '.join([*opened, *folded])} for these runs")
         for name, data in figures.items():
             write_atomic(user_path(plots) / name, data)
     return parts

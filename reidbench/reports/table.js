@@ -95,3 +95,14 @@ for (const board of document.querySelectorAll("[data-board]")) {
   show();
   follow();
 }
+
+// A link to a folded part unfolds it, also in browsers that do not do so by themselves.
+const unfold = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = target?.closest("details:not([open])");
+  if (!folded) return;
+  folded.open = true;
+  target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+unfold();

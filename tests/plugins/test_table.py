@@ -43,9 +43,9 @@ def test_a_pretrained_network_without_training_is_named_so() -> None:
 
 
 def test_no_heading_is_map_alone() -> None:
-    scores = "mAP (market), mAP (step), rank-1, rank-5, mINP"
     shown = ", ".join(headings(table_of(first_command())))
-    assert shown == f"loss, backbone, recipe, metric, {scores}, seeds, train time"
+    scores = "rank-5, mINP, mAP (step)"
+    assert shown == f"loss, mAP (market), rank-1, backbone, recipe, metric, {scores}, seeds, train time"
 
 
 def test_a_cell_is_mean_and_sd_over_seeds_in_percent() -> None:
@@ -114,7 +114,7 @@ def test_marks_are_explained_once() -> None:
     assert len(build([faithful]).notes) == 1
     part = build([make_record("none", standin=True), make_record("b", standin=True), make_record("c", standin=True)])
     assert printed(part.tables[0], "loss") == ["none (untrained) †", "b †‡", "c †‡"]
-    assert [note[0] for note in part.notes] == ["P", "†", "‡"]
+    assert [note[0] for note in part.notes] == ["P", "B", "†", "‡"]
 
 
 def test_a_short_schedule_is_explained() -> None:

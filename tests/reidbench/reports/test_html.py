@@ -231,8 +231,8 @@ def test_a_figure_without_a_name_still_has_one(tmp_path: Path) -> None:
 def test_a_report_folds_what_repeats(tmp_path: Path, browser: Browser) -> None:
     rows = [{"loss": loss, "recipe": "quick", "map": 0.1} for loss in "ab"]
     part = Part("Scores", tables=[Table(rows)] * 3, figures=[drawn()])
-    visit = Visit(browser, write(tmp_path, [part]))
+    visit = Visit(browser, write(tmp_path, [part, part]))
     assert visit.page.get_by_role("searchbox").count() == 0  # few rows
-    assert visit.page.locator("details summary").inner_text() == "3 tables"
+    assert visit.page.locator("summary").all_inner_texts() == ["Scores", "Scores", "3 tables"]
     assert visit.page.locator("table >> nth=0 >> thead th").all_text_contents() == ["loss", "map"]
     assert visit.page.locator("p.soft").first.text_content() == "recipe quick"
