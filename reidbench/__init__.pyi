@@ -63,6 +63,7 @@ from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table
 from reidbench.reports.artifacts import RunFiles as RunFiles
 from reidbench.runs.execute import run as run
+from reidbench.runs.export import TrainedNetwork as TrainedNetwork, load as load
 from reidbench.runs.job import Job as Job, resolved_items as resolved_items
 from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.records import Records as Records, records as records

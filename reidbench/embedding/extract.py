@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -22,15 +22,23 @@ from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
 
 BATCH = 64
+Decode = Callable[[Samples, Sequence[int], PixelArray, PixelArray | None], None]  # as ``decode_images``
 
 
 def embed_images(
-    backbone: Backbone, samples: Samples, views: str, device: torch.device, threads: int, description: str
+    backbone: Backbone,
+    samples: Samples,
+    views: str,
+    device: torch.device,
+    threads: int,
+    description: str,
+    *,
+    decode: Decode = decode_images,
 ) -> Tensor:
     """Return the embedding of every image [m, D] float32 on the CPU as ``embed_batches`` does, and show progress."""
     total, done = len(samples.images), 0
     embeddings: list[Tensor] = []
-    batches = embed_batches(backbone, samples, views, device, threads)
+    batches = embed_batches(backbone, samples, views, device, threads, decode=decode)
     with closing(batches), progress(description, total) as update:
         for batch in batches:
             embeddings.append(batch)
@@ -47,10 +55,12 @@ def embed_batches(
     device: torch.device,
     threads: int,
     digests: PixelArray | None = None,
+    *,
+    decode: Decode = decode_images,
 ) -> Generator[Tensor]:
     """Yield the embeddings [b, D] float32 on the CPU of all images, batch by batch, the mean over the crops of views.
 
-    ``digests`` [m, 32], if given, are the sha256 that the files must have.
+    ``digests`` [m, 32], if given, are the sha256 that the files must have. ``decode`` is what reads them.
     Images are decoded in ``threads`` threads, at most two more batches than threads at a time. The network, which must
     be on ``device``, runs in evaluation mode; each module's mode is restored at the end. All batches that it sees have
     the same size, so that no value depends on the number of images. Raises DataError for an image that cannot be used,
@@ -59,16 +69,20 @@ def embed_batches(
     size, crops = view_crops(views, backbone.preprocess)
     total = len(samples.images)
 
-    def decode(number: int) -> PixelArray:
+    def decode_batch(number: int) -> PixelArray:
         first = number * BATCH
         pixels = np.zeros((BATCH, *size, 3), dtype=np.uint8)
         images = range(first, min(first + BATCH, total))
-        decode_images(samples, images, pixels[: len(images)], digests)
+        decode(samples, images, pixels[: len(images)], digests)
         return pixels
 
     advice = out_of_memory_advice(device, "lower the backbone's height and width, or use a smaller backbone")
     # Closed even where the caller stops early: no thread outlives an interruption.
-    with advice, _evaluation_mode(backbone), closing(map_in_threads(decode, -(-total // BATCH), threads)) as batches:
+    with (
+        advice,
+        _evaluation_mode(backbone),
+        closing(map_in_threads(decode_batch, -(-total // BATCH), threads)) as batches,
+    ):
         delay, remaining = _read_delay(device), total
         pending: deque[Tensor] = deque()
         for pixels in batches:

@@ -7,19 +7,25 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from reidbench.data.image_list import ListColumns, read_image_list, whole_number
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import BATCH, embed_batches, embed_images
+from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, OptionError
-from reidbench.plugins.catalogue import load
+from reidbench.images.decode import read_image
+from reidbench.images.resize import resize_image
+from reidbench.plugins import catalogue
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.runs.driver import Results, execute_tasks
@@ -30,9 +36,9 @@ from reidbench.runs.tasks import BATCHES, Batch, Executor, Task
 from reidbench.training.build import build_backbone, describe_backbone
 from reidbench.training.checkpoint import load_weights
 from reidbench.training.precision import float32_products
-from reidbench.utils.arrays import save_arrays
+from reidbench.utils.arrays import PixelArray, save_arrays
 from reidbench.utils.atomic import atomic_file, sweep, write_atomic
-from reidbench.utils.machine import Machine
+from reidbench.utils.machine import AUTO, Machine, local_machine, user_path
 from reidbench.utils.progress import track
 from reidbench.utils.random_streams import with_seed
 from reidbench.utils.untrusted_files import parse_json, read_text
@@ -40,7 +46,71 @@ from reidbench.utils.untrusted_files import parse_json, read_text
 LABELS = {"pid": "pids", "camid": "cams"}  # columns that are copied where a list has them, and their names in an .npz
 SHARDS_CONTENT = "shards.json"
 SHARD_TASKS = "shards.jsonl"
+ImageLike = str | Path | Image | NDArray[np.uint8]
 MOST = 9_999  # shards: numbers of four digits, so that the order of the names is that of the numbers
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """The network of a run with the weights that it was scored with.
+
+    ``network``: the torch module, on the machine's device, in evaluation mode.
+    ``record``: the run's record.
+    ``machine``: the settings of this machine.
+    """
+
+    network: Backbone
+    record: RunRecord
+    machine: Machine
+
+    def embed(self, images: Iterable[ImageLike | Sequence[ImageLike]]) -> NDArray[np.float32]:
+        """Return the embedding of each image [n, D] as for the run's scores: resized, normalised, seen in its views.
+
+        An image is the path of a file, a PIL image (mode RGB or L), or RGB pixels uint8 [h, w, 3]. A list or tuple of
+        images is one unit, such as a tracklet, and gets one embedding, pooled as for the scores. What a metric does to
+        embeddings, such as scaling them to unit length, is not done. Raises DataError, naming the image, for one that
+        cannot be used.
+        """
+        if isinstance(images, str | Path | Image):
+            raise DataError(f"embed: expected a list of images, got {images!r} alone; write [image]")
+        units = [each if isinstance(each, list | tuple) else [each] for each in images]
+        if not all(units):
+            raise DataError(f"images[{list(map(len, units)).index(0)}]: a unit needs an image")
+        flat = [(image, f"images[{number}]") for number, unit in enumerate(units) for image in unit]
+        labels, starts = np.zeros(len(units), dtype=np.int64), np.cumsum([0, *map(len, units)])
+        samples = Samples(Path(), np.array([name for _, name in flat], dtype=np.str_), labels, labels, starts)
+
+        def decode(_samples: Samples, rows: Sequence[int], out: PixelArray, _digests: object) -> None:
+            for place, row in enumerate(rows):
+                resize_image(_pixels(*flat[row]), out[place])
+
+        how, machine = self.record.evaluation, self.machine
+        where = machine.device, machine.threads, "embedding the images"
+        with float32_products():
+            embeddings = embed_images(self.network, samples, how.views, *where, decode=decode)
+        return np.asarray(pool_units(embeddings, starts, how.pool))
+
+
+def load(run: str | Path, *, device: str = AUTO) -> TrainedNetwork:
+    """Return the trained network of a run folder, or of its record; nothing about it is random.
+
+    Raises errors as ``load_network``, and OptionError for a device that is missing.
+    """
+    machine = local_machine(device=device)
+    network, record = load_network(user_path(run))
+    return TrainedNetwork(network.to(machine.device).eval(), record, machine)
+
+
+def _pixels(image: object, name: str) -> PixelArray:
+    """Return an image as RGB pixels [h, w, 3]."""
+    if isinstance(image, str | Path):
+        return read_image(user_path(image))
+    if isinstance(image, Image) and image.mode in ("RGB", "L") and not image.has_transparency_data:
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray) and (image.dtype, image.ndim) == (np.uint8, 3) and image.shape[2] == 3:
+        return np.ascontiguousarray(image)
+    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
+    raise DataError(f"{name}: expected a path, an opaque PIL image (RGB or L) or uint8 [h, w, 3], got {found}")
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:
@@ -53,7 +123,7 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
     record = read_record(file)
     if record.status != "ok":
         raise DataError(f"{file}: the run is {record.status}: {record.error or 'no reason was recorded'}")
-    item = load().resolve("backbone", record.items["backbone"].spec)
+    item = catalogue.load().resolve("backbone", record.items["backbone"].spec)
     network = build_backbone(item, record.job.seed)
     _refuse_pairs(item.owner, network.pairs)
     folder = file.absolute().parent.parent.parent / record.training
@@ -158,7 +228,7 @@ def embed_shards(
 def describe_network(run: Path) -> dict[str, Any]:
     """Return what the embeddings of a run depend on beside the images: its weights, its views, and the code here."""
     record = read_record(run / RECORD if run.is_dir() else run)
-    backbone = load().resolve("backbone", record.items["backbone"].spec)
+    backbone = catalogue.load().resolve("backbone", record.items["backbone"].spec)
     _refuse_pairs(backbone.owner, describe_backbone(backbone).pairs)
     return {"run": record.id, "weights": record.weights, "views": record.evaluation.views, **embedding_code(backbone)}
 

@@ -3,19 +3,26 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import reidbench
 from reidbench.errors import DataError, OptionError
+from reidbench.images.decode import read_image
+from reidbench.plugins.catalogue import load
 from reidbench.runs.export import embed_list, load_network
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
+from reidbench.training.build import build_backbone
 from reidbench.utils.arrays import load_arrays
 from reidbench.utils.machine import local_machine
 from tests.support.cases import cases
 from tests.support.images import noise_images
 from tests.support.jobs import job, run
+from tests.support.records import make_record
 
 SETTINGS = local_machine(device="cpu", threads=1)
 
@@ -87,3 +94,44 @@ def test_a_failed_run_has_no_network(tmp_path):
 def test_the_output_is_an_npz(tmp_path):
     with pytest.raises(OptionError, match=r"expected a file that ends with \.npz"):
         embed_list(tmp_path, tmp_path / "list.csv", tmp_path / "x.csv", SETTINGS)
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_images_of_every_kind_are_embedded_as_for_the_scores(plan: Prepared) -> None:
+    query = plan.split.query
+    paths = [query.path(number) for number in range(5)]
+    pixels = [read_image(path) for path in paths]
+    network = reidbench.load(plan.run_folder, device="cpu")
+    assert (network.record.id, network.network.training) == (plan.id, False)
+    stored = load_arrays(plan.training_folder / f"embeddings-{plan.protocol.views}" / "000000.npz")["embeddings"][:5]
+    for images in (paths, map(str, paths), pixels, np.stack(pixels), map(Image.fromarray, pixels)):
+        embeddings = network.embed(images)
+        assert embeddings.dtype == np.float32
+        assert np.array_equal(embeddings, stored)
+    pooled = network.embed([paths[:3], pixels[3], (paths[4], pixels[4])])
+    pool = {"mean": np.mean, "max": np.max}[network.record.evaluation.pool]
+    assert np.allclose(pooled, [pool(stored[:3], axis=0), stored[3], stored[4]], rtol=1e-6)
+    assert network.embed([]).shape == (0, stored.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        ("a.jpg", r"\[image\]"),
+        (Image.new("RGB", (4, 4)), r"\[image\]"),
+        ([Image.new("RGBA", (4, 4))], r"images\[0\].*RGBA"),
+        ([np.zeros((4, 4, 3))], r"images\[0\].*float64"),
+        (np.zeros((4, 4, 3), np.uint8), r"images\[0\].*\[4, 3\]"),
+        ([[Image.new("RGB", (4, 4)), None]], r"images\[0\].*None"),
+        ([Image.new("L", (4, 4)), ["missing.jpg"]], "missing.jpg"),
+        ([Image.new("L", (4, 4)), []], r"images\[1\]"),
+    ],
+)
+def test_images_that_cannot_be_used_are_named(images: Any, name: str) -> None:
+    record = make_record()
+    record = dataclasses.replace(record, evaluation=dataclasses.replace(record.evaluation, views="original"))
+    network = reidbench.TrainedNetwork(build_backbone(load().resolve("backbone", "tiny"), 0), record, SETTINGS)
+    with pytest.raises(DataError, match=name):
+        network.embed(images)
