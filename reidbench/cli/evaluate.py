@@ -35,8 +35,6 @@ def evaluate(
     from reidbench.data.protocol import Protocol
     from reidbench.plugins.catalogue import load
     from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
-    from reidbench.ranking.external_embeddings import per_query as of_queries
-    from reidbench.ranking.scores import intervals
     from reidbench.utils.arrays import save_arrays
     from reidbench.utils.atomic import output_file, write_atomic
     from reidbench.utils.untrusted_files import real_path
@@ -64,16 +62,15 @@ def evaluate(
         assert isinstance(rules, Protocol)
         how = Evaluation(metric, rerank, rules.exclude, rules.ranks, normalize)
     pooling = cast(Literal["mean", "max"], pool)
-    scores, ranking, pids = evaluate_files(query, shards or gallery, train, distances, pooling, how)
-    between = intervals(ranking, pids)
+    scores = evaluate_files(query, shards or gallery, train, distances, pooling, how)[0]
     if as_json is not None:
-        content = {**scores.as_dict(), "intervals": between, "cameras": scores.cameras}
+        content = {**scores.as_dict(), "intervals": scores.intervals, "cameras": scores.cameras}
         write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")
     if per_query is not None:
-        save_arrays(per_query, of_queries(ranking))
+        save_arrays(per_query, scores.per_query)
     rows = []
     for name, value in scores.as_dict().items():
-        spread = " – ".join(f"{100 * end:.2f}" for end in between.get(name, []))
+        spread = " – ".join(f"{100 * end:.2f}" for end in scores.intervals.get(name, []))
         rows.append((name, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value:,}", spread))
     headings = ("", "score", "95 % interval")
     print_rows(headings, rows, numbers=headings[1:])

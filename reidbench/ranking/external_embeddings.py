@@ -23,11 +23,11 @@ from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import rank_distances
 from reidbench.ranking.rankings import Ranking, Rankings
-from reidbench.ranking.scores import Scores, average_precision, first_match, score
+from reidbench.ranking.scores import Scores, average_precision, first_match, intervals, score
 from reidbench.utils.arrays import IntArray, MappedRows, read_arrays, read_matrix
 from reidbench.utils.untrusted_files import open_regular
 
-Triple = tuple[Any, Any, Any]
+Arrays = tuple[Any, Any] | tuple[Any, Any, Any]
 ARRAYS = ("embeddings", "pids", "cams")
 HEADER = "path,pid,camid"  # of the list beside a shard
 BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 MiB
@@ -55,21 +55,22 @@ class Evaluation:
 
 
 def evaluate(
-    query: Triple,
-    gallery: Triple | None = None,
+    query: Arrays,
+    gallery: Arrays | None = None,
     *,
-    train: Triple | None = None,
+    train: Arrays | None = None,
     metric: str = "auto",
     rerank: str = "none",
 ) -> Scores:
-    """Return the scores of embeddings of another program by the rules of Market-1501, with the camera matrix.
+    """Return the scores of embeddings of another program by the rules of Market-1501.
 
-    ``query``, ``gallery`` (by default the queries themselves) and ``train`` (for metrics that are learned) are triples:
+    With them come intervals, both average precisions of each query, and the camera matrix.
+    ``query``, ``gallery`` (by default the queries themselves) and ``train`` (for metrics that are learned) are tuples:
     embeddings [n, D], pids [n] and cams [n], each a list, an array or a tensor on any device. float64 embeddings are
     scored as such, all others as float32. pids and cams are whole numbers; pid -1 is junk, 0 a distractor. Where all
-    cams are None, nothing is excluded by camera and there is no camera matrix. Where queries and gallery are one array,
-    each query's own row is excluded from its ranking: ``own_rows`` of the result counts them. ``metric`` and ``rerank``
-    are specs. Raises DataError, naming array and row, and OptionError.
+    cams are None or left out, nothing is excluded by camera and there is no camera matrix. Where queries and gallery
+    are one array, each query's own row is excluded from its ranking: ``own_rows`` of the result counts them. ``metric``
+    and ``rerank`` are specs. Raises DataError, naming array and row, and OptionError.
     """
     gallery = query if gallery is None else gallery
     sides = {"query": query, "gallery": gallery} | ({} if train is None else {"train": train})
@@ -78,7 +79,7 @@ def evaluate(
         raise DataError(f"cams: None for a part of {', '.join(arrays)}; give the cameras of all of them, or of none")
     units = {name: check_units(each, name) for name, each in arrays.items()}
     one, other = (arrays[name]["embeddings"] for name in ("query", "gallery"))
-    how = Evaluation(metric, rerank, cameras=query[2] is not None)
+    how = Evaluation(metric, rerank, cameras=arrays["query"]["cams"] is not None)
     if one is not other and not how.cameras and np.may_share_memory(_array(one, "query"), _array(other, "gallery")):
         raise DataError(
             "query and gallery: are parts of one array, so a query may be its own positive; give each gallery row a "
@@ -87,13 +88,11 @@ def evaluate(
     return score_units(units["query"], units["gallery"], one is other, how, units.get("train"))[0]
 
 
-def _by_name(triple: Any, name: str) -> dict[str, Any]:
-    if not isinstance(triple, tuple | list) or len(triple) != 3:
-        found = f"{len(triple)} values" if isinstance(triple, tuple | list) else type(triple).__name__
-        raise DataError(
-            f"{name}: expected (embeddings, pids, cams), got {found}; cams is None where cameras are unknown"
-        )
-    return dict(zip(ARRAYS, triple, strict=True))
+def _by_name(part: Any, name: str) -> dict[str, Any]:
+    if not isinstance(part, tuple | list) or len(part) not in (2, 3):
+        found = f"{len(part)} values" if isinstance(part, tuple | list) else type(part).__name__
+        raise DataError(f"{name}: expected (embeddings, pids) or (embeddings, pids, cams), got {found}")
+    return dict(zip(ARRAYS, (*part, None), strict=False))
 
 
 def check_units(arrays: Mapping[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
@@ -180,7 +179,12 @@ def score_units(
     rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
     if not len(rankings.ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
-    scores = replace(score(rankings.ranking, len(gallery.pids), how.ranks), own_rows=same * len(own))
+    scores = replace(
+        score(rankings.ranking, len(gallery.pids), how.ranks),
+        own_rows=same * len(own),
+        intervals=intervals(rankings.ranking, query.pids),
+        per_query=per_query(rankings.ranking),
+    )
     if how.cameras:
         cams = query.cams, gallery.cams
         if not same:  # in the camera matrix an equal row is the query itself
@@ -234,8 +238,8 @@ def evaluate_files(
     distances: Path | None,
     pool: Literal["mean", "max"],
     how: Evaluation,
-) -> tuple[Scores, Ranking, IntArray]:
-    """Return the scores, the ranking and the queries' pids of files; ``distances`` replaces the embeddings.
+) -> tuple[Scores, Ranking]:
+    """Return the scores and the ranking of files; ``distances`` replaces the embeddings.
 
     A ``gallery`` of several files is one of shards, as for ``read_shards``. Raises DataError and OptionError.
     """
@@ -249,8 +253,7 @@ def evaluate_files(
     same = isinstance(gallery, Path) and query.samefile(gallery)
     matrix = read_matrix(distances) if distances is not None else None
     source = f"{query} and {gallery if isinstance(gallery, Path) else gallery[0].parent}"
-    scores, ranking = score_units(query_units, gallery_units, same, how, train_units, matrix, source=source)
-    return scores, ranking, query_units.pids
+    return score_units(query_units, gallery_units, same, how, train_units, matrix, source=source)
 
 
 def read_units(file: Path, pool: Literal["mean", "max"], *, with_embeddings: bool = True) -> UnitEmbeddings:

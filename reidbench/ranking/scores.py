@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reidbench.data.protocol import RANKS
 from reidbench.errors import DataError
@@ -58,6 +59,9 @@ class Scores:
         unmatched: number of queries without a positive; each counts as 0 in every mean.
         cameras: the matrix of camera pairs as ``CameraScores.as_dict`` returns it, or empty.
         own_rows: number of queries that are a row of the gallery's own array, which is excluded from their ranking.
+        intervals: the 95 % interval [low, high] of each score that has one, by name, as ``intervals`` returns them.
+        per_query: by name, "ap_market" and "ap_step" [nq] float64, and "first" [nq] int64, the rank of the first
+            positive from 0, -1 if none.
     """
 
     values: Mapping[str, float]
@@ -66,6 +70,8 @@ class Scores:
     unmatched: int
     cameras: Mapping[str, Any] = field(default_factory=dict)
     own_rows: int = 0
+    intervals: Mapping[str, list[float]] = field(default_factory=dict)
+    per_query: Mapping[str, NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
 
     def __getattr__(self, name: str) -> float:
         try:

@@ -213,7 +213,8 @@ def test_arrays_of_every_kind_are_scored(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows, pids, cams: (rows, pids), r"query: expected \(embeddings, pids, cams\), got 2"),
+        (lambda rows, pids, cams: (rows,), r"query: expected \(embeddings, pids\).*, got 1"),
+        (lambda rows, pids, cams: (rows, pids), "cams: None .*query, gallery"),
         (lambda rows, pids, cams: rows, "query: expected .*, got ndarray"),
         (lambda rows, pids, cams: (rows, pids, None), "cams: None .*query, gallery"),
         (lambda rows, pids, cams: (torch.from_numpy(rows).to("meta"), pids, cams), "query: embeddings"),
@@ -230,6 +231,21 @@ def test_arrays_of_every_kind_are_scored(tmp_path):
 def test_other_arguments_name_the_array(change, message):
     with pytest.raises(DataError, match=message):
         reidbench.evaluate(change(*triple(units(5, 0))), triple(units(30, 1)))
+
+
+def test_arrays_without_cameras_have_intervals_and_each_query(tmp_path: Path) -> None:
+    query, gallery = units(40, 0), units(200, 1)
+    apart = {**gallery, "cams": np.arange(200) + 10}
+    scores = reidbench.evaluate(triple(query)[:2], triple(gallery)[:2])
+    close(scores.as_dict(), slowly(query, apart))
+    assert (scores.cameras, scores.own_rows) == ({}, 0)
+    assert scores.per_query["ap_market"].mean() == pytest.approx(scores.map_market)
+    assert scores.per_query["ap_step"].mean() == pytest.approx(scores.map_step)
+    assert (scores.per_query["first"] == 0).mean() == pytest.approx(scores.r1)
+    for name, (low, high) in scores.intervals.items():
+        assert low <= scores.values[name] <= high
+    assert set(scores.intervals) == {"map_market", "map_step", "r1", "minp"}
+    assert reidbench.evaluate(triple(query)[:2]).own_rows == 40, "each against all others"
 
 
 def test_own_rows_of_one_array_leave_the_ranking():
