@@ -58,6 +58,8 @@ from reidbench.reports.compare_runs import (
     identities_of as identities_of,
     same_matches as same_matches,
 )
+from reidbench.reports.chart_figures import chart_figure as chart_figure
+from reidbench.reports.charts import Chart as Chart, Series as Series
 from reidbench.reports.report import Report as Report, report as report
 from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table

@@ -9,13 +9,14 @@ import base64
 import functools
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import reidbench
+from reidbench.reports.charts import Chart, method_colours, series_styles
 from reidbench.reports.figures import title_of, to_svg
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Table, one_line
@@ -28,13 +29,18 @@ def to_html(parts: Sequence[Part], title: str, about: str, opened: int | None = 
 
     Equal parts give equal bytes.
     """
+    colours = method_colours(chart for part in parts for chart in part.charts)
     shown = [
-        _part(part, f"p{number}") | {"open": opened is None or number <= opened}
+        _part(part, f"p{number}", colours) | {"open": opened is None or number <= opened}
         for number, part in enumerate(parts, start=1)
     ]
-    return render(
-        "report.html.j2", title=one_line(title), about=one_line(about), parts=shown, version=reidbench.__version__
-    )
+    texts = {"title": one_line(title), "about": one_line(about), "version": reidbench.__version__}
+    return render("report.html.j2", charts=any(part.charts for part in parts), parts=shown, **texts)
+
+
+def chart_view(chart: Chart, colours: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``chart`` of ``charts.html.j2`` shows; ``colours`` are those of the methods of the page's charts."""
+    return {"chart": chart, "styles": list(series_styles(chart, colours))}
 
 
 def table_view(
@@ -88,34 +94,34 @@ def _cell(column: Column, text: str, value: float | None, best: bool) -> dict[st
     return {"text": number, "note": f"{sign}{spread}".strip(), "value": value, "best": best}
 
 
-def render(template: str, **values: object) -> str:
+def render(template: str, *, charts: bool = False, **values: object) -> str:
     """Return a page as HTML.
 
     ``template`` is a file of ``templates`` that extends ``base.html.j2``; ``values`` are what it names, texts not yet
-    escaped. The page's policy allows the style sheet and the script by their digests, images in ``data:`` addresses,
-    and nothing else.
+    escaped; ``charts`` says whether the page has some. The page's policy allows the style sheet and the scripts by
+    their digests, images in ``data:`` addresses, and nothing else.
     """
-    style, script = (
+    style, *scripts = (
         importlib.resources.files("reidbench.reports").joinpath(name).read_text(encoding="utf-8")
-        for name in ("style.css", "table.js")
+        for name in ("style.css", "table.js", *(("vendor/vega.js", "charts.js") if charts else ()))
     )
     policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    # The two files are our own, and their digests are of the bytes between the tags.
+    # The files come with the package, and their digests are of the bytes between the tags.
     return _environment().get_template(template).render(
-        **values, page_style=Markup(style), page_script=Markup(script), page_policy=policy
+        **values, page_style=Markup(style), page_scripts=[*map(Markup, scripts)], page_policy=policy
     )  # fmt: skip
 
 
 def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("reidbench.reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -123,18 +129,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["one_line"] = one_line
+    return environment
 
 
-def _part(part: Part, prefix: str) -> dict[str, Any]:
+def _part(part: Part, prefix: str, colours: Mapping[str, str]) -> dict[str, Any]:
     tables = [_table(part, table, f"{prefix}t{number}") for number, table in enumerate(part.tables, start=1)]
     figures = [
         # What ElementTree writes is escaped.
         {"title": title_of(figure), "svg": Markup(to_svg(figure, f"{prefix}f{number}"))}
         for number, figure in enumerate(part.figures, start=1)
     ]
-    notes = [one_line(note) for note in part.notes]
-    return {"id": prefix, "title": one_line(part.title), "tables": tables, "figures": figures, "notes": notes,
-            "error": one_line(part.error)}  # fmt: skip
+    texts = {"title": one_line(part.title), "error": one_line(part.error), "notes": list(map(one_line, part.notes))}
+    charts = [chart_view(chart, colours) for chart in part.charts]
+    return {"id": prefix, "tables": tables, "charts": charts, "figures": figures} | texts
 
 
 def _table(part: Part, table: Table, prefix: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import command_defaults
 from reidbench.reports.artifacts import RunFiles
+from reidbench.reports.chart_figures import all_figures
 from reidbench.reports.figures import to_files
 from reidbench.reports.html import to_html
 from reidbench.reports.sections import Part, build_sections, render
@@ -58,7 +59,7 @@ def report(
         page = render(parts, lambda parts: to_html(parts, "Report of reidbench", about, len(opened)))
         write_atomic(user_path(html), page)
     if plots:
-        figures = render(parts, lambda parts: to_files(figure for part in parts for figure in part.figures))
+        figures = render(parts, lambda parts: to_files(all_figures(parts)))
         if not figures and not any(part.error for part in parts):
             raise OptionError(f"--plots {plots}: no figure in sections {', '.join([*opened, *folded])} for these runs")
         for name, data in figures.items():

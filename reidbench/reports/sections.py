@@ -12,6 +12,7 @@ import numpy as np
 
 from reidbench.errors import PluginError, ReidbenchError, check_fields, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
+from reidbench.reports.charts import Chart, check_chart
 from reidbench.reports.table import Table, one_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Part:
 
     ``title``: its heading.
     ``tables``: tables of plain values.
+    ``charts``: charts that pages draw interactively, and files with matplotlib.
     ``figures``: matplotlib figures; a figure's label is its caption and its accessible name.
     ``notes``: sentences below the tables.
     ``error``: why the section failed; empty if it did not.
@@ -38,15 +40,18 @@ class Part:
 
     title: str
     tables: list[Table] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
 
     def _repr_html_(self) -> str:
-        from reidbench.reports.figures import to_img  # noqa: PLC0415 - imports matplotlib
+        # They import matplotlib.
+        from reidbench.reports.chart_figures import all_figures  # noqa: PLC0415
+        from reidbench.reports.figures import to_img  # noqa: PLC0415
 
         texts = (f"<p>{escape(one_line(text))}</p>" for text in (self.error, *self.notes) if text)
-        shown = (*map(to_img, self.figures), *(table._repr_html_() for table in self.tables), *texts)
+        shown = (*map(to_img, all_figures([self])), *(table._repr_html_() for table in self.tables), *texts)
         return "\n".join([f"<h3>{escape(one_line(self.title))}</h3>", *shown])
 
 
@@ -126,6 +131,8 @@ def _check(owner: str, part: object) -> None:
                 if not (value is None or isinstance(value, str | Real | np.bool_)):
                     raise PluginError(f"{key} in a row must be a text, a number or None, got {type(value).__name__}")
         table.cells()  # so that a format that fails, fails here
+    for chart in part.charts:
+        check_chart(owner, chart)
     for figure in part.figures:
         if not hasattr(figure, "savefig"):
             raise PluginError(f"figures must be of matplotlib, got {type(figure).__name__}")

@@ -1,0 +1,114 @@
+"""Charts as matplotlib figures, for files and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from reidbench.reports.charts import COLOURS, Chart, method_colours, series_styles
+from reidbench.reports.sections import Part
+from reidbench.reports.table import one_line
+
+_STYLE: Any = {
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "axes.facecolor": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "black",
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+_DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"  # of the series of one method, in their order
+_MOST_NAMED = 12  # points with their names beside them
+
+
+def all_figures(parts: Sequence[Part]) -> Iterator[Figure]:
+    """Yield the charts of parts as figures, and their figures, part by part."""
+    colours = method_colours(chart for part in parts for chart in part.charts)
+    for part in parts:
+        yield from (chart_figure(chart, colours) for chart in part.charts)
+        yield from part.figures
+
+
+def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figure:
+    """Return the figure of a chart; ``colours`` of methods are those of all charts that are shown together."""
+    rows = len(chart.series) if chart.kind in ("intervals", "heatmap") else 0
+    styles = list(series_styles(chart, method_colours([chart]) if colours is None else colours))
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(7, 1.1 + 0.32 * rows if rows else 4.2), label=_text(chart.title, 200))
+        axes = figure.subplots()
+        axes.set_title(_text(chart.title, 90), loc="left", fontsize=10)
+        axes.set(xlabel=_text(chart.x), ylabel=_text(chart.y), **{f"{axis}scale": "log" for axis in chart.log})
+        for axis in [getattr(axes, f"{name}axis") for name in chart.log]:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        if chart.kind == "heatmap":
+            _cells(axes, chart)
+        for row, (series, colour, _) in enumerate(styles if chart.kind == "intervals" else ()):
+            axes.plot(_numbers(series.x), [row] * len(series.x), "o", color=colour, alpha=0.6)
+            if len(series.x) > 1:
+                axes.plot(np.mean(_numbers(series.x)), row, "|", color=colour, markersize=14, markeredgewidth=2.5)
+            axes.hlines([row] * len(series.low), _numbers(series.low), _numbers(series.high), color=colour)
+        for series, colour, number in sorted(styles, key=lambda style: not style[0].scaled) if not rows else ():
+            if axes.lines and not series.scaled:
+                axes.axis(axes.axis())  # limits that are set are not extended
+            line: dict[str, Any] = (
+                {"linestyle": _DASHES[number]} if chart.kind == "line" else {"marker": _MARKERS[number], "ls": ""}
+            )
+            x: Any = series.x
+            axes.plot(x, _numbers(series.y), color=colour, label=_text(series.name), **line)
+            if series.low:
+                band = _numbers(series.low), _numbers(series.high)
+                axes.fill_between(x, *band, color=colour, alpha=0.14, linewidth=0)
+            if chart.kind == "scatter" and len(series.x) == 1 and len(styles) <= _MOST_NAMED:
+                place = (series.x[0], series.y[0])
+                axes.annotate(_text(series.name), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        if rows:
+            axes.set_yticks(range(rows), [_text(series.name, 30) for series in chart.series])
+            axes.set_ylim(rows - 0.5, -0.5)
+        elif len(styles) > 1:
+            figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    return figure
+
+
+def _cells(axes: Axes, chart: Chart) -> None:
+    """Draw cells of one hue above 0 and of another below, the paler the nearer to 0, with their numbers or labels."""
+    columns = list(dict.fromkeys(x for series in chart.series for x in series.x))
+    cells = [
+        (row, columns.index(x), y, series.labels[n] if series.labels else f"{y:.3g}")
+        for row, series in enumerate(chart.series)
+        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+        if y is not None
+    ]
+    greatest = max((abs(y) for _, _, y, _ in cells), default=1.0) or 1.0
+    colours = np.zeros((len(chart.series), len(columns), 4))
+    for row, column, y, text in cells:
+        colours[row, column] = to_rgba(COLOURS[y < 0], 0.7 * abs(y) / greatest)
+        axes.text(column, row, _text(text), ha="center", va="center", fontsize=8)
+    axes.imshow(colours, aspect="auto")
+    names = [_text(str(column), 30) for column in columns]
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 4 else 0)
+    axes.grid(visible=False)
+
+
+def _numbers(values: Any) -> np.ndarray[Any, Any]:
+    return np.array(values, dtype=float)  # None is not a number
+
+
+def _text(text: str, longest: int = 60) -> str:
+    """Return a text on one line, shortened, without a dollar that begins maths; a backslash before it is not shown."""
+    line = one_line(text)
+    return (line if len(line) <= longest else f"{line[: longest - 1]}…").replace("$", r"\$")
