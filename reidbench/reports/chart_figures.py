@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from reidbench.reports.charts import COLOURS, Chart, method_colours, series_styles
-from reidbench.reports.sections import Part
 from reidbench.reports.table import one_line
 
 _STYLE: Any = {
@@ -32,14 +31,6 @@ _STYLE: Any = {
 }
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"  # of the series of one method, in their order
 _MOST_NAMED = 12  # points with their names beside them
-
-
-def all_figures(parts: Sequence[Part]) -> Iterator[Figure]:
-    """Yield the charts of parts as figures, and their figures, part by part."""
-    colours = method_colours(chart for part in parts for chart in part.charts)
-    for part in parts:
-        yield from (chart_figure(chart, colours) for chart in part.charts)
-        yield from part.figures
 
 
 def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figure:

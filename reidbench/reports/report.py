@@ -8,10 +8,9 @@ from pathlib import Path
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import command_defaults
 from reidbench.reports.artifacts import RunFiles
-from reidbench.reports.chart_figures import all_figures
 from reidbench.reports.figures import to_files
 from reidbench.reports.html import to_html
-from reidbench.reports.sections import Part, build_sections, render
+from reidbench.reports.sections import Part, all_figures, build_sections, render
 from reidbench.reports.text_formats import to_terminal
 from reidbench.runs.records import Records, records
 from reidbench.utils.atomic import write_atomic

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from numbers import Real
@@ -12,7 +12,7 @@ import numpy as np
 
 from reidbench.errors import PluginError, ReidbenchError, check_fields, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
-from reidbench.reports.charts import Chart, check_chart
+from reidbench.reports.charts import Chart, check_chart, method_colours
 from reidbench.reports.table import Table, one_line
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class Part:
     error: str = ""
 
     def _repr_html_(self) -> str:
-        # They import matplotlib.
-        from reidbench.reports.chart_figures import all_figures  # noqa: PLC0415
-        from reidbench.reports.figures import to_img  # noqa: PLC0415
+        from reidbench.reports.figures import to_img  # noqa: PLC0415 - imports matplotlib
 
         texts = (f"<p>{escape(one_line(text))}</p>" for text in (self.error, *self.notes) if text)
         shown = (*map(to_img, all_figures([self])), *(table._repr_html_() for table in self.tables), *texts)
@@ -64,6 +62,16 @@ class Section(Protocol):
         What a record lacks (rankings, a training log, its dataset on this machine) is named in a note.
         """
         ...
+
+
+def all_figures(parts: Sequence[Part]) -> Iterator[Figure]:
+    """Yield the charts of parts as figures, and their figures, part by part."""
+    from reidbench.reports.chart_figures import chart_figure  # noqa: PLC0415 - imports matplotlib
+
+    colours = method_colours(chart for part in parts for chart in part.charts)
+    for part in parts:
+        yield from (chart_figure(chart, colours) for chart in part.charts)
+        yield from part.figures
 
 
 def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
