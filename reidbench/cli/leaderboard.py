@@ -36,7 +36,7 @@ def add(
     from reidbench.leaderboard import board
     from reidbench.leaderboard.published_studies import add_study
     from reidbench.runs.store import Store
-    from reidbench.studies.stored import STUDY_FILE
+    from reidbench.studies.study import STUDY_FILE
 
     studies = [place for place in runs if (place / STUDY_FILE).is_file()]
     for study in studies:

@@ -20,8 +20,16 @@ from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
-from reidbench.studies.stored import STUDY_FILE, TRIALS_FILE, read_study, store_study
-from reidbench.studies.study import NONE, STUDIES, StudyResult
+from reidbench.studies.study import (
+    NONE,
+    STUDIES,
+    STUDY_FILE,
+    TRIALS_FILE,
+    TUNINGS,
+    StudyResult,
+    read_study,
+    store_study,
+)
 from reidbench.utils.arrays import save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
@@ -30,7 +38,6 @@ TRIALS_NOTE = (
     "trials of studies are self-reported: each final run has the options of its search's best trial, but nothing that "
     "is stored shows whether a trial's scores are true"
 )
-_CHOSEN = ("trials", "seeds", "searches", "recipe")  # by the hours of a study, if it has any
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,7 @@ class PublishedStudy:
         """Yield what is wrong; reads all rankings. Raises ReidbenchError where definition or rankings are unusable."""
         study, folder = self.result.study, self.result.folder
         toml = folder.with_name(f"{folder.name}.toml")
-        chosen = {name: getattr(study, name) for name in _CHOSEN} if study.hours else {}
-        if replace(define_study(str(toml), {}), **chosen) != study:
+        if define_study(str(toml), {}) != study:
             yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
         numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
         given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
@@ -88,20 +94,21 @@ class PublishedStudy:
                 text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
                 yield file_problem(folder / TRIALS_FILE, text)
                 continue
-            for tuning, finals in each.by_tuning.items():
+            for tuning in TUNINGS if each.trials else TUNINGS[1:]:
+                finals = each.by_tuning.get(tuning, ())
                 if len(finals) != study.seeds:
                     text = f"has {len(finals)} final runs of {each.loss}, {tuning}, expected {study.seeds}"
                     yield file_problem(folder / STUDY_FILE, text)
-                for final in finals[: study.seeds]:
-                    best = each.winners[study.search_of(final.seed)].options if tuning == "tuned" else None
+                for seed, final in enumerate(finals[: study.seeds]):
+                    best = each.winners[study.search_of(seed)].options if tuning == "tuned" else None
                     texts = dict(zip(("loss", "recipe", "metric"), best or (each.loss, *given), strict=True))
                     texts |= {kind: getattr(study, kind) for kind in ("protocol", "backbone", "rerank")}
                     for kind, text in texts.items():
                         if not follows(final.record.items[kind], text):
                             clause = f"is not {text}, as it is by {TRIALS_FILE} for {each.loss}, {tuning}"
                             yield Problem(final.folder / RECORD, f"items.{kind}.spec", clause)
-                    if final.record.job.seed != final.seed:
-                        yield Problem(final.folder / RECORD, "job.seed", f"is not {final.seed}")
+                    if final.record.job.seed != seed:
+                        yield Problem(final.folder / RECORD, "job.seed", f"is not {seed}")
         for path in sorted({*folder.glob("*/")} ^ self.result.runs.keys()):
             yield file_problem(path, f"is not both a folder here and a run in {STUDY_FILE}")
         for path, record in self.result.runs.items():

@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD
-from reidbench.studies.stored import parse_typed
+from reidbench.studies.study import parse_typed
 from reidbench.utils.machine import Environment
 from reidbench.utils.untrusted_files import file_digest, read_text
 

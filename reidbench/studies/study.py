@@ -1,24 +1,31 @@
-"""A study: its definition, its trials, and its result; nothing is trained here."""
+"""A study: its definition, its trials, its result, and their files; nothing is trained here."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from reidbench.errors import DataError, describe_problem
 from reidbench.ranking.scores import named_score
-from reidbench.runs.record import RunRecord
+from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.suite import Scale
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.untrusted_files import parse_json, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"
 STUDIES = "studies"  # subfolder of the results
+STUDY_FILE, TRIALS_FILE = "study.json", "trials.jsonl"
+TUNED, DEFAULT = TUNINGS = ("tuned", "default")
 
 
 def counted(number: int, noun: str) -> str:
@@ -41,8 +48,6 @@ class Study:
     ``searches``: the number of searches of each loss: ``seeds``, 1 for one that all seeds share, 0 without trials.
     ``seed``: the seed of the searches' points and of the trials' trainings.
     ``against``: the loss that the others are compared with, named before the results; None for none.
-    ``hours``: the time that trials, seeds and steps are chosen to fit in; None where they are given.
-    ``given``: which of "trials", "seeds" and "steps" were given, so that ``hours`` does not choose them.
     ``name``: the name of the study's file, or an empty text.
     ``scale``: the scale of the study's file, if one is named.
     """
@@ -58,8 +63,6 @@ class Study:
     searches: int
     seed: int = 0
     against: str | None = None
-    hours: float | None = None
-    given: tuple[str, ...] = ()
     name: str = ""
     scale: Scale | None = None
 
@@ -71,7 +74,7 @@ class Study:
     @property
     def tuning(self) -> str:
         """What the rows of the comparison are: "tuned", or "default" without trials."""
-        return "tuned" if self.trials else "default"
+        return TUNED if self.trials else DEFAULT
 
     @property
     def digest(self) -> str:
@@ -158,12 +161,10 @@ def best_trials(trials: Iterable[Trial]) -> dict[tuple[str, int], Trial]:
 class Final:
     """One run on the test protocol.
 
-    ``seed``: its final seed.
     ``folder``: its folder, with the record and the rankings.
     ``record``: its record.
     """
 
-    seed: int
     folder: Path
     record: RunRecord
 
@@ -178,42 +179,46 @@ class LossResult:
     """The results of one loss in a study.
 
     ``loss``: the loss as given.
-    ``finals``: the runs of the comparison, by seed: tuned, or with the options as given where nothing was tuned.
-    ``defaults``: the runs with the options as given, by seed; the same as ``finals`` where nothing was tuned.
+    ``by_tuning``: its runs in the order of their seeds: "tuned", where options were searched, and "default".
     ``trials``: the trials in the order of search and number; none for "none".
-    ``winners``: for each search its best trial.
     ``ranges``: what was searched, one a line, such as "margin: 0.05 to 1 (log)"; empty where nothing was.
     ``notes``: sentences about what is not searched.
     """
 
     loss: str
-    finals: Sequence[Final]
-    defaults: Sequence[Final]
+    by_tuning: Mapping[str, Sequence[Final]]
     trials: Sequence[Trial] = ()
-    winners: Sequence[Trial] = ()
     ranges: str = ""
     notes: Sequence[str] = ()
 
     @property
-    def by_tuning(self) -> dict[str, Sequence[Final]]:
-        """The runs by tuning: "tuned", where options were searched, and "default"."""
-        return {**({"tuned": self.finals} if self.winners else {}), "default": self.defaults}
+    def defaults(self) -> Sequence[Final]:
+        """The runs with the options as given."""
+        return self.by_tuning.get(DEFAULT, ())
+
+    @property
+    def finals(self) -> Sequence[Final]:
+        """The runs of the comparison: tuned, or with the options as given where nothing was tuned."""
+        return self.by_tuning.get(TUNED, self.defaults)
+
+    @property
+    def winners(self) -> list[Trial]:
+        """The best trial of each search."""
+        return list(best_trials(self.trials).values())
 
 
 @dataclass(frozen=True)
 class StudyResult:
     """The result of a study.
 
-    ``study``: its definition, with the trials, seeds and steps that ``hours`` chose.
+    ``study``: its definition, as it was given.
     ``losses``: the results of each loss, in the order of the definition.
     ``folder``: the study's folder in the results folder.
-    ``notes``: sentences about the whole, such as what ``hours`` chose.
     """
 
     study: Study
     losses: Sequence[LossResult]
     folder: Path
-    notes: Sequence[str] = field(default_factory=tuple)
 
     @property
     def runs(self) -> dict[Path, RunRecord]:
@@ -229,7 +234,7 @@ class StudyResult:
         for each in self.losses:
             for tuning, final in ((tuning, final) for tuning, finals in each.by_tuning.items() for final in finals):
                 record = final.record
-                row = {"loss": each.loss, "tuning": tuning, "seed": final.seed, "status": record.status}
+                row = {"loss": each.loss, "tuning": tuning, "seed": record.job.seed, "status": record.status}
                 row |= {f"{kind}_spec": record.items[kind].short for kind in ("loss", "recipe", "metric")}
                 rows.append(row | record.scores | {"id": record.id, "train_id": record.train_id})
         return pd.DataFrame(rows)
@@ -242,3 +247,56 @@ class StudyResult:
         return pd.DataFrame(
             [{**dataclasses.asdict(each), "metric": each.metric, "score": each.score} for each in trials]
         )
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """The content of a study's file.
+
+    ``study``: its definition.
+    ``ranges``: what was searched for each loss, one a line; empty where nothing was.
+    ``finals``: by loss and tuning the folders of its final runs, by seed, relative to the study's.
+    """
+
+    study: Study
+    ranges: Mapping[str, str]
+    finals: Mapping[str, Mapping[str, list[str]]]
+
+
+def store_study(result: StudyResult, folder: Path, name: Callable[[Final], str]) -> None:
+    """Write the file of a study to a folder, in which ``name`` is the folder of a final run."""
+    finals = {
+        each.loss: {tuning: [name(final) for final in finals] for tuning, finals in each.by_tuning.items()}
+        for each in result.losses
+    }
+    ranges = {each.loss: each.ranges for each in result.losses}
+    content = dataclasses.asdict(StoredStudy(result.study, ranges, finals))
+    write_atomic(folder / STUDY_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_study(folder: Path) -> StudyResult:
+    """Return the result of a stored study without its notes; raises DataError."""
+    file = folder / TRIALS_FILE
+    stored: StoredStudy = parse_typed(read_text(folder / STUDY_FILE), folder / STUDY_FILE, StoredStudy)
+    lines = read_text(file).splitlines() if stored.study.trials else []
+    trials: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
+    losses = []
+    for loss in stored.study.losses:
+        by_tuning = {
+            tuning: [Final(folder / run, read_record(folder / run / RECORD)) for run in runs]
+            for tuning, runs in ((tuning, stored.finals.get(loss, {}).get(tuning)) for tuning in TUNINGS)
+            if runs
+        }
+        own = [each for each in trials if each.loss == loss]
+        losses.append(LossResult(loss, by_tuning, own, stored.ranges.get(loss, "")))
+    return StudyResult(stored.study, losses, folder)
+
+
+def parse_typed(text: str, file: Path, kind: Any) -> Any:
+    """Return the value of a type in JSON text from an untrusted file; raises DataError, naming every wrong field."""
+    parse_json(text, str(file))  # refuses what pydantic reads: a key twice
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(map(describe_problem, error.errors(include_url=False)))
+        raise DataError(f"{file}: {problems}") from None

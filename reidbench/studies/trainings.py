@@ -15,13 +15,11 @@ from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import RunState
-from reidbench.studies.search import trial, trial_seed
-from reidbench.studies.search_space import search_space
-from reidbench.studies.study import NONE, Study, Trial, best_trials, counted
-from reidbench.studies.validation import check_validation, validation_protocol
+from reidbench.studies.search import check_validation, search_space, trial, trial_seed, validation_protocol
+from reidbench.studies.study import DEFAULT, NONE, STUDIES, TUNED, Study, Trial, best_trials, counted
 from reidbench.utils.machine import AUTO, Machine
 
-TRIAL, TUNED, DEFAULT = "trial", "tuned", "default"
+TRIAL = "trial"
 Options = tuple[str, str, str]  # the texts of loss, recipe and metric
 # The worst verdict of a training's runs, which counts.
 STATUSES = ("failed", "collapsed", "no_gradient", "ok")
@@ -91,7 +89,6 @@ class Trainings:
     ``study``: its definition.
     ``machine``: the machine, with the data of a scale.
     ``folder``: the study's folder in the results folder.
-    ``notes``: sentences about the whole, for the result.
     ``spaces``: what is searched for each trained loss; empty without trials.
     ``trials``: the trainings of the searches, round by round: trial i of all before trial i + 1 of any.
     """
@@ -100,7 +97,7 @@ class Trainings:
         """Plan all trials and finals; the mistakes of all are raised together, before anything is trained."""
         if machine.world.size > 1:
             raise OptionError("a study starts its own processes: leave out torchrun, and use --executor")
-        self.study, self.machine, self.folder, self.notes = study, machine, folder, list[str]()
+        self.study, self.machine, self.folder = study, machine, folder
         self._catalogue, self._memo = catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
@@ -213,6 +210,12 @@ class Trainings:
         study = self.study
         job = Job(study.protocol, options[0], study.backbone, options[1], options[2], study.rerank, seed)
         return Training(f"seed {seed}, {tuning}, {' · '.join(options[:2])}", loss, tuning, seed, 0, (job,))
+
+
+def plan_study(study: Study, machine: Machine, catalogue: Catalogue) -> Trainings:
+    """Return the trainings of a study; its folder in the results is named by its name and definition."""
+    folder = "-".join(filter(None, [study.name, study.digest[:10]]))
+    return Trainings(study, machine, catalogue, machine.results / STUDIES / folder)
 
 
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:

@@ -77,7 +77,13 @@ def test_nothing_measured_is_printed(tmp_path: Path) -> None:
             replace(final, record=replace(final.record, seconds={"train": 1e6}, peak_memory_mib=1, started="later"))
             for final in each.finals
         ]
-        slower.append(replace(each, finals=finals, trials=[replace(trial, seconds=1e6) for trial in each.trials]))
+        slower.append(
+            replace(
+                each,
+                by_tuning={**each.by_tuning, "tuned": finals},
+                trials=[replace(trial, seconds=1e6) for trial in each.trials],
+            )
+        )
     assert printed(replace(result, losses=slower)) == printed(result)
 
 
@@ -111,7 +117,10 @@ def test_flawed_losses_are_listed_with_all_seeds_and_not_compared(tmp_path: Path
 
 def test_search_that_chose_the_options_as_given_has_no_gain(tmp_path: Path) -> None:
     result = make_study(tmp_path)
-    losses = [replace(each, finals=each.defaults) if each.loss == "my_loss" else each for each in result.losses]
+    losses = [
+        replace(each, by_tuning=dict.fromkeys(each.by_tuning, each.defaults)) if each.loss == "my_loss" else each
+        for each in result.losses
+    ]
     same = replace(result, losses=losses)
     assert row_of(same, "my_loss")["gain"] is None
     assert "my_loss: every search chose the options as given." in printed(same)

@@ -62,7 +62,7 @@ def make_study(
         own, _ = put(folder / "runs" / f"{place}-{tuning}-{seed}", record, rankings=None)
         if status != "failed":
             save_ranking(own, ranking)
-        return Final(seed, own, record)
+        return Final(own, record)
 
     def trial(loss: str, place: int, search: int, number: int) -> Trial:
         random = np.random.default_rng([place, search, number])
@@ -83,14 +83,12 @@ def make_study(
     for place, loss in enumerate(losses):
         if loss == NONE:
             finals = [final(loss, place, 0, study.tuning)]
-            results.append(LossResult(loss, finals, finals))
+            results.append(LossResult(loss, {study.tuning: finals, "default": finals}))
             continue
         made = [
             trial(loss, place, search, number) for search in range(study.searches) for number in range(1, trials + 1)
         ]
-        winners = [max((each for each in made if each.search == search), key=lambda each: each.rank_key)
-                   for search in range(study.searches)]  # fmt: skip
         finals = [final(loss, place, seed, study.tuning) for seed in range(seeds)]
         defaults = [final(loss, place, seed, "default") for seed in range(seeds)] if trials else finals
-        results.append(LossResult(loss, finals, defaults, made, winners))
+        results.append(LossResult(loss, {study.tuning: finals, "default": defaults}, made))
     return StudyResult(study, results, folder)

@@ -16,8 +16,7 @@ from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
 from reidbench.studies.run_study import write_trials
-from reidbench.studies.stored import store_study
-from reidbench.studies.study import Final, LossResult, StudyResult, Trial, best_trials
+from reidbench.studies.study import Final, LossResult, StudyResult, Trial, store_study
 from tests.support.boards import put, rows_of, tree, valid_record
 from tests.support.records import digest, make_item
 
@@ -56,9 +55,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for loss in definition.losses:
         trials = [trial(loss, search, number) for search in (0, 1) for number in (1, 2) if loss != "none"]
         texts = [(loss, "quick"), *([(f"{loss}(margin=0.3)", TUNED)] if trials else [])]
-        runs = [[Final(seed, *put(results / "runs" / digest(text, seed), record(text[0], seed, text[1])))
+        runs = [[Final(*put(results / "runs" / digest(text, seed), record(text[0], seed, text[1])))
                  for seed in (0, 1)] for text in texts]  # fmt: skip
-        losses.append(LossResult(loss, runs[-1], runs[0], trials, list(best_trials(trials).values())))
+        losses.append(LossResult(loss, dict(zip(("default", "tuned"), runs, strict=False)), trials))
     result = StudyResult(definition, losses, results / "studies" / "mine-1234567890")
     write_trials([each for loss in losses for each in loss.trials], result.folder / "trials.jsonl")
     store_study(result, result.folder, lambda final: f"../../runs/{final.folder.name}")

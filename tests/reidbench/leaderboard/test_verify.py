@@ -23,8 +23,7 @@ from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import CameraMatrix, ItemRecord, RunRecord
 from reidbench.studies.define import define_study
-from reidbench.studies.stored import store_study
-from reidbench.studies.study import Final, LossResult, StudyResult
+from reidbench.studies.study import Final, LossResult, StudyResult, store_study
 from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, derived_fields, put, valid_record
 from tests.support.rankings import rank_both
@@ -176,8 +175,8 @@ def test_final_runs_of_a_study_are_verified_and_its_table_is_printed(
     losses = []
     for loss in study.losses:
         runs = [put(tmp_path / "runs" / f"{loss}-{seed}", *listed(data_folder, loss, seed)) for seed in (0, 1)]
-        finals = [Final(seed, *run) for seed, run in enumerate(runs)]
-        losses.append(LossResult(loss, finals, finals))
+        finals = [Final(*run) for run in runs]
+        losses.append(LossResult(loss, {"default": finals}))
     result = StudyResult(study, losses, tmp_path / "studies" / "mine")
     store_study(result, result.folder, lambda final: f"../../runs/{final.folder.name}")
     assert reidbench_call("leaderboard", "add", str(result.folder), "--folder", str(file.parents[1])).returncode == 0

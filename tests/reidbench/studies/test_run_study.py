@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +63,10 @@ class Log:
         return sum(line.startswith("[") for line in self.lines)
 
 
-def begin(
-    folder: Path, data: Path, log: Log, hours: float | None = None, *, loss: Any = None, trials: int = 2, seeds: int = 2
-) -> StudyResult:
+def begin(folder: Path, data: Path, log: Log, *, loss: Any = None, trials: int = 2, seeds: int = 2) -> StudyResult:
     losses = loss or ["batch_hard", MeanPull]
     choices, catalogue = read_choices({"loss": losses, "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
-    study = replace(define_study(None, {**choices, "trials": trials, "seeds": seeds}), hours=hours)
+    study = define_study(None, {**choices, "trials": trials, "seeds": seeds})
     settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
     machine = local_machine(device="cpu", threads=1, log=log, **settings)
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
@@ -99,15 +96,14 @@ def test_result_holds_trials_winners_and_finals(undisturbed: tuple[StudyResult, 
         assert [(trial.search, trial.number) for trial in each.trials] == [(0, 1), (0, 2), (1, 1), (1, 2)]
         assert [winner.search for winner in each.winners] == [0, 1]
         for final, winner in zip(each.finals, each.winners, strict=True):
-            assert final.seed == winner.search
             job = final.record.job
-            assert (job.protocol, job.seed) == (SMALL_PROTOCOL, final.seed)
+            assert (job.protocol, job.seed) == (SMALL_PROTOCOL, winner.search)
             assert final.record.items["metric"].short == winner.metric
             assert {"loss": job.loss, "recipe": job.recipe} == {"loss": winner.loss_text, "recipe": winner.recipe_text}
         assert [final.record.items["metric"].short for final in each.defaults] == ["euclidean"] * 2
     untrained = result.losses[2]
     assert not untrained.trials
-    assert [final.seed for final in untrained.finals] == [0, 1]
+    assert [final.record.job.seed for final in untrained.finals] == [0, 1]
     lines = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines] == ["batch_hard"] * 4 + ["MeanPull"] * 4
     assert all(line["self_reported"] and len(line["code"]) == 64 for line in lines)
@@ -132,25 +128,6 @@ def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
     assert [line for log in logs for line in log.lines if line[0] == "["] == [
         line for line in whole.lines if line[0] == "["
     ]
-
-
-def test_when_the_hours_are_over_the_complete_seeds_are_compared(
-    undisturbed: tuple[StudyResult, Log], tmp_path: Path, data_folder: Path
-) -> None:
-    result, _ = undisturbed
-    shutil.copytree(result.folder.parent / "results", tmp_path / "results")
-    for each in result.losses[1:]:
-        shutil.rmtree(tmp_path / "results/runs" / each.defaults[1].folder.name)
-    log = Log()
-    stopped = begin(tmp_path, data_folder, log, hours=1e-9)
-    assert stopped.study.seeds == 1
-    assert [len(each.finals) for each in stopped.losses] == [1, 1, 1]
-    assert stopped.notes == ["Stopped by --hours 1e-09, with 1 of 2 seeds."]
-    assert log.trained == 1
-    assert (stopped.folder / "trials.jsonl").is_file()  # though no trial was run
-    assert table(begin(tmp_path, data_folder, log)) == table(result)
-    with pytest.raises(Interrupted, match="resumes"):
-        begin(tmp_path / "nothing", data_folder, log, hours=1e-9)
 
 
 class NoNumber(MeanPull):

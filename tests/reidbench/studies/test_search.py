@@ -15,8 +15,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.plugins.options import Searched
 from reidbench.plugins.spec import Spec
 from reidbench.runs.job import resolve
-from reidbench.studies.search import trial, trial_seed, trial_values, value_at
-from reidbench.studies.search_space import SearchSpace, search_space
+from reidbench.studies.search import SearchSpace, search_space, trial, trial_seed, trial_values, value_at
 from reidbench.utils.random_streams import stream_key
 from tests.support.jobs import job
 

@@ -11,7 +11,7 @@ from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.options import Searched
 from reidbench.runs.job import resolve
-from reidbench.studies.search_space import MOST_DIMENSIONS, SearchSpace, search_space
+from reidbench.studies.search import MOST_DIMENSIONS, SearchSpace, search_space
 from tests.support.jobs import job
 from tests.support.search_table import documented_table, search_table
 

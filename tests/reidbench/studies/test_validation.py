@@ -14,7 +14,7 @@ from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.options import files_below
 from reidbench.runs.job import build_protocol, resolve_dataset
-from reidbench.studies.validation import check_validation, validation_protocol
+from reidbench.studies.search import check_validation, validation_protocol
 from reidbench.training.build import build_split
 from tests.support.jobs import SMALL_PROTOCOL
 
