@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,80 +11,28 @@ from typing import Any
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names, check
-from reidbench.leaderboard.rows import Row, chosen_seeds
-from reidbench.leaderboard.tiers import TIERS, Statement
-from reidbench.ranking.scores import named_score, shown_scores
-from reidbench.reports.html import render, table_view
-from reidbench.reports.table import Column, Table
+from reidbench.leaderboard.site_entries import KINDS, PARTS, Entry, entries_of, to_base64
+from reidbench.leaderboard.tiers import TIERS
+from reidbench.ranking.scores import HEADLINE, named_score, shown_scores
+from reidbench.reports.html import OWN_FILES, render, table_view
+from reidbench.reports.table import MISSING, Column, Table
 from reidbench.runs.prepare import Planner
-from reidbench.runs.record import RunRecord
 from reidbench.runs.suite import load_suite
+from reidbench.studies.comparison import LossScores, compare
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import AUTO
 
-KINDS = {"loss": "loss", "backbone": "network", "recipe": "recipe", "metric": "metric", "rerank": "re-ranking"}
+COMPARED = 50  # rows of a page that the browser can compare: their values for each query are in it
+FILTERS = {"family": "loss", "backbone": "network", "dataset": "dataset", "tuning": "tuning", "repeated": "seeds"}
+FILTERS |= {"verified": "verified", "track": "track"}
 
 # A named system: its name and the resolved spec of each item that it names.
 System = tuple[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of a leaderboard as the site shows it.
-
-    ``row``: its cells in the CSV.
-    ``runs``: its runs in the order of their seeds.
-    ``statement``: what the maintainers verified of it.
-    """
-
-    row: Row
-    runs: Sequence[RunRecord]
-    statement: Statement | None
-
-    @property
-    def primary(self) -> float:
-        """The score that ranks the protocol's rows; negative where lower is better."""
-        name = self.runs[0].evaluation.primary
-        value = float(self.row.get(name) or "nan")
-        return value if named_score(name).higher_is_better else -value
-
-    @property
-    def items(self) -> dict[str, str]:
-        """The short text of each item that differs between rows."""
-        first = self.runs[0]
-        metric = {"metric": AUTO} if first.evaluation.metric_is_auto else {}
-        loss = {"loss": self.row["loss"]} if self.row["study"] else {}  # each seed has other options
-        return {kind: first.items[kind].short for kind in KINDS} | metric | loss
-
-    @property
-    def anchor(self) -> str:
-        """The name of its permanent link in the table of tracks."""
-        return f"row-{self.row['config_hash'][:16]}"
-
-    def cells(self, **others: Any) -> dict[str, Any]:
-        """Return a row of a table: scores, seeds, tier and the ``others``."""
-        names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
-        scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
-        chosen = " chosen" if chosen_seeds(run.job.seed for run in self.runs) else ""
-        seeds = {"seeds": int(self.row["n_seeds"]), "chosen": chosen}
-        return {**scores, **seeds, "verified": self.row["verified"], **others}
-
-    def details(self) -> list[tuple[str, str]]:
-        """Return (label, text) of every column with a text, of the resolved items and of the runs."""
-        verified = str(self.statement) if self.statement and self.statement.tier == self.row["verified"] else ""
-        texts = self.row | {"verified": verified or self.row["verified"]}
-        cells = [(column, text) for column, text in texts.items() if text]
-        items = [(f"{kind}, resolved", item.spec) for kind, item in sorted(self.runs[0].items.items())]
-        runs = [
-            (f"run, seed {run.job.seed}", f"{run.id[:12]}, finished {run.finished}, weights {run.weights[:12] or '–'}")
-            for run in self.runs
-        ]
-        return [*cells, *items, *runs]
-
-
-def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
+def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> list[Path]:
     """Write a page for each leaderboard in ``folder``, and an index, to ``target``; return the files.
 
+    ``docs`` is the address of the folder of the documentation, to which the index links.
     Each row shows the tier that the leaderboard's maintainers state. Pages need no network, and equal leaderboards give
     equal bytes. Raises DataError where ``check`` finds a problem.
     """
@@ -93,98 +40,122 @@ def build_site(folder: Path, target: Path, planner: Planner) -> list[Path]:
         listed = "\n".join(map(str, problems))
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
     systems = _named_systems(folder, planner)
-    pages, boards = {}, []
-    for name in board_names(folder):
-        board, _ = Board.load(folder, name, files=False)
-        runs = {key: [record for _, record in each] for key, each in board.groups().items()}
-        keyed = [(row["config_hash"], row) for row in board.rows()]
-        entries = [Entry(row, runs[key], board.statements.get(key)) for key, row in keyed]
-        pages[f"{name}.html"] = _page(name, entries, systems)
-        counts = Counter(entry.row["verified"] for entry in entries)
-        tiers = ", ".join(f"{counts[tier]} {tier}" for tier in TIERS if counts[tier])
-        boards.append({"name": name, "rows": len(entries), "tiers": tiers})
-    title, version = "Leaderboards of reidbench", reidbench.__version__
-    pages = {"index.html": render("leaderboards.html.j2", title=title, boards=boards, version=version)} | pages
+    boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
+    title = "Leaderboards of reidbench"
+    pages = {"index.html": _render("leaderboards.html.j2", title, boards=boards, tiers=TIERS, docs=docs)}
+    pages |= {f"{name}.html": board_page(name, entries, systems) for name, entries in boards.items()}
     for name, page in pages.items():
         write_atomic(target / name, page)
     return [target / name for name in pages]
 
 
-def _page(name: str, entries: Sequence[Entry], systems: Sequence[System]) -> str:
-    protocols = {entry.row["protocol"]: entry.runs[0] for entry in entries}
+def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = ()) -> str:
+    """Return the page of one leaderboard."""
     named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry, specs)]
-    return render(
+    best = sorted((entry for entry in entries if entry.values is not None), key=lambda entry: -entry.primary)[:COMPARED]
+    shared = {kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1}
+    tracks = _ranked_tracks(entries)
+    return _render(
         "leaderboard.html.j2",
-        title=f"{name}: leaderboard",
-        version=reidbench.__version__,
+        f"{name}: leaderboard",
         standin=name.endswith(".standin"),
-        protocols=[
-            f"{protocol}: {run.scores['queries']:,.0f} queries × {run.scores['gallery']:,.0f} gallery items, "
-            f"{run.scores['unmatched']:,.0f} unmatched; ranked by {run.evaluation.primary}"
-            for protocol, run in protocols.items()
-        ],
-        tracks=_tracks(entries),
+        protocols={entry.row["protocol"]: entry.runs[0] for entry in entries},
+        shared={PARTS[kind]: entries[0].parts[kind] for kind in PARTS if kind in shared},
+        tracks=_tracks(tracks, [kind for kind in PARTS if kind not in shared]),
         systems=_systems(named) if named else None,
+        entries={entry.anchor: entry for entry in entries},
+        verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
+        compared={entry.anchor for entry in best},
+        queries={entry.queries: to_base64(entry.identities.astype("<u4")) for entry in best},
         tiers=TIERS,
     )
 
 
-def _tracks(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return the table of all rows by track, best first within each: only the loss differs within a track."""
+def _render(template: str, title: str, **values: Any) -> str:
+    files = (*OWN_FILES, "leaderboard.css", "leaderboard.js")
+    return render(template, files=files, title=title, version=reidbench.__version__, **values)
+
+
+def _ranked_tracks(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Return the rows of each track, best first; the longest track first. Within a track only the loss differs."""
     tracks: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         # The same track on other data, or under another version, is not comparable.
         tracks[entry.row["track"], entry.row["protocol"], entry.row["data_fingerprint"]].append(entry)
-    variants = Counter(track for track, _, _ in tracks)
-    shown: list[Entry] = []
+    longest_first = sorted(tracks.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [sorted(each, key=lambda entry: (-entry.primary, entry.row["config_hash"])) for _, each in longest_first]
+
+
+def _verdicts(ranked: Sequence[Entry]) -> list[tuple[Entry, LossScores]]:
+    """Return what the values for each query tell of the rows of a track, as in a study; nothing of untrained networks.
+
+    Empty where the seeds are too few to compare more than these checkpoints.
+    """
+    comparable = {entry.anchor: entry for entry in ranked if entry.values is not None}
+    sign = 1 if all(named_score(entry.score).higher_is_better for entry in ranked) else -1
+    values = {anchor: sign * entry.values for anchor, entry in comparable.items() if entry.values is not None}
+    untrained = [anchor for anchor, entry in comparable.items() if entry.row["loss"] == "none"]
+    comparison = compare(values, ranked[0].identities, outside=untrained)
+    return [(comparable[loss.name], loss) for loss in comparison.losses if loss.places]
+
+
+def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict[str, Any]:
+    """Return the table of all rows by track; ``differing`` are the names of the parts in which tracks differ."""
+    entries = [entry for ranked in tracks for entry in ranked]
     rows: list[dict[str, Any]] = []
     best: set[tuple[int, str]] = set()
-    for (track, protocol, data), members in sorted(tracks.items(), key=lambda item: (-len(item[1]), item[0])):
-        title = track if variants[track] == 1 else f"{track} ({protocol}, data {data})"
-        ranked = sorted(members, key=lambda entry: (-entry.primary, entry.row["config_hash"]))
+    for ranked in tracks:
         best |= {(len(rows) + place, name) for place, name in _best(ranked)}
         for entry in ranked:
-            rank = 1 + sum(other.primary > entry.primary for other in ranked)
-            rows.append(entry.cells(loss=entry.items["loss"], tuning=entry.row["tuning"], rank=rank, track=title))
-        shown += ranked
-    first = [Column("loss"), Column("rank", kind="number", description="rank within the track")]
-    tuning = (
-        [Column("tuning", description="of a study's rows; its trials are self-reported")]
-        if any(row["tuning"] for row in rows)
-        else []
-    )
-    columns = [*first, *tuning, *_common_columns(), Column("track", description="everything except the loss")]
-    details = [entry.details() for entry in shown]
-    table = Table(rows, columns, best=best)
-    return table_view(
-        table, "Tracks", [entry.anchor for entry in shown], filters=("track", "verified"), details=details
-    )
+            place = 1 + sum(other.primary > entry.primary for other in ranked)
+            track = " · ".join(entry.parts[name] for name in differing if entry.parts[name])
+            rows.append(entry.cells(place=place, track=track))
+    columns = [
+        Column("loss"),
+        Column("place", kind="number", description="place in the track, and its 95 % range"),
+        *_common_columns(entries),
+        Column("tuning", description="of a study's rows; its trials are self-reported"),
+        Column("track", description="what differs between the tracks: everything except the loss"),
+    ]
+    ids = [entry.anchor for entry in entries]
+    return table_view(_folded(Table(rows, columns, best=best)), "Tracks", ids, filters=FILTERS)
 
 
 def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
     """Return the table of named systems, with the items in which they differ."""
     entries = [entry for _, entry in named]
-    differing = [kind for kind in KINDS if len({entry.items[kind] for entry in entries}) > 1]
-    columns = [Column("system"), *(Column(kind, KINDS[kind]) for kind in differing), *_common_columns()]
+    columns = [Column("system"), *_common_columns(entries), *(Column(kind, label) for kind, label in KINDS.items())]
     rows = [entry.cells(system=name, **entry.items) for name, entry in named]
     ids = [f"system-{number}-{entry.anchor}" for number, entry in enumerate(entries, start=1)]
-    details = [entry.details() for entry in entries]
-    return table_view(Table(rows, columns, best=_best(entries)), "Systems", ids, filters=("verified",), details=details)
+    return table_view(_folded(Table(rows, columns, best=_best(entries))), "Systems", ids)
 
 
-def _common_columns() -> list[Column]:
+def _folded(table: Table) -> Table:
+    """Return the table without the columns that hold one text in all rows."""
+    return table.without(table.constant()) if len(table.rows) > 1 else table
+
+
+def _common_columns(entries: Sequence[Entry]) -> list[Column]:
+    """Return the columns of scores, the one that ranks the rows first, of seeds and of the tier."""
+    others = sorted(shown_scores(), key=lambda name: name.startswith("map_"))
+    names = dict.fromkeys([*(entry.score for entry in entries), *HEADLINE, *others])
     scores = [
-        Column(name, each.label, "number", partial(_percent, name), description=f"{each.description}, in percent")
-        for name, each in shown_scores().items()
+        Column(name, score.label, "number", partial(_percent, name), description=f"{score.description}, in percent")
+        for name, score in ((name, named_score(name)) for name in names)
     ]
+    interval = Column("low", "95 %", "number", _interval, description=f"95 % interval of {scores[0].label}")
     seeds = Column("seeds", kind="number", format=lambda row: f"{row['seeds']}{row['chosen']}")
     verified = Column("verified", description="what the maintainers of this leaderboard state that they verified")
-    return [*scores, seeds, verified]
+    return [scores[0], interval, *scores[1:], seeds, verified]
 
 
 def _percent(name: str, row: Mapping[str, Any]) -> str:
     deviation = row.get(f"{name}_sd")
-    return f"{100 * row[name]:.2f}" + (f" ±{100 * deviation:.2f}" if deviation is not None else "")
+    return f"{100 * row[name]:.2f}" + (f" ±{100 * deviation:.2f}" if isinstance(deviation, float) else "")
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return MISSING if row["low"] is None else f"{100 * row['low']:.1f}–{100 * row['high']:.1f}"
 
 
 def _best(entries: Sequence[Entry]) -> set[tuple[int, str]]:

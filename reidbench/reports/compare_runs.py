@@ -185,7 +185,7 @@ def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score
     gap, interval = paired_difference(means[0], means[1], pids)
     over_seeds = min(len(a), len(b)) >= SEEDS
     if interval is not None and over_seeds:
-        interval = _with_seeds(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
+        interval = with_seeds(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
     return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval, over_seeds)
 
 
@@ -211,10 +211,10 @@ def same_matches(one: Ranking, other: Ranking) -> bool:
     )
 
 
-def _with_seeds(
+def with_seeds(
     gap: float, interval: tuple[float, float], seeds: Sequence[NDArray[Any]], identities: int
 ) -> tuple[float, float]:
-    """Return the interval widened by the variance between seeds; ``seeds`` holds the mean of each seed, per side."""
+    """Return the interval widened by the variance between seeds; ``seeds`` holds the score of each seed, per side."""
     from scipy.special import stdtrit  # noqa: PLC0415, needed with three seeds or more only
 
     tail = (1 - LEVEL) / 2

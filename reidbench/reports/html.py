@@ -10,9 +10,10 @@ import functools
 import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import reidbench
@@ -21,7 +22,9 @@ from reidbench.reports.figures import title_of, to_svg
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Table, one_line
 
+OWN_FILES = ("style.css", "table.js")
 PHONE_NUMBERS = 5
+NO_FILTERS: Mapping[str, str] = MappingProxyType({})
 
 
 def to_html(parts: Sequence[Part], title: str, about: str, opened: int | None = None) -> str:
@@ -48,42 +51,38 @@ def table_view(
     caption: str,
     ids: Sequence[str],
     *,
-    filters: Sequence[str] = (),
-    details: Sequence[Sequence[tuple[str, str]]] = (),
+    filters: Mapping[str, str] = NO_FILTERS,
 ) -> dict[str, Any]:
     """Return what ``tables.sortable`` of ``tables.html.j2`` shows.
 
     ``caption`` is the table's name for screen readers; ``ids`` are the rows' permanent links, unique in the page;
-    ``filters`` are keys of columns with a choice above the table; ``details`` are, for each row, the (label, text) that
-    it opens to. On a phone a row shows its texts and the first ``PHONE_NUMBERS`` numbers in the order in which a narrow
-    terminal keeps them; the others are in its details.
+    ``filters`` are keys of the rows with the label of a choice above the table; those with one text are left out. On a
+    phone a row shows its texts and the first ``PHONE_NUMBERS`` numbers in the order in which a narrow terminal keeps
+    them; the others are in its details.
     """
     cells = table.cells()
     numbers = sorted((column for column in table.columns if column.kind == "number"), key=lambda column: column.minor)
-    places = {column.key: place for place, column in enumerate(table.columns)}
+    texts = {key: [one_line(str(row[key])) for row in table.rows] for key in filters}
+    texts = {key: each for key, each in texts.items() if len(set(each)) > 1}
     entries = [
         {
             "id": ids[number],
             "cells": [
                 _cell(column, text, column.sort_value(row), (number, column.key) in table.best)
-                for column, text in zip(table.columns, texts, strict=True)
+                for column, text in zip(table.columns, printed, strict=True)
             ],
-            "filters": {key: texts[places[key]] for key in filters},
-            "details": details[number] if details else (),
+            "filters": {key: each[number] for key, each in texts.items()},
         }
-        for number, (row, texts) in enumerate(zip(table.rows, cells, strict=True))
+        for number, (row, printed) in enumerate(zip(table.rows, cells, strict=True))
     ]
     columns = [
-        {"label": each.heading, "kind": each.kind, "title": each.description, "rest": each in numbers[PHONE_NUMBERS:]}
+        {"key": each.key, "label": each.heading, "kind": each.kind, "title": each.description}
+        | {"rest": each in numbers[PHONE_NUMBERS:]}
         for each in table.columns
     ]
     choices = [
-        {
-            "name": key,
-            "label": table.columns[places[key]].heading.capitalize(),
-            "options": list(dict.fromkeys(texts[places[key]] for texts in cells)),
-        }
-        for key in filters
+        {"name": key, "label": filters[key].capitalize(), "options": list(dict.fromkeys(each))}
+        for key, each in texts.items()
     ]
     return {"caption": caption, "columns": columns, "entries": entries, "filters": choices}
 
@@ -94,17 +93,21 @@ def _cell(column: Column, text: str, value: float | None, best: bool) -> dict[st
     return {"text": number, "note": f"{sign}{spread}".strip(), "value": value, "best": best}
 
 
-def render(template: str, *, charts: bool = False, **values: object) -> str:
+def render(
+    template: str | Template, *, files: Sequence[str] = OWN_FILES, charts: bool = False, **values: object
+) -> str:
     """Return a page as HTML.
 
-    ``template`` is a file of ``templates`` that extends ``base.html.j2``; ``values`` are what it names, texts not yet
-    escaped; ``charts`` says whether the page has some. The page's policy allows the style sheet and the scripts by
-    their digests, images in ``data:`` addresses, and nothing else.
+    ``template`` is a file of ``templates`` that extends ``base.html.j2``; ``files`` are style sheets and scripts beside
+    this module; ``charts`` says whether the page has some; ``values`` are what the template names, texts not yet
+    escaped. The page's policy allows the style sheet and the scripts by their digests, images in ``data:`` addresses,
+    and nothing else.
     """
-    style, *scripts = (
-        importlib.resources.files("reidbench.reports").joinpath(name).read_text(encoding="utf-8")
-        for name in ("style.css", "table.js", *(("vendor/vega.js", "charts.js") if charts else ()))
-    )
+    folder = importlib.resources.files("reidbench.reports")
+    names = (*files, *(("vendor/vega.js", "charts.js") if charts else ()))
+    texts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
+    style = "\n".join(text for name, text in texts.items() if name.endswith(".css"))
+    scripts = [text for name, text in texts.items() if name.endswith(".js")]
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {' '.join(map(_digest, scripts))}; "
         "img-src data:; base-uri 'none'; form-action 'none'"

@@ -60,6 +60,7 @@ for (const board of document.querySelectorAll("[data-board]")) {
     const found = fitting.length === entries.length ? `${fitting.length} rows` : `${fitting.length} of ${entries.length} rows`;
     count.value = fitting.length > limit ? `${found}, the first ${limit} shown` : found;
     more.hidden = fitting.length <= limit;
+    board.dispatchEvent(new CustomEvent("shown", { detail: fitting }));
   };
   more.addEventListener("click", () => {
     limit = Infinity;

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from reidbench.leaderboard.board import add
+from reidbench.leaderboard.rows import derive
+from reidbench.leaderboard.site_entries import Entry
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import Ranking, save_ranking
@@ -21,7 +23,7 @@ from reidbench.runs.provenance import code_digest
 from reidbench.runs.record import CameraMatrix, RunRecord
 from reidbench.utils.arrays import IntArray
 from tests.support.rankings import rank
-from tests.support.records import make_record
+from tests.support.records import make_item, make_record
 
 FIXED = ("id", "train_id", "group", "code", "scores", "intervals", "cameras")
 QUERY = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
@@ -80,6 +82,44 @@ def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> list
     """Add records from run folders beside the leaderboard's."""
     folders = (folder.parent / "runs" / f"{number}-{record.job.loss[:40]}" for number, record in enumerate(records))
     return add([put(*run) for run in zip(folders, records, strict=True)], folder, **options)
+
+
+def made_up_entries(rows, seeds=1, identities=30, loss="loss"):
+    """Return entries of a site without files; the n-th loss has a lower score than those before it."""
+    random, records = np.random.default_rng(0), []
+    hard = random.uniform(0, 0.5, 3 * identities)
+    values = {}
+    for number in range(rows):
+        backbone = make_item("tiny") if number % 3 else make_item("resnet50(head=fc1024, last_stride=1)")
+        for seed in range(seeds):
+            noise = random.normal(0, 0.05, 3 * identities) + random.normal(0, 0.01)
+            each = np.clip(0.95 - 0.8 * number / rows - hard + noise, 0, 1)
+            low, high = each.mean() - 0.03, each.mean() + 0.03
+            scores = {"map_market": each.mean(), "map_step": each.mean() + 0.03, "r1": min(1, each.mean() + 0.2)}
+            item = make_item(f"{loss}_{number}", f"{loss}_{number}(margin=0.2, distance=euclidean)")
+            item = replace(item, references=["https://arxiv.org/abs/1703.07737", "javascript:alert(1)"])
+            changes = {
+                "items": {"loss": item, "backbone": backbone},
+                "seconds": {"train": 60.0 + 9 * number, "embed": 3.5},
+            }
+            record = make_record(f"{loss}_{number}", seed, scores=scores, **changes)
+            records.append(replace(record, intervals={"map_market": [low, high]}))
+            values.setdefault(records[-1].group, []).append(each)
+    grouped = {group: [record for record in records if record.group == group] for group in values}
+    pids = np.repeat(np.arange(identities), 3)
+    return [
+        Entry(
+            row,
+            grouped[key],
+            None,
+            Path("leaderboards/records/synthetic") / grouped[key][0].id[:12],
+            "one",
+            pids,
+            np.stack(values[key]),
+        )
+        for row in derive(records)
+        for key in [row["config_hash"]]
+    ]
 
 
 def rows_of(folder: Path, name: str = "synthetic") -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from playwright.sync_api import Browser
 
 from reidbench import Column, Part, Table
-from reidbench.reports.html import render, table_view, to_html
+from reidbench.reports.html import _environment, render, table_view, to_html
 from tests.reidbench.reports.test_figures import HOSTILE, drawn
 from tests.support.browser import Visit, chromium
 
@@ -41,17 +41,21 @@ def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
         {"loss": f"loss {n}", "map": None if n == missing else score_of(n), "track": f"track {n % 3}"}
         for n in range(rows)
     ]
-    details = [[("commit", f"c{n}"), ("loss_params", "margin=soft")] for n in range(rows)]
+    details = [f"commit c{n}" for n in range(rows)]
     table = Table(values, columns, best={(n, "map") for n in range(rows) if score_of(n) > 0.99})
     return write_table(folder, table, "A board", details)
 
 
-def write_table(folder: Path, table: Table, title: str, details: Sequence[Sequence[tuple[str, str]]]) -> Path:
+def write_table(folder: Path, table: Table, title: str, details: Sequence[str]) -> Path:
+    """Write a page with one table, whose rows open to a text."""
     ids = [f"r-{n}" for n in range(len(table.rows))]
-    tracks = table_view(table, "Scores", ids, filters=["track"], details=details)
-    nothing = {"protocols": [], "systems": None, "tiers": {}, "notes": [], "standin": False, "version": "0"}
+    values = {"table": table_view(table, "Scores", ids, filters={"track": "track"}), "details": dict(zip(ids, details))}
+    template = _environment().from_string(
+        '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}{% block content %}<h2>Table</h2>'
+        '{% call(entry, key) tables.sortable(table) %}{{ "" if key else details[entry.id] }}{% endcall %}{% endblock %}'
+    )
     file = folder / "page.html"
-    file.write_text(render("leaderboard.html.j2", title=title, tracks=tracks, **nothing), encoding="utf-8")
+    file.write_text(render(template, title=title, **values), encoding="utf-8")
     return file
 
 
@@ -130,11 +134,14 @@ def test_of_a_thousand_rows_the_first_are_shown(tmp_path: Path, browser: Browser
 
 def test_hostile_texts_of_a_board_are_plain_text(tmp_path: Path, browser: Browser) -> None:
     table = Table([{"loss": text, "track": text} for text in TEXTS])
-    visit = Visit(browser, write_table(tmp_path, table, TEXTS[0], [[(text, text)] for text in TEXTS]))
+    visit = Visit(browser, write_table(tmp_path, table, TEXTS[0], TEXTS))
     shown = [re.sub("\u202e", "\N{REPLACEMENT CHARACTER}", text) for text in TEXTS]
     assert first_cells(visit, 20) == shown
     assert visit.page.title() == TEXTS[0]
-    assert visit.page.eval_on_selector_all("dd", "cells => cells.map(c => c.textContent)") == TEXTS
+    assert (
+        visit.page.eval_on_selector_all(".details td", "cells => cells.map(c => c.lastChild.textContent.trim())")
+        == TEXTS
+    )
     assert visit.page.locator("b, img").count() == 0
     assert visit.page.locator("script").count() == 1
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,0 +1,185 @@
+"""The rows of leaderboards as the site shows them: cells, interval, values for each query, and how to repeat a row."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidbench.leaderboard.board import Board
+from reidbench.leaderboard.rows import Row, chosen_seeds
+from reidbench.leaderboard.tiers import Statement
+from reidbench.ranking.rankings import Ranking, read_ranking
+from reidbench.ranking.scores import named_score, scores_at, shown_scores
+from reidbench.reports.compare_runs import SEEDS, identities_of, same_matches, with_seeds
+from reidbench.runs.record import RunRecord
+from reidbench.utils.arrays import FloatArray, IntArray
+from reidbench.utils.machine import AUTO
+
+KINDS = {"loss": "loss", "backbone": "network", "recipe": "recipe", "metric": "metric", "rerank": "re-ranking"}
+# The parts of a track: everything except the loss.
+PARTS = {kind: label for kind, label in KINDS.items() if kind != "loss"}
+PARTS |= {name: name for name in ("protocol", "version", "data", "study")}
+_DEFAULTS = {"metric": AUTO, "rerank": "none"}  # which a command need not name
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A row of a leaderboard as the site shows it.
+
+    ``row``: its cells in the CSV.
+    ``runs``: its runs in the order of their seeds.
+    ``statement``: what the maintainers verified of it.
+    ``path``: the folder of its first run, from the folder that holds the leaderboards.
+    ``queries``: a name of the queries and their positives, which rows that can be compared share.
+    ``identities``: the queries' identities, from 0 [queries].
+    ``values``: the score that ranks it, fractions [seeds, queries]; None if its queries or positives are others.
+    """
+
+    row: Row
+    runs: Sequence[RunRecord]
+    statement: Statement | None
+    path: Path
+    queries: str
+    identities: IntArray
+    values: FloatArray | None
+
+    @property
+    def score(self) -> str:
+        """The name of the score that ranks the protocol's rows."""
+        return self.runs[0].evaluation.primary
+
+    @property
+    def label(self) -> str:
+        """The printed name of ``score``."""
+        return named_score(self.score).label
+
+    @property
+    def primary(self) -> float:
+        """The score that ranks the protocol's rows; negative where lower is better."""
+        value = float(self.row.get(self.score) or "nan")
+        return value if named_score(self.score).higher_is_better else -value
+
+    @property
+    def mean(self) -> float:
+        """The score that ranks the protocol's rows, as it is."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def by_seed(self) -> list[float]:
+        """The score that ranks the protocol's rows, for each seed."""
+        return [run.scores[self.score] for run in self.runs]
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of ``primary`` over the queries' identities, with three seeds or more over seeds too."""
+        ends = [run.intervals[self.score] for run in self.runs if self.score in run.intervals]
+        if len(ends) < len(self.runs):
+            return None
+        low, high = np.mean(ends, axis=0).tolist()
+        if len(ends) >= SEEDS:
+            identities = len(np.unique(self.identities))
+            low, high = with_seeds(self.mean, (low, high), [np.array(self.by_seed)], identities)
+        return max(low, 0.0), min(high, 1.0)
+
+    @cached_property
+    def items(self) -> dict[str, str]:
+        """The short text of each item that differs between rows."""
+        first = self.runs[0]
+        metric = {"metric": AUTO} if first.evaluation.metric_is_auto else {}
+        loss = {"loss": self.row["loss"]} if self.row["study"] else {}  # each seed has other options
+        return {kind: first.items[kind].short for kind in KINDS} | metric | loss
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """The parts of its track by name, as texts; empty where a part does not apply."""
+        cells = {"version": self.row["protocol"], "data": self.row["data_fingerprint"]}
+        study = self.row["track"].partition(" study(")[2].removesuffix(")")
+        return self.items | {"protocol": self.runs[0].items["protocol"].short} | cells | {"study": study}
+
+    @property
+    def anchor(self) -> str:
+        """The name of its permanent link in the table of tracks."""
+        return f"row-{self.row['config_hash'][:16]}"
+
+    @property
+    def verified(self) -> str:
+        """The statement of the maintainers, or the row's tier."""
+        tier = self.row["verified"]
+        return str(self.statement) if self.statement and self.statement.tier == tier else tier
+
+    @property
+    def references(self) -> list[tuple[str, str]]:
+        """The kind of item and the address of each of its references on the web."""
+        pairs = {(kind, url): None for kind, item in self.runs[0].items.items() for url in item.references}
+        return [pair for pair in pairs if pair[1].startswith(("https://", "http://"))]
+
+    @property
+    def score_texts(self) -> list[tuple[str, str]]:
+        """The label of each score and its text in percent."""
+        values = {score.label: (self.row[name], self.row.get(f"{name}_sd")) for name, score in scores_at().items()}
+        return [
+            (key, f"{100 * float(mean):.2f}" + (f" ±{100 * float(sd):.2f}" if sd else ""))
+            for key, (mean, sd) in values.items()
+        ]
+
+    @property
+    def command(self) -> str:
+        """The command that trains and scores the row again."""
+        if self.row["study"]:
+            return shlex.join(["reidbench", "study", f"{self.path.parts[0]}/studies/{self.row['study']}.toml"])
+        items = {"protocol": self.runs[0].items["protocol"].short} | self.items
+        flags = [(f"--{kind}", text) for kind, text in items.items() if _DEFAULTS.get(kind) != text]
+        flags += [("--seed", str(run.job.seed)) for run in self.runs]
+        return shlex.join(["reidbench", "run", *(part for flag in flags for part in flag)])
+
+    def cells(self, **others: Any) -> dict[str, Any]:
+        """Return a row of a table: scores, interval, seeds, what filters need, and the ``others``."""
+        names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
+        scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
+        low, high = self.interval or (None, None)
+        seeds = {"low": low, "high": high, "seeds": len(self.runs)}
+        chosen = " chosen" if chosen_seeds(run.job.seed for run in self.runs) else ""
+        repeated = f"{SEEDS} or more" if len(self.runs) >= SEEDS else f"fewer than {SEEDS}"
+        named = {"family": self.row["loss"], "tuning": self.row["tuning"] or "as given"}
+        return {**self.row, **scores, **self.items, **named, **seeds, "chosen": chosen, "repeated": repeated, **others}
+
+    def comparison_data(self, embedded: bool) -> dict[str, str]:
+        """Return what the page needs to compare the row; with ``embedded`` also its mean values for each query."""
+        if len({run.group for run in self.runs}) > 1:
+            return {"command": self.command}  # a study's: each seed has other options
+        data = {"run": str(self.path), "seeds": json.dumps(self.by_seed)}
+        if embedded and self.values is not None:
+            values = np.round(self.values.mean(axis=0) * 65535).astype("<u2")
+            data |= {"queries": self.queries, "values": to_base64(values)}
+        return data
+
+
+def to_base64(numbers: NDArray[Any]) -> str:
+    """Return the bytes of an array as text."""
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+def entries_of(board: Board) -> Iterator[Entry]:
+    """Yield the rows of a leaderboard; reads all rankings. Raises DataError where one is missing or damaged."""
+    groups = board.groups()
+    first: dict[str, Ranking] = {}
+    for row in board.rows():
+        paths, runs = zip(*groups[row["config_hash"]], strict=True)
+        rankings = [read_ranking(path) for path in paths]
+        queries = f"{row['protocol']} {row['data_fingerprint']}"
+        base, values = first.setdefault(queries, rankings[0]), None
+        if all(same_matches(base, ranking) for ranking in rankings):
+            per_query = named_score(runs[0].evaluation.primary).per_query
+            values = np.stack([per_query(ranking) for ranking in rankings])
+        path = Path(board.folder.resolve().name) / paths[0].relative_to(board.folder)
+        identities = np.unique(identities_of(rankings[0]), return_inverse=True)[1]
+        yield Entry(row, runs, board.statements.get(row["config_hash"]), path, queries, identities, values)
