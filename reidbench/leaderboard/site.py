@@ -118,7 +118,8 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
         Column("track", description="what differs between the tracks: everything except the loss"),
     ]
     ids = [entry.anchor for entry in entries]
-    return table_view(_folded(Table(rows, columns, best=best)), "Tracks", ids, filters=FILTERS)
+    filters = {key: label for key, label in FILTERS.items() if key != "track" or differing != ["backbone"]}
+    return table_view(_folded(Table(rows, columns, best=best)), "Tracks", ids, filters=filters)
 
 
 def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:

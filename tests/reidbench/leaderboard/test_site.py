@@ -55,15 +55,16 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Pa
     track = next(row["track"] for row in rows if row["backbone"] == "tiny")
     ranked = sorted((row for row in rows if row["track"] == track), key=lambda row: -float(row["map_market"]))
     visit = Visit(browser, files[1], anchor=f"#row-{ranked[0]['config_hash'][:16]}")
-    visit.page.locator("select[data-filter=track]").select_option(track)
+    visit.page.get_by_label("Network").select_option("tiny")
     shown = visit.page.eval_on_selector_all("tbody th bdi", "cells => cells.map(cell => cell.textContent)")
     places = visit.page.eval_on_selector_all(
-        "tbody td:nth-child(2)", "cells => cells.map(cell => cell.textContent.trim())"
+        "tbody td:nth-child(2) bdi", "cells => cells.map(cell => cell.textContent)"
     )
     assert shown == [row["loss"] for row in ranked]
     assert places == ["1", "2", "3"]
     details = visit.page.inner_text(f"#row-{ranked[0]['config_hash'][:16]}-details")
-    assert ranked[0]["config_hash"] in details
+    assert ranked[0]["config_hash"][:16] in details
+    assert "reidbench run --protocol market1501 --loss" in details
     assert "self-reported" in visit.page.inner_text("tbody")
     assert all(shown in files[1].read_text() for shown in ("2 chosen", "chosen seeds: 0, 2"))
     assert visit.violations() == []
@@ -102,7 +103,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
     add_all(tmp_path / "boards", [valid_record("one", items=items, deviations=[HOSTILE], environment=environment)])
     visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
     visit.page.locator(".open").first.click()
-    details = visit.page.locator("dl").first.text_content() or ""
+    details = visit.page.locator(".details").first.text_content() or ""
     assert details.count(HOSTILE) == 3
     assert option in details
     assert visit.page.locator("script").count() == 1
@@ -112,5 +113,5 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
 def test_no_site_is_built_of_invalid_boards(boards: Path, tmp_path: Path) -> None:
     file = boards / "market1501.csv"
     file.write_text(re.sub("self-reported", "retrained", file.read_text(), count=1))
-    with pytest.raises(DataError, match=r"market1501\.csv:2: verified is 'retrained'"):
+    with pytest.raises(DataError, match="line 2 is not what the records give"):
         build_site(boards, tmp_path / "site", planner(tmp_path))

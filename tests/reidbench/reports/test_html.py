@@ -49,7 +49,10 @@ def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
 def write_table(folder: Path, table: Table, title: str, details: Sequence[str]) -> Path:
     """Write a page with one table, whose rows open to a text."""
     ids = [f"r-{n}" for n in range(len(table.rows))]
-    values = {"table": table_view(table, "Scores", ids, filters={"track": "track"}), "details": dict(zip(ids, details))}
+    values = {
+        "table": table_view(table, "Scores", ids, filters={"track": "track"}),
+        "details": dict(zip(ids, details, strict=True)),
+    }
     template = _environment().from_string(
         '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}{% block content %}<h2>Table</h2>'
         '{% call(entry, key) tables.sortable(table) %}{{ "" if key else details[entry.id] }}{% endcall %}{% endblock %}'
