@@ -52,18 +52,10 @@ def test_label_smoothing_is_uniform_over_identities(smoothing, pids, seed):
         assert term == pytest.approx(expected, abs=1e-9)
 
 
-def test_dropout_is_for_training_only():
-    info = TrainInfo(embedding_dim=400, num_pids=7)
-    torch.manual_seed(0)
-    loss, plain = Classification(info, dropout=0.5), Classification(info)
-    plain.load_state_dict(loss.state_dict())
-    embeddings, labels = torch.ones(7, 400, requires_grad=True), torch.arange(7)
-    total = loss(embeddings, labels).total
-    total.backward()
-    assert 150 < int((embeddings.grad[0] == 0).sum()) < 250
-    assert not total.equal(plain(embeddings, labels).total)
-    loss.eval()
-    assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
+def test_dropout_has_its_rate():
+    loss, embeddings = Classification(TrainInfo(400, 7), dropout=0.25), torch.ones(7, 400, requires_grad=True)
+    loss(embeddings, torch.arange(7)).total.backward()
+    assert 50 < int((embeddings.grad[0] == 0).sum()) < 150
 
 
 @pytest.mark.parametrize("target", ["uniform", "extra", "pseudo"])

@@ -97,6 +97,16 @@ def test_pooling_and_parameters(name):
     assert bool(loss.param_groups()) == name.endswith("cation")
 
 
+@pytest.mark.parametrize("name", [name for name in LABELS if name.endswith("cation")])
+def test_dropout_is_for_training_only(name):
+    (loss, labels), (plain, _) = built(f"{name}(dropout=0.5)"), built(name)
+    plain.load_state_dict(loss.state_dict())
+    embeddings = random_embeddings(len(labels))
+    assert not loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
+    loss.eval()
+    assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
+
+
 @pytest.mark.parametrize(
     "spec",
     [

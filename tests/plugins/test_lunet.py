@@ -104,8 +104,6 @@ def test_initialisation_follows_he_and_glorot():
             bound = (6 / (module.in_features + module.out_features)) ** 0.5
             assert module.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
             assert (module.bias == 0).all()
-    torch.manual_seed(0)
-    assert all(a.equal(b) for a, b in zip(network.parameters(), LuNet().parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("height", "width", "inputs"), [(64, 32, 256), (33, 16, 256), (128, 64, 1024), (1, 1, 128)])
@@ -133,12 +131,6 @@ def test_options_must_be_above_0(option):
         LuNet(**{option: 0})
 
 
-def test_every_parameter_has_a_gradient():
-    torch.manual_seed(0)
-    network = LuNet(channels=0.125, height=64, width=32)
-    batch = torch.rand(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    embeddings = network(batch)
-    assert (embeddings < 0).any()  # nothing follows the last linear layer
-    embeddings.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+def test_the_memory_format_of_a_batch_has_no_effect():
+    network, batch = LuNet(channels=0.125, height=64, width=32), torch.rand(4, 3, 64, 32)
     assert network(batch).equal(network(batch.contiguous(memory_format=torch.channels_last)))

@@ -53,7 +53,8 @@ def cluster(tmp_path_factory):
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         # Workers have the environment of their node, in which a user installs plugins.
-        patch.setenv("PYTHONPATH", str(third_party_package(tmp_path_factory.mktemp("node") / "package")))
+        for name, value in third_party_package(tmp_path_factory.mktemp("node") / "package").items():
+            patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
         node = {"node_ip_address": "127.0.0.1", "object_store_memory": 10**8, "include_dashboard": False}

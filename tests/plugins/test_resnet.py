@@ -1,7 +1,5 @@
 """resnet50: the paper's 25.74 M parameters, its head, its weights and the normalisation that they expect."""
 
-import json
-
 import pytest
 import torch
 import torchvision
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 
 from reidbench import DataError, File, OptionError, Preprocess, build
 from tests.plugins.test_weights import METADATA
-from tests.support.jobs import job, run
 
 
 def parameters(module: nn.Module) -> int:
@@ -123,14 +120,6 @@ def test_embedding_dim_is_the_number_of_outputs(backbone, size):
 def test_embedding_dim_needs_a_head_and_is_positive(backbone, options):
     with pytest.raises(OptionError, match=f"{backbone}: option embedding_dim: expected .*got"):
         build("backbone", f"{backbone}(weights=none, {options})")
-
-
-def test_records_show_embedding_dim(tmp_path):
-    backbone = "timm(name=resnet10t, weights=none, head=trinet, height=32, width=32, embedding_dim=24)"
-    run(job(backbone=backbone, recipe="quick(steps=2, p=2, k=2)"), results=tmp_path)
-    (record,) = tmp_path.rglob("record.json")
-    assert json.loads(record.read_text())["network"]["embedding_dim"] == 24
-    assert "embedding_dim=24" in record.read_text()
 
 
 @pytest.mark.parametrize("option", ["height", "width"])

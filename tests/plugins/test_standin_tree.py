@@ -1,6 +1,7 @@
 """Stand-in trees of every dataset: images, resuming, and what is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from reidbench_datasets.mars import mars
 from reidbench_datasets.standin_tree import LOCK
 
 from reidbench import DataError, OptionError, lock
-from reidbench.plugins.catalogue import load
 from tests.support.cases import cases
 from tests.support.trees import contents
 
@@ -40,13 +40,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def name(request):
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def case(name):
-    return CASES[name]
+def case(request):
+    return CASES[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +80,6 @@ def test_images_are_different_jpegs_of_128_by_64(tree):
         assert simplejpeg.decode_jpeg(image).shape == (128, 64, 3)
 
 
-def test_it_is_registered_under_the_name_of_its_dataset(name, tmp_path):
-    done, total = next(iter(load().resolve("synthesizer", f"{name}(identities=4)").build(tmp_path)))
-    assert done == 0
-    assert total > 100
-
-
 def test_a_killed_call_is_resumed(tree, case, tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path\n"
@@ -110,9 +99,9 @@ def test_a_killed_call_is_resumed(tree, case, tmp_path):
 
 
 def test_only_missing_and_empty_files_are_written(tree, case, tmp_path):
-    folder = tmp_path / "tree"
-    *_, (_, total) = case.module.synthesize(folder, **case.options)
+    folder = shutil.copytree(tree, tmp_path / "tree")
     images = sorted(folder.rglob("*.jpg"))
+    total = len(images)
     images[0].unlink()
     images[1].write_bytes(b"")
     next(folder.rglob("*.mat")).unlink()

@@ -19,7 +19,7 @@ from reidbench_datasets.synthetic.body import STANCE_COLUMNS
 from reidbench_datasets.synthetic.outfits import DIFFICULTIES, sample_identity
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot, Tree, plan
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
-from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, Staged, rasterise, shade, stage
+from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, rasterise, shade, stage
 from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.sensor import develop
 from reidbench_datasets.synthetic.wardrobe import Figure, dress
@@ -102,17 +102,11 @@ def test_random_numbers_are_within_bounds(seed, below):
 # Geometry
 
 
-def _visible(figure: Figure, yaw: float) -> tuple[Staged, Seen, Lens]:
+def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
     staged, _ = stage(figure.parts, figure.skeleton, np.zeros(STANCE_COLUMNS), yaw, 0.03)
     seen = Seen(np.full((256, 128), FAR), np.full((256, 128), NOBODY, dtype=np.int16))
-    lens = Lens(130.0, 64.0, 240.0)
+    lens, image = Lens(130.0, 64.0, 240.0), np.zeros((128, 64, 3))
     rasterise(staged, lens, seen)
-    return staged, seen, lens
-
-
-def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
-    staged, seen, lens = _visible(figure, yaw)
-    image = np.zeros((128, 64, 3))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3), 0.0)
     shade(staged, figure.layers, lens, seen, light, image)
     return image

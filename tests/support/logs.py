@@ -1,5 +1,6 @@
 """The log of a training, read and compared."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from reidbench.utils.arrays import load_arrays
 
 def read_log(folder: Path) -> dict[str, NDArray[Any]]:
     return load_arrays(folder / LOG)
+
+
+def outcome(results: Path) -> tuple[bytes, dict[str, float], str]:
+    """Return the weights, scores and status of the only run in a results folder."""
+    (weights,), (file,) = results.rglob("weights.safetensors"), results.rglob("record.json")
+    record = json.loads(file.read_text())
+    return weights.read_bytes(), record["scores"], record["status"]
 
 
 def assert_same_log(one: Path, other: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import sys
 from collections import Counter
 from typing import ClassVar
 
@@ -49,6 +50,13 @@ class Counting(Backbone):
         return out
 
 
+class Point(Counting):
+    """A network that maps all images to nearly one point."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 1 + 1e-6 * super().forward(images)
+
+
 class NotOnMeta(Counting):
     """A network whose constructor reads the values of its tensors."""
 
@@ -59,7 +67,7 @@ class NotOnMeta(Counting):
 
 def catalogue() -> Catalogue:
     plugin = Plugin("counting", "counting", "1.0", "ok", module=__name__)
-    factories = {"counting": Counting, "not_on_meta": NotOnMeta}
+    factories = {"counting": Counting, "not_on_meta": NotOnMeta, "point": Point}
     items = [PluginItem("backbone", name, factory, plugin) for name, factory in factories.items()]
     return dataclasses.replace(load(), items=(*load().items, *items))
 
@@ -120,6 +128,14 @@ def test_a_network_that_cannot_be_built_on_meta_runs(machine):
     (record,) = run_all(machine, backbone="not_on_meta")
     assert record.status == "ok", record.error
     assert Counting.built["cpu"] == 2
+
+
+def test_a_collapsed_run_is_scored_and_refused_by_leaderboards(machine):
+    (record,) = run_all(machine, backbone="point")
+    assert (record.status, record.observed.verdict, record.observed.packed_steps) == ("collapsed", "collapsed", 4)
+    assert 0 < record.scores["map_market"] < 0.2
+    assert run_all(machine, backbone="point") == [record]
+    assert "status" in [field for field, _ in record_problems(record)]
 
 
 def test_missing_weights_end_a_call_before_its_first_run(machine, monkeypatch):
@@ -277,6 +293,11 @@ def test_collapsed_or_failed_runs_are_among_the_records():
         def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             return embeddings.sum(1) * torch.nan
 
-    records = reidbench.run(loss=[Nan, "none"], **SMALL)
-    assert [record.status for record in records] == ["failed", "ok"]
-    assert records.to_frame()["status"].tolist() == ["failed", "ok"]
+    class Exits(Nan):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            sys.exit(0)
+
+    records = reidbench.run(loss=[Nan, Exits, "none"], **SMALL)
+    assert records[1].error.startswith("SystemExit: 0")
+    assert [record.status for record in records] == ["failed", "failed", "ok"]
+    assert records.to_frame()["status"].tolist() == ["failed", "failed", "ok"]

@@ -1,6 +1,5 @@
 """A run killed at ten moments, its pixels or checkpoints half written, ends as an undisturbed one."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from reidbench.training.checkpoint import latest_step
 from tests.support.jobs import SMALL_RECIPE, small_run
-from tests.support.logs import assert_same_log
+from tests.support.logs import assert_same_log, outcome
 
 STEPS = 300  # enough that none of the kills comes too late, however busy the machine
 KILLS = 10
@@ -49,13 +48,6 @@ def asides(folder: Path, pattern: str) -> set[tuple[Path, int]]:
         with suppress(FileNotFoundError):
             found.add((file, file.stat().st_mtime_ns))
     return found
-
-
-def outcome(folder: Path) -> tuple[bytes, dict[str, float], str]:
-    (weights,) = folder.rglob("weights.safetensors")
-    (file,) = folder.rglob("record.json")
-    record = json.loads(file.read_text())
-    return weights.read_bytes(), record["scores"], record["status"]
 
 
 @pytest.mark.slow

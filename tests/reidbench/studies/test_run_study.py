@@ -205,12 +205,11 @@ FLAGS = {
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     """Start a study of three losses, one of them a third party's package, in a process of its own."""
-    package = third_party_package(folder.parent / "package")
     flags = [word for pair in FLAGS.items() for word in pair] + [f"--loss={loss}" for loss in LOSSES]
     return subprocess.Popen(
         [sys.executable, "-m", "reidbench", "study", *flags, *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"REIDBENCH_RESULTS": str(folder), "PYTHONPATH": str(package)},
+        env=os.environ | {"REIDBENCH_RESULTS": str(folder)} | third_party_package(folder.parent / "package"),
     )  # fmt: skip
 
 
