@@ -55,10 +55,10 @@ def write(folder: Path, shards: int) -> None:
 def measure(folder: Path, shards: int) -> None:
     """Score the queries against the first shards and print what it took."""
     files = [folder / f"shard-{number:04d}.npy" for number in range(shards)]
-    evaluate_files(folder / "query.npz", folder / "query.npz", None, None, "mean", Evaluation())  # compiles
+    evaluate_files(folder / "query.npz", folder / "query.npz", None, None, Evaluation())  # compiles
     before, clocks = peak_mib(), (time.process_time, time.perf_counter)
     began = [clock() for clock in clocks]
-    scores = evaluate_files(folder / "query.npz", files, None, None, "mean", Evaluation())[0]
+    scores = evaluate_files(folder / "query.npz", files, None, None, Evaluation())[0]
     cpu, wall = (clock() - start for clock, start in zip(clocks, began, strict=True))
     peak = peak_mib()
     began = [clock() for clock in clocks]

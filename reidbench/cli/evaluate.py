@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 from reidbench.cli.flags import option, path_option
 from reidbench.cli.output import echo, print_rows
@@ -22,7 +22,6 @@ def evaluate(
     protocol: Annotated[str | None, option("Evaluation protocol (default: Market-1501's rules).")] = None,
     metric: Annotated[str, option("Metric; auto is the default of the suite.")] = "auto",
     rerank: Annotated[str, option("Re-ranker, or none.")] = "none",
-    pool: Annotated[str, option("mean or max, for units of several rows (starts).", "NAME")] = "mean",
     normalize: Annotated[
         bool | None, option("L2-normalise (default: the metric decides).", None, "--normalize/--no-normalize")
     ] = None,
@@ -39,8 +38,6 @@ def evaluate(
     from reidbench.utils.atomic import output_file, write_atomic
     from reidbench.utils.untrusted_files import real_path
 
-    if pool not in ("mean", "max"):
-        raise OptionError(f"--pool: expected mean or max, got {pool!r}")
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
     given = {
@@ -61,8 +58,7 @@ def evaluate(
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
         how = Evaluation(metric, rerank, rules.exclude, rules.ranks, normalize)
-    pooling = cast(Literal["mean", "max"], pool)
-    scores = evaluate_files(query, shards or gallery, train, distances, pooling, how)[0]
+    scores = evaluate_files(query, shards or gallery, train, distances, how)[0]
     if as_json is not None:
         content = {**scores.as_dict(), "intervals": scores.intervals, "cameras": scores.cameras}
         write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")

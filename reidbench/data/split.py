@@ -18,19 +18,6 @@ from reidbench.utils.random_streams import stream
 # Kinds of contradictions between training and test parts.
 SHARED_IMAGES = "test_images_in_train"
 SHARED_IDENTITIES = "identities_in_train_and_test"
-STANDARD_COUNTS = frozenset(
-    (
-        "train",
-        "train_identities",
-        "unlabelled",
-        "query",
-        "query_identities",
-        "gallery",
-        "junk",
-        "distractors",
-        "cameras",
-    )
-)
 
 
 def hold_out(train: Samples, fraction: float, seed: int) -> Split:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-import re
 import stat
 import warnings
 import zlib
@@ -18,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError
@@ -34,10 +33,9 @@ READ_BYTES = 2**16  # read at once: more than most crops of a person take
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**29  # more than that many pixels take uncompressed
-FORMATS = ("BMP", "GIF", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "PNG", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-DEPTH = 8  # most bits a channel
 EMPTY = "it is empty; copy it again from its source"
 DAMAGED = (
     "it is damaged, cut short or of an unsupported kind; copy it again from its source, save it again as a JPEG or PNG "
@@ -58,9 +56,9 @@ def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
     """Return the RGB image in a file, uint8 [h, w, 3], as stored: an orientation in its metadata is not applied.
 
     Palettes, grey levels and 1 to 7 bits become 0 to 255. Raises DataError with the file and the reason where it is
-    missing, empty or damaged, has more than 89 megapixels, several frames or more than 8 bits a channel, is CMYK, is
-    transparent anywhere (dropping alpha would show hidden colours), or is a TIFF with an orientation; also where a
-    ``digest`` is given and the sha256 of the file is another.
+    missing, empty or damaged, has more than 89 megapixels, several frames or more than 8 bits a channel, is CMYK or
+    transparent anywhere (dropping alpha would show hidden colours); also where a ``digest`` is given and the sha256 of
+    the file is another.
     """
     return _named(path, lambda: _decode(_content(path, digest)))
 
@@ -174,31 +172,15 @@ def _open_with_pillow(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise DataError(f"its format is none of JPEG, {', '.join(FORMATS)}, or its header is damaged") from None
     _check_size(*image.size)
-    if (depth := _depth(image, data)) > DEPTH:
+    if data.startswith(PNG_MAGIC) and data[24] > 8:  # its depth; Pillow's mode is "RGB" for some with 16
         raise DataError(
-            f"it has {depth} bits a channel, expected at most {DEPTH}, since their range is not known; save it with "
-            f"{DEPTH} bits a channel"
+            f"it has {data[24]} bits a channel, expected at most 8, since their range is not known; save it with 8"
         )
     if getattr(image, "is_animated", False):
         raise DataError("it has several frames; save one of them")
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        turn = image.getexif().get(ExifTags.Base.Orientation)
-        if turn in range(2, 9):  # Pillow turns a TIFF and no other format
-            raise DataError(f"it is a TIFF with Orientation {turn}, expected 1 or none; save it upright")
     if image.mode not in MODES:
-        raise DataError(f"its pixel mode is {image.mode}; save it as RGB with {DEPTH} bits a channel")
+        raise DataError(f"its pixel mode is {image.mode}; save it as RGB with 8 bits a channel")
     return image
-
-
-def _depth(image: Image.Image, data: bytes) -> int:
-    """Return the bits of a channel, as the file says: Pillow's mode is "RGB" for some files with 16."""
-    if data.startswith(PNG_MAGIC):
-        return data[24]
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return int(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
-    if largest := re.match(rb"P[2356](?:(?:\s|#[^\r\n]*[\r\n])+(\d+)){3}", data):  # width, height and largest value
-        return int(largest[1]).bit_length()
-    return DEPTH
 
 
 def _check_size(width: int, height: int) -> None:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE, Positives
 from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE
-from reidbench.embedding.pooling import UnitEmbeddings, pool_units
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.interfaces import Metric, PairMetric, Reranker, learns
@@ -95,8 +95,8 @@ def _by_name(part: Any, name: str) -> dict[str, Any]:
     return dict(zip(ARRAYS, (*part, None), strict=False))
 
 
-def check_units(arrays: Mapping[str, Any], name: str, pool: Literal["mean", "max"] = "mean") -> UnitEmbeddings:
-    """Return checked arrays as one embedding per unit; ``starts`` [n + 1], where given, are pooled.
+def check_units(arrays: Mapping[str, Any], name: str) -> UnitEmbeddings:
+    """Return checked arrays as the embeddings of units.
 
     Raises DataError, naming ``name``, array and row, where one is of another dtype or shape, or not finite.
     """
@@ -109,11 +109,6 @@ def check_units(arrays: Mapping[str, Any], name: str, pool: Literal["mean", "max
     if not finite.all():
         raise DataError(f"{name}: row {int(np.argmin(finite))} of the embeddings is not finite")
     tensor = torch.from_numpy(np.array(rows, dtype=np.float64 if rows.itemsize == 8 else np.float32, order="C"))
-    if "starts" in arrays:
-        starts = _integers(arrays["starts"], f"{name}: starts")
-        if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or (starts[1:] <= starts[:-1]).any():
-            raise DataError(f"{name}: starts must rise from 0 to the number of rows ({len(rows)})")
-        tensor = pool_units(tensor, starts, pool)
     return UnitEmbeddings(tensor, *_labels(arrays, name, len(tensor)))
 
 
@@ -236,7 +231,6 @@ def evaluate_files(
     gallery: Path | Sequence[Path],
     train: Path | None,
     distances: Path | None,
-    pool: Literal["mean", "max"],
     how: Evaluation,
 ) -> tuple[Scores, Ranking]:
     """Return the scores and the ranking of files; ``distances`` replaces the embeddings.
@@ -244,22 +238,22 @@ def evaluate_files(
     A ``gallery`` of several files is one of shards, as for ``read_shards``. Raises DataError and OptionError.
     """
     with_embeddings = distances is None
-    query_units = read_units(query, pool, with_embeddings=with_embeddings)
+    query_units = read_units(query, with_embeddings=with_embeddings)
     if isinstance(gallery, Path):
-        gallery_units = read_units(gallery, pool, with_embeddings=with_embeddings)
+        gallery_units = read_units(gallery, with_embeddings=with_embeddings)
     else:
         gallery_units = read_shards(gallery)
-    train_units = read_units(train, pool) if train is not None else None
+    train_units = read_units(train) if train is not None else None
     same = isinstance(gallery, Path) and query.samefile(gallery)
     matrix = read_matrix(distances) if distances is not None else None
     source = f"{query} and {gallery if isinstance(gallery, Path) else gallery[0].parent}"
     return score_units(query_units, gallery_units, same, how, train_units, matrix, source=source)
 
 
-def read_units(file: Path, pool: Literal["mean", "max"], *, with_embeddings: bool = True) -> UnitEmbeddings:
+def read_units(file: Path, *, with_embeddings: bool = True) -> UnitEmbeddings:
     """Return the units of a file, with embeddings [n, 0] where they are not needed; raises DataError."""
     if with_embeddings:
-        return check_units(read_arrays(file, ARRAYS, optional=("starts",)), str(file), pool)
+        return check_units(read_arrays(file, ARRAYS), str(file))
     pids, cams = _labels(read_arrays(file, ARRAYS[1:]), str(file))
     return UnitEmbeddings(torch.empty(len(pids), 0), pids, cams)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, WrapValidator
 
 from reidbench.errors import DataError, OptionError, describe_problem
+from reidbench.plugins.interfaces import Preprocess
 from reidbench.runs.job import EvaluationRecord, Job
 from reidbench.runs.provenance import RunIds, run_ids
 from reidbench.training.recipe import Recipe
@@ -92,20 +93,12 @@ class DatasetRecord:
 
 
 @dataclass(frozen=True)
-class PreprocessRecord:
+class PreprocessRecord(Preprocess):
     """The input of a network.
 
-    ``height``: pixels.
-    ``width``: pixels.
-    ``mean``: per channel in RGB order, on the 0..1 scale.
-    ``std``: per channel in RGB order, on the 0..1 scale.
     ``interpolation``: how images are resized.
     """
 
-    height: int
-    width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
     interpolation: str = "bilinear"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from reidbench.data.split import STANDARD_COUNTS, Split
+from reidbench.data.split import Split
 from reidbench.errors import ReidbenchError, check_fields, checked, contract_error
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
 from reidbench.training.recipe import Recipe
@@ -27,7 +28,7 @@ def build_split(spec: ResolvedSpec, root: Path) -> Split:
     for name in split.expected:
         if name not in split.counts:
             raise contract_error(spec.owner, "expected", f"counts of {', '.join(split.counts)}", name)
-    if hidden := STANDARD_COUNTS.intersection(split.further):
+    if hidden := replace(split, further={}).counts.keys() & split.further:
         raise contract_error(
             spec.owner, "further", "counts of other names than those of every dataset", ", ".join(sorted(hidden))
         )

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from reidbench.errors import OptionError, TrainingError
+from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone, check_embeddings
 from reidbench.training.recipe import Recipe
 
@@ -56,7 +55,7 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
     """Return the forward pass of ``backbone`` with the recipe's precision, memory layout and compilation.
 
     It maps images [B, 3, H, W] float32 to embeddings [B, D], float32 or float64. Of the weights only the
-    memory layout may change. Raises TrainingError, at the first call, where torch cannot compile the network.
+    memory layout may change.
     """
     if recipe.channels_last:
         backbone.to(memory_format=torch.channels_last)
@@ -71,28 +70,7 @@ def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Ca
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
-            try:
-                embeddings = network(images)
-            except ValueError as error:
-                if len(images) > 1 or not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
-                    raise
-                raise TrainingError(
-                    f"a batch of one image cannot train {type(backbone).__name__}: a batch norm needs several values "
-                    "of each channel; use batches of two or more images (the recipe's p and k)"
-                ) from error
-            except RuntimeError as error:
-                if not recipe.compile:
-                    raise
-                from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415, takes a second to import
-
-                if not isinstance(error, TorchDynamoException):
-                    raise
-                raise TrainingError(
-                    f"compile=true: torch cannot compile {type(backbone).__name__}: "
-                    f"{str(error).strip().splitlines()[0]}; leave compile out, or fix the cause (a CPU needs a C++ "
-                    "compiler)"
-                ) from error
-        embeddings = check_embeddings(backbone, embeddings, len(images))
+            embeddings = check_embeddings(backbone, network(images), len(images))
         return embeddings.float() if embeddings.dtype in (torch.bfloat16, torch.float16) else embeddings
 
     return forward

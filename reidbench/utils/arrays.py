@@ -30,10 +30,8 @@ PixelArray = NDArray[np.uint8]
 StringArray = NDArray[np.str_]
 
 
-def read_arrays(
-    file: Path, names: Collection[str] | None = None, *, optional: Collection[str] = (), most: int = ARRAY_BYTES
-) -> dict[str, Any]:
-    """Return the arrays of an untrusted file by name: ``names`` and those of ``optional`` that it has, or all.
+def read_arrays(file: Path, names: Collection[str] | None = None, *, most: int = ARRAY_BYTES) -> dict[str, Any]:
+    """Return the arrays of an untrusted file by name: ``names``, or all.
 
     Those of an ``.npz`` are numpy arrays, those of a ``.safetensors`` are tensors, since numpy has no bfloat16.
     Raises DataError, naming file and array, for another format, what is no regular file, a missing array, a damaged
@@ -45,20 +43,20 @@ def read_arrays(
                 members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
                 if len(members) < len(archive.infolist()):
                     raise ValueError("two arrays have one name")
-                wanted = _choose(members, names, optional)
+                wanted = _choose(members, names)
                 _check_size(sum(members[name].file_size for name in wanted), most)  # zipfile unpacks no more
                 return {name: _read_member(archive, members[name], name) for name in wanted}
         _check_size(os.fstat(opened.fileno()).st_size, most)
         with safetensors.safe_open(file, framework="pt") as tensors:
-            return {name: tensors.get_tensor(name) for name in _choose(tensors.keys(), names, optional)}
+            return {name: tensors.get_tensor(name) for name in _choose(tensors.keys(), names)}
 
 
-def _choose(present: Collection[str], names: Collection[str] | None, optional: Collection[str]) -> list[str]:
+def _choose(present: Collection[str], names: Collection[str] | None) -> Collection[str]:
     for name in names or ():
         if name not in present:
             near = did_you_mean(name, present, str)
             raise ValueError(f"it lacks the array {name}; it has {', '.join(present) or 'none'}{near}")
-    return [name for name in present if names is None or name in names or name in optional]
+    return present if names is None else names
 
 
 def read_matrix(file: Path) -> NDArray[Any]:

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reidbench.errors import Busy, DataError
-from reidbench.utils.atomic import NOT_OFFERED, check_writes, if_offered, write_error
+from reidbench.errors import Busy
+from reidbench.utils.atomic import NOT_OFFERED, if_offered, write_error
 from reidbench.utils.untrusted_files import real_path
 
 EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
@@ -65,8 +65,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     free. ``wait`` is the number of seconds to wait for another holder; ``waiting`` is called once with a description of
     it. A forked child inherits the kernel's lock and releases nothing.
 
-    A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host. From then
-    on ``atomic_file`` refuses to replace a file below the folder of ``path``, so that only one of them writes there.
+    A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host; both may
+    then write the same files, each as a whole.
 
     Raises Busy, naming the holder, after ``wait`` seconds, and DataError where the file cannot be written.
     """
@@ -89,8 +89,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     heartbeat = threading.Thread(target=_beat, args=(path, own, released), daemon=True)
     try:
         heartbeat.start()
-        with check_writes(path.parent, lambda: _check(path, own)):
-            yield
+        yield
     finally:
         if os.getpid() == own.pid:
             released.set()
@@ -154,15 +153,6 @@ def _beat(path: Path, own: _Holder, released: threading.Event) -> None:
     while not released.wait(BEAT_SECONDS) and _is_held(path, own):
         with suppress(OSError):
             os.utime(path)
-
-
-def _check(path: Path, own: _Holder) -> None:
-    """Raise DataError where another process has taken the lock of ``own``."""
-    if path.exists() and not _is_held(path, own):
-        raise DataError(
-            f"{path.parent}: this process lost its lock to {describe_holder(path) or NEW}, as happens to one that is "
-            f"stopped for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
-        )
 
 
 def _is_held(path: Path, own: _Holder) -> bool:

@@ -30,7 +30,6 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
 
 JPEG = encoded(picture(), "JPEG", quality=85)
 PNG = encoded(picture(), "PNG")
-GRADIENT = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
 DEEP = np.arange(8 * 4 * 3, dtype=np.uint16) * 600
 INKS = np.asarray(picture().convert("CMYK"))
 
@@ -45,15 +44,6 @@ def png_of_16_bits(channels: int, kind: int) -> bytes:
     ]
     written = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
-
-
-def tiff_of_16_bits() -> bytes:
-    """Return a TIFF of 8 x 4 pixels in RGB with 16 bits a channel."""
-    longs = {256: 4, 257: 8, 259: 1, 262: 2, 273: 300, 277: 3, 278: 8, 279: DEEP.nbytes}
-    entries = [(tag, struct.pack("<HHII", tag, 4, 1, value)) for tag, value in longs.items()]
-    entries.append((258, struct.pack("<HHII", 258, 3, 3, 200)))
-    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entry for _, entry in sorted(entries))
-    return (head.ljust(200, b"\0") + struct.pack("<HHH", 16, 16, 16)).ljust(300, b"\0") + DEEP.tobytes()
 
 
 PROGRESSIVE = encoded(picture(), "JPEG", progressive=True)
@@ -80,8 +70,6 @@ GREY_PROGRESSIVE = encoded(picture().convert("L"), "JPEG", progressive=True)
         encoded(picture().convert("RGBA"), "PNG"),  # opaque
         encoded(picture(), "BMP"),
         encoded(picture(), "WEBP", lossless=True),
-        encoded(picture(), "TIFF"),
-        b"P5 #a#b\n 5 2\n15\n" + bytes(range(10)),
     ],
 )
 def test_same_pixels_as_pillow(tmp_path, data):
@@ -104,8 +92,7 @@ def transparent(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-HEADER_TELLS = ("it is empty", "its format", "bits", "mode", "several frames", "its colours", "Orientation")
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+HEADER_TELLS = ("it is empty", "its format", "bits", "mode", "several frames", "its colours")
 
 
 @pytest.mark.parametrize(
@@ -121,10 +108,6 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3
         (damaged_scan(), "damaged, cut short"),
         (encoded(picture().convert("CMYK"), "JPEG"), "its colours are CMYK"),
         (simplejpeg.encode_jpeg(INKS, 90, "CMYK", "420"), "its colours are YCCK"),
-        (encoded(picture().convert("CMYK"), "TIFF"), "its pixel mode is CMYK"),
-        (encoded(picture(), "TIFF", tiffinfo={274: 6}), "Orientation 6"),
-        (encoded(picture(), "TIFF", tiffinfo={274: 3}, compression="tiff_lzw"), "Orientation 3"),
-        (encoded(picture(), "TIFF", tiffinfo={700: XMP}), "Orientation 3"),
         (PNG[: len(PNG) // 2], "is not a usable image"),
         (PNG[:100] + b"\0" * 40 + PNG[140:], "is not a usable image"),
         (encoded(transparent("RGBA"), "PNG"), "transparent"),
@@ -135,14 +118,9 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3
         (png_of_16_bits(3, 2), "bits a channel"),
         (png_of_16_bits(2, 4), "bits a channel"),
         (png_of_16_bits(4, 6), "bits a channel"),
-        (tiff_of_16_bits(), "bits a channel"),
-        (encoded(GRADIENT, "TIFF"), "bits a channel"),
-        (encoded(GRADIENT.convert("F"), "TIFF"), "bits a channel"),
-        (b"P5\n# 12 bits in 16\n8 4\n4095\n" + DEEP[:32].tobytes(), "12 bits a channel"),
-        (b"P6 4 8 65535\n" + DEEP.tobytes(), "16 bits a channel"),
-        (b"Pf\n4 8\n-1.0\n" + bytes(4 * 32), "mode is F"),
         (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "8 bits a channel"),
-        (encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=1)]), "several frames"),
+        (encoded(picture(), "WEBP", save_all=True, append_images=[picture(seed=1)]), "several frames"),
+        (encoded(picture(), "TIFF"), "its format is none of"),
     ],
 )
 def test_unusable_files_are_named(tmp_path, data, reason):
@@ -152,15 +130,6 @@ def test_unusable_files_are_named(tmp_path, data, reason):
         with pytest.raises(DataError, match=reason) as caught:
             read(file)
         assert str(file) in str(caught.value)
-
-
-def test_pillows_warnings_are_not_shown(tmp_path, recwarn):
-    data = encoded(picture(), "TIFF", compression="tiff_lzw")
-    (tmp_path / "cut.tiff").write_bytes(data[:-40])
-    for read in (read_digest, read_image):
-        with pytest.raises(DataError):
-            read(tmp_path / "cut.tiff")
-    assert not recwarn.list
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -181,9 +150,7 @@ def test_too_many_pixels(tmp_path, monkeypatch, form):
 
 def test_pillows_global_switches_let_no_part_through(tmp_path, monkeypatch):
     whole = {
-        **{form: encoded(picture(), form) for form in ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")},
-        "LZW": encoded(picture(), "TIFF", compression="tiff_lzw"),
-        "PGM": b"P5 30 20 100\n" + bytes(600),
+        **{form: encoded(picture(), form) for form in ("JPEG", "PNG", "BMP", "WEBP")},
     }
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     for form, data in whole.items():
@@ -225,10 +192,9 @@ def test_decode_images_resizes_as_pillow(tmp_path):
         assert np.abs(out[place].astype(int) - np.asarray(expected)).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
-def test_header_behind_the_first_bytes_is_found(tmp_path, form):
-    options = {"exif": b"Exif\0\0" + bytes(65_000), "comment": bytes(60_000)} if form == "JPEG" else {}
-    picture(300, 200).save(tmp_path / "image", form, **options)
+def test_header_behind_the_first_bytes_is_found(tmp_path):
+    options = {"exif": b"Exif\0\0" + bytes(65_000), "comment": bytes(60_000)}
+    picture(300, 200).save(tmp_path / "image", "JPEG", **options)
     assert (tmp_path / "image").stat().st_size > decode.READ_BYTES
     read_digest(tmp_path / "image")
 

@@ -64,11 +64,11 @@ def test_arrays_and_files_equal_plain_loops(tmp_path, dtype):
     expected = slowly(query, gallery)
     close(reidbench.evaluate(triple(query), triple(gallery)).as_dict(), expected)
     files = save(tmp_path, query=query, gallery=gallery)
-    close(evaluate_files(*files, None, None, "mean", HOW)[0].as_dict(), expected)
+    close(evaluate_files(*files, None, None, HOW)[0].as_dict(), expected)
     for file, part in zip(files, (query, gallery), strict=True):
         safetensors.numpy.save_file(part, file.with_suffix(".safetensors"))
     tensors = [file.with_suffix(".safetensors") for file in files]
-    close(evaluate_files(*tensors, None, None, "mean", HOW)[0].as_dict(), expected)
+    close(evaluate_files(*tensors, None, None, HOW)[0].as_dict(), expected)
 
 
 def test_given_distances_equal_plain_loops(tmp_path):
@@ -78,7 +78,7 @@ def test_given_distances_equal_plain_loops(tmp_path):
         del part["embeddings"]
     np.save(tmp_path / "d.npy", matrix)
     files = save(tmp_path, query=query, gallery=gallery)
-    close(evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)[0].as_dict(), slowly(query, gallery, matrix))
+    close(evaluate_files(*files, None, tmp_path / "d.npy", HOW)[0].as_dict(), slowly(query, gallery, matrix))
     for wrong, message in (
         (np.where(matrix == matrix[3, 7], np.nan, matrix), "distances of query 0 holds nan"),
         (matrix[0], r"d.npy: .*shape \(200,\)"),
@@ -87,10 +87,10 @@ def test_given_distances_equal_plain_loops(tmp_path):
     ):
         np.save(tmp_path / "d.npy", wrong)
         with pytest.raises(DataError, match=message):
-            evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
+            evaluate_files(*files, None, tmp_path / "d.npy", HOW)
     np.save(tmp_path / "d.npy", matrix.T)
     with pytest.raises(DataError, match=r"expected \[40, 200\] \(queries, gallery\), got \[200, 40\]"):
-        evaluate_files(*files, None, tmp_path / "d.npy", "mean", HOW)
+        evaluate_files(*files, None, tmp_path / "d.npy", HOW)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"rerank": "k_reciprocal"}, "--rerank: cannot be combined"),
         ({"metric": "cosine", "train": files[0]}, "--metric and --train: cannot be combined"),
@@ -100,20 +100,6 @@ def test_given_distances_equal_plain_loops(tmp_path):
     for given, message in refused:
         with pytest.raises(OptionError, match=message):
             evaluate(*files, distances=tmp_path / "d.npy", **given)
-
-
-@pytest.mark.parametrize("pool", ["mean", "max"])
-def test_units_of_several_rows_are_pooled(tmp_path, pool):
-    query, gallery = units(10, 0), units(30, 1)
-    starts = np.arange(0, 31, 3)
-    tracks = {**units(30, 2), "starts": starts}
-    tracks["pids"], tracks["cams"] = query["pids"], query["cams"]
-    combine = np.mean if pool == "mean" else np.max
-    pooled = {**query, "embeddings": combine(tracks["embeddings"].reshape(10, 3, 8), axis=1).astype(np.float32)}
-    files = save(tmp_path, query=tracks, gallery=gallery)
-    scores = evaluate_files(*files, None, None, pool, HOW)[0].as_dict()
-    for name, value in slowly(pooled, gallery).items():
-        assert scores[name] == pytest.approx(value, abs=1e-9)
 
 
 def hostile(name: str, folder: Path) -> Path:
@@ -133,8 +119,6 @@ def hostile(name: str, folder: Path) -> Path:
         "texts": lambda: good.update(pids=good["pids"].astype(str)),
         "junk query": lambda: good.update(pids=np.array([1, 2, -1, 3, 4])),
         "no cams": lambda: good.pop("cams"),
-        "bad starts": lambda: good.update(starts=np.array([0, 3, 2, 5])),
-        "starts beyond the rows": lambda: good.update(starts=np.array([0, 3, 9])),
         "huge pids": lambda: good.update(pids=np.full(5, 2**63 + 5, dtype=np.uint64)),
         "pids in a table": lambda: good.update(pids=np.ones((5, 1), dtype=np.int64)),
         "no match": lambda: good.update(pids=good["pids"] + 1000),
@@ -174,7 +158,7 @@ class Bomb:
 def test_hostile_files_name_their_fault(tmp_path, name, message):
     (gallery,) = save(tmp_path, gallery=units(30, 1))
     with pytest.raises(DataError, match=message):
-        evaluate_files(hostile(name, tmp_path), gallery, None, None, "mean", HOW)
+        evaluate_files(hostile(name, tmp_path), gallery, None, None, HOW)
 
 
 def test_arrays_of_every_kind_are_scored(tmp_path):
@@ -207,7 +191,7 @@ def test_arrays_of_every_kind_are_scored(tmp_path):
     tensors = {"embeddings": tensor.bfloat16(), "pids": torch.from_numpy(pids), "cams": torch.from_numpy(cams)}
     safetensors.torch.save_file(tensors, tmp_path / "q.safetensors")
     (file,) = save(tmp_path, gallery=gallery)
-    close(evaluate_files(tmp_path / "q.safetensors", file, None, None, "mean", HOW)[0].as_dict(), expected)
+    close(evaluate_files(tmp_path / "q.safetensors", file, None, None, HOW)[0].as_dict(), expected)
 
 
 @pytest.mark.parametrize(
@@ -281,13 +265,13 @@ def test_one_file_as_query_and_gallery(tmp_path, way):
     (tmp_path / "link.npz").symlink_to(file)
     matrix = tmp_path / "d.npy" if way == "distances" else None
     how = Evaluation(exclude=("junk",))
-    scores = evaluate_files(file, tmp_path / "link.npz", None, matrix, "mean", how)[0]
+    scores = evaluate_files(file, tmp_path / "link.npz", None, matrix, how)[0]
     apart = {**part, "cams": np.arange(60)}
     close(scores.as_dict(), slowly(apart, apart, None if matrix is None else distances))
     assert scores.own_rows == 60
     assert np.array(scores.cameras["queries"]).max(axis=1).sum() <= 60  # nobody is a positive of itself
     if matrix is None:
-        copy = evaluate_files(file, *save(tmp_path, copy=part), None, None, "mean", how)[0]
+        copy = evaluate_files(file, *save(tmp_path, copy=part), None, None, how)[0]
         assert (copy.own_rows, copy.r1, copy.cameras) == (0, 1.0, scores.cameras)
 
 
@@ -296,7 +280,7 @@ def test_a_missing_array_is_named_beside_all_others(tmp_path):
     part["camids"] = part.pop("cams")
     (file,) = save(tmp_path, query={**part, "paths": np.array(["a"] * 5)})
     with pytest.raises(DataError, match=r"array cams; it has embeddings, pids, camids, paths; did you mean camids"):
-        evaluate_files(file, file, None, None, "mean", HOW)
+        evaluate_files(file, file, None, None, HOW)
 
 
 def test_command_prints_and_writes_scores(tmp_path, reidbench_call):
@@ -309,7 +293,7 @@ def test_command_prints_and_writes_scores(tmp_path, reidbench_call):
     written, expected = json.loads((tmp_path / "out.json").read_text()), slowly(query, gallery)
     close(written, expected)
     assert f"{100 * expected['map_market']:.2f} %" in process.stdout
-    scores = evaluate_files(*files, None, None, "mean", HOW)[0]
+    scores = evaluate_files(*files, None, None, HOW)[0]
     assert set(written) == {*scores.as_dict(), "intervals", "cameras"}
     low, high = written["intervals"]["map_market"]
     assert 0 < low < expected["map_market"] < high < 1
@@ -324,8 +308,6 @@ def test_command_prints_and_writes_scores(tmp_path, reidbench_call):
         for row in range(3):
             cells = [f"{100 * value:.2f}" for value in written["cameras"][name][row]]
             assert lines[start + 3 + row].split() == [str(row + 1), *cells]
-    wrong = reidbench_call(*arguments, "--pool", "median")
-    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
 
 
 @pytest.mark.parametrize("option", ["--json", "--per-query"])

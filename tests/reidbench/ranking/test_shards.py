@@ -133,7 +133,7 @@ def test_what_needs_all_embeddings_is_refused_by_name(gallery, tmp_path):
     for how, name in ((Evaluation(rerank="k_reciprocal"), "k_reciprocal"), (Evaluation("xqda"), "xqda")):
         train = tmp_path / "q.npz" if name == "xqda" else None
         with pytest.raises(OptionError, match=name):
-            evaluate_files(tmp_path / "q.npz", gallery, train, None, "mean", how)
+            evaluate_files(tmp_path / "q.npz", gallery, train, None, how)
     units, ids = read_shards(gallery), np.array([1])
     with pytest.raises(OptionError, match="Manhattan"):
         rank_both(np.ones((1, 4), np.float32), units.embeddings, ids, ids, units.pids, units.cams, Manhattan())

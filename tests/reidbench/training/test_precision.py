@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reidbench.errors import OptionError, TrainingError
+from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.training.precision import check_device, float32_products, forward_pass
 from reidbench.training.recipe import Recipe
@@ -56,22 +56,6 @@ def test_the_network_has_the_precision_of_the_recipe(precision, channels_last):
     embeddings.sum().backward()
     assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-
-
-def test_a_batch_of_one_is_refused_by_a_batch_norm_in_our_words():
-    class Normed(Seen):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.BatchNorm1d(4)
-
-        def forward(self, images: Tensor) -> Tensor:
-            out: Tensor = self.norm(super().forward(images))
-            return out
-
-    forward = forward_pass(Normed(), recipe(), CPU)
-    assert forward(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
-    with pytest.raises(TrainingError, match="a batch of one image cannot train Normed"):
-        forward(torch.zeros(1, 3, 8, 8))
 
 
 def test_float64_is_retained():
@@ -151,17 +135,3 @@ def test_a_compiled_training_is_close_and_repeats(tmp_path):
     fit(Spread, tmp_path / "plain", recipe=recipe())
     losses = [read_log(tmp_path / name)["loss"] for name in ("plain", "whole")]
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-4)
-
-
-def test_a_network_that_torch_cannot_compile_is_named(monkeypatch):
-    from torch._dynamo.exc import TorchDynamoException
-
-    def refuses(network, options):
-        def forward(images):
-            raise TorchDynamoException("no C++ compiler\nand a long text")
-
-        return forward
-
-    monkeypatch.setattr(torch, "compile", refuses)
-    with pytest.raises(TrainingError, match="torch cannot compile Seen: no C\\+\\+ compiler; leave compile out"):
-        forward_pass(Seen(), recipe(compile=True), CPU)(torch.rand(2, 3, 8, 8))
