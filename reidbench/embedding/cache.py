@@ -123,12 +123,10 @@ class EmbeddingCache:
         finite = torch.isfinite(embeddings).all(dim=1)
         if not finite.all():
             name = images.images[first + int((~finite).nonzero()[0, 0])]
-            tensors = self.backbone.state_dict()
-            wrong = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-            raise TrainingError(
-                f"the network's embedding of {name} is not finite in evaluation mode, nor are {len(wrong)} of its "
-                f"{len(tensors)} tensors {wrong[:1]}; try a lower learning_rate, or check its forward and batch norms"
-            )
+            weights = all(bool(torch.isfinite(parameter).all()) for parameter in self.backbone.parameters())
+            statistics = "its weights are finite: check its forward and its batch norms' running_mean and running_var"
+            cause = statistics if weights else "its weights are neither: it has diverged; try a lower learning_rate"
+            raise TrainingError(f"the network's embedding of {name} is not finite in evaluation mode; {cause}")
 
     def _store(self, keys: NDArray[Any], embeddings: NDArray[np.float32], seconds: float) -> None:
         number = 1 + max((int(file.stem) for file in self._files), default=-1)
