@@ -61,6 +61,7 @@ from reidbench.reports.compare_runs import (
 from reidbench.reports.chart_figures import chart_figure as chart_figure
 from reidbench.reports.charts import Chart as Chart, Series as Series
 from reidbench.reports.report import Report as Report, report as report
+from reidbench.reports.pictures import Picture as Picture, PictureGrid as PictureGrid
 from reidbench.reports.sections import Part as Part, Section as Section
 from reidbench.reports.table import Column as Column, Table as Table
 from reidbench.reports.artifacts import RunFiles as RunFiles

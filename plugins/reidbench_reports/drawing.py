@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -11,14 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidbench import DataError, Samples
+from reidbench import DataError, Part, Picture, RunFiles, RunRecord, Samples
 
 # Each has a contrast of 3:1 or more on white and on a dark page.
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#c2498f", "#8b6fd1", "#a8852b", "#1f9db3", "#d2504f")
 GREY = "#8a8f98"
 RIGHT, WRONG = "#2f9e6e", "#d2504f"
 DASHES = ("-", "--", ":", "-.")
-HEIGHT, WIDTH = 96, 48  # pixels of an image of a unit
+THUMBNAIL = 128, 64  # height and width in pixels
+RENDERED = "synthetic"  # the dataset without real people
 _LONGEST, _LONGEST_NAME = 48, 60
 
 
@@ -69,7 +71,7 @@ def distinct(names: Sequence[str]) -> list[str]:
     return ["\n".join(textwrap.wrap(name, _LONGEST)) for name in numbered]
 
 
-def image_of(samples: Samples, unit: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+def image_of(samples: Samples, unit: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return a unit's first image as uint8 [height, width, 3]; raises DataError where it cannot be read."""
     file = samples.path(int(samples.starts[unit]))
     try:
@@ -87,14 +89,22 @@ def name_of(samples: Samples, unit: int) -> str:
     return f"{name} and {more} more" if more else name
 
 
-def show_image(axes: Axes, samples: Samples, unit: int, below: Sequence[str], border: str = "") -> None:
-    """Draw a unit's image into axes, with lines of text below it and a border of the colour ``border``, if given."""
-    axes.set_axis_on()
-    axes.imshow(image_of(samples, unit), interpolation="none")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_xlabel("\n".join(map(plain, below)), fontsize=7)
-    axes.spines[:].set_visible(bool(border))
-    if border:
-        axes.spines[:].set_color(border)
-        axes.spines[:].set_linewidth(2.5)
+def picture(samples: Samples, unit: int, text: str, correct: bool | None = None) -> Picture:
+    """Return a unit's first image as a thumbnail; raises DataError where it cannot be read."""
+    jpeg = io.BytesIO()
+    image = Image.fromarray(image_of(samples, unit, *THUMBNAIL))
+    image.save(jpeg, "JPEG", quality=80)
+    return Picture(jpeg.getvalue(), text, correct)
+
+
+def allows_pictures(record: RunRecord, files: RunFiles, part: Part) -> bool:
+    """Return whether a report may copy images of a run's dataset: rendered ones, others on request; add a note."""
+    dataset = record.items["dataset"].spec.partition("(")[0]
+    if record.standin or dataset == RENDERED:
+        return True
+    part.notes.append(
+        f"Holds images of the dataset {dataset}: its licence must allow that."
+        if files.pictures
+        else f"Images of {dataset} are left out; --pictures copies them into page and figures."
+    )
+    return files.pictures

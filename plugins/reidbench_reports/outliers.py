@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from reidbench import Column, IntArray, Part, RunFiles, RunRecord, Samples, Table, hookimpl, unit_rows
+from reidbench import (
+    Column,
+    IntArray,
+    Part,
+    Picture,
+    PictureGrid,
+    RunFiles,
+    RunRecord,
+    Samples,
+    Table,
+    hookimpl,
+    unit_rows,
+)
 from reidbench_reports.combinations import add_runs, best_first
-from reidbench_reports.drawing import WRONG, canvas, name_of, show_image
+from reidbench_reports.drawing import allows_pictures, name_of, picture
 
 BESIDE = 4
 COLUMNS = [
@@ -46,8 +57,6 @@ class Outliers:
             distances, median = own_distances(rows, gallery.pids)
             order = np.argsort(-np.nan_to_num(distances / median, nan=-1.0), kind="stable")[: self.outliers]
             order = order[np.isfinite(distances[order])]
-            if self.pictures and len(order):
-                part.figures.append(draw(f"Outliers: {name}", gallery, order, distances, median))
             cells = [
                 {
                     "image": name_of(gallery, unit),
@@ -59,11 +68,14 @@ class Outliers:
                 for unit in order
             ]
             part.tables.append(Table(cells, COLUMNS, f"{name}: distance to the mean of the identity's other images"))
+            if self.pictures and len(order) and allows_pictures(record, files, part):
+                rows = [_pictures(gallery, int(unit), distances, median) for unit in order]
+                part.pictures.append(PictureGrid(f"Outliers: {name}", rows))
 
         add_runs(part, best_first(records), self.most, add)
-        if part.figures:
+        if part.pictures:
             part.notes.append(
-                f"Red: the outlier; beside it the {BESIDE} images of the identity closest to their mean. "
+                f"Beside each outlier are the {BESIDE} images of the identity closest to their mean. "
                 "Distances are Euclidean; the ratio is to the identity's median distance."
             )
         return part
@@ -85,24 +97,15 @@ def own_distances(rows: np.ndarray, pids: IntArray) -> tuple[np.ndarray, np.ndar
     return distances, median
 
 
-def draw(title: str, gallery: Samples, units: IntArray, distances: np.ndarray, median: np.ndarray) -> Figure:
-    """Return the figure of outliers, two in a row, each beside its identity's most typical images."""
-    columns, across = 1 + BESIDE, 2
-    rows = -(-len(units) // across)
-    figure = canvas(title, width=0.78 * columns * across + 0.6, height=1.62 * rows + 0.2)
-    widths = [*[1] * columns, 0.4, *[1] * columns]
-    grid = figure.subplots(rows, columns * across + 1, squeeze=False, width_ratios=widths)
-    for axes in grid.ravel():
-        axes.set_axis_off()
-    for number, unit in enumerate(units):
-        row, first = grid[number // across], (number % across) * (columns + 1)
-        same = np.flatnonzero((gallery.pids == gallery.pids[unit]) & (np.arange(len(gallery)) != unit))
-        closest = same[np.argsort(distances[same], kind="stable")][:BESIDE]
-        ratio = f"{distances[unit] / median[unit]:.1f} ×"
-        show_image(row[first], gallery, int(unit), [f"{distances[unit]:.3g}", ratio], WRONG)
-        for axes, other in zip(row[first + 1 : first + columns], closest, strict=False):
-            show_image(axes, gallery, int(other), [f"{distances[other]:.3g}"])
-    return figure
+def _pictures(gallery: Samples, unit: int, distances: np.ndarray, median: np.ndarray) -> dict[str, list[Picture]]:
+    """Return the pictures of an outlier and of its identity's most typical images."""
+    same = np.flatnonzero((gallery.pids == gallery.pids[unit]) & (np.arange(len(gallery)) != unit))
+    closest = same[np.argsort(distances[same], kind="stable")][:BESIDE]
+    ratio = distances[unit] / median[unit]
+    return {
+        "outlier": [picture(gallery, unit, f"{distances[unit]:.3g}, {ratio:.1f} ×")],
+        "typical images": [picture(gallery, int(other), f"{distances[other]:.3g}") for other in closest],
+    }
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from reidbench.cli.output import echo, print_errors
 from reidbench.errors import OptionError
 
 _PLACES = "Run folders, records, folders above them, or suites.  [default: all results]"
+_PICTURES = "Copy images of real datasets into page and figures too; mind their licences."
 _ROWS = "Write a row for each run (with --section: the rows of these) to a file or, with -, to stdout, as"
 
 
@@ -22,6 +23,7 @@ def report(
     section: Annotated[list[str] | None, option("Sections to show.")] = None,
     html: Annotated[Path | None, path_option("Write a self-contained page.", "FILE")] = None,
     plots: Annotated[Path | None, path_option("Write PNG and SVG figures.", "DIR")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help=_PICTURES)] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[Path | None, path_option(f"{_ROWS} CSV", "FILE|-")] = None,
     json: Annotated[Path | None, path_option(f"{_ROWS} JSON", "FILE|-")] = None,
@@ -41,7 +43,9 @@ def report(
     runs = records(*places or (), results=results)
     only_rows = (csv or json) and not (markdown or html or plots)  # of runs, which need no section
     sections = section or ([] if only_rows else None)
-    parts = report_runs(runs, sections=sections, html=html, plots=plots, results=results, data_root=data_root)
+    parts = report_runs(
+        runs, sections=sections, html=html, plots=plots, pictures=pictures, results=results, data_root=data_root
+    )
     if markdown or not (csv or json or html or plots):
         echo(render(parts, to_markdown).removesuffix("\n") if markdown else str(parts))
     for file, to_text, of_rows in ((csv, to_csv, rows_to_csv), (json, to_json, rows_to_json)):

@@ -31,13 +31,20 @@ from reidbench.utils.untrusted_files import real_path
 class RunFiles:
     """The files beside the records of a report, and the data below ``machine.data``.
 
-    Created with ``runs``, pairs of run folder and record, the ``machine``, and whether ``figures`` are shown. Every
-    method takes one of these records, and raises DataError where its file is missing or damaged, or belongs to other
-    data.
+    Created with ``runs``, pairs of run folder and record, the ``machine``, whether ``figures`` are shown, and whether
+    ``pictures`` of real people may be. Every method takes one of these records, and raises DataError where its file is
+    missing or damaged, or belongs to other data.
     """
 
-    def __init__(self, runs: Sequence[tuple[Path, RunRecord]], machine: Machine, *, figures: bool = True) -> None:
-        self.machine, self.figures = machine, figures
+    def __init__(
+        self,
+        runs: Sequence[tuple[Path, RunRecord]],
+        machine: Machine,
+        *,
+        figures: bool = True,
+        pictures: bool = False,
+    ) -> None:
+        self.machine, self.figures, self.pictures = machine, figures, pictures
         self._folders = {_key(record): folder for folder, record in runs}
         self._split: Callable[..., Split] = cache(lambda spec, root: load().resolve("dataset", spec).build(root))
 

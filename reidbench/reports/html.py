@@ -132,7 +132,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["one_line"] = one_line
+    environment.filters |= {"one_line": one_line, "base64": lambda content: base64.b64encode(content).decode()}
     return environment
 
 
@@ -145,7 +145,7 @@ def _part(part: Part, prefix: str, colours: Mapping[str, str]) -> dict[str, Any]
     ]
     texts = {"title": one_line(part.title), "error": one_line(part.error), "notes": list(map(one_line, part.notes))}
     charts = [chart_view(chart, colours) for chart in part.charts]
-    return {"id": prefix, "tables": tables, "charts": charts, "figures": figures} | texts
+    return {"id": prefix, "tables": tables, "charts": charts, "figures": figures, "pictures": part.pictures} | texts
 
 
 def _table(part: Part, table: Table, prefix: str) -> dict[str, Any]:

@@ -33,15 +33,16 @@ def report(
     sections: str | Sequence[str] | None = None,
     html: str | Path | None = None,
     plots: str | Path | None = None,
+    pictures: bool = False,
     results: str | Path | None = None,
     data_root: str | Path | None = None,
 ) -> Report:
     """Return a report of runs, and write it as a page ``html`` and as figures in the folder ``plots``.
 
     ``runs`` are records as ``run`` and ``records`` return them, or places as for ``records``, by default all of
-    ``results``. ``sections`` are specs, by default those of the command line for a terminal, or for a page. A section
-    that fails is a part with its error. Raises DataError where there is no run, and OptionError where a section does
-    not exist or there is no figure for ``plots``.
+    ``results``. ``sections`` are specs, by default those of the command line for a terminal, or for a page. Images of
+    real datasets are copied only with ``pictures``. A section that fails is a part with its error. Raises DataError
+    where there is no run, and OptionError where a section does not exist or there is no figure for ``plots``.
     """
     machine = local_machine(data=data_root, results=results)
     if not isinstance(runs, Records):
@@ -51,7 +52,9 @@ def report(
         sections = command_defaults()["page_sections" if html or plots else "sections"]
         folded = command_defaults()["page_folded"] if html or plots else ()
     opened = [sections] if isinstance(sections, str) else sections
-    files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots))
+    files = RunFiles(
+        list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots), pictures=pictures
+    )
     parts = Report(build_sections([*opened, *folded], runs, files))
     if html:
         about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."

@@ -13,6 +13,7 @@ import numpy as np
 from reidbench.errors import PluginError, ReidbenchError, check_fields, describe_error
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
 from reidbench.reports.charts import Chart, check_chart, method_colours
+from reidbench.reports.pictures import PictureGrid
 from reidbench.reports.table import Table, one_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Part:
     ``tables``: tables of plain values.
     ``charts``: charts that pages draw interactively, and files with matplotlib.
     ``figures``: matplotlib figures; a figure's label is its caption and its accessible name.
+    ``pictures``: images in rows, which pages embed.
     ``notes``: sentences below the tables.
     ``error``: why the section failed; empty if it did not.
     """
@@ -42,6 +44,7 @@ class Part:
     tables: list[Table] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    pictures: list[PictureGrid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
 
@@ -65,13 +68,14 @@ class Section(Protocol):
 
 
 def all_figures(parts: Sequence[Part]) -> Iterator[Figure]:
-    """Yield the charts of parts as figures, and their figures, part by part."""
+    """Yield the charts of parts as figures, their figures, and their pictures as figures, part by part."""
     from reidbench.reports.chart_figures import chart_figure  # noqa: PLC0415 - imports matplotlib
 
     colours = method_colours(chart for part in parts for chart in part.charts)
     for part in parts:
         yield from (chart_figure(chart, colours) for chart in part.charts)
         yield from part.figures
+        yield from (grid.to_figure() for grid in part.pictures)
 
 
 def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files: RunFiles) -> list[Part]:

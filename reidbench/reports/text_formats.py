@@ -34,8 +34,8 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
             console.print(Text(one_line(part.error), style="red"))
         for table in part.tables:
             print_table(table, console)
-        if number_of_figures := len(part.charts) + len(part.figures):
-            figures = "1 figure" if number_of_figures == 1 else f"{number_of_figures} figures"
+        if count := len(part.charts) + len(part.figures) + len(part.pictures):
+            figures = "1 figure" if count == 1 else f"{count} figures"
             console.print(Text(f"({figures}: --html FILE or --plots FOLDER)"))
         for note in part.notes:
             _print_words(one_line(note), console)

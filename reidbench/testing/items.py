@@ -263,7 +263,7 @@ class _SectionChecks(_BuildChecks):
     def render(self, *records: RunRecord) -> None:
         part = self.values[0].build(records, RunFiles([], local_machine()))
         expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")
-        content = [*part.tables, *part.charts, *part.figures, *part.notes]
+        content = [*part.tables, *part.charts, *part.figures, *part.pictures, *part.notes]
         expect(bool(content) or not records, "the part is empty; a note must say why there is nothing to show")
         for text_format in (to_terminal, to_markdown, to_csv):
             text_format([part])

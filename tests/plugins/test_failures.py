@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 from reidbench_reports.combinations import best_trained_first
-from reidbench_reports.drawing import RIGHT, WRONG
 from reidbench_reports.failures import choose
 
 from reidbench.ranking.scores import average_precision
@@ -36,24 +40,32 @@ def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
     hardest = int(np.argmin(average_precision(ranking, "market")))
     assert printed(table, "query")[0] == split.query.images[hardest]
     last = ranking.starts[hardest + 1] - 1
-    assert printed(table, "hardest positives")[0].endswith(
-        f"rank {ranking.ranks[last] + 1:,} at {ranking.distances[last]:.3g}"
-    )
-    for figure, kind in zip(part.figures, ("Hardest", "Median", "Best"), strict=True):
-        assert str(figure.get_label()).startswith(kind)
-    first = part.figures[0].axes[1]
-    right = split.gallery.pids[ranking.top[hardest, 0]] == split.query.pids[hardest]
-    from matplotlib.colors import to_hex
-
-    assert to_hex(first.spines["left"].get_edgecolor()) == (RIGHT if right else WRONG)
-    assert first.get_xlabel() == f"rank 1\n{ranking.top_distances[hardest, 0]:.3g}"
+    assert printed(table, "last positive at rank")[0] == f"{ranking.ranks[last] + 1:,}"
+    assert [grid.title.split()[0] for grid in part.pictures] == ["Hardest", "Median", "Best"]
+    row = part.pictures[0].rows[0]
+    assert [(group, len(pictures)) for group, pictures in row.items()] == [
+        ("query", 1), ("top-ranked", 5), ("hardest positives", 2)
+    ]  # fmt: skip
+    correct = split.gallery.pids[ranking.top[hardest]] == split.query.pids[hardest]
+    assert [picture.correct for picture in row["top-ranked"]] == correct[:5].tolist()
+    assert row["top-ranked"][0].text == f"1: {ranking.top_distances[hardest, 0]:#.3g}"
+    assert row["hardest positives"][-1].text == f"{ranking.ranks[last] + 1:,}: {ranking.distances[last]:#.3g}"
+    assert Image.open(io.BytesIO(row["query"][0].jpeg)).size == (64, 128)
     assert "Shown: 1 of 2 runs (option most)." in part.notes
 
 
-def test_pictures_can_be_left_out(ran: Ran) -> None:
-    part = build_part("failures(pictures=false)", ran[0], ran[1])
-    assert part.figures == []
-    assert len(part.tables) == 1
+@pytest.mark.parametrize("section", ["failures", "outliers"])
+def test_real_images_are_copied_only_on_request(ran: Ran, section: str) -> None:
+    records, files = ran
+    item = replace(records[0].items["dataset"], spec="market1501")
+    real = replace(records[0], items=records[0].items | {"dataset": item})
+    for pictures, standin in itertools.product((False, True), repeat=2):
+        other = RunFiles([(files._folder(real), real)], files.machine, pictures=pictures)
+        other.split = lambda _: files.split(records[0])
+        part = build_part(section, [replace(real, standin=standin)], other)
+        assert bool(part.pictures) == (pictures or standin)
+        assert any("licence" in note or "--pictures" in note for note in part.notes) != standin
+    assert build_part(f"{section}(pictures=false)", records, files).pictures == []
 
 
 @pytest.mark.parametrize("section", ["failures", "outliers", "tsne"])

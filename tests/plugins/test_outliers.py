@@ -35,7 +35,7 @@ def test_the_farthest_come_first_beside_their_identity(ran: Ran) -> None:
     assert times == sorted(times, reverse=True)
     gallery = ran[1].split(ran[0][0]).gallery
     assert set(printed(table, "image")) <= set(gallery.images.tolist())
-    shown = [axes for axes in part.figures[0].axes if axes.images]
-    assert len(shown) <= 15
-    assert shown[0].get_xlabel().startswith(printed(table, "distance")[0])
-    assert build_part("outliers(pictures=false)", ran[0], ran[1]).figures == []
+    (grid,) = part.pictures
+    assert [len(row["typical images"]) for row in grid.rows] == [4, 4, 4]
+    assert grid.rows[0]["outlier"][0].text.startswith(printed(table, "distance")[0])
+    assert build_part("outliers(pictures=false)", ran[0], ran[1]).pictures == []
