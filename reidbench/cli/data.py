@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -103,7 +102,7 @@ def cache(
     cache: Cache = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete the whole cache.")] = False,
 ) -> None:
-    """Show the cached decoded images, or delete the cache."""
+    """Show how much space decoded images take, or delete the cache."""
     from reidbench.images.pixel_file import clear as clear_cache
     from reidbench.images.pixel_file import entries
     from reidbench.utils.machine import default_cache
@@ -112,22 +111,6 @@ def cache(
     if clear:
         echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
         return
-    rows: list[tuple[str, ...]] = []
-    total = 0.0
-    for file, header in entries(folder):
-        try:
-            status = file.stat()
-        except FileNotFoundError:  # another process has just completed or deleted it
-            continue
-        size = status.st_size / 2**20
-        total += size
-        if header:
-            decoded = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()[:16]
-            counts = (f"{header.images:,}", str(header.height), str(header.width))
-            rows.append((*counts, f"{size:,.1f}", decoded, header.root))
-        else:
-            rows.append(("?", "?", "?", f"{size:,.1f}", "incomplete", str(file)))
-    if rows:
-        headings = ("images", "height", "width", "MiB", "decoded", "from")
-        print_rows(headings, rows, numbers=headings[:4])
-    echo(f"{total:,.1f} MiB of decoded images in {folder}")
+    files = [file for file, _ in entries(folder) if file.exists()]  # another process may have just deleted one
+    size = sum(file.stat().st_size for file in files) / 2**20
+    echo(f"{size:,.1f} MiB of decoded images in {len(files)} files below {folder}; --clear deletes the whole cache")

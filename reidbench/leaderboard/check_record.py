@@ -12,11 +12,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from reidbench.data.protocol import RANKS, Protocol
+from reidbench.data.protocol import RANKS
 from reidbench.data.split import SHARED_IDENTITIES
-from reidbench.errors import DataError, OptionError, ReidbenchError
+from reidbench.errors import DataError, OptionError
 from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
-from reidbench.plugins.catalogue import load, part_names
+from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, score, scores_at
@@ -75,13 +75,10 @@ def check_run(folder: Path, record: RunRecord, *, allow_dirty: bool) -> list[Pro
     file, rankings = folder / RECORD, folder / RANKINGS
     if problems := list(record_problems(record, allow_dirty=allow_dirty)):
         return [Problem(file, *each) for each in problems]
-    problems = list(_version_problems(record))
     try:
-        ranking = read_ranking(folder)
+        return [Problem(file, *each) for each in score_problems(record, read_ranking(folder))]
     except DataError as error:
-        return [*(Problem(file, *each) for each in problems), file_problem(rankings, str(error))]
-    problems += score_problems(record, ranking)
-    return [Problem(file, *each) for each in problems]
+        return [file_problem(rankings, str(error))]
 
 
 def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[FieldProblem]:
@@ -301,17 +298,6 @@ def _misplaced(file: Path, record: RunRecord, name: str) -> Iterator[FieldProble
         yield field, f"belongs to {own}.csv, but the record is stored for {name}.csv"
     if file.parent.name != record.id[:12]:
         yield "id", f"begins with {record.id[:12]}, but its folder is named {file.parent.name}"
-
-
-def _version_problems(record: RunRecord) -> Iterator[FieldProblem]:
-    """Yield whether the installed protocol, if there is one, has another version."""
-    try:
-        protocol = load().resolve("protocol", record.items["protocol"].spec).build()
-    except ReidbenchError:
-        return
-    if isinstance(protocol, Protocol) and protocol.version != record.evaluation.version:
-        text = f"is {record.evaluation.version}, but the protocol's version is {protocol.version}"
-        yield "evaluation.version", text
 
 
 def score_problems(record: RunRecord, ranking: Ranking) -> Iterator[FieldProblem]:

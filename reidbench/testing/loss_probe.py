@@ -79,9 +79,11 @@ class LossProbe(Checks):
         return evaluate_loss(loss, rows, labels)
 
     def measure(self, loss: Loss, rows: Tensor, labels: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the total and the gradient for the embeddings [B, D]."""
-        rows = rows.detach().clone().requires_grad_()
-        total = self.value(loss, rows, labels.clone(), step).total
-        (gradient,) = torch.autograd.grad(total, rows, allow_unused=True)
+        """Return the total and the gradient for the embeddings [B, D]; neither they nor the labels may be changed."""
+        given, own_labels = rows.detach().clone().requires_grad_(), labels.clone()
+        total = self.value(loss, given, own_labels, step).total
+        unchanged = torch.equal(given, rows) and torch.equal(own_labels, labels)
+        expect(unchanged, "forward changed the embeddings or the labels in place")
+        (gradient,) = torch.autograd.grad(total, given, allow_unused=True)
         expect(gradient is not None, "the total does not depend on the embeddings; compute it without detaching them")
         return total.detach(), gradient

@@ -66,33 +66,21 @@ class _MetricChecks(Checks):
         return (unit_rows(rows.to(dtype)) if metric.normalize else rows.to(dtype)), pids
 
     def check_distances(self) -> None:
+        first, second = torch.tensor([0, 2, 4, 1]), torch.tensor([7, 0, 40, 7])
         for dtype in (torch.float32, torch.float64):
             metric, rows = self.fresh(dtype)
-            expect_finite(metric.distances(rows[:5], rows), "the distances of ordinary embeddings")
-
-    def check_a_distance_belongs_to_its_pair(self) -> None:
-        metric, rows = self.fresh()
-        whole, part = metric.distances(rows[:5], rows)[1:3, 4:9], metric.distances(rows[1:3], rows[4:9])
-        expect_equal(whole, part, "the distances of the same pairs among other rows", _CLOSE[torch.float64])
-
-    def check_pair_distances_are_distances(self) -> None:
-        first, second = torch.tensor([0, 2, 2, 1]), torch.tensor([7, 0, 40, 7])
-        for dtype in (torch.float32, torch.float64):
-            metric, rows = self.fresh(dtype)
-            whole = metric.distances(rows[:3], rows)[first, second]
-            some = metric.pair_distances(rows[:3], rows, first, second)
-            expect_equal(whole, some, f"distances and pair_distances ({dtype})", _CLOSE[dtype])
+            whole = metric.distances(rows[:5], rows)
+            expect_finite(whole, "the distances of ordinary embeddings")
+            some = metric.pair_distances(rows[:5], rows, first, second)
+            expect_equal(whole[first, second], some, f"distances and pair_distances ({dtype})", _CLOSE[dtype])
+        part = metric.distances(rows[1:3], rows[4:9])
+        expect_equal(whole[1:3, 4:9], part, "the distances of the same pairs among other rows", _CLOSE[dtype])
 
     def check_smaller_is_closer(self) -> None:
         metric, rows = self.fresh()
         _, pids = self.embeddings(metric, "test")
         distances = metric.distances(rows[:IDENTITIES], rows[IDENTITIES:])
         expect_ordered(distances, pids[:IDENTITIES], pids[IDENTITIES:])
-
-    def check_coincident_embeddings(self) -> None:
-        metric, rows = self.fresh()
-        same = rows[:1].expand(4, -1)
-        expect_finite(metric.distances(same, same), "the distances of equal embeddings")
 
     def check_a_projected_row_does_not_depend_on_the_others(self) -> None:
         metric, projected = self.fresh()
@@ -139,9 +127,10 @@ class _MetricChecks(Checks):
         what = "the distances of two metrics fitted on the same embeddings"
         expect_equal(first.distances(rows, rows), second.distances(rows, rows), what)
 
-    def check_inputs_unchanged(self) -> None:
+    def check_inputs_unchanged_and_equal_embeddings(self) -> None:
         metric, rows = self.fresh()
-        before = rows.clone()
+        before, same = rows.clone(), rows[:1].expand(4, -1).clone()
+        expect_finite(metric.distances(same, same), "the distances of equal embeddings")
         metric.distances(rows, rows)
         metric.factors(rows)
         expect(torch.equal(rows, before), "it changed the embeddings in place")

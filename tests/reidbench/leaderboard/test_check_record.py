@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.board import add, check, merge
+from reidbench.leaderboard.board import check, merge
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.runs.job import Job
 from reidbench.runs.provenance import LOCAL
 from reidbench.runs.record import CameraMatrix, RunRecord
-from tests.support.boards import add_all, edit_record, put, tree, valid_record
+from tests.support.boards import add_all, edit_record, rows_of, tree, valid_record
 from tests.support.cases import cases
 from tests.support.records import digest, make_item, replace_parts, set_field
 
@@ -78,16 +78,11 @@ def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
     assert fields(replace(record, started="2026-11-22T10:11:00+00:00")) == ["started"]
 
 
-def test_an_older_protocol_version_is_refused_everywhere(tmp_path: Path) -> None:
+def test_rows_of_an_older_protocol_version_have_their_own_track(tmp_path: Path) -> None:
     old = replace_parts(valid_record("one"), evaluation={"version": 0})
-    old = replace(old, **asdict(old.ids()))
-    text = r"evaluation\.version is 0, but the protocol's version is 1"
-    with pytest.raises(DataError, match=text):
-        add([put(tmp_path / "old", old)], tmp_path / "boards")
-    put(tmp_path / "boards" / "records" / "synthetic" / old.id[:12], old)
-    assert re.search(text, "\n".join(map(str, check(tmp_path / "boards"))))
-    with pytest.raises(DataError, match=text):
-        merge(tmp_path / "boards")
+    add_all(tmp_path / "boards", [replace(old, **asdict(old.ids())), valid_record("two")])
+    assert check(tmp_path / "boards") == []
+    assert len({(row["protocol"], row["track"]) for row in rows_of(tmp_path / "boards")}) == 2
 
 
 # --- the texts of an item --------------------------------------------------------------------------------------------
