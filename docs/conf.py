@@ -41,6 +41,7 @@ NAVIGATION = {
             "rerankers",
             "sections",
             "executors",
+            "trackers",
         )
     ],
     "Reference": ["hooks", "api", "fidelity", "reproducing", "benchmarks"],

@@ -72,6 +72,7 @@ from reidbench.runs.record import RunRecord as RunRecord
 from reidbench.runs.records import Records as Records, records as records
 from reidbench.runs.suite import leaderboards_folder as leaderboards_folder, load_suite as load_suite
 from reidbench.runs.tasks import Executor as Executor, Task as Task, TaskState as TaskState
+from reidbench.runs.tracking import TrackedRun as TrackedRun, Tracker as Tracker
 from reidbench.studies.comparison import (
     Comparison as Comparison,
     LossScores as LossScores,

@@ -27,8 +27,8 @@ def first_party() -> list[tuple[str, str]]:
     return [(e.kind, e.name) for e in load().list_items() if e.plugin.distribution == "reidbench"]
 
 
-def test_there_are_ten_hooks():
-    assert len(HOOKS) == len(KINDS) == 10
+def test_there_are_eleven_hooks():
+    assert len(HOOKS) == len(KINDS) == 11
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -29,7 +29,7 @@ from reidbench.utils.machine import Machine, local_machine
 from reidbench.utils.processes import join
 
 LISTED_RUNS = 200
-SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels")
+SETTINGS = ("results", "cache", "device", "threads", "checkpoint_seconds", "allow_partial", "pixels", "validate_every")
 
 
 def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
@@ -38,7 +38,7 @@ def prepare(options: Mapping[str, Any]) -> tuple[Machine, Console]:
         raise OptionError(f"--scale {options['scale']}: brings its own data; leave out --data-root")
     world = join()
     console = Console(stderr=True, highlight=False, quiet=not world.first)
-    settings = {name: options[name] for name in SETTINGS}
+    settings = {name: options[name] for name in SETTINGS} | {"trackers": options["tracker"]}
     log = partial(print_line, console)
     return local_machine(data=options["data_root"], **settings, log=log, world=world), console
 

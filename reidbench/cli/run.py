@@ -37,6 +37,8 @@ def run(
     executor: Annotated[str | None, option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
     checkpoint_seconds: Annotated[float, option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
     pixels: Annotated[str, option("Where decoded training images are stored: auto, device or map.", "NAME")] = AUTO,
+    tracker: Annotated[list[str] | None, option("What follows the runs, e.g. tensorboard or wandb.")] = None,
+    validate_every: Annotated[int, option("Score the network after each so many steps, on NAME_val.", "STEPS")] = 0,
 ) -> None:
     """Train and score every combination of the flags, which repeat. The same command again resumes, or prints scores.
 

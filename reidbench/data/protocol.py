@@ -12,6 +12,7 @@ from reidbench.data.split import Split
 
 JUNK_RULE, SAME_CAMERA_RULE = "junk", "same_camera"
 EXCLUSION_RULES = (JUNK_RULE, SAME_CAMERA_RULE)
+VALIDATION_SUFFIX = "_val"  # of the names of protocols that hold out training identities
 RANKS = (1, 5, 10, 20)  # every protocol reports these, and leaderboards have a column for each
 
 

@@ -80,7 +80,7 @@ def embed_batches(
     # Closed even where the caller stops early: no thread outlives an interruption.
     with (
         advice,
-        _evaluation_mode(backbone),
+        evaluation_mode(backbone),
         closing(map_in_threads(decode_batch, -(-total // BATCH), threads)) as batches,
     ):
         delay, remaining = _read_delay(device), total
@@ -126,7 +126,7 @@ def embed_stored(backbone: Backbone, store: PixelStore, images: IntArray) -> Ten
     embeddings = []
     # Cropped in another thread while the network computes, where that is the CPU's work.
     fetching = map_in_threads(fetch, len(batches), 1) if store.prefetch else (fetch(k) for k in range(len(batches)))
-    with _evaluation_mode(backbone), torch.inference_mode(), closing(fetching):
+    with evaluation_mode(backbone), torch.inference_mode(), closing(fetching):
         for fetched in fetching:
             embeddings.append(_embed(backbone, network_input(fetched, preprocess, device)))
     # Concatenated outside inference mode, as above.
@@ -141,7 +141,8 @@ def _view_inputs(pixels: Tensor, crops: list[View], preprocess: Preprocess) -> I
 
 
 @contextmanager
-def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode in the block, and each of its modules in its own mode again at the end."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -161,7 +161,7 @@ def _recomputed(
                     network = _network(run, file).to(planner.machine.device)
                     cache = EmbeddingCache(Path(empty), network, run.protocol.views, planner.machine, write=False)
                     key = (record.train_id, run.protocol.views)
-                ranking = rank_split(run, cache)[0].ranking
+                ranking = rank_split(run, cache.backbone, cache.embeddings)[0].ranking
             except Interrupted:
                 raise
             except Exception as error:  # of a plugin too: it costs this run

@@ -30,7 +30,7 @@ OWN_DISTRIBUTION = "reidbench"
 VARIABLE = "REIDBENCH_LOAD_PLUGINS"
 KINDS = (
     *("loss", "backbone", "dataset", "synthesizer", "protocol", "recipe", "metric", "reranker", "section"),
-    "executor",
+    *("executor", "tracker"),
 )
 HOOKS = dict(zip((name for name in vars(hookspecs) if name.startswith("register_")), KINDS, strict=True))
 # The positional parameters of a factory, which the runner supplies; those of the other kinds take none.

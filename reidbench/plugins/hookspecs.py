@@ -1,4 +1,4 @@
-"""The hooks: ten functions of one shape through which plugins provide items.
+"""The hooks: eleven functions of one shape through which plugins provide items.
 
 Each hook takes nothing, is called once when plugins are loaded, and returns ``{name: factory}``. A factory's positional
 parameters are supplied by the runner; its keyword-only parameters are the item's options, each with a type and a
@@ -66,3 +66,8 @@ def register_sections() -> Factories:  # type: ignore[empty-body]
 @hookspec
 def register_executors() -> Factories:  # type: ignore[empty-body]
     """Executors: ``(*, options) -> Executor``; runs the tasks of a plan in other processes or on other machines."""
+
+
+@hookspec
+def register_trackers() -> Factories:  # type: ignore[empty-body]
+    """Trackers: ``(*, options) -> Tracker``; follows the steps of a training and its record, for another program."""

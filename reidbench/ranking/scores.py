@@ -185,6 +185,12 @@ def named_score(name: str) -> Score:
     return found
 
 
+def headline(scores: Mapping[str, float], primary: str) -> str:
+    """Return the primary score and rank-1 in words, those that there are, such as "mAP 54.36 %, rank-1 61.11 %"."""
+    names = [name for name in dict.fromkeys((primary, "r1")) if name in scores]
+    return ", ".join(f"{named_score(name).label} {100 * scores[name]:.2f} %" for name in names)
+
+
 def score(ranking: Ranking, gallery_size: int, ranks: Iterable[int]) -> Scores:
     """Return the means over all queries; a query without a positive counts as 0 and stays in the denominator.
 

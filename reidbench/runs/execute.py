@@ -74,8 +74,13 @@ def _execute_here(plan: Plan, wait: bool) -> Iterator[tuple[Path, RunRecord]]:
             machine.log(line)
         network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
         overall = _describe_place(time_left, number, len(runs)) if len(runs) > 1 else None
+        own = replace(machine, log=log, overall=overall)
+        if machine.trackers or machine.validate_every:
+            from reidbench.runs.tracking import RunObserver  # noqa: PLC0415 - most runs have none
+
+            own = replace(own, observer=RunObserver(run, own))
         try:
-            record = run_job(run, replace(machine, log=log, overall=overall), state, network)
+            record = run_job(run, own, state, network)
         except Busy as error:
             if not wait or machine.world.size > 1:
                 raise

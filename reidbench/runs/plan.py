@@ -140,6 +140,10 @@ def make_plan(
     """
     check_store(machine.pixels)
     catalogue = catalogue or load()
+    if machine.trackers:
+        from reidbench.runs.tracking import build_trackers  # noqa: PLC0415 - most runs have none
+
+        build_trackers(machine.trackers)  # what they lack is an error before anything is written
     if failed := [plugin.name for plugin in catalogue.plugins if plugin.state != "ok"]:
         machine.log(f"plugins that could not be loaded: {', '.join(failed)}; see why: reidbench plugins")
     given, data = machine, request.data

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS
+from reidbench.data.protocol import VALIDATION_SUFFIX
 from reidbench.errors import DataError, OptionError, plugin_call
 from reidbench.images.contents import read_contents
 from reidbench.plugins.catalogue import ResolvedSpec
@@ -29,9 +30,15 @@ Networks = dict[tuple[str, int], Backbone]
 def check_request(run: Prepared, machine: Machine) -> None:
     """Raise OptionError where the device lacks the recipe's precision or the training set cannot fill a batch.
 
-    Raises DataError as ``check_data``.
+    Also where the network is to be scored during training on the identities of a test; DataError as ``check_data``.
     """
     check_device(run.recipe, machine.device)
+    name = run.items["protocol"].plugin_items[0].name
+    if machine.validate_every and not name.endswith(VALIDATION_SUFFIX):
+        raise OptionError(
+            f"--validate-every: protocol {run.items['protocol'].short} has the identities of the test; use one that "
+            f"holds out training identities, such as {name}{VALIDATION_SUFFIX}"
+        )
     check_data(run)
     if run.trains:
         check_batch(run)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, W
 
 from reidbench.errors import DataError, OptionError, describe_problem
 from reidbench.plugins.interfaces import Preprocess
+from reidbench.ranking.scores import headline
 from reidbench.runs.job import EvaluationRecord, Job
 from reidbench.runs.provenance import RunIds, run_ids
 from reidbench.training.recipe import Recipe
@@ -238,8 +239,7 @@ class RunRecord:
     @property
     def result(self) -> str:
         """Return how the run ended, in one line: its first scores, or the reason."""
-        names = (name for name in dict.fromkeys((self.evaluation.primary, "r1")) if name in self.scores)
-        scores = ", ".join(f"{name} {100 * self.scores[name]:.2f} %" for name in names)
+        scores = headline(self.scores, self.evaluation.primary)
         return f"done: {scores}" if self.status == "ok" else f"{self.status}: {self.error}"
 
     @property

@@ -12,6 +12,7 @@ from functools import partial
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.embedding.cache import EmbeddingCache
@@ -126,7 +127,9 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
             with float32_products():
                 record = _train_and_score(run, state, machine, network, empty)
         except Interrupted as error:
-            write_atomic(run.run_folder / RECORD, empty("interrupted", str(error)).to_json())
+            record = empty("interrupted", str(error))
+            write_atomic(run.run_folder / RECORD, record.to_json())
+            machine.observer.finish(record)
             raise
         except (Exception, SystemExit) as error:  # a plugin's bug, or its exit, must not end a suite
             expected = isinstance(error, TrainingError | PluginError)
@@ -139,6 +142,7 @@ def _run_locked(run: Prepared, machine: Machine, network: Backbone | None) -> Ru
             if cause := error.__cause__ if expected else error:
                 write_atomic(run.run_folder / TRACEBACK, "".join(traceback.format_exception(cause)))
         write_atomic(run.run_folder / RECORD, record.to_json())
+        machine.observer.finish(record)
         if this_process_only and machine.world.size > 1:
             raise TrainingError(f"{record.error}; it ends all {machine.world.size} processes")
     return record
@@ -165,7 +169,7 @@ def _train_and_score(
     # --- one embedding per unit, and the ranks of the positives -------------------------------------------------------
     network.to(machine.device)
     cache = EmbeddingCache(run.training_folder, network, run.protocol.views, machine)
-    rankings, rank_seconds = rank_split(run, cache)
+    rankings, rank_seconds = rank_split(run, network, cache.embeddings)
     save_ranking(run.run_folder, rankings.ranking)
 
     # --- scores ------------------------------------------------------------------------------------------------------
@@ -188,19 +192,24 @@ def _train_and_score(
     )
 
 
-def rank_split(run: Prepared, cache: EmbeddingCache) -> tuple[Rankings, float]:
-    """Return the rankings of a run's queries by the embeddings that ``cache`` gives, and the seconds of the ranking."""
+def rank_split(
+    run: Prepared, network: Backbone, embeddings: Callable[[Samples, str], Tensor]
+) -> tuple[Rankings, float]:
+    """Return the rankings of a run's queries, and the seconds of the ranking.
+
+    ``embeddings`` returns the embedding of every image [m, D] of a part with this name, by ``network``.
+    """
     split = run.split
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
-        rows = cache.embeddings(samples, part)
+        rows = embeddings(samples, part)
         pooled = rows if run.info.pairs else pool_units(rows, samples.starts, run.evaluation.pool)
         return UnitEmbeddings(pooled, samples.pids, samples.cams)
 
     query, gallery = embed(split.query, "query"), embed(split.gallery, "gallery")
     metric, reranker = run.items["metric"].build(), run.items["rerank"].build()
     if isinstance(metric, PairMetric):
-        metric.network, metric.starts, reranker = cache.backbone.eval(), split.query.starts, metric
+        metric.network, metric.starts, reranker = network.eval(), split.query.starts, metric
     fit = embed(split.fit, "training") if learns(metric) else None
     began = time.monotonic()
     rankings = rank_embeddings(query, gallery, metric, reranker, fit, run.protocol.exclude)

@@ -24,7 +24,8 @@ from reidbench.utils.machine import Machine
 BATCHES = "batches"
 TASKS = "tasks.jsonl"
 # The arguments of local_machine that travel with a task, and the fields of a machine that hold them.
-SETTINGS = {name: name for name in ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels")}
+SAME_NAMES = ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels", "trackers", "validate_every")
+SETTINGS = {name: name for name in SAME_NAMES}
 SETTINGS |= {"device": "requested_device", "threads": "requested_threads"}
 
 

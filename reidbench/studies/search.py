@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
+from reidbench.data.protocol import VALIDATION_SUFFIX
 from reidbench.data.split import SHARED_IMAGES, Split
 from reidbench.errors import DataError, OptionError
 from reidbench.plugins.catalogue import Catalogue, part_names
@@ -17,7 +18,7 @@ from reidbench.runs.job import Memo, ResolvedJob
 from reidbench.training.build import build_recipe, describe_backbone
 from reidbench.utils.random_streams import stream_key
 
-SUFFIX, SEED = "_val", "holdout_seed"
+SEED = "holdout_seed"
 FIRST_SEED = 10_000  # of trials; the final seeds are below
 RATE = "learning_rate"
 # The learning rate and the weights of a sum are searched from a tenth to ten times their default, on a log scale.
@@ -196,11 +197,11 @@ def validation_protocol(protocol: str, search: int, catalogue: Catalogue) -> str
     """
     resolved = catalogue.resolve("protocol", protocol)
     (term,) = resolved.terms
-    name = term.item.name + SUFFIX
+    name = term.item.name + VALIDATION_SUFFIX
     by_name = {item.name: item for item in catalogue.list_items("protocol")}
     advice = "or compare the options as given, without a search: --trials 0"
     if name not in by_name:
-        with_one = [each for each in by_name if each + SUFFIX in by_name]
+        with_one = [each for each in by_name if each + VALIDATION_SUFFIX in by_name]
         raise OptionError(
             f"{resolved.owner}: a search needs a protocol {name} that holds out training identities, and there is "
             f"none; choose one of {', '.join(with_one)}, {advice}"

@@ -21,3 +21,4 @@ from reidbench.testing.items import check_section as check_section
 from reidbench.testing.items import check_synthesizer as check_synthesizer
 from reidbench.testing.losses import check_loss as check_loss
 from reidbench.testing.metrics import check_metric as check_metric
+from reidbench.testing.trackers import check_tracker as check_tracker

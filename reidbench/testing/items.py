@@ -55,7 +55,7 @@ QUERIES = 17  # of a re-ranker: a prime, so that no block but one row or all fit
 HOSTILE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
 
 
-class _BuildChecks(Checks):
+class BuildChecks(Checks):
     """The checks of what an item builds, which hold for every kind.
 
     ``expected``: the type of what it builds.
@@ -122,7 +122,7 @@ def check_dataset(dataset: str | Callable[..., Split], *, root: Path | None = No
     return checks.run()
 
 
-class _DatasetChecks(_BuildChecks):
+class _DatasetChecks(BuildChecks):
     def create(self, *supplied: Path) -> Split:
         return build_split(self.spec, *supplied)
 
@@ -152,7 +152,7 @@ def check_protocol(protocol: str | Callable[..., Protocol], **options: Any) -> t
     return _ProtocolChecks("protocol", protocol, options).run()
 
 
-class _ProtocolChecks(_BuildChecks):
+class _ProtocolChecks(BuildChecks):
     def create(self) -> Protocol:
         return build_protocol(self.spec)
 
@@ -172,7 +172,7 @@ def check_recipe(recipe: str | Callable[..., Recipe], **options: Any) -> tuple[s
     return _RecipeChecks("recipe", recipe, options).run()
 
 
-class _RecipeChecks(_BuildChecks):
+class _RecipeChecks(BuildChecks):
     cases = tuple((network,) for network in NETWORKS)
 
     def create(self, *supplied: BackboneInfo) -> Recipe:
@@ -210,7 +210,7 @@ def check_reranker(reranker: str | Callable[..., Reranker], *, seed: int = 0, **
     return _RerankerChecks("reranker", reranker, options, seed).run()
 
 
-class _RerankerChecks(_BuildChecks):
+class _RerankerChecks(BuildChecks):
     expected = Reranker
 
     def embeddings(self) -> tuple[Tensor, IntArray]:
@@ -259,7 +259,7 @@ def check_section(section: str | Callable[..., Section], **options: Any) -> tupl
     return _SectionChecks("section", section, options).run()
 
 
-class _SectionChecks(_BuildChecks):
+class _SectionChecks(BuildChecks):
     def render(self, *records: RunRecord) -> None:
         part = self.values[0].build(records, RunFiles([], local_machine()))
         expect(isinstance(part, Part), f"build must return a reidbench.Part, got {type(part).__name__}")
@@ -273,20 +273,20 @@ class _SectionChecks(_BuildChecks):
         self.render()
 
     def check_records_without_files(self) -> None:
-        self.render(*_examples())
+        self.render(*example_records())
 
     def check_failed_runs(self) -> None:
-        first, second = _examples()
+        first, second = example_records()
         failed = replace(second, status="failed", error=HOSTILE, scores={}, seconds={}, intervals={})
         self.render(first, replace(failed, cameras=CameraMatrix()))
 
     def check_hostile_texts(self) -> None:
-        record = _examples()[0]
+        record = example_records()[0]
         texts = replace(record.items["loss"], given=HOSTILE, spec=HOSTILE, short=HOSTILE)
         self.render(replace(record, job=replace(record.job, loss=HOSTILE), items={**record.items, "loss": texts}))
 
 
-def _examples() -> list[RunRecord]:
+def example_records() -> list[RunRecord]:
     """Return two records, made records of a dataset that is not installed so that no section builds its data."""
     records = map(read_record, sorted(leaderboards_folder().rglob(RECORD))[:2])
     return [
@@ -304,7 +304,7 @@ def check_executor(executor: str | Callable[..., Executor], **options: Any) -> t
     return _ExecutorChecks("executor", executor, options).run()
 
 
-class _ExecutorChecks(_BuildChecks):
+class _ExecutorChecks(BuildChecks):
     expected = Executor
 
     def check_answers(self) -> None:

@@ -22,7 +22,7 @@ from reidbench.images.pixel_store import BatchLoader
 from reidbench.plugins.interfaces import Backbone, Loss, LossValue, TrainView, as_loss_value, owner_of
 from reidbench.training.checkpoint import TrainingState, TrainingSummary, latest_checkpoint, on_cpu
 from reidbench.training.distributed import add_gradients, gather, share_buffers, synchronise_batch_norms
-from reidbench.training.monitor import Monitor
+from reidbench.training.monitor import COLUMNS, Monitor
 from reidbench.training.optimizer import ScheduledOptimizer, gradient_norms, parameter_groups, set_frozen
 from reidbench.training.precision import check_device, float32_products, forward_pass, lower_memory_advice
 from reidbench.training.recipe import Recipe
@@ -50,9 +50,10 @@ def train(
     writing takes more than 2 % of the time; after every step where it is 0) and at SIGINT, SIGTERM or SIGUSR1.
     Every process of ``machine.world`` calls this; together they train as one process does, and the first alone writes.
     Raises TrainingError where the loss is not finite or memory runs out, Interrupted after a signal, and OptionError
-    where the device does not support the recipe's precision.
+    where the device does not support the recipe's precision. What ``machine.observer`` returns as scores is in the log
+    as ``validation.map_market`` and so on, nan at steps without.
     """
-    device, world = machine.device, machine.world
+    device, world, observer = machine.device, machine.world, machine.observer
     check_device(recipe, device)
 
     # --- data --------------------------------------------------------------------------------------------------------
@@ -82,13 +83,14 @@ def train(
     elif world.size > 1:
         modules.load_state_dict(world.from_first(lambda: on_cpu(modules.state_dict())))
     resumed_at = state.step
+    observer.start(resumed_at)
 
     def embed(units: IntArray) -> Tensor:
         images, starts = samples.rows(units)
         return pool_units(embed_stored(backbone, pixels, images), starts, "mean")
 
     # --- loop --------------------------------------------------------------------------------------------------------
-    started = saved = stepped = displayed = time.monotonic()
+    started = saved = stepped = displayed = state.started = time.monotonic()
     interval = machine.checkpoint_seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -138,15 +140,25 @@ def train(
             now = time.monotonic()
             speed = len(units) * recipe.frames / (now - stepped)
             row = {"step": step, "learning_rate": learning_rate, "loss": total, "images_per_second": speed}
+            state.step, state.place = step + 1, state.place + 1
+            if observer.validate_every and state.step % observer.validate_every == 0:
+                show(state.step, "validation")
+                row |= observer.validate(state.step, backbone)
+                pause, now = time.monotonic() - now, time.monotonic()
+                started, state.started = started + pause, state.started + pause  # it is no time of the training
             named = zip(value.scalars, scalars, strict=True)
-            state.append(row | {f"loss.{name}" if name in row else name: scalar for name, scalar in named})
-            state.step, state.place, stepped = step + 1, state.place + 1, now
+            row |= {f"loss.{name}" if name in row else name: scalar for name, scalar in named}
+            state.append(row)
+            observer.log(step, row)
+            stepped = now
             if stopping or state.step == recipe.steps or now - displayed >= DISPLAY_SECONDS:  # waits for the device
                 displayed = now
+                observer.log(step, dict(zip(COLUMNS, monitor.rows[step].tolist(), strict=True)))
                 mean_speed = (state.step - resumed_at) * len(units) * recipe.frames / (now - started)
                 show(
                     state.step,
-                    f"loss {total:.4f}, {monitor.describe(step, step < recipe.frozen)}, {mean_speed:.0f} images/s",
+                    f"loss {total:.4f}, {monitor.describe(step, step < recipe.frozen)}, {mean_speed:.0f} images/s, "
+                    f"lr {learning_rate:.2g}",
                 )
             if state.step < recipe.steps and (stopping or time.monotonic() - saved >= interval):
                 began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +54,28 @@ def no_log(line: str) -> None:
     """Drop a line."""
 
 
+class Observer:
+    """Follows a run from outside without changing it; this one does nothing.
+
+    ``validate_every``: number of training steps after which the network is scored each time, 0 for never.
+    """
+
+    validate_every: int = 0
+
+    def start(self, step: int) -> None:
+        """Begin before the training step with this number, from 0."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Take values of a step, by their names in the log, that the host has anyway."""
+
+    def validate(self, steps: int, backbone: Any) -> Mapping[str, float]:
+        """Return scores of the network after so many steps, by their names in the log; it is handed back unchanged."""
+        return {}
+
+    def finish(self, record: Any) -> None:
+        """End with the run's record."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """The settings of this machine, none of which enters an id; ``local_machine`` makes it.
@@ -66,9 +88,12 @@ class Machine:
     ``checkpoint_seconds``: seconds between two checkpoints; 0 writes one after every step.
     ``allow_partial``: whether a dataset with wrong counts is used; the record then says so.
     ``pixels``: store of the decoded training images: "auto", "device" or "map".
+    ``trackers``: specs of the trackers that follow each run.
+    ``validate_every``: steps between two scorings of a network in training; 0 for none.
     ``log``: function that takes one line of text for each event.
     ``world``: the processes that train together.
     ``overall``: text about the whole call for progress lines.
+    ``observer``: what follows the run that it is handed to.
     ``requested_device``: the device as requested, which another machine resolves for itself.
     ``requested_threads``: the number of threads as requested.
     """
@@ -81,9 +106,12 @@ class Machine:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     allow_partial: bool = False
     pixels: str = AUTO
+    trackers: Sequence[str] = ()
+    validate_every: int = 0
     log: Callable[[str], None] = no_log
     world: World = ALONE
     overall: Overall | None = None
+    observer: Observer = field(default_factory=Observer)
     requested_device: str = AUTO
     requested_threads: int = 0
 
@@ -112,8 +140,9 @@ def local_machine(*, device: str = AUTO, threads: int = 0, world: World = ALONE,
         requested_threads=threads,
         **{name: value for name, value in settings.items() if value is not None},
     )
-    if not machine.checkpoint_seconds >= 0:
-        raise OptionError(f"--checkpoint-seconds: expected 0 or more, got {machine.checkpoint_seconds}")
+    for name in ("checkpoint_seconds", "validate_every"):
+        if not (value := getattr(machine, name)) >= 0:
+            raise OptionError(f"--{name.replace('_', '-')}: expected 0 or more, got {value}")
     return machine
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reidbench import Backbone, IntArray, Loss, Recipe, Samples, TrainView
 from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
-from reidbench.utils.machine import local_machine
+from reidbench.utils.machine import Observer, local_machine
 from tests.support.tiny_training import Net
 
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)
@@ -109,8 +109,10 @@ def fit(
     recipe: Recipe = RECIPE,
     seed: int = SEED,
     checkpoint_seconds: float = 1e9,
+    observer: Observer | None = None,
 ) -> TrainingSummary:
-    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=checkpoint_seconds, log=print)
+    settings = {"checkpoint_seconds": checkpoint_seconds, "log": print, "observer": observer}
+    machine = local_machine(device="cpu", threads=1, **settings)
     return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 
 

@@ -13,6 +13,7 @@ from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.discovery import HOOKS, KINDS, discover
 from reidbench.plugins.interfaces import BackboneInfo, TrainInfo
 from reidbench.plugins.options import options_of, summary_of
+from reidbench.testing import check_tracker
 from tests.support.cases import cases
 from tests.support.distributions import install
 from tests.support.paths import CHECKOUT
@@ -204,3 +205,4 @@ def test_the_examples_of_hooks_md_work(tmp_path, monkeypatch):
     blocks_of_two = list(built("reranker").blocks(embeddings, embeddings, metric, 2))
     assert [block.shape for block in blocks_of_two] == [(2, 5), (2, 5), (1, 5)]
     assert built("section").build([], None).title == "Durations"
+    assert len(check_tracker(catalogue.list_items("tracker")[0].factory)) == 4
