@@ -38,7 +38,7 @@ from reidbench.training.checkpoint import LOG
 from reidbench.training.loop import evaluate_loss, train
 from reidbench.training.optimizer import ScheduledOptimizer
 from reidbench.training.precision import float32_products, forward_pass
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import Machine, local_machine
 
@@ -194,7 +194,7 @@ def bare_milliseconds(update: Callable[[], None], steps: int, tf32: bool) -> flo
 
 def whole_milliseconds(plan: Prepared, machine: Machine, device: torch.device) -> float:
     """Return the mean time of a step of the loop, sampling included, without the first steps."""
-    speeds = load_arrays(train_from_start(plan, machine, device) / LOG)["images_per_second"][WARM_UP:]
+    speeds = read_arrays(train_from_start(plan, machine, device) / LOG)["images_per_second"][WARM_UP:]
     return float(1000 * np.mean(plan.recipe.p * plan.recipe.k / speeds))
 
 

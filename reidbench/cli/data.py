@@ -102,15 +102,11 @@ def cache(
     cache: Cache = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete the whole cache.")] = False,
 ) -> None:
-    """Show how much space decoded images take, or delete the cache."""
+    """Show where the cache is and how much it holds, or delete it."""
+    from reidbench.images.pixel_file import cached_bytes
     from reidbench.images.pixel_file import clear as clear_cache
-    from reidbench.images.pixel_file import entries
     from reidbench.utils.machine import default_cache
 
     folder = cache or default_cache()
-    if clear:
-        echo(f"{clear_cache(folder) / 2**20:,.1f} MiB deleted below {folder}")
-        return
-    files = [file for file, _ in entries(folder) if file.exists()]  # another process may have just deleted one
-    size = sum(file.stat().st_size for file in files) / 2**20
-    echo(f"{size:,.1f} MiB of decoded images in {len(files)} files below {folder}; --clear deletes the whole cache")
+    size, done = (clear_cache(folder), " deleted") if clear else (cached_bytes(folder), "")
+    echo(f"{size / 2**20:,.1f} MiB{done} below {folder}")

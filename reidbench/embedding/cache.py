@@ -19,7 +19,7 @@ from reidbench.errors import DataError, TrainingError
 from reidbench.images.contents import image_digests
 from reidbench.images.decode import decoder_digest
 from reidbench.plugins.interfaces import Backbone
-from reidbench.utils.arrays import IntArray, PixelArray, load_arrays, save_arrays
+from reidbench.utils.arrays import IntArray, PixelArray, read_arrays, save_arrays
 from reidbench.utils.atomic import sweep
 from reidbench.utils.machine import Machine
 from reidbench.utils.progress import progress
@@ -54,7 +54,7 @@ class EmbeddingCache:
             sweep(self.folder)
         for file in sorted(self.folder.glob("*.npz")):
             try:
-                arrays = load_arrays(file, ("keys", "seconds"))
+                arrays = read_arrays(file, ("keys", "seconds"))
                 self._add_file(file, arrays["keys"], float(arrays["seconds"]))
             except DataError:
                 self._drop(file)
@@ -83,7 +83,7 @@ class EmbeddingCache:
                 stored = self._unwritten.get(file)
                 if stored is None:
                     try:
-                        stored = load_arrays(file, ("embeddings",))["embeddings"]
+                        stored = read_arrays(file, ("embeddings",))["embeddings"]
                     except DataError:
                         self._drop(file)
                         self._keys[start:stop] = b""

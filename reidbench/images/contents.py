@@ -14,7 +14,7 @@ from reidbench.data.samples import Samples
 from reidbench.data.split import Split
 from reidbench.errors import DataError
 from reidbench.images.decode import CHUNK_IMAGES, decoder_digest, read_digest
-from reidbench.utils.arrays import BoolArray, PixelArray, load_arrays, save_arrays
+from reidbench.utils.arrays import BoolArray, PixelArray, read_arrays, save_arrays
 from reidbench.utils.machine import Machine
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
@@ -85,7 +85,7 @@ def _read_table(samples: Samples, machine: Machine) -> tuple[PixelArray, BoolArr
     file = _table_file(samples, machine)
     if file.is_file():
         try:
-            table = load_arrays(file, ("stats", "digests"))
+            table = read_arrays(file, ("stats", "digests"))
             return table["digests"], (table["stats"] == samples.file_stats).all(1)
         except DataError:
             machine.log(f"{file}: is damaged: the contents of the images are read again")

@@ -76,6 +76,11 @@ class Header:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def encoded(self) -> bytes:
+        """The first bytes of the file."""
+        return json.dumps(asdict(self)).encode().ljust(HEADER_BYTES)
+
+    @property
     def file_bytes(self) -> int:
         """The bytes of the file."""
         return HEADER_BYTES + self.nbytes + self.images * CHECKSUM.itemsize
@@ -136,10 +141,9 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
     return PixelStore(loaded, machine.device)
 
 
-def entries(cache: Path) -> list[tuple[Path, Header | None]]:
-    """Return the pixel files in a cache folder with their headers, None where a file is incomplete."""
-    files = [*(cache / FOLDER).glob("*.pixels"), *(cache / FOLDER).glob(".*.pixels.*.tmp")]
-    return [(file, _read_header(file)) for file in sorted(files)]
+def cached_bytes(cache: Path) -> int:
+    """Return the bytes of everything that this program stores below ``cache``."""
+    return sum(file.stat().st_size for name in CACHE_FOLDERS for file in (cache / name).rglob("*") if file.is_file())
 
 
 def clear(cache: Path) -> int:
@@ -147,7 +151,7 @@ def clear(cache: Path) -> int:
 
     A process that is using pixels can go on. Raises DataError where something cannot be deleted.
     """
-    freed = sum(file.stat().st_size for name in CACHE_FOLDERS for file in (cache / name).rglob("*") if file.is_file())
+    freed = cached_bytes(cache)
     for name in CACHE_FOLDERS:
         try:
             if (cache / name).exists():
@@ -164,18 +168,13 @@ def _file(cache: Path, samples: Samples, header: Header) -> Path:
 
 
 def _is_current(file: Path, header: Header) -> bool:
-    return _read_header(file) == header
-
-
-def _read_header(file: Path) -> Header | None:
-    """Return the header of a pixel file, None where the file is absent, damaged or of another length than it says."""
+    """Return whether a pixel file has this header and the length that it says."""
     try:
         with file.open("rb") as opened:
-            header = Header(**json.loads(opened.read(HEADER_BYTES)))
             size = os.fstat(opened.fileno()).st_size
-    except (OSError, ValueError, TypeError):
-        return None
-    return header if size == header.file_bytes else None
+            return size == header.file_bytes and opened.read(HEADER_BYTES) == header.encoded
+    except OSError:
+        return False
 
 
 def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
@@ -209,7 +208,7 @@ def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> N
         progress("decoding the training images", total, overall=machine.overall) as update,
         closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), machine.threads)) as chunks,
     ):
-        opened.write(json.dumps(asdict(header)).encode().ljust(HEADER_BYTES))
+        opened.write(header.encoded)
         checksums: list[int] = []
         # Written and not mapped: an error of the disk is then an exception, and memory holds a few chunks only.
         for pixels, chunk_checksums in chunks:

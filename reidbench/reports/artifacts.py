@@ -23,7 +23,7 @@ from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import content_changes
 from reidbench.training.checkpoint import LOG
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.machine import SCALES, Machine
 from reidbench.utils.untrusted_files import real_path
 
@@ -65,7 +65,7 @@ class RunFiles:
         file = self._training(record) / LOG
         if not file.is_file():
             raise DataError(f"{file} is missing: the run is {record.status}: {record.error or 'no reason recorded'}")
-        return load_arrays(file)
+        return read_arrays(file)
 
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, below the data root or synthesized for a scale of a suite."""

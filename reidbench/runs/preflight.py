@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Sequence
 
@@ -10,9 +9,7 @@ from reidbench.data.positives_and_exclusions import NO_POSITIVE, TWO_PIDS
 from reidbench.data.protocol import VALIDATION_SUFFIX
 from reidbench.errors import DataError, OptionError, plugin_call
 from reidbench.images.contents import read_contents
-from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.interfaces import Backbone, owner_of
-from reidbench.plugins.spec import Item, Spec
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.store import RunState
 from reidbench.training.build import build_backbone
@@ -72,19 +69,13 @@ def check_batch(run: Prepared) -> None:
     if recipe.batches == "pk" and recipe.p > identities:
         raise OptionError(
             f"recipe {spec.short}: p={recipe.p} identities a batch, but the dataset has {identities} to train on; "
-            f"lower it, e.g. {_recipe_flag(spec, p=identities)}"
+            f"lower it to p={identities} or less"
         )
     if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
         raise OptionError(
             f"recipe {spec.short}: p * k = {recipe.p * recipe.k} a batch, but the dataset has {units} to train on; "
             "lower p or k"
         )
-
-
-def _recipe_flag(spec: ResolvedSpec, **options: int) -> str:
-    """Return the flag of a recipe as it was given, with other values of these options."""
-    given = Spec.parse(spec.given).item
-    return f"--recipe {shlex.quote(str(Item(given.name, tuple({**dict(given.options), **options}.items()))))}"
 
 
 def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:

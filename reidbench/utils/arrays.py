@@ -162,12 +162,3 @@ def save_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], *, deflated: boo
     buffer = io.BytesIO()
     (np.savez_compressed if deflated else np.savez)(buffer, allow_pickle=False, **arrays)
     write_atomic(file, buffer.getvalue())
-
-
-def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Return the named arrays, or all, of an npz file that ``save_arrays`` wrote; raises DataError if it is damaged."""
-    try:
-        return read_arrays(file, names)
-    except DataError as error:
-        reason = str(error).removeprefix(f"{file}: ")
-        raise DataError(f"{file}: is damaged ({reason}); delete it and run the same command again") from None

@@ -17,17 +17,12 @@ from pathlib import Path
 
 from reidbench.errors import Busy
 from reidbench.utils.atomic import NOT_OFFERED, if_offered, write_error
-from reidbench.utils.untrusted_files import real_path
 
 EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
 BEAT_SECONDS = 10.0
 NEW = "a process that has just taken the lock"
 SETTLE_SECONDS = 0.5  # longer than a contender takes from reading the file to writing to it
 _POLL_SECONDS = (0.05, 1.0)  # between two tries, at first and after a while
-
-# File systems of this host, where the kernel's own lock is seen by every process. Others may not share it.
-_LOCAL = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "overlay"}
-_LOCAL |= {"ramfs", "tmpfs", "vfat", "xfs", "zfs"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def _try_lock(path: Path, own: _Holder) -> int | None:
 
 def _contend(path: Path, own: _Holder, descriptor: int) -> bool:
     """Write the line of ``own`` unless the lock has a holder; return whether the file then keeps that line."""
-    kernel_decides = _file_system(path) in _LOCAL
+    kernel_decides = True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -208,12 +203,3 @@ def _start_of(pid: int) -> int | None:
     except OSError:
         return None
     return None if state in b"ZX" else int(fields[18])
-
-
-def _file_system(path: Path) -> str:
-    """Return the type of the file system of ``path``, such as "ext4" or "nfs4"."""
-    lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    mounts = [line.replace("\\040", "\0").split(" ") for line in reversed(lines)]  # the last one hides those below it
-    file = real_path(path)
-    inside = [(point.replace("\0", " "), kind) for _, point, kind, *_ in mounts]
-    return max((mount for mount in inside if file.is_relative_to(mount[0])), key=lambda mount: len(mount[0]))[1]

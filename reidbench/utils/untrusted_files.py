@@ -21,19 +21,12 @@ TEXT_BYTES = 2**26  # of a record, a suite or a leaderboard: a thousand times mo
 LIST_BYTES = 2**30  # of a list of images: ten million names
 ARRAY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # of arrays or weights: half of the memory
 
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
-
 
 def kind_of(path: Path) -> str:
     """Return what is at ``path`` in words, "" for a regular file and for nothing; links are followed if they can be."""
     try:
-        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
+        mode = path.stat().st_mode
+        return "a folder" if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else "a named pipe or a device"
     except OSError as error:
         with suppress(OSError):  # it is no link
             return f"a link to {path.readlink()} ({error.strerror})"

@@ -7,11 +7,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from reidbench.training.checkpoint import LOG
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 
 
 def read_log(folder: Path) -> dict[str, NDArray[Any]]:
-    return load_arrays(folder / LOG)
+    return read_arrays(folder / LOG)
 
 
 def outcome(results: Path) -> tuple[bytes, dict[str, float], str]:

@@ -17,7 +17,7 @@ from reidbench.runs.export import embed_list, load_network
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
 from reidbench.training.build import build_backbone
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.machine import local_machine
 from tests.support.cases import cases
 from tests.support.images import noise_images
@@ -49,10 +49,10 @@ def test_the_embeddings_are_those_of_the_run(plan, tmp_path):
     out = tmp_path / "out" / "x.npz"
     file = listed(plan, tmp_path / "mine", 200)
     count, dimensions = embed_list(plan.run_folder, file, out, SETTINGS)
-    made = load_arrays(out)
+    made = read_arrays(out)
     assert made["embeddings"].shape == (count, dimensions)
     first = plan.training_folder / f"embeddings-{plan.protocol.views}" / "000000.npz"  # the queries are embedded first
-    kept = load_arrays(first)["embeddings"][:count]
+    kept = read_arrays(first)["embeddings"][:count]
     assert np.array_equal(made["embeddings"], kept)
     assert made["paths"].tolist() == [f"{number}.jpg" for number in range(count)]
     assert np.array_equal(made["pids"], plan.split.query.pids[:count])
@@ -63,7 +63,7 @@ def test_a_list_of_paths_alone_will_do(plan, tmp_path):
     file = listed(plan, tmp_path / "mine", 3, "note,path").rename(tmp_path / "list.csv")
     below_root = dataclasses.replace(SETTINGS, data=tmp_path / "mine")
     embed_list(plan.run_folder / "record.json", file, tmp_path / "x.npz", below_root)
-    assert set(load_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
+    assert set(read_arrays(tmp_path / "x.npz")) == {"embeddings", "paths"}
 
 
 @pytest.mark.parametrize(("text", "message"), cases(__file__, "a_bad_list_is_named_with_its_line"))
@@ -105,7 +105,7 @@ def test_images_of_every_kind_are_embedded_as_for_the_scores(plan: Prepared) -> 
     pixels = [read_image(path) for path in paths]
     network = reidbench.load(plan.run_folder, device="cpu")
     assert (network.record.id, network.network.training) == (plan.id, False)
-    stored = load_arrays(plan.training_folder / f"embeddings-{plan.protocol.views}" / "000000.npz")["embeddings"][:5]
+    stored = read_arrays(plan.training_folder / f"embeddings-{plan.protocol.views}" / "000000.npz")["embeddings"][:5]
     for images in (paths, map(str, paths), pixels, np.stack(pixels), map(Image.fromarray, pixels)):
         embeddings = network.embed(images)
         assert embeddings.dtype == np.float32

@@ -14,7 +14,7 @@ from reidbench.runs.prepare import Planner
 from reidbench.runs.run_job import run_job
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.machine import local_machine
 
 PROTOCOLS = (
@@ -86,7 +86,7 @@ def test_the_walkthrough_trains_twice_and_is_one_table(tmp_path):
     assert len(trainings) == 2
     for folder in trainings:
         for kept in folder.glob("embeddings-*"):
-            keys = np.concatenate([load_arrays(file)["keys"] for file in kept.glob("*.npz")])
+            keys = np.concatenate([read_arrays(file)["keys"] for file in kept.glob("*.npz")])
             assert len(np.unique(keys)) == len(keys)
         assert {kept.name.removeprefix("embeddings-") for kept in folder.glob("embeddings-*")} == set(VIEWS)
     (part,) = build_sections(["table"], records, Store(machine.results))

@@ -13,7 +13,7 @@ from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store, read_state
-from reidbench.utils.arrays import load_arrays, save_arrays
+from reidbench.utils.arrays import read_arrays, save_arrays
 from reidbench.utils.machine import local_machine
 from tests.support.boards import ranking_for
 from tests.support.records import make_record, put
@@ -21,11 +21,11 @@ from tests.support.records import make_record, put
 
 def test_arrays_come_back_and_objects_are_refused(tmp_path):
     save_arrays(tmp_path / "a.npz", {"ranks": np.arange(5), "distances": np.array([0.5, np.inf])})
-    found = load_arrays(tmp_path / "a.npz")
+    found = read_arrays(tmp_path / "a.npz")
     np.testing.assert_array_equal(found["ranks"], np.arange(5))
     np.savez(tmp_path / "evil.npz", a=np.array([{}], dtype=object))
     with pytest.raises(DataError, match="evil"):
-        load_arrays(tmp_path / "evil.npz")
+        read_arrays(tmp_path / "evil.npz")
 
 
 def test_a_place_without_a_record_is_named(tmp_path):

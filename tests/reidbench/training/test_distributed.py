@@ -15,7 +15,7 @@ from reidbench.errors import OptionError
 from reidbench.runs.record import RECORD, read_record
 from reidbench.training.checkpoint import LOG, WEIGHTS, read_summary
 from reidbench.training.distributed import synchronise_batch_norms
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.processes import ALONE, World
 from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
@@ -45,7 +45,7 @@ def assert_alike(folder: Path, name: str, steps: int) -> None:
     # Mining embeds in float32, where a difference in the last digit of float64 may change a rounding.
     tolerance = 1e-5 if name == "mining" else 1e-9
     one, two = (folder / f"{name.replace('/', '.')}-{processes}" for processes in (1, 2))
-    logs = [load_arrays(place / LOG) for place in (one, two)]
+    logs = [read_arrays(place / LOG) for place in (one, two)]
     assert len(logs[0]["loss"]) == steps
     assert len(set(logs[0]["loss"])) == steps, "the loss changes at every step"
     np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=tolerance)
@@ -75,7 +75,7 @@ def test_two_processes_train_as_one_for_fifty_steps(tmp_path):
 def test_each_process_has_its_own_random_numbers(tmp_path):
     ended = launch("-m", "tests.support.training_process", str(tmp_path), "noise", "2", "mining")
     assert ended.returncode == 0, ended.stderr[-3000:]
-    log = load_arrays(tmp_path / "mining-2" / LOG)
+    log = read_arrays(tmp_path / "mining-2" / LOG)
     # With equal random numbers in both processes, some of the 11 embeddings of a batch would coincide.
     assert (log["distance_0"] > 0).all()
 

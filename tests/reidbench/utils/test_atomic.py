@@ -82,7 +82,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path, kind):
         file.symlink_to("loop")
         (tmp_path / "loop").symlink_to("f")
     before = file.lstat().st_ino
-    with pytest.raises(DataError, match=f"f: is a {kind}"):
+    with pytest.raises(DataError, match=f"f: is a .*{kind}"):
         write_atomic(file, "x")
     assert file.lstat().st_ino == before
 

@@ -13,7 +13,7 @@ from reidbench.leaderboard.tiers import read_statements
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
 from reidbench.runs.suite import load_suite
-from reidbench.utils.arrays import load_arrays, read_arrays, read_matrix
+from reidbench.utils.arrays import read_arrays, read_matrix
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import parse_json, read_text
 from tests.support.cases import cases
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "list.csv": read_text,
     "rankings.npz": lambda file: read_ranking(file.parent),
     "query.npz": read_arrays,
-    "cached.npz": load_arrays,
+    "cached.npz": read_arrays,
     "query.safetensors": read_arrays,
     "distances.npy": read_matrix,
     "image.jpg": read_image,
