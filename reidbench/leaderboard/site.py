@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from reidbench.leaderboard.board import Board, board_names, check
 from reidbench.leaderboard.site_entries import KINDS, PARTS, Entry, entries_of, to_base64
 from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, shown_scores
-from reidbench.reports.html import OWN_FILES, render, table_view
+from reidbench.reports.charts import Chart, Series, method_colours
+from reidbench.reports.html import OWN_FILES, chart_view, render, table_view
 from reidbench.reports.table import MISSING, Column, Table
 from reidbench.runs.prepare import Planner
 from reidbench.runs.suite import load_suite
@@ -41,12 +42,16 @@ def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> 
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
     systems = _named_systems(folder, planner)
     boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
-    title = "Leaderboards of reidbench"
-    pages = {"index.html": _render("leaderboards.html.j2", title, boards=boards, tiers=TIERS, docs=docs)}
+    pages = {"index.html": index_page(boards, docs)}
     pages |= {f"{name}.html": board_page(name, entries, systems) for name, entries in boards.items()}
     for name, page in pages.items():
         write_atomic(target / name, page)
     return [target / name for name in pages]
+
+
+def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "") -> str:
+    """Return the page that lists the leaderboards, with links below the address ``docs``."""
+    return _render("leaderboards.html.j2", "Leaderboards of reidbench", boards=boards, tiers=TIERS, docs=docs)
 
 
 def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = ()) -> str:
@@ -55,6 +60,7 @@ def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = 
     best = sorted((entry for entry in entries if entry.values is not None), key=lambda entry: -entry.primary)[:COMPARED]
     shared = {kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1}
     tracks = _ranked_tracks(entries)
+    charts = [*_scatter(entries, "train_s", "training time, s"), *_scatter(entries, "params_m", "parameters, million")]
     return _render(
         "leaderboard.html.j2",
         f"{name}: leaderboard",
@@ -66,6 +72,8 @@ def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = 
         entries={entry.anchor: entry for entry in entries},
         verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
         compared={entry.anchor for entry in best},
+        views=[chart_view(chart, method_colours(charts)) for chart in charts],
+        charts=bool(charts),
         queries={entry.queries: to_base64(entry.identities.astype("<u4")) for entry in best},
         tiers=TIERS,
     )
@@ -74,6 +82,31 @@ def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = 
 def _render(template: str, title: str, **values: Any) -> str:
     files = (*OWN_FILES, "leaderboard.css", "leaderboard.js")
     return render(template, files=files, title=title, version=reidbench.__version__, **values)
+
+
+def _scatter(entries: Sequence[Entry], column: str, label: str) -> Iterator[Chart]:
+    """Yield a chart of the score that ranks the rows against a column, by network; none where the column is constant.
+
+    Untrained networks are left out.
+    """
+    trained = [entry for entry in entries if entry.row["loss"] != "none" and float(entry.row[column]) > 0]
+    if len({entry.row[column] for entry in trained}) < 2:
+        return
+    networks: dict[str, list[Entry]] = defaultdict(list)
+    for entry in trained:
+        networks[entry.items["backbone"]].append(entry)
+    series = [
+        Series(
+            network,
+            [float(entry.row[column]) for entry in members],
+            [round(100 * entry.mean, 2) for entry in members],
+            labels=[entry.items["loss"] for entry in members],
+        )
+        for network, members in networks.items()
+    ]
+    yield Chart(
+        "scatter", f"{trained[0].label} by {label.partition(',')[0]}", series, label, f"{trained[0].label}, %", "x"
+    )
 
 
 def _ranked_tracks(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -94,6 +127,8 @@ def _verdicts(ranked: Sequence[Entry]) -> list[tuple[Entry, LossScores]]:
     comparable = {entry.anchor: entry for entry in ranked if entry.values is not None}
     sign = 1 if all(named_score(entry.score).higher_is_better for entry in ranked) else -1
     values = {anchor: sign * entry.values for anchor, entry in comparable.items() if entry.values is not None}
+    if all(len(each) == 1 for each in values.values()):
+        return []
     untrained = [anchor for anchor, entry in comparable.items() if entry.row["loss"] == "none"]
     comparison = compare(values, ranked[0].identities, outside=untrained)
     return [(comparable[loss.name], loss) for loss in comparison.losses if loss.places]
@@ -112,10 +147,10 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
             rows.append(entry.cells(place=place, track=track))
     columns = [
         Column("loss"),
+        Column("track", description="what differs between the tracks: everything except the loss"),
         Column("place", kind="number", description="place in the track, and its 95 % range"),
         *_common_columns(entries),
         Column("tuning", description="of a study's rows; its trials are self-reported"),
-        Column("track", description="what differs between the tracks: everything except the loss"),
     ]
     ids = [entry.anchor for entry in entries]
     filters = {key: label for key, label in FILTERS.items() if key != "track" or differing != ["backbone"]}
@@ -138,7 +173,7 @@ def _folded(table: Table) -> Table:
 
 def _common_columns(entries: Sequence[Entry]) -> list[Column]:
     """Return the columns of scores, the one that ranks the rows first, of seeds and of the tier."""
-    others = sorted(shown_scores(), key=lambda name: name.startswith("map_"))
+    others = [name for name in shown_scores() if not name.startswith("map_")]
     names = dict.fromkeys([*(entry.score for entry in entries), *HEADLINE, *others])
     scores = [
         Column(name, score.label, "number", partial(_percent, name), description=f"{score.description}, in percent")

@@ -62,7 +62,7 @@ class Entry:
         """The printed name of ``score``."""
         return named_score(self.score).label
 
-    @property
+    @cached_property
     def primary(self) -> float:
         """The score that ranks the protocol's rows; negative where lower is better."""
         value = float(self.row.get(self.score) or "nan")

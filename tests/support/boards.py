@@ -96,7 +96,9 @@ def made_up_entries(rows, seeds=1, identities=30, loss="loss"):
             each = np.clip(0.95 - 0.8 * number / rows - hard + noise, 0, 1)
             low, high = each.mean() - 0.03, each.mean() + 0.03
             scores = {"map_market": each.mean(), "map_step": each.mean() + 0.03, "r1": min(1, each.mean() + 0.2)}
-            item = make_item(f"{loss}_{number}", f"{loss}_{number}(margin=0.2, distance=euclidean)")
+            item = make_item(
+                "", f"loss_{number}(margin=soft, distance=euclidean, average=all, singletons=count)", f"{loss}_{number}"
+            )
             item = replace(item, references=["https://arxiv.org/abs/1703.07737", "javascript:alert(1)"])
             changes = {
                 "items": {"loss": item, "backbone": backbone},

@@ -1,0 +1,204 @@
+"""The pages of leaderboards as tools: filters, state in the address, downloads, comparisons, sizes, accessibility."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+
+from reidbench.leaderboard.board import Board
+from reidbench.leaderboard.site import board_page, index_page
+from reidbench.leaderboard.site_entries import entries_of
+from reidbench.ranking.bootstrap import paired_difference
+from reidbench.reports.compare_runs import compare, with_seeds
+from reidbench.studies import comparison as studies
+from tests.support.boards import made_up_entries
+from tests.support.browser import Visit, chromium
+from tests.support.paths import CHECKOUT
+
+LEADERBOARDS = CHECKOUT / "leaderboards"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """Return the file of a page of twelve rows with three seeds each, on two networks."""
+    return write(tmp_path_factory.mktemp("site"), made_up_entries(12, 3))
+
+
+def write(folder, entries):
+    file = folder / "board.html"
+    file.write_text(board_page("board", entries), encoding="utf-8")
+    return file
+
+
+def losses(visit):
+    return visit.page.locator("[data-board] tbody th bdi").all_text_contents()
+
+
+def compared(visit):
+    """Return the ends of the interval that a page shows, in points."""
+    ends = visit.page.locator("[data-interval]").get_attribute("data-interval")
+    return [100 * float(end) for end in ends.split()]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_board_and_index_are_accessible(tmp_path, board, browser, width, dark):
+    index = tmp_path / "index.html"
+    index.write_text(index_page({"a board": made_up_entries(2), "another": made_up_entries(1)}, "https://example.com"))
+    for file in (board, index):
+        visit = Visit(browser, file, dark=dark)
+        visit.page.set_viewport_size({"width": width, "height": 900})
+        if file == board:
+            visit.page.locator(".open").first.click()
+            visit.page.locator("[data-tick]").nth(0).check()
+            visit.page.locator("[data-tick]").nth(1).check()
+        assert visit.violations() == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert visit.complaints == []
+
+
+def test_a_board_is_used_by_keyboard_alone(board, browser):
+    visit = Visit(browser, board)
+    visit.page.get_by_role("searchbox").first.focus()
+    visit.page.keyboard.type("loss_1")
+    assert sorted(losses(visit)) == ["loss_1", "loss_10", "loss_11"]
+    visit.page.keyboard.press("Tab")
+    visit.page.keyboard.type("loss_10")
+    assert losses(visit) == ["loss_10"]
+    visit.page.keyboard.press("Shift+Tab")
+    for _ in range(40):
+        visit.page.keyboard.press("Tab")
+        if visit.page.evaluate("document.activeElement.matches('[data-tick]')"):
+            break
+    visit.page.keyboard.press("Space")
+    assert "Tick a second row" in visit.page.inner_text("[data-comparison]")
+    visit.page.keyboard.press("Tab")
+    visit.page.keyboard.press("Enter")
+    assert visit.page.locator(".details").is_visible()
+    visit.page.locator(".details [data-copy]").press("Enter")
+    visit.page.locator(".details").get_by_text(re.compile("^(Copied|Selected)$")).wait_for()
+    visit.page.get_by_role("button", name="Clear").press("Enter")
+    assert visit.page.locator("[data-comparison]").is_hidden()
+    assert visit.complaints == []
+
+
+def test_the_address_holds_search_filters_order_and_ticks(board, browser):
+    visit = Visit(browser, board)
+    visit.page.get_by_role("searchbox").fill("loss")
+    visit.page.get_by_label("Network").select_option("tiny")
+    visit.page.locator("th button[data-key=r1]").click()
+    visit.page.locator("th button[data-key=r1]").click()
+    for number in (0, 2):
+        visit.page.locator("[data-tick]").nth(number).check()
+    address = visit.page.url.partition("#")[2]
+    again = Visit(browser, board, anchor=f"#{address}")
+    assert losses(again) == losses(visit) == sorted(losses(visit), key=lambda name: -int(name[5:]))
+    assert again.page.get_by_label("Network").input_value() == "tiny"
+    assert again.page.locator("[data-comparison]").inner_text() == visit.page.locator("[data-comparison]").inner_text()
+    assert again.page.url == visit.page.url
+    visit.page.get_by_role("searchbox").fill("")
+    assert "search" not in visit.page.url
+    nonsense = Visit(browser, board, anchor="#backbone=nowhere&sort=-nothing&compare=row-1,&loss=%00")
+    assert len(losses(nonsense)) == 12
+    assert again.complaints == nonsense.complaints == []
+
+
+def test_what_fits_the_filters_is_downloaded(tmp_path, browser):
+    entries = made_up_entries(3, 2, loss="=cmd|x&y_z%,\"'{}~^\\")
+    visit = Visit(browser, write(tmp_path, entries))
+    visit.page.get_by_label("Network").select_option("tiny")
+    texts = {}
+    for name in ("CSV", "Markdown", "LaTeX"):
+        with visit.page.expect_download() as download:
+            visit.page.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename.startswith("board.")
+        texts[name] = download.value.path().read_text()
+    rows = list(csv.DictReader(texts["CSV"].splitlines()))
+    shown = [entry for entry in entries if entry.items["backbone"] == "tiny"]
+    assert [row["loss"] for row in rows] == [f"'{entry.items['loss']}" for entry in shown]
+    assert [row["mAP (market)"] for row in rows] == [f"{100 * entry.mean:.2f}" for entry in shown]
+    assert all(float(row["mAP (market) sd"]) > 0 for row in rows)
+    lines = texts["Markdown"].splitlines()
+    assert len(lines) == 2 + len(shown)
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert r"=cmd|x\&y\_z\%,\"'\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in texts["LaTeX"].replace(
+        '"', r"\""
+    )
+    assert texts["LaTeX"].count(r"\\") == 1 + len(shown)
+    assert visit.complaints == []
+
+
+def test_ticked_rows_are_compared_as_by_the_command(tmp_path, browser):
+    entries = list(entries_of(Board.load(LEADERBOARDS, "synthetic", files=False)[0]))
+    visit = Visit(browser, write(tmp_path, entries))
+    trained = [entry for entry in entries if entry.row["loss"] != "none"]
+    for entry in trained[1:]:
+        visit.page.locator(f"#{trained[0].anchor} [data-tick]").set_checked(True)
+        visit.page.locator(f"#{entry.anchor} [data-tick]").set_checked(True)
+        expected = compare(*(LEADERBOARDS.parent / each.path for each in (trained[0], entry))).differences[0]
+        assert compared(visit) == pytest.approx([100 * end for end in expected.interval], abs=0.3)
+        assert f"{100 * abs(expected.difference):.2f}" in visit.page.inner_text("[data-comparison]")
+        assert f"reidbench compare {trained[0].path} {entry.path}" in visit.page.inner_text("[data-comparison]")
+        visit.page.get_by_role("button", name="Clear").click()
+    assert visit.complaints == []
+
+
+def test_three_seeds_add_their_variance_to_a_comparison(board, browser):
+    entries = {entry.items["loss"]: entry for entry in made_up_entries(12, 3)}
+    visit = Visit(browser, board)
+    for loss in ("loss_1", "loss_5"):
+        visit.page.get_by_label(f"Compare {loss} · tiny", exact=True).check()
+    sides = [entries[loss] for loss in ("loss_1", "loss_5")]
+    means = [side.values.mean(axis=0) for side in sides]
+    gap, between = paired_difference(*means, sides[0].identities)
+    expected = with_seeds(gap, between, [np.array(side.by_seed) for side in sides], 30)
+    assert compared(visit) == pytest.approx([100 * end for end in expected], abs=0.3)
+    assert "--seeds" in visit.page.inner_text("[data-comparison]")
+
+
+def test_losses_that_may_be_the_best_are_marked(board, browser):
+    entries = [entry for entry in made_up_entries(12, 3) if entry.items["backbone"] == "tiny"]
+    told = studies.compare({entry.items["loss"]: entry.values for entry in entries}, entries[0].identities).losses
+    visit = Visit(browser, board)
+    visit.page.get_by_label("Network").select_option("tiny")
+    rows = visit.page.locator("[data-board] tbody > tr:first-child")
+    marked = [name for name, row in zip(losses(visit), rows.all(), strict=True) if row.locator(".star").count()]
+    assert marked == [loss.name for loss in told if loss.may_be_best]
+    assert 0 < len(marked) < len(told)
+    places = ["–".join(map(str, dict.fromkeys(loss.places))) for loss in told]
+    assert rows.locator(".verdict small").all_text_contents() == places
+    assert "among those marked in 95 %" in visit.page.inner_text("main")
+
+
+def test_single_seeds_claim_no_best_loss(tmp_path, browser):
+    visit = Visit(browser, write(tmp_path, made_up_entries(3)))
+    assert visit.page.locator(".star").count() == 0
+    assert "too few seeds" in visit.page.inner_text("main")
+
+
+def test_only_web_addresses_become_links(board):
+    page = board.read_text()
+    assert page.count('href="https://arxiv.org/abs/1703.07737"') == 12
+    assert "javascript:" not in page.partition("<script>")[0]
+
+
+def test_without_scripts_the_table_is_shown(board, browser):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(board.as_uri())
+    assert page.locator("[data-board] tbody tr:first-child").count() == 12
+    assert page.locator("[data-copy], [data-format]").locator("visible=true").count() == 0
+
+
+def test_four_hundred_rows_fit_in_four_megabytes(tmp_path):
+    entries = made_up_entries(400, 3, identities=1123)  # Market-1501 has 3,368 queries
+    page = write(tmp_path, entries).read_text()
+    assert len(page.encode()) < 4e6
+    assert page.count("data-values=") == 50
+    assert page.count("<tbody id=") == 400
