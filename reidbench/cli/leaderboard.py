@@ -107,11 +107,12 @@ def verify(
 def html(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the site to.", parser=path)],
     folder: Folder = DEFAULT,
+    docs: Annotated[str, typer.Option(metavar="URL", help="Folder of the documentation, for a link to it.")] = "",
 ) -> None:
     """Check, and write a page for each protocol."""
     from reidbench.leaderboard.site import build_site
 
-    for file in build_site(folder, target, _planner()):
+    for file in build_site(folder, target, _planner(), docs):
         echo(f"wrote {file}")
 
 
