@@ -56,6 +56,7 @@ from reidbench.reports.compare_runs import (
     compare as compare,
     difference as difference,
     identities_of as identities_of,
+    mean_interval as mean_interval,
     same_matches as same_matches,
 )
 from reidbench.reports.chart_figures import chart_figure as chart_figure

@@ -110,6 +110,11 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
     ]
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, numbered where two are one."""
+    return [f"{name} ({place})" if names.count(name) > 1 else name for place, name in enumerate(names, start=1)]
+
+
 def add_runs(
     part: Part,
     runs: Sequence[RunRecord],

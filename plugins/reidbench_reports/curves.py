@@ -6,11 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.axes import Axes
 
-from reidbench import Column, DataError, Part, Ranking, RunFiles, RunRecord, Spec, Table, first_match, hookimpl
-from reidbench_reports.combinations import HEADLINE_LABELS, Combination, combinations, names, percent_column, scored
-from reidbench_reports.drawing import GREY, bare, canvas, distinct, legend, style
+from reidbench import (
+    Chart,
+    Column,
+    DataError,
+    Part,
+    Ranking,
+    RunFiles,
+    RunRecord,
+    Series,
+    Spec,
+    Table,
+    first_match,
+    hookimpl,
+)
+from reidbench_reports.combinations import (
+    HEADLINE_LABELS,
+    Combination,
+    combinations,
+    distinct,
+    names,
+    percent_column,
+    scored,
+)
 from reidbench_reports.published import known_deviations, published_numbers
 
 MOST_LINES = 16
@@ -47,73 +66,61 @@ class Curves:
             self._cmc(protocol, rows[:MOST_LINES], files, part)
         for (protocol, *_), systems in _by_gallery_size(runs).items():
             self._distractors(protocol, systems, part)
-        if not part.figures:
+        if not part.charts:
             part.notes.append("No run has rankings here.")
         return part
 
     def _cmc(self, protocol: str, rows: Sequence[Combination], files: RunFiles, part: Part) -> None:
-        ranks = np.arange(1, self.ranks + 1)
-        figure = canvas(f"CMC, {protocol}", height=3.4)
-        axes = bare(figure.subplots(), x="rank", y="matching rate, %")
-        cells = []
-        labels = names([each.first for each in rows], seeds=False)
+        ranks = range(1, self.ranks + 1)
+        lines, cells = [], []
+        labels = distinct(names([each.first for each in rows], seeds=False))
         table_ranks = [rank for rank in TABLE_RANKS if rank <= self.ranks]
-        for number, (each, label) in enumerate(zip(rows, distinct(labels), strict=True)):
+        for each, label in zip(rows, labels, strict=True):
             curves = []
             for run in each.scored:
                 try:
-                    curves.append(cumulative_match(files.ranking(run), self.ranks))
+                    curves.append(100 * cumulative_match(files.ranking(run), self.ranks))
                 except DataError as error:
                     part.notes.append(f"{run.items['loss'].short}, seed {run.job.seed}: {error}")
             if not curves:
                 continue
-            mean, percent = np.mean(curves, axis=0), 100 * np.array(curves)
-            colour, dashes = style(number)
-            axes.plot(ranks, percent.mean(axis=0), dashes, color=colour, linewidth=1.6, label=label)
-            if len(curves) > 1:
-                axes.fill_between(ranks, percent.min(axis=0), percent.max(axis=0), color=colour, alpha=0.18, lw=0)
-            cells.append({"combination": labels[number]} | {f"r{rank}": float(mean[rank - 1]) for rank in table_ranks})
+            mean, band = np.mean(curves, axis=0), {"low": np.min(curves, axis=0), "high": np.max(curves, axis=0)}
+            control = {"method": "", "scaled": False} if each.untrained else {"method": each.first.items["loss"].short}
+            lines.append(Series(label, ranks, mean, **control, **(band if len(curves) > 1 else {})))
+            cells.append({"combination": label} | {f"r{rank}": mean[rank - 1] / 100 for rank in table_ranks})
         if not cells:
             return
-        axes.set_xlim(1, max(self.ranks, 2))
-        legend(axes, beside=len(cells) > 4)
         columns = [Column("combination"), *(percent_column(f"r{rank}", f"rank-{rank}") for rank in table_ranks)]
         part.tables.append(Table(cells, columns, f"CMC in percent, {protocol}"))
-        part.figures.append(figure)
+        part.charts.append(Chart("line", f"CMC, {protocol}", lines, "rank", "matching rate, %"))
+        if not all(line.scaled for line in lines):
+            part.notes.append(
+                f"{protocol}: the axes fit trained networks; the data of the chart has untrained ones too."
+            )
 
     def _distractors(self, protocol: str, systems: Mapping[str, Points], part: Part) -> None:
         published = published_numbers(PUBLISHED_TABLE) if self.published and protocol == PUBLISHED_PROTOCOL else []
         standin = any(run.standin for points in systems.values() for runs in points.values() for run in runs)
-        figure = canvas(f"Scores by gallery size, {protocol}", width=8.4, height=3.6)
-        # Galleries of a stand-in have other sizes: they get axes of their own.
-        own, theirs = figure.subplots(1, 2, sharey=True) if published and standin else [figure.subplots()] * 2
         rows = []
-        for number, (system, label) in enumerate(zip(systems, distinct(list(systems)), strict=True)):
-            colour = style(number)[0]
-            for size, runs in systems[system].items():
+        for system, points in systems.items():
+            for size, runs in points.items():
                 rows.append({"system": system, "gallery": size})
                 if published:
                     rows[-1]["deviations"] = "; ".join([*runs[0].deviations, *known_deviations(runs[0].job)])
                 for score in HEADLINE_LABELS:
                     rows[-1][score], rows[-1][f"{score}_sd"] = Combination(tuple(runs)).mean(score)
-            for score in HEADLINE_LABELS:
-                points = [row for row in rows if row["system"] == system]
-                means = {row["gallery"]: 100 * row[score] for row in points}
-                spread = np.array([100 * (row[f"{score}_sd"] or 0.0) for row in points])
-                middle = np.array(list(means.values()))
-                _plot(own, means, score, "o", colour, label)
-                own.fill_between(list(means), middle - spread, middle + spread, color=colour, alpha=0.18, lw=0)
-        for system, mark in zip(dict.fromkeys(number.row for number in published), "^sD", strict=False):
-            for score in HEADLINE_LABELS:
+        for score, label in HEADLINE_LABELS.items():
+            ours = [_line(system, points, score) for system, points in systems.items()]
+            theirs = []
+            for system in dict.fromkeys(number.row for number in published):
                 numbers = [number for number in published if (number.row, number.score) == (system, score)]
-                values = {int(number.column.replace(" ", "")): number.value for number in numbers}
-                _plot(theirs, values, score, mark, GREY, f"{system} (published)")
-        for axes in dict.fromkeys((own, theirs)):
-            bare(axes, x="gallery images")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-            axes.locator_params(axis="x", nbins=5)
-            legend(axes, beside=own is theirs)
-        own.set_ylabel("%, solid: {}, dashed: {}".format(*HEADLINE_LABELS.values()), fontsize=9)
+                values = sorted((int(number.column.replace(" ", "")), number.value) for number in numbers)
+                theirs.append(Series(f"{system} (published)", *zip(*values, strict=True), method=""))
+            # Galleries of a stand-in have other sizes: they get a chart of their own.
+            for lines in [ours, theirs] if standin else [[*ours, *theirs]]:
+                if lines:
+                    title = f"{label} by gallery size, {protocol if lines is not theirs else 'published'}"
+                    part.charts.append(Chart("line", title, lines, "gallery images", f"{label}, %"))
         if published:
             part.notes.append("Grey: published, Hermans et al. 2017, Table 5, the values of its Figure 2.")
         if standin:
@@ -121,14 +128,14 @@ class Curves:
         columns = [Column("system"), Column("gallery", "", "number", ",d"), *map(percent_column, HEADLINE_LABELS)]
         columns += [Column("deviations", "differs from the paper in")] * bool(published)
         part.tables.append(Table(rows, columns, f"Scores in percent by gallery size, {protocol}"))
-        part.figures.append(figure)
 
 
-def _plot(axes: Axes, values: Mapping[int, float], score: str, mark: str, colour: str, label: str) -> None:
-    """Plot a score by gallery size; the first score is solid and in the legend, the other one dashed."""
-    first = score == next(iter(HEADLINE_LABELS))
-    line, points = f"{mark}{'-' if first else '--'}", sorted(values.items())
-    axes.plot(*zip(*points, strict=True), line, color=colour, markersize=4, label=label if first else None)
+def _line(system: str, points: Points, score: str) -> Series:
+    """Return a system's mean score in percent by gallery size, with its standard deviation over seeds as band."""
+    means, spreads = np.array([Combination(tuple(runs)).mean(score) for runs in points.values()], dtype=float).T * 100
+    method = next(iter(points.values()))[0].items["loss"].short
+    band = {} if np.isnan(spreads).all() else {"low": means - spreads, "high": means + spreads}
+    return Series(system, list(points), means, **band, method=method)
 
 
 def cumulative_match(ranking: Ranking, ranks: int) -> np.ndarray:

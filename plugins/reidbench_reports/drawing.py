@@ -1,13 +1,10 @@
-"""What figures share: colours for light and dark pages, bare axes, images of units, texts printed as they are."""
+"""What figures share: colours for light and dark pages, images of units, texts printed as they are."""
 
 from __future__ import annotations
 
 import io
-import textwrap
-from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,9 +13,6 @@ from reidbench import DataError, Part, Picture, RunFiles, RunRecord, Samples
 
 # Each has a contrast of 3:1 or more on white and on a dark page.
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#c2498f", "#8b6fd1", "#a8852b", "#1f9db3", "#d2504f")
-GREY = "#8a8f98"
-RIGHT, WRONG = "#2f9e6e", "#d2504f"
-DASHES = ("-", "--", ":", "-.")
 THUMBNAIL = 128, 64  # height and width in pixels
 RENDERED = "synthetic"  # the dataset without real people
 _LONGEST, _LONGEST_NAME = 48, 60
@@ -32,43 +26,12 @@ def canvas(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
     return figure
 
 
-def bare(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
-    """Style axes: a title to the left, a light grid, no frame above and to the right."""
-    axes.set_title(plain(title), loc="left", fontsize=10)
-    axes.set_xlabel(plain(x), fontsize=9)
-    axes.set_ylabel(plain(y), fontsize=9)
-    axes.tick_params(labelsize=8, length=3)
-    axes.patch.set_alpha(0.0)
-    axes.grid(visible=True, color="black", alpha=0.12, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def legend(axes: Axes, *, beside: bool = False) -> None:
-    """Add the legend, beside the axes where lines would run through it."""
-    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
-    axes.legend(frameon=False, fontsize=8, **place)
-
-
-def style(number: int) -> tuple[str, str]:
-    """Return colour and dashes of the n-th line; colours repeat with other dashes."""
-    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-
-
 def plain(text: str, longest: int = _LONGEST) -> str:
     """Return a text for a figure: one line, shortened, without control characters, no dollar that begins maths."""
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
     line = line if len(line) <= longest else f"{line[: longest - 1]}…"
     # matplotlib reads maths between two dollars, and removes a backslash before each.
     return line.replace("$", r"\$")
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Return the names on one or two lines each, numbered where shortening would make two of them one."""
-    short = [plain(name, 2 * _LONGEST) for name in names]
-    numbered = [f"{name} ({place})" if short.count(name) > 1 else name for place, name in enumerate(short, start=1)]
-    return ["\n".join(textwrap.wrap(name, _LONGEST)) for name in numbered]
 
 
 def image_of(samples: Samples, unit: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ class _StudySection(ABC):
 
     @abstractmethod
     def fill(self, part: Part, study: StudyFiles) -> None:
-        """Add figures, tables and notes."""
+        """Add charts, tables and notes."""
 
 
 class StudyTable(_StudySection):
@@ -57,12 +57,12 @@ class StudyPairs(_StudySection):
 
     def fill(self, part: Part, study: StudyFiles) -> None:
         comparison = study.comparison
-        part.figures.append(study_charts.scores(comparison))
+        part.charts.append(study_charts.scores(comparison))
         if not comparison.pairs:
             return
-        part.figures.append(study_charts.differences(comparison))
+        part.charts.append(study_charts.differences(comparison))
         if len(comparison.pairs) > 1:
-            part.figures.append(study_charts.matrix(comparison))
+            part.charts.append(study_charts.matrix(comparison))
         rows = []
         for pair in comparison.pairs:
             low, high = (100 * end for end in pair.interval)
@@ -89,7 +89,7 @@ class StudySearch(_StudySection):
             return
         curves = {each.loss: search_curve(each.trials) for each in losses}
         seconds = {each.loss: mean_and_sd(trial.seconds for trial in each.trials)[0] for each in losses}
-        part.figures.extend(study_charts.curves(curves, seconds))
+        part.charts.extend(study_charts.curves(curves, seconds))
         part.notes.append(
             "The first trial has the options as given. From the second on: the expected best of so many trials, on "
             "average over all their orders and over the searches. Validation scores choose options, and are no gain."
@@ -117,8 +117,8 @@ class StudyOptions(_StudySection):
             for name in dict.fromkeys(name for _, values in others for name in values):
                 points = [(values[name], trial) for trial, values in others if name in values]
                 if len({value for value, _ in points}) > 1:  # what all trials share was not searched
-                    part.figures.append(study_charts.option(each, name, points))
-        if not part.figures:
+                    part.charts.append(study_charts.option(each, name, points))
+        if not part.charts:
             part.notes.append("No option was searched with two values.")
 
 
@@ -141,7 +141,7 @@ class StudyCost(_StudySection):
         columns = [Column("loss"), Column("time", f"training of one seed, {unit}", "number", ".1f")]
         columns += [Column("memory", "peak memory, MiB", "number", ",.0f")]
         columns += [Column("score", "mean score, %", "number", ".2f")]
-        part.figures.extend(study_charts.cost(rows, column) for column in columns[1:3])
+        part.charts.extend(study_charts.cost(rows, column) for column in columns[1:3])
         part.tables.append(Table(rows, columns))
 
 

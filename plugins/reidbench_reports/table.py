@@ -5,8 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reidbench import HEADLINE, Column, DataError, Difference, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
-from reidbench_reports.combinations import KINDS, LABELS, PRIMARY, Combination, combinations, newest, percent_column
+from reidbench import (
+    HEADLINE,
+    Chart,
+    Column,
+    DataError,
+    Difference,
+    Part,
+    RunFiles,
+    RunRecord,
+    Series,
+    Table,
+    hookimpl,
+    mean_interval,
+    shown_scores,
+)
+from reidbench_reports.combinations import (
+    KINDS,
+    LABELS,
+    PRIMARY,
+    Combination,
+    combinations,
+    distinct,
+    names,
+    newest,
+    percent_column,
+)
 from reidbench_reports.differences import differences
 
 STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
@@ -42,13 +66,16 @@ class ScoreTable:
             part.notes.append("Bold: the best of a column among rows that differ only in the loss.")
         remarks: dict[str, None] = {}
         for rows in groups:
+            protocol = f", {rows[0].first.items['protocol'].short}" if len(groups) > 1 else ""
+            trained = [each for each in rows if each.scored and not each.untrained]
+            if trained and files.figures:
+                part.charts.append(_intervals(f"{LABELS[PRIMARY]}, seeds and 95 % intervals{protocol}", trained))
             try:
                 gaps = list(differences(rows, self.baseline, files))
             except DataError as error:
                 remarks[f"No differences to {self.baseline}: {error}"] = None
                 continue
             if gaps:
-                protocol = f", {rows[0].first.items['protocol'].short}" if len(groups) > 1 else ""
                 title = f"Δ{LABELS[PRIMARY]} vs. {self.baseline}, percentage points{protocol}"
                 part.tables.append(_difference_table(title, rows, gaps))
                 remarks[_coverage({gap.over_seeds for _, gap in gaps})] = None
@@ -146,6 +173,20 @@ def _duration(row: Mapping[str, Any]) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _intervals(title: str, rows: Sequence[Combination]) -> Chart:
+    """Return the dot-and-interval plot of combinations, the best first."""
+    rows = sorted(rows, key=lambda each: -(each.mean(PRIMARY)[0] or 0.0))
+    series = []
+    for each, name in zip(rows, distinct(names([each.first for each in rows], seeds=False)), strict=True):
+        runs, method = each.scored, each.first.items["loss"].short
+        interval = mean_interval(runs, PRIMARY, each.first.dataset.counts.get("query_identities", 0))
+        low, high = ([100 * end] for end in interval) if interval else ((), ())
+        seeds = [f"seed {run.job.seed}" for run in runs]
+        dots = [100 * run.scores[PRIMARY] for run in runs]
+        series.append(Series(name, dots, low=low, high=high, labels=seeds, method=method))
+    return Chart("intervals", title, series, f"{LABELS[PRIMARY]}, %")
 
 
 def _difference_table(title: str, rows: Sequence[Combination], gaps: Sequence[tuple[RunRecord, Difference]]) -> Table:

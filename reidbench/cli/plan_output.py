@@ -152,6 +152,6 @@ def _print_options(console: Console, runs: Sequence[Prepared]) -> None:
 def print_scores(runs: Sequence[tuple[Path, RunRecord]], machine: Machine) -> None:
     """Print the sections of the default report on runs, to stdout; a line for each run too where a section fails."""
     records = [record for _, record in runs]
-    if print_report(default_parts("sections", records, RunFiles(runs, machine))):
+    if print_report(default_parts("sections", records, RunFiles(runs, machine, figures=False))):
         for record in records:
             echo(f"{record.items['loss'].short}, seed {record.job.seed}: {record.result}")

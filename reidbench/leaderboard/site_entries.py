@@ -19,7 +19,7 @@ from reidbench.leaderboard.rows import Row, chosen_seeds
 from reidbench.leaderboard.tiers import Statement
 from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.ranking.scores import named_score, scores_at, shown_scores
-from reidbench.reports.compare_runs import SEEDS, identities_of, same_matches, with_seeds
+from reidbench.reports.compare_runs import SEEDS, identities_of, mean_interval, same_matches
 from reidbench.runs.record import RunRecord
 from reidbench.utils.arrays import FloatArray, IntArray
 from reidbench.utils.machine import AUTO
@@ -81,14 +81,7 @@ class Entry:
     @cached_property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of ``primary`` over the queries' identities, with three seeds or more over seeds too."""
-        ends = [run.intervals[self.score] for run in self.runs if self.score in run.intervals]
-        if len(ends) < len(self.runs):
-            return None
-        low, high = np.mean(ends, axis=0).tolist()
-        if len(ends) >= SEEDS:
-            identities = len(np.unique(self.identities))
-            low, high = with_seeds(self.mean, (low, high), [np.array(self.by_seed)], identities)
-        return max(low, 0.0), min(high, 1.0)
+        return mean_interval(self.runs, self.score, len(np.unique(self.identities)))
 
     @cached_property
     def items(self) -> dict[str, str]:

@@ -79,7 +79,7 @@
     const rows = series.map(({ name, colour, points }) => {
       const numbers = points.map(({ x }) => x).filter((value) => value !== null);
       const mean = numbers.reduce((sum, value) => sum + value / numbers.length, 0);
-      return { name, colour, x: mean, several: numbers.length > 1, low: points[0]?.low ?? null, high: points[0]?.high ?? null };
+      return { name, colour, x: numbers.length ? mean : null, several: numbers.length > 1, low: points[0]?.low ?? null, high: points[0]?.high ?? null };
     });
     const dots = series.flatMap((each) => each.points).filter(({ x }) => x !== null);
     const [low, high] = extent([...rows, ...dots], ["x", "low", "high"], chart.log.includes("x")) ?? [0, 1];

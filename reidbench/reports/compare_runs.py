@@ -185,7 +185,7 @@ def difference(a: Sequence[Ranking], b: Sequence[Ranking], pids: IntArray, score
     gap, interval = paired_difference(means[0], means[1], pids)
     over_seeds = min(len(a), len(b)) >= SEEDS
     if interval is not None and over_seeds:
-        interval = with_seeds(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
+        interval = _with_seeds(gap, interval, [side.mean(axis=1) for side in values], len(np.unique(pids)))
     return Difference(score, float(means[0].mean()), float(means[1].mean()), gap, interval, over_seeds)
 
 
@@ -211,7 +211,22 @@ def same_matches(one: Ranking, other: Ranking) -> bool:
     )
 
 
-def with_seeds(
+def mean_interval(runs: Sequence[RunRecord], score: str, identities: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean of a score over runs, one for each seed; None where one of them has none.
+
+    It covers the choice of ``identities`` query identities; with three seeds or more also the variance between seeds.
+    """
+    ends = [run.intervals[score] for run in runs if score in run.intervals]
+    if len(ends) < len(runs) or identities < 2:
+        return None
+    values = np.array([run.scores[score] for run in runs])
+    low, high = np.mean(ends, axis=0).tolist()
+    if len(runs) >= SEEDS:
+        low, high = _with_seeds(float(values.mean()), (low, high), [values], identities)
+    return max(low, 0.0), min(high, 1.0)
+
+
+def _with_seeds(
     gap: float, interval: tuple[float, float], seeds: Sequence[NDArray[Any]], identities: int
 ) -> tuple[float, float]:
     """Return the interval widened by the variance between seeds; ``seeds`` holds the score of each seed, per side."""

@@ -35,8 +35,9 @@ def test_a_line_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert printed(table, "combination") == ["a"]
     assert printed(table, "rank-1") == ["37.50"]
     assert printed(table, "rank-5") == ["75.00"]
-    (line,) = part.figures[0].axes[0].lines
-    assert line.get_ydata()[[0, 4, 9]].tolist() == [37.5, 75.0, 100.0]
+    (line,) = part.charts[0].series
+    assert [line.y[rank - 1] for rank in (1, 5, 10)] == [37.5, 75.0, 100.0]
+    assert (line.low[0], line.high[0], line.scaled) == (25.0, 50.0, True)
     assert [note for note in part.notes if "rankings.npz" in note and note.startswith("[b]$x$, seed 0: ")]
 
 
@@ -57,9 +58,8 @@ def test_runs_that_differ_in_distractors_are_one_curve(tmp_path: Path) -> None:
     (table,) = part.tables
     assert printed(table, "gallery") == ["100", "200", "300"]
     assert printed(table, "mAP (market)") == ["30.00", "20.00", "10.00"]
-    (axes,) = part.figures[0].axes
-    ours = axes.lines[0]
-    assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([100, 200, 300], [30.0, 20.0, 10.0])
+    ours = part.charts[0].series[0]
+    assert (ours.x, ours.y, ours.low) == ([100, 200, 300], [30.0, 20.0, 10.0], [])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
     def drawn(standin: bool, section: str = "curves") -> list[list[str]]:
         records = [grown(19_732, 0.6, standin), grown(119_732, 0.5, standin)]
         part = build_part(section, records, with_rankings(tmp_path, []))
-        return [[str(line.get_label()) for line in axes.lines] for axes in part.figures[0].axes]
+        return [[line.name for line in chart.series] for chart in part.charts if chart.title.startswith("mAP")]
 
     (both,) = drawn(False)
     assert sum("published" in label for label in both) == 3
@@ -98,7 +98,7 @@ def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
     assert not any("published" in label for label in own)
     assert sum("published" in label for label in theirs) == 3
     (alone,) = drawn(False, "curves(published=false)")
-    assert len(alone) == 2
+    assert len(alone) == 1
 
 
 def test_beside_published_curves_a_row_has_its_deviations(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ def test_beside_published_curves_a_row_has_its_deviations(tmp_path: Path) -> Non
 @pytest.mark.parametrize("records", [[], [make_record("a", status="failed", scores={})]])
 def test_without_rankings_there_is_a_note(tmp_path: Path, records: list[RunRecord]) -> None:
     part = build_part("curves", records, with_rankings(tmp_path, []))
-    assert (part.figures, part.tables) == ([], [])
+    assert (part.charts, part.tables) == ([], [])
     assert part.notes[-1] == "No run has rankings here."

@@ -37,19 +37,20 @@ def test_without_a_study_a_note_says_so(section: str) -> None:
 def test_pairs_are_in_table_and_matrix(result: StudyResult) -> None:
     part = section_of("study_pairs", result)
     assert printed(part.tables[0], "a than b") == ["not told apart", "better", "better"]
-    matrix = part.figures[2].axes[0]
-    texts = {text.get_position(): text.get_text() for text in matrix.texts}
-    assert len(texts) == 6
-    assert all(texts[x, y] == texts[y, x].translate(str.maketrans("+-", "-+")) for x, y in texts)
-    assert len(matrix.collections) == 4  # two told apart, from both sides
+    assert [chart.kind for chart in part.charts] == ["intervals", "intervals", "heatmap"]
+    rows = part.charts[2].series
+    cells = {(row.name, x): (y, label) for row in rows for x, y, label in zip(row.x, row.y, row.labels, strict=True)}
+    assert [cells[row.name, row.name] for row in rows] == [(None, "")] * 3
+    assert all(y == -cells[x, name][0] for (name, x), (y, _) in cells.items() if y is not None)
+    assert sum(label.endswith("*") for _, label in cells.values()) == 4  # two told apart, from both sides
 
 
 def test_study_of_one_seed_has_pairs_without_verdict(tmp_path: Path) -> None:
     part = section_of("study_pairs", make_study(tmp_path, seeds=1, searches=1))
     assert "p by itself" not in headings(part.tables[0])
-    assert not part.figures[2].axes[0].collections
+    assert not [label for row in part.charts[2].series for label in row.labels if label.endswith("*")]
     two = section_of("study_pairs", make_study(tmp_path / "two", {"batch_hard": 0.0, "my_loss": 0.5, "none": -1.0}))
-    assert len(two.figures) == 2  # a matrix of one pair is the pair
+    assert len(two.charts) == 2  # a matrix of one pair is the pair
 
 
 def test_search_curve_is_the_mean_over_all_orders(result: StudyResult) -> None:
@@ -78,14 +79,14 @@ def test_remarks_name_pairs_whose_order_depends_on_the_budget() -> None:
 
 def test_search_shows_what_each_search_chose(result: StudyResult) -> None:
     part = section_of("study_search", result)
-    assert len(part.figures) == 2
+    assert len(part.charts) == 2
     assert len(part.tables[0].rows) == 9
     assert printed(part.tables[0], "trial") == [str(win.number) for each in result.losses for win in each.winners]
 
 
 def test_options_show_what_was_searched_only(result: StudyResult) -> None:
     part = section_of("study_options", result)
-    captions = [figure.get_label() for figure in part.figures]
+    captions = [chart.title.partition(" (")[0] for chart in part.charts]
     assert captions == [f"{each.loss}: {name}" for each in result.losses[:3] for name in ("learning_rate", "margin")]
 
 
@@ -94,7 +95,8 @@ def test_choices_are_options_too(result: StudyResult) -> None:
     trials = [replace(trial, loss_text=f"batch_hard(margin={value})")
               for trial, value in zip(first.trials, itertools.cycle(["soft", 0.1, 0.2, 0.5]))]  # fmt: skip
     part = section_of("study_options", replace(result, losses=[replace(first, trials=trials), *result.losses[1:]]))
-    assert "batch_hard: margin" in [figure.get_label() for figure in part.figures]
+    (chart,) = [chart for chart in part.charts if chart.title.startswith("batch_hard: margin")]
+    assert {x for series in chart.series for x in series.x} == {0.1, 0.2, 0.5}
 
 
 def test_values_of_a_sum_are_named_by_term(result: StudyResult) -> None:
@@ -111,7 +113,7 @@ def test_cost_is_of_the_final_runs(result: StudyResult) -> None:
     assert rows["batch_hard"]["time"] == pytest.approx(60.0)
     assert "seconds" in headings(part.tables[0])[1]
     assert rows["lifted_generalized"]["memory"] == 650
-    assert len(part.figures) == 2
+    assert len(part.charts) == 2
 
 
 def test_without_trials_search_and_options_say_so(tmp_path: Path) -> None:

@@ -186,3 +186,15 @@ def test_a_scored_run_counts_before_a_newer_failed_one() -> None:
 )
 def test_times_are_readable(seconds: float, said: str) -> None:
     assert printed(table_of([make_record("a", seconds={"train": seconds, "embed": 1.0})]), "train time") == [said]
+
+
+def test_chart_has_seeds_as_dots_and_intervals():
+    settings = {"intervals": {"map_market": (0.3, 0.5)}, "dataset": {"counts": {"query_identities": 20}}}
+    several = [make_record("b", seed, scores={"map_market": 0.4 + seed / 100}, **settings) for seed in range(3)]
+    records = [make_record("none"), make_record("a", scores={"map_market": 0.3}, **settings), *several]
+    (chart,) = build_part("table", records).charts
+    best, other = chart.series
+    assert (best.name, best.labels) == ("b", ["seed 0", "seed 1", "seed 2"])
+    assert (best.x, other.x) == (pytest.approx([40.0, 41.0, 42.0]), pytest.approx([30.0]))
+    assert (other.low, other.high) == ([30.0], [50.0])
+    assert best.high[0] - best.low[0] > 20  # wider than over identities alone
