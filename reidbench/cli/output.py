@@ -17,39 +17,30 @@ if TYPE_CHECKING:
     from reidbench.reports.sections import Part
 
 
-class _Output(io.RawIOBase):
+class _Output(io.FileIO):
     """Writes to a copy of a descriptor; after the first write that the system refuses, everything is dropped.
 
     ``error``: why that write was refused.
     """
 
+    error: OSError | None = None
+
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = os.dup(descriptor)  # whatever a plugin does with the descriptor itself
-        self.error: OSError | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
+        self._copy = os.dup(descriptor)  # whatever a plugin does with the descriptor itself
+        super().__init__(self._copy, "wb", closefd=False)
 
     def write(self, data: ReadableBuffer, /) -> int:
         while self.error is None:
             try:
-                return os.write(self._descriptor, data)
-            except BlockingIOError:  # another program has made the terminal, which it shares, non-blocking
-                select.select([], [self._descriptor], [])
+                if (count := super().write(data)) is not None:
+                    return count
+                select.select([], [self], [])  # another program has made the terminal, which it shares, non-blocking
             except OSError as error:
                 self.error = error
         return memoryview(data).nbytes
 
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+    def __del__(self) -> None:
+        os.close(self._copy)  # without the warning of a file that nobody closed
 
 
 class _Stream(io.TextIOWrapper):

@@ -57,7 +57,7 @@ class Board:
         """
         board = cls(folder, name)
         board.statements = read_statements(board.statements_file)
-        if board.csv.exists() and "config_hash" not in read_text(board.csv):
+        if board.csv.exists() and (text := read_text(board.csv)) and "config_hash" not in text:
             raise DataError(f"{board.csv}: is no leaderboard; move it away and add again")
         studies, problems = load_studies(folder, files=files)
         board.study_rows = dict(row for study in studies if study.board == name for row in study.rows().items())

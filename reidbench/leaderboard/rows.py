@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,29 +13,10 @@ from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
 
-# Lines of one word each would be harder to compare with the documentation.
-_BEFORE_SCORES = tuple(
-    """
-    schema dataset protocol track loss loss_params backbone weights head embedding_dim test_metric pool normalize tta
-    rerank metric_learner
-    """.split()  # noqa: SIM905
-)
-_AFTER_SCORES = tuple(
-    """
-    n_seeds iterations params_m train_s extract_s gpu reidbench plugin_dist plugin_version commit dirty
-    data_fingerprint config_hash verified faithful trained_on source date study tuning notes
-    """.split()  # noqa: SIM905
-)
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 MIXED_CODE = "seeds made by different code"
 
 Row = dict[str, str]
-
-
-def columns() -> tuple[str, ...]:
-    """Return the names of the columns in order; a headline score is followed by its standard deviation."""
-    scores = [[name, f"{name}_sd"] if name in HEADLINE else [name] for name in scores_at()]
-    return (*_BEFORE_SCORES, *itertools.chain(*scores), *_AFTER_SCORES)
 
 
 def board_name(record: RunRecord) -> str:
@@ -79,7 +59,10 @@ def chosen_seeds(seeds: Iterable[int]) -> str:
 
 
 def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
-    """Return the row of one combination; ``seeds`` are its runs in the order of their seeds, ``own`` other cells."""
+    """Return the row of one combination, in the order of the file's columns.
+
+    ``seeds`` are its runs in the order of their seeds, ``own`` other cells.
+    """
     first, latest = seeds[0], max(seeds, key=lambda run: (str(utc_time(run.finished)), run.finished, run.id))
     items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
@@ -88,12 +71,13 @@ def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
     for name in scores_at():
         mean, sd = mean_and_sd(run.scores[name] for run in seeds)
         scores[name] = f"{mean:.6f}"
-        scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
+        if name in HEADLINE:
+            scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
     code = {file for run in seeds for file in run.code_files.items()}
     remarks = [chosen_seeds(run.job.seed for run in seeds), MIXED_CODE if len(code) > len(dict(code)) else ""]
-    cells = {
+    return {
         "schema": str(first.schema),
         "dataset": dataset,
         "protocol": f"{items['protocol'].item.name}@{first.evaluation.version}",
@@ -123,6 +107,7 @@ def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
         "commit": latest.commit,
         "dirty": write_value(any(run.dirty for run in seeds)),
         "data_fingerprint": first.dataset.digest[:16],
+        "config_hash": own["config_hash"],
         "verified": tiers.get(own["config_hash"], "self-reported"),
         "faithful": write_value(all(run.faithful for run in seeds)),
         "trained_on": dataset,
@@ -133,7 +118,6 @@ def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
         **own,
         "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *filter(None, remarks)]),
     }
-    return {column: cells[column] for column in columns()}
 
 
 def _options(item: Item) -> str:
@@ -154,9 +138,10 @@ def unsafe_cells(row: Row) -> Iterator[tuple[str, str]]:
 
 
 def write_rows(rows: Iterable[Row]) -> bytes:
-    """Return the bytes of a leaderboard's file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(), lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    writer.writeheader()
-    writer.writerows(rows)
+    """Return the bytes of a leaderboard's file, none without rows."""
+    text, rows = io.StringIO(), list(rows)
+    writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    if rows:
+        writer.writeheader()
+        writer.writerows(rows)
     return text.getvalue().encode()
