@@ -44,7 +44,7 @@ def fill_table(part: Part, files: StudyFiles) -> None:
             if (pair := comparison.against.get(scores.name))
         ]
         part.tables.append(Table(rows, columns, f"Difference to {study.against} (named beforehand), in points"))
-    part.notes.extend(notes(comparison, study))
+    part.notes.extend([*notes(comparison, study), *result.notes])
     for each in result.losses:
         part.notes.extend(f"{each.loss}: {note}" for note in each.notes)
         if each.winners and [final.folder for final in each.finals] == [final.folder for final in each.defaults]:

@@ -36,6 +36,7 @@ def study(
     ] = None,
     seeds: Annotated[int | None, option("Final seeds.  [default: 5]", "NUMBER")] = None,
     searches: Annotated[int | None, option("Searches of each loss: one for each seed, or 1 for all.", "NUMBER")] = None,
+    hours: Annotated[float | None, option("Choose trials, seeds and steps that fit.", "HOURS")] = None,
     seed: Annotated[int | None, option("Seed of the searches.  [default: 0]", "NUMBER")] = None,
     **options: Any,
 ) -> None:
@@ -53,19 +54,19 @@ def study(
     from reidbench.runs.execute import build_executor
     from reidbench.runs.plan import KINDS
     from reidbench.studies.define import define_study
+    from reidbench.studies.hours import plan_study
     from reidbench.studies.page import StudyFiles, write_page
     from reidbench.studies.run_study import run_study
-    from reidbench.studies.trainings import plan_study
 
     machine, console = prepare(options)
-    numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against}
+    numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
     values = {kind: options[kind] for kind in KINDS} | numbers
     definition = define_study(str(what) if what else None, values, options["scale"])
     executor = build_executor(options["executor"])
     dry_run = options["dry_run"]
-    trainings = plan_study(definition, machine, load())
+    trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
     out = Console(highlight=False) if dry_run else console
-    for line in trainings.describe():
+    for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
     print_plan(out, trainings.expected, full=dry_run, most=0, verbose=options["verbose"])
     if dry_run:

@@ -38,6 +38,7 @@ TRIALS_NOTE = (
     "trials of studies are self-reported: each final run has the options of its search's best trial, but nothing that "
     "is stored shows whether a trial's scores are true"
 )
+_CHOSEN = ("trials", "seeds", "searches", "recipe")  # by the hours of a study, if it has any
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class PublishedStudy:
         """Yield what is wrong; reads all rankings. Raises ReidbenchError where definition or rankings are unusable."""
         study, folder = self.result.study, self.result.folder
         toml = folder.with_name(f"{folder.name}.toml")
-        if define_study(str(toml), {}) != study:
+        chosen = {name: getattr(study, name) for name in _CHOSEN} if study.hours else {}
+        if replace(define_study(str(toml), {}), **chosen) != study:
             yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
         numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
         given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)

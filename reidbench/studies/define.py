@@ -29,6 +29,7 @@ class _Numbers(BaseModel):
     searches: int | None = None
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
     against: str | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
 
 
 def define_study(what: str | None, values: Mapping[str, Any], scale: str | None = None) -> Study:
@@ -75,6 +76,7 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
     return Study(
         losses=(*trained, NONE),
         metrics=tuple(metrics),
+        given=tuple(name for name in ("trials", "seeds") if name in numbers),
         name=suite.name if suite else "",
         scale=request.scale and replace(request.scale, jobs={}),  # the items are at this scale already
         **{kind: texts[kind][0] for kind in SHARED},

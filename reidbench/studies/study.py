@@ -48,6 +48,8 @@ class Study:
     ``searches``: the number of searches of each loss: ``seeds``, 1 for one that all seeds share, 0 without trials.
     ``seed``: the seed of the searches' points and of the trials' trainings.
     ``against``: the loss that the others are compared with, named before the results; None for none.
+    ``hours``: the time that trials, seeds and steps are chosen to fit in; None where they are given.
+    ``given``: which of "trials" and "seeds" were given, so that ``hours`` does not choose them.
     ``name``: the name of the study's file, or an empty text.
     ``scale``: the scale of the study's file, if one is named.
     """
@@ -63,6 +65,8 @@ class Study:
     searches: int
     seed: int = 0
     against: str | None = None
+    hours: float | None = None
+    given: tuple[str, ...] = ()
     name: str = ""
     scale: Scale | None = None
 
@@ -211,14 +215,16 @@ class LossResult:
 class StudyResult:
     """The result of a study.
 
-    ``study``: its definition, as it was given.
+    ``study``: its definition, with the trials, seeds and steps that ``hours`` chose.
     ``losses``: the results of each loss, in the order of the definition.
     ``folder``: the study's folder in the results folder.
+    ``notes``: sentences about the whole, such as what ``hours`` chose.
     """
 
     study: Study
     losses: Sequence[LossResult]
     folder: Path
+    notes: Sequence[str] = ()
 
     @property
     def runs(self) -> dict[Path, RunRecord]:

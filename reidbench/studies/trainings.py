@@ -16,7 +16,7 @@ from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.runs.store import RunState
 from reidbench.studies.search import check_validation, search_space, trial, trial_seed, validation_protocol
-from reidbench.studies.study import DEFAULT, NONE, STUDIES, TUNED, Study, Trial, best_trials, counted
+from reidbench.studies.study import DEFAULT, NONE, TUNED, Study, Trial, best_trials, counted
 from reidbench.utils.machine import AUTO, Machine
 
 TRIAL = "trial"
@@ -89,6 +89,7 @@ class Trainings:
     ``study``: its definition.
     ``machine``: the machine, with the data of a scale.
     ``folder``: the study's folder in the results folder.
+    ``notes``: sentences about the whole, for the result.
     ``spaces``: what is searched for each trained loss; empty without trials.
     ``trials``: the trainings of the searches, round by round: trial i of all before trial i + 1 of any.
     """
@@ -97,7 +98,7 @@ class Trainings:
         """Plan all trials and finals; the mistakes of all are raised together, before anything is trained."""
         if machine.world.size > 1:
             raise OptionError("a study starts its own processes: leave out torchrun, and use --executor")
-        self.study, self.machine, self.folder = study, machine, folder
+        self.study, self.machine, self.folder, self.notes = study, machine, folder, list[str]()
         self._catalogue, self._memo = catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
@@ -210,12 +211,6 @@ class Trainings:
         study = self.study
         job = Job(study.protocol, options[0], study.backbone, options[1], options[2], study.rerank, seed)
         return Training(f"seed {seed}, {tuning}, {' · '.join(options[:2])}", loss, tuning, seed, 0, (job,))
-
-
-def plan_study(study: Study, machine: Machine, catalogue: Catalogue) -> Trainings:
-    """Return the trainings of a study; its folder in the results is named by its name and definition."""
-    folder = "-".join(filter(None, [study.name, study.digest[:10]]))
-    return Trainings(study, machine, catalogue, machine.results / STUDIES / folder)
 
 
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:

@@ -20,6 +20,7 @@ metric = "cosine"
 [study]
 trials = 3
 searches = 1
+hours = 2
 [scale.less]
 protocol = {"synthetic(identities=40)" = "synthetic(identities=20)"}
 """
@@ -50,9 +51,10 @@ def test_a_study_has_five_searches_and_the_untrained_network() -> None:
 def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> None:
     study = define_study(file, {})
     assert (study.losses, study.metrics) == (("batch_hard", "batch_all", "none"), ("cosine",))
-    assert (study.trials, study.seeds, study.searches, study.name) == (3, 5, 1, "mine")
+    assert (study.trials, study.seeds, study.searches, study.hours, study.name) == (3, 5, 1, 2, "mine")
+    assert study.given == ("trials",)
     other = define_study(file, {"seeds": 2}, "less")
-    assert (other.protocol, other.seeds) == ("synthetic(identities=20)", 2)
+    assert (other.protocol, other.seeds, other.given) == ("synthetic(identities=20)", 2, ("trials", "seeds"))
     assert replace(study, name="other").digest == study.digest != other.digest
     Path(file).write_text(FILE.replace("[study]", '[data]\nmade = "market1501"\n[study]'))
     with pytest.raises(OptionError, match="data: a study writes none"):

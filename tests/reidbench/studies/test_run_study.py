@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -63,10 +64,12 @@ class Log:
         return sum(line.startswith("[") for line in self.lines)
 
 
-def begin(folder: Path, data: Path, log: Log, *, loss: Any = None, trials: int = 2, seeds: int = 2) -> StudyResult:
+def begin(
+    folder: Path, data: Path, log: Log, *, loss: Any = None, trials: int = 2, seeds: int = 2, hours: float | None = None
+) -> StudyResult:
     losses = loss or ["batch_hard", MeanPull]
     choices, catalogue = read_choices({"loss": losses, "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
-    study = define_study(None, {**choices, "trials": trials, "seeds": seeds})
+    study = define_study(None, {**choices, "trials": trials, "seeds": seeds, "hours": hours})
     settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
     machine = local_machine(device="cpu", threads=1, log=log, **settings)
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
@@ -128,6 +131,25 @@ def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
     assert [line for log in logs for line in log.lines if line[0] == "["] == [
         line for line in whole.lines if line[0] == "["
     ]
+
+
+def test_when_the_hours_are_over_the_complete_seeds_are_compared(
+    undisturbed: tuple[StudyResult, Log], tmp_path: Path, data_folder: Path
+):
+    result, _ = undisturbed
+    shutil.copytree(result.folder.parent / "results", tmp_path / "results")
+    for each in result.losses[1:]:
+        shutil.rmtree(tmp_path / "results/runs" / each.defaults[1].folder.name)
+    log = Log()
+    stopped = begin(tmp_path, data_folder, log, hours=1e-9)
+    assert stopped.study.seeds == 1
+    assert [len(each.finals) for each in stopped.losses] == [1, 1, 1]
+    assert stopped.notes == ["Stopped by --hours 1e-09, with 1 of 2 seeds."]
+    assert log.trained == 1
+    assert (stopped.folder / "trials.jsonl").is_file()  # though no trial was run
+    assert table(begin(tmp_path, data_folder, log)) == table(result)
+    with pytest.raises(Interrupted, match="resumes"):
+        begin(tmp_path / "nothing", data_folder, log, hours=1e-9)
 
 
 class NoNumber(MeanPull):
