@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reidbench.cli import plan_output
-from reidbench.studies import page, run_study
+from reidbench.studies import hours, page, run_study
 from reidbench.utils.machine import local_machine
 from tests.support.studies import LOSSES, make_study
 
@@ -21,7 +21,7 @@ def test_page_that_fails_hides_no_table(
     result = make_study(tmp_path, trials=0)
     # Nothing is planned or trained.
     plan = SimpleNamespace(describe=list, notes=[], expected=None, machine=local_machine(results=tmp_path))
-    monkeypatch.setattr(run_study, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(hours, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(plan_output, "print_plan", lambda *_, **__: None)
     monkeypatch.setattr(run_study, "run_study", lambda *_: result)
     monkeypatch.setattr(page, "write_page", lambda _: (tmp_path / "missing" / "file").read_text())
