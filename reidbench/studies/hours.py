@@ -17,7 +17,7 @@ from reidbench.runs.tasks import Executor
 from reidbench.studies.study import NONE, STUDIES, Study, counted
 from reidbench.studies.trainings import Trainings
 from reidbench.training.checkpoint import LOG
-from reidbench.utils.arrays import load_arrays
+from reidbench.utils.arrays import read_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, Machine
 from reidbench.utils.progress import in_words
@@ -101,5 +101,5 @@ def _cost(training: Path, record: RunRecord) -> tuple[float, float]:
     """Return the seconds of a step, and those of a training beside its steps."""
     if record.items["loss"].spec == NONE or not record.scored:
         return 0.0, 0.0
-    rates = load_arrays(training / LOG)["images_per_second"][record.recipe.steps // 2 :]  # when all is warm
+    rates = read_arrays(training / LOG)["images_per_second"][record.recipe.steps // 2 :]  # when all is warm
     return float((record.recipe.p * record.recipe.k / rates).mean()), record.seconds["embed"] + record.seconds["rank"]
