@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ project = "reidbench"
 copyright = "the reidbench maintainers"  # noqa: A001
 version = release = reidbench.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 myst_heading_anchors = 6  # links such as hooks.md#register_losses
 highlight_language = "none"  # of blocks without a language: formulas and output
 html_theme = "furo"
@@ -26,7 +28,7 @@ toc_object_entries_show_parents = "hide"
 
 ROOT = Path(__file__).parents[1]
 NAVIGATION = {
-    "Getting started": ["quickstart", "python", "writing-a-plugin"],
+    "Getting started": ["quickstart", "python", "notebook", "writing-a-plugin"],
     "Guides": ["study", "compare", "evaluate", "training", "monitor", "pixels", "scale", "leaderboards", "publishing"],
     "Built-in items": [
         f"{folder}/index"
@@ -84,8 +86,11 @@ def directive(name: str) -> str:
 
 
 def complete_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """Add to a page what only the site has: the navigation, the pages of a kind, the reference, a file of the root."""
-    if page == "index":
+    """Complete a page: the navigation, the pages of a kind, the reference, a file of the root, the notebook's cells."""
+    if page == "notebook":
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(source[0])["cells"]]
+        source[0] = "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells)
+    elif page == "index":
         source[0] += "".join(toctree(f":caption: {caption}", *pages) for caption, pages in NAVIGATION.items())
     elif page.endswith("/index"):
         source[0] += toctree(":glob:", "", "*")

@@ -62,8 +62,10 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_img(figure: Figure) -> str:
-    """Return a figure as an HTML element for notebooks."""
-    return f'<img alt="{escape(title_of(figure))}" src="data:image/png;base64,{b64encode(to_png(figure)).decode()}">'
+    """Return a figure as an HTML element for notebooks, in its size on paper."""
+    data = b64encode(to_png(figure)).decode()
+    width = round(96 * figure.get_figwidth())
+    return f'<img alt="{escape(title_of(figure))}" width="{width}" src="data:image/png;base64,{data}">'
 
 
 def to_files(figures: Iterable[Figure]) -> dict[str, bytes]:

@@ -103,9 +103,13 @@ class Table:
 
     def _repr_html_(self) -> str:
         headings = "".join(f"<th>{escape(column.heading)}</th>" for column in self.columns)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.cells())
+        rows = ("".join(self._html_cell(number, each) for each in self.columns) for number in range(len(self.rows)))
         lines = "".join(f"<tr>{row}</tr>" for row in (headings, *rows))
         return f"<table><caption>{escape(one_line(self.title))}</caption>{lines}</table>"
+
+    def _html_cell(self, row: int, column: Column) -> str:
+        text = escape(column.cell(self.rows[row]))
+        return f"<td><b>{text}</b></td>" if (row, column.key) in self.best else f"<td>{text}</td>"
 
 
 def _align(cell: str, width: int, column: Column) -> str:
