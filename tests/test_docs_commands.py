@@ -110,7 +110,7 @@ def test_options_in_the_text_exist(page):
             check(command)
 
 
-def options(command: object) -> tuple[set[str], set[str]]:
+def options(command) -> tuple[set[str], set[str]]:
     """Return the flags of ``run`` and those of all verbs."""
     verbs = getattr(command, "commands", {})
     own = {flag for option in getattr(command, "params", ()) for flag in option.opts if flag.startswith("--")}
@@ -119,7 +119,7 @@ def options(command: object) -> tuple[set[str], set[str]]:
     )
 
 
-def _texts(value: object) -> list[str]:
+def _texts(value) -> list[str]:
     values = value if isinstance(value, list | tuple) else [] if value is None else [value]
     return [str(each) for each in values]
 

@@ -1,7 +1,5 @@
 """What the learned metrics have in common: their forms, rows alone, invariance, the seed of pairs, and mistakes."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -23,7 +21,7 @@ FORMS = ("xqda", "kissme", "mahalanobis")
 OF_PAIRS = ("xqda(pairs=official)", "xqda(pairs=all)", "kissme")
 
 
-def fitted(spec: str, units: People) -> Any:
+def fitted(spec: str, units: People):
     metric = reidbench.build("metric", spec)
     metric.fit(*units)
     return metric

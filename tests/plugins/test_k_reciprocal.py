@@ -1,7 +1,5 @@
 """k-reciprocal re-ranking against the authors' scripts and against sets and loops."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -42,7 +40,7 @@ class Form(Metric):
         return torch.einsum("abi,ij,abj->ab", apart, self.matrix, apart)
 
 
-def rerank(options: str, query: Any, gallery: Any, metric: Metric, rows: int = 64) -> np.ndarray:
+def rerank(options: str, query, gallery, metric: Metric, rows: int = 64) -> np.ndarray:
     reranker = reidbench.build("reranker", f"k_reciprocal({options})")
     blocks = list(reranker.blocks(torch.as_tensor(query), torch.as_tensor(gallery), metric, rows))
     assert all(len(block) <= rows and block.dtype == torch.float32 for block in blocks)

@@ -28,7 +28,7 @@ INFO = TrainInfo(embedding_dim=4, num_pids=8)
 Total = Callable[[Tensor, dict[str, Tensor], Margin, Distance], Tensor]
 
 
-def item(factory: Callable[..., Loss], **options: object) -> Total:
+def item(factory: Callable[..., Loss], **options) -> Total:
     """The total of a loss as the runner builds it, from embeddings and labels."""
 
     def total(embeddings: Tensor, arrays: dict[str, Tensor], margin: Margin, distance: Distance) -> Tensor:

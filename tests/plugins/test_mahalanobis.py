@@ -1,7 +1,5 @@
 """The Mahalanobis metric against the official results and against loops over pairs."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from tests.support.metric_arrays import assert_close_forms, assert_official, for
 from tests.support.oracles import oracle
 
 
-def mahalanobis(options: str = "") -> Any:
+def mahalanobis(options: str = ""):
     return reidbench.build("metric", f"mahalanobis({options})")
 
 

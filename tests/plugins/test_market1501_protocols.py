@@ -295,7 +295,7 @@ def standin(tmp_path_factory):
     return folder
 
 
-def small_job(protocol: str, **changes: object) -> Job:
+def small_job(protocol: str, **changes) -> Job:
     return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
 
 

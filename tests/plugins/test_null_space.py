@@ -1,7 +1,5 @@
 """The null space against the published algorithm by eigen-decompositions, and its errors."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from reidbench.testing import check_metric
 from tests.support.metric_arrays import people
 
 
-def null_space(options: str = "") -> Any:
+def null_space(options: str = ""):
     return reidbench.build("metric", f"null_space({options})")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +82,7 @@ def slow_forward(arrays: list[Floats], image: Floats) -> Floats:
     return embedding
 
 
-def build(**options: Any) -> TriNetAuthors:
+def build(**options) -> TriNetAuthors:
     return TriNetAuthors(**{"height": HEIGHT, "width": WIDTH, "channels": CHANNELS, **options})
 
 

@@ -1,7 +1,6 @@
 """batch_hard: values against loops, exactness, ties and equal rows, single images."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from tests.support.losses import DISTANCES, INFO, saved_bytes, slow_distance
 
 
-def terms_of(embeddings: Tensor, labels: Tensor, **options: Any) -> Tensor:
+def terms_of(embeddings: Tensor, labels: Tensor, **options) -> Tensor:
     return BatchHard(INFO, **options)(embeddings, labels).per_item["loss"]
 
 

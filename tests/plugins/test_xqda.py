@@ -1,7 +1,5 @@
 """XQDA against the official results, against loops over pairs, and through a run."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -25,7 +23,7 @@ from tests.support.oracles import oracle
 from tests.support.rankings import rank_distances
 
 
-def xqda(options: str = "") -> Any:
+def xqda(options: str = ""):
     return reidbench.build("metric", f"xqda({options})")
 
 

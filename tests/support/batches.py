@@ -1,7 +1,5 @@
 """A batch of a training without a loader: cropped in one thread, nothing prefetched."""
 
-from typing import Any
-
 from torch import Tensor
 
 from reidbench.data.samples import Samples
@@ -11,7 +9,7 @@ from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import IntArray
 
 
-def training_batch(store: PixelStore, samples: Samples, units: IntArray, preprocess: Preprocess, **how: Any) -> Tensor:
+def training_batch(store: PixelStore, samples: Samples, units: IntArray, preprocess: Preprocess, **how) -> Tensor:
     """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
 
     ``how`` are the other arguments of ``sample_crops``.

@@ -24,6 +24,7 @@ from reidbench.runs.record import CameraMatrix, RunRecord
 from reidbench.utils.arrays import IntArray
 from tests.support.rankings import rank
 from tests.support.records import make_item, make_record
+from tests.support.records import put as put_record
 
 FIXED = ("id", "train_id", "group", "code", "scores", "intervals", "cameras")
 QUERY = np.repeat(np.arange(1, 7), 2), np.tile([1, 2], 6)
@@ -57,7 +58,7 @@ def derived_for(job: Job) -> dict[str, Any]:
 
 
 def valid_record(
-    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
+    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes
 ) -> RunRecord:
     """Return a record that leaderboards accept; ``scores`` and ``changes`` as in ``make_record``.
 
@@ -72,8 +73,7 @@ def valid_record(
 
 def put(folder: Path, record: RunRecord, ranking: Ranking | None = None) -> tuple[Path, RunRecord]:
     """Write a run folder as the store does, and return it with its record."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
+    put_record(folder, record, rankings=None)
     save_ranking(folder, ranking or ranking_for(record.job))
     return folder, record
 

@@ -2,9 +2,8 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 
-def cases(module: str, name: str) -> Any:
+def cases(module: str, name: str):
     """Return one entry of ``x.toml`` for the module ``x.py``, whose ``__file__`` is given."""
     return tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))[name]

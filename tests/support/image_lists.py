@@ -1,16 +1,13 @@
 """Small lists of images of noise, whose files can change under one size, and runs on them."""
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from reidbench.plugins.catalogue import load
 from reidbench.runs.execute import execute
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
+from tests.support.images import write_noise
 from tests.support.jobs import job
 
 SIZE = (64, 32, 3)
@@ -18,10 +15,8 @@ SIZE = (64, 32, 3)
 
 def write_images(folder: Path, numbers: range, seed: int, suffix: str = "bmp") -> None:
     """Write images of noise, in files of one size; four of each identity, two of each camera."""
-    folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
-        pixels = np.random.default_rng((seed, number)).integers(0, 255, SIZE, dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:02d}.{suffix}")
+        write_noise(folder, [f"{number:02d}.{suffix}"], SIZE, (seed, number))
 
 
 def write_set(folder: Path) -> Path:
@@ -35,7 +30,7 @@ def write_set(folder: Path) -> Path:
     return folder / "list.csv"
 
 
-def plan_of(file: Path, messages: list[str] | None = None, **settings: Any) -> Plan:
+def plan_of(file: Path, messages: list[str] | None = None, **settings) -> Plan:
     machine = local_machine(device="cpu", threads=1, log=([] if messages is None else messages).append, **settings)
     asked = job(
         protocol=f'csv_list(file="{file}")', backbone="tiny(height=64, width=32)", recipe="quick(steps=3, p=4, k=2)"
@@ -43,7 +38,7 @@ def plan_of(file: Path, messages: list[str] | None = None, **settings: Any) -> P
     return make_plan(Request([asked]), machine, load())
 
 
-def run(file: Path, messages: list[str] | None = None, **settings: Any) -> RunRecord:
+def run(file: Path, messages: list[str] | None = None, **settings) -> RunRecord:
     (record,) = (record for _, record in execute(plan_of(file, messages, **settings)))
     assert record.status == "ok", record.error
     return record

@@ -8,17 +8,20 @@ from PIL import Image
 from reidbench.data.samples import Samples
 
 
+def write_noise(
+    folder: Path, names: list[str], shape: tuple[int, int, int] = (20, 10, 3), seed: int | tuple[int, ...] = 0
+) -> None:
+    """Write images of noise [H, W, 3] of these names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for name in names:
+        Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
+
+
 def noise_images(folder: Path, lengths: list[int], height: int = 24, width: int = 12) -> Samples:
     """Write units of ``lengths`` images, PNG and JPEG, of at least ``height`` x ``width``, and return their samples."""
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number:04d}.{'jpg' if number % 3 else 'png'}" for number in range(sum(lengths))]
     for number, name in enumerate(names):
-        shape = (height + 3 * (number % 4), width + number % 3, 3)
-        Image.fromarray(np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
-    return Samples(
-        root=folder,
-        images=np.array(names, dtype=np.str_),
-        pids=np.arange(1, len(lengths) + 1),
-        cams=np.ones(len(lengths), dtype=np.int64),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
+        write_noise(folder, [name], (height + 3 * (number % 4), width + number % 3, 3), number)
+    pids, starts = np.arange(1, len(lengths) + 1), np.cumsum([0, *lengths], dtype=np.int64)
+    return Samples(folder, np.array(names, dtype=np.str_), pids, np.ones_like(pids), starts)

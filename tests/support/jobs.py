@@ -1,5 +1,7 @@
 """Small jobs for tests that walk the whole road: few people, few steps, one thread."""
 
+from dataclasses import replace
+
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import BackboneInfo
 from reidbench.runs.job import Job, Memo, resolve
@@ -15,18 +17,8 @@ SMALL_PROTOCOL = "synthetic(identities=40)"
 SMALL_RECIPE = "quick(steps=4, p=6, k=2)"
 
 
-def job(**changes: object) -> Job:
-    values: dict[str, object] = {
-        "protocol": SMALL_PROTOCOL,
-        "loss": "batch_hard",
-        "backbone": "tiny",
-        "recipe": SMALL_RECIPE,
-        "metric": "auto",
-        "rerank": "none",
-        "seed": 0,
-        **changes,
-    }
-    return Job(**values)
+def job(**changes) -> Job:
+    return replace(Job(SMALL_PROTOCOL, "batch_hard", "tiny", SMALL_RECIPE, "auto", "none", 0), **changes)
 
 
 def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[str, ...]]:
@@ -38,23 +30,17 @@ def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[s
     return recipe, info, deviations(resolved.items, recipe, info, resolved.protocol)
 
 
-def plan_of(asked: Job, **machine: object) -> tuple[Prepared, Machine]:
+def plan_of(asked: Job, **machine) -> tuple[Prepared, Machine]:
     chosen = local_machine(device="cpu", threads=1, **machine)
     return Planner(load(), chosen).plan(asked), chosen
 
 
-def run(asked: Job, **machine: object) -> tuple[Prepared, RunRecord, list[str]]:
+def run(asked: Job, **machine) -> tuple[Prepared, RunRecord, list[str]]:
     lines: list[str] = []
     plan, chosen = plan_of(asked, log=lines.append, **machine)
     return plan, run_job(plan, chosen), lines
 
 
 def small_run(*more: str) -> list[str]:
-    flags = {
-        "--protocol": SMALL_PROTOCOL,
-        "--backbone": "tiny",
-        "--recipe": SMALL_RECIPE,
-        "--device": "cpu",
-        "--threads": "1",
-    }
-    return ["run", *(part for pair in flags.items() for part in pair), *more]
+    items = ["--protocol", SMALL_PROTOCOL, "--backbone", "tiny", "--recipe", SMALL_RECIPE]
+    return ["run", *items, "--device", "cpu", "--threads", "1", *more]

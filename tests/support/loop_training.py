@@ -1,17 +1,16 @@
 """What the tests of the loop train: a loss with a head and buffers, on four identities with three images each."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import Backbone, IntArray, Loss, Recipe, Samples, TrainView
 from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
 from reidbench.utils.machine import Observer, local_machine
+from tests.support.images import write_noise
 from tests.support.tiny_training import Net
 
 RECIPE = Recipe(steps=6, decay_start=3, learning_rate=1e-2, p=2, k=2)
@@ -93,10 +92,8 @@ class Sampling(Head):
 
 def four_identities(folder: Path) -> Samples:
     """Return 12 images of noise of four identities."""
-    generator = np.random.default_rng(0)
     names = [f"{index}.png" for index in range(12)]
-    for name in names:
-        Image.fromarray(generator.integers(0, 256, (20, 10, 3), dtype=np.uint8)).save(folder / name)
+    write_noise(folder, names)
     return Samples.of_images(folder, names, [pid for pid in PIDS for _ in CAMS], CAMS * len(PIDS))
 
 
@@ -116,7 +113,7 @@ def fit(
     return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 
 
-def build(loss: type[Head] = Head, dropout: float = 0.0, **options: Any) -> tuple[Net, Head]:
+def build(loss: type[Head] = Head, dropout: float = 0.0, **options) -> tuple[Net, Head]:
     """Return a network and a loss with the same weights at every call."""
     torch.manual_seed(1)
     return Net(dropout=dropout), loss(**options)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from reidbench_losses.distances import Distance
@@ -40,7 +39,7 @@ def built(spec: str) -> tuple[Loss, Tensor]:
     return loss, torch.tensor(labels)
 
 
-def random_embeddings(count: int, dim: int = 4, seed: int = 0, **options: Any) -> Tensor:
+def random_embeddings(count: int, dim: int = 4, seed: int = 0, **options) -> Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), **options)
 
 

@@ -57,7 +57,7 @@ def slow_scatters(
     return sums[0] / counts[0], sums[1] / counts[1], counts[0], counts[1]
 
 
-def form_of(metric: Any) -> NDArray[np.float64]:
+def form_of(metric) -> NDArray[np.float64]:
     """Return the symmetric A [D, D] of a fitted metric's distances (x - y)' A (x - y)."""
     return ((metric.map * metric.signs) @ metric.map.T).numpy()
 
@@ -66,7 +66,7 @@ def assert_close_forms(found: NDArray[np.float64], expected: NDArray[np.float64]
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def assert_a_form(metric: Any, query: Tensor, gallery: Tensor) -> None:
+def assert_a_form(metric, query: Tensor, gallery: Tensor) -> None:
     """Distances are the quadratic form, and the factors' product is the distance less a query's own term."""
     form = form_of(metric)
     apart = query.numpy()[:, None] - gallery.numpy()[None]
@@ -82,7 +82,7 @@ def assert_a_form(metric: Any, query: Tensor, gallery: Tensor) -> None:
     assert metric.distances(query, query).diagonal().eq(0).all()
 
 
-def assert_rows_stand_alone(metric: Any, rows: Tensor) -> None:
+def assert_rows_stand_alone(metric, rows: Tensor) -> None:
     """What a row gives is the same bits in company and alone, so that equal rows are equally far from everything."""
     raw, rows = rows, metric.project(rows)
     left, right = metric.factors(rows)

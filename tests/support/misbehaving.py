@@ -22,7 +22,7 @@ RECIPE = Recipe(steps=1, decay_start=1, learning_rate=0.1, p=2, k=2)
 class AnyMetric(Metric):
     """The Euclidean distance, with other results of some methods."""
 
-    def __init__(self, **methods: Any) -> None:
+    def __init__(self, **methods) -> None:
         vars(self).update(methods)
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Forgetful(Metric):
 class Fitted(Metric):
     """A metric that cannot be fitted."""
 
-    def fit(self, embeddings: Tensor, pids: Any, cams: Any) -> None:
+    def fit(self, embeddings: Tensor, pids, cams) -> None:
         raise KeyError("covariance")
 
 
@@ -61,19 +61,19 @@ class AnyReranker(Reranker):
     def __init__(self, blocks: Callable[[Tensor, Tensor, Metric], Any]) -> None:
         self.make = blocks
 
-    def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Any:
+    def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int):
         return self.make(query, gallery, metric)
 
 
 class AnyLoss(Loss):
     """A loss of a given value."""
 
-    def __init__(self, value: Callable[[Tensor], Any] = lambda rows: rows.square().sum(), **attributes: Any) -> None:
+    def __init__(self, value: Callable[[Tensor], Any] = lambda rows: rows.square().sum(), **attributes) -> None:
         super().__init__()
         self.value = value
         vars(self).update(attributes)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Any:
+    def forward(self, embeddings: Tensor, labels: Tensor):
         return self.value(embeddings)
 
 
@@ -83,7 +83,7 @@ class AnyBackbone(Backbone):
     embedding_dim = 4
     preprocess = Preprocess(16, 8)
 
-    def __init__(self, value: Callable[[Tensor], Any] | None = None, missing: str = "", **attributes: Any) -> None:
+    def __init__(self, value: Callable[[Tensor], Any] | None = None, missing: str = "", **attributes) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 4)
         self.value = value or (lambda images: self.layer(images.mean((2, 3))))
@@ -92,11 +92,11 @@ class AnyBackbone(Backbone):
         if missing:
             self.__class__ = type("Bare", (AnyBackbone,), {missing: property()})
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor):
         return self.value(images)
 
 
-def samples(root: Any = Path("/nowhere"), **changes: Any) -> Samples:
+def samples(root=Path("/nowhere"), **changes) -> Samples:
     arrays = {
         "images": np.array(["a.jpg", "b.jpg"]),
         "pids": np.array([1, 2]),
@@ -106,11 +106,11 @@ def samples(root: Any = Path("/nowhere"), **changes: Any) -> Samples:
     return Samples(root, **arrays | changes)
 
 
-def split(**changes: Any) -> Split:
+def split(**changes) -> Split:
     return Split(**{"train": samples(), "query": samples(), "gallery": samples(), **changes})
 
 
-def protocol(**changes: Any) -> Protocol:
+def protocol(**changes) -> Protocol:
     return Protocol(**{"dataset": "synthetic", "version": 1, "recipe": "quick", "views": "original", **changes})
 
 
@@ -120,23 +120,23 @@ class AnySection:
     def __init__(self, part: Callable[[], Any]) -> None:
         self.part = part
 
-    def build(self, records: Any, files: Any) -> Any:
+    def build(self, records, files):
         return self.part()
 
 
-def boom(*_: object) -> Any:
+def boom(*_):
     raise ZeroDivisionError("inside the plugin")
 
 
-def fail() -> Any:
+def fail():
     return boom()
 
 
-def fail_in(folder: Path) -> Any:
+def fail_in(folder: Path):
     return boom(folder)
 
 
-def steps(*values: Any) -> Iterator[Any]:
+def steps(*values) -> Iterator[Any]:
     yield from values
 
 

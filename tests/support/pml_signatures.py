@@ -25,7 +25,7 @@ SIZE = {"num_classes": 9, "embedding_size": 6, "descriptors_dim": 6}
 NOT_AVAILABLE: dict[str, str] = cases(__file__, "not_available")
 
 
-def classes(package: Any) -> dict[str, type]:
+def classes(package) -> dict[str, type]:
     """Return the classes that a package of the library exports, by name."""
     return {name: kind for name, kind in sorted(vars(package).items()) if inspect.isclass(kind)}
 
@@ -42,7 +42,7 @@ def installed_signatures() -> dict[str, Any]:
         }
 
 
-def offered(package: Any, *others: str) -> Iterator[tuple[str, Any]]:
+def offered(package, *others: str) -> Iterator[tuple[str, Any]]:
     for name, kind in classes(package).items():
         if not name.startswith("Base") and name not in {*NOT_AVAILABLE, *others}:
             yield name, kind
@@ -77,7 +77,7 @@ def options_of(kind: type, stop: type) -> dict[str, list[Any]]:
     return options
 
 
-def accepts(kind: type, name: str, value: Any) -> bool:
+def accepts(kind: type, name: str, value) -> bool:
     """Return whether a constructor takes an argument, which a subclass may have fixed."""
     try:
         make(kind, **{name: value})
@@ -88,7 +88,7 @@ def accepts(kind: type, name: str, value: Any) -> bool:
     return True
 
 
-def make(kind: type, **changes: Any) -> Any:
+def make(kind: type, **changes):
     """Return an object of a class of the library; a loss gets the sizes and values that it requires."""
     torch.manual_seed(0)
     sizes = {name: SIZE[name] for name, p in parameters_of(kind, object).items() if name in SIZES and p.default}

@@ -17,25 +17,23 @@ from reidbench.utils.machine import local_machine
 from tests.support.records import put
 
 
-def rank_both(
-    query: Any, gallery: Any, *ids_and_metric: Any, exclude: tuple[str, ...] = EXCLUSION_RULES, **options: Any
-) -> Rankings:
+def rank_both(query, gallery, *ids_and_metric, exclude: tuple[str, ...] = EXCLUSION_RULES, **options) -> Rankings:
     """Return both rankings of embeddings, given pids and cams of queries and gallery, and a metric."""
     *ids, metric = ids_and_metric
     return ranking_module.rank(query, gallery, Positives.find(*ids, exclude), metric, **options)
 
 
-def rank(*arrays: Any, **options: Any) -> Ranking:
+def rank(*arrays, **options) -> Ranking:
     """Return the ranking of ``rank_both`` under its exclusion rules."""
     return rank_both(*arrays, **options).ranking
 
 
-def rank_distances(blocks: Any, *ids: Any) -> Ranking:
+def rank_distances(blocks, *ids) -> Ranking:
     """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under Market-1501's exclusion rules."""
     return ranking_module.rank_distances(blocks, Positives.find(*ids, EXCLUSION_RULES)).ranking
 
 
-def slow_query(distances: Any, positives: Any, excluded: Any) -> tuple[float, float, float]:
+def slow_query(distances, positives, excluded) -> tuple[float, float, float]:
     """Return the average precisions (market, step) and rank-1 of one query, NaN without a positive; arrays [n]."""
     order = [unit for unit in np.argsort(distances, kind="stable").tolist() if not excluded[unit]]
     places = [place for place, unit in enumerate(order) if positives[unit]]
@@ -47,7 +45,7 @@ def slow_query(distances: Any, positives: Any, excluded: Any) -> tuple[float, fl
 
 
 def slow_scores(
-    distances: Any, query: tuple[Any, Any], gallery: tuple[Any, Any], exclude: Sequence[str] = ("junk", "same_camera")
+    distances, query: tuple[Any, Any], gallery: tuple[Any, Any], exclude: Sequence[str] = ("junk", "same_camera")
 ) -> dict[str, float]:
     """Return the means over queries, where one without a positive counts 0; ``query`` and ``gallery``: pids, cams."""
     values = []
@@ -59,7 +57,7 @@ def slow_scores(
     return dict(zip(("map_market", "map_step", "r1"), np.mean(values, axis=0).tolist(), strict=True))
 
 
-def slow_camera_scores(distances: Any, query_pids: Any, gallery_pids: Any, gallery_cams: Any, own: Any) -> Any:
+def slow_camera_scores(distances, query_pids, gallery_pids, gallery_cams, own):
     """Return the values of ``slow_query`` [q, c, 3] of each query in each camera; ``own``: its unit, or -1."""
     values = []
     for row, pid, unit in zip(distances, query_pids, own, strict=True):
@@ -81,17 +79,10 @@ def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
     nothing = np.zeros(0, dtype=np.int64)
     top = np.tile(np.arange(min(size, 10), dtype=np.int64), (len(ranks), 1))
     return Ranking(
-        starts=starts,
-        units=flat,
-        ranks=flat,
-        distances=flat.astype(np.float64),
-        same_camera_starts=np.zeros(len(ranks) + 1, dtype=np.int64),
-        same_camera_units=nothing,
-        same_camera_ranks=nothing,
-        ranked=np.full(len(ranks), size, dtype=np.int64),
-        top=top,
-        top_distances=top.astype(np.float64),
-    )
+        starts=starts, units=flat, ranks=flat, distances=flat.astype(np.float64),
+        same_camera_starts=np.zeros_like(starts), same_camera_units=nothing, same_camera_ranks=nothing,
+        ranked=np.full(len(ranks), size, dtype=np.int64), top=top, top_distances=top.astype(np.float64),
+    )  # fmt: skip
 
 
 def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]) -> RunFiles:

@@ -17,7 +17,7 @@ COUNTS = {"query": 900, "query_identities": 150}
 MACHINE: tuple[Any, ...] = (*["0.1.0"] * 7, "Linux", "AMD EPYC", 2, "cpu", "cpu", 2, 1)
 
 
-def digest(*parts: object) -> str:
+def digest(*parts) -> str:
     """Return 64 hex digits that depend on all parts."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -28,7 +28,7 @@ def make_item(given: str, spec: str | None = None, short: str | None = None) -> 
 
 
 def make_record(
-    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes: Any
+    loss: str = "batch_hard", seed: int = 0, *, scores: dict[str, float] | None = None, **changes
 ) -> RunRecord:
     """Return a finished run; ``scores`` replaces single scores, ``changes`` other fields as ``replace_parts`` does.
 
@@ -80,7 +80,7 @@ def make_record(
     return replace_parts(record, **changes)
 
 
-def run_of(job: Job, seed: int = 0, **changes: Any) -> RunRecord:
+def run_of(job: Job, seed: int = 0, **changes) -> RunRecord:
     """Return a run of a job, with the items that it comes to."""
     texts, version = resolved_items(job)
     items = {kind: make_item(given, texts[kind]) for kind, given in asdict(job).items() if kind != "seed"}
@@ -91,7 +91,7 @@ def run_of(job: Job, seed: int = 0, **changes: Any) -> RunRecord:
     return replace_parts(record, evaluation=how, job=replace(job, seed=seed), id=digest(job, seed, changes))
 
 
-def replace_parts(record: RunRecord, **changes: Any) -> RunRecord:
+def replace_parts(record: RunRecord, **changes) -> RunRecord:
     """Return the record with other fields; a mapping for a part of the record changes fields of that part."""
     for name, value in changes.items():
         part = getattr(record, name)
@@ -109,7 +109,7 @@ def put(folder: Path, record: RunRecord, rankings: bytes | None = b"rankings") -
     return folder, record
 
 
-def set_field(data: Any, path: str, value: Any) -> None:
+def set_field(data, path: str, value) -> None:
     """Set a field of a record's JSON; ``path`` is "items.loss.spec" or "cameras.r1.0.0"."""
     *above, last = (int(part) if part.isdecimal() else part for part in path.split("."))
     for part in above:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import Backbone, IntArray, Loss, LossValue, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
@@ -16,6 +15,7 @@ from reidbench.errors import Interrupted
 from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
 from reidbench.utils.machine import local_machine
+from tests.support.images import write_noise
 from tests.support.logs import assert_same_log
 
 CPU = torch.device("cpu")
@@ -73,11 +73,8 @@ def noise(folder: Path) -> Samples:
     """Return 24 images of noise of six identities."""
     pids = [pid for pid, count in enumerate(COUNTS, start=1) for _ in range(count)]
     names = [f"{index}.png" for index in range(len(pids))]
-    exists = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate([] if exists else names):
-        pixels = np.random.default_rng(index).integers(0, 256, (20, 10, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
+    if not folder.exists():
+        write_noise(folder, names)
     return Samples.of_images(folder, names, pids, [1] * len(pids))
 
 
@@ -88,16 +85,8 @@ def fit(
     torch.manual_seed(1)
     net, loss = Net(stop_at), make()
     samples = noise(folder.parent / "noise")
-    trained = train(
-        net,
-        loss,
-        recipe,
-        samples,
-        seed=7,
-        folder=folder,
-        machine=local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print),
-    )
-    return net, loss, trained
+    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=1e9, log=print)
+    return net, loss, train(net, loss, recipe, samples, seed=7, folder=folder, machine=machine)
 
 
 def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE) -> Loss:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import reidbench
@@ -15,6 +14,7 @@ from reidbench.errors import ReidbenchError
 from reidbench.training.loop import train
 from reidbench.utils.machine import local_machine
 from reidbench.utils.processes import join
+from tests.support.images import write_noise
 
 PIDS = 8
 CPU = torch.device("cpu")
@@ -88,10 +88,8 @@ OWN: dict[str, type[Loss]] = {"mining": Mining, "alone": Alone, "nan": Nan}
 
 def people(folder: Path) -> Samples:
     names = [f"{index}.png" for index in range(PIDS * 3)]
-    for index, name in enumerate(names):
-        pixels = np.random.default_rng(index).integers(0, 256, (20, 10, 3), dtype=np.uint8)
-        if not (folder / name).exists():
-            Image.fromarray(pixels).save(folder / name)
+    if not (folder / names[-1]).exists():
+        write_noise(folder, names)
     return Samples.of_images(folder, names, [1 + index // 3 for index in range(len(names))], [1] * len(names))
 
 

@@ -27,6 +27,7 @@ def names(samples: Samples) -> list[str]:
 def test_identities_are_parted_and_no_unit_is_lost(pairs, fraction, seed):
     train = train_of(pairs)
     split = hold_out(train, fraction, seed)
+    assert names(hold_out(train, fraction, seed).query) == names(split.query)
     identities, held = {pid for pid, _ in pairs}, set(split.gallery.pids.tolist())
     assert len(held) == max(1, round(fraction * len(identities)))
     assert held.isdisjoint(split.train.pids.tolist())
@@ -41,13 +42,6 @@ def test_identities_are_parted_and_no_unit_is_lost(pairs, fraction, seed):
     assert set(names(split.query)) <= set(names(split.gallery))
 
 
-@given(seen.filter(lambda pairs: len({pid for pid, _ in pairs}) > 1), st.integers(0, 99))
-def test_the_same_seed_holds_out_the_same(pairs, seed):
-    one, two = (hold_out(train_of(pairs), 0.3, seed) for _ in range(2))
-    assert names(one.query) == names(two.query)
-    assert names(one.gallery) == names(two.gallery)
-
-
 def test_another_seed_holds_out_other_identities():
     train = train_of([(pid, cam) for pid in range(1, 31) for cam in (1, 2) for _ in range(4)])
     splits = [hold_out(train, 0.2, seed) for seed in range(6)]
@@ -57,13 +51,8 @@ def test_another_seed_holds_out_other_identities():
 
 
 def test_whole_tracklets_move_together():
-    train = Samples(
-        Path("/nowhere"),
-        np.array([f"{number}.jpg" for number in range(6)]),
-        np.array([1, 2, 3]),
-        np.array([1, 1, 1]),
-        np.array([0, 3, 4, 6]),
-    )
+    images, ones = np.array([f"{number}.jpg" for number in range(6)]), np.ones(3, dtype=np.int64)
+    train = Samples(Path("/nowhere"), images, np.array([1, 2, 3]), ones, np.array([0, 3, 4, 6]))
     split = hold_out(train, 0.34, 0)
     assert len(split.gallery) == 1
     assert sorted(np.diff(split.train.starts).tolist() + np.diff(split.gallery.starts).tolist()) == [1, 2, 3]

@@ -169,8 +169,7 @@ def test_only_a_few_batches_are_decoded_ahead(samples, monkeypatch, threads):
             alive.append(sum(pixels() is not None for pixels in decoded))
             return super().forward(images)
 
-    monkeypatch.setattr(extract, "decode_images", recording)
-    embed_images(Slow(), samples, "original", CPU, threads, "embedding")
+    embed_images(Slow(), samples, "original", CPU, threads, "embedding", decode=recording)
     assert len(decoded) == len(alive) == 35
     assert threads <= max(alive) <= threads + 2
 
@@ -180,11 +179,6 @@ def test_embeddings_can_be_differentiated(network, samples):
     weight = torch.ones(6, requires_grad=True)
     (embeddings * weight).sum().backward()
     assert torch.allclose(weight.grad, embeddings.sum(dim=0))
-
-
-def test_no_images_give_no_rows(network, samples):
-    none = samples.take(np.array([], dtype=np.int64))
-    assert embed_images(network, none, "original", CPU, 1, "embedding").shape == (0, 6)
 
 
 @pytest.mark.parametrize("crop", [True, False])

@@ -65,7 +65,7 @@ class Hard:
         pass
 
 
-def checked(text: str, factory: Callable[..., Any] = Hard, **defaults: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def checked(text: str, factory: Callable[..., Any] = Hard, **defaults) -> tuple[dict[str, Any], dict[str, str]]:
     return check_options(options_of(factory), Spec.parse(text).item, "loss hard (there, mine 1.0)", defaults)
 
 
@@ -170,7 +170,7 @@ def test_a_file_option_is_a_path_with_a_digest(tmp_path):
 def stars(*args: int) -> None: ...
 
 
-def two_stars(*, margin: float = 1.0, **kwargs: Any) -> None: ...
+def two_stars(*, margin: float = 1.0, **kwargs) -> None: ...
 
 
 def without_default(*, margin: float) -> None: ...
@@ -217,7 +217,7 @@ def test_all_faults_of_a_signature_are_reported():
 
 
 def declaring(*options: inspect.Parameter) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    def wrapper(*args, **kwargs) -> dict[str, Any]:
         return kwargs
 
     wrapper.__signature__ = inspect.Signature(options)

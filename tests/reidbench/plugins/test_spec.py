@@ -52,7 +52,7 @@ def test_any_text_is_refused_or_reads_back(text):
     assert Spec.parse(str(spec)) == spec
 
 
-def option(text: str) -> object:
+def option(text: str):
     """The value of option x."""
     return Spec.parse(f"a(x={text})").item.options[0][1]
 

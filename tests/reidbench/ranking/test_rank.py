@@ -23,6 +23,8 @@ from tests.support.oracles import oracle
 from tests.support.rankings import rank, rank_both, rank_distances
 
 RANKS = (1, 5, 10, 20)
+Ids = tuple[np.ndarray, ...]  # pids and cams of queries and gallery
+Rules = tuple[str, ...]
 
 
 def euclidean(**options: bool) -> Metric:
@@ -53,7 +55,7 @@ def squares(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return np.array(rows).reshape(len(query), len(gallery))
 
 
-def sorted_reference(values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...]) -> list[tuple]:
+def sorted_reference(values: np.ndarray, ids: Ids, exclude: Rules) -> list[tuple]:
     """Return (units, ranks, same-camera units, same-camera ranks, order) of each query, from a stable sort."""
     query_pids, query_cams, gallery_pids, gallery_cams = ids
     found = []
@@ -75,16 +77,12 @@ def sorted_reference(values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: t
     return found
 
 
-def assert_is_reference(
-    rankings: Rankings, values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...], top: int
-) -> None:
+def assert_is_reference(rankings: Rankings, values: np.ndarray, ids: Ids, exclude: Rules, top: int) -> None:
     assert_ranking_is_reference(rankings.ranking, values, ids, exclude, top)
     assert_ranking_is_reference(rankings.with_junk, values, ids, tuple(x for x in exclude if x != "junk"), 0)
 
 
-def assert_ranking_is_reference(
-    ranking: Ranking, values: np.ndarray, ids: tuple[np.ndarray, ...], exclude: tuple[str, ...], top: int
-) -> None:
+def assert_ranking_is_reference(ranking: Ranking, values: np.ndarray, ids: Ids, exclude: Rules, top: int) -> None:
     for query, (units, ranks, hidden, hidden_ranks, order) in enumerate(sorted_reference(values, ids, exclude)):
         own = slice(ranking.starts[query], ranking.starts[query + 1])
         other = slice(ranking.same_camera_starts[query], ranking.same_camera_starts[query + 1])
@@ -101,29 +99,24 @@ def assert_same(one: Ranking, other: Ranking) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-def sample_units(
-    seed: int, queries: int, gallery: int, dim: int, pids: int = 12
-) -> tuple[Any, Any, tuple[np.ndarray, ...]]:
+def sample_units(seed: int, queries: int, gallery: int, dim: int, pids: int = 12) -> tuple[Any, Any, Ids]:
     """Return float32 embeddings and (query pids, query cams, gallery pids, gallery cams), with junk and distractors."""
     generator = np.random.default_rng(seed)
-    ids = (
-        generator.integers(1, pids, queries),
-        generator.integers(1, 4, queries),
-        generator.integers(-1, pids, gallery),
-        generator.integers(1, 4, gallery),
-    )
+    query_ids = generator.integers(1, pids, queries), generator.integers(1, 4, queries)
+    gallery_ids = generator.integers(-1, pids, gallery), generator.integers(1, 4, gallery)
     query, others = (generator.normal(size=(count, dim)).astype(np.float32) for count in (queries, gallery))
-    return query, others, ids
+    return query, others, (*query_ids, *gallery_ids)
 
 
 # --- the official scripts ---------------------------------------------------------------------------------------------
 
 
-def assert_official(ranking: Ranking, data: dict[str, Any], ap: str, mean: str, ranks: str) -> Scores:
+def assert_official(ranking: Ranking, data: dict[str, Any], prefix: str, mean: str) -> Scores:
     scores = score(ranking, 0, RANKS)
-    np.testing.assert_allclose(average_precision(ranking, "market"), np.nan_to_num(data[ap]), atol=1e-9)
+    np.testing.assert_allclose(average_precision(ranking, "market"), np.nan_to_num(data[f"{prefix}_ap"]), atol=1e-9)
     assert scores.map_market == pytest.approx(float(data[mean]), abs=1e-9)
-    np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[ranks], atol=1e-9)
+    np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[f"{prefix}_rank1_5_10_20"], atol=1e-9)
+    np.testing.assert_array_equal(first_match(ranking) + 1, data[f"{prefix}_first_rank"])
     return scores
 
 
@@ -135,22 +128,19 @@ def test_market_single_query_is_the_official_result(way):
         ranking = rank(data["qf"], data["gf"], *ids, euclidean())
     else:
         ranking = rank_distances(np.array_split(data["dist"], 7), *ids)
-    scores = assert_official(ranking, data, "official_ap", "official_mAP", "official_rank1_5_10_20")
-    np.testing.assert_array_equal(first_match(ranking) + 1, data["official_first_rank"])
+    scores = assert_official(ranking, data, "official", "official_mAP")
     matched = ~np.isnan(data["rect_ap"])
     assert scores.unmatched == (~matched).sum() == 2
     np.testing.assert_allclose(average_precision(ranking, "step")[matched], data["rect_ap"][matched], atol=1e-6)
     np.testing.assert_allclose(inverse_negative_penalty(ranking)[matched], data["rect_inp"][matched], atol=1e-6)
-    np.testing.assert_allclose(
-        average_precision(ranking, "market")[matched], data["triplet_reid_ap"][matched], atol=1e-9
-    )
+    market = average_precision(ranking, "market")
+    np.testing.assert_allclose(market[matched], data["triplet_reid_ap"][matched], atol=1e-9)
 
 
 def test_market_ties_stand_in_gallery_order():
     data = oracle("market_sq_ties_dev")
     ranking = rank_distances([data["dist"]], data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
-    assert_official(ranking, data, "official_ap", "official_mAP", "official_rank1_5_10_20")
-    np.testing.assert_array_equal(first_match(ranking) + 1, data["official_first_rank"])
+    assert_official(ranking, data, "official", "official_mAP")
 
 
 @pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
@@ -161,14 +151,14 @@ def test_mars_is_the_official_result(name, pool):
     pids, cams = data["track_info"][:, 2], data["track_info"][:, 3]
     gallery = data[f"pooled_{pool}"]
     ranking = rank(gallery[queries], gallery, pids[queries], cams[queries], pids, cams, euclidean())
-    assert_official(ranking, data, f"{pool}_ap", f"{pool}_mAP_nan0", f"{pool}_rank1_5_10_20")
-    np.testing.assert_array_equal(first_match(ranking) + 1, data[f"{pool}_first_rank"])
+    assert_official(ranking, data, pool, f"{pool}_mAP_nan0")
 
 
 # --- a stable sort per query ------------------------------------------------------------------------------------------
 
 
-few_values = given(
+@settings(max_examples=60)
+@given(
     data=st.data(),
     queries=st.integers(0, 5),
     gallery=st.integers(0, 24),
@@ -176,31 +166,20 @@ few_values = given(
     chunk=st.sampled_from([1, 2, 5, 100]),
     exclude=st.sampled_from([("junk", "same_camera"), ("junk",), ("same_camera",), ()]),
 )
-
-
-def drawn(data: Any, queries: int, gallery: int, dim: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Return embeddings of few values, full of ties, and their ids."""
-
-    def draw(shape: Any, low: int, high: int) -> np.ndarray:
+def test_few_values_with_many_ties(data, queries, gallery, dim, chunk, exclude):
+    def draw(shape, low, high):
         return data.draw(hnp.arrays(np.int64, shape, elements=st.integers(low, high)))
 
-    query, others = (draw((count, dim), -2, 2).astype(np.float32) for count in (queries, gallery))
-    return query, others, (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
-
-
-@settings(max_examples=60)
-@few_values
-def test_few_values_with_many_ties(data, queries, gallery, dim, chunk, exclude):
     top = data.draw(st.integers(0, 6))
     metric = data.draw(st.sampled_from([euclidean(), Manhattan(), Inverted()]))
-    query, others, ids = drawn(data, queries, gallery, dim)
+    query, others = (draw((count, dim), -2, 2).astype(np.float32) for count in (queries, gallery))
+    ids = (draw(queries, 1, 3), draw(queries, 1, 2), draw(gallery, -1, 3), draw(gallery, 1, 2))
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
     rankings = rank_both(query, others, *ids, metric, exclude=exclude, top=top, chunk=chunk)
     assert_is_reference(rankings, values, ids, exclude, top)
     blocks = (values[row : row + 1] for row in range(queries))
-    assert_is_reference(
-        module.rank_distances(blocks, Positives.find(*ids, exclude), top=top), values, ids, exclude, top
-    )
+    given_distances = module.rank_distances(blocks, Positives.find(*ids, exclude), top=top)
+    assert_is_reference(given_distances, values, ids, exclude, top)
 
 
 DISTORTIONS = {

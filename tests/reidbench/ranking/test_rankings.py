@@ -1,7 +1,6 @@
 """Rankings read from a file: what no ranking can be is refused by name."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from tests.support.rankings import ranking_of
 RANKING = ranking_of([[0, 3], [2], [1, 5]], size=6)
 
 
-def edited(name: str, index: Any, value: Any) -> Ranking:
+def edited(name: str, index, value) -> Ranking:
     array = getattr(RANKING, name).copy()
     array[index] = value
     return replace(RANKING, **{name: array})

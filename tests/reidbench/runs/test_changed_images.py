@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from reidbench.data.samples import Samples
 from reidbench.errors import DataError, Interrupted
@@ -21,6 +20,7 @@ from reidbench.training.checkpoint import WEIGHTS
 from reidbench.utils.machine import local_machine
 from tests.support.damage import flip
 from tests.support.image_lists import plan_of, run, write_images, write_set
+from tests.support.images import write_noise
 from tests.support.tiny_training import Spread, fit, noise
 
 
@@ -94,9 +94,7 @@ def test_a_training_resumes_on_the_same_images_only(tmp_path, capsys):
     with pytest.raises(Interrupted):
         fit(Spread, tmp_path / "stopped", stop_at=3)
     samples = noise(tmp_path / "noise")
-    for number, name in enumerate(samples.images[:2]):
-        pixels = np.random.default_rng((9, number)).integers(0, 256, (20, 10, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(samples.root / str(name))
+    write_noise(samples.root, samples.images[:2].tolist(), seed=9)
     _, _, resumed = fit(Spread, tmp_path / "stopped")
     _, _, fresh = fit(Spread, tmp_path / "fresh")
     assert (resumed.resumed_at, resumed.content) == (0, fresh.content)

@@ -47,7 +47,7 @@ class InThisProcess(Executor):
         yield states
 
 
-def plan(results: Path, **changes: object) -> Plan:
+def plan(results: Path, **changes) -> Plan:
     return make_plan(Request(JOBS), local_machine(device="cpu", threads=1, results=results, **changes))
 
 

@@ -83,7 +83,7 @@ def machine():
     return local_machine(device="cpu", threads=1)
 
 
-def run_all(machine: Machine, **changes: object) -> list[RunRecord]:
+def run_all(machine: Machine, **changes) -> list[RunRecord]:
     plan = make_plan(Request([job(**changes)]), machine, catalogue())
     return [record for _, record in execute(plan)]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +128,7 @@ def test_images_of_every_kind_are_embedded_as_for_the_scores(plan: Prepared) -> 
         ([Image.new("L", (4, 4)), []], r"images\[1\]"),
     ],
 )
-def test_images_that_cannot_be_used_are_named(images: Any, name: str) -> None:
+def test_images_that_cannot_be_used_are_named(images, name: str) -> None:
     record = make_record()
     record = dataclasses.replace(record, evaluation=dataclasses.replace(record.evaluation, views="original"))
     network = reidbench.TrainedNetwork(build_backbone(load().resolve("backbone", "tiny"), 0), record, SETTINGS)

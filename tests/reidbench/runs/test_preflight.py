@@ -22,7 +22,7 @@ Units = list[tuple[str, int, int]]
 GOOD: Units = [("a", 1, 1), ("b", 1, 2), ("c", 2, 1)]
 
 
-def run_on(train: Units = GOOD, query: Units = GOOD[:1], gallery: Units = GOOD[1:], **protocol: object) -> Prepared:
+def run_on(train: Units = GOOD, query: Units = GOOD[:1], gallery: Units = GOOD[1:], **protocol) -> Prepared:
     """Return a planned run whose data are these units (image, identity, camera)."""
     run, _ = plan_of(job())
     parts = [

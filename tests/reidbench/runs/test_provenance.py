@@ -24,15 +24,8 @@ Edit = Callable[[str, Callable[[str], str]], None]
 
 
 def items(loss: str = "batch_hard") -> dict[str, ResolvedSpec]:
-    specs = {
-        "protocol": "synthetic",
-        "dataset": "synthetic",
-        "loss": loss,
-        "backbone": "tiny",
-        "recipe": "quick",
-        "metric": "euclidean",
-        "reranker": "k_reciprocal",
-    }
+    specs = {"protocol": "synthetic", "dataset": "synthetic", "loss": loss, "backbone": "tiny", "recipe": "quick"}
+    specs |= {"metric": "euclidean", "reranker": "k_reciprocal"}
     return {kind: load().resolve(kind, spec) for kind, spec in specs.items()}
 
 

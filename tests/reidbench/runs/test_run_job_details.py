@@ -1,33 +1,21 @@
-"""What a run calls of each plugin, how often and with what, and which numbers come of it.
-
-The items are this module's own and as plain as can be: a network that averages colours, so that every score can be
-computed by hand from the pictures.
-"""
+"""What a run calls of each plugin, how often and with what, and which numbers come of it."""
 
 import dataclasses
-import functools
 import json
-import os
-import signal
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from reidbench.data.protocol import Protocol
 from reidbench.data.samples import Samples
 from reidbench.data.split import Split
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted
 from reidbench.plugins.catalogue import Catalogue, load
-from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, Metric, Preprocess, TrainInfo
+from reidbench.plugins.discovery import PluginItem
 from reidbench.ranking.rank import unit_rows
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.record import RECORD, RunRecord
@@ -35,194 +23,11 @@ from reidbench.runs.run_job import run_job
 from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone
 from reidbench.training.checkpoint import SUMMARY, load_weights, read_summary
-from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
 from reidbench.utils.random_streams import with_seed
 from tests.support.jobs import job
+from tests.support.plain_items import ITEMS, OWN_ITEMS, PLUGIN, UNIT, Centred, Norms, Patches
 from tests.support.rankings import slow_scores
-
-HEIGHT, WIDTH = 16, 8
-PATCH = 8
-UNIT = 2  # images of every unit
-
-
-# --- the items -------------------------------------------------------------------------------------------------------
-
-
-class Patches(Backbone):
-    """The mean colour of both halves of an image, each channel times a weight that can be drawn.
-
-    Options:
-        drawn: Where the weights are drawn: never, in the constructor, or in initialise.
-        blind: Whether white images get an embedding that is not finite.
-    """
-
-    initialised: ClassVar[int] = 0
-    embedding_dim = 6
-
-    def __init__(self, *, drawn: Literal["never", "early", "late"] = "never", blind: bool = False) -> None:
-        super().__init__()
-        self.preprocess = Preprocess(HEIGHT, WIDTH)
-        self.drawn, self.blind = drawn, blind
-        self.weight = nn.Parameter(torch.rand(6) + 0.5 if drawn == "early" else torch.ones(6))
-
-    def initialise(self) -> None:
-        Patches.initialised += 1
-        if self.drawn == "late":
-            with torch.no_grad():
-                self.weight.copy_(torch.rand(6) + 0.5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        means = nn.functional.avg_pool2d(images, PATCH).flatten(1)
-        if self.blind:
-            means = torch.where(means.mean(1, keepdim=True) > 0.999, torch.nan, means)
-        return means * self.weight
-
-
-class Norms(Loss):
-    """Short embeddings are good embeddings.
-
-    Options:
-        stop_at: The step, counted over all trainings of a test, at which somebody presses Ctrl-C; 0 for none.
-        fails: Whether it has a bug.
-        scale: A factor.
-    """
-
-    steps: ClassVar[int] = 0
-    heads: ClassVar[list[float]] = []
-
-    def __init__(self, info: TrainInfo, *, stop_at: int = 0, fails: bool = False, scale: float = 1.0) -> None:
-        super().__init__()
-        self.stop_at, self.fails, self.scale = stop_at, fails, scale
-        self.head = nn.Parameter(torch.rand(info.num_pids, info.embedding_dim))
-        Norms.heads.append(self.head[0, 0].item())
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        Norms.steps += 1
-        if Norms.steps == self.stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        if self.fails:
-            raise ZeroDivisionError("a bug of the plugin's")
-        return self.scale * embeddings.square().sum(1)
-
-
-class Largest(Norms):
-    """The same, for embeddings of which a unit takes the largest."""
-
-    pool = "max"
-
-
-class Centred(Metric):
-    """The distance after the mean of the training embeddings was taken away, which changes none.
-
-    Options:
-        normalize: Whether rows get length 1 first.
-    """
-
-    fits: ClassVar[list[tuple[Tensor, Any, Any]]] = []
-    seen: ClassVar[list[Tensor]] = []
-
-    def __init__(self, *, normalize: bool = False) -> None:
-        self.normalize = normalize
-        self.mean: Tensor | None = None
-
-    def fit(self, embeddings: Tensor, pids: Any, cams: Any) -> None:
-        Centred.fits.append((embeddings.clone(), pids.copy(), cams.copy()))
-        self.mean = embeddings.mean(0)
-
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        assert self.mean is not None, "it was fitted"
-        Centred.seen.extend([a.clone(), b.clone()])
-        return torch.cdist(a - self.mean.to(a), b - self.mean.to(b), compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def pictures(root: Path, *, white: bool = False) -> Split:
-    """Draw people as two patches of colour under much noise; junk and distractors are in the gallery.
-
-    Options:
-        white: Whether one image of the gallery is white.
-    """
-    generator = np.random.default_rng(3)
-    colours = generator.uniform(90, 165, (20, 2, 1, 1, 3))
-    folder = root / f"pictures-{white}"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def part(name: str, units: list[tuple[int, int]]) -> Samples:
-        names = []
-        for unit, (pid, _) in enumerate(units):
-            for number in range(UNIT):
-                names.append(f"{name}-{unit:02d}-{number}.png")
-                shade = generator.normal(0, 30, (2, 1, 1, 3))
-                halves = np.broadcast_to(colours[pid] + shade, (2, PATCH, WIDTH, 3)).reshape(HEIGHT, WIDTH, 3)
-                pixels = np.clip(halves, 0, 255).astype(np.uint8)
-                if white and name == "gallery" and (unit, number) == (5, 1):
-                    pixels[:] = 255
-                if not (folder / names[-1]).exists():  # an image that is written again is embedded again
-                    Image.fromarray(pixels).save(folder / names[-1])
-        pids, cams = (np.array(column, dtype=np.int64) for column in zip(*units, strict=True))
-        return Samples(folder, np.array(names), pids, cams, np.arange(len(units) + 1, dtype=np.int64) * UNIT)
-
-    return Split(
-        train=part("train", [(pid, cam) for pid in (2, 11, 5) for cam in (1, 2)]),
-        query=part("query", [(pid, 1) for pid in range(12, 18)]),
-        gallery=part(
-            "gallery", [(pid, cam) for pid in range(12, 18) for cam in (1, 2, 3)] + [(-1, 2)] * 4 + [(0, 3)] * 4
-        ),
-    )
-
-
-def exhibition(
-    *,
-    views: str = "original",
-    pool: Literal["auto", "mean", "max"] = "auto",
-    junk: bool = True,
-    same_camera: bool = True,
-    white: bool = False,
-) -> Protocol:
-    """Ask for the people in the pictures.
-
-    Options:
-        views: The views.
-        pool: The pool.
-        junk: Whether junk leaves the ranking.
-        same_camera: Whether the query's person in the query's camera leaves it.
-        white: Whether one image is white.
-    """
-    return Protocol(
-        dataset=f"pictures(white={str(white).lower()})",
-        version=1,
-        recipe="short",
-        views=views,
-        pool=pool,
-        exclude=("junk",) * junk + ("same_camera",) * same_camera,
-    )
-
-
-def short(backbone: BackboneInfo, *, steps: int = 3, learning_rate: float = 1e-3) -> Recipe:
-    """Take three steps.
-
-    Options:
-        steps: How many.
-        learning_rate: The rate.
-    """
-    return Recipe(steps=steps, decay_start=steps, learning_rate=learning_rate, p=2, k=2)
-
-
-PLUGIN = Plugin("our_items", "tests", "1", "ok")
-ITEMS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("backbone", "patches"): Patches,
-    ("loss", "norms"): Norms,
-    ("loss", "largest"): Largest,
-    # Whoever binds options beforehand offers another item of the same code.
-    ("loss", "halved"): functools.partial(functools.partial(Norms, stop_at=0), scale=0.5),
-    ("metric", "centred"): Centred,
-    ("dataset", "pictures"): pictures,
-    ("protocol", "exhibition"): exhibition,
-    ("recipe", "short"): short,
-}
-
-
-OWN_ITEMS = {"protocol": "exhibition", "loss": "norms", "backbone": "patches", "recipe": "auto", "metric": "euclidean"}
 
 
 @pytest.fixture(autouse=True)
@@ -243,13 +48,13 @@ def elsewhere(machine: Machine, name: str) -> Machine:
     return dataclasses.replace(machine, results=machine.results / name)
 
 
-def plan_of(machine: Machine, **changes: Any) -> Prepared:
+def plan_of(machine: Machine, **changes) -> Prepared:
     known = load()
     own = [PluginItem(kind, name, factory, PLUGIN) for (kind, name), factory in ITEMS.items()]
     return Planner(Catalogue((*known.plugins, PLUGIN), (*known.items, *own)), machine).plan(job(**OWN_ITEMS | changes))
 
 
-def run(machine: Machine, **changes: Any) -> tuple[Prepared, RunRecord]:
+def run(machine: Machine, **changes) -> tuple[Prepared, RunRecord]:
     plan = plan_of(machine, **changes)
     return plan, run_job(plan, machine)
 
@@ -284,27 +89,26 @@ def mean_colours(part: Samples, pool: str) -> np.ndarray:
     return np.array(units)
 
 
-def scores_by_hand(split: Split, pool: str, junk: bool, same_camera: bool) -> dict[str, float]:
+def scores_by_hand(split: Split, pool: str, exclude: tuple[str, ...]) -> dict[str, float]:
     query, gallery = split.query, split.gallery
     distances = ((mean_colours(query, pool)[:, None] - mean_colours(gallery, pool)) ** 2).sum(2)
-    rules = ("junk",) * junk + ("same_camera",) * same_camera
-    return slow_scores(distances, (query.pids, query.cams), (gallery.pids, gallery.cams), rules)
+    return slow_scores(distances, (query.pids, query.cams), (gallery.pids, gallery.cams), exclude)
 
 
-CASES = [("mean", True, True), ("max", True, True), ("mean", False, True), ("mean", True, False)]
+BOTH = ("junk", "same_camera")
+CASES = [("mean", BOTH), ("max", BOTH), ("mean", ("same_camera",)), ("mean", ("junk",))]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_pool_and_exclusions_reach_the_scores(case, machine):
-    pool, junk, same_camera = case
-    rules = f"junk={str(junk).lower()}, same_camera={str(same_camera).lower()}"
-    plan, record = run(machine, loss="none", protocol=f"exhibition(pool={pool}, {rules})")
+    pool, exclude = case
+    plan, record = run(machine, loss="none", protocol=f"exhibition(pool={pool}, exclude=[{', '.join(exclude)}])")
     assert record.status == "ok", record.error
     expected = {case: scores_by_hand(plan.split, *case) for case in CASES}
     assert len({scores["map_step"] for scores in expected.values()}) == len(CASES), "each of them shows"
     assert {name: record.scores[name] for name in expected[case]} == pytest.approx(expected[case], abs=1e-12)
     assert record.evaluation.pool == pool
-    assert record.evaluation.exclude == ["junk"] * junk + ["same_camera"] * same_camera
+    assert record.evaluation.exclude == list(exclude)
 
 
 def test_other_views_are_other_embeddings_of_the_same_training(machine):
@@ -379,35 +183,11 @@ def test_a_stopped_training_resumes_with_its_own_weights(machine):
     assert torch.equal(stopped, embeddings_of(whole, whole.split.query))
 
 
-def test_a_stop_in_the_last_step_costs_no_step_the_next_time(machine):
-    plan = plan_of(machine, loss="norms(stop_at=3)")
-    with pytest.raises(Interrupted, match="after the last step"):
-        run_job(plan, machine)
-    assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "interrupted"
-    assert not list(plan.training_folder.glob("embeddings-*"))
-    _, record = run(machine, loss="norms(stop_at=3)")
-    assert record.status == "ok", record.error
-    assert (Patches.initialised, Norms.steps) == (1, 3)
-
-
-def test_an_infinite_embedding_fails_and_names_the_image(machine):
-    asked = {"protocol": "exhibition(white=true)", "loss": "none"}
-    plan, record = run(machine, **asked, backbone="patches(blind=true)")
-    assert record.status == "failed"
-    assert "gallery-05-1.png" in record.error
-    assert not record.scores
-    assert json.loads((plan.run_folder / RECORD).read_text())["status"] == "failed"
-    assert len(embeddings_of(plan, plan.split.query)) == len(plan.split.query.images)
-    with pytest.raises(TypeError, match="NoneType"):
-        embeddings_of(plan, plan.split.gallery)
-    assert run(machine, **asked, backbone="patches(blind=false)")[1].status == "ok"
-
-
 def test_a_plugins_bug_is_recorded_and_tried_again(machine):
     plan, record = run(machine, loss="norms(fails=true)")
     assert record.status == "failed"
     assert record.error.startswith("ZeroDivisionError: a bug of the plugin's (")
-    assert Path(__file__).name in record.error, "it says where"
+    assert "plain_items.py" in record.error, "it says where"
     assert "in forward" in (plan.run_folder / "traceback.txt").read_text()
     assert state_of(plan).status == "new"
     before = Norms.steps
@@ -438,7 +218,7 @@ def test_a_metric_is_fitted_once_on_the_units_to_train_on(normalize, rerank, mac
 # --- records that answer ---------------------------------------------------------------------------------------------
 
 
-def edit(plan: Prepared, **changes: Any) -> None:
+def edit(plan: Prepared, **changes) -> None:
     file = plan.run_folder / RECORD
     content = json.loads(file.read_text()) | changes
     content.pop("checksum", None)
@@ -468,8 +248,7 @@ def test_a_partial_is_an_item_with_the_code_of_its_function(machine):
     assert Norms.steps == 3
     assert "scale=0.5" in plan.items["loss"].text
     assert plan.items["loss"].short == "halved", "what was bound is its default"
-    file = "/".join(__name__.split(".")) + ".py"
-    assert file in record.code_files
+    assert "tests/support/plain_items.py" in record.code_files
     given = plan_of(machine, loss="halved(scale=0.25)")
     assert given.train_id != plan.train_id
     assert given.items["loss"].short == "halved(scale=0.25)"

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from reidbench.data.split import Split
 from reidbench.errors import DataError
-from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store, read_state
 from reidbench.utils.arrays import read_arrays, save_arrays
 from reidbench.utils.machine import local_machine
-from tests.support.boards import ranking_for
 from tests.support.records import make_record, put
 
 
@@ -45,20 +43,15 @@ def test_folder_names_are_one_safe_part_of_a_path(loss, backbone):
 
 def test_id_and_code_tell_folders_apart():
     store = Store(Path("results"))
-    names = ["synthetic", "batch_hard", "tiny"]
-    folders = {
-        store.folder_of("runs", names, 0, "a" * 64, "c" * 64),
-        store.folder_of("runs", names, 0, "b" * 64, "c" * 64),
-        store.folder_of("runs", names, 0, "a" * 64, "d" * 64),
-        store.folder_of("runs", names, 1, "a" * 64, "c" * 64),
-    }
+    names, ids = ["synthetic", "batch_hard", "tiny"], [(0, "a", "c"), (0, "b", "c"), (0, "a", "d"), (1, "a", "c")]
+    folders = {store.folder_of("runs", names, seed, 64 * run, 64 * code) for seed, run, code in ids}
     assert len(folders) == 4
 
 
 # --- which records are listed ----------------------------------------------------------------------------------------
 
 
-def at(results: Path, *parts: str, **changes: object) -> tuple[Path, RunRecord]:
+def at(results: Path, *parts: str, **changes) -> tuple[Path, RunRecord]:
     """Put a record into a results folder, under the given folders."""
     return put(results.joinpath(*parts), make_record(**changes))
 
@@ -127,12 +120,3 @@ def test_a_damaged_record_is_named_where_records_are_listed(tmp_path):
     (folder / "record.json").write_text("{")
     with pytest.raises(DataError, match=r"first.record\.json"):
         Store(tmp_path).records()
-
-
-def test_ranks_come_back_from_beside_their_record(tmp_path):
-    ranking = ranking_for(make_record().job)
-    save_ranking(tmp_path, ranking)
-    again = read_ranking(tmp_path)
-    for name, array in vars(ranking).items():
-        assert vars(again)[name].dtype == array.dtype
-        np.testing.assert_array_equal(vars(again)[name], array)

@@ -17,16 +17,8 @@ from reidbench.runs.suite import KEYS, expand, find_suite, leaderboards_folder, 
 from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
 
-DEFAULTS: dict[str, Any] = {
-    "protocol": "p",
-    "loss": ["l1", "l2"],
-    "backbone": "b",
-    "recipe": "auto",
-    "metric": "auto",
-    "rerank": "none",
-    "seed": [0],
-    "sections": ["not a key of a job"],
-}
+DEFAULTS = {"protocol": "p", "loss": ["l1", "l2"], "backbone": "b", "recipe": "auto", "metric": "auto"}
+DEFAULTS |= {"rerank": "none", "seed": [0], "sections": ["not a key of a job"]}
 
 words = st.text("abc", min_size=1, max_size=2)
 tables = st.fixed_dictionaries(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -173,7 +172,7 @@ def test_a_loss_embeds_in_evaluation_mode_without_gradient(samples, tmp_path):
 # --- images and labels -----------------------------------------------------------------------------------------------
 
 
-def images_of(samples: Samples, folder: Path, **changes: Any) -> list[Tensor]:
+def images_of(samples: Samples, folder: Path, **changes) -> list[Tensor]:
     """Return the images of every step of a training whose batches are all alike."""
     recipe = Recipe(**{**vars(RECIPE), **{name: v for name, v in changes.items() if name != "seed"}})
     net, loss = build(Fixed)

@@ -87,7 +87,7 @@ class Pretrained(Net):
 
 
 def test_groups_have_the_recipes_factors():
-    factors: dict[str, Any] = {"new_factor": 10.0, "bias_factor": 2.0, "weight_decay": 0.1}
+    factors = {"new_factor": 10.0, "bias_factor": 2.0, "weight_decay": 0.1}
     recipe = replace(RECIPE, optimizer="sgd", learning_rate=1.0, decay_vectors=False, **factors)
     net, loss = Pretrained(), Head(own_rate=0.25)
     names = {id(p): name for item in (net, loss) for name, p in item.named_parameters()}
@@ -136,7 +136,7 @@ def test_frozen_steps_in_which_nothing_would_learn_are_refused(monkeypatch):
 PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
 
 
-def torchs_rates(schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], **options: Any) -> list[float]:
+def torchs_rates(schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], **options) -> list[float]:
     """Return the learning rates of 12 steps of one of torch's schedules from 0.5 on."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
     scheduler, rates = schedule(optimizer, **options), []

@@ -15,7 +15,7 @@ from tests.support.tiny_training import Spread, assert_exact, fit
 CPU = torch.device("cpu")
 
 
-def recipe(**changes: object) -> Recipe:
+def recipe(**changes) -> Recipe:
     values = {"steps": 7, "decay_start": 4, "learning_rate": 1e-2, "p": 3, "k": 4, **changes}
     return Recipe(**values)
 

@@ -1,14 +1,12 @@
 """The recipe's checks: values out of range are refused, all at once."""
 
-from typing import Any
-
 import pytest
 
 from reidbench.errors import OptionError
 from reidbench.training.recipe import Recipe
 from tests.support.cases import cases
 
-SOUND: dict[str, Any] = {"steps": 10, "decay_start": 6, "learning_rate": 1e-3, "p": 4, "k": 2}
+SOUND = {"steps": 10, "decay_start": 6, "learning_rate": 1e-3, "p": 4, "k": 2}
 
 
 @pytest.mark.parametrize(("changes", "message"), cases(__file__, "values_out_of_range_are_refused"))

@@ -63,7 +63,7 @@ def is_free(path: Path) -> bool:
         return False
 
 
-def write_holder(path: Path, **changes: object) -> None:
+def write_holder(path: Path, **changes) -> None:
     """Write the line that this process would write as the holder, with ``changes``."""
     path.unlink(missing_ok=True)
     with lock(path, "another run"):
