@@ -50,7 +50,7 @@ class RunFiles:
 
     def ranking(self, record: RunRecord) -> Ranking:
         """Return the rank of every positive."""
-        folder = self._folder(record)
+        folder = self.folder(record)
         if not record.scored:
             raise DataError(f"{folder}: was not scored: {record.error or record.status}")
         ranking = read_ranking(folder)
@@ -103,7 +103,7 @@ class RunFiles:
 
         self._training(record)
         try:
-            network, _ = load_network(self._folder(record))
+            network, _ = load_network(self.folder(record))
         except ReidbenchError as error:
             raise DataError(str(error)) from None
         cpu = replace(self.machine, device=torch.device("cpu"))
@@ -111,13 +111,14 @@ class RunFiles:
         embeddings = EmbeddingCache(self._training(record), network, record.evaluation.views, cpu, write=False)
         return pool_units(embeddings.embeddings(part, "test"), part.starts, record.evaluation.pool)
 
-    def _folder(self, record: RunRecord) -> Path:
+    def folder(self, record: RunRecord) -> Path:
+        """Return the run's folder."""
         if _key(record) not in self._folders:
             raise DataError(f"run {record.id[:12]} has no folder here")
         return self._folders[_key(record)]
 
     def _results(self, record: RunRecord) -> Path:
-        return self._folder(record).absolute().parent.parent
+        return self.folder(record).absolute().parent.parent
 
     def _training(self, record: RunRecord) -> Path:
         results = self._results(record)

@@ -144,6 +144,7 @@ def _part(part: Part, prefix: str, colours: Mapping[str, str]) -> dict[str, Any]
         for number, figure in enumerate(part.figures, start=1)
     ]
     texts = {"title": one_line(part.title), "error": one_line(part.error), "notes": list(map(one_line, part.notes))}
+    texts["commands"] = "\n".join(map(one_line, part.commands))
     charts = [chart_view(chart, colours) for chart in part.charts]
     return {"id": prefix, "tables": tables, "charts": charts, "figures": figures, "pictures": part.pictures} | texts
 

@@ -48,17 +48,21 @@ def report(
     if not isinstance(runs, Records):
         runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
     folded: Sequence[str] = ()
-    if sections is None:
-        sections = command_defaults()["page_sections" if html or plots else "sections"]
-        folded = command_defaults()["page_folded"] if html or plots else ()
+    if sections is None and (html or plots):
+        folded = command_defaults()["page_folded"]
+        sections = command_defaults()["run_sections" if len(runs) == 1 else "page_sections"]
+    elif sections is None:
+        sections = command_defaults()["sections"]
     opened = [sections] if isinstance(sections, str) else sections
     files = RunFiles(
         list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots), pictures=pictures
     )
     parts = Report(build_sections([*opened, *folded], runs, files))
     if html:
-        about = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, by reidbench report."
-        page = render(parts, lambda parts: to_html(parts, "Report of reidbench", about, len(opened)))
+        first = runs[0]
+        title = f"{first.items['loss'].short}, seed {first.job.seed}" if len(runs) == 1 else f"{len(runs)} runs"
+        about = f"Report of reidbench, finished {max(run.finished for run in runs)[:10]}."
+        page = render(parts, lambda parts: to_html(parts, title, about, len(opened)))
         write_atomic(user_path(html), page)
     if plots:
         figures = render(parts, lambda parts: to_files(all_figures(parts)))

@@ -36,6 +36,7 @@ class Part:
     ``charts``: charts that pages draw interactively, and files with matplotlib.
     ``figures``: matplotlib figures; a figure's label is its caption and its accessible name.
     ``pictures``: images in rows, which pages embed.
+    ``commands``: lines of a shell, printed so that they can be pasted back.
     ``notes``: sentences below the tables.
     ``error``: why the section failed; empty if it did not.
     """
@@ -45,6 +46,7 @@ class Part:
     charts: list[Chart] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     pictures: list[PictureGrid] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
 

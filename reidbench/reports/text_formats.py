@@ -37,6 +37,8 @@ def render_terminal(parts: Sequence[Part], console: Console) -> None:
         if count := len(part.charts) + len(part.figures) + len(part.pictures):
             figures = "1 figure" if count == 1 else f"{count} figures"
             console.print(Text(f"({figures}: --html FILE or --plots FOLDER)"))
+        for command in part.commands:
+            console.print(Text(one_line(command)), soft_wrap=True)
         for note in part.notes:
             _print_words(one_line(note), console)
 
@@ -119,6 +121,8 @@ def _markdown(part: Part) -> str:
         headings = [_escaped(column.heading) for column in table.columns]
         rules = ["---:" if column.kind == "number" else "---" for column in table.columns]
         blocks.append("\n".join(f"| {' | '.join(line)} |" for line in (headings, rules, *rows)))
+    if part.commands:
+        blocks.append("\n".join(f"    {one_line(command)}" for command in part.commands))
     if part.notes:
         blocks.append("\n".join(f"- {_escaped(note)}" for note in part.notes))
     return "\n\n".join(blocks) + "\n"

@@ -60,7 +60,7 @@ def test_real_images_are_copied_only_on_request(ran: Ran, section: str) -> None:
     item = replace(records[0].items["dataset"], spec="market1501")
     real = replace(records[0], items=records[0].items | {"dataset": item})
     for pictures, standin in itertools.product((False, True), repeat=2):
-        other = RunFiles([(files._folder(real), real)], files.machine, pictures=pictures)
+        other = RunFiles([(files.folder(real), real)], files.machine, pictures=pictures)
         other.split = lambda _: files.split(records[0])
         part = build_part(section, [replace(real, standin=standin)], other)
         assert bool(part.pictures) == (pictures or standin)

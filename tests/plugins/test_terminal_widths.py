@@ -40,7 +40,7 @@ def reports(ran: tuple[list[RunRecord], RunFiles]) -> dict[int, list[Part]]:
         runs: list[tuple[Path, RunRecord]] = []
         for protocol in PROTOCOLS[:count]:
             for seed in (0, 1):
-                runs += [(files._folder(record), variant(record, protocol, seed)) for record in records]
+                runs += [(files.folder(record), variant(record, protocol, seed)) for record in records]
         reports[count] = build_sections(sections, [record for _, record in runs], RunFiles(runs, machine))
         assert not [part.error for part in reports[count] if part.error]
     return reports

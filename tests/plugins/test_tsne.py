@@ -42,16 +42,17 @@ def test_a_lowered_perplexity_is_noted(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tsne, "STEPS", 250)
-    part = build_part("tsne(images=30, pictures=false)", ran[0], ran[1])
+    part = build_part("tsne(images=30, identities=2)", ran[0], ran[1])
     assert part.notes == [
-        "batch_hard: 30 images, perplexity 25 (lowered from 5,000), seed 0.",
+        "batch_hard: 30 images, perplexity 25 (lowered from 30), seed 0.",
         "Shown: 1 of 2 runs (option most).",
     ]
     assert capsys.readouterr().err.startswith("t-SNE of batch_hard: 30 images, perplexity 25")
     (figure,) = part.figures
     assert not figure.axes[0].images
-    (dots,) = figure.axes[0].collections
-    assert len(np.asarray(dots.get_offsets())) == 30
+    dots = [len(np.asarray(each.get_offsets())) for each in figure.axes[0].collections]
+    assert (sum(dots), len(dots)) == (30, 3)  # grey, and two identities
+    assert dots[1] >= dots[2] > 1
 
 
 def test_a_trained_run_comes_before_better_untrained_ones() -> None:
