@@ -106,7 +106,7 @@ def draw_identities(title: str, places: NDArray[np.float64], pids: IntArray, mos
         axes.scatter(
             own[:, 0], own[:, 1], s=36, c=COLOURS[number % len(COLOURS)], marker=marker, linewidths=0, label=label
         )
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim")
     legend(axes, beside=True)
     return figure
 
