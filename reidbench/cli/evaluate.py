@@ -22,9 +22,6 @@ def evaluate(
     protocol: Annotated[str | None, option("Evaluation protocol (default: Market-1501's rules).")] = None,
     metric: Annotated[str, option("Metric; auto is the default of the suite.")] = "auto",
     rerank: Annotated[str, option("Re-ranker, or none.")] = "none",
-    normalize: Annotated[
-        bool | None, option("L2-normalise (default: the metric decides).", None, "--normalize/--no-normalize")
-    ] = None,
     as_json: Annotated[Path | None, path_option("Write the scores.", "FILE", "--json")] = None,
     per_query: Annotated[Path | None, path_option("Write ap_market, ap_step and first as .npz.", "FILE")] = None,
 ) -> None:
@@ -44,7 +41,6 @@ def evaluate(
         "--metric": metric != "auto",
         "--rerank": rerank != "none",
         "--train": train,
-        "--normalize" if normalize else "--no-normalize": normalize is not None,
     }
     if refused := [option for option, value in given.items() if value and distances]:
         raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
@@ -53,11 +49,11 @@ def evaluate(
     for flag, out in (("--json", as_json), ("--per-query", per_query)):
         if out is not None and real_path(output_file(out)) in inputs:
             raise OptionError(f"{flag} {out}: is one of the input files; name another")
-    how = Evaluation(metric, rerank, normalize=normalize)
+    how = Evaluation(metric, rerank)
     if protocol is not None:
         rules = load().resolve("protocol", protocol).build()
         assert isinstance(rules, Protocol)
-        how = Evaluation(metric, rerank, rules.exclude, rules.ranks, normalize)
+        how = Evaluation(metric, rerank, rules.exclude, rules.ranks)
     scores = evaluate_files(query, shards or gallery, train, distances, how)[0]
     if as_json is not None:
         content = {**scores.as_dict(), "intervals": scores.intervals, "cameras": scores.cameras}

@@ -42,13 +42,11 @@ class EmbeddingCache:
         self.folder = folder / f"embeddings-{views}"
         self.backbone, self.views, self.machine, self.write = backbone, views, machine, write
         self._network_digest = _network_digest(backbone, machine.device)
-        # Row r of all files together: its key, its share of the seconds, and whether it was requested.
-        self._keys = np.zeros(0, dtype="S32")
-        self._seconds = np.zeros(0)
-        self._requested = np.zeros(0, dtype=np.bool_)
-        # File f holds the rows from starts[f] up to starts[f + 1]; in memory if it is not written.
-        self._files: list[Path] = []
+        self._keys = np.zeros(0, dtype="S32")  # of row r of all files together
+        # File f, which took so many seconds, holds the rows from starts[f] up to starts[f + 1].
+        self._files: dict[Path, float] = {}
         self._starts = np.zeros(1, dtype=np.int64)
+        self._used: set[Path] = set()
         self._unwritten: dict[Path, NDArray[np.float32]] = {}
         if write:
             sweep(self.folder)
@@ -61,8 +59,8 @@ class EmbeddingCache:
 
     @property
     def seconds(self) -> float:
-        """The seconds it took to compute all requested embeddings, now or earlier."""
-        return float(self._seconds[self._requested].sum())
+        """The seconds it took to compute the files of all requested embeddings, now or earlier."""
+        return sum(self._files[file] for file in self._used)
 
     def embeddings(self, samples: Samples, part: str) -> Tensor:
         """Return the embedding of every image [m, D] float32 on the CPU; missing ones are computed.
@@ -89,7 +87,7 @@ class EmbeddingCache:
                         self._keys[start:stop] = b""
                         return self.embeddings(samples, part)
                 embeddings[torch.from_numpy(images)] = torch.from_numpy(stored[rows[images] - start])
-        self._requested[rows] = True
+                self._used.add(file)
         return embeddings
 
     def _drop(self, file: Path) -> None:
@@ -138,11 +136,9 @@ class EmbeddingCache:
         self._add_file(file, keys, seconds)
 
     def _add_file(self, file: Path, keys: NDArray[Any], seconds: float) -> None:
-        self._files.append(file)
+        self._files[file] = seconds
         self._starts = np.append(self._starts, self._starts[-1] + len(keys))
         self._keys = np.concatenate([self._keys, keys])
-        self._seconds = np.concatenate([self._seconds, np.full(len(keys), seconds / max(len(keys), 1))])
-        self._requested = np.concatenate([self._requested, np.zeros(len(keys), dtype=np.bool_)])
 
     def _keys_of(self, digests: PixelArray) -> NDArray[Any]:
         """Return the key [m] of each image, 32 hex digits, from its content's digest [m, 32]."""

@@ -27,9 +27,7 @@ def mean_and_sd(values: Iterable[float]) -> tuple[float, float | None]:
     return mean, statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
-def interval(
-    values: NDArray[Any], pids: NDArray[Any], seed: int = 0, *, draws: int = DRAWS, level: float = LEVEL
-) -> tuple[float, float] | None:
+def interval(values: NDArray[Any], pids: NDArray[Any], draws: int = DRAWS) -> tuple[float, float] | None:
     """Return the bootstrap interval of the mean of one value a query, over whole identities; None for a single one.
 
     ``values`` [nq] are finite floats, ``pids`` [nq] integers: the queries of one identity share their positives,
@@ -46,7 +44,7 @@ def interval(
     identities = len(counts)
     if identities < 2:
         return None
-    raw = stream(seed, "bootstrap").bit_generator
+    raw = stream(0, "bootstrap").bit_generator
     means = np.empty(draws)
     step = max(1, _AT_ONCE // identities)
     for first in range(0, draws, step):
@@ -54,19 +52,13 @@ def interval(
         # numpy guarantees that these raw numbers never change; the bias of 64 bits is negligible.
         sampled = (raw.random_raw(rows * identities) % np.uint64(identities)).astype(np.intp).reshape(rows, identities)
         means[first : first + rows] = sums[sampled].sum(axis=1) / counts[sampled].sum(axis=1)
-    tail = ndtr(math.sqrt(identities / (identities - 1)) * stdtrit(identities - 1, (1 - level) / 2))
+    tail = ndtr(math.sqrt(identities / (identities - 1)) * stdtrit(identities - 1, (1 - LEVEL) / 2))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def paired_difference(
-    values_a: NDArray[Any],
-    values_b: NDArray[Any],
-    pids: NDArray[Any],
-    seed: int = 0,
-    *,
-    draws: int = DRAWS,
-    level: float = LEVEL,
+    values_a: NDArray[Any], values_b: NDArray[Any], pids: NDArray[Any], draws: int = DRAWS
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the mean of a - b over the queries and its ``interval``; both values of a query are resampled together.
 
@@ -74,4 +66,4 @@ def paired_difference(
     interval excludes 0.
     """
     difference = np.asarray(values_a, dtype=np.float64) - np.asarray(values_b, dtype=np.float64)
-    return math.fsum(difference) / len(difference), interval(difference, pids, seed, draws=draws, level=level)
+    return math.fsum(difference) / len(difference), interval(difference, pids, draws)

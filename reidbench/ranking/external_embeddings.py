@@ -42,7 +42,6 @@ class Evaluation:
         rerank: spec of the re-ranker, or "none".
         exclude: exclusion rules of the protocol.
         ranks: the k of rank-k.
-        normalize: whether rows get unit length; None leaves that to the metric.
         cameras: whether cameras are known.
     """
 
@@ -50,7 +49,6 @@ class Evaluation:
     rerank: str = "none"
     exclude: tuple[str, ...] = EXCLUSION_RULES
     ranks: tuple[int, ...] = RANKS
-    normalize: bool | None = None
     cameras: bool = True
 
 
@@ -198,8 +196,6 @@ def rank_units(
     metric = checked(spec.owner, spec.build(), Metric)
     if isinstance(metric, PairMetric):
         raise OptionError(f"metric {how.metric}: compares pairs by a network, which no file holds; give --distances")
-    if how.normalize is not None:
-        metric.normalize = how.normalize
     if learns(metric) and train is None:
         raise OptionError(f"metric {how.metric}: is learned; give the training embeddings too (--train)")
     if train is not None and not learns(metric):

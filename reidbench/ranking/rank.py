@@ -200,14 +200,8 @@ class _Counts:
     def add_factors(self, left: FloatArray, gallery: _Rows, chunk: int) -> None:
         """Count by the queries' factors [nq, K]: first v of every positive, then all items against these values."""
         positives = self.positives
-        chunks: Iterable[FloatArray]
-        if len(positives.candidates) <= chunk:  # one chunk of factors serves for both
-            chunks = list(gallery.chunks(positives.candidates, chunk))
-            values = self._values(left, chunks, positives.columns, chunk)
-        else:
-            needed, columns = np.unique(positives.columns, return_inverse=True)
-            values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
-            chunks = gallery.chunks(positives.candidates, chunk)
+        needed, columns = np.unique(positives.columns, return_inverse=True)
+        values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
         excluded = positives.starts_of(positives.same_camera), positives.columns[positives.same_camera]
         among_candidates = PositiveValues(positives.starts, positives.columns, values)
         among_junk, no_lists = among_candidates._replace(places=self.junk_places), Top.empty(len(left), 0)
@@ -219,7 +213,7 @@ class _Counts:
         def count_junk(block: Block) -> None:
             count_closer(block, among_junk, self.closer_junk, no_lists)
 
-        visit_blocks(left, chunks, count, gallery.crew)
+        visit_blocks(left, gallery.chunks(positives.candidates, chunk), count, gallery.crew)
         visit_blocks(left, gallery.chunks(positives.junk, chunk), count_junk, gallery.crew)
 
     def _values(self, left: FloatArray, chunks: Iterable[FloatArray], columns: IntArray, chunk: int) -> FloatArray:

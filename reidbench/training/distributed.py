@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone
@@ -65,18 +66,13 @@ def synchronise_batch_norms(world: World, network: nn.Module, device: torch.devi
     """
     if world.size == 1:
         return
-    norms = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    if norms and device.type != "cuda":
-        name, norm = next(iter(norms.items()))
+    layers = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    if layers and device.type != "cuda":
         raise OptionError(
-            f"{world.size} processes on a CPU: layer {name} ({type(norm).__name__}) of {type(network).__name__}, "
-            f"one of {len(norms)} such, takes its statistics over a batch, which torch gathers only from GPUs; use "
-            "one process, GPUs, or a network without batch norm"
+            f"{world.size} processes on a CPU: torch synchronises batch norms on GPUs alone, and {layers[0]} of "
+            f"{type(network).__name__} is one; use one process, GPUs, or a network without batch norm"
         )
-    for name, norm in norms.items():
-        parent, _, own = name.rpartition(".")
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
-        setattr(network.get_submodule(parent), own, synchronised)
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 
 class _Gather(torch.autograd.Function):

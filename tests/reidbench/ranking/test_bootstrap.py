@@ -93,9 +93,9 @@ def test_the_interval_is_that_of_plain_loops():
         sampled = [groups[place] for place in generator.integers(0, len(groups), len(groups))]
         means.append(np.concatenate(sampled).mean())
     low, high = np.quantile(means, [0.025, 0.975])
-    between = interval(values, pids, 3)
+    between = interval(values, pids)
     assert between == pytest.approx((low, high), abs=0.06 * (high - low))
-    assert between == interval(values, pids, 3) != interval(values, pids, 4)
+    assert between == interval(values, pids)
 
 
 def test_intervals_of_one_identity_and_of_equal_values():

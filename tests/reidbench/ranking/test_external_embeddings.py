@@ -94,8 +94,6 @@ def test_given_distances_equal_plain_loops(tmp_path):
     refused: list[tuple[dict[str, Any], str]] = [
         ({"rerank": "k_reciprocal"}, "--rerank: cannot be combined"),
         ({"metric": "cosine", "train": files[0]}, "--metric and --train: cannot be combined"),
-        ({"normalize": True}, "--normalize: cannot"),
-        ({"normalize": False}, "--no-normalize: cannot"),
     ]
     for given, message in refused:
         with pytest.raises(OptionError, match=message):

@@ -115,7 +115,7 @@ def test_a_run_records_its_number_of_processes(tmp_path):
 
 def test_batch_norms_on_cpus_are_refused_by_name():
     network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2)))
-    with pytest.raises(OptionError, match=r"2 processes on a CPU: layer 1\.0 \(BatchNorm1d\) of Sequential, one of 2"):
+    with pytest.raises(OptionError, match=r"2 processes on a CPU: .* 1\.0 of Sequential"):
         synchronise_batch_norms(World(0, 2), network, torch.device("cpu"))
     synchronise_batch_norms(ALONE, network, torch.device("cpu"))
     synchronise_batch_norms(World(0, 2), nn.Linear(2, 2), torch.device("cpu"))
