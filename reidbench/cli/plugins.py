@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,17 +128,18 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
 def _first_line(item: PluginItem) -> str:
     from reidbench.plugins.options import summary_of
 
-    return printable(summary_of(item.factory)).partition(". ")[0].removesuffix(".")
+    return re.split(r"(?<! al)\. ", printable(summary_of(item.factory)))[0].removesuffix(".")
 
 
 def _with_availability(item: PluginItem) -> Plugin:
-    """Return the plugin of an item, in the state "unavailable" with the reason where an executor lacks its tools."""
+    """Return the plugin of an item, in the state "unavailable" with the reason where it lacks what it needs here."""
     from reidbench.errors import describe_error
 
-    if item.kind != "executor":
+    if item.kind not in ("executor", "tracker"):
         return item.plugin
     try:
-        reason = item.factory().unavailable()
+        built = item.factory()
+        reason = built.unavailable() if item.kind == "executor" else ""
     except Exception as error:
         reason = describe_error(error)
     return replace(item.plugin, state="unavailable", error=reason) if reason else item.plugin

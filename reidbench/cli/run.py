@@ -59,10 +59,10 @@ def run(
     plan = machine.world.in_turn(lambda: make_plan(request, machine, dry_run=dry_run))
     if dry_run:
         out = Console(highlight=False, quiet=not machine.world.first)
-        print_plan(out, plan, full=True, verbose=verbose)
+        print_plan(out, plan, full=True, verbose=verbose, where=executor)
         print_tasks(out, plan, runner)
         return
-    print_plan(console, plan, full=False, verbose=verbose)
+    print_plan(console, plan, full=False, verbose=verbose, where=executor)
     ended = {}
     try:
         for folder, record in execute(plan, runner):

@@ -135,9 +135,10 @@ def _run_of_id(text: str, store: Store) -> Path:
     runs = store.records()
     folders = [folder for folder, record in runs if text and (record.id.startswith(text) or folder.name == text)]
     if len(folders) != 1:
-        names = "".join(f"\n  {folder.name}" for folder in folders) or "none"
-        expected = f"expected a folder, a record, or the start of one id in {store.folder}"
-        raise OptionError(f"{text}: {expected}; runs: {names}")
+        several = "".join([f"several runs in {store.folder} do:", *(f"\n  {folder.name}" for folder in folders)])
+        none = f"no run does, of {len(runs):,} in {store.folder} (another folder: --results)"
+        expected = "expected a run's folder or record, or a name or the start of an id that one run has"
+        raise OptionError(f"{text}: {expected}; {several if folders else none}")
     return folders[0]
 
 

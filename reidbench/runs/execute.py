@@ -91,9 +91,9 @@ def _execute_here(plan: Plan, wait: bool) -> Iterator[tuple[Path, RunRecord]]:
             if waiting.issuperset(queue):
                 time.sleep(BUSY_SECONDS)
             continue
-        if line := plan.end_line(number, record):
-            machine.log(line)
         time_left.finish(number)
+        if line := plan.end_line(number, record):
+            machine.log(line + time_left.describe({}) * any(time_left.left.values()))
         yield run.run_folder, record
 
 

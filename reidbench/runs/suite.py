@@ -14,10 +14,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from reidbench.errors import DataError, OptionError, contract_error, describe_problem, did_you_mean, plugin_call
+from reidbench.errors import DataError, OptionError, contract_error, describe_problem, did_you_mean, plugin_call, quoted
 from reidbench.plugins.catalogue import ResolvedSpec, command_defaults, load
 from reidbench.plugins.spec import is_name
 from reidbench.runs.job import Job
+from reidbench.runs.record import RECORD
 from reidbench.utils.machine import user_path
 from reidbench.utils.progress import progress
 from reidbench.utils.random_streams import MOST_SEED
@@ -224,7 +225,11 @@ def find_suite(name: str) -> Path:
     for known_as in (name, f"{_SYSTEMS}/{name}"):
         if known_as in suites:
             return suites[known_as]
-    raise OptionError(f"there is no suite {name!r}{did_you_mean(name, suites)}; list them: reidbench suites")
+    if (path / RECORD).exists():
+        raise OptionError(f"{name}: is a run's folder; to reproduce the run: reidbench run {path / RECORD}")
+    by_last = {each.rpartition("/")[2]: each for each in suites}
+    near = did_you_mean(path.name, by_last, lambda each: quoted(by_last[each]))
+    raise OptionError(f"there is no suite {name!r}{near}; list them: reidbench suites")
 
 
 def leaderboards_folder() -> Path:

@@ -1,147 +1,119 @@
 """TensorBoard's and Weights & Biases' files of a training that was interrupted and resumed, read back."""
 
-from __future__ import annotations
-
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from reidbench.runs.record import read_record
+from tests.support.logs import read_log
 from tests.support.paths import CHECKOUT
 
 INSTALLED = [name for name in ("tensorboard", "wandb") if find_spec(name)]
 STEPS = 6
-# Both libraries leave threads and handlers in a process. The training stops in the step after STOP.
-STOP = 2
+# Child processes, since both libraries leave threads and handlers in theirs. The training stops after step 3.
 TRAIN = f"""
 import os, signal, sys
 from reidbench.errors import Interrupted
-from reidbench.runs import tracking
-from reidbench.runs.execute import execute
-from reidbench.runs.plan import Request, make_plan
+from reidbench.runs import execute, plan, tracking
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job
 
 log = tracking.RunObserver.log
 def stopping_log(self, step, values):
     log(self, step, values)
-    if step == {STOP} and "loss" in values:
+    if step == 2 and "loss" in values:
         os.kill(os.getpid(), signal.SIGINT)
 
-*trackers, results = sys.argv[1:]
-machine = local_machine(device="cpu", threads=1, results=results, trackers=trackers)
+machine = local_machine(device="cpu", threads=1, results=sys.argv[1], trackers=sys.argv[2:])
+request = plan.Request([job(recipe="quick(steps={STEPS}, p=6, k=2)")])
 for function in (stopping_log, log):
     tracking.RunObserver.log = function
     try:
-        list(execute(make_plan(Request([job(recipe="quick(steps={STEPS}, p=6, k=2)")]), machine)))
+        list(execute.execute(plan.make_plan(request, machine)))
     except Interrupted:
         assert function is stopping_log
 """
 READ_TENSORBOARD = """
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-events = EventAccumulator(sys.argv[1])
-events.Reload()
-scalars = {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
-texts = {name: [(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors(name)]
-         for name in events.Tags()["tensors"]}
+events = EventAccumulator(sys.argv[1] + "/tensorboard").Reload()
+texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("result/text_summary")]
+scalars = {name: [[each.step, each.value] for each in events.Scalars(name)] for name in events.Tags()["scalars"]}
 print(json.dumps([scalars, texts]))
 """
-# The file is a log as LevelDB writes it: blocks of 32 KiB of records with checksum, length and kind, after 7 bytes.
+# A file is a log as LevelDB writes it: after 7 bytes, blocks of 32 KiB of records with checksum, length and kind.
 READ_WANDB = """
 import json, sys
 from pathlib import Path
-from wandb.proto import wandb_internal_pb2
-
-def records(data):
-    place, record = 7, b""
-    while place + 7 <= len(data):
-        if (rest := 32768 - place % 32768) < 7:
-            place += rest
-            continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        record += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):
-            yield wandb_internal_pb2.Record.FromString(record)
-            record = b""
+from wandb.proto.wandb_internal_pb2 import Record
 
 def values(items):
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
+def read(data, place=7, record=b""):
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(record)
+            record = b""
+
 parts = []
-for file in sorted(Path(sys.argv[1]).glob("offline-run-*/*.wandb")):
-    run, history, summary, code = {}, [], {}, None
-    for record in records(file.read_bytes()):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = {"id": record.run.run_id, "group": record.run.run_group, "project": record.run.project}
-            run |= {"config": values(record.run.config.update)}
-        elif kind == "history":
-            history.append(values(record.history.item))
-        elif kind == "summary":
-            summary |= values(record.summary.update)
-        elif kind == "exit":
-            code = record.exit.exit_code
-    parts.append([run, history, summary, code])
+for file in sorted(Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")):
+    records = list(read(file.read_bytes()))
+    (run,) = (each.run for each in records if each.HasField("run"))
+    history = [values(each.history.item) for each in records if each.HasField("history")]
+    summary = {k: v for each in records if each.HasField("summary") for k, v in values(each.summary.update).items()}
+    parts.append([run.run_id, run.run_group, run.project, values(run.config.update)["loss"], history, summary])
 print(json.dumps(parts))
 """
 
 
-def child(code: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300, cwd=CHECKOUT
-    )
-    assert done.returncode == 0, done.stderr
+def child(code, *arguments, **variables):
+    environment = {**os.environ, **variables}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300, cwd=CHECKOUT, env=environment)
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
+def folder(tmp_path_factory, data_folder):
     """Return the folder of the run."""
     results = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REIDBENCH_DATA", str(data_folder))
-        child(TRAIN, *INSTALLED, str(results))
+    child(TRAIN, results, *INSTALLED, REIDBENCH_DATA=str(data_folder), REIDBENCH_CACHE=str(results / "cache"))
     (run,) = (results / "runs").iterdir()
     return run
 
 
-def log_of(folder: Path) -> dict[str, Any]:
-    import numpy as np
-
-    (file,) = folder.parents[1].glob("trainings/*/log.npz")
-    return {name: column.tolist() for name, column in np.load(file).items()}
-
-
 @pytest.mark.skipif("tensorboard" not in INSTALLED, reason="the extra tensorboard is not installed")
-def test_tensorboard_files_hold_the_log_and_the_scores(folder: Path) -> None:
-    scalars, texts = json.loads(child(READ_TENSORBOARD, str(folder / "tensorboard")))
-    log, record = log_of(folder), json.loads((folder / "record.json").read_text())
-    assert len(list((folder / "tensorboard").iterdir())) == 2
+def test_tensorboard_files_hold_the_log_and_the_scores(folder):
+    scalars, texts = json.loads(child(READ_TENSORBOARD, folder))
+    record = read_record(folder / "record.json")
+    log = read_log(folder.parents[1] / record.training)
     for name in ("loss", "learning_rate", "hardest_positive"):
         assert scalars[name] == [[step, pytest.approx(log[name][step])] for step in range(STEPS)]
     assert scalars["norm_50"][-1] == [STEPS - 1, pytest.approx(log["norm_50"][-1])]
-    for name, value in record["scores"].items():
+    for name, value in record.scores.items():
         assert scalars[f"scores/{name}"] == [[STEPS, pytest.approx(value)]]
-    assert record["items"]["loss"]["spec"] in texts["run/text_summary"][-1][1]
-    assert [text.partition(":")[0] for _, text in texts["result/text_summary"]] == ["interrupted", "done"]
+    assert [text.partition(":")[0] for text in texts] == ["interrupted", "done"]
 
 
 @pytest.mark.skipif("wandb" not in INSTALLED, reason="the extra wandb is not installed")
-def test_wandb_files_hold_the_log_and_the_scores(folder: Path) -> None:
-    parts = json.loads(child(READ_WANDB, str(folder / "wandb")))
-    log, record = log_of(folder), json.loads((folder / "record.json").read_text())
-    assert [code for *_, code in parts] == [1, 0]
-    rows = {row["_step"]: row for _, history, _, _ in parts for row in history}
-    assert [len(history) for _, history, _, _ in parts] == [STOP + 2, STEPS - STOP - 2]
-    assert [rows[step]["loss"] for step in range(STEPS)] == log["loss"]
-    for run, _, summary, code in parts:
-        assert (run["id"], run["group"], run["project"]) == (folder.name, record["group"], "reidbench")
-        assert run["config"]["loss"] == record["items"]["loss"]["spec"]
-        assert summary["status"] == ("interrupted" if code else "ok")
-    assert {name: parts[1][2][name] for name in record["scores"]} == record["scores"]
+def test_wandb_files_hold_the_log_and_the_scores(folder):
+    parts = json.loads(child(READ_WANDB, folder))
+    record = read_record(folder / "record.json")
+    log = read_log(folder.parents[1] / record.training)
+    for *names, _, _ in parts:
+        assert names == [folder.name, record.group, "reidbench", record.items["loss"].spec]
+    rows = [row for *_, history, _ in parts for row in history]
+    assert [row["_step"] for row in rows] == list(range(STEPS))
+    assert [row["loss"] for row in rows] == log["loss"].tolist()
+    assert [summary["status"] for *_, summary in parts] == ["interrupted", "ok"]
+    assert {name: parts[1][-1][name] for name in record.scores} == record.scores

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reidbench import Backbone, IntArray, Loss, Recipe, Samples, TrainView
 from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
-from reidbench.utils.machine import Observer, local_machine
+from reidbench.utils.machine import local_machine
 from tests.support.images import write_noise
 from tests.support.tiny_training import Net
 
@@ -106,10 +106,8 @@ def fit(
     recipe: Recipe = RECIPE,
     seed: int = SEED,
     checkpoint_seconds: float = 1e9,
-    observer: Observer | None = None,
 ) -> TrainingSummary:
-    settings = {"checkpoint_seconds": checkpoint_seconds, "log": print, "observer": observer}
-    machine = local_machine(device="cpu", threads=1, **settings)
+    machine = local_machine(device="cpu", threads=1, checkpoint_seconds=checkpoint_seconds, log=print)
     return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 
 

@@ -41,6 +41,7 @@ def test_shared_items_are_printed_once() -> None:
     two = plan(*({"loss": loss, "seed": 3} for loss in ("batch_hard", "batch_hard(margin=0.2)")))
     assert two.names() == ["batch_hard", "batch_hard(margin=0.2)"]
     above, *rows = printed(two)
+    assert above.startswith("Plan (cpu): ")
     assert "metric euclidean · rerank none" in above
     assert not any("euclidean" in row for row in rows)
 

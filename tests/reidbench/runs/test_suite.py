@@ -174,6 +174,17 @@ def test_an_unknown_suite_is_an_error_that_lists_the_known(name, tmp_path, monke
     assert ('did you mean "synthetic"' in str(caught.value)) == (name == "synthetik")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("trinett", "systems/trinet"), ("tabel2", "paper/table2"), ("run", "run/record.json")]
+)
+def test_a_mistyped_system_and_a_runs_folder_get_an_answer(name, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").touch()
+    with pytest.raises(OptionError, match=expected):
+        find_suite(name)
+
+
 def test_the_checkouts_own_leaderboards_are_used():
     assert leaderboards_folder() == CHECKOUT / "leaderboards"
 

@@ -1,21 +1,18 @@
-"""Trackers beside a run, of which one fails; validation scores; requests that are refused."""
+"""A training that trackers follow, that is validated, stopped and resumed; one tracker fails; refused requests."""
 
-from __future__ import annotations
-
-import subprocess
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 
-from reidbench.errors import OptionError, PluginError
+from reidbench.errors import Interrupted, OptionError, PluginError
 from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.runs import tracking
 from reidbench.runs.execute import execute
-from reidbench.runs.plan import Plan, Request, make_plan
+from reidbench.runs.plan import Request, make_plan
 from reidbench.runs.preflight import check_request
 from reidbench.runs.tasks import TASKS, make_batch, read_task, write_batch
 from reidbench.utils.machine import local_machine
@@ -23,95 +20,87 @@ from tests.support.jobs import SMALL_PROTOCOL, job, plan_of, small_run
 from tests.support.logs import read_log
 
 HELD_OUT = SMALL_PROTOCOL.replace("(", "_val(")
-JOBS = [job(protocol=HELD_OUT, metric="xqda"), job(protocol=HELD_OUT)]  # of one training
+JOBS = [job(protocol=HELD_OUT, metric="xqda"), job(protocol=HELD_OUT)]  # of one training of 4 steps
 
 
 class Notes:
-    """Notes what it is told of each run."""
+    """Notes the start, the values by step and the record of each run, and stops the first at a step."""
 
-    runs: ClassVar[list[list[Any]]] = []
+    def start(self, run):
+        self.values = {}
+        self.runs.append([run, self.values])
 
-    def start(self, run: tracking.TrackedRun) -> None:
-        self.runs.append([run, {}])
+    def log(self, step, values):
+        self.values.setdefault(step, {}).update(values)
+        if len(self.runs) == 1 and "loss" in values and step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        self.runs[-1][1].setdefault(step, {}).update(values)
-
-    def finish(self, record: object) -> None:
+    def finish(self, record):
         self.runs[-1].append(record)
 
 
 class Failing(Notes):
     """Fails at a step."""
 
-    runs: ClassVar[list[list[Any]]] = []
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        super().log(step, values)
-        if step == 1:
-            raise OSError(28, "No space left on device")
+    def log(self, step, values):
+        raise OSError(28, "No space left on device")
 
 
 @pytest.fixture
-def trackers(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+def doubles(monkeypatch):
     plugin = Plugin("doubles", "tests", "1", state="ok")
-    items = [PluginItem("tracker", each.__name__, each, plugin) for each in (Notes, Failing, object)]
-    monkeypatch.setattr(tracking, "load", lambda: Catalogue((plugin,), tuple(items)))
-    Notes.runs.clear()
-    Failing.runs.clear()
-    return ("Failing", "Notes")
+    items = tuple(PluginItem("tracker", each.__name__, each, plugin) for each in (Notes, Failing, object))
+    monkeypatch.setattr(tracking, "load", lambda: Catalogue((plugin,), items))
+    Notes.runs, Failing.runs = [], []
 
 
-def plan(results: Path, lines: list[str], **settings: Any) -> Plan:
-    return make_plan(
-        Request(JOBS), local_machine(device="cpu", threads=1, results=results, log=lines.append, **settings), load()
-    )
+def plan(results, lines=(), **settings):
+    machine = local_machine(device="cpu", threads=1, results=results, log=list(lines).append, **settings)
+    return make_plan(Request(JOBS), machine, load())
 
 
-def test_trackers_and_validation_change_no_result(tmp_path: Path, trackers: tuple[str, str]) -> None:
-    lines: list[str] = []
-    tracked = plan(tmp_path / "tracked", lines, trackers=trackers, validate_every=2)
-    records = [record for _, record in execute(tracked)]
-    expected = [record for _, record in execute(plan(tmp_path / "plain", []))]
-    for record, plain in zip(records, expected, strict=True):
-        assert (record.weights, record.scores, record.id) == (plain.weights, plain.scores, plain.id)
+def test_trackers_and_validation_change_no_result(tmp_path, doubles, monkeypatch):
+    hours, clock, rank_split, lines = [], time.monotonic, tracking.rank_split, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600 * len(hours))
+    monkeypatch.setattr(tracking, "rank_split", lambda *given: (hours.append(1), rank_split(*given))[1])
+    settings = {"trackers": ["Failing", "Notes"], "validate_every": 2}
+    machine = local_machine(device="cpu", threads=1, results=tmp_path / "tracked", log=lines.append, **settings)
+    with pytest.raises(Interrupted):
+        list(execute(make_plan(Request(JOBS), machine, load())))
+    records = [record for _, record in execute(make_plan(Request(JOBS), machine, load()))]
+    plain = [record for _, record in execute(plan(tmp_path / "plain"))]
+    for record, other in zip(records, plain, strict=True):
+        assert (record.weights, record.scores, record.id) == (other.weights, other.scores, other.id)
+    assert len(hours) == 2
+    assert records[0].seconds["train"] < 3600
 
-    (first, steps, told), (second, none, last) = Notes.runs
-    assert (first.step, second.step, none) == (0, 4, {})  # the second run is only scored
-    assert [told, last] == records
-    assert first.config["seed"] == 0
+    (first, before, stopped), (resumed, after, told), (second, none, last) = Notes.runs
+    assert (first.step, resumed.step, second.step, none) == (0, 3, 4, {})  # the second run is only scored
+    assert (stopped.status, [told, last]) == ("interrupted", records)
     assert first.config["metric"].startswith("xqda(")
-    assert first.group == records[0].group
-    assert first.folder == tracked.runs[0].run_folder
+    assert (first.config["seed"], first.group, first.name) == (0, records[0].group, first.folder.name)
 
-    log = read_log(tracked.runs[0].training_folder)
-    assert [steps[step]["loss"] for step in range(4)] == log["loss"].tolist()
-    assert steps[3]["active"] == log["active"][3]
+    log = read_log(tmp_path / "tracked" / records[0].training)
+    assert [{**before, **after}[step]["loss"] for step in range(4)] == log["loss"].tolist()
+    assert after[3]["active"] == log["active"][3]
     assert np.isnan(log["validation.r1"]).tolist() == [True, False] * 2
-    assert steps[1]["validation.r1"] == log["validation.r1"][1]
-    assert "validation.r1" not in steps[0]
+    assert before[1]["validation.r1"] == log["validation.r1"][1]
     for name in ("map_market", "r1"):  # after the last step it is the score of the run that trains, with its own metric
         assert log[f"validation.{name}"][3] == pytest.approx(records[0].scores[name])
-
-    (warning,) = [line for line in lines if "No space left" in line]
-    assert "tracker Failing (doubles, tests 1)" in warning
-    assert max(Failing.runs[0][1]) == 1
+    assert [line.partition(": tracker Failing")[2] != "" for line in lines if "No space left" in line] == [True] * 2
 
 
-def test_settings_travel_with_a_task(tmp_path: Path, trackers: tuple[str, str]) -> None:
-    planned = plan(tmp_path, [], trackers=trackers, validate_every=3)
+def test_settings_travel_with_a_task(tmp_path, doubles):
+    planned = plan(tmp_path, trackers=["Notes"], validate_every=3)
     batch = make_batch(planned)
     write_batch(batch, planned)
     machine = local_machine(**read_task(batch.folder / TASKS, 0).settings)
-    assert (tuple(machine.trackers), machine.validate_every) == (trackers, 3)
+    assert (machine.trackers, machine.validate_every) == (["Notes"], 3)
 
 
-def test_a_tracker_without_the_methods_is_refused(tmp_path: Path, trackers: tuple[str, str]) -> None:
+def test_wrong_requests_are_refused(tmp_path, doubles):
     with pytest.raises(PluginError, match=r"tracker object .*start, log, finish"):
-        plan(tmp_path, [], trackers=["object"])
-
-
-def test_validation_on_test_identities_is_refused() -> None:
+        plan(tmp_path, trackers=["object"])
     with pytest.raises(OptionError, match=r"--validate-every: protocol synthetic.*synthetic_val"):
         check_request(*plan_of(job(), validate_every=1))
     with pytest.raises(OptionError, match="--validate-every: expected 0 or more, got -1"):
@@ -119,12 +108,7 @@ def test_validation_on_test_identities_is_refused() -> None:
 
 
 @pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
-def test_a_missing_extra_is_named_before_the_training(
-    extra: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    reidbench_call: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
+def test_a_missing_extra_is_named_before_the_training(extra, tmp_path, monkeypatch, reidbench_call):
     monkeypatch.setattr("reidbench_trackers.installed.find_spec", lambda name: None)
     ended = reidbench_call(*small_run("--tracker", extra, "--results", str(tmp_path), "--dry-run"))
     assert ended.returncode == 2

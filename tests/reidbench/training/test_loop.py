@@ -1,9 +1,5 @@
 """The loop, written out: each step's images, labels, rates, modes and random numbers; the values of a loss."""
 
-import os
-import signal
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +10,18 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reidbench.data.samples import Samples
-from reidbench.embedding.extract import evaluation_mode
-from reidbench.errors import Interrupted, TrainingError
+from reidbench.errors import TrainingError
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PixelStore
-from reidbench.plugins.interfaces import Backbone, Loss, TrainView
+from reidbench.plugins.interfaces import Loss, TrainView
 from reidbench.training.checkpoint import WEIGHTS, read_summary
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import pk_round
 from reidbench.utils.arrays import IntArray
-from reidbench.utils.machine import Observer, local_machine
+from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream, torch_seed
 from tests.support.batches import training_batch
-from tests.support.logs import read_log
 from tests.support.loop_training import RECIPE, SEED, SORTED_PIDS, Fixed, Head, Sampling, assert_same_state, build, fit
 from tests.support.tiny_training import Net
 
@@ -308,56 +302,3 @@ def test_the_loss_gets_float32_or_float64(given, computed):
     value = evaluate_loss(Watch(), torch.ones(3, 2, dtype=given), torch.zeros(3, dtype=torch.int64))
     assert seen == [computed]
     assert value.total.dtype == computed
-
-
-# --- observers -------------------------------------------------------------------------------------------------------
-class Scoring(Observer):
-    """Scores the network for an hour after every second step, and stops the training at one."""
-
-    validate_every = 2
-
-    def __init__(self, stop_at: int | None, patch: pytest.MonkeyPatch) -> None:
-        self.stop_at, self.started, self.steps, self.hours = stop_at, -1, [], 0
-        clock = time.monotonic
-        patch.setattr(time, "monotonic", lambda: clock() + 3600 * self.hours)
-
-    def start(self, step: int) -> None:
-        self.started = step
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        if "loss" in values:
-            self.steps.append(step)
-            if step == self.stop_at:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    def validate(self, steps: int, backbone: Backbone) -> dict[str, float]:
-        self.hours += 1
-        torch.rand(3)
-        with evaluation_mode(backbone), torch.no_grad():
-            return {"validation.r1": float(backbone(torch.ones(3, 3, 16, 8)).sum()) + steps}
-
-
-def test_an_observer_changes_the_log_alone(samples: Samples, tmp_path: Path) -> None:
-    trained = {}
-    for name, stops in {"plain": [None], "scored": [None], "resumed": [3, None]}.items():
-        for stop_at in stops:
-            net, loss = build(dropout=0.4)
-            with pytest.MonkeyPatch.context() as patch:
-                observer = Scoring(stop_at, patch) if name != "plain" else None
-                try:
-                    summary = fit(net, loss, samples, tmp_path / name, observer=observer)
-                except Interrupted:
-                    assert observer is not None
-                    assert (observer.started, observer.steps) == (0, [0, 1, 2, 3, 4])
-        assert summary.seconds < 3600
-        assert observer is None or observer.started == summary.resumed_at
-        trained[name] = (net, read_log(tmp_path / name))
-    plain, scored, resumed = (trained[name][1] for name in ("plain", "scored", "resumed"))
-    assert np.isnan(scored["validation.r1"]).tolist() == [True, False] * 3
-    assert (scored["images_per_second"] > 0.1).all()
-    assert {*scored} - {*plain} == {"validation.r1"}
-    for name in {*scored} - {"images_per_second"}:
-        assert scored[name].tobytes() == resumed[name].tobytes(), name
-        assert scored[name].tobytes() == plain.get(name, scored[name]).tobytes(), name
-    assert_same_state(trained["plain"][0], trained["scored"][0])
-    assert_same_state(trained["plain"][0], trained["resumed"][0])
