@@ -89,7 +89,8 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
     """Return a short name for each record: its loss, and those of ``kinds`` that distinguish it from the others.
 
     What all records share is left out, and so is what follows from the rest, such as a recipe used with one loss only.
-    Where the protocol is not among ``kinds``, the training data is named where it differs.
+    Where the protocol is not among ``kinds``, the training data is named where it differs. Names that
+    are the same nevertheless are numbered.
     """
     texts = {kind: [record.items[kind].short for record in records] for kind in kinds}
     if "protocol" not in kinds and len({record.dataset.train_digest for record in records}) > 1:
@@ -100,7 +101,7 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
         if _distinct(texts, ["loss", *others]) == _distinct(texts, ["loss", *varying]):
             varying = others
     several = seeds and len({record.job.seed for record in records}) > 1
-    return [
+    labels = [
         ", ".join(
             [record.items["loss"].short]
             + [texts[kind][place] for kind in varying if texts[kind][place] != "none"]
@@ -108,11 +109,7 @@ def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: 
         )
         for place, record in enumerate(records)
     ]
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Return the names, numbered where two are one."""
-    return [f"{name} ({place})" if names.count(name) > 1 else name for place, name in enumerate(names, start=1)]
+    return [f"{label} ({n})" if labels.count(label) > 1 else label for n, label in enumerate(labels, start=1)]
 
 
 def add_runs(

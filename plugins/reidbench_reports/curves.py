@@ -25,7 +25,6 @@ from reidbench_reports.combinations import (
     HEADLINE_LABELS,
     Combination,
     combinations,
-    distinct,
     names,
     percent_column,
     scored,
@@ -73,7 +72,7 @@ class Curves:
     def _cmc(self, protocol: str, rows: Sequence[Combination], files: RunFiles, part: Part) -> None:
         ranks = range(1, self.ranks + 1)
         lines, cells = [], []
-        labels = distinct(names([each.first for each in rows], seeds=False))
+        labels = names([each.first for each in rows], seeds=False)
         table_ranks = [rank for rank in TABLE_RANKS if rank <= self.ranks]
         for each, label in zip(rows, labels, strict=True):
             curves = []

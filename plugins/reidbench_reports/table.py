@@ -26,7 +26,6 @@ from reidbench_reports.combinations import (
     PRIMARY,
     Combination,
     combinations,
-    distinct,
     names,
     newest,
     percent_column,
@@ -179,7 +178,7 @@ def _intervals(title: str, rows: Sequence[Combination]) -> Chart:
     """Return the dot-and-interval plot of combinations, the best first."""
     rows = sorted(rows, key=lambda each: -(each.mean(PRIMARY)[0] or 0.0))
     series = []
-    for each, name in zip(rows, distinct(names([each.first for each in rows], seeds=False)), strict=True):
+    for each, name in zip(rows, names([each.first for each in rows], seeds=False), strict=True):
         runs, method = each.scored, each.first.items["loss"].short
         interval = mean_interval(runs, PRIMARY, each.first.dataset.counts.get("query_identities", 0))
         low, high = ([100 * end] for end in interval) if interval else ((), ())

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidbench import Chart, Column, Part, RunFiles, RunRecord, Series, Table, hookimpl
-from reidbench_reports.combinations import TRAINING, add_runs, trainings
+from reidbench_reports.combinations import HEADLINE_LABELS, TRAINING, add_runs, trainings
 
 MOST_POINTS = 100
+RATE = "learning rate"
 # The log's columns by quantity: middle, ends of the band, factor.
 QUANTITIES = {
     "per-sample loss": ("item_mean", "item_5", "item_95", 1),
@@ -19,9 +20,10 @@ QUANTITIES = {
     "embedding norm": ("norm_50", "norm_5", "norm_95", 1),
     "embedding entries": ("entry_50", "entry_5", "entry_95", 1),
     "pairwise distance": ("distance_50", "distance_5", "distance_95", 1),
-    "learning rate": ("learning_rate", "", "", 1),
+    RATE: ("learning_rate", "", "", 1),
+    # With --validate-every, at some of the steps.
+    **{f"validation {label}, %": (f"validation.{score}", "", "", 100) for score, label in HEADLINE_LABELS.items()},
 }
-LOGARITHMIC = ("learning rate",)
 Log = Mapping[str, NDArray[Any]]
 
 COLUMNS = [
@@ -55,18 +57,21 @@ class TrainingLog:
         def add(record: RunRecord, name: str) -> None:
             log = files.log(record)
             for heading, (middle, low, high, factor) in QUANTITIES.items():
-                if middle in log:
-                    groups = {"x": _grouped(log["step"]), "y": factor * _grouped(log[middle])}
-                    groups |= {"low": _grouped(log[low]), "high": _grouped(log[high])} if low else {}
+                measured = np.isfinite(log[middle]) if middle in log else np.zeros(0)
+                if measured.any():
+                    values = {"x": "step", "y": middle} | ({"low": low, "high": high} if low else {})
+                    groups = {axis: _grouped(log[column][measured]) for axis, column in values.items()}
+                    groups["y"] *= factor
                     lines[heading].append(Series(name, **groups, method=record.items["loss"].short))
             rows.append(_row(name, record, log))
 
         add_runs(part, trainings(records), self.most, add, TRAINING)
         for heading, series in lines.items():
             positive = all(y is not None and y > 0 for each in series for y in each.y)
-            log_axis = "y" if heading in LOGARITHMIC and positive else ""
             if series:
-                part.charts.append(Chart("line", heading, series, "step", heading, log_axis))
+                part.charts.append(
+                    Chart("line", heading, series, "step", heading, "y" * (heading == RATE and positive))
+                )
         if rows:
             part.tables.append(Table(rows, COLUMNS, "The last step: medians over its batch"))
             part.notes.append(

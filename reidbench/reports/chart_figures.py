@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from reidbench.reports.charts import COLOURS, Chart, method_colours, series_styles
 from reidbench.reports.table import one_line
 
-_STYLE: Any = {
-    "figure.facecolor": "none",
-    "figure.constrained_layout.use": True,
-    "axes.facecolor": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "black",
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
+_STYLE = Path(__file__).with_name("charts.mplstyle")
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"  # of the series of one method, in their order
 _MOST_NAMED = 12  # points with their names beside them
 
@@ -37,11 +25,15 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
     """Return the figure of a chart; ``colours`` of methods are those of all charts that are shown together."""
     rows = len(chart.series) if chart.kind in ("intervals", "heatmap") else 0
     styles = list(series_styles(chart, method_colours([chart]) if colours is None else colours))
-    with rc_context(_STYLE):
+    with rc_context(fname=_STYLE):
         figure = Figure(figsize=(7, 1.1 + 0.32 * rows if rows else 4.2), label=_text(chart.title, 200))
         axes = figure.subplots()
-        axes.set_title(_text(chart.title, 90), loc="left", fontsize=10)
-        axes.set(xlabel=_text(chart.x), ylabel=_text(chart.y), **{f"{axis}scale": "log" for axis in chart.log})
+        axes.set(
+            title=_text(chart.title, 90),
+            xlabel=_text(chart.x),
+            ylabel=_text(chart.y),
+            **{f"{axis}scale": "log" for axis in chart.log},
+        )
         for axis in [getattr(axes, f"{name}axis") for name in chart.log]:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
@@ -56,14 +48,11 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
         for series, colour, number in sorted(styles, key=lambda style: not style[0].scaled) if not rows else ():
             if axes.lines and not series.scaled:
                 axes.axis(axes.axis())  # limits that are set are not extended
-            line: dict[str, Any] = (
-                {"linestyle": _DASHES[number]} if chart.kind == "line" else {"marker": _MARKERS[number], "ls": ""}
-            )
             x: Any = series.x
-            axes.plot(x, _numbers(series.y), color=colour, label=_text(series.name), **line)
+            dashes, marker = (_DASHES[number], "") if chart.kind == "line" else ("", _MARKERS[number])
+            axes.plot(x, _numbers(series.y), dashes, marker=marker, color=colour, label=_text(series.name))
             if series.low:
-                band = _numbers(series.low), _numbers(series.high)
-                axes.fill_between(x, *band, color=colour, alpha=0.14, linewidth=0)
+                axes.fill_between(x, _numbers(series.low), _numbers(series.high), color=colour, alpha=0.14, linewidth=0)
             if chart.kind == "scatter" and len(series.x) == 1 and len(styles) <= _MOST_NAMED:
                 place = (series.x[0], series.y[0])
                 axes.annotate(_text(series.name), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
@@ -71,7 +60,7 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
             axes.set_yticks(range(rows), [_text(series.name, 30) for series in chart.series])
             axes.set_ylim(rows - 0.5, -0.5)
         elif len(styles) > 1:
-            figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+            figure.legend(loc="outside lower left", ncols=2)
     return figure
 
 

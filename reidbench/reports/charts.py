@@ -16,7 +16,7 @@ from reidbench.reports.table import is_missing
 # Each has a contrast of 3:1 or more on white and on a dark page.
 COLOURS = ("#3b82c4", "#d9730d", "#2f9e6e", "#c2498f", "#8b6fd1", "#a8852b", "#1f9db3", "#d2504f")
 GREY = "#8a8f98"
-DASHES = ("solid", "dashed", "dotted", "dashdot")  # names of matplotlib
+LOOKS = 4  # dashes of lines, and shapes of points
 _SALT = b"reidbench 491"  # with which the most used losses have eight different colours
 
 
@@ -104,7 +104,7 @@ def series_styles(chart: Chart, colours: Mapping[str, str]) -> Iterator[tuple[Se
     used: dict[str, int] = {}
     for series in chart.series:
         method = _method(series)
-        yield series, colours.get(method, GREY), used.setdefault(method, 0) % len(DASHES)
+        yield series, colours.get(method, GREY), used.setdefault(method, 0) % LOOKS
         used[method] += 1
 
 

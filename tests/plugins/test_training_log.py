@@ -21,7 +21,7 @@ def test_every_training_is_a_line_of_each_chart(ran):
     records, files = ran
     reranked = replace(records[0], id="other", finished=records[0].finished)
     part = build_part("training_log", [*records, reranked], files)
-    assert [chart.title for chart in part.charts] == list(QUANTITIES)
+    assert [chart.title for chart in part.charts] == [name for name in QUANTITIES if "validation" not in name]
     loss = part.charts[0]
     assert [series.name for series in loss.series] == ["batch_hard", "classification"]
     (table,) = part.tables
@@ -55,3 +55,15 @@ def test_long_training_is_shown_in_groups_of_steps():
     np.testing.assert_allclose(groups[3:], values[120:].reshape(-1, 40).mean(axis=1))
     np.testing.assert_allclose(groups[2], np.mean(np.delete(values[80:120], 20)))
     np.testing.assert_allclose(_grouped(values[:9]), values[:9])
+
+
+def test_validation_scores_are_shown_at_their_steps(ran):
+    records, files = ran
+
+    class Validated:
+        def log(self, record):
+            return {**files.log(record), "validation.map_market": np.array([np.nan, 0.25, np.nan, 0.5])}
+
+    charts = {chart.title: chart for chart in build_part("training_log", records[:1], Validated()).charts}
+    (line,) = charts["validation mAP (market), %"].series
+    assert (line.x, line.y) == ([1.0, 3.0], [25.0, 50.0])
