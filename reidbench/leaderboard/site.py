@@ -11,9 +11,9 @@ from typing import Any
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names, check
-from reidbench.leaderboard.site_entries import KINDS, PARTS, Entry, entries_of, to_base64
+from reidbench.leaderboard.site_entries import KINDS, PARTS, UNNAMED, Entry, entries_of, to_base64
 from reidbench.leaderboard.tiers import TIERS
-from reidbench.ranking.scores import HEADLINE, named_score, shown_scores
+from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
 from reidbench.reports.charts import Chart, Series, method_colours
 from reidbench.reports.html import OWN_FILES, chart_view, render, table_view
 from reidbench.reports.table import MISSING, Column, Table
@@ -42,6 +42,7 @@ def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> 
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
     systems = _named_systems(folder, planner)
     boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
+    boards = {name: entries for name, entries in boards.items() if entries}
     pages = {"index.html": index_page(boards, docs)}
     pages |= {f"{name}.html": board_page(name, entries, systems) for name, entries in boards.items()}
     for name, page in pages.items():
@@ -51,23 +52,27 @@ def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> 
 
 def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "") -> str:
     """Return the page that lists the leaderboards, with links below the address ``docs``."""
-    return _render("leaderboards.html.j2", "Leaderboards of reidbench", boards=boards, tiers=TIERS, docs=docs)
+    return _render("leaderboards.html.j2", "Leaderboards of reidbench", boards=boards, docs=docs)
 
 
 def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = ()) -> str:
     """Return the page of one leaderboard."""
     named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry, specs)]
     best = sorted((entry for entry in entries if entry.values is not None), key=lambda entry: -entry.primary)[:COMPARED]
-    shared = {kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1}
+    shared = [kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1]
+    tiers = {entry.row["verified"] for entry in entries}
     tracks = _ranked_tracks(entries)
-    charts = [*_scatter(entries, "train_s", "training time, s"), *_scatter(entries, "params_m", "parameters, million")]
+    differing = [kind for kind in PARTS if kind not in shared]
+    costs = {"train_s": "training time, s", "params_m": "parameters, million"}
+    charts = [chart for cost, label in costs.items() for chart in _scatter(entries, differing, cost, label)]
     return _render(
         "leaderboard.html.j2",
         f"{name}: leaderboard",
         standin=name.endswith(".standin"),
         protocols={entry.row["protocol"]: entry.runs[0] for entry in entries},
-        shared={PARTS[kind]: entries[0].parts[kind] for kind in PARTS if kind in shared},
-        tracks=_tracks(tracks, [kind for kind in PARTS if kind not in shared]),
+        shared=_texts(entries[0], [kind for kind in shared if kind != "version"])  # the heading says it
+        + [entries[0].row["verified"]] * (len(tiers) == 1),
+        tracks=_tracks(tracks, differing),
         systems=_systems(named) if named else None,
         entries={entry.anchor: entry for entry in entries},
         verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
@@ -75,16 +80,20 @@ def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = 
         views=[chart_view(chart, method_colours(charts)) for chart in charts],
         charts=bool(charts),
         queries={entry.queries: to_base64(entry.identities.astype("<u4")) for entry in best},
-        tiers=TIERS,
     )
 
 
 def _render(template: str, title: str, **values: Any) -> str:
-    files = (*OWN_FILES, "leaderboard.css", "leaderboard.js")
-    return render(template, files=files, title=title, version=reidbench.__version__, **values)
+    values |= {"title": title, "version": reidbench.__version__, "tiers": TIERS, "scores": scores_at()}
+    return render(template, files=(*OWN_FILES, "leaderboard.css", "leaderboard.js"), **values)
 
 
-def _scatter(entries: Sequence[Entry], column: str, label: str) -> Iterator[Chart]:
+def _texts(entry: Entry, kinds: Sequence[str]) -> list[str]:
+    """Return some parts of an entry's track as texts, such as "re-ranking none"; the network's name is enough."""
+    return [text if kind == "backbone" else f"{PARTS[kind]} {text}" for kind in kinds if (text := entry.parts[kind])]
+
+
+def _scatter(entries: Sequence[Entry], differing: Sequence[str], column: str, label: str) -> Iterator[Chart]:
     """Yield a chart of the score that ranks the rows against a column, by network; none where the column is constant.
 
     Untrained networks are left out.
@@ -92,21 +101,15 @@ def _scatter(entries: Sequence[Entry], column: str, label: str) -> Iterator[Char
     trained = [entry for entry in entries if entry.row["loss"] != "none" and float(entry.row[column]) > 0]
     if len({entry.row[column] for entry in trained}) < 2:
         return
-    networks: dict[str, list[Entry]] = defaultdict(list)
-    for entry in trained:
-        networks[entry.items["backbone"]].append(entry)
-    series = [
-        Series(
-            network,
-            [float(entry.row[column]) for entry in members],
-            [round(100 * entry.mean, 2) for entry in members],
-            labels=[entry.items["loss"] for entry in members],
-        )
-        for network, members in networks.items()
-    ]
-    yield Chart(
-        "scatter", f"{trained[0].label} by {label.partition(',')[0]}", series, label, f"{trained[0].label}, %", "x"
-    )
+    named = ["loss", *(kind for kind in differing if kind != "backbone")]
+    names = {entry: [entry.parts[kind] for kind in named if entry.parts[kind] not in UNNAMED] for entry in trained}
+    series = []
+    for network in dict.fromkeys(entry.items["backbone"] for entry in trained):
+        members = [entry for entry in trained if entry.items["backbone"] == network]
+        points = ([float(entry.row[column]) for entry in members], [100 * abs(entry.primary) for entry in members])
+        series.append(Series(network, *points, labels=[" + ".join(names[entry]) for entry in members]))
+    score = named_score(trained[0].score).label
+    yield Chart("scatter", f"{score} by {label.partition(',')[0]}", series, label, f"{score}, %", "x")
 
 
 def _ranked_tracks(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -130,7 +133,7 @@ def _verdicts(ranked: Sequence[Entry]) -> list[tuple[Entry, LossScores]]:
     if all(len(each) == 1 for each in values.values()):
         return []
     untrained = [anchor for anchor, entry in comparable.items() if entry.row["loss"] == "none"]
-    comparison = compare(values, ranked[0].identities, outside=untrained)
+    comparison = compare(values, next(iter(comparable.values())).identities, outside=untrained)
     return [(comparable[loss.name], loss) for loss in comparison.losses if loss.places]
 
 
@@ -143,7 +146,7 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
         best |= {(len(rows) + place, name) for place, name in _best(ranked)}
         for entry in ranked:
             place = 1 + sum(other.primary > entry.primary for other in ranked)
-            track = " · ".join(entry.parts[name] for name in differing if entry.parts[name])
+            track = " · ".join(_texts(entry, differing))
             rows.append(entry.cells(place=place, track=track))
     columns = [
         Column("loss"),

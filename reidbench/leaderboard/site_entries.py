@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from reidbench.leaderboard.board import Board
 from reidbench.leaderboard.rows import Row, chosen_seeds
 from reidbench.leaderboard.tiers import Statement
 from reidbench.ranking.rankings import Ranking, read_ranking
-from reidbench.ranking.scores import named_score, scores_at, shown_scores
+from reidbench.ranking.scores import named_score, shown_scores
 from reidbench.reports.compare_runs import SEEDS, identities_of, mean_interval, same_matches
 from reidbench.runs.record import RunRecord
 from reidbench.utils.arrays import FloatArray, IntArray
@@ -28,7 +27,7 @@ KINDS = {"loss": "loss", "backbone": "network", "recipe": "recipe", "metric": "m
 # The parts of a track: everything except the loss.
 PARTS = {kind: label for kind, label in KINDS.items() if kind != "loss"}
 PARTS |= {name: name for name in ("protocol", "version", "data", "study")}
-_DEFAULTS = {"metric": AUTO, "rerank": "none"}  # which a command need not name
+UNNAMED = ("", AUTO, "none")  # what a command or a short name leaves out
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +56,11 @@ class Entry:
         """The name of the score that ranks the protocol's rows."""
         return self.runs[0].evaluation.primary
 
-    @property
-    def label(self) -> str:
-        """The printed name of ``score``."""
-        return named_score(self.score).label
-
     @cached_property
     def primary(self) -> float:
         """The score that ranks the protocol's rows; negative where lower is better."""
         value = float(self.row.get(self.score) or "nan")
         return value if named_score(self.score).higher_is_better else -value
-
-    @property
-    def mean(self) -> float:
-        """The score that ranks the protocol's rows, as it is."""
-        return float(np.mean(self.by_seed))
 
     @property
     def by_seed(self) -> list[float]:
@@ -104,33 +93,12 @@ class Entry:
         return f"row-{self.row['config_hash'][:16]}"
 
     @property
-    def verified(self) -> str:
-        """The statement of the maintainers, or the row's tier."""
-        tier = self.row["verified"]
-        return str(self.statement) if self.statement and self.statement.tier == tier else tier
-
-    @property
-    def references(self) -> list[tuple[str, str]]:
-        """The kind of item and the address of each of its references on the web."""
-        pairs = {(kind, url): None for kind, item in self.runs[0].items.items() for url in item.references}
-        return [pair for pair in pairs if pair[1].startswith(("https://", "http://"))]
-
-    @property
-    def score_texts(self) -> list[tuple[str, str]]:
-        """The label of each score and its text in percent."""
-        values = {score.label: (self.row[name], self.row.get(f"{name}_sd")) for name, score in scores_at().items()}
-        return [
-            (key, f"{100 * float(mean):.2f}" + (f" ±{100 * float(sd):.2f}" if sd else ""))
-            for key, (mean, sd) in values.items()
-        ]
-
-    @property
     def command(self) -> str:
         """The command that trains and scores the row again."""
         if self.row["study"]:
             return shlex.join(["reidbench", "study", f"{self.path.parts[0]}/studies/{self.row['study']}.toml"])
         items = {"protocol": self.runs[0].items["protocol"].short} | self.items
-        flags = [(f"--{kind}", text) for kind, text in items.items() if _DEFAULTS.get(kind) != text]
+        flags = [(f"--{kind}", text) for kind, text in items.items() if kind == "loss" or text not in UNNAMED]
         flags += [("--seed", str(run.job.seed)) for run in self.runs]
         return shlex.join(["reidbench", "run", *(part for flag in flags for part in flag)])
 
@@ -145,15 +113,10 @@ class Entry:
         named = {"family": self.row["loss"], "tuning": self.row["tuning"] or "as given"}
         return {**self.row, **scores, **self.items, **named, **seeds, "chosen": chosen, "repeated": repeated, **others}
 
-    def comparison_data(self, embedded: bool) -> dict[str, str]:
-        """Return what the page needs to compare the row; with ``embedded`` also its mean values for each query."""
-        if len({run.group for run in self.runs}) > 1:
-            return {"command": self.command}  # a study's: each seed has other options
-        data = {"run": str(self.path), "seeds": json.dumps(self.by_seed)}
-        if embedded and self.values is not None:
-            values = np.round(self.values.mean(axis=0) * 65535).astype("<u2")
-            data |= {"queries": self.queries, "values": to_base64(values)}
-        return data
+    @property
+    def mean_values(self) -> str:
+        """The mean over the seeds of its value for each query, from 0 to 65535, as ``to_base64`` packs them."""
+        return "" if self.values is None else to_base64(np.round(self.values.mean(axis=0) * 65535).astype("<u2"))
 
 
 def to_base64(numbers: NDArray[Any]) -> str:

@@ -62,9 +62,11 @@
     const brush = { name: "brush", select: { type: "interval", encodings: ["x"] } };
     const params = !category && matchMedia("(pointer: fine)").matches ? [brush] : [];
     if (kind === "scatter") {
-      const named = { mark: { type: "text", align: "left", dx: 7, dy: -6 }, encoding: { x, y, text: { field: "name" } } };
+      const named = { mark: { type: "text", align: "left", dx: 7, dy: -6 }, encoding: { x, y, text: { field: "text" } } };
       const dots = { params, mark: { type: "point", filled: true, size: 60, opacity: 0.85 }, encoding: { ...encoding, shape: { field: "shape", type: "nominal", scale: null }, tooltip: hover } }; // prettier-ignore
-      return { data: { values: points }, layer: points.length > MOST_LABELS || series.length < points.length ? [dots] : [dots, named] };
+      const values = points.map((point) => ({ ...point, text: point.labels || point.name }));
+      const distinct = new Set(values.map(({ text }) => text)).size === values.length;
+      return { data: { values }, layer: points.length > MOST_LABELS || innerWidth < 640 || !distinct ? [dots] : [dots, named] };
     }
     const bands = { data: { values: points.filter(({ low }) => typeof low === "number") }, mark: { type: "area", opacity: 0.14, clip: true }, encoding: { ...encoding, y: { ...y, field: "low" }, y2: { field: "high" } } }; // prettier-ignore
     const marked = Math.max(...series.map((each) => each.points.length)) <= MOST_MARKED;

@@ -58,7 +58,7 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Pa
     visit.page.get_by_label("Network").select_option("tiny")
     shown = visit.page.eval_on_selector_all("tbody th bdi", "cells => cells.map(cell => cell.textContent)")
     places = visit.page.eval_on_selector_all(
-        "tbody td:nth-child(2) bdi", "cells => cells.map(cell => cell.textContent)"
+        "[data-board] td[data-label=place] bdi", "cells => cells.map(cell => cell.textContent)"
     )
     assert shown == [row["loss"] for row in ranked]
     assert places == ["1", "2", "3"]
