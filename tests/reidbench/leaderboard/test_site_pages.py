@@ -10,7 +10,7 @@ from reidbench.leaderboard.board import Board
 from reidbench.leaderboard.site import board_page, index_page
 from reidbench.leaderboard.site_entries import entries_of
 from reidbench.ranking.bootstrap import paired_difference
-from reidbench.reports.compare_runs import compare, with_seeds
+from reidbench.reports.compare_runs import _with_seeds, compare
 from reidbench.studies import comparison as studies
 from tests.support.boards import made_up_entries
 from tests.support.browser import Visit, chromium
@@ -158,7 +158,7 @@ def test_three_seeds_add_their_variance_to_a_comparison(board, browser):
     sides = [entries[loss] for loss in ("loss_1", "loss_5")]
     means = [side.values.mean(axis=0) for side in sides]
     gap, between = paired_difference(*means, sides[0].identities)
-    expected = with_seeds(gap, between, [np.array(side.by_seed) for side in sides], 30)
+    expected = _with_seeds(gap, between, [np.array(side.by_seed) for side in sides], 30)
     assert compared(visit) == pytest.approx([100 * end for end in expected], abs=0.3)
     assert "--seeds" in visit.page.inner_text("[data-comparison]")
 
