@@ -1,13 +1,10 @@
 """The notebook of the docs runs from top to bottom, and shows what it says."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,7 @@ from tests.support.paths import CHECKOUT
 NOTEBOOK = CHECKOUT / "docs" / "notebook.ipynb"
 
 
-def test_the_notebook_runs(tmp_path: Path, data_folder: Path) -> None:
+def test_the_notebook_runs(tmp_path, data_folder):
     for name in ("nbclient", "ipykernel"):
         pytest.importorskip(name, reason=f"{name} is not installed (extra test)")
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]

@@ -1,13 +1,11 @@
 """The section ``camera_pairs``: the record's matrix as tables and figure, a note where there is none."""
 
-from __future__ import annotations
-
 from reidbench.runs.record import CameraMatrix
 from tests.support.parts import build_part, printed
 from tests.support.records import make_record
 
 
-def test_rows_are_query_cameras_and_missing_pairs_a_dash() -> None:
+def test_rows_are_query_cameras_and_missing_pairs_a_dash():
     matrix = CameraMatrix(
         cameras=[1, 4], queries=[[2, 1], [0, 3]], map_market=[[0.5, 0.25], [None, 1.0]], r1=[[1.0, 0.0], [None, 1.0]]
     )

@@ -1,9 +1,6 @@
 """The section ``controls``: who is compared with whom, and that every system of the paper comes with its control."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from reidbench_reports.published import published_numbers, stand_ins
@@ -27,7 +24,7 @@ def ranking(*ranks: list[int]) -> Ranking:
 GOOD, BAD = ranking([0, 1], [2], [0], [1]), ranking([4, 5], [6], [7], [5])
 
 
-def test_systems_have_the_difference_to_their_control(tmp_path: Path) -> None:
+def test_systems_have_the_difference_to_their_control(tmp_path):
     suites = [load_suite(leaderboards_folder() / "systems" / f"{name}.toml") for name in ("trinet", "lomo_nullspace")]
     runs = []
     for suite in suites:
@@ -53,7 +50,7 @@ def test_systems_have_the_difference_to_their_control(tmp_path: Path) -> None:
     assert not build_part("controls", [run_of(other)], RunFiles([], local_machine())).tables[0].rows
 
 
-def test_every_system_that_runs_has_a_control(tmp_path: Path) -> None:
+def test_every_system_that_runs_has_a_control(tmp_path):
     small = {small: job for small, (job, _) in stand_ins(2).items()}
     runs = []
     for job in small:

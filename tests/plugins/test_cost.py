@@ -1,7 +1,5 @@
 """The section ``cost``: a shared training counts once."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
@@ -9,7 +7,7 @@ from tests.support.parts import build_part, printed
 from tests.support.records import make_record, replace_parts
 
 
-def test_a_shared_training_counts_once() -> None:
+def test_a_shared_training_counts_once():
     first = make_record(
         "a",
         seconds={"train": 3600.0, "rounds": 360.0, "embed": 36.0, "rank": 36.0},
@@ -27,7 +25,7 @@ def test_a_shared_training_counts_once() -> None:
     assert part.notes == ["cpu: 2 runs, 1 training, 1.03 h in total."]
 
 
-def test_shared_time_counts_at_its_longest_in_any_order() -> None:
+def test_shared_time_counts_at_its_longest_in_any_order():
     """Three of one training: two of one view, of which one embedded more; the third of another view."""
     base = make_record("a", seconds={"train": 3600.0, "embed": 36.0, "rank": 0.0}, recipe={"steps": 10, "p": 2, "k": 2})
     more = replace_parts(base, id="2", seconds={**base.seconds, "embed": 360.0}, dataset={"digest": "more"})
@@ -40,6 +38,6 @@ def test_shared_time_counts_at_its_longest_in_any_order() -> None:
     assert printed(parts[0].tables[0], "peak memory, MiB") == ["700"]
 
 
-def test_without_scored_runs_there_is_a_note() -> None:
+def test_without_scored_runs_there_is_a_note():
     part = build_part("cost", [])
     assert part.notes == ["No run has scores."]

@@ -1,10 +1,6 @@
 """The section ``curves``: CMC, which runs form one curve, and the published curves beside it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +17,12 @@ queries = st.lists(st.lists(st.integers(0, 9), max_size=3, unique=True).map(sort
 
 
 @given(queries, st.integers(1, 12))
-def test_cmc_is_the_share_of_queries_with_a_positive(ranks: list[list[int]], most: int) -> None:
+def test_cmc_is_the_share_of_queries_with_a_positive(ranks, most):
     expected = [sum(any(rank < k for rank in own) for own in ranks) / len(ranks) for k in range(1, most + 1)]
     np.testing.assert_allclose(cumulative_match(ranking_of(ranks), most), expected)
 
 
-def test_a_line_is_the_mean_over_seeds(tmp_path: Path) -> None:
+def test_a_line_is_the_mean_over_seeds(tmp_path):
     good = ranking_of([[0], [0], [4], [9]])
     other = ranking_of([[0], [3], [4], [9]])
     runs = [(make_record("a", 0), good), (make_record("a", 1), other), (make_record("[b]$x$"), None)]
@@ -52,7 +48,7 @@ def grown(gallery: int, market: float, standin: bool = False, loss: str = "batch
     )
 
 
-def test_runs_that_differ_in_distractors_are_one_curve(tmp_path: Path) -> None:
+def test_runs_that_differ_in_distractors_are_one_curve(tmp_path):
     records = [grown(300, 0.1), grown(100, 0.3), grown(200, 0.2), make_record("batch_hard")]
     part = build_part("curves", records, with_rankings(tmp_path, []))
     (table,) = part.tables
@@ -76,7 +72,7 @@ def test_runs_that_differ_in_distractors_are_one_curve(tmp_path: Path) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_runs_that_differ_in_more_are_no_curve(tmp_path, changes):
     one, two, apart = grown(100, 0.3), grown(200, 0.2), replace_parts(grown(300, 0.1), **changes)
     for order in ([one, two, apart], [apart, two, one]):
         part = build_part("curves(published=false)", order, with_rankings(tmp_path, []))
@@ -86,8 +82,8 @@ def test_runs_that_differ_in_more_are_no_curve(tmp_path: Path, changes: dict[str
     assert part.tables == []
 
 
-def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
-    def drawn(standin: bool, section: str = "curves") -> list[list[str]]:
+def test_published_curves_are_apart_from_a_stand_ins(tmp_path):
+    def drawn(standin, section="curves"):
         records = [grown(19_732, 0.6, standin), grown(119_732, 0.5, standin)]
         part = build_part(section, records, with_rankings(tmp_path, []))
         return [[line.name for line in chart.series] for chart in part.charts if chart.title.startswith("mAP")]
@@ -101,14 +97,14 @@ def test_published_curves_are_apart_from_a_stand_ins(tmp_path: Path) -> None:
     assert len(alone) == 1
 
 
-def test_beside_published_curves_a_row_has_its_deviations(tmp_path: Path) -> None:
+def test_beside_published_curves_a_row_has_its_deviations(tmp_path):
     records = [replace(grown(gallery, 0.6), deviations=["recipe hermans2017(p=3)"]) for gallery in (19_732, 119_732)]
     (table,) = build_part("curves", records, with_rankings(tmp_path, [])).tables
     assert set(printed(table, "differs from the paper in")) == {"recipe hermans2017(p=3); a network of ours"}
 
 
 @pytest.mark.parametrize("records", [[], [make_record("a", status="failed", scores={})]])
-def test_without_rankings_there_is_a_note(tmp_path: Path, records: list[RunRecord]) -> None:
+def test_without_rankings_there_is_a_note(tmp_path, records):
     part = build_part("curves", records, with_rankings(tmp_path, []))
     assert (part.charts, part.tables) == ([], [])
     assert part.notes[-1] == "No run has rankings here."

@@ -1,7 +1,5 @@
 """The differences below the score table: those of ``reidbench compare``, or a note on why there are none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,7 @@ def table_of(runs: list[Run]) -> Part:
 @pytest.mark.parametrize(
     ("seeds", "covers"), [(1, "covers the choice of queries, not training noise"), (3, "the variance between seeds")]
 )
-def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: int, covers: str) -> None:
+def test_differences_are_those_of_compare_without_data(tmp_path, seeds, covers):
     one, base = (
         [put(tmp_path / f"{loss}{seed}", valid_record(loss, seed)) for seed in range(seeds)]
         for loss in ("one", "batch_hard")
@@ -33,13 +31,12 @@ def test_differences_are_those_of_compare_without_data(tmp_path: Path, seeds: in
     part = table_of([*one, *base])
     (row,) = part.tables[1].cells()
     gap = compare_combinations(one, base).differences[0]
-    assert gap.interval is not None
     low, high = gap.interval
     assert row == ["one", f"{100 * gap.difference:+.2f}", f"{100 * low:.2f} to {100 * high:.2f}"]
     assert covers in part.notes[-1]
 
 
-def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
+def test_rankings_of_other_queries_are_named(tmp_path):
     ranking = ranking_for(valid_record("one").job)
     other = renumber(ranking, ranking.units[0], 1000)
     one = valid_record("one", scores={"gallery": 1001})
@@ -48,13 +45,13 @@ def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
     assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
 
 
-def test_without_rankings_there_is_a_reason(tmp_path: Path) -> None:
+def test_without_rankings_there_is_a_reason(tmp_path):
     part = table_of([(tmp_path / "a", valid_record("one")), (tmp_path / "b", valid_record("batch_hard"))])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: " in part.notes[-1]
 
 
-def test_few_seeds_of_one_row_change_no_other(tmp_path: Path) -> None:
+def test_few_seeds_of_one_row_change_no_other(tmp_path):
     losses = {"batch_hard": 3, "many": 3, "few": 1}
     runs = [
         put(tmp_path / f"{loss}{seed}", valid_record(loss, seed))
@@ -67,7 +64,7 @@ def test_few_seeds_of_one_row_change_no_other(tmp_path: Path) -> None:
     assert "where both sides have three seeds" in part.notes[-1]
 
 
-def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
+def test_a_row_of_another_track_changes_nothing(tmp_path):
     """A row of another track is not compared, so its seeds do not matter."""
     runs = [
         put(tmp_path / f"{loss}{seed}", valid_record(loss, seed))
@@ -80,7 +77,7 @@ def test_a_row_of_another_track_changes_nothing(tmp_path: Path) -> None:
     assert part.notes[-1].endswith("and the variance between seeds.")
 
 
-def test_rankings_that_share_only_first_positives_are_refused(tmp_path: Path) -> None:
+def test_rankings_that_share_only_first_positives_are_refused(tmp_path):
     """The same identities, so the bootstrap would run, but other positives: ``compare`` refuses these too."""
     ranking = ranking_for(valid_record("one").job)
     other = renumber(ranking, ranking.units[: ranking.starts[1]].max(), 1000)  # not the least of its identity

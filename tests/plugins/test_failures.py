@@ -1,7 +1,5 @@
 """The section ``failures``: which queries are chosen, their rows, and no images with ``pictures=false``."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from dataclasses import replace
@@ -22,7 +20,7 @@ from tests.support.records import replace_parts
 Ran = tuple[list[RunRecord], RunFiles]
 
 
-def test_queries_are_chosen_by_average_precision() -> None:
+def test_queries_are_chosen_by_average_precision():
     ranking = ranking_of([[0], [9], [], [3], [1], [5]])
     chosen = {kind: queries.tolist() for kind, queries in choose(ranking, 2).items()}
     assert chosen == {"Hardest": [1, 5], "Median": [5, 3], "Best": [0, 4]}
@@ -30,7 +28,7 @@ def test_queries_are_chosen_by_average_precision() -> None:
     assert [len(queries) for queries in choose(ranking_of([[]]), 3).values()] == [0, 0, 0]
 
 
-def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
+def test_rows_have_ranks_and_distances_and_borders(ran):
     records, files = ran
     record = best_trained_first(records)[0]
     part = build_part("failures(queries=2, most=1)", ran[0], files)
@@ -55,7 +53,7 @@ def test_rows_have_ranks_and_distances_and_borders(ran: Ran) -> None:
 
 
 @pytest.mark.parametrize("section", ["failures", "outliers"])
-def test_real_images_are_copied_only_on_request(ran: Ran, section: str) -> None:
+def test_real_images_are_copied_only_on_request(ran, section):
     records, files = ran
     item = replace(records[0].items["dataset"], spec="market1501")
     real = replace(records[0], items=records[0].items | {"dataset": item})
@@ -69,7 +67,7 @@ def test_real_images_are_copied_only_on_request(ran: Ran, section: str) -> None:
 
 
 @pytest.mark.parametrize("section", ["failures", "outliers", "tsne"])
-def test_other_data_is_refused_in_a_note(ran: Ran, section: str) -> None:
+def test_other_data_is_refused_in_a_note(ran, section):
     records, files = ran
     other = replace_parts(records[0], dataset={"digest": "0" * 64})
     part = build_part(section, [other], files)

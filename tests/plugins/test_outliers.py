@@ -1,7 +1,5 @@
 """The section ``outliers``: distances to one's own identity against plain loops, and what is shown."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from reidbench_reports.outliers import own_distances
@@ -13,7 +11,7 @@ from tests.support.parts import build_part, printed
 Ran = tuple[list[RunRecord], RunFiles]
 
 
-def test_distances_are_to_the_mean_of_the_others() -> None:
+def test_distances_are_to_the_mean_of_the_others():
     draw = np.random.default_rng(0)
     rows = draw.normal(size=(40, 5))
     pids = draw.choice([-1, 0, 1, 2, 3, 4], 40)
@@ -28,7 +26,7 @@ def test_distances_are_to_the_mean_of_the_others() -> None:
         assert median[unit] == np.median(distances[pids == pids[unit]])
 
 
-def test_the_farthest_come_first_beside_their_identity(ran: Ran) -> None:
+def test_the_farthest_come_first_beside_their_identity(ran):
     part = build_part("outliers(outliers=3, most=1)", ran[0], ran[1])
     (table,) = part.tables
     times = [float(text) for text in printed(table, "× the identity's median")]

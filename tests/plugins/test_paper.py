@@ -1,7 +1,5 @@
 """The paper's numbers and suites agree, and only its own systems on its own data count as ours."""
 
-from __future__ import annotations
-
 import csv
 import re
 from dataclasses import replace
@@ -10,7 +8,7 @@ import pytest
 from reidbench_reports import published
 from reidbench_reports.published import TABLES, published_numbers
 
-from reidbench import Job, OptionError, Part, leaderboards_folder, resolved_items
+from reidbench import OptionError, Part, leaderboards_folder, resolved_items
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.parts import build_part, headings, printed
 from tests.support.paths import SHARED
@@ -23,7 +21,7 @@ def ours_of(part: Part) -> list[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_suite_and_its_scales_have_all_jobs_of_a_table(table: int) -> None:
+def test_a_suite_and_its_scales_have_all_jobs_of_a_table(table):
     suite = load_suite(find_suite(f"paper/table{table}"))
     published = {number.job for number in published_numbers(table) if number.job}
     others = {replace(job, seed=0) for job in suite.jobs} - published
@@ -36,19 +34,19 @@ def test_a_suite_and_its_scales_have_all_jobs_of_a_table(table: int) -> None:
     assert not set(small) & set(suite.jobs)
 
 
-def test_figure_2_is_table_5() -> None:
+def test_figure_2_is_table_5():
     assert load_suite(find_suite("paper/fig2")).jobs == load_suite(find_suite("paper/table5")).jobs
 
 
 @pytest.mark.parametrize(("figure", "loss"), [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard")])
-def test_suites_of_the_papers_log_figures(figure: int, loss: str) -> None:
+def test_suites_of_the_papers_log_figures(figure, loss):
     (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs
     assert (job.loss, job.protocol, job.recipe) == (loss, "market1501", "hermans2017")
     assert job.backbone == ("tiny(height=128, width=64)" if figure == 8 else "lunet")
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_number_of_the_papers_text_is_there(table: int) -> None:
+def test_every_number_of_the_papers_text_is_there(table):
     file = SHARED / "paper" / "hermans2017.md"
     if not file.is_file():
         pytest.skip(f"{file} is not there: the paper's text lies beside the checkout only where this was written")
@@ -68,9 +66,8 @@ def test_every_number_of_the_papers_text_is_there(table: int) -> None:
     assert sum(line.count("*") for line in block[2:]) == sum("*" in number.mark for number in published_numbers(table))
 
 
-def test_ours_is_beside_the_published_with_the_difference() -> None:
+def test_ours_is_beside_the_published_with_the_difference():
     trinet = next(number.job for number in published_numbers(2) if number.row == "TriNet" and number.column == "MARS")
-    assert trinet is not None
     runs = [run_of(trinet, seed, scores={"map_market": value}) for seed, value in enumerate((0.67, 0.69))]
     part = build_part("paper(table=2)", runs)
     (table,) = part.tables
@@ -83,7 +80,7 @@ def test_ours_is_beside_the_published_with_the_difference() -> None:
     assert printed(table, "ours differs in")[row]
 
 
-def test_table_2_has_sixteen_rows_with_remarks_and_ours_of_real_data_alone() -> None:
+def test_table_2_has_sixteen_rows_with_remarks_and_ours_of_real_data_alone():
     part = build_part("paper(table=2)", [])
     (table,) = part.tables
     remarks = {
@@ -107,7 +104,7 @@ def test_table_2_has_sixteen_rows_with_remarks_and_ours_of_real_data_alone() -> 
     assert len(drawn.tables[1].rows) == len(jobs)
 
 
-def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
+def test_stand_ins_failures_and_tiny_runs_are_never_ours():
     suite = load_suite(find_suite("trinet"))
     job = suite.jobs[0]
     runs = [
@@ -126,7 +123,7 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours() -> None:
     assert set(printed(others, "data")) == {"Market-1501 SQ"}
 
 
-def test_only_equal_options_and_versions_are_ours() -> None:
+def test_only_equal_options_and_versions_are_ours():
     job = load_suite(find_suite("trinet")).jobs[0]
     spelt = replace(job, loss=resolved_items(job)[0]["loss"], recipe=resolved_items(job)[0]["recipe"])
     assert spelt != job
@@ -144,7 +141,7 @@ def test_only_equal_options_and_versions_are_ours() -> None:
         assert printed(part.tables[1], "reason") == ["other options or another version than now"]
 
 
-def test_seeds_of_other_data_or_code_are_not_averaged() -> None:
+def test_seeds_of_other_data_or_code_are_not_averaged():
     job = load_suite(find_suite("trinet")).jobs[0]
     old = run_of(job, 0, scores={"map_market": 0.1}, group=digest("old"))
     new = run_of(job, 1, scores={"map_market": 0.6}, group=digest("new"), finished="2026-11-22T11:00:00+00:00")
@@ -155,13 +152,13 @@ def test_seeds_of_other_data_or_code_are_not_averaged() -> None:
         assert printed(part.tables[1], "reason") == ["other data or code than the newest"]
 
 
-def test_a_missing_item_costs_only_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_item_costs_only_its_own_numbers(monkeypatch):
     suite = load_suite(find_suite("paper/table2"))
     gone = {job for job in suite.jobs if job.metric.startswith("xqda")}
     other = load_suite(find_suite("trinet")).jobs[0]
     runs = [run_of(next(iter(gone)), 1), run_of(other, scores={"map_market": 0.6})]
 
-    def without_xqda(job: Job) -> tuple[dict[str, str], int]:
+    def without_xqda(job):
         if job.metric.startswith("xqda"):
             raise OptionError('there is no metric "xqda"')
         return resolved_items(job)
@@ -173,7 +170,7 @@ def test_a_missing_item_costs_only_its_own_numbers(monkeypatch: pytest.MonkeyPat
     assert len(part.tables) == 1  # nothing can be said of a run of what is left out
 
 
-def test_stand_ins_are_in_the_papers_order() -> None:
+def test_stand_ins_are_in_the_papers_order():
     suite = load_suite(find_suite("paper/table2"))
     runs = [run_of(suite.scale("tiny").of(job)) for job in reversed(suite.jobs)]
     part = build_part("paper(table=2)", runs)
@@ -182,30 +179,28 @@ def test_stand_ins_are_in_the_papers_order() -> None:
     assert len(others) == len({number.job for number in published_numbers(2) if number.job})
 
 
-def test_table_1_shows_the_runs_own_loss() -> None:
+def test_table_1_shows_the_runs_own_loss():
     number = published_numbers(1)[0]
-    assert number.job is not None
     part = build_part("paper(table=1)", [run_of(number.job, standin=True)])
     shown = [printed(part.tables[1], heading) for heading in ("loss", "margin", "own loss")]
     assert shown == [["Triplet (L_tri)"], ["margin 0.1"], ["triplet(margin=0.1)"]]
 
 
-def test_a_collapsed_run_has_the_papers_star() -> None:
+def test_a_collapsed_run_has_the_papers_star():
     number = next(number for number in published_numbers(1) if "*" in number.mark)
     assert number.printed == "16.6*"
-    assert number.job is not None
     collapsed = run_of(number.job, status="collapsed", scores={"map_market": 0.1})
     part = build_part("paper(table=1)", [collapsed])
     pairs = zip(*(printed(part.tables[0], heading) for heading in ("mAP (market)", "ours: mAP (market)")), strict=True)
     assert [pair for pair in pairs if pair[1] != "–"] == [("16.6*", "10.00* (-6.60)")]
 
 
-def test_there_are_five_tables() -> None:
+def test_there_are_five_tables():
     with pytest.raises(OptionError, match="option table: expected one of the Tables 1 to 5, got 6"):
         build_part("paper(table=6)", [])
 
 
-def test_every_number_names_its_table_and_cell() -> None:
+def test_every_number_names_its_table_and_cell():
     for table in TABLES:
         file = leaderboards_folder() / "paper" / f"table{table}.csv"
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):

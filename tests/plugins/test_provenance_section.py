@@ -1,33 +1,29 @@
 """The sections ``provenance`` and ``run``: commands that can be pasted back, and what made the numbers."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 
 from reidbench_reports.provenance import command
 
-from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.text_formats import to_terminal
-from reidbench.runs.record import RunRecord
 from tests.support.jobs import plan_of
 from tests.support.parts import build_part, printed
 from tests.support.records import make_item, make_record
 
 
-def test_the_command_gives_the_same_run(ran: tuple[list[RunRecord], RunFiles]) -> None:
+def test_the_command_gives_the_same_run(ran):
     from reidbench.runs.job import Job
 
     for record in ran[0]:
         program, verb, *flags = shlex.split(command(record))
         assert (program, verb) == ("reidbench", "run")
         given = dict(zip([flag.removeprefix("--") for flag in flags[::2]], flags[1::2], strict=True))
-        asked = Job(**{**given, "seed": int(given["seed"])})  # type: ignore[arg-type]
+        asked = Job(**{**given, "seed": int(given["seed"])})
         plan, _ = plan_of(asked, data=ran[1].machine.data, results=ran[1].machine.results)
         assert plan.id == record.id
 
 
-def test_hostile_specs_are_quoted() -> None:
+def test_hostile_specs_are_quoted():
     record = make_record("x; rm -rf / $(touch y)", dirty=True, deviations=["recipe quick"], standin=True)
     other = make_record("b", items={"metric": make_item("xqda")})
     part = build_part("provenance", [record, other])
@@ -40,7 +36,7 @@ def test_hostile_specs_are_quoted() -> None:
     assert ["metric", "xqda", "reidbench_items", "reidbench 0.1.0"] in plugins.cells()
 
 
-def test_a_run_has_its_scores_commands_and_sentences(ran: tuple[list[RunRecord], RunFiles]) -> None:
+def test_a_run_has_its_scores_commands_and_sentences(ran):
     record = ran[0][0]
     part = build_part("run", [record], ran[1])
     scores, options = part.tables

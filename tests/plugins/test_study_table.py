@@ -1,9 +1,6 @@
 """The section ``study_table``: the table of a study and the sentences below it, on invented results."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +34,7 @@ def row_of(result: StudyResult, loss: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_table_is_readable_at_every_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_table_is_readable_at_every_width(tmp_path, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     text = printed(make_study(tmp_path, against="batch_hard"))
     assert max(map(len, text.splitlines())) <= width
@@ -50,7 +47,7 @@ def test_table_is_readable_at_every_width(tmp_path: Path, monkeypatch: pytest.Mo
     assert "synthetic(identities=60), tiny, quick(steps=200), 3 seeds, each with a search of its own of 4" in words
 
 
-def test_rows_hold_means_places_gains_and_verdicts(tmp_path: Path) -> None:
+def test_rows_hold_means_places_gains_and_verdicts(tmp_path):
     result = make_study(tmp_path, against="batch_hard")
     (loss,) = [each for each in result.losses if each.loss == "my_loss"]
     tuned, default = (
@@ -69,7 +66,7 @@ def test_rows_hold_means_places_gains_and_verdicts(tmp_path: Path) -> None:
     assert row_of(result, "none")["may_be_best"] == "not compared"
 
 
-def test_nothing_measured_is_printed(tmp_path: Path) -> None:
+def test_nothing_measured_is_printed(tmp_path):
     result = make_study(tmp_path)
     slower = []
     for each in result.losses:
@@ -87,7 +84,7 @@ def test_nothing_measured_is_printed(tmp_path: Path) -> None:
     assert printed(replace(result, losses=slower)) == printed(result)
 
 
-def test_options_as_given_form_the_families(tmp_path: Path) -> None:
+def test_options_as_given_form_the_families(tmp_path):
     result = make_study(tmp_path, trials=0)
     part = part_of(result)
     assert "tuned" not in " ".join(column.heading for column in part.tables[0].columns)
@@ -95,14 +92,14 @@ def test_options_as_given_form_the_families(tmp_path: Path) -> None:
     assert "other options" in " ".join(part.notes)
 
 
-def test_one_seed_says_nothing_of_the_losses(tmp_path: Path) -> None:
+def test_one_seed_says_nothing_of_the_losses(tmp_path):
     text = printed(make_study(tmp_path, seeds=1, searches=1))
     assert "One seed: these checkpoints only, not the losses." in text
     assert "is better than" not in text
     assert "may be best" not in text
 
 
-def test_flawed_losses_are_listed_with_all_seeds_and_not_compared(tmp_path: Path) -> None:
+def test_flawed_losses_are_listed_with_all_seeds_and_not_compared(tmp_path):
     losses = {**LOSSES, "batch_all": 0.2}
     statuses = {("my_loss", 1): "collapsed", ("lifted_generalized", 0): "failed", ("lifted_generalized", 2): "failed"}
     result = make_study(tmp_path, losses, statuses=statuses)
@@ -115,7 +112,7 @@ def test_flawed_losses_are_listed_with_all_seeds_and_not_compared(tmp_path: Path
     assert row_of(result, "my_loss")["gain"] is None
 
 
-def test_search_that_chose_the_options_as_given_has_no_gain(tmp_path: Path) -> None:
+def test_search_that_chose_the_options_as_given_has_no_gain(tmp_path):
     result = make_study(tmp_path)
     losses = [
         replace(each, by_tuning=dict.fromkeys(each.by_tuning, each.defaults)) if each.loss == "my_loss" else each
@@ -126,7 +123,7 @@ def test_search_that_chose_the_options_as_given_has_no_gain(tmp_path: Path) -> N
     assert "my_loss: every search chose the options as given." in printed(same)
 
 
-def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
+def test_rankings_of_other_queries_are_named(tmp_path):
     result = make_study(tmp_path)
     final = result.losses[1].finals[2]
     save_ranking(final.folder, renumber(read_ranking(final.folder), 3, 7777))
@@ -134,7 +131,7 @@ def test_rankings_of_other_queries_are_named(tmp_path: Path) -> None:
         part_of(result)
 
 
-def test_study_without_any_score_is_an_error(tmp_path: Path) -> None:
+def test_study_without_any_score_is_an_error(tmp_path):
     statuses = {("my_loss", seed): "failed" for seed in range(3)}
     result = make_study(tmp_path, {"my_loss": 0.0}, trials=0, statuses=statuses)
     with pytest.raises(DataError, match=str(tmp_path)):

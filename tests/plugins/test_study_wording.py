@@ -1,9 +1,6 @@
 """The sentences of the section ``study_table`` that invented studies seldom need."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from reidbench_reports.study_wording import notes
@@ -20,7 +17,7 @@ def values(count: int, seeds: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
     return {f"loss {n}": level + 0.05 * random.standard_normal((seeds, len(PIDS))) for n in range(count)}
 
 
-def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path: Path) -> None:
+def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path):
     study = make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study
     aps = values(8)
     aps["loss 3"] = aps["loss 3"] + np.linspace(-0.2, 0.2, 5)[:, None]
@@ -32,7 +29,7 @@ def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path: Path) -> None:
     assert "With 5 seeds a gap of" in text
 
 
-def test_too_few_seeds_and_losses_are_said_plainly(tmp_path: Path) -> None:
+def test_too_few_seeds_and_losses_are_said_plainly(tmp_path):
     study = replace(make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study, against="loss 0")
     assert "these checkpoints only" in next(notes(compare(values(2, seeds=2), PIDS), study))
     assert "Fewer than two losses" in next(notes(compare(values(1), PIDS), study))

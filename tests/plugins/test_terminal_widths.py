@@ -1,7 +1,5 @@
 """Every table of every section at every usual width of a terminal, with one protocol and with three."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Sequence
@@ -30,7 +28,7 @@ PROTOCOLS = ("synthetic(identities=40)", 'csv_list(file="a_list_of_images.csv")'
 
 
 @pytest.fixture(scope="module")
-def reports(ran: tuple[list[RunRecord], RunFiles]) -> dict[int, list[Part]]:
+def reports(ran):
     """The parts of all sections, by the number of protocols; each has two seeds of two losses, one of a long name."""
     records, files = ran
     machine = local_machine(data=files.machine.data, threads=1)
@@ -75,7 +73,7 @@ def cut_words(table: Table, text: str) -> set[str]:
 
 @pytest.mark.parametrize("protocols", [1, 3])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_table_is_too_wide_or_cut(reports: dict[int, list[Part]], width: int, protocols: int) -> None:
+def test_no_table_is_too_wide_or_cut(reports, width, protocols):
     for part in reports[protocols]:
         text = printed([part], width)
         assert max(map(cell_len, text.splitlines())) <= width, part.title

@@ -1,9 +1,6 @@
 """The section ``tsne``: seeded, a lowered perplexity noted, pictures only on request."""
 
-from __future__ import annotations
-
 import numpy as np
-import pytest
 from reidbench_reports import tsne
 from reidbench_reports.combinations import best_trained_first
 from reidbench_reports.tsne import embed, paint
@@ -18,7 +15,7 @@ from tests.support.records import make_record
 Ran = tuple[list[RunRecord], RunFiles]
 
 
-def test_distant_identities_are_distant_on_the_map() -> None:
+def test_distant_identities_are_distant_on_the_map():
     draw = np.random.default_rng(0)
     rows = np.concatenate([draw.normal(size=(20, 8)), draw.normal(size=(20, 8)) + 30]).astype(np.float32)
     places = embed(rows, 10, 0, 250)
@@ -28,7 +25,7 @@ def test_distant_identities_are_distant_on_the_map() -> None:
     np.testing.assert_array_equal(places, embed(rows, 10, 0, 250))
 
 
-def test_the_map_shows_each_image_at_its_place(ran: Ran) -> None:
+def test_the_map_shows_each_image_at_its_place(ran):
     gallery: Samples = ran[1].split(ran[0][0]).gallery
     shown = np.flatnonzero(gallery.pids > 0)[:6]
     places = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
@@ -38,9 +35,7 @@ def test_the_map_shows_each_image_at_its_place(ran: Ran) -> None:
     assert board[60, 60, 3] == 0  # nothing lies there
 
 
-def test_a_lowered_perplexity_is_noted(
-    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lowered_perplexity_is_noted(ran, monkeypatch, capsys):
     monkeypatch.setattr(tsne, "STEPS", 250)
     part = build_part("tsne(images=30, identities=2)", ran[0], ran[1])
     assert part.notes == [
@@ -55,7 +50,7 @@ def test_a_lowered_perplexity_is_noted(
     assert dots[1] >= dots[2] > 1
 
 
-def test_a_trained_run_comes_before_better_untrained_ones() -> None:
+def test_a_trained_run_comes_before_better_untrained_ones():
     untrained, trained = (
         make_record(loss, scores={"map_market": score}) for loss, score in (("none", 0.9), ("a", 0.1))
     )
@@ -63,6 +58,6 @@ def test_a_trained_run_comes_before_better_untrained_ones() -> None:
     assert best_trained_first([untrained]) == [untrained]
 
 
-def test_nothing_is_mapped_where_no_figure_is_shown() -> None:
+def test_nothing_is_mapped_where_no_figure_is_shown():
     part = build_part("tsne", [make_record()], RunFiles([], local_machine(), figures=False))
     assert (part.figures, ["--plots" in note for note in part.notes]) == ([], [True])

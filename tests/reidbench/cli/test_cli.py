@@ -1,7 +1,5 @@
 """What a person types and reads: verbs, exit codes, messages without a traceback."""
 
-from __future__ import annotations
-
 import csv
 import os
 import subprocess
@@ -20,7 +18,7 @@ Process = Callable[..., subprocess.CompletedProcess[str]]
 VERBS = ("run", "report", "leaderboard", "plugins", "data")
 
 
-def test_help_names_every_verb() -> None:
+def test_help_names_every_verb():
     said = CliRunner().invoke(make_app(), ["--help"]).output
     assert all(verb in said for verb in VERBS)
     assert "Exit codes: 0 all ok, 1 a run failed, 2 the request was wrong, 130 interrupted." in " ".join(said.split())
@@ -31,9 +29,7 @@ def test_help_names_every_verb() -> None:
     cases(__file__, "a_wrong_request_ends_with_2_and_says_what_to_do"),
     ids=lambda value: " ".join(value) if value and len(value[0]) < 60 else "",
 )
-def test_a_wrong_request_ends_with_2_and_says_what_to_do(
-    arguments: list[str], words: list[str], reidbench_main: Callable[..., tuple[int, str]]
-) -> None:
+def test_a_wrong_request_ends_with_2_and_says_what_to_do(arguments, words, reidbench_main):
     code, said = reidbench_main(*arguments)
     assert code == 2, said
     assert said.startswith("reidbench: ")
@@ -41,7 +37,7 @@ def test_a_wrong_request_ends_with_2_and_says_what_to_do(
     assert all(word in said for word in words), said
 
 
-def test_the_whole_road(tmp_path: Path, reidbench_call: Process) -> None:
+def test_the_whole_road(tmp_path, reidbench_call):
     """Run, print again, report, add to a leaderboard: the newcomer's afternoon, small."""
     asked = small_run("--loss", "none", "--loss", "classification", "--loss", "batch_hard")
     first = reidbench_call(*asked)
@@ -63,7 +59,7 @@ def test_the_whole_road(tmp_path: Path, reidbench_call: Process) -> None:
     assert {row["n_seeds"] for row in rows} == {"1"}
 
 
-def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbench_call: Process) -> None:
+def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path, reidbench_call):
     tree, boards = str(tmp_path / "2024_c1_backup"), tmp_path / "boards"  # a root that looks like an image's name
     drawn = reidbench_call("data", "synthesize", "market1501(identities=24, seed=3)", tree)
     assert drawn.returncode == 0, drawn.stderr
@@ -85,7 +81,7 @@ def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path: Path, reidbenc
     assert [file.name for file in boards.glob("*.csv")] == ["market1501.standin.csv"]
 
 
-def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reidbench_call: Process) -> None:
+def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path, reidbench_call):
     tree = tmp_path / "tree"
     assert reidbench_call("data", "synthesize", "market1501(identities=12)", str(tree)).returncode == 0
     one, other = sorted((tree / "query").glob("*.jpg"))[:2]
@@ -103,7 +99,7 @@ def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path: Path, reid
     assert "--allow-partial" in asked.stderr
 
 
-def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_call: Process) -> None:
+def test_the_cache_is_shown_and_cleared(tmp_path, reidbench_call):
     cache = tmp_path / "cache"
     env = {"REIDBENCH_CACHE": str(cache)}
     assert reidbench_call(*small_run("--loss", "batch_hard"), env=env).returncode == 0
@@ -115,7 +111,7 @@ def test_the_cache_is_shown_and_cleared(tmp_path: Path, reidbench_call: Process)
     assert not list(cache.rglob("*.pixels*"))
 
 
-def test_a_trained_network_is_taken_home(tmp_path: Path, reidbench_call: Process) -> None:
+def test_a_trained_network_is_taken_home(tmp_path, reidbench_call):
     done = reidbench_call(*small_run("--loss", "none"))
     assert done.returncode == 0, done.stderr
     (run,) = (Path(os.environ["REIDBENCH_RESULTS"]) / "runs").iterdir()

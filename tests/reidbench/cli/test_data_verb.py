@@ -1,7 +1,5 @@
 """``reidbench data verify`` looks at the files, not only at their names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from reidbench.cli import data
 
 
 @pytest.fixture(scope="module")
-def mars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mars(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mars")
     for _ in reidbench.build("synthesizer", "mars(identities=4, frames=2)", folder):
         pass
@@ -29,7 +27,7 @@ def verify(capsys: pytest.CaptureFixture[str], folder: Path, **options: bool) ->
     return code, capsys.readouterr().out
 
 
-def test_missing_empty_and_damaged_files_are_counted(mars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_empty_and_damaged_files_are_counted(mars, capsys):
     images = sorted(mars.rglob("*.jpg"))
     code, text = verify(capsys, mars)
     assert (code, f"all {len(images)} images exist" in text, "this is a STAND-IN" in text) == (0, True, True)

@@ -1,7 +1,5 @@
 """Embedding a list into shards: the rows of one file, in tasks that are resumed and never mixed."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from reidbench.cli.work import work
 from reidbench.errors import DataError, ReidbenchError, TrainingError
 from reidbench.runs.export import embed_list, embed_shards
 from reidbench.runs.tasks import log_file
-from reidbench.utils.machine import Machine, local_machine
+from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, run
 
 Process = Callable[..., tuple[int, str]]
@@ -39,7 +37,7 @@ class InThisProcess(Executor):
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[Path, Path]:
+def network(tmp_path_factory, data_folder):
     """The folder of a run, and a list of its 54 queries below the data folder's root."""
     folder = tmp_path_factory.mktemp("network")
     with pytest.MonkeyPatch.context() as patch:
@@ -54,13 +52,11 @@ def network(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tupl
 
 
 @pytest.fixture
-def machine(network: tuple[Path, Path]) -> Machine:
+def machine(network):
     return local_machine(device="cpu", threads=1, data=network[1].with_name("root"))
 
 
-def test_shards_have_the_rows_of_one_file(
-    network: tuple[Path, Path], machine: Machine, tmp_path: Path, reidbench_main: Process
-) -> None:
+def test_shards_have_the_rows_of_one_file(network, machine, tmp_path, reidbench_main):
     out, executor = tmp_path / "shards", InThisProcess()
     files = list(embed_shards(*network, out, 4, machine, executor))
     assert [file.name for file in files] == [f"shard-000{number}.npy" for number in range(4)]
@@ -87,9 +83,7 @@ def test_shards_have_the_rows_of_one_file(
     assert (code, error) == (0, "")
 
 
-def test_shards_of_something_else_are_named(
-    network: tuple[Path, Path], machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_of_something_else_are_named(network, machine, tmp_path, monkeypatch):
     run_folder, images = network
     list(embed_shards(run_folder, images, tmp_path, 1, machine, InThisProcess()))
     shorter = tmp_path / "shorter.csv"
@@ -105,13 +99,13 @@ def test_shards_of_something_else_are_named(
         work(next(tmp_path.glob("batches/*/shards.jsonl")), 0)
 
 
-def test_shards_of_no_known_origin_are_refused(network: tuple[Path, Path], machine: Machine, tmp_path: Path) -> None:
+def test_shards_of_no_known_origin_are_refused(network, machine, tmp_path):
     np.save(tmp_path / "shard-0000.npy", np.ones((54, 128), np.float32))
     with pytest.raises(DataError, match=r"shards\.json"):
         list(embed_shards(*network, tmp_path, 1, machine, InThisProcess()))
 
 
-def test_a_damaged_image_costs_its_shard_alone(network: tuple[Path, Path], machine: Machine, tmp_path: Path) -> None:
+def test_a_damaged_image_costs_its_shard_alone(network, machine, tmp_path):
     images = tmp_path / "mine"
     images.mkdir()
     for number, row in enumerate(csv.DictReader(network[1].read_text().splitlines())):
@@ -126,9 +120,7 @@ def test_a_damaged_image_costs_its_shard_alone(network: tuple[Path, Path], machi
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "leave it out"), (-1, "each of 54 images"), (55, "each of 54 images")])
-def test_numbers_of_shards_are_checked(
-    network: tuple[Path, Path], reidbench_main: Process, tmp_path: Path, count: int, text: str
-) -> None:
+def test_numbers_of_shards_are_checked(network, reidbench_main, tmp_path, count, text):
     flags = [f"--images={network[1]}", f"--out={tmp_path}", f"--data-root={network[1].with_name('root')}"]
     code, error = reidbench_main("embed", str(network[0]), *flags, f"--shards={count}", "--executor=local")
     assert code == 2
@@ -136,7 +128,7 @@ def test_numbers_of_shards_are_checked(
 
 
 @pytest.mark.slow  # two processes
-def test_local_processes_embed_shards(network: tuple[Path, Path], machine: Machine, tmp_path: Path) -> None:
+def test_local_processes_embed_shards(network, machine, tmp_path):
     files = list(embed_shards(*network, tmp_path, 2, machine, build("executor", "local(workers=2)")))
     embed_list(*network, tmp_path / "all.npz", machine)
     assert np.array_equal(

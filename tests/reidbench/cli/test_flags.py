@@ -1,12 +1,9 @@
 """Paths on the command line: all are read by one function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import pytest
 import typer
 
 from reidbench.cli import make_app
@@ -22,7 +19,7 @@ def functions_of(app: typer.Typer) -> Iterator[Callable[..., Any]]:
         yield from functions_of(group.typer_instance)
 
 
-def test_every_path_is_read_by_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_path_is_read_by_one_function(monkeypatch):
     """``~`` is a home folder wherever a verb takes a path, and the name of no user stays as it is."""
     monkeypatch.setenv("HOME", "/home/me")
     assert [path(text) for text in ("~/x", "~", "a/~")] == [Path("/home/me/x"), Path("/home/me"), Path("a/~")]

@@ -1,7 +1,5 @@
 """Names and texts that mean harm pass through every verb as plain text, or are refused by name, without a traceback."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -9,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -26,9 +23,7 @@ PLACES = cases(__file__, "places") | {"embed": ["embed", "--images", str(CHECKOU
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-def test_a_name_that_is_none_is_refused_in_plain_text(
-    place: list[str], text: str, reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_none_is_refused_in_plain_text(place, text, reidbench_main, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     given = [part.replace("{}", text) for part in place]
@@ -42,7 +37,7 @@ def test_a_name_that_is_none_is_refused_in_plain_text(
 
 
 @pytest.mark.slow
-def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_call: Process, tmp_path: Path) -> None:
+def test_a_run_of_hostile_names_is_plain_text_everywhere(reidbench_call, tmp_path):
     """A list whose folder, file and images have such names is run, reported, published and checked."""
     folder = tmp_path / "[bold][" / "..x"
     drawn = reidbench_call("data", "synthesize", "csv_list(identities=6, cameras=2)", str(tmp_path / "drawn"))

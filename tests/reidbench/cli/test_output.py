@@ -1,7 +1,5 @@
 """Output that cannot be written costs no result: encodings, closed pipes, full disks; and interrupted starts."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -28,7 +26,7 @@ def closed_pipe() -> TextIO:
 
 
 @pytest.fixture
-def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, bytes, bytes]]:
+def main_with(monkeypatch, tmp_path):
     """Run the command line's main function with other streams; returns its exit code and what reached the two files."""
 
     def call(
@@ -51,14 +49,14 @@ def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
 Main = Callable[..., tuple[int, bytes, bytes]]
 
 
-def test_a_closed_pipe_is_no_error(main_with: Main) -> None:
+def test_a_closed_pipe_is_no_error(main_with):
     assert main_with("--help", stdout=closed_pipe()) == (0, b"", b"")
     code, out, _ = main_with("--help", stderr=closed_pipe())
     assert (code, b"Usage: " in out) == (0, True)
     assert main_with("rn", stderr=closed_pipe())[0] == 2
 
 
-def test_a_full_disk_is_named_once(main_with: Main) -> None:
+def test_a_full_disk_is_named_once(main_with):
     code, _, err = main_with("--help", stdout=full_disk())
     assert (code, err.count(b"\n"), b"stdout: No space left" in err) == (1, 1, True)
     assert main_with("rn", stdout=full_disk(), stderr=full_disk())[0] == 2
@@ -66,7 +64,7 @@ def test_a_full_disk_is_named_once(main_with: Main) -> None:
     assert (code, b"MiB of decoded images" in out) == (0, True)  # and nothing was to be printed to stderr
 
 
-def test_a_run_survives_whatever_its_streams_do(main_with: Main, tmp_path: Path) -> None:
+def test_a_run_survives_whatever_its_streams_do(main_with, tmp_path):
     """The first run prints no line, the second prints a table in ASCII with replacement characters."""
     code, _, _ = main_with(*small_run("--loss", "none"), stdout=full_disk(), stderr=closed_pipe())
     assert code == 1
@@ -78,7 +76,7 @@ def test_a_run_survives_whatever_its_streams_do(main_with: Main, tmp_path: Path)
     assert (code, b"95 % CI" in out or b"queries \xd7" in out, err) == (0, True, b"")
 
 
-def test_closed_descriptors_are_no_error() -> None:
+def test_closed_descriptors_are_no_error():
     for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
         command = f"{sys.executable} -m reidbench --version {closed}"
         ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
@@ -86,7 +84,7 @@ def test_closed_descriptors_are_no_error() -> None:
         assert ended.stdout.startswith("reidbench ") == (closed == "2>&-")
 
 
-def test_a_slow_reader_of_a_pipe_gets_every_line(main_with: Main) -> None:
+def test_a_slow_reader_of_a_pipe_gets_every_line(main_with):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     os.write(writer, b"\n" * 65_536)
@@ -116,7 +114,7 @@ def list_plugins(environment: dict[str, str]) -> tuple[int, str, str]:
     return ended.returncode, ended.stdout, ended.stderr
 
 
-def test_an_interrupted_start_ends_without_a_traceback(tmp_path: Path) -> None:
+def test_an_interrupted_start_ends_without_a_traceback(tmp_path):
     """Also where the importer of a module ignores a failed import."""
     assert list_plugins(install(tmp_path, "noisy", [("noisy", INTERRUPT)]) | {"REIDBENCH_LOAD_PLUGINS": "noisy"}) == (
         130,
@@ -127,6 +125,6 @@ def test_an_interrupted_start_ends_without_a_traceback(tmp_path: Path) -> None:
     assert list_plugins({"PYTHONPATH": str(tmp_path)}) == (130, "", "")
 
 
-def test_a_plugin_that_closes_stdout_is_listed(tmp_path: Path) -> None:
+def test_a_plugin_that_closes_stdout_is_listed(tmp_path):
     code, out, err = list_plugins(install_noisy(tmp_path, CLOSE))
     assert (code, "noisy failed at hooks: " in out, err) == (0, True, "")

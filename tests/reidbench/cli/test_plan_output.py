@@ -1,7 +1,5 @@
 """The plan that is printed before a run names each run by what tells it from the others."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from rich.console import Console
@@ -26,7 +24,7 @@ def printed(plan: Plan) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines() if line.strip(" ─")]
 
 
-def test_differing_items_are_in_the_row_and_the_name() -> None:
+def test_differing_items_are_in_the_row_and_the_name():
     pairs = [(metric, rerank) for metric in ("euclidean", "cosine") for rerank in ("none", "k_reciprocal")]
     four = plan(*({"metric": metric, "rerank": rerank} for metric, rerank in pairs))
     assert four.names()[0] == "batch_hard, euclidean"
@@ -37,7 +35,7 @@ def test_differing_items_are_in_the_row_and_the_name() -> None:
     assert [row.endswith(name) for row, name in zip(rows, four.names(), strict=False)] == [True] * 4
 
 
-def test_shared_items_are_printed_once() -> None:
+def test_shared_items_are_printed_once():
     two = plan(*({"loss": loss, "seed": 3} for loss in ("batch_hard", "batch_hard(margin=0.2)")))
     assert two.names() == ["batch_hard", "batch_hard(margin=0.2)"]
     above, *rows = printed(two)
@@ -46,14 +44,14 @@ def test_shared_items_are_printed_once() -> None:
     assert not any("euclidean" in row for row in rows)
 
 
-def test_the_work_ahead_is_counted_in_steps_and_images() -> None:
+def test_the_work_ahead_is_counted_in_steps_and_images():
     lines = printed(plan({"loss": "none"}, {"loss": "batch_hard"}, {"loss": "batch_hard", "metric": "cosine"}))
     (work,) = (line for line in lines if line.startswith("to do"))
     # One training of 4 steps with 6 * 2 images, of which 3 steps are done; the second metric shares it.
     assert "3 of 3 runs, trainings: 1, steps: 1, images: 12" in work
 
 
-def test_a_papers_mark_names_how_many_runs_have_it() -> None:
+def test_a_papers_mark_names_how_many_runs_have_it():
     paper = replace(plan_of(job(recipe="hermans2017(steps=4, p=6, k=2)"))[0], deviations=())
     three = plan({}, {"loss": "none"}, {})
     lines = printed(replace(three, runs=[*three.runs[:2], paper]))
@@ -61,7 +59,7 @@ def test_a_papers_mark_names_how_many_runs_have_it() -> None:
     assert "faithful to Hermans et al. (2017)" in printed(replace(three, runs=[paper] * 3))
 
 
-def test_identities_of_one_image_are_noted() -> None:
+def test_identities_of_one_image_are_noted():
     clean = plan({}, {"loss": "none"})
     counts = clean.runs[0].split.counts
     single = replace(clean.runs[0].split)
@@ -71,12 +69,10 @@ def test_identities_of_one_image_are_noted() -> None:
     assert not any("one image" in note for note in printed(clean))
 
 
-def test_what_distorts_scores_is_printed_below_the_counts() -> None:
+def test_what_distorts_scores_is_printed_below_the_counts():
     clean = plan({})
     run = replace(
-        clean.runs[0],
-        unmatched=Unmatched(5, 1, 1),
-        contradictions={"test_images_in_train": ["a.jpg", "b.jpg"]},
+        clean.runs[0], unmatched=Unmatched(5, 1, 1), contradictions={"test_images_in_train": ["a.jpg", "b.jpg"]}
     )
     notes = set(printed(replace(clean, runs=[run]))) - set(printed(clean))
     assert len(notes) == 2

@@ -1,14 +1,10 @@
 """``reidbench report`` and ``run --scale``: pages, plots, suites by name, and hostile names all the way."""
 
-from __future__ import annotations
-
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -26,7 +22,7 @@ Main = Callable[..., tuple[int, str]]
 HOSTILE = "[bold]=cmd[/foo]<script>../x\u202e" + "y" * 200
 
 
-def test_a_page_of_hostile_runs_is_plain_text(reidbench_main: Main, tmp_path: Path) -> None:
+def test_a_page_of_hostile_runs_is_plain_text(reidbench_main, tmp_path):
     put(tmp_path / "results" / "runs" / "a", make_record(HOSTILE, scores={"gallery": 100}), None)
     put(tmp_path / "results" / "runs" / "b", make_record(HOSTILE, 1, status="failed", error=HOSTILE, scores={}), None)
     page = tmp_path / "page.html"
@@ -41,9 +37,7 @@ def test_a_page_of_hostile_runs_is_plain_text(reidbench_main: Main, tmp_path: Pa
     assert (code, "no figure in sections table" in said) == (2, True)
 
 
-def test_a_suites_runs_are_found_by_its_name(
-    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suites_runs_are_found_by_its_name(reidbench_main, tmp_path, monkeypatch):
     jobs = load_suite(find_suite("paper/fig6")).every_scale()
     code, said = reidbench_main("report", "paper/fig6")
     assert code == 2
@@ -58,14 +52,12 @@ def test_a_suites_runs_are_found_by_its_name(
     assert ["of-it-0" in html, "of-it-1" in html, "not-of-it" in html] == [True, True, False]
 
 
-def test_a_failing_section_leaves_the_scores(
-    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_section_leaves_the_scores(reidbench_main, tmp_path, monkeypatch):
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
     page, plots = tmp_path / "page.html", tmp_path / "plots"
     both = ["--section", "curves", "--section", "table"]
 
-    def failing(reason: str) -> bool:
+    def failing(reason):
         """Whether each way of reporting names the reason and keeps the scores; alone the section is an error."""
         code, said = reidbench_main("report", *both, "--html", str(page))
         html = page.read_text(encoding="utf-8")
@@ -88,9 +80,7 @@ def test_a_failing_section_leaves_the_scores(
 
 
 @pytest.mark.parametrize("option", ["--plots", "--html", "--results", "--data-root"])
-def test_an_empty_path_is_refused(
-    reidbench_main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
+def test_an_empty_path_is_refused(reidbench_main, tmp_path, monkeypatch, option):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
@@ -99,9 +89,7 @@ def test_an_empty_path_is_refused(
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_one_printed_form_and_any_written_ones(
-    reidbench_main: Main, reidbench_call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_one_printed_form_and_any_written_ones(reidbench_main, reidbench_call, tmp_path):
     runs = tmp_path / "results" / "runs"
     scores = {"queries": 9, "map_market": 0.5}
     put(runs / "a", make_record("a", scores=scores, intervals={"map_market": [0.25, 0.75]}), None)
@@ -130,13 +118,13 @@ def test_one_printed_form_and_any_written_ones(
         (["paper/table2", "--scale", "tiny", "--data-root", "x"], "brings its own data; leave out --data-root"),
     ],
 )
-def test_a_scale_belongs_to_a_suite(reidbench_main: Main, arguments: list[str], said: str) -> None:
+def test_a_scale_belongs_to_a_suite(reidbench_main, arguments, said):
     code, stderr = reidbench_main("run", *arguments)
     assert code == 2
     assert said in " ".join(stderr.split())
 
 
-def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_names_what_differs(monkeypatch, capfd):
     flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
     monkeypatch.setattr(sys, "argv", ["reidbench", *small_run("--dry-run", *flags)])
     for width in (40, 80):  # with every option once, and at last those of each run
@@ -157,7 +145,7 @@ def test_a_plan_names_what_differs(monkeypatch: pytest.MonkeyPatch, capfd: pytes
         assert sum(line.startswith("  dataset ") for line in lines) == (1 if width == 40 else 4)
 
 
-def test_places_that_cannot_be_used_are_named(reidbench_main: Main, tmp_path: Path) -> None:
+def test_places_that_cannot_be_used_are_named(reidbench_main, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     code, said = reidbench_main(*small_run("--loss", "none"), "--results", str(file / "x"))

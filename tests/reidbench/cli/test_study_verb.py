@@ -1,13 +1,6 @@
 """What ``reidbench study`` prints where the page of the study cannot be written."""
 
-from __future__ import annotations
-
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-
-import pytest
 
 from reidbench.cli import plan_output
 from reidbench.studies import hours, page, run_study
@@ -15,9 +8,7 @@ from reidbench.utils.machine import local_machine
 from tests.support.studies import LOSSES, make_study
 
 
-def test_page_that_fails_hides_no_table(
-    reidbench_call: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_that_fails_hides_no_table(reidbench_call, tmp_path, monkeypatch):
     result = make_study(tmp_path, trials=0)
     # Nothing is planned or trained.
     plan = SimpleNamespace(describe=list, notes=[], expected=None, machine=local_machine(results=tmp_path))

@@ -1,17 +1,11 @@
 """``reidbench suites``: everything that runs by name, each with one line that ends as a sentence."""
 
-from __future__ import annotations
-
-import pytest
-
 from reidbench import leaderboards_folder
 from reidbench.cli.suites import suites
 from reidbench.runs.suite import find_suite
 
 
-def test_every_suite_is_listed_by_the_name_that_runs_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_suite_is_listed_by_the_name_that_runs_it(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     suites()
     _, _, *lines = capsys.readouterr().out.splitlines()

@@ -149,9 +149,7 @@ def test_too_many_pixels(tmp_path, monkeypatch, form):
 
 
 def test_pillows_global_switches_let_no_part_through(tmp_path, monkeypatch):
-    whole = {
-        **{form: encoded(picture(), form) for form in ("JPEG", "PNG", "BMP", "WEBP")},
-    }
+    whole = {**{form: encoded(picture(), form) for form in ("JPEG", "PNG", "BMP", "WEBP")}}
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     for form, data in whole.items():
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)

@@ -1,7 +1,5 @@
 """Adding and merging: all or nothing, and the same bytes in any order."""
 
-from __future__ import annotations
-
 import dataclasses
 import pickle
 import signal
@@ -9,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +30,7 @@ def three_by_two() -> list[RunRecord]:
     ]
 
 
-def test_the_order_of_adding_changes_no_byte(tmp_path: Path) -> None:
+def test_the_order_of_adding_changes_no_byte(tmp_path):
     records = three_by_two()
     trees = []
     for number, order in enumerate([[records], [[each] for each in records[::-1]], [records[3:], records[:3]]]):
@@ -52,7 +49,7 @@ def test_the_order_of_adding_changes_no_byte(tmp_path: Path) -> None:
     assert [row["loss"] for row in rows] == ["batch_hard", "classification", "none"]
 
 
-def test_a_later_seed_changes_its_row_and_no_other(tmp_path: Path) -> None:
+def test_a_later_seed_changes_its_row_and_no_other(tmp_path):
     boards, records = tmp_path / "boards", three_by_two()
     add_all(boards, [record for record in records if record.job.seed == 0])
     before = rows_of(boards)
@@ -64,7 +61,7 @@ def test_a_later_seed_changes_its_row_and_no_other(tmp_path: Path) -> None:
     assert float(after[0]["map_market_sd"]) == pytest.approx(statistics.stdev(scores), abs=5e-7)
 
 
-def test_adding_stored_runs_writes_nothing(tmp_path: Path) -> None:
+def test_adding_stored_runs_writes_nothing(tmp_path):
     boards, records = tmp_path / "boards", three_by_two()
     add_all(boards, records)
     run = tmp_path / "runs" / "0-batch_hard(margin=0.2)"
@@ -77,7 +74,7 @@ def test_adding_stored_runs_writes_nothing(tmp_path: Path) -> None:
     assert {name: (boards / name).stat().st_mtime_ns for name in tree(boards)} == times
 
 
-def test_a_missing_or_edited_csv_is_derived_again(tmp_path: Path) -> None:
+def test_a_missing_or_edited_csv_is_derived_again(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, three_by_two())
     good = (boards / "synthetic.csv").read_text()
@@ -89,7 +86,7 @@ def test_a_missing_or_edited_csv_is_derived_again(tmp_path: Path) -> None:
     assert (boards / "synthetic.csv").read_text() == good
 
 
-def test_missing_and_damaged_rankings_are_refused(tmp_path: Path) -> None:
+def test_missing_and_damaged_rankings_are_refused(tmp_path):
     folder, record = put(tmp_path / "run", valid_record())
     file = folder / "rankings.npz"
     arrays = dict(vars(ranking_for(record.job)))
@@ -109,7 +106,7 @@ def test_missing_and_damaged_rankings_are_refused(tmp_path: Path) -> None:
         add([(folder, record)], tmp_path / "boards")
 
 
-def test_stand_ins_have_a_board_of_their_own(tmp_path: Path) -> None:
+def test_stand_ins_have_a_board_of_their_own(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, [valid_record("a", standin=True), valid_record("b")])
     assert [row["loss"] for row in rows_of(boards, "synthetic.standin")] == ["a"]
@@ -117,12 +114,12 @@ def test_stand_ins_have_a_board_of_their_own(tmp_path: Path) -> None:
     assert {path.name for path in (boards / "records").iterdir()} == {"synthetic", "synthetic.standin"}
 
 
-def test_a_third_party_protocol_is_one_file_below_the_folder(tmp_path: Path) -> None:
+def test_a_third_party_protocol_is_one_file_below_the_folder(tmp_path):
     add_all(tmp_path / "boards", [valid_record(items={"protocol": make_item("acme/market")})])
     assert [path.name for path in (tmp_path / "boards").glob("*.csv")] == ["acme-market.csv"]
 
 
-def test_all_reasons_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
+def test_all_reasons_are_listed_and_nothing_is_written(tmp_path):
     bad = [
         valid_record("a", status="failed", error="no"),
         valid_record("b", dirty=True, scores={"r5": 2.0}),
@@ -135,7 +132,7 @@ def test_all_reasons_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
     assert tree(tmp_path / "boards") == {}
 
 
-def test_dirty_runs_can_be_allowed_and_mark_the_row(tmp_path: Path) -> None:
+def test_dirty_runs_can_be_allowed_and_mark_the_row(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, [valid_record(seed=0, dirty=True)], allow_dirty=True)
     add_all(boards, [valid_record(seed=1)])
@@ -143,7 +140,7 @@ def test_dirty_runs_can_be_allowed_and_mark_the_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["stored", "given together"])
-def test_one_id_with_two_contents_is_refused(tmp_path: Path, where: str) -> None:
+def test_one_id_with_two_contents_is_refused(tmp_path, where):
     boards, record = tmp_path / "boards", valid_record()
     one = put(tmp_path / "one", record)
     other = put(tmp_path / "other", dataclasses.replace(record, seconds={"train": 1.0, "embed": 1.0}))
@@ -156,7 +153,7 @@ def test_one_id_with_two_contents_is_refused(tmp_path: Path, where: str) -> None
     assert tree(boards) == before
 
 
-def test_one_record_with_two_rankings_is_refused(tmp_path: Path) -> None:
+def test_one_record_with_two_rankings_is_refused(tmp_path):
     boards, record = tmp_path / "boards", valid_record()
     add([put(tmp_path / "one", record)], boards)
     ranking = ranking_for(record.job)
@@ -165,7 +162,7 @@ def test_one_record_with_two_rankings_is_refused(tmp_path: Path) -> None:
         add([put(tmp_path / "two", record, farther)], boards)
 
 
-def test_seeds_of_different_code_are_noted(tmp_path: Path) -> None:
+def test_seeds_of_different_code_are_noted(tmp_path):
     newer = valid_record(seed=1, code_files={"reidbench/ranking.py": digest("edited")})
     add_all(tmp_path / "boards", [valid_record(seed=0), newer])
     rows = rows_of(tmp_path / "boards")
@@ -173,7 +170,7 @@ def test_seeds_of_different_code_are_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a,b\n1,2\n"])
-def test_a_file_that_is_no_leaderboard_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_leaderboard_is_left_alone(tmp_path, content):
     boards = tmp_path / "boards"
     boards.mkdir()
     (boards / "synthetic.csv").write_bytes(content)
@@ -182,7 +179,7 @@ def test_a_file_that_is_no_leaderboard_is_left_alone(tmp_path: Path, content: by
     assert tree(boards) == {"synthetic.csv": content}
 
 
-def test_a_folder_instead_of_a_csv_is_named(tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]]) -> None:
+def test_a_folder_instead_of_a_csv_is_named(tmp_path, reidbench_main):
     add_all(tmp_path / "boards", [valid_record("one")])
     (tmp_path / "boards" / "synthetic.csv").unlink()
     (tmp_path / "boards" / "synthetic.csv").mkdir()
@@ -202,7 +199,7 @@ def test_a_folder_instead_of_a_csv_is_named(tmp_path: Path, reidbench_main: Call
         ("{}", r"record\.json: is no run record: schema is missing"),
     ],
 )
-def test_a_damaged_stored_record_is_named(tmp_path: Path, content: str, named: str) -> None:
+def test_a_damaged_stored_record_is_named(tmp_path, content, named):
     boards = tmp_path / "boards"
     add_all(boards, [valid_record("a")])
     next((boards / "records" / "synthetic").iterdir()).joinpath("record.json").write_text(content)
@@ -213,7 +210,7 @@ def test_a_damaged_stored_record_is_named(tmp_path: Path, content: str, named: s
 # --- merge -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_another_leaderboard_is_added(tmp_path: Path) -> None:
+def test_a_folder_of_another_leaderboard_is_added(tmp_path):
     submitters = [[valid_record("one"), valid_record("two")], [valid_record("two"), valid_record("two", 1)]]
     for number, records in enumerate(submitters):
         add_all(tmp_path / str(number) / "boards", records)
@@ -225,7 +222,7 @@ def test_a_folder_of_another_leaderboard_is_added(tmp_path: Path) -> None:
     assert check(tmp_path / "joined0") == []
 
 
-def test_merge_refuses_what_check_refuses(tmp_path: Path) -> None:
+def test_merge_refuses_what_check_refuses(tmp_path):
     """A stand-in among the real data, a record in another's folder, rankings of another run."""
     add_all(tmp_path / "boards", [valid_record("one", standin=True), valid_record("two", standin=True)])
     (tmp_path / "boards" / "records" / "synthetic.standin").rename(tmp_path / "boards" / "records" / "synthetic")
@@ -246,7 +243,7 @@ def test_merge_refuses_what_check_refuses(tmp_path: Path) -> None:
         merge(tmp_path / "swapped")
 
 
-def test_merge_derives_a_csv_with_git_conflicts(tmp_path: Path) -> None:
+def test_merge_derives_a_csv_with_git_conflicts(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, three_by_two())
     file = boards / "synthetic.csv"
@@ -277,7 +274,7 @@ def start(boards: Path, runs: Path, how: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize(
     ("processes", "rows"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["2x3", "10x20"]
 )
-def test_processes_that_add_at_once_lose_nothing(tmp_path: Path, processes: int, rows: int) -> None:
+def test_processes_that_add_at_once_lose_nothing(tmp_path, processes, rows):
     records = [valid_record(f"loss{process}(x={n})") for process in range(processes) for n in range(rows)]
     for number, record in enumerate(records):
         put(tmp_path / "runs" / str(number // rows) / str(number % rows), record)
@@ -290,7 +287,7 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path, processes: int,
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_leaves_the_file_whole(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, [valid_record("first")])
     for number in range(150):

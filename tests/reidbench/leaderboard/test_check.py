@@ -1,13 +1,9 @@
 """A CSV or a record that was edited is refused, and named with its line or field."""
 
-from __future__ import annotations
-
 import csv
 import io
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,12 +26,12 @@ def edit(boards: Path, column: str, text: str | Callable[[str], str], row: int =
 
 
 @pytest.fixture
-def boards(tmp_path: Path) -> Path:
+def boards(tmp_path):
     add_all(tmp_path / "boards", [valid_record("one(margin=0.2)"), valid_record("two"), valid_record("two", 1)])
     return tmp_path / "boards"
 
 
-def test_what_add_writes_and_the_committed_boards_are_valid(boards: Path) -> None:
+def test_what_add_writes_and_the_committed_boards_are_valid(boards):
     assert check(boards) == []
     assert check(CHECKOUT / "leaderboards") == []
 
@@ -44,7 +40,7 @@ def test_what_add_writes_and_the_committed_boards_are_valid(boards: Path) -> Non
     ("column", "cell"),
     [("r1", "0.990000"), ("verified", "retrained"), ("config_hash", "0" * 64), ("notes", "a\u202e" + "x" * 10_000)],
 )
-def test_an_edited_row_and_the_one_that_is_due_are_named(boards: Path, column: str, cell: str) -> None:
+def test_an_edited_row_and_the_one_that_is_due_are_named(boards, column, cell):
     edit(boards, column, cell)
     due, edited = map(str, check(boards))
     assert "synthetic.csv: lacks a line that the records give" in due
@@ -53,7 +49,7 @@ def test_an_edited_row_and_the_one_that_is_due_are_named(boards: Path, column: s
     assert len(edited) < 600
 
 
-def test_copied_and_torn_rows_and_another_order_are_named(boards: Path) -> None:
+def test_copied_and_torn_rows_and_another_order_are_named(boards):
     file = boards / "synthetic.csv"
     header, *lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([header, *lines, lines[0], lines[1][:40] + "\n"]))
@@ -62,9 +58,7 @@ def test_copied_and_torn_rows_and_another_order_are_named(boards: Path) -> None:
     assert [problem.text[:20] for problem in check(boards)] == ["has other line ends "]
 
 
-def test_all_problems_are_listed_and_the_exit_code_is_1(
-    boards: Path, reidbench_call: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_all_problems_are_listed_and_the_exit_code_is_1(boards, reidbench_call):
     edit(boards, "verified", "consistent", row=1)
     edit_record(boards, lambda data: data["job"].update(seed=5))
     ended = reidbench_call("leaderboard", "check", "--folder", str(boards))
@@ -74,17 +68,14 @@ def test_all_problems_are_listed_and_the_exit_code_is_1(
     assert "record.json: id is" in ended.stdout
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "problem"),
-    cases(__file__, "an_edited_record_is_named"),
-)
-def test_an_edited_record_is_named(boards: Path, path: str, value: Any, problem: str) -> None:
+@pytest.mark.parametrize(("path", "value", "problem"), cases(__file__, "an_edited_record_is_named"))
+def test_an_edited_record_is_named(boards, path, value, problem):
     file = edit_record(boards, lambda data: set_field(data, path, value))
     problems = [each for each in check(boards) if each.file == file and problem in str(each)]
     assert problems
 
 
-def test_swapped_and_missing_rankings_are_named(boards: Path) -> None:
+def test_swapped_and_missing_rankings_are_named(boards):
     files = sorted(boards.glob("records/*/*/rankings.npz"))
     contents = [file.read_bytes() for file in files]
     files[0].write_bytes(contents[1])

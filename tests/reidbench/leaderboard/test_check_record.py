@@ -1,12 +1,8 @@
 """What no leaderboard accepts in a run: values, digests, items, times, intervals and camera matrices."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,15 +27,12 @@ SHA = f"sha256:{digest('file')}"
         ({"items": {"loss": make_item("bad", "a(")}}, r"items\.loss\.spec "),
         ({"items": {"protocol": make_item("../../x")}}, r"items\.protocol\.spec "),
         ({"items": {"backbone": make_item("a + b")}}, r"items\.backbone\.spec .*expected a single item"),
-        (
-            {"items": {"loss": replace(make_item("bad"), plugin=LOCAL)}},
-            r"items\.loss\.plugin .*bad was given as a",
-        ),
+        ({"items": {"loss": replace(make_item("bad"), plugin=LOCAL)}}, r"items\.loss\.plugin .*bad was given as a"),
         ({"job": Job("synthetic", "bad", "tiny", "auto", "auto", "none", -1)}, r"job\.seed "),
         ({"cameras": CameraMatrix()}, r"cameras\.cameras "),
     ],
 )
-def test_invalid_runs_are_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+def test_invalid_runs_are_refused(tmp_path, changes, problem):
     boards, valid = tmp_path / "boards", valid_record("valid")
     with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad/record\.json: {problem}"):
         add_all(boards, [valid, valid_record("bad", **changes)])
@@ -47,7 +40,7 @@ def test_invalid_runs_are_refused(tmp_path: Path, changes: dict[str, Any], probl
 
 
 @pytest.mark.parametrize("score", ["map_market", "map_step", "r1", "minp", "queries", "unmatched"])
-def test_scores_that_rankings_do_not_give_are_refused(tmp_path: Path, score: str) -> None:
+def test_scores_that_rankings_do_not_give_are_refused(tmp_path, score):
     away = {"queries": 1.0, "unmatched": 1.0, "map_step": 1e-6}.get(score, -1e-6)
     with pytest.raises(DataError, match=rf"0-batch_hard/record\.json: scores\.{score} is .* the rankings give"):
         add_all(tmp_path / "boards", [valid_record(scores={score: valid_record().scores[score] + away})])
@@ -60,7 +53,7 @@ def test_scores_that_rankings_do_not_give_are_refused(tmp_path: Path, score: str
         ({"cameras.map_market.0.0": None}, "cameras.map_market", "null"),
     ],
 )
-def test_edited_stored_records_are_refused(tmp_path: Path, edits: dict[str, Any], field: str, text: str) -> None:
+def test_edited_stored_records_are_refused(tmp_path, edits, field, text):
     add_all(tmp_path / "boards", [valid_record("one(margin=0.2)")])
     file = edit_record(tmp_path / "boards", lambda data: [set_field(data, *edit) for edit in edits.items()])
     problems = [problem for problem in check(tmp_path / "boards") if problem.file == file]
@@ -69,7 +62,7 @@ def test_edited_stored_records_are_refused(tmp_path: Path, edits: dict[str, Any]
         merge(tmp_path / "boards")
 
 
-def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
+def test_a_fast_clock_is_tolerated(tmp_path):
     soon = datetime.now(UTC) + timedelta(minutes=5)
     add_all(tmp_path / "boards", [valid_record("one", finished=soon.isoformat())])
     assert check(tmp_path / "boards") == []
@@ -78,7 +71,7 @@ def test_a_fast_clock_is_tolerated(tmp_path: Path) -> None:
     assert fields(replace(record, started="2026-11-22T10:11:00+00:00")) == ["started"]
 
 
-def test_rows_of_an_older_protocol_version_have_their_own_track(tmp_path: Path) -> None:
+def test_rows_of_an_older_protocol_version_have_their_own_track(tmp_path):
     old = replace_parts(valid_record("one"), evaluation={"version": 0})
     add_all(tmp_path / "boards", [replace(old, **asdict(old.ids())), valid_record("two")])
     assert check(tmp_path / "boards") == []
@@ -98,7 +91,7 @@ def fields(record: RunRecord) -> list[str]:
     return [field for field, _ in record_problems(record)]
 
 
-def test_equal_options_in_other_words_are_accepted() -> None:
+def test_equal_options_in_other_words_are_accepted():
     """Defaults, an item as a value, a whole number, a file."""
     spec = 'wide(height=none, size=1.0, inner="crop(of=2)", weights=some/net.safetensors, parts=[1, 2])'
     digested = spec.replace("some/net.safetensors", f'"{SHA}"')
@@ -108,13 +101,13 @@ def test_equal_options_in_other_words_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "/data/", "../"])
-def test_a_file_is_a_path_a_name_or_a_digest_by_field(folder: str) -> None:
+def test_a_file_is_a_path_a_name_or_a_digest_by_field(folder):
     spec = f"tiny(norm=batch, weights={folder}w.pth)"
     named = {"path": f"{folder}w.pth", "name": "w.pth", "digest": f'"{SHA}"'}
     right = {"given": "path", "short": "name", "identity": "digest"}
     origins = {"norm": "default", "weights": "given"}
 
-    def problems(**changes: str) -> list[str]:
+    def problems(**changes):
         chosen = {field: named[how] for field, how in (right | changes).items()}
         texts = (f"tiny(weights={chosen['given']})", spec, f"tiny(weights={chosen['short']})")
         return fields(with_backbone(*texts, f"tiny(norm=batch, weights={chosen['identity']})", origins))
@@ -129,7 +122,7 @@ def test_a_file_is_a_path_a_name_or_a_digest_by_field(folder: str) -> None:
 
 @pytest.mark.parametrize("forged", [SHA, SHA.upper(), "sha256:", SHA + "0", "sha256:batch"])
 @pytest.mark.parametrize("field", ["given", "short", "identity"])
-def test_a_digest_replaces_files_only(field: str, forged: str) -> None:
+def test_a_digest_replaces_files_only(field, forged):
     valid = "tiny(norm=batch)"
     texts = {"given": valid, "short": valid, "identity": valid} | {field: f'tiny(norm="{forged}")'}
     expected = "job.backbone" if field == "given" else f"items.backbone.{field}"
@@ -137,23 +130,23 @@ def test_a_digest_replaces_files_only(field: str, forged: str) -> None:
 
 
 @pytest.mark.parametrize("forged", ["sha256:", SHA + "0", "sha256:w.pth", SHA.upper()])
-def test_a_digest_of_a_file_has_64_hex_digits(forged: str) -> None:
+def test_a_digest_of_a_file_has_64_hex_digits(forged):
     record = with_backbone("tiny(w=a/b.pth)", "tiny(w=a/b.pth)", "tiny(w=b.pth)", f'tiny(w="{forged}")', {})
     assert fields(record) == ["items.backbone.identity"]
 
 
-def test_the_job_has_every_given_option() -> None:
+def test_the_job_has_every_given_option():
     spec = "tiny(norm=batch, dim=128)"
     for origin, expected in (("default", []), ("protocol", []), ("given", ["job.backbone"])):
         assert fields(with_backbone("tiny", spec, "tiny", spec, {"norm": "default", "dim": origin})) == expected
     assert fields(with_backbone("tiny(dim=128)", spec, "tiny", spec, {"norm": "default", "dim": "given"})) == []
 
 
-def test_every_part_of_a_sum_has_its_given_options() -> None:
+def test_every_part_of_a_sum_has_its_given_options():
     spec = "hard(m=1) + soft(m=1) + hard(m=1)"
     origins = {"hard.m": "default", "soft.m": "default", "hard:2.m": "given"}
 
-    def run(given: str) -> RunRecord:
+    def run(given):
         return valid_record(
             given, items={"loss": replace(make_item(given, spec, "hard + soft + hard"), origins=origins)}
         )

@@ -1,10 +1,6 @@
 """What a forger tries without inventing rankings: each is refused by name, or shown as what it is."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,10 +29,7 @@ def with_ids(record: RunRecord) -> RunRecord:
         ({"items": {"loss": replace(LOSS, distribution="reidb\u0435nch")}}, r"items\.loss\.distribution .*ASCII"),
         ({"items": {"protocol": make_item("a/b/synthetic")}}, r"items\.protocol\.spec cannot be used"),
         ({"items": {"loss": replace(LOSS, origins={"junk": "given"})}}, r"items\.loss\.origins .*junk"),
-        (
-            {"items": {"loss": replace(make_item("one(a=1)"), origins={"a": "\u202e"})}},
-            r"items\.loss\.origins .*'a'",
-        ),
+        ({"items": {"loss": replace(make_item("one(a=1)"), origins={"a": "\u202e"})}}, r"items\.loss\.origins .*'a'"),
         ({"items": {"extra": LOSS}}, r"items\.extra is no kind"),
         ({"code_files": {}, "code": code_digest({})}, r"code_files is empty"),
         ({"code_files": {"reidbench/x.py": ""}}, r"code_files\.reidbench/x\.py must be 64 hex digits"),
@@ -45,13 +38,13 @@ def with_ids(record: RunRecord) -> RunRecord:
         ({"observed": MonitorRecord("collapsed")}, r"observed\.verdict is collapsed"),
     ],
 )
-def test_forged_records_are_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+def test_forged_records_are_refused(tmp_path, changes, problem):
     record = with_ids(valid_record("one", **changes))
     with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*record\.json: {problem}"):
         add_all(tmp_path / "boards", [record])
 
 
-def test_a_protocol_with_a_slash_has_its_own_board(tmp_path: Path) -> None:
+def test_a_protocol_with_a_slash_has_its_own_board(tmp_path):
     record = with_ids(valid_record("one", items={"protocol": make_item("evil/synthetic")}))
     add_all(tmp_path / "boards", [record])
     assert sorted(path.name for path in (tmp_path / "boards").iterdir() if path.name != ".lock") == [
@@ -63,7 +56,7 @@ def test_a_protocol_with_a_slash_has_its_own_board(tmp_path: Path) -> None:
     assert "evil/synthetic: not verified" in result.notes[0]
 
 
-def test_a_copy_with_another_start_is_refused(tmp_path: Path) -> None:
+def test_a_copy_with_another_start_is_refused(tmp_path):
     record, boards = valid_record(), tmp_path / "boards"
     add([put(tmp_path / "one", record)], boards)
     copy = put(tmp_path / "two", replace(record, started="2026-11-22T10:00:01+00:00"))
@@ -72,7 +65,7 @@ def test_a_copy_with_another_start_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [valid_record("two"), valid_record("one", 1)], ids=["loss", "seed"])
-def test_one_ranking_under_two_trainings_is_refused(tmp_path: Path, other: RunRecord) -> None:
+def test_one_ranking_under_two_trainings_is_refused(tmp_path, other):
     one, boards = valid_record("one"), tmp_path / "boards"
     copied = put(tmp_path / "copied", replace(other, **derived_for(one.job)), ranking_for(one.job))
     with pytest.raises(DataError, match=r"(copied|one)/rankings\.npz: ranks exactly as"):
@@ -86,14 +79,14 @@ def test_one_ranking_under_two_trainings_is_refused(tmp_path: Path, other: RunRe
         merge(boards)
 
 
-def test_untrained_networks_may_rank_alike(tmp_path: Path) -> None:
+def test_untrained_networks_may_rank_alike(tmp_path):
     one, other = valid_record("none"), valid_record("none", 1)
     same = put(tmp_path / "other", replace(other, **derived_for(one.job)), ranking_for(one.job))
     add([put(tmp_path / "one", one), same], tmp_path / "boards")
     assert check(tmp_path / "boards") == []
 
 
-def test_a_dropped_seed_is_shown(tmp_path: Path) -> None:
+def test_a_dropped_seed_is_shown(tmp_path):
     boards = tmp_path / "boards"
     add_all(boards, [valid_record(seed=seed) for seed in (0, 1, 3)])
     assert [row["notes"] for row in rows_of(boards)] == ["chosen seeds: 0, 1, 3"]

@@ -1,7 +1,5 @@
 """Records, rankings, embeddings and distances mutated 2,000 times end in a value or a DataError, nothing else."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -44,7 +42,7 @@ mutations = settings(
 )
 
 
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places(value) -> Iterator[tuple[Any, Any]]:
     """Yield (container, key) of every value inside a JSON value."""
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -65,7 +63,7 @@ def valid() -> tuple[RunRecord, str, Ranking]:
 
 @mutations
 @given(Positions, st.sampled_from(VALUES) | st.none(), st.booleans())
-def test_records_with_other_values(position: float, value: Any, delete: bool) -> None:
+def test_records_with_other_values(position, value, delete):
     data = json.loads(valid()[1])
     inside = list(places(data))
     container, key = inside[int(position * len(inside))]
@@ -78,7 +76,7 @@ def test_records_with_other_values(position: float, value: Any, delete: bool) ->
 
 @mutations
 @given(Positions, st.integers(0, 40), st.sampled_from(TOKENS) | st.text(max_size=3))
-def test_records_with_other_bytes(position: float, length: int, token: str) -> None:
+def test_records_with_other_bytes(position, length, token):
     data = edit_bytes(valid()[1].encode(), position, length, token.encode("utf-8", "surrogatepass"))
     check_record(data.decode("utf-8", "replace"))
 
@@ -108,7 +106,7 @@ def npz(arrays: dict[str, Any], member: str = "", header: str = "", method: int 
     return out.getvalue()
 
 
-def npy(array: Any) -> bytes:
+def npy(array) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
@@ -162,9 +160,7 @@ EDITS: list[Callable[[np.ndarray, int], np.ndarray]] = [
 
 @mutations
 @given(st.sampled_from(FILES), st.sampled_from(METHODS), Positions, st.integers(0, 60), st.binary(max_size=6))
-def test_array_files_with_other_bytes(
-    tmp_path: Path, file: str, method: int, position: float, length: int, new: bytes
-) -> None:
+def test_array_files_with_other_bytes(tmp_path, file, method, position, length, new):
     read(tmp_path, file, edit_bytes(content_of(file, method), position, length, new))
 
 
@@ -175,7 +171,7 @@ def test_array_files_with_other_bytes(
     st.sampled_from(HEADERS) | st.sampled_from(EDITS) | st.integers(0, 2**16 - 1),
     st.integers(0, 50),
 )
-def test_array_files_with_another_structure(tmp_path: Path, file: str, place: int, edit: Any, number: int) -> None:
+def test_array_files_with_another_structure(tmp_path, file, place, edit, number):
     arrays = arrays_of(file)
     name = list(arrays)[place % len(arrays)]
     if isinstance(

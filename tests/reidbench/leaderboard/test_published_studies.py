@@ -1,7 +1,5 @@
 """A study is added with the ranks of its final runs; its rows follow from them, and what was changed is named."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -44,7 +42,7 @@ def record(loss: str, seed: int, recipe: str = "quick") -> RunRecord:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(tmp_path_factory):
     """Return the folder of a study in the results of two losses and two seeds, whose second trials were better."""
     folder = tmp_path_factory.mktemp("study")
     file = folder / "boards" / "studies" / "mine.toml"
@@ -65,7 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def published(study: Path) -> Path:
+def published(study):
     folder = study.parents[2] / "boards"
     add_study(study, folder)
     assert merge(folder) == [folder / "synthetic.csv"]
@@ -73,13 +71,11 @@ def published(study: Path) -> Path:
 
 
 @pytest.fixture
-def boards(published: Path, tmp_path: Path) -> Path:
+def boards(published, tmp_path):
     return shutil.copytree(published, tmp_path / "boards")
 
 
-def test_rows_of_a_study_follow_from_its_final_runs(
-    boards: Path, study: Path, tmp_path: Path, reidbench_main: Callable[..., tuple[int, str]]
-) -> None:
+def test_rows_of_a_study_follow_from_its_final_runs(boards, study, tmp_path, reidbench_main):
     assert check(boards) == []
     rows = {(row["loss"], row["tuning"]): row for row in rows_of(boards)}
     assert rows.keys() == {*((loss, tuning) for loss in ("batch_hard", "batch_all") for tuning in ("tuned", "default")),
@@ -113,7 +109,7 @@ def edit(file: Path, change: Callable[[Any], Any]) -> None:
     file.write_text("\n".join(map(json.dumps, values)))
 
 
-def swap_tuning(stored: Any) -> None:
+def swap_tuning(stored) -> None:
     finals = stored["finals"]["batch_hard"]
     finals["tuned"], finals["default"] = finals["default"], finals["tuned"]
 
@@ -127,24 +123,17 @@ def swap_tuning(stored: Any) -> None:
         ("study.json", swap_tuning, "record.json", "batch_hard, default"),
         ("study.json", lambda stored: stored["study"].update(trials=1), "mine.toml", "another study"),
         ("trials.jsonl", lambda trials: trials[0]["scores"].update(euclidean=0.9), "record.json", "batch_hard, tuned"),
-        (
-            "trials.jsonl",
-            lambda trials: trials.pop(),
-            "trials.jsonl",
-            "1 to 2 in searches 0 to 1 of batch_all",
-        ),
+        ("trials.jsonl", lambda trials: trials.pop(), "trials.jsonl", "1 to 2 in searches 0 to 1 of batch_all"),
         ("trials.jsonl", lambda trials: trials[0].pop("code"), "study.json", "trials.jsonl: [0].code"),
     ],
 )
-def test_changed_files_of_a_study_are_named(
-    boards: Path, name: str, change: Callable[[Any], Any], where: str, words: str
-) -> None:
+def test_changed_files_of_a_study_are_named(boards, name, change, where, words):
     edit(boards / "studies" / "mine" / name, change)
     problems = [problem for problem in check(boards) if problem.file.suffix != ".csv"]
     assert [str(problem) for problem in problems if problem.file.name == where and words in str(problem)], problems
 
 
-def test_changed_scores_and_copied_ranks_are_named(boards: Path) -> None:
+def test_changed_scores_and_copied_ranks_are_named(boards):
     first, second = sorted(boards.glob("studies/mine/*/record.json"))[:2]
     data = json.loads(first.read_text())
     del data["checksum"]

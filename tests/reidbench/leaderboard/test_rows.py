@@ -1,7 +1,5 @@
 """The columns of a row and what they show."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import statistics
@@ -12,12 +10,12 @@ from tests.support.paths import CHECKOUT
 from tests.support.records import COUNTS, digest, make_item, replace_parts
 
 
-def test_the_columns_are_the_documented_ones() -> None:
+def test_the_columns_are_the_documented_ones():
     rows = re.findall(r"^\| `(\w+)` \|", (CHECKOUT / "docs" / "leaderboards.md").read_text(), re.MULTILINE)
     assert rows == list(derive([valid_record()])[0])
 
 
-def test_a_row_shows_the_combination_and_its_scores() -> None:
+def test_a_row_shows_the_combination_and_its_scores():
     seeds = [valid_record("batch_hard(margin=0.2, distance=cosine)", seed) for seed in range(3)]
     scores = {name: [seed.scores[name] for seed in seeds] for name in seeds[0].scores}
     expected = {name: f"{statistics.mean(values):.6f}" for name, values in scores.items()}
@@ -37,7 +35,7 @@ def test_a_row_shows_the_combination_and_its_scores() -> None:
     assert row == expected | {name: text for name, _, text in pairs}
 
 
-def test_sums_learned_metrics_weights_and_heads() -> None:
+def test_sums_learned_metrics_weights_and_heads():
     options = "synthetic(difficulty=2)"
     items = {
         "protocol": make_item(options, "synthetic(identities=500, difficulty=2)", options),
@@ -59,7 +57,7 @@ def test_sums_learned_metrics_weights_and_heads() -> None:
     assert (row["map_market_sd"], row["r1_sd"], row["n_seeds"]) == ("", "", "1")
 
 
-def test_differing_seeds_are_joined_and_the_last_dates_the_row() -> None:
+def test_differing_seeds_are_joined_and_the_last_dates_the_row():
     days = ["2026-11-21T10:00:00+00:00", "2026-11-23T00:10:00+02:00", "2026-11-20T10:00:00+00:00"]
     seeds = [
         valid_record("a", seed, finished=day, commit=f"{seed}" * 40, faithful=not deviations, deviations=deviations)
@@ -70,12 +68,12 @@ def test_differing_seeds_are_joined_and_the_last_dates_the_row() -> None:
     assert row["notes"] == "p=3; seed 0; seed 2"
 
 
-def test_the_untrained_network_has_no_loss_options() -> None:
+def test_the_untrained_network_has_no_loss_options():
     (row,) = derive([valid_record("none")])
     assert (row["loss"], row["loss_params"], row["plugin_dist"], row["train_s"]) == ("none", "", "", "0.00")
 
 
-def test_rows_are_sorted_by_track_loss_options_and_hash() -> None:
+def test_rows_are_sorted_by_track_loss_options_and_hash():
     rows = derive(
         valid_record(
             loss,

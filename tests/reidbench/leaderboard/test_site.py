@@ -1,13 +1,9 @@
 """The site: ranked tracks, named systems, provenance, and texts that stay texts."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.site import build_site
@@ -23,13 +19,13 @@ HOSTILE = "[bold]<script>alert(1)</script>\"'{{ 7*7 }}../x" + "y" * 10_000
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     with chromium() as opened:
         yield opened
 
 
 @pytest.fixture
-def boards(tmp_path: Path) -> Path:
+def boards(tmp_path):
     """Boards of a protocol whose lists are not on this machine, so that nothing is rendered."""
     tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
     protocol = {"protocol": make_item("market1501")}
@@ -43,7 +39,7 @@ def planner(tmp_path: Path) -> Planner:
     return Planner(load(), local_machine(data=tmp_path / "nothing"))
 
 
-def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Path, browser: Browser) -> None:
+def test_rows_are_ranked_by_track_and_open_to_details(boards, tmp_path, browser):
     files = build_site(boards, tmp_path / "site", planner(tmp_path))
     assert [file.name for file in files] == ["index.html", "market1501.html"]
     index = Visit(browser, files[0])
@@ -71,12 +67,12 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards: Path, tmp_path: Pa
     assert visit.complaints == []
 
 
-def test_equal_boards_give_equal_bytes(boards: Path, tmp_path: Path) -> None:
+def test_equal_boards_give_equal_bytes(boards, tmp_path):
     one, two = (build_site(boards, tmp_path / name, planner(tmp_path)) for name in ("one", "two"))
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
 
 
-def test_a_named_system_is_listed(tmp_path: Path, browser: Browser) -> None:
+def test_a_named_system_is_listed(tmp_path, browser):
     specs = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
     (tmp_path / "boards").mkdir()
     lines = "".join(f'{key} = "{text}"\n' for key, text in specs.items())
@@ -96,7 +92,7 @@ def test_a_named_system_is_listed(tmp_path: Path, browser: Browser) -> None:
     assert visit.violations() == []
 
 
-def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
+def test_hostile_texts_stay_texts(tmp_path, browser):
     option = f"tiny(note={write_value(HOSTILE[:1_000])})"
     items = {"protocol": make_item("market1501"), "backbone": make_item(option)}
     environment = {"reidbench": HOSTILE, "device_name": HOSTILE}
@@ -110,7 +106,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path, browser: Browser) -> None:
     assert visit.complaints == []
 
 
-def test_no_site_is_built_of_invalid_boards(boards: Path, tmp_path: Path) -> None:
+def test_no_site_is_built_of_invalid_boards(boards, tmp_path):
     file = boards / "market1501.csv"
     file.write_text(re.sub("self-reported", "retrained", file.read_text(), count=1))
     with pytest.raises(DataError, match="line 2 is not what the records give"):

@@ -1,13 +1,8 @@
 """Rankings that do not follow from the lists are refused, and no row of such a run gets a tier."""
 
-from __future__ import annotations
-
-import subprocess
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -92,9 +87,7 @@ def tiers(result: Verification) -> set[str]:
         ({"dataset": {"counts": COUNTS}}, "dataset.counts"),
     ],
 )
-def test_fields_that_the_items_do_not_give_are_named(
-    tmp_path: Path, data_folder: Path, changes: dict[str, Any], field: str
-) -> None:
+def test_fields_that_the_items_do_not_give_are_named(tmp_path, data_folder, changes, field):
     record, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(replace_parts(record, **changes), ranking)])
     result = verify(boards, planner(data_folder))
@@ -102,7 +95,7 @@ def test_fields_that_the_items_do_not_give_are_named(
     assert tiers(result) == {"self-reported"}
 
 
-def test_a_wrong_standin_mark_is_named(tmp_path: Path, data_folder: Path) -> None:
+def test_a_wrong_standin_mark_is_named(tmp_path, data_folder):
     record, ranking = listed(data_folder, "batch_hard")
     boards = publish(tmp_path, [(replace(record, standin=True), ranking)])
     assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
@@ -146,9 +139,7 @@ def excluded_on_top(ranking: Ranking) -> Ranking:
         (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists give"),
     ],
 )
-def test_rankings_that_contradict_the_lists_are_named(
-    tmp_path: Path, data_folder: Path, change: Callable[[Ranking], Ranking], text: str
-) -> None:
+def test_rankings_that_contradict_the_lists_are_named(tmp_path, data_folder, change, text):
     record, ranking = listed(data_folder, "batch_hard")
     forged = change(ranking)
     query, gallery = (getattr(planner(data_folder).plan(record.job).split, name) for name in ("query", "gallery"))
@@ -160,11 +151,8 @@ def test_rankings_that_contradict_the_lists_are_named(
 
 
 def test_final_runs_of_a_study_are_verified_and_its_table_is_printed(
-    tmp_path: Path,
-    data_folder: Path,
-    reidbench_call: Callable[..., subprocess.CompletedProcess[str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    tmp_path, data_folder, reidbench_call, monkeypatch
+):
     # The rankings are of random embeddings, not of the untrained network.
     monkeypatch.setattr("reidbench.leaderboard.verify._recomputed", lambda *_: [])
     file = tmp_path / "boards" / "studies" / "mine.toml"
@@ -187,7 +175,7 @@ def test_final_runs_of_a_study_are_verified_and_its_table_is_printed(
     assert done.stdout.count("  consistent on ") == len(study.losses)
 
 
-def test_rows_without_local_lists_stay_self_reported(tmp_path: Path) -> None:
+def test_rows_without_local_lists_stay_self_reported(tmp_path):
     record = valid_record("one", items={"protocol": make_item("market1501")})
     add_all(tmp_path / "boards", [record])
     result = verify(tmp_path / "boards", Planner(load(), local_machine(data=tmp_path / "empty")))

@@ -1,11 +1,8 @@
 """A tier is what the checking machine did: it scored published weights, or trained the row again."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +27,7 @@ from tests.support.rankings import positives_first
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
+def results(tmp_path_factory, data_folder):
     """Two seeds of a trained network and an untrained one."""
     folder = tmp_path_factory.mktemp("trained")
     small = {
@@ -44,7 +41,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path
 
 
 @pytest.fixture
-def boards(results: Path, tmp_path: Path) -> Path:
+def boards(results, tmp_path):
     add(Store(results).records(), tmp_path / "boards", weights=True, allow_dirty=True)
     return tmp_path / "boards"
 
@@ -78,13 +75,7 @@ def stored(boards: Path, seed: int = 0) -> Path:
     return next(file.parent for file in files if (record := read_record(file)).weights and record.job.seed == seed)
 
 
-def test_published_weights_make_a_row_recomputed(
-    boards: Path,
-    results: Path,
-    tmp_path: Path,
-    reidbench_main: Callable[..., tuple[int, str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_published_weights_make_a_row_recomputed(boards, results, tmp_path, reidbench_main, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})  # one thread, as in the trainings
     result = verify(boards, planner(results))
     assert (result.problems, result.notes) == ([], [])
@@ -105,7 +96,7 @@ def test_published_weights_make_a_row_recomputed(
     assert sorted(row["verified"] for row in rows_of(boards)) == ["recomputed", "self-reported"]
 
 
-def test_statements_of_others_are_never_added(boards: Path, results: Path, tmp_path: Path) -> None:
+def test_statements_of_others_are_never_added(boards, results, tmp_path):
     write(boards, verify(boards, planner(results)))
     add(Store(Path()).records([boards]), tmp_path / "ours", allow_dirty=True, weights=True)
     assert {row["verified"] for row in rows_of(tmp_path / "ours")} == {"self-reported"}
@@ -116,7 +107,7 @@ def test_statements_of_others_are_never_added(boards: Path, results: Path, tmp_p
 
 
 @pytest.mark.parametrize("share", [1.0, 0.8])
-def test_invented_rankings_are_no_more_than_consistent(boards: Path, results: Path, share: float) -> None:
+def test_invented_rankings_are_no_more_than_consistent(boards, results, share):
     folder = stored(boards)
     untouched = forge(folder, share, cameras=False)
     merge(boards)
@@ -134,7 +125,7 @@ def test_invented_rankings_are_no_more_than_consistent(boards: Path, results: Pa
     assert (result.problems, [each.tier for each in result.rows.values()]) == ([], ["consistent"])
 
 
-def test_new_trainings_confirm_a_row_or_do_not(boards: Path, results: Path) -> None:
+def test_new_trainings_confirm_a_row_or_do_not(boards, results):
     group = read_record(stored(boards) / "record.json").group
     write(boards, verify(boards, planner(results), rows=[group[:12]], seeds=3))
     (statement,) = json.loads((boards / "synthetic.verified.json").read_text()).values()
@@ -152,7 +143,7 @@ def test_new_trainings_confirm_a_row_or_do_not(boards: Path, results: Path) -> N
         verify(boards, planner(results), rows=["zz"])
 
 
-def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: Path) -> None:
+def test_weights_are_those_of_the_record(boards, results, tmp_path):
     digests = [read_record(stored(boards, seed) / "record.json").weights for seed in (0, 1)]
     one, two = (boards / "records" / "synthetic" / "weights" / f"{digest}.safetensors" for digest in digests)
     content = one.read_bytes()
@@ -175,7 +166,7 @@ def test_weights_are_those_of_the_record(boards: Path, results: Path, tmp_path: 
         add(Store(tmp_path / "moved").records(), tmp_path / "new", weights=True, allow_dirty=True)
 
 
-def test_the_interval_is_the_one_of_new_values() -> None:
+def test_the_interval_is_the_one_of_new_values():
     # t(0.995, 2) = 9.92484, sd = 0.02
     low, high = prediction_interval([0.40, 0.42, 0.44], 5)
     half = 9.92484 * 0.02 * (1 / 3 + 1 / 5) ** 0.5
@@ -183,7 +174,7 @@ def test_the_interval_is_the_one_of_new_values() -> None:
 
 
 @pytest.mark.slow
-def test_the_committed_weights_give_the_committed_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_weights_give_the_committed_scores(tmp_path, monkeypatch):
     """The networks of README's table; about a minute, most of it to render the synthetic dataset."""
     monkeypatch.setenv("REIDBENCH_DATA", str(tmp_path))
     boards = CHECKOUT / "leaderboards"

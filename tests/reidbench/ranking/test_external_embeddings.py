@@ -212,7 +212,7 @@ def test_other_arguments_name_the_array(change, message):
         reidbench.evaluate(change(*triple(units(5, 0))), triple(units(30, 1)))
 
 
-def test_arrays_without_cameras_have_intervals_and_each_query(tmp_path: Path) -> None:
+def test_arrays_without_cameras_have_intervals_and_each_query(tmp_path):
     query, gallery = units(40, 0), units(200, 1)
     apart = {**gallery, "cams": np.arange(200) + 10}
     scores = reidbench.evaluate(triple(query)[:2], triple(gallery)[:2])

@@ -1,9 +1,6 @@
 """Files beside records are read from their folders only, and data only if they are the run's."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,7 @@ from reidbench.utils.machine import SCALES, local_machine
 from tests.support.records import make_item, make_record, put, replace_parts
 
 
-def test_a_record_leads_out_of_no_results_folder(tmp_path: Path) -> None:
+def test_a_record_leads_out_of_no_results_folder(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "log.npz").write_bytes(b"secret")
@@ -25,7 +22,7 @@ def test_a_record_leads_out_of_no_results_folder(tmp_path: Path) -> None:
             files.log(record)
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path):
     record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
     files = RunFiles(
         [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], local_machine(data=tmp_path)
@@ -40,7 +37,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         files.log(make_record("none"))
 
 
-def test_the_data_of_a_scale_are_below_the_cache_folder(tmp_path: Path) -> None:
+def test_the_data_of_a_scale_are_below_the_cache_folder(tmp_path):
     """``run --scale`` synthesizes outside of the data root; nothing is synthesized elsewhere."""
     machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
     tree = machine.cache / SCALES / "tiny-0123" / "market1501"
@@ -60,7 +57,7 @@ def test_the_data_of_a_scale_are_below_the_cache_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spec", ["a**b", "*", "**", "?arket1501", "[m]arket1501", "", "/etc", "../other", "none", "a + b", "a" * 1999]
 )
-def test_an_unknown_dataset_of_a_record_is_no_path(tmp_path: Path, spec: str) -> None:
+def test_an_unknown_dataset_of_a_record_is_no_path(tmp_path, spec):
     """The text is not used as a pattern of folders."""
     machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
     (machine.cache / SCALES / "tiny-0123" / "market1501").mkdir(parents=True)

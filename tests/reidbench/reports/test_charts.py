@@ -1,12 +1,9 @@
 """Charts: checked values, colours from names, equal bytes, and pages that a keyboard and a screen reader can use."""
 
-from __future__ import annotations
-
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +25,7 @@ VENDOR = CHECKOUT / "reidbench" / "reports" / "vendor"
 METHODS = st.lists(st.text(min_size=1), min_size=1, max_size=12, unique=True)
 
 
-def lines(names: Sequence[str], **changes: Any) -> Chart:
+def lines(names: Sequence[str], **changes) -> Chart:
     steps = np.arange(1, 31)
     series = [Series(name, steps, np.sqrt(steps) + place, **changes) for place, name in enumerate(names)]
     return Chart("line", "CMC", series, "rank", "matching rate, %")
@@ -57,27 +54,27 @@ def charts_of(names: Sequence[str]) -> list[Chart]:
         (Series("b", [1, 2], [1, 2], low=[0, 0], high=[1]), ("b", "high must have 2")),
         (Series("b", [1, 2], [1, 2], labels=["one"]), ("b", "labels must have 2")),
         (Series("b", [1, 2], [1, float("inf")]), ("b", "y")),
-        (Series("b", [1, 2], [1, "two"]), ("b", "y")),  # type: ignore[list-item]
+        (Series("b", [1, 2], [1, "two"]), ("b", "y")),
         (Series("b", [0, 2], [1, 2]), ("b", "x must be above 0")),
         (Series("a", [1, 2], [1, 2]), ("distinct", "a")),
     ],
     ids=["short", "band", "labels", "infinite", "text", "log", "names"],
 )
-def test_wrong_values_name_owner_chart_and_series(series: Series, words: Sequence[str]) -> None:
+def test_wrong_values_name_owner_chart_and_series(series, words):
     chart = Chart("line", "Losses", [Series("a", [1], [1]), series], log="x")
     with pytest.raises(PluginError) as caught:
         check_chart("section x of plugin y", chart)
     assert all(word in str(caught.value) for word in ("section x of plugin y", "Losses", *words))
 
 
-def test_numbers_of_numpy_and_gaps_are_values() -> None:
+def test_numbers_of_numpy_and_gaps_are_values():
     series = Series("a", np.arange(3), np.array([1, np.nan, 3], dtype=np.float32), low=[None, 1, 1], high=[None, 2, 2])
     check_chart("owner", Chart("line", "x", [series]))
     assert (series.x, series.y) == ([0, 1, 2], [1.0, None, 3.0])
 
 
 @given(METHODS)
-def test_colours_follow_from_names_in_any_order(names: list[str]) -> None:
+def test_colours_follow_from_names_in_any_order(names):
     colours = method_colours([lines(names[:8])])
     assert colours == method_colours([lines(names[:8][::-1])])
     assert sorted(colours) == sorted(names[:8])
@@ -87,7 +84,7 @@ def test_colours_follow_from_names_in_any_order(names: list[str]) -> None:
     assert len(method_colours([lines(names)])) == min(len(names), len(COLOURS))
 
 
-def test_lines_of_a_method_share_its_colour_and_others_are_grey() -> None:
+def test_lines_of_a_method_share_its_colour_and_others_are_grey():
     series = [Series(name, [1], [1], method=method) for name, method in (("a", None), ("a, xqda", "a"), ("paper", ""))]
     chart = Chart("line", "x", series)
     styles = [(colour, dashes) for _, colour, dashes in series_styles(chart, method_colours([chart]))]
@@ -95,7 +92,7 @@ def test_lines_of_a_method_share_its_colour_and_others_are_grey() -> None:
     assert (styles[0][1], styles[1][1], styles[2][0]) == (0, 1, GREY)
 
 
-def test_equal_charts_give_equal_files_in_the_same_colours() -> None:
+def test_equal_charts_give_equal_files_in_the_same_colours():
     for chart, again in zip(charts_of(["a", "b"]), charts_of(["a", "b"]), strict=True):
         assert to_png(chart_figure(chart)) == to_png(chart_figure(again))
     (axes,) = chart_figure(lines(["b", "a"])).axes
@@ -103,7 +100,7 @@ def test_equal_charts_give_equal_files_in_the_same_colours() -> None:
     assert drawn == method_colours([lines(["a", "b"])])
 
 
-def test_a_control_does_not_stretch_the_axis() -> None:
+def test_a_control_does_not_stretch_the_axis():
     chart = lines(["a"])
     far = Series("none", [1, 1_000], [-900, 900], method="", scaled=False)
     (axes,) = chart_figure(Chart("line", "x", [far, *chart.series])).axes
@@ -111,7 +108,7 @@ def test_a_control_does_not_stretch_the_axis() -> None:
     assert len(axes.lines) == 2
 
 
-def test_vendored_script_is_the_one_whose_digest_is_written_beside_it() -> None:
+def test_vendored_script_is_the_one_whose_digest_is_written_beside_it():
     digest = hashlib.sha256((VENDOR / "vega.js").read_bytes()).hexdigest()
     readme = (VENDOR / "README.md").read_text()
     assert digest in readme
@@ -121,12 +118,12 @@ def test_vendored_script_is_the_one_whose_digest_is_written_beside_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     with chromium() as opened:
         yield opened
 
 
-def visit(browser: Browser, folder: Path, charts: list[Chart], **how: Any) -> Visit:
+def visit(browser: Browser, folder: Path, charts: list[Chart], **how) -> Visit:
     (folder / "page.html").write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
     visit = Visit(browser, folder / "page.html", **how)
     visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
@@ -134,7 +131,7 @@ def visit(browser: Browser, folder: Path, charts: list[Chart], **how: Any) -> Vi
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path: Path, browser: Browser, dark: bool) -> None:
+def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, browser, dark):
     shown = visit(browser, tmp_path, charts_of(["batch_hard", "classification"]), dark=dark)
     ink = shown.page.evaluate("getComputedStyle(document.body).color")
     texts = "texts => [...new Set(texts.map(text => getComputedStyle(text).fill))]"
@@ -149,7 +146,7 @@ def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path: Path, bro
     assert shown.complaints == []
 
 
-def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path: Path, browser: Browser) -> None:
+def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path, browser):
     shown = visit(browser, tmp_path, [lines(["a", "b"])])
     strokes = "paths => paths.map(path => path.getAttribute('stroke'))"
     assert len(shown.page.eval_on_selector_all(".mark-line path", strokes)) == 2
@@ -166,7 +163,7 @@ def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path: Path, browser
     assert shown.complaints == []
 
 
-def test_dragging_zooms_and_a_button_resets(tmp_path: Path, browser: Browser) -> None:
+def test_dragging_zooms_and_a_button_resets(tmp_path, browser):
     shown = visit(browser, tmp_path, [lines(["a", "b"])])
     before = shown.page.inner_html(".plot")
     box = shown.page.locator(".plot svg").bounding_box()
@@ -188,7 +185,7 @@ def test_dragging_zooms_and_a_button_resets(tmp_path: Path, browser: Browser) ->
     assert shown.complaints == []
 
 
-def test_hostile_names_in_charts_are_plain_text(tmp_path: Path, browser: Browser) -> None:
+def test_hostile_names_in_charts_are_plain_text(tmp_path, browser):
     texts = [text for text in HOSTILE if text.strip()]
     titled = [Chart("scatter", text, [Series(text, ["x"], [1], labels=[text])], text, text) for text in texts[:4]]
     shown = visit(browser, tmp_path, [*charts_of(texts), *titled])
@@ -201,7 +198,7 @@ def test_hostile_names_in_charts_are_plain_text(tmp_path: Path, browser: Browser
         assert to_png(chart_figure(chart))
 
 
-def test_without_scripts_the_numbers_are_shown(tmp_path: Path, browser: Browser) -> None:
+def test_without_scripts_the_numbers_are_shown(tmp_path, browser):
     page = to_html([Part("Charts", charts=[lines(["a"])])], "Report", "")
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     plain = browser.new_context(java_script_enabled=False).new_page()

@@ -1,10 +1,6 @@
 """Comparisons: calibrated on simulated rankings, with and without seeds, refused where queries differ."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +8,7 @@ import pytest
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking
 from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
-from reidbench.utils.arrays import FloatArray, IntArray
+from reidbench.utils.arrays import FloatArray
 from tests.support.boards import QUERY, put, ranking_for, valid_record
 from tests.support.rankings import renumber
 from tests.support.records import digest, make_item
@@ -63,50 +59,50 @@ def rate_and_gap(
 
 
 @pytest.fixture(autouse=True)
-def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fewer_draws(monkeypatch):
     """Use a fifth of the draws: the rates below change by less than one pair in a hundred."""
     from reidbench.ranking import bootstrap as statistics
     from reidbench.reports import compare_runs as run_comparison
 
-    def quick(a: FloatArray, b: FloatArray, pids: IntArray) -> tuple[float, tuple[float, float] | None]:
+    def quick(a, b, pids):
         return statistics.paired_difference(a, b, pids, draws=1_000)
 
     monkeypatch.setattr(run_comparison, "paired_difference", quick)
 
 
-def test_equal_rankings_are_rarely_significant() -> None:
+def test_equal_rankings_are_rarely_significant():
     rate, gap = rate_and_gap(0.0)
     assert rate <= 0.08
     assert abs(gap) < 0.003
 
 
 @pytest.mark.slow
-def test_one_equal_pair_in_twenty_is_significant() -> None:
+def test_one_equal_pair_in_twenty_is_significant():
     """95 % intervals miss one time in twenty; the 200 pairs above are a small sample."""
     rate, _ = rate_and_gap(0.0, pairs=4_000, simulation=7)
     assert 0.04 <= rate <= 0.06  # four standard errors are 1.4 %
 
 
-def test_a_gap_of_three_points_is_mostly_significant() -> None:
+def test_a_gap_of_three_points_is_mostly_significant():
     rate, gap = rate_and_gap(0.14)
     assert 0.025 < gap < 0.032
     assert rate >= 0.80
 
 
-def test_seed_variance_is_covered_by_three_seeds() -> None:
+def test_seed_variance_is_covered_by_three_seeds():
     alone, _ = rate_and_gap(0.0, seeds=1, pairs=60, spread=0.2)
     together, _ = rate_and_gap(0.0, seeds=3, pairs=60, spread=0.2)
     assert together <= 0.08
     assert alone > 0.3  # single checkpoints ignore the variance between seeds
 
 
-def test_queries_of_one_identity_share_a_number() -> None:
+def test_queries_of_one_identity_share_a_number():
     identities = identities_of(ranking_for(valid_record().job))
     same = identities[:, None] == identities[None, :]
     assert (same == (QUERY[0][:, None] == QUERY[0][None, :])).all()
 
 
-def test_a_query_without_a_positive_has_its_own_number() -> None:
+def test_a_query_without_a_positive_has_its_own_number():
     nothing = np.zeros(0, dtype=np.int64)
     starts = np.zeros(4, dtype=np.int64)
     empty = dataclasses.replace(
@@ -117,7 +113,7 @@ def test_a_query_without_a_positive_has_its_own_number() -> None:
     assert len(set(identities_of(empty).tolist())) == 3
 
 
-def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
+def test_a_comparison_lists_what_else_differs(tmp_path):
     a, b = (
         put(tmp_path / "a", valid_record("one")),
         put(tmp_path / "b", valid_record("two(x=1)", seed=1, commit="b" * 40)),
@@ -128,7 +124,6 @@ def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
     first = comparison.differences[0]
     assert first.score == "map_market"
     assert first.difference == pytest.approx(a[1].scores["map_market"] - b[1].scores["map_market"])
-    assert first.interval is not None
     assert first.interval[0] < first.difference < first.interval[1]
     assert [other.partition(":")[0] for other in comparison.others] == ["loss", "seed", "commit"]
     assert "loss: one | two(x=1)" in comparison.others
@@ -138,7 +133,7 @@ def test_a_comparison_lists_what_else_differs(tmp_path: Path) -> None:
     assert not itself.differences[0].significant
 
 
-def test_three_seeds_on_both_sides_are_over_seeds(tmp_path: Path) -> None:
+def test_three_seeds_on_both_sides_are_over_seeds(tmp_path):
     sides = [
         [put(tmp_path / f"{loss}{seed}", valid_record(loss, seed)) for seed in range(3)] for loss in ("one", "two")
     ]
@@ -146,7 +141,7 @@ def test_three_seeds_on_both_sides_are_over_seeds(tmp_path: Path) -> None:
     assert not compare_combinations(sides[0], sides[1][:2]).differences[0].over_seeds
 
 
-def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     a = put(tmp_path / "a", valid_record("one"))
     failed = put(tmp_path / "failed", valid_record("two", status="failed", error="no memory"))
     with pytest.raises(DataError, match=r"failed: the run is failed .*no memory"):
@@ -164,7 +159,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         compare_combinations([a], [put(tmp_path / "d", valid_record("four"), other)])
 
 
-def test_the_command_prints_hostile_names_as_text(tmp_path: Path, reidbench_call: Callable[..., object]) -> None:
+def test_the_command_prints_hostile_names_as_text(tmp_path, reidbench_call):
     hostile = '\x1b[31m[bold]<script>"=cmd"\u202e[/foo]'
     items = {"backbone": make_item(hostile, "tiny", hostile)}
     put(tmp_path / "a", valid_record("one", items=items))

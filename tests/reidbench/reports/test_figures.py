@@ -1,9 +1,6 @@
 """Figures: equal bytes, the colours of the page around them, hostile texts as text."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -29,7 +26,7 @@ def drawn(title: str = "A drawing", text: str = "what") -> Figure:
     return figure
 
 
-def test_equal_figures_give_equal_bytes() -> None:
+def test_equal_figures_give_equal_bytes():
     assert to_svg(drawn(), "a") == to_svg(drawn(), "a")
     assert to_png(drawn()) == to_png(drawn())
     figure = drawn()
@@ -38,7 +35,7 @@ def test_equal_figures_give_equal_bytes() -> None:
     assert to_svg(figure, "a") == first
 
 
-def test_black_takes_the_pages_colour_without_styles() -> None:
+def test_black_takes_the_pages_colour_without_styles():
     svg = to_svg(drawn(), "a")
     root = ElementTree.fromstring(svg)
     assert "currentColor" in svg
@@ -53,7 +50,7 @@ def test_black_takes_the_pages_colour_without_styles() -> None:
     assert root.get("aria-label") == "A drawing"
 
 
-def test_figures_of_a_page_share_no_id() -> None:
+def test_figures_of_a_page_share_no_id():
     ids_of_figures = []
     for prefix in ("a", "b"):
         root = ElementTree.fromstring(to_svg(drawn(), prefix))
@@ -69,7 +66,7 @@ def test_figures_of_a_page_share_no_id() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_are_text_in_figures_and_file_names(text: str) -> None:
+def test_hostile_texts_are_text_in_figures_and_file_names(text):
     files = to_files([drawn(text, text[:40])])
     assert all(re.fullmatch(r"01-[a-z0-9-]+\.(png|svg)", name) and len(name) < 80 for name in files)
     root = ElementTree.fromstring(list(files.values())[1])
@@ -78,7 +75,7 @@ def test_hostile_texts_are_text_in_figures_and_file_names(text: str) -> None:
     assert text[:40] in texts or not text.strip()
 
 
-def test_a_png_is_on_white(tmp_path: Path) -> None:
+def test_a_png_is_on_white(tmp_path):
     (tmp_path / "x.png").write_bytes(to_png(drawn()))
     with Image.open(tmp_path / "x.png") as opened:
         assert opened.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)

@@ -1,16 +1,13 @@
 """Pages: accessible, usable with a keyboard, without requests, deterministic; hostile texts stay texts."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from playwright.sync_api import Browser
 
 from reidbench import Column, Part, Table
 from reidbench.reports.html import _environment, render, table_view, to_html
@@ -21,7 +18,7 @@ TEXTS = [text for text in HOSTILE if text.strip()]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     with chromium() as opened:
         yield opened
 
@@ -69,7 +66,7 @@ def first_cells(visit: Visit, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_page_is_accessible_in_both_themes(tmp_path: Path, browser: Browser, dark: bool) -> None:
+def test_a_page_is_accessible_in_both_themes(tmp_path, browser, dark):
     visit = Visit(browser, write_board(tmp_path, 5), dark=dark)
     visit.page.locator(".open").first.click()
     assert visit.violations() == []
@@ -78,7 +75,7 @@ def test_a_page_is_accessible_in_both_themes(tmp_path: Path, browser: Browser, d
     assert (sum(map(int, re.findall(r"\d+", shade))) < 200) == dark
 
 
-def test_tables_sort_by_keyboard_with_missing_numbers_last(tmp_path: Path, browser: Browser) -> None:
+def test_tables_sort_by_keyboard_with_missing_numbers_last(tmp_path, browser):
     visit = Visit(browser, write_board(tmp_path, 12, missing=4))
     visit.page.focus("thead th:nth-child(2) button")
     order = sorted((n for n in range(12) if n != 4), key=lambda n: -score_of(n))
@@ -93,7 +90,7 @@ def test_tables_sort_by_keyboard_with_missing_numbers_last(tmp_path: Path, brows
     assert visit.page.get_attribute("thead th:nth-child(2)", "aria-sort") is None
 
 
-def test_search_and_filter_hide_rows_and_count_them(tmp_path: Path, browser: Browser) -> None:
+def test_search_and_filter_hide_rows_and_count_them(tmp_path, browser):
     visit = Visit(browser, write_board(tmp_path, 30))
     visit.page.get_by_role("searchbox", name="Search").press_sequentially("TRACK loss1")
     assert visit.page.inner_text("output") == "0 of 30 rows"
@@ -106,7 +103,7 @@ def test_search_and_filter_hide_rows_and_count_them(tmp_path: Path, browser: Bro
     assert visit.complaints == []
 
 
-def test_rows_open_and_a_permanent_link_opens_its_row(tmp_path: Path, browser: Browser) -> None:
+def test_rows_open_and_a_permanent_link_opens_its_row(tmp_path, browser):
     file = write_board(tmp_path, 300)
     visit = Visit(browser, file)
     button = visit.page.get_by_label("Details of loss 3", exact=True)
@@ -121,7 +118,7 @@ def test_rows_open_and_a_permanent_link_opens_its_row(tmp_path: Path, browser: B
     assert linked.complaints == []
 
 
-def test_of_a_thousand_rows_the_first_are_shown(tmp_path: Path, browser: Browser) -> None:
+def test_of_a_thousand_rows_the_first_are_shown(tmp_path, browser):
     best_first = [f"loss {n}" for n in sorted(range(1000), key=lambda n: -score_of(n))]
     visit = Visit(browser, write_board(tmp_path, 1000))
     visit.page.click("thead th:nth-child(2) button")
@@ -135,7 +132,7 @@ def test_of_a_thousand_rows_the_first_are_shown(tmp_path: Path, browser: Browser
     assert visit.page.inner_text("output") == "1000 rows"
 
 
-def test_hostile_texts_of_a_board_are_plain_text(tmp_path: Path, browser: Browser) -> None:
+def test_hostile_texts_of_a_board_are_plain_text(tmp_path, browser):
     table = Table([{"loss": text, "track": text} for text in TEXTS])
     visit = Visit(browser, write_table(tmp_path, table, TEXTS[0], TEXTS))
     shown = [re.sub("\u202e", "\N{REPLACEMENT CHARACTER}", text) for text in TEXTS]
@@ -151,17 +148,17 @@ def test_hostile_texts_of_a_board_are_plain_text(tmp_path: Path, browser: Browse
     assert visit.complaints == []
 
 
-def test_the_policy_lets_no_other_script_run(tmp_path: Path, browser: Browser) -> None:
+def test_the_policy_lets_no_other_script_run(tmp_path, browser):
     file = write_board(tmp_path, 1)
     smuggled = "<script>document.title = 'run'</script><img src='https://example.com/x.png'></main>"
     file.write_text(file.read_text().replace("</main>", smuggled))
     visit = Visit(browser, file)
     assert visit.page.title() == "A board"
     blocked = [text for text in visit.complaints if "violates the following Content Security Policy" in text]
-    assert [re.search(r"(script|img)-src", text)[0] for text in blocked] == ["script-src", "img-src"]  # type: ignore[index]
+    assert [re.search(r"(script|img)-src", text)[0] for text in blocked] == ["script-src", "img-src"]
 
 
-def test_a_value_that_a_template_names_must_be_given() -> None:
+def test_a_value_that_a_template_names_must_be_given():
     with pytest.raises(jinja2.UndefinedError, match="title"):
         render("base.html.j2")
 
@@ -191,7 +188,7 @@ def write(folder: Path, shown: list[Part], title: str = "Report") -> Path:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_report_is_accessible_in_both_themes(tmp_path: Path, browser: Browser, dark: bool) -> None:
+def test_a_report_is_accessible_in_both_themes(tmp_path, browser, dark):
     visit = Visit(browser, write(tmp_path, parts()), dark=dark)
     assert visit.violations() == []
     assert visit.complaints == []
@@ -202,7 +199,7 @@ def test_a_report_is_accessible_in_both_themes(tmp_path: Path, browser: Browser,
     assert visit.page.eval_on_selector("figure svg image", "image => image.getBoundingClientRect().width") > 5
 
 
-def test_times_sort_by_their_seconds(tmp_path: Path, browser: Browser) -> None:
+def test_times_sort_by_their_seconds(tmp_path, browser):
     visit = Visit(browser, write(tmp_path, parts(12)))
     visit.page.focus("thead th:nth-child(3) button")
     visit.page.keyboard.press("Enter")
@@ -213,7 +210,7 @@ def test_times_sort_by_their_seconds(tmp_path: Path, browser: Browser) -> None:
     assert visit.page.inner_text("output >> nth=1") == "12 rows"
 
 
-def test_equal_reports_are_equal_bytes_without_requests() -> None:
+def test_equal_reports_are_equal_bytes_without_requests():
     html = to_html(parts(), "Report", "two runs")
     assert html == to_html(parts(), "Report", "two runs")
     assert "http://" not in html.replace("http://www.w3.org/", "")
@@ -221,7 +218,7 @@ def test_equal_reports_are_equal_bytes_without_requests() -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_hostile_texts_of_a_report_are_plain_text(tmp_path: Path, browser: Browser, text: str) -> None:
+def test_hostile_texts_of_a_report_are_plain_text(tmp_path, browser, text):
     table = Table([{text: text, "n": 1}, {text: "b", "n": 2}], title=text)
     part = Part(text, tables=[table], figures=[drawn(text, text[:40])], notes=[text])
     visit = Visit(browser, write(tmp_path, [part, Part(text)], title=text))
@@ -233,12 +230,12 @@ def test_hostile_texts_of_a_report_are_plain_text(tmp_path: Path, browser: Brows
     assert visit.complaints == []
 
 
-def test_a_figure_without_a_name_still_has_one(tmp_path: Path) -> None:
+def test_a_figure_without_a_name_still_has_one(tmp_path):
     figure = Figure()
     assert 'aria-label="figure"' in to_html([Part("x", figures=[figure])], "t", "")
 
 
-def test_a_report_folds_what_repeats(tmp_path: Path, browser: Browser) -> None:
+def test_a_report_folds_what_repeats(tmp_path, browser):
     rows = [{"loss": loss, "recipe": "quick", "map": 0.1} for loss in "ab"]
     part = Part("Scores", tables=[Table(rows)] * 3, figures=[drawn()])
     visit = Visit(browser, write(tmp_path, [part, part]))

@@ -1,8 +1,5 @@
 """Reports from Python: the parts of the command, printed, in a notebook, as a page and as figures."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,13 +10,13 @@ from tests.support.boards import put, valid_record
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> reidbench.Records:
+def records(tmp_path):
     for number, loss in enumerate(("batch_hard", "<i>a</i>")):
         put(tmp_path / "results" / "runs" / str(number), valid_record(loss))
     return reidbench.records(tmp_path / "results")
 
 
-def test_a_report_prints_and_is_shown_in_a_notebook(records: reidbench.Records, tmp_path: Path) -> None:
+def test_a_report_prints_and_is_shown_in_a_notebook(records, tmp_path):
     report = reidbench.report(records)
     assert "mAP (market)" in repr(report)
     html = report._repr_html_()
@@ -33,9 +30,7 @@ def test_a_report_prints_and_is_shown_in_a_notebook(records: reidbench.Records, 
     assert len(list(tmp_path.glob("*.png"))) == len(curves[0].figures) > 0
 
 
-def test_a_part_that_cannot_be_shown_leaves_the_others(
-    records: reidbench.Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_cannot_be_shown_leaves_the_others(records, monkeypatch):
     broken = SimpleNamespace(savefig=lambda *_, **__: {}["blank"], get_label=lambda: "x")
     monkeypatch.setattr("reidbench_reports.curves.Curves.build", lambda *_: reidbench.Part("C", figures=[broken]))
     html = reidbench.report(records, sections=["curves", "table"])._repr_html_()
@@ -43,14 +38,14 @@ def test_a_part_that_cannot_be_shown_leaves_the_others(
     assert "mAP (market)" in html
 
 
-def test_wrong_requests_are_refused(records: reidbench.Records, tmp_path: Path) -> None:
+def test_wrong_requests_are_refused(records, tmp_path):
     with pytest.raises(OptionError, match="no figure"):
         reidbench.report(records, sections=["table"], plots=tmp_path / "plots")
     with pytest.raises(OptionError, match="tabel"):
         reidbench.report(records, sections="tabel")
 
 
-def test_a_comparison_is_that_of_the_command(records: reidbench.Records) -> None:
+def test_a_comparison_is_that_of_the_command(records):
     comparison = reidbench.compare(*records.folders)
     first = comparison.differences[0]
     assert first.score == "map_market"

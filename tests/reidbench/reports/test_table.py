@@ -1,14 +1,12 @@
 """The table value: default columns, printed cells, sort values."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from reidbench import Column, Table
 
 
-def test_default_columns_are_the_keys_of_all_rows() -> None:
+def test_default_columns_are_the_keys_of_all_rows():
     table = Table([{"loss": "a", "seconds": 1.5}, {"loss": "b", "seconds": None, "seeds": np.int64(3)}])
     assert [(column.key, column.kind) for column in table.columns] == [
         ("loss", "text"),
@@ -32,8 +30,6 @@ def test_default_columns_are_the_keys_of_all_rows() -> None:
         (Column("x"), 3, "3", None),
     ],
 )
-def test_a_cell_is_formatted_and_sorted_by_its_value(
-    column: Column, value: object, text: str, sort_value: float | None
-) -> None:
+def test_a_cell_is_formatted_and_sorted_by_its_value(column, value, text, sort_value):
     assert column.cell({"x": value}) == text
     assert column.sort_value({"x": value}) == sort_value

@@ -1,7 +1,5 @@
 """Rendered reports: terminal, Markdown, CSV and JSON; hostile texts stay texts."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -57,7 +55,7 @@ def shown(part: Part, width: int = 200, *, terminal: bool = False) -> str:
     return console.file.getvalue()
 
 
-def test_a_wide_terminal_shows_every_column() -> None:
+def test_a_wide_terminal_shows_every_column():
     text = shown(part_of(replace(TABLE, title="Protocol one"), "a note"))
     lines = text.splitlines()
     assert lines[:2] == ["Scores", "Protocol one"]
@@ -72,7 +70,7 @@ def test_a_wide_terminal_shows_every_column() -> None:
     assert ends == {heading.index("(market)") + len("(market)")}
 
 
-def test_constant_texts_move_to_a_line_above_a_narrow_table() -> None:
+def test_constant_texts_move_to_a_line_above_a_narrow_table():
     wide, narrow = shown(part_of(TABLE), 80), shown(part_of(TABLE), 66)
     assert "backbone tiny" not in wide
     assert narrow.splitlines()[1] == "backbone tiny"
@@ -83,7 +81,7 @@ def test_constant_texts_move_to_a_line_above_a_narrow_table() -> None:
 
 @pytest.mark.parametrize("table", [TABLE, BEST])
 @pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
-def test_no_cell_is_cut_off_and_no_line_is_too_long(width: int, table: Table) -> None:
+def test_no_cell_is_cut_off_and_no_line_is_too_long(width, table):
     text = shown(part_of(table, "a note " * 30), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -92,7 +90,7 @@ def test_no_cell_is_cut_off_and_no_line_is_too_long(width: int, table: Table) ->
         assert cell in letters
 
 
-def test_a_narrow_terminal_leaves_minor_columns_out() -> None:
+def test_a_narrow_terminal_leaves_minor_columns_out():
     columns = [
         Column("loss"),
         Column("map", "mAP", "number", ".2f", minor=1),
@@ -109,7 +107,7 @@ def test_a_narrow_terminal_leaves_minor_columns_out() -> None:
     assert "4" in to_csv([part])
 
 
-def test_the_best_is_bold_in_terminal_and_markdown() -> None:
+def test_the_best_is_bold_in_terminal_and_markdown():
     terminal = shown(part_of(BEST), terminal=True)
     assert "\x1b[1m34.56 ±1.00\x1b[0m" in terminal
     assert "\x1b[1m0.40" not in terminal
@@ -118,7 +116,7 @@ def test_the_best_is_bold_in_terminal_and_markdown() -> None:
     assert markdown[5] == "| lifted_generalized(margin=0.2) | tiny | **34.56 ±1.00** | 30 | 2 |"
 
 
-def test_markdown_is_a_table_of_github() -> None:
+def test_markdown_is_a_table_of_github():
     part = part_of(replace(TABLE, title="Protocol a_b, *version* 1"), "first", "second\nline")
     assert to_markdown([part, Part("Empty", error="no <luck>")]) == (
         "## Scores\n\n"
@@ -133,7 +131,7 @@ def test_markdown_is_a_table_of_github() -> None:
     )
 
 
-def test_csv_is_one_rectangle_of_unrounded_values() -> None:
+def test_csv_is_one_rectangle_of_unrounded_values():
     other = Table([{"loss": "a", "difference": np.float64(-0.1234567)}], title="Differences")
     frame = pd.read_csv(io.StringIO(to_csv([part_of(TABLE), Part("More", tables=[other])])))
     assert list(frame) == ["section", "table", "loss", "backbone", "map_market", "shown", "r1", "seeds", "difference"]
@@ -143,7 +141,7 @@ def test_csv_is_one_rectangle_of_unrounded_values() -> None:
     assert frame["difference"].tolist()[3] == -0.1234567
 
 
-def test_json_holds_tables_notes_and_errors() -> None:
+def test_json_holds_tables_notes_and_errors():
     table = Table([{"n": np.int64(3), "x": float("nan"), "text": "汉字"}], title="One")
     parts = json.loads(to_json([Part("Scores", tables=[table], notes=["a note"]), Part("Broken", error="why")]))
     assert parts == [
@@ -158,7 +156,7 @@ def test_json_holds_tables_notes_and_errors() -> None:
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-cmd()", "@SUM(A1)", "\t=1", "\r=1"])
-def test_csv_defuses_formulas_and_leaves_numbers(cell: str) -> None:
+def test_csv_defuses_formulas_and_leaves_numbers(cell):
     table = Table([{"text": cell, "number": -0.25}])
     (row,) = csv.DictReader(io.StringIO(to_csv([part_of(table)])))
     assert row["text"] == "'" + cell.strip()
@@ -168,7 +166,7 @@ def test_csv_defuses_formulas_and_leaves_numbers(cell: str) -> None:
 HOSTILE = "[red]x[/red] [link=https://evil]y[/link] \x1b[2J\x1b]0;title\x07 <script> | `code` ![i](https://evil/p.png)"
 
 
-def test_hostile_texts_are_no_markup_anywhere() -> None:
+def test_hostile_texts_are_no_markup_anywhere():
     part = Part(title=HOSTILE, tables=[Table([{HOSTILE: HOSTILE, "n": 1}, {HOSTILE: "b", "n": 2}])], notes=[HOSTILE])
     terminal = shown(part, 400, terminal=True)
     assert "[red]x[/red]" in terminal
@@ -186,7 +184,7 @@ cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @given(cells, cells, cells)
-def test_any_text_stays_in_its_cell_in_every_form(heading: str, one: str, other: str) -> None:
+def test_any_text_stays_in_its_cell_in_every_form(heading, one, other):
     table = Table([{"x": one, "n": 1}, {"x": other, "n": 2}], [Column("x", heading), Column("n", kind="number")])
     part = Part(title=one, tables=[table], notes=[other])
     assert max(map(len, shown(part, 100).splitlines()), default=0) <= 100
@@ -196,14 +194,14 @@ def test_any_text_stays_in_its_cell_in_every_form(heading: str, one: str, other:
     assert all(char.isprintable() or char == "\n" for char in shown(part, 100))
 
 
-BUILT: dict[str, object] = {
+BUILT = {
     "fine": Part("fine"),
     "broken": KeyError("map_market"),
     "wrong": "a text",
-    "frame": Part("frame", tables=[pd.DataFrame({"a": [1]})]),  # type: ignore[list-item]
-    "note": Part("note", notes=[3]),  # type: ignore[list-item]
+    "frame": Part("frame", tables=[pd.DataFrame({"a": [1]})]),
+    "note": Part("note", notes=[3]),
     "value": Part("value", tables=[Table([{"a": ["list"]}])]),
-    "figure": Part("figure", figures=["a text"]),  # type: ignore[list-item]
+    "figure": Part("figure", figures=["a text"]),
     "exit": SystemExit(0),
     "format": Part("format", tables=[Table([{"a": "text"}], [Column("a", format=lambda row: row["b"])])]),
 }
@@ -215,21 +213,21 @@ class Built:
             raise KeyError("no such table")
         self.part = BUILT[name]
 
-    def build(self, records: object, files: object) -> object:
+    def build(self, records, files):
         if isinstance(self.part, BaseException):
             raise self.part
         return self.part
 
 
 @pytest.fixture
-def _sections(monkeypatch: pytest.MonkeyPatch) -> None:
+def _sections(monkeypatch):
     plugin = Plugin("acme.sections", "acme", "1.2", "ok")
     items = tuple(PluginItem("section", name, partial(Built, name), plugin) for name in [*BUILT, "constructor"])
     monkeypatch.setattr(sections, "load", lambda: Catalogue((plugin,), items))
 
 
 @pytest.mark.usefixtures("_sections")
-def test_a_failing_section_costs_only_itself() -> None:
+def test_a_failing_section_costs_only_itself():
     reasons: dict[str, str] = cases(__file__, "a_failing_section_costs_only_itself")
     names = ["fine", *reasons, "fine"]
     parts = build_sections(names, [make_record()], RunFiles([], local_machine()))
@@ -243,7 +241,7 @@ def test_a_failing_section_costs_only_itself() -> None:
         build_sections(["fime"], [make_record()], RunFiles([], local_machine()))
 
 
-def test_a_very_narrow_terminal_lists_the_rows() -> None:
+def test_a_very_narrow_terminal_lists_the_rows():
     rows = [
         {"loss": "batch_hard", "recipe": "hermans2017(steps=60, p=12, k=4)", "metric": "euclidean", "mAP": 1.0},
         {"loss": "classification", "recipe": "ide(steps=60, p=12)", "metric": "xqda", "mAP": 2.0},

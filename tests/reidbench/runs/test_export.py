@@ -98,7 +98,7 @@ def test_the_output_is_an_npz(tmp_path):
 # --- from Python ------------------------------------------------------------------------------------------------------
 
 
-def test_images_of_every_kind_are_embedded_as_for_the_scores(plan: Prepared) -> None:
+def test_images_of_every_kind_are_embedded_as_for_the_scores(plan):
     query = plan.split.query
     paths = [query.path(number) for number in range(5)]
     pixels = [read_image(path) for path in paths]
@@ -128,7 +128,7 @@ def test_images_of_every_kind_are_embedded_as_for_the_scores(plan: Prepared) -> 
         ([Image.new("L", (4, 4)), []], r"images\[1\]"),
     ],
 )
-def test_images_that_cannot_be_used_are_named(images, name: str) -> None:
+def test_images_that_cannot_be_used_are_named(images, name):
     record = make_record()
     record = dataclasses.replace(record, evaluation=dataclasses.replace(record.evaluation, views="original"))
     network = reidbench.TrainedNetwork(build_backbone(load().resolve("backbone", "tiny"), 0), record, SETTINGS)

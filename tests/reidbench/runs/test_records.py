@@ -1,9 +1,5 @@
 """Records read from results folders, as a frame, printed, and in a notebook."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 import reidbench
@@ -11,7 +7,7 @@ from reidbench.errors import DataError, OptionError
 from tests.support.records import make_record, put
 
 
-def test_a_results_folder_is_a_frame(tmp_path: Path) -> None:
+def test_a_results_folder_is_a_frame(tmp_path):
     runs = [make_record("a"), make_record("<b>", 1), make_record("c", status="failed", error="why", scores={})]
     for number, record in enumerate(runs):
         put(tmp_path / "results" / "runs" / str(number), record, None)
@@ -28,7 +24,7 @@ def test_a_results_folder_is_a_frame(tmp_path: Path) -> None:
     assert "<b>" not in records._repr_html_()
 
 
-def test_places_without_records_are_named(tmp_path: Path) -> None:
+def test_places_without_records_are_named(tmp_path):
     with pytest.raises(DataError, match=str(tmp_path / "results")):
         reidbench.records()
     with pytest.raises(DataError, match=str(tmp_path)):

@@ -1,7 +1,5 @@
 """Comparison over seeds: the worked example, a slow version by loops, few seeds, collapsed losses, error rates."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -45,7 +43,7 @@ def pair_of(comparison: Comparison, a: str, b: str) -> Pair:
 
 
 @pytest.mark.parametrize("without_last_seed_of_c", [False, True])
-def test_worked_example_agrees_to_six_digits(without_last_seed_of_c: bool) -> None:
+def test_worked_example_agrees_to_six_digits(without_last_seed_of_c):
     oracle = json.loads((ORACLES / "statistics_oracle.json").read_text())
     values = {name: np.array(rows) for name, rows in zip(oracle["losses"], oracle["ap"], strict=True)}
     expected = oracle["expected"]
@@ -112,7 +110,7 @@ def pair_by_loops(values: Values, pids: NDArray[Any], a: str, b: str) -> dict[st
     counts=st.lists(st.integers(1, 4), min_size=2, max_size=12),
     seed=st.integers(0, 10**6),
 )
-def test_pairs_agree_with_loops(seeds: list[int], counts: list[int], seed: int) -> None:
+def test_pairs_agree_with_loops(seeds, counts, seed):
     pids = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     values = random_values({f"loss {place}": count for place, count in enumerate(seeds)}, seed, pids)
     comparison = compare(values, pids)
@@ -128,12 +126,12 @@ def test_pairs_agree_with_loops(seeds: list[int], counts: list[int], seed: int) 
 
 @settings(max_examples=15)
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=6))
-def test_expected_best_is_the_mean_over_all_choices(values: list[float]) -> None:
+def test_expected_best_is_the_mean_over_all_choices(values):
     for count, expected in enumerate(expected_best(values), start=1):
         assert expected == pytest.approx(np.mean([max(each) for each in itertools.combinations(values, count)]))
 
 
-def test_order_of_queries_losses_and_seeds_changes_no_verdict() -> None:
+def test_order_of_queries_losses_and_seeds_changes_no_verdict():
     values = random_values({"a": 3, "b": 3, "c": 4})
     order = np.random.default_rng(1).permutation(len(PIDS))
     other = compare({name: values[name][::-1, order] for name in ("c", "b", "a")}, PIDS[order])
@@ -149,7 +147,7 @@ def shifted(values: Values, **points: float) -> Values:
     return {name: ap + points.get(name, 0) / 100 for name, ap in values.items()}
 
 
-def test_matrix_decides_set_places_and_reference() -> None:
+def test_matrix_decides_set_places_and_reference():
     values = shifted(random_values(dict.fromkeys("abcd", 5)), a=60, b=60, c=30)
     comparison = compare(values, PIDS, against="c")
     losses = {loss.name: loss for loss in comparison.losses}
@@ -164,7 +162,7 @@ def test_matrix_decides_set_places_and_reference() -> None:
     assert max(pair.p_holm / pair.p for pair in comparison.pairs if pair.p_holm) == pytest.approx(6)
 
 
-def test_beaten_loss_is_never_in_the_set() -> None:
+def test_beaten_loss_is_never_in_the_set():
     values = shifted(random_values(dict.fromkeys("abcd", 5)), c=-60, d=-120)
     pair = pair_of(compare(values, PIDS), "a", "b")
     wanted = pair.se * stats.t(pair.df).isf(0.02)  # the last of Holm's steps asks for p below 0.05, the set for 0.033
@@ -176,12 +174,12 @@ def test_beaten_loss_is_never_in_the_set() -> None:
     assert [loss.name for loss in comparison.losses if loss.may_be_best] == ["a"]
 
 
-def test_unknown_reference_is_refused_by_name() -> None:
+def test_unknown_reference_is_refused_by_name():
     with pytest.raises(OptionError, match=r"cosface.*a, b"):
         compare(random_values({"a": 3, "b": 3}), PIDS, against="cosface")
 
 
-def test_gain_from_tuning_uses_the_pooled_variance_of_the_tuned() -> None:
+def test_gain_from_tuning_uses_the_pooled_variance_of_the_tuned():
     values = random_values(dict.fromkeys("abc", 5))
     defaults = {name: ap - 0.1 for name, ap in random_values(dict.fromkeys("abc", 5), 1).items()}
     comparison = compare(values, PIDS, defaults=defaults)
@@ -197,7 +195,7 @@ def test_gain_from_tuning_uses_the_pooled_variance_of_the_tuned() -> None:
 
 
 @pytest.mark.parametrize(("losses", "seeds", "claims"), [("abc", 1, False), ("ab", 2, False), ("abc", 2, True)])
-def test_few_seeds_claim_nothing_of_the_losses(losses: str, seeds: int, claims: bool) -> None:
+def test_few_seeds_claim_nothing_of_the_losses(losses, seeds, claims):
     values = shifted(random_values(dict.fromkeys(losses, seeds)), a=50)
     comparison = compare(values, PIDS, against="b")
     assert comparison.claims is claims
@@ -213,7 +211,7 @@ def test_few_seeds_claim_nothing_of_the_losses(losses: str, seeds: int, claims: 
         assert pair.df == pytest.approx(len(shares) - 1)
 
 
-def test_collapsed_untrained_and_incomplete_losses_stand_outside() -> None:
+def test_collapsed_untrained_and_incomplete_losses_stand_outside():
     values = random_values({"a": 5, "b": 5, "unstable": 5, "dead": 5, "none": 1, "short": 1, "absent": 0})
     values = shifted(values, unstable=20, dead=30)
     comparison = compare(values, PIDS, collapsed={"unstable": 2, "dead": 5}, outside=("none",))
@@ -229,7 +227,7 @@ def test_collapsed_untrained_and_incomplete_losses_stand_outside() -> None:
     assert unstable.places is None
 
 
-def test_two_names_of_one_run_are_not_told_apart() -> None:
+def test_two_names_of_one_run_are_not_told_apart():
     values = random_values(dict.fromkeys("abc", 3))
     comparison = compare({f"{name}{copy}": ap for copy in range(9) for name, ap in values.items()}, PIDS)
     for pair in comparison.pairs:
@@ -237,7 +235,7 @@ def test_two_names_of_one_run_are_not_told_apart() -> None:
             assert (pair.p, pair.verdict) == (1.0, "not told apart")
 
 
-def test_constant_runs_without_any_variance_divide_by_nothing() -> None:
+def test_constant_runs_without_any_variance_divide_by_nothing():
     flat = np.full((3, len(PIDS)), 0.3)
     comparison = compare({"a": flat, "b": flat, "c": flat + 0.1}, PIDS)
     assert {(pair.a, pair.b): pair.verdict for pair in comparison.pairs} == {
@@ -247,23 +245,23 @@ def test_constant_runs_without_any_variance_divide_by_nothing() -> None:
 
 
 @pytest.mark.parametrize("losses", [0, 1])
-def test_fewer_than_two_losses_have_no_pairs(losses: int) -> None:
+def test_fewer_than_two_losses_have_no_pairs(losses):
     comparison = compare(random_values(dict.fromkeys("ab"[:losses], 5)), PIDS)
     assert (len(comparison.losses), comparison.pairs, comparison.claims) == (losses, (), False)
 
 
-def test_one_identity_shows_no_interval() -> None:
+def test_one_identity_shows_no_interval():
     comparison = compare(random_values(dict.fromkeys("abc", 3)), np.zeros(len(PIDS), dtype=np.int64))
     assert not comparison.claims
     assert all(math.isnan(pair.half) and not pair.verdict for pair in comparison.pairs)
 
 
-def test_wrong_shape_is_named() -> None:
+def test_wrong_shape_is_named():
     with pytest.raises(ValueError, match=r"cosface.*120"):
         compare({"cosface": np.zeros((3, 5))}, PIDS)
 
 
-def test_seeds_that_vary_more_than_others_are_flagged() -> None:
+def test_seeds_that_vary_more_than_others_are_flagged():
     values = random_values(dict.fromkeys("abcdefgh", 5))
     values["a"] = values["a"] + np.linspace(-0.2, 0.2, 5)[:, None]
     assert [loss.name for loss in compare(values, PIDS).losses if loss.seeds_vary_more] == ["a"]
@@ -272,22 +270,22 @@ def test_seeds_that_vary_more_than_others_are_flagged() -> None:
 # --- error rates on simulated studies; all cells: benchmarks/study_error_rates.py -------------------------------------
 
 
-def test_three_equal_losses_give_few_false_alarms() -> None:
+def test_three_equal_losses_give_few_false_alarms():
     compared = comparisons(Design(losses=3, seeds=3, identities=150, sd=1.1), 1_000)
     assert false_alarms(compared) <= 0.055
     assert missing(compared) <= 0.05
 
 
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.80), (5, 0.95)])
-def test_loss_better_by_five_points_is_told(seeds: int, least: float) -> None:
+def test_loss_better_by_five_points_is_told(seeds, least):
     assert power(comparisons(Design(3, seeds, 150, 1.1, gap=5), 300)) >= least
 
 
 @pytest.mark.slow
-def test_33_equal_losses_give_few_false_alarms() -> None:
+def test_33_equal_losses_give_few_false_alarms():
     assert false_alarms(comparisons(Design(losses=33, seeds=3, identities=100, sd=2.5), 200)) <= 0.05
 
 
-def test_one_search_for_each_seed_gives_few_false_alarms() -> None:
+def test_one_search_for_each_seed_gives_few_false_alarms():
     # With one search for all seeds 28 % of such studies call equal losses different.
     assert false_alarms(comparisons(Design(10, 3, 150, 1.1, trials=20, searches=3, span=15), 150)) <= 0.05

@@ -1,7 +1,5 @@
 """The definition of a study: from options and from a file, and what is refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ protocol = {"synthetic(identities=40)" = "synthetic(identities=20)"}
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> str:
+def file(tmp_path):
     (tmp_path / "mine.toml").write_text(FILE)
     return str(tmp_path / "mine.toml")
 
@@ -36,7 +34,7 @@ def define(numbers: dict[str, Any] | None = None, **choices: list[Any]) -> Study
     return define_study(None, {"loss": ["batch_hard", "batch_all"], **choices, **(numbers or {})})
 
 
-def test_a_study_has_five_searches_and_the_untrained_network() -> None:
+def test_a_study_has_five_searches_and_the_untrained_network():
     study = define()
     assert (study.trials, study.seeds, study.searches) == (5, 5, 5)
     assert study.losses == ("batch_hard", "batch_all", "none")
@@ -48,7 +46,7 @@ def test_a_study_has_five_searches_and_the_untrained_network() -> None:
     assert (define({"trials": 0}).searches, define({"trials": 0}).tuning) == (0, "default")
 
 
-def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> None:
+def test_a_file_defines_a_study_and_options_replace_its_numbers(file):
     study = define_study(file, {})
     assert (study.losses, study.metrics) == (("batch_hard", "batch_all", "none"), ("cosine",))
     assert (study.trials, study.seeds, study.searches, study.hours, study.name) == (3, 5, 1, 2, "mine")
@@ -64,26 +62,22 @@ def test_a_file_defines_a_study_and_options_replace_its_numbers(file: str) -> No
         define_study(file, {"loss": ["batch_hard"]})
 
 
-def test_names_of_one_function_are_two_losses() -> None:
+def test_names_of_one_function_are_two_losses():
     assert define(loss=["batch_hard", "batch_hard(margin=soft)", "batch_hard"]).losses == (
         *("batch_hard", "batch_hard(margin=soft)", "none"),
     )
 
 
 @pytest.mark.parametrize(
-    ("numbers", "choices", "words"),
-    [
-        *cases(__file__, "mistakes_are_named"),
-        ({"seed": 2**63}, {}, ["seed"]),
-    ],
+    ("numbers", "choices", "words"), [*cases(__file__, "mistakes_are_named"), ({"seed": 2**63}, {}, ["seed"])]
 )
-def test_mistakes_are_named(numbers: dict[str, Any], choices: dict[str, Any], words: list[str]) -> None:
+def test_mistakes_are_named(numbers, choices, words):
     with pytest.raises(OptionError) as raised:
         define(numbers, **choices)
     assert all(word in str(raised.value) for word in words)
 
 
-def test_seeds_of_a_suite_are_no_seeds_of_a_study(tmp_path: Path) -> None:
+def test_seeds_of_a_suite_are_no_seeds_of_a_study(tmp_path):
     (tmp_path / "mine.toml").write_text("seed = [0, 1]\n[study]\n")
     with pytest.raises(OptionError, match="seeds"):
         define_study(str(tmp_path / "mine.toml"), {})

@@ -1,18 +1,12 @@
 """The choice of trials, seeds and steps by hours: what fits, what was given, and that it is made once."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import build, load
-from reidbench.runs.plan import Plan
-from reidbench.runs.record import RunRecord
 from reidbench.studies import hours
 from reidbench.studies.define import define_study
 from reidbench.studies.trainings import Trainings
@@ -24,11 +18,11 @@ TRAINING = 610.0  # seconds: 300 steps of 2 and 10 for the scores
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+def plans(monkeypatch):
     """The plans that were measured; a step takes 2 seconds and the rest of a training 10."""
     measured = []
 
-    def execute(plan: Plan, executor: object) -> Iterator[tuple[Path, RunRecord]]:
+    def execute(plan, executor):
         measured.append(plan)
         return ((run.run_folder, make_record(run.job.loss)) for run in plan.runs)
 
@@ -38,7 +32,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def choose(
-    data: Path, given: float, recipe: str = "auto", *, measure: bool = True, workers: int = 1, **numbers: Any
+    data: Path, given: float, recipe: str = "auto", *, measure: bool = True, workers: int = 1, **numbers
 ) -> Trainings:
     choices = {"loss": ["batch_hard", "batch_all"], "protocol": [SMALL_PROTOCOL], "recipe": [recipe]}
     study = define_study(None, {**choices, "hours": given, **numbers})
@@ -64,16 +58,14 @@ def enough(trainings: float) -> float:
         (8, {"trials": 2, "seeds": 2}, (2, 2, 2)),
     ],
 )
-def test_the_largest_study_that_fits_is_chosen(
-    plans, data_folder: Path, trainings: int, numbers: dict[str, Any], chosen: tuple[int, int, int]
-):
+def test_the_largest_study_that_fits_is_chosen(plans, data_folder, trainings, numbers, chosen):
     for workers in (1, 3):
         study = choose(data_folder, enough(trainings) / workers, workers=workers, **numbers).study
         assert (study.trials, study.seeds, study.searches, study.recipe) == (*chosen, "auto")
     assert {run.job.recipe for run in plans[0].runs} == {"quick(steps=20)"}
 
 
-def test_steps_are_chosen_last_and_stay_where_given(plans, data_folder: Path):
+def test_steps_are_chosen_last_and_stay_where_given(plans, data_folder):
     half = choose(data_folder, 2 * 12 * (150 * 2 + 10) / 3600 / hours.MARGIN * 1.001)
     assert (half.study.trials, half.study.seeds, half.study.recipe) == (2, 3, "quick(steps=150)")
     assert "150" in half.notes[0]
@@ -83,7 +75,7 @@ def test_steps_are_chosen_last_and_stay_where_given(plans, data_folder: Path):
         choose(data_folder, enough(11), "quick(steps=300)")
 
 
-def test_the_choice_is_stored_and_used_again(plans, data_folder: Path):
+def test_the_choice_is_stored_and_used_again(plans, data_folder):
     before = choose(data_folder, enough(24), measure=False)
     assert (before.study.seeds, before.notes, plans) == (5, [], [])
     first = choose(data_folder, enough(24))

@@ -1,7 +1,5 @@
 """The page of a study in a browser; what fails in it hides neither the rest nor the table."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -19,7 +17,7 @@ HOSTILE = 'csv(file="<script>alert(1)</script> $x$ {{ 7 * 7 }}")'
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+def result(tmp_path_factory):
     return make_study(
         tmp_path_factory.mktemp("study"), {"batch_hard": 0.0, HOSTILE: 0.3, "none": -1.0}, against="batch_hard"
     )
@@ -29,7 +27,7 @@ def page_of(result: StudyResult) -> Path:
     return write_page(StudyFiles(result, local_machine(results=result.folder)))
 
 
-def test_page_is_accessible_and_shows_every_part(result: StudyResult) -> None:
+def test_page_is_accessible_and_shows_every_part(result):
     file = page_of(result)
     text = file.read_text()
     assert 'class="error"' not in text
@@ -45,7 +43,7 @@ def test_page_is_accessible_and_shows_every_part(result: StudyResult) -> None:
         assert visit.page.locator(f"text={HOSTILE}").count() > 3
 
 
-def test_section_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_section_that_fails_costs_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(reidbench_reports.study_charts, "matrix", lambda _: 1 / 0)
     text = page_of(make_study(tmp_path, trials=0)).read_text()
     assert "ZeroDivisionError" in text
@@ -53,7 +51,7 @@ def test_section_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.M
     assert "Score against peak memory" in text
 
 
-def test_command_on_the_page_repeats_the_study(result: StudyResult) -> None:
+def test_command_on_the_page_repeats_the_study(result):
     (command,) = commands_in("page", study_command(result.study))
     flags = dict(zip(command.words[1::2], command.words[2::2], strict=True))
     assert flags["--against"] == "batch_hard"

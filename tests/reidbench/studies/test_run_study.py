@@ -1,7 +1,5 @@
 """A study that is interrupted, killed, or run by other processes ends with the table of an undisturbed one."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -9,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +67,7 @@ def begin(
     losses = loss or ["batch_hard", MeanPull]
     choices, catalogue = read_choices({"loss": losses, "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
     study = define_study(None, {**choices, "trials": trials, "seeds": seeds, "hours": hours})
-    settings: dict[str, Any] = {"data": data, "results": folder / "results", "cache": data / "cache"}
+    settings = {"data": data, "results": folder / "results", "cache": data / "cache"}
     machine = local_machine(device="cpu", threads=1, log=log, **settings)
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
 
@@ -87,12 +84,12 @@ def trials_of(result: StudyResult) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> tuple[StudyResult, Log]:
+def undisturbed(tmp_path_factory, data_folder):
     log = Log()
     return begin(tmp_path_factory.mktemp("undisturbed"), data_folder, log), log
 
 
-def test_result_holds_trials_winners_and_finals(undisturbed: tuple[StudyResult, Log]) -> None:
+def test_result_holds_trials_winners_and_finals(undisturbed):
     result, log = undisturbed
     assert [each.loss for each in result.losses] == ["batch_hard", "MeanPull", "none"]
     for each in result.losses[:2]:
@@ -117,9 +114,7 @@ def test_result_holds_trials_winners_and_finals(undisturbed: tuple[StudyResult, 
     assert log.trained == len({line.partition("] ")[2] for line in log.lines if line.startswith("[")})
 
 
-def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
-    undisturbed: tuple[StudyResult, Log], tmp_path: Path, data_folder: Path
-) -> None:
+def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(undisturbed, tmp_path, data_folder):
     result, whole = undisturbed
     logs = [Log(most) for most in (3, 8, 1000)]
     for log in logs[:2]:
@@ -133,9 +128,7 @@ def test_interrupted_twice_it_ends_the_same_and_trains_nothing_again(
     ]
 
 
-def test_when_the_hours_are_over_the_complete_seeds_are_compared(
-    undisturbed: tuple[StudyResult, Log], tmp_path: Path, data_folder: Path
-):
+def test_when_the_hours_are_over_the_complete_seeds_are_compared(undisturbed, tmp_path, data_folder):
     result, _ = undisturbed
     shutil.copytree(result.folder.parent / "results", tmp_path / "results")
     for each in result.losses[1:]:
@@ -159,7 +152,7 @@ class NoNumber(MeanPull):
         return super().forward(embeddings, labels) * float("nan")
 
 
-def test_a_training_that_diverges_counts_and_is_not_repeated(tmp_path: Path, data_folder: Path) -> None:
+def test_a_training_that_diverges_counts_and_is_not_repeated(tmp_path, data_folder):
     logs = [Log(), Log()]
     results = [begin(tmp_path, data_folder, log, loss=NoNumber, trials=1, seeds=1) for log in logs]
     assert [log.trained for log in logs] == [3, 0]  # the trial, the final run, and the untrained network
@@ -171,7 +164,7 @@ def test_a_training_that_diverges_counts_and_is_not_repeated(tmp_path: Path, dat
     assert logs[1].trained == 1
 
 
-def test_the_python_call_finds_the_same_runs(undisturbed: tuple[StudyResult, Log], data_folder: Path) -> None:
+def test_the_python_call_finds_the_same_runs(undisturbed, data_folder):
     result, _ = undisturbed
     again = reidbench.study(
         loss=["batch_hard", MeanPull], protocol=SMALL_PROTOCOL, recipe=RECIPE, trials=2, seeds=2,
@@ -184,11 +177,7 @@ def test_the_python_call_finds_the_same_runs(undisturbed: tuple[StudyResult, Log
         reidbench.study(loss="batch_hard", trails=3)
 
 
-def test_the_command_prints_the_table_alone_and_the_plan_beside_it(
-    undisturbed: tuple[StudyResult, Log],
-    data_folder: Path,
-    reidbench_call: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
+def test_the_command_prints_the_table_alone_and_the_plan_beside_it(undisturbed, data_folder, reidbench_call):
     result, _ = undisturbed
     words = f"study --loss batch_hard --protocol {SMALL_PROTOCOL} --trials 0 --seeds 2 --device cpu --threads 1".split()
     words += ["--recipe", RECIPE, "--results", str(result.folder.parent / "results")]
@@ -242,7 +231,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> str:
+def printed(tmp_path_factory, data_folder):
     """What the study prints where nothing disturbs it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, folder in {"DATA": data_folder, "CACHE": data_folder / "cache"}.items():
@@ -253,7 +242,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["local", "local(workers=2)"])
-def test_killed_twice_it_prints_the_same(executor: str, printed: str, tmp_path: Path) -> None:
+def test_killed_twice_it_prints_the_same(executor, printed, tmp_path):
     assert all(loss in printed for loss in LOSSES)
     folder = tmp_path / "results"
     for records in (5, 25):
@@ -269,9 +258,7 @@ def test_killed_twice_it_prints_the_same(executor: str, printed: str, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "fixture"), [("slurm", "fake_slurm"), ("ray", "cluster")])
-def test_clusters_print_the_same(
-    name: str, fixture: str, printed: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_clusters_print_the_same(name, fixture, printed, tmp_path, request):
     found = request.getfixturevalue(fixture)
     address = f'address="{found.address}", ' if name == "ray" else ""
     assert finish(start(tmp_path / "results", f"--executor={name}({address}gpus=0, cpus=1)")) == printed

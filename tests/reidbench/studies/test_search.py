@@ -1,9 +1,6 @@
 """The trials of a search: points of scipy's sequence, independent of everything but four arguments."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.plugins.options import Searched
 from reidbench.plugins.spec import Spec
 from reidbench.runs.job import resolve
-from reidbench.studies.search import SearchSpace, search_space, trial, trial_seed, trial_values, value_at
+from reidbench.studies.search import search_space, trial, trial_seed, trial_values, value_at
 from reidbench.utils.random_streams import stream_key
 from tests.support.jobs import job
 
@@ -23,11 +20,11 @@ LOSSES = ("batch_hard", "2*pml/CircleLoss(gamma=100) + 0.5*classification", "pml
 
 
 @pytest.fixture(scope="module")
-def spaces() -> dict[str, SearchSpace]:
+def spaces():
     return {loss: search_space(resolve(job(loss=loss), load())) for loss in LOSSES}
 
 
-def test_the_first_trial_has_the_options_as_given(spaces: dict[str, SearchSpace]) -> None:
+def test_the_first_trial_has_the_options_as_given(spaces):
     for loss, space in spaces.items():
         assert trial(space, 3, 1, 1) == (loss, job().recipe)
     assert trial_values(spaces[LOSSES[1]], 0, 0, 1) == {
@@ -39,7 +36,7 @@ def test_the_first_trial_has_the_options_as_given(spaces: dict[str, SearchSpace]
     }
 
 
-def test_the_others_are_points_of_scipys_scrambled_sobol_sequence(spaces: dict[str, SearchSpace]) -> None:
+def test_the_others_are_points_of_scipys_scrambled_sobol_sequence(spaces):
     space = spaces[LOSSES[1]]
     points = qmc.Sobol(5, scramble=True, rng=stream_key(7, "search", 2, space.stream)).random_base2(3)
     for number, (rate, weight, m, smoothing, dropout) in enumerate(points, start=2):
@@ -48,7 +45,7 @@ def test_the_others_are_points_of_scipys_scrambled_sobol_sequence(spaces: dict[s
         np.testing.assert_allclose(list(values.values()), expected, rtol=5.1e-3)  # three digits
 
 
-def test_a_trial_is_a_function_of_its_four_arguments(spaces: dict[str, SearchSpace]) -> None:
+def test_a_trial_is_a_function_of_its_four_arguments(spaces):
     space = spaces["batch_hard"]
     forwards = [trial(space, 0, 0, number) for number in range(1, 12)]
     assert [trial(space, 0, 0, number) for number in range(11, 0, -1)] == forwards[::-1]
@@ -58,7 +55,7 @@ def test_a_trial_is_a_function_of_its_four_arguments(spaces: dict[str, SearchSpa
     assert len({trial_values(each, 0, 0, 2)["learning_rate"] for each in spaces.values()}) == len(spaces)
 
 
-def test_choices_and_digits_are_equally_likely(spaces: dict[str, SearchSpace]) -> None:
+def test_choices_and_digits_are_equally_likely(spaces):
     values = [trial_values(spaces["batch_hard"], 0, search, number) for search in range(64) for number in range(2, 10)]
     margins = [value["margin"] for value in values]
     counts = [margins.count(margin) for margin in ("soft", 0.1, 0.2, 0.5, 1.0)]
@@ -70,9 +67,7 @@ def test_choices_and_digits_are_equally_likely(spaces: dict[str, SearchSpace]) -
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 2**40), search=st.integers(0, 50), number=st.integers(2, 200), loss=st.sampled_from(LOSSES))
-def test_trials_are_valid_specs_inside_the_ranges(
-    spaces: dict[str, SearchSpace], seed: int, search: int, number: int, loss: str
-) -> None:
+def test_trials_are_valid_specs_inside_the_ranges(spaces, seed, search, number, loss):
     space = spaces[loss]
     texts = trial(space, seed, search, number)
     resolved = resolve(job(loss=texts[0], recipe=texts[1]), load())
@@ -91,12 +86,9 @@ def test_trials_are_valid_specs_inside_the_ranges(
 
 
 @given(
-    low=st.floats(1e-6, 1e6),
-    factor=st.floats(1.001, 1e6),
-    log=st.booleans(),
-    share=st.floats(0, 1, exclude_max=True),
+    low=st.floats(1e-6, 1e6), factor=st.floats(1.001, 1e6), log=st.booleans(), share=st.floats(0, 1, exclude_max=True)
 )
-def test_values_stay_inside_and_follow_the_scale(low: float, factor: float, log: bool, share: float) -> None:
+def test_values_stay_inside_and_follow_the_scale(low, factor, log, share):
     high = low * factor
     value = value_at(Searched(low, high, log), share)
     assert low <= value <= high
@@ -109,8 +101,8 @@ def test_values_stay_inside_and_follow_the_scale(low: float, factor: float, log:
 
 
 @given(low=st.integers(1, 50), width=st.integers(1, 50), log=st.booleans(), share=st.floats(0, 1, exclude_max=True))
-def test_whole_limits_give_whole_numbers(low: int, width: int, log: bool, share: float) -> None:
-    value: Any = value_at(Searched(low, low + width, log), share)
+def test_whole_limits_give_whole_numbers(low, width, log, share):
+    value = value_at(Searched(low, low + width, log), share)
     assert type(value) is int
     assert low <= value <= low + width
     shares = (np.arange(600) + 0.5) / 600
@@ -118,7 +110,7 @@ def test_whole_limits_give_whole_numbers(low: int, width: int, log: bool, share:
     assert counts.tolist() == [0, 0, 200, 200, 200]
 
 
-def test_seeds_of_trials_are_no_final_seeds_and_all_different() -> None:
+def test_seeds_of_trials_are_no_final_seeds_and_all_different():
     seeds = [trial_seed(study, search) for study in (0, 1, 2, 1000) for search in range(50)]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= 10_000

@@ -1,7 +1,5 @@
 """The trainings of a study: their order, seeds and data, and the verdict of a trial; nothing is trained."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -23,18 +21,18 @@ from tests.support.records import make_record
 LOSSES = ["batch_hard", "pml/ContrastiveLoss", "triplet"]
 
 
-def plan(data: Path, *, world: World = ALONE, protocol: str = SMALL_PROTOCOL, **numbers: Any) -> Trainings:
+def plan(data: Path, *, world: World = ALONE, protocol: str = SMALL_PROTOCOL, **numbers) -> Trainings:
     choices = {"loss": LOSSES, "protocol": [protocol], "backbone": ["tiny"], "recipe": [SMALL_RECIPE]}
     machine = replace(local_machine(device="cpu", threads=1, data=data), world=world)
     return Trainings(define_study(None, {**choices, "trials": 3, "seeds": 2, **numbers}), machine, load(), data)
 
 
 @pytest.fixture(scope="module")
-def trainings(data_folder: Path) -> Trainings:
+def trainings(data_folder):
     return plan(data_folder)
 
 
-def test_trials_go_round_by_round_with_one_budget_for_all(trainings: Trainings) -> None:
+def test_trials_go_round_by_round_with_one_budget_for_all(trainings):
     rounds = [list(group) for _, group in groupby(trainings.trials, lambda each: each.number)]
     assert len(rounds) == 3
     for trials in rounds:
@@ -48,7 +46,7 @@ def test_trials_go_round_by_round_with_one_budget_for_all(trainings: Trainings) 
     assert len({each.options for each in trainings.trials}) == len(LOSSES) * (1 + 2 * 2)  # no draw is repeated
 
 
-def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings: Trainings) -> None:
+def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings):
     winners = {(loss, search): (loss, "quick", "cosine") for loss in LOSSES for search in (0, 1)}
     winners["batch_hard", 1] = ("batch_hard(margin=0.5)", "quick", "euclidean")
     finals = trainings.finals(winners)
@@ -62,7 +60,7 @@ def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings: Trainings) -> 
     assert {job.protocol for each in finals for job in each.jobs} == {SMALL_PROTOCOL}
 
 
-def test_one_search_serves_all_seeds_and_none_needs_no_validation(data_folder: Path) -> None:
+def test_one_search_serves_all_seeds_and_none_needs_no_validation(data_folder):
     one = plan(data_folder, searches=1)
     assert {each.place for each in one.trials} == {0}
     winners = {(loss, 0): (loss, "quick", "cosine") for loss in LOSSES}
@@ -74,12 +72,12 @@ def test_one_search_serves_all_seeds_and_none_needs_no_validation(data_folder: P
         plan(data_folder, protocol="synthetic_val(identities=40)")
 
 
-def test_several_processes_are_refused(data_folder: Path) -> None:
+def test_several_processes_are_refused(data_folder):
     with pytest.raises(OptionError, match="torchrun"):
         plan(data_folder, world=World(0, 2))
 
 
-def test_equal_runs_are_planned_once(trainings: Trainings) -> None:
+def test_equal_runs_are_planned_once(trainings):
     """A winner that is the default shares its run, also where the metric is the loss's own by another name."""
     winners = {(loss, search): (loss, SMALL_RECIPE, "euclidean") for loss in LOSSES for search in (0, 1)}
     finals = trainings.finals(winners)
@@ -100,7 +98,7 @@ def records(trainings: Trainings, changes: dict[int, dict[str, Any]]) -> dict[Pa
     return made
 
 
-def test_a_trial_counts_with_its_verdict(trainings: Trainings) -> None:
+def test_a_trial_counts_with_its_verdict(trainings):
     failed = {"status": "failed", "error": "the loss is not finite"}
     collapsed = {"status": "collapsed", "scores": {"map_market": 0.9}}
     trials = trainings.results(records(trainings, {1: failed, 2: collapsed}))
@@ -118,7 +116,7 @@ def test_a_trial_counts_with_its_verdict(trainings: Trainings) -> None:
     assert {each.number for each in tied.values()} == {1}
 
 
-def test_an_unfinished_trial_is_no_result(trainings: Trainings) -> None:
+def test_an_unfinished_trial_is_no_result(trainings):
     made = records(trainings, {})
     del made[trainings.run_of(trainings.trials[0].jobs[1]).run_folder]
     assert len(trainings.results(made)) == len(trainings.trials) - 1

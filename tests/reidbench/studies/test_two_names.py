@@ -1,9 +1,5 @@
 """A real study of two names of one function: each name has options of its own, and the two are not told apart."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from torch import Tensor
 
@@ -33,7 +29,7 @@ class AnotherName(HardestPair):
 
 
 @pytest.mark.slow
-def test_two_names_of_one_function_are_not_told_apart(tmp_path: Path, data_folder: Path) -> None:
+def test_two_names_of_one_function_are_not_told_apart(tmp_path, data_folder):
     choices, catalogue = read_choices(
         {"loss": [HardestPair, AnotherName], "protocol": SMALL_PROTOCOL, "recipe": "quick(steps=2, p=4, k=2)"}
     )

@@ -1,7 +1,5 @@
 """Validation protocols: the options of the protocol, held-out identities of each search, never those of the test."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +22,7 @@ def split_of(protocol: str, data: Path) -> Split:
     return build_split(resolve_dataset(built.dataset, load()), data)
 
 
-def test_a_protocol_becomes_its_variant_with_the_same_options(tmp_path: Path) -> None:
+def test_a_protocol_becomes_its_variant_with_the_same_options(tmp_path):
     (tmp_path / "list.csv").write_text("path,pid,split\n")
     variants = {
         "synthetic(identities=60)": "synthetic_val(identities=60, holdout_seed=3)",
@@ -49,7 +47,7 @@ def theirs_val(*, size: int = 4, holdout_seed: int = 0) -> Protocol:
     return Protocol("synthetic", 1, "quick", "center")
 
 
-def test_what_a_variant_lacks_is_an_error_that_says_what_to_do() -> None:
+def test_what_a_variant_lacks_is_an_error_that_says_what_to_do():
     plugin = Plugin("somebody", "somebodys-data", "1", state="ok")
     factories = {"theirs": theirs, "theirs_val": theirs_val, "bare": theirs, "bare_val": theirs}
     items = tuple(PluginItem("protocol", name, factory, plugin) for name, factory in factories.items())
@@ -66,7 +64,7 @@ def test_what_a_variant_lacks_is_an_error_that_says_what_to_do() -> None:
         assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_searches_hold_out_different_identities_and_never_see_the_test(data_folder: Path) -> None:
+def test_searches_hold_out_different_identities_and_never_see_the_test(data_folder):
     test = split_of(SMALL_PROTOCOL, data_folder)
     tested = {int(pid) for part in (test.query, test.gallery) for pid in part.pids if pid > 0}
     held_out = []
@@ -80,7 +78,7 @@ def test_searches_hold_out_different_identities_and_never_see_the_test(data_fold
     assert len(set(held_out)) == 4
 
 
-def test_data_that_share_anything_with_the_test_are_refused(data_folder: Path) -> None:
+def test_data_that_share_anything_with_the_test_are_refused(data_folder):
     test = split_of(SMALL_PROTOCOL, data_folder)
     with pytest.raises(DataError, match=r"mine_val: .* images are in the test"):
         check_validation(Split(test.train, test.query, test.train), test, "mine_val")

@@ -1,9 +1,6 @@
 """Contract checks of backbones: sound networks pass, networks with one fault are named."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -103,13 +100,13 @@ class Declared(Network):
     trainable = False
 
 
-def test_networks_that_learn_nothing_pass() -> None:
+def test_networks_that_learn_nothing_pass():
     assert "gradient reaches the weights" not in (passed := check_backbone(MeanColour))
     assert len(passed) == 7
 
 
 @pytest.mark.parametrize("backbone", [Network, "tiny", "lunet(height=64, width=32)"])
-def test_sound_networks_pass(backbone: str | Callable[..., Backbone]) -> None:
+def test_sound_networks_pass(backbone):
     assert len(check_backbone(backbone)) == 8
 
 
@@ -128,7 +125,7 @@ def test_sound_networks_pass(backbone: str | Callable[..., Backbone]) -> None:
         (Declared, "contract"),
     ],
 )
-def test_networks_with_one_fault_fail(network: type[Backbone], check: str) -> None:
+def test_networks_with_one_fault_fail(network, check):
     with pytest.raises(ContractError) as caught:
         check_backbone(network)
     assert caught.value.check == check, caught.value

@@ -1,7 +1,5 @@
 """Contract checks of all other kinds: sound items pass, items with one fault are named."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -49,7 +47,7 @@ def names(kind: str) -> list[str]:
     return [item.name for item in load().list_items(kind)]
 
 
-def failed_check(check: Callable[..., Any], item: object, message: str, **arguments: Any) -> str:
+def failed_check(check: Callable[..., Any], item, message: str, **arguments) -> str:
     """Return the name of the contract check that ``item`` fails; its message must match."""
     with pytest.raises(ContractError, match=message) as caught:
         check(item, **arguments)
@@ -107,7 +105,7 @@ def writing(root: Path) -> Split:
     return tree(root)
 
 
-def test_sound_datasets_pass(tmp_path: Path, data_folder: Path) -> None:
+def test_sound_datasets_pass(tmp_path, data_folder):
     assert check_dataset(tree, root=tmp_path) == (*FIRST, "split and images", "options")
     assert len(check_dataset("synthetic(identities=40)", root=data_folder)) == 4
 
@@ -124,9 +122,7 @@ def test_sound_datasets_pass(tmp_path: Path, data_folder: Path) -> None:
         (writing, "builds repeat", r"opened files for writing: .*log\.txt"),
     ],
 )
-def test_datasets_with_one_fault_fail(
-    dataset: Callable[[Path], Split], check: str, message: str, tmp_path: Path
-) -> None:
+def test_datasets_with_one_fault_fail(dataset, check, message, tmp_path):
     assert failed_check(check_dataset, dataset, message, root=tmp_path) == check
 
 
@@ -134,19 +130,19 @@ def test_datasets_with_one_fault_fail(
 
 
 @pytest.mark.parametrize("recipe", names("recipe"))
-def test_first_party_recipes_pass(recipe: str) -> None:
+def test_first_party_recipes_pass(recipe):
     assert check_recipe(recipe) == (*FIRST, "options")
 
 
 @pytest.mark.parametrize("protocol", names("protocol"))
-def test_first_party_protocols_pass(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_party_protocols_pass(protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.csv").touch()  # the default file of csv_list
     assert check_protocol(protocol) == (*FIRST, "values", "options")
 
 
 @pytest.mark.parametrize("synthesizer", ["csv_list(identities=6)", "mars(identities=6)"])
-def test_first_party_synthesizers_pass(synthesizer: str) -> None:
+def test_first_party_synthesizers_pass(synthesizer):
     assert len(check_synthesizer(synthesizer)) == 2
 
 
@@ -154,7 +150,7 @@ def recipe(steps: int) -> Recipe:
     return Recipe(steps=steps, decay_start=0, learning_rate=1e-3, p=2, k=2)
 
 
-def no_recipe(backbone: BackboneInfo) -> Any:
+def no_recipe(backbone: BackboneInfo):
     return {"steps": 3}
 
 
@@ -179,11 +175,11 @@ def impossible(backbone: BackboneInfo) -> Recipe:
         (drawing, "builds repeat", "drew from a global random generator"),
     ],
 )
-def test_recipes_with_one_fault_fail(factory: Callable[..., Any], check: str, message: str) -> None:
+def test_recipes_with_one_fault_fail(factory, check, message):
     assert failed_check(check_recipe, factory, message) == check
 
 
-def test_an_impossible_recipe_is_an_option_error() -> None:
+def test_an_impossible_recipe_is_an_option_error():
     with pytest.raises(OptionError, match="steps must be"):
         check_recipe(impossible)
 
@@ -196,8 +192,8 @@ def test_an_impossible_recipe_is_an_option_error() -> None:
         ({"exclude": ("cameras",)}, "exclude .*cameras"),
     ],
 )
-def test_protocols_with_one_fault_fail(changes: dict[str, Any], message: str) -> None:
-    def factory() -> Protocol:
+def test_protocols_with_one_fault_fail(changes, message):
+    def factory():
         return replace(built, **changes)
 
     built: Protocol = build("protocol", SMALL)
@@ -217,12 +213,9 @@ def not_resuming(directory: Path) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize(
     ("factory", "message"),
-    [
-        (shrinking, "the number of images in all changes"),
-        (not_resuming, "it raised FileExistsError: begun"),
-    ],
+    [(shrinking, "the number of images in all changes"), (not_resuming, "it raised FileExistsError: begun")],
 )
-def test_synthesizers_with_one_fault_fail(factory: Callable[..., Any], message: str) -> None:
+def test_synthesizers_with_one_fault_fail(factory, message):
     assert failed_check(check_synthesizer, factory, message) == "progress and resuming"
 
 
@@ -260,7 +253,7 @@ class NotFinite(Plain):
 
 
 @pytest.mark.parametrize("reranker", [Plain, "k_reciprocal"])
-def test_sound_rerankers_pass(reranker: str | Callable[..., Reranker]) -> None:
+def test_sound_rerankers_pass(reranker):
     assert check_reranker(reranker) == (*FIRST, "every query once", "smaller is closer", "options")
 
 
@@ -273,7 +266,7 @@ def test_sound_rerankers_pass(reranker: str | Callable[..., Reranker]) -> None:
         (NotFinite, "every query once"),
     ],
 )
-def test_rerankers_with_one_fault_fail(reranker: type[Reranker], check: str) -> None:
+def test_rerankers_with_one_fault_fail(reranker, check):
     assert failed_check(check_reranker, reranker, r"\d") == check
 
 
@@ -281,17 +274,17 @@ def test_rerankers_with_one_fault_fail(reranker: type[Reranker], check: str) -> 
 
 
 @pytest.mark.parametrize("section", names("section"))
-def test_first_party_sections_pass(section: str) -> None:
+def test_first_party_sections_pass(section):
     assert len(check_section(section)) == 7
 
 
 class Empty:
-    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Any:
+    def build(self, records: Sequence[RunRecord], files: RunFiles):
         return Part("empty")
 
 
 class Listing(Empty):
-    def build(self, records: Sequence[RunRecord], files: RunFiles) -> Any:
+    def build(self, records: Sequence[RunRecord], files: RunFiles):
         return [record.id for record in records]
 
 
@@ -315,7 +308,7 @@ class NeedsFiles(Empty):
         (NeedsFiles, "records without files", "it raised "),
     ],
 )
-def test_sections_with_one_fault_fail(section: Callable[..., Any], check: str, message: str) -> None:
+def test_sections_with_one_fault_fail(section, check, message):
     assert failed_check(check_section, section, message) == check
 
 
@@ -323,17 +316,17 @@ def test_sections_with_one_fault_fail(section: Callable[..., Any], check: str, m
 
 
 @pytest.mark.parametrize("executor", names("executor"))
-def test_first_party_executors_pass(executor: str) -> None:
+def test_first_party_executors_pass(executor):
     assert len(check_executor(executor)) == 5
 
 
 class Mute(Executor):
-    run = None  # type: ignore[assignment]
+    run = None
 
-    def unavailable(self) -> Any:
+    def unavailable(self):
         return None
 
 
 @pytest.mark.parametrize(("executor", "check"), [(Mute, "answers"), (Empty, "contract")])
-def test_executors_with_one_fault_fail(executor: Callable[..., Any], check: str) -> None:
+def test_executors_with_one_fault_fail(executor, check):
     assert failed_check(check_executor, executor, "executor") == check

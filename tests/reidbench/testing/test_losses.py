@@ -1,7 +1,5 @@
 """Contract checks of losses: sound losses pass, losses with one fault are named."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated
 
@@ -166,7 +164,7 @@ class NeedsIdentities(Sound):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         images = (labels >= 0).sum()
-        return super().forward(embeddings, labels) * images / images  # type: ignore[operator]
+        return super().forward(embeddings, labels) * images / images
 
 
 FAULTY = [
@@ -191,27 +189,27 @@ FAULTY = [
 ]
 
 
-def test_a_sound_loss_passes() -> None:
+def test_a_sound_loss_passes():
     passed = check_loss(Sound, margin=0.5)
     assert {"shapes", "order of the batch", "extreme embeddings", "no hidden state", "options"} <= set(passed)
     assert len(passed) == 9
 
 
 @pytest.mark.parametrize(("loss", "check", "message"), FAULTY, ids=lambda value: getattr(value, "__name__", ""))
-def test_losses_with_one_fault_fail(loss: type[Loss], check: str, message: str) -> None:
+def test_losses_with_one_fault_fail(loss, check, message):
     with pytest.raises(ContractError, match=message) as caught:
         check_loss(loss)
     assert re.match(check, caught.value.check), caught.value
     assert str(caught.value).startswith(f"loss {loss.__name__} ")
 
 
-def test_a_contract_error_is_an_assertion_and_exits_with_1() -> None:
+def test_a_contract_error_is_an_assertion_and_exits_with_1():
     assert issubclass(ContractError, AssertionError)
     assert issubclass(ContractError, ReidbenchError)
     assert ContractError.exit_code == 1
 
 
-def test_options_that_do_not_fit_are_option_errors() -> None:
+def test_options_that_do_not_fit_are_option_errors():
     with pytest.raises(OptionError, match="margin"):
         check_loss(Sound, margn=1.0)
     with pytest.raises(OptionError, match="option margin"):
@@ -222,7 +220,7 @@ def test_options_that_do_not_fit_are_option_errors() -> None:
         check_loss("none")
 
 
-def test_a_check_restores_the_random_state() -> None:
+def test_a_check_restores_the_random_state():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     check_loss(Sound)
@@ -233,7 +231,7 @@ FIRST_PARTY = cases(__file__, "first_party")
 
 
 @pytest.mark.parametrize("spec", FIRST_PARTY)
-def test_first_party_losses_pass(spec: str) -> None:
+def test_first_party_losses_pass(spec):
     passed = check_loss(spec)
     assert "learning brings positives closer than negatives" in passed
     assert ("rounds" in passed) or ("order of the batch" in passed)

@@ -1,15 +1,11 @@
 """New plugins: the folder, names that are refused, an installation, and the commands of docs/writing-a-plugin.md."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -39,7 +35,7 @@ NEEDED = ",".join(
 )
 
 
-def test_a_new_plugin_has_all_its_files(tmp_path: Path) -> None:
+def test_a_new_plugin_has_all_its_files(tmp_path):
     target = write_plugin("my_Own_loss2", "loss", tmp_path / "new" / "place")
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert files == {"pyproject.toml", "README.md", "my_Own_loss2.py", "tests/test_my_Own_loss2.py"}
@@ -53,19 +49,19 @@ def test_a_new_plugin_has_all_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["2nd", "my-loss", "my loss", "none", "a/b", "class", "../up", "", "end_", "größe"])
-def test_an_invalid_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_invalid_name_is_refused(name, tmp_path):
     with pytest.raises(OptionError, match="cannot name a plugin"):
         write_plugin(name, "loss", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["torch", "json", "reidbench", "reidbench_losses"])
-def test_the_name_of_an_installed_module_is_refused(name: str, tmp_path: Path) -> None:
+def test_the_name_of_an_installed_module_is_refused(name, tmp_path):
     with pytest.raises(OptionError, match="would hide"):
         write_plugin(name, "loss", tmp_path)
 
 
-def test_unknown_kinds_and_existing_folders_are_refused(tmp_path: Path) -> None:
+def test_unknown_kinds_and_existing_folders_are_refused(tmp_path):
     with pytest.raises(OptionError, match='did you mean "loss"'):
         write_plugin("my_loss", "los", tmp_path)
     with pytest.raises(OptionError, match="there are: loss, backbone, metric"):
@@ -78,7 +74,7 @@ def test_unknown_kinds_and_existing_folders_are_refused(tmp_path: Path) -> None:
         write_plugin("my_loss", "loss", tmp_path / "file")
 
 
-def test_each_kind_installs_and_passes_its_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_installs_and_passes_its_checks(tmp_path, monkeypatch):
     monkeypatch.setenv("REIDBENCH_LOAD_PLUGINS", ",".join(f"somebodys-{kind}" for kind in KINDS))
     names = {kind: f"somebodys_{kind}" for kind in KINDS}
     folders = [write_plugin(name, kind, tmp_path / "source") for kind, name in names.items()]
@@ -92,7 +88,7 @@ def test_each_kind_installs_and_passes_its_checks(tmp_path: Path, monkeypatch: p
     assert re.match(r"metric somebodys_metric: \d+ contract checks passed\n  distances\n", done.stdout)
 
 
-def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path):
     python = environment(tmp_path / "child", checkout=True)
     home = tmp_path / "home"
     home.mkdir()
@@ -137,14 +133,12 @@ def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path: Path) -> None
         (["new", "my-loss", "--kind", "loss"], 2, "cannot name a plugin"),
     ],
 )
-def test_the_command_line_names_the_mistake(
-    arguments: list[str], code: int, said: str, reidbench_main: Callable[..., tuple[int, str]]
-) -> None:
+def test_the_command_line_names_the_mistake(arguments, code, said, reidbench_main):
     ended, err = reidbench_main("plugins", *arguments)
     assert (ended, said in err) == (code, True), err
 
 
-def test_check_lists_the_checks_that_pass() -> None:
+def test_check_lists_the_checks_that_pass():
     done = CliRunner().invoke(make_app(), ["plugins", "check", "euclidean(normalize=true)"])
     assert done.exit_code == 0
     assert "metric euclidean(normalize=true): 7 contract checks passed" in done.output
