@@ -54,27 +54,19 @@ def print_line(console: Console, line: str, style: str = "") -> None:
     console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def print_plan(
-    console: Console,
-    plan: Plan,
-    full: bool,
-    most: int = LISTED_RUNS,
-    *,
-    verbose: bool = False,
-    where: str | None = None,
-) -> None:
+def print_plan(console: Console, plan: Plan, most: int | None, *, verbose: bool = False, where: str = "") -> None:
     """Print a row for each run, deviations from papers, the data, and the work ahead.
 
-    ``where``: the executor, where one was named; otherwise it is this machine's device.
-    Without ``full`` at most the first ``most`` rows are printed; with it all, and the options of every item once, those
-    of all runs first. With ``verbose`` the options, the ids and the folder of each run follow.
+    At most the first ``most`` rows are printed; without a limit all, and the options of every item once, those of all
+    runs first. With ``verbose`` the options, the ids and the folder of each run follow. ``where`` is the executor that
+    was named, else it is this machine's device.
     """
     runs = plan.runs
     # Items that all runs share are named once, above the table.
     shared = [kind for kind in KINDS if runs and kind not in differing_kinds(runs)]
     shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
     print_line(console, f"Plan ({where or plan.machine.device}): {shared_items}".rstrip(": "))
-    listed = list(zip(runs, plan.states, plan.names(), strict=True))[: None if full else most]
+    listed = list(zip(runs, plan.states, plan.names(), strict=True))[:most]
     rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
     if rows:
         print_table(
@@ -109,7 +101,7 @@ def print_plan(
         lines.append(_work(plan))
     for line in dict.fromkeys(lines):
         print_line(console, line)
-    if full and runs and not verbose:
+    if most is None and runs and not verbose:
         print_line(console, "\nOptions, those of all runs first (--verbose: those of each run)", "bold")
         _print_options(console, runs)
     for run in runs if verbose else ():

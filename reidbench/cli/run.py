@@ -48,7 +48,7 @@ def run(
     options = locals()
     from rich.console import Console
 
-    from reidbench.cli.plan_output import prepare, print_line, print_plan, print_scores, print_tasks
+    from reidbench.cli.plan_output import LISTED_RUNS, prepare, print_line, print_plan, print_scores, print_tasks
     from reidbench.runs.execute import build_executor, execute
     from reidbench.runs.plan import KINDS, make_plan, read_request
 
@@ -59,10 +59,10 @@ def run(
     plan = machine.world.in_turn(lambda: make_plan(request, machine, dry_run=dry_run))
     if dry_run:
         out = Console(highlight=False, quiet=not machine.world.first)
-        print_plan(out, plan, full=True, verbose=verbose, where=executor)
+        print_plan(out, plan, None, verbose=verbose, where=executor or "")
         print_tasks(out, plan, runner)
         return
-    print_plan(console, plan, full=False, verbose=verbose, where=executor)
+    print_plan(console, plan, LISTED_RUNS, verbose=verbose, where=executor or "")
     ended = {}
     try:
         for folder, record in execute(plan, runner):

@@ -68,7 +68,9 @@ def study(
     out = Console(highlight=False) if dry_run else console
     for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
-    print_plan(out, trainings.expected, full=dry_run, most=0, verbose=options["verbose"], where=options["executor"])
+    print_plan(
+        out, trainings.expected, None if dry_run else 0, verbose=options["verbose"], where=options["executor"] or ""
+    )
     if dry_run:
         print_tasks(out, trainings.expected, executor)
         return

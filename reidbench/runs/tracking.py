@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from reidbench.data.samples import Samples
 from reidbench.embedding.extract import embed_batches, evaluation_mode
-from reidbench.errors import contract_error, describe_error
-from reidbench.plugins.catalogue import ResolvedSpec, load
+from reidbench.errors import checked, describe_error
+from reidbench.plugins.catalogue import load
 from reidbench.plugins.interfaces import Backbone
 from reidbench.ranking.scores import headline, score
 from reidbench.runs.prepare import Prepared
@@ -41,6 +41,7 @@ class TrackedRun:
     config: Mapping[str, str | int]
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Follows one run, such as by writing files for another program.
 
@@ -62,15 +63,7 @@ class Tracker(Protocol):
 def build_trackers(specs: Sequence[str]) -> dict[str, Tracker]:
     """Return the trackers of some specs by their items and plugins, each once; raises OptionError and PluginError."""
     resolved = [load().resolve("tracker", spec) for spec in specs]
-    return {spec.owner: build_tracker(spec) for spec in resolved}
-
-
-def build_tracker(spec: ResolvedSpec) -> Tracker:
-    """Return the tracker of a spec; raises OptionError and PluginError."""
-    tracker = spec.build()
-    if lacking := [name for name in ("start", "log", "finish") if not callable(getattr(tracker, name, None))]:
-        raise contract_error(spec.owner, "what its factory returns", f"an object with {', '.join(lacking)}", tracker)
-    return tracker  # type: ignore[no-any-return]
+    return {spec.owner: checked(spec.owner, spec.build(), Tracker) for spec in resolved}  # type: ignore[type-abstract]
 
 
 class RunObserver(Observer):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reidbench.runs.tracking import TrackedRun, Tracker, build_tracker
+from reidbench.runs.tracking import TrackedRun, Tracker
 from reidbench.testing.items import HOSTILE, BuildChecks, example_records
 
 
@@ -22,8 +22,7 @@ def check_tracker(tracker: str | Callable[..., Tracker], **options: Any) -> tupl
 
 
 class _TrackerChecks(BuildChecks):
-    def create(self) -> Tracker:
-        return build_tracker(self.spec)
+    expected = Tracker
 
     def check_a_run_that_resumes(self) -> None:
         record = example_records()[0]

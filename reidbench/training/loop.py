@@ -155,11 +155,8 @@ def train(
                 displayed = now
                 observer.log(step, dict(zip(COLUMNS, monitor.rows[step].tolist(), strict=True)))
                 mean_speed = (state.step - resumed_at) * len(units) * recipe.frames / (now - started)
-                show(
-                    state.step,
-                    f"loss {total:.4f}, {monitor.describe(step, step < recipe.frozen)}, {mean_speed:.0f} images/s, "
-                    f"lr {learning_rate:.2g}",
-                )
+                words = monitor.describe(step, step < recipe.frozen)
+                show(state.step, f"loss {total:.4f}, lr {learning_rate:.2g}, {words}, {mean_speed:.0f} images/s")
             if state.step < recipe.steps and (stopping or time.monotonic() - saved >= interval):
                 began = time.monotonic()
                 if world.first:

@@ -10,12 +10,14 @@ from typing import TypeVar
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 T = TypeVar("T")
 Update = Callable[[int, str], None]
 
 LOG_SECONDS = 15.0
+WITH_BAR = 130  # characters of a terminal with room for a bar beside the text
 
 # Text about the whole call, from the name of a stage, its seconds so far and the fraction of it that is done.
 Overall = Callable[[str, float, float], str]
@@ -29,7 +31,7 @@ def progress(
 
     On a terminal this is one live line with the time left; elsewhere a line of text at most every 15 seconds, and one
     at the end. Everything goes to stderr: stdout is for results. Nothing is printed where ``shown`` is false. What
-    ``overall`` returns about the whole call ends each line.
+    ``overall`` returns about the whole call begins the details.
     """
     console = Console(stderr=True, highlight=False, quiet=not shown)
     started = printed = time.monotonic()
@@ -38,7 +40,7 @@ def progress(
     def details(detail: str, now: int, *times: str) -> str:
         fraction = (now - done) / max(1, total - done)
         whole = overall(description, time.monotonic() - started, fraction) if overall else ""
-        return "  ".join(filter(None, [detail, *times, whole]))
+        return "  ".join(filter(None, [whole, detail, *times]))
 
     def print_line() -> None:
         elapsed = time.monotonic() - started
@@ -58,14 +60,15 @@ def progress(
         yield update_log
         print_line()
         return
-    columns = (
+    columns = [
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        *([BarColumn(bar_width=24)] if console.width >= WITH_BAR else []),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
+        # The one column that is cut where the terminal is too narrow for all.
+        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console) as bar:
+    ]
+    with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task(description, total=total, completed=done, detail="")
         yield lambda now, detail: bar.update(task, completed=now, detail=details(detail, now))
 

@@ -20,7 +20,7 @@ def plan(*changes: dict[str, object]) -> Plan:
 def printed(plan: Plan) -> list[str]:
     console = Console(record=True, width=200)
     with console.capture() as captured:
-        print_plan(console, plan, full=False)
+        print_plan(console, plan, 200)
     return [line.rstrip() for line in captured.get().splitlines() if line.strip(" ─")]
 
 
