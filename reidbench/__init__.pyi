@@ -32,6 +32,7 @@ from reidbench.plugins.interfaces import (
 )
 from reidbench.plugins.options import (
     File as File,
+    LabelOption as LabelOption,
     LaterOption as LaterOption,
     Searched as Searched,
     Weights as Weights,

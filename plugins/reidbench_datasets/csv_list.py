@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from reidbench import (
     DataError,
     File,
+    LabelOption,
     ListColumns,
     Protocol,
     Samples,
@@ -33,6 +34,7 @@ BOXES = ("x_1", "x_2", "y_1", "y_2")
 FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
 
 LIST = File("list.csv")
+Name = Annotated[str, LabelOption]
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,13 @@ def _samples(folder: Path, rows: list[Row], cameras: Mapping[object, int]) -> Sa
     )
 
 
-def csv_list_protocol(*, file: File = LIST, views: Views = "center_flip") -> Protocol:
+def csv_list_protocol(*, file: File = LIST, views: Views = "center_flip", name: Name = "") -> Protocol:
     """Custom images, scored as Market-1501: junk and the query's own camera are excluded.
 
     Options:
         file: the list, as for the dataset csv_list.
         views: test-time views that are averaged.
+        name: name of the data in tables, folders and leaderboards; by default that of the list's folder.
 
     Networks are trained from scratch by default, since pretrained weights would hide the effect of the loss; set the
     backbone's option weights to change that.
@@ -185,6 +188,7 @@ def csv_list_val_protocol(
     views: Views = "center_flip",
     holdout: float = 0.2,
     holdout_seed: int = 0,
+    name: Name = "",
 ) -> Protocol:
     """Custom training images with a part of their identities held out, for tuning without the test rows.
 
@@ -193,6 +197,7 @@ def csv_list_val_protocol(
         views: test-time views that are averaged.
         holdout: fraction of the training identities that is held out.
         holdout_seed: seed of their choice.
+        name: name of the data, as for the protocol csv_list.
     """
     return _protocol(views, file=str(file), holdout=holdout, holdout_seed=holdout_seed)
 

@@ -185,6 +185,9 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
         if item.given != requested:
             yield f"items.{kind}.given", f"is {item.given!r:.80}, but the job has {requested!r:.80}"
         given = {name for name, origin in item.origins.items() if origin == "given"}
+        labels = {name for name, value in _options(Spec.parse(item.spec)).items() if item.label and value == item.label}
+        if item.label and not labels:
+            yield f"items.{kind}.label", f"is {item.label!r:.80}, which no option of {item.spec!r:.200} is"
         texts: list[tuple[str, str, Set[str] | None]] = [
             (f"items.{kind}.short", item.short, frozenset()),
             (f"items.{kind}.identity", item.identity or item.spec, None),
@@ -194,7 +197,7 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
         for field, text, required in texts:
             try:
                 # Options that are newer than an item's first ids are not part of them while they have their default.
-                needed = _options(Spec.parse(item.short)).keys() if required is None else required
+                needed = _options(Spec.parse(item.short)).keys() - labels if required is None else required
                 agrees = _agrees(Spec.parse(text), Spec.parse(item.spec), field.rpartition(".")[2], needed)
             except OptionError as error:
                 yield field, f"cannot be used: {error}"
@@ -207,8 +210,8 @@ def follows(item: ItemRecord, text: str) -> bool:
     """Return whether an item has the options of a requested text, and for all others those of protocol or default."""
     if text == AUTO:
         return True
-    of_protocol = {name for name, origin in item.origins.items() if origin == "protocol"}
-    required = _options(Spec.parse(item.short)).keys() - of_protocol
+    given = {name for name, origin in item.origins.items() if origin == "given"}
+    required = _options(Spec.parse(item.short)).keys() & given
     return _agrees(Spec.parse(text), Spec.parse(item.spec), "spec", required)
 
 

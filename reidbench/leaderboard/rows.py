@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,9 +21,12 @@ Row = dict[str, str]
 
 
 def board_name(record: RunRecord) -> str:
-    """Return the name of the leaderboard that a record belongs to; stand-ins have their own."""
+    """Return the name of the leaderboard that a record belongs to; stand-ins and data with a name have their own."""
     # The protocol "owner/name" of a third-party plugin becomes one file name: no item's name holds a "-".
-    name = Spec.parse(record.items["protocol"].spec).item.name.replace("/", "-")
+    protocol = record.items["protocol"]
+    name = Spec.parse(protocol.spec).item.name.replace("/", "-")
+    if protocol.label:
+        name += "." + re.sub(r"[^\w.+-]+", "_", protocol.label)[:48]
     return f"{name}.standin" if record.standin else name
 
 

@@ -48,8 +48,14 @@ class ResolvedTerm:
     @property
     def in_ids(self) -> dict[str, Any]:
         """The values that enter ids."""
-        options = self.item.options
-        return {name: value for name, value in self.values.items() if options[name].in_ids or name in self.changed}
+        changed, options = self.changed, self.item.options
+        in_ids = [n for n, option in options.items() if not option.is_label and (option.in_ids or n in changed)]
+        return {name: self.values[name] for name in in_ids}
+
+    @property
+    def label(self) -> str:
+        """The value of its LabelOption; an empty text where it has none."""
+        return next((str(value) for name, value in self.values.items() if self.item.options[name].is_label), "")
 
     def build(self, *supplied: Any) -> Any:
         """Return what the factory builds; raises PluginError from any exception that is no error of reidbench."""
@@ -98,6 +104,11 @@ class ResolvedSpec:
     def owner(self) -> str:
         """The items with their plugins, for messages."""
         return " + ".join(map(str, self.plugin_items))
+
+    @property
+    def label(self) -> str:
+        """The name of the item for people, which enters no id, such as that of own data; empty where it has none."""
+        return "+".join(filter(None, (term.label for term in self.terms)))
 
     def build(self, *supplied: Any) -> Any:
         """Return the built item, a WeightedSum for a sum or a weighted item, None for none.
@@ -179,7 +190,7 @@ class Catalogue:
                     raise OptionError(f"{kind} {term.item}: a weight of 0 trains nothing; leave the term out")
                 item = self.find(kind, term.item.name)
                 values, origins = check_options(item.options, term.item, str(item), defaults)
-                terms.append(ResolvedTerm(item, term.weight, values, origins))
+                terms.append(ResolvedTerm(item, term.weight, _with_label(item, values), origins))
             except OptionError as error:
                 mistakes.append(str(error))
         if mistakes:
@@ -252,6 +263,13 @@ def load() -> Catalogue:
     Raises OptionError where that names something that is not installed.
     """
     return Catalogue(*discover())
+
+
+def _with_label(item: PluginItem, values: dict[str, Any]) -> dict[str, Any]:
+    """Return option values with an empty label replaced by the name of the folder that holds the first file."""
+    file = next((value for value in values.values() if isinstance(value, File)), None)
+    folder = file.parent.resolve().name if file else ""
+    return {name: value or folder if item.options[name].is_label else value for name, value in values.items()}
 
 
 def _write(terms: Sequence[ResolvedTerm], options: Sequence[dict[str, Any]]) -> str:

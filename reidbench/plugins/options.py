@@ -63,10 +63,12 @@ class File(PlatformPath):
         if not isinstance(value, str | Path):
             raise ValueError("not a path")
         path = cls(user_path(value))
-        folders = [Path(), *filter(None, [_FILES_BELOW.get()])]
-        if found := next((folder / path for folder in folders if (folder / path).is_file()), None):
+        files: list[Path] = [path]
+        if below := _FILES_BELOW.get():  # where its folder was moved, it is there
+            files += [below / path, below / path.parent.name / path.name]
+        if found := next((file for file in files if file.is_file()), None):
             return cls(found)
-        tried = list(dict.fromkeys((folder / path).absolute() for folder in folders))
+        tried = list(dict.fromkeys(file.absolute() for file in files))
         others = [f"{file} is {kind}" for file in tried if (kind := kind_of(file))]
         reason = "; ".join(others) or f"there is no file {' nor '.join(map(str, tried))}"
         raise PydanticCustomError("no_file", "{reason}", {"reason": reason})
@@ -117,6 +119,10 @@ class LaterOption:
     """An option's annotation: the item is older than the option, whose default enters no id: old results stay valid."""
 
 
+class LabelOption:
+    """A text option's annotation: it names the item for people and enters no id; empty, it is its file's folder."""
+
+
 _NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -139,6 +145,7 @@ class Option:
     ``adapter``: pydantic's validator of its type.
     ``searched``: the values that a study searches, where the item declares them.
     ``in_ids``: whether its default enters ids.
+    ``is_label``: whether it names the item for people, and never enters ids.
     """
 
     name: str
@@ -150,6 +157,7 @@ class Option:
     adapter: TypeAdapter[Any]
     searched: Searched | None = None
     in_ids: bool = True
+    is_label: bool = False
 
     def read(self, value: Any) -> Any:
         """Return ``value`` as the type says; raises ValueError that says what was expected and found."""
@@ -255,10 +263,11 @@ def _option(factory: Callable[..., Any], parameter: inspect.Parameter, doc: str)
     if isinstance(option.default, File):  # whether it exists is checked where the option is used, not at loading
         return option
     try:
-        option = replace(option, default=option.read(option.default), in_ids=LaterOption not in marks)
+        option = replace(option, default=option.read(option.default))
     except ValueError as error:
         raise ValueError(f"its default does not fit: {error}") from None
     searched = next((mark for mark in marks if isinstance(mark, Searched)), None)
+    option = replace(option, in_ids=LaterOption not in marks, is_label=LabelOption in marks)
     return replace(option, searched=searched and _checked_search(option, searched))
 
 

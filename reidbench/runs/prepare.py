@@ -142,6 +142,7 @@ class Planner:
         code, train_code = code_digest(code_files), code_digest(training_code(items))
         store = Store(machine.results)
         names = {kind: "+".join(each.name for each in item.plugin_items) or "none" for kind, item in items.items()}
+        names |= {kind: f"{names[kind]}.{item.label}" for kind, item in items.items() if item.label}
         trained, scored = ([names[kind] for kind in kinds] for kinds in (TRAINING_NAMES, RUN_NAMES))
         return Prepared(
             job=job,

@@ -59,6 +59,7 @@ class ItemRecord:
     ``distribution``: the distribution that the module belongs to.
     ``version``: the version of the distribution.
     ``identity``: the text in ids where it is not ``spec``: files by sha256, newer options only where not the default.
+    ``label``: the name for people that enters no id, of own data; empty for other items.
     ``references``: what the lines ``Reference: URL`` of its docstring name: papers, code. A link only if http or https.
     """
 
@@ -71,6 +72,7 @@ class ItemRecord:
     version: str
     identity: str = ""
     references: list[str] = field(default_factory=list)
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -283,6 +283,7 @@ def _item_records(run: Prepared) -> dict[str, ItemRecord]:
             distribution=", ".join(dict.fromkeys(plugin.distribution for plugin in plugins)),
             version=", ".join(dict.fromkeys(plugin.version for plugin in plugins)),
             identity="" if item.identity == item.text else item.identity,
+            label=item.label,
             references=[url for offer in item.plugin_items for url in references_of(offer.factory)],
         )
     return records

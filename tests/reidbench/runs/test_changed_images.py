@@ -46,7 +46,7 @@ def test_only_changed_content_trains_again(tmp_path, monkeypatch):
         for reads in (80, 80):  # once
             assert [state.record for state in plan_of(file).states] == [record]
             assert len(files) == reads
-        copy = shutil.copytree(file.parent, tmp_path / "copy") / "list.csv"
+        copy = shutil.copytree(file.parent, tmp_path / "copy" / "set") / "list.csv"
         assert run(copy) == record
     assert set(record.dataset.content) == {"train", "query", "gallery"}
 
