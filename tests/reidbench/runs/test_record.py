@@ -122,7 +122,7 @@ def test_committed_records_are_read_and_written_unchanged():
         record, read = read_record(file), json.loads(file.read_text())
         written = json.loads(record.to_json())
         read["recipe"] = json.loads(json.dumps(later)) | read["recipe"]  # what newer recipes can say has its default
-        read["items"] = {kind: {"references": []} | item for kind, item in read["items"].items()}
+        read["items"] = {kind: {"references": [], "label": ""} | item for kind, item in read["items"].items()}
         assert written | {"checksum": ""} == read | {"checksum": ""}
 
 
