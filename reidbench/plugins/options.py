@@ -75,10 +75,7 @@ class File(PlatformPath):
 
 
 class Weights(File):
-    """An option's annotation: a safetensors file of weights, or the folder of a training or run, for its weights.
-
-    The value is the path of the file.
-    """
+    """An option's annotation: the path of a safetensors file of weights, or the folder of its training or run."""
 
     @classmethod
     def _existing(cls, value: object) -> File:
