@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,8 @@ _ADVICE = {
 # What calls answer that a file system does not offer; some also answer that they are not permitted.
 NOT_OFFERED = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
+_checks: list[tuple[Path, Callable[[], None]]] = []
+
 
 @contextmanager
 def if_offered() -> Iterator[None]:
@@ -37,6 +39,17 @@ def if_offered() -> Iterator[None]:
     except OSError as error:
         if error.errno not in NOT_OFFERED:
             raise
+
+
+@contextmanager
+def check_writes(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call ``check`` before any file below ``folder`` is replaced; it raises to refuse that."""
+    entry = (folder, check)
+    _checks.append(entry)
+    try:
+        yield
+    finally:
+        _checks.remove(entry)
 
 
 def output_file(path: Path) -> Path:
@@ -59,7 +72,7 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
     ``size`` bytes are reserved first, so that a full disk is noticed before the work. Missing folders are made. After
     an error the temporary file is deleted. Raises DataError as ``output_file``, and where the system refuses to write.
     """
-    path = output_file(path)
+    named, path = path, output_file(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +85,9 @@ def atomic_file(path: Path, size: int) -> Iterator[BinaryIO]:
                 file.flush()
                 with if_offered():
                     os.fsync(file.fileno())
+            for folder, check in tuple(_checks):
+                if named.is_relative_to(folder):
+                    check()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -15,14 +15,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reidbench.errors import Busy
-from reidbench.utils.atomic import NOT_OFFERED, if_offered, write_error
+from reidbench.errors import Busy, DataError
+from reidbench.utils.atomic import NOT_OFFERED, check_writes, if_offered, write_error
+from reidbench.utils.untrusted_files import real_path
 
 EXPIRY_SECONDS = 60.0  # a holder on another host whose heartbeat is older counts as ended
 BEAT_SECONDS = 10.0
 NEW = "a process that has just taken the lock"
 SETTLE_SECONDS = 0.5  # longer than a contender takes from reading the file to writing to it
 _POLL_SECONDS = (0.05, 1.0)  # between two tries, at first and after a while
+
+# File systems of this host, where the kernel's own lock is seen by every process. Others may not share it.
+_LOCAL = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "overlay"}
+_LOCAL |= {"ramfs", "tmpfs", "vfat", "xfs", "zfs"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     free. ``wait`` is the number of seconds to wait for another holder; ``waiting`` is called once with a description of
     it. A forked child inherits the kernel's lock and releases nothing.
 
-    A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host; both may
-    then write the same files, each as a whole.
+    A process that was stopped or cut off for more than 60 seconds may lose the lock to one on another host. From then
+    on ``atomic_file`` refuses to replace a file below the folder of ``path``, so that only one of them writes there.
 
     Raises Busy, naming the holder, after ``wait`` seconds, and DataError where the file cannot be written.
     """
@@ -84,7 +89,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
     heartbeat = threading.Thread(target=_beat, args=(path, own, released), daemon=True)
     try:
         heartbeat.start()
-        yield
+        with check_writes(path.parent, lambda: _check(path, own)):
+            yield
     finally:
         if os.getpid() == own.pid:
             released.set()
@@ -114,7 +120,7 @@ def _try_lock(path: Path, own: _Holder) -> int | None:
 
 def _contend(path: Path, own: _Holder, descriptor: int) -> bool:
     """Write the line of ``own`` unless the lock has a holder; return whether the file then keeps that line."""
-    kernel_decides = True
+    kernel_decides = _file_system(path) in _LOCAL
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -148,6 +154,15 @@ def _beat(path: Path, own: _Holder, released: threading.Event) -> None:
     while not released.wait(BEAT_SECONDS) and _is_held(path, own):
         with suppress(OSError):
             os.utime(path)
+
+
+def _check(path: Path, own: _Holder) -> None:
+    """Raise DataError where another process has taken the lock of ``own``."""
+    if path.exists() and not _is_held(path, own):
+        raise DataError(
+            f"{path.parent}: this process lost its lock to {describe_holder(path) or NEW}, as happens to one that is "
+            f"stopped for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
+        )
 
 
 def _is_held(path: Path, own: _Holder) -> bool:
@@ -203,3 +218,12 @@ def _start_of(pid: int) -> int | None:
     except OSError:
         return None
     return None if state in b"ZX" else int(fields[18])
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system of ``path``, such as "ext4" or "nfs4"."""
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    mounts = [line.replace("\\040", "\0").split(" ") for line in reversed(lines)]  # the last one hides those below it
+    file = real_path(path)
+    inside = [(point.replace("\0", " "), kind) for _, point, kind, *_ in mounts]
+    return max((mount for mount in inside if file.is_relative_to(mount[0])), key=lambda mount: len(mount[0]))[1]

@@ -19,6 +19,7 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.utils import lock as lock_module
+from reidbench.utils.atomic import write_atomic
 from reidbench.utils.lock import lock
 
 # Takes the locks that it is told, one after the other, and gives each back at the next line.
@@ -213,6 +214,24 @@ def test_held_lock_is_touched(tmp_path, monkeypatch):
         while path.stat().st_mtime == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert path.stat().st_mtime > 0
+
+
+def test_nothing_is_written_after_the_lock_is_lost(tmp_path):
+    path, record = tmp_path / "run" / "lock", tmp_path / "run" / "part" / "record.json"
+    with lock(path, "slept for an hour"):
+        write_atomic(record, "before")
+        taken = json.dumps(json.loads(path.read_text()) | {"token": "x", "purpose": "woke up earlier"})
+        path.write_text(taken)
+        with pytest.raises(DataError, match=r"run: .*lost its lock.*woke up earlier"):
+            write_atomic(record, "after")
+        write_atomic(tmp_path / "elsewhere", "x")
+    assert path.read_text() == taken, "the other process keeps it"
+    assert record.read_text() == "before"
+    assert [file.name for file in record.parent.iterdir()] == ["record.json"]
+    path.unlink()
+    with lock(path, "testing"):
+        path.unlink()  # by hand: nobody else holds it
+        write_atomic(record, "after")
 
 
 def test_forked_child_releases_nothing(tmp_path):
