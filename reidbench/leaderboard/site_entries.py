@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,10 +83,11 @@ class Entry:
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """The parts of its track by name, as texts; empty where a part does not apply."""
-        cells = {"version": self.row["protocol"], "data": self.row["data_fingerprint"]}
-        study = self.row["track"].partition(" study(")[2].removesuffix(")")
-        return self.items | {"protocol": self.runs[0].items["protocol"].short} | cells | {"study": study}
+        """The loss and the parts of the track by name, as texts; empty where a part does not apply."""
+        track, _, study = self.row["track"].partition(" study(")  # as the property of records writes it
+        texts = dict(part.split("=", 1) for part in re.split(r" (?=(?:backbone|recipe|metric|rerank)=)", track))
+        own = {"loss": self.items["loss"], "version": self.row["protocol"], "data": self.row["data_fingerprint"]}
+        return {"protocol": ""} | texts | own | {"study": study.removesuffix(")")}
 
     @property
     def anchor(self) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from reidbench.leaderboard.board import check, merge
+from reidbench.leaderboard.board import Board, check, merge
 from reidbench.leaderboard.published_studies import add_study, load_studies
+from reidbench.leaderboard.site import board_page
+from reidbench.leaderboard.site_entries import entries_of
 from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
@@ -141,3 +143,12 @@ def test_changed_scores_and_copied_ranks_are_named(boards):
     first.write_text(json.dumps(data))
     shutil.copy(first.with_name("rankings.npz"), second.with_name("rankings.npz"))
     assert {problem.file for problem in check(boards)} >= {first, second}
+
+
+def test_the_site_shows_tuned_rows_without_searched_options(published):
+    entries = list(entries_of(Board.load(published, "synthetic", files=False)[0]))
+    page = board_page("synthetic", entries)
+    assert {entry.parts["recipe"] for entry in entries} == {"quick"}
+    assert {entry.parts["study"] for entry in entries if entry.row["tuning"] == "default"} == {"seeds=2, trials=0"}
+    assert page.count('<code dir="ltr">reidbench study boards/studies/mine.toml</code>') == len(entries) == 5
+    assert '<option dir="auto" value="tuned">' in page
