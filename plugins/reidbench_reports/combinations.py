@@ -12,6 +12,7 @@ KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 TRAINING = ("loss", "backbone", "recipe")
 LABELS = {name: score.label for name, score in shown_scores().items()}
 HEADLINE_LABELS = {name: LABELS[name] for name in HEADLINE}
+MOST_NAMES = 5  # in one note
 PRIMARY = HEADLINE[0]  # the score of intervals and differences
 
 
@@ -134,7 +135,9 @@ def add_runs(
             added += 1
         except DataError as error:
             reasons.setdefault(str(error), []).append(name)
-    part.notes.extend(f"{'; '.join(each)}: {reason}" for reason, each in reasons.items())
+    for reason, each in reasons.items():
+        more = f" and {len(each) - MOST_NAMES} more" * (len(each) > MOST_NAMES)
+        part.notes.append(f"{'; '.join(each[:MOST_NAMES])}{more}: {reason}")
 
 
 def percent_column(key: str, label: str = "", minor: int = 0) -> Column:

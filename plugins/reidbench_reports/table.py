@@ -33,6 +33,7 @@ from reidbench_reports.combinations import (
 from reidbench_reports.differences import differences
 
 STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
+MOST_INTERVALS = 24
 PAPER, PAPER_STEPS = "Hermans et al. (2017)", 25_000
 
 
@@ -175,8 +176,10 @@ def _duration(row: Mapping[str, Any]) -> str:
 
 
 def _intervals(title: str, rows: Sequence[Combination]) -> Chart:
-    """Return the dot-and-interval plot of combinations, the best first."""
-    rows = sorted(rows, key=lambda each: -(each.mean(PRIMARY)[0] or 0.0))
+    """Return the dot-and-interval plot of the best combinations, the best first."""
+    if len(rows) > MOST_INTERVALS:
+        title = f"{title}, the best {MOST_INTERVALS} of {len(rows)}"
+    rows = sorted(rows, key=lambda each: -(each.mean(PRIMARY)[0] or 0.0))[:MOST_INTERVALS]
     series = []
     for each, name in zip(rows, names([each.first for each in rows], seeds=False), strict=True):
         runs, method = each.scored, each.first.items["loss"].short

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import reidbench
 from reidbench.reports.charts import Chart, method_colours, series_styles
@@ -133,6 +133,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"one_line": one_line, "base64": lambda content: base64.b64encode(content).decode()}
+    environment.filters["breakable"] = lambda text: escape(text).replace("(", Markup("(<wbr>"))
     return environment
 
 

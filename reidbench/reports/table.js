@@ -1,7 +1,7 @@
 "use strict";
 // Boards (templates/tables.html.j2): sort by headings, search, filter, open rows, and follow permanent links.
 // Of a long table the first rows are in the page and the others wait: laying out a thousand takes longer than sorting.
-const FIRST = 100;
+const FIRST = matchMedia("(max-width: 40rem)").matches ? 20 : 100;
 for (const board of document.querySelectorAll("[data-board]")) {
   const table = board.querySelector("table");
   const entries = [...table.tBodies];
