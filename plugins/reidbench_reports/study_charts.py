@@ -20,7 +20,9 @@ def scores(comparison: Comparison) -> Chart:
     """Return the losses by score: final seeds and their mean, and below it the mean at default options."""
     rows = []
     for loss in comparison.losses:
-        rows.append(Series(_name(loss), [100 * score for score in loss.scores], method=loss.name))
+        rows.append(
+            Series(_name(loss), [100 * score for score in loss.scores], method="" if loss.outside else loss.name)
+        )
         if gain := comparison.gains.get(loss.name):
             rows.append(Series(f"{loss.name}, default options", [100 * (loss.mean - gain.difference)], method=""))
     return Chart("intervals", "Final seeds and their mean", rows, "score, %")

@@ -56,8 +56,10 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
             if chart.kind == "scatter" and len(series.x) == 1 and len(styles) <= _MOST_NAMED:
                 place = (series.x[0], series.y[0])
                 axes.annotate(_text(series.name), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        if all(isinstance(x, int) for series in chart.series for x in series.x) and "x" not in chart.log:
+            axes.locator_params(axis="x", integer=True)
         if rows:
-            axes.set_yticks(range(rows), [_text(series.name, 30) for series in chart.series])
+            axes.set_yticks(range(rows), [_text(series.name, 44) for series in chart.series])
             axes.set_ylim(rows - 0.5, -0.5)
         elif len(styles) > 1:
             figure.legend(loc="outside lower left", ncols=2)

@@ -1,40 +1,68 @@
 "use strict";
 // Charts (templates/charts.html.j2): their numbers are the tables under "Data", which are drawn with Vega-Lite.
 {
-  const DASHES = [[1, 0], [6, 3], [2, 2], [7, 2, 2, 2]]; // of the series of one method, in their order
+  // Of the series of one method, in their order.
+  const DASHES = ["1 0", "6 3", "2 2", "7 2 2 2"].map((text) => text.split(" ").map(Number));
   const SHAPES = ["circle", "square", "triangle-up", "diamond"];
-  const SWATCHES = { circle: "M6 6a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", square: "M6 1h10v10h-10z", "triangle-up": "M11 1l5 10h-10z", diamond: "M11 0l6 6l-6 6l-6-6z" };
-  const FONT = "system-ui, sans-serif";
+  const SWATCHES = {
+    circle: "M6 6a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+    square: "M6 1h10v10h-10z",
+    "triangle-up": "M11 1l5 10h-10z",
+    diamond: "M11 0l6 6l-6 6l-6-6z",
+  };
   const MOST_LABELS = 12; // points of a scatter plot with their names beside them
   const MOST_MARKED = 15; // points of a line up to which each is marked
-  const ink = (name) => ({ [`${name}Color`]: "currentColor" });
   const CONFIG = {
-    background: null, font: FONT, aria: false, view: { stroke: null }, text: { color: "currentColor" },
+    background: null,
+    font: "system-ui, sans-serif",
+    aria: false,
+    view: { stroke: null },
+    text: { color: "currentColor" },
     axis: {
-      ...ink("label"), ...ink("title"), ...ink("domain"), ...ink("tick"), ...ink("grid"),
-      gridOpacity: 0.12, domainOpacity: 0.4, tickOpacity: 0.4, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12,
+      ...Object.fromEntries(
+        ["label", "title", "domain", "tick", "grid"].map((part) => [`${part}Color`, "currentColor"]),
+      ),
+      gridOpacity: 0.12,
+      domainOpacity: 0.4,
+      tickOpacity: 0.4,
+      titleFontWeight: "normal",
+      labelFontSize: 11,
+      titleFontSize: 12,
     },
-  }; // prettier-ignore
+  };
   const show = (value) => (typeof value === "number" ? String(Number(value.toPrecision(5))) : (value ?? "–"));
 
   /** The series of a figure: {name, colour, dashes, shape, scaled, points: list of {name, …, x, y, low, high, labels}}. */
   const read = (figure) => {
     const keys = [...figure.querySelectorAll("thead th")].map((cell) => cell.dataset.key);
     const bodies = [...figure.querySelector("table").tBodies];
-    const texts = bodies.map((body) => [...body.rows].slice(1).map((row) => [...row.cells].map((cell) => cell.textContent)));
+    const texts = bodies.map((body) =>
+      [...body.rows].slice(1).map((row) => [...row.cells].map((cell) => cell.textContent)),
+    );
     const category = figure.dataset.chart === "heatmap" || texts.flat().some(([x]) => Number.isNaN(Number(x)));
-    const parse = (key, text) => (key === "labels" || (key === "x" && category) ? text : text === "" ? null : Number(text));
+    const parse = (key, text) =>
+      key === "labels" || (key === "x" && category) ? text : text === "" ? null : Number(text);
     return bodies.map(({ rows, dataset }, place) => {
-      const style = { name: rows[0].textContent, colour: dataset.colour, dashes: DASHES[dataset.dashes], shape: SHAPES[dataset.dashes] };
-      const points = texts[place].map((row) => ({ ...style, ...Object.fromEntries(row.map((text, i) => [keys[i], parse(keys[i], text)])) }));
+      const style = {
+        name: rows[0].textContent,
+        colour: dataset.colour,
+        dashes: DASHES[dataset.dashes],
+        shape: SHAPES[dataset.dashes],
+      };
+      const points = texts[place].map((row) => ({
+        ...style,
+        ...Object.fromEntries(row.map((text, i) => [keys[i], parse(keys[i], text)])),
+      }));
       return { ...style, scaled: !("unscaled" in dataset), points };
     });
   };
 
   /** The least and the greatest of the numbers of some points, with a margin, for a scale of one axis. */
   const extent = (points, keys, log, margin = 0.06) => {
-    const numbers = points.flatMap((point) => keys.map((key) => point[key])).filter((value) => typeof value === "number");
-    if (!numbers.length) return undefined;
+    const numbers = points
+      .flatMap((point) => keys.map((key) => point[key]))
+      .filter((value) => typeof value === "number");
+    if (!numbers.length) return log ? [1, 10] : [0, 1];
     const least = numbers.reduce((a, b) => Math.min(a, b));
     const greatest = numbers.reduce((a, b) => Math.max(a, b));
     if (log) return [least / (greatest / least) ** margin / 1.01, greatest * (greatest / least) ** margin * 1.01];
@@ -46,34 +74,77 @@
   const hover = { value: " " }; // what is shown is read from the point
 
   /** Lines with bands, or points with names, of the series that are shown, within the zoom [low, high] of x. */
-  const plane = (kind, chart, series, zoom) => {
+  const plane = (chart, series, width, zoom) => {
     const scaled = series.some((each) => each.scaled) ? series.filter((each) => each.scaled) : series;
     const inside = ({ x }) => !zoom || (x >= zoom[0] && x <= zoom[1]);
     const within = scaled.flatMap((each) => each.points).filter(inside);
     const points = series.flatMap((each) => each.points).filter((point) => point.y !== null && point.x !== null);
     const category = points.some(({ x }) => typeof x === "string");
     const scale = (axis, domain) => ({ type: chart.log.includes(axis) ? "log" : "linear", nice: false, domain });
-    const margin = kind === "scatter" ? 0.06 : 0;
+    const margin = chart.kind === "scatter" ? 0.06 : 0;
     const x = category
       ? { field: "x", type: "nominal", sort: null, title: chart.x || null, axis: { labelAngle: 0, labelLimit: 90 } }
-      : { field: "x", type: "quantitative", title: chart.x || null, axis: { grid: false, tickCount: 6, labelOverlap: true }, scale: scale("x", zoom ?? extent(within, ["x"], chart.log.includes("x"), margin)) }; // prettier-ignore
-    const y = { field: "y", type: "quantitative", title: chart.y || null, axis: { tickCount: 5, labelOverlap: true }, scale: scale("y", extent(within, ["y", "low", "high"], chart.log.includes("y"))) }; // prettier-ignore
+      : {
+          field: "x",
+          type: "quantitative",
+          title: chart.x || null,
+          axis: {
+            grid: false,
+            tickCount: 6,
+            tickMinStep: points.every((point) => Number.isInteger(point.x)) ? 1 : 0,
+            labelOverlap: true,
+          },
+          scale: scale("x", zoom ?? extent(within, ["x"], chart.log.includes("x"), margin)),
+        };
+    const y = {
+      field: "y",
+      type: "quantitative",
+      title: chart.y || null,
+      axis: { tickCount: 5, labelOverlap: true },
+      scale: scale("y", extent(within, ["y", "low", "high"], chart.log.includes("y"))),
+    };
     const encoding = { x, y, color: colour, detail: { field: "name" } };
     const brush = { name: "brush", select: { type: "interval", encodings: ["x"] } };
-    const params = !category && matchMedia("(pointer: fine)").matches ? [brush] : [];
-    if (kind === "scatter") {
-      const named = { mark: { type: "text", align: "left", dx: 7, dy: -6 }, encoding: { x, y, text: { field: "text" } } };
-      const dots = { params, mark: { type: "point", filled: true, size: 60, opacity: 0.85 }, encoding: { ...encoding, shape: { field: "shape", type: "nominal", scale: null }, tooltip: hover } }; // prettier-ignore
+    const zoomable = !category && matchMedia("(pointer: fine)").matches; // a finger scrolls the page
+    const params = zoomable ? [brush] : [];
+    if (chart.kind === "scatter") {
+      const named = {
+        mark: { type: "text", align: "left", dx: 7, dy: -6 },
+        encoding: { x, y, text: { field: "text" } },
+      };
+      const dots = {
+        params,
+        mark: { type: "point", filled: true, size: 60, opacity: 0.85 },
+        encoding: { ...encoding, shape: { field: "shape", type: "nominal", scale: null }, tooltip: hover },
+      };
       const values = points.map((point) => ({ ...point, text: point.labels || point.name }));
       const distinct = new Set(values.map(({ text }) => text)).size === values.length;
-      return { data: { values }, layer: points.length > MOST_LABELS || innerWidth < 640 || !distinct ? [dots] : [dots, named] };
+      const room = distinct && points.length <= MOST_LABELS && innerWidth >= 640;
+      return { zoomable, data: { values }, layer: room ? [dots, named] : [dots] };
     }
-    const bands = { data: { values: points.filter(({ low }) => typeof low === "number") }, mark: { type: "area", opacity: 0.14, clip: true }, encoding: { ...encoding, y: { ...y, field: "low" }, y2: { field: "high" } } }; // prettier-ignore
+    const bands = {
+      data: { values: points.filter(({ low }) => typeof low === "number") },
+      mark: { type: "area", opacity: 0.14, clip: true },
+      encoding: { ...encoding, y: { ...y, field: "low" }, y2: { field: "high" } },
+    };
     const marked = Math.max(...series.map((each) => each.points.length)) <= MOST_MARKED;
-    const lines = { params, mark: { type: "line", strokeWidth: 1.8, clip: true }, encoding: { ...encoding, strokeDash: { field: "dashes", type: "nominal", scale: null } } }; // prettier-ignore
+    const lines = {
+      params,
+      mark: { type: "line", strokeWidth: 1.8, clip: true },
+      encoding: { ...encoding, strokeDash: { field: "dashes", type: "nominal", scale: null } },
+    };
     const nearest = { name: "near", select: { type: "point", on: "pointermove", nearest: true, clear: "pointerout" } };
-    const dots = { data: { values: points.filter(inside) }, params: [nearest], mark: { type: "point", filled: true, size: 45, clip: true }, encoding: { ...encoding, tooltip: hover, opacity: { condition: { param: "near", empty: false, value: 1 }, value: marked ? 0.8 : 0 } } }; // prettier-ignore
-    return { data: { values: points }, layer: [bands, lines, dots] };
+    const dots = {
+      data: { values: points.filter(inside) },
+      params: [nearest],
+      mark: { type: "point", filled: true, size: 45, clip: true },
+      encoding: {
+        ...encoding,
+        tooltip: hover,
+        opacity: { condition: { param: "near", empty: false, value: 1 }, value: marked ? 0.8 : 0 },
+      },
+    };
+    return { zoomable, data: { values: points }, layer: [bands, lines, dots] };
   };
 
   /** A row for each series: its x as dots, their mean, the interval. */
@@ -81,19 +152,55 @@
     const rows = series.map(({ name, colour, points }) => {
       const numbers = points.map(({ x }) => x).filter((value) => value !== null);
       const mean = numbers.reduce((sum, value) => sum + value / numbers.length, 0);
-      return { name, colour, x: numbers.length ? mean : null, several: numbers.length > 1, low: points[0]?.low ?? null, high: points[0]?.high ?? null };
+      return {
+        name,
+        colour,
+        x: numbers.length ? mean : null,
+        several: numbers.length > 1,
+        low: points[0]?.low ?? null,
+        high: points[0]?.high ?? null,
+      };
     });
     const dots = series.flatMap((each) => each.points).filter(({ x }) => x !== null);
-    const [low, high] = extent([...rows, ...dots], ["x", "low", "high"], chart.log.includes("x")) ?? [0, 1];
-    const y = { field: "name", type: "nominal", sort: null, scale: { domain: series.map(({ name }) => name) }, axis: { title: null, labelLimit: Math.max(110, width * 0.35), domain: false, ticks: false, grid: true } }; // prettier-ignore
-    const x = (field) => ({ field, type: "quantitative", title: chart.x || null, axis: { tickCount: 5 }, scale: { type: chart.log.includes("x") ? "log" : "linear", nice: false, domain: [low, high] } }); // prettier-ignore
+    const [low, high] = extent([...rows, ...dots], ["x", "low", "high"], chart.log.includes("x"));
+    const y = {
+      field: "name",
+      type: "nominal",
+      sort: null,
+      scale: { domain: series.map(({ name }) => name) },
+      axis: { title: null, labelLimit: Math.max(110, width * 0.42), domain: false, ticks: false, grid: true },
+    };
+    const x = (field) => ({
+      field,
+      type: "quantitative",
+      title: chart.x || null,
+      axis: { tickCount: 5 },
+      scale: { type: chart.log.includes("x") ? "log" : "linear", nice: false, domain: [low, high] },
+    });
     const known = rows.filter((row) => row.low !== null && row.high !== null);
     const layer = [
-      { data: { values: known }, mark: { type: "rule", strokeWidth: 2 }, encoding: { y, x: x("low"), x2: { field: "high" }, color: colour, tooltip: hover } },
-      { data: { values: dots }, mark: { type: "point", filled: true, size: 45 }, encoding: { y, x: x("x"), color: colour, tooltip: hover, opacity: { value: 0.6 } } },
-      { data: { values: rows.filter(({ several }) => several) }, mark: { type: "tick", thickness: 3, size: 15 }, encoding: { y, x: x("x"), color: colour, tooltip: hover } },
-    ]; // prettier-ignore
-    if (low < 0 && high > 0) layer.unshift({ data: { values: [{ x: 0 }] }, mark: { type: "rule", color: "currentColor", opacity: 0.5 }, encoding: { x: x("x") } });
+      {
+        data: { values: known },
+        mark: { type: "rule", strokeWidth: 2 },
+        encoding: { y, x: x("low"), x2: { field: "high" }, color: colour, tooltip: hover },
+      },
+      {
+        data: { values: dots },
+        mark: { type: "point", filled: true, size: 45 },
+        encoding: { y, x: x("x"), color: colour, tooltip: hover, opacity: { value: 0.6 } },
+      },
+      {
+        data: { values: rows.filter(({ several }) => several) },
+        mark: { type: "tick", thickness: 3, size: 15 },
+        encoding: { y, x: x("x"), color: colour, tooltip: hover },
+      },
+    ];
+    if (low < 0 && high > 0)
+      layer.unshift({
+        data: { values: [{ x: 0 }] },
+        mark: { type: "rule", color: "currentColor", opacity: 0.5 },
+        encoding: { x: x("x") },
+      });
     return { layer, height: 26 * series.length };
   };
 
@@ -101,16 +208,50 @@
   const heatmap = (chart, series, width) => {
     const points = series.flatMap((each) => each.points).filter(({ y }) => y !== null);
     const greatest = Math.max(...points.map(({ y }) => Math.abs(y)), 1e-9);
-    const values = points.map((point) => ({ ...point, hue: point.y < 0 ? "#d9730d" : "#3b82c4", shade: (0.7 * Math.abs(point.y)) / greatest, text: point.labels || show(Number(point.y.toPrecision(3))) })); // prettier-ignore
+    const values = points.map((point) => ({
+      ...point,
+      hue: point.y < 0 ? "#d9730d" : "#3b82c4",
+      shade: (0.7 * Math.abs(point.y)) / greatest,
+      text: point.labels || show(Number(point.y.toPrecision(3))),
+    }));
     const columns = [...new Set(series.flatMap((each) => each.points.map((point) => point.x)))];
     const longest = Math.max(...columns.map((name) => name.length));
     const names = { labelLimit: Math.max(80, width * 0.3), domain: false, ticks: false, grid: false };
-    const x = { field: "x", type: "nominal", sort: null, title: chart.x || null, scale: { domain: columns }, axis: { ...names, labelAngle: longest < 5 ? 0 : -90 } };
-    const y = { field: "name", type: "nominal", sort: null, title: chart.y || null, scale: { domain: series.map(({ name }) => name) }, axis: names };
-    const cells = { mark: { type: "rect" }, encoding: { x, y, color: { field: "hue", type: "nominal", scale: null }, opacity: { field: "shade", type: "quantitative", scale: null }, tooltip: hover } };
-    const texts = { mark: { type: "text", fontSize: 11, tooltip: null }, encoding: { x, y, text: { field: "text" } } };
-    return { data: { values }, layer: width / (columns.length + 2) > 26 ? [cells, texts] : [cells], height: 28 * series.length };
+    const x = {
+      field: "x",
+      type: "nominal",
+      sort: null,
+      title: chart.x || null,
+      scale: { domain: columns },
+      axis: { ...names, labelAngle: longest < 5 ? 0 : -90 },
+    };
+    const y = {
+      field: "name",
+      type: "nominal",
+      sort: null,
+      title: chart.y || null,
+      scale: { domain: series.map(({ name }) => name) },
+      axis: names,
+    };
+    const cells = {
+      mark: { type: "rect" },
+      encoding: {
+        x,
+        y,
+        color: { field: "hue", type: "nominal", scale: null },
+        opacity: { field: "shade", type: "quantitative", scale: null },
+        tooltip: hover,
+      },
+    };
+    const texts = { mark: { type: "text", fontSize: 11 }, encoding: { x, y, text: { field: "text" }, tooltip: hover } };
+    return {
+      data: { values },
+      layer: width / (columns.length + 2) > 26 ? [cells, texts] : [cells],
+      height: 28 * series.length,
+    };
   };
+
+  const SPECS = { line: plane, scatter: plane, intervals, heatmap };
 
   const tip = document.createElement("div");
   tip.className = "tip";
@@ -118,25 +259,40 @@
   tip.setAttribute("aria-hidden", "true"); // the table has the same numbers
   document.body.append(tip);
 
+  /** The lines of the tip at a point. */
   const describe = (point, chart, series) => {
     const range = typeof point.low === "number" ? ` (${show(point.low)} to ${show(point.high)})` : "";
-    if (chart.chart === "heatmap") return [`${chart.y} ${point.name}, ${chart.x} ${point.x}`, show(point.y)];
-    if (chart.chart === "intervals") return [point.name, `${show(point.x)}${range}`, point.labels ?? ""];
-    if (chart.chart === "scatter") return [point.name, `${chart.x}: ${show(point.x)}`, `${chart.y}: ${show(point.y)}`, point.labels ?? ""];
+    if (chart.kind === "heatmap")
+      return [`${chart.y} ${point.name},`.trim(), `${chart.x} ${point.x}`.trim(), point.text];
+    if (chart.kind === "intervals") return [point.name, `${show(point.x)}${range}`, point.labels ?? ""];
+    if (chart.kind === "scatter")
+      return [point.name, `${chart.x}: ${show(point.x)}`, `${chart.y}: ${show(point.y)}`, point.labels ?? ""];
     const beside = series.flatMap((each) => each.points.filter(({ x, y }) => x === point.x && y !== null));
     const several = beside.sort((a, b) => b.y - a.y).slice(0, 10);
-    return [`${chart.x}: ${show(point.x)}`, ...several.map((each) => `${show(each.y)}  ${each.name}${each === point ? range : ""}`)];
+    return [
+      `${chart.x}: ${show(point.x)}`,
+      ...several.map((each) => `${show(each.y)}  ${each.name}${each === point ? range : ""}`),
+    ];
+  };
+
+  const element = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+    return made;
   };
 
   const start = (figure) => {
-    const { chart: kind, ...rest } = figure.dataset;
-    const chart = { chart: kind, ...rest };
+    const { chart: kind, log, x, y } = figure.dataset;
+    const chart = { kind, log, x, y };
     const series = read(figure);
     const data = figure.querySelector("details.data");
     const plot = document.createElement("div");
     plot.className = "plot";
     plot.setAttribute("role", "img");
-    plot.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}; its numbers are below, under Data`);
+    plot.setAttribute(
+      "aria-label",
+      `${figure.querySelector("figcaption").textContent}; its numbers are below, under Data`,
+    );
     const controls = document.createElement("div");
     controls.className = "legend";
     data.before(plot, controls);
@@ -150,9 +306,20 @@
       view?.finalize();
       tip.hidden = true;
       const shown = series.filter(({ name }) => !hidden.has(name));
-      const part = kind === "heatmap" ? heatmap(chart, series, width) : kind === "intervals" ? intervals(chart, series, width) : plane(kind, chart, shown, zoom); // prettier-ignore
-      const spec = { width, height: Math.round(Math.min(280, 120 + width / 4)), autosize: { type: "fit-x", contains: "padding" }, config: CONFIG, ...part };
-      view = new vega.View(vega.parse(vega.compile(spec).spec, null, { ast: true }), { expr: vega.expressionInterpreter, renderer: "svg", container: plot, hover: true });
+      const { zoomable = false, ...part } = SPECS[kind](chart, shown, width, zoom);
+      const spec = {
+        width,
+        height: Math.round(Math.min(280, 120 + width / 4)),
+        autosize: { type: "fit-x", contains: "padding" },
+        config: CONFIG,
+        ...part,
+      };
+      view = new vega.View(vega.parse(vega.compile(spec).spec, null, { ast: true }), {
+        expr: vega.expressionInterpreter,
+        renderer: "svg",
+        container: plot,
+        hover: true,
+      });
       view.tooltip((_, event, item, value) => {
         const point = item?.datum?.datum ?? item?.datum; // of the cell around a nearest point, the point's
         tip.hidden = !value || !point;
@@ -162,12 +329,10 @@
         tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8))}px`;
         tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8))}px`;
       });
-      const drawn = view;
       view.run();
       plot.querySelector("svg").setAttribute("aria-hidden", "true"); // the plot's own label says what it is
-      if (!(kind === "line" || kind === "scatter") || !part.layer.some((layer) => layer.params?.[0]?.name === "brush")) return;
       plot.onpointerup = () => {
-        const range = drawn === view && view.signal("brush")?.x;
+        const range = zoomable ? view.signal("brush").x : undefined;
         if (!range || range[0] === range[1]) return;
         zoom = [...range].sort((a, b) => a - b);
         reset.hidden = false;
@@ -184,19 +349,17 @@
       controls.append(made);
       return made;
     };
-    for (const { name, colour, dashes, shape } of ["line", "scatter"].includes(kind) && series.length > 1 ? series : []) {
+    const toggled = ["line", "scatter"].includes(kind) && series.length > 1 ? series : [];
+    for (const { name, colour, dashes, shape } of toggled) {
       const toggle = button(name, (pressed) => {
         if (!hidden.delete(name)) hidden.add(name);
         pressed.setAttribute("aria-pressed", String(!hidden.has(name)));
         draw();
       });
       toggle.setAttribute("aria-pressed", "true");
-      const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      for (const [attribute, value] of [["width", 22], ["height", 12], ["aria-hidden", "true"]]) swatch.setAttribute(attribute, value);
-      const mark = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      const drawn = kind === "line" ? { d: "M0 6H22", stroke: colour, "stroke-width": 3, "stroke-dasharray": dashes.join(" ") } : { d: SWATCHES[shape], fill: colour };
-      for (const [attribute, value] of Object.entries(drawn)) mark.setAttribute(attribute, value);
-      swatch.append(mark);
+      const line = { d: "M0 6H22", stroke: colour, "stroke-width": 3, "stroke-dasharray": dashes.join(" ") };
+      const swatch = element("svg", { width: 22, height: 12, "aria-hidden": "true" });
+      swatch.append(element("path", kind === "line" ? line : { d: SWATCHES[shape], fill: colour }));
       toggle.prepend(swatch);
     }
     const reset = button("Reset zoom", (pressed) => {

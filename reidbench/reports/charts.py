@@ -75,13 +75,15 @@ def check_chart(owner: str, chart: Chart) -> None:
     for series in chart.series:
         where = f"{owner}: chart {chart.title!r}: series {series.name!r}"
         check_fields(where, series)
-        ends, n = ((0, 1), 0) if chart.kind == "intervals" else ((0, len(series.x)), len(series.x))
-        allowed = {"y": (n,), "low": ends, "high": (len(series.low),), "labels": (0, len(series.x))}
+        n = len(series.x)
+        allowed = {"y": (n,), "low": (0, n), "high": (len(series.low),), "labels": (0, n)}
+        allowed |= {"y": (0,), "low": (0, 1)} if chart.kind == "intervals" else {}
         for name, lengths in allowed.items():
             if (found := len(getattr(series, name))) not in lengths:
                 raise PluginError(f"{where}: {name} must have {lengths[-1]} values as x has, got {found}")
         for axis in chart.log:
-            if any(not isinstance(v, str) and v is not None and v <= 0 for v in getattr(series, axis)):
+            ends = (*series.low, *series.high) if axis == "y" or chart.kind == "intervals" else ()
+            if any(isinstance(value, int | float) and value <= 0 for value in (*getattr(series, axis), *ends)):
                 raise PluginError(f"{where}: {axis} must be above 0 for a logarithmic axis")
 
 

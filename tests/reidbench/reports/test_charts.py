@@ -1,15 +1,14 @@
 """Charts: checked values, colours from names, equal bytes, and pages that a keyboard and a screen reader can use."""
 
+from __future__ import annotations
+
 import hashlib
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser
 
 from reidbench import Chart, Part, Series
 from reidbench.errors import PluginError
@@ -25,13 +24,13 @@ VENDOR = CHECKOUT / "reidbench" / "reports" / "vendor"
 METHODS = st.lists(st.text(min_size=1), min_size=1, max_size=12, unique=True)
 
 
-def lines(names: Sequence[str], **changes) -> Chart:
+def lines(names, **changes):
     steps = np.arange(1, 31)
     series = [Series(name, steps, np.sqrt(steps) + place, **changes) for place, name in enumerate(names)]
     return Chart("line", "CMC", series, "rank", "matching rate, %")
 
 
-def charts_of(names: Sequence[str]) -> list[Chart]:
+def charts_of(names):
     """Return a chart of each kind."""
     bands = lines(names, low=np.zeros(30), high=np.full(30, 9.0))
     rows = [Series(name, [40 + n, 41.5], low=[38], high=[43], labels=["seed 0", name]) for n, name in enumerate(names)]
@@ -92,6 +91,19 @@ def test_lines_of_a_method_share_its_colour_and_others_are_grey():
     assert (styles[0][1], styles[1][1], styles[2][0]) == (0, 1, GREY)
 
 
+def test_colours_are_told_from_light_and_dark_pages():
+    def luminance(colour):
+        channels = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    style = (VENDOR.parent / "style.css").read_text()
+    for paper in re.findall(r"--paper: (#\w{6})", style):
+        for colour in (*COLOURS, GREY):
+            dark, light = sorted((luminance(paper), luminance(colour)))
+            assert (light + 0.05) / (dark + 0.05) >= 3, (paper, colour)
+
+
 def test_equal_charts_give_equal_files_in_the_same_colours():
     for chart, again in zip(charts_of(["a", "b"]), charts_of(["a", "b"]), strict=True):
         assert to_png(chart_figure(chart)) == to_png(chart_figure(again))
@@ -123,7 +135,7 @@ def browser():
         yield opened
 
 
-def visit(browser: Browser, folder: Path, charts: list[Chart], **how) -> Visit:
+def visit(browser, folder, charts, **how):
     (folder / "page.html").write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
     visit = Visit(browser, folder / "page.html", **how)
     visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
@@ -160,6 +172,8 @@ def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path, browser):
     shown.page.keyboard.press("Enter")
     assert shown.page.locator("tbody th").all_inner_texts() == ["a", "b"]
     assert shown.page.locator("tbody >> nth=1 >> tr >> nth=4 >> td").all_inner_texts() == ["4", "3"]
+    shown.page.get_by_role("button", name="a", exact=True).press("Enter")
+    assert shown.page.locator(".mark-line path").count() == 0
     assert shown.complaints == []
 
 
