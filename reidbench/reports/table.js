@@ -83,7 +83,7 @@ for (const board of document.querySelectorAll("[data-board]")) {
 
   // A permanent link opens its row, even where a filter hid it.
   const follow = () => {
-    const entry = entries.find(({ id }) => id && id === decodeURIComponent(location.hash.slice(1)));
+    const entry = entries.find(({ id }) => id && id === location.hash.slice(1));
     if (!entry) return;
     limit = Infinity;
     search.value = "";
@@ -100,7 +100,7 @@ for (const board of document.querySelectorAll("[data-board]")) {
 
 // A link to a folded part unfolds it, also in browsers that do not do so by themselves.
 const unfold = () => {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(location.hash.slice(1));
   const folded = target?.closest("details:not([open])");
   if (!folded) return;
   folded.open = true;

@@ -105,7 +105,7 @@ def test_the_address_holds_search_filters_order_and_ticks(board, browser):
     assert again.page.url == visit.page.url
     visit.page.get_by_role("searchbox").fill("")
     assert "search" not in visit.page.url
-    nonsense = Visit(browser, board, anchor="#backbone=nowhere&sort=-nothing&compare=row-1,&loss=%00")
+    nonsense = Visit(browser, board, anchor="#backbone=nowhere&sort=-nothing&compare=row-1,&loss=%E0%A4%A")
     assert len(losses(nonsense)) == 12
     assert again.complaints == nonsense.complaints == []
 
