@@ -46,18 +46,10 @@ def _private_folders(monkeypatch, tmp_path, data_folder, tmp_path_factory):
 def reidbench_process():
     """Run the real command line in a process of its own; returns what it printed and its exit code."""
 
-    def call(
-        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "reidbench", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            timeout=300,
-            check=False,
-        )
+    def call(*arguments, env=None, cwd=None):
+        command = [sys.executable, "-m", "reidbench", *arguments]
+        variables = {**os.environ, **(env or {})}
+        return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=cwd, timeout=300, check=False)
 
     return call
 
@@ -66,9 +58,7 @@ def reidbench_process():
 def reidbench_call(monkeypatch, capfd):
     """Run the command line's main function here, without a process; returns what it printed and its exit code."""
 
-    def call(
-        *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def call(*arguments, env=None, cwd=None):
         from reidbench.cli import main
 
         with monkeypatch.context() as patch:

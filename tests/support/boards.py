@@ -108,17 +108,9 @@ def made_up_entries(rows, seeds=1, identities=30, loss="loss"):
             records.append(replace(record, intervals={"map_market": [low, high]}))
             values.setdefault(records[-1].group, []).append(each)
     grouped = {group: [record for record in records if record.group == group] for group in values}
-    pids = np.repeat(np.arange(identities), 3)
+    pids, folder = np.repeat(np.arange(identities), 3), Path("leaderboards/records/synthetic")
     return [
-        Entry(
-            row,
-            grouped[key],
-            None,
-            Path("leaderboards/records/synthetic") / grouped[key][0].id[:12],
-            "one",
-            pids,
-            np.stack(values[key]),
-        )
+        Entry(row, grouped[key], None, folder / grouped[key][0].id[:12], "one", pids, np.stack(values[key]))
         for row in derive(records)
         for key in [row["config_hash"]]
     ]

@@ -17,17 +17,10 @@ TRIPLETS = [0, 1, 2, 0, 1, 2, 1, 2, 0]
 PAIRS = [0, 1, 2, 3, 0, 1, 3, 2]
 # The labels of a valid batch of each loss.
 LABELS = {
-    "batch_hard": GROUPS,
-    "batch_all": GROUPS,
-    "lifted": GROUPS,
-    "lifted_generalized": GROUPS,
-    "classification": GROUPS,
-    "triplet": TRIPLETS,
-    "triplet_ohm": TRIPLETS,
-    "improved_triplet": TRIPLETS,
+    **dict.fromkeys(["batch_hard", "batch_all", "lifted", "lifted_generalized", "classification"], GROUPS),
+    **dict.fromkeys(["triplet", "triplet_ohm", "improved_triplet"], TRIPLETS),
+    **dict.fromkeys(["verification", "identification_verification"], PAIRS),
     "lmnn": [0, 0, 1, 2, 2, 0],
-    "verification": PAIRS,
-    "identification_verification": PAIRS,
 }
 
 

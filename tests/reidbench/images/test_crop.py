@@ -16,14 +16,8 @@ from reidbench.images.crop import crop_normalised, crop_pixels
 def test_crops_equal_slices(pixels, data):
     images, height, width, _ = pixels.shape
     tall, wide = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
-    places = data.draw(
-        st.lists(
-            st.tuples(
-                st.integers(0, images - 1), st.integers(0, height - tall), st.integers(0, width - wide), st.booleans()
-            ),
-            max_size=5,
-        )
-    )
+    corners = st.integers(0, height - tall), st.integers(0, width - wide)
+    places = data.draw(st.lists(st.tuples(st.integers(0, images - 1), *corners, st.booleans()), max_size=5))
     chosen, top, left = (np.array([place[k] for place in places], dtype=np.int64) for k in range(3))
     flipped = np.array([place[3] for place in places], dtype=np.bool_)
     out = np.zeros((len(places), tall, wide, 3), dtype=np.uint8)

@@ -44,10 +44,9 @@ def scale(*, by: int = 1) -> int:
 INFO = TrainInfo(embedding_dim=8, num_pids=4)
 CATALOGUE = Catalogue(
     (PLUGIN, Plugin("lost", "lost-things", "2.0", "failed", "import: no")),
-    (
-        PluginItem("loss", "soft", Soft, PLUGIN),
-        PluginItem("loss", "hard", Hard, PLUGIN),
-        PluginItem("metric", "scale", scale, PLUGIN),
+    tuple(
+        PluginItem(*item, PLUGIN)
+        for item in [("loss", "soft", Soft), ("loss", "hard", Hard), ("metric", "scale", scale)]
     ),
 )
 

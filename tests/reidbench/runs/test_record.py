@@ -48,12 +48,7 @@ def test_the_text_is_stable_and_ends_with_a_line_end():
 
 
 @pytest.mark.parametrize(
-    "field",
-    [
-        field.name
-        for field in dataclasses.fields(RunRecord)
-        if (field.default, field.default_factory) == (dataclasses.MISSING, dataclasses.MISSING)
-    ],
+    "field", [field.name for field in dataclasses.fields(RunRecord) if field.default is field.default_factory]
 )
 def test_a_missing_field_is_named(field):
     data = json.loads(make_record().to_json())
