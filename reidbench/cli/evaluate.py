@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import glob
 import re
-import shutil
-from collections.abc import Mapping
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from reidbench.cli.flags import option, path_option
 from reidbench.cli.output import echo, print_rows
@@ -27,13 +26,15 @@ def evaluate(
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
+    from dataclasses import asdict, replace
 
     from reidbench.data.protocol import Protocol
-    from reidbench.plugins.catalogue import load
-    from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
+    from reidbench.plugins.catalogue import command_defaults, load
+    from reidbench.ranking.external_embeddings import Evaluation, EvaluationFiles, evaluate_files
+    from reidbench.ranking.rankings import RANKINGS
     from reidbench.utils.arrays import save_arrays
     from reidbench.utils.atomic import output_file, write_atomic
-    from reidbench.utils.untrusted_files import real_path
+    from reidbench.utils.untrusted_files import file_digest, real_path
 
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
@@ -45,18 +46,29 @@ def evaluate(
     if refused := [option for option, value in given.items() if value and distances]:
         raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
     shards = shard_files(gallery) if gallery.suffix == ".npy" else []
-    inputs = {real_path(file) for file in (query, gallery, train, distances, *shards) if file}
-    for flag, out in (("--json", as_json), ("--per-query", per_query)):
+    files = {"query": query, "gallery": gallery, "train": train, "distances": distances}
+    inputs = {real_path(file) for file in (*files.values(), *shards) if file}
+    rankings = as_json.with_suffix(f".{RANKINGS}") if as_json else None
+    for flag, out in (("--json", as_json), ("--json", rankings), ("--per-query", per_query)):
         if out is not None and real_path(output_file(out)) in inputs:
             raise OptionError(f"{flag} {out}: is one of the input files; name another")
-    how = Evaluation(metric, rerank)
+    how, spec, version = Evaluation(metric, rerank), "", 0
     if protocol is not None:
-        rules = load().resolve("protocol", protocol).build()
+        resolved = load().resolve("protocol", protocol)
+        rules = resolved.build()
         assert isinstance(rules, Protocol)
-        how = Evaluation(metric, rerank, rules.exclude, rules.ranks)
-    scores = evaluate_files(query, shards or gallery, train, distances, how)[0]
-    if as_json is not None:
+        how = replace(how, exclude=rules.exclude, ranks=rules.ranks)
+        spec, version = resolved.text, rules.version
+    scores, ranking = evaluate_files(query, shards or gallery, train, distances, how)
+    if as_json is not None and rankings is not None:
+        save_arrays(rankings, vars(ranking))
         content = {**scores.as_dict(), "intervals": scores.intervals, "cameras": scores.cameras}
+        text = str(command_defaults()["auto_metric"]) if metric == "auto" else metric
+        by = "" if distances else load().resolve("metric", text).text
+        reranked = load().resolve("reranker", rerank).text
+        digests = {name: file_digest(file, sys.maxsize) for name, file in files.items() if file and file.is_file()}
+        made = EvaluationFiles(spec, version, by, reranked, digests, file_digest(rankings))
+        content["evaluation"] = asdict(made)
         write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")
     if per_query is not None:
         save_arrays(per_query, scores.per_query)
@@ -68,8 +80,7 @@ def evaluate(
     print_rows(headings, rows, numbers=headings[1:])
     if scores.own_rows:
         own = f"Each query's own row in {printable(str(gallery))}"
-        echo(f"{own} is excluded from its ranking ({scores.own_rows:,} queries)\n")
-    print_cameras(scores.cameras)
+        echo(f"{own} is excluded from its ranking ({scores.own_rows:,} queries)")
 
 
 def shard_files(pattern: Path) -> list[Path]:
@@ -88,17 +99,3 @@ def shard_files(pattern: Path) -> list[Path]:
         if not file.exists():
             raise DataError(f"{file}: is missing among the shards; embed its images first")
     return files
-
-
-def print_cameras(cameras: Mapping[str, Any]) -> None:
-    """Print mAP and rank-1 for each pair of cameras, where the terminal is wide enough."""
-    from reidbench.ranking.scores import HEADLINE, shown_scores
-
-    names = [str(camera) for camera in cameras["cameras"]]
-    if 7 * (len(names) + 1) > shutil.get_terminal_size().columns:
-        echo(f"{len(names)} cameras: too many for this terminal; --json FILE writes their matrix")
-        return
-    for score in HEADLINE:
-        echo(f"{shown_scores()[score].label} in %: rows: query camera, columns: gallery camera")
-        values = [["–" if value is None else f"{100 * value:.2f}" for value in row] for row in cameras[score]]
-        print_rows(["", *names], [[name, *row] for name, row in zip(names, values, strict=True)], numbers=names)

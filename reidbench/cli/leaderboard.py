@@ -31,13 +31,22 @@ def add(
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
+    external: Annotated[bool, typer.Option("--external", help="Add what evaluate wrote with --json.")] = False,
+    method: Annotated[str, option("Name of the method, with --external.", "NAME")] = "",
+    code: Annotated[str, option("Address of its code, with --external.", "URL")] = "",
+    weights_url: Annotated[str, option("Address of its weights, with --external.", "URL")] = "",
 ) -> None:
     """Add finished runs to PROTOCOL.csv, or to PROTOCOL.standin.csv where the data are a stand-in."""
     from reidbench.leaderboard import board
+    from reidbench.leaderboard.external import add_external
     from reidbench.leaderboard.published_studies import add_study
     from reidbench.runs.store import Store
     from reidbench.studies.study import STUDY_FILE
 
+    if external:
+        for file in runs:
+            _print_written(add_external(file, folder, method, code, weights_url))
+        return
     studies = [place for place in runs if (place / STUDY_FILE).is_file()]
     for study in studies:
         add_study(study, folder, allow_dirty=allow_dirty)
@@ -72,7 +81,7 @@ def check(folder: Folder = DEFAULT) -> None:
 def verify(
     rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help=_ROWS)] = None,
     folder: Folder = DEFAULT,
-    weights: Annotated[Path | None, path_option("A file, or a folder, of weights published elsewhere.", "PATH")] = None,
+    weights: Annotated[Path | None, path_option("A file, or a folder, of weights or embeddings.", "PATH")] = None,
     train: Annotated[int, option("Train each row with so many new seeds, 3 or more.", "NUMBER")] = 0,
     write: Annotated[bool, typer.Option("--write", help="State beside each CSV what was verified.")] = False,
     data_root: DataRoot = None,

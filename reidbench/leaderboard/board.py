@@ -8,19 +8,18 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.check_record import Problem, check_run, check_stored, file_problem
+from reidbench.leaderboard.check_record import Problem, check_run, check_stored, csv_problems, file_problem
+from reidbench.leaderboard.external import EXTERNAL, load_external, write_external
 from reidbench.leaderboard.published_studies import load_studies
-from reidbench.leaderboard.rows import Row, board_name, derive, write_rows
+from reidbench.leaderboard.rows import Row, board_name, changing, derive, write_rows
 from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.utils.atomic import sweep, write_atomic
-from reidbench.utils.lock import lock
 from reidbench.utils.untrusted_files import file_digest, read_text
 
 RECORDS = "records"
-WAIT_SECONDS = 300.0
 
 # A run's folder and its record.
 Run = tuple[Path, RunRecord]
@@ -131,22 +130,6 @@ class Board:
         studies = [(cells, [record for _, record in runs]) for cells, runs in self.study_rows.values()]
         return derive((record for _, record in self.runs.values()), tiers, studies)
 
-    def csv_problems(self) -> Iterator[Problem]:
-        """Yield the lines of the CSV that differ from those that the runs give; raises DataError if it is no CSV."""
-        derived, text = write_rows(self.rows()).decode(), read_text(self.csv) if self.csv.exists() else ""
-        if text == derived or not (text or self.runs or self.study_rows):
-            return
-        missing, lines = derived.splitlines(), text.splitlines()
-        for number, line in enumerate(lines, start=1):
-            if line in missing:
-                missing.remove(line)
-            else:
-                yield file_problem(self.csv, f"line {number} is not what the records give: {line!r:.200}")
-        for line in missing:
-            yield file_problem(self.csv, f"lacks a line that the records give (run merge): {line!r:.200}")
-        if sorted(lines) == sorted(derived.splitlines()):
-            yield file_problem(self.csv, "has other line ends or order of rows than its records give; run merge")
-
     def write(self) -> list[Path]:
         """Write what is new, then the CSV, each file whole or not at all; return the files that were written."""
         contents: dict[Path, bytes] = {}
@@ -180,16 +163,16 @@ def check(folder: Path) -> list[Problem]:
     where the folder holds no leaderboard.
     """
     names = board_names(folder)
-    if not names:
+    if not names and not (folder / EXTERNAL).exists():
         raise DataError(f"{folder}: holds no leaderboard; expected PROTOCOL.csv and {RECORDS}/PROTOCOL/ in it")
     problems = []
     for name in names:
         try:
             board, problems_of_runs = Board.load(folder, name)
-            problems += [*problems_of_runs, *board.copies(), *board.csv_problems()]
+            problems += [*problems_of_runs, *board.copies(), *csv_problems(board.csv, board.rows())]
         except DataError as error:
             problems.append(file_problem(folder / f"{name}.csv", str(error)))
-    return sorted(set(problems))
+    return sorted({*problems, *load_external(folder)[1]})
 
 
 def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights: bool = False) -> list[Path]:
@@ -201,7 +184,7 @@ def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights
     """
     boards: dict[str, Board] = {}
     reasons: list[str] = []
-    with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
+    with changing(folder):
         for run in runs:
             if problems := check_run(*run, allow_dirty=allow_dirty):
                 reasons += map(str, problems)
@@ -237,10 +220,10 @@ def merge(folder: Path) -> list[Path]:
 
     Raises DataError with every reason, and writes nothing, where ``check`` finds a problem with a stored run.
     """
-    with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
+    with changing(folder):
         loaded = [Board.load(folder, name) for name in board_names(folder)]
         reasons = [str(problem) for _, problems in loaded for problem in problems]
-        return _write([board for board, _ in loaded], reasons, "merged")
+        return [*_write([board for board, _ in loaded], reasons, "merged"), *write_external(folder)]
 
 
 def _write(boards: Collection[Board], reasons: list[str], done: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
@@ -15,7 +15,7 @@ import numpy as np
 from reidbench.data.protocol import RANKS
 from reidbench.data.split import SHARED_IDENTITIES
 from reidbench.errors import DataError, OptionError
-from reidbench.leaderboard.rows import board_name, derive, unsafe_cells, utc_time
+from reidbench.leaderboard.rows import Row, board_name, derive, unsafe_cells, utc_time, write_rows
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
@@ -24,6 +24,7 @@ from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED, SEEDS
+from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
 _PRINTED = 1e-6
@@ -54,6 +55,23 @@ class Problem:
 def file_problem(file: Path, text: str) -> Problem:
     """Return a problem of a whole file; an error's text may begin with the file's name."""
     return Problem(file, "", text.removeprefix(f"{file}: "))
+
+
+def csv_problems(file: Path, rows: Sequence[Row]) -> Iterator[Problem]:
+    """Yield the lines of a CSV that differ from those of the rows that it must hold; raises DataError if it is none."""
+    derived, text = write_rows(rows).decode(), read_text(file) if file.exists() else ""
+    if text == derived:
+        return
+    missing, lines = derived.splitlines(), text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line in missing:
+            missing.remove(line)
+        else:
+            yield file_problem(file, f"line {number} is not what the records give: {line!r:.200}")
+    for line in missing:
+        yield file_problem(file, f"lacks a line that the records give (run merge): {line!r:.200}")
+    if sorted(lines) == sorted(derived.splitlines()):
+        yield file_problem(file, "has other line ends or order of rows than its records give; run merge")
 
 
 def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | None, list[Problem]]:

@@ -7,17 +7,26 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
+from reidbench.utils.lock import lock
 
 SORTED_BY = ("track", "loss", "loss_params", "config_hash")
+WAIT_SECONDS = 300.0
 MIXED_CODE = "seeds made by different code"
 
 Row = dict[str, str]
+
+
+def changing(folder: Path) -> AbstractContextManager[object]:
+    """Return the lock under which the leaderboards in a folder are changed; it waits for other processes."""
+    return lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS)
 
 
 def board_name(record: RunRecord) -> str:

@@ -12,15 +12,19 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from reidbench.data.protocol import is_standin
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError, TrainingError
-from reidbench.leaderboard.board import WAIT_SECONDS, Board, Run, board_names, check
-from reidbench.leaderboard.check_lists import check_lists
-from reidbench.leaderboard.check_record import Problem
+from reidbench.leaderboard.board import Board, Run, board_names, check
+from reidbench.leaderboard.check_lists import check_lists, ranking_problems
+from reidbench.leaderboard.check_record import Problem, file_problem
+from reidbench.leaderboard.external import load_external
+from reidbench.leaderboard.rows import changing
 from reidbench.leaderboard.tiers import TIERS, Statement, Statements, Tier, run_digest, write_statements
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import load_tensors
 from reidbench.ranking.bootstrap import mean_and_sd
+from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.ranking.scores import HEADLINE, score
 from reidbench.runs.execute import execute
@@ -34,7 +38,6 @@ from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.lock import lock
 from reidbench.utils.machine import environment
 from reidbench.utils.untrusted_files import file_digest, open_regular
 
@@ -63,9 +66,9 @@ def verify(
     """Return what this machine can verify of the leaderboards in a folder.
 
     ``rows`` are the first digits of the ``config_hash`` of rows; without them all rows are verified. ``weights`` is a
-    file of weights, or a folder of such, beside those that are stored with the records. With ``seeds`` so many new
-    trainings of each row are made. Includes all problems that ``check`` finds. A protocol whose lists are not on this
-    machine is named in the notes. Raises DataError where the folder holds no leaderboard, or no row is one of ``rows``.
+    file of weights or embeddings, or a folder of such, beside the stored weights. With ``seeds`` so many new trainings
+    of each row are made. Includes all problems that ``check`` finds. A protocol whose lists are not on this machine is
+    named in the notes. Raises DataError where the folder holds no leaderboard, or no row is one of ``rows``.
     """
     if 0 < seeds < LEAST_SEEDS:
         raise OptionError(f"--train {seeds}: at least {LEAST_SEEDS} trainings tell how far seeds differ")
@@ -88,6 +91,9 @@ def verify(
                 tier = "retrained" if trained else tier
             digests = {record.id[:12]: run_digest(path) for path, record in runs}
             result.rows[group] = Statement(tier, today, *commit(), environment(planner.machine), digests, trained)
+    for key, tier in _verify_external(folder, planner, given, result):
+        if not rows or key.startswith(tuple(rows)):
+            result.rows[key] = Statement(tier, today, *commit(), environment(planner.machine), {}, [])
     if rows and not result.rows:
         raise DataError(f"{folder}: no row has a config_hash that begins with {' or '.join(rows)}")
     result.problems = sorted(set(result.problems))
@@ -104,7 +110,7 @@ def write(folder: Path, verification: Verification) -> list[Path]:
     order, files = list(TIERS), []
     if verification.problems:
         raise DataError("\n".join(["nothing was written:", *map(str, verification.problems)]))
-    with lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS):
+    with changing(folder):
         for name in board_names(folder):
             board, _ = Board.load(folder, name, files=False)
             before = dict(board.statements)
@@ -133,10 +139,49 @@ def _consistent(runs: Sequence[Run], planner: Planner, result: Verification) -> 
 
 
 def _digests(weights: Path | None) -> dict[str, Path]:
-    """Return files of weights by their sha256; ``weights`` is one or a folder of them. Raises DataError."""
+    """Return files of weights or embeddings by their sha256; ``weights`` is one or a folder. Raises DataError."""
     if weights is None:
         return {}
-    return {file_digest(file): file for file in (weights.glob("*.safetensors") if weights.is_dir() else [weights])}
+    arrays = (file for file in weights.glob("*.*") if file.suffix in (".safetensors", ".npz", ".npy"))
+    return {file_digest(file): file for file in (arrays if weights.is_dir() else [weights])}
+
+
+def _verify_external(
+    folder: Path, planner: Planner, given: Mapping[str, Path], result: Verification
+) -> Iterator[tuple[str, Tier]]:
+    """Yield the ids of rows made by other programs with their tiers; add problems and notes to ``result``.
+
+    They are consistent where the rankings agree with the lists. Where all input files are in ``given``, by sha256, they
+    are scored again, which says nothing of the training.
+    """
+    for place, (entry, ranking) in load_external(folder)[0].items():
+        how, name = entry.evaluation, f"{place.name} ({entry.method})"
+        files = {part: given.get(digest) for part, digest in how.inputs.items()}
+        query, gallery = files.get("query"), files.get("gallery")
+        try:
+            _, protocol, split = planner.data(how.protocol)
+            if is_standin(protocol, split):
+                raise DataError("the data here are a stand-in")
+            wrong = list(ranking_problems(ranking, protocol, split))
+            if (how.version, entry.gallery) != (protocol.version, len(split.gallery)):
+                wrong.append(f"is of version {how.version} with {entry.gallery} gallery units, unlike the lists")
+            if query and gallery and all(files.values()) and not wrong:
+                rules = Evaluation(how.metric or "auto", how.rerank, protocol.exclude, protocol.ranks)
+                scores, _ = evaluate_files(query, gallery, files.get("train"), files.get("distances"), rules)
+                again = scores.as_dict()
+                away = [
+                    each
+                    for each, value in entry.scores(ranking).items()
+                    if abs(again.get(each, value) - value) > TOLERANCE
+                ]
+                wrong += [f"gives other scores than its embeddings do here: {', '.join(away)}"] * bool(away)
+                result.notes.append(f"{name}: scored again from its embeddings; its training was not looked at")
+        except ReidbenchError as error:
+            result.notes.append(f"{name}: not verified: {error}")
+            yield place.name, "self-reported"
+            continue
+        result.problems += [file_problem(place / RANKINGS, text) for text in wrong]
+        yield place.name, "self-reported" if wrong else "consistent"
 
 
 def _recomputed(
