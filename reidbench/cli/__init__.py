@@ -21,7 +21,8 @@ from reidbench.errors import Interrupted, OptionError, ReidbenchError
 from reidbench.utils.processes import SIGNALS
 
 # The module of a verb holds a function of its name, or ``app``, a group of verbs.
-VERBS = ("run", "study", "report", "compare", "embed", "evaluate", "leaderboard", "plugins", "data", "suites", "work")
+VERBS = ("run", "study", "report", "compare", "embed", "export", "evaluate",
+         "leaderboard", "plugins", "data", "suites", "work")  # fmt: skip
 HIDDEN = ("work",)  # for executors, and to run a task of a batch by hand
 
 

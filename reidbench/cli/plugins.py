@@ -57,8 +57,8 @@ def show(
 ) -> None:
     """Show an item: its provider, and every option with type, default and description."""
     from reidbench.plugins.catalogue import load
-    from reidbench.plugins.options import summary_of
     from reidbench.plugins.spec import write_value
+    from reidbench.utils.syntax import summary_of
 
     item = load().find(kind, name) if name else _only_item(kind)
     echo(f"{item.kind} {item.name}\n{summary_of(item.factory) or 'It has no docstring.'}\nfrom {item.plugin}")
@@ -126,7 +126,7 @@ def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
 
 
 def _first_line(item: PluginItem) -> str:
-    from reidbench.plugins.options import summary_of
+    from reidbench.utils.syntax import summary_of
 
     return re.split(r"(?<! al)\. ", printable(summary_of(item.factory)))[0].removesuffix(".")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import types
@@ -19,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from reidbench.errors import DataError, OptionError, PluginError, did_you_mean, printable, quoted
 from reidbench.plugins.spec import Item, write_value
 from reidbench.utils.machine import user_path
+from reidbench.utils.syntax import docstring_of, unwrap
 from reidbench.utils.untrusted_files import ARRAY_BYTES, LIST_BYTES, file_digest, kind_of, parse_json, read_text
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class File(PlatformPath):
     The value is a ``pathlib.Path``. Ids contain the file's sha256, never its path.
     """
 
+    address = ""
+
     @property
     def sha256(self) -> str:
         """The sha256 (hex) of the file's content. Raises DataError where it cannot be read or is too large."""
@@ -75,10 +77,23 @@ class File(PlatformPath):
 
 
 class Weights(File):
-    """An option's annotation: the path of a safetensors file of weights, or the folder of its training or run."""
+    """An option's annotation: a safetensors file of weights, or the folder of a training or run, for its weights.
+
+    The value is the path of the file. ``https://…#sha256=DIGEST`` and ``hf://OWNER/NAME/FILE#sha256=DIGEST`` are
+    downloaded into the cache; ``address`` of the value is then this text, which records hold in place of the path.
+    """
 
     @classmethod
     def _existing(cls, value: object) -> File:
+        if isinstance(value, str) and "://" in value:
+            from reidbench.utils.download import cached_weights  # noqa: PLC0415 - most weights are files here
+
+            try:
+                file = cls(cached_weights(value))
+            except DataError as error:
+                raise PydanticCustomError("no_file", "{reason}", {"reason": str(error)}) from None
+            file.address = value
+            return file
         folder = user_path(value) if isinstance(value, str | Path) else None
         if folder is None or not folder.is_dir():
             return super()._existing(value)
@@ -125,7 +140,7 @@ _NAMES: dict[Any, str] = {
     float: "a number",
     str: "a text",
     File: "the path of an existing file",
-    Weights: "the path of an existing file or run folder",
+    Weights: "the path of an existing file or run folder, or an address with a sha256",
 }
 
 
@@ -206,16 +221,6 @@ def options_of(factory: Callable[..., Any]) -> dict[str, Option]:
     if problems:
         raise PluginError("; ".join(problems))
     return options
-
-
-def summary_of(factory: Callable[..., Any]) -> str:
-    """Return the first paragraph of a factory's docstring, or an empty text."""
-    return printable(_docstring(factory).partition("\n\n")[0])
-
-
-def references_of(factory: Callable[..., Any]) -> list[str]:
-    """Return what the lines ``Reference: URL`` of a factory's docstring name, such as its paper; any text."""
-    return re.findall(r"^Reference: *(\S+) *$", _docstring(factory), re.MULTILINE)
 
 
 def check_options(
@@ -331,19 +336,8 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> li
     return [get_type_hints(carrier, globalns=names)[parameter.name], *getattr(full, "__metadata__", ())]
 
 
-def unwrap(factory: Any) -> Any:
-    """Return the function or class behind partial objects and wrappers."""
-    while isinstance(factory, functools.partial) or hasattr(factory, "__wrapped__"):
-        factory = factory.func if isinstance(factory, functools.partial) else factory.__wrapped__
-    return factory
-
-
-def _docstring(factory: Callable[..., Any]) -> str:
-    return inspect.cleandoc(getattr(unwrap(factory), "__doc__", None) or "")
-
-
 def _option_docs(factory: Callable[..., Any]) -> dict[str, str]:
     """Return the lines below ``Options:`` of a factory's docstring by option; deeper lines continue the one before."""
-    section = re.search(r"^Options:\n((?: .*\n?)*)", _docstring(factory), re.MULTILINE)
+    section = re.search(r"^Options:\n((?: .*\n?)*)", docstring_of(factory), re.MULTILINE)
     lines = re.findall(r"^( +)(\w+): +(.*(?:\n\1 +.*)*)", section[1] if section else "", re.MULTILINE)
     return {name: printable(text) for _, name, text in lines}

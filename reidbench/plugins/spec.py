@@ -48,7 +48,7 @@ def is_name(text: str) -> bool:
 
 
 def write_value(value: object) -> str:
-    """Return the text of an option's value; a path is written as its text.
+    """Return the text of an option's value; a path is written as its text, a downloaded file as its address.
 
     Raises OptionError for numbers that are not finite and for types that no option has.
     """
@@ -57,7 +57,7 @@ def write_value(value: object) -> str:
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return repr(value)
     if isinstance(value, str | PurePath):
-        text = str(value)
+        text = getattr(value, "address", "") or str(value)
         bare = _WORD.fullmatch(text) and not _NUMBER.fullmatch(text) and text not in RESERVED
         return text if bare else quoted(text)
     if isinstance(value, tuple):

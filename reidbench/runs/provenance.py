@@ -24,9 +24,8 @@ import reidbench
 from reidbench.errors import PluginError
 from reidbench.plugins.catalogue import ResolvedSpec
 from reidbench.plugins.discovery import Plugin, PluginItem
-from reidbench.plugins.options import unwrap
 from reidbench.runs.job import EvaluationRecord
-from reidbench.utils.syntax import syntax_digest
+from reidbench.utils.syntax import syntax_digest, unwrap
 
 CORE = Path(__file__).parents[1]
 

@@ -20,7 +20,6 @@ from reidbench.embedding.pooling import UnitEmbeddings, pool_units
 from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, ReidbenchError, TrainingError
 from reidbench.images.contents import split_contents
 from reidbench.plugins.interfaces import Backbone, PairMetric, learns
-from reidbench.plugins.options import references_of
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.pipeline import rank_embeddings
@@ -51,6 +50,7 @@ from reidbench.utils.atomic import set_aside, sweep, write_atomic
 from reidbench.utils.device import peak_memory_mib
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import Environment, Machine, environment
+from reidbench.utils.syntax import references_of
 from reidbench.utils.untrusted_files import file_digest
 
 TRACEBACK = "traceback.txt"

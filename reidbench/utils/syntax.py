@@ -1,10 +1,16 @@
-"""Digests of Python code that comments, docstrings and the texts of errors do not change."""
+"""Digests of Python code that comments, docstrings and the texts of errors do not change; docstrings of factories."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import inspect
+import re
+from collections.abc import Callable
 from typing import Any
+
+from reidbench.errors import printable
 
 
 def syntax_digest(statements: list[ast.stmt], imports: list[ast.AST] | None = None) -> str:
@@ -44,3 +50,25 @@ def _ignored(node: Any, message: bool) -> bool:
     if isinstance(node, ast.If):
         return not node.orelse and "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
     return message and (isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str))
+
+
+def unwrap(factory: Any) -> Any:
+    """Return the function or class behind partial objects and wrappers."""
+    while isinstance(factory, functools.partial) or hasattr(factory, "__wrapped__"):
+        factory = factory.func if isinstance(factory, functools.partial) else factory.__wrapped__
+    return factory
+
+
+def docstring_of(factory: Callable[..., Any]) -> str:
+    """Return a factory's docstring without indentation, or an empty text."""
+    return inspect.cleandoc(getattr(unwrap(factory), "__doc__", None) or "")
+
+
+def summary_of(factory: Callable[..., Any]) -> str:
+    """Return the first paragraph of a factory's docstring, or an empty text."""
+    return printable(docstring_of(factory).partition("\n\n")[0])
+
+
+def references_of(factory: Callable[..., Any]) -> list[str]:
+    """Return what the lines ``Reference: URL`` of a factory's docstring name, such as its paper; any text."""
+    return re.findall(r"^Reference: *(\S+) *$", docstring_of(factory), re.MULTILINE)

@@ -12,8 +12,9 @@ import torch
 from reidbench.plugins.catalogue import Catalogue
 from reidbench.plugins.discovery import HOOKS, KINDS, discover
 from reidbench.plugins.interfaces import BackboneInfo, TrainInfo
-from reidbench.plugins.options import options_of, summary_of
+from reidbench.plugins.options import options_of
 from reidbench.testing import check_tracker
+from reidbench.utils.syntax import summary_of
 from tests.support.cases import cases
 from tests.support.distributions import install
 from tests.support.paths import CHECKOUT

@@ -20,10 +20,9 @@ from reidbench.plugins.options import (
     check_options,
     options_of,
     positional_parameters,
-    references_of,
-    summary_of,
 )
 from reidbench.plugins.spec import Item, Spec
+from reidbench.utils.syntax import references_of, summary_of
 from tests.support.cases import cases
 
 if TYPE_CHECKING:

@@ -1,0 +1,116 @@
+"""Export the network of a run as a folder to publish: weights, preprocessing, record, model card, perhaps ONNX."""
+
+from __future__ import annotations
+
+import importlib.resources
+import io
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.transforms import Normalize
+
+import reidbench
+from reidbench.errors import OptionError
+from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.weights import WEIGHTS, Normalisation
+from reidbench.reports.artifacts import RunFiles
+from reidbench.reports.sections import Part, default_parts
+from reidbench.reports.table import Table
+from reidbench.reports.text_formats import to_markdown
+from reidbench.runs.export import load_network
+from reidbench.runs.record import RECORD, RunRecord
+from reidbench.training.checkpoint import save_tensors
+from reidbench.utils.atomic import write_atomic
+from reidbench.utils.machine import local_machine
+from reidbench.utils.untrusted_files import file_digest
+
+TOLERANCE = 1e-4  # of the largest value of an embedding
+ONNX_NOTE = (
+    " `model.onnx` maps images [batch, 3, height, width], RGB from 0 to 1, to embeddings, and normalises them itself."
+)
+
+
+def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
+    """Write the network of a run into an empty or new folder.
+
+    ``weights.safetensors`` is the file that ``weights=`` takes. With ``onnx`` there is ``model.onnx`` too. Raises
+    errors as ``load_network``, and OptionError for a folder that holds files, where ONNX is not installed, and where
+    the network cannot be exported to it or gives other embeddings.
+    """
+    network, record = load_network(run)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(f"{folder}: is not empty; name a new folder")
+    model = to_onnx(network.eval()) if onnx else None
+    preprocess = network.preprocess
+    metadata = Normalisation(preprocess.mean, preprocess.std).as_metadata()
+    save_tensors(folder / WEIGHTS, network.state_dict(), **metadata)
+    if model is not None:
+        write_atomic(folder / "model.onnx", model)
+    how = {key: getattr(record.evaluation, key) for key in ("views", "pool", "normalize")}
+    described = asdict(record.network.preprocess) | {"channels": "RGB", "range": [0, 1], **how}
+    write_atomic(folder / "preprocessing.json", f"{json.dumps(described, indent=1)}\n")
+    write_atomic(folder / RECORD, record.to_json())
+    write_atomic(
+        folder / "README.md",
+        model_card(run if run.is_dir() else run.parent, record, file_digest(folder / WEIGHTS), onnx=onnx),
+    )
+
+
+def model_card(folder: Path, record: RunRecord, digest: str, *, onnx: bool = False) -> str:
+    """Return the model card of a run and its folder as Markdown; ``digest`` is the sha256 of its weights."""
+    loss, backbone = (record.items[kind] for kind in ("loss", "backbone"))
+    notes = [f"Differs from its paper: {each}" for each in record.deviations]
+    items = [{"kind": kind, "item": item.spec} for kind, item in record.items.items()]
+    scores = default_parts("sections", [record], RunFiles([(folder, record)], local_machine(), figures=False))
+    title = Part(f"{loss.short}, {backbone.short}, seed {record.job.seed}")
+    template = importlib.resources.files("reidbench.reports") / "templates" / "model_card.md"
+    return template.read_text(encoding="utf-8").format(
+        title=to_markdown([title]).strip("#\n "),
+        version=reidbench.__version__,
+        body=to_markdown([*scores, Part("Options", tables=[Table(items)], notes=notes)]),
+        name=backbone.short.partition("(")[0],
+        digest=digest,
+        onnx=ONNX_NOTE if onnx else "",
+    )
+
+
+def to_onnx(network: Backbone) -> bytes:
+    """Return a network in evaluation mode as an ONNX file, whose embeddings were compared with torch's.
+
+    Raises OptionError where the packages are missing, the export fails, or embeddings differ by more than 1e-4 of the
+    largest value.
+    """
+    try:
+        import onnx  # noqa: F401, PLC0415 - optional
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as error:
+        raise OptionError(f"--onnx: {error}; install it with: pip install 'reidbench[onnx]'") from None
+    how, axes = network.preprocess, {0: "batch"}
+    file: Any = io.BytesIO()  # which the annotation of export leaves out
+    model = nn.Sequential(Normalize(how.mean, how.std), network).eval()
+    images = torch.rand(3, 3, how.height, how.width, generator=torch.Generator().manual_seed(0))
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.inference_mode():
+            torch.onnx.export(
+                model,
+                (images[:2],),
+                file,
+                dynamo=False,  # which needs another package, and accepts fewer networks
+                input_names=["images"],
+                output_names=["embeddings"],
+                dynamic_axes={"images": axes, "embeddings": axes},
+            )
+            data: bytes = file.getvalue()
+            session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+            (found,), expected = session.run(None, {"images": images.numpy()}), model(images).numpy()
+    except Exception as error:  # both libraries raise errors of their own
+        raise OptionError(f"--onnx: this network cannot be exported: {error}") from None
+    difference = float(abs(found - expected).max() / abs(expected).max())
+    if not difference <= TOLERANCE:
+        raise OptionError(f"--onnx: embeddings differ by {difference:.1e} of the largest value, more than {TOLERANCE}")
+    return data
