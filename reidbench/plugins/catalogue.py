@@ -65,13 +65,10 @@ class ResolvedTerm:
             if hasattr(type(value), "plugin_item"):
                 value.plugin_item = str(self.item)
             return value
-        except OptionError as error:
-            message = str(error)
-            raise OptionError(message if self.item.name in message else f"{self.item}: {message}") from None
-        except PluginError as error:
-            if str(self.item) in str(error):
+        except (OptionError, PluginError) as error:
+            if self.item.name in str(error):
                 raise
-            raise PluginError(f"{self.item}: {error}") from error
+            raise type(error)(f"{self.item}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from reidbench.errors import DataError
 from reidbench.images.contents import split_contents
 from reidbench.ranking.rankings import RANKINGS
 from reidbench.runs.record import RECORD, RunRecord, read_record
-from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary, training_content, training_files
+from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary, training_files
 from reidbench.utils.machine import Machine
 
 UNRECORDED = "content of the images was not recorded"
@@ -61,8 +61,8 @@ def read_state(
 ) -> RunState:
     """Return what two folders hold of the run ``run_id`` by ``code`` on the images of ``split``.
 
-    An image is read only where its file's stats are unknown, and only where there is a record or a training. Raises
-    DataError where a file is damaged or an image cannot be used.
+    An image is read only where its file's stats are unknown, and only where there is a record or a finished training: a
+    checkpoint is compared when it is resumed. Raises DataError where a file is damaged or an image cannot be used.
     """
     file = run_folder / RECORD
     try:
@@ -71,15 +71,14 @@ def read_state(
         raise DataError(f"{error}; delete it, and the same command scores again") from None
     if record and not (record.scored and (record.id, record.code) == (run_id, code)):
         record = None
-    contents = split_contents(split, machine) if record or training_files(training_folder) else {}
+    summary, step = read_summary(training_folder), latest_step(training_folder)
+    contents = split_contents(split, machine) if record or summary else {}
     if record and record.dataset.content == contents:
         return RunState(record=record)
     superseded = [each for each in (file, run_folder / RANKINGS) if record and each.is_file()]
     recorded = dict(record.dataset.content) if record else {}
-    summary, step = read_summary(training_folder), latest_step(training_folder)
-    trained_on = training_content(training_folder, summary)
-    if trained_on and trained_on != contents["train"]:
-        recorded["train"] = trained_on
+    if summary and summary.content != contents["train"]:
+        recorded["train"] = summary.content
         superseded += training_files(training_folder)
         summary, step = None, 0
     return RunState(

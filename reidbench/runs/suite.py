@@ -79,10 +79,6 @@ class Scale:
     jobs: Mapping[Job, Job]
     data: Mapping[str, str]
 
-    def of(self, job: Job) -> Job:
-        """Return a job of the suite at this scale."""
-        return self.jobs[job]
-
 
 @dataclass(frozen=True)
 class Suite:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -247,19 +246,6 @@ def latest_checkpoint(
 def latest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a folder, 0 if there is none."""
     return max((int(file.stem.rpartition("-")[2]) for file in _checkpoint_files(folder)), default=0)
-
-
-def training_content(folder: Path, summary: TrainingSummary | None) -> str:
-    """Return the content digest of the images of a training with ``summary``, or of its newest readable checkpoint.
-
-    "" where there is none.
-    """
-    if summary:
-        return summary.content
-    for file in reversed(_checkpoint_files(folder)):
-        with suppress(*DAMAGE), safetensors.safe_open(file, framework="pt") as opened:
-            return str(json.loads(opened.metadata()["state"])["content"])
-    return ""
 
 
 def training_files(folder: Path) -> list[Path]:

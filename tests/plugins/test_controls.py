@@ -28,7 +28,7 @@ def test_systems_have_the_difference_to_their_control(tmp_path):
     suites = [load_suite(leaderboards_folder() / "systems" / f"{name}.toml") for name in ("trinet", "lomo_nullspace")]
     runs = []
     for suite in suites:
-        for job in map(suite.scale("tiny").of, suite.jobs):
+        for job in map(suite.scale("tiny").jobs.get, suite.jobs):
             control = job.loss == "none" and (job.backbone == "tiny" or job.metric == "euclidean")
             network = {"parameters": 0 if job.backbone.startswith("lomo") else 5}
             runs.append((run_of(job, network=network), BAD if control else GOOD))

@@ -142,7 +142,7 @@ def test_the_system_and_its_control_differ_in_the_metric_alone():
     suite = load_suite(find_suite("systems/lomo_nullspace"))
     system = {number.job for number in published_numbers(2) if number.row.startswith("LOMO")}
     assert set(suite.jobs) == system | {replace(job, metric="euclidean") for job in system if job}
-    assert not set(suite.jobs).intersection(map(suite.scale("tiny").of, suite.jobs))
+    assert not set(suite.jobs).intersection(map(suite.scale("tiny").jobs.get, suite.jobs))
 
 
 def test_the_null_space_of_lomo_is_better_than_its_euclidean_distance():

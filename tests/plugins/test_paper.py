@@ -29,7 +29,7 @@ def test_a_suite_and_its_scales_have_all_jobs_of_a_table(table):
     # Table 2's systems come with their controls, [43] with both of its metrics, [42] with its baseline.
     assert all(job.loss == "none" or job.recipe in ("ide_caffe", "zheng2017(steps=10100)") for job in others)
     assert not others or table == 2
-    small = [suite.scale("tiny").of(job) for job in suite.jobs]
+    small = [suite.scale("tiny").jobs[job] for job in suite.jobs]
     assert len(set(small)) == len(suite.jobs)
     assert not set(small) & set(suite.jobs)
 
@@ -111,7 +111,7 @@ def test_stand_ins_failures_and_tiny_runs_are_never_ours():
         run_of(job, 0, standin=True),
         run_of(job, 1, deviations=["partial data: gallery: 2 expected, 1 found", "recipe hermans2017(p=3)"]),
         run_of(job, 2, status="failed", scores={}),
-        run_of(suite.scale("tiny").of(job), 3),
+        run_of(suite.scale("tiny").jobs[job], 3),
         run_of(replace(job, loss="classification"), 4),
     ]
     part = build_part("paper(table=2)", runs)
@@ -172,7 +172,7 @@ def test_a_missing_item_costs_only_its_own_numbers(monkeypatch):
 
 def test_stand_ins_are_in_the_papers_order():
     suite = load_suite(find_suite("paper/table2"))
-    runs = [run_of(suite.scale("tiny").of(job)) for job in reversed(suite.jobs)]
+    runs = [run_of(suite.scale("tiny").jobs[job]) for job in reversed(suite.jobs)]
     part = build_part("paper(table=2)", runs)
     published, others = ([row[:2] for row in table.cells()] for table in part.tables)
     assert others == [row for row in published if row in others]

@@ -177,7 +177,7 @@ def test_the_command_lines_defaults():
     jobs = {"protocol", "loss", "backbone", "recipe", "metric", "rerank", "seed"}
     assert set(defaults) == jobs | {
         *("examples", "instead", "auto_metric", "auto_pair_metric", "executor", "suite", "study_metrics"),
-        *("sections", "page_sections", "study_sections", "study_page_sections"),
+        *("sections", "page_sections", "page_folded", "run_sections", "study_sections", "study_page_sections"),
     }
     for text in [defaults["protocol"], *defaults["loss"], defaults["backbone"], defaults["metric"], defaults["rerank"]]:
         Spec.parse(text)

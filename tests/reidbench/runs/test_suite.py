@@ -136,8 +136,8 @@ def test_a_system_is_found_without_its_folder_and_a_folder_as_one_suite():
     whole, table = load_suite(systems), load_suite(find_suite("paper/table2"))
     assert sorted(map(str, whole.jobs)) == sorted({str(job) for suite in files for job in suite.jobs})
     assert (table.name, table.jobs, table.scales) == ("table2", whole.jobs, whole.scales)
-    small = set(map(whole.scale("tiny").of, whole.jobs))
-    assert all(suite.scale("tiny").of(job) in small for suite in files for job in suite.jobs)
+    small = {whole.scale("tiny").jobs[job] for job in whole.jobs}
+    assert all(suite.scale("tiny").jobs[job] in small for suite in files for job in suite.jobs)
 
 
 ONE = 'loss = ["a", "b"]\n[scale.tiny.loss]\na = "c"\n[scale.tiny.data]\nx = "drawn"\n[data]\ny = "drawn"\n'
@@ -161,7 +161,7 @@ def test_suites_of_suites(two, both, said, tmp_path, monkeypatch):
         (tmp_path / f"{name}.toml").write_text(text)
     with pytest.raises(OptionError, match=said) if said else nullcontext():
         suite = load_suite(tmp_path / "both.toml")
-        assert [suite.scale("tiny").of(job).loss for job in suite.jobs] == ["c", "b", "d"]
+        assert [suite.scale("tiny").jobs[job].loss for job in suite.jobs] == ["c", "b", "d"]
         assert suite.data == {"y": "drawn"}
 
 
@@ -209,9 +209,9 @@ SCALED: str = cases(__file__, "scaled")
 def test_a_scale_replaces_texts_and_leaves_the_rest(tmp_path):
     (tmp_path / "s.toml").write_text(SCALED)
     suite = load_suite(tmp_path / "s.toml")
-    assert [suite.scale("tiny").of(job).backbone for job in suite.jobs] == ["narrow", "deep(x=1)"] * 2
+    assert [suite.scale("tiny").jobs[job].backbone for job in suite.jobs] == ["narrow", "deep(x=1)"] * 2
     assert dict(suite.scale("tiny").data) == {"market": "drawn(identities=4)"}
-    assert [job.loss for job in map(suite.scale("small").of, suite.jobs)] == ["a", "a", "b", "b"]
+    assert [job.loss for job in map(suite.scale("small").jobs.get, suite.jobs)] == ["a", "a", "b", "b"]
     assert len(suite.every_scale()) == 12
     with pytest.raises(OptionError, match=r'suite s has no scale \'tinny\'; did you mean "tiny"\?; it has tiny, small'):
         suite.scale("tinny")
