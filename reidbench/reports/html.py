@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 import reidbench
 from reidbench.reports.charts import Chart, method_colours, series_styles
-from reidbench.reports.figures import title_of, to_svg
+from reidbench.reports.figures import title_of, to_img
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Table, one_line
 
@@ -139,11 +139,7 @@ def _environment() -> Environment:
 
 def _part(part: Part, prefix: str, colours: Mapping[str, str]) -> dict[str, Any]:
     tables = [_table(part, table, f"{prefix}t{number}") for number, table in enumerate(part.tables, start=1)]
-    figures = [
-        # What ElementTree writes is escaped.
-        {"title": title_of(figure), "svg": Markup(to_svg(figure, f"{prefix}f{number}"))}
-        for number, figure in enumerate(part.figures, start=1)
-    ]
+    figures = [{"title": title_of(figure), "image": Markup(to_img(figure))} for figure in part.figures]
     texts = {"title": one_line(part.title), "error": one_line(part.error), "notes": list(map(one_line, part.notes))}
     texts["commands"] = "\n".join(map(one_line, part.commands))
     charts = [chart_view(chart, colours) for chart in part.charts]

@@ -14,7 +14,7 @@ from reidbench import Chart, Part, Series
 from reidbench.errors import PluginError
 from reidbench.reports.chart_figures import chart_figure
 from reidbench.reports.charts import COLOURS, GREY, check_chart, method_colours, series_styles
-from reidbench.reports.figures import to_png
+from reidbench.reports.figures import to_bytes
 from reidbench.reports.html import to_html
 from tests.reidbench.reports.test_figures import HOSTILE
 from tests.support.browser import Visit, chromium
@@ -106,7 +106,7 @@ def test_colours_are_told_from_light_and_dark_pages():
 
 def test_equal_charts_give_equal_files_in_the_same_colours():
     for chart, again in zip(charts_of(["a", "b"]), charts_of(["a", "b"]), strict=True):
-        assert to_png(chart_figure(chart)) == to_png(chart_figure(again))
+        assert to_bytes(chart_figure(chart), "png") == to_bytes(chart_figure(again), "png")
     (axes,) = chart_figure(lines(["b", "a"])).axes
     drawn = {line.get_label(): line.get_color() for line in axes.lines}
     assert drawn == method_colours([lines(["a", "b"])])
@@ -209,7 +209,7 @@ def test_hostile_names_in_charts_are_plain_text(tmp_path, browser):
     assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert shown.complaints == []
     for chart in [*charts_of(texts), *titled]:
-        assert to_png(chart_figure(chart))
+        assert to_bytes(chart_figure(chart), "svg")
 
 
 def test_without_scripts_the_numbers_are_shown(tmp_path, browser):

@@ -27,7 +27,7 @@ def test_a_report_prints_and_is_shown_in_a_notebook(records, tmp_path):
     curves = reidbench.report(records.folders, sections=["curves"], html=tmp_path / "page.html", plots=tmp_path)
     assert '<img alt="' in curves._repr_html_()
     assert (tmp_path / "page.html").read_text().startswith("<!")
-    assert len(list(tmp_path.glob("*.png"))) == len(curves[0].figures) > 0
+    assert len(list(tmp_path.glob("*.png"))) == len(curves[0].charts) > 0
 
 
 def test_a_part_that_cannot_be_shown_leaves_the_others(records, monkeypatch):
@@ -40,7 +40,7 @@ def test_a_part_that_cannot_be_shown_leaves_the_others(records, monkeypatch):
 
 def test_wrong_requests_are_refused(records, tmp_path):
     with pytest.raises(OptionError, match="no figure"):
-        reidbench.report(records, sections=["table"], plots=tmp_path / "plots")
+        reidbench.report(records, sections=["provenance"], plots=tmp_path / "plots")
     with pytest.raises(OptionError, match="tabel"):
         reidbench.report(records, sections="tabel")
 
