@@ -11,6 +11,8 @@ from typing import Any
 import reidbench
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Board, board_names, check
+from reidbench.leaderboard.external import load_external
+from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.site_entries import KINDS, PARTS, UNNAMED, Entry, entries_of, to_base64
 from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
@@ -25,6 +27,7 @@ from reidbench.utils.atomic import write_atomic
 COMPARED = 50  # rows of a page that the browser can compare: their values for each query are in it
 FILTERS = {"family": "loss", "backbone": "network", "dataset": "dataset", "tuning": "tuning", "repeated": "seeds"}
 FILTERS |= {"verified": "verified", "track": "track"}
+FACETS = {"protocol": "protocol", "metric": "metric", "rerank": "re-ranking"}  # of rows made by other programs
 
 # A named system: its name and the resolved spec of each item that it names.
 System = tuple[str, Mapping[str, str]]
@@ -43,16 +46,27 @@ def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> 
     systems = _named_systems(folder, planner)
     boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
     boards = {name: entries for name, entries in boards.items() if entries}
-    pages = {"index.html": index_page(boards, docs)}
+    external = [entry.row(place.name, ranking) for place, (entry, ranking) in load_external(folder)[0].items()]
+    pages = {"index.html": index_page(boards, docs, len(external))}
+    pages |= {"_external.html": external_page(external)} if external else {}  # no leaderboard's name begins so
     pages |= {f"{name}.html": board_page(name, entries, systems) for name, entries in boards.items()}
     for name, page in pages.items():
         write_atomic(target / name, page)
     return [target / name for name in pages]
 
 
-def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "") -> str:
-    """Return the page that lists the leaderboards, with links below the address ``docs``."""
-    return _render("leaderboards.html.j2", "Leaderboards of reidbench", boards=boards, docs=docs)
+def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "", external: int = 0) -> str:
+    """Return the page that lists the leaderboards and a number of ``external`` rows, with links below ``docs``."""
+    return _render("leaderboards.html.j2", "Leaderboards of reidbench", boards=boards, docs=docs, external=external)
+
+
+def external_page(rows: Sequence[Row]) -> str:
+    """Return the page of rows made by other programs."""
+    columns = [Column("method"), *_score_columns(HEADLINE[:1]), *map(Column, FACETS)]
+    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in rows], columns)
+    by_id = {f"row-{row['id']}": row for row in rows}
+    view = table_view(_folded(table), "Rows made by other programs", list(by_id), filters=FACETS)
+    return _render("external.html.j2", "Rows made by other programs", table=view, rows=by_id)
 
 
 def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = ()) -> str:
@@ -176,16 +190,21 @@ def _folded(table: Table) -> Table:
 
 def _common_columns(entries: Sequence[Entry]) -> list[Column]:
     """Return the columns of scores, the one that ranks the rows first, of seeds and of the tier."""
-    others = [name for name in shown_scores() if not name.startswith("map_")]
-    names = dict.fromkeys([*(entry.score for entry in entries), *HEADLINE, *others])
-    scores = [
-        Column(name, score.label, "number", partial(_percent, name), description=f"{score.description}, in percent")
-        for name, score in ((name, named_score(name)) for name in names)
-    ]
+    scores = _score_columns([entry.score for entry in entries])
     interval = Column("low", "95 %", "number", _interval, description=f"95 % interval of {scores[0].label}")
     seeds = Column("seeds", kind="number", format=lambda row: f"{row['seeds']}{row['chosen']}")
     verified = Column("verified", description="what the maintainers of this leaderboard state that they verified")
     return [scores[0], interval, *scores[1:], seeds, verified]
+
+
+def _score_columns(primary: Sequence[str]) -> list[Column]:
+    """Return the columns of scores, the primary ones first."""
+    others = [name for name in shown_scores() if not name.startswith("map_")]
+    scores = {name: named_score(name) for name in dict.fromkeys([*primary, *HEADLINE, *others])}
+    return [
+        Column(name, score.label, "number", partial(_percent, name), description=f"{score.description}, in percent")
+        for name, score in scores.items()
+    ]
 
 
 def _percent(name: str, row: Mapping[str, Any]) -> str:

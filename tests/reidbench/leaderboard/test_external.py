@@ -17,6 +17,7 @@ from reidbench.cli.evaluate import evaluate
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import check, merge
 from reidbench.leaderboard.external import add_external, load_external
+from reidbench.leaderboard.site import build_site
 from reidbench.leaderboard.verify import verify, write
 from reidbench.plugins.catalogue import load
 from reidbench.runs.prepare import Planner
@@ -95,6 +96,9 @@ def test_from_embeddings_to_a_verified_row(
     assert f"note: {row['id']} (My method): scored again from its embeddings" in done.stdout
     assert {file: file.read_bytes() for file in boards.rglob("*.*")} == before
     assert not list(boards.glob("*.csv"))  # no row among those of trainings
+    index, page = build_site(boards, scored / "site", planner(data_folder))
+    assert f'href="{page.name}"' in index.read_text()
+    assert all(text in page.read_text() for text in ("My method", f'href="{CODE}"', f'href="{WEIGHTS}"'))
 
 
 @pytest.mark.parametrize(("change", "named"), cases(__file__, "forged_files"))

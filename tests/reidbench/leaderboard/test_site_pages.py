@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from reidbench.leaderboard.board import Board
-from reidbench.leaderboard.site import board_page, index_page
+from reidbench.leaderboard.site import board_page, external_page, index_page
 from reidbench.leaderboard.site_entries import entries_of
 from reidbench.ranking.bootstrap import paired_difference
+from reidbench.ranking.scores import scores_at
 from reidbench.reports.compare_runs import _with_seeds, compare
 from reidbench.studies import comparison as studies
 from tests.support.boards import made_up_entries
@@ -50,13 +51,22 @@ def compared(visit):
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("dark", [False, True])
 def test_board_and_index_are_accessible(tmp_path, board, browser, width, dark):
-    index = tmp_path / "index.html"
-    index.write_text(index_page({"a board": made_up_entries(2), "another": made_up_entries(1)}, "https://example.com"))
-    for file in (board, index):
+    index, other = tmp_path / "index.html", tmp_path / "_external.html"
+    index.write_text(
+        index_page({"a board": made_up_entries(2), "another": made_up_entries(1)}, "https://example.com", 2)
+    )
+    methods = {"one": "https://example.org/code", "two": "javascript:alert(1)"}
+    row = {"protocol": "market1501@1", "metric": "euclidean", "rerank": "none", "weights": ""} | dict.fromkeys(
+        scores_at(), "0.5"
+    )
+    other.write_text(external_page([row | {"method": name, "code": url, "id": name} for name, url in methods.items()]))
+    assert "javascript" not in other.read_text().partition("<script>")[0]
+    for file in (board, index, other):
         visit = Visit(browser, file, dark=dark)
         visit.page.set_viewport_size({"width": width, "height": 900})
-        if file == board:
+        if file != index:
             visit.page.locator(".open").first.click()
+        if file == board:
             visit.page.locator("[data-tick]").nth(0).check()
             visit.page.locator("[data-tick]").nth(1).check()
         assert visit.violations() == []
