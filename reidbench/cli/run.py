@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,7 +36,9 @@ def run(
     threads: Threads = 0,
     executor: Annotated[str | None, option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
     checkpoint_seconds: Annotated[float, option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
-    pixels: Annotated[str, option("Where decoded training images are stored: auto, device or map.", "NAME")] = AUTO,
+    pixels: Annotated[
+        Literal["auto", "device", "map"], option("Where decoded training images are stored.", None)
+    ] = "auto",
     tracker: Annotated[list[str] | None, option("What follows the runs, e.g. tensorboard or wandb.")] = None,
     validate_every: Annotated[int, option("Score the network after each so many steps, on NAME_val.", "STEPS")] = 0,
 ) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.samples import Samples
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError
 from reidbench.images.augment import Shape
 from reidbench.images.contents import FOLDER as CONTENTS
 from reidbench.images.contents import image_digests
@@ -40,12 +40,11 @@ from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
 from reidbench.utils.untrusted_files import real_path
 
-STORES = (AUTO, "device", "map")
 HEADER_BYTES = 4096
 LOAD_BYTES = 4 * 2**20  # copied to the device at once by each thread
 CHECKSUM = np.dtype("<u4")
 FOLDER = "pixels"
-CACHE_FOLDERS = (FOLDER, CONTENTS, "compiled", SCALES)  # all that this program stores in a cache folder
+CACHE_FOLDERS = (FOLDER, CONTENTS, "compiled", "weights", SCALES)  # all that this program stores in a cache folder
 LOCK_SECONDS = 7 * 24 * 3600.0
 
 
@@ -84,12 +83,6 @@ class Header:
     def file_bytes(self) -> int:
         """The bytes of the file."""
         return HEADER_BYTES + self.nbytes + self.images * CHECKSUM.itemsize
-
-
-def check_store(name: str) -> None:
-    """Raise OptionError where there is no pixel store of that name."""
-    if name not in STORES:
-        raise OptionError(f"--pixels: expected {', '.join(STORES[:-1])} or {STORES[-1]}, got {name!r}")
 
 
 def choose_store(name: str, nbytes: int, device: torch.device) -> str:

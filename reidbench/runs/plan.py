@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from reidbench.errors import DataError, OptionError, ReidbenchError
-from reidbench.images.pixel_file import check_store
 from reidbench.plugins.catalogue import Catalogue, command_defaults, load
 from reidbench.runs.job import Job, Memo
 from reidbench.runs.preflight import check_request
@@ -138,7 +137,6 @@ def make_plan(
     The data of a suite or its scale are written first, where they are missing; with ``dry_run`` no generator is trained
     for them, and the runs that need its images are left out. Plans with one ``memo`` list each dataset once.
     """
-    check_store(machine.pixels)
     catalogue = catalogue or load()
     if machine.trackers:
         from reidbench.runs.tracking import build_trackers  # noqa: PLC0415 - most runs have none

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from reidbench.data.samples import Samples
-from reidbench.errors import DataError, OptionError
+from reidbench.errors import DataError
 from reidbench.images import pixel_file
 from reidbench.images.augment import Crops
-from reidbench.images.pixel_file import FOLDER, check_store, choose_store, clear, open_pixels
+from reidbench.images.pixel_file import FOLDER, choose_store, clear, open_pixels
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
 from tests.support.damage import flip
@@ -304,8 +304,6 @@ def test_store_is_chosen_by_available_memory(monkeypatch):
     assert choose_store("map", 1, CPU) == "map"
     with pytest.raises(DataError, match=r"--pixels device: .*--pixels map"):
         choose_store("device", 1001, CPU)
-    with pytest.raises(OptionError, match="--pixels: expected auto, device or map, got 'host'"):
-        check_store("host")
 
 
 def test_no_images_have_no_pixels(tmp_path):
