@@ -30,9 +30,6 @@ from reidbench.utils.machine import local_machine
 from reidbench.utils.untrusted_files import file_digest
 
 TOLERANCE = 1e-4  # of the largest value of an embedding
-ONNX_NOTE = (
-    " `model.onnx` maps images [batch, 3, height, width], RGB from 0 to 1, to embeddings, and normalises them itself."
-)
 
 
 def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
@@ -46,36 +43,32 @@ def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: is not empty; name a new folder")
     model = to_onnx(network.eval()) if onnx else None
-    preprocess = network.preprocess
-    metadata = Normalisation(preprocess.mean, preprocess.std).as_metadata()
-    save_tensors(folder / WEIGHTS, network.state_dict(), **metadata)
-    if model is not None:
+    how = network.preprocess
+    save_tensors(folder / WEIGHTS, network.state_dict(), **Normalisation(how.mean, how.std).as_metadata())
+    if model:
         write_atomic(folder / "model.onnx", model)
-    how = {key: getattr(record.evaluation, key) for key in ("views", "pool", "normalize")}
-    described = asdict(record.network.preprocess) | {"channels": "RGB", "range": [0, 1], **how}
+    scored = {key: getattr(record.evaluation, key) for key in ("views", "pool", "normalize")}
+    described = asdict(record.network.preprocess) | {"channels": "RGB", "range": [0, 1]} | scored
     write_atomic(folder / "preprocessing.json", f"{json.dumps(described, indent=1)}\n")
     write_atomic(folder / RECORD, record.to_json())
-    write_atomic(
-        folder / "README.md",
-        model_card(run if run.is_dir() else run.parent, record, file_digest(folder / WEIGHTS), onnx=onnx),
-    )
+    card = model_card(run if run.is_dir() else run.parent, record, file_digest(folder / WEIGHTS))
+    write_atomic(folder / "README.md", card)
 
 
-def model_card(folder: Path, record: RunRecord, digest: str, *, onnx: bool = False) -> str:
+def model_card(folder: Path, record: RunRecord, digest: str) -> str:
     """Return the model card of a run and its folder as Markdown; ``digest`` is the sha256 of its weights."""
     loss, backbone = (record.items[kind] for kind in ("loss", "backbone"))
     notes = [f"Differs from its paper: {each}" for each in record.deviations]
     items = [{"kind": kind, "item": item.spec} for kind, item in record.items.items()]
     scores = default_parts("sections", [record], RunFiles([(folder, record)], local_machine(), figures=False))
-    title = Part(f"{loss.short}, {backbone.short}, seed {record.job.seed}")
+    title = f"{loss.short}, {backbone.short}, seed {record.job.seed}"
     template = importlib.resources.files("reidbench.reports") / "templates" / "model_card.md"
     return template.read_text(encoding="utf-8").format(
-        title=to_markdown([title]).strip("#\n "),
+        title=to_markdown([Part(title)]).strip("#\n "),
         version=reidbench.__version__,
         body=to_markdown([*scores, Part("Options", tables=[Table(items)], notes=notes)]),
         name=backbone.short.partition("(")[0],
         digest=digest,
-        onnx=ONNX_NOTE if onnx else "",
     )
 
 
