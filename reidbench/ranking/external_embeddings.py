@@ -191,21 +191,25 @@ def score_units(
         ranked = replace(query, cams=own), replace(gallery, cams=np.arange(len(gallery.cams)))
         by = replace(how, exclude=(*how.exclude, SAME_CAMERA_RULE))
     rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
-    if not len(rankings.ranking.ranks):
+    ranking = rankings.ranking
+    if not len(ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
     scores = replace(
-        score(rankings.ranking, len(gallery.pids), how.ranks),
+        score(ranking, len(gallery.pids), how.ranks),
         own_rows=same * len(own),
-        intervals=intervals(rankings.ranking, query.pids),
-        per_query=per_query(rankings.ranking),
+        intervals=intervals(ranking, query.pids),
+        per_query={
+            "ap_market": average_precision(ranking, "market"),
+            "ap_step": average_precision(ranking, "step"),
+            "first": first_match(ranking),
+        },
     )
     if how.cameras:
         cams = query.cams, gallery.cams
         if not same:  # in the camera matrix an equal row is the query itself
             own = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
-        cameras = camera_scores(rankings.with_junk, *cams, own)
-        scores = replace(scores, cameras=cameras.as_dict())
-    return scores, rankings.ranking
+        scores = replace(scores, cameras=camera_scores(rankings.with_junk, *cams, own).as_dict())
+    return scores, ranking
 
 
 def rank_units(
@@ -232,15 +236,6 @@ def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbedd
         raise DataError(f"distances: expected {expected} (queries, gallery), got {list(matrix.shape)}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
     return rank_distances(blocks, Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, how.exclude))
-
-
-def per_query(ranking: Ranking) -> dict[str, NDArray[Any]]:
-    """Return both average precisions [nq] float64 and the rank of the first positive [nq] int64, from 0; -1 if none."""
-    return {
-        "ap_market": average_precision(ranking, "market"),
-        "ap_step": average_precision(ranking, "step"),
-        "first": first_match(ranking),
-    }
 
 
 def evaluate_files(

@@ -99,7 +99,9 @@ class Table:
         lines = [[column.heading for column in self.columns], *self.cells()]
         widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
         aligned = [[_align(*cell) for cell in zip(line, widths, self.columns, strict=True)] for line in lines]
-        return "\n".join([*([one_line(self.title)] if self.title else []), *("  ".join(line).rstrip() for line in aligned)])
+        return "\n".join(
+            [*([one_line(self.title)] if self.title else []), *("  ".join(line).rstrip() for line in aligned)]
+        )
 
     def _repr_html_(self) -> str:
         headings = "".join(f"<th>{escape(column.heading)}</th>" for column in self.columns)
