@@ -52,6 +52,9 @@ def name_of(samples: Samples, unit: int) -> str:
     return f"{name} and {more} more" if more else name
 
 
+PictureRow = dict[str, list[Picture]]  # by the heading of their group
+
+
 def picture(samples: Samples, unit: int, text: str, correct: bool | None = None) -> Picture:
     """Return a unit's first image as a thumbnail; raises DataError where it cannot be read."""
     jpeg = io.BytesIO()

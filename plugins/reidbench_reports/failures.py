@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reidbench import (
-    Column,
-    IntArray,
-    Part,
-    Picture,
-    PictureGrid,
-    Ranking,
-    RunFiles,
-    RunRecord,
-    Split,
-    Table,
-    average_precision,
-    hookimpl,
-)
+from reidbench import Column, Part, PictureGrid, Ranking, RunFiles, RunRecord, Split, Table, average_precision, hookimpl
 from reidbench_reports.combinations import add_runs, best_trained_first, percent_column
-from reidbench_reports.drawing import allows_pictures, name_of, picture
+from reidbench_reports.drawing import Picture, PictureRow, allows_pictures, name_of, picture
 
 TOP, HARDEST = 5, 2
 COLUMNS = [
@@ -53,14 +40,14 @@ class Failures:
 
         def add(record: RunRecord, name: str) -> None:
             split, ranking = files.split(record), files.ranking(record)
-            chosen = choose(ranking, self.queries)
-            part.tables.append(Table(list(_rows(split, ranking, chosen)), COLUMNS, f"Positives of queries: {name}"))
+            chosen, quality = choose(ranking, self.queries), average_precision(ranking, "market")
+            shown = [(kind, query) for kind, queries in chosen.items() for query in queries]
+            rows = [{"kind": kind.lower()} | _row(split, ranking, query, quality[query]) for kind, query in shown]
+            part.tables.append(Table(rows, COLUMNS, f"Positives of queries: {name}"))
             if self.pictures and allows_pictures(record, files, part):
-                part.pictures.extend(
-                    PictureGrid(f"{kind} queries: {name}", list(_pictures(split, ranking, queries)))
-                    for kind, queries in chosen.items()
-                    if len(queries)
-                )
+                for kind in (kind for kind, queries in chosen.items() if queries):
+                    grid = [_pictures(split, ranking, query, quality[query]) for query in chosen[kind]]
+                    part.pictures.append(PictureGrid(f"{kind} queries: {name}", grid))
 
         add_runs(part, best_trained_first(records), self.most, add)
         if part.pictures:
@@ -71,56 +58,37 @@ class Failures:
         return part
 
 
-def choose(ranking: Ranking, number: int) -> dict[str, IntArray]:
+def choose(ranking: Ranking, number: int) -> dict[str, list[int]]:
     """Return up to ``number`` hardest, median and best queries with a positive, by average precision, ties in order."""
     quality = average_precision(ranking, "market")
     matched = np.flatnonzero(np.diff(ranking.starts) > 0)
-    order = matched[np.argsort(quality[matched], kind="stable")]
+    order = matched[np.argsort(quality[matched], kind="stable")].tolist()
     number = min(number, len(order))
     middle = (len(order) - number) // 2
+    kinds = order[:number], order[middle : middle + number], order[len(order) - number :][::-1]
+    return dict(zip(("Hardest", "Median", "Best"), kinds, strict=True))
+
+
+def _pictures(split: Split, ranking: Ranking, query: int, quality: float) -> PictureRow:
+    """Return the pictures of a query, of its top-ranked units and of its hardest positives."""
+
+    def match(unit: int, rank: int, distance: float) -> Picture:
+        correct = bool(split.gallery.pids[unit] == split.query.pids[query])
+        return picture(split.gallery, int(unit), f"{rank + 1:,}: {distance:#.3g}", correct)
+
+    units, distances = ranking.top[query][:TOP], ranking.top_distances[query]
+    hardest = range(ranking.starts[query], ranking.starts[query + 1])[-HARDEST:]
     return {
-        "Hardest": order[:number],
-        "Median": order[middle : middle + number],
-        "Best": order[len(order) - number :][::-1],
+        "query": [picture(split.query, query, f"AP {100 * quality:.1f} %")],
+        "top-ranked": [match(unit, rank, distances[rank]) for rank, unit in enumerate(units) if unit >= 0],
+        "hardest positives": [match(ranking.units[at], ranking.ranks[at], ranking.distances[at]) for at in hardest],
     }
 
 
-def _pictures(split: Split, ranking: Ranking, queries: IntArray) -> Iterator[dict[str, list[Picture]]]:
-    """Yield the pictures of each query."""
-    quality = average_precision(ranking, "market")
-
-    def match(query: int, unit: int, rank: int, distance: float) -> Picture:
-        correct = bool(split.gallery.pids[unit] == split.query.pids[query])
-        return picture(split.gallery, unit, f"{rank + 1:,}: {distance:#.3g}", correct)
-
-    for query in queries.tolist():
-        hardest = range(ranking.starts[query], ranking.starts[query + 1])[-HARDEST:]
-        top = [place for place, unit in enumerate(ranking.top[query][:TOP]) if unit >= 0]
-        yield {
-            "query": [picture(split.query, query, f"AP {100 * quality[query]:.1f} %")],
-            "top-ranked": [
-                match(query, int(ranking.top[query, place]), place, ranking.top_distances[query, place])
-                for place in top
-            ],
-            "hardest positives": [
-                match(query, int(ranking.units[place]), int(ranking.ranks[place]), ranking.distances[place])
-                for place in hardest
-            ],
-        }
-
-
-def _rows(split: Split, ranking: Ranking, chosen: Mapping[str, IntArray]) -> Iterator[dict[str, object]]:
-    quality = average_precision(ranking, "market")
-    for kind, queries in chosen.items():
-        for query in queries:
-            ranks = ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]]
-            yield {
-                "kind": kind.lower(),
-                "query": name_of(split.query, query),
-                "ap_market": float(quality[query]),
-                "first": int(ranks[0]) + 1,
-                "last": int(ranks[-1]) + 1,
-            }
+def _row(split: Split, ranking: Ranking, query: int, quality: float) -> dict[str, object]:
+    ranks = ranking.ranks[ranking.starts[query] : ranking.starts[query + 1]]
+    row = {"query": name_of(split.query, query), "ap_market": float(quality)}
+    return row | {"first": int(ranks[0]) + 1, "last": int(ranks[-1]) + 1}
 
 
 @hookimpl

@@ -6,21 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reidbench import (
-    Column,
-    IntArray,
-    Part,
-    Picture,
-    PictureGrid,
-    RunFiles,
-    RunRecord,
-    Samples,
-    Table,
-    hookimpl,
-    unit_rows,
-)
+from reidbench import Column, IntArray, Part, PictureGrid, RunFiles, RunRecord, Samples, Table, hookimpl, unit_rows
 from reidbench_reports.combinations import add_runs, best_first
-from reidbench_reports.drawing import allows_pictures, name_of, picture
+from reidbench_reports.drawing import PictureRow, allows_pictures, name_of, picture
 
 BESIDE = 4
 COLUMNS = [
@@ -97,7 +85,7 @@ def own_distances(rows: np.ndarray, pids: IntArray) -> tuple[np.ndarray, np.ndar
     return distances, median
 
 
-def _pictures(gallery: Samples, unit: int, distances: np.ndarray, median: np.ndarray) -> dict[str, list[Picture]]:
+def _pictures(gallery: Samples, unit: int, distances: np.ndarray, median: np.ndarray) -> PictureRow:
     """Return the pictures of an outlier and of its identity's most typical images."""
     same = np.flatnonzero((gallery.pids == gallery.pids[unit]) & (np.arange(len(gallery)) != unit))
     closest = same[np.argsort(distances[same], kind="stable")][:BESIDE]

@@ -19,6 +19,7 @@ SIDE = 2_000  # pixels of the map
 # The paper's 5,000 of 6,000: with fewer images, the perplexity is lowered to this share of them.
 LARGEST_SHARE = 5 / 6
 MARKERS, GREY = "os^D", "#8a8f98"
+IDENTITIES = 12  # in colour
 
 
 class Tsne:
@@ -27,25 +28,16 @@ class Tsne:
     Options:
         images: how many gallery images with an identity are sampled.
         perplexity: about how many neighbours count; lowered to 5/6 of the images where there are fewer.
-        identities: how many identities, those with the most images, have a colour and a marker of their own.
         pictures: whether to show the images instead of dots.
         seed: the seed of the sampling and of the map.
         most: how many runs are mapped, the trained ones with the highest primary score first.
     """
 
     def __init__(
-        self,
-        *,
-        images: int = 1_000,
-        perplexity: float = 30,
-        identities: int = 12,
-        pictures: bool = False,
-        seed: int = 0,
-        most: int = 1,
+        self, *, images: int = 1_000, perplexity: float = 30, pictures: bool = False, seed: int = 0, most: int = 1
     ) -> None:
         self.images = images
         self.perplexity = perplexity
-        self.identities = identities
         self.pictures = pictures
         self.seed = seed
         self.most = most
@@ -70,7 +62,7 @@ class Tsne:
             if self.pictures and allows_pictures(record, files, part):
                 part.figures.append(draw_images(f"t-SNE: {name}", places, gallery, units))
             else:
-                part.figures.append(draw_identities(f"t-SNE: {name}", places, gallery.pids[units], self.identities))
+                part.figures.append(draw_identities(f"t-SNE: {name}", places, gallery.pids[units]))
             part.notes.append(note)
 
         add_runs(part, best_trained_first(records), self.most, add)
@@ -92,11 +84,11 @@ def draw_images(title: str, places: NDArray[np.float64], gallery: Samples, units
     return figure
 
 
-def draw_identities(title: str, places: NDArray[np.float64], pids: IntArray, most: int) -> Figure:
-    """Return the map as dots [n, 2]: the ``most`` identities with the most images in colour, the others grey."""
+def draw_identities(title: str, places: NDArray[np.float64], pids: IntArray) -> Figure:
+    """Return the map as dots [n, 2]: the identities with the most images in colour, the others grey."""
     figure, axes = _map(title)
     identities, counts = np.unique(pids, return_counts=True)
-    chosen = identities[np.argsort(-counts, kind="stable")[:most]]
+    chosen = identities[np.argsort(-counts, kind="stable")[:IDENTITIES]]
     others = places[~np.isin(pids, chosen)]
     axes.scatter(others[:, 0], others[:, 1], s=10, c=GREY, alpha=0.35, linewidths=0)
     for number, identity in enumerate(chosen.tolist()):

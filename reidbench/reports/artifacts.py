@@ -27,6 +27,8 @@ from reidbench.utils.arrays import read_arrays
 from reidbench.utils.machine import SCALES, Machine
 from reidbench.utils.untrusted_files import real_path
 
+Runs = Sequence[tuple[Path, RunRecord]]
+
 
 class RunFiles:
     """The files beside the records of a report, and the data below ``machine.data``.
@@ -36,14 +38,7 @@ class RunFiles:
     missing or damaged, or belongs to other data.
     """
 
-    def __init__(
-        self,
-        runs: Sequence[tuple[Path, RunRecord]],
-        machine: Machine,
-        *,
-        figures: bool = True,
-        pictures: bool = False,
-    ) -> None:
+    def __init__(self, runs: Runs, machine: Machine, *, figures: bool = True, pictures: bool = False) -> None:
         self.machine, self.figures, self.pictures = machine, figures, pictures
         self._folders = {_key(record): folder for folder, record in runs}
         self._split: Callable[..., Split] = cache(lambda spec, root: load().resolve("dataset", spec).build(root))

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 import reidbench
 from reidbench.reports.charts import Chart, method_colours, series_styles
@@ -23,7 +23,6 @@ from reidbench.reports.sections import Part
 from reidbench.reports.table import Column, Table, one_line
 
 OWN_FILES = ("style.css", "table.js")
-PHONE_NUMBERS = 5
 NO_FILTERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -33,12 +32,9 @@ def to_html(parts: Sequence[Part], title: str, about: str, opened: int | None = 
     Equal parts give equal bytes.
     """
     colours = method_colours(chart for part in parts for chart in part.charts)
-    shown = [
-        _part(part, f"p{number}", colours) | {"open": opened is None or number <= opened}
-        for number, part in enumerate(parts, start=1)
-    ]
+    shown = [_part(part, f"p{number}", colours) for number, part in enumerate(parts, start=1)]
     texts = {"title": one_line(title), "about": one_line(about), "version": reidbench.__version__}
-    return render("report.html.j2", charts=any(part.charts for part in parts), parts=shown, **texts)
+    return render("report.html.j2", charts=any(part.charts for part in parts), parts=shown, opened=opened, **texts)
 
 
 def chart_view(chart: Chart, colours: Mapping[str, str]) -> dict[str, Any]:
@@ -56,12 +52,9 @@ def table_view(
     """Return what ``tables.sortable`` of ``tables.html.j2`` shows.
 
     ``caption`` is the table's name for screen readers; ``ids`` are the rows' permanent links, unique in the page;
-    ``filters`` are keys of the rows with the label of a choice above the table; those with one text are left out. On a
-    phone a row shows its texts and the first ``PHONE_NUMBERS`` numbers in the order in which a narrow terminal keeps
-    them; the others are in its details.
+    ``filters`` are keys of the rows with the label of a choice above the table; those with one text are left out.
     """
     cells = table.cells()
-    numbers = sorted((column for column in table.columns if column.kind == "number"), key=lambda column: column.minor)
     texts = {key: [one_line(str(row[key])) for row in table.rows] for key in filters}
     texts = {key: each for key, each in texts.items() if len(set(each)) > 1}
     entries = [
@@ -75,16 +68,11 @@ def table_view(
         }
         for number, (row, printed) in enumerate(zip(table.rows, cells, strict=True))
     ]
-    columns = [
-        {"key": each.key, "label": each.heading, "kind": each.kind, "title": each.description}
-        | {"rest": each in numbers[PHONE_NUMBERS:]}
-        for each in table.columns
-    ]
     choices = [
         {"name": key, "label": filters[key].capitalize(), "options": list(dict.fromkeys(each))}
         for key, each in texts.items()
     ]
-    return {"caption": caption, "columns": columns, "entries": entries, "filters": choices}
+    return {"caption": caption, "columns": table.columns, "entries": entries, "filters": choices}
 
 
 def _cell(column: Column, text: str, value: float | None, best: bool) -> dict[str, Any]:
@@ -133,7 +121,6 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"one_line": one_line, "base64": lambda content: base64.b64encode(content).decode()}
-    environment.filters["breakable"] = lambda text: escape(text).replace("(", Markup("(<wbr>"))
     return environment
 
 

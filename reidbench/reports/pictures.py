@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -44,26 +43,25 @@ class PictureGrid:
     rows: Sequence[Mapping[str, Sequence[Picture]]]
 
     def to_figure(self) -> Figure:
-        """Return the grid as a matplotlib figure; a border of correct matches is solid, one of wrong matches dashed."""
+        """Return the grid as a matplotlib figure."""
         from matplotlib.figure import Figure  # noqa: PLC0415 - a second, for files only
 
-        widths = {group: max(len(row[group]) for row in self.rows) for group in self.rows[0]}
-        figure = Figure((0.95 * sum(widths.values()) + 0.3, 1.8 * len(self.rows) + 0.3), layout="constrained")
+        columns = max(sum(map(len, row.values())) + 0.4 * len(row) for row in self.rows)
+        figure = Figure((0.8 * columns, 1.9 * len(self.rows) + 0.2), layout="constrained", label=self.title)
         figure.patch.set_alpha(0.0)
-        figure.set_label(self.title)
-        grid = figure.subplots(len(self.rows), sum(widths.values()), squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        first = 0
-        for group, width in widths.items():
-            grid[0, first].set_title(group.replace("$", r"\$"), fontsize=8, loc="left")
-            for row, places in zip(self.rows, grid[:, first : first + width], strict=True):
-                for picture, axes in zip(row[group], places, strict=False):
-                    axes.set_axis_on()
-                    axes.imshow(np.asarray(Image.open(io.BytesIO(picture.jpeg))), interpolation="none")
-                    axes.set(xticks=[], yticks=[])
-                    axes.set_xlabel(f"{picture.mark} {picture.text}".strip().replace("$", r"\$"), fontsize=7)
-                    colour = {None: "none", True: "#2f9e6e", False: "#d2504f"}[picture.correct]
-                    axes.spines[:].set(color=colour, linewidth=2.5, linestyle="--" if picture.correct is False else "-")
-            first += width
+        axes = figure.subplots()
+        axes.set_axis_off()
+        for number, row in enumerate(self.rows):
+            left, top = 0.0, -2.4 * number
+            for group, pictures in row.items():
+                axes.text(left, top + 0.05, group.replace("$", r"\$"), fontsize=7)
+                for picture in pictures:
+                    image = Image.open(io.BytesIO(picture.jpeg))
+                    axes.imshow(image, extent=(left, left + 0.9, top - 1.8, top), interpolation="none")
+                    text = f"{picture.mark} {picture.text}".strip().replace("$", r"\$")
+                    colour = {True: "#2f9e6e", False: "#d2504f", None: "black"}[picture.correct]
+                    axes.text(left, top - 1.86, text, fontsize=6, va="top", color=colour)
+                    left += 1
+                left += 0.4
+        axes.set(xlim=(-0.1, columns), ylim=(top - 2.2, 0.3), aspect="equal")
         return figure

@@ -47,20 +47,15 @@ def report(
     machine = local_machine(data=data_root, results=results)
     if not isinstance(runs, Records):
         runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
-    folded: Sequence[str] = ()
-    if sections is None and (html or plots):
-        folded = command_defaults()["page_folded"]
-        sections = command_defaults()["run_sections" if len(runs) == 1 else "page_sections"]
-    elif sections is None:
-        sections = command_defaults()["sections"]
+    drawn, defaults = bool(html or plots), command_defaults()
+    folded = defaults["page_folded"] if drawn and sections is None else []
+    if sections is None:
+        sections = defaults[("run_sections" if len(runs) == 1 else "page_sections") if drawn else "sections"]
     opened = [sections] if isinstance(sections, str) else sections
-    files = RunFiles(
-        list(zip(runs.folders, runs, strict=True)), machine, figures=bool(html or plots), pictures=pictures
-    )
+    files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=drawn, pictures=pictures)
     parts = Report(build_sections([*opened, *folded], runs, files))
     if html:
-        first = runs[0]
-        title = f"{first.items['loss'].short}, seed {first.job.seed}" if len(runs) == 1 else f"{len(runs)} runs"
+        title = f"{runs[0].job.loss}, seed {runs[0].job.seed}" if len(runs) == 1 else f"{len(runs)} runs"
         about = f"Report of reidbench, finished {max(run.finished for run in runs)[:10]}."
         page = render(parts, lambda parts: to_html(parts, title, about, len(opened)))
         write_atomic(user_path(html), page)
