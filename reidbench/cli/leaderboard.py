@@ -103,7 +103,7 @@ def verify(
     if studies:
         echo(f"note: {TRIALS_NOTE}")
     for study in studies if not rows and not verification.problems else ():
-        files = StudyFiles(study.result, planner.machine)
+        files = StudyFiles(study, planner.machine)
         print_report(default_parts("study_sections", files.records, files))
     for group, statement in sorted(verification.rows.items()):
         echo(f"{group[:12]}  {statement}")

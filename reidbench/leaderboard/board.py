@@ -10,7 +10,7 @@ from pathlib import Path
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, csv_problems, file_problem
 from reidbench.leaderboard.external import EXTERNAL, load_external, write_external
-from reidbench.leaderboard.published_studies import load_studies
+from reidbench.leaderboard.published_studies import load_studies, study_board, study_rows
 from reidbench.leaderboard.rows import Row, board_name, changing, derive, write_rows
 from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
 from reidbench.plugins.weights import WEIGHTS
@@ -59,7 +59,9 @@ class Board:
         if board.csv.exists() and (text := read_text(board.csv)) and "config_hash" not in text:
             raise DataError(f"{board.csv}: is no leaderboard; move it away and add again")
         studies, problems = load_studies(folder, files=files)
-        board.study_rows = dict(row for study in studies if study.board == name for row in study.rows().items())
+        board.study_rows = dict(
+            row for each in studies if study_board(each) == name for row in study_rows(each).items()
+        )
         for file in sorted(board.records.glob(f"*/{RECORD}")):
             record, problems_of_run = check_stored(file, name, rankings=files)
             problems += problems_of_run
@@ -153,7 +155,7 @@ class Board:
 def board_names(folder: Path) -> list[str]:
     """Return the names of the leaderboards in a folder: of its CSV files, and of the records and studies below it."""
     names = {file.stem for file in folder.glob("*.csv")} | {place.name for place in folder.glob(f"{RECORDS}/*/")}
-    return sorted(names | {study.board for study in load_studies(folder)[0]})
+    return sorted(names | {study_board(study) for study in load_studies(folder)[0]})
 
 
 def check(folder: Path) -> list[Problem]:

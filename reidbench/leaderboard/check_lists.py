@@ -131,17 +131,14 @@ def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iter
     rows, places = np.nonzero(ranking.top >= 0)
     units = ranking.top[rows, places]
     size = len(gallery)
-    if ((units >= size) | ~np.isin(units, positives.candidates)).any():
-        yield "its closest items are not all in what the protocol ranks"
     codes = rows * size + units
     pairs = positives.queries * size + positives.units
-    if np.isin(codes, pairs[positives.same_camera]).any():
-        yield "its closest items hold some that the camera rule excludes"
-    if len(np.unique(codes)) != len(codes):
-        yield "its closest items hold one twice"
+    ranked = (units < size) & np.isin(units, positives.candidates) & ~np.isin(codes, pairs[positives.same_camera])
+    if not ranked.all() or len(np.unique(codes)) != len(codes):
+        yield "its closest items hold one twice, or some that the protocol excludes"
     positive = np.isin(codes, pairs[~positives.same_camera])
-    ranked = _queries(ranking.starts)[ranking.ranks < ranking.top.shape[1]]
-    if (np.bincount(rows[positive], minlength=len(query)) != np.bincount(ranked, minlength=len(query))).any():
+    shown = _queries(ranking.starts)[ranking.ranks < ranking.top.shape[1]]
+    if (np.bincount(rows[positive], minlength=len(query)) != np.bincount(shown, minlength=len(query))).any():
         yield "its closest items hold positives that have no rank"
 
 

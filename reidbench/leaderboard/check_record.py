@@ -194,16 +194,14 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
         junk = item.origins.keys() - _options(Spec.parse(item.spec)).keys()
         junk |= {name for name, origin in item.origins.items() if origin not in _ORIGINS}
         if junk:
-            yield (
-                f"items.{kind}.origins",
-                f"must be an option's name and one of {', '.join(_ORIGINS)}: {sorted(junk)!a:.80}",
-            )
+            text = f"must be an option's name and one of {', '.join(_ORIGINS)}: {sorted(junk)!a:.80}"
+            yield f"items.{kind}.origins", text
     for kind in (kind for kind in record.items if kind != "dataset"):
         item, requested = record.items[kind], str(getattr(record.job, kind))
         if item.given != requested:
             yield f"items.{kind}.given", f"is {item.given!r:.80}, but the job has {requested!r:.80}"
         given = {name for name, origin in item.origins.items() if origin == "given"}
-        labels = {name for name, value in _options(Spec.parse(item.spec)).items() if item.label and value == item.label}
+        labels = _labels(kind, item)
         if item.label and not labels:
             yield f"items.{kind}.label", f"is {item.label!r:.80}, which no option of {item.spec!r:.200} is"
         texts: list[tuple[str, str, Set[str] | None]] = [
@@ -224,12 +222,18 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
                     yield field, f"is {text!r:.80}, but the run's {kind} is {item.spec!r:.200}"
 
 
-def follows(item: ItemRecord, text: str) -> bool:
+def _labels(kind: str, item: ItemRecord) -> set[str]:
+    """Return the options that name an item for people; only data have such names."""
+    options = _options(Spec.parse(item.spec)) if kind in ("protocol", "dataset") and item.label else {}
+    return {name for name, value in options.items() if value == item.label}
+
+
+def follows(kind: str, item: ItemRecord, text: str) -> bool:
     """Return whether an item has the options of a requested text, and for all others those of protocol or default."""
     if text == AUTO:
         return True
-    given = {name for name, origin in item.origins.items() if origin == "given"}
-    required = _options(Spec.parse(item.short)).keys() & given
+    of_protocol = {name for name, origin in item.origins.items() if origin == "protocol"}
+    required = _options(Spec.parse(item.short)).keys() - of_protocol - _labels(kind, item)
     return _agrees(Spec.parse(text), Spec.parse(item.spec), "spec", required)
 
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,95 +41,84 @@ TRIALS_NOTE = (
 _CHOSEN = ("trials", "seeds", "searches", "recipe")  # by the hours of a study, if it has any
 
 
-@dataclass(frozen=True)
-class PublishedStudy:
-    """A study of a leaderboards folder.
+def study_board(result: StudyResult) -> str:
+    """Return the name of the leaderboard of a study's rows."""
+    return board_name(next(iter(result.runs.values())))
 
-    ``result``: its result, in its folder beside its definition ``NAME.toml``.
-    """
 
-    result: StudyResult
-
-    @property
-    def board(self) -> str:
-        """The name of the leaderboard of its rows."""
-        return board_name(next(iter(self.result.runs.values())))
-
-    def rows(self) -> dict[str, tuple[Row, list[tuple[Path, RunRecord]]]]:
-        """Return each row's cells that the study determines, and its runs, by ``config_hash``; none of flawed runs."""
-        study, rows = self.result.study, {}
-        searched = sorted((each.loss, each.ranges) for each in self.result.losses)
-        ranges = hashlib.sha256(json.dumps(searched).encode()).hexdigest()[:16]
-        for each in self.result.losses:
-            for tuning, finals in each.by_tuning.items():
-                if not finals or not each.defaults or any(final.flawed for final in finals):
-                    continue
-                tuned, first = tuning == "tuned", each.defaults[0].record
-                budget = f"trials={study.trials}, searches={study.searches}, ranges={ranges}" if tuned else "trials=0"
-                rule = "|".join(study.metrics) if tuned or len(study.metrics) == 1 else AUTO
-                items = first.items | {"metric": replace(first.items["metric"], short=rule)}
-                track = replace(first, items=items, evaluation=replace(first.evaluation, metric_is_auto=False)).track
-                cells = {
-                    "track": f"{track} study(seeds={study.seeds}, {budget})",
-                    "study": study.name,
-                    "tuning": tuning,
-                }
-                cells["config_hash"] = hashlib.sha256(json.dumps([each.loss, cells]).encode()).hexdigest()
-                options, metrics = ([final.record.items[kind].short for final in finals] for kind in ("loss", "metric"))
-                if tuned:
-                    cells |= {"loss": each.loss, "loss_params": "; ".join(dict.fromkeys(options))}
-                    cells |= {"test_metric": "; ".join(dict.fromkeys(metrics))}
-                rows[cells["config_hash"]] = (cells, [(final.folder, final.record) for final in finals])
-        return rows
-
-    def problems(self, *, allow_dirty: bool = True) -> Iterator[Problem]:
-        """Yield what is wrong; reads all rankings. Raises ReidbenchError where definition or rankings are unusable."""
-        study, folder = self.result.study, self.result.folder
-        toml = folder.with_name(f"{folder.name}.toml")
-        chosen = {name: getattr(study, name) for name in _CHOSEN} if study.hours else {}
-        if replace(define_study(str(toml), {}), **chosen) != study:
-            yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
-        numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
-        given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
-        for each in self.result.losses:
-            if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss != NONE):
-                text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
-                yield file_problem(folder / TRIALS_FILE, text)
+def study_rows(result: StudyResult) -> dict[str, tuple[Row, list[tuple[Path, RunRecord]]]]:
+    """Return each row's cells that the study determines, and its runs, by ``config_hash``; none of flawed runs."""
+    study, rows = result.study, {}
+    searched = sorted((each.loss, each.ranges) for each in result.losses)
+    ranges = hashlib.sha256(json.dumps(searched).encode()).hexdigest()[:16]
+    for each in result.losses:
+        for tuning, finals in each.by_tuning.items():
+            if not finals or not each.defaults or any(final.flawed for final in finals):
                 continue
-            for tuning in TUNINGS if each.trials else TUNINGS[1:]:
-                finals = each.by_tuning.get(tuning, ())
-                if len(finals) != study.seeds:
-                    text = f"has {len(finals)} final runs of {each.loss}, {tuning}, expected {study.seeds}"
-                    yield file_problem(folder / STUDY_FILE, text)
-                for seed, final in enumerate(finals[: study.seeds]):
-                    best = each.winners[study.search_of(seed)].options if tuning == "tuned" else None
-                    texts = dict(zip(("loss", "recipe", "metric"), best or (each.loss, *given), strict=True))
-                    texts |= {kind: getattr(study, kind) for kind in ("protocol", "backbone", "rerank")}
-                    for kind, text in texts.items():
-                        if not follows(final.record.items[kind], text):
-                            clause = f"is not {text}, as it is by {TRIALS_FILE} for {each.loss}, {tuning}"
-                            yield Problem(final.folder / RECORD, f"items.{kind}.spec", clause)
-                    if final.record.job.seed != seed:
-                        yield Problem(final.folder / RECORD, "job.seed", f"is not {seed}")
-        for path in sorted({*folder.glob("*/")} ^ self.result.runs.keys()):
-            yield file_problem(path, f"is not both a folder here and a run in {STUDY_FILE}")
-        for path, record in self.result.runs.items():
-            if (path.name, self.board) != (record.id[:12], board_name(record)):
-                yield Problem(path / RECORD, "id", f"begins with {record.id[:12]}: the run is misplaced")
-            yield from check_run(path, record, allow_dirty=allow_dirty) if record.status == "ok" else ()
-        compare_study(self.result)
+            tuned, first = tuning == "tuned", each.defaults[0].record
+            budget = f"trials={study.trials}, searches={study.searches}, ranges={ranges}" if tuned else "trials=0"
+            rule = "|".join(study.metrics) if tuned or len(study.metrics) == 1 else AUTO
+            items = first.items | {"metric": replace(first.items["metric"], short=rule)}
+            track = replace(first, items=items, evaluation=replace(first.evaluation, metric_is_auto=False)).track
+            track += f" study(seeds={study.seeds}, {budget})"
+            cells = {"track": track, "study": study.name, "tuning": tuning}
+            cells["config_hash"] = hashlib.sha256(json.dumps([each.loss, cells]).encode()).hexdigest()
+            options, metrics = ([final.record.items[kind].short for final in finals] for kind in ("loss", "metric"))
+            if tuned:
+                cells |= {"loss": each.loss, "loss_params": "; ".join(dict.fromkeys(options))}
+                cells |= {"test_metric": "; ".join(dict.fromkeys(metrics))}
+            rows[cells["config_hash"]] = (cells, [(final.folder, final.record) for final in finals])
+    return rows
+
+
+def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator[Problem]:
+    """Yield what is wrong; reads all rankings. Raises ReidbenchError where definition or rankings are unusable."""
+    study, folder = result.study, result.folder
+    toml = folder.with_name(f"{folder.name}.toml")
+    chosen = {name: getattr(study, name) for name in _CHOSEN} if study.hours else {}
+    if replace(define_study(str(toml), {}), **chosen) != study:
+        yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
+    numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
+    given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
+    for each in result.losses:
+        if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss != NONE):
+            text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
+            yield file_problem(folder / TRIALS_FILE, text)
+            continue
+        for tuning in TUNINGS if each.trials else TUNINGS[1:]:
+            finals = each.by_tuning.get(tuning, ())
+            if len(finals) != study.seeds:
+                text = f"has {len(finals)} final runs of {each.loss}, {tuning}, expected {study.seeds}"
+                yield file_problem(folder / STUDY_FILE, text)
+            for seed, final in enumerate(finals[: study.seeds]):
+                best = each.winners[study.search_of(seed)].options if tuning == "tuned" else None
+                texts = dict(zip(("loss", "recipe", "metric"), best or (each.loss, *given), strict=True))
+                texts |= {kind: getattr(study, kind) for kind in ("protocol", "backbone", "rerank")}
+                for kind, text in texts.items():
+                    if not follows(kind, final.record.items[kind], text):
+                        clause = f"is not {text}, as it is by {TRIALS_FILE} for {each.loss}, {tuning}"
+                        yield Problem(final.folder / RECORD, f"items.{kind}.spec", clause)
+                if final.record.job.seed != seed:
+                    yield Problem(final.folder / RECORD, "job.seed", f"is not {seed}")
+    for path in sorted({*folder.glob("*/")} ^ result.runs.keys()):
+        yield file_problem(path, f"is not both a folder here and a run in {STUDY_FILE}")
+    for path, record in result.runs.items():
+        if (path.name, study_board(result)) != (record.id[:12], board_name(record)):
+            yield Problem(path / RECORD, "id", f"begins with {record.id[:12]}: the run is misplaced")
+        yield from check_run(path, record, allow_dirty=allow_dirty) if record.status == "ok" else ()
+    compare_study(result)
 
 
 def load_studies(
     folder: Path, *, files: bool = False, allow_dirty: bool = True
-) -> tuple[list[PublishedStudy], list[Problem]]:
+) -> tuple[list[StudyResult], list[Problem]]:
     """Return the readable studies of a leaderboards folder, and the problems of all; rankings only with ``files``."""
-    studies: list[PublishedStudy] = []
+    studies: list[StudyResult] = []
     problems: list[Problem] = []
     for place in sorted(folder.glob(f"{STUDIES}/*/")):
         try:
-            studies.append(PublishedStudy(read_study(place)))
-            problems += studies[-1].problems(allow_dirty=allow_dirty) if files else []
+            studies.append(read_study(place))
+            problems += study_problems(studies[-1], allow_dirty=allow_dirty) if files else []
         except ReidbenchError as error:
             problems.append(file_problem(place / STUDY_FILE, str(error)))
     return studies, problems
@@ -140,24 +129,24 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
 
     Raises DataError with every reason, and writes nothing, where it is refused.
     """
-    study = PublishedStudy(read_study(source))
-    name = study.result.study.name
+    result = read_study(source)
+    name = result.study.name
     target, toml = folder / STUDIES / name, folder / STUDIES / f"{name}.toml"
     if not is_name(name) or not toml.is_file() or target.exists():
         raise DataError(f"{source}: expected the study of a file {toml}, and no folder {target}; delete an earlier one")
     with tempfile.TemporaryDirectory(dir=folder) as temp:
         home = Path(temp) / STUDIES / name
         write_atomic(home.with_name(toml.name), toml.read_bytes())
-        for path, record in study.result.runs.items():
+        for path, record in result.runs.items():
             write_atomic(home / record.id[:12] / RECORD, record.to_json())
             if record.scored:
                 ranks = {**vars(read_ranking(path))}
                 ranks |= {key: ranks[key][:, :0] for key in ("top", "top_distances")}
                 ranks["distances"] = np.zeros_like(ranks["distances"])
                 save_arrays(home / record.id[:12] / RANKINGS, ranks, deflated=True)
-        if study.result.study.trials:
+        if result.study.trials:
             write_atomic(home / TRIALS_FILE, (source / TRIALS_FILE).read_bytes())
-        store_study(study.result, home, lambda final: final.record.id[:12])
+        store_study(result, home, lambda final: final.record.id[:12])
         if problems := load_studies(Path(temp), files=True, allow_dirty=allow_dirty)[1]:
             raise DataError("\n".join(["nothing was added:", *map(str, problems)]).replace(temp, str(folder)))
         home.rename(target)

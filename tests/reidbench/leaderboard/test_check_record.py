@@ -153,3 +153,11 @@ def test_every_part_of_a_sum_has_its_given_options():
 
     assert fields(run("hard + soft + hard(m=1)")) == []
     assert fields(run("hard(m=1) + soft(m=1) + hard")) == ["job.loss"]
+
+
+def test_only_data_have_a_label_that_ids_lack() -> None:
+    text = "tiny(norm=batch)"
+    record = with_backbone(text, text, text, "tiny", {})
+    labelled = record.items | {"backbone": replace(record.items["backbone"], label="batch")}
+    expected = ["items.backbone.label", "items.backbone.identity"]
+    assert fields(replace(record, items=labelled)) == expected

@@ -89,7 +89,7 @@ def test_rows_of_a_study_follow_from_its_final_runs(boards, study, tmp_path, rei
     assert default["track"] == start.format("auto", "0)") == rows["none", "default"]["track"]
     assert len({row["track"] for row in rows.values()}) == 2
     ((published,), _) = load_studies(boards)
-    (scores,) = [each for each in compare_study(published.result).losses if each.name == "batch_hard"]
+    (scores,) = [each for each in compare_study(published).losses if each.name == "batch_hard"]
     assert (tuned["map_market"], tuned["map_market_sd"]) == (f"{scores.mean:.6f}", f"{scores.sd:.6f}")
     sizes = [file.stat().st_size for file in boards.glob("studies/mine/*/rankings.npz")]
     assert len(sizes) == 10

@@ -135,7 +135,7 @@ def excluded_on_top(ranking: Ranking) -> Ranking:
     [
         (fewer_queries, "queries, the lists have"),
         (other_positives, "query 0 has other positives than the lists"),
-        (excluded_on_top, "its closest items hold some that the camera rule excludes"),
+        (excluded_on_top, "its closest items hold one twice, or some that the protocol excludes"),
         (lambda r: replace(r, ranked=r.ranked + 1), "has another number of ranked items than the lists give"),
     ],
 )
