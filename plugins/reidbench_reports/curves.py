@@ -93,9 +93,7 @@ class Curves:
         part.tables.append(Table(cells, columns, f"CMC in percent, {protocol}"))
         part.charts.append(Chart("line", f"CMC, {protocol}", lines, "rank", "matching rate, %"))
         if not all(line.scaled for line in lines):
-            part.notes.append(
-                f"{protocol}: the axes fit trained networks; the data of the chart has untrained ones too."
-            )
+            part.notes.append(f"{protocol}: the axes fit trained networks; untrained ones are under Data.")
 
     def _distractors(self, protocol: str, systems: Mapping[str, Points], part: Part) -> None:
         published = published_numbers(PUBLISHED_TABLE) if self.published and protocol == PUBLISHED_PROTOCOL else []

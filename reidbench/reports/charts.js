@@ -163,12 +163,20 @@
     });
     const dots = series.flatMap((each) => each.points).filter(({ x }) => x !== null);
     const [low, high] = extent([...rows, ...dots], ["x", "low", "high"], chart.log.includes("x"));
+    const lines = width < 500 ? Math.max(...series.map(({ name }) => name.split(", ").length)) : 1; // of a row's name
     const y = {
       field: "name",
       type: "nominal",
       sort: null,
       scale: { domain: series.map(({ name }) => name) },
-      axis: { title: null, labelLimit: Math.max(110, width * 0.42), domain: false, ticks: false, grid: true },
+      axis: {
+        labelExpr: lines > 1 ? "split(datum.label, ', ')" : "datum.label",
+        title: null,
+        labelLimit: Math.max(110, width * 0.42),
+        domain: false,
+        ticks: false,
+        grid: true,
+      },
     };
     const x = (field) => ({
       field,
@@ -201,7 +209,7 @@
         mark: { type: "rule", color: "currentColor", opacity: 0.5 },
         encoding: { x: x("x") },
       });
-    return { layer, height: 26 * series.length };
+    return { layer, height: (12 + 14 * lines) * series.length };
   };
 
   /** Cells, of one hue above 0 and of another below: the paler, the nearer to 0, whatever the page's own colour. */

@@ -148,6 +148,9 @@ def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, browser, 
     ink = shown.page.evaluate("getComputedStyle(document.body).color")
     texts = "texts => [...new Set(texts.map(text => getComputedStyle(text).fill))]"
     assert shown.page.eval_on_selector_all(".plot svg text", texts) == [ink]
+    shown.page.emulate_media(color_scheme="light" if dark else "dark")  # charts follow at once
+    assert shown.page.eval_on_selector_all(".plot svg text", texts) != [ink]
+    shown.page.emulate_media(color_scheme="dark" if dark else "light")
     assert shown.page.locator(".data[open]").count() == 0
     for summary in shown.page.locator(".data summary").all():
         summary.press("Enter")
