@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -68,20 +68,15 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
 
 def _cells(axes: Axes, chart: Chart) -> None:
     """Draw cells of one hue above 0 and of another below, the paler the nearer to 0, with their numbers or labels."""
-    columns = list(dict.fromkeys(x for series in chart.series for x in series.x))
-    cells = [
-        (row, columns.index(x), y, series.labels[n] if series.labels else f"{y:.3g}")
-        for row, series in enumerate(chart.series)
-        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
-        if y is not None
-    ]
-    greatest = max((abs(y) for _, _, y, _ in cells), default=1.0) or 1.0
-    colours = np.zeros((len(chart.series), len(columns), 4))
-    for row, column, y, text in cells:
-        colours[row, column] = to_rgba(COLOURS[y < 0], 0.7 * abs(y) / greatest)
-        axes.text(column, row, _text(text), ha="center", va="center", fontsize=8)
-    axes.imshow(colours, aspect="auto")
-    names = [_text(str(column), 30) for column in columns]
+    values = np.array([series.y for series in chart.series], dtype=float)
+    shades = 0.7 * np.nan_to_num(np.abs(values) / (np.nanmax(np.abs(values), initial=0.0) or 1.0))
+    hues = np.where(values[..., None] < 0, to_rgb(COLOURS[1]), to_rgb(COLOURS[0]))
+    axes.imshow(np.dstack([hues, shades]), aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            text = chart.series[row].labels[column] if chart.series[row].labels else f"{value:.3g}"
+            axes.text(column, row, _text(text), ha="center", va="center", fontsize=8)
+    names = [_text(str(x), 30) for x in chart.series[0].x]
     axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 4 else 0)
     axes.grid(visible=False)
 

@@ -222,7 +222,7 @@
       shade: (0.7 * Math.abs(point.y)) / greatest,
       text: point.labels || show(Number(point.y.toPrecision(3))),
     }));
-    const columns = [...new Set(series.flatMap((each) => each.points.map((point) => point.x)))];
+    const columns = series[0].points.map((point) => point.x);
     const longest = Math.max(...columns.map((name) => name.length));
     const names = { labelLimit: Math.max(80, width * 0.3), domain: false, ticks: false, grid: false };
     const x = {

@@ -52,7 +52,7 @@ class Chart:
     """A chart of a report.
 
     ``kind``: "line"; "scatter"; "intervals", a row for each series with its x as dots, their mean and the interval from
-    low to high; or "heatmap", a row of cells for each series, y by x.
+    low to high; or "heatmap", a row of cells for each series, y by the same x.
     ``title``: its caption.
     ``series``: in the order of the legend, or of the rows from the top.
     ``x``, ``y``: what the axes show, with the unit.
@@ -81,6 +81,8 @@ def check_chart(owner: str, chart: Chart) -> None:
         for name, lengths in allowed.items():
             if (found := len(getattr(series, name))) not in lengths:
                 raise PluginError(f"{where}: {name} must have {lengths[-1]} values as x has, got {found}")
+        if chart.kind == "heatmap" and series.x != chart.series[0].x:
+            raise PluginError(f"{where}: x must be that of the first series, {chart.series[0].x}, got {series.x}")
         for axis in chart.log:
             ends = (*series.low, *series.high) if axis == "y" or chart.kind == "intervals" else ()
             if any(isinstance(value, int | float) and value <= 0 for value in (*getattr(series, axis), *ends)):
@@ -95,7 +97,8 @@ def method_colours(charts: Iterable[Chart]) -> dict[str, str]:
     """
     series = [each for chart in charts if chart.kind != "heatmap" for each in chart.series]
     methods = sorted(list(dict.fromkeys(filter(None, map(_method, series))))[: len(COLOURS)])
-    owners = {_place(method): method for method in reversed(methods)}
+    hashes = [hashlib.blake2b(method.encode(), key=_SALT, digest_size=4).digest()[0] for method in methods]
+    owners = {number % len(COLOURS): method for number, method in reversed([*zip(hashes, methods, strict=True)])}
     colours = {method: COLOURS[place] for place, method in owners.items()}
     free = [colour for colour in COLOURS if colour not in colours.values()]
     return colours | dict(zip((method for method in methods if method not in colours), free, strict=False))
@@ -112,10 +115,6 @@ def series_styles(chart: Chart, colours: Mapping[str, str]) -> Iterator[tuple[Se
 
 def _method(series: Series) -> str:
     return series.name if series.method is None else series.method
-
-
-def _place(method: str) -> int:
-    return hashlib.blake2b(method.encode(), key=_SALT, digest_size=4).digest()[0] % len(COLOURS)
 
 
 def _plain(value: Any) -> Any:

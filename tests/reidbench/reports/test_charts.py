@@ -66,6 +66,11 @@ def test_wrong_values_name_owner_chart_and_series(series, words):
     assert all(word in str(caught.value) for word in ("section x of plugin y", "Losses", *words))
 
 
+def test_rows_of_a_heat_map_have_the_same_columns():
+    with pytest.raises(PluginError, match="'b': x must be"):
+        check_chart("owner", Chart("heatmap", "Pairs", [Series("a", ["1"], [1]), Series("b", ["2"], [1])]))
+
+
 def test_numbers_of_numpy_and_gaps_are_values():
     series = Series("a", np.arange(3), np.array([1, np.nan, 3], dtype=np.float32), low=[None, 1, 1], high=[None, 2, 2])
     check_chart("owner", Chart("line", "x", [series]))
