@@ -63,8 +63,9 @@ def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "", external: 
 def external_page(rows: Sequence[Row]) -> str:
     """Return the page of rows made by other programs."""
     columns = [Column("method"), *_score_columns(HEADLINE[:1]), *map(Column, FACETS)]
-    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in rows], columns)
-    by_id = {f"row-{row['id']}": row for row in rows}
+    best_first = sorted(rows, key=lambda row: (row["protocol"], -float(row[HEADLINE[0]]), row["id"]))
+    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in best_first], columns)
+    by_id = {f"row-{row['id']}": row for row in best_first}
     view = table_view(_folded(table), "Rows made by other programs", list(by_id), filters=FACETS)
     return _render("external.html.j2", "Rows made by other programs", table=view, rows=by_id)
 

@@ -129,7 +129,7 @@
     const below = Math.floor(place);
     return sorted[below] + (place - below) * (sorted[Math.min(below + 1, sorted.length - 1)] - sorted[below]);
   };
-  const bootstrap = (differences, identities, draws = 5000) => {
+  const bootstrap = (differences, identities, draws = 20000) => {
     const count = 1 + identities.reduce((most, identity) => Math.max(most, identity), 0);
     const [sums, sizes] = [new Float64Array(count), new Float64Array(count)];
     differences.forEach((difference, query) => {

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -86,33 +87,25 @@ def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> list
 
 def made_up_entries(rows, seeds=1, identities=30, loss="loss"):
     """Return entries of a site without files; the n-th loss has a lower score than those before it."""
-    random, records = np.random.default_rng(0), []
+    random, values, records = np.random.default_rng(0), {}, {}
     hard = random.uniform(0, 0.5, 3 * identities)
-    values = {}
-    for number in range(rows):
-        backbone = make_item("tiny") if number % 3 else make_item("resnet50(head=fc1024, last_stride=1)")
-        for seed in range(seeds):
-            noise = random.normal(0, 0.05, 3 * identities) + random.normal(0, 0.01)
-            each = np.clip(0.95 - 0.8 * number / rows - hard + noise, 0, 1)
-            low, high = each.mean() - 0.03, each.mean() + 0.03
-            scores = {"map_market": each.mean(), "map_step": each.mean() + 0.03, "r1": min(1, each.mean() + 0.2)}
-            item = make_item(
-                "", f"loss_{number}(margin=soft, distance=euclidean, average=all, singletons=count)", f"{loss}_{number}"
-            )
-            item = replace(item, references=["https://arxiv.org/abs/1703.07737", "javascript:alert(1)"])
-            changes = {
-                "items": {"loss": item, "backbone": backbone},
-                "seconds": {"train": 60.0 + 9 * number, "embed": 3.5},
-            }
-            record = make_record(f"{loss}_{number}", seed, scores=scores, **changes)
-            records.append(replace(record, intervals={"map_market": [low, high]}))
-            values.setdefault(records[-1].group, []).append(each)
-    grouped = {group: [record for record in records if record.group == group] for group in values}
+    for number, seed in itertools.product(range(rows), range(seeds)):
+        noise = random.normal(0, 0.05, 3 * identities) + random.normal(0, 0.01)
+        each = np.clip(0.95 - 0.8 * number / rows - hard + noise, 0, 1)
+        options = "(margin=soft, distance=euclidean, average=all, singletons=count)"
+        items = {"loss": make_item("", f"loss_{number}{options}", f"{loss}_{number}")}
+        items["loss"].references.extend(["https://arxiv.org/abs/1703.07737", "javascript:alert(1)"])
+        items["backbone"] = make_item("tiny" if number % 3 else "resnet50(head=fc1024, last_stride=1)")
+        scores, seconds = {"map_market": each.mean()}, {"train": 60.0 + 9 * number, "embed": 3.5}
+        record = make_record(str(number), seed, scores=scores, items=items, seconds=seconds)
+        interval = {"map_market": [each.mean() - 0.03, each.mean() + 0.03]}
+        records.setdefault(record.group, []).append(replace(record, intervals=interval))
+        values.setdefault(record.group, []).append(each)
     pids, folder = np.repeat(np.arange(identities), 3), Path("leaderboards/records/synthetic")
+    keyed = [(row["config_hash"], row) for row in derive(itertools.chain(*records.values()))]
     return [
-        Entry(row, grouped[key], None, folder / grouped[key][0].id[:12], "one", pids, np.stack(values[key]))
-        for row in derive(records)
-        for key in [row["config_hash"]]
+        Entry(row, records[key], None, folder / records[key][0].id[:12], "one", pids, np.stack(values[key]))
+        for key, row in keyed
     ]
 
 
