@@ -50,12 +50,18 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
                 axes.axis(axes.axis())  # limits that are set are not extended
             x: Any = series.x
             dashes, marker = (_DASHES[number], "") if chart.kind == "line" else ("", _MARKERS[number])
-            axes.plot(x, _numbers(series.y), dashes, marker=marker, color=colour, label=_text(series.name))
+            axes.plot(x, _numbers(series.y), ls=dashes, marker=marker, color=colour, label=_text(series.name))
             if series.low:
                 axes.fill_between(x, _numbers(series.low), _numbers(series.high), color=colour, alpha=0.14, linewidth=0)
             if chart.kind == "scatter" and len(series.x) == 1 and len(styles) <= _MOST_NAMED:
                 place = (series.x[0], series.y[0])
-                axes.annotate(_text(series.name), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    _text([*series.labels, series.name][0]),
+                    place,
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
         if all(isinstance(x, int) for series in chart.series for x in series.x) and "x" not in chart.log:
             axes.locator_params(axis="x", integer=True)
         if rows:

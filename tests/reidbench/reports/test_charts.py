@@ -117,6 +117,13 @@ def test_equal_charts_give_equal_files_in_the_same_colours():
     assert drawn == method_colours([lines(["a", "b"])])
 
 
+def test_points_of_a_scatter_plot_are_not_joined():
+    points = [Series("chosen", ["soft", 0.1], [1, 2], method="a"), Series("others", ["soft", 0.2], [3, 4], method="a")]
+    (axes,) = chart_figure(Chart("scatter", "margin", points)).axes
+    assert [(line.get_linestyle(), line.get_marker()) for line in axes.lines] == [("None", "o"), ("None", "s")]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["soft", "0.1", "0.2"]
+
+
 def test_a_control_does_not_stretch_the_axis():
     chart = lines(["a"])
     far = Series("none", [1, 1_000], [-900, 900], method="", scaled=False)
