@@ -32,10 +32,8 @@ def check_request(run: Prepared, machine: Machine) -> None:
     check_device(run.recipe, machine.device)
     name = run.items["protocol"].plugin_items[0].name
     if machine.validate_every and not name.endswith(VALIDATION_SUFFIX):
-        raise OptionError(
-            f"--validate-every: protocol {run.items['protocol'].short} has the identities of the test; use one that "
-            f"holds out training identities, such as {name}{VALIDATION_SUFFIX}"
-        )
+        use = f"use one that holds out training identities, such as {name}{VALIDATION_SUFFIX}"
+        raise OptionError(f"--validate-every: protocol {name} scores the identities of the test; {use}")
     check_data(run)
     if run.trains:
         check_batch(run)

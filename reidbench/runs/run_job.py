@@ -192,17 +192,15 @@ def _train_and_score(
     )
 
 
-def rank_split(
-    run: Prepared, network: Backbone, embeddings: Callable[[Samples, str], Tensor]
-) -> tuple[Rankings, float]:
+def rank_split(run: Prepared, network: Backbone, rows_of: Callable[[Samples, str], Tensor]) -> tuple[Rankings, float]:
     """Return the rankings of a run's queries, and the seconds of the ranking.
 
-    ``embeddings`` returns the embedding of every image [m, D] of a part with this name, by ``network``.
+    ``rows_of`` returns the embedding by ``network`` of every image [m, D] of a part with this name.
     """
     split = run.split
 
     def embed(samples: Samples, part: str) -> UnitEmbeddings:
-        rows = embeddings(samples, part)
+        rows = rows_of(samples, part)
         pooled = rows if run.info.pairs else pool_units(rows, samples.starts, run.evaluation.pool)
         return UnitEmbeddings(pooled, samples.pids, samples.cams)
 
