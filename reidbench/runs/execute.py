@@ -194,6 +194,8 @@ def run(
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
     executor: str | None = None,
+    tracker: Texts = None,
+    validate_every: int = 0,
 ) -> Records:
     """Train and score every combination, as ``reidbench run`` does, and return the records in the order of the jobs.
 
@@ -205,8 +207,9 @@ def run(
 
     items = {"protocol": protocol, "loss": loss, "backbone": backbone, "recipe": recipe, "metric": metric}
     choices, catalogue = read_choices({**items, "rerank": rerank, "seed": seed})
-    folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
-    machine = local_machine(**folders, device=device, threads=threads, log=partial(print, file=sys.stderr))
+    settings: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}
+    settings |= {"trackers": _as_list(tracker or ()), "validate_every": validate_every}
+    machine = local_machine(**settings, device=device, threads=threads, log=partial(print, file=sys.stderr))
     plan = make_plan(Request(expand(choices, command_defaults())), machine, catalogue)
     # By default the processes of other GPUs take part, which do not have losses that are Python objects.
     local = any(item.plugin.name == LOCAL for item in catalogue.items)

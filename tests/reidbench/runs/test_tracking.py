@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+import reidbench
 from reidbench.errors import Interrupted, OptionError, PluginError
 from reidbench.plugins.catalogue import Catalogue, load
 from reidbench.plugins.discovery import Plugin, PluginItem
@@ -103,6 +104,10 @@ def test_wrong_requests_are_refused(tmp_path, doubles):
         plan(tmp_path, trackers=["object"])
     with pytest.raises(OptionError, match=r"--validate-every: protocol synthetic.*synthetic_val"):
         check_request(*plan_of(job(), validate_every=1))
+    with pytest.raises(OptionError, match="--validate-every: protocol synthetic"):
+        reidbench.run(protocol=SMALL_PROTOCOL, validate_every=1, device="cpu", results=tmp_path)
+    with pytest.raises(OptionError, match=r"there is no tracker .*note.*Notes"):
+        reidbench.run(protocol=SMALL_PROTOCOL, tracker="note", device="cpu", results=tmp_path)
     with pytest.raises(OptionError, match="--validate-every: expected 0 or more, got -1"):
         local_machine(validate_every=-1)
 
