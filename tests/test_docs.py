@@ -10,6 +10,7 @@ import reidbench
 from reidbench.plugins import hookspecs
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.discovery import KINDS
+from reidbench.testing import check_tracker
 from tests.support.documents import PAGES
 from tests.support.paths import CHECKOUT
 
@@ -98,6 +99,13 @@ def test_the_loss_in_the_readme_passes_its_checks(tmp_path, monkeypatch):
     offered = importlib.import_module("readme_loss").register_losses()
     for factory in offered.values():
         assert "learning brings positives closer than negatives" in check_loss(factory)
+
+
+def test_the_tracker_in_the_page_on_plugins_passes_its_checks():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "writing-a-plugin.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "register_trackers" in block]
+    exec(code, names := {"__name__": "page"})
+    assert "a run that resumes" in check_tracker(names["JsonLines"])
 
 
 def test_the_version_is_the_same_everywhere():
