@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -85,10 +84,8 @@ def test_all_mistakes_of_a_request_come_together():
 
 
 def test_more_identities_a_batch_than_there_are_are_refused():
-    with pytest.raises(OptionError, match=r"p=500 .* 28 to train on") as caught:
+    with pytest.raises(OptionError, match=r"p=500 .* 28 to train on; lower it to p=28 or less"):
         check_request(*plan_of(job(recipe="quick(steps=4, p=500, k=2)")))
-    advice = str(caught.value).partition("lower it, e.g. ")[2]
-    assert shlex.split(advice) == ["--recipe", "quick(steps=4, p=28, k=2)"]  # and nothing else of what was asked
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
