@@ -33,8 +33,8 @@ def test_a_page_of_hostile_runs_is_plain_text(reidbench_main, tmp_path):
     assert "[bold]=cmd[/foo]&lt;script&gt;../x" in html
     assert "\u202e" not in html
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results"]
-    code, said = reidbench_main("report", "--section", "table", "--plots", str(tmp_path / "plots"))
-    assert (code, "no figure in sections table" in said) == (2, True)
+    code, said = reidbench_main("report", "--section", "cost", "--plots", str(tmp_path / "plots"))
+    assert (code, "no figure in sections cost" in said) == (2, True)
 
 
 def test_a_suites_runs_are_found_by_its_name(reidbench_main, tmp_path, monkeypatch):
