@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from reidbench.leaderboard.check_record import Problem
-    from reidbench.runs.prepare import Planner
 
 app = typer.Typer(help="Publish runs as rows of a CSV, and check published rows.", no_args_is_help=True)
 
@@ -92,10 +91,13 @@ def verify(
     """
     from reidbench.leaderboard import verify
     from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
+    from reidbench.plugins.catalogue import load
     from reidbench.reports.sections import default_parts
+    from reidbench.runs.prepare import Planner
     from reidbench.studies.page import StudyFiles
+    from reidbench.utils.machine import local_machine
 
-    planner = _planner(data_root)
+    planner = Planner(load(), local_machine(data=data_root, log=partial(echo, err=True)))
     verification = verify.verify(folder, planner, rows=rows or [], weights=weights, seeds=train)
     for note in verification.notes:
         echo(f"note: {note}")
@@ -121,16 +123,8 @@ def html(
     """Check, and write a page for each protocol."""
     from reidbench.leaderboard.site import build_site
 
-    for file in build_site(folder, target, _planner(), docs):
+    for file in build_site(folder, target, docs):
         echo(f"wrote {file}")
-
-
-def _planner(data_root: Path | None = None) -> Planner:
-    from reidbench.plugins.catalogue import load
-    from reidbench.runs.prepare import Planner
-    from reidbench.utils.machine import local_machine
-
-    return Planner(load(), local_machine(data=data_root, log=partial(echo, err=True)))
 
 
 def _print_written(files: Sequence[Path]) -> None:

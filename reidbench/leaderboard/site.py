@@ -1,4 +1,4 @@
-"""The site: one page per leaderboard with its tracks and named systems, and an index."""
+"""The site: one page per leaderboard with its tracks, and an index."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import reidbench
-from reidbench.errors import DataError, ReidbenchError
+from reidbench.errors import DataError
 from reidbench.leaderboard.board import Board, board_names, check
 from reidbench.leaderboard.external import load_external
 from reidbench.leaderboard.rows import Row
-from reidbench.leaderboard.site_entries import KINDS, PARTS, UNNAMED, Entry, entries_of, to_base64
+from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of, to_base64
 from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
 from reidbench.reports.charts import Chart, Series, method_colours
 from reidbench.reports.html import OWN_FILES, chart_view, render, table_view
 from reidbench.reports.table import MISSING, Column, Table
-from reidbench.runs.prepare import Planner
-from reidbench.runs.suite import load_suite
 from reidbench.studies.comparison import LossScores, compare
 from reidbench.utils.atomic import write_atomic
 
@@ -29,11 +27,8 @@ FILTERS = {"family": "loss", "backbone": "network", "dataset": "dataset", "tunin
 FILTERS |= {"verified": "verified", "track": "track"}
 FACETS = {"protocol": "protocol", "metric": "metric", "rerank": "re-ranking"}  # of rows made by other programs
 
-# A named system: its name and the resolved spec of each item that it names.
-System = tuple[str, Mapping[str, str]]
 
-
-def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> list[Path]:
+def build_site(folder: Path, target: Path, docs: str = "") -> list[Path]:
     """Write a page for each leaderboard in ``folder``, and an index, to ``target``; return the files.
 
     ``docs`` is the address of the folder of the documentation, to which the index links.
@@ -43,13 +38,12 @@ def build_site(folder: Path, target: Path, planner: Planner, docs: str = "") -> 
     if problems := check(folder):
         listed = "\n".join(map(str, problems))
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
-    systems = _named_systems(folder, planner)
     boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
     boards = {name: entries for name, entries in boards.items() if entries}
     external = [entry.row(place.name, ranking) for place, (entry, ranking) in load_external(folder)[0].items()]
     pages = {"index.html": index_page(boards, docs, len(external))}
     pages |= {"_external.html": external_page(external)} if external else {}  # no leaderboard's name begins so
-    pages |= {f"{name}.html": board_page(name, entries, systems) for name, entries in boards.items()}
+    pages |= {f"{name}.html": board_page(name, entries) for name, entries in boards.items()}
     for name, page in pages.items():
         write_atomic(target / name, page)
     return [target / name for name in pages]
@@ -70,9 +64,8 @@ def external_page(rows: Sequence[Row]) -> str:
     return _render("external.html.j2", "Rows made by other programs", table=view, rows=by_id)
 
 
-def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = ()) -> str:
+def board_page(name: str, entries: Sequence[Entry]) -> str:
     """Return the page of one leaderboard."""
-    named = [(title, entry) for title, specs in systems for entry in entries if _is_system(entry, specs)]
     best = sorted((entry for entry in entries if entry.values is not None), key=lambda entry: -entry.primary)[:COMPARED]
     shared = [kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1]
     tiers = {entry.row["verified"] for entry in entries}
@@ -88,7 +81,6 @@ def board_page(name: str, entries: Sequence[Entry], systems: Sequence[System] = 
         shared=_texts(entries[0], [kind for kind in shared if kind != "version"])  # the heading says it
         + [entries[0].row["verified"]] * (len(tiers) == 1),
         tracks=_tracks(tracks, differing),
-        systems=_systems(named) if named else None,
         entries={entry.anchor: entry for entry in entries},
         verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
         compared={entry.anchor for entry in best},
@@ -163,11 +155,16 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
             place = 1 + sum(other.primary > entry.primary for other in ranked)
             track = " · ".join(_texts(entry, differing))
             rows.append(entry.cells(place=place, track=track))
+    scores = _score_columns([entry.score for entry in entries])
     columns = [
         Column("loss"),
         Column("track", description="what differs between the tracks: everything except the loss"),
         Column("place", kind="number", description="place in the track, and its 95 % range"),
-        *_common_columns(entries),
+        scores[0],
+        Column("low", "95 %", "number", _interval, description=f"95 % interval of {scores[0].label}"),
+        *scores[1:],
+        Column("seeds", kind="number", format=lambda row: f"{row['seeds']}{row['chosen']}"),
+        Column("verified", description="what the maintainers of this leaderboard state that they verified"),
         Column("tuning", description="of a study's rows; its trials are self-reported"),
     ]
     ids = [entry.anchor for entry in entries]
@@ -175,27 +172,9 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
     return table_view(_folded(Table(rows, columns, best=best)), "Tracks", ids, filters=filters)
 
 
-def _systems(named: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
-    """Return the table of named systems, with the items in which they differ."""
-    entries = [entry for _, entry in named]
-    columns = [Column("system"), *_common_columns(entries), *(Column(kind, label) for kind, label in KINDS.items())]
-    rows = [entry.cells(system=name, **entry.items) for name, entry in named]
-    ids = [f"system-{number}-{entry.anchor}" for number, entry in enumerate(entries, start=1)]
-    return table_view(_folded(Table(rows, columns, best=_best(entries))), "Systems", ids)
-
-
 def _folded(table: Table) -> Table:
     """Return the table without the columns that hold one text in all rows."""
     return table.without(table.constant()) if len(table.rows) > 1 else table
-
-
-def _common_columns(entries: Sequence[Entry]) -> list[Column]:
-    """Return the columns of scores, the one that ranks the rows first, of seeds and of the tier."""
-    scores = _score_columns([entry.score for entry in entries])
-    interval = Column("low", "95 %", "number", _interval, description=f"95 % interval of {scores[0].label}")
-    seeds = Column("seeds", kind="number", format=lambda row: f"{row['seeds']}{row['chosen']}")
-    verified = Column("verified", description="what the maintainers of this leaderboard state that they verified")
-    return [scores[0], interval, *scores[1:], seeds, verified]
 
 
 def _score_columns(primary: Sequence[str]) -> list[Column]:
@@ -224,24 +203,3 @@ def _best(entries: Sequence[Entry]) -> set[tuple[int, str]]:
         values = [float(entry.row[name]) for entry in entries]
         best |= {(place, name) for place, value in enumerate(values) if value == score.best(values)}
     return best
-
-
-def _named_systems(folder: Path, planner: Planner) -> list[System]:
-    """Return the systems that suites in the folder name."""
-    named: list[System] = []
-    for file in sorted(folder.rglob("*.toml")):
-        try:
-            for job, name in load_suite(file).names.items():
-                items = planner.resolve(job).items
-                specs = {kind: item.text for kind, item in items.items() if kind != "dataset"}  # the protocol names it
-                named += [(name, specs)] if (name, specs) not in named else []
-        except ReidbenchError as error:
-            raise DataError(f"{file}: names a system that cannot be resolved: {error}") from None
-    return named
-
-
-def _is_system(entry: Entry, specs: Mapping[str, str]) -> bool:
-    """Return whether a row is a named system, no study's; one that names no metric has the loss's own."""
-    record = entry.runs[0]
-    same = all(record.items[kind].spec == text for kind, text in specs.items())
-    return same and not entry.row["study"] and ("metric" in specs or record.evaluation.metric_is_auto)

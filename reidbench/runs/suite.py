@@ -27,7 +27,6 @@ from reidbench.utils.untrusted_files import read_text
 KEYS = tuple(part.name for part in fields(Job))
 MOST_JOBS = 100_000  # of one suite
 SUITE_BYTES = 2**20
-NAME = "name"
 _TABLES = "job"
 _SCALES = "scale"
 _DATA = "data"
@@ -58,9 +57,8 @@ _CONFIG = ConfigDict(extra="forbid", strict=True)
 _VALUES: dict[str, Any] = {key: (_Seeds if key == "seed" else _Texts, None) for key in KEYS}
 _REPLACED: dict[str, Any] = {key: (dict[_Text, _Text], {}) for key in KEYS if key != "seed"}
 _Choices: Any = create_model("_Choices", __config__=_CONFIG, **_VALUES)
-_JobTable: Any = create_model("_JobTable", __base__=_Choices, name=(_Text, ""))
 _ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
-_Jobs = Annotated[list[_JobTable], Field(min_length=1)]
+_Jobs = Annotated[list[_Choices], Field(min_length=1)]
 _Parts: dict[str, Any] = {"job": (_Jobs, None), "scale": (dict[str, _ScaleTable], {}), "study": (dict[str, Any], {})}
 _Parts |= {_SUITES: (_Texts, []), _DATA: (dict[_Folder, _Text], {})}
 _SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, **_Parts)
@@ -86,7 +84,6 @@ class Suite:
 
     ``name``: the name of its file.
     ``jobs``: the jobs, each once.
-    ``names``: the names of the jobs that are systems.
     ``scales``: its other sizes by name.
     ``study``: the table ``[study]`` as it is, for a study of its losses.
     ``data``: the synthesizer that writes each folder of its data below the data root, where its scale has none.
@@ -94,7 +91,6 @@ class Suite:
 
     name: str
     jobs: list[Job]
-    names: Mapping[Job, str] = field(default_factory=dict)
     scales: Mapping[str, Scale] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
@@ -117,10 +113,10 @@ def expand(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of a suite's table: every combination of its values once, the seed varying fastest.
 
     The keys are those of a job, each with a text (``seed``: a whole number) or a list of such. Each ``[[job]]`` table
-    multiplies separately, with the other keys as its defaults, and may have a ``name``. ``defaults`` are the command
-    line's for the same keys. Raises OptionError with all mistakes at once.
+    multiplies separately, with the other keys as its defaults. ``defaults`` are the command line's for the same keys.
+    Raises OptionError with all mistakes at once.
     """
-    return list(_named_jobs(_read_table(table), defaults))
+    return _jobs_of(_read_table(table), defaults)
 
 
 def _read_table(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,9 +134,9 @@ def _describe(problem: ErrorDetails) -> str:
     return describe_problem(problem) + (did_you_mean(name, known) if problem["type"] == "extra_forbidden" else "")
 
 
-def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[Job, str]:
-    """Return the jobs of a valid table, each once, with the name in its own table or an empty text."""
-    named: dict[Job, str] = {}
+def _jobs_of(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
+    """Return the jobs of a valid table, each once."""
+    jobs: dict[Job, None] = {}
     combinations = 0
     for own in table.get(_TABLES, [{}]):
         choices = {**defaults, **table, **own}
@@ -149,10 +145,8 @@ def _named_jobs(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[J
         if combinations > MOST_JOBS:
             lengths = " x ".join(f"{len(values):,} {key}" for key, values in zip(KEYS, lists, strict=True))
             raise OptionError(f"the lists multiply to more than {MOST_JOBS:,} jobs ({lengths}); split the suite")
-        for combination in itertools.product(*lists):
-            job = Job(**dict(zip(KEYS, combination, strict=True)))
-            named[job] = named.get(job, "") or own.get(NAME, "")
-    return named
+        jobs |= dict.fromkeys(Job(**dict(zip(KEYS, each, strict=True))) for each in itertools.product(*lists))
+    return list(jobs)
 
 
 def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
@@ -173,8 +167,8 @@ def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
         table = _read_table(tomllib.loads(read_text(path, SUITE_BYTES)))
         if _SUITES in table and len(table) > 1:
             raise OptionError(f"{_SUITES}: expected the only key, with the names of other suites")
-        named = _named_jobs(table, command_defaults())
-        scales = _scales(table.get(_SCALES, {}), named)
+        jobs = _jobs_of(table, command_defaults())
+        scales = _scales(table.get(_SCALES, {}), jobs)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
     except RecursionError:
@@ -183,14 +177,12 @@ def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
         raise OptionError(f"{path}: is not TOML: {error}") from None
     if _SUITES in table:
         return _combine(path, [load_suite(find_suite(name), (*within, path)) for name in table[_SUITES]])
-    names = {job: name for job, name in named.items() if name}
-    return Suite(path.stem, list(named), names, scales, table.get("study", {}), table.get(_DATA, {}))
+    return Suite(path.stem, jobs, scales, table.get("study", {}), table.get(_DATA, {}))
 
 
 def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
     """Return several suites as one; raises OptionError where they differ in a scale or in data."""
     jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
-    names = {job: name for suite in suites for job, name in suite.names.items()}
     folders = {folder: text for suite in suites for folder, text in suite.data.items()}
     if wrong := [suite.name for suite in suites if not folders.items() >= suite.data.items()]:
         raise OptionError(f"{path}: data of suite {wrong[0]} contradicts that of another suite")
@@ -203,7 +195,7 @@ def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
             if not (small.items() >= scale.jobs.items() and data.items() >= scale.data.items()):
                 raise OptionError(f"{path}: scale {name} of suite {suite.name} contradicts that of another suite")
         scales[name] = Scale(name, small, data)
-    return Suite(path.stem, list(jobs), names, scales, data=folders)
+    return Suite(path.stem, list(jobs), scales, data=folders)
 
 
 def find_suite(name: str) -> Path:

@@ -96,7 +96,7 @@ def test_from_embeddings_to_a_verified_row(
     assert f"note: {row['id']} (My method): scored again from its embeddings" in done.stdout
     assert {file: file.read_bytes() for file in boards.rglob("*.*")} == before
     assert not list(boards.glob("*.csv"))  # no row among those of trainings
-    index, page = build_site(boards, scored / "site", planner(data_folder))
+    index, page = build_site(boards, scored / "site")
     assert f'href="{page.name}"' in index.read_text()
     assert all(text in page.read_text() for text in ("My method", f'href="{CODE}"', f'href="{WEIGHTS}"'))
 

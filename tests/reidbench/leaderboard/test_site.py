@@ -1,16 +1,12 @@
-"""The site: ranked tracks, named systems, provenance, and texts that stay texts."""
+"""The site: ranked tracks, provenance, and texts that stay texts."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.site import build_site
-from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import write_value
-from reidbench.runs.prepare import Planner
-from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, rows_of, valid_record
 from tests.support.browser import Visit, chromium
 from tests.support.records import make_item
@@ -26,7 +22,7 @@ def browser():
 
 @pytest.fixture
 def boards(tmp_path):
-    """Boards of a protocol whose lists are not on this machine, so that nothing is rendered."""
+    """Return boards of a protocol whose lists are not on this machine: a site needs no data."""
     tiny, wide = make_item("tiny", "tiny(norm=batch)", "tiny"), make_item("wide")
     protocol = {"protocol": make_item("market1501")}
     records = [valid_record(loss, items=protocol | {"backbone": tiny}) for loss in ("one", "two", "three")]
@@ -35,12 +31,8 @@ def boards(tmp_path):
     return tmp_path / "boards"
 
 
-def planner(tmp_path: Path) -> Planner:
-    return Planner(load(), local_machine(data=tmp_path / "nothing"))
-
-
 def test_rows_are_ranked_by_track_and_open_to_details(boards, tmp_path, browser):
-    files = build_site(boards, tmp_path / "site", planner(tmp_path))
+    files = build_site(boards, tmp_path / "site")
     assert [file.name for file in files] == ["index.html", "market1501.html"]
     index = Visit(browser, files[0])
     index.page.get_by_role("link", name="market1501").click()
@@ -66,28 +58,8 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards, tmp_path, browser)
 
 
 def test_equal_boards_give_equal_bytes(boards, tmp_path):
-    one, two = (build_site(boards, tmp_path / name, planner(tmp_path)) for name in ("one", "two"))
+    one, two = (build_site(boards, tmp_path / name) for name in ("one", "two"))
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
-
-
-def test_a_named_system_is_listed(tmp_path, browser):
-    specs = {"protocol": "market1501", "loss": "batch_hard", "backbone": "tiny", "recipe": "quick"}
-    (tmp_path / "boards").mkdir()
-    lines = "".join(f'{key} = "{text}"\n' for key, text in specs.items())
-    (tmp_path / "boards" / "market1501.toml").write_text(f'[[job]]\nname = "Our [net]"\n{lines}')
-    defaults = load().resolve("protocol", "market1501").build().defaults
-    items = {kind: make_item(text, load().resolve(kind, text, defaults).text, text) for kind, text in specs.items()}
-    items["protocol"] = make_item("market1501", load().resolve("protocol", "market1501").text)
-    add_all(
-        tmp_path / "boards",
-        [valid_record("batch_hard", items=items), valid_record("other", items=items | {"loss": make_item("other")})],
-    )
-    visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
-    tables = visit.page.locator("table")
-    assert tables.count() == 2
-    assert tables.nth(1).locator("tbody").count() == 1
-    assert "Our [net]" in tables.nth(1).inner_text()
-    assert visit.violations() == []
 
 
 def test_hostile_texts_stay_texts(tmp_path, browser):
@@ -95,7 +67,7 @@ def test_hostile_texts_stay_texts(tmp_path, browser):
     items = {"protocol": make_item("market1501"), "backbone": make_item(option)}
     environment = {"reidbench": HOSTILE, "device_name": HOSTILE}
     add_all(tmp_path / "boards", [valid_record("one", items=items, deviations=[HOSTILE], environment=environment)])
-    visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site", planner(tmp_path))[1])
+    visit = Visit(browser, build_site(tmp_path / "boards", tmp_path / "site")[1])
     visit.page.locator(".open").first.click()
     details = visit.page.locator(".details").first.text_content() or ""
     assert details.count(HOSTILE) == 3
@@ -108,4 +80,4 @@ def test_no_site_is_built_of_invalid_boards(boards, tmp_path):
     file = boards / "market1501.csv"
     file.write_text(re.sub("self-reported", "retrained", file.read_text(), count=1))
     with pytest.raises(DataError, match="line 2 is not what the records give"):
-        build_site(boards, tmp_path / "site", planner(tmp_path))
+        build_site(boards, tmp_path / "site")
