@@ -48,7 +48,7 @@ def rank_embeddings(
         checked.normalize = False
     if reranker is not None:
         rows, others = (in_memory(side.embeddings, owner_of(reranker)) for side in (query, gallery))
-        blocks = _reranked_blocks(reranker, rows, others, checked, len(query.pids))
+        blocks = reranked_blocks(reranker, rows, others, checked, len(query.pids))
         return rank_distances(blocks, positives)
     return rank(query.embeddings, gallery.embeddings, positives, checked)
 
@@ -67,13 +67,13 @@ def _projected(units: UnitEmbeddings, metric: CheckedMetric) -> UnitEmbeddings:
     return replace(units, embeddings=torch.cat(rows))
 
 
-def _reranked_blocks(
-    reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric, queries: int
+def reranked_blocks(
+    reranker: Reranker, query: Tensor, gallery: Tensor, metric: Metric, queries: int, rows: int = RERANK_ROWS
 ) -> Iterator[Tensor]:
     """Yield a re-ranker's distances [r, ng]; raises PluginError where they are not those of every query once."""
     owner, done = owner_of(reranker), 0
     with plugin_call(owner, "blocks"):
-        for block in reranker.blocks(query, gallery, metric, RERANK_ROWS):
+        for block in reranker.blocks(query, gallery, metric, rows):
             what = f"the block of distances from query {done} on"
             check_tensor(owner, what, block, (None, len(gallery)), (torch.float32, torch.float64))
             done += len(block)

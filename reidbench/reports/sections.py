@@ -86,7 +86,7 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files:
     A section that fails becomes a part with its ``error``. Raises OptionError for a spec that cannot be used.
     """
     resolved = [load().resolve("section", text) for text in sections]
-    return [_part(section, records, files) for section in resolved]
+    return [build_part(section, records, files) for section in resolved]
 
 
 def default_parts(key: str, records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
@@ -116,7 +116,8 @@ def render(parts: list[Part], renderer: Callable[[Sequence[Part]], T]) -> T:
         return renderer(parts)
 
 
-def _part(section: ResolvedSpec, records: Sequence[RunRecord], files: RunFiles) -> Part:
+def build_part(section: ResolvedSpec, records: Sequence[RunRecord], files: RunFiles) -> Part:
+    """Return the part that a section makes of the records, or one with its ``error``."""
     owner = str(section.plugin_items[0])
     try:
         built: Section = section.build()

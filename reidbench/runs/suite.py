@@ -265,7 +265,7 @@ def synthesize(spec: str, directory: Path) -> tuple[int, int]:
 
     The same call resumes where it stopped. Raises OptionError, and DataError where the folder cannot be used.
     """
-    steps = _synthesizer_steps(load().resolve("synthesizer", spec), directory)
+    steps = synthesizer_steps(load().resolve("synthesizer", spec), directory)
     done, total = next(steps, (0, 0))
     with progress(f"writing {directory.name}", total, done) as update:
         for done, _ in steps:
@@ -273,7 +273,7 @@ def synthesize(spec: str, directory: Path) -> tuple[int, int]:
     return done, total
 
 
-def _synthesizer_steps(spec: ResolvedSpec, directory: Path) -> Iterator[tuple[int, int]]:
+def synthesizer_steps(spec: ResolvedSpec, directory: Path) -> Iterator[tuple[int, int]]:
     """Yield (images done, images in all) as a synthesizer does; raises PluginError for anything else."""
     steps = spec.build(directory)
     if not isinstance(steps, Iterable):

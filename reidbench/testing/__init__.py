@@ -19,6 +19,6 @@ from reidbench.testing.items import check_recipe as check_recipe
 from reidbench.testing.items import check_reranker as check_reranker
 from reidbench.testing.items import check_section as check_section
 from reidbench.testing.items import check_synthesizer as check_synthesizer
+from reidbench.testing.items import check_tracker as check_tracker
 from reidbench.testing.losses import check_loss as check_loss
 from reidbench.testing.metrics import check_metric as check_metric
-from reidbench.testing.trackers import check_tracker as check_tracker

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.errors import ContractError, OptionError, describe_error
+from reidbench.errors import ContractError, OptionError, checked, describe_error
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, load
 from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.plugins.interfaces import Backbone, Loss
@@ -18,6 +17,7 @@ from reidbench.plugins.spec import Item, is_name
 from reidbench.training.optimizer import own_groups
 from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream, torch_seed
+from reidbench.utils.threads import workers
 
 DIM = 8
 
@@ -50,36 +50,36 @@ class Checks:
     """The contract checks of an item, given as a spec of an installed item or as a factory with its options.
 
     Each method ``check_NAME`` is a check; ``run`` calls them in the order of their definition, those of base classes
-    first. ``seed`` gives weights and embeddings. Raises OptionError where the spec or the options cannot be used,
-    PluginError for a factory that declares none.
+    first. ``expected`` is the type of what the item builds. Raises OptionError where the spec or the options cannot be
+    used, PluginError for a factory that declares none.
     """
 
-    def __init__(self, kind: str, what: str | Callable[..., Any], options: Mapping[str, Any], seed: int = 0) -> None:
-        self.kind, self.seed = kind, seed
+    expected: type = object
+
+    def __init__(self, kind: str, what: str | Callable[..., Any], options: Mapping[str, Any]) -> None:
+        self.kind = kind
         if isinstance(what, str):
             if options:
                 raise OptionError(f'{kind} "{what}": write its options into the text: "NAME(option=1)"')
-            self.catalogue, text = load(), what
+            catalogue, text = load(), what
         else:
             item = _item_of(kind, what)
-            self.catalogue = Catalogue((), (item,))
-            text = str(Item(item.name, tuple(options.items())))
-        self.spec: ResolvedSpec = self.catalogue.resolve(kind, text)
+            catalogue, text = Catalogue((), (item,)), str(Item(item.name, tuple(options.items())))
+        self.spec: ResolvedSpec = catalogue.resolve(kind, text)
         if not self.spec.terms:
             raise OptionError(f"{kind}: there is nothing to check in none")
 
     def build(self, *supplied: Any, seed: int = 0) -> Any:
-        """Return the built item, with torch seeded as the runner does it."""
-        torch.default_generator.manual_seed(torch_seed(self.seed + seed, self.kind))
-        return self.spec.build(*supplied)
+        """Return what the item builds, with torch seeded; raises PluginError where it is not ``expected``."""
+        torch.default_generator.manual_seed(torch_seed(seed, self.kind))
+        return checked(self.spec.owner, self.spec.build(*supplied), self.expected)
+
+    def check_contract(self) -> None:
+        self.build()
 
     def check_options(self) -> None:
-        """Check that every option is documented, and that the text with all options gives the same options again."""
         unnamed = [name for item in self.spec.plugin_items for name, option in item.options.items() if not option.doc]
         expect(not unnamed, f"the docstring of its factory lacks a line below Options: for {', '.join(unnamed)}")
-        again = self.catalogue.resolve(self.kind, self.spec.text)
-        expect(again.text == self.spec.text, f"{self.spec.text!r} is read back as {again.text!r}")
-        expect(again.identity == self.spec.identity, f"the identity {self.spec.identity!r} becomes {again.identity!r}")
 
     def run(self) -> tuple[str, ...]:
         """Run the checks and return the names of those that apply and pass; torch's random state is restored.
@@ -89,8 +89,8 @@ class Checks:
         """
         methods = [name for base in reversed(type(self).__mro__) for name in vars(base) if name.startswith("check_")]
         passed: list[str] = []
-        with _private_torch_state():
-            for method in sorted(methods, key="check_options".__eq__):  # the options last
+        with workers(), torch.random.fork_rng(devices=[]):  # one thread: on tiny tensors several only wait
+            for method in sorted(dict.fromkeys(methods), key="check_options".__eq__):  # the options last
                 name = method.removeprefix("check_").replace("_", " ")
                 try:
                     getattr(self, method)()
@@ -106,16 +106,19 @@ class Checks:
         return tuple(passed)
 
 
-@contextmanager
-def _private_torch_state() -> Iterator[None]:
-    """Restore torch's random state at the end, and compute on one thread: on tiny tensors several only wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+def contract_check(kind: str, checks: type[Checks]) -> Callable[..., tuple[str, ...]]:
+    """Return the function ``check_KIND`` of a kind."""
+
+    def check(item: str | Callable[..., Any], **options: Any) -> tuple[str, ...]:
+        """Return the names of the contract checks that an item passes.
+
+        ``item`` is the spec of an installed item, or a factory as its hook returns it, with ``options``. Raises
+        ContractError at the first check that fails, OptionError for a name or an option that does not fit.
+        """
+        return checks(kind, item, options).run()
+
+    check.__name__ = f"check_{kind}"
+    return check
 
 
 def _item_of(kind: str, factory: Callable[..., Any]) -> PluginItem:
@@ -127,16 +130,16 @@ def _item_of(kind: str, factory: Callable[..., Any]) -> PluginItem:
     return item
 
 
-def normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
-    """Return float64 numbers of a normal distribution that are a function of (seed, names)."""
-    return torch.from_numpy(stream(seed, *names).standard_normal(shape))
+def normal(shape: tuple[int, ...], *names: str | int) -> Tensor:
+    """Return float64 numbers of a normal distribution that are a function of ``names``."""
+    return torch.from_numpy(stream(0, *names).standard_normal(shape))
 
 
-def clusters(identities: int, images: int, seed: int, name: str) -> tuple[Tensor, IntArray]:
+def clusters(identities: int, images: int, name: str) -> tuple[Tensor, IntArray]:
     """Return embeddings [identities * images, DIM] float64, clustered by identity, and their identities from 1."""
     pids = np.tile(np.arange(1, identities + 1, dtype=np.int64), images)
-    centres = normal((identities, DIM), seed, name, "centres").repeat(images, 1)
-    return centres + normal((len(pids), DIM), seed, name, "images") / 2, pids
+    centres = normal((identities, DIM), name, "centres").repeat(images, 1)
+    return centres + normal((len(pids), DIM), name, "images") / 2, pids
 
 
 def expect_finite(tensor: Tensor, what: str) -> None:
@@ -147,20 +150,12 @@ def expect_finite(tensor: Tensor, what: str) -> None:
 
 
 def expect_equal(first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
-    """Raise Violation unless two tensors agree to ``tolerance`` times their largest entry."""
-    difference = largest_difference(first, second)
+    """Raise Violation unless two tensors agree in shape and dtype, and to ``tolerance`` times their largest entry."""
+    alike = (first.shape, first.dtype) == (second.shape, second.dtype)
+    scale = max(first.abs().max().item(), second.abs().max().item(), float(np.finfo(np.float64).tiny))
+    difference = (first - second).abs().max().item() / scale if alike else float("inf")
     message = f"{what} differ by {difference:.3g} of the largest entry, expected at most {tolerance:g}"
     expect(difference <= tolerance, f"{message}; {advice}" if advice else message)
-
-
-def largest_difference(first: Tensor, second: Tensor) -> float:
-    """Return the largest difference over the largest entry of both; infinite for other shapes or dtypes."""
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return float("inf")
-    if not first.numel():
-        return 0.0
-    scale = max(first.abs().max().item(), second.abs().max().item(), float(np.finfo(np.float64).tiny))
-    return (first - second).abs().max().item() / scale
 
 
 def expect_ordered(distances: Tensor, queries: IntArray, gallery: IntArray) -> None:

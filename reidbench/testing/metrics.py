@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from reidbench.errors import checked
 from reidbench.plugins.interfaces import Backbone, Metric, PairMetric, learns
 from reidbench.ranking.checked_metric import CheckedMetric
+from reidbench.ranking.pipeline import reranked_blocks
 from reidbench.ranking.rank import unit_rows
 from reidbench.testing.checked_item import (
     Checks,
     NotApplicable,
     clusters,
+    contract_check,
     expect,
     expect_equal,
     expect_finite,
@@ -28,17 +26,6 @@ from reidbench.utils.arrays import IntArray
 IDENTITIES, IMAGES, CAMERAS = 24, 6, 3  # enough to learn from: 144 embeddings of 8 entries
 STARTS = (0, 1, 3, 4, 6)  # of queries with one image and with two, for metrics that compare pairs of images
 CAMS: IntArray = np.repeat(np.arange(IMAGES, dtype=np.int64) % CAMERAS + 1, IDENTITIES)
-_CLOSE = {torch.float32: 1e-4, torch.float64: 1e-9}
-
-
-def check_metric(metric: str | Callable[..., Metric], *, seed: int = 0, **options: Any) -> tuple[str, ...]:
-    """Return the names of the contract checks that a metric passes.
-
-    ``metric`` is a spec of an installed metric or a factory ``(*, options) -> Metric`` with ``options``; ``seed`` gives
-    the embeddings. A learned metric is fitted first. Raises ContractError at the first check that fails, OptionError
-    for a name or an option that does not fit.
-    """
-    return _MetricChecks("metric", metric, options, seed).run()
 
 
 class _EuclideanNetwork(Backbone):
@@ -51,9 +38,11 @@ class _EuclideanNetwork(Backbone):
 class _MetricChecks(Checks):
     """Each check starts from a freshly built and fitted metric, whose results CheckedMetric checks."""
 
+    expected = Metric
+
     def fresh(self, dtype: torch.dtype = torch.float64) -> tuple[CheckedMetric, Tensor]:
         """Return the metric, fitted where it learns, and test embeddings as it compares them, projected [n, K]."""
-        metric = CheckedMetric(checked(self.spec.owner, self.build(), Metric))
+        metric = CheckedMetric(self.build())
         if isinstance(metric.metric, PairMetric):
             metric.metric.network, metric.metric.starts = _EuclideanNetwork(), np.array(STARTS)
         if learns(metric.metric):
@@ -61,20 +50,20 @@ class _MetricChecks(Checks):
             metric.metric.fit(rows, pids, CAMS.copy())
         return metric, metric.project(self.embeddings(metric, "test", dtype)[0])
 
-    def embeddings(self, metric: Metric, name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, IntArray]:
-        rows, pids = clusters(IDENTITIES, IMAGES, self.seed, name)
+    @staticmethod
+    def embeddings(metric: Metric, name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, IntArray]:
+        rows, pids = clusters(IDENTITIES, IMAGES, name)
         return (unit_rows(rows.to(dtype)) if metric.normalize else rows.to(dtype)), pids
 
     def check_distances(self) -> None:
         first, second = torch.tensor([0, 2, 4, 1]), torch.tensor([7, 0, 40, 7])
-        for dtype in (torch.float32, torch.float64):
+        for dtype, close in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
             metric, rows = self.fresh(dtype)
-            whole = metric.distances(rows[:5], rows)
+            whole, part = metric.distances(rows[:5], rows), metric.distances(rows[1:3], rows[4:9])
             expect_finite(whole, "the distances of ordinary embeddings")
+            expect_equal(whole[1:3, 4:9], part, f"the distances of the same pairs among other rows ({dtype})", close)
             some = metric.pair_distances(rows[:5], rows, first, second)
-            expect_equal(whole[first, second], some, f"distances and pair_distances ({dtype})", _CLOSE[dtype])
-        part = metric.distances(rows[1:3], rows[4:9])
-        expect_equal(whole[1:3, 4:9], part, "the distances of the same pairs among other rows", _CLOSE[dtype])
+            expect_equal(whole[first, second], some, f"distances and pair_distances ({dtype})", close)
 
     def check_smaller_is_closer(self) -> None:
         metric, rows = self.fresh()
@@ -87,23 +76,16 @@ class _MetricChecks(Checks):
         rows, _ = self.embeddings(metric, "test")
         before, part = rows.clone(), metric.project(rows[2:4])
         expect(torch.equal(rows, before), "it changed the embeddings in place")
-        expect_equal(projected[2:4], part, "two rows projected alone and among others", _CLOSE[torch.float64])
-
-    def check_factors(self) -> None:
-        for dtype in (torch.float32, torch.float64):
-            metric, rows = self.fresh(dtype)
-            factors = metric.factors(rows)
-            if factors is None:
-                raise NotApplicable
-            for name, side, alone in zip(("left", "right"), factors, metric.factors(rows[2:4]) or (), strict=True):
-                expect_finite(side, f"the {name} factors")
-                expect_equal(side[2:4], alone, f"the {name} factors of two rows alone and among others", _CLOSE[dtype])
+        expect_equal(projected[2:4], part, "two rows projected alone and among others", 1e-9)
 
     def check_factors_order_as_distances_do(self) -> None:
         metric, rows = self.fresh()
         factors = metric.factors(rows)
         if factors is None:
             raise NotApplicable
+        for name, side, alone in zip(("left", "right"), factors, metric.factors(rows[2:4]) or (), strict=True):
+            expect_finite(side, f"the {name} factors")
+            expect_equal(side[2:4], alone, f"the {name} factors of two rows alone and among others", 1e-9)
         products, distances = factors[0][:20] @ factors[1].T, metric.distances(rows[:20], rows)
         # In the order of the products no distance may fall, but by rounding.
         falls = -distances.gather(1, products.argsort(dim=1, stable=True)).diff(dim=1) / distances.abs().max()
@@ -116,8 +98,10 @@ class _MetricChecks(Checks):
         if not isinstance(metric.metric, PairMetric):
             raise NotApplicable
         query, units = rows[: STARTS[-1]], len(STARTS) - 1
-        whole, part = (torch.cat([*metric.metric.blocks(query, rows, metric, size)]) for size in (units, units - 1))
-        expect(whole.shape == (units, len(rows)), f"the blocks of {units} queries have the shape {[*whole.shape]}")
+        whole, part = (
+            torch.cat([*reranked_blocks(metric.metric, query, rows, metric, units, size)])
+            for size in (units, units - 1)
+        )
         expect_equal(whole, part, f"the distances of queries in blocks of {units} and {units - 1}")
 
     def check_fit_repeats(self) -> None:
@@ -134,3 +118,6 @@ class _MetricChecks(Checks):
         metric.distances(rows, rows)
         metric.factors(rows)
         expect(torch.equal(rows, before), "it changed the embeddings in place")
+
+
+check_metric = contract_check("metric", _MetricChecks)

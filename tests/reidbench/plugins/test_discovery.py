@@ -198,4 +198,4 @@ def test_the_examples_of_hooks_md_work(tmp_path, monkeypatch):
     blocks_of_two = list(built("reranker").blocks(embeddings, embeddings, metric, 2))
     assert [block.shape for block in blocks_of_two] == [(2, 5), (2, 5), (1, 5)]
     assert built("section").build([], None).title == "Durations"
-    assert len(check_tracker(catalogue.list_items("tracker")[0].factory)) == 4
+    assert len(check_tracker(catalogue.list_items("tracker")[0].factory)) == 3

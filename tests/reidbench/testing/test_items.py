@@ -39,7 +39,6 @@ from reidbench.testing import (
 from tests.support.cases import cases
 
 SMALL = "synthetic(identities=12, cameras=3)"
-FIRST = ("contract", "builds repeat")
 numbers = itertools.count(10)
 
 
@@ -100,26 +99,20 @@ def one_identity(root: Path) -> Split:
     return Split(split.train.take(np.arange(4)), split.query, split.gallery)
 
 
-def writing(root: Path) -> Split:
-    (root / "log.txt").write_text("listed")
-    return tree(root)
-
-
 def test_sound_datasets_pass(tmp_path, data_folder):
-    assert check_dataset(tree, root=tmp_path) == (*FIRST, "split and images", "options")
-    assert len(check_dataset("synthetic(identities=40)", root=data_folder)) == 4
+    assert check_dataset(tree, root=tmp_path) == ("contract", "split and images", "options")
+    assert len(check_dataset("synthetic(identities=40)", root=data_folder)) == 3
 
 
 @pytest.mark.parametrize(
     ("dataset", "check", "message"),
     [
-        (leaking, "split and images", "3 identities are in training and in test"),
+        (leaking, "split and images", "identities_in_train_and_test: 3, such as 1"),
         (incomplete, "split and images", "13 expected, 12 found"),
-        (missing, "builds repeat", r"5_1_1\.png"),
+        (missing, "contract", r"5_1_1\.png"),
         (damaged, "split and images", r"4_1_1\.png"),
-        (shuffled, "builds repeat", "two builds differ"),
+        (shuffled, "contract", "two builds differ"),
         (one_identity, "split and images", "train has 1 identities"),
-        (writing, "builds repeat", r"opened files for writing: .*log\.txt"),
     ],
 )
 def test_datasets_with_one_fault_fail(dataset, check, message, tmp_path):
@@ -131,14 +124,14 @@ def test_datasets_with_one_fault_fail(dataset, check, message, tmp_path):
 
 @pytest.mark.parametrize("recipe", names("recipe"))
 def test_first_party_recipes_pass(recipe):
-    assert check_recipe(recipe) == (*FIRST, "options")
+    assert check_recipe(recipe) == ("contract", "options")
 
 
 @pytest.mark.parametrize("protocol", names("protocol"))
 def test_first_party_protocols_pass(protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.csv").touch()  # the default file of csv_list
-    assert check_protocol(protocol) == (*FIRST, "values", "options")
+    assert check_protocol(protocol) == ("contract", "values", "options")
 
 
 @pytest.mark.parametrize("synthesizer", ["csv_list(identities=6)", "mars(identities=6)"])
@@ -158,11 +151,6 @@ def changing(backbone: BackboneInfo) -> Recipe:
     return recipe(next(numbers))
 
 
-def drawing(backbone: BackboneInfo) -> Recipe:
-    np.random.rand()
-    return recipe(3)
-
-
 def impossible(backbone: BackboneInfo) -> Recipe:
     return recipe(0)
 
@@ -171,8 +159,7 @@ def impossible(backbone: BackboneInfo) -> Recipe:
     ("factory", "check", "message"),
     [
         (no_recipe, "contract", r"of the type reidbench\.Recipe, got "),
-        (changing, "builds repeat", "two builds differ"),
-        (drawing, "builds repeat", "drew from a global random generator"),
+        (changing, "contract", "two builds differ"),
     ],
 )
 def test_recipes_with_one_fault_fail(factory, check, message):
@@ -213,10 +200,10 @@ def not_resuming(directory: Path) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize(
     ("factory", "message"),
-    [(shrinking, "the number of images in all changes"), (not_resuming, "it raised FileExistsError: begun")],
+    [(shrinking, "the number of images in all changes"), (not_resuming, "it raised .*FileExistsError: begun")],
 )
 def test_synthesizers_with_one_fault_fail(factory, message):
-    assert failed_check(check_synthesizer, factory, message) == "progress and resuming"
+    assert failed_check(check_synthesizer, factory, message) == "contract"
 
 
 # --- re-rankers ------------------------------------------------------------------------------------------------------
@@ -254,7 +241,7 @@ class NotFinite(Plain):
 
 @pytest.mark.parametrize("reranker", [Plain, "k_reciprocal"])
 def test_sound_rerankers_pass(reranker):
-    assert check_reranker(reranker) == (*FIRST, "every query once", "smaller is closer", "options")
+    assert check_reranker(reranker) == ("contract", "every query once", "smaller is closer", "options")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +262,7 @@ def test_rerankers_with_one_fault_fail(reranker, check):
 
 @pytest.mark.parametrize("section", names("section"))
 def test_first_party_sections_pass(section):
-    assert len(check_section(section)) == 7
+    assert len(check_section(section)) == 6
 
 
 class Empty:
@@ -302,10 +289,10 @@ class NeedsFiles(Empty):
 @pytest.mark.parametrize(
     ("section", "check", "message"),
     [
-        (Listing, "no records", "must return a reidbench.Part, got list"),
+        (Listing, "no records", "must return a Part, got list"),
         (Empty, "records without files", "the part is empty"),
         (Best, "failed runs", "KeyError"),
-        (NeedsFiles, "records without files", "it raised "),
+        (NeedsFiles, "records without files", "has no folder here"),
     ],
 )
 def test_sections_with_one_fault_fail(section, check, message):
@@ -317,7 +304,7 @@ def test_sections_with_one_fault_fail(section, check, message):
 
 @pytest.mark.parametrize("executor", names("executor"))
 def test_first_party_executors_pass(executor):
-    assert len(check_executor(executor)) == 5
+    assert len(check_executor(executor)) == 3
 
 
 class Mute(Executor):

@@ -85,7 +85,7 @@ def test_each_kind_installs_and_passes_its_checks(tmp_path, monkeypatch):
     assert "6 passed" in done.stdout
     done = run(python, "-m", "reidbench", "plugins", "check", names["metric"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"metric somebodys_metric: \d+ contract checks passed\n  distances\n", done.stdout)
+    assert re.match(r"metric somebodys_metric: \d+ contract checks passed\n  contract\n", done.stdout)
 
 
 def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path):
