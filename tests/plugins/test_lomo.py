@@ -91,7 +91,7 @@ def test_descriptor_is_that_of_windows(seed, height, width):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8) // 16 * 16
     expected = slow_descriptor(hsv(image), gray(image))
     assert LOMO(height=height, width=width).embedding_dim == len(expected)
-    # Sums in another order move a tie into another code, so that a few numbers may differ, of which a small image has few.
+    # Sums in another order move a tie into another code: a few numbers differ, and a small image has few.
     assert cosine(describe(hsv(image), gray(image)), expected) > 0.999
 
 
