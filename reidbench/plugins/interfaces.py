@@ -53,7 +53,7 @@ class BackboneInfo:
     preprocess: Preprocess
     pretrained: bool
     parameters: int
-    batch: tuple[int, int] = (18, 4)
+    batch: tuple[PositiveInt, PositiveInt] = (18, 4)
     faithful_to: str = ""
     trainable: bool = True
     pairs: bool = False

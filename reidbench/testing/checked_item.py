@@ -39,11 +39,9 @@ def expect(condition: bool, message: str) -> None:
 def expect_groups(item: Loss | Backbone) -> None:
     """Raise Violation unless the parameter groups of a loss or a network name each trained parameter once."""
     grouped = [id(p) for group in own_groups(item) for p in group["params"] if p.requires_grad]
-    trained = {id(p) for p in item.parameters() if p.requires_grad}
-    expect(
-        set(grouped) == trained and len(grouped) == len(trained),
-        f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}",
-    )
+    trained = [id(p) for p in item.parameters() if p.requires_grad]
+    found = f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}"
+    expect(sorted(grouped) == sorted(trained), found)
 
 
 class Checks:
@@ -109,7 +107,7 @@ class Checks:
 def contract_check(kind: str, checks: type[Checks]) -> Callable[..., tuple[str, ...]]:
     """Return the function ``check_KIND`` of a kind."""
 
-    def check(item: str | Callable[..., Any], **options: Any) -> tuple[str, ...]:
+    def check(item: str | Callable[..., Any], /, **options: Any) -> tuple[str, ...]:
         """Return the names of the contract checks that an item passes.
 
         ``item`` is the spec of an installed item, or a factory as its hook returns it, with ``options``. Raises

@@ -42,7 +42,6 @@ from reidbench.testing.checked_item import (
     expect_ordered,
 )
 from reidbench.training.build import build_recipe, build_split
-from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import local_machine
 
 # Networks of several kinds, since a recipe may depend on any of these values.
@@ -52,7 +51,8 @@ NETWORKS = (
     BackboneInfo(1, Preprocess(16, 16), pretrained=False, parameters=1, batch=(1, 2), faithful_to="a paper"),
 )
 FIRST_STEPS = 3  # of a synthesizer, which may run for hours
-QUERIES = 17  # of a re-ranker: a prime, so that no block but one row or all fits evenly
+EMBEDDINGS, PIDS = clusters(15, 5, "reranker")  # of queries, then of the gallery
+QUERIES = 17  # a prime, so that no block but one row or all fits evenly
 HOSTILE = "[bold]<script>=cmd[/foo]../x\u202e" + "y" * 100
 
 
@@ -127,13 +127,8 @@ class _RerankerChecks(Checks):
 
     expected = Reranker
 
-    def embeddings(self) -> tuple[Tensor, IntArray]:
-        """Return the embeddings of queries, then of the gallery, and their identities."""
-        rows, pids = clusters(15, 5, "reranker")
-        return rows.float(), pids
-
-    def distances(self, embeddings: Tensor, rows: int = QUERIES) -> Tensor:
-        query, gallery = embeddings[:QUERIES], embeddings[QUERIES:]
+    def distances(self, embeddings: Tensor = EMBEDDINGS, rows: int = QUERIES) -> Tensor:
+        query, gallery = embeddings[:QUERIES].float(), embeddings[QUERIES:].float()
         blocks = list(reranked_blocks(self.build(), query, gallery, _Euclidean(), QUERIES, rows))
         counts = [len(block) for block in blocks]
         expect(max(counts) <= rows, f"expected at most {rows} rows in a block, got blocks of {counts} rows")
@@ -141,16 +136,14 @@ class _RerankerChecks(Checks):
         return torch.cat(blocks)
 
     def check_every_query_once(self) -> None:
-        embeddings, _ = self.embeddings()
-        whole = self.distances(embeddings)
+        whole = self.distances()
         for rows in (1, 4, 10 * QUERIES):
-            blocks = self.distances(embeddings, rows)
+            blocks = self.distances(rows=rows)
             expect_equal(whole, blocks, f"the distances in one block and in blocks of {rows} rows", 1e-6)
-        self.distances(embeddings[:1].expand_as(embeddings))
+        self.distances(EMBEDDINGS[:1].expand_as(EMBEDDINGS))
 
     def check_smaller_is_closer(self) -> None:
-        embeddings, pids = self.embeddings()
-        expect_ordered(self.distances(embeddings), pids[:QUERIES], pids[QUERIES:])
+        expect_ordered(self.distances(), PIDS[:QUERIES], PIDS[QUERIES:])
 
 
 class _Euclidean(Metric):

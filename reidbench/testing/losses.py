@@ -129,11 +129,12 @@ class _LossChecks(Checks):
         expect(2 * len(wrong) < DIRECTIONS, f"{found}; is a part detached, or computed in lower precision?")
 
     def check_order_of_the_batch(self) -> None:
+        rows, labels = self.batch()
+
         def measure(places: Tensor, step: int = 0) -> tuple[Tensor, Tensor]:
             loss = self.fresh().eval()  # in training, dropout and the like draw random numbers by position
             return self.measure(loss, rows[places], labels[places], step)
 
-        rows, labels = self.batch()
         places = torch.arange(len(rows))
         total, gradient = measure(places)
         if self.has_own_rounds or not torch.equal(total, measure(places, step=1)[0]):

@@ -6,7 +6,6 @@ import importlib.resources
 import importlib.util
 import keyword
 import string
-import sys
 from pathlib import Path
 
 from reidbench.errors import DataError, OptionError, did_you_mean, quoted
@@ -22,9 +21,8 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
     DataError where the folder exists or cannot be written.
     """
     if kind not in KINDS:
-        raise OptionError(
-            f"there is no template for a {quoted(kind)}{did_you_mean(kind, KINDS)}; there are: {', '.join(KINDS)}"
-        )
+        near = did_you_mean(kind, KINDS)
+        raise OptionError(f"there is no template for a {quoted(kind)}{near}; there are: {', '.join(KINDS)}")
     _check_name(name)
     target = folder / name
     if target.exists() or target.is_symlink():
@@ -58,9 +56,7 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
 def _check_name(name: str) -> None:
     """Raise OptionError for what cannot name an item, a module and a distribution."""
     if not is_name(name) or "/" in name or keyword.iskeyword(name) or name.endswith("_"):
-        raise OptionError(
-            f"{quoted(name)} cannot name a plugin; expected a letter, then letters, digits and _, not ending with _, "
-            "and no keyword of Python"
-        )
-    if name in sys.modules or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+        expected = "a letter, then letters, digits and _, not ending with _, and no keyword of Python"
+        raise OptionError(f"{quoted(name)} cannot name a plugin; expected {expected}")
+    if importlib.util.find_spec(name) is not None:
         raise OptionError(f"there is a module {quoted(name)}, which this one would hide; choose another name")

@@ -233,6 +233,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "mean_of_255": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (123.7, 116.3, 103.5))),
     "std_zero": lambda: AnyBackbone(preprocess=Preprocess(16, 8, std=(1.0, 0.0, 1.0))),
     "mean_of_two": lambda: AnyBackbone(preprocess=Preprocess(16, 8, (0.5, 0.5))),
+    "batch_of_no_identities": lambda: AnyBackbone(batch=(0, 4)),
     "embeddings_too_wide": lambda: AnyBackbone(lambda images: images.mean((2, 3)).repeat(1, 3)),
     "embeddings_a_map": lambda: AnyBackbone(lambda images: images),
     "embeddings_integers": lambda: AnyBackbone(lambda images: torch.zeros(len(images), 4, dtype=torch.int64)),

@@ -85,11 +85,11 @@ def test_sound_metrics_pass(metric):
         (OtherPairs, "distances"),
         (Centred, "a projected row does not depend on the others"),
         (Unseeded, "fit repeats"),
-        (InPlace, "distances|inputs unchanged and equal embeddings"),
+        (InPlace, "distances"),
         (undocumented, "options"),
     ],
 )
 def test_metrics_with_one_fault_fail(metric, check):
     with pytest.raises(ContractError) as caught:
         check_metric(metric)
-    assert caught.value.check in check.split("|"), caught.value
+    assert caught.value.check == check, caught.value
