@@ -24,30 +24,28 @@ def report(
     html: Annotated[Path | None, path_option("Write a self-contained page.", "FILE")] = None,
     plots: Annotated[Path | None, path_option("Write PNG and SVG figures.", "DIR")] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help=_PICTURES)] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     csv: Annotated[Path | None, path_option(f"{_ROWS} CSV", "FILE|-")] = None,
     json: Annotated[Path | None, path_option(f"{_ROWS} JSON", "FILE|-")] = None,
     results: Results = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Report finished runs: tables in the terminal, a page, figures, Markdown, or a row for each run."""
+    """Report finished runs: tables in the terminal, a page, figures, or a row for each run."""
     from reidbench.reports.report import report as report_runs
     from reidbench.reports.sections import render
-    from reidbench.reports.text_formats import rows_to_csv, rows_to_json, to_csv, to_json, to_markdown
+    from reidbench.reports.text_formats import rows_to_csv, rows_to_json, to_csv, to_json
     from reidbench.runs.records import records
     from reidbench.utils.atomic import write_atomic
 
-    written = {"--markdown": Path("-") if markdown else None, "--csv": csv, "--json": json}
-    if (printed := [flag for flag, file in written.items() if file == Path("-")])[1:]:
-        raise OptionError(f"{', '.join(printed)}: each prints the report; use one of them")
+    if csv == json == Path("-"):
+        raise OptionError("--csv and --json: each prints the report; use one of them")
     runs = records(*places or (), results=results)
-    only_rows = (csv or json) and not (markdown or html or plots)  # of runs, which need no section
+    only_rows = (csv or json) and not (html or plots)  # of runs, which need no section
     sections = section or ([] if only_rows else None)
     parts = report_runs(
         runs, sections=sections, html=html, plots=plots, pictures=pictures, results=results, data_root=data_root
     )
-    if markdown or not (csv or json or html or plots):
-        echo(render(parts, to_markdown).removesuffix("\n") if markdown else str(parts))
+    if not (csv or json or html or plots):
+        echo(str(parts))
     for file, to_text, of_rows in ((csv, to_csv, rows_to_csv), (json, to_json, rows_to_json)):
         text = "" if not file else render(parts, to_text) if section else of_rows(runs.rows())
         if file == Path("-"):

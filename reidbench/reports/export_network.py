@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import io
 import json
 import warnings
@@ -18,15 +17,12 @@ import reidbench
 from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import WEIGHTS, Normalisation
-from reidbench.reports.artifacts import RunFiles
-from reidbench.reports.sections import Part, default_parts
-from reidbench.reports.table import Table
-from reidbench.reports.text_formats import to_markdown
+from reidbench.ranking.scores import shown_scores
+from reidbench.reports.html import environment
 from reidbench.runs.export import load_network
-from reidbench.runs.record import RECORD, RunRecord
+from reidbench.runs.record import RECORD
 from reidbench.training.checkpoint import save_tensors
 from reidbench.utils.atomic import write_atomic
-from reidbench.utils.machine import local_machine
 from reidbench.utils.untrusted_files import file_digest
 
 TOLERANCE = 1e-4  # of the largest value of an embedding
@@ -51,25 +47,9 @@ def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
     described = asdict(record.network.preprocess) | {"channels": "RGB", "range": [0, 1]} | scored
     write_atomic(folder / "preprocessing.json", f"{json.dumps(described, indent=1)}\n")
     write_atomic(folder / RECORD, record.to_json())
-    card = model_card(run if run.is_dir() else run.parent, record, file_digest(folder / WEIGHTS))
-    write_atomic(folder / "README.md", card)
-
-
-def model_card(folder: Path, record: RunRecord, digest: str) -> str:
-    """Return the model card of a run and its folder as Markdown; ``digest`` is the sha256 of its weights."""
-    loss, backbone = (record.items[kind] for kind in ("loss", "backbone"))
-    notes = [f"Differs from its paper: {each}" for each in record.deviations]
-    items = [{"kind": kind, "item": item.spec} for kind, item in record.items.items()]
-    scores = default_parts("sections", [record], RunFiles([(folder, record)], local_machine(), figures=False))
-    title = f"{loss.short}, {backbone.short}, seed {record.job.seed}"
-    template = importlib.resources.files("reidbench.reports") / "templates" / "model_card.md"
-    return template.read_text(encoding="utf-8").format(
-        title=to_markdown([Part(title)]).strip("#\n "),
-        version=reidbench.__version__,
-        body=to_markdown([*scores, Part("Options", tables=[Table(items)], notes=notes)]),
-        name=backbone.short.partition("(")[0],
-        digest=digest,
-    )
+    card = environment().get_template("model_card.md.j2")
+    texts = {"version": reidbench.__version__, "digest": file_digest(folder / WEIGHTS)}
+    write_atomic(folder / "README.md", card.render(record=record, scores=shown_scores(), **texts))
 
 
 def to_onnx(network: Backbone) -> bytes:

@@ -101,7 +101,7 @@ def render(
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     # The files come with the package, and their digests are of the bytes between the tags.
-    return _environment().get_template(template).render(
+    return environment().get_template(template).render(
         **values, page_style=Markup(style), page_scripts=[*map(Markup, scripts)], page_policy=policy
     )  # fmt: skip
 
@@ -111,7 +111,8 @@ def _digest(text: str) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the environment of the templates."""
     environment = Environment(
         loader=PackageLoader("reidbench.reports"),
         autoescape=True,

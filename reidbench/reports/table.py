@@ -1,6 +1,6 @@
 """The table of a report: rows of plain values, and columns that tell how to print them.
 
-Sections return tables; the terminal, HTML, Markdown, CSV and JSON renderers read them. Texts may come from anywhere:
+Sections return tables; the terminal, HTML, CSV and JSON renderers read them. Texts may come from anywhere:
 they are printed as they are, on one line, never as markup.
 """
 

@@ -1,4 +1,4 @@
-"""Parts of a report in a terminal, as Markdown, as CSV and as JSON; figures are for pages and files."""
+"""Parts of a report in a terminal, as CSV and as JSON; figures are for pages and files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from rich.text import Text
 
 from reidbench.reports.sections import Part
 from reidbench.reports.table import Row, Table, is_missing, one_line
-
-_MARKDOWN = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def render_terminal(parts: Sequence[Part], console: Console) -> None:
@@ -49,11 +47,6 @@ def to_terminal(parts: Sequence[Part]) -> str:
     with console.capture() as printed:
         render_terminal(parts, console)
     return printed.get()
-
-
-def to_markdown(parts: Sequence[Part]) -> str:
-    """Return parts as GitHub's Markdown, ending with a line end."""
-    return "\n".join(_markdown(part) for part in parts)
 
 
 def to_csv(parts: Sequence[Part]) -> str:
@@ -106,30 +99,6 @@ def _inert(value: Any) -> Any:
         return value
     line = one_line(value)
     return f"'{line}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else line
-
-
-def _markdown(part: Part) -> str:
-    blocks = [f"## {_escaped(part.title)}", *([_escaped(part.error)] if part.error else [])]
-    for table in part.tables:
-        if table.title:
-            blocks.append(_escaped(table.title))
-        rows = [[_escaped(cell) for cell in row] for row in table.cells()]
-        for number, row in enumerate(rows):
-            for place, column in enumerate(table.columns):
-                if (number, column.key) in table.best:
-                    row[place] = f"**{row[place]}**"
-        headings = [_escaped(column.heading) for column in table.columns]
-        rules = ["---:" if column.kind == "number" else "---" for column in table.columns]
-        blocks.append("\n".join(f"| {' | '.join(line)} |" for line in (headings, rules, *rows)))
-    if part.commands:
-        blocks.append("\n".join(f"    {one_line(command)}" for command in part.commands))
-    if part.notes:
-        blocks.append("\n".join(f"- {_escaped(note)}" for note in part.notes))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return _MARKDOWN.sub(lambda match: "\\" + match.group(), one_line(text))
 
 
 def print_table(table: Table, console: Console, *, first: bool = False) -> None:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from reidbench import Column, Part, Table
-from reidbench.reports.html import _environment, render, table_view, to_html
+from reidbench.reports.html import environment, render, table_view, to_html
 from tests.reidbench.reports.test_figures import HOSTILE, drawn
 from tests.support.browser import Visit, chromium
 
@@ -50,7 +50,7 @@ def write_table(folder: Path, table: Table, title: str, details: Sequence[str]) 
         "table": table_view(table, "Scores", ids, filters={"track": "track"}),
         "details": dict(zip(ids, details, strict=True)),
     }
-    template = _environment().from_string(
+    template = environment().from_string(
         '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}{% block content %}<h2>Table</h2>'
         '{% call(entry, key) tables.sortable(table) %}{{ "" if key else details[entry.id] }}{% endcall %}{% endblock %}'
     )

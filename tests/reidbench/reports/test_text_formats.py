@@ -1,4 +1,4 @@
-"""Rendered reports: terminal, Markdown, CSV and JSON; hostile texts stay texts."""
+"""Rendered reports: terminal, CSV and JSON; hostile texts stay texts."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from reidbench.plugins.discovery import Plugin, PluginItem
 from reidbench.reports import sections
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.sections import build_sections
-from reidbench.reports.text_formats import render_terminal, to_csv, to_json, to_markdown
+from reidbench.reports.text_formats import render_terminal, to_csv, to_json
 from reidbench.utils.machine import local_machine
 from tests.support.cases import cases
 from tests.support.records import make_record
@@ -107,28 +107,10 @@ def test_a_narrow_terminal_leaves_minor_columns_out():
     assert "4" in to_csv([part])
 
 
-def test_the_best_is_bold_in_terminal_and_markdown():
+def test_the_best_is_bold_in_a_terminal():
     terminal = shown(part_of(BEST), terminal=True)
     assert "\x1b[1m34.56 ±1.00\x1b[0m" in terminal
     assert "\x1b[1m0.40" not in terminal
-    markdown = to_markdown([part_of(BEST)]).splitlines()
-    assert markdown[4] == "| none | tiny | 0.40 | 0.1 | **1** |"
-    assert markdown[5] == "| lifted_generalized(margin=0.2) | tiny | **34.56 ±1.00** | 30 | 2 |"
-
-
-def test_markdown_is_a_table_of_github():
-    part = part_of(replace(TABLE, title="Protocol a_b, *version* 1"), "first", "second\nline")
-    assert to_markdown([part, Part("Empty", error="no <luck>")]) == (
-        "## Scores\n\n"
-        "Protocol a_b, \\*version\\* 1\n\n"
-        "| loss | backbone | mAP (market) | rank-1 | seeds |\n"
-        "| --- | --- | ---: | ---: | ---: |\n"
-        "| none | tiny | 0.40 | 0.1 | 1 |\n"
-        "| lifted_generalized(margin=0.2) | tiny | 34.56 ±1.00 | 30 | 2 |\n"
-        "| 0.5\\*a + b | tiny | – | – | 3 |\n\n"
-        "- first\n- second line\n\n"
-        "## Empty\n\nno \\<luck\\>\n"
-    )
 
 
 def test_csv_is_one_rectangle_of_unrounded_values():
@@ -173,11 +155,6 @@ def test_hostile_texts_are_no_markup_anywhere():
     assert "\x1b[2J" not in terminal
     assert "\x1b]" not in terminal
     assert "\x07" not in terminal
-    markdown = to_markdown([part])
-    assert "<script" not in markdown.replace("\\<script", "")
-    assert "![" not in markdown.replace("\\!", "!").replace("!\\[", "")
-    table = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in table} == {3}
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -188,8 +165,6 @@ def test_any_text_stays_in_its_cell_in_every_form(heading, one, other):
     table = Table([{"x": one, "n": 1}, {"x": other, "n": 2}], [Column("x", heading), Column("n", kind="number")])
     part = Part(title=one, tables=[table], notes=[other])
     assert max(map(len, shown(part, 100).splitlines()), default=0) <= 100
-    table = [line for line in to_markdown([part]).split("\n") if line.startswith("| ")]
-    assert len(table) >= 4
     assert [len(row) for row in csv.reader(io.StringIO(to_csv([part])))] == [4, 4, 4]
     assert all(char.isprintable() or char == "\n" for char in shown(part, 100))
 
