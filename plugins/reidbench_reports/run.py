@@ -53,7 +53,7 @@ def _options(run: RunRecord) -> Iterator[dict[str, object]]:
 
 
 def _sentences(run: RunRecord) -> Iterator[str]:
-    """Yield what made the numbers."""
+    """Yield sentences about data, network, training, evaluation and code."""
     network, recipe, how, machine = run.network, run.recipe, run.evaluation, run.environment
     if run.error:
         yield f"Status {run.status}: {run.error}"
@@ -63,7 +63,7 @@ def _sentences(run: RunRecord) -> Iterator[str]:
     start = "pretrained weights" if network.pretrained else "random weights"
     size = f"{network.parameters:,} parameters, {network.embedding_dim} dimensions"
     yield f"Network: {size}, input {network.preprocess.height} × {network.preprocess.width}, from {start}."
-    if run.items["loss"].spec != "none":
+    if run.items["loss"].spec != "none" and "train" in run.seconds:
         batch = f"{recipe.steps:,} steps of {recipe.p} × {recipe.k} images"
         seconds = f"{run.seconds['train']:,.0f} s on {machine.device_name}, {machine.threads} threads"
         yield f"Training: {batch} in {seconds}; verdict {run.observed.verdict or 'none'}."

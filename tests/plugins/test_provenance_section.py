@@ -55,5 +55,5 @@ def test_a_run_has_its_scores_commands_and_sentences(ran):
         "Differs from its paper in: ",
     ):
         assert fact in " ".join(part.notes)
-    failed = replace(record, status="failed", error="the reason", scores={}, intervals={})
+    failed = replace(record, status="failed", error="the reason", scores={}, seconds={}, intervals={})
     assert build_part("run", [failed], ran[1]).notes[0] == "Status failed: the reason"
