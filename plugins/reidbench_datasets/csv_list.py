@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -14,18 +14,18 @@ from reidbench import (
     DataError,
     File,
     LabelOption,
-    ListColumns,
     Protocol,
     Samples,
     Split,
     did_you_mean,
     hold_out,
     hookimpl,
-    read_image_list,
-    whole_number,
 )
 from reidbench_datasets.csv_list_example import synthesize
 from reidbench_datasets.dataset_trees import Views, check_holdout
+
+if TYPE_CHECKING:
+    from reidbench import ListColumns
 
 PARTS = ("train", "query", "gallery")
 OWN = (("path", "pid", "split"), ("camid", "tracklet"))
@@ -84,6 +84,8 @@ def csv_list(root: Path, *, file: File = LIST, holdout: float = 0.0, holdout_see
 
 def read_list(file: Path, data_root: Path) -> tuple[Path, list[Row]]:
     """Return the folder of a list's images and its checked rows; raises DataError with up to ten mistakes at once."""
+    from reidbench import ListColumns, read_image_list  # noqa: PLC0415 - most runs read no list
+
     first_lines: dict[tuple[str, str], int] = {}
     labels: dict[str, int] = {}
 
@@ -103,6 +105,8 @@ def read_list(file: Path, data_root: Path) -> tuple[Path, list[Row]]:
 
 
 def _own_row(cells: Mapping[str, str], image: str, _labels: dict[str, int]) -> Row:
+    from reidbench import whole_number  # noqa: PLC0415 - most runs read no list
+
     part = cells["split"]
     if part not in PARTS:
         near = did_you_mean(part, PARTS, repr) or "; test images are query or gallery"

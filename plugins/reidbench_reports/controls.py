@@ -6,19 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reidbench import (
-    Column,
-    DataError,
-    Job,
-    Part,
-    RunFiles,
-    RunRecord,
-    Table,
-    difference,
-    hookimpl,
-    identities_of,
-    same_matches,
-)
+import reidbench
+from reidbench import Column, DataError, Job, Part, RunFiles, RunRecord, Table, hookimpl
 from reidbench_reports.combinations import PRIMARY, Combination, combinations, newest, percent_column
 from reidbench_reports.published import published_numbers, stand_ins
 
@@ -96,10 +85,10 @@ def _row(
     """Return the cells of a combination; raises DataError where rankings are missing or of other queries."""
     run = row.first
     sides = [[files.ranking(each) for each in side.scored] for side in (row, control)]
-    if not all(same_matches(sides[0][0], ranking) for side in sides for ranking in side):
+    if not all(reidbench.same_matches(sides[0][0], ranking) for side in sides for ranking in side):
         raise DataError("its control has other queries or positives")
-    identities = identities_of(sides[0][0])
-    gap = difference(sides[0], sides[1], identities, PRIMARY)
+    identities = reidbench.identities_of(sides[0][0])
+    gap = reidbench.difference(sides[0], sides[1], identities, PRIMARY)
     name = f"{run.items['loss'].short}, {run.items['backbone'].short}"
     other = (len(places), name, run.items["protocol"].short)
     order, system, data = places.get(replace(run.job, seed=0), other)

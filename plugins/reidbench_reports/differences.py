@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from reidbench import DataError, Difference, Ranking, RunFiles, RunRecord, difference, identities_of, same_matches
+import reidbench
+from reidbench import DataError, Ranking, RunFiles, RunRecord
 from reidbench_reports.combinations import PRIMARY, Combination
+
+if TYPE_CHECKING:
+    from reidbench import Difference
 
 
 def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> Iterator[tuple[RunRecord, Difference]]:
@@ -25,6 +30,6 @@ def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> 
                 rankings[row.first.group] = [files.ranking(run) for run in row.scored]
         pair = rankings[each.first.group], rankings[base.first.group]
         first = pair[0][0]
-        if not all(same_matches(first, ranking) for side in pair for ranking in side):
+        if not all(reidbench.same_matches(first, ranking) for side in pair for ranking in side):
             raise DataError("the rankings are not of the same queries and positives")
-        yield each.first, difference(*pair, identities_of(first), PRIMARY)
+        yield each.first, reidbench.difference(*pair, reidbench.identities_of(first), PRIMARY)

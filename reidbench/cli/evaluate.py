@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,11 +37,7 @@ def evaluate(
 
     if per_query is not None and per_query.suffix != ".npz":
         raise OptionError(f"--per-query {per_query}: expected a file that ends with .npz")
-    given = {
-        "--metric": metric != "auto",
-        "--rerank": rerank != "none",
-        "--train": train,
-    }
+    given = {"--metric": metric != "auto", "--rerank": rerank != "none", "--train": train}
     if refused := [option for option, value in given.items() if value and distances]:
         raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
     shards = shard_files(gallery) if gallery.suffix == ".npy" else []
@@ -86,16 +81,14 @@ def evaluate(
 def shard_files(pattern: Path) -> list[Path]:
     """Return the ``.npy`` files of a pattern such as ``shards/*.npy``, in the order of their names.
 
-    Raises DataError where there is none, and where there is none beside a list ``shard-N.csv`` or before ``shard-N``.
+    Raises DataError where there is none, and where there is none beside a list ``shard-N.csv``.
     """
     names = [pattern] if pattern.is_file() else glob.glob(str(pattern))  # noqa: PTH207 - Path refuses absolute patterns
     files = sorted(map(Path, names))
     if not files:
         raise DataError(f"--gallery {pattern}: there is no such file")
-    lists = map(Path, glob.glob(str(pattern.with_suffix(".csv"))))  # noqa: PTH207
-    shards = [(file, int(file.stem[6:])) for file in {*files, *lists} if re.fullmatch(r"shard-[0-9]{4}", file.stem)]
-    expected = {file.with_name(f"shard-{n:04d}.npy") for file, own in shards for n in (max(own - 1, 0), own)}
-    for file in sorted(expected):
+    lists = sorted(map(Path, glob.glob(str(pattern.with_name("shard-*.csv")))))  # noqa: PTH207
+    for file in (each.with_suffix(".npy") for each in lists):
         if not file.exists():
             raise DataError(f"{file}: is missing among the shards; embed its images first")
     return files

@@ -5,46 +5,43 @@ from __future__ import annotations
 import errno
 import io
 import os
-import select
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+    from rich.console import Console
 
     from reidbench.reports.sections import Part
 
 
 class _Output(io.FileIO):
-    """Writes to a copy of a descriptor; after the first write that the system refuses, everything is dropped.
+    """Writes to a descriptor; after the first write that the system refuses, everything is dropped.
 
     ``error``: why that write was refused.
     """
 
     error: OSError | None = None
 
-    def __init__(self, descriptor: int) -> None:
-        self._copy = os.dup(descriptor)  # whatever a plugin does with the descriptor itself
-        super().__init__(self._copy, "wb", closefd=False)
-
     def write(self, data: ReadableBuffer, /) -> int:
-        while self.error is None:
-            try:
-                if (count := super().write(data)) is not None:
-                    return count
-                select.select([], [self], [])  # another program has made the terminal, which it shares, non-blocking
-            except OSError as error:
-                self.error = error
+        try:
+            if self.error is None:
+                os.set_blocking(self.fileno(), True)  # another program may have changed a terminal that it shares
+                return super().write(data) or 0
+        except OSError as error:
+            self.error = error
         return memoryview(data).nbytes
-
-    def __del__(self) -> None:
-        os.close(self._copy)  # without the warning of a file that nobody closed
 
 
 class _Stream(io.TextIOWrapper):
-    """A text stream that stays open where a plugin closes it."""
+    """A text stream in the place of another, or of one that was closed, that never fails and stays open."""
+
+    def __init__(self, stream: TextIO | None, descriptor: int) -> None:
+        self.output = _Output(stream.fileno() if stream else descriptor, "wb", closefd=False)
+        encoding, in_lines = (stream.encoding, bool(stream.line_buffering)) if stream else ("utf-8", True)
+        super().__init__(io.BufferedWriter(self.output), encoding, "replace", line_buffering=in_lines)
 
     def close(self) -> None:
         self.flush()
@@ -60,17 +57,8 @@ def safe_streams() -> Iterator[None]:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # no file may take the place of a closed stream
         pass
     os.close(descriptor)
-    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
-    streams, outputs = {}, {}
-    for number, (name, stream) in enumerate(before.items(), start=1):
-        outputs[name] = _Output(stream.fileno() if stream else number)
-        streams[name] = _Stream(
-            io.BufferedWriter(outputs[name]),
-            encoding=stream.encoding if stream else "utf-8",
-            errors="replace",
-            line_buffering=not stream or stream.line_buffering,
-        )
-        setattr(sys, name, streams[name])
+    before = sys.stdout, sys.stderr
+    streams = sys.stdout, sys.stderr = _Stream(sys.stdout, 1), _Stream(sys.stderr, 2)
     code: object = None
     try:
         yield
@@ -79,14 +67,12 @@ def safe_streams() -> Iterator[None]:
         raise
     finally:
         lost = False
-        for name, stream in streams.items():
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
             stream.flush()
-            error = outputs[name].error
-            if error and error.errno != errno.EPIPE:
+            if (error := stream.output.error) and error.errno != errno.EPIPE:
                 lost = True
-                streams["stderr"].write(f"reidbench: {name}: {error.strerror}; what was to be printed is lost\n")
-        for name, stream in before.items():
-            setattr(sys, name, stream)
+                streams[1].write(f"reidbench: {name}: {error.strerror}; what was to be printed is lost\n")
+        sys.stdout, sys.stderr = before
         if lost and not code:
             sys.exit(1)
 
@@ -96,16 +82,21 @@ def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
     (sys.stderr if err else sys.stdout).write(text + "\n" * nl)
 
 
-def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
-    """Print a table to stdout as reports do; columns in ``numbers`` are right-aligned."""
-    from rich.console import Console
+def print_rows(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    numbers: Collection[str] = (),
+    console: Console | None = None,
+) -> None:
+    """Print a table as reports do, by default to stdout; columns in ``numbers`` are right-aligned."""
+    from rich import console as rich
 
     from reidbench.reports.table import Column, Table
     from reidbench.reports.text_formats import print_table
 
     columns = [Column(heading, kind="number" if heading in numbers else "text") for heading in headings]
     table = Table([dict(zip(headings, row, strict=True)) for row in rows], columns)
-    print_table(table, Console(highlight=False), first=True)
+    print_table(table, console or rich.Console(highlight=False), first=console is None)
 
 
 def print_report(parts: list[Part]) -> bool:

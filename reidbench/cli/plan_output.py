@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from reidbench.cli.output import echo, print_report
+from reidbench.cli.output import echo, print_report, print_rows
 from reidbench.data.positives_and_exclusions import contradiction_notes
 from reidbench.errors import OptionError
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.sections import default_parts
-from reidbench.reports.table import Column, Table
-from reidbench.reports.text_formats import print_table
 from reidbench.runs.execute import runs_here
 from reidbench.runs.plan import KINDS, Plan, differing_kinds, training_images
 from reidbench.runs.preflight import in_gib, results_bytes
@@ -66,40 +64,13 @@ def print_plan(console: Console, plan: Plan, most: int | None, *, verbose: bool 
     shared = [kind for kind in KINDS if runs and kind not in differing_kinds(runs)]
     shared_items = " · ".join(f"{kind} {runs[0].items[kind].short}" for kind in shared)
     print_line(console, f"Plan ({where or plan.machine.device}): {shared_items}".rstrip(": "))
-    listed = list(zip(runs, plan.states, plan.names(), strict=True))[:most]
-    rows = [{"id": run.id[:10], "state": str(state), "seed": run.job.seed, "what": name} for run, state, name in listed]
+    each_run = zip(runs, plan.states, plan.names(), strict=True)
+    rows = [(run.id[:10], str(state), run.job.seed, name) for run, state, name in each_run][:most]
     if rows:
-        print_table(
-            Table(rows, [Column("id"), Column("state"), Column("seed", kind="number"), Column("what")]), console
-        )
-    lines: list[str] = []
-    if more := len(runs) - len(listed):
-        lines.append(f"{'and ' * bool(rows)}{more:,} {'more' if rows else 'runs'}; --dry-run lists them")
-    for run, state in zip(runs, plan.states, strict=True):
-        if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
-            lines.append(f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}")
-        if state.changes:
-            lines.append(f"{run.items['loss'].short}: was run on other images: {state.changes}")
-    papers = Counter((run.recipe.faithful_to, run.deviations) for run in runs if run.trains)
-    for (paper, deviations), count in papers.items():
-        if paper:
-            which = "" if count == len(runs) else f"{count:,} of {len(runs):,} runs: "
-            differs = f"differs from {paper}: {'; '.join(deviations)}"
-            lines.append(f"{which}{differs if deviations else f'faithful to {paper}'}")
-    for run in {id(run.split): run for run in runs}.values():
-        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
-        standin = " (a stand-in: other names than the published ones)" if run.standin else ""
-        lines += [f"protocol {run.items['protocol'].text}{standin}: {counts}"]
-        if run.unmatched.total:
-            lines.append(f"queries without a positive: {run.unmatched}, each scored as AP 0")
-        lines += contradiction_notes(run.contradictions)
-    pk_runs = [run for run in runs if run.trains and run.recipe.batches == "pk"]
-    single = [run for run in pk_runs if run.split.counts["train"] == run.split.counts["train_identities"]]
-    for k in sorted({run.recipe.k for run in single} - {1}):
-        lines.append(f"each training identity has one image: with k={k} it repeats, so no positive pair has two images")
-    if any(state.status != "done" for state in plan.states):
-        lines.append(_work(plan))
-    for line in dict.fromkeys(lines):
+        print_rows(("id", "state", "seed", "what"), rows, ("seed",), console)
+    if more := len(runs) - len(rows):
+        print_line(console, f"{'and ' * bool(rows)}{more:,} {'more' if rows else 'runs'}; --dry-run lists them")
+    for line in dict.fromkeys(_notes(plan)):
         print_line(console, line)
     if most is None and runs and not verbose:
         print_line(console, "\nOptions, those of all runs first (--verbose: those of each run)", "bold")
@@ -119,15 +90,37 @@ def print_tasks(console: Console, plan: Plan, executor: Executor) -> None:
         console.print(executor.describe(batch.tasks, batch.folder), markup=False, soft_wrap=True)
 
 
-def _work(plan: Plan) -> str:
-    """Return how much work a plan has left: trainings, steps, images and disk."""
+def _notes(plan: Plan) -> Iterator[str]:
+    """Yield what is special about the runs and their data, and how much work is left; sentences may repeat."""
+    for run, state in zip(plan.runs, plan.states, strict=True):
+        if state.earlier and (changed := changed_files(state.earlier.code_files, run.code_files)):
+            yield f"{run.items['loss'].short}: was run by other code; changed: {', '.join(changed)}"
+        if state.changes:
+            yield f"{run.items['loss'].short}: was run on other images: {state.changes}"
+    papers = Counter((run.recipe.faithful_to, run.deviations) for run in plan.runs if run.trains)
+    for (paper, deviations), count in papers.items():
+        if paper:
+            which = "" if count == len(plan.runs) else f"{count:,} of {len(plan.runs):,} runs: "
+            yield which + (f"differs from {paper}: {'; '.join(deviations)}" if deviations else f"faithful to {paper}")
+    for run in {id(run.split): run for run in plan.runs}.values():
+        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.split.counts.items())
+        standin = " (a stand-in: other names than the published ones)" if run.standin else ""
+        yield f"protocol {run.items['protocol'].text}{standin}: {counts}"
+        if run.unmatched.total:
+            yield f"queries without a positive: {run.unmatched}, each scored as AP 0"
+        yield from contradiction_notes(run.contradictions)
+    for run in plan.runs:
+        single = run.split.counts["train"] == run.split.counts["train_identities"]
+        if single and run.trains and run.recipe.batches == "pk" and (k := run.recipe.k) > 1:
+            yield f"each training identity has one image: with k={k} it repeats, so no positive pair has two images"
     pending = [(run, state) for run, state in zip(plan.runs, plan.states, strict=True) if state.status != "done"]
-    new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}.values()
-    steps = sum(run.recipe.steps - state.step for run, state in new)
-    images = sum(training_images(run, state) for run, state in new)
-    size = in_gib(results_bytes([run for run, _ in pending]))
-    runs = f"to do: {len(pending):,} of {len(plan.runs):,} runs"
-    return f"{runs}, trainings: {len(new):,}, steps: {steps:,}, images: {images:,}, results: about {size}"
+    if pending:
+        new = {run.train_id: (run, state) for run, state in pending if run.trains and state.status != "trained"}
+        steps = sum(run.recipe.steps - state.step for run, state in new.values())
+        images = sum(training_images(run, state) for run, state in new.values())
+        runs = f"to do: {len(pending):,} of {len(plan.runs):,} runs, trainings: {len(new):,}"
+        size = in_gib(results_bytes([run for run, _ in pending]))
+        yield f"{runs}, steps: {steps:,}, images: {images:,}, results: about {size}"
 
 
 def _print_options(console: Console, runs: Sequence[Prepared]) -> None:
@@ -135,16 +128,15 @@ def _print_options(console: Console, runs: Sequence[Prepared]) -> None:
     texts: dict[str, list[str]] = {}
     for run in runs:
         for kind, item in run.items.items():
-            plugins = [offer.plugin for offer in item.plugin_items]
-            owners = ", ".join(f"{plugin.name}, {plugin.distribution} {plugin.version}" for plugin in plugins)
-            lines = [item.text + (f"  ({owners})" if owners else "")]
+            owners = ", ".join(str(offer.plugin) for offer in item.plugin_items)
+            text = item.text + (f"  ({owners})" if owners else "")
             for origin in dict.fromkeys(item.origins.values()):
                 options = [option for option, each in item.origins.items() if each == origin]
-                lines.append(f"            from {origin}: {', '.join(options)}")
-            texts.setdefault(kind, []).append("\n".join(lines))
+                text += f"\n            from {origin}: {', '.join(options)}"
+            texts.setdefault(kind, []).append(text)
         how = run.evaluation
-        excluded = " and ".join(how.exclude)
-        texts.setdefault("scored by", []).append(f"views {how.views}, pool {how.pool}, excluded {excluded}")
+        scored = f"views {how.views}, pool {how.pool}, excluded {' and '.join(how.exclude)}"
+        texts.setdefault("scored by", []).append(scored)
     for kind in sorted(texts, key=lambda kind: len(set(texts[kind])) > 1):
         for text in dict.fromkeys(texts[kind]):
             print_line(console, f"  {kind:9} {text}")

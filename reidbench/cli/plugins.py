@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,7 @@ from reidbench.cli.output import echo, print_rows
 from reidbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
-    from reidbench.plugins.catalogue import Catalogue
-    from reidbench.plugins.discovery import Plugin, PluginItem
+    from reidbench.plugins.discovery import PluginItem
     from reidbench.plugins.options import Option
 
 app = typer.Typer(
@@ -24,30 +22,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-HEADINGS = ("name", "kind", "description", "distribution", "version", "state")
-
 
 @app.callback()
-def list_plugins(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def list_plugins(context: typer.Context) -> None:
     """List every item of every plugin, and the plugins that failed to load with their errors."""
     if context.invoked_subcommand is not None:
         return
-    import json
-
     from reidbench.plugins.catalogue import load
 
-    rows = _rows(load())
-    if as_json:
-        echo(json.dumps(rows, indent=1))
-        return
-    print_rows(HEADINGS, [[row[heading] for heading in HEADINGS] for row in rows])
-    for row in rows:  # below the table, whose columns would fold a long error
-        if row["error"]:
-            state = "failed at" if row["state"] == "failed" else "is unavailable:"
-            echo(f"\n{row['name']} {state} {printable(row['error'])}")
+    rows, reasons = [], []
+    for item in load().list_items():
+        if reason := _unavailable(item):
+            reasons.append(f"{item.name} is unavailable: {reason}")
+        provider = (item.plugin.distribution, item.plugin.version)
+        rows.append((item.name, item.kind, _first_line(item), *provider, "unavailable" if reason else "ok"))
+    for plugin in load().plugins:
+        if plugin.error:
+            reasons.append(f"{plugin.name} failed at {plugin.error}")
+            rows.append((plugin.name, "", "", plugin.distribution, plugin.version, plugin.state))
+    print_rows(("name", "kind", "description", "distribution", "version", "state"), rows)
+    for reason in reasons:  # below the table, whose columns would fold a long error
+        echo(f"\n{printable(reason)}")
 
 
 @app.command()
@@ -113,33 +108,20 @@ def _description(option: Option) -> str:
     return f"{option.doc.rstrip('.')}; searched {option.searched}" if option.searched else option.doc
 
 
-def _rows(catalogue: Catalogue) -> list[dict[str, str]]:
-    """Return one row for each item, and one for each plugin that failed to load."""
-    rows = [(item.name, item.kind, _first_line(item), _with_availability(item)) for item in catalogue.list_items()]
-    rows += [(plugin.name, "", "", plugin) for plugin in catalogue.plugins if plugin.state != "ok"]
-    keys = ("distribution", "version", "state", "error")
-    return [
-        {"name": name, "kind": kind, "description": description, "plugin": plugin.name}
-        | {key: getattr(plugin, key) for key in keys}
-        for name, kind, description, plugin in rows
-    ]
-
-
 def _first_line(item: PluginItem) -> str:
     from reidbench.utils.syntax import summary_of
 
     return re.split(r"(?<! al)\. ", printable(summary_of(item.factory)))[0].removesuffix(".")
 
 
-def _with_availability(item: PluginItem) -> Plugin:
-    """Return the plugin of an item, in the state "unavailable" with the reason where it lacks what it needs here."""
+def _unavailable(item: PluginItem) -> str:
+    """Return why an executor or a tracker cannot be used here; an empty text for all others."""
     from reidbench.errors import describe_error
 
     if item.kind not in ("executor", "tracker"):
-        return item.plugin
+        return ""
     try:
         built = item.factory()
-        reason = built.unavailable() if item.kind == "executor" else ""
+        return built.unavailable() if item.kind == "executor" else ""
     except Exception as error:
-        reason = describe_error(error)
-    return replace(item.plugin, state="unavailable", error=reason) if reason else item.plugin
+        return describe_error(error)

@@ -82,7 +82,7 @@ def write_page(files: StudyFiles) -> Path:
 
 def study_command(study: Study) -> str:
     """Return the command line of a study."""
-    flags = [("loss", loss) for loss in study.trained_losses] + [("metric", metric) for metric in study.metrics]
+    flags = [("loss", loss) for loss in study.losses if loss != NONE] + [("metric", metric) for metric in study.metrics]
     names = ("protocol", "backbone", "recipe", "rerank", "trials", "seeds", "searches", "seed", "against")
     flags += [(name, str(getattr(study, name))) for name in names if getattr(study, name) is not None]
     return shlex.join(["reidbench", "study", *(part for name, value in flags for part in (f"--{name}", value))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,14 +37,12 @@ class Dimension:
     ``name``: "learning_rate", an option's name (in a sum "item.option"), or "weight of ITEM".
     ``term``: the place of its term in the loss; None for an option of the recipe.
     ``option``: the name of the option; empty for the weight of the term.
-    ``default``: its value in the first trial.
     ``searched``: its values.
     """
 
     name: str
     term: int | None
     option: str
-    default: Any
     searched: Searched
 
 
@@ -88,22 +85,18 @@ def search_space(resolved: ResolvedJob, memo: Memo | None = None) -> SearchSpace
         reason = "gives it" if RATE in recipe.origins else f"has no option {RATE}"
         notes.append(f"the learning rate is not searched: {specs[1]} {reason}")
     else:
-        backbone = resolved.items["backbone"]
-        info = (memo or Memo())(describe_backbone, backbone)
+        info = (memo or Memo())(describe_backbone, resolved.items["backbone"])
         rate = build_recipe(recipe, info).learning_rate
-        rates.append(Dimension(RATE, None, RATE, rate, around(rate)))
+        rates.append(Dimension(RATE, None, RATE, around(rate)))
     names = part_names([term.item.name for term in loss.terms])
     for place, (name, term) in enumerate(zip(names, loss.terms, strict=True)):
         if place and term.weight > 0:
-            weights.append(Dimension(f"weight of {name}", place, "", term.weight, around(term.weight)))
+            weights.append(Dimension(f"weight of {name}", place, "", around(term.weight)))
         prefix = f"{name}." if len(names) > 1 else ""
         declared = {option: each.searched for option, each in term.item.options.items() if each.searched}
         given = [option for option in declared if term.origins[option] == "given"]
-        options += [
-            Dimension(f"{prefix}{option}", place, option, term.values[option], searched)
-            for option, searched in declared.items()
-            if option not in given
-        ]
+        open_ones = {option: searched for option, searched in declared.items() if option not in given}
+        options += [Dimension(f"{prefix}{option}", place, option, each) for option, each in open_ones.items()]
         notes += [f"not searched, since given: {prefix}{option}" for option in given]
         if not declared:
             notes.append(f"{name} declares no option to search")
@@ -126,8 +119,11 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def with_values(space: SearchSpace, values: dict[str, Any]) -> tuple[str, str]:
-    """Return the specs of loss and recipe with these values of the space's dimensions, by their names."""
+def trial(space: SearchSpace, study_seed: int, search: int, number: int) -> tuple[str, str]:
+    """Return the specs of loss and recipe of a trial; number 1 is the options as given."""
+    if number == 1 or not space.dimensions:
+        return str(space.loss), str(space.recipe)
+    values = trial_values(space, study_seed, search, number)
     terms: dict[int | None, Term] = {None: space.recipe.terms[0], **dict(enumerate(space.loss.terms))}
     for dimension in space.dimensions:
         term, value = terms[dimension.term], values[dimension.name]
@@ -137,29 +133,17 @@ def with_values(space: SearchSpace, values: dict[str, Any]) -> tuple[str, str]:
     return str(Spec(tuple(terms.values()))), str(Spec((recipe,)))
 
 
-def trial(space: SearchSpace, study_seed: int, search: int, number: int) -> tuple[str, str]:
-    """Return the specs of loss and recipe of a trial; number 1 is the options as given."""
-    if number == 1:
-        return str(space.loss), str(space.recipe)
-    return with_values(space, trial_values(space, study_seed, search, number))
-
-
 def trial_values(space: SearchSpace, study_seed: int, search: int, number: int) -> dict[str, Any]:
-    """Return the searched values of a trial by the names of the dimensions; those of number 1 are the defaults.
+    """Return the searched values of a trial from number 2 on, by the names of the dimensions.
 
     Trial i is point i - 2 of a Sobol sequence that is scrambled by the random stream of (study seed, search, loss), so
     that it depends neither on the other trials nor on their number.
     """
-    if number == 1 or not space.dimensions:
-        return {dimension.name: dimension.default for dimension in space.dimensions}
-    key = stream_key(study_seed, "search", search, space.stream)
-    sobol = qmc.Sobol(len(space.dimensions), scramble=True, rng=key)
+    sobol = qmc.Sobol(len(space.dimensions), rng=stream_key(study_seed, "search", search, space.stream))
     index = number - 2
     point = sobol.random_base2(index.bit_length())[index]
-    return {
-        dimension.name: value_at(dimension.searched, float(share))
-        for dimension, share in zip(space.dimensions, point, strict=True)
-    }
+    pairs = zip(space.dimensions, point, strict=True)
+    return {dimension.name: value_at(dimension.searched, float(share)) for dimension, share in pairs}
 
 
 def value_at(searched: Searched, share: float) -> Any:
@@ -173,12 +157,9 @@ def value_at(searched: Searched, share: float) -> Any:
     assert low is not None
     assert high is not None
     whole = type(low) is type(high) is int
-    if whole:
-        low, high = low - 0.5, high + 0.5
-    value = low * (high / low) ** share if searched.log else low + share * (high - low)
-    if whole:
-        return min(max(round(value), math.ceil(low)), math.floor(high))
-    return min(max(rounded(value), low), high)
+    first, last = low - 0.5 * whole, high + 0.5 * whole
+    value = first * (last / first) ** share if searched.log else first + share * (last - first)
+    return min(max(round(value) if whole else rounded(value), low), high)
 
 
 def trial_seed(study_seed: int, search: int) -> int:

@@ -71,16 +71,6 @@ class Study:
     scale: Scale | None = None
 
     @property
-    def trained_losses(self) -> tuple[str, ...]:
-        """The losses without "none"."""
-        return tuple(loss for loss in self.losses if loss != NONE)
-
-    @property
-    def tuning(self) -> str:
-        """What the rows of the comparison are: "tuned", or "default" without trials."""
-        return TUNED if self.trials else DEFAULT
-
-    @property
     def digest(self) -> str:
         """The sha256 of the definition without its name, 64 hex digits."""
         values = {key: value for key, value in dataclasses.asdict(self).items() if key != "name"}
@@ -156,8 +146,7 @@ def best_trials(trials: Iterable[Trial]) -> dict[tuple[str, int], Trial]:
     best: dict[tuple[str, int], Trial] = {}
     for trial in trials:
         key = (trial.loss, trial.search)
-        if key not in best or trial.rank_key > best[key].rank_key:
-            best[key] = trial
+        best[key] = max(best.get(key, trial), trial, key=lambda each: each.rank_key)
     return best
 
 
@@ -236,22 +225,23 @@ class StudyResult:
         """Return a table with a row for each final run: loss, tuning, seed, status, scores and ids."""
         import pandas as pd  # noqa: PLC0415 - takes a second to import
 
-        rows: list[dict[str, Any]] = []
-        for each in self.losses:
-            for tuning, final in ((tuning, final) for tuning, finals in each.by_tuning.items() for final in finals):
-                record = final.record
-                row = {"loss": each.loss, "tuning": tuning, "seed": record.job.seed, "status": record.status}
-                row |= {f"{kind}_spec": record.items[kind].short for kind in ("loss", "recipe", "metric")}
-                rows.append(row | record.scores | {"id": record.id, "train_id": record.train_id})
-        return pd.DataFrame(rows)
+        by_tuning = [(each.loss, *item) for each in self.losses for item in each.by_tuning.items()]
+        runs = [(loss, tuning, final.record) for loss, tuning, finals in by_tuning for final in finals]
+        return pd.DataFrame(
+            {"loss": loss, "tuning": tuning, "seed": record.job.seed, "status": record.status}
+            | {f"{kind}_spec": record.items[kind].short for kind in ("loss", "recipe", "metric")}
+            | {**record.scores, "id": record.id, "train_id": record.train_id}
+            for loss, tuning, record in runs
+        )
 
     def trials_frame(self) -> pd.DataFrame:
         """Return a table with a row for each trial."""
         import pandas as pd  # noqa: PLC0415
 
-        trials = [trial for each in self.losses for trial in each.trials]
         return pd.DataFrame(
-            [{**dataclasses.asdict(each), "metric": each.metric, "score": each.score} for each in trials]
+            {**dataclasses.asdict(trial), "metric": trial.metric, "score": trial.score}
+            for each in self.losses
+            for trial in each.trials
         )
 
 
@@ -286,16 +276,17 @@ def read_study(folder: Path) -> StudyResult:
     stored: StoredStudy = parse_typed(read_text(folder / STUDY_FILE), folder / STUDY_FILE, StoredStudy)
     lines = read_text(file).splitlines() if stored.study.trials else []
     trials: list[Trial] = parse_typed(f"[{','.join(lines)}]", file, list[Trial])
-    losses = []
+    results = []
     for loss in stored.study.losses:
+        names = stored.finals.get(loss, {})
         by_tuning = {
-            tuning: [Final(folder / run, read_record(folder / run / RECORD)) for run in runs]
-            for tuning, runs in ((tuning, stored.finals.get(loss, {}).get(tuning)) for tuning in TUNINGS)
-            if runs
+            tuning: [Final(folder / name, read_record(folder / name / RECORD)) for name in names[tuning]]
+            for tuning in TUNINGS
+            if names.get(tuning)
         }
         own = [each for each in trials if each.loss == loss]
-        losses.append(LossResult(loss, by_tuning, own, stored.ranges.get(loss, "")))
-    return StudyResult(stored.study, losses, folder)
+        results.append(LossResult(loss, by_tuning, own, stored.ranges.get(loss, "")))
+    return StudyResult(stored.study, results, folder)
 
 
 def parse_typed(text: str, file: Path, kind: Any) -> Any:

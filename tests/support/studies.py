@@ -48,10 +48,12 @@ def make_study(
         against=against,
     )  # fmt: skip
 
+    tuned = "tuned" if trials else "default"
+
     def final(loss: str, place: int, seed: int, tuning: str) -> Final:
         random = np.random.default_rng([place, seed, tuning == "tuned"])
         quality = losses[loss] + 0.03 * random.standard_normal() + 0.1 * (tuning == "tuned")
-        status = (statuses or {}).get((loss, seed), "ok") if tuning == study.tuning else "ok"
+        status = (statuses or {}).get((loss, seed), "ok") if tuning == tuned else "ok"
         ranking = invented_ranking(quality - 3 * (status == "collapsed"), place * 100 + seed * 2 + (tuning == "tuned"))
         score = float(average_precision(ranking, "market").mean())
         values = {"status": status, "error": "" if status == "ok" else f"the training {status}"}
@@ -82,13 +84,13 @@ def make_study(
     results = []
     for place, loss in enumerate(losses):
         if loss == NONE:
-            finals = [final(loss, place, 0, study.tuning)]
-            results.append(LossResult(loss, {study.tuning: finals, "default": finals}))
+            finals = [final(loss, place, 0, tuned)]
+            results.append(LossResult(loss, {tuned: finals, "default": finals}))
             continue
         made = [
             trial(loss, place, search, number) for search in range(study.searches) for number in range(1, trials + 1)
         ]
-        finals = [final(loss, place, seed, study.tuning) for seed in range(seeds)]
+        finals = [final(loss, place, seed, tuned) for seed in range(seeds)]
         defaults = [final(loss, place, seed, "default") for seed in range(seeds)] if trials else finals
-        results.append(LossResult(loss, {study.tuning: finals, "default": defaults}, made))
+        results.append(LossResult(loss, {tuned: finals, "default": defaults}, made))
     return StudyResult(study, results, folder)

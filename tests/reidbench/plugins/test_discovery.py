@@ -57,7 +57,6 @@ result = {
     "items": [[entry.kind, entry.name, entry.plugin.distribution] for entry in catalogue.list_items()],
     "message": message,
     "list": run(app, []).output,
-    "json": json.loads(run(app, ["--json"]).output),
     "show": run(app, ["show", "metric", "near"]).output,
     "torch": "torch" in sys.modules,
 }
@@ -141,11 +140,9 @@ def test_the_command_lists_items_and_failures(host):
     assert row in [" ".join(line.split()) for line in host["list"].splitlines()]
     for name, reason in FAILED.items():
         assert f"{name} failed at {reason}" in host["list"]
-    rows = {(row["kind"], row["name"]): row for row in host["json"]}
-    near = {"name": "near", "kind": "metric", "description": "A distance, [bold]plainly[/bold]", "plugin": "good.main"}
-    assert rows["metric", "near"] == near | {"distribution": "good", "version": "1.0", "state": "ok", "error": ""}
-    assert rows["", "stars.main"]["error"].startswith(FAILED["stars.main"])
-    assert len(rows) == len(host["items"]) + len(FAILED)
+    states = [line.split()[-1] for line in host["list"].partition("\n\n")[0].splitlines()]
+    counts = [states.count(state) for state in ("ok", "unavailable", "failed")]
+    assert counts == [len(host["items"]) - 1, 1, len(FAILED)]  # the executor of ten is none
 
 
 def test_the_command_shows_an_item(host):

@@ -43,7 +43,7 @@ def test_a_study_has_five_searches_and_the_untrained_network():
     one = define({"searches": 1})
     assert [one.search_of(seed) for seed in range(3)] == [0, 0, 0]
     assert define({"trials": 0}).metrics == ("auto",)
-    assert (define({"trials": 0}).searches, define({"trials": 0}).tuning) == (0, "default")
+    assert define({"trials": 0}).searches == 0
 
 
 def test_a_file_defines_a_study_and_options_replace_its_numbers(file):

@@ -27,13 +27,6 @@ def spaces():
 def test_the_first_trial_has_the_options_as_given(spaces):
     for loss, space in spaces.items():
         assert trial(space, 3, 1, 1) == (loss, job().recipe)
-    assert trial_values(spaces[LOSSES[1]], 0, 0, 1) == {
-        "learning_rate": 0.001,
-        "weight of classification": 0.5,
-        "pml/CircleLoss.m": 0.4,
-        "classification.label_smoothing": 0.0,
-        "classification.dropout": 0.0,
-    }
 
 
 def test_the_others_are_points_of_scipys_scrambled_sobol_sequence(spaces):
