@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Results, path
+from reidbench.cli.flags import Results, path_argument
 from reidbench.cli.output import echo
 
 _PLACE = "A run folder, its record, a folder with the seeds of one combination, or the start of a run's id."
@@ -15,8 +15,8 @@ _SEEDS = "Include all seeds of A and B that are stored beside them."
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help=_PLACE, parser=path)],
-    b: Annotated[Path, typer.Argument(metavar="B", help=_PLACE, parser=path)],
+    a: Annotated[Path, path_argument(_PLACE, "A")],
+    b: Annotated[Path, path_argument(_PLACE, "B")],
     seeds: Annotated[bool, typer.Option("--seeds", help=_SEEDS)] = False,
     results: Results = None,
 ) -> None:

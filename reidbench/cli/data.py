@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Cache, DataRoot, Threads, path
+from reidbench.cli.flags import Cache, DataRoot, Threads, path_argument
 from reidbench.cli.output import echo, print_rows
 
 DECODED = 500  # images that are decoded to verify a dataset
@@ -32,13 +32,7 @@ def verify(
     Also prints the queries without a positive and contradictions between its parts. Exits with 1 where counts are
     wrong, files are missing, empty or damaged, one file has two identities, or no query has a positive.
     """
-    from reidbench.data.positives_and_exclusions import (
-        NO_POSITIVE,
-        TWO_PIDS,
-        contradiction_notes,
-        contradictions,
-        unmatched,
-    )
+    from reidbench.data import positives_and_exclusions as positives
     from reidbench.data.protocol import verdict
     from reidbench.errors import DataError
     from reidbench.images.contents import check_images
@@ -57,15 +51,12 @@ def verify(
     print_rows(("", "found", "expected"), rows, numbers=("found", "expected"))
     for name, count in split.ignored.items():
         echo(f"ignored: {count:,} {name}")
-    counts, contradicting = unmatched(built, split), contradictions(built, split)
-    files = contradicting.pop(TWO_PIDS, [])
-    echo(f"queries without a positive: {counts}")
-    for note in contradiction_notes(contradicting):
-        echo(note)
+    counts, contradicting = positives.unmatched(built, split), positives.contradictions(built, split)
+    files = contradicting.pop(positives.TWO_PIDS, [])
+    echo("\n".join([f"queries without a positive: {counts}", *positives.contradiction_notes(contradicting)]))
     faults = [f"incomplete: {'; '.join(split.wrong_counts)}"] if split.wrong_counts else []
-    faults += [NO_POSITIVE] if counts.total == len(split.query) else []
-    if files:
-        faults.append(f"{len(files):,} files have two identities, the first is {files[0]}")
+    faults += [positives.NO_POSITIVE] if counts.total == len(split.query) else []
+    faults += [f"{len(files):,} files have two identities, the first is {files[0]}"] if files else []
     try:
         if decode:
             echo(f"decoded all {check_images(split.parts, machine.threads, read_image):,} images")
@@ -75,9 +66,7 @@ def verify(
             echo(f"all {count:,} images exist; decoded {sample:,} of them, --decode decodes all")
     except DataError as error:
         faults.append(str(error))
-    for fault in faults:
-        echo(fault)
-    echo(f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}")
+    echo("\n".join([*faults, f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}"]))
     if faults:
         raise typer.Exit(1)
 
@@ -85,7 +74,7 @@ def verify(
 @app.command()
 def synthesize(
     name: Annotated[str, typer.Argument(help='A synthesizer, e.g. "mars(identities=60)"; list: reidbench plugins.')],
-    directory: Annotated[Path, typer.Argument(help="Folder to write.", parser=path)],
+    directory: Annotated[Path, path_argument("Folder to write.")],
 ) -> None:
     """Write what a synthesizer makes, or resume it.
 
@@ -108,5 +97,5 @@ def cache(
     from reidbench.utils.machine import default_cache
 
     folder = cache or default_cache()
-    size, done = (clear_cache(folder), " deleted") if clear else (cached_bytes(folder), "")
-    echo(f"{size / 2**20:,.1f} MiB{done} below {folder}")
+    size = clear_cache(folder) if clear else cached_bytes(folder)
+    echo(f"{size / 2**20:,.1f} MiB{' deleted' * clear} below {folder}")

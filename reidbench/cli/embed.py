@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from reidbench.cli.flags import DataRoot, Device, Threads, option, path, path_option
+from reidbench.cli.flags import DataRoot, Device, Threads, option, path_argument, path_option
 from reidbench.cli.output import echo
 from reidbench.errors import OptionError
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
+    run: Annotated[Path, path_argument("A run folder, or its record.json.")],
     images: Annotated[Path, path_option("A CSV file with a column path (optionally pid and camid).", "LIST")],
     out: Annotated[Path, path_option("The .npz or .npy file to write; the folder of shards.", "PATH")],
     shards: Annotated[int, option("Write N .npy files with lists; 0 is one file.", "N")] = 0,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import path
+from reidbench.cli.flags import path_argument
 from reidbench.cli.output import echo
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.", parser=path)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", parser=path)],
+    run: Annotated[Path, path_argument("A run folder, or its record.json.")],
+    folder: Annotated[Path, path_argument("A new folder.", "DIR")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too (extra onnx).")] = False,
 ) -> None:
     """Export the network of a run to publish it: weights, preprocessing, record, and a model card with its scores."""

@@ -37,11 +37,13 @@ def path_option(help_text: str, metavar: str = "FOLDER", *names: str) -> Any:
     return option(help_text, metavar, *names, parser=path)
 
 
+def path_argument(help_text: str, metavar: str | None = None) -> Any:
+    """Return an argument that is a path."""
+    return typer.Argument(metavar=metavar, help=help_text, parser=path)
+
+
 DataRoot = Annotated[Path | None, path_option("Folder of the datasets.  [env: REIDBENCH_DATA]")]
 Results = Annotated[Path | None, path_option("Folder of the results.  [env: REIDBENCH_RESULTS]  [default: results]")]
 Cache = Annotated[Path | None, path_option("Folder of the caches.  [env: REIDBENCH_CACHE]")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", metavar="NUMBER", help="CPU threads; 0 is one for each core.")]
-AllowPartial = Annotated[
-    bool, option("Use a dataset whose counts are wrong; the record says so.", None, "--allow-partial")
-]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, option, path, path_option
+from reidbench.cli.flags import DataRoot, option, path_argument, path_option
 from reidbench.cli.output import echo, print_report
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Folder = Annotated[Path, path_option("The leaderboards folder.")]
 
 @app.command("add")
 def add(
-    runs: Annotated[list[Path], typer.Argument(help=_RUNS, parser=path)],
+    runs: Annotated[list[Path], path_argument(_RUNS)],
     folder: Folder = DEFAULT,
     weights: Annotated[bool, typer.Option("--weights", help="Publish the trained weights too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept runs with uncommitted changes.")] = False,
@@ -116,7 +116,7 @@ def verify(
 
 @app.command("html")
 def html(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the site to.", parser=path)],
+    target: Annotated[Path, path_argument("Folder to write the site to.", "DIR")],
     folder: Folder = DEFAULT,
     docs: Annotated[str, typer.Option(metavar="URL", help="Folder of the documentation, for a link to it.")] = "",
 ) -> None:

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -83,10 +83,7 @@ def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
 
 
 def print_rows(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    numbers: Collection[str] = (),
-    console: Console | None = None,
+    headings: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = (), console: Console | None = None
 ) -> None:
     """Print a table as reports do, by default to stdout; columns in ``numbers`` are right-aligned."""
     from rich import console as rich

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import DataRoot, Results, option, path, path_option
+from reidbench.cli.flags import DataRoot, Results, option, path_argument, path_option
 from reidbench.cli.output import echo, print_errors
 from reidbench.errors import OptionError
 
@@ -17,9 +17,7 @@ _ROWS = "Write a row for each run (with --section: the rows of these) to a file 
 
 
 def report(
-    places: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN|FOLDER|SUITE]...", help=_PLACES, parser=path)
-    ] = None,
+    places: Annotated[list[Path] | None, path_argument(_PLACES, "[RUN|FOLDER|SUITE]...")] = None,
     section: Annotated[list[str] | None, option("Sections to show.")] = None,
     html: Annotated[Path | None, path_option("Write a self-contained page.", "FILE")] = None,
     plots: Annotated[Path | None, path_option("Write PNG and SVG figures.", "DIR")] = None,

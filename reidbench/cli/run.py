@@ -7,17 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from reidbench.cli.flags import AllowPartial, Cache, DataRoot, Device, Results, Threads, number, option, path
+from reidbench.cli.flags import Cache, DataRoot, Device, Results, Threads, number, option, path_argument
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
+_PARTIAL = "Use a dataset whose counts are wrong; the record says so."
+Pixels = Literal["auto", "device", "map"]
 
 
 def run(
-    what: Annotated[
-        Path | None,
-        typer.Argument(metavar="[SUITE|RECORD]", help=_WHAT, parser=path),
-    ] = None,
+    what: Annotated[Path | None, path_argument(_WHAT, "[SUITE|RECORD]")] = None,
     protocol: Annotated[list[str] | None, option("Data and evaluation.")] = None,
     loss: Annotated[list[str] | None, option('Loss, e.g. "batch_hard(margin=0.2)", or none.')] = None,
     backbone: Annotated[list[str] | None, option("Network.")] = None,
@@ -29,16 +28,14 @@ def run(
     dry_run: Annotated[bool, option("Print the plan with ids and all options, and stop.", None, "--dry-run")] = False,
     verbose: Annotated[bool, option("Print the options of each run in the plan.", None, "--verbose")] = False,
     data_root: DataRoot = None,
-    allow_partial: AllowPartial = False,
+    allow_partial: Annotated[bool, option(_PARTIAL, None, "--allow-partial")] = False,
     results: Results = None,
     cache: Cache = None,
     device: Device = AUTO,
     threads: Threads = 0,
     executor: Annotated[str | None, option('What runs it, e.g. "local(workers=2)" or "slurm(gpus=1)".')] = None,
     checkpoint_seconds: Annotated[float, option("Time between two checkpoints.", "SECONDS")] = CHECKPOINT_SECONDS,
-    pixels: Annotated[
-        Literal["auto", "device", "map"], option("Where decoded training images are stored.", None)
-    ] = "auto",
+    pixels: Annotated[Pixels, option("Where decoded training images are stored.", None)] = "auto",
     tracker: Annotated[list[str] | None, option("What follows the runs, e.g. tensorboard or wandb.")] = None,
     validate_every: Annotated[int, option("Score the network after each so many steps, on NAME_val.", "STEPS")] = 0,
 ) -> None:
@@ -70,8 +67,7 @@ def run(
         for folder, record in execute(plan, runner):
             ended[folder] = record
     finally:
-        runs = [(run.run_folder, ended[run.run_folder]) for run in plan.runs if run.run_folder in ended]
-        if runs:
+        if runs := [(run.run_folder, ended[run.run_folder]) for run in plan.runs if run.run_folder in ended]:
             print_scores(runs, plan.machine)
     for folder, _ in runs:
         print_line(console, f"record: {folder}")

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from reidbench.cli import flags
 from reidbench.cli import run as run_verb
-from reidbench.cli.flags import option
+from reidbench.cli.flags import option, path_argument
 from reidbench.cli.output import print_report
+
+_TRIALS = "Trials of each search; 0: the options as given.  [default: 5]"
 
 
 def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
@@ -26,14 +27,9 @@ def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
 
 @_with_options_of_run
 def study(
-    what: Annotated[
-        Path | None,
-        typer.Argument(metavar="[STUDY]", help="A suite with a table [study].", parser=flags.path),
-    ] = None,
+    what: Annotated[Path | None, path_argument("A suite with a table [study].", "[STUDY]")] = None,
     against: Annotated[str | None, option("The loss that the others are compared with.")] = None,
-    trials: Annotated[
-        int | None, option("Trials of each search; 0: the options as given.  [default: 5]", "NUMBER")
-    ] = None,
+    trials: Annotated[int | None, option(_TRIALS, "NUMBER")] = None,
     seeds: Annotated[int | None, option("Final seeds.  [default: 5]", "NUMBER")] = None,
     searches: Annotated[int | None, option("Searches of each loss: one for each seed, or 1 for all.", "NUMBER")] = None,
     hours: Annotated[float | None, option("Choose trials, seeds and steps that fit.", "HOURS")] = None,
@@ -62,15 +58,12 @@ def study(
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
     values = {kind: options[kind] for kind in KINDS} | numbers
     definition = define_study(str(what) if what else None, values, options["scale"])
-    executor = build_executor(options["executor"])
-    dry_run = options["dry_run"]
+    executor, dry_run = build_executor(options["executor"]), options["dry_run"]
     trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
-    out = Console(highlight=False) if dry_run else console
+    out, most = (Console(highlight=False), None) if dry_run else (console, 0)
     for line in [*trainings.describe(), *trainings.notes]:
         print_line(out, line)
-    print_plan(
-        out, trainings.expected, None if dry_run else 0, verbose=options["verbose"], where=options["executor"] or ""
-    )
+    print_plan(out, trainings.expected, most, verbose=options["verbose"], where=options["executor"] or "")
     if dry_run:
         print_tasks(out, trainings.expected, executor)
         return

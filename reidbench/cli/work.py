@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from reidbench.cli.flags import Device, Threads, path
+from reidbench.cli.flags import Device, Threads, path_argument
 from reidbench.cli.output import echo
 from reidbench.errors import OptionError, ReidbenchError
 from reidbench.utils.machine import AUTO, no_log
 
 
 def work(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The batch's file of tasks.", parser=path)],
+    file: Annotated[Path, path_argument("The batch's file of tasks.", "FILE")],
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The line of the task, from 0.")],
     device: Device = AUTO,
     threads: Threads = 0,

@@ -29,7 +29,6 @@ from reidbench.studies.study import (
     StudyResult,
     Trial,
     best_trials,
-    counted,
     store_study,
 )
 from reidbench.studies.trainings import StudyPlan, Trainings
@@ -46,13 +45,13 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
     study, notes = trainings.study, list(trainings.notes)
     end = time.monotonic() + 3600 * (study.hours or math.inf)
     trials = _run_trials(trainings, executor, end)
-    finals = trainings.finals({key: each.options for key, each in best_trials(trials).items()})
+    finals = trainings.finals(best_trials(trials))
     plan = trainings.plan(finals)
     records = {**plan.records, **dict(_until(end, plan, executor))}
     folders = {each: trainings.run_of(each.jobs[0]).run_folder for each in finals}
     missing = [each.place for each in finals if folders[each] not in records]
     if missing:
-        notes.append(f"Stopped by --hours {study.hours:g}, with {min(missing)} of {counted(study.seeds, 'seed')}.")
+        notes.append(f"Stopped by --hours {study.hours:g}, with {min(missing)} of {study.seeds} seeds.")
         study = replace(study, seeds=min(missing))
         if not study.seeds:
             raise Interrupted(f"{study.hours:g} hours are over before the first seed; the same command resumes")

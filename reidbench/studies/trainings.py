@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,14 +74,14 @@ class StudyPlan(Plan):
 
     def end_line(self, number: int, record: RunRecord) -> str:
         """Return the scores under each metric after the last run of a training, else an empty text."""
-        done_before = self.states[number].record
         self.records[self.runs[number].run_folder] = record
-        own = [place for place, title in enumerate(self.titles) if title == self.titles[number]]
-        if done_before or number != own[-1]:
+        title = self.titles[number]
+        if self.states[number].record or title in self.titles[number + 1 :]:
             return ""
-        records = [self.records.get(self.runs[place].run_folder, record) for place in own]
+        own = [run.run_folder for run, each in zip(self.runs, self.titles, strict=True) if each == title]
+        records = [self.records[folder] for folder in own if folder in self.records]
         texts = [f"{each.items['metric'].short} {each.result}" for each in records if each.status == "ok"]
-        return f"{self.title(number)}: {'; '.join(texts or [record.result])}"
+        return f"{title}: {'; '.join(texts or [record.result])}"
 
 
 class Trainings:
@@ -102,37 +103,37 @@ class Trainings:
         self._catalogue, self._memo = catalogue, Memo()
         self._runs: dict[Job, tuple[Prepared, RunState]] = {}
         job = Job(study.protocol, NONE, study.backbone, study.recipe, AUTO, study.rerank, 0)
-        losses = study.losses if study.trials else ()
         self.spaces = {
             loss: search_space(resolve(replace(job, loss=loss), catalogue, self._memo), self._memo)
-            for loss in losses
-            if loss != NONE
+            for loss in study.losses
+            if loss != NONE and study.trials
         }
         self.trials = list(self._trials())
-        plan = self.plan(self.trials)
-        trials = self.results(plan.records)
-        winners = {key: each.options for key, each in best_trials(trials).items()}
-        if len(trials) < len(self.trials):  # each search's last trial is prepared in the place of the best
-            winners = {(each.loss, each.place): each.options for each in self.trials}
-        self.expected = self.plan([*self.trials, *self.finals(winners)])
+        trials = self.results(self.plan(self.trials).records)
+        # Before all trials have ended, the last of each search is prepared in the place of the best.
+        ended = len(trials) == len(self.trials)
+        best = best_trials(trials) if ended else {(each.loss, each.place): each for each in self.trials}
+        self.expected = self.plan([*self.trials, *self.finals(best)])
         runs = {run.items["protocol"].text: run for run in self.expected.runs}
         *validations, (_, test) = runs.items()
         for protocol, run in validations:
             check_validation(run.split, test.split, protocol)
 
-    def finals(self, winners: Mapping[tuple[str, int], Options]) -> list[Training]:
+    def finals(self, winners: Mapping[tuple[str, int], Trial | Training]) -> list[Training]:
         """Return the trainings on the whole training set, seed by seed: with the winners' options, and as given.
 
-        ``winners`` are the options of the best trial by loss and search.
+        ``winners`` are the best trials by loss and search.
         """
         study = self.study
         metric = study.metrics[0] if len(study.metrics) == 1 else AUTO
         trainings = []
-        for seed in range(study.seeds):
-            for loss in study.losses:
-                if tuned := winners.get((loss, study.search_of(seed))):
-                    trainings.append(self._final(loss, seed, TUNED, tuned))
-                trainings.append(self._final(loss, seed, DEFAULT, (loss, study.recipe, metric)))
+        for seed, loss in itertools.product(range(study.seeds), study.losses):
+            winner = winners.get((loss, study.search_of(seed)))
+            tuned = {TUNED: winner.options} if winner else {}
+            for tuning, (text, recipe, by) in {**tuned, DEFAULT: (loss, study.recipe, metric)}.items():
+                job = Job(study.protocol, text, study.backbone, recipe, by, study.rerank, seed)
+                title = f"seed {seed}, {tuning}, {text} · {recipe}"
+                trainings.append(Training(title, loss, tuning, seed, 0, (job,)))
         return trainings
 
     def plan(self, trainings: Sequence[Training]) -> StudyPlan:
@@ -148,13 +149,13 @@ class Trainings:
         for training in trainings:
             for job in training.jobs:
                 unique.setdefault(self.run_of(job).id, (training, job))
-        runs, states = zip(*(self._runs[job] for _, job in unique.values()), strict=True) if unique else ((), ())
-        records = {run.run_folder: state.record for run, state in zip(runs, states, strict=True) if state.record}
-        owners = {id(training): training for training, _ in unique.values()}  # those whose runs are no other's
-        titles = {key: f"[{place}/{len(owners)}] {each.title}" for place, (key, each) in enumerate(owners.items(), 1)}
-        return StudyPlan(
-            runs, states, self.machine, titles=[titles[id(each)] for each, _ in unique.values()], records=records
-        )
+        pairs = [self._runs[job] for _, job in unique.values()]
+        records = {run.run_folder: state.record for run, state in pairs if state.record}
+        owners = dict.fromkeys(training for training, _ in unique.values())  # those whose runs are no other's
+        places = {each: f"[{place}/{len(owners)}] {each.title}" for place, each in enumerate(owners, 1)}
+        titles = [places[training] for training, _ in unique.values()]
+        runs, states = [run for run, _ in pairs], [state for _, state in pairs]
+        return StudyPlan(runs, states, self.machine, titles=titles, records=records)
 
     def _with_divergence(self, run: Prepared, state: RunState) -> RunState:
         """Return the state of a run, which is done too where its training diverged by this code on these images."""
@@ -171,17 +172,15 @@ class Trainings:
 
     def describe(self) -> list[str]:
         """Return what is trained and searched, in a few lines."""
-        study = self.study
-        given = f"{counted(study.seeds, 'seed')} with the options as given"
-        if not study.trials:
-            return [f"Study of {study.protocol}: for each loss {given}"]
-        searches = "1 search" if study.searches == 1 else f"{study.searches} searches"
-        held_out = self.trials[0].jobs[0].protocol
-        return [
-            f"Study of {study.protocol}: for each loss {searches} of {counted(study.trials, 'trial')} on {held_out}, "
-            f"scored by {' and '.join(study.metrics)}; then {counted(study.seeds, 'seed')} with the options of the "
-            f"best, and {given}",
-            *(f"searched for {loss}: {'; '.join(space.text.splitlines())}" for loss, space in self.spaces.items()),
+        study, seeds = self.study, counted(self.study.seeds, "seed")
+        lines = [f"Study of {study.protocol}: for each loss {seeds} with the options as given"]
+        if study.trials:
+            searches = "1 search" if study.searches == 1 else f"{study.searches} searches"
+            held_out, metrics = self.trials[0].jobs[0].protocol, " and ".join(study.metrics)
+            lines[0] += f", and {seeds} with the best of {searches} of {counted(study.trials, 'trial')}"
+            lines.append(f"trials are run on {held_out} and scored by {metrics}")
+        return lines + [
+            f"searched for {loss}: {'; '.join(each.text.splitlines())}" for loss, each in self.spaces.items()
         ]
 
     def results(self, records: Mapping[Path, RunRecord]) -> list[Trial]:
@@ -207,16 +206,11 @@ class Trainings:
                     jobs = tuple(replace(job, metric=metric) for metric in study.metrics)
                     yield Training(title, loss, TRIAL, search, number, jobs)
 
-    def _final(self, loss: str, seed: int, tuning: str, options: Options) -> Training:
-        study = self.study
-        job = Job(study.protocol, options[0], study.backbone, options[1], options[2], study.rerank, seed)
-        return Training(f"seed {seed}, {tuning}, {' · '.join(options[:2])}", loss, tuning, seed, 0, (job,))
-
 
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
     worst = min(runs, key=lambda record: STATUSES.index(record.status))
     primary, job = worst.evaluation.primary, training.jobs[0]
-    metrics = [each.metric for each in training.jobs]
+    by_metric = {job.metric: record for job, record in zip(training.jobs, runs, strict=True)}
     phases = [[record.seconds.get(phase, 0.0) for record in runs] for phase in ("train", "embed", "rank")]
     return Trial(
         loss=training.loss,
@@ -225,8 +219,8 @@ def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
         loss_text=job.loss,
         recipe_text=job.recipe,
         seed=job.seed,
-        runs={metric: record.id for metric, record in zip(metrics, runs, strict=True)},
-        scores={metric: record.scores.get(primary) for metric, record in zip(metrics, runs, strict=True)},
+        runs={metric: record.id for metric, record in by_metric.items()},
+        scores={metric: record.scores.get(primary) for metric, record in by_metric.items()},
         primary=primary,
         status=worst.status,
         error=worst.error,

@@ -12,10 +12,11 @@ from reidbench.plugins.catalogue import load
 from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.study import best_trials
-from reidbench.studies.trainings import Trainings
+from reidbench.studies.trainings import Training, Trainings
 from reidbench.utils.machine import local_machine
 from reidbench.utils.processes import ALONE, World
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
+from tests.support.jobs import job as make_job
 from tests.support.records import make_record
 
 LOSSES = ["batch_hard", "pml/ContrastiveLoss", "triplet"]
@@ -46,9 +47,15 @@ def test_trials_go_round_by_round_with_one_budget_for_all(trainings):
     assert len({each.options for each in trainings.trials}) == len(LOSSES) * (1 + 2 * 2)  # no draw is repeated
 
 
+def winner(*options: str) -> Training:
+    return Training(
+        "", options[0], "trial", 0, 1, (make_job(**dict(zip(("loss", "recipe", "metric"), options, strict=True))),)
+    )
+
+
 def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings):
-    winners = {(loss, search): (loss, "quick", "cosine") for loss in LOSSES for search in (0, 1)}
-    winners["batch_hard", 1] = ("batch_hard(margin=0.5)", "quick", "euclidean")
+    winners = {(loss, search): winner(loss, "quick", "cosine") for loss in LOSSES for search in (0, 1)}
+    winners["batch_hard", 1] = winner("batch_hard(margin=0.5)", "quick", "euclidean")
     finals = trainings.finals(winners)
     assert [each.place for each in finals] == [0] * 7 + [1] * 7
     assert {each.jobs[0].seed for each in finals}.isdisjoint(each.jobs[0].seed for each in trainings.trials)
@@ -63,7 +70,7 @@ def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings):
 def test_one_search_serves_all_seeds_and_none_needs_no_validation(data_folder):
     one = plan(data_folder, searches=1)
     assert {each.place for each in one.trials} == {0}
-    winners = {(loss, 0): (loss, "quick", "cosine") for loss in LOSSES}
+    winners = {(loss, 0): winner(loss, "quick", "cosine") for loss in LOSSES}
     assert sum(each.tuning == "tuned" for each in one.finals(winners)) == 2 * len(LOSSES)
     without = plan(data_folder, trials=0, protocol="synthetic_val(identities=40)")
     assert not without.trials
@@ -79,7 +86,7 @@ def test_several_processes_are_refused(data_folder):
 
 def test_equal_runs_are_planned_once(trainings):
     """A winner that is the default shares its run, also where the metric is the loss's own by another name."""
-    winners = {(loss, search): (loss, SMALL_RECIPE, "euclidean") for loss in LOSSES for search in (0, 1)}
+    winners = {(loss, search): winner(loss, SMALL_RECIPE, "euclidean") for loss in LOSSES for search in (0, 1)}
     finals = trainings.finals(winners)
     plan = trainings.plan(finals)
     assert len({run.id for run in plan.runs}) == len(plan.runs) < len(finals)
