@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import importlib.resources
 import os
@@ -43,22 +44,24 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    examples = _texts()["examples"]
     for verb in verbs:
         module = importlib.import_module(f"reidbench.cli.{verb}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=verb)
             for command in module.app.registered_commands:
-                command.epilog = _epilog(examples[f"{verb} {command.name or command.callback.__name__}"])
+                command.epilog = _examples(f"{verb} {command.name or command.callback.__name__}")
         else:
-            app.command(verb, hidden=verb in HIDDEN, epilog=_epilog(examples.get(verb, ())))(getattr(module, verb))
+            app.command(verb, hidden=verb in HIDDEN, epilog=_examples(verb))(getattr(module, verb))
     return app
 
 
-def _epilog(examples: Iterable[str]) -> str:
+def _examples(command: str) -> str:
+    """Return the end of a command's help."""
+    examples = _texts()["examples"].get(command)
     return "\n".join(["\b", "Examples:", *(f"  {each}" for each in examples)]) if examples else ""
 
 
+@functools.cache
 def _texts() -> dict[str, Any]:
     """Return the file of defaults, without the import of plugins."""
     return tomllib.loads(importlib.resources.files("reidbench").joinpath("defaults.toml").read_text(encoding="utf-8"))
@@ -72,11 +75,10 @@ def _refuse_foreign_options(words: Iterable[str]) -> None:
             raise OptionError(f"there is no option {name}; type {instead[name]}")
 
 
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+_VERSION = typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+
+
+def _root(version: Annotated[bool, _VERSION] = False) -> None:
     pass
 
 
@@ -98,9 +100,8 @@ def _exit_at_once(number: int, frame: FrameType | None) -> None:
 
 def _plain(text: str) -> str:
     """Return text with control and formatting characters escaped, so that no terminal interprets them."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
-    )
+    escaped = (char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(escaped)
 
 
 def main() -> None:

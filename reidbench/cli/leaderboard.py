@@ -71,9 +71,7 @@ def check(folder: Folder = DEFAULT) -> None:
     from reidbench.leaderboard.published_studies import TRIALS_NOTE, load_studies
 
     _report(board.check(folder))
-    echo("nothing is wrong")
-    if load_studies(folder)[0]:
-        echo(TRIALS_NOTE)
+    echo("\n".join(["nothing is wrong", *[TRIALS_NOTE] * bool(load_studies(folder)[0])]))
 
 
 @app.command("verify")

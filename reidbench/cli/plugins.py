@@ -14,7 +14,6 @@ from reidbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from reidbench.plugins.discovery import PluginItem
-    from reidbench.plugins.options import Option
 
 app = typer.Typer(
     help="List plugins, show and check their items, write a new plugin.",
@@ -57,7 +56,11 @@ def show(
 
     item = load().find(kind, name) if name else _only_item(kind)
     echo(f"{item.kind} {item.name}\n{summary_of(item.factory) or 'It has no docstring.'}\nfrom {item.plugin}")
-    if rows := [[o.name, o.expected, write_value(o.default), _description(o)] for o in item.options.values()]:
+    rows = []
+    for each in item.options.values():
+        doc = f"{each.doc.rstrip('.')}; searched {each.searched}" if each.searched else each.doc
+        rows.append((each.name, each.expected, write_value(each.default), doc))
+    if rows:
         print_rows(("option", "type", "default", "description"), rows)
     else:
         echo("\nIt has no options.")
@@ -88,24 +91,23 @@ def new(
     from reidbench.testing.scaffold import write_plugin
 
     target = write_plugin(name, kind, folder)
-    echo(f"wrote {target}; next:")
-    echo(f"  python -m pip install -e '{target}[test]'")
-    echo(f"  reidbench plugins check {name}\n  python -m pytest {target}")
+    steps = (
+        f"python -m pip install -e '{target}[test]'",
+        f"reidbench plugins check {name}",
+        f"python -m pytest {target}",
+    )
+    echo("\n  ".join([f"wrote {target}; next:", *steps]))
 
 
 def _only_item(name: str, kind: str | None = None) -> PluginItem:
     """Return the item of a name; raises OptionError where items of several kinds have it."""
     from reidbench.plugins.catalogue import load
 
-    items = load().find_all(name, kind)
-    if len(items) > 1:
-        kinds = " or ".join(each.kind for each in items)
+    item, *others = load().find_all(name, kind)
+    if others:
+        kinds = " or ".join(each.kind for each in (item, *others))
         raise OptionError(f"there are several {name}; name its KIND, {kinds}")
-    return items[0]
-
-
-def _description(option: Option) -> str:
-    return f"{option.doc.rstrip('.')}; searched {option.searched}" if option.searched else option.doc
+    return item
 
 
 def _first_line(item: PluginItem) -> str:
