@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reidbench.errors import OptionError, describe_problem, did_you_mean
 from reidbench.plugins.catalogue import command_defaults
 from reidbench.runs.plan import KINDS, read_request
-from reidbench.runs.suite import MOST_JOBS, find_suite, load_suite
+from reidbench.runs.suite import find_suite, load_suite
 from reidbench.studies.study import NONE, Study
 from reidbench.utils.machine import AUTO
 from reidbench.utils.random_streams import MOST_SEED
 
+MOST = 100  # trials of a search, and final seeds
 SHARED = ("protocol", "backbone", "recipe", "rerank")  # items that all losses of a study share
 
 
@@ -24,8 +25,8 @@ class _Numbers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    trials: Annotated[int, Field(ge=0)] = 5
-    seeds: Annotated[int, Field(ge=1)] = 5
+    trials: Annotated[int, Field(ge=0, le=MOST)] = 5
+    seeds: Annotated[int, Field(ge=1, le=MOST)] = 5
     searches: int | None = None
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
     against: str | None = None
@@ -66,9 +67,6 @@ def define_study(what: str | None, values: Mapping[str, Any], scale: str | None 
         "data: a study writes none; write it before, with reidbench data synthesize": bool(request.data),
         f"searches: expected {seeds}, one for each seed, or 1, got {checked.searches}": (
             checked.searches not in (None, 1, seeds if checked.trials else 0)
-        ),
-        f"a study of more than {MOST_JOBS:,} runs; choose fewer trials or seeds": (
-            len(trained) * seeds * (checked.trials * len(metrics) + 2) > MOST_JOBS
         ),
     }
     if any(problems.values()):

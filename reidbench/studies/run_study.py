@@ -21,16 +21,7 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
 from reidbench.studies.hours import plan_study
-from reidbench.studies.study import (
-    TRIALS_FILE,
-    TUNINGS,
-    Final,
-    LossResult,
-    StudyResult,
-    Trial,
-    best_trials,
-    store_study,
-)
+from reidbench.studies.study import TRIALS_FILE, Final, LossResult, StudyResult, Trial, best_trials, store_study
 from reidbench.studies.trainings import StudyPlan, Trainings
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, local_machine
@@ -56,20 +47,15 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
         if not study.seeds:
             raise Interrupted(f"{study.hours:g} hours are over before the first seed; the same command resumes")
 
-    def runs(loss: str, tuning: str) -> list[Final]:
-        own = [each for each in finals if (each.loss, each.tuning) == (loss, tuning) and each.place < study.seeds]
-        return [Final(folders[each], records[folders[each]]) for each in own]
-
-    losses = [
-        LossResult(
-            loss=loss,
-            by_tuning={tuning: own for tuning in TUNINGS if (own := runs(loss, tuning))},
-            trials=[each for each in trials if each.loss == loss],
-            ranges=space.text if (space := trainings.spaces.get(loss)) else "",
-            notes=space.notes if space else (),
-        )
-        for loss in study.losses
-    ]
+    losses = []
+    for loss in study.losses:
+        by_tuning: dict[str, list[Final]] = {}
+        for each in finals:
+            if each.loss == loss and each.place < study.seeds:
+                final = Final(folders[each], records[folders[each]])
+                by_tuning.setdefault(each.tuning, []).append(final)
+        own, space = [each for each in trials if each.loss == loss], trainings.spaces.get(loss)
+        losses.append(LossResult(loss, by_tuning, own, space.text if space else "", space.notes if space else ()))
     result = StudyResult(study, losses, trainings.folder, notes)
     store_study(result, result.folder, lambda final: os.path.relpath(final.folder, result.folder))
     return result
@@ -78,8 +64,8 @@ def run_study(trainings: Trainings, executor: Executor | None = None) -> StudyRe
 def _run_trials(trainings: Trainings, executor: Executor | None, end: float) -> list[Trial]:
     """Run all trials and return them by loss, search and number; a file always holds those that have ended."""
     plan, file = trainings.plan(trainings.trials), trainings.folder / TRIALS_FILE
-    pixels = [sum(pixels_left(each)) for each in (trainings.expected, plan)]
-    plan = replace(plan, later_pixels=pixels[0] - pixels[1])  # those of the finals
+    of_finals = sum(pixels_left(trainings.expected)) - sum(pixels_left(plan))
+    plan = replace(plan, later_pixels=of_finals)
     records = dict(plan.records)
     trials = trainings.results(records)
     if trials:  # the same runs may have been those of a study under another name
