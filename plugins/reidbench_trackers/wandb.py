@@ -18,7 +18,7 @@ class WeightsAndBiases:
 
     Options:
         project: Project of the runs.
-        mode: offline writes files to wandb/ in the run's own folder; online also sends them while the run goes on.
+        mode: offline writes files to wandb/ in the run's own folder; online also sends them during the run.
     """
 
     def __init__(self, *, project: str = "reidbench", mode: Literal["offline", "online"] = "offline") -> None:

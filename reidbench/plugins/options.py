@@ -68,8 +68,8 @@ class File(PlatformPath):
         files: list[Path] = [path]
         if below := _FILES_BELOW.get():  # where its folder was moved, it is there
             files += [below / path, below / path.parent.name / path.name]
-        if found := next((file for file in files if file.is_file()), None):
-            return cls(found)
+        if existing := next((file for file in files if file.is_file()), None):
+            return cls(existing)
         tried = list(dict.fromkeys(file.absolute() for file in files))
         others = [f"{file} is {kind}" for file in tried if (kind := kind_of(file))]
         reason = "; ".join(others) or f"there is no file {' nor '.join(map(str, tried))}"

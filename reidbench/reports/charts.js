@@ -284,9 +284,9 @@
   };
 
   const element = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-    return made;
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [attribute, value] of Object.entries(attributes)) node.setAttribute(attribute, value);
+    return node;
   };
 
   const start = (figure) => {
@@ -349,13 +349,13 @@
     };
 
     const button = (text, press) => {
-      const made = document.createElement("button");
-      made.type = "button";
-      made.dir = "auto";
-      made.append(text);
-      made.addEventListener("click", () => press(made));
-      controls.append(made);
-      return made;
+      const node = document.createElement("button");
+      node.type = "button";
+      node.dir = "auto";
+      node.append(text);
+      node.addEventListener("click", () => press(node));
+      controls.append(node);
+      return node;
     };
     const toggled = ["line", "scatter"].includes(kind) && series.length > 1 ? series : [];
     for (const { name, colour, dashes, shape } of toggled) {

@@ -172,10 +172,10 @@
 
   const panel = document.querySelector("[data-comparison]");
   const element = (tag, content, attributes = {}) => {
-    const made = document.createElement(tag);
-    made.append(...[content].flat());
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
+    const node = document.createElement(tag);
+    node.append(...[content].flat());
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
   };
   const signed = (points) => `${points < 0 ? "−" : "+"}${Math.abs(100 * points).toFixed(2)}`;
   const quoteShell = (word) => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
@@ -189,21 +189,21 @@
     const command = commandLine(`reidbench compare ${[a, b].map(({ dataset }) => quoteShell(dataset.run)).join(" ")}${seeds}`);
     const comparable = a.dataset.values && b.dataset.values && a.dataset.queries === b.dataset.queries;
     if (!comparable) return [element("p", "The values of these two for each query are not in this page, or are of other data; the command compares them where their rankings are."), command];
-    const found = compareEntries(a, b);
-    const significant = found.low > 0 || found.high < 0;
-    const higher = found.gap > 0 ? "A" : "B";
-    const covers = found.overSeeds
-      ? `, plus the variance between ${found.seeds.map(({ length }) => length).join(" and ")} seeds.`
+    const result = compareEntries(a, b);
+    const significant = result.low > 0 || result.high < 0;
+    const higher = result.gap > 0 ? "A" : "B";
+    const covers = result.overSeeds
+      ? `, plus the variance between ${result.seeds.map(({ length }) => length).join(" and ")} seeds.`
       : "; it covers the choice of queries, not training noise (that takes 3 or more seeds of both).";
     return [
       element("p", [
-        ...found.seeds.flatMap((side, place) => [`${"AB"[place]} ${(100 * mean(side)).toFixed(2)} · `]),
-        "A−B ", element("strong", signed(found.gap)), ", 95 % CI ",
-        element("strong", `${signed(found.low)} to ${signed(found.high)}`, { "data-interval": `${found.low} ${found.high}` }),
+        ...result.seeds.flatMap((side, place) => [`${"AB"[place]} ${(100 * mean(side)).toFixed(2)} · `]),
+        "A−B ", element("strong", signed(result.gap)), ", 95 % CI ",
+        element("strong", `${signed(result.low)} to ${signed(result.high)}`, { "data-interval": `${result.low} ${result.high}` }),
         ` points of ${score}.`,
       ]),
       element("p", significant ? `${higher}’s ${score} is significantly higher: the interval excludes 0.` : `No significant difference in ${score}: the interval includes 0.`),
-      element("p", `Paired bootstrap over ${found.count} identities of ${found.queries} queries${covers}`, { class: "soft" }),
+      element("p", `Paired bootstrap over ${result.count} identities of ${result.queries} queries${covers}`, { class: "soft" }),
       command,
     ];
   };

@@ -58,8 +58,8 @@ for (const board of document.querySelectorAll("[data-board]")) {
     for (const entry of [...table.tBodies]) entry.remove(); // the headings stay: one of them has the focus
     table.append(...fitting.slice(0, limit));
     const all = `${entries.length} row${entries.length === 1 ? "" : "s"}`;
-    const found = fitting.length === entries.length ? all : `${fitting.length} of ${all}`;
-    count.value = fitting.length > limit ? `${found}, the first ${limit} shown` : found;
+    const counted = fitting.length === entries.length ? all : `${fitting.length} of ${all}`;
+    count.value = fitting.length > limit ? `${counted}, the first ${limit} shown` : counted;
     more.hidden = fitting.length <= limit;
     board.dispatchEvent(new CustomEvent("shown", { detail: fitting }));
   };

@@ -109,8 +109,8 @@ def _pixels(image: object, name: str) -> PixelArray:
         image = np.asarray(image.convert("RGB"))
     if isinstance(image, np.ndarray) and (image.dtype, image.ndim) == (np.uint8, 3) and image.shape[2] == 3:
         return np.ascontiguousarray(image)
-    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
-    raise DataError(f"{name}: expected a path, an opaque PIL image (RGB or L) or uint8 [h, w, 3], got {found}")
+    description = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else repr(image)
+    raise DataError(f"{name}: expected a path, an opaque PIL image (RGB or L) or uint8 [h, w, 3], got {description}")
 
 
 def load_network(run: Path) -> tuple[Backbone, RunRecord]:

@@ -38,8 +38,8 @@ def cached_weights(address: str) -> Path:
             downloaded = (_from_hub if place.startswith("hf:") else _from_url)(place, Path(folder))
         except Exception as error:  # urllib, the hub's client and its HTTP library raise errors of their own
             raise DataError(f"{place}: cannot be downloaded: {error}") from None
-        if (found := file_digest(downloaded)) != digest:
-            raise DataError(f"{place}: has the sha256 {found}, expected {digest}; it is not used")
+        if (actual := file_digest(downloaded)) != digest:
+            raise DataError(f"{place}: has the sha256 {actual}, expected {digest}; it is not used")
         downloaded.replace(file)
     return file
 
