@@ -21,7 +21,6 @@ _LONGEST, _LONGEST_NAME = 48, 60
 def canvas(title: str, width: float = 7.0, height: float = 3.6) -> Figure:
     """Return an empty figure of ``width`` × ``height`` inches with ``title`` as its label."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0.0)
     figure.set_label(plain(title, 200))
     return figure
 

@@ -107,7 +107,6 @@ def _map(title: str) -> tuple[Figure, Axes]:
     figure = canvas(title, width=8, height=6.5)
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.patch.set_alpha(0.0)
     return figure, axes
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import reidbench
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import Board, board_names, check
 from reidbench.leaderboard.external import load_external
@@ -16,8 +15,8 @@ from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of, to_base64
 from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
-from reidbench.reports.charts import Chart, Series, method_colours
-from reidbench.reports.html import OWN_FILES, chart_view, render, table_view
+from reidbench.reports.charts import Chart, Series
+from reidbench.reports.html import OWN_FILES, render
 from reidbench.reports.table import MISSING, Column, Table
 from reidbench.studies.comparison import LossScores, compare
 from reidbench.utils.atomic import write_atomic
@@ -60,8 +59,7 @@ def external_page(rows: Sequence[Row]) -> str:
     best_first = sorted(rows, key=lambda row: (row["protocol"], -float(row[HEADLINE[0]]), row["id"]))
     table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in best_first], columns)
     by_id = {f"row-{row['id']}": row for row in best_first}
-    view = table_view(_folded(table), "Rows made by other programs", list(by_id), filters=FACETS)
-    return _render("external.html.j2", "Rows made by other programs", table=view, rows=by_id)
+    return _render("external.html.j2", "Rows made by other programs", table=table, rows=by_id, filters=FACETS)
 
 
 def board_page(name: str, entries: Sequence[Entry]) -> str:
@@ -84,14 +82,14 @@ def board_page(name: str, entries: Sequence[Entry]) -> str:
         entries={entry.anchor: entry for entry in entries},
         verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
         compared={entry.anchor for entry in best},
-        views=[chart_view(chart, method_colours(charts)) for chart in charts],
-        charts=bool(charts),
+        filters={key: label for key, label in FILTERS.items() if key != "track" or differing != ["backbone"]},
+        charts=charts,
         queries={entry.queries: to_base64(entry.identities.astype("<u4")) for entry in best},
     )
 
 
 def _render(template: str, title: str, **values: Any) -> str:
-    values |= {"title": title, "version": reidbench.__version__, "tiers": TIERS, "scores": scores_at()}
+    values |= {"title": title, "tiers": TIERS, "scores": scores_at()}
     return render(template, files=(*OWN_FILES, "leaderboard.css", "leaderboard.js"), **values)
 
 
@@ -144,7 +142,7 @@ def _verdicts(ranked: Sequence[Entry]) -> list[tuple[Entry, LossScores]]:
     return [(comparable[loss.name], loss) for loss in comparison.losses if loss.places]
 
 
-def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict[str, Any]:
+def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> Table:
     """Return the table of all rows by track; ``differing`` are the names of the parts in which tracks differ."""
     entries = [entry for ranked in tracks for entry in ranked]
     rows: list[dict[str, Any]] = []
@@ -154,7 +152,7 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
         for entry in ranked:
             place = 1 + sum(other.primary > entry.primary for other in ranked)
             track = " · ".join(_texts(entry, differing))
-            rows.append(entry.cells(place=place, track=track))
+            rows.append(entry.cells(anchor=entry.anchor, place=place, track=track))
     scores = _score_columns([entry.score for entry in entries])
     columns = [
         Column("loss"),
@@ -167,14 +165,7 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> dict
         Column("verified", description="what the maintainers of this leaderboard state that they verified"),
         Column("tuning", description="of a study's rows; its trials are self-reported"),
     ]
-    ids = [entry.anchor for entry in entries]
-    filters = {key: label for key, label in FILTERS.items() if key != "track" or differing != ["backbone"]}
-    return table_view(_folded(Table(rows, columns, best=best)), "Tracks", ids, filters=filters)
-
-
-def _folded(table: Table) -> Table:
-    """Return the table without the columns that hold one text in all rows."""
-    return table.without(table.constant()) if len(table.rows) > 1 else table
+    return Table(rows, columns, best=best)
 
 
 def _score_columns(primary: Sequence[str]) -> list[Column]:

@@ -112,11 +112,8 @@ class RunFiles:
             raise DataError(f"run {record.id[:12]} has no folder here")
         return self._folders[_key(record)]
 
-    def _results(self, record: RunRecord) -> Path:
-        return self.folder(record).absolute().parent.parent
-
     def _training(self, record: RunRecord) -> Path:
-        results = self._results(record)
+        results = self.folder(record).absolute().parent.parent
         folder = results / record.training
         # The record is untrusted: its path must not lead out of its results folder.
         if not real_path(folder).is_relative_to(real_path(results)) or not folder.is_dir():

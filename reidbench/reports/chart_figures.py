@@ -28,12 +28,8 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
     with rc_context(fname=_STYLE):
         figure = Figure(figsize=(7, 1.1 + 0.32 * rows if rows else 4.2), label=_text(chart.title, 200))
         axes = figure.subplots()
-        axes.set(
-            title=_text(chart.title, 90),
-            xlabel=_text(chart.x),
-            ylabel=_text(chart.y),
-            **{f"{axis}scale": "log" for axis in chart.log},
-        )
+        axes.set(title=_text(chart.title, 90), xlabel=_text(chart.x), ylabel=_text(chart.y))
+        axes.set(**{f"{axis}scale": "log" for axis in chart.log})
         for axis in [getattr(axes, f"{name}axis") for name in chart.log]:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
@@ -54,14 +50,8 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
             if series.low:
                 axes.fill_between(x, _numbers(series.low), _numbers(series.high), color=colour, alpha=0.14, linewidth=0)
             if chart.kind == "scatter" and len(series.x) == 1 and len(styles) <= _MOST_NAMED:
-                place = (series.x[0], series.y[0])
-                axes.annotate(
-                    _text([*series.labels, series.name][0]),
-                    place,
-                    xytext=(5, 4),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
+                name, place = _text([*series.labels, series.name][0]), (series.x[0], series.y[0])
+                axes.annotate(name, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
         if all(isinstance(x, int) for series in chart.series for x in series.x) and "x" not in chart.log:
             axes.locator_params(axis="x", integer=True)
         if rows:

@@ -198,18 +198,15 @@ def identities_of(ranking: Ranking) -> IntArray:
     identities = -1 - np.arange(len(ranking), dtype=np.int64)
     size = max(ranking.units.max(initial=0), ranking.same_camera_units.max(initial=0)) + 1
     first = np.full(len(ranking), size)
-    for starts, units in ((ranking.starts, ranking.units), (ranking.same_camera_starts, ranking.same_camera_units)):
-        np.minimum.at(first, np.repeat(np.arange(len(ranking)), np.diff(starts)), units)
+    for queries, units in _positives(ranking):
+        np.minimum.at(first, queries, units)
     return np.where(first < size, first, identities)
 
 
 def same_matches(one: Ranking, other: Ranking) -> bool:
     """Return whether two rankings are of the same queries with the same positives, so that they can be compared."""
-    return all(
-        np.array_equal(getattr(one, f"{part}starts"), getattr(other, f"{part}starts"))
-        and np.array_equal(_by_query(one, part), _by_query(other, part))
-        for part in ("", "same_camera_")
-    )
+    parts = zip(_positives(one), _positives(other), strict=True)
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in parts)
 
 
 def mean_interval(runs: Sequence[RunRecord], score: str, identities: int) -> tuple[float, float] | None:
@@ -256,23 +253,20 @@ def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
     for path, record in side:
         if not record.scored:
             raise DataError(f"{path}: the run is {record.status} and has no scores to compare: {record.error}")
-    groups = {record.group: path for path, record in side}
+    groups = {(record.group, record.code): str(path) for path, record in side}
     if len(groups) > 1:
-        raise DataError(
-            f"{name} holds {len(groups)} combinations ({', '.join(map(str, list(groups.values())[:3]))}); "
-            "name one run, or a folder that holds only the seeds of one combination"
-        )
-    if len({record.code for _, record in side}) > 1:
-        raise DataError(f"{name} holds runs of several versions of the code; name runs of one version")
+        found = f"{len(groups)} combinations or versions of the code ({', '.join(list(groups.values())[:3])})"
+        raise DataError(f"{name} holds {found}; name one run, or a folder that holds only the seeds of one")
     seeds = [record.job.seed for _, record in side]
     if len(seeds) != len(set(seeds)):
         raise DataError(f"{name} holds a seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")
 
 
-def _by_query(ranking: Ranking, part: str) -> IntArray:
-    starts, units = getattr(ranking, f"{part}starts"), getattr(ranking, f"{part}units")
-    order = np.lexsort((units, np.repeat(np.arange(len(ranking)), np.diff(starts))))
-    return np.asarray(units[order])
+def _positives(ranking: Ranking) -> Iterator[IntArray]:
+    """Yield the query and the unit of every positive [2, n], in this order; then those of the query's own camera."""
+    for starts, units in ((ranking.starts, ranking.units), (ranking.same_camera_starts, ranking.same_camera_units)):
+        queries = np.repeat(np.arange(len(ranking)), np.diff(starts))
+        yield np.stack([queries, units])[:, np.lexsort((units, queries))]
 
 
 def _others(a: RunRecord, b: RunRecord) -> Iterator[str]:

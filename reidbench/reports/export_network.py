@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torchvision.transforms import Normalize
 
-import reidbench
 from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import WEIGHTS, Normalisation
@@ -48,8 +47,8 @@ def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
     write_atomic(folder / "preprocessing.json", f"{json.dumps(described, indent=1)}\n")
     write_atomic(folder / RECORD, record.to_json())
     card = environment().get_template("model_card.md.j2")
-    texts = {"version": reidbench.__version__, "digest": file_digest(folder / WEIGHTS)}
-    write_atomic(folder / "README.md", card.render(record=record, scores=shown_scores(), **texts))
+    text = card.render(record=record, scores=shown_scores(), digest=file_digest(folder / WEIGHTS))
+    write_atomic(folder / "README.md", text)
 
 
 def to_onnx(network: Backbone) -> bytes:

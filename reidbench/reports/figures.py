@@ -13,24 +13,23 @@ from typing import Any, Literal
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from reidbench.reports.table import one_line
+
 _FONTS_AND_IDS: Any = {"svg.fonttype": "none", "svg.hashsalt": "reidbench"}
 _NO_METADATA = {"png": {"Software": None}, "svg": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
 
 
 def title_of(figure: Figure) -> str:
     """Return a figure's label as one line: its caption and its accessible name."""
-    return " ".join(str(figure.get_label()).split()) or "figure"
+    return one_line(str(figure.get_label())) or "figure"
 
 
 def to_bytes(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     """Return a figure as a file on white: PNG of 150 dots an inch, or SVG whose texts are text."""
     raw = io.BytesIO()
-    alpha = figure.patch.get_alpha()
-    figure.patch.set_alpha(1.0)
     with rc_context(_FONTS_AND_IDS), warnings.catch_warnings(action="ignore", category=UserWarning):
         # The warnings are of characters that no font has: they are drawn as boxes.
         figure.savefig(raw, format=kind, dpi=150, facecolor="white", metadata=_NO_METADATA[kind])
-    figure.patch.set_alpha(alpha)
     return raw.getvalue()
 
 

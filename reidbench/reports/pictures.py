@@ -48,7 +48,6 @@ class PictureGrid:
 
         columns = max(sum(map(len, row.values())) + 0.4 * len(row) for row in self.rows)
         figure = Figure((0.8 * columns, 1.9 * len(self.rows) + 0.2), layout="constrained", label=self.title)
-        figure.patch.set_alpha(0.0)
         axes = figure.subplots()
         axes.set_axis_off()
         for number, row in enumerate(self.rows):

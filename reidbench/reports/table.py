@@ -95,14 +95,6 @@ class Table:
         """Return the printed cells, row by row."""
         return [[column.cell(row) for column in self.columns] for row in self.rows]
 
-    def __str__(self) -> str:
-        lines = [[column.heading for column in self.columns], *self.cells()]
-        widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
-        aligned = [[_align(*cell) for cell in zip(line, widths, self.columns, strict=True)] for line in lines]
-        return "\n".join(
-            [*([one_line(self.title)] if self.title else []), *("  ".join(line).rstrip() for line in aligned)]
-        )
-
     def _repr_html_(self) -> str:
         headings = "".join(f"<th>{escape(column.heading)}</th>" for column in self.columns)
         rows = ("".join(self._html_cell(number, each) for each in self.columns) for number in range(len(self.rows)))
@@ -112,10 +104,6 @@ class Table:
     def _html_cell(self, row: int, column: Column) -> str:
         text = escape(column.cell(self.rows[row]))
         return f"<td><b>{text}</b></td>" if (row, column.key) in self.best else f"<td>{text}</td>"
-
-
-def _align(cell: str, width: int, column: Column) -> str:
-    return cell.rjust(width) if column.kind == "number" else cell.ljust(width)
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import rich.table
@@ -123,7 +123,11 @@ def print_table(table: Table, console: Console, *, first: bool = False) -> None:
         table = table.without(constant)
     if table.title or constant or not first:
         console.print()
-    shown, hidden = _without_minor(table, lambda each: fits(each) or fits(each, several_lines=True))
+    shown, hidden = table, list[str]()
+    while not fits(shown, several_lines=True) and any(column.minor for column in shown.columns):
+        last = max(shown.columns, key=lambda column: column.minor)
+        shown = shown.without([last])
+        hidden.insert(0, last.heading)
     several_lines = not fits(shown)
     if size(shown, several_lines=several_lines).minimum > console.width:
         _print_list(table, console)
@@ -169,16 +173,6 @@ def _broken(word: str, width: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
-
-
-def _without_minor(table: Table, fits: Callable[[Table], bool]) -> tuple[Table, list[str]]:
-    """Return the table without as many minor columns as it takes to fit, and the headings of these."""
-    hidden: list[str] = []
-    while not fits(table) and any(column.minor for column in table.columns):
-        last = max(table.columns, key=lambda column: column.minor)
-        table = table.without([last])
-        hidden.insert(0, last.heading)
-    return table, hidden
 
 
 def _rich_table(table: Table, *, several_lines: bool = False) -> rich.table.Table:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from reidbench import Column, Part, Table
-from reidbench.reports.html import environment, render, table_view, to_html
+from reidbench.reports.html import environment, render, to_html
 from tests.reidbench.reports.test_figures import HOSTILE, drawn
 from tests.support.browser import Visit, chromium
 
@@ -46,13 +46,11 @@ def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
 def write_table(folder: Path, table: Table, title: str, details: Sequence[str]) -> Path:
     """Write a page with one table, whose rows open to a text."""
     ids = [f"r-{n}" for n in range(len(table.rows))]
-    values = {
-        "table": table_view(table, "Scores", ids, filters={"track": "track"}),
-        "details": dict(zip(ids, details, strict=True)),
-    }
+    values = {"table": table, "filters": {"track": "track"}, "details": dict(zip(ids, details, strict=True))}
     template = environment().from_string(
         '{% extends "base.html.j2" %}{% import "tables.html.j2" as tables %}{% block content %}<h2>Table</h2>'
-        '{% call(entry, key) tables.sortable(table) %}{{ "" if key else details[entry.id] }}{% endcall %}{% endblock %}'
+        '{% call(id, key) tables.sortable(table, "Scores", details | list, filters) %}'
+        '{{ "" if key else details[id] }}{% endcall %}{% endblock %}'
     )
     file = folder / "page.html"
     file.write_text(render(template, title=title, **values), encoding="utf-8")

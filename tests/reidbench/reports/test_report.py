@@ -23,7 +23,7 @@ def test_a_report_prints_and_is_shown_in_a_notebook(records, tmp_path):
     assert html.startswith("<h3>Scores</h3>\n<table>")
     assert "&lt;i&gt;a&lt;/i&gt;" in html
     assert "<i>" not in html
-    assert "mAP (market)" in str(report[0].tables[0])
+    assert "<th>mAP (market)</th>" in report[0].tables[0]._repr_html_()
     curves = reidbench.report(records.folders, sections=["curves"], html=tmp_path / "page.html", plots=tmp_path)
     assert '<img alt="' in curves._repr_html_()
     assert (tmp_path / "page.html").read_text().startswith("<!")
