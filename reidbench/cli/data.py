@@ -15,11 +15,6 @@ DECODED = 500  # images that are decoded to verify a dataset
 app = typer.Typer(help="Verify datasets, generate stand-ins, manage the cache.", no_args_is_help=True)
 
 
-@app.callback()
-def _root() -> None:
-    pass
-
-
 @app.command()
 def verify(
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol; list them: reidbench plugins.")],
@@ -92,10 +87,9 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete the whole cache.")] = False,
 ) -> None:
     """Show where the cache is and how much it holds, or delete it."""
-    from reidbench.images.pixel_file import cached_bytes
-    from reidbench.images.pixel_file import clear as clear_cache
+    from reidbench.images import pixel_file
     from reidbench.utils.machine import default_cache
 
     folder = cache or default_cache()
-    size = clear_cache(folder) if clear else cached_bytes(folder)
+    size = pixel_file.clear(folder) if clear else pixel_file.cached_bytes(folder)
     echo(f"{size / 2**20:,.1f} MiB{' deleted' * clear} below {folder}")

@@ -25,12 +25,12 @@ def evaluate(
 ) -> None:
     """Score embeddings, or a matrix of distances, exactly as a run is scored."""
     import json
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
-    from reidbench.data.protocol import Protocol
     from reidbench.plugins.catalogue import command_defaults, load
     from reidbench.ranking.external_embeddings import Evaluation, EvaluationFiles, evaluate_files
     from reidbench.ranking.rankings import RANKINGS
+    from reidbench.runs.job import build_protocol
     from reidbench.utils.arrays import save_arrays
     from reidbench.utils.atomic import output_file, write_atomic
     from reidbench.utils.untrusted_files import file_digest, real_path
@@ -50,9 +50,8 @@ def evaluate(
     how, spec, version = Evaluation(metric, rerank), "", 0
     if protocol is not None:
         resolved = load().resolve("protocol", protocol)
-        rules = resolved.build()
-        assert isinstance(rules, Protocol)
-        how = replace(how, exclude=rules.exclude, ranks=rules.ranks)
+        rules = build_protocol(resolved)
+        how = Evaluation(metric, rerank, rules.exclude, rules.ranks)
         spec, version = resolved.text, rules.version
     scores, ranking = evaluate_files(query, shards or gallery, train, distances, how)
     if as_json is not None and rankings is not None:
@@ -62,8 +61,7 @@ def evaluate(
         by = "" if distances else load().resolve("metric", text).text
         reranked = load().resolve("reranker", rerank).text
         digests = {name: file_digest(file, sys.maxsize) for name, file in files.items() if file and file.is_file()}
-        made = EvaluationFiles(spec, version, by, reranked, digests, file_digest(rankings))
-        content["evaluation"] = asdict(made)
+        content["evaluation"] = asdict(EvaluationFiles(spec, version, by, reranked, digests, file_digest(rankings)))
         write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")
     if per_query is not None:
         save_arrays(per_query, scores.per_query)
@@ -74,8 +72,7 @@ def evaluate(
     headings = ("", "score", "95 % interval")
     print_rows(headings, rows, numbers=headings[1:])
     if scores.own_rows:
-        own = f"Each query's own row in {printable(str(gallery))}"
-        echo(f"{own} is excluded from its ranking ({scores.own_rows:,} queries)")
+        echo(f"Each query's own row in {printable(str(gallery))} is excluded ({scores.own_rows:,} queries)")
 
 
 def shard_files(pattern: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ class _Output(io.FileIO):
 class _Stream(io.TextIOWrapper):
     """A text stream in the place of another, or of one that was closed, that never fails and stays open."""
 
-    def __init__(self, stream: TextIO | None, descriptor: int) -> None:
-        self.output = _Output(stream.fileno() if stream else descriptor, "wb", closefd=False)
-        encoding, in_lines = (stream.encoding, bool(stream.line_buffering)) if stream else ("utf-8", True)
-        super().__init__(io.BufferedWriter(self.output), encoding, "replace", line_buffering=in_lines)
+    def __init__(self, stream: TextIO | None) -> None:
+        # The null device takes the number of a closed stream, so that no other file does.
+        self.stream = stream or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        self.output = _Output(self.stream.fileno(), "wb", closefd=False)
+        in_lines = bool(self.stream.line_buffering)
+        super().__init__(io.BufferedWriter(self.output), self.stream.encoding, "replace", line_buffering=in_lines)
 
     def close(self) -> None:
         self.flush()
@@ -54,11 +57,8 @@ def safe_streams() -> Iterator[None]:
     Characters that the encoding lacks are replaced, and what cannot be written is dropped. That the reader has closed
     the pipe is no error; another reason, such as a full disk, is named on stderr at the end and turns exit code 0 to 1.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # no file may take the place of a closed stream
-        pass
-    os.close(descriptor)
     before = sys.stdout, sys.stderr
-    streams = sys.stdout, sys.stderr = _Stream(sys.stdout, 1), _Stream(sys.stderr, 2)
+    streams = sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
     code: object = None
     try:
         yield

@@ -117,13 +117,10 @@ def _first_line(item: PluginItem) -> str:
 
 
 def _unavailable(item: PluginItem) -> str:
-    """Return why an executor or a tracker cannot be used here; an empty text for all others."""
+    """Return why an executor cannot be used here; an empty text for other items."""
     from reidbench.errors import describe_error
 
-    if item.kind not in ("executor", "tracker"):
-        return ""
     try:
-        built = item.factory()
-        return built.unavailable() if item.kind == "executor" else ""
+        return str(item.factory().unavailable()) if item.kind == "executor" else ""
     except Exception as error:
         return describe_error(error)

@@ -210,7 +210,7 @@ class Trainings:
 def _trial(training: Training, runs: Sequence[RunRecord]) -> Trial:
     worst = min(runs, key=lambda record: STATUSES.index(record.status))
     primary, job = worst.evaluation.primary, training.jobs[0]
-    by_metric = {job.metric: record for job, record in zip(training.jobs, runs, strict=True)}
+    by_metric = {each.metric: record for each, record in zip(training.jobs, runs, strict=True)}
     phases = [[record.seconds.get(phase, 0.0) for record in runs] for phase in ("train", "embed", "rank")]
     return Trial(
         loss=training.loss,

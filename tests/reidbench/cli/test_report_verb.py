@@ -149,7 +149,7 @@ def test_places_that_cannot_be_used_are_named(reidbench_main, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     code, said = reidbench_main(*small_run("--loss", "none"), "--results", str(file / "x"))
-    assert (code, f"{file} is a file" in said) == (2, True)
+    assert (code, str(file) in said, "is a file" in said) == (2, True, True)
     put(tmp_path / "results" / "runs" / "a", make_record("a"), None)
     run = str(tmp_path / "results" / "runs" / "a")
     code, said = reidbench_main("compare", run, f"{run}/record.json")
