@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 import reidbench
 from reidbench.plugins.catalogue import load
+from reidbench.ranking.scores import shown_scores
 from reidbench.reports.export_network import to_onnx
+from reidbench.reports.html import environment
 from reidbench.runs.record import read_record
 from reidbench.training.build import build_backbone
 from reidbench.utils.untrusted_files import file_digest
 from tests.support.jobs import job, run
+from tests.support.records import make_record
 from tests.support.weights_server import weights_server
 
 Main = Callable[..., tuple[int, str]]
@@ -79,3 +82,13 @@ def test_networks_that_differ_or_fail_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(reidbench.OptionError, match=r"reidbench\[onnx\]"):
         to_onnx(Random())  # type: ignore[arg-type]
+
+
+def test_texts_of_a_record_are_code_in_its_card() -> None:
+    hostile = "`\n\n# x\n<script> [a](https://evil)"
+    record = make_record(hostile, scores={"map_market": 0.5, "queries": 3, "gallery": 9}, deviations=[hostile])
+    card = environment().get_template("model_card.md.j2").render(record=record, scores=shown_scores(), digest="0")
+    lines = [line for line in card.splitlines() if "script" in line]
+    assert len(lines) == 3
+    assert all(line.startswith(("    ", "# `' # x <script>")) for line in lines)
+    assert "| mAP (market) | 50.00 | – |" in card
