@@ -152,7 +152,8 @@ def percent_column(key: str, label: str = "", minor: int = 0) -> Column:
             return "–"
         return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ±{100 * sd:.2f}"
 
-    return Column(key, label or LABELS.get(key, key), "number", cell, minor)
+    scores = shown_scores()  # not LABELS: a plugin may have added one
+    return Column(key, label or (scores[key].label if key in scores else key), "number", cell, minor)
 
 
 def _distinct(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:

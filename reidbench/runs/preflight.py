@@ -103,6 +103,8 @@ def initialised_backbone(run: Prepared) -> Backbone:
 
 def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
     folder = next(folder for folder in (machine.results, *machine.results.absolute().parents) if folder.exists())
+    if not folder.is_dir():
+        raise DataError(f"{machine.results}: {folder} is a file; name another folder with --results")
     needed, (size, _, free) = results_bytes(runs), shutil.disk_usage(folder)
     if size and needed > free:  # some file systems tell no sizes
         raise DataError(

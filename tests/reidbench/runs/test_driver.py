@@ -107,7 +107,7 @@ def test_a_lost_task_is_reported_and_stops_no_other(tmp_path, capsys):
     with pytest.raises(TrainingError, match=r"batch_hard.*killed by signal 9"):
         records += [record for _, record in distribute(plan(tmp_path), executor)]
     assert executor.executed == [0, 1, 0]
-    assert "map_market" in capsys.readouterr().err  # of the other task
+    assert "mAP (market)" in capsys.readouterr().err  # of the other task
 
 
 def test_other_code_is_named_and_not_tried_again(tmp_path):
