@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from os.path import relpath
 
 from reidbench import Column, Part, RunFiles, RunRecord, Table, hookimpl, shown_scores
 from reidbench_reports.combinations import add_runs, best_trained_first, newest, percent_column
@@ -30,7 +32,10 @@ class Run:
             if run.scored:
                 part.tables.append(Table(list(_scores(run)), SCORES, f"Scores: {title}"))
             part.tables.append(Table(list(_options(run)), title=f"Options: {title}"))
-            part.commands.extend([command(run), f"reidbench run results/runs/{files.folder(run).name}/record.json"])
+            place = relpath(files.folder(run))
+            if place.startswith(".."):  # a page names no folders of its machine
+                place = f"results/runs/{files.folder(run).name}"
+            part.commands.extend([command(run), f"reidbench run {shlex.quote(place)}/record.json"])
             part.notes.extend(_sentences(run))
 
         add_runs(part, best_trained_first(records) or newest(records)[0], self.most, add)

@@ -41,7 +41,7 @@ def evaluate(
     if refused := [option for option, value in given.items() if value and distances]:
         raise OptionError(f"{' and '.join(refused)}: cannot be combined with --distances, which are ranked as they are")
     shards = shard_files(gallery) if gallery.suffix == ".npy" else []
-    files = {"query": query, "gallery": gallery, "train": train, "distances": distances}
+    files = {"query": query, "gallery": None if shards else gallery, "train": train, "distances": distances}
     inputs = {real_path(file) for file in (*files.values(), *shards) if file}
     rankings = as_json.with_suffix(f".{RANKINGS}") if as_json else None
     for flag, out in (("--json", as_json), ("--json", rankings), ("--per-query", per_query)):

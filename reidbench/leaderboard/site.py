@@ -64,7 +64,8 @@ def external_page(rows: Sequence[Row]) -> str:
 
 def board_page(name: str, entries: Sequence[Entry]) -> str:
     """Return the page of one leaderboard."""
-    best = sorted((entry for entry in entries if entry.values is not None), key=lambda entry: -entry.primary)[:COMPARED]
+    tested = [entry for entry in entries if entry.values is not None and entry.identities.any()]
+    best = sorted(tested, key=lambda entry: -entry.primary)[:COMPARED]
     shared = [kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1]
     tiers = {entry.row["verified"] for entry in entries}
     tracks = _ranked_tracks(entries)

@@ -60,6 +60,7 @@ class Verification:
     rows: Statements = field(default_factory=dict)
 
 
+@without_downloads()
 def verify(
     folder: Path, planner: Planner, *, rows: Sequence[str] = (), weights: Path | None = None, seeds: int = 0
 ) -> Verification:

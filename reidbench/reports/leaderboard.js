@@ -6,7 +6,7 @@
   const table = board?.querySelector("table");
   const headings = table ? [...table.tHead.rows[0].cells] : [];
   const sortButton = (heading) => heading.querySelector("button");
-  let fitting = table ? [...table.tBodies] : []; // the rows that fit search and filters, in their order
+  let fitting = board?.entries ?? []; // the rows that fit search and filters, in their order
   const all = fitting;
   let ticked = [];
 
@@ -208,6 +208,7 @@
     ];
   };
   const showTicks = () => {
+    if (!panel) return;
     for (const entry of all) {
       const box = entry.querySelector("[data-tick]");
       if (box) box.checked = ticked.includes(entry);
@@ -246,6 +247,6 @@
     writeAddress();
   });
   for (const hidden of document.querySelectorAll("[data-downloads]")) hidden.hidden = false;
-  if (panel) readAddress();
-  if (panel) addEventListener("hashchange", readAddress);
+  if (board) readAddress();
+  if (board) addEventListener("hashchange", readAddress);
 }

@@ -4,7 +4,7 @@
 const FIRST = matchMedia("(max-width: 40rem)").matches ? 20 : 100;
 for (const board of document.querySelectorAll("[data-board]")) {
   const table = board.querySelector("table");
-  const entries = [...table.tBodies];
+  const entries = (board.entries = [...table.tBodies]); // all rows, for other scripts
   let ordered = entries;
   let limit = FIRST;
   const headings = [...table.tHead.rows[0].cells];

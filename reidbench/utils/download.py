@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import tempfile
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +19,24 @@ from reidbench.utils.untrusted_files import ARRAY_BYTES, file_digest
 # (host and path, or owner, name and path; the sha256)
 _FORM = re.compile(r"(https?://[^#]+\.safetensors|hf://[^#/]+/[^#/]+/[^#]+\.safetensors)#sha256=([0-9a-f]{64})")
 
+_only_cached = ContextVar("_only_cached", default=False)
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Use only what is cached in the block, as where other people's records name the addresses."""
+    token = _only_cached.set(True)
+    try:
+        yield
+    finally:
+        _only_cached.reset(token)
+
 
 def cached_weights(address: str) -> Path:
     """Return the file of ``https://…#sha256=DIGEST`` or ``hf://OWNER/NAME/FILE#sha256=DIGEST``, downloaded if need be.
 
-    Raises DataError for another form of address, where nothing can be downloaded, and where its sha256 is another.
+    Raises DataError for another form of address, where nothing can or may be downloaded, and where its sha256 is
+    another.
     """
     form = _FORM.fullmatch(address)
     if not form:
@@ -32,6 +48,8 @@ def cached_weights(address: str) -> Path:
     file = default_cache() / "weights" / f"{digest}.safetensors"
     if file.is_file() and file_digest(file) == digest:
         return file
+    if _only_cached.get():
+        raise DataError(f"{place}: is not in {file.parent}, and addresses in other people's records are not downloaded")
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         try:
@@ -60,7 +78,7 @@ def _from_hub(place: str, folder: Path) -> Path:
     *repository, file = place.removeprefix("hf://").split("/", 2)
     url = hf_hub_url("/".join(repository), file)
     _check(url)
-    _check(url, get_hf_file_metadata(url).size or 0)
+    _check(url, get_hf_file_metadata(url).size or ARRAY_BYTES + 1)  # an unknown size is refused
     return Path(hf_hub_download("/".join(repository), file, local_dir=folder))
 
 

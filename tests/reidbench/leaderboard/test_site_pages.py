@@ -113,6 +113,15 @@ def test_the_address_holds_search_filters_order_and_ticks(board, browser):
     assert again.complaints == nonsense.complaints == []
 
 
+def test_all_rows_of_a_long_board_are_downloaded_and_compared(tmp_path, browser):
+    visit = Visit(browser, write(tmp_path, made_up_entries(120, 1)))
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="CSV", exact=True).click()
+    assert len(download.value.path().read_text().splitlines()) == 1 + 120
+    visit.page.get_by_role("button", name="Show all").click()
+    assert visit.page.locator("[data-tick]").count() == 120
+
+
 def test_what_fits_the_filters_is_downloaded(tmp_path, browser):
     entries = made_up_entries(3, 2, loss="=cmd|x&y_z%,\"'{}~^\\")
     visit = Visit(browser, write(tmp_path, entries))

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from reidbench.errors import DataError
 from reidbench.utils import download
-from reidbench.utils.download import cached_weights
+from reidbench.utils.download import cached_weights, without_downloads
 from tests.support.weights_server import weights_server
 
 CONTENT = b"weights" * 300_000
@@ -41,7 +41,10 @@ def test_a_file_is_downloaded_once(place: str, server: str, requests: list[str])
     assert file.read_bytes() == CONTENT
     assert any("w.safetensors" in request for request in requests)
     count = len(requests)
-    assert cached_weights(address) == file
+    with without_downloads():
+        assert cached_weights(address) == file
+        with pytest.raises(DataError, match="not downloaded"):
+            cached_weights(address.replace(DIGEST, "0" * 64))
     assert len(requests) == count, "without the network"
     file.write_bytes(b"damaged")
     assert cached_weights(address).read_bytes() == CONTENT
