@@ -38,6 +38,7 @@ from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
 from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import write_atomic
+from reidbench.utils.download import without_downloads
 from reidbench.utils.machine import environment
 from reidbench.utils.untrusted_files import file_digest, open_regular
 

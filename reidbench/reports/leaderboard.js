@@ -41,7 +41,7 @@
 
   // Downloads: the shown columns of all rows that fit.
   const text = (element) => element?.textContent.trim().replace(/\s+/g, " ") ?? "";
-  const cellTexts = (cell) => [text(cell.querySelector("bdi")), text(cell.querySelector("small")), cell.classList.contains("best")];
+  const cellTexts = (cell) => [[...cell.querySelectorAll("bdi")].map(text).join(" · "), text(cell.querySelector("small")), cell.classList.contains("best")];
   const readTable = () => ({
     head: headings.map((heading) => text(heading)),
     rows: fitting.map((entry) => [...entry.rows[0].cells].slice(0, headings.length).map(cellTexts)),
