@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import reidbench
 from reidbench import (
     HEADLINE,
     Chart,
     Column,
     DataError,
-    Difference,
     Part,
     RunFiles,
     RunRecord,
     Series,
     Table,
     hookimpl,
-    mean_interval,
     shown_scores,
 )
 from reidbench_reports.combinations import (
@@ -31,6 +30,9 @@ from reidbench_reports.combinations import (
     percent_column,
 )
 from reidbench_reports.differences import differences
+
+if TYPE_CHECKING:
+    from reidbench import Difference
 
 STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
 MOST_INTERVALS = 24
@@ -183,7 +185,7 @@ def _intervals(title: str, rows: Sequence[Combination]) -> Chart:
     series = []
     for each, name in zip(rows, names([each.first for each in rows], seeds=False), strict=True):
         runs, method = each.scored, each.first.items["loss"].short
-        interval = mean_interval(runs, PRIMARY, each.first.dataset.counts.get("query_identities", 0))
+        interval = reidbench.mean_interval(runs, PRIMARY, each.first.dataset.counts.get("query_identities", 0))
         low, high = ([100 * end] for end in interval) if interval else ((), ())
         seeds = [f"seed {run.job.seed}" for run in runs]
         dots = [100 * run.scores[PRIMARY] for run in runs]
