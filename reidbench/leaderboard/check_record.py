@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
@@ -85,18 +85,20 @@ def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | 
         return None, [file_problem(file, str(error))]
     if fields := list(record_problems(record, allow_dirty=True)) or list(_misplaced(file, record, name)):
         return None, [Problem(file, *each) for each in fields]
-    return record, check_run(file.parent, record, allow_dirty=True) if rankings else []
+    return record, _rankings_problems(file.parent, record) if rankings else []
 
 
 def check_run(folder: Path, record: RunRecord, *, allow_dirty: bool) -> list[Problem]:
     """Return what is wrong with a run in its folder: with the record, the rankings, or one against the other."""
-    file, rankings = folder / RECORD, folder / RANKINGS
-    if problems := list(record_problems(record, allow_dirty=allow_dirty)):
-        return [Problem(file, *each) for each in problems]
+    problems = [Problem(folder / RECORD, *each) for each in record_problems(record, allow_dirty=allow_dirty)]
+    return problems or _rankings_problems(folder, record)
+
+
+def _rankings_problems(folder: Path, record: RunRecord) -> list[Problem]:
     try:
-        return [Problem(file, *each) for each in score_problems(record, read_ranking(folder))]
+        return [Problem(folder / RECORD, *each) for each in score_problems(record, read_ranking(folder))]
     except DataError as error:
-        return [file_problem(rankings, str(error))]
+        return [file_problem(folder / RANKINGS, str(error))]
 
 
 def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator[FieldProblem]:
@@ -104,56 +106,55 @@ def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator
     if record.status != "ok":
         yield "status", f"is {record.status}, expected ok: {record.error or 'no reason given'}"
         return
-    if record.observed.verdict in FLAWS:
-        yield "observed.verdict", f"is {record.observed.verdict}, which a run with the status ok does not have"
     if record.dirty and not allow_dirty:
         yield "dirty", "is true: made with uncommitted changes; commit and run it again, or allow it with --allow-dirty"
     problems = list(_unusable_items(record)) or list(_item_problems(record))
-    for check in (_value_problems, _time_problems, _interval_problems, _camera_problems, _digest_problems):
-        problems += check(record)
+    problems += [(field, problem) for field, holds, problem in _rules(record) if not holds]
+    problems += [*_interval_problems(record), *_camera_problems(record)]
     yield from problems or unsafe_cells(derive([record])[0])
 
 
-def _value_problems(record: RunRecord) -> Iterator[FieldProblem]:
-    """Yield values that no run has and that neither ids nor rankings determine."""
-    if record.faithful and record.deviations:
-        yield "faithful", f"is true, but deviations name {'; '.join(record.deviations)}"
-    if record.evaluation.primary not in scores_at():
-        yield "evaluation.primary", f"must be a score ({', '.join(scores_at())}), got {record.evaluation.primary!r:.80}"
-    if not record.code_files:
-        yield "code_files", "is empty, so nothing tells which code ran"
+def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
+    """Yield (field, whether it is right, what is wrong otherwise) for values that each stand for themselves."""
+    verdict, primary, scores = record.observed.verdict, record.evaluation.primary, record.scores
+    yield "observed.verdict", verdict not in FLAWS, f"is {verdict}, which a run with the status ok does not have"
+    deviations = "; ".join(record.deviations)
+    yield "faithful", not (record.faithful and record.deviations), f"is true, but deviations name {deviations}"
+    names = ", ".join(scores_at())
+    yield "evaluation.primary", primary in scores_at(), f"must be a score ({names}), got {primary!r:.80}"
     # The entry of a third-party distribution is its version.
     files = {f"code_files.{k}": v for k, v in record.code_files.items() if not k.startswith("distribution ")}
     digests = {"dataset.digest": record.dataset.digest, **files}
     for field, digest in (digests | ({"weights": record.weights} if record.weights else {})).items():
-        if not re.fullmatch("[0-9a-f]{64}", digest):
-            yield field, f"must be 64 hex digits, got {digest!r:.80}"
-    if record.scores.get("unmatched", -1) == record.scores.get("queries"):
-        yield "scores.unmatched", "is the number of queries: none has a positive"
-    for kind, count in record.dataset.contradictions.items():
-        if kind != SHARED_IDENTITIES:  # numbers may mean other identities in training and test
-            yield "dataset.contradictions", f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
-    if not re.fullmatch("([0-9a-f]{40})?", record.commit):
-        yield "commit", f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
-    if not 0 <= record.job.seed <= MOST_SEED:
-        yield "job.seed", f"must be {SEEDS}, got {record.job.seed!r:.40}"
-    for phase in ("train", "embed"):
-        if not record.seconds.get(phase, -1.0) >= 0.0:
-            yield f"seconds.{phase}", f"must be 0 or more, got {record.seconds.get(phase)!r}"
+        yield field, re.fullmatch("[0-9a-f]{64}", digest), f"must be 64 hex digits, got {digest!r:.80}"
+    yield "code_files", record.code_files, "is empty, so nothing tells which code ran"
+    yield "code", record.code == code_digest(record.code_files), "is not the digest of the files in code_files"
+    for field, expected in asdict(record.ids()).items():
+        shown = f"is {getattr(record, field)[:12]!r}, but the options, data and seed give {expected[:12]!r}"
+        yield field, getattr(record, field) == expected, f"{shown}: one was changed"
+    text = f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
+    yield "commit", re.fullmatch("([0-9a-f]{40})?", record.commit), text
+    yield "job.seed", 0 <= record.job.seed <= MOST_SEED, f"must be {SEEDS}, got {record.job.seed!r:.40}"
+    matched = scores.get("unmatched", -1) != scores.get("queries")
+    yield "scores.unmatched", matched, "is the number of queries: none has a positive"
     for name in scores_at():
-        if not 0.0 <= record.scores.get(name, -1.0) <= 1.0:
-            yield f"scores.{name}", f"must be from 0 to 1, got {record.scores.get(name)!r}"
-
-
-def _digest_problems(record: RunRecord) -> Iterator[FieldProblem]:
-    """Yield which of the code digest and the ids do not follow from the record."""
-    if record.code != code_digest(record.code_files):
-        yield "code", "is not the digest of the files in code_files"
-    ids = record.ids()
-    for name in ("train_id", "group", "id"):
-        expected, recorded = getattr(ids, name), getattr(record, name)
-        if expected != recorded:
-            yield name, f"is {recorded[:12]!r}, but the options, data and seed give {expected[:12]!r}: one was changed"
+        yield f"scores.{name}", 0 <= scores.get(name, -1) <= 1, f"must be from 0 to 1, got {scores.get(name)!r}"
+    for phase in ("train", "embed"):
+        seconds = record.seconds.get(phase)
+        yield f"seconds.{phase}", seconds is not None and seconds >= 0, f"must be 0 or more, got {seconds!r}"
+    for kind, count in record.dataset.contradictions.items():
+        text = f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
+        # Numbers may mean other identities in training and test.
+        yield "dataset.contradictions", kind == SHARED_IDENTITIES, text
+    moments = {field: utc_time(getattr(record, field)) for field in ("started", "finished")}
+    for field, moment in moments.items():
+        text = f"must be a date and time with its offset from UTC, got {getattr(record, field)!r:.80}"
+        yield field, moment, text
+    if (started := moments["started"]) and (finished := moments["finished"]):
+        text = f"is {record.started}, after the run finished ({record.finished})"
+        yield "started", started <= finished + _CLOCK_TOLERANCE, text
+        latest = datetime.now(UTC) + _CLOCK_TOLERANCE
+        yield "finished", finished <= latest, f"is {record.finished}, which is in the future"
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
@@ -166,23 +167,12 @@ def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
                 yield f"items.{kind}.{field}", f"must be ASCII, got {text!a:.80}"
         if LOCAL in item.plugin.split(", "):
             yield f"items.{kind}.plugin", f"is {LOCAL!r}: {item.spec} was given as a Python object; make it a plugin"
-        try:
-            spec = Spec.parse(item.spec)
-            if kind not in ("loss", "rerank"):
-                _ = spec.item
-        except OptionError as error:
-            yield f"items.{kind}.spec", f"cannot be used: {error}"
-
-
-def _time_problems(record: RunRecord) -> Iterator[FieldProblem]:
-    started, finished = utc_time(record.started), utc_time(record.finished)
-    for name, moment in (("started", started), ("finished", finished)):
-        if moment is None:
-            yield name, f"must be a date and time with its offset from UTC, got {getattr(record, name)!r:.80}"
-    if started and finished and started > finished + _CLOCK_TOLERANCE:
-        yield "started", f"is {record.started}, after the run finished ({record.finished})"
-    if finished and finished > datetime.now(UTC) + _CLOCK_TOLERANCE:
-        yield "finished", f"is {record.finished}, which is in the future"
+        for field in ("spec", "short", "identity") if item.identity else ("spec", "short"):
+            try:
+                spec = Spec.parse(getattr(item, field))
+                _ = kind in ("loss", "rerank") or spec.item
+            except OptionError as error:
+                yield f"items.{kind}.{field}", f"cannot be used: {error}"
 
 
 def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
@@ -191,71 +181,61 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
     Defaults are not looked up: the next version of a plugin may have others.
     """
     for kind, item in record.items.items():
-        junk = item.origins.keys() - _options(Spec.parse(item.spec)).keys()
-        junk |= {name for name, origin in item.origins.items() if origin not in _ORIGINS}
-        if junk:
-            text = f"must be an option's name and one of {', '.join(_ORIGINS)}: {sorted(junk)!a:.80}"
+        if item.origins.keys() - _options(item.spec).keys() or {*item.origins.values()} - {*_ORIGINS}:
+            text = f"must be options with one of {', '.join(_ORIGINS)}, got {item.origins!a:.200}"
             yield f"items.{kind}.origins", text
-    for kind in (kind for kind in record.items if kind != "dataset"):
-        item, requested = record.items[kind], str(getattr(record.job, kind))
+        if kind == "dataset":  # the protocol names it
+            continue
+        requested, labels = str(getattr(record.job, kind)), _labels(kind, item)
         if item.given != requested:
             yield f"items.{kind}.given", f"is {item.given!r:.80}, but the job has {requested!r:.80}"
-        given = {name for name, origin in item.origins.items() if origin == "given"}
-        labels = _labels(kind, item)
         if item.label and not labels:
             yield f"items.{kind}.label", f"is {item.label!r:.80}, which no option of {item.spec!r:.200} is"
-        texts: list[tuple[str, str, Set[str] | None]] = [
-            (f"items.{kind}.short", item.short, frozenset()),
-            (f"items.{kind}.identity", item.identity or item.spec, None),
-        ]
+        given = {name for name, origin in item.origins.items() if origin == "given"}
+        # Options that are newer than an item's first ids are not part of them while they have their default.
+        texts = {
+            f"items.{kind}.short": (item.short, set()),
+            f"items.{kind}.identity": (item.identity or item.spec, _options(item.short).keys() - labels),
+        }
         if kind not in ("recipe", "metric") or requested != AUTO:
-            texts.append((f"job.{kind}", requested, given))
-        for field, text, required in texts:
+            texts[f"job.{kind}"] = requested, given
+        for field, (text, required) in texts.items():
             try:
-                # Options that are newer than an item's first ids are not part of them while they have their default.
-                needed = _options(Spec.parse(item.short)).keys() - labels if required is None else required
-                agrees = _agrees(Spec.parse(text), Spec.parse(item.spec), field.rpartition(".")[2], needed)
+                if not _agrees(text, item.spec, field.rpartition(".")[2], required):
+                    yield field, f"is {text!r:.80}, but the run's {kind} is {item.spec!r:.200}"
             except OptionError as error:
                 yield field, f"cannot be used: {error}"
-            else:
-                if not agrees:
-                    yield field, f"is {text!r:.80}, but the run's {kind} is {item.spec!r:.200}"
 
 
 def _labels(kind: str, item: ItemRecord) -> set[str]:
     """Return the options that name an item for people; only data have such names."""
-    options = _options(Spec.parse(item.spec)) if kind in ("protocol", "dataset") and item.label else {}
+    options = _options(item.spec) if kind in ("protocol", "dataset") and item.label else {}
     return {name for name, value in options.items() if value == item.label}
 
 
 def follows(kind: str, item: ItemRecord, text: str) -> bool:
     """Return whether an item has the options of a requested text, and for all others those of protocol or default."""
-    if text == AUTO:
-        return True
     of_protocol = {name for name, origin in item.origins.items() if origin == "protocol"}
-    required = _options(Spec.parse(item.short)).keys() - of_protocol - _labels(kind, item)
-    return _agrees(Spec.parse(text), Spec.parse(item.spec), "spec", required)
+    required = _options(item.short).keys() - of_protocol - _labels(kind, item)
+    return text == AUTO or _agrees(text, item.spec, "spec", required)
 
 
-def _agrees(spec: Spec, resolved: Spec, field: str, required: Set[str]) -> bool:
-    """Return whether ``spec`` has the items of ``resolved`` and only options of it, with the same values.
+def _agrees(text: str, resolved: str, field: str, required: Set[str]) -> bool:
+    """Return whether a spec has the items of the ``resolved`` one and only options of it, with the same values.
 
     ``required`` are the options that it must have, with the part's name before them in a sum.
     """
-    if [(term.weight, term.item.name) for term in spec.terms] != [(t.weight, t.item.name) for t in resolved.terms]:
-        return False
-    options, known = _options(spec), _options(resolved)
-    if not required & known.keys() <= options.keys() <= known.keys():
-        return False
-    return all(_same_value(value, known[name], field) for name, value in options.items())
+    one, other = ([(term.weight, term.item.name) for term in Spec.parse(each).terms] for each in (text, resolved))
+    options, known = _options(text), _options(resolved)
+    named = required & known.keys() <= options.keys() <= known.keys()
+    return one == other and named and all(_same_value(each, known[name], field) for name, each in options.items())
 
 
-def _options(spec: Spec) -> dict[str, Value]:
+def _options(text: str) -> dict[str, Value]:
     """Return the options of an item, or of all parts of a sum with the part's name before them."""
-    parts = part_names([term.item.name for term in spec.terms])
-    prefixes = [f"{part}." for part in parts] if len(parts) > 1 else [""]
-    pairs = zip(prefixes, spec.terms, strict=False)
-    return {prefix + name: value for prefix, term in pairs for name, value in term.item.options}
+    items = [term.item for term in Spec.parse(text).terms]
+    prefixes = [f"{part}." for part in part_names([item.name for item in items])] if len(items) > 1 else [""]
+    return {prefix + name: value for prefix, item in zip(prefixes, items, strict=False) for name, value in item.options}
 
 
 def _same_value(value: Value, resolved: Value, field: str) -> bool:
@@ -265,18 +245,17 @@ def _same_value(value: Value, resolved: Value, field: str) -> bool:
     unknown here: any with a folder or a suffix may.
     """
     if isinstance(value, tuple) and isinstance(resolved, tuple):
-        return len(value) == len(resolved) and all(
-            _same_value(*pair, field) for pair in zip(value, resolved, strict=True)
-        )
+        same_length = len(value) == len(resolved)
+        return same_length and all(_same_value(*pair, field) for pair in zip(value, resolved, strict=True))
     one, other = (write_value(each) if each is None or isinstance(each, Item) else each for each in (value, resolved))
-    if isinstance(one, str) and isinstance(other, str):
-        path = PurePath(other)
-        if one == other or not (len(path.parts) > 1 or path.suffix):
-            return one == other
-        if field == "identity":
-            return re.fullmatch("sha256:[0-9a-f]{64}", one) is not None
-        return PurePath(one) == (PurePath(path.name) if field == "short" else path)
-    return isinstance(one, bool) == isinstance(other, bool) and one == other
+    if one == other or not (isinstance(one, str) and isinstance(other, str)):
+        return isinstance(one, bool) == isinstance(other, bool) and one == other
+    path = PurePath(other)
+    if len(path.parts) < 2 and not path.suffix:
+        return False
+    if field == "identity":
+        return re.fullmatch("sha256:[0-9a-f]{64}", one) is not None
+    return PurePath(one) == (PurePath(path.name) if field == "short" else path)
 
 
 def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
