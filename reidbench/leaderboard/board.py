@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, csv_problems, file_problem
 from reidbench.leaderboard.external import EXTERNAL, load_external, write_external
 from reidbench.leaderboard.published_studies import load_studies, study_board, study_rows
-from reidbench.leaderboard.rows import Row, board_name, changing, derive, write_rows
-from reidbench.leaderboard.tiers import Statements, read_statements, run_digest
+from reidbench.leaderboard.rows import Row, board_name, changing, row_of, write_rows
+from reidbench.leaderboard.tiers import TIERS, Statements, read_statements, run_digests
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
+from reidbench.studies.study import StudyResult
 from reidbench.utils.atomic import sweep, write_atomic
 from reidbench.utils.untrusted_files import file_digest, read_text
 
 RECORDS = "records"
+SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 
 # A run's folder and its record.
 Run = tuple[Path, RunRecord]
@@ -45,50 +47,45 @@ class Board:
         self.weights: dict[str, Path] = {}
         self.statements: Statements = {}
         self.study_rows: dict[str, tuple[Row, list[Run]]] = {}
-        self._new: list[tuple[Path, Run]] = []
 
-    @classmethod
-    def load(cls, folder: Path, name: str, *, files: bool = True) -> tuple[Board, list[Problem]]:
-        """Return a leaderboard with its stored runs that have a valid record, and the problems of all that is stored.
+    def load(self, studies: Iterable[StudyResult], *, files: bool) -> list[Problem]:
+        """Read the stored runs that have a valid record, and return the problems of all that is stored.
 
         Without ``files`` neither rankings nor weights are read. Raises DataError where the statements are none, or the
         CSV is no leaderboard.
         """
-        board = cls(folder, name)
-        board.statements = read_statements(board.statements_file)
-        if board.csv.exists() and (text := read_text(board.csv)) and "config_hash" not in text:
-            raise DataError(f"{board.csv}: is no leaderboard; move it away and add again")
-        studies, problems = load_studies(folder, files=files)
-        board.study_rows = dict(
-            row for each in studies if study_board(each) == name for row in study_rows(each).items()
-        )
-        for file in sorted(board.records.glob(f"*/{RECORD}")):
-            record, problems_of_run = check_stored(file, name, rankings=files)
+        self.statements = read_statements(self.statements_file)
+        if self.csv.exists() and (text := read_text(self.csv)) and "config_hash" not in text:
+            raise DataError(f"{self.csv}: is no leaderboard; move it away and add again")
+        for study in studies:
+            self.study_rows |= study_rows(study) if study_board(study) == self.name else {}
+        problems: list[Problem] = []
+        for file in sorted(self.records.glob(f"*/{RECORD}")):
+            record, problems_of_run = check_stored(file, self.name, rankings=files)
             problems += problems_of_run
             if record is not None:
-                board.runs[record.id[:12]] = (file.parent, record)
-        published = {record.weights for _, record in board.runs.values()}
-        for file in sorted(board.weights_folder.glob("*.safetensors")):
+                self.runs[record.id[:12]] = (file.parent, record)
+        published = {record.weights for _, record in self.runs.values()}
+        for file in sorted(self.weights_folder.glob("*.safetensors")):
             digest = file_digest(file) if files else file.stem
-            board.weights[digest] = file
+            self.weights[digest] = file
             if files and (file.stem != digest or digest not in published):
                 text = "is damaged" if file.stem in published else "are weights that no stored record names"
                 problems.append(file_problem(file, f"{text}: sha256 {digest[:12]}; delete it and add again --weights"))
-        return board, problems
+        return problems
 
     def insert(self, run: Run, weights: Path | None = None) -> Iterator[str]:
         """Insert a run, with the file of its weights; yield why not, if another one has its id."""
         path, record = run
-        key = record.id[:12]
-        present = self.runs.setdefault(key, run)
+        present = self.runs.setdefault(record.id[:12], run)
         if weights is not None:
             self.weights.setdefault(record.weights, weights)
-        if present is run:
-            self._new.append((self.records / key, run))
-        elif _differ(present, run):
+        files = (path / RANKINGS, present[0] / RANKINGS)
+        copied = not all(file.is_file() for file in files) or files[0].read_bytes() == files[1].read_bytes()
+        if present[1] != record or not copied:
             yield (
-                f"{path}: is run {key} with other content than {present[0]}; another training of this row is another "
-                "seed (to replace a stored run, delete its folder and add again)"
+                f"{path}: is run {record.id[:12]} with other content than {present[0]}; another training of this row "
+                "is another seed (to replace a stored run, delete its folder and add again)"
             )
 
     def copies(self) -> Iterator[Problem]:
@@ -97,18 +94,17 @@ class Board:
         Equal ranks alone are no copy: two networks may rank every positive of a small dataset first.
         """
         first: dict[str, Run] = {}
-        new = {record.id for _, (_, record) in self._new}
-        for path, record in sorted(self.runs.values(), key=lambda run: (run[1].id in new, run[1].started, run[1].id)):
+        by_age = sorted(self.runs.values(), key=lambda run: (run[1].started, run[1].id))
+        for path, record in sorted(by_age, key=lambda run: run[0].parent != self.records):  # stored runs first
             try:
                 ranking = read_ranking(path)
             except DataError:  # a problem of its own
                 continue
             if not ranking.top.shape[1]:
                 yield file_problem(path / RANKINGS, "lacks the closest items; only final runs of studies may")
-            digest = hashlib.sha256()
-            for array in (ranking.starts, ranking.units, ranking.ranks, ranking.top):
-                digest.update(array.tobytes())
-            other, original = first.setdefault(digest.hexdigest(), (path, record))
+            arrays = (ranking.starts, ranking.units, ranking.ranks, ranking.top)
+            digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+            other, original = first.setdefault(digest, (path, record))
             untrained = record.items["loss"].spec == original.items["loss"].spec == "none"
             if record.train_id != original.train_id and not untrained:
                 text = f"ranks exactly as {other / RANKINGS}, though these are two trainings: one is a copy"
@@ -123,14 +119,14 @@ class Board:
 
     def rows(self) -> list[Row]:
         """Return the rows that follow from the runs; a statement counts while the files of its row are unchanged."""
-        tiers: dict[str, str] = {}
+        rows = []
         for key, runs in self.groups().items():
-            statement = self.statements.get(key)
+            statement, tier = self.statements.get(key), TIERS[0]
             if statement and all((path / RANKINGS).is_file() for path, _ in runs):
-                same = statement.runs == {record.id[:12]: run_digest(path) for path, record in runs}
-                tiers |= {key: statement.tier} if same else {}
-        studies = [(cells, [record for _, record in runs]) for cells, runs in self.study_rows.values()]
-        return derive((record for _, record in self.runs.values()), tiers, studies)
+                tier = statement.tier if statement.runs == run_digests(runs) else tier
+            own = self.study_rows[key][0] if key in self.study_rows else None
+            rows.append(row_of((record for _, record in runs), own, tier))
+        return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
 
     def write(self) -> list[Path]:
         """Write what is new, then the CSV, each file whole or not at all; return the files that were written."""
@@ -138,10 +134,12 @@ class Board:
         for digest, file in self.weights.items():
             if file.parent != self.weights_folder:
                 contents[self.weights_folder / f"{digest}.safetensors"] = file.read_bytes()
-        for home, (path, record) in self._new:
-            sweep(home)
-            contents |= {home / RANKINGS: (path / RANKINGS).read_bytes(), home / RECORD: record.to_json().encode()}
-            self.runs[home.name] = (home, record)
+        for key, (path, record) in self.runs.items():
+            home = self.records / key
+            if path != home:
+                sweep(home)
+                contents |= {home / RANKINGS: (path / RANKINGS).read_bytes(), home / RECORD: record.to_json().encode()}
+                self.runs[key] = (home, record)
         for file, content in contents.items():
             write_atomic(file, content)
         sweep(self.folder, self.csv.name)
@@ -152,10 +150,21 @@ class Board:
         return [*contents, self.csv]
 
 
-def board_names(folder: Path) -> list[str]:
-    """Return the names of the leaderboards in a folder: of its CSV files, and of the records and studies below it."""
+def load_boards(folder: Path, *, files: bool = False) -> tuple[list[Board], list[Problem]]:
+    """Return the leaderboards in a folder, and the problems of all that is stored; rankings and weights with ``files``.
+
+    A leaderboard is a CSV file, or a name of which there are records or studies; an unreadable one is a problem.
+    """
+    studies, problems = load_studies(folder, files=files)
     names = {file.stem for file in folder.glob("*.csv")} | {place.name for place in folder.glob(f"{RECORDS}/*/")}
-    return sorted(names | {study_board(study) for study in load_studies(folder)[0]})
+    boards = []
+    for board in (Board(folder, name) for name in sorted(names | set(map(study_board, studies)))):
+        try:
+            problems += board.load(studies, files=files)
+            boards.append(board)
+        except DataError as error:
+            problems.append(file_problem(board.csv, str(error)))
+    return boards, problems
 
 
 def check(folder: Path) -> list[Problem]:
@@ -164,16 +173,11 @@ def check(folder: Path) -> list[Problem]:
     Ids must follow from options, scores from rankings, and each CSV from the records byte for byte. Raises DataError
     where the folder holds no leaderboard.
     """
-    names = board_names(folder)
-    if not names and not (folder / EXTERNAL).exists():
+    boards, problems = load_boards(folder, files=True)
+    if not boards and not problems and not (folder / EXTERNAL).exists():
         raise DataError(f"{folder}: holds no leaderboard; expected PROTOCOL.csv and {RECORDS}/PROTOCOL/ in it")
-    problems = []
-    for name in names:
-        try:
-            board, problems_of_runs = Board.load(folder, name)
-            problems += [*problems_of_runs, *board.copies(), *csv_problems(board.csv, board.rows())]
-        except DataError as error:
-            problems.append(file_problem(folder / f"{name}.csv", str(error)))
+    for board in boards:
+        problems += [*board.copies(), *csv_problems(board.csv, board.rows())]
     return sorted({*problems, *load_external(folder)[1]})
 
 
@@ -184,22 +188,22 @@ def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights
     too. Waits for other processes that add. Returns the files that were written. Raises DataError with every reason,
     and writes nothing, where a run is refused.
     """
-    boards: dict[str, Board] = {}
-    reasons: list[str] = []
+    changed: dict[str, Board] = {}
     with changing(folder):
+        boards, problems = load_boards(folder)
+        reasons = [str(problem) for problem in problems]
+        by_name = {board.name: board for board in boards}
         for run in runs:
-            if problems := check_run(*run, allow_dirty=allow_dirty):
-                reasons += map(str, problems)
+            if refused := check_run(*run, allow_dirty=allow_dirty):
+                reasons += map(str, refused)
                 continue
             name = board_name(run[1])
-            if name not in boards:
-                boards[name], stored = Board.load(folder, name, files=False)
-                reasons += map(str, stored)
+            board = changed.setdefault(name, by_name.get(name) or Board(folder, name))
             try:
-                reasons += boards[name].insert(run, _weights_file(*run) if weights else None)
+                reasons += board.insert(run, _weights_file(*run) if weights else None)
             except DataError as error:
                 reasons.append(str(error))
-        return _write(boards.values(), reasons, "added")
+        return _write(changed.values(), reasons, "added")
 
 
 def _weights_file(path: Path, record: RunRecord) -> Path | None:
@@ -223,9 +227,8 @@ def merge(folder: Path) -> list[Path]:
     Raises DataError with every reason, and writes nothing, where ``check`` finds a problem with a stored run.
     """
     with changing(folder):
-        loaded = [Board.load(folder, name) for name in board_names(folder)]
-        reasons = [str(problem) for _, problems in loaded for problem in problems]
-        return [*_write([board for board, _ in loaded], reasons, "merged"), *write_external(folder)]
+        boards, problems = load_boards(folder, files=True)
+        return [*_write(boards, list(map(str, problems)), "merged"), *write_external(folder)]
 
 
 def _write(boards: Collection[Board], reasons: list[str], done: str) -> list[Path]:
@@ -234,9 +237,3 @@ def _write(boards: Collection[Board], reasons: list[str], done: str) -> list[Pat
     if reasons:
         raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
     return [file for board in boards for file in board.write()]
-
-
-def _differ(one: Run, other: Run) -> bool:
-    files = (one[0] / RANKINGS, other[0] / RANKINGS)
-    both = all(file.is_file() for file in files)
-    return one[1] != other[1] or (both and files[0].read_bytes() != files[1].read_bytes())

@@ -111,11 +111,12 @@ def _camera_problems(
 
 def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iterator[str]:
     """Yield what in a ranking cannot come from the queries and the gallery of the lists."""
-    query, gallery = split.query, split.gallery
-    if len(ranking) != len(query):
-        yield f"holds {len(ranking)} queries, the lists have {len(query)}"
+    query, gallery, size = split.query, split.gallery, len(split.gallery)
+    if len(ranking) != len(query) or ranking.gallery > size:
+        yield f"holds {len(ranking)} queries and {ranking.gallery} items, the lists have {len(query)} and {size}"
         return
     positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    pairs = positives.queries * size + positives.units
     wrong = np.flatnonzero(ranking.ranked != positives.ranked)
     if len(wrong):
         yield f"query {wrong[0]} has another number of ranked items than the lists give ({len(wrong)} queries in all)"
@@ -123,17 +124,15 @@ def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iter
         ("positives", ranking.starts, ranking.units, False),
         ("same-camera positives", ranking.same_camera_starts, ranking.same_camera_units, True),
     ):
-        chosen = positives.same_camera == hidden
-        own, listed = _pairs(_queries(starts), units), _pairs(positives.queries[chosen], positives.units[chosen])
+        chosen = pairs[positives.same_camera == hidden]
+        own, listed = Counter((_queries(starts) * size + units).tolist()), Counter(chosen.tolist())
         if own != listed:
-            yield f"query {min((own - listed) + (listed - own))[0]} has other {name} than the lists"
+            yield f"query {min((own - listed) + (listed - own)) // size} has other {name} than the lists"
     # The closest items [n, k]: all of the ranked gallery, none twice, and every positive among the first k there.
     rows, places = np.nonzero(ranking.top >= 0)
     units = ranking.top[rows, places]
-    size = len(gallery)
     codes = rows * size + units
-    pairs = positives.queries * size + positives.units
-    ranked = (units < size) & np.isin(units, positives.candidates) & ~np.isin(codes, pairs[positives.same_camera])
+    ranked = np.isin(units, positives.candidates) & ~np.isin(codes, pairs[positives.same_camera])
     if not ranked.all() or len(np.unique(codes)) != len(codes):
         yield "its closest items hold one twice, or some that the protocol excludes"
     positive = np.isin(codes, pairs[~positives.same_camera])
@@ -145,7 +144,3 @@ def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iter
 def _queries(starts: IntArray) -> IntArray:
     """Return the query [m] int64 of each positive; query i's are ``starts[i]:starts[i + 1]``."""
     return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-
-
-def _pairs(queries: IntArray, units: IntArray) -> Counter[tuple[int, int]]:
-    return Counter(zip(queries.tolist(), units.tolist(), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import numpy as np
 from reidbench.data.protocol import RANKS
 from reidbench.data.split import SHARED_IDENTITIES
 from reidbench.errors import DataError, OptionError
-from reidbench.leaderboard.rows import Row, board_name, derive, unsafe_cells, utc_time, write_rows
+from reidbench.leaderboard.rows import Row, board_name, row_of, unsafe_cells, utc_time, write_rows
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
@@ -23,7 +24,7 @@ from reidbench.ranking.scores import HEADLINE, score, scores_at
 from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
 from reidbench.utils.machine import AUTO
-from reidbench.utils.random_streams import MOST_SEED, SEEDS
+from reidbench.utils.random_streams import MOST_SEED
 from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
@@ -57,21 +58,20 @@ def file_problem(file: Path, text: str) -> Problem:
     return Problem(file, "", text.removeprefix(f"{file}: "))
 
 
-def csv_problems(file: Path, rows: Sequence[Row]) -> Iterator[Problem]:
-    """Yield the lines of a CSV that differ from those of the rows that it must hold; raises DataError if it is none."""
-    derived, text = write_rows(rows).decode(), read_text(file) if file.exists() else ""
-    if text == derived:
-        return
-    missing, lines = derived.splitlines(), text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if line in missing:
-            missing.remove(line)
-        else:
-            yield file_problem(file, f"line {number} is not what the records give: {line!r:.200}")
-    for line in missing:
-        yield file_problem(file, f"lacks a line that the records give (run merge): {line!r:.200}")
-    if sorted(lines) == sorted(derived.splitlines()):
-        yield file_problem(file, "has other line ends or order of rows than its records give; run merge")
+def csv_problems(file: Path, rows: Sequence[Row]) -> list[Problem]:
+    """Return how the lines of a CSV differ from those of the rows that it must hold; raises DataError if it is none."""
+    content, text = write_rows(rows).decode(), read_text(file) if file.exists() else ""
+    derived, lines = content.splitlines(), text.splitlines()
+    problems = [
+        f"line {number} is not what the records give: {line!r:.200}"
+        for number, line in enumerate(lines, start=1)
+        if lines[:number].count(line) > derived.count(line)
+    ]
+    missing = (Counter(derived) - Counter(lines)).elements()
+    problems += [f"lacks a line that the records give (run merge): {line!r:.200}" for line in missing]
+    if text != content and not problems:
+        problems = ["has other line ends or order of rows than its records give; run merge"]
+    return [file_problem(file, problem) for problem in problems]
 
 
 def check_stored(file: Path, name: str, *, rankings: bool) -> tuple[RunRecord | None, list[Problem]]:
@@ -111,50 +111,47 @@ def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator
     problems = list(_unusable_items(record)) or list(_item_problems(record))
     problems += [(field, problem) for field, holds, problem in _rules(record) if not holds]
     problems += [*_interval_problems(record), *_camera_problems(record)]
-    yield from problems or unsafe_cells(derive([record])[0])
+    yield from problems or unsafe_cells(row_of([record]))
 
 
 def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     """Yield (field, whether it is right, what is wrong otherwise) for values that each stand for themselves."""
-    verdict, primary, scores = record.observed.verdict, record.evaluation.primary, record.scores
+    verdict, primary = record.observed.verdict, record.evaluation.primary
     yield "observed.verdict", verdict not in FLAWS, f"is {verdict}, which a run with the status ok does not have"
     deviations = "; ".join(record.deviations)
-    yield "faithful", not (record.faithful and record.deviations), f"is true, but deviations name {deviations}"
-    names = ", ".join(scores_at())
-    yield "evaluation.primary", primary in scores_at(), f"must be a score ({names}), got {primary!r:.80}"
+    yield "faithful", not (record.faithful and deviations), f"is true, but deviations name {deviations}"
+    yield "evaluation.primary", primary in scores_at(), f"must be a score, got {primary!r:.80}"
     # The entry of a third-party distribution is its version.
-    files = {f"code_files.{k}": v for k, v in record.code_files.items() if not k.startswith("distribution ")}
-    digests = {"dataset.digest": record.dataset.digest, **files}
-    for field, digest in (digests | ({"weights": record.weights} if record.weights else {})).items():
-        yield field, re.fullmatch("[0-9a-f]{64}", digest), f"must be 64 hex digits, got {digest!r:.80}"
+    digests = {f"code_files.{k}": (v, 64) for k, v in record.code_files.items() if not k.startswith("distribution ")}
+    digests |= {"dataset.digest": (record.dataset.digest, 64)}
+    digests |= {"weights": (record.weights or "0" * 64, 64), "commit": (record.commit or "0" * 40, 40)}
+    for field, (digest, length) in digests.items():
+        text = f"must be {length} hex digits, got {digest!r:.80}"
+        yield field, re.fullmatch(f"[0-9a-f]{{{length}}}", digest), text
     yield "code_files", record.code_files, "is empty, so nothing tells which code ran"
     yield "code", record.code == code_digest(record.code_files), "is not the digest of the files in code_files"
     for field, expected in asdict(record.ids()).items():
         shown = f"is {getattr(record, field)[:12]!r}, but the options, data and seed give {expected[:12]!r}"
         yield field, getattr(record, field) == expected, f"{shown}: one was changed"
-    text = f"must be 40 hex digits, or empty outside of a checkout, got {record.commit!r:.80}"
-    yield "commit", re.fullmatch("([0-9a-f]{40})?", record.commit), text
-    yield "job.seed", 0 <= record.job.seed <= MOST_SEED, f"must be {SEEDS}, got {record.job.seed!r:.40}"
-    matched = scores.get("unmatched", -1) != scores.get("queries")
+    matched = record.scores.get("unmatched", -1) != record.scores.get("queries")
     yield "scores.unmatched", matched, "is the number of queries: none has a positive"
-    for name in scores_at():
-        yield f"scores.{name}", 0 <= scores.get(name, -1) <= 1, f"must be from 0 to 1, got {scores.get(name)!r}"
-    for phase in ("train", "embed"):
-        seconds = record.seconds.get(phase)
-        yield f"seconds.{phase}", seconds is not None and seconds >= 0, f"must be 0 or more, got {seconds!r}"
+    numbers = {f"scores.{name}": (record.scores.get(name), 1.0) for name in scores_at()}
+    numbers |= {f"seconds.{phase}": (record.seconds.get(phase), math.inf) for phase in ("train", "embed")}
+    for field, (number, most) in (numbers | {"job.seed": (record.job.seed, MOST_SEED)}).items():
+        valid = number is not None and 0 <= number <= most
+        yield field, valid, f"must be from 0 to {most:,}, got {number!r}"
     for kind, count in record.dataset.contradictions.items():
         text = f"{count:,} {kind.replace('_', ' ')}; such scores are no test"
         # Numbers may mean other identities in training and test.
         yield "dataset.contradictions", kind == SHARED_IDENTITIES, text
-    moments = {field: utc_time(getattr(record, field)) for field in ("started", "finished")}
-    for field, moment in moments.items():
-        text = f"must be a date and time with its offset from UTC, got {getattr(record, field)!r:.80}"
-        yield field, moment, text
-    if (started := moments["started"]) and (finished := moments["finished"]):
+    started, finished = utc_time(record.started), utc_time(record.finished)
+    for field, moment in (("started", started), ("finished", finished)):
+        yield field, moment, f"must be a time with its offset from UTC, got {getattr(record, field)!r:.80}"
+    if started and finished:
         text = f"is {record.started}, after the run finished ({record.finished})"
         yield "started", started <= finished + _CLOCK_TOLERANCE, text
-        latest = datetime.now(UTC) + _CLOCK_TOLERANCE
-        yield "finished", finished <= latest, f"is {record.finished}, which is in the future"
+        soon = datetime.now(UTC) + _CLOCK_TOLERANCE
+        yield "finished", finished <= soon, f"is {record.finished}, which is in the future"
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
@@ -261,15 +258,14 @@ def _same_value(value: Value, resolved: Value, field: str) -> bool:
 def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield what cannot be the intervals of a run's scores; queries of a single identity have none."""
     identities = record.dataset.counts.get("query_identities", 0)
+    expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
     if identities < 1:
         yield "dataset.counts.query_identities", f"must be 1 or more, got {identities}"
-        return
-    expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
-    if record.intervals.keys() != expected:
+    elif record.intervals.keys() != expected:
         names, given = (", ".join(sorted(each)) or "none" for each in (expected, record.intervals))
         yield "intervals", f"must be those of {names}, got {given:.80}"
-        return
-    for name, bounds in record.intervals.items():
+    for name in record.intervals.keys() & expected:
+        bounds = record.intervals[name]
         steps = [0.0, *bounds[:1], record.scores.get(name, -1.0), *bounds[1:], 1.0]
         if len(bounds) != 2 or any(low > high + _PRINTED for low, high in itertools.pairwise(steps)):
             yield f"intervals.{name}", f"must be [low, high] around the score, from 0 to 1, got {bounds!r:.80}"
@@ -277,22 +273,19 @@ def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
 
 def _camera_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield what cannot be the scores per pair of cameras."""
-    matrix, size = record.cameras, len(record.cameras.cameras)
+    matrix, size, queries = record.cameras, len(record.cameras.cameras), record.scores.get("queries", 0)
+    tables = {name: getattr(matrix, name) for name in ("queries", *HEADLINE)}
     if not size or matrix.cameras != sorted({*matrix.cameras}):
         yield "cameras.cameras", f"must be the rising numbers of the cameras, got {matrix.cameras!r:.80}"
-        return
-    for name in ("queries", *HEADLINE):
-        if [len(row) for row in getattr(matrix, name)] != [size] * size:
-            yield f"cameras.{name}", f"must be {size} rows of {size}, one per camera"
-            return
-    counts, queries = np.array(matrix.queries), record.scores.get("queries", 0)
-    if counts.min() < 0 or sum(map(max, matrix.queries)) > queries:
+    elif torn := [name for name, rows in tables.items() if [len(row) for row in rows] != [size] * size]:
+        yield f"cameras.{torn[0]}", f"must be {size} rows of {size}, one per camera"
+    elif min(map(min, matrix.queries)) < 0 or sum(map(max, matrix.queries)) > queries:
         yield "cameras.queries", f"must be counts of the {queries} queries"
-        return
-    for name in HEADLINE:
-        means = np.array(getattr(matrix, name), np.float64)  # nan for None
-        if (np.where(counts, (means >= 0) & (means <= 1), np.isnan(means)) == 0).any():
-            yield f"cameras.{name}", "must be from 0 to 1, and null where no query has a positive"
+    else:
+        for name in HEADLINE:
+            means = np.array(tables[name], np.float64)  # nan for None
+            if not np.where(matrix.queries, (means >= 0) & (means <= 1), np.isnan(means)).all():
+                yield f"cameras.{name}", "must be from 0 to 1, and null where no query has a positive"
 
 
 def _misplaced(file: Path, record: RunRecord, name: str) -> Iterator[FieldProblem]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reidbench.leaderboard.tiers import Tier
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
 from reidbench.utils.lock import lock
 
-SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 WAIT_SECONDS = 300.0
 MIXED_CODE = "seeds made by different code"
 
@@ -48,34 +47,18 @@ def utc_time(text: str) -> datetime | None:
         return None
 
 
-def derive(
-    records: Iterable[RunRecord],
-    tiers: Mapping[str, str] | None = None,
-    studies: Iterable[tuple[Row, Sequence[RunRecord]]] = (),
-) -> list[Row]:
-    """Return the rows that follow from records, in their order in a file; ``tiers`` are verified tiers by row.
-
-    ``studies`` are the runs of each row of a study, by seed, with the cells that the study determines.
-    """
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: (record.job.seed, record.id)):
-        groups[record.group].append(record)
-    rows = [_row(seeds, {"config_hash": group}, tiers or {}) for group, seeds in groups.items()]
-    rows += [_row(seeds, cells, tiers or {}) for cells, seeds in studies]
-    return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
-
-
 def chosen_seeds(seeds: Iterable[int]) -> str:
     """Return a note on the seeds of a row that are not 0, 1, 2 and so on, and may have been chosen by their scores."""
     numbers = sorted(seeds)
     return "" if numbers == list(range(len(numbers))) else f"chosen seeds: {', '.join(map(str, numbers))}"
 
 
-def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
+def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self-reported") -> Row:
     """Return the row of one combination, in the order of the file's columns.
 
-    ``seeds`` are its runs in the order of their seeds, ``own`` other cells.
+    ``runs`` are one for each seed, ``own`` the cells that a study determines, ``tier`` what was verified.
     """
+    seeds = sorted(runs, key=lambda record: (record.job.seed, record.id))
     first, latest = seeds[0], max(seeds, key=lambda run: (str(utc_time(run.finished)), run.finished, run.id))
     items = {kind: Spec.parse(first.items[kind].spec) for kind in ITEMS}
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
@@ -120,15 +103,15 @@ def _row(seeds: Sequence[RunRecord], own: Row, tiers: Mapping[str, str]) -> Row:
         "commit": latest.commit,
         "dirty": write_value(any(run.dirty for run in seeds)),
         "data_fingerprint": first.dataset.digest[:16],
-        "config_hash": own["config_hash"],
-        "verified": tiers.get(own["config_hash"], "self-reported"),
+        "config_hash": first.group,
+        "verified": tier,
         "faithful": write_value(all(run.faithful for run in seeds)),
         "trained_on": dataset,
         "source": "reidbench",
         "date": str(finished.date()) if finished else "",
         "study": "",
         "tuning": "",
-        **own,
+        **(own or {}),
         "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *filter(None, remarks)]),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.board import Board, board_names, check
+from reidbench.leaderboard.board import check, load_boards
 from reidbench.leaderboard.external import load_external
 from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of, to_base64
@@ -37,8 +37,7 @@ def build_site(folder: Path, target: Path, docs: str = "") -> list[Path]:
     if problems := check(folder):
         listed = "\n".join(map(str, problems))
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
-    boards = {name: list(entries_of(Board.load(folder, name, files=False)[0])) for name in board_names(folder)}
-    boards = {name: entries for name, entries in boards.items() if entries}
+    boards = {board.name: entries for board in load_boards(folder)[0] if (entries := list(entries_of(board)))}
     external = [entry.row(place.name, ranking) for place, (entry, ranking) in load_external(folder)[0].items()]
     pages = {"index.html": index_page(boards, docs, len(external))}
     pages |= {"_external.html": external_page(external)} if external else {}  # no leaderboard's name begins so

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import ConfigDict
 
 from reidbench.ranking.rankings import RANKINGS
-from reidbench.runs.record import RECORD
+from reidbench.runs.record import RECORD, RunRecord
 from reidbench.studies.study import parse_typed
 from reidbench.utils.machine import Environment
 from reidbench.utils.untrusted_files import file_digest, read_text
 
 Tier = Literal["self-reported", "consistent", "recomputed", "retrained"]
-# What each tier means, from the least to the most that a checking machine did.
-TIERS: Mapping[Tier, str] = {
-    "self-reported": "the submitter's word: the stored files were checked against one another, and nothing else was",
-    "consistent": "the scores follow from the stored rankings, and these rank the queries and the gallery of the "
-    "dataset's lists; this says nothing about a network, since a ranking can be invented or altered",
-    "recomputed": "consistent, and the checking machine embedded the test images with the published weights of every "
-    "seed: each score agrees within 0.1 points; this does not say how the weights were trained",
-    "retrained": "consistent, and the checking machine trained the row again with seeds of its own: the row's mean "
-    "agrees with the mean of these trainings as far as their spread tells (99 % interval)",
-}
+TIERS: tuple[Tier, ...] = get_args(Tier)  # from the least to the most that a checking machine did
 
 
 @dataclass(frozen=True)
@@ -63,9 +54,10 @@ class Statement:
 Statements = dict[str, Statement]
 
 
-def run_digest(folder: Path) -> str:
-    """Return a sha256 (hex) over the record and the rankings in a run's folder."""
-    return hashlib.sha256(" ".join(file_digest(folder / name) for name in (RECORD, RANKINGS)).encode()).hexdigest()
+def run_digests(runs: Iterable[tuple[Path, RunRecord]]) -> dict[str, str]:
+    """Return a sha256 (hex) over the files of record and rankings for each run, by the first 12 digits of its id."""
+    files = {record.id[:12]: [file_digest(folder / name) for name in (RECORD, RANKINGS)] for folder, record in runs}
+    return {key: hashlib.sha256(" ".join(digests).encode()).hexdigest() for key, digests in files.items()}
 
 
 def read_statements(file: Path) -> Statements:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reidbench.leaderboard.board import add
-from reidbench.leaderboard.rows import derive
+from reidbench.leaderboard.rows import row_of
 from reidbench.leaderboard.site_entries import Entry
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.camera_matrix import camera_scores
@@ -102,10 +102,9 @@ def made_up_entries(rows, seeds=1, identities=30, loss="loss"):
         records.setdefault(record.group, []).append(replace(record, intervals=interval))
         values.setdefault(record.group, []).append(each)
     pids, folder = np.repeat(np.arange(identities), 3), Path("leaderboards/records/synthetic")
-    keyed = [(row["config_hash"], row) for row in derive(itertools.chain(*records.values()))]
     return [
-        Entry(row, records[key], None, folder / records[key][0].id[:12], "one", pids, np.stack(values[key]))
-        for key, row in keyed
+        Entry(row_of(each), each, None, folder / each[0].id[:12], "one", pids, np.stack(values[key]))
+        for key, each in records.items()
     ]
 
 

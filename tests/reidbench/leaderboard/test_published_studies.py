@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reidbench.leaderboard.board import Board, check, merge
+from reidbench.leaderboard.board import check, load_boards, merge
 from reidbench.leaderboard.published_studies import add_study, load_studies
 from reidbench.leaderboard.site import board_page
 from reidbench.leaderboard.site_entries import entries_of
@@ -146,7 +146,7 @@ def test_changed_scores_and_copied_ranks_are_named(boards):
 
 
 def test_the_site_shows_tuned_rows_without_searched_options(published):
-    entries = list(entries_of(Board.load(published, "synthetic", files=False)[0]))
+    entries = list(entries_of(load_boards(published)[0][0]))
     page = board_page("synthetic", entries)
     assert {entry.parts["recipe"] for entry in entries} == {"quick"}
     assert {entry.parts["study"] for entry in entries if entry.row["tuning"] == "default"} == {"seeds=2, trials=0"}

@@ -4,15 +4,15 @@ import itertools
 import re
 import statistics
 
-from reidbench.leaderboard.rows import derive
-from tests.support.boards import valid_record
+from reidbench.leaderboard.rows import row_of
+from tests.support.boards import add_all, rows_of, valid_record
 from tests.support.paths import CHECKOUT
-from tests.support.records import COUNTS, digest, make_item, replace_parts
+from tests.support.records import digest, make_item, replace_parts
 
 
 def test_the_columns_are_the_documented_ones():
     rows = re.findall(r"^\| `(\w+)` \|", (CHECKOUT / "docs" / "leaderboards.md").read_text(), re.MULTILINE)
-    assert rows == list(derive([valid_record()])[0])
+    assert rows == list(row_of([valid_record()]))
 
 
 def test_a_row_shows_the_combination_and_its_scores():
@@ -31,7 +31,7 @@ def test_a_row_shows_the_combination_and_its_scores():
         trained_on=synthetic|source=reidbench|date=2026-11-22|study=|tuning=|notes=
     """
     pairs = [cell.strip().partition("=") for line in cells.strip().splitlines() for cell in line.split("|")]
-    (row,) = derive(seeds)
+    row = row_of(seeds)
     assert row == expected | {name: text for name, _, text in pairs}
 
 
@@ -45,7 +45,7 @@ def test_sums_learned_metrics_weights_and_heads():
     }
     record = valid_record("batch_hard(margin=0.2) + 0.5*classification(smoothing=0)", items=items)
     learned = {"learned": True, "normalize": True, "metric_is_auto": False}
-    (row,) = derive([replace_parts(record, evaluation=learned, deviations=["recipe quick(steps=300)", "own crop"])])
+    row = row_of([replace_parts(record, evaluation=learned, deviations=["recipe quick(steps=300)", "own crop"])])
     assert row["track"] == (
         "protocol=synthetic(difficulty=2) backbone=deep(height=256) recipe=quick metric=xqda rerank=k_reciprocal"
     )
@@ -63,25 +63,23 @@ def test_differing_seeds_are_joined_and_the_last_dates_the_row():
         valid_record("a", seed, finished=day, commit=f"{seed}" * 40, faithful=not deviations, deviations=deviations)
         for seed, (day, deviations) in enumerate(zip(days, [["p=3", "seed 0"], [], ["p=3", "seed 2"]], strict=True))
     ]
-    (row,) = derive(seeds[::-1])
+    row = row_of(seeds[::-1])
     assert (row["date"], row["commit"], row["faithful"]) == ("2026-11-22", "1" * 40, "false")
     assert row["notes"] == "p=3; seed 0; seed 2"
 
 
 def test_the_untrained_network_has_no_loss_options():
-    (row,) = derive([valid_record("none")])
+    row = row_of([valid_record("none")])
     assert (row["loss"], row["loss_params"], row["plugin_dist"], row["train_s"]) == ("none", "", "", "0.00")
 
 
-def test_rows_are_sorted_by_track_loss_options_and_hash():
-    rows = derive(
-        valid_record(
-            loss,
-            items={"backbone": make_item(net)},
-            dataset={"digest": digest(data), "train_digest": digest("t"), "counts": COUNTS},
-        )
+def test_rows_are_sorted_by_track_loss_options_and_hash(tmp_path):
+    records = [
+        valid_record(loss, items={"backbone": make_item(net)}, dataset={"digest": digest(data)})
         for loss, net, data in itertools.product(("a(x=2)", "a(x=1)", "b", "a"), ("wide", "tiny"), ("one", "two"))
-    )
+    ]
+    add_all(tmp_path / "boards", records)
+    rows = rows_of(tmp_path / "boards")
     keys = [(row["track"], row["loss"], row["loss_params"], row["config_hash"]) for row in rows]
     assert keys == sorted(keys)
     assert len(rows) == 16

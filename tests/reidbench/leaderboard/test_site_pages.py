@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from reidbench.leaderboard.board import Board
+from reidbench.leaderboard.board import load_boards
 from reidbench.leaderboard.site import board_page, external_page, index_page
 from reidbench.leaderboard.site_entries import entries_of
 from reidbench.ranking.bootstrap import paired_difference
@@ -151,7 +151,7 @@ def test_what_fits_the_filters_is_downloaded(tmp_path, browser):
 
 
 def test_ticked_rows_are_compared_as_by_the_command(tmp_path, browser):
-    entries = list(entries_of(Board.load(LEADERBOARDS, "synthetic", files=False)[0]))
+    entries = list(entries_of(load_boards(LEADERBOARDS)[0][0]))
     visit = Visit(browser, write(tmp_path, entries))
     trained = [entry for entry in entries if entry.row["loss"] != "none"]
     for entry in trained[1:]:
