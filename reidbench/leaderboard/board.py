@@ -83,10 +83,8 @@ class Board:
         files = (path / RANKINGS, present[0] / RANKINGS)
         copied = not all(file.is_file() for file in files) or files[0].read_bytes() == files[1].read_bytes()
         if present[1] != record or not copied:
-            yield (
-                f"{path}: is run {record.id[:12]} with other content than {present[0]}; another training of this row "
-                "is another seed (to replace a stored run, delete its folder and add again)"
-            )
+            advice = "another training of this row is another seed (to replace a run, delete its folder and add again)"
+            yield f"{path}: is run {record.id[:12]} with other content than {present[0]}; {advice}"
 
     def copies(self) -> Iterator[Problem]:
         """Yield runs with the rankings of another run, though the networks of the two are different trainings.
@@ -121,10 +119,8 @@ class Board:
         """Return the rows that follow from the runs; a statement counts while the files of its row are unchanged."""
         rows = []
         for key, runs in self.groups().items():
-            statement, tier = self.statements.get(key), TIERS[0]
-            if statement and all((path / RANKINGS).is_file() for path, _ in runs):
-                tier = statement.tier if statement.runs == run_digests(runs) else tier
-            own = self.study_rows[key][0] if key in self.study_rows else None
+            statement, (own, _) = self.statements.get(key), self.study_rows.get(key, ({}, []))
+            tier = statement.tier if statement and statement.runs == run_digests(runs) else TIERS[0]
             rows.append(row_of((record for _, record in runs), own, tier))
         return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
 

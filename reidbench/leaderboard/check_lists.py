@@ -16,15 +16,13 @@ from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Run
-from reidbench.leaderboard.check_record import Problem, file_problem
+from reidbench.leaderboard.check_record import PRINTED, FieldProblem, Problem, file_problem
 from reidbench.ranking.camera_matrix import camera_scores, own_units
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, intervals, scores_at
 from reidbench.runs.prepare import Planner
 from reidbench.runs.record import RECORD, CameraMatrix, RunRecord
 from reidbench.utils.arrays import IntArray
-
-_PRINTED = 1e-6
 
 
 def check_lists(run: Run, planner: Planner) -> list[Problem]:
@@ -77,7 +75,7 @@ def _plan_fields(record: RunRecord, planner: Planner) -> dict[str, Any]:
     return fields if plan.faithful else fields | {"faithful": False}
 
 
-def _compare(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _compare(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """Yield (field, problem) for each field of a record that is missing or not the expected one."""
     parts = asdict(record)
     for field_name, value in expected.items():
@@ -89,7 +87,7 @@ def _compare(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[tuple[s
 
 def _camera_problems(
     matrix: CameraMatrix, ranking: Ranking, protocol: Protocol, split: Split
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[FieldProblem]:
     """Yield what in a camera matrix cannot follow from the rankings.
 
     Junk counts in the matrix, and the rankings do not tell where it was: at best behind all positives, at worst before.
@@ -105,7 +103,7 @@ def _camera_problems(
             return
     for name in HEADLINE:
         low, recorded, high = (np.array(each, float) for each in (worst[name], getattr(matrix, name), best[name]))
-        if (recorded < low - _PRINTED).any() or (recorded > high + _PRINTED).any():
+        if (recorded < low - PRINTED).any() or (recorded > high + PRINTED).any():
             yield f"cameras.{name}", "has a value that the rankings cannot give, wherever the junk was"
 
 
@@ -113,19 +111,16 @@ def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iter
     """Yield what in a ranking cannot come from the queries and the gallery of the lists."""
     query, gallery, size = split.query, split.gallery, len(split.gallery)
     if len(ranking) != len(query) or ranking.gallery > size:
-        yield f"holds {len(ranking)} queries and {ranking.gallery} items, the lists have {len(query)} and {size}"
+        yield f"holds {ranking.gallery} items and {len(ranking)} queries, the lists have {size} and {len(query)}"
         return
     positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
     pairs = positives.queries * size + positives.units
     wrong = np.flatnonzero(ranking.ranked != positives.ranked)
     if len(wrong):
         yield f"query {wrong[0]} has another number of ranked items than the lists give ({len(wrong)} queries in all)"
-    for name, starts, units, hidden in (
-        ("positives", ranking.starts, ranking.units, False),
-        ("same-camera positives", ranking.same_camera_starts, ranking.same_camera_units, True),
-    ):
-        chosen = pairs[positives.same_camera == hidden]
-        own, listed = Counter((_queries(starts) * size + units).tolist()), Counter(chosen.tolist())
+    for part, name in (("", "positives"), ("same_camera_", "same-camera positives")):
+        stored = _queries(getattr(ranking, f"{part}starts")) * size + getattr(ranking, f"{part}units")
+        own, listed = (Counter(each.tolist()) for each in (stored, pairs[positives.same_camera == bool(part)]))
         if own != listed:
             yield f"query {min((own - listed) + (listed - own)) // size} has other {name} than the lists"
     # The closest items [n, k]: all of the ranked gallery, none twice, and every positive among the first k there.

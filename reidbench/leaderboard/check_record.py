@@ -28,7 +28,7 @@ from reidbench.utils.random_streams import MOST_SEED
 from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
-_PRINTED = 1e-6
+PRINTED = 1e-6  # of means and intervals in a record
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 _ORIGINS = ("given", "protocol", "default")
 
@@ -62,11 +62,8 @@ def csv_problems(file: Path, rows: Sequence[Row]) -> list[Problem]:
     """Return how the lines of a CSV differ from those of the rows that it must hold; raises DataError if it is none."""
     content, text = write_rows(rows).decode(), read_text(file) if file.exists() else ""
     derived, lines = content.splitlines(), text.splitlines()
-    problems = [
-        f"line {number} is not what the records give: {line!r:.200}"
-        for number, line in enumerate(lines, start=1)
-        if lines[:number].count(line) > derived.count(line)
-    ]
+    extra = [(n, line) for n, line in enumerate(lines, start=1) if lines[:n].count(line) > derived.count(line)]
+    problems = [f"line {number} is not what the records give: {line!r:.200}" for number, line in extra]
     missing = (Counter(derived) - Counter(lines)).elements()
     problems += [f"lacks a line that the records give (run merge): {line!r:.200}" for line in missing]
     if text != content and not problems:
@@ -190,10 +187,8 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
             yield f"items.{kind}.label", f"is {item.label!r:.80}, which no option of {item.spec!r:.200} is"
         given = {name for name, origin in item.origins.items() if origin == "given"}
         # Options that are newer than an item's first ids are not part of them while they have their default.
-        texts = {
-            f"items.{kind}.short": (item.short, set()),
-            f"items.{kind}.identity": (item.identity or item.spec, _options(item.short).keys() - labels),
-        }
+        identity = (item.identity or item.spec, _options(item.short).keys() - labels)
+        texts = {f"items.{kind}.short": (item.short, set()), f"items.{kind}.identity": identity}
         if kind not in ("recipe", "metric") or requested != AUTO:
             texts[f"job.{kind}"] = requested, given
         for field, (text, required) in texts.items():
@@ -267,7 +262,7 @@ def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
     for name in record.intervals.keys() & expected:
         bounds = record.intervals[name]
         steps = [0.0, *bounds[:1], record.scores.get(name, -1.0), *bounds[1:], 1.0]
-        if len(bounds) != 2 or any(low > high + _PRINTED for low, high in itertools.pairwise(steps)):
+        if len(bounds) != 2 or any(low > high + PRINTED for low, high in itertools.pairwise(steps)):
             yield f"intervals.{name}", f"must be [low, high] around the score, from 0 to 1, got {bounds!r:.80}"
 
 

@@ -18,7 +18,7 @@ from reidbench.leaderboard.check_record import Problem, csv_problems, file_probl
 from reidbench.leaderboard.rows import Row, changing, unsafe_cells, write_rows
 from reidbench.ranking.external_embeddings import EvaluationFiles
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
-from reidbench.ranking.scores import score
+from reidbench.ranking.scores import HEADLINE, score
 from reidbench.studies.study import parse_typed
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import file_digest, open_regular, read_text
@@ -55,9 +55,9 @@ class External:
         """Return its row."""
         how = self.evaluation
         numbers = {name: f"{value:.6f}" for name, value in self.scores(ranking).items() if isinstance(value, float)}
-        row = {"track": TRACK, "protocol": f"{how.protocol}@{how.version}", "method": self.method, **numbers}
-        row |= {"metric": how.metric, "rerank": how.rerank}
-        return row | {"code": self.code, "weights": self.weights, "id": key}
+        names = {"track": TRACK, "protocol": f"{how.protocol}@{how.version}", "method": self.method}
+        links = {"code": self.code, "weights": self.weights, "id": key}
+        return {**names, **numbers, "metric": how.metric, "rerank": how.rerank, **links}
 
 
 def read_external(folder: Path) -> tuple[External, Ranking]:
@@ -86,23 +86,22 @@ def load_external(folder: Path) -> tuple[dict[Path, tuple[External, Ranking]], l
             entries[file.parent] = read_external(file.parent)
         except ReidbenchError as error:
             problems.append(file_problem(file, str(error)))
-    return entries, [*problems, *csv_problems(folder / EXTERNAL / CSV, _rows(entries))]
+    return entries, [*problems, *csv_problems(folder / EXTERNAL / CSV, external_rows(entries))]
 
 
-def _rows(entries: Mapping[Path, tuple[External, Ranking]]) -> list[Row]:
+def external_rows(entries: Mapping[Path, tuple[External, Ranking]]) -> list[Row]:
     """Return the rows by protocol, the highest mAP first."""
     rows = [entry.row(place.name, ranking) for place, (entry, ranking) in entries.items()]
-    return sorted(rows, key=lambda row: (row["protocol"], -float(row["map_market"]), row["id"]))
+    return sorted(rows, key=lambda row: (row["protocol"], -float(row[HEADLINE[0]]), row["id"]))
 
 
 def write_external(folder: Path) -> list[Path]:
     """Derive the CSV of the rows made by other programs where it is not up to date; return the files written."""
-    file = folder / EXTERNAL / CSV
-    entries, problems = load_external(folder)
-    if any(problem.file == file for problem in problems):
-        write_atomic(file, write_rows(_rows(entries)))
-        return [file]
-    return []
+    file, (entries, problems) = folder / EXTERNAL / CSV, load_external(folder)
+    outdated = any(problem.file == file for problem in problems)
+    if outdated:
+        write_atomic(file, write_rows(external_rows(entries)))
+    return [file] * outdated
 
 
 def add_external(file: Path, folder: Path, method: str, code: str, weights: str = "") -> list[Path]:

@@ -20,16 +20,7 @@ from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
-from reidbench.studies.study import (
-    NONE,
-    STUDIES,
-    STUDY_FILE,
-    TRIALS_FILE,
-    TUNINGS,
-    StudyResult,
-    read_study,
-    store_study,
-)
+from reidbench.studies.study import STUDIES, STUDY_FILE, TRIALS_FILE, TUNINGS, StudyResult, read_study, store_study
 from reidbench.utils.arrays import save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
@@ -81,7 +72,7 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
     numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
     given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
     for each in result.losses:
-        if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss != NONE):
+        if [(trial.search, trial.number) for trial in each.trials] != numbers * (each.loss in study.trained_losses):
             text = f"expected trials 1 to {study.trials} in searches 0 to {study.searches - 1} of {each.loss}"
             yield file_problem(folder / TRIALS_FILE, text)
             continue
@@ -109,16 +100,17 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
     compare_study(result)
 
 
-def load_studies(
-    folder: Path, *, files: bool = False, allow_dirty: bool = True
-) -> tuple[list[StudyResult], list[Problem]]:
-    """Return the readable studies of a leaderboards folder, and the problems of all; rankings only with ``files``."""
+def load_studies(folder: Path, *, files: bool = False, dirty: bool = True) -> tuple[list[StudyResult], list[Problem]]:
+    """Return the readable studies of a leaderboards folder, and the problems of all; rankings only with ``files``.
+
+    ``dirty`` allows runs with uncommitted changes.
+    """
     studies: list[StudyResult] = []
     problems: list[Problem] = []
     for place in sorted(folder.glob(f"{STUDIES}/*/")):
         try:
             studies.append(read_study(place))
-            problems += study_problems(studies[-1], allow_dirty=allow_dirty) if files else []
+            problems += study_problems(studies[-1], allow_dirty=dirty) if files else []
         except ReidbenchError as error:
             problems.append(file_problem(place / STUDY_FILE, str(error)))
     return studies, problems
@@ -147,6 +139,6 @@ def add_study(source: Path, folder: Path, *, allow_dirty: bool = False) -> None:
         if result.study.trials:
             write_atomic(home / TRIALS_FILE, (source / TRIALS_FILE).read_bytes())
         store_study(result, home, lambda final: final.record.id[:12])
-        if problems := load_studies(Path(temp), files=True, allow_dirty=allow_dirty)[1]:
+        if problems := load_studies(Path(temp), files=True, dirty=allow_dirty)[1]:
             raise DataError("\n".join(["nothing was added:", *map(str, problems)]).replace(temp, str(folder)))
         home.rename(target)

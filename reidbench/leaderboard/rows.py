@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,6 @@ from reidbench.runs.record import ITEMS, RunRecord
 from reidbench.utils.lock import lock
 
 WAIT_SECONDS = 300.0
-MIXED_CODE = "seeds made by different code"
 
 Row = dict[str, str]
 
@@ -72,7 +71,10 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
     code = {file for run in seeds for file in run.code_files.items()}
-    remarks = [chosen_seeds(run.job.seed for run in seeds), MIXED_CODE if len(code) > len(dict(code)) else ""]
+    remarks = [
+        chosen_seeds(run.job.seed for run in seeds),
+        "seeds made by different code" if len(code) > len(dict(code)) else "",
+    ]
     return {
         "schema": str(first.schema),
         "dataset": dataset,
@@ -133,11 +135,8 @@ def unsafe_cells(row: Row) -> Iterator[tuple[str, str]]:
             yield column, f"holds unprintable characters: {text!r:.80}"
 
 
-def write_rows(rows: Iterable[Row]) -> bytes:
+def write_rows(rows: Sequence[Row]) -> bytes:
     """Return the bytes of a leaderboard's file, none without rows."""
-    text, rows = io.StringIO(), list(rows)
-    writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    if rows:
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([*map(list, rows[:1]), *(list(row.values()) for row in rows)])
     return text.getvalue().encode()

@@ -10,9 +10,9 @@ from typing import Any
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import check, load_boards
-from reidbench.leaderboard.external import load_external
+from reidbench.leaderboard.external import external_rows, load_external
 from reidbench.leaderboard.rows import Row
-from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of, to_base64
+from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of
 from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
 from reidbench.reports.charts import Chart, Series
@@ -38,7 +38,7 @@ def build_site(folder: Path, target: Path, docs: str = "") -> list[Path]:
         listed = "\n".join(map(str, problems))
         raise DataError(f"no site is built of leaderboards that fail leaderboard check:\n{listed}")
     boards = {board.name: entries for board in load_boards(folder)[0] if (entries := list(entries_of(board)))}
-    external = [entry.row(place.name, ranking) for place, (entry, ranking) in load_external(folder)[0].items()]
+    external = external_rows(load_external(folder)[0])
     pages = {"index.html": index_page(boards, docs, len(external))}
     pages |= {"_external.html": external_page(external)} if external else {}  # no leaderboard's name begins so
     pages |= {f"{name}.html": board_page(name, entries) for name, entries in boards.items()}
@@ -55,9 +55,8 @@ def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "", external: 
 def external_page(rows: Sequence[Row]) -> str:
     """Return the page of rows made by other programs."""
     columns = [Column("method"), *_score_columns(HEADLINE[:1]), *map(Column, FACETS)]
-    best_first = sorted(rows, key=lambda row: (row["protocol"], -float(row[HEADLINE[0]]), row["id"]))
-    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in best_first], columns)
-    by_id = {f"row-{row['id']}": row for row in best_first}
+    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in rows], columns)
+    by_id = {f"row-{row['id']}": row for row in rows}
     return _render("external.html.j2", "Rows made by other programs", table=table, rows=by_id, filters=FACETS)
 
 
@@ -66,7 +65,6 @@ def board_page(name: str, entries: Sequence[Entry]) -> str:
     tested = [entry for entry in entries if entry.values is not None and entry.identities.any()]
     best = sorted(tested, key=lambda entry: -entry.primary)[:COMPARED]
     shared = [kind for kind in PARTS if len({entry.parts[kind] for entry in entries}) == 1]
-    tiers = {entry.row["verified"] for entry in entries}
     tracks = _ranked_tracks(entries)
     differing = [kind for kind in PARTS if kind not in shared]
     costs = {"train_s": "training time, s", "params_m": "parameters, million"}
@@ -76,15 +74,14 @@ def board_page(name: str, entries: Sequence[Entry]) -> str:
         f"{name}: leaderboard",
         standin=name.endswith(".standin"),
         protocols={entry.row["protocol"]: entry.runs[0] for entry in entries},
-        shared=_texts(entries[0], [kind for kind in shared if kind != "version"])  # the heading says it
-        + [entries[0].row["verified"]] * (len(tiers) == 1),
+        shared=_texts(entries[0], [kind for kind in shared if kind != "version"]),  # the heading says it
         tracks=_tracks(tracks, differing),
         entries={entry.anchor: entry for entry in entries},
-        verdicts={entry.anchor: verdict for members in tracks for entry, verdict in _verdicts(members)},
+        verdicts=dict(item for ranked in tracks for item in _verdicts(ranked).items()),
         compared={entry.anchor for entry in best},
         filters={key: label for key, label in FILTERS.items() if key != "track" or differing != ["backbone"]},
         charts=charts,
-        queries={entry.queries: to_base64(entry.identities.astype("<u4")) for entry in best},
+        queries={entry.queries: entry.identities.astype("<u4").tobytes() for entry in best},
     )
 
 
@@ -127,19 +124,19 @@ def _ranked_tracks(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [sorted(each, key=lambda entry: (-entry.primary, entry.row["config_hash"])) for _, each in longest_first]
 
 
-def _verdicts(ranked: Sequence[Entry]) -> list[tuple[Entry, LossScores]]:
-    """Return what the values for each query tell of the rows of a track, as in a study; nothing of untrained networks.
+def _verdicts(ranked: Sequence[Entry]) -> dict[str, LossScores]:
+    """Return what the values for each query tell of the rows of a track, by anchor, as in a study.
 
-    Empty where the seeds are too few to compare more than these checkpoints.
+    Nothing of untrained networks; empty where the seeds are too few to compare more than these checkpoints.
     """
-    comparable = {entry.anchor: entry for entry in ranked if entry.values is not None}
+    comparable = [(entry, entry.values) for entry in ranked if entry.values is not None]
     sign = 1 if all(named_score(entry.score).higher_is_better for entry in ranked) else -1
-    values = {anchor: sign * entry.values for anchor, entry in comparable.items() if entry.values is not None}
-    if all(len(each) == 1 for each in values.values()):
-        return []
-    untrained = [anchor for anchor, entry in comparable.items() if entry.row["loss"] == "none"]
-    comparison = compare(values, next(iter(comparable.values())).identities, outside=untrained)
-    return [(comparable[loss.name], loss) for loss in comparison.losses if loss.places]
+    if all(len(values) == 1 for _, values in comparable):
+        return {}
+    untrained = [entry.anchor for entry, _ in comparable if entry.row["loss"] == "none"]
+    by_anchor = {entry.anchor: sign * values for entry, values in comparable}
+    comparison = compare(by_anchor, comparable[0][0].identities, outside=untrained)
+    return {loss.name: loss for loss in comparison.losses if loss.places}
 
 
 def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> Table:
@@ -148,7 +145,9 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> Tabl
     rows: list[dict[str, Any]] = []
     best: set[tuple[int, str]] = set()
     for ranked in tracks:
-        best |= {(len(rows) + place, name) for place, name in _best(ranked)}
+        for name, score in shown_scores().items() if len(ranked) > 1 else ():
+            values = [float(entry.row[name]) for entry in ranked]
+            best |= {(len(rows) + number, name) for number, value in enumerate(values) if value == score.best(values)}
         for entry in ranked:
             place = 1 + sum(other.primary > entry.primary for other in ranked)
             track = " · ".join(_texts(entry, differing))
@@ -185,12 +184,3 @@ def _percent(name: str, row: Mapping[str, Any]) -> str:
 
 def _interval(row: Mapping[str, Any]) -> str:
     return MISSING if row["low"] is None else f"{100 * row['low']:.1f}–{100 * row['high']:.1f}"
-
-
-def _best(entries: Sequence[Entry]) -> set[tuple[int, str]]:
-    """Return (place, score) of the best values among several entries."""
-    best = set()
-    for name, score in shown_scores().items() if len(entries) > 1 else ():
-        values = [float(entry.row[name]) for entry in entries]
-        best |= {(place, name) for place, value in enumerate(values) if value == score.best(values)}
-    return best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidbench.leaderboard.board import Board
 from reidbench.leaderboard.rows import Row, chosen_seeds
@@ -109,21 +107,16 @@ class Entry:
         names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
         scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
         low, high = self.interval or (None, None)
-        seeds = {"low": low, "high": high, "seeds": len(self.runs)}
         chosen = " chosen" if chosen_seeds(run.job.seed for run in self.runs) else ""
         repeated = f"{SEEDS} or more" if len(self.runs) >= SEEDS else f"fewer than {SEEDS}"
+        seeds = {"low": low, "high": high, "seeds": len(self.runs), "chosen": chosen, "repeated": repeated}
         named = {"family": self.row["loss"], "tuning": self.row["tuning"] or "as given"}
-        return {**self.row, **scores, **self.items, **named, **seeds, "chosen": chosen, "repeated": repeated, **others}
+        return {**self.row, **scores, **self.items, **named, **seeds, **others}
 
     @property
-    def mean_values(self) -> str:
-        """The mean over the seeds of its value for each query, from 0 to 65535, as ``to_base64`` packs them."""
-        return "" if self.values is None else to_base64(np.round(self.values.mean(axis=0) * 65535).astype("<u2"))
-
-
-def to_base64(numbers: NDArray[Any]) -> str:
-    """Return the bytes of an array as text."""
-    return base64.b64encode(numbers.tobytes()).decode()
+    def mean_values(self) -> bytes:
+        """The mean over the seeds of its value for each query, from 0 to 65535, in two bytes each."""
+        return b"" if self.values is None else np.round(self.values.mean(axis=0) * 65535).astype("<u2").tobytes()
 
 
 def entries_of(board: Board) -> Iterator[Entry]:

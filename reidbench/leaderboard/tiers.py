@@ -56,8 +56,9 @@ Statements = dict[str, Statement]
 
 def run_digests(runs: Iterable[tuple[Path, RunRecord]]) -> dict[str, str]:
     """Return a sha256 (hex) over the files of record and rankings for each run, by the first 12 digits of its id."""
-    files = {record.id[:12]: [file_digest(folder / name) for name in (RECORD, RANKINGS)] for folder, record in runs}
-    return {key: hashlib.sha256(" ".join(digests).encode()).hexdigest() for key, digests in files.items()}
+    files = {record.id[:12]: [folder / name for name in (RECORD, RANKINGS)] for folder, record in runs}
+    digests = {key: [file_digest(file) for file in each if file.is_file()] for key, each in files.items()}
+    return {key: hashlib.sha256(" ".join(each).encode()).hexdigest() for key, each in digests.items()}
 
 
 def read_statements(file: Path) -> Statements:

@@ -32,7 +32,7 @@ from reidbench.runs.plan import Request, make_plan
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.provenance import commit
-from reidbench.runs.record import RECORD, RunRecord
+from reidbench.runs.record import RECORD
 from reidbench.runs.run_job import rank_split
 from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
@@ -46,6 +46,9 @@ TOLERANCE = 0.001  # 0.1 points
 LEAST_SEEDS = 3
 LEVEL = 0.99
 _ARRAYS = (".safetensors", ".npz", ".npy")
+
+# Files of weights or embeddings by their sha256.
+Files = Mapping[str, Path]
 
 
 @dataclass
@@ -83,8 +86,8 @@ def verify(
     state = partial(Statement, date=today, commit=head, dirty=dirty, environment=environment(planner.machine))
     for board in load_boards(folder)[0]:
         groups = {key: runs for key, runs in board.groups().items() if key.startswith(prefixes)}
-        records = {path: record for runs in groups.values() for path, record in runs}
-        valid = {path: each for path, each in records.items() if not damaged & {path / RECORD, path / RANKINGS}}
+        unique = {path: (path, record) for runs in groups.values() for path, record in runs}
+        valid = [run for path, run in unique.items() if not damaged & {path / RECORD, path / RANKINGS}]
         tiers = _run_tiers(valid, board.weights | given, planner, result)
         for group, runs in groups.items():
             reached: list[Tier] = [tiers.get(path, "self-reported") for path, _ in runs]
@@ -129,9 +132,7 @@ def _away(scores: Mapping[str, float], published: Mapping[str, float]) -> dict[s
     return {name: value for name, value in scores.items() if abs(value - published.get(name, value)) > margin}
 
 
-def _external_tiers(
-    folder: Path, planner: Planner, given: Mapping[str, Path], result: Verification
-) -> Iterator[tuple[str, Tier]]:
+def _external_tiers(folder: Path, planner: Planner, given: Files, result: Verification) -> Iterator[tuple[str, Tier]]:
     """Yield the ids of rows made by other programs with their tiers; add problems and notes to ``result``.
 
     They are consistent where the rankings agree with the lists. Where all input files are in ``given``, by sha256, they
@@ -162,9 +163,7 @@ def _external_tiers(
             yield place.name, "self-reported" if wrong else "consistent"
 
 
-def _run_tiers(
-    runs: Mapping[Path, RunRecord], weights: Mapping[str, Path], planner: Planner, result: Verification
-) -> dict[Path, Tier]:
+def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Verification) -> dict[Path, Tier]:
     """Return the tier of each run that agrees with the lists, by folder; add problems and notes to ``result``.
 
     It is recomputed where its scores follow here from ``weights``, files by sha256, or from no training. Runs of one
@@ -174,7 +173,7 @@ def _run_tiers(
     key, cache = None, None
     with tempfile.TemporaryDirectory() as empty, float32_products():
         torch.set_num_threads(planner.machine.threads)
-        for path, record in sorted(runs.items(), key=lambda run: (run[1].train_id, run[1].evaluation.views)):
+        for path, record in sorted(runs, key=lambda run: (run[1].train_id, run[1].evaluation.views)):
             try:
                 problems = check_lists((path, record), planner)
             except DataError as error:
