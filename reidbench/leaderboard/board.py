@@ -3,28 +3,67 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+from pydantic import ConfigDict
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.check_record import Problem, check_run, check_stored, csv_problems, file_problem
 from reidbench.leaderboard.external import EXTERNAL, load_external, write_external
 from reidbench.leaderboard.published_studies import load_studies, study_board, study_rows
 from reidbench.leaderboard.rows import Row, board_name, changing, row_of, write_rows
-from reidbench.leaderboard.tiers import TIERS, Statements, read_statements, run_digests
 from reidbench.plugins.weights import WEIGHTS
 from reidbench.ranking.rankings import RANKINGS, read_ranking
 from reidbench.runs.record import RECORD, RunRecord
-from reidbench.studies.study import StudyResult
+from reidbench.studies.study import StudyResult, parse_typed
 from reidbench.utils.atomic import sweep, write_atomic
+from reidbench.utils.machine import Environment
 from reidbench.utils.untrusted_files import file_digest, read_text
 
 RECORDS = "records"
-SORTED_BY = ("track", "loss", "loss_params", "config_hash")
 
 # A run's folder and its record.
 Run = tuple[Path, RunRecord]
+Tier = Literal["self-reported", "consistent", "recomputed", "retrained"]
+TIERS: tuple[Tier, ...] = get_args(Tier)  # from the least to the most that a checking machine did
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one machine verified of a row of a leaderboard.
+
+    ``tier``: the highest tier that it reached.
+    ``date``: the day (UTC).
+    ``commit``: the commit of its checkout, 40 hex digits; empty outside of one.
+    ``dirty``: whether the checkout had uncommitted changes.
+    ``environment``: the machine and the versions of its libraries.
+    ``runs``: for each run of the row, by the first 12 digits of its id, the digest of its files.
+    ``seeds``: the seeds that were trained for the tier "retrained".
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    tier: Tier
+    date: str
+    commit: str
+    dirty: bool
+    environment: Environment
+    runs: dict[str, str]
+    seeds: list[int]
+
+    def __str__(self) -> str:
+        checkout = f", commit {self.commit[:12]}{' with changes' * self.dirty}" if self.commit else ""
+        seeds = f", seeds {', '.join(map(str, self.seeds))}" if self.seeds else ""
+        versions = f"reidbench {self.environment.reidbench}, torch {self.environment.torch}"
+        return f"{self.tier} on {self.date}{seeds} ({versions}{checkout})"
+
+
+Statements = dict[str, Statement]
 
 
 class Board:
@@ -81,8 +120,8 @@ class Board:
         if weights is not None:
             self.weights.setdefault(record.weights, weights)
         files = (path / RANKINGS, present[0] / RANKINGS)
-        copied = not all(file.is_file() for file in files) or files[0].read_bytes() == files[1].read_bytes()
-        if present[1] != record or not copied:
+        same = not all(file.is_file() for file in files) or files[0].read_bytes() == files[1].read_bytes()
+        if present[1] != record or not same:
             advice = "another training of this row is another seed (to replace a run, delete its folder and add again)"
             yield f"{path}: is run {record.id[:12]} with other content than {present[0]}; {advice}"
 
@@ -122,7 +161,7 @@ class Board:
             statement, (own, _) = self.statements.get(key), self.study_rows.get(key, ({}, []))
             tier = statement.tier if statement and statement.runs == run_digests(runs) else TIERS[0]
             rows.append(row_of((record for _, record in runs), own, tier))
-        return sorted(rows, key=lambda row: tuple(row[column] for column in SORTED_BY))
+        return sorted(rows, key=lambda row: (row["track"], row["loss"], row["loss_params"], row["config_hash"]))
 
     def write(self) -> list[Path]:
         """Write what is new, then the CSV, each file whole or not at all; return the files that were written."""
@@ -136,6 +175,9 @@ class Board:
                 sweep(home)
                 contents |= {home / RANKINGS: (path / RANKINGS).read_bytes(), home / RECORD: record.to_json().encode()}
                 self.runs[key] = (home, record)
+        if self.statements and self.statements != read_statements(self.statements_file):
+            stated = {key: asdict(each) for key, each in self.statements.items()}
+            contents[self.statements_file] = (json.dumps(stated, indent=1, sort_keys=True) + "\n").encode()
         for file, content in contents.items():
             write_atomic(file, content)
         sweep(self.folder, self.csv.name)
@@ -211,9 +253,9 @@ def _weights_file(path: Path, record: RunRecord) -> Path | None:
     for file in (expected, place / "weights" / f"{record.weights}.safetensors"):
         if file.is_file() and file_digest(file) == record.weights:
             return file
+    reason = f"{expected} is missing, or its sha256 is not the one in the record ({record.weights[:12] or 'none'})"
     raise DataError(
-        f"{path}: its weights cannot be published: {expected} is missing, or its sha256 is not the one in the record "
-        f"({record.weights[:12] or 'none'}); add the run without --weights, or run it again"
+        f"{path}: its weights cannot be published: {reason}; add the run without --weights, or run it again"
     )
 
 
@@ -233,3 +275,16 @@ def _write(boards: Collection[Board], reasons: list[str], done: str) -> list[Pat
     if reasons:
         raise DataError("\n".join([f"nothing was {done}:", *dict.fromkeys(reasons)]))
     return [file for board in boards for file in board.write()]
+
+
+def run_digests(runs: Iterable[tuple[Path, RunRecord]]) -> dict[str, str]:
+    """Return a sha256 (hex) over the files of record and rankings for each run, by the first 12 digits of its id."""
+    files = {record.id[:12]: [folder / name for name in (RECORD, RANKINGS)] for folder, record in runs}
+    digests = {key: [file_digest(file) for file in each if file.is_file()] for key, each in files.items()}
+    return {key: hashlib.sha256(" ".join(each).encode()).hexdigest() for key, each in digests.items()}
+
+
+def read_statements(file: Path) -> Statements:
+    """Return the statements in a file by the row's ``config_hash``, none without a file; raises DataError."""
+    statements: Statements = parse_typed(read_text(file), file, Statements) if file.exists() else {}
+    return statements

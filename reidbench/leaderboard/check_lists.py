@@ -70,8 +70,8 @@ def _plan_fields(record: RunRecord, planner: Planner) -> dict[str, Any]:
         return {}
     fields = {f"recipe.{name}": value for name, value in asdict(plan.recipe).items()}
     fields |= {f"network.{name}": getattr(plan.info, name) for name in ("embedding_dim", "parameters", "pretrained")}
-    fields |= {f"items.{kind}.short": item.short for kind, item in plan.items.items()}
-    fields |= {f"items.{kind}.label": item.label for kind, item in plan.items.items()}
+    for kind, item in plan.items.items():
+        fields |= {f"items.{kind}.short": item.short, f"items.{kind}.label": item.label}
     return fields if plan.faithful else fields | {"faithful": False}
 
 

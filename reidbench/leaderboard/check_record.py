@@ -115,8 +115,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     """Yield (field, whether it is right, what is wrong otherwise) for values that each stand for themselves."""
     verdict, primary = record.observed.verdict, record.evaluation.primary
     yield "observed.verdict", verdict not in FLAWS, f"is {verdict}, which a run with the status ok does not have"
-    deviations = "; ".join(record.deviations)
-    yield "faithful", not (record.faithful and deviations), f"is true, but deviations name {deviations}"
+    yield "faithful", not (record.faithful and record.deviations), f"is true, but there are {record.deviations!r:.200}"
     yield "evaluation.primary", primary in scores_at(), f"must be a score, got {primary!r:.80}"
     # The entry of a third-party distribution is its version.
     digests = {f"code_files.{k}": (v, 64) for k, v in record.code_files.items() if not k.startswith("distribution ")}
@@ -145,10 +144,8 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     for field, moment in (("started", started), ("finished", finished)):
         yield field, moment, f"must be a time with its offset from UTC, got {getattr(record, field)!r:.80}"
     if started and finished:
-        text = f"is {record.started}, after the run finished ({record.finished})"
-        yield "started", started <= finished + _CLOCK_TOLERANCE, text
-        soon = datetime.now(UTC) + _CLOCK_TOLERANCE
-        yield "finished", finished <= soon, f"is {record.finished}, which is in the future"
+        yield "started", started <= finished + _CLOCK_TOLERANCE, f"is {record.started}, after the end {record.finished}"
+        yield "finished", finished <= datetime.now(UTC) + _CLOCK_TOLERANCE, f"is {record.finished}, in the future"
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
@@ -176,8 +173,7 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """
     for kind, item in record.items.items():
         if item.origins.keys() - _options(item.spec).keys() or {*item.origins.values()} - {*_ORIGINS}:
-            text = f"must be options with one of {', '.join(_ORIGINS)}, got {item.origins!a:.200}"
-            yield f"items.{kind}.origins", text
+            yield f"items.{kind}.origins", f"must be options with one of {_ORIGINS}, got {item.origins!a:.200}"
         if kind == "dataset":  # the protocol names it
             continue
         requested, labels = str(getattr(record.job, kind)), _labels(kind, item)

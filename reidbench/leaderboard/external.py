@@ -24,7 +24,6 @@ from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import file_digest, open_regular, read_text
 
 EXTERNAL, ENTRY, CSV = "external", "external.json", "rows.csv"
-TRACK = "training not controlled"
 _LINK = "https?://[!-~]{1,500}"  # a browser follows it: nothing but http and https
 
 
@@ -55,7 +54,7 @@ class External:
         """Return its row."""
         how = self.evaluation
         numbers = {name: f"{value:.6f}" for name, value in self.scores(ranking).items() if isinstance(value, float)}
-        names = {"track": TRACK, "protocol": f"{how.protocol}@{how.version}", "method": self.method}
+        names = {"track": "training not controlled", "protocol": f"{how.protocol}@{how.version}", "method": self.method}
         links = {"code": self.code, "weights": self.weights, "id": key}
         return {**names, **numbers, "metric": how.metric, "rerank": how.rerank, **links}
 

@@ -25,11 +25,7 @@ from reidbench.utils.arrays import save_arrays
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO
 
-TRIALS_NOTE = (
-    "trials of studies are self-reported: each final run has the options of its search's best trial, but nothing that "
-    "is stored shows whether a trial's scores are true"
-)
-_CHOSEN = ("trials", "seeds", "searches", "recipe")  # by the hours of a study, if it has any
+TRIALS_NOTE = "trials of studies are self-reported: nothing that is stored shows whether their scores are true"
 
 
 def study_board(result: StudyResult) -> str:
@@ -66,7 +62,8 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
     """Yield what is wrong; reads all rankings. Raises ReidbenchError where definition or rankings are unusable."""
     study, folder = result.study, result.folder
     toml = folder.with_name(f"{folder.name}.toml")
-    chosen = {name: getattr(study, name) for name in _CHOSEN} if study.hours else {}
+    # By the hours of a study, if it has any.
+    chosen = {name: getattr(study, name) for name in ("trials", "seeds", "searches", "recipe") if study.hours}
     if replace(define_study(str(toml), {}), **chosen) != study:
         yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
     numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))

@@ -10,21 +10,18 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reidbench.leaderboard.tiers import Tier
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.scores import HEADLINE, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
 from reidbench.utils.lock import lock
 
-WAIT_SECONDS = 300.0
-
 Row = dict[str, str]
 
 
 def changing(folder: Path) -> AbstractContextManager[object]:
-    """Return the lock under which the leaderboards in a folder are changed; it waits for other processes."""
-    return lock(folder / ".lock", "changing the leaderboards", wait=WAIT_SECONDS)
+    """Return the lock under which the leaderboards in a folder are changed; it waits five minutes for others."""
+    return lock(folder / ".lock", "changing the leaderboards", wait=300.0)
 
 
 def board_name(record: RunRecord) -> str:
@@ -52,7 +49,7 @@ def chosen_seeds(seeds: Iterable[int]) -> str:
     return "" if numbers == list(range(len(numbers))) else f"chosen seeds: {', '.join(map(str, numbers))}"
 
 
-def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self-reported") -> Row:
+def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: str = "self-reported") -> Row:
     """Return the row of one combination, in the order of the file's columns.
 
     ``runs`` are one for each seed, ``own`` the cells that a study determines, ``tier`` what was verified.
@@ -71,9 +68,10 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
     code = {file for run in seeds for file in run.code_files.items()}
-    remarks = [
+    notes = [deviation for run in seeds for deviation in run.deviations]
+    notes += [
         chosen_seeds(run.job.seed for run in seeds),
-        "seeds made by different code" if len(code) > len(dict(code)) else "",
+        "seeds made by different code" * (len(code) > len(dict(code))),
     ]
     return {
         "schema": str(first.schema),
@@ -83,8 +81,7 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self
         "loss": str(Spec(tuple(Term(term.weight, Item(term.item.name)) for term in terms))),
         "loss_params": " + ".join(_options(term.item) for term in terms),
         "backbone": backbone.name,
-        "weights": write_value(options["weights"]) if "weights" in options else "",
-        "head": write_value(options["head"]) if "head" in options else "",
+        **{name: write_value(options[name]) if name in options else "" for name in ("weights", "head")},
         "embedding_dim": str(first.network.embedding_dim),
         "test_metric": metric.name,
         "pool": first.evaluation.pool,
@@ -111,10 +108,8 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: Tier = "self
         "trained_on": dataset,
         "source": "reidbench",
         "date": str(finished.date()) if finished else "",
-        "study": "",
-        "tuning": "",
-        **(own or {}),
-        "notes": _distinct([*(deviation for run in seeds for deviation in run.deviations), *filter(None, remarks)]),
+        **({"study": "", "tuning": ""} | (own or {})),
+        "notes": _distinct(filter(None, notes)),
     }
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reidbench.errors import DataError
-from reidbench.leaderboard.board import check, load_boards
+from reidbench.leaderboard.board import TIERS, check, load_boards
 from reidbench.leaderboard.external import external_rows, load_external
 from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of
-from reidbench.leaderboard.tiers import TIERS
 from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
 from reidbench.reports.charts import Chart, Series
 from reidbench.reports.html import OWN_FILES, render

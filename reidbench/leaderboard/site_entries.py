@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.leaderboard.board import Board
+from reidbench.leaderboard.board import Board, Statement
 from reidbench.leaderboard.rows import Row, chosen_seeds
-from reidbench.leaderboard.tiers import Statement
 from reidbench.ranking.rankings import Ranking, read_ranking
 from reidbench.ranking.scores import named_score, shown_scores
 from reidbench.reports.compare_runs import SEEDS, identities_of, mean_interval, same_matches

@@ -15,12 +15,11 @@ import torch
 from reidbench.data.protocol import is_standin
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.errors import DataError, OptionError, ReidbenchError, TrainingError
-from reidbench.leaderboard.board import Run, check, load_boards
+from reidbench.leaderboard.board import TIERS, Run, Statement, Tier, check, load_boards, run_digests
 from reidbench.leaderboard.check_lists import check_lists, ranking_problems
 from reidbench.leaderboard.check_record import Problem, file_problem
 from reidbench.leaderboard.external import load_external
 from reidbench.leaderboard.rows import changing
-from reidbench.leaderboard.tiers import TIERS, Statement, Statements, Tier, run_digests, write_statements
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.weights import load_tensors, read_weights
 from reidbench.ranking.bootstrap import mean_and_sd
@@ -37,14 +36,12 @@ from reidbench.runs.run_job import rank_split
 from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
 from reidbench.training.precision import float32_products
-from reidbench.utils.atomic import write_atomic
 from reidbench.utils.download import without_downloads
 from reidbench.utils.machine import environment
 from reidbench.utils.untrusted_files import file_digest
 
 TOLERANCE = 0.001  # 0.1 points
 LEAST_SEEDS = 3
-LEVEL = 0.99
 _ARRAYS = (".safetensors", ".npz", ".npy")
 
 # Files of weights or embeddings by their sha256.
@@ -62,7 +59,7 @@ class Verification:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    rows: Statements = field(default_factory=dict)
+    rows: dict[str, Statement] = field(default_factory=dict)
 
 
 @without_downloads()
@@ -114,14 +111,10 @@ def write(folder: Path, verification: Verification) -> list[Path]:
         raise DataError("\n".join(["nothing was written:", *map(str, verification.problems)]))
     with changing(folder):
         for board in load_boards(folder)[0]:
-            before = dict(board.statements)
             for group in board.groups().keys() & verification.rows.keys():
-                old, new = before.get(group), verification.rows[group]
+                old, new = board.statements.get(group), verification.rows[group]
                 if not old or old.runs != new.runs or order(old.tier) <= order(new.tier):
                     board.statements[group] = new
-            if board.statements != before:
-                write_atomic(board.statements_file, write_statements(board.statements))
-                files.append(board.statements_file)
             files += board.write()
     return files
 
@@ -261,6 +254,6 @@ def prediction_interval(values: Sequence[float], number: int) -> tuple[float, fl
 
     mean, sd = mean_and_sd(values)
     assert sd is not None
-    t = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
+    t = float(stdtrit(len(values) - 1, 0.995))
     half = t * sd * math.sqrt(1 / len(values) + 1 / number)
     return mean - half, mean + half

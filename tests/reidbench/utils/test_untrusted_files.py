@@ -9,7 +9,7 @@ import pytest
 
 from reidbench.errors import DataError
 from reidbench.images.decode import read_digest, read_image
-from reidbench.leaderboard.tiers import read_statements
+from reidbench.leaderboard.board import read_statements
 from reidbench.ranking.rankings import read_ranking
 from reidbench.runs.record import read_record
 from reidbench.runs.suite import load_suite
