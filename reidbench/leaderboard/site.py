@@ -72,7 +72,7 @@ def board_page(name: str, entries: Sequence[Entry]) -> str:
         "leaderboard.html.j2",
         f"{name}: leaderboard",
         standin=name.endswith(".standin"),
-        protocols={entry.row["protocol"]: entry.runs[0] for entry in entries},
+        protocols={entry.parts["protocol"] or entry.row["protocol"]: entry.runs[0] for entry in entries},
         shared=_texts(entries[0], [kind for kind in shared if kind != "version"]),  # the heading says it
         tracks=_tracks(tracks, differing),
         entries={entry.anchor: entry for entry in entries},

@@ -39,7 +39,7 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
         for row, (series, colour, _) in enumerate(styles if chart.kind == "intervals" else ()):
             axes.plot(_numbers(series.x), [row] * len(series.x), "o", color=colour, alpha=0.6)
             if len(series.x) > 1:
-                axes.plot(np.mean(_numbers(series.x)), row, "|", color=colour, markersize=14, markeredgewidth=2.5)
+                axes.plot(np.nanmean(_numbers(series.x)), row, "|", color=colour, markersize=14, markeredgewidth=2.5)
             axes.hlines([row] * len(series.low), _numbers(series.low), _numbers(series.high), color=colour)
         for series, colour, number in sorted(styles, key=lambda style: not style[0].scaled) if not rows else ():
             if axes.lines and not series.scaled:
