@@ -231,8 +231,9 @@ def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights
         boards, problems = load_boards(folder)
         reasons = [str(problem) for problem in problems]
         by_name = {board.name: board for board in boards}
+        problems_of = {run[0]: check_run(*run, allow_dirty=allow_dirty) for run in runs}
         for run in runs:
-            if refused := check_run(*run, allow_dirty=allow_dirty):
+            if refused := problems_of[run[0]]:
                 reasons += map(str, refused)
                 continue
             name = board_name(run[1])
@@ -241,6 +242,8 @@ def add(runs: Sequence[Run], folder: Path, *, allow_dirty: bool = False, weights
                 reasons += board.insert(run, _weights_file(*run) if weights else None)
             except DataError as error:
                 reasons.append(str(error))
+        if reasons and (sound := [str(path) for path, refused in problems_of.items() if not refused]):
+            reasons.append(f"these runs are sound by themselves; name them alone: {' '.join(sound)}")
         return _write(changed.values(), reasons, "added")
 
 

@@ -79,6 +79,8 @@
     const inside = ({ x }) => !zoom || (x >= zoom[0] && x <= zoom[1]);
     const within = scaled.flatMap((each) => each.points).filter(inside);
     const points = series.flatMap((each) => each.points).filter((point) => point.y !== null && point.x !== null);
+    const isShare = chart.y?.endsWith("%") && points.every(({ y, high }) => Math.max(y, high ?? y) <= 100);
+    const atMost = (end) => (isShare ? Math.min(end, 100) : end); // no axis of percentages ends above 100
     const category = points.some(({ x }) => typeof x === "string");
     const scale = (axis, domain) => ({ type: chart.log.includes(axis) ? "log" : "linear", nice: false, domain });
     const margin = chart.kind === "scatter" ? 0.06 : 0;
@@ -101,7 +103,7 @@
       type: "quantitative",
       title: chart.y || null,
       axis: { tickCount: 5, labelOverlap: true },
-      scale: scale("y", extent(within, ["y", "low", "high"], chart.log.includes("y"))),
+      scale: scale("y", extent(within, ["y", "low", "high"], chart.log.includes("y")).map(atMost)),
     };
     const encoding = { x, y, color: colour, detail: { field: "name" } };
     const brush = { name: "brush", select: { type: "interval", encodings: ["x"] } };

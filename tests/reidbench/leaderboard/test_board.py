@@ -129,6 +129,8 @@ def test_all_reasons_are_listed_and_nothing_is_written(tmp_path):
         add_all(tmp_path / "boards", [*bad, dataclasses.replace(bad[2], seconds={"train": 1.0, "embed": 1.0})])
     assert str(caught.value).startswith("nothing was added:\n")
     assert len(str(caught.value).splitlines()) >= 1 + 4
+    last = str(caught.value).splitlines()[-1]
+    assert ("runs/2-c" in last, "runs/0-a" in last, "runs/1-b" in last) == (True, False, False)
     assert tree(tmp_path / "boards") == {}
 
 
