@@ -80,7 +80,7 @@
     const within = scaled.flatMap((each) => each.points).filter(inside);
     const points = series.flatMap((each) => each.points).filter((point) => point.y !== null && point.x !== null);
     const isShare = chart.y?.endsWith("%") && points.every(({ y, high }) => Math.max(y, high ?? y) <= 100);
-    const atMost = (end) => (isShare ? Math.min(end, 100) : end); // no axis of percentages ends above 100
+    const atMost = (end) => (isShare ? Math.min(end, 101) : end); // so that a line at 100 is seen below the edge
     const category = points.some(({ x }) => typeof x === "string");
     const scale = (axis, domain) => ({ type: chart.log.includes(axis) ? "log" : "linear", nice: false, domain });
     const margin = chart.kind === "scatter" ? 0.06 : 0;
