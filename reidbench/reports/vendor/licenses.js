@@ -1,8 +1,9 @@
-// Print the licences of what package-lock.json installs for the bundle: some of these packages hold others in one file.
+// Print the licences of what package.json names for the bundle: some of these packages hold others in one file.
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 
-const packages = JSON.parse(readFileSync("package-lock.json", "utf8")).packages;
-const folders = Object.keys(packages).filter((folder) => folder && !packages[folder].dev && existsSync(folder));
+const { dependencies, overrides } = JSON.parse(readFileSync("package.json", "utf8"));
+const nested = Object.entries(overrides).flatMap(([name, others]) => Object.keys(others).map((other) => `${name}/node_modules/${other}`));
+const folders = [...Object.keys(dependencies), ...nested].map((name) => `node_modules/${name}`).filter(existsSync);
 for (const folder of folders.sort()) {
   const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
   const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
