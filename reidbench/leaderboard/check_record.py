@@ -112,7 +112,7 @@ def record_problems(record: RunRecord, *, allow_dirty: bool = False) -> Iterator
 
 
 def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
-    """Yield (field, whether it is right, what is wrong otherwise) for values that each stand for themselves."""
+    """Yield (field, whether its value is valid, the problem if not) for the fields that are checked one by one."""
     verdict, primary = record.observed.verdict, record.evaluation.primary
     yield "observed.verdict", verdict not in FLAWS, f"is {verdict}, which a run with the status ok does not have"
     yield "faithful", not (record.faithful and record.deviations), f"is true, but there are {record.deviations!r:.200}"
@@ -214,9 +214,9 @@ def _agrees(text: str, resolved: str, field: str, required: Set[str]) -> bool:
     ``required`` are the options that it must have, with the part's name before them in a sum.
     """
     one, other = ([(term.weight, term.item.name) for term in Spec.parse(each).terms] for each in (text, resolved))
-    options, known = _options(text), _options(resolved)
-    named = required & known.keys() <= options.keys() <= known.keys()
-    return one == other and named and all(_same_value(each, known[name], field) for name, each in options.items())
+    options, expected = _options(text), _options(resolved)
+    complete = required & expected.keys() <= options.keys() <= expected.keys()
+    return one == other and complete and all(_same_value(each, expected[name], field) for name, each in options.items())
 
 
 def _options(text: str) -> dict[str, Value]:

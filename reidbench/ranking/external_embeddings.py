@@ -109,8 +109,8 @@ def evaluate(
 
 def _by_name(part: Any, name: str) -> dict[str, Any]:
     if not isinstance(part, tuple | list) or len(part) not in (2, 3):
-        found = f"{len(part)} values" if isinstance(part, tuple | list) else type(part).__name__
-        raise DataError(f"{name}: expected (embeddings, pids) or (embeddings, pids, cams), got {found}")
+        kind = f"{len(part)} values" if isinstance(part, tuple | list) else type(part).__name__
+        raise DataError(f"{name}: expected (embeddings, pids) or (embeddings, pids, cams), got {kind}")
     return dict(zip(ARRAYS, (*part, None), strict=False))
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Charts (templates/charts.html.j2): their numbers are the tables under "Data", which are drawn with Vega-Lite.
+// Charts (templates/charts.html.j2): Vega-Lite draws the numbers of the tables under "Data".
 {
   // Of the series of one method, in their order.
   const DASHES = ["1 0", "6 3", "2 2", "7 2 2 2"].map((text) => text.split(" ").map(Number));
@@ -187,10 +187,10 @@
       axis: { tickCount: 5 },
       scale: { type: chart.log.includes("x") ? "log" : "linear", nice: false, domain: [low, high] },
     });
-    const known = rows.filter((row) => row.low !== null && row.high !== null);
+    const bounded = rows.filter((row) => row.low !== null && row.high !== null);
     const layer = [
       {
-        data: { values: known },
+        data: { values: bounded },
         mark: { type: "rule", strokeWidth: 2 },
         encoding: { y, x: x("low"), x2: { field: "high" }, color: colour, tooltip: hover },
       },

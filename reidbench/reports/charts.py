@@ -79,8 +79,8 @@ def check_chart(owner: str, chart: Chart) -> None:
         allowed = {"y": (n,), "low": (0, n), "high": (len(series.low),), "labels": (0, n)}
         allowed |= {"y": (0,), "low": (0, 1)} if chart.kind == "intervals" else {}
         for name, lengths in allowed.items():
-            if (found := len(getattr(series, name))) not in lengths:
-                raise PluginError(f"{where}: {name} must have {lengths[-1]} values as x has, got {found}")
+            if (count := len(getattr(series, name))) not in lengths:
+                raise PluginError(f"{where}: {name} must have {lengths[-1]} values as x has, got {count}")
         if chart.kind == "heatmap" and series.x != chart.series[0].x:
             raise PluginError(f"{where}: x must be that of the first series, {chart.series[0].x}, got {series.x}")
         for axis in chart.log:

@@ -255,8 +255,8 @@ def _check_side(name: str, side: Sequence[tuple[Path, RunRecord]]) -> None:
             raise DataError(f"{path}: the run is {record.status} and has no scores to compare: {record.error}")
     groups = {(record.group, record.code): str(path) for path, record in side}
     if len(groups) > 1:
-        found = f"{len(groups)} combinations or versions of the code ({', '.join(list(groups.values())[:3])})"
-        raise DataError(f"{name} holds {found}; name one run, or a folder that holds only the seeds of one")
+        several = f"{len(groups)} combinations or versions of the code ({', '.join(list(groups.values())[:3])})"
+        raise DataError(f"{name} holds {several}; name one run, or a folder that holds only the seeds of one")
     seeds = [record.job.seed for _, record in side]
     if len(seeds) != len(set(seeds)):
         raise DataError(f"{name} holds a seed more than once: {', '.join(map(str, sorted(seeds)))}; name one of them")

@@ -79,10 +79,10 @@ def to_onnx(network: Backbone) -> bytes:
             )
             data: bytes = file.getvalue()
             session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-            (found,), expected = session.run(None, {"images": images.numpy()}), model(images).numpy()
+            (embeddings,), expected = session.run(None, {"images": images.numpy()}), model(images).numpy()
     except Exception as error:  # both libraries raise errors of their own
         raise OptionError(f"--onnx: this network cannot be exported: {error}") from None
-    difference = float(abs(found - expected).max() / abs(expected).max())
+    difference = float(abs(embeddings - expected).max() / abs(expected).max())
     if not difference <= TOLERANCE:
         raise OptionError(f"--onnx: embeddings differ by {difference:.1e} of the largest value, more than {TOLERANCE}")
     return data

@@ -52,7 +52,7 @@
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const formats = {
-    // What stands beside a number, its deviation or range, has a column of its own.
+    // The deviation or range beside a number gets a column of its own.
     csv({ head, rows }) {
       const noted = head.map((_, place) => rows.some((row) => row[place][1]));
       const lines = [head.flatMap((name, place) => (noted[place] ? [name, `${name} ${name === "place" ? "range" : "sd"}`] : [name]))];
@@ -117,12 +117,12 @@
     return Math.sign(p - 0.5) * Math.sqrt(nu) * Math.tan(low);
   };
   const normalProbability = (x) => 0.5 + integrate((z) => Math.exp((-z * z) / 2), 0, x) / Math.sqrt(2 * Math.PI);
-  // A linear congruential generator of 32 bits with its bits mixed (the numbers are known as mulberry32's).
+  // Uniform numbers from 0 to 1 by xorshift with the shifts 13, 17, 5 (Marsaglia 2003, Xorshift RNGs); the seed is not 0.
   const generator = (seed) => () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    seed ^= seed << 13;
+    seed ^= seed >>> 17;
+    seed ^= seed << 5;
+    return (seed >>> 0) / 2 ** 32;
   };
   const quantile = (sorted, p) => {
     const place = p * (sorted.length - 1);
@@ -136,7 +136,7 @@
       sums[identities[query]] += difference;
       sizes[identities[query]] += 1;
     });
-    const random = generator(0);
+    const random = generator(1);
     const means = new Float64Array(draws).map(() => {
       let [sum, size] = [0, 0];
       for (let i = 0; i < count; i++) {

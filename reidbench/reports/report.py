@@ -47,12 +47,12 @@ def report(
     machine = local_machine(data=data_root, results=results)
     if not isinstance(runs, Records):
         runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
-    drawn, defaults = bool(html or plots), command_defaults()
-    folded = defaults["page_folded"] if drawn and sections is None else []
+    with_figures, defaults = bool(html or plots), command_defaults()
+    folded = defaults["page_folded"] if with_figures and sections is None else []
     if sections is None:
-        sections = defaults[("run_sections" if len(runs) == 1 else "page_sections") if drawn else "sections"]
+        sections = defaults[("run_sections" if len(runs) == 1 else "page_sections") if with_figures else "sections"]
     opened = [sections] if isinstance(sections, str) else sections
-    files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=drawn, pictures=pictures)
+    files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=with_figures, pictures=pictures)
     parts = Report(build_sections([*opened, *folded], runs, files))
     if html:
         title = f"{runs[0].job.loss}, seed {runs[0].job.seed}" if len(runs) == 1 else f"{len(runs)} runs"

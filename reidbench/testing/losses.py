@@ -107,8 +107,8 @@ class _LossChecks(Checks):
             value = self.value(self.fresh(dtype), *self.batch(dtype))
             for name, tensor in {"total": value.total, **value.per_item, **value.scalars}.items():
                 expect_finite(tensor.detach(), f"{name} of an ordinary batch")
-            found = value.total.dtype
-            expect(found == dtype, f"for {dtype} embeddings the total must be {dtype}, got {found}")
+            own = value.total.dtype
+            expect(own == dtype, f"for {dtype} embeddings the total must be {dtype}, got {own}")
 
     def check_gradient_is_that_of_the_value(self) -> None:
         rows, labels = self.batch()

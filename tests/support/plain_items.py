@@ -164,7 +164,7 @@ ITEMS: dict[tuple[str, str], Callable[..., Any]] = {
     ("backbone", "patches"): Patches,
     ("loss", "norms"): Norms,
     ("loss", "largest"): Largest,
-    # Whoever binds options beforehand offers another item of the same code.
+    # A partial of a factory is an item of its own.
     ("loss", "halved"): functools.partial(functools.partial(Norms, stop_at=0), scale=0.5),
     ("metric", "centred"): Centred,
     ("dataset", "pictures"): pictures,
