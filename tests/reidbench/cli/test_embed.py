@@ -61,7 +61,8 @@ def test_shards_have_the_rows_of_one_file(network, machine, tmp_path, reidbench_
     files = list(embed_shards(*network, out, 4, machine, executor))
     assert [file.name for file in files] == [f"shard-000{number}.npy" for number in range(4)]
     embed_list(*network, tmp_path / "all.npz", machine)
-    whole = np.load(tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz") as arrays:
+        whole = dict(arrays)
     parts = [np.load(file, mmap_mode="r") for file in files]
     assert [part.dtype for part in parts] == [np.dtype(np.float32)] * 4
     assert np.array_equal(np.concatenate(parts), whole["embeddings"])
@@ -131,6 +132,5 @@ def test_numbers_of_shards_are_checked(network, reidbench_main, tmp_path, count,
 def test_local_processes_embed_shards(network, machine, tmp_path):
     files = list(embed_shards(*network, tmp_path, 2, machine, build("executor", "local(workers=2)")))
     embed_list(*network, tmp_path / "all.npz", machine)
-    assert np.array_equal(
-        np.concatenate([np.load(file) for file in sorted(files)]), np.load(tmp_path / "all.npz")["embeddings"]
-    )
+    with np.load(tmp_path / "all.npz") as whole:
+        assert np.array_equal(np.concatenate([np.load(file) for file in sorted(files)]), whole["embeddings"])

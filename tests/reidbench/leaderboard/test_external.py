@@ -139,7 +139,8 @@ def test_changed_files_are_named(boards: Path) -> None:
 
 
 def test_rankings_of_other_lists_are_no_more_than_self_reported(scored: Path, data_folder: Path) -> None:
-    gallery = dict(np.load(scored / "gallery0.npz"))
+    with np.load(scored / "gallery0.npz") as arrays:
+        gallery = dict(arrays)
     np.savez(scored / "other.npz", **{name: rows[::-1] for name, rows in gallery.items()})
     evaluate(scored / "query0.npz", scored / "other.npz", protocol=PROTOCOL, as_json=scored / "2.json")
     add_external(scored / "2.json", scored / "boards", "M", CODE)

@@ -285,9 +285,9 @@ def test_command_prints_and_writes_scores(tmp_path, reidbench_call):
     low, high = written["intervals"]["map_market"]
     assert 0 < low < expected["map_market"] < high < 1
     assert f"{100 * low:.2f} – {100 * high:.2f}" in process.stdout
-    each = np.load(tmp_path / "each.npz")
-    assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
-    assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
+    with np.load(tmp_path / "each.npz") as each:
+        assert each["ap_market"].mean() == pytest.approx(expected["map_market"])
+        assert (each["first"] == 0).mean() == pytest.approx(expected["r1"])
 
 
 @pytest.mark.parametrize("option", ["--json", "--per-query"])

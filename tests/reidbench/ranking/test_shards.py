@@ -79,7 +79,8 @@ def test_shards_score_as_one_file(gallery, tmp_path, reidbench_main):
     inputs = [each.pop("evaluation")["inputs"].keys() for each in (shards, whole)]
     assert inputs == [{"query"}, {"query", "gallery"}]
     assert shards == whole
-    assert np.array_equal(read_shards(gallery).pids, np.load(tmp_path / "g.npz")["pids"])
+    with np.load(tmp_path / "g.npz") as whole:
+        assert np.array_equal(read_shards(gallery).pids, whole["pids"])
 
 
 def test_memory_is_for_labels_alone(tmp_path):
