@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("register_"))
 FOLDERS = {"loss": "losses"}
 
 
-def page_of(kind: str, name: str) -> Path:
+def page_of(kind, name):
     """A family such as ``pml/NAME`` shares the page of its owner."""
     return DOCS / FOLDERS.get(kind, f"{kind}s") / f"{name.partition('/')[0]}.md"
 
@@ -76,7 +75,7 @@ def test_links_of_the_docs_lead_somewhere():
                 assert not anchor or anchor in anchors(file), f"{page.relative_to(CHECKOUT)}: {target} has no {anchor}"
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page):
     """Return the names that GitHub and the site give to the headings of a page."""
     headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

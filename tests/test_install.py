@@ -8,7 +8,6 @@ import subprocess
 import sys
 import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +17,13 @@ from tests.support.paths import CHECKOUT
 THIRD_PARTY = CHECKOUT / "tests" / "support" / "third_party_plugin"
 
 
-def build(source: Path, folder: Path) -> Path:
+def build(source, folder):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     return next(folder.glob("*.whl"))
 
 
-def environment(folder: Path, *wheels: Path, checkout: bool = False) -> Path:
+def environment(folder, *wheels, checkout=False):
     """Return the interpreter of a fresh environment that sees this one's libraries, with these wheels installed.
 
     ``checkout``: whether reidbench itself is that of this checkout, whose loops are compiled already.
@@ -52,14 +51,14 @@ def child(wheel, tmp_path_factory):
     return environment(tmp_path_factory.mktemp("child"), wheel)
 
 
-def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(python, *arguments, cwd):
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [str(python), *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=env
     )
 
 
-def list_items(python: Path, cwd: Path) -> list[dict[str, str]]:
+def list_items(python, cwd):
     code = (
         "import dataclasses, json; from reidbench.plugins.catalogue import load; "
         "items = [dataclasses.asdict(each.plugin) | {'name': each.name, 'kind': each.kind} for each in load().items]; "

@@ -7,13 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.batch_all import BatchAll, batch_all_terms
-from reidbench_losses.distances import Distance
-from reidbench_losses.triplet import Margin
 
 from tests.support.losses import DISTANCES, INFO, saved_bytes, slow_distance
 
 
-def slow_terms(rows: list[list[float]], labels: list[int], margin: Margin, distance: Distance) -> list[float]:
+def slow_terms(rows, labels, margin, distance):
     """Eq. 6 and 8 by three loops, over anchors, positives and negatives."""
     terms = []
     for a in range(len(rows)):

@@ -6,7 +6,6 @@ import numpy as np
 from reidbench_reports.published import published_numbers, stand_ins
 
 from reidbench import Job, leaderboards_folder, load_suite
-from reidbench.ranking.rankings import Ranking
 from reidbench.reports.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.parts import build_part, printed
@@ -14,7 +13,7 @@ from tests.support.rankings import ranking_of, with_rankings
 from tests.support.records import replace_parts, run_of
 
 
-def ranking(*ranks: list[int]) -> Ranking:
+def ranking(*ranks):
     """Return a ranking of the same positives at other ranks, without distances and nearest items."""
     other = ranking_of(ranks)
     nothing = {"top": other.top[:, :0], "top_distances": other.top_distances[:, :0]}

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reidbench_reports.curves import cumulative_match
 
-from reidbench import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import ranking_of, with_rankings
 from tests.support.records import digest, make_item, make_record, replace_parts
@@ -37,7 +36,7 @@ def test_a_line_is_the_mean_over_seeds(tmp_path):
     assert [note for note in part.notes if "rankings.npz" in note and note.startswith("[b]$x$, seed 0: ")]
 
 
-def grown(gallery: int, market: float, standin: bool = False, loss: str = "batch_hard") -> RunRecord:
+def grown(gallery, market, standin=False, loss="batch_hard"):
     given = f"market1501_500k(distractors={gallery}, distractors_seed=0)"
     return make_record(
         loss,

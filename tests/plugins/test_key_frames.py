@@ -5,12 +5,10 @@ import pytest
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from reidbench_datasets.key_frames import cycle_frames, energy_frames, even_frames
 from reidbench_datasets.mars import mars
 from reidbench_datasets.mars_cycles import CYCLES, synthesize
 from reidbench_datasets.synthetic import body, scene
-from reidbench_datasets.synthetic.outfits import Build
 from reidbench_datasets.synthetic.plan import Tree
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
 from reidbench_datasets.synthetic.renderer import Renderer
@@ -23,13 +21,13 @@ RATE, TURN = 25.0, 24  # frames in a second and in a turn of the gait, which is 
 LENGTH = 50
 
 
-def walker(monkeypatch: pytest.MonkeyPatch, pid: int, phase: float) -> NDArray[np.uint8]:
+def walker(monkeypatch, pid, phase):
     """Return the pixels [50, 128, 64, 3] of a person who walks across the image; ``phase`` is that of the first."""
     renderer, stance = Renderer(Tree(5, 1, "normal", 0)), scene.sample_stance
     frames = []
     for number in range(LENGTH):
 
-        def walking(rng: RandomNumbers, build: Build, turns: float = phase + number / TURN) -> scene.FloatArray:
+        def walking(rng, build, turns=phase + number / TURN):
             values = stance(rng, build)
             values[body.PHASE], values[body.STRIDE], values[body.SWING] = turns, build.stride, build.swing
             return values
@@ -42,7 +40,7 @@ def walker(monkeypatch: pytest.MonkeyPatch, pid: int, phase: float) -> NDArray[n
     return np.stack(frames)
 
 
-def steps_from(phase: float, frames: NDArray[np.int64]) -> NDArray[np.float64]:
+def steps_from(phase, frames):
     """Return by how many frames each of four key frames misses the phases of most, middle, least, middle motion.
 
     The legs pass each other fastest at the phases 0 and 1/2, and rest at 1/4 and 3/4.

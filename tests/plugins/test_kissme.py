@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from reidbench_metrics.pairs import negatives, positives
 
 import reidbench
@@ -18,12 +17,12 @@ def kissme(options: str = ""):
     return reidbench.build("metric", f"kissme({options})")
 
 
-def components(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def components(rows, count):
     """The first principal directions [D, count], from the centred rows themselves."""
     return np.linalg.svd(rows - rows.mean(axis=0))[2][:count].T
 
 
-def slow_form(basis: NDArray[np.float64], one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+def slow_form(basis, one, two):
     matrix = np.linalg.inv(basis.T @ one @ basis) - np.linalg.inv(basis.T @ two @ basis)
     values, vectors = np.linalg.eigh(matrix)
     if values.min() <= 0:

@@ -1,7 +1,6 @@
 """Market-1501: finding the tree, parsing names, skipped files, the official lists, and the protocols."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,7 @@ GALLERY = (
 )
 
 
-def write_tree(
-    tree: Path, train: Iterable[str] = TRAIN, query: Iterable[str] = QUERY, gallery: Iterable[str] = GALLERY
-) -> Path:
+def write_tree(tree, train=TRAIN, query=QUERY, gallery=GALLERY):
     return write_empty(tree, dict(zip(FOLDERS, (train, query, gallery), strict=True)))
 
 

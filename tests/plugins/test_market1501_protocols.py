@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from reidbench.data.protocol import is_standin
 from reidbench.embedding.pooling import pool_units
 from reidbench.plugins.catalogue import load
 from reidbench.ranking.scores import average_precision, score
-from reidbench.runs.job import Job
 from tests.support.jobs import job, plan_of, run
 from tests.support.oracles import oracle
 from tests.support.rankings import rank
@@ -46,7 +44,7 @@ BOXES = (
 EXTRA = (*(f"0000_c{number % 9}s1_{number:07d}.jpg" for number in range(30)), "distractor 7.jpg", "1488_c2.jpg")
 
 
-def write_tree(tree: Path, boxes: Iterable[str] | None = BOXES, extra: Iterable[str] | None = EXTRA) -> Path:
+def write_tree(tree, boxes=BOXES, extra=EXTRA):
     parts = dict(zip(FOLDERS, (TRAIN, QUERY, GALLERY), strict=True))
     return write_empty(tree, {**parts, "gt_bbox": boxes, "images": extra})
 
@@ -295,7 +293,7 @@ def standin(tmp_path_factory):
     return folder
 
 
-def small_job(protocol: str, **changes) -> Job:
+def small_job(protocol, **changes):
     return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
 
 

@@ -1,7 +1,6 @@
 """MARS: finding the tree, parsing lists and tables, refused files, the official tables, and the protocols."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +42,7 @@ def table_of(rows: list[tuple[int, int, int]]) -> IntArray:
     return np.array([(end - row[0] + 1, end, *row[1:]) for end, row in zip(last, rows, strict=True)], dtype=np.int32)
 
 
-def write_tree(tree: Path, info: str = "info", nested: bool = False, train: list[tuple[int, int, int]] = TRAIN) -> Path:
+def write_tree(tree, info="info", nested=False, train=TRAIN):
     """Write a tree of empty images with its lists and tables."""
     place = tree / info
     for part, rows in (("train", train), ("test", TEST)):

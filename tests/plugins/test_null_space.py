@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import reidbench
 from reidbench import DataError
@@ -15,15 +14,13 @@ def null_space(options: str = ""):
     return reidbench.build("metric", f"null_space({options})")
 
 
-def slow_projection(
-    train: NDArray[np.float64], pids: NDArray[np.int64], rows: NDArray[np.float64], kernel: str
-) -> NDArray[np.float64]:
+def slow_projection(train, pids, rows, kernel):
     """Project rows as the authors' program does, whose eigen-decompositions take n^3 steps each."""
 
-    def squares(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    def squares(a):
         return ((a[:, None] - train[None]) ** 2).sum(axis=2)
 
-    def products(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    def products(a):
         return a @ train.T if kernel == "linear" else np.exp(-squares(a) / squares(train).mean())
 
     size = len(train)
@@ -39,7 +36,7 @@ def slow_projection(
     return products(rows) @ basis @ null
 
 
-def between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def between(a, b):
     return np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))
 
 

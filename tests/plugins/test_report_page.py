@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
-from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.report import report
-from reidbench.runs.record import RunRecord
 from reidbench.runs.records import Records
 from tests.support.browser import Visit, chromium
 from tests.support.records import digest, make_item
@@ -21,13 +16,13 @@ PARTS = ["Scores", "Curves", "Training logs", "Retrieval examples", "Camera pair
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     with chromium() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def pages(ran: tuple[list[RunRecord], RunFiles], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def pages(ran, tmp_path_factory):
     """The page of two losses with three metrics each, and the page of one run."""
     records, files = ran
     runs = [
@@ -43,7 +38,7 @@ def pages(ran: tuple[list[RunRecord], RunFiles], tmp_path_factory: pytest.TempPa
     return folder / "six.html", folder / "one.html"
 
 
-def test_a_page_of_six_runs_is_short_and_complete(pages: tuple[Path, Path], browser: Browser) -> None:
+def test_a_page_of_six_runs_is_short_and_complete(pages, browser):
     visit = Visit(browser, pages[0])
     assert pages[0].stat().st_size < 3e6
     assert visit.page.evaluate("document.documentElement.scrollHeight") < 5000
@@ -63,7 +58,7 @@ def test_a_page_of_six_runs_is_short_and_complete(pages: tuple[Path, Path], brow
     assert visit.complaints == []
 
 
-def test_a_link_to_a_folded_part_unfolds_it(pages: tuple[Path, Path], browser: Browser) -> None:
+def test_a_link_to_a_folded_part_unfolds_it(pages, browser):
     visit = Visit(browser, pages[0])
     assert not visit.page.locator("#p7 table").first.is_visible()
     visit.page.get_by_role("link", name="Provenance").press("Enter")
@@ -72,7 +67,7 @@ def test_a_link_to_a_folded_part_unfolds_it(pages: tuple[Path, Path], browser: B
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_scores_fit_a_phone(pages: tuple[Path, Path], browser: Browser, scripts: bool) -> None:
+def test_scores_fit_a_phone(pages, browser, scripts):
     context = browser.new_context(java_script_enabled=scripts, viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(pages[0].as_uri())
@@ -96,7 +91,7 @@ def test_scores_fit_a_phone(pages: tuple[Path, Path], browser: Browser, scripts:
 @pytest.mark.parametrize(
     ("which", "dark", "width"), [(0, False, 1280), (0, True, 390), (1, True, 1280), (1, False, 390)]
 )
-def test_pages_have_no_barriers(pages: tuple[Path, Path], browser: Browser, which: int, dark: bool, width: int) -> None:
+def test_pages_have_no_barriers(pages, browser, which, dark, width):
     visit = Visit(browser, pages[which], dark=dark)
     visit.page.set_viewport_size({"width": width, "height": 900})
     visit.page.locator("details:not(.data)").evaluate_all("all => all.forEach(each => { each.open = true; })")
@@ -104,7 +99,7 @@ def test_pages_have_no_barriers(pages: tuple[Path, Path], browser: Browser, whic
     assert visit.complaints == []
 
 
-def test_the_page_of_a_run_has_the_commands_that_repeat_it(pages: tuple[Path, Path], browser: Browser) -> None:
+def test_the_page_of_a_run_has_the_commands_that_repeat_it(pages, browser):
     visit = Visit(browser, pages[1])
     assert visit.page.title() == "batch_hard, seed 0"
     assert visit.page.locator(".part > summary h2").all_inner_texts() == ["Run", *PARTS[1:]]

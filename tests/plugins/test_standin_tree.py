@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -54,13 +53,13 @@ def tree(case, tmp_path_factory):
     return folder
 
 
-def begin(case: Case, folder: Path, **changed: int) -> None:
+def begin(case, folder, **changed):
     next(case.module.synthesize(folder, **case.options))
     card = json.loads((folder / CARD).read_text())
     (folder / CARD).write_text(json.dumps({**card, **changed}))
 
 
-def times(folder: Path) -> dict[Path, int]:
+def times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file() and path.name != LOCK}
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from reidbench_reports.study import order_changes, search_curve, spec_values
 
-from reidbench import Part, StudyFiles
-from reidbench.studies.study import StudyResult
+from reidbench import StudyFiles
 from reidbench.utils.machine import local_machine
 from tests.support.parts import build_part, headings, printed
 from tests.support.studies import make_study
@@ -16,7 +15,7 @@ from tests.support.studies import make_study
 SECTIONS = ("study_table", "study_pairs", "study_search", "study_options", "study_cost")
 
 
-def section_of(section: str, result: StudyResult) -> Part:
+def section_of(section, result):
     files = StudyFiles(result, local_machine(results=result.folder))
     return build_part(section, files.records, files)
 

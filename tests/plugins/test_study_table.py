@@ -5,30 +5,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reidbench import Part, StudyFiles
+from reidbench import StudyFiles
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.ranking.scores import average_precision
 from reidbench.reports.sections import build_sections
 from reidbench.reports.text_formats import to_terminal
-from reidbench.studies.study import StudyResult
 from reidbench.utils.machine import local_machine
 from tests.support.rankings import renumber
 from tests.support.studies import LOSSES, make_study
 
 
-def part_of(result: StudyResult) -> Part:
+def part_of(result):
     files = StudyFiles(result, local_machine(results=result.folder))
     (part,) = build_sections(["study_table"], files.records, files)
     assert not part.error
     return part
 
 
-def printed(result: StudyResult) -> str:
+def printed(result):
     return to_terminal([part_of(result)])
 
 
-def row_of(result: StudyResult, loss: str) -> dict[str, object]:
+def row_of(result, loss):
     (row,) = [row for row in part_of(result).tables[0].rows if row["loss"] == loss]
     return dict(row)
 

@@ -13,7 +13,6 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import jit
-from numpy.typing import NDArray
 from reidbench_datasets.synthetic import synthetic, synthetic_protocol, synthetic_val_protocol
 from reidbench_datasets.synthetic.body import STANCE_COLUMNS
 from reidbench_datasets.synthetic.outfits import DIFFICULTIES, sample_identity
@@ -22,7 +21,7 @@ from reidbench_datasets.synthetic.random_numbers import RandomNumbers
 from reidbench_datasets.synthetic.raster import FAR, NOBODY, Lens, Light, Seen, rasterise, shade, stage
 from reidbench_datasets.synthetic.renderer import Renderer
 from reidbench_datasets.synthetic.sensor import develop
-from reidbench_datasets.synthetic.wardrobe import Figure, dress
+from reidbench_datasets.synthetic.wardrobe import dress
 
 from reidbench import DataError, OptionError, compiled
 from reidbench.plugins.catalogue import load
@@ -102,7 +101,7 @@ def test_random_numbers_are_within_bounds(seed, below):
 # Geometry
 
 
-def _shaded(figure: Figure, yaw: float) -> NDArray[np.float64]:
+def _shaded(figure, yaw):
     staged, _ = stage(figure.parts, figure.skeleton, np.zeros(STANCE_COLUMNS), yaw, 0.03)
     seen = Seen(np.full((256, 128), FAR), np.full((256, 128), NOBODY, dtype=np.int16))
     lens, image = Lens(130.0, 64.0, 240.0), np.zeros((128, 64, 3))

@@ -3,25 +3,23 @@
 import dataclasses
 import random
 import statistics
-from collections.abc import Sequence
 
 import pytest
 
-from reidbench import Part, RunRecord, Table
 from tests.support.parts import build_part, headings, printed
 from tests.support.records import digest, make_item, make_record
 
 
-def build(records: Sequence[RunRecord]) -> Part:
+def build(records):
     return build_part("table", records)
 
 
-def table_of(records: Sequence[RunRecord]) -> Table:
+def table_of(records):
     (table,) = build(records).tables
     return table
 
 
-def first_command() -> list[RunRecord]:
+def first_command():
     market = {"classification": 0.3456, "none": 0.0043, "batch_hard": 0.2501}
     return [make_record(loss, scores={"map_market": value, "map_step": value + 0.01}) for loss, value in market.items()]
 

@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from reidbench import Part, RunFiles, RunRecord, Table
+from reidbench import RunFiles, RunRecord, Table
 from reidbench.plugins.catalogue import load
 from reidbench.reports.sections import build_sections
 from reidbench.reports.text_formats import render_terminal
@@ -51,7 +50,7 @@ def variant(record: RunRecord, protocol: str, seed: int) -> RunRecord:
     return replace(record, items=items, job=replace(record.job, seed=seed), **ids)
 
 
-def printed(parts: Sequence[Part], width: int) -> str:
+def printed(parts, width):
     console = Console(file=io.StringIO(), width=width, highlight=False)
     render_terminal(parts, console)
     assert isinstance(console.file, io.StringIO)

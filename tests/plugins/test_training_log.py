@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from reidbench_reports.training_log import MOST_POINTS, QUANTITIES, _grouped
@@ -37,7 +36,7 @@ def test_every_training_is_a_line_of_each_chart(ran):
     np.testing.assert_allclose(part.charts[1].series[1].y, 100 * files.log(records[1])["active"])
 
 
-def test_a_record_without_its_log_is_named(tmp_path: Path) -> None:
+def test_a_record_without_its_log_is_named(tmp_path):
     records = [make_record("a"), make_record("none")]
     files = with_rankings(tmp_path, [(record, None) for record in records])
     part = build_part("training_log", records, files)

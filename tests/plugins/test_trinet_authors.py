@@ -1,7 +1,6 @@
 """trinet_authors: the arrays of the authors' file against a slow forward pass, wrong files, and the suite."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +43,7 @@ def file_arrays(channels: int) -> list[Floats]:
     return [*arrays, hidden, *norm(16 * channels), last, generator.normal(0, 1, 128)]
 
 
-def save(file: Path, arrays: list[Floats]) -> Path:
+def save(file, arrays):
     np.savez(file, *(array.astype(np.float32) for array in arrays))
     return file
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.distances import Distance
-from reidbench_losses.triplet import BatchHard, Margin, hardest
+from reidbench_losses.triplet import BatchHard, hardest
 from torch import Tensor
 
 from tests.support.losses import DISTANCES, INFO, saved_bytes, slow_distance
@@ -17,7 +16,7 @@ def terms_of(embeddings: Tensor, labels: Tensor, **options) -> Tensor:
     return BatchHard(INFO, **options)(embeddings, labels).per_item["loss"]
 
 
-def slow_terms(embeddings: Tensor, labels: list[int], margin: Margin, distance: Distance) -> list[float]:
+def slow_terms(embeddings, labels, margin, distance):
     """Eq. 5 and 8 by loops over anchors, positives and negatives; distances in plain Python."""
     rows = embeddings.tolist()
     terms = []

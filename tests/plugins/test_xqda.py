@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from reidbench_metrics.pairs import counts_across, halves, scatters_across
 
 import reidbench
@@ -27,7 +26,7 @@ def xqda(options: str = ""):
     return reidbench.build("metric", f"xqda({options})")
 
 
-def slow_form(intra: NDArray[np.float64], extra: NDArray[np.float64], lam: float, dims: int) -> NDArray[np.float64]:
+def slow_form(intra, extra, lam, dims):
     intra = intra + lam * np.eye(len(intra))
     vectors, values, _ = np.linalg.svd(np.linalg.inv(intra) @ extra)
     kept = vectors[:, : min(dims, max(1, (values > 1).sum()))]

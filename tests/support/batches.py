@@ -1,15 +1,10 @@
 """A batch of a training without a loader: cropped in one thread, nothing prefetched."""
 
-from torch import Tensor
-
-from reidbench.data.samples import Samples
 from reidbench.images.augment import sample_crops
-from reidbench.images.pixel_store import PixelStore, network_input
-from reidbench.plugins.interfaces import Preprocess
-from reidbench.utils.arrays import IntArray
+from reidbench.images.pixel_store import network_input
 
 
-def training_batch(store: PixelStore, samples: Samples, units: IntArray, preprocess: Preprocess, **how) -> Tensor:
+def training_batch(store, samples, units, preprocess, **how):
     """Return one image of each of ``units`` [B] as the network's input [B, 3, H, W] float32 on the store's device.
 
     ``how`` are the other arguments of ``sample_crops``.

@@ -4,10 +4,8 @@ import csv
 import functools
 import itertools
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +17,8 @@ from reidbench.plugins.catalogue import build
 from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import Ranking, save_ranking
 from reidbench.ranking.scores import intervals, score
-from reidbench.runs.job import Job
 from reidbench.runs.provenance import code_digest
 from reidbench.runs.record import CameraMatrix, RunRecord
-from reidbench.utils.arrays import IntArray
 from tests.support.rankings import rank
 from tests.support.records import make_item, make_record
 from tests.support.records import put as put_record
@@ -33,7 +29,7 @@ GALLERY = np.repeat(np.arange(-1, 7), 5), np.tile([1, 2, 3, 1, 2], 8)
 
 
 @functools.cache
-def ranking_for(job: Job) -> Ranking:
+def ranking_for(job):
     """Return a ranking of a small gallery as a function of the job."""
     generator = np.random.default_rng(list(repr(job).encode()))
     (query_pids, query_cams), (pids, cams) = QUERY, GALLERY
@@ -43,7 +39,7 @@ def ranking_for(job: Job) -> Ranking:
     return rank(query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"))
 
 
-def derived_fields(ranking: Ranking, query_pids: IntArray, query_cams: IntArray, cams: IntArray) -> dict[str, Any]:
+def derived_fields(ranking, query_pids, query_cams, cams):
     """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
     return {
         "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
@@ -53,7 +49,7 @@ def derived_fields(ranking: Ranking, query_pids: IntArray, query_cams: IntArray,
 
 
 @functools.cache
-def derived_for(job: Job) -> dict[str, Any]:
+def derived_for(job):
     """Return the fields that follow from the ranking for a job."""
     return derived_fields(ranking_for(job), *QUERY, GALLERY[1])
 
@@ -79,7 +75,7 @@ def put(folder: Path, record: RunRecord, ranking: Ranking | None = None) -> tupl
     return folder, record
 
 
-def add_all(folder: Path, records: Sequence[RunRecord], **options: bool) -> list[Path]:
+def add_all(folder, records, **options):
     """Add records from run folders beside the leaderboard's."""
     folders = (folder.parent / "runs" / f"{number}-{record.job.loss[:40]}" for number, record in enumerate(records))
     return add([put(*run) for run in zip(folders, records, strict=True)], folder, **options)
@@ -119,7 +115,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def edit_record(boards: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+def edit_record(boards, change):
     """Edit the JSON of the first stored record; return its file."""
     file = sorted(boards.glob("records/*/*/record.json"))[0]
     data = json.loads(file.read_text())

@@ -1,20 +1,18 @@
 """A headless Chromium for tests of pages: whatever goes wrong in a page, or leaves it, is kept."""
 
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]  # as root, in a small container
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium():
     """Yield a browser; skip the test where Debian's chromium is not installed."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium on the path (apt-get install chromium)")
@@ -27,7 +25,7 @@ def chromium() -> Iterator[Browser]:
 class Visit:
     """One page opened from its file; ``complaints`` are its console messages, errors and requests to anywhere else."""
 
-    def __init__(self, browser: Browser, file: Path, *, dark: bool = False, anchor: str = "") -> None:
+    def __init__(self, browser, file, *, dark=False, anchor=""):
         self.complaints: list[str] = []
         self.page: Page = browser.new_page(
             color_scheme="dark" if dark else "light", viewport={"width": 1280, "height": 900}

@@ -1,9 +1,7 @@
 """Damage files as disks do, to test what notices it."""
 
-from pathlib import Path
 
-
-def flip(file: Path, place: int, bits: int = 0xFF) -> None:
+def flip(file, place, bits=0xFF):
     """Flip ``bits`` of the byte at ``place``."""
     with file.open("r+b") as opened:
         opened.seek(place)

@@ -1,10 +1,7 @@
 """Plugins' distributions as an installer leaves them."""
 
-from collections.abc import Sequence
-from pathlib import Path
 
-
-def install(folder: Path, distribution: str, plugins: Sequence[tuple[str, str]]) -> dict[str, str]:
+def install(folder, distribution, plugins):
     """Write a distribution of (entry point, code of its module); return the environment in which Python finds it."""
     info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)

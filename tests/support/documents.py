@@ -5,9 +5,7 @@ How a page marks its commands stands in CONTRIBUTING.md, "Commands and numbers i
 
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tests.support.paths import CHECKOUT
 
@@ -51,7 +49,7 @@ class _Block:
     before: str
 
 
-def commands(page: Path) -> list[Command]:
+def commands(page):
     """Return all commands of a page that are ours to check: of reidbench, pytest, and python with a file or module."""
     text = page.read_text(encoding="utf-8")
     name = str(page.relative_to(CHECKOUT))
@@ -77,7 +75,7 @@ def spans(text: str) -> list[tuple[int, str]]:
     return [(number, " ".join(span.split())) for number, span in _lines(_SPAN, prose)]
 
 
-def shown(page: Path) -> list[Shown]:
+def shown(page):
     """Return the commands of a page whose output it shows, in order."""
     found = []
     name = str(page.relative_to(CHECKOUT))
@@ -107,7 +105,7 @@ def same(shown_lines: tuple[str, ...], printed: str) -> bool:
     return re.fullmatch(wanted, lines) is not None
 
 
-def _blocks(text: str) -> Iterator[_Block]:
+def _blocks(text):
     for match in _FENCE.finditer(text):
         language, _, how = match[2].strip().partition(" ")
         indent = len(match[1])
@@ -116,12 +114,12 @@ def _blocks(text: str) -> Iterator[_Block]:
         yield _Block(text.count("\n", 0, match.start()) + 1, language, how, inner, text[: match.start()])
 
 
-def _lines(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
+def _lines(pattern, text):
     for match in pattern.finditer(text):
         yield text.count("\n", 0, match.start()) + 1, match[1]
 
 
-def commands_in(where: str, text: str, *, whole: bool = False) -> Iterator[Command]:
+def commands_in(where, text, *, whole=False):
     """Yield the commands in a line of a shell; ``whole``: only one that the line begins with."""
     try:
         lexer = shlex.shlex(text, posix=True, punctuation_chars="|&;<>")

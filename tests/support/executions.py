@@ -4,14 +4,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reidbench import Executor, Task, TaskState
 from reidbench.runs.driver import distribute
 from reidbench.runs.execute import execute
-from reidbench.runs.job import Job
 from reidbench.runs.plan import Plan, Request, make_plan
 from reidbench.utils.machine import local_machine
 from tests.support.distributions import install
@@ -22,12 +19,12 @@ JOBS = (job(), job(loss="none"))
 LONG = job(recipe="quick(steps=600, p=6, k=2)")  # logs have their first line after 15 s, when this must still run
 
 
-def plan(results: Path, jobs: Sequence[Job] = JOBS) -> Plan:
+def plan(results, jobs=JOBS):
     machine = local_machine(device="cpu", threads=1, results=results, checkpoint_seconds=0.2)
     return make_plan(Request(jobs), machine)
 
 
-def scores(plan: Plan, executor: Executor | None = None) -> dict[str, object]:
+def scores(plan, executor=None):
     """Return the scores of each run by its id, with the digest of the weights."""
     runs = distribute(plan, executor) if executor else execute(plan)
     return {record.id: (record.weights, record.scores) for _, record in runs}
@@ -53,11 +50,11 @@ def kill_worker(folder: Path) -> None:
     os.kill(workers(folder)[0], signal.SIGKILL)
 
 
-def disturb(executor: Executor, when: Callable[[], bool], action: Callable[[], object]) -> list[object]:
+def disturb(executor, when, action):
     """Have ``executor`` call ``action`` once, as soon as ``when()`` holds while it runs; returns what that returned."""
     run, results = executor.run, []
 
-    def disturbed(tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def disturbed(tasks, folder):
         for states in run(tasks, folder):
             if not results and when():
                 results.append(action())
@@ -67,7 +64,7 @@ def disturb(executor: Executor, when: Callable[[], bool], action: Callable[[], o
     return results
 
 
-def await_(condition: Callable[[], object]) -> None:
+def await_(condition):
     """Wait until ``condition()`` holds, for at most some minutes."""
     deadline = time.monotonic() + 300
     while not condition():

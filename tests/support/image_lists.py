@@ -1,11 +1,8 @@
 """Small lists of images of noise, whose files can change under one size, and runs on them."""
 
-from pathlib import Path
-
 from reidbench.plugins.catalogue import load
 from reidbench.runs.execute import execute
-from reidbench.runs.plan import Plan, Request, make_plan
-from reidbench.runs.record import RunRecord
+from reidbench.runs.plan import Request, make_plan
 from reidbench.utils.machine import local_machine
 from tests.support.images import write_noise
 from tests.support.jobs import job
@@ -13,13 +10,13 @@ from tests.support.jobs import job
 SIZE = (64, 32, 3)
 
 
-def write_images(folder: Path, numbers: range, seed: int, suffix: str = "bmp") -> None:
+def write_images(folder, numbers, seed, suffix="bmp"):
     """Write images of noise, in files of one size; four of each identity, two of each camera."""
     for number in numbers:
         write_noise(folder, [f"{number:02d}.{suffix}"], SIZE, (seed, number))
 
 
-def write_set(folder: Path) -> Path:
+def write_set(folder):
     """Write ten identities, six of them to train on, and return their list."""
     write_images(folder, range(40), seed=0)
     rows = ["path,pid,camid,split"]
@@ -30,7 +27,7 @@ def write_set(folder: Path) -> Path:
     return folder / "list.csv"
 
 
-def plan_of(file: Path, messages: list[str] | None = None, **settings) -> Plan:
+def plan_of(file, messages=None, **settings):
     machine = local_machine(device="cpu", threads=1, log=([] if messages is None else messages).append, **settings)
     asked = job(
         protocol=f'csv_list(file="{file}")', backbone="tiny(height=64, width=32)", recipe="quick(steps=3, p=4, k=2)"
@@ -38,7 +35,7 @@ def plan_of(file: Path, messages: list[str] | None = None, **settings) -> Plan:
     return make_plan(Request([asked]), machine, load())
 
 
-def run(file: Path, messages: list[str] | None = None, **settings) -> RunRecord:
+def run(file, messages=None, **settings):
     (record,) = (record for _, record in execute(plan_of(file, messages, **settings)))
     assert record.status == "ok", record.error
     return record

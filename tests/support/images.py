@@ -1,16 +1,12 @@
 """Image files of noise, of several sizes and both formats."""
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
 from reidbench.data.samples import Samples
 
 
-def write_noise(
-    folder: Path, names: list[str], shape: tuple[int, int, int] = (20, 10, 3), seed: int | tuple[int, ...] = 0
-) -> None:
+def write_noise(folder, names, shape=(20, 10, 3), seed=0):
     """Write images of noise [H, W, 3] of these names."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
@@ -18,7 +14,7 @@ def write_noise(
         Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
 
 
-def noise_images(folder: Path, lengths: list[int], height: int = 24, width: int = 12) -> Samples:
+def noise_images(folder, lengths, height=24, width=12):
     """Write units of ``lengths`` images, PNG and JPEG, of at least ``height`` x ``width``, and return their samples."""
     names = [f"{number:04d}.{'jpg' if number % 3 else 'png'}" for number in range(sum(lengths))]
     for number, name in enumerate(names):

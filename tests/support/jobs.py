@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 from reidbench.plugins.catalogue import load
-from reidbench.plugins.interfaces import BackboneInfo
-from reidbench.runs.job import Job, Memo, resolve
+from reidbench.runs.job import Job, resolve
 from reidbench.runs.prepare import Planner, Prepared, deviations
-from reidbench.runs.record import RunRecord
 from reidbench.runs.run_job import run_job
 from reidbench.training.build import build_recipe, describe_backbone
-from reidbench.training.recipe import Recipe
 from reidbench.utils.machine import Machine, local_machine
 
 # 40 identities draw in seconds; the tests that train on them ask for few steps of few people.
@@ -21,7 +18,7 @@ def job(**changes) -> Job:
     return replace(Job(SMALL_PROTOCOL, "batch_hard", "tiny", SMALL_RECIPE, "auto", "none", 0), **changes)
 
 
-def deviations_of(asked: Job, memo: Memo) -> tuple[Recipe, BackboneInfo, tuple[str, ...]]:
+def deviations_of(asked, memo):
     """Return the recipe and the network of a job and what differs from the recipe's paper; no data are read."""
     resolved = resolve(asked, load(), memo)
     backbone = resolved.items["backbone"]
@@ -35,7 +32,7 @@ def plan_of(asked: Job, **machine) -> tuple[Prepared, Machine]:
     return Planner(load(), chosen).plan(asked), chosen
 
 
-def run(asked: Job, **machine) -> tuple[Prepared, RunRecord, list[str]]:
+def run(asked, **machine):
     lines: list[str] = []
     plan, chosen = plan_of(asked, log=lines.append, **machine)
     return plan, run_job(plan, chosen), lines

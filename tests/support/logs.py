@@ -1,27 +1,23 @@
 """The log of a training, read and compared."""
 
 import json
-from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from reidbench.training.checkpoint import LOG
 from reidbench.utils.arrays import read_arrays
 
 
-def read_log(folder: Path) -> dict[str, NDArray[Any]]:
+def read_log(folder):
     return read_arrays(folder / LOG)
 
 
-def outcome(results: Path) -> tuple[bytes, dict[str, float], str]:
+def outcome(results):
     """Return the weights, scores and status of the only run in a results folder."""
     (weights,), (file,) = results.rglob("weights.safetensors"), results.rglob("record.json")
     record = json.loads(file.read_text())
     return weights.read_bytes(), record["scores"], record["status"]
 
 
-def assert_same_log(one: Path, other: Path) -> None:
+def assert_same_log(one, other):
     """Two trainings' logs are bit for bit alike, but for how fast they were."""
     logs = [read_log(folder) for folder in (one, other)]
     assert list(logs[0]) == list(logs[1])

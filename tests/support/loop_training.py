@@ -1,13 +1,10 @@
 """What the tests of the loop train: a loss with a head and buffers, on four identities with three images each."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidbench import Backbone, IntArray, Loss, Recipe, Samples, TrainView
-from reidbench.training.checkpoint import TrainingSummary
+from reidbench import IntArray, Loss, Recipe, Samples, TrainView
 from reidbench.training.loop import train
 from reidbench.utils.machine import local_machine
 from tests.support.images import write_noise
@@ -90,23 +87,14 @@ class Sampling(Head):
         return super().forward(embeddings, labels) * weights
 
 
-def four_identities(folder: Path) -> Samples:
+def four_identities(folder):
     """Return 12 images of noise of four identities."""
     names = [f"{index}.png" for index in range(12)]
     write_noise(folder, names)
     return Samples.of_images(folder, names, [pid for pid in PIDS for _ in CAMS], CAMS * len(PIDS))
 
 
-def fit(
-    net: Backbone,
-    loss: Loss,
-    samples: Samples,
-    folder: Path,
-    *,
-    recipe: Recipe = RECIPE,
-    seed: int = SEED,
-    checkpoint_seconds: float = 1e9,
-) -> TrainingSummary:
+def fit(net, loss, samples, folder, *, recipe=RECIPE, seed=SEED, checkpoint_seconds=1e9):
     machine = local_machine(device="cpu", threads=1, checkpoint_seconds=checkpoint_seconds, log=print)
     return train(net, loss, recipe, samples, seed=seed, folder=folder, machine=machine)
 

@@ -1,7 +1,6 @@
 """Distances in plain Python, valid batches for every built-in loss, and the memory that a loss keeps."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from reidbench_losses.distances import Distance
@@ -36,7 +35,7 @@ def random_embeddings(count: int, dim: int = 4, seed: int = 0, **options) -> Ten
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), **options)
 
 
-def gradient_of(total: Callable[[Tensor], Tensor], embeddings: Tensor) -> tuple[Tensor, Tensor]:
+def gradient_of(total, embeddings):
     """Return the value and the gradient of a function of the embeddings."""
     leaf = embeddings.clone().requires_grad_()
     value = total(leaf)
@@ -51,7 +50,7 @@ def slow_distance(a: list[float], b: list[float], distance: Distance) -> float:
     return squared if distance == "sqeuclidean" else math.sqrt(squared)
 
 
-def saved_bytes(forward: Callable[[], Tensor]) -> int:
+def saved_bytes(forward):
     """Return the bytes that autograd saves for the backward pass of ``forward``, shared memory counted once."""
     saved: dict[int, Tensor] = {}
 

@@ -1,6 +1,6 @@
 """Drawn embeddings of people seen by cameras, and the official results, for the tests of the learned metrics."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidbench import Metric
 from reidbench.ranking.scores import score
 from tests.support.rankings import rank
 
@@ -30,7 +29,7 @@ def people(count: int = 12, dim: int = 6, cams: int = 3, seed: int = 0, each: tu
     return People(torch.from_numpy(rows), pids, seen)
 
 
-def assert_official(metric: Metric, data: dict[str, Any], suffix: str, distances: str) -> None:
+def assert_official(metric, data, suffix, distances):
     """A fitted metric gives the oracle's distances, and through our ranking its mAP and rank-1."""
     query, gallery = (metric.project(torch.from_numpy(data[side])) for side in ("q", "g"))
     found = metric.distances(query, gallery).numpy()

@@ -1,13 +1,11 @@
 """Parts of reports in tests: one section built, and a table's printed columns."""
 
-from collections.abc import Sequence
-
-from reidbench import Part, RunFiles, RunRecord, Table
+from reidbench import RunFiles, Table
 from reidbench.reports.sections import build_sections
 from reidbench.utils.machine import local_machine
 
 
-def build_part(section: str, records: Sequence[RunRecord], files: RunFiles | None = None) -> Part:
+def build_part(section, records, files=None):
     """Return the part of one section that must not fail."""
     (part,) = build_sections([section], records, files or RunFiles([], local_machine()))
     assert not part.error

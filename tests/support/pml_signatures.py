@@ -4,9 +4,7 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import Any
 
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
@@ -30,7 +28,7 @@ def classes(package) -> dict[str, type]:
     return {name: kind for name, kind in sorted(vars(package).items()) if inspect.isclass(kind)}
 
 
-def installed_signatures() -> dict[str, Any]:
+def installed_signatures():
     """Return the signature table of the installed library, found by building and calling its classes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -42,7 +40,7 @@ def installed_signatures() -> dict[str, Any]:
         }
 
 
-def offered(package, *others: str) -> Iterator[tuple[str, Any]]:
+def offered(package, *others):
     for name, kind in classes(package).items():
         if not name.startswith("Base") and name not in {*NOT_AVAILABLE, *others}:
             yield name, kind
@@ -62,7 +60,7 @@ def parameters_of(kind: type, stop: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def options_of(kind: type, stop: type) -> dict[str, list[Any]]:
+def options_of(kind, stop):
     """Return {option: [type, default]}, or [type] where there is no default; not those that a subclass fixes."""
     options = {}
     for name, parameter in parameters_of(kind, stop).items():
@@ -114,14 +112,14 @@ def takes_no_arguments(kind: type) -> bool:
     return all(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in own)
 
 
-def fixed_options(kind: type) -> dict[str, Any]:
+def fixed_options(kind):
     """Return the values of the options of every distance that this class fixes."""
     distance = kind()
     values = {name: getattr(distance, name) for name in DISTANCE_OPTIONS}
     return {name: value for name, value in values.items() if not accepts(kind, name, value)}
 
 
-def loss_signature(kind: type) -> dict[str, Any]:
+def loss_signature(kind):
     """Return a loss's options, the sizes that it needs, its default distance and reducer, and whether it takes a miner.
 
     A distance or reducer that no forward pass uses is null.
@@ -144,9 +142,7 @@ def loss_signature(kind: type) -> dict[str, Any]:
     }
 
 
-def fails(
-    kind: type, error: type[Exception], said: str, change: Callable[[Any], None] = id, mined: bool = False
-) -> bool:
+def fails(kind, error, said, change=id, mined=False):
     """Return whether a forward pass of a changed loss, or one with mined pairs, raises this error."""
     loss, (rows, labels) = make(kind), batch()
     change(loss)
@@ -164,7 +160,7 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tens
     return torch.randn(16, 6, generator=generator, dtype=dtype) / 2 + 1, labels
 
 
-def page_tables(table: dict[str, Any]) -> str:
+def page_tables(table):
     """Return the tables of the page in Markdown: losses, miners, and what is not available."""
     lines = ["| loss | its own options | distance | reducer | miner |", "|---|---|---|---|---|"]
     for name, entry in table["losses"].items():
@@ -184,7 +180,7 @@ def page_tables(table: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def own_options(options: dict[str, list[Any]]) -> str:
+def own_options(options):
     shown = [f"{name}={write_value(default[0]) if default else '?'}" for name, (_, *default) in options.items()]
     return f"`{', '.join(shown)}`" if shown else "none"
 

@@ -1,9 +1,6 @@
 """Rankings written by hand, runs that have them, and scores by loops over sorted distances."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +9,6 @@ from reidbench.data.protocol import EXCLUSION_RULES
 from reidbench.ranking import rank as ranking_module
 from reidbench.ranking.rankings import Ranking, Rankings, save_ranking
 from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.records import put
 
@@ -44,9 +40,7 @@ def slow_query(distances, positives, excluded) -> tuple[float, float, float]:
     return (float(np.mean(before)) + step) / 2, step, float(places[0] == 0)
 
 
-def slow_scores(
-    distances, query: tuple[Any, Any], gallery: tuple[Any, Any], exclude: Sequence[str] = ("junk", "same_camera")
-) -> dict[str, float]:
+def slow_scores(distances, query, gallery, exclude=("junk", "same_camera")):
     """Return the means over queries, where one without a positive counts 0; ``query`` and ``gallery``: pids, cams."""
     values = []
     for row, pid, cam in zip(distances, *query, strict=True):
@@ -68,7 +62,7 @@ def slow_camera_scores(distances, query_pids, gallery_pids, gallery_cams, own):
     return np.array(values).reshape(len(query_pids), -1, 3)
 
 
-def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
+def ranking_of(ranks, size=10):
     """Return the ranking in which query i has a match at each of ``ranks[i]``, from 0, among ``size`` items.
 
     The item at rank r is unit r and has the distance r.
@@ -85,7 +79,7 @@ def ranking_of(ranks: Sequence[Sequence[int]], size: int = 10) -> Ranking:
     )  # fmt: skip
 
 
-def with_rankings(folder: Path, runs: Sequence[tuple[RunRecord, Ranking | None]]) -> RunFiles:
+def with_rankings(folder, runs):
     """Return the files of runs with these rankings (or none), in folders of their own."""
     folders = []
     for number, (record, ranking) in enumerate(runs):

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import asdict, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from reidbench.runs import record as parts
@@ -100,7 +99,7 @@ def replace_parts(record: RunRecord, **changes) -> RunRecord:
     return record
 
 
-def put(folder: Path, record: RunRecord, rankings: bytes | None = b"rankings") -> tuple[Path, RunRecord]:
+def put(folder, record, rankings=b"rankings"):
     """Write a run folder as the store does, and return it with its record."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").write_text(record.to_json(), encoding="utf-8")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ def _steps(node: str) -> list[int]:
 
 
 @contextmanager
-def slurm_cluster(nodes: int) -> Iterator[Cluster]:
+def slurm_cluster(nodes):
     """Yield a Slurm with so many nodes, the one that this process's environment names; skips where none can start."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     if not all(shutil.which(name, path=path) for name in ("slurmctld", "slurmd", "munged", "sbatch")):

@@ -1,8 +1,6 @@
 """Invented results of studies, with rankings on disk, for the tests of tables and pages."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -31,16 +29,7 @@ def invented_ranking(quality: float, seed: int) -> Ranking:
     return replace(ranking, units=units.ravel(), top=top)
 
 
-def make_study(
-    folder: Path,
-    losses: Mapping[str, float] = LOSSES,
-    *,
-    trials: int = 4,
-    seeds: int = 3,
-    searches: int = 3,
-    against: str | None = None,
-    statuses: Mapping[tuple[str, int], str] | None = None,
-) -> StudyResult:
+def make_study(folder, losses=LOSSES, *, trials=4, seeds=3, searches=3, against=None, statuses=None):
     """Return a study of losses by quality; ``statuses`` are those of final seeds that did not end well."""
     study = Study(
         losses=tuple(losses), protocol="synthetic(identities=60)", backbone="tiny", recipe="quick(steps=200)",

@@ -2,8 +2,6 @@
 
 import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 
 from reidbench import Backbone, IntArray, Loss, LossValue, Preprocess, Recipe, Samples, TrainInfo, TrainView, stream
 from reidbench.errors import Interrupted
-from reidbench.training.checkpoint import TrainingSummary
 from reidbench.training.loop import train
 from reidbench.utils.machine import local_machine
 from tests.support.images import write_noise
@@ -69,7 +66,7 @@ class Spread(Loss):
         return LossValue(terms.mean(), {"loss": terms}, {"scale, of all": self.scale.detach()})
 
 
-def noise(folder: Path) -> Samples:
+def noise(folder):
     """Return 24 images of noise of six identities."""
     pids = [pid for pid, count in enumerate(COUNTS, start=1) for _ in range(count)]
     names = [f"{index}.png" for index in range(len(pids))]
@@ -78,9 +75,7 @@ def noise(folder: Path) -> Samples:
     return Samples.of_images(folder, names, pids, [1] * len(pids))
 
 
-def fit(
-    make: Callable[[], Loss], folder: Path, *, recipe: Recipe = RECIPE, stop_at: int | None = None
-) -> tuple[Net, Loss, TrainingSummary]:
+def fit(make, folder, *, recipe=RECIPE, stop_at=None):
     """Train on images of noise with a network and a loss that are the same at every call."""
     torch.manual_seed(1)
     net, loss = Net(stop_at), make()
@@ -89,7 +84,7 @@ def fit(
     return net, loss, train(net, loss, recipe, samples, seed=7, folder=folder, machine=machine)
 
 
-def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE) -> Loss:
+def assert_exact(make, folder, recipe=RECIPE):
     """Assert that a training ends in the same weights, state and log if it is repeated, or resumed once or twice."""
     net, loss, _ = fit(make, folder / "whole", recipe=recipe)
     state = net.state_dict() | {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
@@ -107,15 +102,7 @@ def assert_exact(make: Callable[[], Loss], folder: Path, recipe: Recipe = RECIPE
     return loss
 
 
-def view_of(
-    labels: list[int] | IntArray,
-    embed: Callable[[IntArray], Tensor] | None = None,
-    *,
-    p: int = 3,
-    k: int = 4,
-    number: int = 0,
-    seed: int = 0,
-) -> TrainView:
+def view_of(labels, embed=None, *, p=3, k=4, number=0, seed=0):
     """Return the view with which a loss samples a round; without ``embed`` embedding is an error."""
 
     def not_asked_for(units: IntArray) -> Tensor:

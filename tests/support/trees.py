@@ -2,21 +2,18 @@
 
 import gzip
 import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
 from reidbench_datasets.market1501 import FOLDERS
 from reidbench_datasets.mars import label, read_mat
 
-from reidbench import Samples
 from tests.support.paths import SHARED
 
 LISTS = SHARED / "data" / "market1501"
 
 
-def write_empty(tree: Path, names: Mapping[str, Iterable[str] | None]) -> Path:
+def write_empty(tree, names):
     """Write empty files, by folder, the last name first; folders that are None are left out."""
     for folder, files in names.items():
         if files is not None:
@@ -26,12 +23,12 @@ def write_empty(tree: Path, names: Mapping[str, Iterable[str] | None]) -> Path:
     return tree
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     """Return the bytes of every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def units_of(samples: Samples) -> list[list[str]]:
+def units_of(samples):
     """Return the images of each unit."""
     return [part.tolist() for part in np.split(samples.images, samples.starts[1:-1])]
 
@@ -49,7 +46,7 @@ def official_market_names() -> dict[str, list[str]]:
     }
 
 
-def official_mars_tree(tree: Path) -> Path:
+def official_mars_tree(tree):
     """Write the official track tables of MARS with lists of names that agree with them; no image is there.
 
     Skips the test where the tables are absent.

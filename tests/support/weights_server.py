@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def weights_server(content: bytes, requests: list[str]) -> Iterator[str]:
+def weights_server(content, requests):
     """Yield the address of a server that answers every path with ``content`` and appends it to ``requests``.
 
     ``/elsewhere…`` is redirected to a host that is neither reached by https nor this machine.

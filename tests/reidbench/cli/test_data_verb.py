@@ -1,7 +1,5 @@
 """``reidbench data verify`` looks at the files, not only at their names."""
 
-from pathlib import Path
-
 import pytest
 import typer
 
@@ -17,7 +15,7 @@ def mars(tmp_path_factory):
     return folder
 
 
-def verify(capsys: pytest.CaptureFixture[str], folder: Path, **options: bool) -> tuple[int, str]:
+def verify(capsys, folder, **options):
     """Return the exit code and what is printed."""
     try:
         data.verify("mars", data_root=folder, threads=1, **options)

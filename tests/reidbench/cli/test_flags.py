@@ -1,16 +1,13 @@
 """Paths on the command line: all are read by one function."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import typer
+from typing import get_type_hints
 
 from reidbench.cli import make_app
 from reidbench.cli.flags import path
 
 
-def functions_of(app: typer.Typer) -> Iterator[Callable[..., Any]]:
+def functions_of(app):
     for command in app.registered_commands:
         assert command.callback
         yield command.callback

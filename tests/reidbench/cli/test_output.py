@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
@@ -15,11 +14,11 @@ from tests.support.distributions import install
 from tests.support.jobs import small_run
 
 
-def full_disk() -> TextIO:
+def full_disk():
     return Path("/dev/full").open("w", encoding="utf-8")
 
 
-def closed_pipe() -> TextIO:
+def closed_pipe():
     reader, writer = os.pipe()
     os.close(reader)
     return os.fdopen(writer, "w")
@@ -29,9 +28,7 @@ def closed_pipe() -> TextIO:
 def main_with(monkeypatch, tmp_path):
     """Run the command line's main function with other streams; returns its exit code and what reached the two files."""
 
-    def call(
-        *arguments: str, stdout: TextIO | None = None, stderr: TextIO | None = None, encoding: str = "utf-8"
-    ) -> tuple[int, bytes, bytes]:
+    def call(*arguments, stdout=None, stderr=None, encoding="utf-8"):
         files = [tmp_path / "stdout", tmp_path / "stderr"]
         out, err = stdout or files[0].open("w", encoding=encoding), stderr or files[1].open("w", encoding=encoding)
         monkeypatch.setattr(sys, "argv", ["reidbench", *arguments])

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ def expected(gallery):
     return embed_images(Counting(), gallery, "original", CPU, 2, "all")
 
 
-def embed(folder: Path, network: Backbone, samples: Samples, views: str = "original") -> Tensor:
+def embed(folder, network, samples, views="original"):
     """The embeddings of ``samples``, whose file stats are read anew."""
     return EmbeddingCache(folder, network, views, MACHINE).embeddings(replace(samples), "test")
 

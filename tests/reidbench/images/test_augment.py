@@ -11,7 +11,6 @@ from reidbench.data.samples import Samples
 from reidbench.errors import OptionError
 from reidbench.images.augment import VIEWS, sample_crops, stored_size, view_crops
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import PixelStore
 from reidbench.images.resize import resize_image
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.machine import local_machine
@@ -24,7 +23,7 @@ SHARES = (slice(0, 2), slice(2, 5))  # of two processes in a batch of 5 units
 UNITS = {"photos": [1] * 12, "tracklets": [3, 1, 7, 2]}
 
 
-def decode(samples: Samples, folder: Path, crop: bool = True, threads: int = 2) -> PixelStore:
+def decode(samples, folder, crop=True, threads=2):
     size = stored_size(PREPROCESS, crop)
     return open_pixels(samples, *size, local_machine(cache=folder, threads=threads, device="cpu"))
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from reidbench.data.samples import Samples
 from reidbench.errors import DataError
 from reidbench.images import pixel_file
 from reidbench.images.augment import Crops
@@ -81,7 +79,7 @@ print(status("VmHWM") - before, status("RssAnon") - own)
 """
 
 
-def pixels(samples: Samples, cache: Path, messages: list[str] | None = None) -> np.ndarray:
+def pixels(samples, cache, messages=None):
     """The pixels of ``samples``, whose file stats are read anew."""
     log = print if messages is None else messages.append
     return open_pixels(
@@ -96,7 +94,7 @@ def builder():
         yield process
 
 
-def build(builder: subprocess.Popen[str], samples: Samples, *caches: Path, kill_after: float | None = None) -> set[str]:
+def build(builder, samples, *caches, kill_after=None):
     """Build the pixels once per cache at the same time, killed after some seconds; return the sums of pixels."""
     builder.stdin.write(json.dumps([str(samples.root), *map(str, caches)]) + "\n")
     sums = set()
@@ -117,7 +115,7 @@ def files(cache: Path) -> list[str]:
 
 
 @contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
+def file_size_limit(size):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -5,7 +5,6 @@ import hashlib
 import threading
 import time
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 import reidbench
-from reidbench.data.samples import Samples
 from reidbench.images.augment import Crops
 from reidbench.images.crop import gather_crops, normalise
 from reidbench.images.pixel_file import open_pixels
@@ -44,7 +42,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def opened(samples: Samples, cache: Path, name: str, device: str = "cpu") -> PixelStore:
+def opened(samples, cache, name, device="cpu"):
     return open_pixels(samples, 18, 9, local_machine(cache=cache, threads=2, device=device, pixels=name))
 
 

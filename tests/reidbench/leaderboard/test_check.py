@@ -2,8 +2,6 @@
 
 import csv
 import io
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +12,7 @@ from tests.support.paths import CHECKOUT
 from tests.support.records import set_field
 
 
-def edit(boards: Path, column: str, text: str | Callable[[str], str], row: int = 0) -> None:
+def edit(boards, column, text, row=0):
     """Edit one cell of the CSV."""
     file = boards / "synthetic.csv"
     rows = list(csv.reader(io.StringIO(file.read_text())))

@@ -6,8 +6,6 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +27,7 @@ CODE, WEIGHTS = "https://example.org/code", "http://example.org/weights.pt"
 Process = Callable[..., tuple[int, str]]
 
 
-def evaluate_random(folder: Path, data: Path, seed: int, protocol: str | None) -> None:
+def evaluate_random(folder, data, seed, protocol):
     """Write random embeddings of the protocol's lists, and their scores to SEED.json."""
     split = reidbench.build("dataset", PROTOCOL, data)
     generator = np.random.default_rng(seed)
@@ -43,7 +41,7 @@ def evaluate_random(folder: Path, data: Path, seed: int, protocol: str | None) -
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
+def evaluated(tmp_path_factory, data_folder):
     folder = tmp_path_factory.mktemp("evaluated")
     for seed in (0, 1):
         evaluate_random(folder, data_folder, seed, PROTOCOL)
@@ -51,35 +49,33 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Pa
 
 
 @pytest.fixture
-def scored(evaluated: Path, tmp_path: Path) -> Path:
+def scored(evaluated, tmp_path):
     """A folder with the embeddings and scores of two programs, 0.json and 1.json."""
     return shutil.copytree(evaluated, tmp_path / "scored")
 
 
 @pytest.fixture
-def boards(scored: Path) -> Path:
+def boards(scored):
     for seed in (0, 1):
         add_external(scored / f"{seed}.json", scored / "boards", f"Method {seed}", CODE, WEIGHTS)
     return scored / "boards"
 
 
-def planner(data: Path) -> Planner:
+def planner(data):
     return Planner(load(), local_machine(data=data))
 
 
-def rows_of(boards: Path) -> list[dict[str, str]]:
+def rows_of(boards):
     return list(csv.DictReader((boards / "external" / "rows.csv").read_text().splitlines()))
 
 
-def tiers(boards: Path, data: Path, **options: Any) -> tuple[list[str], list[str], list[str]]:
+def tiers(boards, data, **options):
     """Return the tiers, the problems and the notes of what is verified."""
     result = verify(boards, planner(data), **options)
     return [each.tier for each in result.rows.values()], [str(each) for each in result.problems], result.notes
 
 
-def test_from_embeddings_to_a_verified_row(
-    scored: Path, data_folder: Path, reidbench_main: Process, reidbench_call: Callable[..., Any]
-) -> None:
+def test_from_embeddings_to_a_verified_row(scored, data_folder, reidbench_main, reidbench_call):
     boards = scored / "boards"
     words = ["--external", "--method", "My method", "--code", CODE, "--weights-url", WEIGHTS, "--folder", str(boards)]
     assert reidbench_main("leaderboard", "add", str(scored / "0.json"), *words) == (0, "")
@@ -102,7 +98,7 @@ def test_from_embeddings_to_a_verified_row(
 
 
 @pytest.mark.parametrize(("change", "named"), cases(__file__, "forged_files"))
-def test_forged_files_and_other_links_are_refused(scored: Path, change: dict[str, Any], named: str) -> None:
+def test_forged_files_and_other_links_are_refused(scored, change, named):
     words = {"method": "M", "code": CODE, "weights": WEIGHTS}
     content = json.loads((scored / "0.json").read_text())
     for key, value in change.items():
@@ -116,13 +112,13 @@ def test_forged_files_and_other_links_are_refused(scored: Path, change: dict[str
     assert not list((scored / "boards").glob("external/*"))
 
 
-def test_a_scores_file_without_protocol_is_refused(tmp_path: Path, data_folder: Path) -> None:
+def test_a_scores_file_without_protocol_is_refused(tmp_path, data_folder):
     evaluate_random(tmp_path, data_folder, 0, None)
     with pytest.raises(DataError, match="--protocol"):
         add_external(tmp_path / "0.json", tmp_path / "boards", "M", CODE)
 
 
-def test_changed_files_are_named(boards: Path) -> None:
+def test_changed_files_are_named(boards):
     assert check(boards) == []
     first, second = load_external(boards)[0]
     table = boards / "external" / "rows.csv"
@@ -138,7 +134,7 @@ def test_changed_files_are_named(boards: Path) -> None:
     }
 
 
-def test_rankings_of_other_lists_are_no_more_than_self_reported(scored: Path, data_folder: Path) -> None:
+def test_rankings_of_other_lists_are_no_more_than_self_reported(scored, data_folder):
     with np.load(scored / "gallery0.npz") as arrays:
         gallery = dict(arrays)
     np.savez(scored / "other.npz", **{name: rows[::-1] for name, rows in gallery.items()})
@@ -151,7 +147,7 @@ def test_rankings_of_other_lists_are_no_more_than_self_reported(scored: Path, da
         write(scored / "boards", verify(scored / "boards", planner(data_folder)))
 
 
-def test_embeddings_at_hand_must_give_the_scores(scored: Path, data_folder: Path) -> None:
+def test_embeddings_at_hand_must_give_the_scores(scored, data_folder):
     contents = [json.loads((scored / f"{seed}.json").read_text()) for seed in (0, 1)]
     contents[0]["evaluation"]["inputs"] = contents[1]["evaluation"]["inputs"]
     (scored / "0.json").write_text(json.dumps(contents[0]))

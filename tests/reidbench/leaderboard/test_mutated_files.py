@@ -4,10 +4,8 @@ import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -42,7 +40,7 @@ mutations = settings(
 )
 
 
-def places(value) -> Iterator[tuple[Any, Any]]:
+def places(value):
     """Yield (container, key) of every value inside a JSON value."""
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -91,7 +89,7 @@ def check_record(text: str) -> None:
     assert RunRecord.from_json(record.to_json(), "record.json") == record
 
 
-def npz(arrays: dict[str, Any], member: str = "", header: str = "", method: int = zipfile.ZIP_STORED) -> bytes:
+def npz(arrays, member="", header="", method=zipfile.ZIP_STORED):
     """Return the bytes of an npz in which one member has another header."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
@@ -127,7 +125,7 @@ def content_of(file: str, method: int = zipfile.ZIP_STORED) -> bytes:
     return npy(arrays_of(file)["embeddings"]) if file.endswith(".npy") else npz(arrays_of(file), method=method)
 
 
-def read(folder: Path, file: str, content: bytes) -> None:
+def read(folder, file, content):
     (folder / file).write_bytes(content)
     try:
         if file == RANKINGS:

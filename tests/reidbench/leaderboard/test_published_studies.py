@@ -2,9 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +9,6 @@ from reidbench.leaderboard.board import check, load_boards, merge
 from reidbench.leaderboard.published_studies import add_study, load_studies
 from reidbench.leaderboard.site import board_page
 from reidbench.leaderboard.site_entries import entries_of
-from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.page import compare_study
 from reidbench.studies.run_study import write_trials
@@ -39,7 +35,7 @@ def trial(loss: str, search: int, number: int) -> Trial:
     return Trial(loss, search, number, text, recipe, 10_000 + search, ids, scores, "map_market", "ok", "", 1.0, "c")
 
 
-def record(loss: str, seed: int, recipe: str = "quick") -> RunRecord:
+def record(loss, seed, recipe="quick"):
     return valid_record(loss, seed, items={"recipe": make_item(recipe), "backbone": make_item("tiny")})
 
 
@@ -104,7 +100,7 @@ def test_rows_of_a_study_follow_from_its_final_runs(boards, study, tmp_path, rei
     assert [problem.file.name for problem in check(boards)] == ["study.json"]
 
 
-def edit(file: Path, change: Callable[[Any], Any]) -> None:
+def edit(file, change):
     lines = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
     values = [json.loads(line) for line in lines]
     change(values if file.suffix == ".jsonl" else values[0])

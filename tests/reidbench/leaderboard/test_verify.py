@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
-from reidbench.runs.record import CameraMatrix, ItemRecord, RunRecord
+from reidbench.runs.record import CameraMatrix, ItemRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.study import Final, LossResult, StudyResult, store_study
 from reidbench.utils.machine import local_machine
@@ -29,11 +28,11 @@ NETWORK = ("embedding_dim", "parameters", "pretrained")
 
 
 @cache
-def planner(data: Path) -> Planner:
+def planner(data):
     return Planner(load(), local_machine(data=data))
 
 
-def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
+def listed(data, loss, seed=0):
     """Return a record of synthetic data, as a run would write it, with the ranking of random embeddings."""
     plan = planner(data).plan(Job(PROTOCOL, loss, "tiny", "quick(steps=1, p=4)", "auto", "none", seed))
     query, gallery = plan.split.query, plan.split.gallery
@@ -68,7 +67,7 @@ def listed(data: Path, loss: str, seed: int = 0) -> tuple[RunRecord, Ranking]:
     return replace(record, cameras=CameraMatrix(**cameras.as_dict()), **ids_of_plan), both.ranking
 
 
-def publish(tmp_path: Path, runs: list[tuple[RunRecord, Ranking]]) -> Path:
+def publish(tmp_path, runs):
     add([put(tmp_path / "runs" / str(number), *run) for number, run in enumerate(runs)], tmp_path / "boards")
     return tmp_path / "boards"
 

@@ -13,14 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from reidbench.errors import DataError, OptionError, PluginError, did_you_mean
-from reidbench.plugins.options import (
-    File,
-    LaterOption,
-    Searched,
-    check_options,
-    options_of,
-    positional_parameters,
-)
+from reidbench.plugins.options import File, LaterOption, Searched, check_options, options_of, positional_parameters
 from reidbench.plugins.spec import Item, Spec
 from reidbench.utils.syntax import references_of, summary_of
 from tests.support.cases import cases

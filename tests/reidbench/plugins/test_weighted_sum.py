@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from reidbench.errors import OptionError, PluginError
 from reidbench.plugins.interfaces import Loss, LossValue, TrainView, as_loss_value
 from reidbench.plugins.weighted_sum import WeightedSum
-from reidbench.utils.arrays import IntArray
 
 
 class Squares(Loss):
@@ -36,7 +35,7 @@ class Head(Loss):
 class Drawing(Squares):
     """Brings its own rounds."""
 
-    def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+    def next_round(self, view, number):
         return [np.array([number, number + 1])]
 
 

@@ -1,7 +1,6 @@
 """Weights files: the normalisation that they expect, damaged tensors, and starting from a trained network."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from tests.support.jobs import job, plan_of, run
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
 
-def write(folder: Path, metadata: dict[str, str] | None, tensors: dict[str, Tensor] | None = None) -> Path:
+def write(folder, metadata, tensors=None):
     save_file(tensors or {"x": torch.zeros(1)}, folder / "w.safetensors", metadata=metadata)
     return folder / "w.safetensors"
 

@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def units(count: int, seed: int, *, identities: int = 6, dtype: Any = np.float32
     }
 
 
-def save(folder: Path, **parts: Arrays) -> list[Path]:
+def save(folder, **parts):
     for name, arrays in parts.items():
         np.savez(folder / f"{name}.npz", **arrays)
     return [folder / f"{name}.npz" for name in parts]
@@ -100,7 +99,7 @@ def test_given_distances_equal_plain_loops(tmp_path):
             evaluate(*files, distances=tmp_path / "d.npy", **given)
 
 
-def hostile(name: str, folder: Path) -> Path:
+def hostile(name, folder):
     """A query file that is wrong in one way."""
     file, good = folder / "query.npz", units(5, 0)
     rows = good["embeddings"]

@@ -1,7 +1,5 @@
 """Embeddings to a ranking: fitted where the metric learns, re-ranked on request, in their own precision."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor
 from reidbench import IntArray, Metric, PluginError, Reranker, build
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking.pipeline import rank_embeddings
-from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import average_precision
 
 RULES = ("junk", "same_camera")
@@ -25,7 +22,7 @@ def sample_units(seed: int, count: int, far: float = 0.0) -> UnitEmbeddings:
     return UnitEmbeddings(torch.from_numpy(rows), pids, generator.integers(1, 4, count))
 
 
-def scored(ranking: Ranking) -> np.ndarray:
+def scored(ranking):
     return average_precision(ranking, "market")
 
 
@@ -62,7 +59,7 @@ class Doubled(Metric):
 
 
 class Plain(Reranker):
-    def blocks(self, query: Tensor, gallery: Tensor, metric: Metric, rows: int) -> Iterator[Tensor]:
+    def blocks(self, query, gallery, metric, rows):
         yield from (metric.distances(block, gallery) for block in torch.split(query, rows))
 
 

@@ -1,7 +1,6 @@
 """Ranks against the official scripts' numbers and a stable sort per query, on inputs that mislead float32."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from reidbench.errors import DataError, OptionError
 from reidbench.ranking import rank as module
 from reidbench.ranking.rank import nearest, unit_rows
 from reidbench.ranking.rankings import Ranking, Rankings
-from reidbench.ranking.scores import Scores, average_precision, first_match, inverse_negative_penalty, score
+from reidbench.ranking.scores import average_precision, first_match, inverse_negative_penalty, score
 from tests.support.oracles import oracle
 from tests.support.rankings import rank, rank_both, rank_distances
 
@@ -99,7 +98,7 @@ def assert_same(one: Ranking, other: Ranking) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-def sample_units(seed: int, queries: int, gallery: int, dim: int, pids: int = 12) -> tuple[Any, Any, Ids]:
+def sample_units(seed, queries, gallery, dim, pids=12):
     """Return float32 embeddings and (query pids, query cams, gallery pids, gallery cams), with junk and distractors."""
     generator = np.random.default_rng(seed)
     query_ids = generator.integers(1, pids, queries), generator.integers(1, 4, queries)
@@ -111,7 +110,7 @@ def sample_units(seed: int, queries: int, gallery: int, dim: int, pids: int = 12
 # --- the official scripts ---------------------------------------------------------------------------------------------
 
 
-def assert_official(ranking: Ranking, data: dict[str, Any], prefix: str, mean: str) -> Scores:
+def assert_official(ranking, data, prefix, mean):
     scores = score(ranking, 0, RANKS)
     np.testing.assert_allclose(average_precision(ranking, "market"), np.nan_to_num(data[f"{prefix}_ap"]), atol=1e-9)
     assert scores.map_market == pytest.approx(float(data[mean]), abs=1e-9)

@@ -1,13 +1,12 @@
 """The filter's bound, proven on paper, against exact fractions on inputs chosen to break it."""
 
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from reidbench.ranking.exact_kernels import PositiveValues, Top
-from reidbench.ranking.filter_kernels import STRIP, Block, farthest_values
+from reidbench.ranking.filter_kernels import STRIP, farthest_values
 from reidbench.ranking.rank_counts import count_closer, visit_blocks
 from reidbench.utils.threads import workers
 
@@ -113,7 +112,7 @@ def test_positive_far_beyond_another_chunk():
     assert before.tolist() == [20, 20, 20]
 
 
-def visit_all(left: np.ndarray, chunks: list[np.ndarray], visit: Callable[[Block], None]) -> None:
+def visit_all(left, chunks, visit):
     with workers() as crew:
         visit_blocks(left, chunks, visit, crew)
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import check
 from reidbench.plugins.catalogue import build
-from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import (
     SCORES,
     Score,
@@ -28,7 +27,7 @@ from tests.support.rankings import rank_distances
 from tests.support.records import make_record
 
 
-def ranking_of(*rows: list[int]) -> Ranking:
+def ranking_of(*rows):
     """Return the ranking of queries whose galleries, best first, are hits (1) and misses (0); one length for all."""
     hits = np.array(rows, dtype=np.int64)
     queries, length = hits.shape

@@ -3,7 +3,6 @@
 import json
 import re
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from tests.support.rankings import rank_both
 RULES = ("junk", "same_camera")
 
 
-def write_shards(folder: Path, parts: list[np.ndarray], pids: np.ndarray, cams: np.ndarray) -> list[Path]:
+def write_shards(folder, parts, pids, cams):
     folder.mkdir(exist_ok=True)
     files, first = [], 0
     for number, part in enumerate(parts):
@@ -97,7 +96,7 @@ def test_memory_is_for_labels_alone(tmp_path):
     assert (peaks[1] - peaks[0]) / 40_000 <= 64  # bytes for each item, whose embedding alone has 256
 
 
-def edit(file: Path, old: str, new: str) -> None:
+def edit(file, old, new):
     file.write_text(file.read_text().replace(old, new))
 
 

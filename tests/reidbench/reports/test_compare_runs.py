@@ -8,7 +8,6 @@ import pytest
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import Ranking
 from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
-from reidbench.utils.arrays import FloatArray
 from tests.support.boards import QUERY, put, ranking_for, valid_record
 from tests.support.rankings import renumber
 from tests.support.records import digest, make_item
@@ -17,7 +16,7 @@ IDENTITIES, QUERIES, POSITIVES, RANKED = 250, 3, 4, 400
 PIDS = np.repeat(np.arange(IDENTITIES), QUERIES)
 
 
-def simulated_ranking(generator: np.random.Generator, ease: FloatArray) -> Ranking:
+def simulated_ranking(generator, ease):
     """Return a ranking whose positives rank the higher, the easier the identity of their query."""
     shape = (len(PIDS), POSITIVES)
     near = 1 / (1 + np.exp(-(ease[PIDS, None] + 0.8 * generator.normal(size=shape))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ from tests.support.weights_server import weights_server
 Main = Callable[..., tuple[int, str]]
 
 
-def test_a_folder_loads_back_by_its_digest(tmp_path: Path, reidbench_main: Main) -> None:
+def test_a_folder_loads_back_by_its_digest(tmp_path, reidbench_main):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
     plan, record, _ = run(job())
     folder = tmp_path / "network"

@@ -1,8 +1,6 @@
 """Pages: accessible, usable with a keyboard, without requests, deterministic; hostile texts stay texts."""
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 import jinja2
 import numpy as np
@@ -27,7 +25,7 @@ def score_of(number: int) -> float:
     return (number * 7919) % 1000 / 1000
 
 
-def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
+def write_board(folder, rows, missing=-1):
     """Write a leaderboard's page with so many rows, with filters and details."""
     columns = [
         Column("loss"),
@@ -43,7 +41,7 @@ def write_board(folder: Path, rows: int, missing: int = -1) -> Path:
     return write_table(folder, table, "A board", details)
 
 
-def write_table(folder: Path, table: Table, title: str, details: Sequence[str]) -> Path:
+def write_table(folder, table, title, details):
     """Write a page with one table, whose rows open to a text."""
     ids = [f"r-{n}" for n in range(len(table.rows))]
     values = {"table": table, "filters": {"track": "track"}, "details": dict(zip(ids, details, strict=True))}
@@ -179,7 +177,7 @@ def parts(rows: int = 6) -> list[Part]:
     ]
 
 
-def write(folder: Path, shown: list[Part], title: str = "Report") -> Path:
+def write(folder, shown, title="Report"):
     file = folder / "page.html"
     file.write_text(to_html(shown, title, "two runs"), encoding="utf-8")
     return file

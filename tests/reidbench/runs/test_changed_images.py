@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ from tests.support.tiny_training import Spread, fit, noise
 
 
 @contextmanager
-def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def counted_reads(monkeypatch):
     """Yield the files whose content is read for their digests in the block."""
     read, files = contents.read_files, list[str]()
     with monkeypatch.context() as patch:

@@ -1,13 +1,12 @@
 """Plans whose tasks other processes execute: here an executor that executes them in this one, or fails to."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 import reidbench
-from reidbench import Executor, Task, TaskState
+from reidbench import Executor, TaskState
 from reidbench.errors import DataError, Interrupted, OptionError, ReidbenchError, TrainingError
 from reidbench.runs.driver import distribute, last_line
 from reidbench.runs.execute import execute, work
@@ -26,12 +25,12 @@ class InThisProcess(Executor):
 
     tries = 2
 
-    def __init__(self, before: Callable[[Task], None] = lambda task: None) -> None:
+    def __init__(self, before=lambda task: None):
         self.before = before
         self.executed: list[int] = []
         self.folder = Path()
 
-    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def run(self, tasks, folder):
         self.folder = folder
         states = {task.number: TaskState("waiting") for task in tasks}
         for task in tasks:
@@ -132,7 +131,7 @@ def test_a_missing_file_of_tasks_asks_for_a_shared_folder(tmp_path):
 
 def test_no_log_asks_for_a_shared_folder(tmp_path):
     class Elsewhere(InThisProcess):
-        def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        def run(self, tasks, folder):
             yield {task.number: TaskState("ended", "node1") for task in tasks}
 
     with pytest.raises(TrainingError, match="shared"):
@@ -158,7 +157,7 @@ def test_a_training_of_another_process_is_looked_at_later(tmp_path, monkeypatch,
 
 def test_an_interruption_says_what_it_leaves(tmp_path, capsys):
     class Queue(InThisProcess):
-        def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+        def run(self, tasks, folder):
             try:
                 yield {task.number: TaskState("waiting", "Priority") for task in tasks}
                 raise Interrupted("interrupted")

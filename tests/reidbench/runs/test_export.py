@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from reidbench.errors import DataError, OptionError
 from reidbench.images.decode import read_image
 from reidbench.plugins.catalogue import load
 from reidbench.runs.export import embed_list, load_network
-from reidbench.runs.prepare import Prepared
 from reidbench.runs.record import read_record
 from reidbench.training.build import build_backbone
 from reidbench.utils.arrays import read_arrays
@@ -31,7 +29,7 @@ def plan(request):
     return run(job(loss=request.param))[0]
 
 
-def listed(plan: Prepared, folder: Path, count: int = 70, columns: str = "path,pid,camid") -> Path:
+def listed(plan, folder, count=70, columns="path,pid,camid"):
     """A list of query images in another folder, as a user has his own."""
     query = plan.split.query
     folder.mkdir()

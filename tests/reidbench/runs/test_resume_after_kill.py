@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ STEPS = 300  # enough that none of the kills comes too late, however busy the ma
 KILLS = 10
 
 
-def begin(asked: list[str], folder: Path) -> subprocess.Popen[str]:
+def begin(asked, folder):
     """Start a run with results and cache of its own, writing its state after every step."""
     folders = {"REIDBENCH_RESULTS": str(folder / "results"), "REIDBENCH_CACHE": str(folder / "cache")}
     return subprocess.Popen(
@@ -28,7 +26,7 @@ def begin(asked: list[str], folder: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+def wait(process, reached):
     for _ in range(300_000):
         if reached():
             return
@@ -37,11 +35,11 @@ def wait(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
     raise AssertionError("it never came so far")
 
 
-def step_of(folder: Path) -> int:
+def step_of(folder):
     return max((latest_step(place) for place in (folder / "results").glob("trainings/*")), default=0)
 
 
-def asides(folder: Path, pattern: str) -> set[tuple[Path, int]]:
+def asides(folder, pattern):
     """Return the files that are being written aside, each with its time of change."""
     found = set()
     for file in folder.rglob(pattern):

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -144,7 +143,7 @@ def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path, reidbench
     assert "changed" in edited.stdout
 
 
-def stop_at_a_checkpoint(asked: list[str], results: Path, how: signal.Signals) -> str:
+def stop_at_a_checkpoint(asked, results, how):
     """Start a run, send it a signal as soon as it has a further checkpoint, and return what it prints to stderr."""
 
     def step():

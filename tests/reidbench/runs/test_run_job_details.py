@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
-from reidbench.data.samples import Samples
-from reidbench.data.split import Split
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import Interrupted
@@ -64,7 +61,7 @@ def state_of(plan: Prepared) -> RunState:
     return read_state(plan.training_folder, plan.run_folder, plan.id, plan.code, plan.split, machine)
 
 
-def embeddings_of(plan: Prepared, part: Samples) -> Tensor:
+def embeddings_of(plan, part):
     """Return the kept embeddings [m, D] of a part's images."""
     network = build_backbone(plan.items["backbone"], plan.job.seed)
     if read_summary(plan.training_folder):
@@ -79,7 +76,7 @@ def embeddings_of(plan: Prepared, part: Samples) -> Tensor:
 # --- the scores, by hand ---------------------------------------------------------------------------------------------
 
 
-def mean_colours(part: Samples, pool: str) -> np.ndarray:
+def mean_colours(part, pool):
     """Return the six numbers of every unit, straight from its files."""
     units = []
     for unit in range(len(part)):
@@ -89,7 +86,7 @@ def mean_colours(part: Samples, pool: str) -> np.ndarray:
     return np.array(units)
 
 
-def scores_by_hand(split: Split, pool: str, exclude: tuple[str, ...]) -> dict[str, float]:
+def scores_by_hand(split, pool, exclude):
     query, gallery = split.query, split.gallery
     distances = ((mean_colours(query, pool)[:, None] - mean_colours(gallery, pool)) ** 2).sum(2)
     return slow_scores(distances, (query.pids, query.cams), (gallery.pids, gallery.cams), exclude)

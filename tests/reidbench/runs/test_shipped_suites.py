@@ -9,7 +9,6 @@ import reidbench
 from reidbench.images.augment import VIEWS
 from reidbench.plugins.catalogue import load
 from reidbench.reports.sections import build_sections
-from reidbench.runs.job import Job
 from reidbench.runs.prepare import Planner
 from reidbench.runs.run_job import run_job
 from reidbench.runs.store import Store
@@ -21,7 +20,7 @@ MARKET = ("market1501", "market1501_multiquery", "market1501_500k", "market1501_
 PROTOCOLS = (*MARKET, "mars", "mars_torchreid_gallery", "mars_val")
 
 
-def jobs() -> list[Job]:
+def jobs():
     return load_suite(find_suite("walkthrough")).jobs
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from reidbench.data.split import Split
 from reidbench.errors import DataError
-from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store, read_state
 from reidbench.utils.arrays import read_arrays, save_arrays
 from reidbench.utils.machine import local_machine
@@ -51,7 +50,7 @@ def test_id_and_code_tell_folders_apart():
 # --- which records are listed ----------------------------------------------------------------------------------------
 
 
-def at(results: Path, *parts: str, **changes) -> tuple[Path, RunRecord]:
+def at(results, *parts, **changes):
     """Put a record into a results folder, under the given folders."""
     return put(results.joinpath(*parts), make_record(**changes))
 

@@ -3,7 +3,6 @@
 import itertools
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +27,7 @@ tables = st.fixed_dictionaries(
 )
 
 
-def by_loops(table: dict[str, Any]) -> list[Job]:
+def by_loops(table):
     """Return the jobs of a flat table, by the definition."""
     jobs: list[Job] = []
     lists = {key: value if isinstance(value, list) else [value] for key, value in (DEFAULTS | table).items()}

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ Values = dict[str, NDArray[np.float64]]
 PIDS = np.repeat(np.arange(40), 3)
 
 
-def random_values(seeds: dict[str, int], seed: int = 0, pids: NDArray[Any] = PIDS) -> Values:
+def random_values(seeds, seed=0, pids=PIDS):
     """Return values of losses with these numbers of seeds; queries and seeds have effects of their own."""
     random = np.random.default_rng(seed)
     level = random.uniform(0.3, 0.7, len(pids))
@@ -72,7 +71,7 @@ def test_worked_example_agrees_to_six_digits(without_last_seed_of_c):
     assert expected_best(best["values"]).tolist() == pytest.approx(best["expected"], rel=1e-6)
 
 
-def pair_by_loops(values: Values, pids: NDArray[Any], a: str, b: str) -> dict[str, float]:
+def pair_by_loops(values, pids, a, b):
     """Return the parts of one pair, written down term by term from the definition."""
     identities = sorted(set(pids.tolist()))
     groups, queries = len(identities), len(pids)

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reidbench.errors import OptionError
 from reidbench.studies.define import define_study
-from reidbench.studies.study import Study
 from tests.support.cases import cases
 
 FILE = """
@@ -30,7 +28,7 @@ def file(tmp_path):
     return str(tmp_path / "mine.toml")
 
 
-def define(numbers: dict[str, Any] | None = None, **choices: list[Any]) -> Study:
+def define(numbers=None, **choices):
     return define_study(None, {"loss": ["batch_hard", "batch_all"], **choices, **(numbers or {})})
 
 

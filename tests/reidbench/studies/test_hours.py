@@ -1,7 +1,6 @@
 """The choice of trials, seeds and steps by hours: what fits, what was given, and that it is made once."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,6 @@ from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import build, load
 from reidbench.studies import hours
 from reidbench.studies.define import define_study
-from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import SMALL_PROTOCOL
 from tests.support.records import make_record
@@ -31,9 +29,7 @@ def plans(monkeypatch):
     return measured
 
 
-def choose(
-    data: Path, given: float, recipe: str = "auto", *, measure: bool = True, workers: int = 1, **numbers
-) -> Trainings:
+def choose(data, given, recipe="auto", *, measure=True, workers=1, **numbers):
     choices = {"loss": ["batch_hard", "batch_all"], "protocol": [SMALL_PROTOCOL], "recipe": [recipe]}
     study = define_study(None, {**choices, "hours": given, **numbers})
     machine = local_machine(device="cpu", threads=1, data=data)

@@ -1,13 +1,11 @@
 """The page of a study in a browser; what fails in it hides neither the rest nor the table."""
 
 import re
-from pathlib import Path
 
 import pytest
 import reidbench_reports.study_charts
 
 from reidbench.studies.page import StudyFiles, study_command, write_page
-from reidbench.studies.study import StudyResult
 from reidbench.utils.machine import local_machine
 from tests.support.browser import Visit, chromium
 from tests.support.documents import commands_in
@@ -23,7 +21,7 @@ def result(tmp_path_factory):
     )
 
 
-def page_of(result: StudyResult) -> Path:
+def page_of(result):
     return write_page(StudyFiles(result, local_machine(results=result.folder)))
 
 

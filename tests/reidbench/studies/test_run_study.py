@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import Tensor
@@ -23,7 +21,6 @@ from reidbench.runs.execute import read_choices
 from reidbench.studies.define import define_study
 from reidbench.studies.page import StudyFiles
 from reidbench.studies.run_study import run_study
-from reidbench.studies.study import StudyResult
 from reidbench.studies.trainings import Trainings
 from reidbench.utils.machine import local_machine
 from tests.plugins.test_ray import cluster  # noqa: F401
@@ -61,9 +58,7 @@ class Log:
         return sum(line.startswith("[") for line in self.lines)
 
 
-def begin(
-    folder: Path, data: Path, log: Log, *, loss: Any = None, trials: int = 2, seeds: int = 2, hours: float | None = None
-) -> StudyResult:
+def begin(folder, data, log, *, loss=None, trials=2, seeds=2, hours=None):
     losses = loss or ["batch_hard", MeanPull]
     choices, catalogue = read_choices({"loss": losses, "protocol": SMALL_PROTOCOL, "recipe": RECIPE})
     study = define_study(None, {**choices, "trials": trials, "seeds": seeds, "hours": hours})
@@ -72,12 +67,12 @@ def begin(
     return run_study(Trainings(study, machine, catalogue, folder / "study"))
 
 
-def table(result: StudyResult) -> str:
+def table(result):
     files = StudyFiles(result, local_machine())
     return to_terminal(default_parts("study_sections", files.records, files))
 
 
-def trials_of(result: StudyResult) -> list[dict[str, Any]]:
+def trials_of(result):
     """Return the lines about trials without what is measured."""
     lines = [json.loads(line) for line in (result.folder / "trials.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
@@ -216,7 +211,7 @@ FLAGS = {
 }
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+def start(folder, *more):
     """Start a study of three losses, one of them a third party's package, in a process of its own."""
     flags = [word for pair in FLAGS.items() for word in pair] + [f"--loss={loss}" for loss in LOSSES]
     return subprocess.Popen(

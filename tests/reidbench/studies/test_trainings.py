@@ -2,14 +2,11 @@
 
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reidbench.errors import OptionError
 from reidbench.plugins.catalogue import load
-from reidbench.runs.record import RunRecord
 from reidbench.studies.define import define_study
 from reidbench.studies.study import best_trials
 from reidbench.studies.trainings import Training, Trainings
@@ -22,7 +19,7 @@ from tests.support.records import make_record
 LOSSES = ["batch_hard", "pml/ContrastiveLoss", "triplet"]
 
 
-def plan(data: Path, *, world: World = ALONE, protocol: str = SMALL_PROTOCOL, **numbers) -> Trainings:
+def plan(data, *, world=ALONE, protocol=SMALL_PROTOCOL, **numbers):
     choices = {"loss": LOSSES, "protocol": [protocol], "backbone": ["tiny"], "recipe": [SMALL_RECIPE]}
     machine = replace(local_machine(device="cpu", threads=1, data=data), world=world)
     return Trainings(define_study(None, {**choices, "trials": 3, "seeds": 2, **numbers}), machine, load(), data)
@@ -94,7 +91,7 @@ def test_equal_runs_are_planned_once(trainings):
     assert places == [f"[{number}/{len(places)}" for number in range(1, len(places) + 1)]
 
 
-def records(trainings: Trainings, changes: dict[int, dict[str, Any]]) -> dict[Path, RunRecord]:
+def records(trainings, changes):
     """Return an invented record for each run of the trials; ``changes`` are those of the trials of a number."""
     made = {}
     for training in trainings.trials:

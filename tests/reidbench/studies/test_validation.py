@@ -1,7 +1,6 @@
 """Validation protocols: the options of the protocol, held-out identities of each search, never those of the test."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from reidbench.training.build import build_split
 from tests.support.jobs import SMALL_PROTOCOL
 
 
-def split_of(protocol: str, data: Path) -> Split:
+def split_of(protocol, data):
     built = build_protocol(load().resolve("protocol", protocol))
     return build_split(resolve_dataset(built.dataset, load()), data)
 

@@ -157,10 +157,7 @@ def impossible(backbone: BackboneInfo) -> Recipe:
 
 @pytest.mark.parametrize(
     ("factory", "check", "message"),
-    [
-        (no_recipe, "contract", r"of the type reidbench\.Recipe, got "),
-        (changing, "contract", "two builds differ"),
-    ],
+    [(no_recipe, "contract", r"of the type reidbench\.Recipe, got "), (changing, "contract", "two builds differ")],
 )
 def test_recipes_with_one_fault_fail(factory, check, message):
     assert failed_check(check_recipe, factory, message) == check

@@ -5,7 +5,6 @@ import os
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,12 +38,12 @@ CONTENT = "ab" * 32
 NEWEST = "checkpoint-00000002.safetensors"
 
 
-def checkpoint(step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def checkpoint(step):
     tensors = {"weights": torch.full((2, 3), float(step)), "empty": torch.zeros(0, 4)}
     return tensors, {"step": step, "note": "é", "content": CONTENT}
 
 
-def latest(folder: Path, messages: list[str] | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+def latest(folder, messages=None):
     return latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
 
 

@@ -1,7 +1,6 @@
 """The loop, written out: each step's images, labels, rates, modes and random numbers; the values of a loss."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,24 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from reidbench.data.samples import Samples
 from reidbench.errors import TrainingError
 from reidbench.images.pixel_file import open_pixels
-from reidbench.images.pixel_store import PixelStore
-from reidbench.plugins.interfaces import Loss, TrainView
+from reidbench.plugins.interfaces import Loss
 from reidbench.training.checkpoint import WEIGHTS, read_summary
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import pk_round
-from reidbench.utils.arrays import IntArray
 from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream, torch_seed
 from tests.support.batches import training_batch
 from tests.support.loop_training import RECIPE, SEED, SORTED_PIDS, Fixed, Head, Sampling, assert_same_state, build, fit
-from tests.support.tiny_training import Net
 
 
-def decoded(samples: Samples, height: int, width: int) -> PixelStore:
+def decoded(samples, height, width):
     return open_pixels(samples, height, width, local_machine(device="cpu", threads=1))
 
 
@@ -37,7 +32,7 @@ BETAS = [(0.9, 0.999)] * 3 + [(0.5, 0.999)] * 3
 OWN_RATE = 3e-3  # 0.3 of the recipe's
 
 
-def by_hand(net: Net, loss: Head, samples: Samples) -> None:
+def by_hand(net, loss, samples):
     """Train with RECIPE, written out step by step; the temperature has a learning rate of its own."""
     label_of = {pid: label for label, pid in enumerate(sorted(set(samples.pids.tolist())))}
     labels = np.array([label_of[pid] for pid in samples.pids.tolist()])
@@ -131,7 +126,7 @@ class Drops(Fixed):
         self.dropped: list[int] = []
         self.embedded: list[Tensor] = []
 
-    def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+    def next_round(self, view, number):
         self.embedded.append(view.embed(np.array([1, 0])))
         return super().next_round(view, number)
 
@@ -166,7 +161,7 @@ def test_a_loss_embeds_in_evaluation_mode_without_gradient(samples, tmp_path):
 # --- images and labels -----------------------------------------------------------------------------------------------
 
 
-def images_of(samples: Samples, folder: Path, **changes) -> list[Tensor]:
+def images_of(samples, folder, **changes):
     """Return the images of every step of a training whose batches are all alike."""
     recipe = Recipe(**{**vars(RECIPE), **{name: v for name, v in changes.items() if name != "seed"}})
     net, loss = build(Fixed)
@@ -221,7 +216,7 @@ def test_the_label_of_a_unit_without_identity(samples, tmp_path):
 # --- random numbers --------------------------------------------------------------------------------------------------
 
 
-def sampled(samples: Samples, folder: Path, greedy: bool, seed: int = SEED) -> Sampling:
+def sampled(samples, folder, greedy, seed=SEED):
     net, loss = build(Sampling, greedy=greedy)
     fit(net, loss, samples, folder, seed=seed)
     return loss

@@ -1,7 +1,6 @@
 """The optimizers against their formulas and torch's own, resumed state, schedules as tables, and frozen steps."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -136,7 +135,7 @@ def test_frozen_steps_in_which_nothing_would_learn_are_refused(monkeypatch):
 PAPER = Recipe(steps=25_000, decay_start=15_000, learning_rate=3e-4, p=18, k=4)
 
 
-def torchs_rates(schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler], **options) -> list[float]:
+def torchs_rates(schedule, **options):
     """Return the learning rates of 12 steps of one of torch's schedules from 0.5 on."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
     scheduler, rates = schedule(optimizer, **options), []

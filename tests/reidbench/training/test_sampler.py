@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidbench.errors import PluginError
-from reidbench.plugins.interfaces import Loss, TrainView
+from reidbench.plugins.interfaces import Loss
 from reidbench.training.recipe import Recipe
 from reidbench.training.sampler import pk_round, sample_round, shuffled_round
-from reidbench.utils.arrays import IntArray
 from reidbench.utils.random_streams import stream
 from tests.support.tiny_training import view_of
 
@@ -86,7 +85,7 @@ def test_units_without_identity_are_in_shuffled_batches_alone():
 @pytest.mark.parametrize("batches", [[], [np.array([], dtype=np.int64)], [np.array([0, 4])], [np.array([-1])]])
 def test_an_invalid_round_of_a_loss_is_a_plugin_error(batches):
     class Rounds(Loss):
-        def next_round(self, view: TrainView, number: int) -> list[IntArray]:
+        def next_round(self, view, number):
             return batches
 
     recipe = Recipe(steps=1, decay_start=1, learning_rate=1.0, p=2, k=2)

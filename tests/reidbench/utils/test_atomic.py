@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +14,7 @@ from reidbench.utils.atomic import write_atomic
 from reidbench.utils.lock import lock
 
 
-def contents(folder: Path) -> list[str]:
+def contents(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -127,7 +126,7 @@ def test_what_a_file_system_does_not_offer_is_skipped(tmp_path, monkeypatch, nam
         write_atomic(tmp_path / "f", "lost")
 
 
-def in_small_file_system(options: str, action: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def in_small_file_system(options, action, folder):
     """Run Python code with a tmpfs mounted on ``folder`` in a mount namespace of its own, or skip."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no mount namespaces (unshare -rm), so a full disk cannot be made")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
@@ -24,7 +22,7 @@ def requests() -> list[str]:
 
 
 @pytest.fixture
-def server(requests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(requests, tmp_path, monkeypatch):
     monkeypatch.setenv("REIDBENCH_CACHE", str(tmp_path / "cache"))
     with weights_server(CONTENT, requests) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -69,7 +67,7 @@ def test_other_addresses_are_refused(address: str, message: str, server: str, re
     assert not [request for request in requests if "elsewhere" not in request]
 
 
-def test_another_digest_or_size_is_never_used(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_digest_or_size_is_never_used(server, tmp_path, monkeypatch):
     for place in (f"{server}/w.safetensors", "hf://owner/name/w.safetensors"):
         with pytest.raises(DataError, match=DIGEST):
             cached_weights(f"{place}#sha256={'0' * 64}")

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -39,13 +37,13 @@ for line in sys.stdin:
 """
 
 
-def contender(folder: Path) -> subprocess.Popen[str]:
+def contender(folder):
     command = [sys.executable, "-c", CONTEND, folder]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
+def hold(path):
     """A process that holds ``path`` and is killed at the end."""
     with contender(path.parent) as holder:
         holder.stdin.write(f"{path.name}\n")
@@ -56,7 +54,7 @@ def hold(path: Path) -> Iterator[subprocess.Popen[str]]:
             holder.kill()
 
 
-def is_free(path: Path) -> bool:
+def is_free(path):
     try:
         with lock(path, "testing"):
             return True
@@ -64,7 +62,7 @@ def is_free(path: Path) -> bool:
         return False
 
 
-def write_holder(path: Path, **changes) -> None:
+def write_holder(path, **changes):
     """Write the line that this process would write as the holder, with ``changes``."""
     path.unlink(missing_ok=True)
     with lock(path, "another run"):
