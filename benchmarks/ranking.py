@@ -24,7 +24,7 @@ import numpy as np
 
 import reidbench
 from reidbench.data.positives_and_exclusions import Positives
-from reidbench.data.protocol import EXCLUSION_RULES
+from reidbench.data.protocol import MARKET_RULES
 from reidbench.ranking.rank import CHUNK, rank
 from reidbench.ranking.rankings import Rankings
 
@@ -90,7 +90,7 @@ def main() -> None:
 
     def rankings(count: int | None = None) -> Rankings:
         first = [side[:count] for side in query]
-        return rank(first[0], gallery[0], Positives.find(*first[1:], *gallery[1:], EXCLUSION_RULES), metric)
+        return rank(first[0], gallery[0], Positives.find(*first[1:], *gallery[1:], MARKET_RULES), metric)
 
     work: dict[str, Callable[[], object]] = {
         "product": lambda: product_only(query[0], ranked_gallery),

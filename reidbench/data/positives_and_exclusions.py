@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, Protocol
-from reidbench.data.samples import DISTRACTOR, JUNK
+from reidbench.data.protocol import EXCLUSION_RULES, JUNK_RULE, SAME_CAMERA_RULE, SELF_RULE, Protocol
+from reidbench.data.samples import DISTRACTOR, JUNK, Samples
 from reidbench.data.split import Split
 from reidbench.errors import DataError, OptionError
 from reidbench.utils.arrays import IntArray
@@ -26,7 +26,7 @@ class Positives:
         junk: gallery units that are excluded as junk int64.
         starts: [nq + 1] int64, rising from 0.
         columns: places in ``candidates`` [m] int64.
-        same_camera: whether the rule "same_camera" excludes a positive [m].
+        excluded: whether the rule "same_camera" or "self" excludes a positive [m].
         ranked: number of gallery units that are not excluded for each query [nq] int64.
     """
 
@@ -34,7 +34,7 @@ class Positives:
     junk: IntArray
     starts: IntArray
     columns: IntArray
-    same_camera: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
     ranked: IntArray
 
     @classmethod
@@ -45,9 +45,11 @@ class Positives:
         gallery_pids: IntArray,
         gallery_cams: IntArray,
         exclude: tuple[str, ...],
+        own: IntArray | None = None,
     ) -> Positives:
         """Return the positives of all queries; pids and cams are int64 [nq] and [ng], ``exclude`` names rules.
 
+        ``own`` [nq] int64, which the rule "self" needs, is the gallery unit that is the query itself, -1 for none.
         Raises OptionError for an unknown rule, and DataError where a query has no identity.
         """
         for rule in exclude:
@@ -66,11 +68,14 @@ class Positives:
         counts = np.searchsorted(sorted_pids, query_pids, side="right") - low
         starts = _ends(counts)
         columns = by_pid[np.arange(starts[-1]) + np.repeat(low - starts[:-1], counts)].astype(np.int64)
-        same_camera = gallery_cams[candidates[columns]] == np.repeat(query_cams, counts)
-        if SAME_CAMERA_RULE not in exclude:
-            same_camera = np.zeros(len(columns), dtype=np.bool_)
-        ranked = len(candidates) - np.diff(_ends(same_camera)[starts])
-        return cls(candidates, np.flatnonzero(is_junk), starts, columns, same_camera, ranked)
+        units, excluded = candidates[columns], np.zeros(len(columns), dtype=np.bool_)
+        if SAME_CAMERA_RULE in exclude:
+            excluded |= gallery_cams[units] == np.repeat(query_cams, counts)
+        if SELF_RULE in exclude:
+            assert own is not None
+            excluded |= units == np.repeat(own, counts)
+        ranked = len(candidates) - np.diff(_ends(excluded)[starts])
+        return cls(candidates, np.flatnonzero(is_junk), starts, columns, excluded, ranked)
 
     @property
     def queries(self) -> IntArray:
@@ -103,29 +108,29 @@ class Unmatched:
     Fields:
         queries: number of all queries.
         absent: number of queries whose identity is not in the gallery.
-        same_camera: number of queries whose positives are all excluded by the rule "same_camera".
+        excluded: number of queries whose positives are all excluded by the rules "same_camera" and "self".
     """
 
     queries: int
     absent: int
-    same_camera: int
+    excluded: int
 
     @property
     def total(self) -> int:
         """The number of queries without a positive."""
-        return self.absent + self.same_camera
+        return self.absent + self.excluded
 
     def __str__(self) -> str:
         reasons = [f"{self.absent:,} whose identity is not in the gallery"] if self.absent else []
-        reasons += [f"{self.same_camera:,} because of the rule {SAME_CAMERA_RULE}"] if self.same_camera else []
+        reasons += [f"{self.excluded:,} because of the rule {SAME_CAMERA_RULE} or {SELF_RULE}"] if self.excluded else []
         return f"{self.total:,} of {self.queries:,}" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
 def unmatched(protocol: Protocol, split: Split) -> Unmatched:
     """Return how many queries have no positive; junk is none, as it has no identity."""
-    positives = _positives(protocol, split)
+    positives = find_positives(protocol, split)
     absent = np.diff(positives.starts) == 0
-    empty = np.diff(positives.starts_of(~positives.same_camera)) == 0
+    empty = np.diff(positives.starts_of(~positives.excluded)) == 0
     return Unmatched(len(split.query), int(absent.sum()), int((empty & ~absent).sum()))
 
 
@@ -135,17 +140,27 @@ def contradictions(protocol: Protocol, split: Split) -> dict[str, list[str]]:
     To ``Split.contradictions`` it adds files of two identities, and queries that are their own positive, at distance 0.
     Files are told apart by their paths. Kinds that do not occur are absent.
     """
-    query, gallery, positives = split.query, split.gallery, _positives(protocol, split)
-    ranked = ~positives.same_camera
+    query, gallery, positives = split.query, split.gallery, find_positives(protocol, split)
+    ranked = ~positives.excluded
     queries, units = query.starts[positives.queries[ranked]], gallery.starts[positives.units[ranked]]
     own = split.file_numbers[1][queries] == split.file_numbers[2][units]
     kinds = {TWO_PIDS: _identity_conflicts(split), OWN_IMAGES: query.images[queries[own]].tolist()}
     return split.contradictions | {kind: names for kind, names in kinds.items() if names}
 
 
-def _positives(protocol: Protocol, split: Split) -> Positives:
+def find_positives(protocol: Protocol, split: Split) -> Positives:
+    """Return the positives of a split's queries under a protocol's rules; raises as ``Positives.find``."""
     query, gallery = split.query, split.gallery
-    return Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    own = own_units(query, gallery) if SELF_RULE in protocol.exclude else None
+    return Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude, own)
+
+
+def own_units(query: Samples, gallery: Samples) -> IntArray:
+    """Return for each query [nq] int64 the gallery unit that has the same images, -1 where there is none."""
+    by_name = {name: unit for unit, name in enumerate(gallery.images[gallery.starts[:-1]].tolist())}
+    units = np.array([by_name.get(name, -1) for name in query.images[query.starts[:-1]].tolist()], dtype=np.int64)
+    same = np.diff(query.starts) == np.diff(gallery.starts)[units]
+    return np.where((units >= 0) & same, units, -1)
 
 
 def _identity_conflicts(split: Split) -> list[str]:

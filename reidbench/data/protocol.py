@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from reidbench.data.split import Split
 
-JUNK_RULE, SAME_CAMERA_RULE = "junk", "same_camera"
-EXCLUSION_RULES = (JUNK_RULE, SAME_CAMERA_RULE)
+JUNK_RULE, SAME_CAMERA_RULE, SELF_RULE = "junk", "same_camera", "self"
+MARKET_RULES = (JUNK_RULE, SAME_CAMERA_RULE)
+EXCLUSION_RULES = (*MARKET_RULES, SELF_RULE)
 VALIDATION_SUFFIX = "_val"  # of the names of protocols that hold out training identities
 RANKS = (1, 5, 10, 20)  # every protocol reports these, and leaderboards have a column for each
 
@@ -26,8 +27,8 @@ class Protocol:
         recipe: the default recipe.
         views: name of the test-time views.
         pool: how the embeddings of a unit's images become one: "auto" (the loss's default), "mean" or "max".
-        exclude: what is excluded from a query's ranking: "junk" (pid -1) and "same_camera" (the query's identity in
-            the query's camera).
+        exclude: what is excluded from a query's ranking: "junk" (pid -1), "same_camera" (the query's identity in the
+            query's camera) and "self" (the gallery unit with the query's own images).
         primary: the score that leaderboards rank by.
         ranks: the k of all rank-k.
         defaults: defaults for options of other items, by name.
@@ -44,7 +45,7 @@ class Protocol:
     recipe: str
     views: str
     pool: Literal["auto", "mean", "max"] = "auto"
-    exclude: tuple[str, ...] = EXCLUSION_RULES
+    exclude: tuple[str, ...] = MARKET_RULES
     primary: str = "map_market"
     ranks: tuple[int, ...] = RANKS
     defaults: Mapping[str, Any] = field(default_factory=dict)

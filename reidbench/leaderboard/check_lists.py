@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from reidbench.data.positives_and_exclusions import Positives, contradictions
+from reidbench.data.positives_and_exclusions import contradictions, find_positives, own_units
 from reidbench.data.protocol import JUNK_RULE, Protocol, is_standin
 from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Run
 from reidbench.leaderboard.check_record import PRINTED, FieldProblem, Problem, file_problem
-from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, intervals, scores_at
 from reidbench.runs.prepare import Planner
@@ -109,28 +109,28 @@ def _camera_problems(
 
 def ranking_problems(ranking: Ranking, protocol: Protocol, split: Split) -> Iterator[str]:
     """Yield what in a ranking cannot come from the queries and the gallery of the lists."""
-    query, gallery, size = split.query, split.gallery, len(split.gallery)
+    query, size = split.query, len(split.gallery)
     if len(ranking) != len(query) or ranking.gallery > size:
         yield f"holds {ranking.gallery} items and {len(ranking)} queries, the lists have {size} and {len(query)}"
         return
-    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, protocol.exclude)
+    positives = find_positives(protocol, split)
     pairs = positives.queries * size + positives.units
     wrong = np.flatnonzero(ranking.ranked != positives.ranked)
     if len(wrong):
         yield f"query {wrong[0]} has another number of ranked items than the lists give ({len(wrong)} queries in all)"
-    for part, name in (("", "positives"), ("same_camera_", "same-camera positives")):
+    for part, name in (("", "positives"), ("same_camera_", "excluded positives")):
         stored = _queries(getattr(ranking, f"{part}starts")) * size + getattr(ranking, f"{part}units")
-        own, listed = (Counter(each.tolist()) for each in (stored, pairs[positives.same_camera == bool(part)]))
+        own, listed = (Counter(each.tolist()) for each in (stored, pairs[positives.excluded == bool(part)]))
         if own != listed:
             yield f"query {min((own - listed) + (listed - own)) // size} has other {name} than the lists"
     # The closest items [n, k]: all of the ranked gallery, none twice, and every positive among the first k there.
     rows, places = np.nonzero(ranking.top >= 0)
     units = ranking.top[rows, places]
     codes = rows * size + units
-    ranked = np.isin(units, positives.candidates) & ~np.isin(codes, pairs[positives.same_camera])
+    ranked = np.isin(units, positives.candidates) & ~np.isin(codes, pairs[positives.excluded])
     if not ranked.all() or len(np.unique(codes)) != len(codes):
         yield "its closest items hold one twice, or some that the protocol excludes"
-    positive = np.isin(codes, pairs[~positives.same_camera])
+    positive = np.isin(codes, pairs[~positives.excluded])
     shown = _queries(ranking.starts)[ranking.ranks < ranking.top.shape[1]]
     if (np.bincount(rows[positive], minlength=len(query)) != np.bincount(shown, minlength=len(query))).any():
         yield "its closest items hold positives that have no rank"

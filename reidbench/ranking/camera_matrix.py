@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from reidbench.data.samples import Samples
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import precision
 from reidbench.utils.arrays import FloatArray, IntArray, MappedRows
@@ -112,11 +111,3 @@ def own_rows(query: Rows, gallery: Rows, ranking: Ranking, query_cams: IntArray,
     own = np.full(len(ranking), len(gallery), dtype=np.int64)
     np.minimum.at(own, row, unit)
     return np.where(own < len(gallery), own, -1)
-
-
-def own_units(query: Samples, gallery: Samples) -> IntArray:
-    """Return for each query [nq] int64 the gallery unit that has the same images, -1 where there is none."""
-    by_name = {name: unit for unit, name in enumerate(gallery.images[gallery.starts[:-1]].tolist())}
-    units = np.array([by_name.get(name, -1) for name in query.images[query.starts[:-1]].tolist()], dtype=np.int64)
-    same = np.diff(query.starts) == np.diff(gallery.starts)[units]
-    return np.where((units >= 0) & same, units, -1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE, Positives
-from reidbench.data.protocol import EXCLUSION_RULES, RANKS, SAME_CAMERA_RULE
+from reidbench.data.protocol import MARKET_RULES, RANKS, SAME_CAMERA_RULE, SELF_RULE
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
@@ -68,7 +68,7 @@ class Evaluation:
 
     metric: str = "auto"
     rerank: str = "none"
-    exclude: tuple[str, ...] = EXCLUSION_RULES
+    exclude: tuple[str, ...] = MARKET_RULES
     ranks: tuple[int, ...] = RANKS
     cameras: bool = True
 
@@ -181,16 +181,23 @@ def score_units(
 ) -> tuple[Scores, Ranking]:
     """Return the scores and the ranking of embeddings, or of a ``matrix`` of distances.
 
-    ``same``: whether query i is gallery unit i. ``source`` names queries and gallery in errors. Raises OptionError, and
-    DataError, also where no query has a positive.
+    ``same``: whether query i is gallery unit i, so that it is excluded from its own ranking whatever the rules; under
+    the rule "self" this must be so, and equal pids and cams suffice. ``source`` names queries and gallery in errors.
+    Raises OptionError, and DataError, also where no query has a positive.
     """
+    labels = query.pids, query.cams, gallery.pids, gallery.cams
+    if SELF_RULE in how.exclude and not same:
+        same = all(map(np.array_equal, labels[:2], labels[2:]))
+        if not same:
+            raise DataError(
+                f"{source}: the protocol excludes each query from its own ranking, so both must be one file or have "
+                f"equal pids and cams in one order; found {len(query.pids):,} queries and {len(gallery.pids):,} other "
+                "gallery units"
+            )
     own = np.arange(len(query.pids)) if same else np.full(len(query.pids), -1)
-    ranked, by = (query, gallery), how
-    if not how.cameras or SAME_CAMERA_RULE not in how.exclude:
-        # With these cameras the rule excludes the query's own row and nothing else.
-        ranked = replace(query, cams=own), replace(gallery, cams=np.arange(len(gallery.cams)))
-        by = replace(how, exclude=(*how.exclude, SAME_CAMERA_RULE))
-    rankings = rank_units(*ranked, train, by) if matrix is None else rank_matrix(matrix, *ranked, by)
+    rules = [rule for rule in how.exclude if how.cameras or rule != SAME_CAMERA_RULE]
+    positives = Positives.find(*labels, (*rules, SELF_RULE), own)
+    rankings = rank_units(query, gallery, train, how, positives) if matrix is None else rank_matrix(matrix, positives)
     ranking = rankings.ranking
     if not len(ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
@@ -213,7 +220,11 @@ def score_units(
 
 
 def rank_units(
-    query: UnitEmbeddings, gallery: UnitEmbeddings, train: UnitEmbeddings | None, how: Evaluation
+    query: UnitEmbeddings,
+    gallery: UnitEmbeddings,
+    train: UnitEmbeddings | None,
+    how: Evaluation,
+    positives: Positives,
 ) -> Rankings:
     """Return the rankings of embeddings; raises DataError and OptionError."""
     text = str(command_defaults()["auto_metric"]) if how.metric == "auto" else how.metric
@@ -226,16 +237,16 @@ def rank_units(
     if train is not None and not learns(metric):
         raise OptionError(f"metric {how.metric}: is not learned, so --train has no effect; leave it out")
     reranker = checked(reranking.owner, reranking.build(), Reranker) if reranking.plugin_items else None
-    return rank_embeddings(query, gallery, metric, reranker, train, how.exclude)
+    return rank_embeddings(query, gallery, metric, reranker, train, positives)
 
 
-def rank_matrix(matrix: NDArray[Any], query: UnitEmbeddings, gallery: UnitEmbeddings, how: Evaluation) -> Rankings:
+def rank_matrix(matrix: NDArray[Any], positives: Positives) -> Rankings:
     """Return the rankings of a matrix of distances [queries, gallery], smaller is closer; it may be memory-mapped."""
-    expected = [len(query.pids), len(gallery.pids)]
+    expected = [len(positives.ranked), len(positives.candidates) + len(positives.junk)]
     if list(matrix.shape) != expected:
         raise DataError(f"distances: expected {expected} (queries, gallery), got {list(matrix.shape)}")
     blocks = (np.array(matrix[first : first + BLOCK_ROWS]) for first in range(0, len(matrix), BLOCK_ROWS))
-    return rank_distances(blocks, Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, how.exclude))
+    return rank_distances(blocks, positives)
 
 
 def evaluate_files(

@@ -29,14 +29,13 @@ def rank_embeddings(
     metric: Metric,
     reranker: Reranker | None,
     train: UnitEmbeddings | None,
-    exclude: tuple[str, ...],
+    positives: Positives,
 ) -> Rankings:
     """Return the rankings of all queries, in the precision of the embeddings.
 
-    A metric that learns is fitted on ``train``, once; ``exclude`` names rules of ``Protocol.exclude``. Raises
-    DataError, OptionError, and PluginError for what metric and re-ranker return.
+    A metric that learns is fitted on ``train``, once; ``positives`` are those of the queries. Raises DataError,
+    OptionError, and PluginError for what metric and re-ranker return.
     """
-    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
     if learns(metric):
         assert train is not None
         rows = in_memory(train.embeddings, owner_of(metric))

@@ -202,7 +202,7 @@ class _Counts:
         positives = self.positives
         needed, columns = np.unique(positives.columns, return_inverse=True)
         values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
-        excluded = positives.starts_of(positives.same_camera), positives.columns[positives.same_camera]
+        excluded = positives.starts_of(positives.excluded), positives.columns[positives.excluded]
         among_candidates = PositiveValues(positives.starts, positives.columns, values)
         among_junk, no_lists = among_candidates._replace(places=self.junk_places), Top.empty(len(left), 0)
 
@@ -229,7 +229,7 @@ class _Counts:
         positives, last = self.positives, first + len(values)
         own, starts = slice(positives.starts[first], positives.starts[last]), positives.starts[first : last + 1]
         rows = np.repeat(np.arange(len(values)), np.diff(starts))
-        columns, excluded = positives.columns[own], positives.same_camera[own]
+        columns, excluded = positives.columns[own], positives.excluded[own]
         candidates, junk = (values[:, units].astype(np.float64) for units in (positives.candidates, positives.junk))
         limits = candidates[rows, columns]
         candidates[rows[excluded], columns[excluded]] = np.inf
@@ -245,16 +245,16 @@ class _Counts:
         positives, columns = self.positives, self.top.columns
         # Excluded positives do not count each other, so several may share a rank: the closer one comes first.
         order = np.lexsort((distances, positives.queries * (len(positives.candidates) + 1) + self.closer))
-        excluded = positives.same_camera[order]
+        excluded = positives.excluded[order]
         units, ranks, junk = positives.units[order], self.closer[order], self.closer_junk[order]
         top = np.full(columns.shape, -1, dtype=np.int64)
         top[columns >= 0] = positives.candidates[columns[columns >= 0]]
         ranking = Ranking(
-            starts=positives.starts_of(~positives.same_camera),
+            starts=positives.starts_of(~positives.excluded),
             units=units[~excluded],
             ranks=ranks[~excluded],
             distances=distances[order][~excluded],
-            same_camera_starts=positives.starts_of(positives.same_camera),
+            same_camera_starts=positives.starts_of(positives.excluded),
             same_camera_units=units[excluded],
             same_camera_ranks=ranks[excluded],
             ranked=positives.ranked,

@@ -20,8 +20,9 @@ _DISTANCE_ROUNDING = 1e-6  # top distances are computed otherwise than the order
 class Ranking:
     """Rank and distance of every positive of every query.
 
-    The positives of query q are at ``starts[q]`` to ``starts[q + 1]``, in rank order. Positives of the query's own
-    camera are excluded and apart: their rank is the one that each would have among the items that are not excluded.
+    The positives of query q are at ``starts[q]`` to ``starts[q + 1]``, in rank order. Positives that the rules
+    "same_camera" and "self" exclude are apart, in the fields named after the first: their rank is the one that each
+    would have among the items that are not excluded.
 
     Fields:
         starts, same_camera_starts: [nq + 1] int64, rising from 0.

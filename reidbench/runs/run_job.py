@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from reidbench.data.positives_and_exclusions import find_positives, own_units
 from reidbench.data.samples import Samples
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import UnitEmbeddings, pool_units
@@ -21,7 +22,7 @@ from reidbench.errors import Interrupted, OutOfMemory, PeerError, PluginError, R
 from reidbench.images.contents import split_contents
 from reidbench.plugins.interfaces import Backbone, PairMetric, learns
 from reidbench.plugins.weights import WEIGHTS
-from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
@@ -210,7 +211,7 @@ def rank_split(run: Prepared, network: Backbone, rows_of: Callable[[Samples, str
         metric.network, metric.starts, reranker = network.eval(), split.query.starts, metric
     fit = embed(split.fit, "training") if learns(metric) else None
     began = time.monotonic()
-    rankings = rank_embeddings(query, gallery, metric, reranker, fit, run.protocol.exclude)
+    rankings = rank_embeddings(query, gallery, metric, reranker, fit, find_positives(run.protocol, split))
     return rankings, time.monotonic() - began
 
 

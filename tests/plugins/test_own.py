@@ -17,7 +17,6 @@ import reidbench
 from reidbench import Backbone, OptionError, TrainInfo
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import ContractError
-from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.runs.export import describe_network, load_network
 from reidbench.testing import check_backbone, check_loss, check_metric
 from reidbench.training.build import build_backbone
@@ -27,6 +26,7 @@ from reidbench.utils.processes import World
 from tests.support.cases import cases
 from tests.support.jobs import job, plan_of, run
 from tests.support.paths import CHECKOUT
+from tests.support.rankings import rank_units
 
 BACKBONE = "gated_siamese(channels=0.1, height=64, width=32, features=8)"
 PAIRS = {"protocol": "synthetic(identities=40, views=original)", "backbone": BACKBONE, "loss": "contrastive"}
@@ -62,7 +62,7 @@ def test_a_distance_is_that_of_its_pair_alone():
     assert torch.equal(units, blocks(metric, query, gallery, 1))
     pids, cams = np.arange(23) % 5 + 1, np.arange(23) % 7
     sides = UnitEmbeddings(query, pids[:3], cams[:3]), UnitEmbeddings(gallery, pids[3:], cams[3:])
-    ranking = rank_embeddings(*sides, metric, metric, None, ()).ranking
+    ranking = rank_units(*sides, metric, metric, None, exclude=()).ranking
     assert ranking.top[:, 0].tolist() == units.argmin(dim=1).tolist()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reidbench import Backbone, BackboneInfo, Loss, Metric, Preprocess, Protocol, Recipe, Samples, Split, TrainInfo
-from reidbench.data.protocol import EXCLUSION_RULES
+from reidbench.data.protocol import MARKET_RULES
 from reidbench.plugins.discovery import Plugin
 
 HEIGHT, WIDTH = 16, 8
@@ -137,7 +137,7 @@ def exhibition(
     *,
     views: str = "original",
     pool: Literal["auto", "mean", "max"] = "auto",
-    exclude: tuple[str, ...] = EXCLUSION_RULES,
+    exclude: tuple[str, ...] = MARKET_RULES,
 ) -> Protocol:
     """Ask for the people in the pictures.
 

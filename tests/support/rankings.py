@@ -5,18 +5,28 @@ from dataclasses import replace
 import numpy as np
 
 from reidbench.data.positives_and_exclusions import Positives
-from reidbench.data.protocol import EXCLUSION_RULES
+from reidbench.data.protocol import MARKET_RULES
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking import rank as ranking_module
+from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Ranking, Rankings, save_ranking
 from reidbench.reports.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.records import put
 
 
-def rank_both(query, gallery, *ids_and_metric, exclude: tuple[str, ...] = EXCLUSION_RULES, **options) -> Rankings:
+def rank_both(
+    query, gallery, *ids_and_metric, exclude: tuple[str, ...] = MARKET_RULES, own=None, **options
+) -> Rankings:
     """Return both rankings of embeddings, given pids and cams of queries and gallery, and a metric."""
     *ids, metric = ids_and_metric
-    return ranking_module.rank(query, gallery, Positives.find(*ids, exclude), metric, **options)
+    return ranking_module.rank(query, gallery, Positives.find(*ids, exclude, own), metric, **options)
+
+
+def rank_units(query: UnitEmbeddings, gallery: UnitEmbeddings, *fitted, exclude=MARKET_RULES) -> Rankings:
+    """Return both rankings of units, given a metric, a re-ranker or None, and training units or None."""
+    positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
+    return rank_embeddings(query, gallery, *fitted, positives)
 
 
 def rank(*arrays, **options) -> Ranking:
@@ -26,7 +36,7 @@ def rank(*arrays, **options) -> Ranking:
 
 def rank_distances(blocks, *ids) -> Ranking:
     """Return the ranking of ``reidbench.ranking.rank.rank_distances`` under Market-1501's exclusion rules."""
-    return ranking_module.rank_distances(blocks, Positives.find(*ids, EXCLUSION_RULES)).ranking
+    return ranking_module.rank_distances(blocks, Positives.find(*ids, MARKET_RULES)).ranking
 
 
 def slow_query(distances, positives, excluded) -> tuple[float, float, float]:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from reidbench import DataError, Protocol, Samples, Split
-from reidbench.data.positives_and_exclusions import OWN_IMAGES, TWO_PIDS, contradiction_notes, contradictions, unmatched
+from reidbench.data.positives_and_exclusions import (
+    OWN_IMAGES,
+    TWO_PIDS,
+    contradiction_notes,
+    contradictions,
+    own_units,
+    unmatched,
+)
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.data.split import SHARED_IDENTITIES, SHARED_IMAGES
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run
@@ -28,9 +35,18 @@ def test_unmatched_queries_by_the_rule_that_excludes_the_last():
     queries = [(1, 1), (2, 1), (3, 1), (3, 2)]
     found = unmatched(PROTOCOL, split(queries, [(1, 1), (1, 2), (3, 1), (-1, 1), (0, 2)]))
     # Identity 1 has a positive in camera 2, 2 has none, 3 one in camera 1: that of a query, but not of the other.
-    assert (found.absent, found.same_camera, found.total) == (1, 1, 2)
+    assert (found.absent, found.excluded, found.total) == (1, 1, 2)
     without_cameras = dataclasses.replace(PROTOCOL, exclude=("junk",))
-    assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).same_camera == 0
+    assert unmatched(without_cameras, split(queries, [(1, 1), (3, 1)])).excluded == 0
+
+
+def test_own_units_have_the_same_images():
+    def units(*groups):
+        starts = np.cumsum([0, *map(len, groups)])
+        ids = np.ones(len(groups), dtype=np.int64)
+        return Samples(Path("tree"), np.array(list("".join(groups))), ids, ids, starts)
+
+    assert own_units(units("ab", "c", "d", "ef"), units("x", "d", "ab", "e", "cy")).tolist() == [2, -1, 1, -1]
 
 
 @pytest.mark.parametrize("test_root", ["/nowhere", "/nowhere/test"])
@@ -56,14 +72,18 @@ def test_queries_that_find_their_own_image_are_named():
         return dataclasses.replace(base, gallery=dataclasses.replace(base.gallery, images=np.array([OWN, "other.jpg"])))
 
     assert contradictions(PROTOCOL, data(camera=1)) == {}  # excluded by the rule
-    assert contradictions(dataclasses.replace(PROTOCOL, exclude=("junk",)), data(camera=1)) == {OWN_IMAGES: [OWN]}
+    without, itself = (dataclasses.replace(PROTOCOL, exclude=rules) for rules in (("junk",), ("self",)))
+    assert contradictions(without, data(camera=1)) == {OWN_IMAGES: [OWN]}
+    assert contradictions(itself, data(camera=1)) == {}
+    # Its own image is all that the gallery has of identity 3, or there is another one in the same camera.
+    assert (unmatched(itself, data(camera=1, pid=4)).excluded, unmatched(itself, data(camera=2)).total) == (1, 0)
     found = contradictions(PROTOCOL, data(camera=2, pid=1))
     assert found == {SHARED_IDENTITIES: ["1"], OWN_IMAGES: [OWN]}
     notes = contradiction_notes(found)
     assert len(notes) == 2
     assert OWN in notes[1]
     counts = str(unmatched(PROTOCOL, split([(3, 1), (3, 2), (5, 1)], [(3, 2)])))
-    assert counts == "2 of 3 (1 whose identity is not in the gallery, 1 because of the rule same_camera)"
+    assert counts == "2 of 3 (1 whose identity is not in the gallery, 1 because of the rule same_camera or self)"
 
 
 def test_names_distinguish_real_data_from_a_stand_in():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from reidbench.data.positives_and_exclusions import own_units
 from reidbench.leaderboard.board import add
 from reidbench.leaderboard.verify import Verification, verify
 from reidbench.plugins.catalogue import build, load
-from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import scores_at
 from reidbench.runs.job import Job

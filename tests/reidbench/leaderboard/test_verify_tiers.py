@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from reidbench.data.positives_and_exclusions import own_units
 from reidbench.errors import DataError, OptionError
 from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.site import build_site
 from reidbench.leaderboard.verify import prediction_interval, verify, write
 from reidbench.plugins.catalogue import load
-from reidbench.ranking.camera_matrix import camera_scores, own_units
+from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs.prepare import Planner

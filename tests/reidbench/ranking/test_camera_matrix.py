@@ -1,18 +1,14 @@
 """Scores by pairs of cameras: the official per-query values, plain loops, and who counts as the query itself."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from reidbench import build
-from reidbench.data.samples import Samples
 from reidbench.embedding.pooling import UnitEmbeddings
-from reidbench.ranking.camera_matrix import camera_scores, own_units
-from reidbench.ranking.pipeline import rank_embeddings
+from reidbench.ranking.camera_matrix import camera_scores
 from tests.support.oracles import oracle
-from tests.support.rankings import rank, slow_camera_scores
+from tests.support.rankings import rank, rank_units, slow_camera_scores
 
 
 @pytest.mark.parametrize("name", ["mars_dev", "mars_nomatch_dev"])
@@ -22,7 +18,7 @@ def test_each_query_and_camera_is_the_official_value(name, pool):
     tracks, query = data["track_info"], data["query_idx"] - 1
     rows, pids, cams = data[f"pooled_{pool}"], tracks[:, 2].copy(), tracks[:, 3].copy()
     units = [UnitEmbeddings(torch.from_numpy(rows[part]), pids[part], cams[part]) for part in (query, slice(None))]
-    rankings = rank_embeddings(*units, build("metric", "euclidean"), None, None, ("junk", "same_camera"))
+    rankings = rank_units(*units, build("metric", "euclidean"), None, None)
     scores = camera_scores(rankings.with_junk, cams[query], cams, query)
     assert scores.cameras.tolist() == [1, 2, 3, 4, 5, 6]
     official = data[f"{pool}_r1_pairwise"]  # -1 and -2: nobody to find there
@@ -65,12 +61,3 @@ def test_a_pair_without_a_query_is_empty():
         "map_market": [[None, 1.0], [None, None]],
         "r1": [[None, 1.0], [None, None]],
     }
-
-
-def test_own_units_have_the_same_images():
-    def units(*groups):
-        starts = np.cumsum([0, *map(len, groups)])
-        ids = np.ones(len(groups), dtype=np.int64)
-        return Samples(Path("tree"), np.array(list("".join(groups))), ids, ids, starts)
-
-    assert own_units(units("ab", "c", "d", "ef"), units("x", "d", "ab", "e", "cy")).tolist() == [2, -1, 1, -1]

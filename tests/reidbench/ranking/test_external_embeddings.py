@@ -264,9 +264,16 @@ def test_one_file_as_query_and_gallery(tmp_path, way):
     close(scores.as_dict(), slowly(apart, apart, None if matrix is None else distances))
     assert scores.own_rows == 60
     assert np.array(scores.cameras["queries"]).max(axis=1).sum() <= 60  # nobody is a positive of itself
+    (file_copy,) = save(tmp_path, copy=part)
     if matrix is None:
-        copy = evaluate_files(file, *save(tmp_path, copy=part), None, None, how)[0]
+        copy = evaluate_files(file, file_copy, None, None, how)[0]
         assert (copy.own_rows, copy.r1, copy.cameras) == (0, 1.0, scores.cameras)
+    # A protocol that excludes the query itself identifies it by its place in a copy with equal labels.
+    itself = Evaluation(exclude=("self",))
+    assert evaluate_files(file, file_copy, None, matrix, itself)[0] == scores
+    (others,) = save(tmp_path, others={**part, "cams": part["cams"][::-1]})
+    with pytest.raises(DataError, match="excludes each query"):
+        evaluate_files(file, others, None, matrix, itself)
 
 
 def test_command_prints_and_writes_scores(tmp_path, reidbench_call):

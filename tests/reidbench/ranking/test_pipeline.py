@@ -7,10 +7,8 @@ from torch import Tensor
 
 from reidbench import IntArray, Metric, PluginError, Reranker, build
 from reidbench.embedding.pooling import UnitEmbeddings
-from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.scores import average_precision
-
-RULES = ("junk", "same_camera")
+from tests.support.rankings import rank_units
 
 
 def sample_units(seed: int, count: int, far: float = 0.0) -> UnitEmbeddings:
@@ -32,7 +30,7 @@ def test_float64_keeps_its_precision(metric, rerank):
     def ranking(far):
         query, gallery, train = sample_units(0, 20, far), sample_units(1, 90, far), sample_units(2, 60, far)
         reranker = None if rerank is None else build("reranker", rerank)
-        return rank_embeddings(query, gallery, build("metric", metric), reranker, train, RULES).ranking
+        return rank_units(query, gallery, build("metric", metric), reranker, train).ranking
 
     near, far = scored(ranking(0.0)), scored(ranking(3e4))
     np.testing.assert_allclose(far, near, atol=1e-9)
@@ -67,8 +65,8 @@ class Plain(Reranker):
 def test_each_unit_is_projected_once(reranker):
     query, gallery, train = sample_units(0, 20), sample_units(1, 300), sample_units(2, 60)
     metric = Doubled()
-    rankings = rank_embeddings(query, gallery, metric, reranker, train, RULES)
-    expected = rank_embeddings(query, gallery, build("metric", "euclidean(normalize=true)"), None, None, RULES)
+    rankings = rank_units(query, gallery, metric, reranker, train)
+    expected = rank_units(query, gallery, build("metric", "euclidean(normalize=true)"), None, None)
     np.testing.assert_array_equal(rankings.ranking.ranks, expected.ranking.ranks)
     np.testing.assert_allclose(rankings.ranking.distances, 2 * expected.ranking.distances, rtol=1e-12)
     calls = torch.cat(metric.calls)
@@ -81,4 +79,4 @@ def test_projections_of_other_shapes_are_refused(monkeypatch):
     monkeypatch.setattr(Doubled, "project", lambda _, rows: rows[:, : 2 + len(rows) % 2])
     units = sample_units(0, 257)
     with pytest.raises(PluginError, match=r"Doubled.*project"):
-        rank_embeddings(units, units, Doubled(), None, units, RULES)
+        rank_units(units, units, Doubled(), None, units)
