@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from reidbench import DataError, IntArray, LaterOption, OptionError, Samples, Split, parse_json, read_text
+from reidbench import DataError, IntArray, LaterOption, OptionError, Samples, Split, hold_out, parse_json, read_text
 
 # The file in which a rendered stand-in gives its counts.
 CARD = "STANDIN.json"
+
+ALL_TRAIN = "train_before_holdout"  # count of the training images of a dataset of which a part is held out
+SHOWN = 6  # names of what a folder holds
 
 # The options by which images without identity join a training set.
 Unlabelled = Annotated[str | None, LaterOption]
@@ -32,25 +35,33 @@ def check_holdout(dataset: str, holdout: float) -> None:
 
 
 def lacking(folder: Path, names: Iterable[str]) -> str:
-    """Return which of these files or folders a folder lacks, as one line that begins with its path, or ""."""
-    if missing := [name for name in names if not (folder / name).exists()]:
-        return f"{folder}: " + (f"lacks {', '.join(missing)}" if folder.is_dir() else "no such folder")
-    return ""
+    """Return which of these files or folders a folder lacks, and what it has, as one line that begins with its path.
+
+    The line is "" where it lacks none.
+    """
+    if not (missing := [name for name in names if not (folder / name).exists()]):
+        return ""
+    if not folder.is_dir():
+        return f"{folder}: no such folder"
+    present = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    shown = ", ".join(present[:SHOWN]) + ", …" * (len(present) > SHOWN)
+    return f"{folder}: lacks {', '.join(missing)}; has {shown or 'nothing'}"
 
 
-def find_tree(dataset: str, root: Path, spellings: Iterable[str], folders: Sequence[str]) -> Path:
-    """Return the first of the spellings below ``root`` that has all folders; raises DataError with all that were tried.
+def find_tree(dataset: str, root: Path, spellings: Iterable[str], names: Sequence[str], note: str = "") -> Path:
+    """Return the first of the spellings below ``root`` that has all files and folders named.
 
-    ``dataset`` is the name of the dataset and of the synthesizer of its stand-in.
+    ``dataset`` is the name of the dataset and of the synthesizer of its stand-in. Raises DataError with all that were
+    tried, and with ``note``, a line on layouts that are not read.
     """
     tried = []
     for spelling in spellings:
-        if not (line := lacking(root / spelling, folders)):
+        if not (line := lacking(root / spelling, names)):
             return root / spelling
         tried.append(line)
     raise DataError(
-        f"{dataset}: found no folder with {', '.join(folders)}; tried\n  "
-        + "\n  ".join(tried)
+        f"{dataset}: found no folder with {', '.join(names)}; tried\n  "
+        + "\n  ".join([*tried, *filter(None, [note])])
         + "\nName the folder with the unpacked archives as the data root (--data-root, REIDBENCH_DATA), or render a "
         f"stand-in: reidbench data synthesize {dataset} DIR"
     )
@@ -74,6 +85,28 @@ def expected_counts(
     except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     raise DataError(f"{file}: cannot read the stand-in's counts: {reason}; render it again into another folder")
+
+
+def checked_split(
+    parts: tuple[Samples, Samples, Samples],
+    published: Mapping[str, int],
+    counts_of: Callable[[Any], dict[str, int]] = lambda card: dict(card["counts"]),
+    holdout: float = 0,
+    holdout_seed: int = 0,
+    ignored: Mapping[str, int] | None = None,
+) -> Split:
+    """Return the split of training images, queries and gallery, or of held-out training identities.
+
+    It expects the published counts, or those that ``counts_of`` reads from the STANDIN.json of a stand-in, which it is
+    then marked as; a held-out part expects their number of training images. Raises as ``expected_counts``.
+    """
+    train, query, gallery = parts
+    expected = expected_counts(train.root, published, counts_of)
+    split = Split(train, query, gallery, expected)
+    if holdout:
+        split = hold_out(train, holdout, holdout_seed)
+        split = replace(split, expected={ALL_TRAIN: expected["train"]}, further={ALL_TRAIN: len(train)})
+    return replace(split, ignored=dict(ignored or {}), standin=(train.root / CARD).exists())
 
 
 class WithUnlabelled(Samples):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from reidbench_datasets.market1501_protocols import (
     market1501_protocol,
     market1501_val_protocol,
 )
+from reidbench_datasets.named_images import Naming, folder_entries, image_folder, kind_of_skipped
 
 TRAIN, QUERY, GALLERY = FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 HAND_DRAWN, EXTRA = "gt_bbox", "images"
@@ -44,6 +44,7 @@ SPELLINGS = (
 
 # pid, camera, sequence, frame, box. 24 official files end in .jpg.jpg.
 NAME = re.compile(r"(-1|[0-9]{4})_c([1-6])s[0-9]+_[0-9]{6}_[0-9]{2}\.jpg(?:\.jpg)?")
+NAMING = Naming("Market-1501", "0002_c1s1_000451_03.jpg", NAME)
 
 PUBLISHED = {
     "train": 12936,
@@ -58,6 +59,11 @@ PUBLISHED = {
 
 # Numbers of images of the folders of which only a part is sampled or pooled.
 PUBLISHED_FOLDERS = {HAND_DRAWN: 25259, EXTRA: 500_000}
+
+ADVICE = {
+    HAND_DRAWN: "multi-query needs this folder of the archive; unpack it again, or use queries=single",
+    EXTRA: "distractors need this folder; unpack distractors_500k.zip there",
+}
 
 NO_CAMERA = 0
 
@@ -145,47 +151,8 @@ def _check(holdout: float, queries: Queries, distractors: int) -> None:
 
 
 def _samples(tree: Path, folder: str, ignored: Counter[str]) -> Samples:
-    samples, others = parse_names(tree, folder, _entries(tree, folder))
-    ignored.update(_kind(folder, name) for name in others)
-    return samples
-
-
-def _entries(tree: Path, folder: str) -> list[str]:
-    try:
-        return os.listdir(tree / folder)  # noqa: PTH208, a Path for each of 20,000 names would double the time
-    except OSError as error:
-        advice = {
-            HAND_DRAWN: "multi-query needs this folder of the archive; unpack it again, or use queries=single",
-            EXTRA: "distractors need this folder; unpack distractors_500k.zip there",
-        }
-        hint = f"; {advice[folder]}" if folder in advice else ""
-        raise DataError(f"{tree / folder}: cannot be read: {error.strerror}{hint}") from None
-
-
-def parse_names(tree: Path, folder: str, entries: Iterable[str]) -> tuple[Samples, list[str]]:
-    """Return the images among the entries of one folder, and the names of the other entries, both sorted by name.
-
-    Raises DataError where there is no image, or junk or distractors among the training images or queries.
-    """
-    images, others = [], []
-    for name in sorted(entries):
-        if match := NAME.fullmatch(name):
-            images.append((name, int(match[1]), int(match[2])))
-        else:
-            others.append(name)
-    if not images:
-        raise DataError(
-            f"{tree / folder}: no image is named like those of Market-1501 (0002_c1s1_000451_03.jpg), among "
-            f"{len(others)} entries{f', the first is {others[0]}' if others else ''}; unpack the archive again"
-        )
-    misplaced = [name for name, pid, _ in images if pid < 1]
-    if folder in (TRAIN, QUERY) and misplaced:
-        raise DataError(
-            f"{tree / folder}: {len(misplaced)} junk or distractor images (pid -1 or 0000), the first is "
-            f"{misplaced[0]}; move them to {GALLERY}"
-        )
-    names, pids, cams = zip(*images, strict=True)
-    return Samples.of_images(tree, (f"{folder}/{name}" for name in names), pids, cams), others
+    gallery = GALLERY if folder in (TRAIN, QUERY) else ""
+    return image_folder(tree, folder, NAMING, ignored, gallery, ADVICE.get(folder, ""))
 
 
 def multi_query(query: Samples, boxes: Samples) -> Samples:
@@ -210,11 +177,11 @@ def multi_query(query: Samples, boxes: Samples) -> Samples:
 def _distractor_names(tree: Path, ignored: Counter[str]) -> list[str]:
     """Return the base names of all JPEG files in the folder of further distractors, sorted."""
     images = []
-    for name in sorted(_entries(tree, EXTRA)):
+    for name in sorted(folder_entries(tree / EXTRA, ADVICE[EXTRA])):
         if name.endswith(".jpg") and not name.startswith("."):
             images.append(name)
         else:
-            ignored[_kind(EXTRA, name)] += 1
+            ignored[kind_of_skipped(EXTRA, name)] += 1
     return images
 
 
@@ -238,14 +205,6 @@ def add_distractors(gallery: Samples, names: list[str], count: int, seed: int) -
         [*gallery.pids.tolist(), *[0] * count],
         [*gallery.cams.tolist(), *[NO_CAMERA] * count],
     )
-
-
-def _kind(folder: str, name: str) -> str:
-    """Return the key under which a skipped file is counted: hidden files are one kind, and so is each suffix."""
-    if name.startswith("."):
-        return f"{folder}/.*"
-    suffix = Path(name).suffix
-    return f"{folder}/*{suffix}" if suffix else f"{folder}/{name}"
 
 
 def _counts_of(card: Any) -> dict[str, int]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from reidbench import IntArray, OptionError, hookimpl
-from reidbench_datasets.standin_tree import CAMERAS, card, halves, mat_file, shares, write_standin
+from reidbench_datasets.standin_people import FRAMES, Image, Population, counts, sample_people
+from reidbench_datasets.standin_tree import CAMERAS, card, mat_file, write_standin
 from reidbench_datasets.synthetic.plan import GALLERY, QUERY, TRAIN, Shot
 from reidbench_datasets.synthetic.random_numbers import RandomNumbers
 from reidbench_datasets.synthetic.writer import Entry
@@ -24,38 +25,20 @@ HAND_DRAWN, GROUND_TRUTH, EXTRA = "gt_bbox", "gt_query", "images"
 # The order in which folders are written: the training images come last, so that they show that the tree is complete.
 FOLDERS = (EXTRA, HAND_DRAWN, GALLERY, QUERY, TRAIN)
 
-FEWEST_IDENTITIES, ALL_IDENTITIES, MOST_IDENTITIES = 4, 1501, 9999
+FEWEST_IDENTITIES, MOST_IDENTITIES = 4, 9999
 MOST_DISTRACTORS = 500_000
 
-# The real counts of 1,501 identities; a visit is an identity in a camera, and each test visit gives one query.
-TRAIN_IMAGES, TRAIN_VISITS = 12936, 3262
-QUERIES, GOOD, JUNK, DISTRACTORS = 3368, 13115, 3819, 2798
-HAND_DRAWN_BOXES = 25259
-
-FRAMES = 25  # between two images of a visit
+REAL = Population(1501, None, CAMERAS, train=12936, train_visits=3262, queries=3368, gallery=13115)
+JUNK, DISTRACTORS, HAND_DRAWN_BOXES = 3819, 2798, 25259  # of the real dataset
 SIGHTINGS = 4  # images of one distractor
 
 
-@dataclass(frozen=True)
-class Image:
-    """One image.
-
-    ``shot``: what it shows.
-    ``sequence``, ``frame``, ``box``: the rest of its official name; box 0 is a hand-drawn box.
-    """
-
-    shot: Shot
-    sequence: int
-    frame: int
-    box: int
-
-    @property
-    def name(self) -> str:
-        """The base name, e.g. 0002_c1s1_000451_03.jpg; the 500,000 distractors have seven digits for the frame."""
-        pid = self.shot.pid
-        digits = 7 if self.shot.folder == EXTRA else 6
-        label = f"{pid:04d}" if pid >= 0 else str(pid)
-        return f"{label}_c{self.shot.camera}s{self.sequence}_{self.frame:0{digits}d}_{self.box:02d}.jpg"
+def name_of(image: Image) -> str:
+    """Return a base name, e.g. 0002_c1s1_000451_03.jpg; the 500,000 distractors have seven digits for the frame."""
+    pid = image.shot.pid
+    digits = 7 if image.shot.folder == EXTRA else 6
+    label = f"{pid:04d}" if pid >= 0 else str(pid)
+    return f"{label}_c{image.shot.camera}s{image.sequence}_{image.frame:0{digits}d}_{image.box:02d}.jpg"
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class StandIn:
 
     def share(self, full: int) -> int:
         """Return the share of a real count for this number of identities."""
-        return round(full * self.identities / ALL_IDENTITIES)
+        return REAL.share(full, self.identities)
 
 
 def plan(standin: StandIn) -> list[Image]:
@@ -78,15 +61,12 @@ def plan(standin: StandIn) -> list[Image]:
     cameras; a test identity has one query and at least one gallery image in each, so that every query has a positive.
     """
     rng = RandomNumbers(standin.seed, "market1501", "plan")
-    testing, training = halves(rng, standin.identities)
-    train = _visits(rng, training, standin.share(TRAIN_VISITS), standin.share(TRAIN_IMAGES), fewest=1)
+    train, test = sample_people(rng, REAL, standin.identities)
     # The first image of a test visit is its query, with a hand-drawn box; the others are the gallery's.
-    test_visits = standin.share(QUERIES)
-    test = _visits(rng, testing, test_visits, test_visits + standin.share(GOOD), fewest=2)
     queries = [_copy(image, QUERY, 0) for visit in test for image in visit[:1]]
     good = [_copy(image, GALLERY, image.box) for visit in test for image in visit[1:]]
     trained = [image for visit in train for image in visit]
-    others = rng.shuffled(trained + good)[: standin.share(HAND_DRAWN_BOXES) - test_visits]
+    others = rng.shuffled(trained + good)[: standin.share(HAND_DRAWN_BOXES) - len(queries)]
     images = [
         *trained,
         *queries,
@@ -96,35 +76,7 @@ def plan(standin: StandIn) -> list[Image]:
         *_negatives(rng, GALLERY, "distractor", 0, standin.share(DISTRACTORS)),
         *_negatives(rng, EXTRA, "extra", 0, standin.distractors),
     ]
-    return sorted(images, key=lambda image: (FOLDERS.index(image.shot.folder), image.name))
-
-
-def _visits(rng: RandomNumbers, pids: Sequence[int], visits: int, images: int, fewest: int) -> list[list[Image]]:
-    """Return the images of each visit of these identities: 2 to 6 cameras each, at least ``fewest`` images in each."""
-    cameras = [2] * len(pids)
-    left = visits - sum(cameras)
-    while left:
-        chosen = rng.integer(len(pids))
-        if cameras[chosen] < CAMERAS:
-            cameras[chosen] += 1
-            left -= 1
-    seen = [
-        (pid, camera)
-        for pid, count in zip(pids, cameras, strict=True)
-        for camera in sorted(rng.shuffled(range(1, CAMERAS + 1))[:count])
-    ]
-    durations = {pid: 500 + rng.integer(100) * rng.integer(100) for pid in pids}  # some walk past, some stay
-    weights = [durations[pid] * (20 + rng.integer(100)) for pid, _ in seen]
-    counts = [fewest + share for share in shares(images - fewest * visits, weights)]
-    return [_visit(rng, pid, camera, count) for (pid, camera), count in zip(seen, counts, strict=True)]
-
-
-def _visit(rng: RandomNumbers, pid: int, camera: int, count: int) -> list[Image]:
-    sequence, start = 1 + rng.integer(3), 1 + FRAMES * rng.integer(3000)
-    return [
-        Image(Shot(TRAIN, pid, camera, "person", pid, image), sequence, start + FRAMES * image, 1 + rng.integer(4))
-        for image in range(count)
-    ]
+    return sorted(images, key=lambda image: (FOLDERS.index(image.shot.folder), name_of(image)))
 
 
 def _negatives(rng: RandomNumbers, folder: str, kind: str, pid: int, count: int) -> list[Image]:
@@ -144,23 +96,8 @@ def _copy(image: Image, folder: str, box: int) -> Image:
     return replace(image, shot=replace(image.shot, folder=folder), box=box)
 
 
-def counts(images: Sequence[Image]) -> dict[str, int]:
-    """Return the counts that the dataset market1501 should find, by the names of ``Split.counts``."""
-    train, query, gallery = ([i.shot for i in images if i.shot.folder == part] for part in (TRAIN, QUERY, GALLERY))
-    return {
-        "train": len(train),
-        "train_identities": len({shot.pid for shot in train}),
-        "query": len(query),
-        "query_identities": len({shot.pid for shot in query}),
-        "gallery": len(gallery),
-        "junk": sum(shot.kind == "junk" for shot in gallery),
-        "distractors": sum(shot.kind == "distractor" for shot in gallery),
-        "cameras": len({shot.camera for shot in (*train, *query, *gallery)}),
-    }
-
-
 def synthesize(
-    directory: Path, *, identities: int = ALL_IDENTITIES, distractors: int = 0, seed: int = 0
+    directory: Path, *, identities: int = REAL.identities, distractors: int = 0, seed: int = 0
 ) -> Iterator[tuple[int, int]]:
     """Rendered people in Market-1501's own folders, with its file names and, by default, exactly its counts.
 
@@ -184,7 +121,7 @@ def synthesize(
     options = {"identities": identities, "distractors": distractors, "seed": seed}
     content = card("Market-1501", options, PLAN_VERSION, counts(images))
     content["images"] = {folder: folders.count(folder) for folder in FOLDERS if folder in folders}
-    rendered = [(f"{image.shot.folder}/{image.name}", image.shot) for image in images]
+    rendered = [(f"{image.shot.folder}/{name_of(image)}", image.shot) for image in images]
     return write_standin(directory, content, _ground_truth(images), rendered)
 
 
@@ -207,7 +144,7 @@ def _ground_truth(images: Sequence[Image]) -> list[Entry]:
         return mat_file(f"{kind}_index", (rows + 1)[None].astype(np.int32), "Market-1501")
 
     return [
-        (f"{GROUND_TRUTH}/{image.name.removesuffix('.jpg')}_{kind}.mat", partial(table, image.shot, kind))
+        (f"{GROUND_TRUTH}/{name_of(image).removesuffix('.jpg')}_{kind}.mat", partial(table, image.shot, kind))
         for image in images
         if image.shot.folder == QUERY
         for kind in ("good", "junk")

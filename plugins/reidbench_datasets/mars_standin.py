@@ -119,7 +119,7 @@ def plan(standin: StandIn) -> Plan:
     tracklet is a query.
     """
     rng = RandomNumbers(standin.seed, "mars", "plan")
-    testing, training = halves(rng, standin.identities)
+    testing, training = halves(rng, standin.identities, standin.identities // 2)
     train = _people(rng, training, standin.share(TRAIN_TRACKLETS))
     negatives = [
         (pid, 1 + rng.integer(CAMERAS), kind, number)

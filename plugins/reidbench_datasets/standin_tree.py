@@ -30,13 +30,13 @@ def shares(total: int, weights: Iterable[int]) -> list[int]:
     return np.diff(total * below // below[-1]).tolist()
 
 
-def halves(rng: RandomNumbers, identities: int) -> tuple[list[int], list[int]]:
-    """Return the test identities and the training identities, about half of 1..identities each, in order."""
+def halves(rng: RandomNumbers, identities: int, testing: int) -> tuple[list[int], list[int]]:
+    """Return ``testing`` of the identities 1..identities, then the others, for training; both in order."""
     pids = rng.shuffled(range(1, identities + 1))
-    return sorted(pids[: identities // 2]), sorted(pids[identities // 2 :])
+    return sorted(pids[:testing]), sorted(pids[testing:])
 
 
-def card(dataset: str, options: Mapping[str, int], plan_version: int, counts: Mapping[str, int]) -> dict[str, Any]:
+def card(dataset: str, options: Mapping[str, int], plan_version: int, counts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of STANDIN.json that all stand-ins share: what it is, its options, its counts."""
     return {
         "what": f"a stand-in for {dataset}: drawn people, no photographs; made by reidbench data synthesize",
@@ -47,7 +47,9 @@ def card(dataset: str, options: Mapping[str, int], plan_version: int, counts: Ma
     }
 
 
-def write_standin(directory: Path, content: Mapping[str, Any], *tables: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+def write_standin(
+    directory: Path, content: Mapping[str, Any], *tables: Sequence[Entry], cameras: int = CAMERAS
+) -> Iterator[tuple[int, int]]:
     """Write what is missing of the files of ``tables``, one table after the other, and yield (images done, images).
 
     ``content`` is that of STANDIN.json, whose options "identities" and "seed" choose the people. Raises DataError where
@@ -60,7 +62,7 @@ def write_standin(directory: Path, content: Mapping[str, Any], *tables: Sequence
         missing = [[entry for entry in table if entry[0] not in present] for table in tables]
         done = total - sum(map(images_in, missing))
         yield done, total
-        scene = Tree(content["options"]["identities"], CAMERAS, "normal", content["options"]["seed"])
+        scene = Tree(content["options"]["identities"], cameras, "normal", content["options"]["seed"])
         for table in missing:
             for written in write_entries(directory, scene, table):
                 yield done + written, total

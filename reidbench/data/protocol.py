@@ -56,10 +56,10 @@ class Protocol:
 
 
 def is_standin(protocol: Protocol, split: Split) -> bool:
-    """Return whether a protocol publishes name lists and the split has other names."""
+    """Return whether a split says so itself, or a protocol publishes name lists and the split has other names."""
     parts = {"train": split.labelled, "query": split.query, "gallery": split.gallery}
     lists = {key: reduce(operator.add, (parts[name] for name in key.split("+"))) for key in protocol.names}
-    return any(lists[key].name_digest != digest for key, digest in protocol.names.items())
+    return split.standin or any(lists[key].name_digest != digest for key, digest in protocol.names.items())
 
 
 def verdict(protocol: Protocol, split: Split) -> str:
@@ -68,4 +68,6 @@ def verdict(protocol: Protocol, split: Split) -> str:
         return "a STAND-IN: not the published file names, so no score on it compares with a published one"
     if protocol.names:
         return "the real data: every published list of names matches"
+    if split.expected:
+        return "the real data by their folders and counts; no list of their names is published to compare with"
     return "a custom dataset (not a published benchmark)"

@@ -54,6 +54,7 @@ class Split:
         further: counts of the dataset's own (tracklets, folders) by name.
         fit: units that a learned metric is fitted on: the identities of ``train`` in units that are pooled as those
             of the test are. ``labelled`` where it is left out or None; replace it together with ``train``.
+        standin: whether the folder says that its images are a stand-in for those of the dataset.
     """
 
     train: Samples
@@ -63,6 +64,7 @@ class Split:
     ignored: Mapping[str, int] = field(default_factory=dict)
     further: Mapping[str, int] = field(default_factory=dict)
     fit: Samples = field(default=cast("Samples", None), kw_only=True)
+    standin: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("train", "query", "gallery", "fit"):

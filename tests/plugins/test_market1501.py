@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from reidbench_datasets.market1501 import (
     FOLDERS,
+    NAMING,
     PUBLISHED,
     SPELLINGS,
     market1501,
     market1501_protocol,
     market1501_val_protocol,
-    parse_names,
 )
+from reidbench_datasets.named_images import parse_names
 
 from reidbench import DataError, OptionError, Samples, Split, hold_out
 from reidbench.plugins.catalogue import load
@@ -70,7 +71,7 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path):
     lines = str(caught.value).splitlines()
     for spelling in SPELLINGS:
         assert any(line.strip().startswith(f"{tmp_path / spelling}: ") for line in lines)
-    assert f"  {tmp_path / 'market1501'}: lacks bounding_box_train, bounding_box_test" in lines
+    assert f"  {tmp_path / 'market1501'}: lacks bounding_box_train, bounding_box_test; has query" in lines
     assert f"  {tmp_path / 'Market'}: no such folder" in lines
     assert "synthesize market1501" in lines[-1]
 
@@ -171,7 +172,7 @@ def test_identities_are_held_out_of_the_training_images(tmp_path):
 @pytest.fixture(scope="module")
 def published(official):
     """The three parts as the dataset reads them, from the names alone."""
-    return {folder: parse_names(Path("tree"), folder, names[::-1])[0] for folder, names in official.items()}
+    return {folder: parse_names(Path("tree"), folder, names[::-1], NAMING)[0] for folder, names in official.items()}
 
 
 def test_every_official_name_is_read(official, published):

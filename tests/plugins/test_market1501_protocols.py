@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_datasets.market1501 import FOLDERS, PUBLISHED, add_distractors, market1501, multi_query, parse_names
+from reidbench_datasets.market1501 import FOLDERS, NAMING, PUBLISHED, add_distractors, market1501, multi_query
 from reidbench_datasets.market1501_protocols import (
     market1501_500k_protocol,
     market1501_multiquery_protocol,
     market1501_protocol,
 )
+from reidbench_datasets.named_images import parse_names
 
 import reidbench
 from reidbench import DataError, OptionError, Protocol, Samples, Split, stream_key
@@ -203,7 +204,7 @@ def test_invalid_counts_of_folders_are_refused(images, tmp_path):
 def official():
     """The official lists as single query, without a file."""
     names = official_market_names()
-    return Split(*(parse_names(Path("tree"), folder, names[folder])[0] for folder in FOLDERS))
+    return Split(*(parse_names(Path("tree"), folder, names[folder], NAMING)[0] for folder in FOLDERS))
 
 
 def changed(samples: Samples) -> Samples:

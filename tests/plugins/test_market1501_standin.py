@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_datasets.market1501 import NAME, PUBLISHED
-from reidbench_datasets.market1501_standin import Image, StandIn, counts, plan, synthesize
+from reidbench_datasets.market1501_standin import StandIn, name_of, plan, synthesize
+from reidbench_datasets.standin_people import Image, counts
 from reidbench_datasets.standin_tree import CARD, LOCK
 from scipy.io import loadmat
 
@@ -36,7 +37,7 @@ def names(folder):
 def by_folder(images: list[Image]) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for image in images:
-        folders.setdefault(image.shot.folder, []).append(image.name)
+        folders.setdefault(image.shot.folder, []).append(name_of(image))
     return folders
 
 

@@ -87,14 +87,14 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path):
     lines = str(caught.value).splitlines()
     for spelling in SPELLINGS:
         assert any(line.strip().startswith(f"{tmp_path / spelling}: ") for line in lines)
-    assert f"  {tmp_path / 'mars'}: lacks bbox_train" in lines
+    assert f"  {tmp_path / 'mars'}: lacks bbox_train; has bbox_test" in lines
     assert "synthesize mars" in lines[-1]
 
 
 def test_without_lists_every_tried_folder_is_named(tmp_path):
     tree = write_tree(tmp_path)
     (tree / "info" / "test_name.txt").unlink()
-    with pytest.raises(DataError, match=r"info: lacks test_name\.txt\n(.|\n)*MARS-evaluation beside bbox_train"):
+    with pytest.raises(DataError, match=r"info: lacks test_name\.txt; has .*\n(.|\n)*MARS-evaluation beside bbox_train"):
         mars(tmp_path)
 
 
