@@ -94,7 +94,9 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path):
 def test_without_lists_every_tried_folder_is_named(tmp_path):
     tree = write_tree(tmp_path)
     (tree / "info" / "test_name.txt").unlink()
-    with pytest.raises(DataError, match=r"info: lacks test_name\.txt; has .*\n(.|\n)*MARS-evaluation beside bbox_train"):
+    with pytest.raises(
+        DataError, match=r"info: lacks test_name\.txt; has .*\n(.|\n)*MARS-evaluation beside bbox_train"
+    ):
         mars(tmp_path)
 
 
