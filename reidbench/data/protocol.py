@@ -22,7 +22,7 @@ class Protocol:
     """The data and everything after the checkpoint; declarative.
 
     Fields:
-        dataset: spec of the dataset.
+        dataset: spec of the dataset; its queries and gallery where ``train`` names another.
         version: rises whenever a score can change.
         recipe: the default recipe.
         views: name of the test-time views.
@@ -34,6 +34,7 @@ class Protocol:
         defaults: defaults for options of other items, by name.
         names: the sha256 of the published sorted name lists ("train", "query", "gallery", joined by "+" where only
             two together are published); data with other names are a stand-in.
+        train: spec of the dataset whose training part is used, None for that of ``dataset``.
         faithful_to: the paper that uses these training images, views and pooling.
         faithful_options: options of the paper's recipe that are not the recipe's defaults.
         faithful_backbones: the networks that the paper uses with it, as specs with only the options that differ from
@@ -50,6 +51,7 @@ class Protocol:
     ranks: tuple[int, ...] = RANKS
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    train: str | None = None
     faithful_to: str = ""
     faithful_options: Mapping[str, Any] = field(default_factory=dict)
     faithful_backbones: tuple[str, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
 
@@ -18,6 +19,7 @@ from reidbench.utils.random_streams import stream
 # Kinds of contradictions between training and test parts.
 SHARED_IMAGES = "test_images_in_train"
 SHARED_IDENTITIES = "identities_in_train_and_test"
+_TEST_COUNTS = ("query", "query_identities", "gallery", "junk", "distractors")
 
 
 def hold_out(train: Samples, fraction: float, seed: int) -> Split:
@@ -39,6 +41,25 @@ def hold_out(train: Samples, fraction: float, seed: int) -> Split:
     order = stream(seed, "holdout", "queries").permutation(len(gallery))
     _, first = np.unique(np.stack([gallery.pids[order], gallery.cams[order]]), axis=1, return_index=True)
     return Split(train=train.take(np.flatnonzero(~inside)), query=gallery.take(np.sort(order[first])), gallery=gallery)
+
+
+def across(target: Split, source: Split | None = None) -> Split:
+    """Return the queries and the gallery of ``target`` with the training part of ``source``; ``target`` without one.
+
+    Equal pids of the two are different identities, so those of the test part are shifted. Counts are expected where
+    both parts expect them; the source's training part, and with it the digest of a training, is unchanged.
+    """
+    if source is None:
+        return target
+    shift = max(int(source.train.pids.max(initial=0)), int(source.fit.pids.max(initial=0)))
+    query, gallery = (
+        replace(part, pids=np.where(part.pids > DISTRACTOR, part.pids + shift, part.pids))
+        for part in (target.query, target.gallery)
+    )
+    expected = {name: count for name, count in source.expected.items() if name in ("train", "train_identities")}
+    expected |= {name: target.expected[name] for name in _TEST_COUNTS if name in target.expected}
+    ignored = Counter(source.ignored) + Counter(target.ignored)
+    return Split(source.train, query, gallery, expected, dict(ignored), fit=source.fit)
 
 
 @dataclass(frozen=True, eq=False)

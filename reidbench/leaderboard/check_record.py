@@ -174,7 +174,7 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
     for kind, item in record.items.items():
         if item.origins.keys() - _options(item.spec).keys() or {*item.origins.values()} - {*_ORIGINS}:
             yield f"items.{kind}.origins", f"must be options with one of {_ORIGINS}, got {item.origins!a:.200}"
-        if kind == "dataset":  # the protocol names it
+        if kind in ("dataset", "train"):  # the protocol names them
             continue
         requested, labels = str(getattr(record.job, kind)), _labels(kind, item)
         if item.given != requested:

@@ -105,7 +105,7 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: str = "self-
         "config_hash": first.group,
         "verified": tier,
         "faithful": write_value(all(run.faithful for run in seeds)),
-        "trained_on": dataset,
+        "trained_on": Spec.parse(first.items.get("train", first.items["dataset"]).spec).item.name,
         "source": "reidbench",
         "date": str(finished.date()) if finished else "",
         **({"study": "", "tuning": ""} | (own or {})),

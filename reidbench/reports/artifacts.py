@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.samples import Samples
-from reidbench.data.split import Split
+from reidbench.data.split import Split, across
 from reidbench.embedding.cache import EmbeddingCache
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, ReidbenchError
@@ -41,7 +41,8 @@ class RunFiles:
     def __init__(self, runs: Runs, machine: Machine, *, figures: bool = True, pictures: bool = False) -> None:
         self.machine, self.figures, self.pictures = machine, figures, pictures
         self._folders = {_key(record): folder for folder, record in runs}
-        self._split: Callable[..., Split] = cache(lambda spec, root: load().resolve("dataset", spec).build(root))
+        self._part: Callable[..., Split] = cache(lambda spec, root: load().resolve("dataset", spec).build(root))
+        self._split = cache(lambda specs, root: across(*(self._part(spec, root) for spec in specs)))
 
     def ranking(self, record: RunRecord) -> Ranking:
         """Return the rank of every positive."""
@@ -64,9 +65,9 @@ class RunFiles:
 
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, below the data root or synthesized for a scale of a suite."""
-        spec = record.items["dataset"].spec
+        specs = tuple(record.items[kind].spec for kind in ("dataset", "train") if kind in record.items)
         try:  # the record is untrusted: only a known dataset's name becomes a path
-            name = Spec.parse(spec, where="dataset").item.name
+            name = Spec.parse(specs[0], where="dataset").item.name
             load().find("dataset", name)
         except ReidbenchError as error:
             raise DataError(str(error)) from None
@@ -75,11 +76,11 @@ class RunFiles:
         synthesized = sorted(scale for scale in (self.machine.cache / SCALES).glob("*") if (scale / name).exists())
         for root in (self.machine.data, *synthesized):
             try:
-                split = self._split(spec, root)
+                split = self._split(specs, root)
             except ReidbenchError as error:
                 wrong.append(str(error))
                 continue
-            place = f"dataset {spec} below {split.query.root}"
+            place = f"dataset {specs[0]} below {split.query.root}"
             if split.digest != (expected := record.dataset.digest):
                 digests = f"digest {split.digest[:12]}, the run's {expected[:12]}"
                 wrong.append(f"{place} is other data than the run's ({digests}); name its folder with --data-root")

@@ -50,6 +50,10 @@ class Part:
     notes: list[str] = field(default_factory=list)
     error: str = ""
 
+    def __bool__(self) -> bool:
+        """Return whether there is anything below the heading."""
+        return any((self.tables, self.charts, self.figures, self.pictures, self.commands, self.notes, self.error))
+
     def _repr_html_(self) -> str:
         from reidbench.reports.figures import to_img  # noqa: PLC0415 - imports matplotlib
 
@@ -92,12 +96,12 @@ def build_sections(sections: Sequence[str], records: Sequence[RunRecord], files:
 def default_parts(key: str, records: Sequence[RunRecord], files: RunFiles) -> list[Part]:
     """Return the parts of the sections that ``defaults.toml`` lists; one that cannot be used is a part with the error.
 
-    So a plugin that fails to load hides no result.
+    So a plugin that fails to load hides no result. Empty parts are left out.
     """
     parts: list[Part] = []
     for section in command_defaults()[key]:
         try:
-            parts += build_sections([section], records, files)
+            parts += (part for part in build_sections([section], records, files) if part)
         except ReidbenchError as error:
             parts.append(_failed(section, error))
     return parts

@@ -95,7 +95,7 @@ class ResolvedJob:
 
     ``job``: the request.
     ``items``: the resolved spec of each kind (protocol, dataset, loss, backbone, recipe, rerank); "metric" is missing
-        where the loss chooses it.
+        where the loss chooses it, "train" where the protocol tests on the dataset that it trains on.
     ``protocol``: the built protocol.
     """
 
@@ -125,10 +125,11 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
     add("protocol", "protocol", job.protocol)
     if "protocol" in items:
         protocol = memo(build_protocol, items["protocol"])
-        try:
-            items["dataset"] = memo(resolve_dataset, protocol.dataset, catalogue)
-        except OptionError as error:
-            mistakes.append(f"{items['protocol'].owner}: {error}")
+        for name, text in dataset_texts(protocol).items():
+            try:
+                items[name] = memo(resolve_dataset, text, catalogue)
+            except OptionError as error:
+                mistakes.append(f"{items['protocol'].owner}: {error}")
     if job.recipe != AUTO or protocol is not None:
         add("recipe", "recipe", protocol.recipe if protocol and job.recipe == AUTO else job.recipe)
     add("loss", "loss", job.loss)
@@ -158,6 +159,11 @@ def build_protocol(spec: ResolvedSpec) -> Protocol:
     if problems := [message for message, holds in valid.items() if not holds]:
         raise PluginError(f"{spec.owner}: {'; '.join(problems)}")
     return protocol
+
+
+def dataset_texts(protocol: Protocol) -> dict[str, str]:
+    """Return the specs of the datasets of a protocol, by the kinds of their items."""
+    return {"dataset": protocol.dataset} | ({"train": protocol.train} if protocol.train else {})
 
 
 def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:

@@ -9,14 +9,23 @@ from typing import TypeVar
 
 from reidbench.data.positives_and_exclusions import Unmatched, contradictions, unmatched
 from reidbench.data.protocol import Protocol, is_standin
-from reidbench.data.split import Split
+from reidbench.data.split import Split, across
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_defaults
 from reidbench.plugins.interfaces import BackboneInfo, Loss, Metric, PairMetric, Reranker, learns
 from reidbench.plugins.options import files_below
 from reidbench.ranking.checked_metric import CheckedMetric
-from reidbench.runs.job import EvaluationRecord, Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
+from reidbench.runs.job import (
+    EvaluationRecord,
+    Job,
+    Memo,
+    ResolvedJob,
+    build_protocol,
+    dataset_texts,
+    resolve,
+    resolve_dataset,
+)
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import build_on_meta, build_recipe, build_split, check_loss, describe_backbone, train_info
@@ -98,7 +107,7 @@ class Planner:
         """
         resolved, machine, memo = self.resolve(job), self.machine, self.memo
         protocol, items = resolved.protocol, dict(resolved.items)
-        split = self._split(items["dataset"])
+        split = self._split(items)
         if split.wrong_counts and not machine.allow_partial:
             raise DataError(
                 f"dataset {items['dataset'].text} in {split.train.root} has wrong counts: "
@@ -168,11 +177,13 @@ class Planner:
         with files_below(self.machine.data):
             spec = self.catalogue.resolve("protocol", protocol)
             built = build_protocol(spec)
-            return spec, built, self._split(resolve_dataset(built.dataset, self.catalogue))
+            items = {kind: resolve_dataset(text, self.catalogue) for kind, text in dataset_texts(built).items()}
+            return spec, built, self._split(items)
 
-    def _split(self, spec: ResolvedSpec) -> Split:
+    def _split(self, items: Mapping[str, ResolvedSpec]) -> Split:
         # By text and not by content: two lists with one content may be in two folders.
-        return self.memo(build_split, spec, self.machine.data)
+        specs = (items[kind] for kind in ("dataset", "train") if kind in items)
+        return self.memo(across, *(self.memo(build_split, spec, self.machine.data) for spec in specs))
 
 
 def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInfo, split: Split) -> Loss:

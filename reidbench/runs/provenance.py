@@ -40,7 +40,7 @@ SCORING = (
 )
 # The plugin name of items that are Python objects of this process; the version of such a plugin is their digest.
 LOCAL = "this process"
-TRAINED_ITEMS = ("loss", "backbone", "recipe", "dataset")
+TRAINED_ITEMS = ("loss", "backbone", "recipe")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def training_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
     The files are the import closure of ``TRAINING`` and of the modules of loss, backbone, recipe and dataset; beside
     them stand the versions of these items' distributions, as "distribution NAME".
     """
-    return _code(TRAINING, [items[kind] for kind in TRAINED_ITEMS])
+    return _code(TRAINING, [*(items[kind] for kind in TRAINED_ITEMS), items.get("train", items["dataset"])])
 
 
 def run_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:

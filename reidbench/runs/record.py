@@ -260,7 +260,7 @@ class RunRecord:
 
     def resolved_job(self, seed: int | None = None) -> Job:
         """Return the request with every option of every item spelt out, with another ``seed`` if one is given."""
-        specs = {kind: item.spec for kind, item in self.items.items() if kind != "dataset"}  # the protocol names it
+        specs = {part.name: self.items[part.name].spec for part in dataclasses.fields(Job) if part.name != "seed"}
         return Job(**specs, seed=self.job.seed if seed is None else seed)
 
     def ids(self) -> RunIds:

@@ -26,6 +26,7 @@ from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
+from reidbench.runs.job import dataset_texts
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
@@ -269,7 +270,7 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
 
 
 def _item_records(run: Prepared) -> dict[str, ItemRecord]:
-    given = {**asdict(run.job), "dataset": run.protocol.dataset}
+    given = {**asdict(run.job), **dataset_texts(run.protocol)}
     records = {}
     for kind, item in run.items.items():
         plugins = [offer.plugin for offer in item.plugin_items]
