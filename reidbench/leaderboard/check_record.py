@@ -21,6 +21,7 @@ from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, score, scores_at
+from reidbench.runs.job import DATASETS
 from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
 from reidbench.utils.machine import AUTO
@@ -151,8 +152,8 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield which items no plugin provides, have a text that is no spec, or names that may pass for other ones."""
     for kind, item in record.items.items():
-        if kind not in ITEMS:
-            yield f"items.{kind}", f"is no kind of item; known are {', '.join(ITEMS)}"
+        if kind not in (*ITEMS, *DATASETS):
+            yield f"items.{kind}", f"is no kind of item; known are {', '.join(dict.fromkeys(ITEMS + DATASETS))}"
         for field in ("plugin", "distribution", "version"):
             if not (text := getattr(item, field)).isascii():
                 yield f"items.{kind}.{field}", f"must be ASCII, got {text!a:.80}"
@@ -174,7 +175,7 @@ def _item_problems(record: RunRecord) -> Iterator[FieldProblem]:
     for kind, item in record.items.items():
         if item.origins.keys() - _options(item.spec).keys() or {*item.origins.values()} - {*_ORIGINS}:
             yield f"items.{kind}.origins", f"must be options with one of {_ORIGINS}, got {item.origins!a:.200}"
-        if kind in ("dataset", "train"):  # the protocol names them
+        if kind in DATASETS:  # the protocol names them
             continue
         requested, labels = str(getattr(record.job, kind)), _labels(kind, item)
         if item.given != requested:

@@ -20,6 +20,7 @@ from reidbench.errors import DataError, ReidbenchError
 from reidbench.plugins.catalogue import load
 from reidbench.plugins.spec import Spec
 from reidbench.ranking.rankings import Ranking, read_ranking
+from reidbench.runs.job import DATASETS
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import content_changes
 from reidbench.training.checkpoint import LOG
@@ -65,7 +66,7 @@ class RunFiles:
 
     def split(self, record: RunRecord) -> Split:
         """Return the data that the run was scored on, below the data root or synthesized for a scale of a suite."""
-        specs = tuple(record.items[kind].spec for kind in ("dataset", "train") if kind in record.items)
+        specs = tuple(record.items[kind].spec for kind in DATASETS if kind in record.items)
         try:  # the record is untrusted: only a known dataset's name becomes a path
             name = Spec.parse(specs[0], where="dataset").item.name
             load().find("dataset", name)

@@ -17,6 +17,8 @@ from reidbench.utils.random_streams import check_seed
 
 T = TypeVar("T")
 
+DATASETS = ("dataset", "train")  # the kinds of items that the protocol names; the second where it is another dataset
+
 
 @dataclass(frozen=True)
 class Job:
@@ -163,7 +165,8 @@ def build_protocol(spec: ResolvedSpec) -> Protocol:
 
 def dataset_texts(protocol: Protocol) -> dict[str, str]:
     """Return the specs of the datasets of a protocol, by the kinds of their items."""
-    return {"dataset": protocol.dataset} | ({"train": protocol.train} if protocol.train else {})
+    texts = zip(DATASETS, (protocol.dataset, protocol.train), strict=True)
+    return {kind: text for kind, text in texts if text}
 
 
 def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:

@@ -17,6 +17,7 @@ from reidbench.plugins.interfaces import BackboneInfo, Loss, Metric, PairMetric,
 from reidbench.plugins.options import files_below
 from reidbench.ranking.checked_metric import CheckedMetric
 from reidbench.runs.job import (
+    DATASETS,
     EvaluationRecord,
     Job,
     Memo,
@@ -182,7 +183,7 @@ class Planner:
 
     def _split(self, items: Mapping[str, ResolvedSpec]) -> Split:
         # By text and not by content: two lists with one content may be in two folders.
-        specs = (items[kind] for kind in ("dataset", "train") if kind in items)
+        specs = (items[kind] for kind in DATASETS if kind in items)
         return self.memo(across, *(self.memo(build_split, spec, self.machine.data) for spec in specs))
 
 
