@@ -33,7 +33,7 @@ READ_BYTES = 2**16  # read at once: more than most crops of a person take
 # Pillow's own limit. Its other formats are excluded: some run external programs on untrusted files.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**29  # more than that many pixels take uncompressed
-FORMATS = ("BMP", "PNG", "WEBP")
+FORMATS = ("BMP", "PNG", "PPM", "WEBP")
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 EMPTY = "it is empty; copy it again from its source"
@@ -178,6 +178,8 @@ def _open_with_pillow(data: bytes) -> Image.Image:
         )
     if getattr(image, "is_animated", False):
         raise DataError("it has several frames; save one of them")
+    if image.format == "PPM" and image.mode != "L":  # Pillow's mode of a colour one does not tell its depth
+        raise DataError("its format is PPM, of which only grey images with 8 bits (PGM) are read; save it as a PNG")
     if image.mode not in MODES:
         raise DataError(f"its pixel mode is {image.mode}; save it as RGB with 8 bits a channel")
     return image

@@ -70,6 +70,8 @@ GREY_PROGRESSIVE = encoded(picture().convert("L"), "JPEG", progressive=True)
         encoded(picture().convert("RGBA"), "PNG"),  # opaque
         encoded(picture(), "BMP"),
         encoded(picture(), "WEBP", lossless=True),
+        encoded(picture().convert("L"), "PPM"),
+        b"P5 2 1 15\n\x00\x0f",  # its largest value becomes 255
     ],
 )
 def test_same_pixels_as_pillow(tmp_path, data):
@@ -121,6 +123,9 @@ HEADER_TELLS = ("it is empty", "its format", "bits", "mode", "several frames", "
         (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "8 bits a channel"),
         (encoded(picture(), "WEBP", save_all=True, append_images=[picture(seed=1)]), "several frames"),
         (encoded(picture(), "TIFF"), "its format is none of"),
+        (encoded(picture(), "PPM"), "its format is PPM"),
+        (b"P5 1 1 65535\n\x01\x02", "its format is PPM"),
+        (encoded(picture().convert("L"), "PPM")[:-1], "damaged, cut short"),
     ],
 )
 def test_unusable_files_are_named(tmp_path, data, reason):
