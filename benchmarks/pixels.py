@@ -229,6 +229,7 @@ def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, r
     network = reidbench.build("backbone", spec).to(device).eval()
     _, crops = view_crops("five_crops_flip", network.preprocess)
     images = torch.rand(64, 3, network.preprocess.height, network.preprocess.width, device=device)
+    machine = local_machine(device=str(device), threads=1 if device.type == "cpu" else 8)
     passes = -(-len(samples) // 64) * len(crops)
 
     def bare() -> None:
@@ -239,7 +240,7 @@ def embedding(samples: Samples, spec: str, device: torch.device, repeats: int, r
             torch.cuda.synchronize()
 
     def whole() -> None:
-        embed_images(network, samples, "five_crops_flip", device, 1 if device.type == "cpu" else 8, "embedding")
+        embed_images(network, samples, "five_crops_flip", machine, "embedding")
 
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds = in_turns({"bare": bare, "whole": whole}, repeats, clock)

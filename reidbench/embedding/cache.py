@@ -22,7 +22,6 @@ from reidbench.plugins.interfaces import Backbone
 from reidbench.utils.arrays import IntArray, PixelArray, read_arrays, save_arrays
 from reidbench.utils.atomic import sweep
 from reidbench.utils.machine import Machine
-from reidbench.utils.progress import progress
 
 FILE_IMAGES = 4_096
 FILE_SECONDS = 60.0
@@ -101,12 +100,11 @@ class EmbeddingCache:
             return
         unlabelled = np.zeros(len(missing), dtype=np.int64)
         images = Samples(samples.root, samples.images[missing], unlabelled, unlabelled, np.arange(len(missing) + 1))
-        device, threads = self.machine.device, self.machine.threads
-        batches = embed_batches(self.backbone, images, self.views, device, threads, digests[missing])
+        description = f"embedding the {part} images"
+        batches = embed_batches(self.backbone, images, self.views, self.machine, description, digests[missing])
         pending: list[Tensor] = []
         stored, computed, began = 0, 0, time.monotonic()
-        live_line = progress(f"embedding the {part} images", len(missing), overall=self.machine.overall)
-        with closing(batches), live_line as update:
+        with closing(batches):
             for batch in batches:
                 self._check_finite(batch, images, computed)
                 pending.append(batch)
@@ -115,7 +113,6 @@ class EmbeddingCache:
                 if computed - stored >= FILE_IMAGES or seconds >= FILE_SECONDS or computed == len(missing):
                     self._store(keys[missing[stored:computed]], torch.cat(pending).numpy(), seconds)
                     pending, stored, began = [], computed, time.monotonic()
-                update(computed, "")
 
     def _check_finite(self, embeddings: Tensor, images: Samples, first: int) -> None:
         finite = torch.isfinite(embeddings).all(dim=1)

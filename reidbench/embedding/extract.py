@@ -18,6 +18,7 @@ from reidbench.images.pixel_store import PixelStore, network_input
 from reidbench.plugins.interfaces import Backbone, Preprocess, check_embeddings
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.device import out_of_memory_advice, to_device
+from reidbench.utils.machine import Machine
 from reidbench.utils.progress import progress
 from reidbench.utils.threads import map_in_threads
 
@@ -26,24 +27,11 @@ Decode = Callable[[Samples, Sequence[int], PixelArray, PixelArray | None], None]
 
 
 def embed_images(
-    backbone: Backbone,
-    samples: Samples,
-    views: str,
-    device: torch.device,
-    threads: int,
-    description: str,
-    *,
-    decode: Decode = decode_images,
+    backbone: Backbone, samples: Samples, views: str, machine: Machine, description: str, decode: Decode = decode_images
 ) -> Tensor:
-    """Return the embedding of every image [m, D] float32 on the CPU as ``embed_batches`` does, and show progress."""
-    total, done = len(samples.images), 0
-    embeddings: list[Tensor] = []
-    batches = embed_batches(backbone, samples, views, device, threads, decode=decode)
-    with closing(batches), progress(description, total) as update:
-        for batch in batches:
-            embeddings.append(batch)
-            done += len(batch)
-            update(done, "")
+    """Return the embedding of every image [m, D] float32 on the CPU; the arguments are those of ``embed_batches``."""
+    with closing(embed_batches(backbone, samples, views, machine, description, decode=decode)) as batches:
+        embeddings = list(batches)
     # Concatenated outside inference mode: tensors made in it can take part in no gradient.
     return torch.cat([*embeddings, torch.empty(0, backbone.embedding_dim)])
 
@@ -52,22 +40,23 @@ def embed_batches(
     backbone: Backbone,
     samples: Samples,
     views: str,
-    device: torch.device,
-    threads: int,
+    machine: Machine,
+    description: str = "",
     digests: PixelArray | None = None,
     *,
     decode: Decode = decode_images,
 ) -> Generator[Tensor]:
     """Yield the embeddings [b, D] float32 on the CPU of all images, batch by batch, the mean over the crops of views.
 
-    ``digests`` [m, 32], if given, are the sha256 that the files must have. ``decode`` is what reads them.
-    Images are decoded in ``threads`` threads, at most two more batches than threads at a time. The network, which must
-    be on ``device``, runs in evaluation mode; each module's mode is restored at the end. All batches that it sees have
-    the same size, so that no value depends on the number of images. Raises DataError for an image that cannot be used,
-    OptionError for unknown views, OutOfMemory with what to lower.
+    Progress is shown where there is a ``description``. ``digests`` [m, 32], if given, are the sha256 that the files
+    must have. ``decode`` is what reads them.
+    Images are decoded in the machine's threads, at most two more batches than threads at a time. The network, which
+    must be on its device, runs in evaluation mode; each module's mode is restored at the end. All batches that it sees
+    have the same size, so that no value depends on the number of images. Raises DataError for an image that cannot be
+    used, OptionError for unknown views, OutOfMemory with what to lower.
     """
     size, crops = view_crops(views, backbone.preprocess)
-    total = len(samples.images)
+    total, device = len(samples.images), machine.device
 
     def decode_batch(number: int) -> PixelArray:
         first = number * BATCH
@@ -77,24 +66,20 @@ def embed_batches(
         return pixels
 
     advice = out_of_memory_advice(device, "lower the backbone's height and width, or use a smaller backbone")
+    live_line = progress(description, total, shown=bool(description), overall=machine.overall)
     # Closed even where the caller stops early: no thread outlives an interruption.
-    with (
-        advice,
-        evaluation_mode(backbone),
-        closing(map_in_threads(decode_batch, -(-total // BATCH), threads)) as batches,
-    ):
-        delay, remaining = _read_delay(device), total
+    decoding = closing(map_in_threads(decode_batch, -(-total // BATCH), machine.threads))
+    with advice, evaluation_mode(backbone), live_line as update, decoding as batches:
+        delay, done = _read_delay(device), 0
         pending: deque[Tensor] = deque()
-        for pixels in batches:
+        for number, pixels in enumerate(batches, start=1):
             with torch.inference_mode():
                 inputs = _view_inputs(to_device(pixels, device), crops, backbone.preprocess)
                 pending.append(torch.stack([_embed(backbone, images) for images in inputs]).mean(dim=0))
-            if len(pending) > delay:
-                yield pending.popleft().cpu()[:remaining]
-                remaining -= BATCH
-        for mean in pending:
-            yield mean.cpu()[:remaining]
-            remaining -= BATCH
+            while len(pending) > (delay if number * BATCH < total else 0):
+                yield pending.popleft().cpu()[: total - done]
+                done = min(done + BATCH, total)
+                update(done, "")
 
 
 def _embed(backbone: Backbone, images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from PIL.Image import Image
 
 from reidbench.data.image_list import ListColumns, read_image_list, whole_number
 from reidbench.data.samples import Samples
-from reidbench.embedding.extract import BATCH, embed_batches, embed_images
+from reidbench.embedding.extract import embed_batches, embed_images
 from reidbench.embedding.pooling import pool_units
 from reidbench.errors import DataError, OptionError
 from reidbench.images.decode import read_image
@@ -39,7 +39,6 @@ from reidbench.training.precision import float32_products
 from reidbench.utils.arrays import PixelArray, save_arrays
 from reidbench.utils.atomic import atomic_file, sweep, write_atomic
 from reidbench.utils.machine import AUTO, Machine, local_machine, user_path
-from reidbench.utils.progress import track
 from reidbench.utils.random_streams import with_seed
 from reidbench.utils.untrusted_files import parse_json, read_text
 
@@ -84,10 +83,9 @@ class TrainedNetwork:
             for place, row in enumerate(rows):
                 resize_image(_pixels(*flat[row]), out[place])
 
-        how, machine = self.record.evaluation, self.machine
-        where = machine.device, machine.threads, "embedding the images"
+        how = self.record.evaluation
         with float32_products():
-            embeddings = embed_images(self.network, samples, how.views, *where, decode=decode)
+            embeddings = embed_images(self.network, samples, how.views, self.machine, "embedding the images", decode)
         return np.asarray(pool_units(embeddings, starts, how.pool))
 
 
@@ -151,18 +149,18 @@ def embed_list(run: Path, images: Path, out: Path, machine: Machine) -> tuple[in
     samples, columns = read_list(images, machine.data)
     network, record = load_network(run)
     network.to(machine.device)
-    how = network, samples, record.evaluation.views, machine.device, machine.threads
+    how = network, samples, record.evaluation.views, machine, f"embedding {images.name}"
     shape = len(samples), network.embedding_dim
     if out.suffix == ".npz":
         with float32_products():
-            embeddings = embed_images(*how, "embedding the images").numpy()
+            embeddings = embed_images(*how).numpy()
         labels = {LABELS[column]: getattr(samples, LABELS[column]) for column in columns}
         save_arrays(out, {"embeddings": embeddings, "paths": samples.images, **labels})
         return shape
     sweep(out.parent, out.name)
     with float32_products(), closing(embed_batches(*how)) as batches, atomic_file(out, 4 * math.prod(shape)) as file:
         npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for batch in track(batches, -(-len(samples) // BATCH), f"embedding {images.name}, batches of {BATCH} images"):
+        for batch in batches:
             file.write(batch.numpy().tobytes())
     return shape
 

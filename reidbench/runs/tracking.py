@@ -103,7 +103,7 @@ class RunObserver(Observer):
         run, machine = self.run, self.machine
 
         def embed(samples: Samples, part: str) -> Tensor:
-            return torch.cat([*embed_batches(backbone, samples, run.protocol.views, machine.device, machine.threads)])
+            return torch.cat([*embed_batches(backbone, samples, run.protocol.views, machine)])
 
         try:
             with evaluation_mode(backbone), float32_products():

@@ -19,7 +19,6 @@ from reidbench.utils.machine import local_machine
 from tests.support.damage import flip
 from tests.support.images import noise_images
 
-CPU = torch.device("cpu")
 MACHINE = local_machine(device="cpu", threads=2)
 IMAGES = 4 * BATCH + 9
 
@@ -48,7 +47,7 @@ def gallery(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(gallery):
-    return embed_images(Counting(), gallery, "original", CPU, 2, "all")
+    return embed_images(Counting(), gallery, "original", MACHINE, "all")
 
 
 def embed(folder, network, samples, views="original"):
@@ -167,7 +166,7 @@ def test_other_weights_and_folders_are_embedded(gallery, tmp_path):
     other = Counting()
     with torch.no_grad():
         other.layer.weight.add_(1)
-    assert torch.equal(embed(tmp_path, other, gallery), embed_images(other, gallery, "original", CPU, 2, "all"))
+    assert torch.equal(embed(tmp_path, other, gallery), embed_images(other, gallery, "original", MACHINE, "all"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     name = str(gallery.images[0])
@@ -177,7 +176,7 @@ def test_other_weights_and_folders_are_embedded(gallery, tmp_path):
         file.write(b"\0" * (stat.st_size - file.tell()))
     os.utime(elsewhere / name, ns=(stat.st_mtime_ns, stat.st_mtime_ns))  # the same name, size and time
     same_name = Samples.of_images(elsewhere, [name], [1], [1])
-    expected = embed_images(Counting(), same_name, "original", CPU, 2, "all")
+    expected = embed_images(Counting(), same_name, "original", MACHINE, "all")
     assert torch.equal(embed(tmp_path, Counting(), same_name), expected)
 
 

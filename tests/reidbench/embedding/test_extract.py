@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.utils.machine import local_machine
 from tests.support.images import noise_images
 
-CPU = torch.device("cpu")
+cpu = partial(local_machine, device="cpu")
 
 
 class SmallNet(Backbone):
@@ -84,41 +85,41 @@ def one_by_one(network: SmallNet, samples: Samples, views: str) -> np.ndarray:
 def test_delayed_reading_changes_nothing(network, samples, monkeypatch, delay):
     """As on a GPU: the last embeddings are read after the last batch, which is cut to the number of images."""
     monkeypatch.setattr(extract, "BATCH", 8)
-    expected = embed_images(network, samples, "center_flip", CPU, 2, "embedding")
+    expected = embed_images(network, samples, "center_flip", cpu(threads=2), "embedding")
     monkeypatch.setattr(extract, "_read_delay", lambda device: delay)
     for count in (0, 1, 8, 9, 64, 70):
         part = samples.take(np.arange(count))
-        assert torch.equal(embed_images(network, part, "center_flip", CPU, 2, "embedding"), expected[:count])
+        assert torch.equal(embed_images(network, part, "center_flip", cpu(threads=2), "embedding"), expected[:count])
 
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_views_are_averaged(network, samples, views):
-    embeddings = embed_images(network, samples, views, CPU, 2, "embedding")
+    embeddings = embed_images(network, samples, views, cpu(threads=2), "embedding")
     assert embeddings.dtype == torch.float32
     np.testing.assert_allclose(embeddings.numpy(), one_by_one(network, samples, views), rtol=1e-5, atol=1e-5)
 
 
 def test_threads_and_number_of_images_do_not_matter(network, samples, monkeypatch):
-    everything = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
-    assert torch.equal(embed_images(network, samples, "center_flip", CPU, 3, "embedding"), everything)
+    everything = embed_images(network, samples, "center_flip", cpu(threads=1), "embedding")
+    assert torch.equal(embed_images(network, samples, "center_flip", cpu(threads=3), "embedding"), everything)
     for count in (1, 5):
-        few = embed_images(network, samples.take(np.arange(count)), "center_flip", CPU, 1, "embedding")
+        few = embed_images(network, samples.take(np.arange(count)), "center_flip", cpu(threads=1), "embedding")
         assert torch.equal(few, everything[:count])
     monkeypatch.setattr(extract, "BATCH", 7)
-    other = embed_images(network, samples, "center_flip", CPU, 1, "embedding")
+    other = embed_images(network, samples, "center_flip", cpu(threads=1), "embedding")
     torch.testing.assert_close(other, everything, rtol=1e-5, atol=1e-5)
 
 
 def test_modes_are_restored(network, samples):
     network.train()
     network.frozen_norm.eval()
-    embed_images(network, samples.take(np.arange(3)), "original", CPU, 1, "embedding")
+    embed_images(network, samples.take(np.arange(3)), "original", cpu(threads=1), "embedding")
     assert network.training
     assert network.norm.training
     assert not network.frozen_norm.training
     broken = Samples.of_images(samples.root, ["missing.png"], [1], [1])
     with pytest.raises(DataError, match=r"missing\.png"):
-        embed_images(network, broken, "original", CPU, 1, "embedding")
+        embed_images(network, broken, "original", cpu(threads=1), "embedding")
     assert network.training
     network.train()
 
@@ -142,7 +143,7 @@ def test_interruption_leaves_no_thread_and_restores_modes(samples, tmp_path, mon
 
     def embed():
         if of == "files":
-            return embed_images(network, samples, "original", CPU, 3, "embedding")
+            return embed_images(network, samples, "original", cpu(threads=3), "embedding")
         return embed_stored(network, store, np.arange(70))
 
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -169,13 +170,13 @@ def test_only_a_few_batches_are_decoded_ahead(samples, monkeypatch, threads):
             alive.append(sum(pixels() is not None for pixels in decoded))
             return super().forward(images)
 
-    embed_images(Slow(), samples, "original", CPU, threads, "embedding", decode=recording)
+    embed_images(Slow(), samples, "original", cpu(threads=threads), "embedding", decode=recording)
     assert len(decoded) == len(alive) == 35
     assert threads <= max(alive) <= threads + 2
 
 
 def test_embeddings_can_be_differentiated(network, samples):
-    embeddings = embed_images(network, samples.take(np.arange(2)), "original", CPU, 1, "embedding")
+    embeddings = embed_images(network, samples.take(np.arange(2)), "original", cpu(threads=1), "embedding")
     weight = torch.ones(6, requires_grad=True)
     (embeddings * weight).sum().backward()
     assert torch.allclose(weight.grad, embeddings.sum(dim=0))
@@ -193,7 +194,7 @@ def test_stored_pixels_give_the_embeddings_of_the_files(network, samples, tmp_pa
     assert network.norm.training
     assert not network.frozen_norm.training
     network.train()
-    expected = embed_images(network, samples, "center" if crop else "original", CPU, 1, "embedding")[images]
+    expected = embed_images(network, samples, "center" if crop else "original", cpu(threads=1), "embedding")[images]
     torch.testing.assert_close(embeddings, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(embed_stored(network, store, images[1:4]), embeddings[1:4]), "whatever else is embedded"
     assert embed_stored(network, store, np.array([], dtype=np.int64)).shape == (0, 6)

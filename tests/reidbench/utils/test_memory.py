@@ -66,16 +66,15 @@ class Spread(Loss):
         return -embeddings.square().sum(1)
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
-samples, net, cpu = noise_images(folder / "images", [1] * 40), Net(), torch.device("cpu")
+samples, net, machine = noise_images(folder / "images", [1] * 40), Net(), local_machine(device="cpu", threads=1)
 torch.set_num_threads(1)
 status = Path("/proc/self/status").read_text()
 limit = int(status.split("VmSize:")[1].split()[0]) * 1024 + 900 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 if what == "embed":
-    embed_images(net, samples, "original", cpu, 1, "embedding")
+    embed_images(net, samples, "original", machine, "embedding")
 else:
     recipe = Recipe(steps=2, decay_start=1, learning_rate=1e-3, p=40, k=10, crop=False)
-    machine = local_machine(device="cpu", threads=1)
     train(net, Spread(), recipe, samples, seed=0, folder=folder / "run", machine=machine)
 """
 
