@@ -7,13 +7,12 @@ import hashlib
 import os
 import stat
 import warnings
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -24,8 +23,6 @@ from reidbench.errors import DataError
 from reidbench.images import resize
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.syntax import syntax_digest
-
-T = TypeVar("T")
 
 CHUNK_IMAGES = 64  # decoded by one thread before it takes the next ones
 READ_BYTES = 2**16  # read at once: more than most crops of a person take
@@ -60,13 +57,15 @@ def read_image(path: Path | str, digest: bytes = b"") -> PixelArray:
     transparent anywhere (dropping alpha would show hidden colours); also where a ``digest`` is given and the sha256 of
     the file is another.
     """
-    return _named(path, lambda: _decode(_content(path, digest)))
+    with _named(path):
+        return _decode(_content(path, digest))
 
 
 def check_file(path: Path | str) -> None:
     """Raise DataError where a file is missing or empty."""
-    if not _named(path, lambda: os.stat(path).st_size):  # noqa: PTH116, pathlib would double the time of 10^6 files
-        raise DataError(f"{path}: is not a usable image: {EMPTY}")
+    with _named(path):
+        if not os.stat(path).st_size:  # noqa: PTH116, pathlib would double the time of 10^6 files
+            raise DataError(EMPTY)
 
 
 def read_digest(path: Path | str) -> bytes:
@@ -74,13 +73,20 @@ def read_digest(path: Path | str) -> bytes:
 
     Damage behind the header and transparency go unnoticed.
     """
-    return _named(path, lambda: _check_header(_content(path)))
+    with _named(path):
+        data = _content(path)
+        if data.startswith(JPEG_MAGIC):
+            _check_jpeg(data)
+        else:
+            _open_with_pillow(data).close()
+        return hashlib.sha256(data).digest()
 
 
-def _named(path: Path | str, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns; any error of it becomes a DataError that names the file."""
+@contextmanager
+def _named(path: Path | str) -> Iterator[None]:
+    """Turn any error of the block into a DataError that names the file."""
     try:
-        return read()
+        yield
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything, from struct.error to SyntaxError
@@ -119,7 +125,7 @@ def _decode(data: bytes) -> PixelArray:
         decoded: PixelArray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
         return decoded
     if data.startswith(PNG_MAGIC):
-        _check_png(data)
+        _open_with_pillow(data).verify()  # the checksums of all chunks; decoding lets some damage pass
     with _open_with_pillow(data) as image:
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"))
@@ -129,32 +135,11 @@ def _decode(data: bytes) -> PixelArray:
         return np.asarray(with_alpha.convert("RGB"))
 
 
-def _check_header(data: bytes) -> bytes:
-    """Return the sha256 of the content of an image file; raises an error where its header shows that it is unusable."""
-    if data.startswith(JPEG_MAGIC):
-        _check_jpeg(data)
-    else:
-        _open_with_pillow(data).close()
-    return hashlib.sha256(data).digest()
-
-
 def _check_jpeg(data: bytes) -> None:
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
     if colorspace in ("CMYK", "YCCK"):
         raise DataError(f"its colours are {colorspace}, which have no fixed RGB values; save it as RGB")
-
-
-def _check_png(data: bytes) -> None:
-    """Raise ValueError where a chunk's checksum is wrong or the last chunk is missing; Pillow lets some pass."""
-    start = len(PNG_MAGIC)
-    while (kind := data[start + 4 : start + 8]) and kind != b"IEND":
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise ValueError("a chunk is damaged")
-        start = end + 4
-    if not kind:
-        raise ValueError("its end is missing")
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:

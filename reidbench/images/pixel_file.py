@@ -1,23 +1,22 @@
 """The cache of decoded pixels: one file for each list of images and size, whole or absent.
 
-A file begins with a JSON header, padded to ``HEADER_BYTES``, that says what it was decoded from; uint8 pixels
+A file begins with a digest (hex) of the images' contents and the decoder, padded to ``HEADER_BYTES``; uint8 pixels
 [m, h, w, 3] and the CRC-32 of each image's pixels, uint32 [m], follow. Its name is a digest of the images' folder,
-names and size. It is used only where the header's digest of contents and decoder agrees, and an image only where its
-checksum does; else the images are decoded anew and the file is replaced.
+names and size. It is used only where the digest of contents and decoder agrees, and an image only where its checksum
+does; else the images are decoded anew and the file is replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import shutil
 import zlib
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,41 +47,27 @@ CACHE_FOLDERS = (FOLDER, CONTENTS, "compiled", "weights", SCALES)  # all that th
 LOCK_SECONDS = 7 * 24 * 3600.0
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a pixel file was decoded from.
+class PixelFile(NamedTuple):
+    """A file of the cache, whether or not it is there.
 
-    ``root``: folder of the images.
-    ``images``: number of images.
-    ``height``: rows of pixels of each.
-    ``width``: columns of pixels of each.
-    ``content``: sha256 (hex) over the contents of the images and the decoder.
+    ``path``: its path, whose name is a digest of the images' folder, names and size.
+    ``header``: its first bytes, a digest of the contents of the images and of the decoder.
+    ``shape``: shape of the pixels.
     """
 
-    root: str
-    images: int
-    height: int
-    width: int
-    content: str
-
-    @property
-    def shape(self) -> Shape:
-        return (self.images, self.height, self.width, 3)
+    path: Path
+    header: bytes
+    shape: Shape
 
     @property
     def nbytes(self) -> int:
         """The bytes of the pixels."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def encoded(self) -> bytes:
-        """The first bytes of the file."""
-        return json.dumps(asdict(self)).encode().ljust(HEADER_BYTES)
+        return math.prod(self.shape)
 
     @property
     def file_bytes(self) -> int:
         """The bytes of the file."""
-        return HEADER_BYTES + self.nbytes + self.images * CHECKSUM.itemsize
+        return HEADER_BYTES + self.nbytes + self.shape[0] * CHECKSUM.itemsize
 
 
 def choose_store(name: str, nbytes: int, device: torch.device) -> str:
@@ -110,26 +95,28 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
     Raises DataError for images that cannot be used and where the cache cannot be written; else as ``choose_store``.
     """
     digest = hashlib.sha256(decoder_digest().encode() + image_digests(samples, machine).tobytes()).hexdigest()
-    header = Header(str(real_path(samples.root)), len(samples.images), height, width, digest)
-    file = _file(machine.cache, samples, header)
-    store = choose_store(machine.pixels, header.nbytes, machine.device)
-    if not _is_current(file, header):
-        _build(samples, header, file, machine)
-    checksums = np.fromfile(file, CHECKSUM, offset=HEADER_BYTES + header.nbytes)
+    names = hashlib.sha256("".join(f"{name}\n" for name in samples.images.tolist()).encode()).hexdigest()
+    place = f"{real_path(samples.root)}\0{names} {height}x{width} bilinear"
+    path = machine.cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.pixels"
+    file = PixelFile(path, digest.encode().ljust(HEADER_BYTES), (len(samples.images), height, width, 3))
+    store = choose_store(machine.pixels, file.nbytes, machine.device)
+    if not _is_current(file):
+        _build(samples, file, machine)
+    checksums = np.fromfile(path, CHECKSUM, offset=HEADER_BYTES + file.nbytes)
     if store == "map":
-        machine.log(f"{header.images:,} training images of {height}x{width} are memory-mapped from {file.parent}")
+        machine.log(f"{len(checksums):,} training images of {height}x{width} are memory-mapped from {path.parent}")
         try:
-            pixels = np.memmap(file, np.uint8, "r", HEADER_BYTES, header.shape)
+            pixels = np.memmap(path, np.uint8, "r", HEADER_BYTES, file.shape)
         except OSError as error:
             raise DataError(
-                f"{file}: cannot be mapped into memory ({error.strerror}); name a folder on another file system with "
+                f"{path}: cannot be mapped into memory ({error.strerror}); name a folder on another file system with "
                 "--cache, or use --pixels device"
             ) from None
-        return PixelStore(pixels, machine.device, partial(_check, pixels, checksums, file))
-    loaded = _load(file, header, checksums, machine)
+        return PixelStore(pixels, machine.device, partial(_check, pixels, checksums, path))
+    loaded = _load(file, checksums, machine)
     if loaded is None:
-        machine.log(f"{file}: is damaged: decoding again")
-        file.unlink(missing_ok=True)
+        machine.log(f"{path}: is damaged: decoding again")
+        path.unlink(missing_ok=True)
         return open_pixels(samples, height, width, machine)
     return PixelStore(loaded, machine.device)
 
@@ -154,54 +141,48 @@ def clear(cache: Path) -> int:
     return freed
 
 
-def _file(cache: Path, samples: Samples, header: Header) -> Path:
-    names = hashlib.sha256("".join(f"{name}\n" for name in samples.images.tolist()).encode()).hexdigest()
-    place = f"{header.root}\0{names} {header.height}x{header.width} bilinear"
-    return cache / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.pixels"
-
-
-def _is_current(file: Path, header: Header) -> bool:
-    """Return whether a pixel file has this header and the length that it says."""
+def _is_current(file: PixelFile) -> bool:
+    """Return whether a pixel file is there, with its header and length."""
     try:
-        with file.open("rb") as opened:
+        with file.path.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            return size == header.file_bytes and opened.read(HEADER_BYTES) == header.encoded
+            return size == file.file_bytes and opened.read(HEADER_BYTES) == file.header
     except OSError:
         return False
 
 
-def _build(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
-    """Decode the images into ``file``, or wait for another process that does; an interrupted build is dropped."""
+def _build(samples: Samples, file: PixelFile, machine: Machine) -> None:
+    """Write the pixel file, or wait for another process that does; an interrupted build is dropped."""
     with lock(
-        file.with_suffix(".lock"),
+        file.path.with_suffix(".lock"),
         "decoding images",
         wait=LOCK_SECONDS,
         waiting=lambda holder: machine.log(f"waiting for {holder}, which is decoding the same images"),
     ):
-        if _is_current(file, header):  # another process has just built it
+        if _is_current(file):  # another process has just built it
             return
-        if file.exists():
+        if file.path.exists():
             machine.log("images or the decoder have changed since the pixels were cached: decoding again")
-        sweep(file.parent, file.name)
-        _decode(samples, header, file, machine)
+        sweep(file.path.parent, file.path.name)
+        _decode(samples, file, machine)
 
 
-def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> None:
+def _decode(samples: Samples, file: PixelFile, machine: Machine) -> None:
     """Write the pixel file, chunk by chunk in the order of the images."""
-    total, digests = header.images, image_digests(samples, machine)
+    total, digests = len(samples.images), image_digests(samples, machine)
 
     def decode_chunk(number: int) -> tuple[PixelArray, list[int]]:
         images = range(number * CHUNK_IMAGES, min((number + 1) * CHUNK_IMAGES, total))
-        pixels = np.empty((len(images), *header.shape[1:]), dtype=np.uint8)
+        pixels = np.empty((len(images), *file.shape[1:]), dtype=np.uint8)
         decode_images(samples, images, pixels, digests)
         return pixels, [zlib.crc32(image.data) for image in pixels]
 
     with (
-        atomic_file(file, header.file_bytes) as opened,
+        atomic_file(file.path, file.file_bytes) as opened,
         progress("decoding the training images", total, overall=machine.overall) as update,
         closing(map_in_threads(decode_chunk, -(-total // CHUNK_IMAGES), machine.threads)) as chunks,
     ):
-        opened.write(header.encoded)
+        opened.write(file.header)
         checksums: list[int] = []
         # Written and not mapped: an error of the disk is then an exception, and memory holds a few chunks only.
         for pixels, chunk_checksums in chunks:
@@ -211,24 +192,25 @@ def _decode(samples: Samples, header: Header, file: Path, machine: Machine) -> N
         opened.write(np.array(checksums, dtype=CHECKSUM).data)
 
 
-def _load(file: Path, header: Header, checksums: NDArray[Any], machine: Machine) -> Tensor | None:
+def _load(file: PixelFile, checksums: NDArray[Any], machine: Machine) -> Tensor | None:
     """Return the pixels in a device's memory, None where they are damaged.
 
     They are read piece by piece, so that the host's memory holds them at most once.
     """
-    pixels = torch.empty(header.shape, dtype=torch.uint8, device=machine.device)
-    images = max(1, LOAD_BYTES // (header.height * header.width * 3))
+    pixels = torch.empty(file.shape, dtype=torch.uint8, device=machine.device)
+    image_bytes = math.prod(file.shape[1:])
+    images = max(1, LOAD_BYTES // image_bytes)
 
     def load_piece(number: int) -> bool:
         """Load one piece and return whether it is undamaged."""
         first = number * images
         part = pixels[first : first + images]
-        offset = HEADER_BYTES + first * header.height * header.width * 3
-        piece = np.fromfile(file, np.uint8, part.numel(), offset=offset).reshape(part.shape)
+        offset = HEADER_BYTES + first * image_bytes
+        piece = np.fromfile(file.path, np.uint8, part.numel(), offset=offset).reshape(part.shape)
         part.copy_(torch.from_numpy(piece))
         return not _damaged(piece, checksums[first : first + images])
 
-    pieces = map_in_threads(load_piece, -(-header.images // images), machine.threads)
+    pieces = map_in_threads(load_piece, -(-len(pixels) // images), machine.threads)
     with closing(pieces):
         return pixels if all(pieces) else None
 

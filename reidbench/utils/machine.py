@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -155,12 +156,9 @@ def find_device(name: str = AUTO, world: World = ALONE) -> torch.device:
 
     if name == AUTO:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]?))?", str(name)):
         raise OptionError(f"--device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    device = torch.device(name)
     if world.size > 1 and device.type == "cuda":
         if device.index is not None:
             raise OptionError(f"--device {name}: {world.size} processes need a GPU each; use --device cuda")
