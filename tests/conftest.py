@@ -42,6 +42,15 @@ def _private_folders(monkeypatch, tmp_path, data_folder, tmp_path_factory):
     monkeypatch.delenv("REIDBENCH_LOAD_PLUGINS", raising=False)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for the tests of one module, since it occupies this thread's event loop."""
+    from tests.support.browser import chromium
+
+    with chromium() as opened:
+        yield opened
+
+
 @pytest.fixture
 def reidbench_process():
     """Run the real command line in a process of its own; returns what it printed and its exit code."""

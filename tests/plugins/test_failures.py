@@ -12,12 +12,9 @@ from reidbench_reports.failures import choose
 
 from reidbench.ranking.scores import average_precision
 from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import ranking_of
 from tests.support.records import replace_parts
-
-Ran = tuple[list[RunRecord], RunFiles]
 
 
 def test_queries_are_chosen_by_average_precision():

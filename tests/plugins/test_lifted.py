@@ -8,14 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reidbench_losses.lifted import (
-    Lifted,
-    LiftedGeneralized,
-    all_pairs,
-    disjoint_pairs,
-    lifted_generalized_terms,
-    lifted_terms,
-)
+from reidbench_losses import lifted
 
 from tests.support.losses import DISTANCES, INFO, slow_distance
 from tests.support.tiny_training import view_of
@@ -44,10 +37,10 @@ def test_pairs_and_terms_are_those_of_loops(distance, negatives, form, labels, m
         term = max(0.0, slow_distance(rows[a], rows[p], distance) + math.log(total))
         expected.append(term**2 / 2 if form == "squared" else term)
     of = torch.tensor(labels)
-    assert all_pairs(of[:, None] == of).tolist() == pairs
-    terms = lifted_terms(embeddings, of, torch.tensor(pairs), margin, distance, negatives=negatives, form=form)
+    assert lifted.all_pairs(of[:, None] == of).tolist() == pairs
+    terms = lifted.lifted_terms(embeddings, of, torch.tensor(pairs), margin, distance, negatives=negatives, form=form)
     assert terms.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
-    value = Lifted(INFO, margin=margin, distance=distance, negatives=negatives, form=form)(embeddings, of)
+    value = lifted.Lifted(INFO, margin=margin, distance=distance, negatives=negatives, form=form)(embeddings, of)
     assert value.per_item["loss"].equal(terms)
     assert value.total.item() == pytest.approx(sum(expected) / len(expected), abs=1e-11)
 
@@ -68,15 +61,15 @@ def test_generalized_terms_are_those_of_loops(distance, include_anchor, labels, 
         )
         expected.append(max(0.0, math.log(pull) + math.log(push)))
     of = torch.tensor(labels)
-    terms = lifted_generalized_terms(embeddings, of, margin, distance, include_anchor=include_anchor)
+    terms = lifted.lifted_generalized_terms(embeddings, of, margin, distance, include_anchor=include_anchor)
     assert terms.tolist() == pytest.approx(expected, rel=1e-11, abs=1e-11)
-    loss = LiftedGeneralized(INFO, margin=margin, distance=distance, include_anchor=include_anchor)
+    loss = lifted.LiftedGeneralized(INFO, margin=margin, distance=distance, include_anchor=include_anchor)
     assert loss(embeddings, of).total.item() == pytest.approx(sum(expected) / len(expected), abs=1e-11)
 
 
 @given(labels=st.lists(st.integers(-2, 3), min_size=1, max_size=30))
 def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels):
-    pairs = disjoint_pairs(torch.tensor(labels)).tolist()
+    pairs = lifted.disjoint_pairs(torch.tensor(labels)).tolist()
     images = [image for pair in pairs for image in pair]
     assert len(set(images)) == len(images)
     assert all(labels[a] == labels[p] and a < p for a, p in pairs)
@@ -85,22 +78,22 @@ def test_disjoint_pairs_omit_at_most_one_image_of_an_identity(labels):
 
 
 def test_disjoint_pairs_are_in_the_order_of_the_batch():
-    assert disjoint_pairs(torch.tensor([7, 4, 7, 7, 4, 7, 7])).tolist() == [[1, 4], [0, 2], [3, 5]]
+    assert lifted.disjoint_pairs(torch.tensor([7, 4, 7, 7, 4, 7, 7])).tolist() == [[1, 4], [0, 2], [3, 5]]
     embeddings, labels = batch(7, 0), torch.tensor([7, 4, 7, 7, 4, 7, 7])
-    value = Lifted(INFO, pairs="disjoint")(embeddings, labels)
-    expected = lifted_terms(embeddings, labels, torch.tensor([[1, 4], [0, 2], [3, 5]]), 0.2)
+    value = lifted.Lifted(INFO, pairs="disjoint")(embeddings, labels)
+    expected = lifted.lifted_terms(embeddings, labels, torch.tensor([[1, 4], [0, 2], [3, 5]]), 0.2)
     assert value.per_item["loss"].equal(expected)
 
 
 def test_triplets_are_own_rounds_with_one_pair_each():
     labels = np.arange(60) // 3
     view = view_of(labels, p=6, k=3)
-    loss = Lifted(INFO, pairs="triplets", negatives="all")
+    loss = lifted.Lifted(INFO, pairs="triplets", negatives="all")
     batches = loss.next_round(view, 0)
     assert [len(units) for units in batches] == [18] * 3
     of = torch.from_numpy(labels[batches[0]])
     embeddings = batch(18, 3)
     terms = loss(embeddings, of).per_item["loss"]
     pairs = torch.stack([torch.arange(6), torch.arange(6, 12)], dim=1)
-    assert terms.equal(lifted_terms(embeddings, of, pairs, 0.2, negatives="all"))
-    assert Lifted(INFO).next_round(view, 0) is None
+    assert terms.equal(lifted.lifted_terms(embeddings, of, pairs, 0.2, negatives="all"))
+    assert lifted.Lifted(INFO).next_round(view, 0) is None

@@ -61,8 +61,7 @@ def slow_descriptor(colours: NDArray[np.float64], grays: NDArray[np.uint8]) -> N
 
     def halved(image: NDArray[np.float64]) -> NDArray[np.float64]:
         height, width = image.shape[0] // 2, image.shape[1] // 2
-        found: NDArray[np.float64] = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1).mean(axis=(1, 3))
-        return found
+        return image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1).mean(axis=(1, 3))
 
     def texture(image: NDArray[np.float64], radius: int) -> NDArray[np.int64]:
         own, codes = image[..., 0], np.zeros(image.shape[:2], dtype=np.int64)

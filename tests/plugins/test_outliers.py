@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from reidbench_reports.outliers import own_distances
 
-from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
-
-Ran = tuple[list[RunRecord], RunFiles]
 
 
 def test_distances_are_to_the_mean_of_the_others():

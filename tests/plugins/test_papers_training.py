@@ -39,8 +39,7 @@ def lunet():
 
 
 def loss_of(spec: str) -> Loss:
-    loss: Loss = reidbench.build("loss", spec, TrainInfo(embedding_dim=4, num_pids=3))
-    return loss
+    return reidbench.build("loss", spec, TrainInfo(embedding_dim=4, num_pids=3))
 
 
 # --- 3.2 Training ----------------------------------------------------------------------------------------------------

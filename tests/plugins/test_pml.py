@@ -32,8 +32,7 @@ GIVEN = {"RankedListLoss": "(margin=0.4, Tn=2)"}  # the library gives these no d
 
 def made(name: str, options: str = "", seed: int = 0) -> Loss:
     torch.manual_seed(seed)
-    loss: Loss = build("loss", f"pml/{name}{options or GIVEN.get(name, '')}", INFO)
-    return loss
+    return build("loss", f"pml/{name}{options or GIVEN.get(name, '')}", INFO)
 
 
 def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], list[Tensor]]:

@@ -7,13 +7,9 @@ from dataclasses import replace
 import numpy as np
 from reidbench_reports.training_log import MOST_POINTS, QUANTITIES, _grouped
 
-from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from tests.support.parts import build_part, printed
 from tests.support.rankings import with_rankings
 from tests.support.records import make_record
-
-Ran = tuple[list[RunRecord], RunFiles]
 
 
 def test_every_training_is_a_line_of_each_chart(ran):

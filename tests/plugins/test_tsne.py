@@ -7,12 +7,9 @@ from reidbench_reports.tsne import embed, paint
 
 from reidbench import Samples
 from reidbench.reports.artifacts import RunFiles
-from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.parts import build_part
 from tests.support.records import make_record
-
-Ran = tuple[list[RunRecord], RunFiles]
 
 
 def test_distant_identities_are_distant_on_the_map():

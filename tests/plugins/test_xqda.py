@@ -10,14 +10,7 @@ from reidbench_metrics.pairs import counts_across, halves, scatters_across
 import reidbench
 from reidbench import DataError, OptionError, stream
 from reidbench.ranking.scores import score
-from tests.support.metric_arrays import (
-    assert_a_form,
-    assert_close_forms,
-    assert_official,
-    form_of,
-    people,
-    slow_scatters,
-)
+from tests.support import metric_arrays as arrays
 from tests.support.oracles import oracle
 from tests.support.rankings import rank_distances
 
@@ -39,8 +32,8 @@ def test_given_pairs_give_the_official_results(name):
     data, metric = oracle(name), xqda()
     metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_ind1"], data["pair_ind2"])
     assert metric.map.shape[1] == data["qda_dims"]
-    assert_close_forms(form_of(metric), data["WMWt"])
-    assert_official(metric, data, "", "dist")
+    arrays.assert_close_forms(arrays.form_of(metric), data["WMWt"])
+    arrays.assert_official(metric, data, "", "dist")
 
 
 def test_re_ranking_over_xqda_is_the_official_one():
@@ -64,21 +57,21 @@ def test_re_ranking_over_xqda_is_the_official_one():
     ("dim", "lam", "dims"), [(1, 0.001, 9), (6, 0.001, 99), (6, 0.5, 99), (6, 0.0, 2), (80, 0.01, 5), (80, 0.01, 99)]
 )
 def test_all_pairs_are_those_of_loops(dim, lam, dims):
-    rows, pids, cams = people(10, dim, seed=dim)
+    rows, pids, cams = arrays.people(10, dim, seed=dim)
     metric = xqda(f"pairs=all, lam={lam}, dims={dims}, normalize=false")
     metric.fit(rows, pids, cams)
-    intra, extra, _, _ = slow_scatters(rows.numpy(), pids, cams)
-    assert_close_forms(form_of(metric), slow_form(intra, extra, lam, dims), 1e-8)
+    intra, extra, _, _ = arrays.slow_scatters(rows.numpy(), pids, cams)
+    arrays.assert_close_forms(arrays.form_of(metric), slow_form(intra, extra, lam, dims), 1e-8)
 
 
 def test_official_pairs_of_both_halves():
-    rows, pids, cams = people(14, 5, seed=1)
+    rows, pids, cams = arrays.people(14, 5, seed=1)
     metric = xqda("seed=3")
     metric.fit(rows, pids, cams)
     first, second = halves(pids, cams, stream(3, "xqda", "pairs"))
     both, sides = np.concatenate([first, second]), np.repeat([0, 1], len(first))
-    intra, extra, _, _ = slow_scatters(rows[both].numpy(), pids[both], sides)
-    assert_close_forms(form_of(metric), slow_form(intra, extra, 0.001, 99))
+    intra, extra, _, _ = arrays.slow_scatters(rows[both].numpy(), pids[both], sides)
+    arrays.assert_close_forms(arrays.form_of(metric), slow_form(intra, extra, 0.001, 99))
     largest = metric.map.gather(0, metric.map.abs().argmax(dim=0, keepdim=True))
     assert (largest > 0).all()
 
@@ -86,7 +79,7 @@ def test_official_pairs_of_both_halves():
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 6), cams=st.integers(1, 3), dim=st.integers(1, 4))
 @settings(max_examples=40)
 def test_sums_over_pairs_and_halves_of_people(seed, count, cams, dim):
-    rows, pids, seen = people(count, dim, cams, seed, each=(1, 6))
+    rows, pids, seen = arrays.people(count, dim, cams, seed, each=(1, 6))
     first, second = halves(pids, seen, np.random.default_rng(seed))
     assert len(np.unique(np.concatenate([first, second]))) == 2 * len(first)
     assert (pids[first] == pids[second]).all()
@@ -94,7 +87,7 @@ def test_sums_over_pairs_and_halves_of_people(seed, count, cams, dim):
     if cams > 1 and max(counts_across(pids, seen)) > 0:
         one, two = scatters_across(rows, rows.mean(dim=0), pids, seen)
         with np.errstate(invalid="ignore"):
-            intra, extra, within, between = slow_scatters(rows.numpy(), pids, seen)
+            intra, extra, within, between = arrays.slow_scatters(rows.numpy(), pids, seen)
         assert counts_across(pids, seen) == (within, between)
         for found, expected, number in ((one, intra, within), (two, extra, between)):
             np.testing.assert_allclose(found.numpy(), np.nan_to_num(expected) * number, rtol=1e-9, atol=1e-9)
@@ -109,21 +102,21 @@ def test_halves_pair_all_units_where_cameras_differ():
 
 
 def test_distances_may_be_negative():
-    rows, pids, cams = people(4, 12, seed=0)
+    rows, pids, cams = arrays.people(4, 12, seed=0)
     metric = xqda("pairs=all, normalize=false")
     metric.fit(rows, pids, cams)
     assert metric.signs.min() == -1, "the case should have a direction in which one person differs more than two"
     at = metric.mean
     far = at + torch.linalg.pinv(metric.map.T)[:, -1]
     assert metric.distances(metric.project(at[None]), metric.project(far[None])).item() == pytest.approx(-1)
-    assert_a_form(metric, rows[:5], rows)
+    arrays.assert_a_form(metric, rows[:5], rows)
 
 
 def test_mistakes_are_errors():
     for options in ("dims=0", "lam=-1"):
         with pytest.raises(OptionError, match="metric xqda: expected dims"):
             xqda(options)
-    rows, pids, cams = people(6, 4)
+    rows, pids, cams = arrays.people(6, 4)
     flat = torch.cat([rows, rows[:, :1]], dim=1)
     with pytest.raises(DataError, match=r"singular; raise lam \(rank 4 of 5\)"):
         xqda("pairs=all, lam=0").fit(flat, pids, cams)

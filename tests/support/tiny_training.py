@@ -43,8 +43,7 @@ class Net(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
             self._note(images)
-        out: Tensor = self.linear(self.dropout(self.norm(self.convolution(images)).flatten(1)))
-        return out
+        return self.linear(self.dropout(self.norm(self.convolution(images)).flatten(1)))
 
     @torch.compiler.disable(reason="a signal is no part of a network")
     def _note(self, images: Tensor) -> None:

@@ -29,8 +29,7 @@ class Double(Backbone):
         self.embedding_dim, self.preprocess = inner.embedding_dim, inner.preprocess
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.inner(images.double())
-        return out
+        return self.inner(images.double())
 
 
 class Mining(Loss):
@@ -63,8 +62,7 @@ class Noise(Backbone):
         self.linear = nn.Linear(3 * 16 * 8, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.linear(images.flatten(1)) * 0 + torch.rand(len(images), 2)
-        return out
+        return self.linear(images.flatten(1)) * 0 + torch.rand(len(images), 2)
 
 
 class Alone(Loss):

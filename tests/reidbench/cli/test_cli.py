@@ -2,8 +2,6 @@
 
 import csv
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from reidbench.cli import make_app
 from tests.support.cases import cases
 from tests.support.jobs import small_run
 
-Process = Callable[..., subprocess.CompletedProcess[str]]
 VERBS = ("run", "report", "leaderboard", "plugins", "data")
 
 

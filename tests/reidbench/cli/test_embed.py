@@ -1,7 +1,7 @@
 """Embedding a list into shards: the rows of one file, in tasks that are resumed and never mixed."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from reidbench.runs.export import embed_list, embed_shards
 from reidbench.runs.tasks import log_file
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, run
-
-Process = Callable[..., tuple[int, str]]
 
 
 class InThisProcess(Executor):

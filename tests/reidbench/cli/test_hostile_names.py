@@ -5,17 +5,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Callable
 
 import pytest
 
 from reidbench.errors import quoted
 from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
-
-Main = Callable[..., tuple[int, str]]
-Process = Callable[..., subprocess.CompletedProcess[str]]
 
 TEXTS = cases(__file__, "texts") | {"10,000 characters": "y" * 10_000}
 PLACES = cases(__file__, "places") | {"embed": ["embed", "--images", str(CHECKOUT / "README.md"), "--out", "x.npz"]}

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,9 +40,6 @@ def main_with(monkeypatch, tmp_path):
         return int(ended.value.code or 0), printed[0], printed[1]
 
     return call
-
-
-Main = Callable[..., tuple[int, bytes, bytes]]
 
 
 def test_a_closed_pipe_is_no_error(main_with):

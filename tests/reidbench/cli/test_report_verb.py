@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +17,6 @@ from reidbench.runs.suite import find_suite, load_suite
 from tests.support.jobs import small_run
 from tests.support.records import make_record, put
 
-Main = Callable[..., tuple[int, str]]
 HOSTILE = "[bold]=cmd[/foo]<script>../x\u202e" + "y" * 200
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from tests.support.cases import cases
 
 PROTOCOL = "synthetic(identities=12, cameras=3)"
 CODE, WEIGHTS = "https://example.org/code", "http://example.org/weights.pt"
-Process = Callable[..., tuple[int, str]]
 
 
 def evaluate_random(folder, data, seed, protocol):

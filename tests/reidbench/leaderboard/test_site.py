@@ -8,16 +8,10 @@ from reidbench.errors import DataError
 from reidbench.leaderboard.site import build_site
 from reidbench.plugins.spec import write_value
 from tests.support.boards import add_all, rows_of, valid_record
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 from tests.support.records import make_item
 
 HOSTILE = "[bold]<script>alert(1)</script>\"'{{ 7*7 }}../x" + "y" * 10_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ from reidbench.ranking.scores import scores_at
 from reidbench.reports.compare_runs import _with_seeds, compare
 from reidbench.studies import comparison as studies
 from tests.support.boards import made_up_entries
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 from tests.support.paths import CHECKOUT
 
 LEADERBOARDS = CHECKOUT / "leaderboards"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +41,7 @@ def compared(visit):
     return [100 * float(end) for end in ends.split()]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_board_and_index_are_accessible(tmp_path, board, browser, width, dark):
     index, other = tmp_path / "index.html", tmp_path / "_external.html"
     index.write_text(index_page({"one": made_up_entries(2), "two": made_up_entries(1)}, "https://example.com", 2))

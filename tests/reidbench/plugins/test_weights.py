@@ -103,8 +103,7 @@ class Linear(Backbone):
         self.layer = nn.Linear(3, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.layer(images.mean((2, 3)))
-        return out
+        return self.layer(images.mean((2, 3)))
 
 
 SMALL = {
@@ -119,8 +118,7 @@ def test_every_backbone_starts_from_a_weights_file(name, tmp_path):
     def network(weights):
         if name == "third-party":
             return Linear(weights=None if weights == "none" else Weights(json.loads(weights)))
-        built: Backbone = build("backbone", f"{name}({SMALL[name]}, weights={weights})")
-        return built
+        return build("backbone", f"{name}({SMALL[name]}, weights={weights})")
 
     first = network("none")
     assert (first.pretrained, first.preprocess.mean) == (False, (0, 0, 0))

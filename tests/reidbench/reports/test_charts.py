@@ -17,7 +17,7 @@ from reidbench.reports.charts import COLOURS, GREY, check_chart, method_colours,
 from reidbench.reports.figures import to_bytes
 from reidbench.reports.html import to_html
 from tests.reidbench.reports.test_figures import HOSTILE
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 from tests.support.paths import CHECKOUT
 
 VENDOR = CHECKOUT / "reidbench" / "reports" / "vendor"
@@ -139,12 +139,6 @@ def test_vendored_script_is_the_one_whose_digest_is_written_beside_it():
     licences = (VENDOR / "LICENSES.txt").read_text()
     for name, version in re.findall(r"^\| (vega[\w-]*) \| ([\d.]+) \|", readme, re.MULTILINE):
         assert f"{name} {version}: BSD-3-Clause" in licences
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 def visit(browser, folder, charts, **how):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,8 +22,6 @@ from reidbench.utils.untrusted_files import file_digest
 from tests.support.jobs import job, run
 from tests.support.records import make_record
 from tests.support.weights_server import weights_server
-
-Main = Callable[..., tuple[int, str]]
 
 
 def test_a_folder_loads_back_by_its_digest(tmp_path, reidbench_main):

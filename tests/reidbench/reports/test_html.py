@@ -10,15 +10,9 @@ from matplotlib.figure import Figure
 from reidbench import Column, Part, Table
 from reidbench.reports.html import environment, render, to_html
 from tests.reidbench.reports.test_figures import HOSTILE, drawn
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 
 TEXTS = [text for text in HOSTILE if text.strip()]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 def score_of(number: int) -> float:

@@ -14,17 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from reidbench.errors import DataError, Interrupted
-from reidbench.training.checkpoint import (
-    SUMMARY,
-    WEIGHTS,
-    TrainingState,
-    latest_checkpoint,
-    latest_step,
-    load_weights,
-    read_summary,
-    save_checkpoint,
-    save_tensors,
-)
+from reidbench.training import checkpoint as files
 from reidbench.training.loop import train
 from reidbench.training.monitor import Monitor
 from reidbench.utils.machine import local_machine
@@ -44,11 +34,11 @@ def checkpoint(step):
 
 
 def latest(folder, messages=None):
-    return latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
+    return files.latest_checkpoint(folder, 10_000, CONTENT, ([] if messages is None else messages).append)
 
 
 def test_a_checkpoint_is_restored_bit_for_bit(tmp_path):
-    save_checkpoint(tmp_path, *checkpoint(7))
+    files.save_checkpoint(tmp_path, *checkpoint(7))
     loaded = latest(tmp_path)
     tensors, state = loaded
     assert state == {"step": 7, "note": "é", "content": CONTENT}
@@ -58,15 +48,15 @@ def test_a_checkpoint_is_restored_bit_for_bit(tmp_path):
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path):
     for step in (5, 50, 500, 5000):
-        save_checkpoint(tmp_path, *checkpoint(step))
+        files.save_checkpoint(tmp_path, *checkpoint(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-00000500.safetensors",
         "checkpoint-00005000.safetensors",
     ]
-    assert latest_step(tmp_path) == 5000
+    assert files.latest_step(tmp_path) == 5000
     for file in tmp_path.iterdir():
         file.unlink()
-    assert latest_step(tmp_path) == 0
+    assert files.latest_step(tmp_path) == 0
     assert latest(tmp_path) is None
 
 
@@ -77,7 +67,7 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place, bits):
     with tempfile.TemporaryDirectory() as folder:
         messages: list[str] = []
         for step in (1, 2):
-            save_checkpoint(Path(folder), *checkpoint(step))
+            files.save_checkpoint(Path(folder), *checkpoint(step))
         newest = Path(folder) / NEWEST
         flip(newest, int(place * newest.stat().st_size), bits)
         loaded = latest(Path(folder), messages)
@@ -92,11 +82,11 @@ def test_a_flipped_byte_of_a_checkpoint_is_noticed(place, bits):
 
 @pytest.mark.parametrize("damage", ["zeros", "cut", "empty", "negative", "beyond", "other images", "both"])
 def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage, tmp_path):
-    save_checkpoint(tmp_path, *checkpoint(1))
+    files.save_checkpoint(tmp_path, *checkpoint(1))
     tensors = {"weights": torch.rand(200, 200)}
     step = {"negative": -5, "beyond": 10_001}.get(damage, 2)
     state = {"content": "cd" * 32 if damage == "other images" else CONTENT}
-    save_tensors(tmp_path / NEWEST, tensors, state=json.dumps({"step": step, **state}))
+    files.save_tensors(tmp_path / NEWEST, tensors, state=json.dumps({"step": step, **state}))
     data = (tmp_path / NEWEST).read_bytes()
     changed = {"zeros": data[:9000] + bytes(2**16) + data[9000 + 2**16 :], "cut": data[:-5], "empty": b""}
     (tmp_path / NEWEST).write_bytes(changed.get(damage, data))
@@ -112,7 +102,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_renamed(damage, tmp_path):
 
 def test_a_column_of_the_log_may_begin_late_and_miss_steps():
     optimizer = torch.optim.Adam([torch.zeros(1)])
-    state = TrainingState(nn.ModuleDict(), optimizer, Monitor(3, 0, torch.device("cpu")), [])
+    state = files.TrainingState(nn.ModuleDict(), optimizer, Monitor(3, 0, torch.device("cpu")), [])
     for row in ({"step": 0}, {"step": 1, "late": 5}, {"step": 2}):
         state.append(row)
     np.testing.assert_array_equal(state.log["step"], [0, 1, 2])
@@ -121,10 +111,10 @@ def test_a_column_of_the_log_may_begin_late_and_miss_steps():
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"environments": [{}]}', '{"environments": []}'])
 def test_a_damaged_summary_is_named(content, tmp_path):
-    assert read_summary(tmp_path) is None
-    (tmp_path / SUMMARY).write_text(content)
-    with pytest.raises(DataError, match=SUMMARY):
-        read_summary(tmp_path)
+    assert files.read_summary(tmp_path) is None
+    (tmp_path / files.SUMMARY).write_text(content)
+    with pytest.raises(DataError, match=files.SUMMARY):
+        files.read_summary(tmp_path)
 
 
 # --- resume ----------------------------------------------------------------------------------------------------------
@@ -150,7 +140,7 @@ def test_a_resumed_training_ends_bit_for_bit_alike(stop_at, greedy, samples, tmp
     net, loss = build(Signals, dropout=0.3, stop_at=stop_at, greedy=greedy)
     with pytest.raises(Interrupted, match=f"stopped at step {stop_at + 1} of 6"):
         fit(net, loss, samples, tmp_path / "parts")
-    assert latest_step(tmp_path / "parts") == stop_at + 1
+    assert files.latest_step(tmp_path / "parts") == stop_at + 1
 
     torch.manual_seed(99)  # other weights than at the start of the first part
     net, loss = Net(dropout=0.3), Signals(None, greedy=greedy)
@@ -171,10 +161,10 @@ def test_a_stop_at_the_last_step_finishes_the_training(which, samples, tmp_path)
     net, loss = build(Signals, stop_at=RECIPE.steps - 1, which=which)
     with pytest.raises(Interrupted, match="after the last step"):
         fit(net, loss, samples, tmp_path / "stopped")
-    summary = read_summary(tmp_path / "stopped")
+    summary = files.read_summary(tmp_path / "stopped")
     assert summary.steps == RECIPE.steps
-    assert latest_step(tmp_path / "stopped") == 0
-    assert (tmp_path / "stopped" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    assert files.latest_step(tmp_path / "stopped") == 0
+    assert (tmp_path / "stopped" / files.WEIGHTS).read_bytes() == (tmp_path / "whole" / files.WEIGHTS).read_bytes()
     assert_same_log(tmp_path / "stopped", tmp_path / "whole")
 
 
@@ -210,8 +200,8 @@ def test_checkpoints_are_written_as_often_as_set(seconds, saved_step, samples, t
     net, loss = build(Breaks, at_step=4)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(net, loss, samples, tmp_path, checkpoint_seconds=seconds)
-    assert latest_step(tmp_path) == saved_step
-    assert read_summary(tmp_path) is None
+    assert files.latest_step(tmp_path) == saved_step
+    assert files.read_summary(tmp_path) is None
 
 
 def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples, tmp_path):
@@ -223,7 +213,7 @@ def test_a_changed_thread_count_on_resume_is_logged_and_stored(samples, tmp_path
     summary = train(*build(Signals, stop_at=None), RECIPE, samples, seed=SEED, folder=tmp_path, machine=machine)
     assert [line for line in lines if "threads 1 before, 2 now" in line]
     assert [part.threads for part in summary.environments] == [1, 2]
-    assert summary == read_summary(tmp_path)
+    assert summary == files.read_summary(tmp_path)
 
 
 def test_a_checkpoint_of_another_network_is_refused(samples, tmp_path):
@@ -247,5 +237,5 @@ class Tied(Net):
 def test_the_saved_weights_are_the_trained_ones(network, samples, tmp_path):
     net, restored = network(), network()
     fit(net, Head(), samples, tmp_path, checkpoint_seconds=0)  # a checkpoint after every step
-    load_weights(restored, tmp_path)
+    files.load_weights(restored, tmp_path)
     assert_same_state(net, restored)

@@ -34,8 +34,7 @@ class Seen(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         x = self.convolution(images)
         self.kinds.append((x.dtype, images.is_contiguous(memory_format=torch.channels_last)))
-        out: Tensor = self.linear(x.flatten(1))
-        return out
+        return self.linear(x.flatten(1))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
