@@ -70,6 +70,6 @@ def verdict(protocol: Protocol, split: Split) -> str:
         return "a STAND-IN: not the published file names, so no score on it compares with a published one"
     if protocol.names:
         return "the real data: every published list of names matches"
-    if split.expected:
+    if {"train", "gallery"} <= split.expected.keys():  # not where one of two datasets is custom
         return "the real data by their folders and counts; no list of their names is published to compare with"
     return "a custom dataset (not a published benchmark)"

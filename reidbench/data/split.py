@@ -59,7 +59,8 @@ def across(target: Split, source: Split | None = None) -> Split:
     expected = {name: count for name, count in source.expected.items() if name in ("train", "train_identities")}
     expected |= {name: target.expected[name] for name in _TEST_COUNTS if name in target.expected}
     ignored = Counter(source.ignored) + Counter(target.ignored)
-    return Split(source.train, query, gallery, expected, dict(ignored), fit=source.fit)
+    standin = source.standin or target.standin
+    return Split(source.train, query, gallery, expected, dict(ignored), fit=source.fit, standin=standin)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,9 @@ def test_equal_pids_of_two_datasets_are_different_identities(data_folder):
     joined = across(counted, replace(counted, expected={"train": 7, "gallery": 8}))
     assert joined.expected == {"train": 7, "gallery": 2}
     assert joined.ignored == {"*.txt": 2}
+    assert not joined.standin
+    assert across(counted, replace(counted, standin=True)).standin
+    assert across(replace(counted, standin=True), counted).standin
 
 
 def test_one_training_is_scored_on_every_dataset(tmp_path, data_folder):
