@@ -250,22 +250,14 @@ def rank_matrix(matrix: NDArray[Any], positives: Positives) -> Rankings:
 
 
 def evaluate_files(
-    query: Path,
-    gallery: Path | Sequence[Path],
-    train: Path | None,
-    distances: Path | None,
-    how: Evaluation,
+    query: Path, gallery: Path | Sequence[Path], train: Path | None, distances: Path | None, how: Evaluation
 ) -> tuple[Scores, Ranking]:
     """Return the scores and the ranking of files; ``distances`` replaces the embeddings.
 
     A ``gallery`` of several files is one of shards, as for ``read_shards``. Raises DataError and OptionError.
     """
-    with_embeddings = distances is None
-    query_units = read_units(query, with_embeddings=with_embeddings)
-    if isinstance(gallery, Path):
-        gallery_units = read_units(gallery, with_embeddings=with_embeddings)
-    else:
-        gallery_units = read_shards(gallery)
+    query_units = read_units(query, distances is None)
+    gallery_units = read_units(gallery, distances is None) if isinstance(gallery, Path) else read_shards(gallery)
     train_units = read_units(train) if train is not None else None
     same = isinstance(gallery, Path) and query.samefile(gallery)
     matrix = read_matrix(distances) if distances is not None else None
@@ -273,7 +265,7 @@ def evaluate_files(
     return score_units(query_units, gallery_units, same, how, train_units, matrix, source=source)
 
 
-def read_units(file: Path, *, with_embeddings: bool = True) -> UnitEmbeddings:
+def read_units(file: Path, with_embeddings: bool = True) -> UnitEmbeddings:
     """Return the units of a file, with embeddings [n, 0] where they are not needed; raises DataError."""
     if with_embeddings:
         return check_units(read_arrays(file, ARRAYS), str(file))

@@ -28,18 +28,15 @@ from reidbench.utils.threads import Workers, workers
 
 Embeddings = Tensor | NDArray[Any] | MappedRows
 
-CHUNK = 16_384
+CHUNK = 16_384  # gallery rows that are processed at a time
 _PAIR_NUMBERS = 2**18  # numbers in the rows whose distances are computed at once: 2 MiB, which stay in the cache
 _VALUES = 2_000_000  # distances computed at once, where a metric has no factors: 16 MB
 
 
-def rank(
-    query: Embeddings, gallery: Embeddings, positives: Positives, metric: Metric, *, top: int = 10, chunk: int = CHUNK
-) -> Rankings:
+def rank(query: Embeddings, gallery: Embeddings, positives: Positives, metric: Metric, *, top: int = 10) -> Rankings:
     """Return the rankings of every query's positives under a metric, with and without junk.
 
-    ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64. The ``top`` nearest items are listed; ``chunk``
-    gallery rows are processed at a time.
+    ``query`` [nq, D] and ``gallery`` [ng, D] are float32 or float64. The ``top`` nearest items are listed.
 
     Items are ordered by left . right of ``metric.factors`` in float64, ties in gallery order; by ``metric.distances``
     where a metric has no factors. Neither chunks, blocks nor threads change a rank. Distances are
@@ -56,7 +53,7 @@ def rank(
             for first, values in _value_blocks(query_rows, gallery_rows):
                 counts.add_values(first, values)
         else:
-            counts.add_factors(left, gallery_rows, chunk)
+            counts.add_factors(left, gallery_rows)
         return counts.rankings(*_distances(query_rows, gallery_rows, positives, counts.top))
 
 
@@ -79,9 +76,7 @@ def rank_distances(blocks: Iterable[Tensor | NDArray[Any]], positives: Positives
     return counts.rankings(pair_distances, counts.top.values)
 
 
-def nearest(
-    query: Embeddings, gallery: Embeddings, metric: Metric, k: int, *, chunk: int = CHUNK
-) -> tuple[IntArray, FloatArray]:
+def nearest(query: Embeddings, gallery: Embeddings, metric: Metric, k: int) -> tuple[IntArray, FloatArray]:
     """Return the k nearest gallery rows of each query row, and the value of the farthest one.
 
     The first is int64 [nq, min(k, ng)], nearest first, in the order of ``rank``; the second, float64 [nq], is the
@@ -104,7 +99,7 @@ def nearest(
                 farthest[first : first + len(distances)] = distances.max(axis=1)
                 insert_values(distances, top, first)
         else:
-            visit_blocks(left, gallery_rows.chunks(np.arange(len(gallery)), chunk), visit, crew)
+            visit_blocks(left, gallery_rows.chunks(np.arange(len(gallery))), visit, crew)
     return top.columns, farthest
 
 
@@ -155,10 +150,10 @@ class _Rows:
         both = self.metric.factors(self.take(rows))
         return None if both is None else both[0 if side == "left" else 1].detach().cpu().numpy()
 
-    def chunks(self, rows: IntArray, size: int) -> Iterator[FloatArray]:
-        """Yield the right factors of the rows, ``size`` rows at a time."""
-        for start in range(0, len(rows), size):
-            right = self.factors("right", rows[start : start + size])
+    def chunks(self, rows: IntArray) -> Iterator[FloatArray]:
+        """Yield the right factors of the rows, ``CHUNK`` rows at a time."""
+        for start in range(0, len(rows), CHUNK):
+            right = self.factors("right", rows[start : start + CHUNK])
             assert right is not None  # the left factors of the same metric were there
             yield right
 
@@ -197,11 +192,13 @@ class _Counts:
         self.closer, self.closer_junk = np.zeros((2, len(positives.columns)), dtype=np.int64)
         self.top = Top.empty(len(positives.ranked), top)
 
-    def add_factors(self, left: FloatArray, gallery: _Rows, chunk: int) -> None:
+    def add_factors(self, left: FloatArray, gallery: _Rows) -> None:
         """Count by the queries' factors [nq, K]: first v of every positive, then all items against these values."""
-        positives = self.positives
+        positives, queries, values = self.positives, self.positives.queries, np.empty(len(self.closer))
         needed, columns = np.unique(positives.columns, return_inverse=True)
-        values = self._values(left, gallery.chunks(positives.candidates[needed], chunk), columns, chunk)
+        for number, right in enumerate(gallery.chunks(positives.candidates[needed])):
+            here = np.flatnonzero(columns // CHUNK == number)
+            values[here] = pair_values(left, right, queries[here], columns[here] - number * CHUNK)
         excluded = positives.starts_of(positives.excluded), positives.columns[positives.excluded]
         among_candidates = PositiveValues(positives.starts, positives.columns, values)
         among_junk, no_lists = among_candidates._replace(places=self.junk_places), Top.empty(len(left), 0)
@@ -213,16 +210,8 @@ class _Counts:
         def count_junk(block: Block) -> None:
             count_closer(block, among_junk, self.closer_junk, no_lists)
 
-        visit_blocks(left, gallery.chunks(positives.candidates, chunk), count, gallery.crew)
-        visit_blocks(left, gallery.chunks(positives.junk, chunk), count_junk, gallery.crew)
-
-    def _values(self, left: FloatArray, chunks: Iterable[FloatArray], columns: IntArray, chunk: int) -> FloatArray:
-        """Return v of each positive [m], whose column in the chunks is given."""
-        queries, values = self.positives.queries, np.empty(len(columns))
-        for number, right in enumerate(chunks):
-            here = np.flatnonzero(columns // chunk == number)
-            values[here] = pair_values(left, right, queries[here], columns[here] - number * chunk)
-        return values
+        visit_blocks(left, gallery.chunks(positives.candidates), count, gallery.crew)
+        visit_blocks(left, gallery.chunks(positives.junk), count_junk, gallery.crew)
 
     def add_values(self, first: int, values: NDArray[Any]) -> FloatArray:
         """Count by distances [r, ng] of the queries from ``first`` on; return those of their positives."""

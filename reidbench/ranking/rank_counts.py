@@ -70,12 +70,7 @@ def visit_blocks(left: FloatArray, chunks: Iterable[FloatArray], visit: Callable
         return
     queries, first = _Queries(left), 0
     for right in chunks:
-        block_of = _filter_chunk(queries, right, first, crew)
-
-        def visit_rows(rows: slice, block_of: Callable[[slice], Block] = block_of) -> None:
-            visit(block_of(rows))
-
-        crew.each(visit_rows, _row_parts(len(left), crew.count))
+        _visit_chunk(queries, right, first, visit, crew)
         first += len(right)
 
 
@@ -91,11 +86,10 @@ class _Queries:
         self.spread = np.append(np.maximum(high - self.centre, self.centre - low), 1.0)
 
 
-def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Workers) -> Callable[[slice], Block]:
-    """Return the function that gives the block of some queries and a chunk ``right`` [n, K] from column ``first`` on.
-
-    The product of a block is in the buffer of the queries.
-    """
+def _visit_chunk(
+    queries: _Queries, right: FloatArray, first: int, visit: Callable[[Block], None], crew: Workers
+) -> None:
+    """Call ``visit`` with all blocks of the queries and a chunk ``right`` [n, K] that begins at column ``first``."""
     low, high, centre, projected = _survey(right, queries.centre, crew)
     magnitude = largest_sum(queries.reach, np.maximum(np.abs(low), np.abs(high)))
     added = projected - centre @ queries.centre
@@ -106,12 +100,12 @@ def _filter_chunk(queries: _Queries, right: FloatArray, first: int, crew: Worker
     offset = queries.rows @ centre
     width = _error_bound(len(used), len(centre), magnitude, scale, left_norms * right_norms.max())
 
-    def block_of(rows: slice) -> Block:
+    def visit_rows(rows: slice) -> None:
         product = queries.buffer.matrix(rows.stop - rows.start, len(right))
         np.matmul(filter_left[rows], filter_right.T, out=product)
-        return Block(rows, first, product, queries.rows[rows], right, offset[rows], scale, width[rows])
+        visit(Block(rows, first, product, queries.rows[rows], right, offset[rows], scale, width[rows]))
 
-    return block_of
+    crew.each(visit_rows, _row_parts(len(queries.rows), crew.count))
 
 
 def _survey(

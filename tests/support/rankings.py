@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import MARKET_RULES
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking import rank as ranking_module
 from reidbench.ranking.pipeline import rank_embeddings
+from reidbench.ranking.rank import CHUNK
 from reidbench.ranking.rankings import Ranking, Rankings, save_ranking
 from reidbench.reports.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
@@ -16,11 +18,13 @@ from tests.support.records import put
 
 
 def rank_both(
-    query, gallery, *ids_and_metric, exclude: tuple[str, ...] = MARKET_RULES, own=None, **options
+    query, gallery, *ids_and_metric, exclude: tuple[str, ...] = MARKET_RULES, own=None, chunk=CHUNK, **options
 ) -> Rankings:
     """Return both rankings of embeddings, given pids and cams of queries and gallery, and a metric."""
     *ids, metric = ids_and_metric
-    return ranking_module.rank(query, gallery, Positives.find(*ids, exclude, own), metric, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking_module, "CHUNK", chunk)
+        return ranking_module.rank(query, gallery, Positives.find(*ids, exclude, own), metric, **options)
 
 
 def rank_units(query: UnitEmbeddings, gallery: UnitEmbeddings, *fitted, exclude=MARKET_RULES) -> Rankings:

@@ -292,12 +292,13 @@ def test_one_item_no_query_no_gallery_no_positive():
 
 
 @pytest.mark.parametrize("metric", [euclidean(), Manhattan(), Inverted()], ids=lambda metric: type(metric).__name__)
-def test_nearest_is_the_head_of_a_stable_sort(metric):
+def test_nearest_is_the_head_of_a_stable_sort(metric, monkeypatch):
     query, others, _ = sample_units(seed=9, queries=11, gallery=1_700, dim=5)
     query, others = np.round(query * 2), np.round(others * 2)
     values = metric.distances(torch.from_numpy(query).double(), torch.from_numpy(others).double()).numpy()
     for chunk in (300, 16_384):
-        columns, farthest = nearest(query, others, metric, 21, chunk=chunk)
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        columns, farthest = nearest(query, others, metric, 21)
         np.testing.assert_array_equal(columns, np.argsort(values, axis=1, kind="stable")[:, :21])
         factors = [metric.factors(torch.from_numpy(x).double()) for x in (query, others)]
         expected = values if factors[0] is None else (factors[0][0] @ factors[1][1].T).numpy()
