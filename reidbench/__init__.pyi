@@ -49,6 +49,8 @@ from reidbench.ranking.scores import (
     Scores as Scores,
     average_precision as average_precision,
     first_match as first_match,
+    headline_scores as headline_scores,
+    named_score as named_score,
     shown_scores as shown_scores,
 )
 from reidbench.reports.compare_runs import (

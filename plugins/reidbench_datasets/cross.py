@@ -27,6 +27,7 @@ def cross(*, train: str = "market1501", test: str = "msmt17") -> Protocol:
         version=source.version + target.version - 1,
         exclude=target.exclude,
         ranks=target.ranks,
+        recall_at_k=target.recall_at_k,
         primary=target.primary,
         # Real data only where both are: one published list alone would not tell a stand-in of the other.
         names={part: digest for part, digest in names.items() if digest} if names["train"] and names["gallery"] else {},

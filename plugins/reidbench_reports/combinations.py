@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reidbench import HEADLINE, Column, DataError, Part, RunRecord, mean_and_sd, shown_scores
+from reidbench import HEADLINE, Column, DataError, Part, RunRecord, Score, mean_and_sd, named_score, shown_scores
 
 KINDS = ("protocol", "loss", "backbone", "recipe", "metric", "rerank")
 TRAINING = ("loss", "backbone", "recipe")
 LABELS = {name: score.label for name, score in shown_scores().items()}
 HEADLINE_LABELS = {name: LABELS[name] for name in HEADLINE}
 MOST_NAMES = 5  # in one note
-PRIMARY = HEADLINE[0]  # the score of intervals and differences
+PRIMARY = HEADLINE[0]  # of re-identification
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Combination:
 
     def mean(self, score: str) -> tuple[float | None, float | None]:
         """Return the mean of a score over the seeds and its standard deviation, None where there is none."""
-        return mean_and_sd(run.scores[score] for run in self.scored) if self.scored else (None, None)
+        values = [run.scores[score] for run in self.scored if score in run.scores]
+        return mean_and_sd(values) if values else (None, None)
 
 
 def newest(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
@@ -84,6 +85,13 @@ def trainings(records: Sequence[RunRecord]) -> list[RunRecord]:
         if record.items["loss"].spec != "none":
             first.setdefault(record.train_id, record)
     return list(first.values())
+
+
+def scores_of(records: Sequence[RunRecord]) -> dict[str, Score]:
+    """Return the scores of any of the records that tables show, by name; without scores those of re-identification."""
+    runs = scored(records)
+    shown = [shown_scores(run.scores, run.evaluation.primary) for run in runs] or [shown_scores()]
+    return {name: score for scores in shown for name, score in scores.items()}
 
 
 def names(records: Sequence[RunRecord], kinds: Sequence[str] = KINDS, *, seeds: bool = True) -> list[str]:
@@ -152,8 +160,15 @@ def percent_column(key: str, label: str = "", minor: int = 0) -> Column:
             return "–"
         return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ±{100 * sd:.2f}"
 
-    scores = shown_scores()  # not LABELS: a plugin may have added one
-    return Column(key, label or (scores[key].label if key in scores else key), "number", cell, minor)
+    return Column(key, label or _label(key), "number", cell, minor)
+
+
+def _label(key: str) -> str:
+    """Return the label of the score of this name, the name itself where there is none."""
+    try:
+        return named_score(key).label
+    except DataError:
+        return key
 
 
 def _distinct(texts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> int:

@@ -73,6 +73,7 @@ class Curves:
         ranks = range(1, self.ranks + 1)
         lines, cells = [], []
         labels = names([each.first for each in rows], seeds=False)
+        name = "recall_at_" if any("recall_at_1" in each.first.scores for each in rows) else "r"
         table_ranks = [rank for rank in TABLE_RANKS if rank <= self.ranks]
         for each, label in zip(rows, labels, strict=True):
             curves = []
@@ -86,10 +87,10 @@ class Curves:
             mean, band = np.mean(curves, axis=0), {"low": np.min(curves, axis=0), "high": np.max(curves, axis=0)}
             control = {"method": "", "scaled": False} if each.untrained else {"method": each.first.items["loss"].short}
             lines.append(Series(label, ranks, mean, **control, **(band if len(curves) > 1 else {})))
-            cells.append({"combination": label} | {f"r{rank}": mean[rank - 1] / 100 for rank in table_ranks})
+            cells.append({"combination": label} | {f"{name}{rank}": mean[rank - 1] / 100 for rank in table_ranks})
         if not cells:
             return
-        columns = [Column("combination"), *(percent_column(f"r{rank}", f"rank-{rank}") for rank in table_ranks)]
+        columns = [Column("combination"), *(percent_column(f"{name}{rank}") for rank in table_ranks)]
         part.tables.append(Table(cells, columns, f"CMC in percent, {protocol}"))
         part.charts.append(Chart("line", f"CMC, {protocol}", lines, "rank", "matching rate, %"))
         if not all(line.scaled for line in lines):

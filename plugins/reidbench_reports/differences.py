@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import reidbench
 from reidbench import DataError, Ranking, RunFiles, RunRecord
-from reidbench_reports.combinations import PRIMARY, Combination
+from reidbench_reports.combinations import Combination
 
 if TYPE_CHECKING:
     from reidbench import Difference
@@ -32,4 +32,5 @@ def differences(rows: Sequence[Combination], baseline: str, files: RunFiles) -> 
         first = pair[0][0]
         if not all(reidbench.same_matches(first, ranking) for side in pair for ranking in side):
             raise DataError("the rankings are not of the same queries and positives")
-        yield each.first, reidbench.difference(*pair, reidbench.identities_of(first), PRIMARY)
+        identities = reidbench.identities_of(first)
+        yield each.first, reidbench.difference(*pair, identities, each.first.evaluation.primary)

@@ -43,7 +43,7 @@ class Run:
 
 
 def _scores(run: RunRecord) -> Iterator[dict[str, object]]:
-    for name, score in shown_scores().items():
+    for name, score in shown_scores(run.scores, run.evaluation.primary).items():
         low, high = run.intervals.get(name, (None, None))
         interval = "" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}"
         yield {"score": score.label, "value": run.scores[name], "interval": interval}

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from reidbench import Column, Part, Table
-from reidbench_reports.combinations import LABELS
+from reidbench import Column, Part, Table, named_score
 from reidbench_reports.study_wording import notes
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def fill_table(part: Part, files: StudyFiles) -> None:
     """
     result, comparison = files.result, files.comparison
     study, primary = result.study, files.records[0].evaluation.primary
-    columns = [Column("loss"), Column("mean", f"{LABELS.get(primary, primary)}, %", "number", _mean, 0, MEAN)]
+    columns = [Column("loss"), Column("mean", f"{named_score(primary).label}, %", "number", _mean, 0, MEAN)]
     if comparison.claims:
         columns.append(Column("best_place", "place", "number", _places, 0, PLACE))
         columns.append(Column("may_be_best", "may be best", description=BEST))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import reidbench
 from reidbench import (
-    HEADLINE,
     Chart,
     Column,
     DataError,
@@ -16,23 +15,23 @@ from reidbench import (
     RunRecord,
     Series,
     Table,
+    headline_scores,
     hookimpl,
-    shown_scores,
+    named_score,
 )
 from reidbench_reports.combinations import (
     KINDS,
-    LABELS,
-    PRIMARY,
     Combination,
     combinations,
     names,
     newest,
     percent_column,
+    scores_of,
 )
 from reidbench_reports.differences import differences
 
 if TYPE_CHECKING:
-    from reidbench import Difference
+    from reidbench import Difference, Score
 
 STANDIN, UNFAITHFUL, FLAWED = "†", "‡", "*"  # the star is the paper's, Table 1
 MOST_INTERVALS = 24
@@ -44,7 +43,7 @@ class ScoreTable:
 
     Rows of one protocol, version and dataset are listed together, with the protocol's name where there are several. The
     best of each column is bold among rows that differ in nothing but the loss, and the difference to the baseline is
-    taken there. The 95 % interval is that of mAP (market) over the query identities, for a single seed. Runs
+    taken there. The 95 % interval is that of the primary score over the query identities, for a single seed. Runs
     without scores are named in notes.
 
     Options:
@@ -70,15 +69,16 @@ class ScoreTable:
         for rows in groups:
             protocol = f", {rows[0].first.items['protocol'].short}" if len(groups) > 1 else ""
             trained = [each for each in rows if each.scored and not each.untrained]
+            score = named_score(rows[0].first.evaluation.primary).label
             if trained and files.figures:
-                part.charts.append(_intervals(f"{LABELS[PRIMARY]}, seeds and 95 % intervals{protocol}", trained))
+                part.charts.append(_intervals(f"{score}, seeds and 95 % intervals{protocol}", trained))
             try:
                 gaps = list(differences(rows, self.baseline, files))
             except DataError as error:
                 remarks[f"No differences to {self.baseline}: {error}"] = None
                 continue
             if gaps:
-                title = f"Δ{LABELS[PRIMARY]} vs. {self.baseline}, percentage points{protocol}"
+                title = f"Δ{score} vs. {self.baseline}, percentage points{protocol}"
                 part.tables.append(_difference_table(title, rows, gaps))
                 remarks[_coverage({gap.over_seeds for _, gap in gaps})] = None
         part.notes.extend(_footnotes(runs))
@@ -96,17 +96,24 @@ class ScoreTable:
 
 def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     """Return one row for each combination, board by board."""
-    rows = [_row(each) for board in boards for each in board]
+    members = [each for board in boards for each in board]
+    scores = scores_of([run for each in members for run in each.runs])
+    rows = [_row(each, scores) for each in members]
     reranked = any(row["rerank"] != "none" for row in rows)
     kinds = ["protocol"] * (len(boards) > 1) + ["backbone", "recipe", "metric"] + ["rerank"] * reranked
-    scores = shown_scores()
-    further = sorted((name for name in scores if name not in HEADLINE), key=lambda name: name.startswith("map_"))
+    headline = dict.fromkeys(
+        name
+        for each in members
+        for name in headline_scores(each.scored[0].scores if each.scored else scores, each.first.evaluation.primary)
+    )
+    further = sorted((name for name in scores if name not in headline), key=lambda name: name.startswith("map_"))
     # A narrow terminal leaves the last of these out first, the interval (1) last.
     minor = ["", "interval", *further[:-1], "train_seconds", "seeds", further[-1]]
     columns = [Column("loss", format=_loss)]
-    for name in HEADLINE:
+    primary = {each.first.evaluation.primary for each in members}
+    for name in headline:
         columns.append(percent_column(name))
-        if name == PRIMARY and any(row[f"{name}_low"] is not None for row in rows):
+        if name in primary and any(row[f"{name}_low"] is not None for row in rows):
             columns.append(Column(f"{name}_low", "95 %", "number", _interval(name, "–", ".1f"), minor=1))
     columns += map(Column, kinds)
     columns += [percent_column(name, minor=minor.index(name)) for name in further]
@@ -125,11 +132,11 @@ def _scores(boards: Sequence[Sequence[Combination]]) -> Table:
     return Table(rows, columns, best=best)
 
 
-def _row(each: Combination) -> dict[str, Any]:
+def _row(each: Combination, scores: Mapping[str, Score]) -> dict[str, Any]:
     run = each.first
     seconds = [run.seconds["train"] for run in each.scored]
     row: dict[str, Any] = {kind: run.items[kind].short for kind in KINDS}
-    for score in shown_scores():
+    for score in scores:
         row[score], row[f"{score}_sd"] = each.mean(score)
         # The interval of a single seed; several have their standard deviation.
         interval = each.scored[0].intervals.get(score) if len(each.scored) == 1 else None
@@ -181,16 +188,17 @@ def _intervals(title: str, rows: Sequence[Combination]) -> Chart:
     """Return the dot-and-interval plot of the best combinations, the best first."""
     if len(rows) > MOST_INTERVALS:
         title = f"{title}, the best {MOST_INTERVALS} of {len(rows)}"
-    rows = sorted(rows, key=lambda each: -(each.mean(PRIMARY)[0] or 0.0))[:MOST_INTERVALS]
+    primary = rows[0].first.evaluation.primary
+    rows = sorted(rows, key=lambda each: -(each.mean(primary)[0] or 0.0))[:MOST_INTERVALS]
     series = []
     for each, name in zip(rows, names([each.first for each in rows], seeds=False), strict=True):
         runs, method = each.scored, each.first.items["loss"].short
-        interval = reidbench.mean_interval(runs, PRIMARY, each.first.dataset.counts.get("query_identities", 0))
+        interval = reidbench.mean_interval(runs, primary, each.first.dataset.counts.get("query_identities", 0))
         low, high = ([100 * end] for end in interval) if interval else ((), ())
         seeds = [f"seed {run.job.seed}" for run in runs]
-        dots = [100 * run.scores[PRIMARY] for run in runs]
+        dots = [100 * run.scores[primary] for run in runs]
         series.append(Series(name, dots, low=low, high=high, labels=seeds, method=method))
-    return Chart("intervals", title, series, f"{LABELS[PRIMARY]}, %")
+    return Chart("intervals", title, series, f"{named_score(primary).label}, %")
 
 
 def _difference_table(title: str, rows: Sequence[Combination], gaps: Sequence[tuple[RunRecord, Difference]]) -> Table:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench import Chart, Column, Part, RunFiles, RunRecord, Series, Table, hookimpl
-from reidbench_reports.combinations import HEADLINE_LABELS, TRAINING, add_runs, trainings
+from reidbench import Chart, Column, Part, RunFiles, RunRecord, Series, Table, headline_scores, hookimpl, named_score
+from reidbench_reports.combinations import TRAINING, add_runs, trainings
 
 MOST_POINTS = 100
 RATE = "learning rate"
@@ -21,8 +21,6 @@ QUANTITIES = {
     "embedding entries": ("entry_50", "entry_5", "entry_95", 1),
     "pairwise distance": ("distance_50", "distance_5", "distance_95", 1),
     RATE: ("learning_rate", "", "", 1),
-    # With --validate-every, at some of the steps.
-    **{f"validation {label}, %": (f"validation.{score}", "", "", 100) for score, label in HEADLINE_LABELS.items()},
 }
 Log = Mapping[str, NDArray[Any]]
 
@@ -53,16 +51,22 @@ class TrainingLog:
         part = Part(title="Training logs")
         rows: list[dict[str, Any]] = []
         lines: dict[str, list[Series]] = {heading: [] for heading in QUANTITIES}
+        validation = "validation."  # what the columns of scores at some of the steps begin with
 
         def add(record: RunRecord, name: str) -> None:
             log = files.log(record)
-            for heading, (middle, low, high, factor) in QUANTITIES.items():
+            scores = {column.removeprefix(validation) for column in log if column.startswith(validation)}
+            quantities = QUANTITIES | {
+                f"validation {named_score(score).label}, %": (f"{validation}{score}", "", "", 100)
+                for score in headline_scores(scores, record.evaluation.primary)
+            }
+            for heading, (middle, low, high, factor) in quantities.items():
                 measured = np.isfinite(log[middle]) if middle in log else np.zeros(0)
                 if measured.any():
                     values = {"x": "step", "y": middle} | ({"low": low, "high": high} if low else {})
                     groups = {axis: _grouped(log[column][measured]) for axis, column in values.items()}
                     groups["y"] *= factor
-                    lines[heading].append(Series(name, **groups, method=record.items["loss"].short))
+                    lines.setdefault(heading, []).append(Series(name, **groups, method=record.items["loss"].short))
             rows.append(_row(name, record, log))
 
         add_runs(part, trainings(records), self.most, add, TRAINING)

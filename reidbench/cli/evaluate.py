@@ -51,7 +51,7 @@ def evaluate(
     if protocol is not None:
         resolved = load().resolve("protocol", protocol)
         rules = build_protocol(resolved)
-        how = Evaluation(metric, rerank, rules.exclude, rules.ranks)
+        how = Evaluation(metric, rerank, rules.exclude, rules.rank_scores, rules.primary)
         spec, version = resolved.text, rules.version
     scores, ranking = evaluate_files(query, shards or gallery, train, distances, how)
     if as_json is not None and rankings is not None:
@@ -61,7 +61,8 @@ def evaluate(
         by = "" if distances else load().resolve("metric", text).text
         reranked = load().resolve("reranker", rerank).text
         digests = {name: file_digest(file, sys.maxsize) for name, file in files.items() if file and file.is_file()}
-        content["evaluation"] = asdict(EvaluationFiles(spec, version, by, reranked, digests, file_digest(rankings)))
+        ranked = EvaluationFiles(spec, version, by, reranked, digests, file_digest(rankings), tuple(scores.values))
+        content["evaluation"] = asdict(ranked)
         write_atomic(as_json, f"{json.dumps(content, indent=1)}\n")
     if per_query is not None:
         save_arrays(per_query, scores.per_query)

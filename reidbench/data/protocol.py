@@ -14,7 +14,9 @@ JUNK_RULE, SAME_CAMERA_RULE, SELF_RULE = "junk", "same_camera", "self"
 MARKET_RULES = (JUNK_RULE, SAME_CAMERA_RULE)
 EXCLUSION_RULES = (*MARKET_RULES, SELF_RULE)
 VALIDATION_SUFFIX = "_val"  # of the names of protocols that hold out training identities
-RANKS = (1, 5, 10, 20)  # every protocol reports these, and leaderboards have a column for each
+RANK_K, RECALL_AT_K = "r", "recall_at_"  # what the names of the scores of a rank begin with
+RANKS = (1, 5, 10, 20)
+RANK_SCORES = tuple(f"{RANK_K}{rank}" for rank in RANKS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Protocol:
         exclude: what is excluded from a query's ranking: "junk" (pid -1), "same_camera" (the query's identity in the
             query's camera) and "self" (the gallery unit with the query's own images).
         primary: the score that leaderboards rank by.
-        ranks: the k of all rank-k.
+        ranks: the k of all rank-k, 1 among them.
+        recall_at_k: whether rank-k is called Recall@K, as in image retrieval, and tables show R-precision and MAP@R in
+            place of mAP and mINP.
         defaults: defaults for options of other items, by name.
         names: the sha256 of the published sorted name lists ("train", "query", "gallery", joined by "+" where only
             two together are published); data with other names are a stand-in.
@@ -49,12 +53,18 @@ class Protocol:
     exclude: tuple[str, ...] = MARKET_RULES
     primary: str = "map_market"
     ranks: tuple[int, ...] = RANKS
+    recall_at_k: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     train: str | None = None
     faithful_to: str = ""
     faithful_options: Mapping[str, Any] = field(default_factory=dict)
     faithful_backbones: tuple[str, ...] = ()
+
+    @property
+    def rank_scores(self) -> tuple[str, ...]:
+        """The names of the scores of the ranks, such as "r5" or "recall_at_5"."""
+        return tuple(f"{RECALL_AT_K if self.recall_at_k else RANK_K}{rank}" for rank in self.ranks)
 
 
 def is_standin(protocol: Protocol, split: Split) -> bool:

@@ -16,7 +16,7 @@ from reidbench.data.samples import JUNK
 from reidbench.data.split import Split
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.board import Run
-from reidbench.leaderboard.check_record import PRINTED, FieldProblem, Problem, file_problem
+from reidbench.leaderboard.check_record import ADDED_SCORES, PRINTED, FieldProblem, Problem, file_problem
 from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import HEADLINE, intervals, scores_at
@@ -46,13 +46,13 @@ def check_lists(run: Run, planner: Planner) -> list[Problem]:
     kinds = {kind: len(names) for kind, names in contradictions(protocol, split).items()}
     expected |= {"dataset.counts": split.counts, "dataset.contradictions": kinds} if same else {}
     expected |= {"dataset.digest": split.digest} if not protocol.names else {}
-    missing = {*scores_at(protocol.ranks), "unmatched"} - record.scores.keys()
+    missing = {*scores_at(protocol.rank_scores), "unmatched"} - ADDED_SCORES - record.scores.keys()
     differences = [*_compare(record, expected), *((f"scores.{name}", "is missing") for name in sorted(missing))]
     ranking = read_ranking(path)
     problems = [file_problem(path / RANKINGS, text) for text in ranking_problems(ranking, protocol, split)]
     if not problems:
-        given, own = intervals(ranking, split.query.pids), record.intervals
-        if given.keys() != own.keys() or not all(np.allclose(own[name], ends) for name, ends in given.items()):
+        given = intervals(ranking, split.query.pids, record.scores, record.evaluation.primary)
+        if not all(np.allclose(given.get(name, np.nan), ends) for name, ends in record.intervals.items()):
             differences.append(("intervals", "do not follow from the rankings"))
         differences += _camera_problems(record.cameras, ranking, protocol, split)
     if same and not problems and not differences:

@@ -13,14 +13,13 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from reidbench.data.protocol import RANKS
 from reidbench.data.split import SHARED_IDENTITIES
 from reidbench.errors import DataError, OptionError
 from reidbench.leaderboard.rows import Row, board_name, row_of, unsafe_cells, utc_time, write_rows
 from reidbench.plugins.catalogue import part_names
 from reidbench.plugins.spec import Item, Spec, Value, write_value
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
-from reidbench.ranking.scores import HEADLINE, score, scores_at
+from reidbench.ranking.scores import HEADLINE, Score, score, scores_at
 from reidbench.runs.job import DATASETS
 from reidbench.runs.provenance import LOCAL, code_digest
 from reidbench.runs.record import FLAWS, ITEMS, RECORD, ItemRecord, RunRecord, read_record
@@ -30,6 +29,7 @@ from reidbench.utils.untrusted_files import read_text
 
 _ROUNDING = 1e-9
 PRINTED = 1e-6  # of means and intervals in a record
+ADDED_SCORES = {"r_precision", "map_at_r"}  # which records made before lack
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 _ORIGINS = ("given", "protocol", "default")
 
@@ -117,7 +117,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     verdict, primary = record.observed.verdict, record.evaluation.primary
     yield "observed.verdict", verdict not in FLAWS, f"is {verdict}, which a run with the status ok does not have"
     yield "faithful", not (record.faithful and record.deviations), f"is true, but there are {record.deviations!r:.200}"
-    yield "evaluation.primary", primary in scores_at(), f"must be a score, got {primary!r:.80}"
+    yield "evaluation.primary", primary in _scores(record), f"must be a score, got {primary!r:.80}"
     # The entry of a third-party distribution is its version.
     digests = {f"code_files.{k}": (v, 64) for k, v in record.code_files.items() if not k.startswith("distribution ")}
     digests |= {"dataset.digest": (record.dataset.digest, 64)}
@@ -132,7 +132,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
         yield field, getattr(record, field) == expected, f"{shown}: one was changed"
     matched = record.scores.get("unmatched", -1) != record.scores.get("queries")
     yield "scores.unmatched", matched, "is the number of queries: none has a positive"
-    numbers = {f"scores.{name}": (record.scores.get(name), 1.0) for name in scores_at()}
+    numbers = {f"scores.{name}": (record.scores.get(name), 1.0) for name in _scores(record)}
     numbers |= {f"seconds.{phase}": (record.seconds.get(phase), math.inf) for phase in ("train", "embed")}
     for field, (number, most) in (numbers | {"job.seed": (record.job.seed, MOST_SEED)}).items():
         valid = number is not None and 0 <= number <= most
@@ -147,6 +147,13 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
     if started and finished:
         yield "started", started <= finished + _CLOCK_TOLERANCE, f"is {record.started}, after the end {record.finished}"
         yield "finished", finished <= datetime.now(UTC) + _CLOCK_TOLERANCE, f"is {record.finished}, in the future"
+
+
+def _scores(record: RunRecord) -> dict[str, Score]:
+    """Return the scores that a record must have, by name: its ranks, rank 1 among them, and all others."""
+    names = record.scores if "recall_at_1" in record.scores else {"r1", *record.scores}
+    missing = ADDED_SCORES - record.scores.keys()
+    return {name: each for name, each in scores_at(names).items() if name not in missing}
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:
@@ -250,7 +257,8 @@ def _same_value(value: Value, resolved: Value, field: str) -> bool:
 def _interval_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield what cannot be the intervals of a run's scores; queries of a single identity have none."""
     identities = record.dataset.counts.get("query_identities", 0)
-    expected = {name for name, each in scores_at().items() if each.with_interval and identities > 1}
+    scores = _scores(record) if identities > 1 else {}
+    expected = {name for name, each in scores.items() if each.with_interval or name == record.evaluation.primary}
     if identities < 1:
         yield "dataset.counts.query_identities", f"must be 1 or more, got {identities}"
     elif record.intervals.keys() != expected:
@@ -291,12 +299,11 @@ def _misplaced(file: Path, record: RunRecord, name: str) -> Iterator[FieldProble
 
 def score_problems(record: RunRecord, ranking: Ranking) -> Iterator[FieldProblem]:
     """Yield which scores of a record do not follow from its rankings."""
-    own_ranks = {int(name[1:]) for name in record.scores if re.fullmatch(r"r[1-9][0-9]{0,5}", name)}
     gallery = int(record.scores.get("gallery", 0))
     if ranking.gallery > gallery:
         yield "scores.gallery", f"is {gallery}, but the rankings need {ranking.gallery} gallery units or more"
-    expected: Mapping[str, float] = score(ranking, gallery, sorted({*RANKS, *own_ranks})).as_dict()
-    for name in sorted({*expected, *record.scores}):
+    expected: Mapping[str, float] = score(ranking, gallery, record.scores).as_dict()
+    for name in sorted({*record.scores, *_scores(record), "queries", "unmatched"}):
         recorded, derived = record.scores.get(name), expected.get(name)
         if recorded is None or derived is None or not math.isclose(recorded, derived, rel_tol=0.0, abs_tol=_ROUNDING):
             yield f"scores.{name}", f"is {recorded!r}, but the rankings give {derived!r}"

@@ -12,13 +12,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from reidbench.data.protocol import RANKS
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.check_record import Problem, csv_problems, file_problem
 from reidbench.leaderboard.rows import Row, changing, unsafe_cells, write_rows
 from reidbench.ranking.external_embeddings import EvaluationFiles
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
-from reidbench.ranking.scores import HEADLINE, score
+from reidbench.ranking.scores import headline_scores, score
 from reidbench.studies.study import parse_typed
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.untrusted_files import file_digest, open_regular, read_text
@@ -47,8 +46,10 @@ class External:
     evaluation: EvaluationFiles
 
     def scores(self, ranking: Ranking) -> dict[str, float]:
-        """Return the scores that follow from its rankings."""
-        return score(ranking, self.gallery, RANKS).as_dict()
+        """Return its scores, as they follow from its rankings, and counts."""
+        scores = score(ranking, self.gallery, self.evaluation.scores)
+        newer = scores.values.keys() - self.evaluation.scores
+        return {name: value for name, value in scores.as_dict().items() if name not in newer}
 
     def row(self, key: str, ranking: Ranking) -> Row:
         """Return its row."""
@@ -89,9 +90,9 @@ def load_external(folder: Path) -> tuple[dict[Path, tuple[External, Ranking]], l
 
 
 def external_rows(entries: Mapping[Path, tuple[External, Ranking]]) -> list[Row]:
-    """Return the rows by protocol, the highest mAP first."""
+    """Return the rows by protocol, the highest mAP, or Recall@1, first."""
     rows = [entry.row(place.name, ranking) for place, (entry, ranking) in entries.items()]
-    return sorted(rows, key=lambda row: (row["protocol"], -float(row[HEADLINE[0]]), row["id"]))
+    return sorted(rows, key=lambda row: (row["protocol"], -float(row[headline_scores(row, "")[0]]), row["id"]))
 
 
 def write_external(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reidbench.plugins.spec import Item, Spec, Term, write_value
 from reidbench.ranking.bootstrap import mean_and_sd
-from reidbench.ranking.scores import HEADLINE, scores_at
+from reidbench.ranking.scores import headline_scores, scores_at
 from reidbench.runs.record import ITEMS, RunRecord
 from reidbench.utils.lock import lock
 
@@ -60,10 +60,11 @@ def row_of(runs: Iterable[RunRecord], own: Row | None = None, tier: str = "self-
     terms, backbone, metric = items["loss"].terms, items["backbone"].item, items["metric"].item
     options = dict(backbone.options)
     scores: dict[str, str] = {}
-    for name in scores_at():
+    shared = set(first.scores).intersection(*(run.scores for run in seeds))  # a record may lack newer scores
+    for name in filter(shared.__contains__, scores_at(first.scores)):
         mean, sd = mean_and_sd(run.scores[name] for run in seeds)
         scores[name] = f"{mean:.6f}"
-        if name in HEADLINE:
+        if name in headline_scores(first.scores, first.evaluation.primary):
             scores[f"{name}_sd"] = "" if sd is None else f"{sd:.6f}"
     dataset = items["dataset"].item.name
     finished = utc_time(latest.finished)
@@ -131,7 +132,10 @@ def unsafe_cells(row: Row) -> Iterator[tuple[str, str]]:
 
 
 def write_rows(rows: Sequence[Row]) -> bytes:
-    """Return the bytes of a leaderboard's file, none without rows."""
+    """Return the bytes of a leaderboard's file, none without rows; cells are empty of scores that other rows have."""
+    longest_first = sorted(rows, key=len, reverse=True)
+    columns = list(dict.fromkeys(column for row in longest_first for column in row))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([*map(list, rows[:1]), *(list(row.values()) for row in rows)])
+    cells = ([row.get(column, "") for column in columns] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows([*([columns] if rows else []), *cells])
     return text.getvalue().encode()

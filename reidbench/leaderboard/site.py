@@ -13,7 +13,7 @@ from reidbench.leaderboard.board import TIERS, check, load_boards
 from reidbench.leaderboard.external import external_rows, load_external
 from reidbench.leaderboard.rows import Row
 from reidbench.leaderboard.site_entries import PARTS, UNNAMED, Entry, entries_of
-from reidbench.ranking.scores import HEADLINE, named_score, scores_at, shown_scores
+from reidbench.ranking.scores import headline_scores, named_score, scores_at, shown_scores
 from reidbench.reports.charts import Chart, Series
 from reidbench.reports.html import OWN_FILES, render
 from reidbench.reports.table import MISSING, Column, Table
@@ -53,8 +53,8 @@ def index_page(boards: Mapping[str, Sequence[Entry]], docs: str = "", external: 
 
 def external_page(rows: Sequence[Row]) -> str:
     """Return the page of rows made by other programs."""
-    columns = [Column("method"), *_score_columns(HEADLINE[:1]), *map(Column, FACETS)]
-    table = Table([row | {name: float(row[name]) for name in shown_scores()} for row in rows], columns)
+    columns = [Column("method"), *_score_columns([(row, "") for row in rows]), *map(Column, FACETS)]
+    table = Table([row | {name: float(row[name]) for name in shown_scores(row)} for row in rows], columns)
     by_id = {f"row-{row['id']}": row for row in rows}
     return _render("external.html.j2", "Rows made by other programs", table=table, rows=by_id, filters=FACETS)
 
@@ -85,7 +85,7 @@ def board_page(name: str, entries: Sequence[Entry]) -> str:
 
 
 def _render(template: str, title: str, **values: Any) -> str:
-    values |= {"title": title, "tiers": TIERS, "scores": scores_at()}
+    values |= {"title": title, "tiers": TIERS, "scores_at": scores_at, "named_score": named_score}
     return render(template, files=(*OWN_FILES, "leaderboard.css", "leaderboard.js"), **values)
 
 
@@ -144,14 +144,15 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> Tabl
     rows: list[dict[str, Any]] = []
     best: set[tuple[int, str]] = set()
     for ranked in tracks:
-        for name, score in shown_scores().items() if len(ranked) > 1 else ():
+        names = set(ranked[0].row).intersection(*(entry.row for entry in ranked))
+        for name, score in shown_scores(names, ranked[0].score).items() if len(ranked) > 1 else ():
             values = [float(entry.row[name]) for entry in ranked]
             best |= {(len(rows) + number, name) for number, value in enumerate(values) if value == score.best(values)}
         for entry in ranked:
             place = 1 + sum(other.primary > entry.primary for other in ranked)
             track = " · ".join(_texts(entry, differing))
             rows.append(entry.cells(anchor=entry.anchor, place=place, track=track))
-    scores = _score_columns([entry.score for entry in entries])
+    scores = _score_columns([(entry.row, entry.score) for entry in entries])
     columns = [
         Column("loss"),
         Column("track", description="what differs between the tracks: everything except the loss"),
@@ -166,10 +167,11 @@ def _tracks(tracks: Sequence[Sequence[Entry]], differing: Sequence[str]) -> Tabl
     return Table(rows, columns, best=best)
 
 
-def _score_columns(primary: Sequence[str]) -> list[Column]:
-    """Return the columns of scores, the primary ones first."""
-    others = [name for name in shown_scores() if not name.startswith("map_")]
-    scores = {name: named_score(name) for name in dict.fromkeys([*primary, *HEADLINE, *others])}
+def _score_columns(rows: Sequence[tuple[Row, str]]) -> list[Column]:
+    """Return the columns of the scores of rows, each given with its primary score; the primary ones first."""
+    names = [name for row, primary in rows for name in headline_scores(row, primary)]
+    names += [name for row, primary in rows for name in shown_scores(row, primary) if name != "map_step"]
+    scores = {name: named_score(name) for name in dict.fromkeys(names)}
     return [
         Column(name, score.label, "number", partial(_percent, name), description=f"{score.description}, in percent")
         for name, score in scores.items()
@@ -177,8 +179,10 @@ def _score_columns(primary: Sequence[str]) -> list[Column]:
 
 
 def _percent(name: str, row: Mapping[str, Any]) -> str:
-    deviation = row.get(f"{name}_sd")
-    return f"{100 * row[name]:.2f}" + (f" ±{100 * deviation:.2f}" if isinstance(deviation, float) else "")
+    mean, deviation = row.get(name), row.get(f"{name}_sd")
+    return (MISSING if mean is None else f"{100 * mean:.2f}") + (
+        f" ±{100 * deviation:.2f}" if isinstance(deviation, float) else ""
+    )
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ class Entry:
 
     def cells(self, **others: Any) -> dict[str, Any]:
         """Return a row of a table: scores, interval, seeds, what filters need, and the ``others``."""
-        names = [name for score in shown_scores() for name in (score, f"{score}_sd")]
+        names = [name for score in shown_scores(self.row, self.score) for name in (score, f"{score}_sd")]
         scores = {name: float(self.row[name]) for name in names if self.row.get(name)}
         low, high = self.interval or (None, None)
         chosen = " chosen" if chosen_seeds(run.job.seed for run in self.runs) else ""

@@ -25,7 +25,7 @@ from reidbench.plugins.weights import load_tensors, read_weights
 from reidbench.ranking.bootstrap import mean_and_sd
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
 from reidbench.ranking.rankings import RANKINGS
-from reidbench.ranking.scores import HEADLINE, score
+from reidbench.ranking.scores import headline_scores, score
 from reidbench.runs.execute import execute
 from reidbench.runs.plan import Request, make_plan
 from reidbench.runs.preflight import initialised_backbone
@@ -142,7 +142,7 @@ def _external_tiers(folder: Path, planner: Planner, given: Files, result: Verifi
             if (how.version, entry.gallery) != (protocol.version, len(split.gallery)):
                 wrong.append(f"is of version {how.version} with {entry.gallery} gallery units, unlike the lists")
             if not wrong and {"query", "gallery"} <= files.keys() == how.inputs.keys():
-                rules = Evaluation(how.metric or "auto", how.rerank, protocol.exclude, protocol.ranks)
+                rules = Evaluation(how.metric or "auto", how.rerank, protocol.exclude, protocol.rank_scores)
                 optional = (files.get("train"), files.get("distances"))
                 again, _ = evaluate_files(files["query"], files["gallery"], *optional, rules)
                 if away := _away(again.as_dict(), entry.scores(ranking)):
@@ -191,7 +191,7 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
             except Exception as error:  # of a plugin too: it costs this run
                 result.notes.append(f"{path}: not recomputed: {error}")
                 continue
-            away = _away(score(ranking, len(run.split.gallery), run.protocol.ranks).as_dict(), record.scores)
+            away = _away(score(ranking, len(run.split.gallery), run.protocol.rank_scores).as_dict(), record.scores)
             if not away:
                 tiers[path] = "recomputed"
             for name, value in away.items():
@@ -236,7 +236,7 @@ def _retrain(runs: Sequence[Run], number: int, planner: Planner, result: Verific
         result.notes.append(f"{name}: not retrained: {error}")
         return []
     agrees = True
-    for each in dict.fromkeys((first.evaluation.primary, *HEADLINE)):
+    for each in headline_scores(first.scores, first.evaluation.primary):
         mean, _ = mean_and_sd(record.scores[each] for record in records)
         low, high = prediction_interval([record.scores[each] for record in trained], len(records))
         agrees &= low - 1e-9 <= mean <= high + 1e-9

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidbench.data.positives_and_exclusions import NO_POSITIVE, Positives
-from reidbench.data.protocol import MARKET_RULES, RANKS, SAME_CAMERA_RULE, SELF_RULE
+from reidbench.data.protocol import MARKET_RULES, RANK_SCORES, SAME_CAMERA_RULE, SELF_RULE
 from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.errors import DataError, OptionError, checked
 from reidbench.plugins.catalogue import command_defaults, load
@@ -44,6 +44,7 @@ class EvaluationFiles:
         rerank: spec of the re-ranker, with all options, or "none".
         inputs: sha256 of the files of query, gallery, train and distances; without a gallery of shards.
         rankings: sha256 of the rankings, in the file NAME.rankings.npz beside NAME.json.
+        scores: names of the scores; by default those of files that do not name them.
     """
 
     protocol: str
@@ -52,6 +53,7 @@ class EvaluationFiles:
     rerank: str
     inputs: dict[str, str]
     rankings: str
+    scores: tuple[str, ...] = ("map_market", "map_step", *RANK_SCORES, "minp")
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,16 @@ class Evaluation:
         metric: spec of the metric; "auto" is the default of the command line.
         rerank: spec of the re-ranker, or "none".
         exclude: exclusion rules of the protocol.
-        ranks: the k of rank-k.
+        rank_scores: names of the scores of the ranks.
+        primary: the score that leaderboards rank by.
         cameras: whether cameras are known.
     """
 
     metric: str = "auto"
     rerank: str = "none"
     exclude: tuple[str, ...] = MARKET_RULES
-    ranks: tuple[int, ...] = RANKS
+    rank_scores: tuple[str, ...] = RANK_SCORES
+    primary: str = ""
     cameras: bool = True
 
 
@@ -202,9 +206,9 @@ def score_units(
     if not len(ranking.ranks):
         raise DataError(f"{source}: {NO_POSITIVE}")
     scores = replace(
-        score(ranking, len(gallery.pids), how.ranks),
+        score(ranking, len(gallery.pids), how.rank_scores),
         own_rows=same * len(own),
-        intervals=intervals(ranking, query.pids),
+        intervals=intervals(ranking, query.pids, how.rank_scores, how.primary),
         per_query={
             "ap_market": average_precision(ranking, "market"),
             "ap_step": average_precision(ranking, "step"),

@@ -7,7 +7,8 @@ score is one entry there and one line in docs/leaderboards.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -15,14 +16,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reidbench.data.protocol import RANKS
+from reidbench.data.protocol import RANK_SCORES, RECALL_AT_K
 from reidbench.errors import DataError
 from reidbench.ranking.bootstrap import interval
 from reidbench.ranking.rankings import Ranking
 from reidbench.utils.arrays import FloatArray, IntArray
 
-HEADLINE = ("map_market", "r1")  # the scores with a standard deviation in leaderboards, and of the camera matrix
-_SHOWN_RANKS = (1, 5)
+HEADLINE = ("map_market", "r1")  # the first scores of re-identification, and those of the camera matrix
+_RETRIEVAL_HEADLINE = ("recall_at_1", "map_at_r")
+_RANK_SCORE = re.compile(r"(?:r|recall_at_)([1-9][0-9]{0,5})")
+# What tables leave out where they show rank-k (and with it the ranks after the second), and where Recall@K.
+_NOT_BESIDE_RANK_K, _NOT_BESIDE_RECALL = ("r_precision", "map_at_r"), ("map_market", "map_step", "minp")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Score:
         label: the heading of tables and pages.
         description: one clause for a page's tooltip.
         higher_is_better: whether the largest value is the best.
-        with_interval: whether records hold the 95 % interval of the mean.
+        with_interval: whether records hold the 95 % interval of the mean, also where it is not the primary score.
     """
 
     per_query: Callable[[Ranking], FloatArray]
@@ -81,11 +85,11 @@ class Scores:
 
     @property
     def cmc(self) -> dict[int, float]:
-        """The cumulative matching characteristic: rank-k by k."""
-        return {int(name[1:]): value for name, value in self.values.items() if name[1:].isdecimal()}
+        """The cumulative matching characteristic: rank-k, or Recall@K, by k."""
+        return {rank: self.values[name] for name, rank in _ranks(self.values).items()}
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return one flat mapping: map_market, …, r1, r5, …, minp, queries, gallery, unmatched, any own_rows."""
+        """Return one flat mapping: map_market, …, r1, r5, …, map_at_r, queries, gallery, unmatched, any own_rows."""
         counts = {"queries": self.queries, "gallery": self.gallery, "unmatched": self.unmatched}
         return {**self.values, **counts, **({"own_rows": self.own_rows} if self.own_rows else {})}
 
@@ -97,11 +101,7 @@ def average_precision(ranking: Ranking, definition: Literal["market", "step"]) -
     "market" is the trapezoid of the official script, the mean of (k - 1) / h, or 1 where h is 0, and k / (h + 1).
     Source: Zheng et al., compute_AP.m of the Market-1501 and MARS evaluation code.
     """
-    counts = np.diff(ranking.starts)
-    number = np.arange(1, len(ranking.ranks) + 1) - np.repeat(ranking.starts[:-1], counts)
-    query = np.repeat(np.arange(len(counts)), counts)
-    weights = precision(number, ranking.ranks, definition)
-    return np.bincount(query, weights=weights, minlength=len(counts)) / np.maximum(counts, 1)
+    return _mean_over_positives(ranking, lambda number, _: precision(number, ranking.ranks, definition))
 
 
 def precision(number: IntArray, ranks: IntArray, definition: Literal["market", "step"]) -> FloatArray:
@@ -113,6 +113,34 @@ def precision(number: IntArray, ranks: IntArray, definition: Literal["market", "
     if definition == "step":
         return after
     return (np.where(ranks > 0, (number - 1) / np.maximum(ranks, 1), 1.0) + after) / 2
+
+
+def r_precision(ranking: Ranking) -> FloatArray:
+    """Return the share of positives among the first R items of each query [nq] float64; 0 without any positive.
+
+    R is the query's number of positives. Source: Musgrave et al. 2020.
+    """
+    return _mean_over_positives(ranking, lambda _, r: ranking.ranks < r)
+
+
+def average_precision_at_r(ranking: Ranking) -> FloatArray:
+    """Return what the first R items of each query add to its step average precision [nq] float64; 0 without a positive.
+
+    R is the query's number of positives; the mean over queries is MAP@R. Source: Musgrave et al. 2020.
+    """
+    ranks = ranking.ranks
+    return _mean_over_positives(ranking, lambda number, r: (ranks < r) * precision(number, ranks, "step"))
+
+
+def _mean_over_positives(ranking: Ranking, value: Callable[[IntArray, IntArray], NDArray[Any]]) -> FloatArray:
+    """Return the mean of a value over the positives of each query [nq] float64; 0 without any.
+
+    ``value`` is called with the number of each positive among those of its query, from 1, and how many these are [n].
+    """
+    counts = np.diff(ranking.starts)
+    query = np.repeat(np.arange(len(counts)), counts)
+    values = value(np.arange(1, len(query) + 1) - ranking.starts[query], counts[query])
+    return np.bincount(query, weights=values, minlength=len(counts)) / np.maximum(counts, 1)
 
 
 def inverse_negative_penalty(ranking: Ranking) -> FloatArray:
@@ -153,62 +181,87 @@ SCORES: dict[str, Score] = {
         "mean average precision, step rule of most toolboxes",
     ),
     "minp": Score(inverse_negative_penalty, "mINP", "mean inverse negative penalty"),
+    "r_precision": Score(r_precision, "R-precision", "share of positives among the first R items, for R positives"),
+    "map_at_r": Score(average_precision_at_r, "MAP@R", "mean average precision of the first R items, for R positives"),
 }
 
 
-def scores_at(ranks: Iterable[int] = RANKS) -> dict[str, Score]:
-    """Return all scores by name in the order of tables and columns: mean average precisions, rank-k, all others."""
-    precisions = {name: each for name, each in SCORES.items() if name.startswith("map_")}
+def _ranks(names: Iterable[str]) -> dict[str, int]:
+    """Return the ranks of those of the names that are of a score at a rank, by name in the order of the ranks."""
+    ranks = {name: int(match[1]) for name in names if (match := _RANK_SCORE.fullmatch(name))}
+    return dict(sorted(ranks.items(), key=lambda item: item[1]))
+
+
+def scores_at(names: Iterable[str] = RANK_SCORES) -> dict[str, Score]:
+    """Return all scores in the order of columns: mean average precisions, rank-k, all others.
+
+    The rank-k (or Recall@K) are those among ``names``.
+    """
+    precisions = {name: SCORES[name] for name in ("map_market", "map_step")}
     rank_k = {
-        f"r{rank}": Score(
+        name: Score(
             partial(matched_within, rank=rank),
-            f"rank-{rank}",
+            f"{'Recall@' if name.startswith(RECALL_AT_K) else 'rank-'}{rank}",
             f"queries with a positive among the first {rank}" if rank > 1 else "queries whose first item is a positive",
             with_interval=rank == 1,
         )
-        for rank in ranks
+        for name, rank in _ranks(names).items()
     }
     return {**precisions, **rank_k, **SCORES}
 
 
-def shown_scores() -> dict[str, Score]:
-    """Return the scores that tables and comparisons show, by name."""
-    return scores_at(_SHOWN_RANKS)
+def shown_scores(names: Collection[str] = (), primary: str = "") -> dict[str, Score]:
+    """Return those of the scores called ``names`` that tables and comparisons show, the ``primary`` one among them.
+
+    Without names they are those of re-identification.
+    """
+    scores = {name: each for name, each in scores_at(names or RANK_SCORES).items() if not names or name in names}
+    retrieval = RECALL_AT_K + "1" in scores
+    hidden = _NOT_BESIDE_RECALL if retrieval else (*_NOT_BESIDE_RANK_K, *list(_ranks(scores))[2:])
+    return {name: each for name, each in scores.items() if name not in hidden or name == primary}
+
+
+def headline_scores(names: Collection[str], primary: str) -> list[str]:
+    """Return those of ``names`` that come first, with a standard deviation in leaderboards; the primary score first."""
+    first = _RETRIEVAL_HEADLINE if RECALL_AT_K + "1" in names else HEADLINE
+    return [name for name in dict.fromkeys((primary, *first)) if name in names]
 
 
 def named_score(name: str) -> Score:
     """Return the score of this name, rank-k for any k; raises DataError where there is none."""
-    ranks = [int(name[1:])] if name[:1] == "r" and name[1:].isdecimal() else []
-    found = scores_at(ranks).get(name)
+    found = scores_at([name]).get(name)
     if found is None:
-        raise DataError(f"there is no score {name!r}; there are {', '.join(shown_scores())}")
+        raise DataError(f"there is no score {name!r}; there are {', '.join(scores_at())}")
     return found
 
 
 def headline(scores: Mapping[str, float], primary: str) -> str:
-    """Return the primary score and rank-1 in words, those that there are, such as "mAP 54.36 %, rank-1 61.11 %"."""
-    names = [name for name in dict.fromkeys((primary, "r1")) if name in scores]
+    """Return the first scores in words, the primary one first, such as "mAP 54.36 %, rank-1 61.11 %"."""
+    names = headline_scores(scores, primary)
     return ", ".join(f"{named_score(name).label} {100 * scores[name]:.2f} %" for name in names)
 
 
-def score(ranking: Ranking, gallery_size: int, ranks: Iterable[int]) -> Scores:
+def score(ranking: Ranking, gallery_size: int, names: Iterable[str] = RANK_SCORES) -> Scores:
     """Return the means over all queries; a query without a positive counts as 0 and stays in the denominator.
 
-    ``ranks`` are the k of rank-k (from 1). Sums are exact, so the order of queries does not matter.
+    The rank-k (or Recall@K) are those among ``names``. Sums are exact, so the order of queries does not matter.
     """
     return Scores(
-        values={name: math.fsum(each.per_query(ranking)) / len(ranking) for name, each in scores_at(ranks).items()},
+        values={name: math.fsum(each.per_query(ranking)) / len(ranking) for name, each in scores_at(names).items()},
         queries=len(ranking),
         gallery=gallery_size,
         unmatched=int((first_match(ranking) < 0).sum()),
     )
 
 
-def intervals(ranking: Ranking, pids: IntArray) -> dict[str, list[float]]:
+def intervals(
+    ranking: Ranking, pids: IntArray, names: Iterable[str] = RANK_SCORES, primary: str = ""
+) -> dict[str, list[float]]:
     """Return the 95 % interval [low, high] of each mean that has one, by name; ``pids`` [nq] are the queries'.
 
-    Identities are resampled, the same ones for every ranking of these queries. Empty where there is one identity.
+    The scores are those of ``score``. Identities are resampled, the same ones for every ranking of these queries. Empty
+    where there is one identity.
     """
-    with_interval = {name: each for name, each in scores_at().items() if each.with_interval}
-    bounds = {name: interval(each.per_query(ranking), pids) for name, each in with_interval.items()}
+    chosen = {name: each for name, each in scores_at(names).items() if each.with_interval or name == primary}
+    bounds = {name: interval(each.per_query(ranking), pids) for name, each in chosen.items()}
     return {name: list(between) for name, between in bounds.items() if between is not None}

@@ -161,7 +161,7 @@ def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[
         if not same_matches(rankings[0][0], ranking):
             raise DataError(f"{path}: has other queries or positives than {a[0][0]}; only the same can be compared")
     pids = identities_of(rankings[0][0])
-    names = dict.fromkeys([first.evaluation.primary, *shown_scores()])
+    names = dict.fromkeys([primary := first.evaluation.primary, *shown_scores(first.scores, primary)])
     return RunComparison(
         names=(_name(a), _name(b)),
         differences=tuple(difference(rankings[0], rankings[1], pids, name) for name in names),

@@ -47,7 +47,8 @@ def export_network(run: Path, folder: Path, *, onnx: bool = False) -> None:
     write_atomic(folder / "preprocessing.json", f"{json.dumps(described, indent=1)}\n")
     write_atomic(folder / RECORD, record.to_json())
     card = environment().get_template("model_card.md.j2")
-    text = card.render(record=record, scores=shown_scores(), digest=file_digest(folder / WEIGHTS))
+    scores = shown_scores(record.scores, record.evaluation.primary)
+    text = card.render(record=record, scores=scores, digest=file_digest(folder / WEIGHTS))
     write_atomic(folder / "README.md", text)
 
 

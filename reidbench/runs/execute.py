@@ -124,10 +124,10 @@ def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None
     primary = before.evaluation.primary
     if primary not in now.scores or primary not in before.scores:
         return
-    names = [name for name, value in before.scores.items() if isinstance(value, float)]
+    names = [name for name, value in before.scores.items() if isinstance(value, float) and name in now.scores]
     worst = max(names, key=lambda name: abs(now.scores[name] - before.scores[name]))
     change = f"largest difference {now.scores[worst] - before.scores[worst]:+.6f} in {worst}"
-    same = "every score is the same to the last digit" if now.scores == before.scores else change
+    same = "every score is the same to the last digit" if before.scores.items() <= now.scores.items() else change
     changes = [*filter(None, [images]), *changed_files(before.code_files, now.code_files)]
     for name in ("device_name", "threads", "torch"):
         was, made = getattr(before.environment, name), getattr(now.environment, name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from reidbench.data.protocol import EXCLUSION_RULES, RANKS, Protocol
+from reidbench.data.protocol import EXCLUSION_RULES, Protocol
 from reidbench.errors import OptionError, PluginError, check_fields, checked
 from reidbench.images.augment import VIEWS
 from reidbench.plugins.catalogue import NO_DEFAULTS, Catalogue, ResolvedSpec, load
@@ -148,11 +148,11 @@ def build_protocol(spec: ResolvedSpec) -> Protocol:
     """Return the protocol of a spec; raises PluginError where one of its values breaks the contract."""
     protocol = checked(spec.owner, spec.build(), Protocol)
     check_fields(spec.owner, protocol)
-    ranks, scores = list(protocol.ranks), scores_at(protocol.ranks)
+    ranks, scores = list(protocol.ranks), scores_at(protocol.rank_scores)
     parts = {part for key in protocol.names for part in key.split("+")}
     valid = {
         f"version must be a whole number from 1, got {protocol.version!r}": protocol.version >= 1,
-        f"ranks must rise and contain {RANKS}, got {ranks}": ranks == sorted({*ranks, *RANKS}) and min(ranks) > 0,
+        f"ranks must rise and begin with 1, got {ranks}": ranks == sorted({*ranks, 1}) and ranks[0] == 1,
         f"primary must be one of {', '.join(scores)}, got {protocol.primary!r}": protocol.primary in scores,
         f"exclude must be of {EXCLUSION_RULES}, got {protocol.exclude}": {*protocol.exclude} <= {*EXCLUSION_RULES},
         f"views must be one of {', '.join(VIEWS)}, got {protocol.views!r}": protocol.views in VIEWS,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reidbench.errors import DataError, OptionError
-from reidbench.ranking.scores import HEADLINE
+from reidbench.ranking.scores import headline_scores
 from reidbench.runs.plan import KINDS
 from reidbench.runs.record import RunRecord
 from reidbench.runs.store import Store
@@ -56,7 +56,8 @@ class Records(list[RunRecord]):
     def _brief_frame(self) -> pd.DataFrame:
         """Return the items that differ between the runs, their seeds, status and first scores."""
         frame = self.to_frame()
-        shown = ("loss", "seed", "status", *HEADLINE)
+        scores = (name for each in self for name in headline_scores(each.scores, each.evaluation.primary))
+        shown = ("loss", "seed", "status", *scores)
         return frame[[key for key in frame if key in shown or (key in KINDS and frame[key].nunique() > 1)]]
 
 

@@ -111,6 +111,6 @@ class RunObserver(Observer):
         except Exception as error:  # such as embeddings that are not finite yet; the training is as without
             machine.log(f"validation at step {steps}: {describe_error(error)}; the training continues")
             return {}
-        scores = score(ranking, len(run.split.gallery), run.protocol.ranks).values
+        scores = score(ranking, len(run.split.gallery), run.protocol.rank_scores).values
         machine.log(f"validation at step {steps}: {headline(scores, run.protocol.primary)}")
         return {f"validation.{name}": value for name, value in scores.items()}

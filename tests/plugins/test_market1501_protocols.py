@@ -116,7 +116,7 @@ def test_multi_query_gives_the_official_result(pool, norm):
         embeddings, torch.from_numpy(data["gf"]), query.pids, query.cams, data["g_pid"], data["g_cam"], metric
     )
     np.testing.assert_allclose(average_precision(ranking, "market"), data[f"{pool}_{norm}_ap"], atol=1e-9)
-    scores = score(ranking, 0, (1, 5, 10, 20))
+    scores = score(ranking, 0)
     assert scores.map_market == pytest.approx(float(data[f"{pool}_{norm}_mAP"]), abs=1e-9)
     np.testing.assert_allclose(list(scores.cmc.values()), data[f"{pool}_{norm}_rank1_5_10_20"], atol=1e-9)
 

@@ -42,7 +42,7 @@ def ranking_for(job):
 def derived_fields(ranking, query_pids, query_cams, cams):
     """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
     return {
-        "scores": score(ranking, len(cams), (1, 5, 10, 20)).as_dict(),
+        "scores": score(ranking, len(cams)).as_dict(),
         "intervals": intervals(ranking, query_pids),
         "cameras": CameraMatrix(**camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict()),
     }

@@ -62,7 +62,7 @@ def forge(folder: Path, share: float, *, cameras: bool = True) -> str:
     matrix = camera_scores(ranking, split.query.cams, split.gallery.cams, own_units(split.query, split.gallery))
     forged = replace(
         record,
-        scores=score(ranking, len(split.gallery), (1, 5, 10, 20)).as_dict(),
+        scores=score(ranking, len(split.gallery)).as_dict(),
         intervals=intervals(ranking, split.query.pids),
         cameras=CameraMatrix(**matrix.as_dict()) if cameras else record.cameras,
     )

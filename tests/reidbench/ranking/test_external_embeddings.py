@@ -222,7 +222,7 @@ def test_arrays_without_cameras_have_intervals_and_each_query(tmp_path):
     assert (scores.per_query["first"] == 0).mean() == pytest.approx(scores.r1)
     for name, (low, high) in scores.intervals.items():
         assert low <= scores.values[name] <= high
-    assert set(scores.intervals) == {"map_market", "map_step", "r1", "minp"}
+    assert set(scores.intervals) == {"map_market", "map_step", "r1", "minp", "r_precision", "map_at_r"}
     assert reidbench.evaluate(triple(query)[:2]).own_rows == 40, "each against all others"
 
 

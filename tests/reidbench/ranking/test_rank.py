@@ -117,7 +117,7 @@ def sample_units(seed, queries, gallery, dim, pids=12):
 
 
 def assert_official(ranking, data, prefix, mean):
-    scores = score(ranking, 0, RANKS)
+    scores = score(ranking, 0)
     np.testing.assert_allclose(average_precision(ranking, "market"), np.nan_to_num(data[f"{prefix}_ap"]), atol=1e-9)
     assert scores.map_market == pytest.approx(float(data[mean]), abs=1e-9)
     np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[f"{prefix}_rank1_5_10_20"], atol=1e-9)
@@ -223,7 +223,7 @@ def test_all_equal_embeddings_score_as_the_gallery_order():
         query, others = np.full((30, 40), value, dtype=np.float32), np.full((1_500, 40), value, dtype=np.float32)
         rankings = rank_both(query, others, *ids, euclidean())
         assert_is_reference(rankings, np.zeros((30, 1_500)), ids, ("junk", "same_camera"), 10)
-        assert score(rankings.ranking, 1_500, (1,)).cmc[1] < 0.5
+        assert score(rankings.ranking, 1_500).cmc[1] < 0.5
 
 
 def test_chunks_blocks_and_storage_do_not_change_a_rank():
@@ -285,7 +285,7 @@ def test_one_item_no_query_no_gallery_no_positive():
     assert junk.top.tolist() == [[-1]]
     assert len(rank(none, one, nothing, nothing, integers(4), integers(2), euclidean())) == 0
     empty = rank(one, none, integers(4), integers(1), nothing, nothing, euclidean())
-    assert score(empty, 0, (1,)).unmatched == 1
+    assert score(empty, 0).unmatched == 1
 
 
 # --- nearest ----------------------------------------------------------------------------------------------------------

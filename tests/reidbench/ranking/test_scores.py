@@ -1,5 +1,7 @@
 """Scores against golden vectors, the official scripts' numbers, and loops written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,18 +9,23 @@ from hypothesis import strategies as st
 
 from reidbench.errors import DataError
 from reidbench.leaderboard.board import check
+from reidbench.leaderboard.site import build_site
 from reidbench.plugins.catalogue import build
 from reidbench.ranking.scores import (
     SCORES,
     Score,
     average_precision,
+    average_precision_at_r,
     first_match,
+    intervals,
     inverse_negative_penalty,
     named_score,
+    r_precision,
     score,
 )
 from reidbench.reports.artifacts import RunFiles
 from reidbench.reports.compare_runs import compare_combinations
+from reidbench.runs.record import RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.boards import GALLERY, QUERY, add_all, derived_fields, put, ranking_for, rows_of, valid_record
 from tests.support.cases import cases
@@ -67,6 +74,7 @@ def test_scores_equal_loops_over_the_ranking(rows):
     ranking = ranking_of(*rows)
     matched = [row for row in rows if sum(row) > 0]
     market, step = average_precision(ranking, "market"), average_precision(ranking, "step")
+    at_r = average_precision_at_r(ranking)
     for query, row in enumerate(rows):
         places = [place for place, hit in enumerate(row) if hit]
         precisions = [(number + 1) / (place + 1) for number, place in enumerate(places)]
@@ -76,7 +84,14 @@ def test_scores_equal_loops_over_the_ranking(rows):
         assert first_match(ranking)[query] == (places[0] if places else -1)
         penalty = len(places) / (places[-1] + 1) if places else 0.0
         assert inverse_negative_penalty(ranking)[query] == pytest.approx(penalty)
-    scores = score(ranking, 12, (1, 5, 10, 20))
+        first = row[: len(places)]  # R items
+        precisions_at_r = [sum(row[: place + 1]) / (place + 1) for place, hit in enumerate(first) if hit]
+        assert r_precision(ranking)[query] == pytest.approx(sum(first) / len(first) if first else 0.0)
+        assert at_r[query] == pytest.approx(sum(precisions_at_r) / len(first) if first else 0.0)
+        assert at_r[query] <= min(step[query], r_precision(ranking)[query]) + 1e-15
+        if len(first) == 1:  # both are Recall@1
+            assert at_r[query] == r_precision(ranking)[query] == first[0]
+    scores = score(ranking, 12)
     assert scores.unmatched == len(rows) - len(matched)
     assert scores.queries == len(rows)
     assert scores.cmc[1] <= scores.cmc[5] <= scores.cmc[10] <= scores.cmc[20] == len(matched) / len(rows)
@@ -85,22 +100,24 @@ def test_scores_equal_loops_over_the_ranking(rows):
 
 
 def test_unmatched_query_counts_as_0_in_every_mean():
-    with_it, without = score(ranking_of([1, 0], [0, 0]), 4, (1,)), score(ranking_of([1, 0]), 2, (1,))
+    with_it, without = score(ranking_of([1, 0], [0, 0]), 4, ["r1"]), score(ranking_of([1, 0]), 2, ["r1"])
     assert without.as_dict() == {
-        "map_market": 1.0, "map_step": 1.0, "r1": 1.0, "minp": 1.0, "queries": 1, "gallery": 2, "unmatched": 0,
+        "map_market": 1.0, "map_step": 1.0, "r1": 1.0, "minp": 1.0, "r_precision": 1.0, "map_at_r": 1.0,
+        "queries": 1, "gallery": 2, "unmatched": 0,
     }  # fmt: skip
     assert with_it.as_dict() == {
-        "map_market": 0.5, "map_step": 0.5, "r1": 0.5, "minp": 0.5, "queries": 2, "gallery": 4, "unmatched": 1,
+        "map_market": 0.5, "map_step": 0.5, "r1": 0.5, "minp": 0.5, "r_precision": 0.5, "map_at_r": 0.5,
+        "queries": 2, "gallery": 4, "unmatched": 1,
     }  # fmt: skip
 
 
 def test_means_do_not_depend_on_the_order_of_queries():
     rows = np.random.default_rng(0).integers(0, 2, (40, 30)).tolist()
-    assert score(ranking_of(*rows), 30, (1, 5)) == score(ranking_of(*rows[::-1]), 30, (1, 5))
+    assert score(ranking_of(*rows), 30) == score(ranking_of(*rows[::-1]), 30)
 
 
 def test_scores_by_name_and_attribute():
-    scores = score(ranking_of([0, 1, 0], [1, 0, 0]), 6, (1, 2))
+    scores = score(ranking_of([0, 1, 0], [1, 0, 0]), 6, ["r1", "r2"])
     assert (scores.r1, scores.cmc) == (0.5, {1: 0.5, 2: 1.0})
     assert named_score("r2").per_query(ranking_of([0, 1, 0])).tolist() == [1.0]
     with pytest.raises(AttributeError, match="r3"):
@@ -131,3 +148,55 @@ def test_a_new_score_reaches_every_output(tmp_path, monkeypatch):
     part = build("section", "table").build([record for _, record in runs], RunFiles([], local_machine()))
     assert printed(part.tables[0], "earliness") == [f"{100 * run.scores['early']:.2f}" for _, run in runs]
     assert compare_combinations(runs[:1], runs[1:]).differences[-1].score == "early"
+
+
+def retrieval_record(loss: str, seed: int = 0) -> RunRecord:
+    """Return a valid record of a protocol with Recall@1, 10 and 100 that ranks by Recall@10."""
+    names, ranking = ("recall_at_1", "recall_at_10", "recall_at_100"), ranking_for(make_record(loss, seed).job)
+    ends = intervals(ranking, QUERY[0], names, "recall_at_10")
+    record = valid_record(loss, seed, evaluation={"primary": "recall_at_10"}, intervals=ends)
+    return replace(record, scores=score(ranking, len(GALLERY[0]), names).as_dict())
+
+
+def test_recall_at_k_reaches_every_output(tmp_path):
+    records = [retrieval_record(loss, seed) for loss in ("batch_hard", "classification") for seed in (0, 1)]
+    assert records[0].result.startswith("done: Recall@10 ")
+    add_all(tmp_path / "boards", records)
+    assert check(tmp_path / "boards") == []
+    rows = rows_of(tmp_path / "boards")
+    columns = list(rows[0])
+    assert [name for name in columns if name.startswith(("r1", "recall_at_"))] == [
+        "recall_at_1", "recall_at_1_sd", "recall_at_10", "recall_at_10_sd", "recall_at_100",
+    ]  # fmt: skip
+    assert (columns.index("map_at_r_sd"), "map_market_sd" in columns) == (columns.index("map_at_r") + 1, False)
+    part = build("section", "table").build(records, RunFiles([], local_machine()))
+    labels = [column.label for column in part.tables[0].columns]
+    assert labels[1:4] == ["Recall@10", "Recall@1", "MAP@R"]
+    assert {"Recall@100", "R-precision"} <= {*labels}
+    assert not {"mINP", "mAP (market)", "rank-1"} & {*labels}
+    assert printed(part.tables[0], "Recall@10")[0].startswith(f"{100 * float(rows[0]['recall_at_10']):.2f} ±")
+    runs = [put(tmp_path / str(number), record) for number, record in enumerate(records)]
+    compared = [each.score for each in compare_combinations(runs[:2], runs[2:]).differences]
+    assert (compared[0], sorted(compared[1:])) == (
+        "recall_at_10", ["map_at_r", "r_precision", "recall_at_1", "recall_at_100"],
+    )  # fmt: skip
+    index, page = build_site(tmp_path / "boards", tmp_path / "site")
+    assert "Best by Recall@10" in index.read_text()
+    assert "ranked by Recall@10" in page.read_text()
+    assert "<dt>Recall@100</dt>" in page.read_text()
+
+
+def test_records_without_the_newer_scores_stay_valid(tmp_path):
+    newer = {"r_precision", "map_at_r"}
+    new, given = valid_record("classification"), valid_record("batch_hard")
+    parts = ("scores", "intervals")
+    before = {part: {k: v for k, v in getattr(given, part).items() if k not in newer} for part in parts}
+    old = replace(given, **before)
+    add_all(tmp_path / "old", [old])
+    assert not newer & rows_of(tmp_path / "old")[0].keys()
+    add_all(tmp_path / "boards", [old, new])
+    rows = {row["loss"]: row for row in rows_of(tmp_path / "boards")}
+    assert (rows["batch_hard"]["map_at_r"], rows["batch_hard"]["r1"]) == ("", f"{old.scores['r1']:.6f}")
+    assert rows["classification"]["map_at_r"] == f"{new.scores['map_at_r']:.6f}"
+    assert check(tmp_path / "boards") == []
+    assert len(build_site(tmp_path / "boards", tmp_path / "site")) == 2

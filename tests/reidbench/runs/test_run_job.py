@@ -40,7 +40,7 @@ def test_a_run_leaves_a_record_from_which_its_scores_follow():
     assert record.status == "ok", record.error
     kept = RunRecord.from_json((plan.run_folder / "record.json").read_text(), "record")
     assert kept == record
-    again = score(read_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.ranks)
+    again = score(read_ranking(plan.run_folder), len(plan.split.gallery), plan.protocol.rank_scores)
     assert again.as_dict() == record.scores
     assert 0 <= record.scores["map_market"] <= record.scores["map_step"] <= 1
     assert record.scores["queries"] == len(plan.split.query)
