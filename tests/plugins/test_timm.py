@@ -53,13 +53,6 @@ def test_twelve_families_train_steps(name):
     assert len(steps(network, 3, 128, 64)) == 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["inception_v3", "efficientformer_l1", "crossvit_tiny_240"])
-def test_a_family_that_does_not_take_the_size_is_refused(name):
-    with pytest.raises(OptionError, match=f"timm: name={name} does not take images of 128 x 64 pixels: .+; try"):
-        build("backbone", f"timm(name={name}, weights=none, height=128, width=64)")
-
-
 def test_random_weights_repeat():
     torch.manual_seed(0)
     first = Timm(weights=None, head="trinet", height=32, width=32)

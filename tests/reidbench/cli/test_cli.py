@@ -81,13 +81,7 @@ def test_a_stand_in_is_drawn_checked_run_and_kept_apart(tmp_path, reidbench_call
 def test_data_that_are_not_whole_are_named_with_both_counts(tmp_path, reidbench_call):
     tree = tmp_path / "tree"
     assert reidbench_call("data", "synthesize", "market1501(identities=12)", str(tree)).returncode == 0
-    one, other = sorted((tree / "query").glob("*.jpg"))[:2]
-    other.write_bytes(other.read_bytes()[:100])
-    decoded = reidbench_call("data", "verify", "market1501", "--data-root", str(tree), "--decode")
-    assert decoded.returncode == 1
-    assert "images cannot be used" in decoded.stdout
-    assert other.name in decoded.stdout
-    one.unlink()
+    next((tree / "query").glob("*.jpg")).unlink()
     checked = reidbench_call("data", "verify", "market1501", "--data-root", str(tree))
     assert checked.returncode == 1
     assert "incomplete: query: " in checked.stdout

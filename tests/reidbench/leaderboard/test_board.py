@@ -17,7 +17,7 @@ from reidbench.leaderboard.board import add, check, merge
 from reidbench.runs.record import RunRecord, read_record
 from reidbench.runs.store import Store
 from tests.support.boards import add_all, put, ranking_for, rows_of, tree, valid_record
-from tests.support.records import digest, make_item
+from tests.support.records import digest
 
 
 def three_by_two() -> list[RunRecord]:
@@ -112,11 +112,6 @@ def test_stand_ins_have_a_board_of_their_own(tmp_path):
     assert [row["loss"] for row in rows_of(boards, "synthetic.standin")] == ["a"]
     assert [row["loss"] for row in rows_of(boards)] == ["b"]
     assert {path.name for path in (boards / "records").iterdir()} == {"synthetic", "synthetic.standin"}
-
-
-def test_a_third_party_protocol_is_one_file_below_the_folder(tmp_path):
-    add_all(tmp_path / "boards", [valid_record(items={"protocol": make_item("acme/market")})])
-    assert [path.name for path in (tmp_path / "boards").glob("*.csv")] == ["acme-market.csv"]
 
 
 def test_all_reasons_are_listed_and_nothing_is_written(tmp_path):

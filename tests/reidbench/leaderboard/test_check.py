@@ -7,9 +7,7 @@ import pytest
 
 from reidbench.leaderboard.board import check
 from tests.support.boards import add_all, edit_record, valid_record
-from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
-from tests.support.records import set_field
 
 
 def edit(boards, column, text, row=0):
@@ -64,13 +62,6 @@ def test_all_problems_are_listed_and_the_exit_code_is_1(boards, reidbench_call):
     assert "line 2 is not" in ended.stdout  # the row of the edited record
     assert "line 3 is not" in ended.stdout
     assert "record.json: id is" in ended.stdout
-
-
-@pytest.mark.parametrize(("path", "value", "problem"), cases(__file__, "an_edited_record_is_named"))
-def test_an_edited_record_is_named(boards, path, value, problem):
-    file = edit_record(boards, lambda data: set_field(data, path, value))
-    problems = [each for each in check(boards) if each.file == file and problem in str(each)]
-    assert problems
 
 
 def test_swapped_and_missing_rankings_are_named(boards):

@@ -10,12 +10,13 @@ from reidbench.errors import DataError
 from reidbench.leaderboard.board import check, merge
 from reidbench.leaderboard.check_record import record_problems
 from reidbench.runs.job import Job
-from reidbench.runs.provenance import LOCAL
-from reidbench.runs.record import CameraMatrix, RunRecord
+from reidbench.runs.provenance import LOCAL, code_digest
+from reidbench.runs.record import CameraMatrix, MonitorRecord, RunRecord
 from tests.support.boards import add_all, edit_record, rows_of, tree, valid_record
 from tests.support.cases import cases
 from tests.support.records import digest, make_item, replace_parts, set_field
 
+LOSS = make_item("one")
 SHA = f"sha256:{digest('file')}"
 
 
@@ -30,11 +31,23 @@ SHA = f"sha256:{digest('file')}"
         ({"items": {"loss": replace(make_item("bad"), plugin=LOCAL)}}, r"items\.loss\.plugin .*bad was given as a"),
         ({"job": Job("synthetic", "bad", "tiny", "auto", "auto", "none", -1)}, r"job\.seed "),
         ({"cameras": CameraMatrix()}, r"cameras\.cameras "),
+        # What a forger tries without inventing rankings.
+        ({"items": {"loss": make_item("b\u0430tch_hard")}}, r"items\.loss\.spec cannot be used"),
+        ({"items": {"loss": replace(LOSS, distribution="reidb\u0435nch")}}, r"items\.loss\.distribution .*ASCII"),
+        ({"items": {"protocol": make_item("a/b/synthetic")}}, r"items\.protocol\.spec cannot be used"),
+        ({"items": {"loss": replace(LOSS, origins={"junk": "given"})}}, r"items\.loss\.origins .*junk"),
+        ({"items": {"loss": replace(make_item("one(a=1)"), origins={"a": "\u202e"})}}, r"items\.loss\.origins .*'a'"),
+        ({"items": {"extra": LOSS}}, r"items\.extra is no kind"),
+        ({"code_files": {}, "code": code_digest({})}, r"code_files is empty"),
+        ({"code_files": {"reidbench/x.py": ""}}, r"code_files\.reidbench/x\.py must be 64 hex digits"),
+        ({"weights": "junk"}, r"weights must be 64 hex digits"),
+        ({"evaluation": {"primary": "junk"}}, r"evaluation\.primary must be a score"),
+        ({"observed": MonitorRecord("collapsed")}, r"observed\.verdict is collapsed"),
     ],
 )
 def test_invalid_runs_are_refused(tmp_path, changes, problem):
     boards, valid = tmp_path / "boards", valid_record("valid")
-    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-bad/record\.json: {problem}"):
+    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*runs/1-.*/record\.json: {problem}"):
         add_all(boards, [valid, valid_record("bad", **changes)])
     assert tree(boards) == {}
 

@@ -1,6 +1,6 @@
 """What a forger tries without inventing rankings: each is refused by name, or shown as what it is."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -9,43 +9,13 @@ from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.verify import verify
 from reidbench.plugins.catalogue import load
 from reidbench.runs.prepare import Planner
-from reidbench.runs.provenance import code_digest
-from reidbench.runs.record import MonitorRecord, RunRecord
 from reidbench.utils.machine import local_machine
 from tests.support.boards import add_all, derived_for, put, ranking_for, rows_of, valid_record
 from tests.support.records import make_item
 
-LOSS = make_item("one")
-
-
-def with_ids(record: RunRecord) -> RunRecord:
-    return replace(record, **asdict(record.ids()))
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"items": {"loss": make_item("b\u0430tch_hard")}}, r"items\.loss\.spec cannot be used"),
-        ({"items": {"loss": replace(LOSS, distribution="reidb\u0435nch")}}, r"items\.loss\.distribution .*ASCII"),
-        ({"items": {"protocol": make_item("a/b/synthetic")}}, r"items\.protocol\.spec cannot be used"),
-        ({"items": {"loss": replace(LOSS, origins={"junk": "given"})}}, r"items\.loss\.origins .*junk"),
-        ({"items": {"loss": replace(make_item("one(a=1)"), origins={"a": "\u202e"})}}, r"items\.loss\.origins .*'a'"),
-        ({"items": {"extra": LOSS}}, r"items\.extra is no kind"),
-        ({"code_files": {}, "code": code_digest({})}, r"code_files is empty"),
-        ({"code_files": {"reidbench/x.py": ""}}, r"code_files\.reidbench/x\.py must be 64 hex digits"),
-        ({"weights": "junk"}, r"weights must be 64 hex digits"),
-        ({"evaluation": {"primary": "junk"}}, r"evaluation\.primary must be a score"),
-        ({"observed": MonitorRecord("collapsed")}, r"observed\.verdict is collapsed"),
-    ],
-)
-def test_forged_records_are_refused(tmp_path, changes, problem):
-    record = with_ids(valid_record("one", **changes))
-    with pytest.raises(DataError, match=rf"^nothing was added:\n(.|\n)*record\.json: {problem}"):
-        add_all(tmp_path / "boards", [record])
-
 
 def test_a_protocol_with_a_slash_has_its_own_board(tmp_path):
-    record = with_ids(valid_record("one", items={"protocol": make_item("evil/synthetic")}))
+    record = valid_record("one", items={"protocol": make_item("evil/synthetic")})
     add_all(tmp_path / "boards", [record])
     assert sorted(path.name for path in (tmp_path / "boards").iterdir() if path.name != ".lock") == [
         "evil-synthetic.csv",

@@ -31,6 +31,7 @@ from tests.support.jobs import job
 from tests.support.tiny_training import view_of
 
 OWNER = "wrong_plugin, wrong-dist 1.0"
+MACHINE = local_machine(device="cpu")
 NETWORK = BackboneInfo(4, Preprocess(16, 8), pretrained=False, parameters=1)
 # What a user can write too is a wrong option, not a broken plugin.
 RECIPES = ("steps_text", "steps_fraction", "crop_number", "rate_nan", "rate_none")
@@ -49,10 +50,6 @@ def use_metric(spec: ResolvedSpec, catalogue: Catalogue, folder: Path, rerank: s
         external_embeddings.evaluate(rows(7), rows(11), train=train, metric=name, rerank=rerank)
 
 
-def use_reranker(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    use_metric(spec, catalogue, folder, spec.text)
-
-
 def use_loss(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
     loss = build_loss(spec, NETWORK, wrong.split(), 0)
     own_groups(loss)
@@ -66,21 +63,9 @@ def use_backbone(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None
     forward_pass(build_backbone(spec, 0), wrong.RECIPE, torch.device("cpu"))(images)
 
 
-def use_dataset(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    build_split(spec, folder)
-
-
-def use_protocol(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    Planner(catalogue, local_machine(device="cpu")).plan(job(protocol=spec.text))
-
-
-def use_recipe(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
-    build_recipe(spec, NETWORK)
-
-
 def use_section(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> None:
     with mock.patch.object(sections, "load", return_value=catalogue):
-        (part,) = sections.build_sections([spec.text], [], RunFiles([], local_machine(device="cpu")))
+        (part,) = sections.build_sections([spec.text], [], RunFiles([], MACHINE))
     if part.error:  # in place of the part, so that the other sections are shown
         raise PluginError(part.error)
 
@@ -92,12 +77,12 @@ def use_synthesizer(spec: ResolvedSpec, catalogue: Catalogue, folder: Path) -> N
 
 KINDS: dict[str, tuple[dict[str, Callable[..., Any]], Callable[[ResolvedSpec, Catalogue, Path], None]]] = {
     "metric": (wrong.METRICS, use_metric),
-    "reranker": (wrong.RERANKERS, use_reranker),
+    "reranker": (wrong.RERANKERS, lambda spec, catalogue, folder: use_metric(spec, catalogue, folder, spec.text)),
     "loss": (wrong.LOSSES, use_loss),
     "backbone": (wrong.BACKBONES, use_backbone),
-    "dataset": (wrong.DATASETS, use_dataset),
-    "protocol": (wrong.PROTOCOLS, use_protocol),
-    "recipe": (wrong.RECIPES, use_recipe),
+    "dataset": (wrong.DATASETS, lambda spec, catalogue, folder: build_split(spec, folder)),
+    "protocol": (wrong.PROTOCOLS, lambda spec, known, folder: Planner(known, MACHINE).plan(job(protocol=spec.text))),
+    "recipe": (wrong.RECIPES, lambda spec, catalogue, folder: build_recipe(spec, NETWORK)),
     "section": (wrong.SECTIONS, use_section),
     "synthesizer": (wrong.SYNTHESIZERS, use_synthesizer),
 }

@@ -40,48 +40,6 @@ def test_no_values_are_an_error():
         mean_and_sd([])
 
 
-class Simulation:
-    """Two systems' average precisions on queries; those of one identity are easy or hard together."""
-
-    def __init__(self, seed: int, identities: int) -> None:
-        self.generator = np.random.default_rng(seed)
-        self.pids = np.repeat(np.arange(identities), self.generator.integers(1, 7, identities))
-        self.shared = self.generator.normal(0, 1.2, identities)[self.pids]
-        self.identities = identities
-
-    def system(self, quality: float) -> np.ndarray:
-        """Return the mean of k / rank of 3 positives among 60 newly sampled others, for each query."""
-        own = self.generator.normal(0, 0.4, self.identities)[self.pids]  # how well this training ranks each identity
-        positives = self.generator.normal((quality + self.shared + own)[:, None], 1, (len(self.pids), 3))
-        others = self.generator.normal(0, 1, (len(self.pids), 60))
-        before = np.sort((others[:, None] > positives[:, :, None]).sum(2), axis=1)
-        return (np.arange(1, 4) / (before + np.arange(1, 4))).mean(axis=1)
-
-
-def share_significant(identities: int, gap: float, trials: int = 200) -> float:
-    """Return the share of trials whose interval excludes 0."""
-    calls = 0
-    for trial in range(trials):
-        simulation = Simulation(trial, identities)
-        _, between = paired_difference(simulation.system(2 + gap), simulation.system(2), simulation.pids, draws=800)
-        calls += not between[0] <= 0 <= between[1]
-    return calls / trials
-
-
-@pytest.mark.parametrize("identities", [12, 150])
-def test_equal_rankings_are_rarely_significant(identities):
-    assert share_significant(identities, 0) <= 0.08
-
-
-def test_a_gap_of_three_points_is_significant():
-    gap = 0.13
-    far = [
-        Simulation(trial, 750).system(2 + gap).mean() - Simulation(trial, 750).system(2).mean() for trial in range(9)
-    ]
-    assert 0.027 < np.mean(far) < 0.031
-    assert share_significant(750, gap, trials=60) >= 0.8
-
-
 def test_the_interval_is_that_of_plain_loops():
     """Without the expansion's small widening: many identities, and quantiles of means that loops made."""
     generator = np.random.default_rng(0)

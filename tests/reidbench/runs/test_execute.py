@@ -225,10 +225,7 @@ WEIGHTS = torch.ones(8)
 
 
 def test_a_loss_that_uses_an_object_is_never_reused():
-    class Weighted(Loss):
-        def __init__(self, info: TrainInfo) -> None:
-            super().__init__()
-
+    class Weighted(Norms):
         def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             return (embeddings * WEIGHTS).sum(1)
 
@@ -270,10 +267,7 @@ def test_a_record_of_a_loss_object_cannot_be_reproduced(tmp_path):
 
 
 def test_batches_without_pairs_teach_nothing_and_the_record_says_so():
-    class Pull(Loss):
-        def __init__(self, info: TrainInfo) -> None:
-            super().__init__()
-
+    class Pull(Norms):
         def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             pairs = (labels[:, None] == labels).triu(1)
             return ((embeddings[:, None] - embeddings).square().sum(2) * pairs).sum()
@@ -285,10 +279,7 @@ def test_batches_without_pairs_teach_nothing_and_the_record_says_so():
 
 
 def test_collapsed_or_failed_runs_are_among_the_records():
-    class Nan(Loss):
-        def __init__(self, info: TrainInfo) -> None:
-            super().__init__()
-
+    class Nan(Norms):
         def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
             return embeddings.sum(1) * torch.nan
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,18 +10,8 @@ from hypothesis import strategies as st
 from reidbench.data.split import Split
 from reidbench.errors import DataError
 from reidbench.runs.store import Store, read_state
-from reidbench.utils.arrays import read_arrays, save_arrays
 from reidbench.utils.machine import local_machine
 from tests.support.records import make_record, put
-
-
-def test_arrays_come_back_and_objects_are_refused(tmp_path):
-    save_arrays(tmp_path / "a.npz", {"ranks": np.arange(5), "distances": np.array([0.5, np.inf])})
-    found = read_arrays(tmp_path / "a.npz")
-    np.testing.assert_array_equal(found["ranks"], np.arange(5))
-    np.savez(tmp_path / "evil.npz", a=np.array([{}], dtype=object))
-    with pytest.raises(DataError, match="evil"):
-        read_arrays(tmp_path / "evil.npz")
 
 
 def test_a_place_without_a_record_is_named(tmp_path):
