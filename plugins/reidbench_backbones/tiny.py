@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from reidbench import Backbone, OptionError, Preprocess, Weights, hookimpl
+from reidbench_backbones.necks import Neck, NeckedBackbone, TestFeature
 
 WIDTHS = (32, 64, 128, 256)  # channels after each convolution; each max pool halves the image
 SLOPE = 0.3  # of every leaky ReLU, as in LuNet; with plain ReLUs it learns more slowly
 SMALLEST = 2 ** len(WIDTHS)
 
 
-class Tiny(Backbone):
+class Tiny(NeckedBackbone):
     """Four 3x3 convolutions with max pools, and a linear layer on the flattened feature map.
 
     Options:
@@ -25,6 +26,8 @@ class Tiny(Backbone):
         height: Height of the input in pixels, at least 16.
         width: Width of the input in pixels, at least 16.
         weights: A safetensors file or a run's folder, or none for random weights.
+        neck: "bnneck" for a batch norm with a fixed bias behind the linear layer, or none.
+        test_feature: With a neck, whether the embedding is the feature behind it ("neck") or before it ("pooled").
 
     Maps images [B, 3, height, width], pixels / 255 or as the weights expect, to embeddings [B, embedding_dim], not
     normalised. Convolutions start from He et al., the linear layer from Glorot et al., biases from 0, sampled from
@@ -40,6 +43,8 @@ class Tiny(Backbone):
         height: int = 64,
         width: int = 32,
         weights: Weights | None = None,
+        neck: Neck = None,
+        test_feature: TestFeature = "neck",
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -69,9 +74,10 @@ class Tiny(Backbone):
         self.embedding = nn.Linear(WIDTHS[-1] * cells, embedding_dim)
         nn.init.xavier_uniform_(self.embedding.weight)
         nn.init.zeros_(self.embedding.bias)
+        self.add_neck(neck, test_feature)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the output of the linear layer [B, embedding_dim] for ``images`` [B, 3, height, width]."""
         # This memory format is a quarter faster on a CPU; always using it gives the same bits for any input format.
         images = images.contiguous(memory_format=torch.channels_last)
         return self.embedding(self.stages(images).flatten(1))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from reidbench.data.samples import Samples
+from reidbench.errors import check_tensor
 from reidbench.images.augment import Crops, View, view_crops
 from reidbench.images.crop import normalise
 from reidbench.images.decode import decode_images
 from reidbench.images.pixel_store import PixelStore, network_input
-from reidbench.plugins.interfaces import Backbone, Preprocess, check_embeddings
+from reidbench.plugins.interfaces import Backbone, Preprocess, owner_of
 from reidbench.utils.arrays import IntArray, PixelArray
 from reidbench.utils.device import out_of_memory_advice, to_device
 from reidbench.utils.machine import Machine
@@ -85,6 +86,12 @@ def embed_batches(
 def _embed(backbone: Backbone, images: Tensor) -> Tensor:
     """Return the embeddings [B, D] float32 of a batch; raises PluginError for another shape or dtype."""
     return check_embeddings(backbone, backbone(images), len(images)).float()
+
+
+def check_embeddings(backbone: Backbone, embeddings: object, count: int) -> Tensor:
+    """Return the embeddings of ``count`` images as a network returned them; raises PluginError unless [count, D]."""
+    shape = (count, backbone.embedding_dim)
+    return check_tensor(owner_of(backbone), "the embeddings", embeddings, shape, finite=False)
 
 
 def _read_delay(device: torch.device) -> int:

@@ -6,14 +6,19 @@ import functools
 import importlib.resources
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reidbench.errors import OptionError, PluginError, did_you_mean, plugin_call, quoted
 from reidbench.plugins.discovery import KINDS, SUPPLIED, Plugin, PluginItem, discover
 from reidbench.plugins.options import File, check_options, options_of
-from reidbench.plugins.spec import MAX_TEXT, Item, Spec, Term, write_value
+from reidbench.plugins.spec import EMBEDDING, MAX_TEXT, Item, Spec, Term, write_value
+
+if TYPE_CHECKING:
+    from reidbench.plugins.interfaces import TrainInfo
+
+FEATURE = "feature"  # an option of every loss; where it is left out, no text mentions it
 
 # Kinds that a run can do without: no loss is the untrained network, no re-ranker the plain ranking.
 OPTIONAL = ("loss", "reranker")
@@ -57,11 +62,22 @@ class ResolvedTerm:
         """The value of its LabelOption; an empty text where it has none."""
         return next((str(value) for name, value in self.values.items() if self.item.options[name].is_label), "")
 
+    @property
+    def feature(self) -> str:
+        """The training feature of the network that a loss reads."""
+        return str(self.values.get(FEATURE, EMBEDDING)) if self.item.kind == "loss" else EMBEDDING
+
     def build(self, *supplied: Any) -> Any:
-        """Return what the factory builds; raises PluginError from any exception that is no error of reidbench."""
+        """Return what the factory builds; raises PluginError from any exception that is no error of reidbench.
+
+        Raises OptionError for a feature that the network lacks.
+        """
+        values = {name: self.values[name] for name in self.values if name != FEATURE or self.item.kind != "loss"}
+        if self.feature != EMBEDDING:
+            supplied = (self._info(*supplied),)
         try:
             with plugin_call(str(self.item), "could not be built"):
-                value = self.item.factory(*supplied, **self.values)
+                value = self.item.factory(*supplied, **values)
             if hasattr(type(value), "plugin_item"):
                 value.plugin_item = str(self.item)
             return value
@@ -69,6 +85,13 @@ class ResolvedTerm:
             if self.item.name in str(error):
                 raise
             raise type(error)(f"{self.item}: {error}") from error
+
+    def _info(self, info: TrainInfo) -> TrainInfo:
+        """Return what the loss is told, whose embeddings are the feature that it reads."""
+        if self.feature not in info.feature_sizes:
+            has = ", ".join(info.feature_sizes) or EMBEDDING
+            raise OptionError(f"{self.item}: {info.network} has no {FEATURE} {quoted(self.feature)}; it has {has}")
+        return replace(info, embedding_dim=info.feature_sizes[self.feature])
 
 
 @dataclass(frozen=True)
@@ -108,7 +131,7 @@ class ResolvedSpec:
         return "+".join(filter(None, (term.label for term in self.terms)))
 
     def build(self, *supplied: Any) -> Any:
-        """Return the built item, a WeightedSum for a sum or a weighted item, None for none.
+        """Return the built item, None for none; a WeightedSum for a sum, a weight or another training feature.
 
         ``supplied`` are the positional arguments that ``SUPPLIED`` names for the kind. Raises PluginError, naming item
         and plugin, where a factory fails with an exception that is no error of reidbench.
@@ -116,16 +139,16 @@ class ResolvedSpec:
         expected = SUPPLIED.get(self.kind, ())
         if len(supplied) != len(expected):
             raise OptionError(f"a {self.kind} is built from ({', '.join(expected)}), got {len(supplied)} arguments")
-        if len(self.terms) == 1 and self.terms[0].weight == 1:
+        features = [term.feature for term in self.terms]
+        if features == [EMBEDDING] and self.terms[0].weight == 1:
             return self.terms[0].build(*supplied)
         if not self.terms:
             return None
         from reidbench.plugins.weighted_sum import WeightedSum  # noqa: PLC0415 - imports torch, which a list of plugins must not
 
         names = part_names([term.item.name for term in self.terms])
-        return WeightedSum(
-            (name, term.weight, term.build(*supplied)) for name, term in zip(names, self.terms, strict=True)
-        )
+        terms = [(name, term.weight, term.build(*supplied)) for name, term in zip(names, self.terms, strict=True)]
+        return WeightedSum(terms, features, *supplied)
 
 
 @dataclass(frozen=True)
@@ -187,6 +210,8 @@ class Catalogue:
                     raise OptionError(f"{kind} {term.item}: a weight of 0 trains nothing; leave the term out")
                 item = self.find(kind, term.item.name)
                 values, origins = check_options(item.options, term.item, str(item), defaults)
+                if kind == "loss" and origins[FEATURE] == "default":
+                    del values[FEATURE], origins[FEATURE]
                 terms.append(ResolvedTerm(item, term.weight, _with_label(item, values), origins))
             except OptionError as error:
                 mistakes.append(str(error))

@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
 import pluggy
 
 from reidbench.errors import Interrupted, OptionError, PluginError, describe_error, did_you_mean, printable, quoted
 from reidbench.plugins import hookspecs
-from reidbench.plugins.options import Option, options_of, positional_parameters
-from reidbench.plugins.spec import is_name
+from reidbench.plugins.options import LaterOption, Option, options_of, positional_parameters
+from reidbench.plugins.spec import EMBEDDING, is_name
 
 ENTRY_POINT_GROUP = "reidbench"
 OWN_DISTRIBUTION = "reidbench"
@@ -80,8 +80,14 @@ class PluginItem:
 
     @cached_property
     def options(self) -> dict[str, Option]:
-        """The options of its factory, read once. Raises PluginError where the signature declares none properly."""
-        return options_of(self.factory)
+        """The options of its factory and of its kind, read once.
+
+        Raises PluginError where the signature declares none properly, or one that its kind has already.
+        """
+        options, shared = options_of(self.factory), options_of(_of_losses) if self.kind == "loss" else {}
+        if taken := options.keys() & shared.keys():
+            raise PluginError(f"option {taken.pop()}: every {self.kind} has one of this name; choose another")
+        return options | shared
 
     def check(self) -> None:
         """Raise PluginError where name, factory or signature break the contract of the kind's hook."""
@@ -103,6 +109,14 @@ class PluginItem:
                 f"{self.kind} {self.name}: expected the positional parameters ({', '.join(expected)}), got "
                 f"({', '.join(names)}); options are keyword-only: write them after a *"
             )
+
+
+def _of_losses(*, feature: Annotated[str, LaterOption] = EMBEDDING) -> None:
+    """Declare what every loss has.
+
+    Options:
+        feature: The training feature of the network that the loss reads, such as "pooled" where the network has one.
+    """
 
 
 def discover() -> tuple[tuple[Plugin, ...], tuple[PluginItem, ...]]:

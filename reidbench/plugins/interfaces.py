@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from reidbench.errors import DataError, PluginError, check_tensor, contract_error
+from reidbench.errors import DataError, PluginError, contract_error
+from reidbench.plugins.spec import EMBEDDING
 from reidbench.plugins.weights import load_tensors, read_normalisation, read_weights
 from reidbench.utils.arrays import IntArray
 
@@ -47,6 +48,7 @@ class BackboneInfo:
     ``faithful_to``: the paper whose network this is in all that the paper says, or an empty text.
     ``trainable``: whether a loss can train it.
     ``pairs``: whether it compares pairs of images.
+    ``feature_sizes``: the sizes of its further training features by name.
     """
 
     embedding_dim: PositiveInt
@@ -57,20 +59,25 @@ class BackboneInfo:
     faithful_to: str = ""
     trainable: bool = True
     pairs: bool = False
+    feature_sizes: Mapping[str, PositiveInt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainInfo:
     """What a loss may depend on before training.
 
-    ``embedding_dim``: the size D of the embeddings.
+    ``embedding_dim``: the size D of the embeddings, or of the other training feature that the loss reads.
     ``num_pids``: the number of training identities.
     ``pair``: the network's ``Backbone.pair``, None where it has none; while a run is planned, the Euclidean distance.
+    ``feature_sizes``: the sizes of all training features of the network by name, "embedding" among them.
+    ``network``: what messages call the network.
     """
 
     embedding_dim: int
     num_pids: int
     pair: Callable[[Tensor, Tensor], Tensor] | None = None
+    feature_sizes: Mapping[str, int] = field(default_factory=dict)
+    network: str = "the network"
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ class Loss(nn.Module):
     ``pool``: how "auto" pools the embeddings of a unit's images at test time.
     ``unlabelled``: whether it takes units without identity, of the label -1; a batch may have no others.
     ``trains_pairs``: whether it trains the pair stage of a network (``TrainInfo.pair``), and no network without one.
+    ``reads``: the training features that ``forward`` gets side by side, the embedding first; only a sum gets several.
     """
 
     plugin_item: str = ""
@@ -121,6 +129,7 @@ class Loss(nn.Module):
     pool: Literal["mean", "max"] = "mean"
     unlabelled: bool = False
     trains_pairs: bool = False
+    reads: tuple[str, ...] = (EMBEDDING,)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
@@ -155,6 +164,7 @@ class Backbone(nn.Module):
     ``batch``: (P, K), the batch that its paper trains it with, for recipes that follow the paper.
     ``faithful_to``: the paper whose network this is as built, or an empty text where an option changes it.
     ``trainable``: whether a loss can train it; false for hand-made features, which have no parameters.
+    ``feature_sizes``: the sizes by name of the further features that ``training_features`` returns.
     """
 
     plugin_item: str = ""
@@ -165,6 +175,7 @@ class Backbone(nn.Module):
     batch: tuple[int, int] = (18, 4)
     faithful_to: str = ""
     trainable: bool = True
+    feature_sizes: Mapping[str, int] = {}
 
     def use_weights(self, weights: Path | None, preprocess: Preprocess) -> None:
         """Take the value of an option ``weights: reidbench.Weights | None``, in the constructor; sets ``preprocess``.
@@ -206,6 +217,14 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the test embeddings [B, D] of ``images`` [B, 3, H, W], preprocessed floats."""
         raise NotImplementedError
+
+    def training_features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return "embedding" and each feature of ``feature_sizes``, all [B, its size], of images as for ``forward``.
+
+        Called in training alone, where the loss reads a further feature. In evaluation mode "embedding" must be what
+        ``forward`` returns.
+        """
+        return {EMBEDDING: self(images)}
 
     def pair(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the distances [n] of row i of ``a`` and row i of ``b``, rows [n, D] of ``forward``, differentiable.
@@ -300,12 +319,6 @@ def owner_of(item: Loss | Backbone | Metric | Reranker) -> str:
     """Return what messages call a built item: its name and plugin, or its class and module."""
     kind = next(base.__name__.lower() for base in (Loss, Backbone, Metric, Reranker) if isinstance(item, base))
     return item.plugin_item or f"{kind} {type(item).__name__} ({type(item).__module__})"
-
-
-def check_embeddings(backbone: Backbone, embeddings: object, count: int) -> Tensor:
-    """Return the embeddings of ``count`` images as a network returned them; raises PluginError unless [count, D]."""
-    shape = (count, backbone.embedding_dim)
-    return check_tensor(owner_of(backbone), "the embeddings", embeddings, shape, finite=False)
 
 
 def as_loss_value(loss: Loss, value: object) -> LossValue:

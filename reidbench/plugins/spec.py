@@ -27,6 +27,7 @@ from reidbench.errors import OptionError, quoted
 MAX_TEXT = 2000
 MAX_DEPTH = 4
 RESERVED = {"true": True, "false": False, "none": None}
+EMBEDDING = "embedding"  # of the training features of a network, the one that is tested
 
 Value: TypeAlias = "int | float | bool | str | tuple[Value, ...] | Item | None"
 

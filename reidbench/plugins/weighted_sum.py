@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from reidbench.errors import OptionError, PluginError
-from reidbench.plugins.interfaces import Loss, LossValue, TrainView, as_loss_value
+from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView, as_loss_value
+from reidbench.plugins.spec import EMBEDDING
 from reidbench.utils.arrays import IntArray
 
 
 class WeightedSum(Loss):
     """The weighted sum of losses; takes embeddings [B, D] and labels [B] as each of its terms does.
 
+    ``features`` names the training feature that each term reads, by default the embedding. Where there are others, the
+    sum takes in place of the embeddings the features of ``reads`` side by side, of the sizes in ``info``.
     ``terms`` are (name, weight, loss) with different names; what a term logs is prefixed with its name, and its
     unweighted total is logged under its name. Metric and pool are the first term's. At most one term may sample its own
     batches, which the others share. Raises OptionError where two do, PluginError where a term is no Loss.
     """
 
-    def __init__(self, terms: Iterable[tuple[str, float, Loss]]) -> None:
+    def __init__(
+        self,
+        terms: Iterable[tuple[str, float, Loss]],
+        features: Sequence[str] = (),
+        info: TrainInfo | None = None,
+    ) -> None:
         super().__init__()
         self.terms = tuple(terms)
         for name, _, loss in self.terms:
             if not isinstance(loss, Loss):
                 raise PluginError(f"loss {name}: its factory returned {type(loss).__name__}, not a Loss")
         self.losses = nn.ModuleList(loss for _, _, loss in self.terms)  # so that device, mode and state reach them
+        self.features = features or [EMBEDDING] * len(self.terms)
+        self.reads = tuple(dict.fromkeys([EMBEDDING, *self.features]))
+        self.sizes = [info.feature_sizes[name] for name in self.reads] if info and len(self.reads) > 1 else []
         samplers = [name for name, _, loss in self.terms if loss.samples_batches]
         if len(samplers) > 1:
             raise OptionError(f"loss: {' and '.join(samplers)} each sample their own batches; in a sum at most one may")
@@ -41,8 +53,10 @@ class WeightedSum(Loss):
         total = embeddings.new_zeros(())
         per_item: dict[str, Tensor] = {}
         scalars: dict[str, Tensor] = {}
-        for name, weight, loss in self.terms:
-            value = as_loss_value(loss, loss(embeddings, labels))
+        parts = [part.contiguous() for part in torch.split(embeddings, self.sizes, 1)] if self.sizes else [embeddings]
+        rows = dict(zip(self.reads, parts, strict=True))
+        for (name, weight, loss), feature in zip(self.terms, self.features, strict=True):
+            value = as_loss_value(loss, loss(rows[feature], labels))
             total = total + weight * value.total
             scalars[name] = value.total
             per_item |= {f"{name}.{key}": item for key, item in value.per_item.items()}

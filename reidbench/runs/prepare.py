@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -191,7 +191,9 @@ def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInf
     """Return a loss that has the metric and the pool of the spec's loss, or the defaults where there is none."""
     if spec.plugin_items and not info.trainable:
         raise OptionError(f"loss {spec.short}: {backbone.owner} learns nothing that it could train; use --loss none")
-    return check_loss(spec, build_on_meta(spec, train_info(info, split))) if spec.plugin_items else Loss()
+    if not spec.plugin_items:
+        return Loss()
+    return check_loss(spec, build_on_meta(spec, replace(train_info(info, split), network=backbone.owner)))
 
 
 def _check_unlabelled(items: Mapping[str, ResolvedSpec], loss: Loss, recipe: Recipe, count: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reidbench.embedding.extract import check_embeddings
 from reidbench.errors import check_tensor
-from reidbench.plugins.interfaces import Backbone, check_embeddings
+from reidbench.plugins.interfaces import Backbone
+from reidbench.plugins.spec import EMBEDDING
 from reidbench.testing.checked_item import (
     Checks,
     NotApplicable,
@@ -18,6 +20,7 @@ from reidbench.testing.checked_item import (
     normal,
 )
 from reidbench.training.build import describe_backbone
+from reidbench.training.precision import join_features
 
 BATCH = 5
 _ALONE = 1e-4  # of the largest entry: matrix products of other sizes round differently
@@ -84,7 +87,7 @@ class _BackboneChecks(Checks):
         backbone, images = self.start()
         if not backbone.trainable:
             raise NotApplicable
-        rows = backbone.train()(images)
+        rows = self.features(backbone.train(), images) if backbone.feature_sizes else backbone.train()(images)
         (backbone.pair(rows, rows.roll(1, 0)) if backbone.pairs else rows).square().mean().backward()
         gradients = {name: p.grad for name, p in backbone.named_parameters() if p.requires_grad}
         missing = [name for name, gradient in gradients.items() if gradient is None]
@@ -93,6 +96,22 @@ class _BackboneChecks(Checks):
         sums = torch.stack([gradient.abs().sum() for gradient in gradients.values() if gradient is not None])
         expect_finite(sums, "the absolute gradients of each parameter, summed")
         expect(bool(sums.any()), "all gradients are 0")
+
+    def check_training_features(self) -> None:
+        backbone, images = self.start()
+        if not backbone.feature_sizes:
+            raise NotApplicable
+        embeddings = self.embed(backbone, images)
+        with torch.no_grad():
+            features = self.features(backbone, images)
+        what = "the embedding of training_features and what forward returns, in evaluation mode,"
+        expect_equal(features[:, : backbone.embedding_dim], embeddings, what)
+
+    @staticmethod
+    def features(backbone: Backbone, images: Tensor) -> Tensor:
+        """Return all training features side by side, the embedding first."""
+        names = (EMBEDDING, *backbone.feature_sizes)
+        return join_features(backbone, backbone.training_features(images), names, BATCH)
 
     def check_pairs(self) -> None:
         backbone, images = self.start()

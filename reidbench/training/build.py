@@ -12,6 +12,7 @@ from torch import Tensor
 from reidbench.data.split import Split
 from reidbench.errors import ReidbenchError, check_fields, checked, contract_error
 from reidbench.plugins.interfaces import Backbone, BackboneInfo, Loss, TrainInfo
+from reidbench.plugins.spec import EMBEDDING
 from reidbench.training.recipe import Recipe
 from reidbench.utils.random_streams import with_seed
 
@@ -71,6 +72,7 @@ def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
         faithful_to=backbone.faithful_to,
         trainable=backbone.trainable,
         pairs=backbone.pairs,
+        feature_sizes=backbone.feature_sizes,
     )
     check_fields(spec.owner, info)
     check_fields(spec.owner, info.preprocess)
@@ -80,7 +82,8 @@ def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
 def train_info(info: BackboneInfo, split: Split, network: Backbone | None = None) -> TrainInfo:
     """Return what a loss is told about the network and the training set; ``network`` as for ``build_loss``."""
     pair = (network.pair if network else euclidean_pairs) if info.pairs else None
-    return TrainInfo(embedding_dim=info.embedding_dim, num_pids=split.counts["train_identities"], pair=pair)
+    sizes = {EMBEDDING: info.embedding_dim, **info.feature_sizes}
+    return TrainInfo(info.embedding_dim, split.counts["train_identities"], pair, sizes)
 
 
 def euclidean_pairs(a: Tensor, b: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def train(
     synchronise_batch_norms(world, backbone, device)
     backbone.to(device).train()
     loss.to(device).train()
-    forward = forward_pass(backbone, recipe, device)
+    forward = forward_pass(backbone, recipe, device, loss.reads)
     groups = parameter_groups(recipe, backbone, loss)
     schedule = ScheduledOptimizer(recipe, groups)
     optimizer = schedule.optimizer
@@ -134,7 +134,7 @@ def train(
                     f"the identities {np.unique(samples.pids[units]).tolist()}; lower learning_rate, or check the loss "
                     "for a square root or a logarithm at zero"
                 )
-            monitor.record(step, value, embeddings, gradient_norms(backbone, loss))
+            monitor.record(step, value, embeddings[:, : backbone.embedding_dim], gradient_norms(backbone, loss))
             optimizer.step()
 
             now = time.monotonic()

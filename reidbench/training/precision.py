@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reidbench.errors import OptionError
-from reidbench.plugins.interfaces import Backbone, check_embeddings
+from reidbench.embedding.extract import check_embeddings
+from reidbench.errors import OptionError, check_tensor
+from reidbench.plugins.interfaces import Backbone, owner_of
+from reidbench.plugins.spec import EMBEDDING
 from reidbench.training.recipe import Recipe
 
 
@@ -51,29 +53,46 @@ def float32_products(tf32: bool = False) -> Iterator[None]:
             owner.fp32_precision = precision
 
 
-def forward_pass(backbone: Backbone, recipe: Recipe, device: torch.device) -> Callable[[Tensor], Tensor]:
+def forward_pass(
+    backbone: Backbone, recipe: Recipe, device: torch.device, reads: Sequence[str] = (EMBEDDING,)
+) -> Callable[[Tensor], Tensor]:
     """Return the forward pass of ``backbone`` with the recipe's precision, memory layout and compilation.
 
-    It maps images [B, 3, H, W] float32 to embeddings [B, D], float32 or float64. Of the weights only the
-    memory layout may change.
+    It maps images [B, 3, H, W] float32 to embeddings [B, D], float32 or float64, or to the training features that the
+    loss ``reads`` side by side. Of the weights only the memory layout may change.
     """
     if recipe.channels_last:
         backbone.to(memory_format=torch.channels_last)
-    network: Callable[[Tensor], Tensor] = backbone
+    alone = tuple(reads) == (EMBEDDING,)
+    network: Callable[[Tensor], Any] = backbone if alone else backbone.training_features
     if recipe.compile:
         torch.compiler.reset()  # earlier networks count towards a limit, beyond which torch compiles nothing
         # Dropout gets the random numbers that it gets without compilation; the compiler's own would differ.
-        network = torch.compile(backbone, options={"fallback_random": True})
+        network = torch.compile(network, options={"fallback_random": True})
     half = recipe.precision == "bf16"
 
     def forward(images: Tensor) -> Tensor:
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
-            embeddings = check_embeddings(backbone, network(images), len(images))
+            out, count = network(images), len(images)
+            embeddings = check_embeddings(backbone, out, count) if alone else join_features(backbone, out, reads, count)
         return embeddings.float() if embeddings.dtype in (torch.bfloat16, torch.float16) else embeddings
 
     return forward
+
+
+def join_features(backbone: Backbone, features: Mapping[str, Tensor], names: Sequence[str], count: int) -> Tensor:
+    """Return some training features of ``count`` images side by side, as a network returned them [count, their sizes].
+
+    Raises PluginError where one is missing or has another shape.
+    """
+    owner, sizes = owner_of(backbone), {**backbone.feature_sizes, EMBEDDING: backbone.embedding_dim}
+    parts: list[Tensor] = []
+    for name in names:
+        shape = (count, sizes[name])
+        parts.append(check_tensor(owner, f"training_features[{name!r}]", features.get(name), shape, finite=False))
+    return torch.cat(parts, dim=1)
 
 
 def lower_memory_advice(backbone: Backbone, recipe: Recipe) -> str:

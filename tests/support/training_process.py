@@ -27,9 +27,14 @@ class Double(Backbone):
         super().__init__()
         self.inner = inner.double()
         self.embedding_dim, self.preprocess = inner.embedding_dim, inner.preprocess
+        self.feature_sizes = {"squares": inner.embedding_dim}
 
     def forward(self, images: Tensor) -> Tensor:
         return self.inner(images.double())
+
+    def training_features(self, images: Tensor) -> dict[str, Tensor]:
+        embedding = self(images)
+        return {"squares": embedding.square(), "embedding": embedding}
 
 
 class Mining(Loss):
@@ -101,7 +106,8 @@ def main(folder: Path, backbone: str, steps: int, losses: list[str]) -> None:
         # Each process begins with other weights: those of the first count.
         torch.manual_seed(world.rank)
         network = Noise() if backbone == "noise" else Double(reidbench.build("backbone", backbone))
-        info = TrainInfo(embedding_dim=network.embedding_dim, num_pids=PIDS)
+        sizes = {**network.feature_sizes, "embedding": network.embedding_dim}
+        info = TrainInfo(embedding_dim=network.embedding_dim, num_pids=PIDS, feature_sizes=sizes)
         loss = OWN[name]() if name in OWN else reidbench.build("loss", name, info)
         place = folder / f"{name.replace('/', '.')}-{world.size}"
         try:

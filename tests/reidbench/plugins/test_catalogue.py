@@ -1,6 +1,7 @@
 """Resolving and building specs: options and their origins, identities, sums, and mistakes."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ def scale(*, by: int = 1) -> int:
 
 
 INFO = TrainInfo(embedding_dim=8, num_pids=4)
+PLAIN_AND_FEATURES = ("", "(feature=embedding)", "(feature=pooled)")
 CATALOGUE = Catalogue(
     (PLUGIN, Plugin("lost", "lost-things", "2.0", "failed", "import: no")),
     tuple(
@@ -110,6 +112,36 @@ def test_single_item_is_itself_and_weighted_one_is_a_sum():
     weighted = CATALOGUE.resolve("loss", "3*soft").build(INFO)
     assert isinstance(weighted, WeightedSum)
     assert weighted(torch.ones(2, 4), torch.zeros(2)).total.item() == 12.0
+
+
+def test_a_loss_may_read_another_feature_of_the_network():
+    plain, named, pooled = (CATALOGUE.resolve("loss", f"hard{options}") for options in PLAIN_AND_FEATURES)
+    assert plain.text == named.identity == plain.identity == "hard(margin=0.5, weights=none)"
+    assert (plain.origins.keys(), named.short) == ({"margin", "weights"}, "hard")
+    assert named.text == "hard(margin=0.5, weights=none, feature=embedding)"
+    assert type(named.build(INFO)) is Hard
+    assert pooled.text == pooled.identity == "hard(margin=0.5, weights=none, feature=pooled)"
+    assert (pooled.short, pooled.origins["feature"]) == ("hard(feature=pooled)", "given")
+    assert CATALOGUE.resolve("loss", pooled.text).text == pooled.text
+
+    info = replace(INFO, feature_sizes={"embedding": 8, "pooled": 3})
+    total = CATALOGUE.resolve("loss", "2*soft(feature=pooled) + hard").build(info)
+    assert (total.reads, [loss.info.embedding_dim for loss in total.losses[1:]]) == (("embedding", "pooled"), [8])
+    assert pooled.build(info).losses[0].info.embedding_dim == 3
+    with pytest.raises(
+        OptionError, match=r'hard \(tests.losses, .* the network has no feature "pooled"; it has embedding$'
+    ):
+        pooled.build(INFO)
+    with pytest.raises(OptionError, match=r"option feature: expected a text, got 3"):
+        CATALOGUE.resolve("loss", "hard(feature=3)")
+
+
+def test_a_loss_may_not_declare_an_option_feature():
+    def taken(info: TrainInfo, *, feature: int = 0) -> Loss:
+        return Hard(info)
+
+    with pytest.raises(PluginError, match=r"loss taken: .*option feature: every loss has one of this name"):
+        PluginItem("loss", "taken", taken, PLUGIN).check()
 
 
 def test_only_losses_and_rerankers_may_be_none():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reidbench.errors import OptionError, PluginError
-from reidbench.plugins.interfaces import Loss, LossValue, TrainView, as_loss_value
+from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView, as_loss_value
 from reidbench.plugins.weighted_sum import WeightedSum
 
 
@@ -69,6 +69,20 @@ def test_every_term_is_logged_apart():
     assert {name: item.item() for name, item in value.scalars.items()} == pytest.approx(
         {"a": 15.25 / 3, "b": 6.5, "b.largest": 7.0}
     )
+
+
+def test_terms_read_different_features():
+    embedding, pooled = EMBEDDINGS.clone().requires_grad_(), torch.rand(3, 5, dtype=torch.float64, requires_grad=True)
+    info = TrainInfo(2, 2, feature_sizes={"pooled": 5, "embedding": 2})
+    terms = [("a", 2.0, Squares()), ("b", 0.5, head := Head()), ("c", 3.0, Squares())]
+    total = WeightedSum(terms, ["pooled", "embedding", "embedding"], info)
+    assert total.reads == ("embedding", "pooled")
+    value = total(torch.cat([embedding, pooled], dim=1), LABELS)
+    by_hand = 2 * pooled.square().sum(1).mean() + 0.5 * (embedding @ head.weight).sum()
+    by_hand = by_hand + 3 * embedding.square().sum(1).mean()
+    torch.testing.assert_close(value.total, by_hand)
+    parts = (embedding, pooled, head.weight)
+    torch.testing.assert_close(torch.autograd.grad(value.total, parts), torch.autograd.grad(by_hand, parts))
 
 
 def test_metric_and_pool_are_the_first_terms():

@@ -1,6 +1,7 @@
 """Contract checks of backbones: sound networks pass, networks with one fault are named."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -91,6 +92,33 @@ class MeanColour(Backbone):
         return images.mean(dim=(2, 3))
 
 
+class Halves(Network):
+    """Names the halves of its embedding as further features."""
+
+    feature_sizes: Mapping[str, int] = {"first": 2, "second": 3}
+
+    def training_features(self, images: Tensor) -> dict[str, Tensor]:
+        embedding = self(images)
+        return {"embedding": embedding, "first": embedding[:, :2], "second": embedding[:, 2:]}
+
+
+class OtherEmbedding(Halves):
+    def training_features(self, images: Tensor) -> dict[str, Tensor]:
+        return super().training_features(images) | {"embedding": 1.01 * self(images)}
+
+
+class OtherHalf(Halves):
+    feature_sizes: Mapping[str, int] = {"first": 2, "second": 2}
+
+
+class NoHalves(Network):
+    feature_sizes: Mapping[str, int] = {"first": 2}
+
+
+class NoSize(Network):
+    feature_sizes: Mapping[str, int] = {"first": 0}
+
+
 class Undeclared(MeanColour):
     trainable = True
 
@@ -109,6 +137,11 @@ def test_sound_networks_pass(backbone):
     assert len(check_backbone(backbone)) == 8
 
 
+def test_further_features_are_checked():
+    assert "training features" in check_backbone(Halves)
+    assert len(check_backbone(Halves)) == 9
+
+
 @pytest.mark.parametrize(
     ("network", "check"),
     [
@@ -122,6 +155,10 @@ def test_sound_networks_pass(backbone):
         (OtherScale, "contract"),
         (Undeclared, "contract"),
         (Declared, "contract"),
+        (OtherEmbedding, "training features"),
+        (OtherHalf, "gradient reaches the weights"),
+        (NoHalves, "gradient reaches the weights"),
+        (NoSize, "contract"),
     ],
 )
 def test_networks_with_one_fault_fail(network, check):

@@ -58,8 +58,9 @@ def assert_alike(folder: Path, name: str, steps: int) -> None:
 
 
 def test_two_processes_train_as_one(tmp_path):
-    train_both(tmp_path, 5, ["batch_hard", "mining"])
-    for name in ("batch_hard", "mining"):
+    losses = ["batch_hard", "mining", "batch_hard(feature=squares) + classification"]
+    train_both(tmp_path, 5, losses)
+    for name in losses:
         assert_alike(tmp_path, name, 5)
 
 

@@ -1,5 +1,6 @@
 """The loop, written out: each step's images, labels, rates, modes and random numbers; the values of a loss."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reidbench.errors import TrainingError
 from reidbench.images.pixel_file import open_pixels
-from reidbench.plugins.interfaces import Loss
+from reidbench.plugins.interfaces import Loss, TrainInfo
+from reidbench.plugins.weighted_sum import WeightedSum
 from reidbench.training.checkpoint import WEIGHTS, read_summary
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
@@ -18,7 +20,9 @@ from reidbench.training.sampler import pk_round
 from reidbench.utils.machine import local_machine
 from reidbench.utils.random_streams import stream, torch_seed
 from tests.support.batches import training_batch
+from tests.support.logs import read_log
 from tests.support.loop_training import RECIPE, SEED, SORTED_PIDS, Fixed, Head, Sampling, assert_same_state, build, fit
+from tests.support.tiny_training import Net
 
 
 def decoded(samples, height, width):
@@ -85,6 +89,33 @@ def test_frames_of_a_unit_are_pooled_before_the_loss(pool, samples, tmp_path):
     rows = same.train()(net.batches[0]).view(4, 3, -1)
     torch.testing.assert_close(loss.embeddings, rows.amax(dim=1) if pool == "max" else rows.mean(dim=1))
     assert loss.labels[0].tolist() == [SORTED_PIDS.index(pid) for pid in units.pids]
+
+
+class TwoNames(Net):
+    """Has its embedding under a second name too."""
+
+    feature_sizes: Mapping[str, int] = {"pooled": 4}
+
+    def training_features(self, images: Tensor) -> dict[str, Tensor]:
+        embedding = self(images)
+        return {"pooled": embedding, "embedding": embedding}
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_two_names_of_one_feature_train_as_one(frames, samples, tmp_path):
+    parts = (samples.pids, samples.cams, samples.starts)
+    pids, cams, starts = (part[::frames] for part in parts)
+    units, states = replace(samples, pids=pids, cams=cams, starts=starts), []
+    for make, features in ((Net, ["embedding"] * 2), (TwoNames, ["pooled", "embedding"])):
+        torch.manual_seed(1)
+        net, info = make(dropout=0.4), TrainInfo(4, 4, feature_sizes={"embedding": 4, "pooled": 4})
+        loss = WeightedSum([("a", 1.0, Head()), ("b", 0.5, Head())], features, info)
+        fit(net, loss, units, tmp_path / make.__name__, recipe=replace(RECIPE, k=1, frames=frames))
+        states.append(nn.ModuleList([net, loss]))
+    assert_same_state(*states)
+    logs = [read_log(tmp_path / make.__name__) for make in (Net, TwoNames)]
+    for name in {*logs[0]} - {"images_per_second"}:
+        np.testing.assert_array_equal(logs[1][name], logs[0][name], name)
 
 
 def test_a_groups_own_betas_do_not_change(samples, tmp_path):
