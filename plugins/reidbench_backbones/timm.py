@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reidbench import Backbone, DataError, OptionError, Preprocess, hookimpl
 from reidbench_backbones.heads import Head, build_head, head_groups
@@ -112,8 +112,18 @@ class Timm(Backbone):
         return layers
 
     def param_groups(self) -> list[dict[str, object]]:
-        """Return the groups of the network and of the head."""
-        return head_groups(self.network, self.head)
+        """Return a group for each layer of the network, as timm numbers them, and one of the head."""
+        from timm.models import group_parameters  # noqa: PLC0415, slow to import
+
+        network, head = head_groups(self.network, self.head)
+        if not hasattr(self.network, "group_matcher"):
+            return [network, head]
+        layers: dict[str, int] = group_parameters(self.network, self.network.group_matcher(), reverse=True)
+        groups: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(max(layers.values()) - layers[name], []).append(parameter)
+        return [*({"params": params, "layers_after": after} for after, params in groups.items()), head]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

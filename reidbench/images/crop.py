@@ -1,7 +1,8 @@
-"""Crop stored pixels and normalise them into the network's input.
+"""Crop stored pixels, change them, and normalise them into the network's input.
 
-Cropping copies whole bytes; normalisation runs on the batch's device. So the same crops give the same batch bit for bit
-whether they are normalised as a tensor or through the table of grey levels that the same function computed.
+Cropping copies whole bytes and changes are integer arithmetic; normalisation runs on the batch's device. So the same
+crops give the same batch bit for bit whether they are normalised as a tensor or through the table of grey levels that
+the same function computed.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from reidbench.images.augment import Crops
+from reidbench.images.augment import BITS, GREY, Changes, Crops
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import Float32Array, PixelArray
 from reidbench.utils.compiled import compiled
@@ -45,17 +46,19 @@ def normalised_levels(preprocess: Preprocess) -> Float32Array:
 
 @compiled
 def crop_pixels(pixels: PixelArray, crops: Crops, out: PixelArray) -> None:
-    """Write the H x W crops of ``pixels`` [m, h, w, 3] to ``out`` [B, H, W, 3]; bounds are not checked."""
+    """Write the H x W crops of ``pixels`` [m, h, w, 3] to ``out`` [B, H, W, 3], zeros where they leave the image."""
     images, top, left, flipped = crops
     height, width = out.shape[1:3]
     for place in range(len(images)):
+        source = pixels[images[place]]
         for y in range(height):
-            source = pixels[images[place], top[place] + y, left[place] : left[place] + width]
+            row = top[place] + y
             target = out[place, y]
             for x in range(width):
-                column = width - 1 - x if flipped[place] else x
+                column = left[place] + (width - 1 - x if flipped[place] else x)
+                inside = 0 <= row < source.shape[0] and 0 <= column < source.shape[1]
                 for channel in range(3):
-                    target[x, channel] = source[column, channel]
+                    target[x, channel] = source[row, column, channel] if inside else 0
 
 
 @compiled
@@ -80,9 +83,41 @@ def crop_normalised(pixels: PixelArray, crops: Crops, levels: Float32Array, out:
                         target[x] = level[source[x, channel]]
 
 
+def with_changes(batch: Tensor, changes: Changes | None) -> Tensor:
+    """Return the crops ``batch`` uint8 [B, H, W, 3], changed in place: colours, limited to 0..255 once, then boxes.
+
+    Integer arithmetic, element by element, so that a CPU and a GPU give the same bytes.
+    """
+    if changes is None:
+        return batch
+    matrices, greys, boxes, fill = (to_device(array, batch.device) for array in changes)
+    _, height, width, _ = batch.shape
+    planes = batch.permute(3, 0, 1, 2).contiguous().int()
+    red, green, blue = planes.sum(dim=(2, 3))
+    grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
+    offset = (greys * grey).div(256 * height * width, rounding_mode="floor").int()[:, None, None] + (1 << BITS >> 1)
+    rows, columns = torch.arange(height, device=batch.device)[:, None], torch.arange(width, device=batch.device)
+    top, left, bottom, right = boxes.T[:, :, None, None]
+    erased = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    for channel in range(3):
+        products = (planes[source] * matrices[:, channel, source, None, None] for source in range(3))
+        colours = (sum(products, offset) >> BITS).clamp(0, 255)
+        batch[..., channel] = torch.where(erased, fill[channel], colours)
+    return batch
+
+
 def gather_crops(pixels: Tensor, crops: Crops, height: int, width: int) -> Tensor:
-    """Return the crops [B, height, width, 3] uint8 of ``pixels`` [m, h, w, 3], cut on the pixels' own device."""
+    """Return the crops [B, height, width, 3] uint8 of ``pixels`` [m, h, w, 3], cut on the pixels' own device.
+
+    They are zeros where they leave the image.
+    """
     _, stored_height, stored_width, _ = pixels.shape
+    overhangs = [-crops.top, -crops.left, crops.top + height - stored_height, crops.left + width - stored_width]
+    pad = int(np.max(overhangs, initial=0))
+    if pad:
+        padded = nn.functional.pad(pixels[to_device(crops.images, pixels.device)], (0, 0, pad, pad, pad, pad))
+        within = Crops(np.arange(len(padded)), crops.top + pad, crops.left + pad, crops.flipped)
+        return gather_crops(padded, within, height, width)
     rows = (crops.images * stored_height + crops.top)[:, None] + np.arange(height)
     starts = rows * stored_width + crops.left[:, None]
     # The overlapping view has one row per stored pixel: the ``width`` pixels from it on. One gather then copies whole

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from reidbench.data.samples import Samples
-from reidbench.images.augment import Crops, Shape, sample_crops
-from reidbench.images.crop import crop_normalised, crop_pixels, gather_crops, normalise, normalised_levels
+from reidbench.images.augment import Augmentation, Changes, Crops, Shape, sample_changes, sample_crops
+from reidbench.images.crop import crop_normalised, crop_pixels, gather_crops, normalise, normalised_levels, with_changes
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.utils.arrays import Float32Array, IntArray
 
@@ -47,14 +47,15 @@ class PixelStore:
         self.prefetch = isinstance(pixels, np.memmap)
         self._buffers = BatchBuffers()
 
-    def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
+    def fetch(self, crops: Crops, preprocess: Preprocess, changes: Changes | None = None) -> Tensor:
         """Return the crops as ``network_input`` takes them: normalised for a CPU, uint8 [B, H, W, 3] for a GPU.
 
-        May run in another thread. All images are ones that the store holds.
+        May run in another thread. All images are ones that the store holds. Only with ``changes`` may crops leave the
+        images, where they are black.
         """
         size, count = (preprocess.height, preprocess.width), len(crops.images)
         if isinstance(self.pixels, Tensor) and self.device.type != "cpu":
-            return gather_crops(self.pixels, crops, *size)
+            return with_changes(gather_crops(self.pixels, crops, *size), changes)
         if isinstance(self.pixels, np.memmap):
             _read_ahead(self.pixels, crops.images)
             if self.check:
@@ -62,7 +63,7 @@ class PixelStore:
                 self.check(new)
                 self._unchecked[new] = False
         pixels = np.asarray(self.pixels)
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and not changes:
             out = self._buffers.take((count, 3, *size))
             crop_normalised(pixels, crops, normalised_levels(preprocess), out)
             return torch.from_numpy(out)
@@ -71,7 +72,8 @@ class PixelStore:
         with torch.cuda.device(self.device) if on_gpu else nullcontext():
             batch = torch.empty((count, *size, 3), dtype=torch.uint8, pin_memory=on_gpu)
         crop_pixels(pixels, crops, batch.numpy())
-        return batch
+        batch = with_changes(batch, changes)
+        return normalise(batch, preprocess) if self.device.type == "cpu" else batch
 
 
 def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
@@ -84,8 +86,9 @@ def network_input(fetched: Tensor, preprocess: Preprocess, device: torch.device)
 class BatchLoader:
     """Training batches from a pixel store, cropped as ``sample_crops`` says; the next ones are prefetched.
 
-    ``augmentation`` are the keyword arguments of ``sample_crops``: flip, seed and frames. In a distributed training
-    ``share`` gives this process's slice of a batch from the batch's length; the built-in ``slice`` gives all of it.
+    ``flip`` and ``sampling`` (seed and frames) are arguments of ``sample_crops``; ``augmentation`` adds padding and
+    changes of pixels. In a distributed training ``share`` gives this process's slice of a batch from the batch's
+    length; the built-in ``slice`` gives all of it.
     """
 
     def __init__(
@@ -94,10 +97,16 @@ class BatchLoader:
         samples: Samples,
         preprocess: Preprocess,
         share: Callable[[int], slice] = slice,
-        **augmentation: Any,
+        augmentation: Augmentation | None = None,
+        *,
+        flip: bool,
+        **sampling: Any,
     ) -> None:
         self.store, self.preprocess, self.share = store, preprocess, share
-        self._crops = partial(sample_crops, store.shape, samples, preprocess=preprocess, **augmentation)
+        augmentation = augmentation or Augmentation()
+        sampling = {"preprocess": preprocess, "frames": 1, **sampling}
+        self._crops = partial(sample_crops, store.shape, samples, flip=flip, pad=augmentation.pad, **sampling)
+        self._changes = partial(sample_changes, augmentation, **sampling) if augmentation.changes_pixels else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._prefetched: dict[int, tuple[IntArray, Future[Tensor]]] = {}
 
@@ -122,8 +131,9 @@ class BatchLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def _fetch(self, units: IntArray, step: int) -> Tensor:
-        crops = self._crops(units=units, step=step, share=self.share(len(units)))
-        return self.store.fetch(crops, self.preprocess)
+        share = self.share(len(units))
+        changes = self._changes(count=len(units), step=step, share=share) if self._changes else None
+        return self.store.fetch(self._crops(units=units, step=step, share=share), self.preprocess, changes)
 
 
 class BatchBuffers:

@@ -61,8 +61,8 @@ def train(
     height, width = stored_size(backbone.preprocess, recipe.crop)
     pixels = open_pixels(samples, height, width, machine)
     content = content_digest(samples, machine)
-    augmentation = {"flip": recipe.flip, "frames": recipe.frames, "seed": seed}
-    loader = BatchLoader(pixels, samples, backbone.preprocess, world.batch_part, **augmentation)
+    parts, preprocess, flip, frames = world.batch_part, backbone.preprocess, recipe.flip, recipe.frames
+    loader = BatchLoader(pixels, samples, preprocess, parts, recipe, flip=flip, frames=frames, seed=seed)
 
     # --- network, loss and optimizer ---------------------------------------------------------------------------------
     synchronise_batch_norms(world, backbone, device)

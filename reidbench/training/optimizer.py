@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidbench.errors import OptionError, contract_error
 from reidbench.plugins.interfaces import Backbone, Loss, owner_of
-from reidbench.training.recipe import Recipe
+from reidbench.training.recipe import ADAMS, Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -28,7 +28,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         decayed = (step - recipe.decay_start) / (recipe.steps - recipe.decay_start)
         cosine = factor + (1 - factor) * (1 + math.cos(math.pi * decayed)) / 2
         rate *= cosine if recipe.schedule == "half_cosine" else float(factor**decayed)
-    return rate * (step + 1) / recipe.warmup if step < recipe.warmup else rate
+    if step >= recipe.warmup:
+        return rate
+    from_zero = rate * (step + 1) / recipe.warmup
+    return from_zero + recipe.warmup_start * (rate - from_zero)
 
 
 def beta1(recipe: Recipe, step: int) -> float:
@@ -50,7 +53,8 @@ def own_groups(item: Loss | Backbone) -> list[dict[str, Any]]:
 def parameter_groups(recipe: Recipe, backbone: Backbone, loss: Loss) -> list[dict[str, Any]]:
     """Return the optimizer's groups of the network and of the loss, with the recipe's factors and weight decay.
 
-    A group that has an "lr" or a "weight_decay" of its own retains it. Raises OptionError where steps are frozen and
+    A group that has an "lr" or a "weight_decay" of its own retains it; "layers_after" is the number of a network's
+    layers behind the group's. Raises OptionError where steps are frozen and
     nothing would learn in them.
     """
     modules = [*backbone.modules(), *loss.modules()]
@@ -63,6 +67,7 @@ def parameter_groups(recipe: Recipe, backbone: Backbone, loss: Loss) -> list[dic
         for parameter in group["params"]:
             factor = 1.0 if group["pretrained"] else recipe.new_factor
             factor *= recipe.bias_factor if parameter in biases else 1.0
+            factor *= recipe.layer_factor ** group.get("layers_after", 0)
             decay = recipe.weight_decay if recipe.decay_vectors or parameter.ndim > 1 else 0.0
             parts.setdefault((factor * recipe.learning_rate, decay), []).append(parameter)
         for (rate, decay), parameters in parts.items():
@@ -96,12 +101,13 @@ class ScheduledOptimizer:
     def __init__(self, recipe: Recipe, groups: list[dict[str, Any]]) -> None:
         self.recipe = recipe
         # Determined before Adam writes its defaults into the groups.
-        self._switches = [recipe.optimizer == "adam" and "betas" not in group for group in groups]
+        self._switches = [recipe.optimizer in ADAMS and "betas" not in group for group in groups]
         self.optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "adam":
+        if recipe.optimizer in ADAMS:
             betas = (recipe.beta1, recipe.beta2)
             fused = recipe.fused or None  # False would also switch off torch's loop over many tensors at once
-            self.optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=betas, fused=fused)
+            kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+            self.optimizer = kind(groups, lr=recipe.learning_rate, betas=betas, fused=fused)
         elif recipe.optimizer == "sgd":
             momentum: dict[str, Any] = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
             self.optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, **momentum)

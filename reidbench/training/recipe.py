@@ -8,21 +8,22 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from reidbench.errors import OptionError, field_problems
+from reidbench.images.augment import Augmentation, Share
 
-Optimizer = Literal["adam", "adadelta", "sgd"]
+Optimizer = Literal["adam", "adamw", "adadelta", "sgd"]
+ADAMS = ("adam", "adamw")
 Schedule = Literal["exponential", "half_cosine", "milestones"]
 Batches = Literal["pk", "shuffled"]
 FramePool = Literal["max", "mean"]
 Precision = Literal["float32", "tf32", "bf16"]
 
-Share = Annotated[float, Field(gt=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 # Fields that only change in which order numbers are added, as another device does: no deviations from a paper.
 ROUNDING_ONLY = ("channels_last", "compile", "fused")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Augmentation):
     """Everything up to the checkpoint but the network's own input.
 
     ``steps``: number of steps.
@@ -35,14 +36,16 @@ class Recipe:
     ``decay_factor``: share of the learning rate that is left at ``steps``, or after each milestone.
     ``milestones``: steps, rising, from each of which on the learning rate is multiplied by ``decay_factor``.
     ``warmup``: number of first steps in which the learning rate grows linearly to its value.
+    ``warmup_start``: share of the learning rate from which it grows.
     ``frozen``: number of first steps in which pretrained layers are fixed, batch norms in evaluation mode.
     ``fixed_norms``: whether pretrained batch norms stay in evaluation mode afterwards; their weights are trained.
     ``new_factor``: factor on the learning rate of all that is not pretrained: new layers and the loss.
     ``bias_factor``: factor on the learning rate of the biases of convolutions and linear layers.
-    ``optimizer``: "adam", "adadelta" or "sgd".
+    ``layer_factor``: factor on the learning rate from each layer to the one before, where the network numbers them.
+    ``optimizer``: "adam", "adamw", "adadelta" or "sgd".
     ``momentum``: SGD's momentum.
     ``nesterov``: whether SGD's momentum is Nesterov's.
-    ``weight_decay``: factor of the weights that is added to their gradient.
+    ``weight_decay``: factor of the weights that is added to their gradient; "adamw" subtracts it times the rate.
     ``decay_vectors``: whether weight decay acts on biases and batch norms too.
     ``beta1``: Adam's β₁ before ``decay_start``.
     ``beta2``: Adam's β₂.
@@ -51,7 +54,17 @@ class Recipe:
     ``epsilon``: the number that Adadelta adds to these means.
     ``batches``: "pk" for P identities with K images each, "shuffled" for P * K images of a shuffled pass.
     ``crop``: whether images are cropped at random out of 9/8 of the input size.
+    ``pad``: black pixels on each side of images that are then cropped at random to the input size.
     ``flip``: whether half of the images are flipped.
+    ``jitter``: probability of a change of an image's colours.
+    ``brightness``: largest change of the factor 1 on all values.
+    ``contrast``: largest change of the factor 1 on the difference from the image's mean grey.
+    ``saturation``: largest change of the factor 1 on the difference from each pixel's own grey.
+    ``hue``: largest turn of the hue, 0.5 for half of the circle.
+    ``erase``: probability that a rectangle of an image is erased.
+    ``erase_area``: least and largest share of the image that is erased.
+    ``erase_aspect``: least height / width of the rectangle; the largest is its inverse.
+    ``erase_fill``: red, green and blue of the erased pixels.
     ``frames``: images of each unit in a batch; its rows are pooled before the loss.
     ``frame_pool``: how they are pooled.
     ``precision``: precision of the network's products; weights and loss stay float32.
@@ -72,10 +85,12 @@ class Recipe:
     decay_factor: Share = 0.001
     milestones: tuple[int, ...] = ()
     warmup: NonNegativeInt = 0
+    warmup_start: BelowOne = 0.0
     frozen: NonNegativeInt = 0
     fixed_norms: bool = False
     new_factor: PositiveFloat = 1.0
     bias_factor: PositiveFloat = 1.0
+    layer_factor: Share = 1.0
     optimizer: Optimizer = "adam"
     momentum: BelowOne = 0.0
     nesterov: bool = False
@@ -113,7 +128,9 @@ class Recipe:
                 ("frozen", self.frozen < self.steps, f"below steps={self.steps}"),
                 ("momentum", self.optimizer == "sgd" or not self.momentum, f"0 for the optimizer {self.optimizer}"),
                 ("nesterov", self.momentum > 0 or not self.nesterov, "false without momentum"),
-                ("fused", self.optimizer == "adam" or not self.fused, f"false for the optimizer {self.optimizer}"),
+                ("pad", not (self.pad and self.crop), "0 with crop=true"),
+                ("erase_area", self.erase_area[0] <= self.erase_area[1], "rising"),
+                ("fused", self.optimizer in ADAMS or not self.fused, f"false for the optimizer {self.optimizer}"),
             ]
             violated = ((name, text, getattr(self, name)) for name, valid, text in checks if not valid)
             problems = [f"{name} must be {text}, got {value}" for name, text, value in violated]

@@ -6,7 +6,8 @@ import torch
 from reidbench_backbones.timm import Timm
 from safetensors.torch import save_file
 
-from reidbench import DataError, File, OptionError, Preprocess, build
+from reidbench import DataError, File, Loss, OptionError, Preprocess, Recipe, build
+from reidbench.training.optimizer import ScheduledOptimizer, parameter_groups
 from tests.plugins.test_weights import METADATA
 from tests.support.cases import cases
 
@@ -51,6 +52,18 @@ def test_twelve_families_train_steps(name):
     network = build("backbone", f"timm(name={name}, weights=none, head=trinet, height=128, width=64)")
     assert network.embedding_dim == 128
     assert len(steps(network, 3, 128, 64)) == 3
+
+
+def test_the_learning_rate_falls_from_layer_to_layer():
+    recipe = Recipe(9, 9, 1.0, 2, 2, optimizer="adamw", layer_factor=0.5, weight_decay=0.1, decay_vectors=False)
+    network = Timm(name="vit_tiny_patch16_224", weights=None, head="trinet", height=32, width=32)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    groups = ScheduledOptimizer(recipe, parameter_groups(recipe, network, Loss())).optimizer.param_groups
+    rates = {names[parameter]: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates.keys() == set(names.values())
+    assert rates["network.blocks.11.mlp.fc2.weight"] == rates["head.0.weight"] == 1
+    assert rates["network.blocks.0.attn.qkv.bias"] == 0.5**11
+    assert rates["network.patch_embed.proj.weight"] == rates["network.pos_embed"] == 0.5**12
 
 
 def test_random_weights_repeat():

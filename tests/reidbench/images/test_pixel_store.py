@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import reidbench
-from reidbench.images.augment import Crops
+from reidbench.images.augment import Changes, Crops
 from reidbench.images.crop import gather_crops, normalise
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PREFETCHED_BATCHES, BatchBuffers, BatchLoader, PixelStore, network_input
@@ -127,9 +127,9 @@ class RecordingStore:
         self.store, self.shape, self.device, self.prefetch = store, store.shape, store.device, store.prefetch
         self.threads: list[str] = []
 
-    def fetch(self, crops: Crops, preprocess: Preprocess) -> Tensor:
+    def fetch(self, crops: Crops, preprocess: Preprocess, changes: Changes | None) -> Tensor:
         self.threads.append(threading.current_thread().name.split("_")[0])
-        return self.store.fetch(crops, preprocess)
+        return self.store.fetch(crops, preprocess, changes)
 
 
 @pytest.mark.parametrize("name", STORES)

@@ -43,7 +43,15 @@ def test_adadelta_follows_its_formula_times_the_learning_rate():
 SGD = {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "learning_rate": 0.01}
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"optimizer": "adadelta"}, SGD | {"frozen": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        {"optimizer": "adadelta"},
+        SGD | {"frozen": 2},
+    ],
+)
 def test_the_optimizers_state_is_restored(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(Net, "pretrained", True)  # so that its layers are frozen
     assert_exact(Spread, tmp_path, Recipe(**{**vars(RECIPE), **changes, "steps": 7}))
@@ -159,6 +167,8 @@ def test_schedules_equal_torchs_tables():
             torchs_rates(schedulers.MultiStepLR, milestones=[4, 9], gamma=0.2),
         ),
         ({"warmup": 4}, torchs_rates(schedulers.LinearLR, start_factor=0.25, total_iters=3)),
+        # Luo et al. 2019: 0.01 + 0.99 * e / 4 in step e, counted from 1
+        ({"warmup": 4, "warmup_start": 0.01}, torchs_rates(schedulers.LinearLR, start_factor=0.2575, total_iters=3)),
     ]
     for changes, rates in tables:
         recipe = replace(constant, **changes)
