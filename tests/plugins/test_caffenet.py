@@ -3,7 +3,6 @@
 import pytest
 import torch
 from reidbench_backbones.caffenet import CaffeNet
-from torch import Tensor, nn
 from torch.nn import functional
 
 from reidbench import OptionError
@@ -25,7 +24,7 @@ def test_the_sizes_and_parameters_are_caffenets():
     assert list(rows)[:4] == ["conv1", "relu1", "pool1", "norm1"], "pools come before norms"
 
 
-def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def convolution(layer, x):
     """Return a convolution as a product of unfolded patches, group by group."""
     place = {"padding": layer.padding, "stride": layer.stride}
     patches = [functional.unfold(part, layer.kernel_size, **place) for part in x.chunk(layer.groups, 1)]
@@ -34,14 +33,14 @@ def convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return torch.cat(outputs, 1).unflatten(2, sides) + layer.bias[:, None, None]
 
 
-def pool(x: Tensor) -> Tensor:
+def pool(x):
     """Return the maxima of 3 x 3 windows at a stride of 2; the last window may hang over the edge."""
     rows, columns = (range(0, max(1, size - 1), 2) for size in x.shape[2:])
     cells = [x[:, :, i : i + 3, j : j + 3].amax((2, 3)) for i in rows for j in columns]
     return torch.stack(cells, 2).unflatten(2, (len(rows), len(columns)))
 
 
-def norm(x: Tensor) -> Tensor:
+def norm(x):
     """Return x / (1 + 1e-4 / 5 times the sum of squares of the channel and two on each side) ** 0.75."""
     squares = functional.pad(x.square(), (0, 0, 0, 0, 2, 2))
     sums = sum(squares[:, offset : offset + x.shape[1]] for offset in range(5))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import reidbench
 from reidbench import Metric
@@ -19,7 +18,7 @@ RANKS = (1, 5, 10, 20)
 class Differences(Metric):
     """The Euclidean distance without factors."""
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         return (a[:, None] - b[None]).square().sum(dim=2).sqrt()
 
 
@@ -29,13 +28,13 @@ class Form(Metric):
     def __init__(self, matrix: np.ndarray) -> None:
         self.matrix = torch.from_numpy(matrix)
 
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self, embeddings):
         moved = (embeddings[:, :, None] * self.matrix[None]).sum(dim=1)
         ones = torch.ones_like(embeddings[:, :1])
         own = (moved * embeddings).sum(dim=1, keepdim=True)
         return torch.cat([-2 * moved, ones], dim=1), torch.cat([embeddings, own], dim=1)
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         apart = a[:, None] - b[None]
         return torch.einsum("abi,ij,abj->ab", apart, self.matrix, apart)
 
@@ -137,7 +136,7 @@ def test_wrong_options_and_distances_are_errors():
             reidbench.build("reranker", f"k_reciprocal({options})")
 
     class Negative(Differences):
-        def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        def distances(self, a, b):
             return super().distances(a, b) - 1
 
     points = np.random.default_rng(3).normal(size=(9, 2))

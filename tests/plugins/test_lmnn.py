@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.lmnn import LMNN, grouped_targets, lmnn_terms, target_neighbours
-from torch import Tensor
 
 from reidbench import TrainingError
 from tests.support.losses import DISTANCES, INFO, slow_distance
@@ -55,7 +54,7 @@ def test_equally_close_neighbours_are_in_input_order():
     assert targets.tolist() == [[2, 3], [4, -1], [0, 3], [0, 2], [1, -1]]
 
 
-def embeddings_of(seed: int) -> Tensor:
+def embeddings_of(seed):
     return torch.randn(len(LABELS), 4, generator=torch.Generator().manual_seed(seed))
 
 

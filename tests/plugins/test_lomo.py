@@ -7,10 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from reidbench_backbones.lomo import LOMO, describe, gray, hsv, multi_scale_retinex, siltp
 from reidbench_reports.published import published_numbers
-from torch import Tensor
 
 import reidbench
 from reidbench import OptionError, load_suite
@@ -23,11 +21,11 @@ ORACLES = ["lomo_dev", "lomo_synth_dev"]
 COLOURS = 40 * 512  # numbers of the colour part at 128 x 64 and 128 x 48
 
 
-def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def cosine(a, b):
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def as_input(image: NDArray[np.uint8]) -> Tensor:
+def as_input(image):
     return (torch.from_numpy(image).permute(2, 0, 1) / 255)[None]
 
 
@@ -56,14 +54,14 @@ def test_images_give_nearly_the_official_descriptor(name):
     assert cosine(found[0, :COLOURS].double().numpy(), data["lomo"][:COLOURS]) < ours < 0.99
 
 
-def slow_descriptor(colours: NDArray[np.float64], grays: NDArray[np.uint8]) -> NDArray[np.float64]:
+def slow_descriptor(colours, grays):
     """Return the descriptor, window by window."""
 
-    def halved(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    def halved(image):
         height, width = image.shape[0] // 2, image.shape[1] // 2
         return image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1).mean(axis=(1, 3))
 
-    def texture(image: NDArray[np.float64], radius: int) -> NDArray[np.int64]:
+    def texture(image, radius):
         own, codes = image[..., 0], np.zeros(image.shape[:2], dtype=np.int64)
         around = np.pad(own, radius, mode="edge")
         for weight, (y, x) in zip((1, 3, 9, 27), ((1, 2), (0, 1), (1, 0), (2, 1)), strict=True):

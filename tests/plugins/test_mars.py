@@ -20,6 +20,7 @@ from reidbench import DataError, IntArray, OptionError
 from reidbench.data.positives_and_exclusions import unmatched
 from reidbench.data.protocol import is_standin, verdict
 from reidbench.plugins.catalogue import load
+from tests.support.cases import cases
 from tests.support.trees import official_mars_tree, units_of
 
 # frames, pid, camera. One camera sees identity 2 twice; the last query's only other tracklet is a query itself.
@@ -209,14 +210,7 @@ def test_a_malformed_name_is_reported_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "value", "message"),
-    [
-        (1, 0, 5, r"row 2 has the images 5 to 5, expected .* from 4 on"),
-        (0, 0, 0, r"row 1 has the images 0 to 3, expected .* from 1 on"),
-        (4, 1, 13, r"covers 13 images, but .* lists 12"),
-        (1, 2, 3, r"line 4: expected .* tracklet 0003C1T… by row 2 .* found 0002C1T0004F001\.jpg"),
-        (1, 3, 2, r"line 4: expected .* tracklet 0002C2T… by row 2 .* found 0002C1T0004F001\.jpg"),
-    ],
+    ("row", "column", "value", "message"), cases(__file__, "a_table_that_contradicts_the_list_is_refused")
 )
 def test_a_table_that_contradicts_the_list_is_refused(row, column, value, message, tmp_path):
     tree = write_tree(tmp_path)

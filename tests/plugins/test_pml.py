@@ -16,7 +16,6 @@ from pytorch_metric_learning import losses as installed_losses
 from pytorch_metric_learning import miners as installed_miners
 from reidbench_losses import pml
 from reidbench_losses.pml_ranges import RANGES
-from torch import Tensor
 
 from reidbench import Loss, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
@@ -35,7 +34,7 @@ def made(name: str, options: str = "", seed: int = 0) -> Loss:
     return build("loss", f"pml/{name}{options or GIVEN.get(name, '')}", INFO)
 
 
-def trained(name: str, options: str = "", steps: int = 3) -> tuple[list[float], list[Tensor]]:
+def trained(name, options="", steps=3):
     """Train a linear map and the loss's own parameters as the loop does: seeded by the step."""
     loss = made(name, options)
     torch.manual_seed(1)

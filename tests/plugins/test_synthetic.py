@@ -25,6 +25,7 @@ from reidbench_datasets.synthetic.wardrobe import dress
 
 from reidbench import DataError, OptionError, compiled
 from reidbench.plugins.catalogue import load
+from tests.support.cases import cases
 
 SMALL = {"identities": 12, "cameras": 3, "seed": 5}
 DEFAULT = Tree(identities=500, cameras=6, difficulty="normal", seed=0)
@@ -253,16 +254,7 @@ def test_a_root_that_cannot_be_written_to(tmp_path):
         synthetic(tmp_path, identities=10)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"identities": 9}, "identities: expected 10 or more"),
-        ({"cameras": 1}, "cameras: expected 2 to 9"),
-        ({"cameras": 10}, "cameras: expected 2 to 9"),
-        ({"holdout": 1.0}, "holdout: expected a fraction"),
-        ({"holdout": -0.1}, "holdout: expected a fraction"),
-    ],
-)
+@pytest.mark.parametrize(("options", "message"), cases(__file__, "options_out_of_range"))
 def test_options_out_of_range(tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
         synthetic(tmp_path, **options)

@@ -7,12 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.triplet import BatchHard, hardest
-from torch import Tensor
 
 from tests.support.losses import DISTANCES, INFO, saved_bytes, slow_distance
 
 
-def terms_of(embeddings: Tensor, labels: Tensor, **options) -> Tensor:
+def terms_of(embeddings, labels, **options):
     return BatchHard(INFO, **options)(embeddings, labels).per_item["loss"]
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_losses.classification import Classification
 from reidbench_losses.verification import IdentificationVerification, Verification, pair_round, positive_share
-from torch import Tensor
 
 from reidbench import TrainInfo, TrainingError
 from reidbench.plugins.catalogue import load
@@ -28,7 +27,7 @@ def cross_entropy(x: list[float], layer: torch.nn.Linear, label: int) -> float:
     return math.log(sum(math.exp(logit - logits[label]) for logit in logits))
 
 
-def batch(pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+def batch(pairs, seed):
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(2 * pairs, 5, dtype=torch.float64, generator=generator)
     return embeddings, torch.randint(0, 2, (2 * pairs,), generator=generator)

@@ -7,7 +7,6 @@ import pytest
 
 from reidbench.data.positives_and_exclusions import Positives
 from reidbench.data.protocol import MARKET_RULES
-from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking import rank as ranking_module
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rank import CHUNK
@@ -27,7 +26,7 @@ def rank_both(
         return ranking_module.rank(query, gallery, Positives.find(*ids, exclude, own), metric, **options)
 
 
-def rank_units(query: UnitEmbeddings, gallery: UnitEmbeddings, *fitted, exclude=MARKET_RULES) -> Rankings:
+def rank_units(query, gallery, *fitted, exclude=MARKET_RULES):
     """Return both rankings of units, given a metric, a re-ranker or None, and training units or None."""
     positives = Positives.find(query.pids, query.cams, gallery.pids, gallery.cams, exclude)
     return rank_embeddings(query, gallery, *fitted, positives)

@@ -1,13 +1,12 @@
 """Embedding a list into shards: the rows of one file, in tasks that are resumed and never mixed."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reidbench import Executor, Task, TaskState, build
+from reidbench import Executor, TaskState, build
 from reidbench.cli.work import work
 from reidbench.errors import DataError, ReidbenchError, TrainingError
 from reidbench.runs.export import embed_list, embed_shards
@@ -24,7 +23,7 @@ class InThisProcess(Executor):
     def __init__(self) -> None:
         self.executed: list[int] = []
 
-    def run(self, tasks: Sequence[Task], folder: Path) -> Iterator[Mapping[int, TaskState]]:
+    def run(self, tasks, folder):
         for task in tasks:
             self.executed.append(task.number)
             try:

@@ -14,6 +14,7 @@ from reidbench import Part
 from reidbench.cli import main
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
+from tests.support.cases import cases
 from tests.support.jobs import small_run
 from tests.support.records import make_record, put
 
@@ -108,14 +109,7 @@ def test_one_printed_form_and_any_written_ones(reidbench_main, reidbench_call, t
     assert frame["map_market_low"].isna().tolist() == [False, True]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--scale", "tiny"], "has no scale 'tiny'"),
-        (["paper/table2", "--scale", "huge"], "has no scale 'huge'"),
-        (["paper/table2", "--scale", "tiny", "--data-root", "x"], "brings its own data; leave out --data-root"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "said"), cases(__file__, "a_scale_belongs_to_a_suite"))
 def test_a_scale_belongs_to_a_suite(reidbench_main, arguments, said):
     code, stderr = reidbench_main("run", *arguments)
     assert code == 2

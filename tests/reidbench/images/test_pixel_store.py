@@ -9,10 +9,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import reidbench
-from reidbench.images.augment import Changes, Crops
+from reidbench.images.augment import Crops
 from reidbench.images.crop import gather_crops, normalise
 from reidbench.images.pixel_file import open_pixels
 from reidbench.images.pixel_store import PREFETCHED_BATCHES, BatchBuffers, BatchLoader, PixelStore, network_input
@@ -56,7 +55,7 @@ def random_crops(seed: int, count: int = 30) -> Crops:
     )
 
 
-def batch_of(store: PixelStore, crops: Crops) -> Tensor:
+def batch_of(store, crops):
     return network_input(store.fetch(crops, PREPROCESS), PREPROCESS, store.device)
 
 
@@ -127,7 +126,7 @@ class RecordingStore:
         self.store, self.shape, self.device, self.prefetch = store, store.shape, store.device, store.prefetch
         self.threads: list[str] = []
 
-    def fetch(self, crops: Crops, preprocess: Preprocess, changes: Changes | None) -> Tensor:
+    def fetch(self, crops, preprocess, changes):
         self.threads.append(threading.current_thread().name.split("_")[0])
         return self.store.fetch(crops, preprocess, changes)
 

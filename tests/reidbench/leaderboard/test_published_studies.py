@@ -14,17 +14,10 @@ from reidbench.studies.page import compare_study
 from reidbench.studies.run_study import write_trials
 from reidbench.studies.study import Final, LossResult, StudyResult, Trial, store_study
 from tests.support.boards import put, rows_of, tree, valid_record
+from tests.support.cases import cases
 from tests.support.records import digest, make_item
 
-FILE = """
-loss = ["batch_hard", "batch_all"]
-protocol = "synthetic"
-backbone = "tiny"
-recipe = "quick"
-[study]
-trials = 2
-seeds = 2
-"""
+FILE = cases(__file__, "file")
 TUNED = "quick(learning_rate=0.003)"
 
 

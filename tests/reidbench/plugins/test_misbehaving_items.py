@@ -8,7 +8,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from reidbench import Preprocess
 from reidbench.errors import OptionError, PluginError
@@ -38,7 +37,7 @@ RECIPES = ("steps_text", "steps_fraction", "crop_number", "rate_nan", "rate_none
 OPTION_ERRORS = {("protocol", "dataset_unknown"), *(("recipe", name) for name in RECIPES)}
 
 
-def rows(count: int) -> tuple[Tensor, Any, Any]:
+def rows(count):
     generator = torch.Generator().manual_seed(count)
     return torch.randn(count, 4, generator=generator), np.arange(count) % 3 + 1, np.arange(count) % 2 + 1
 

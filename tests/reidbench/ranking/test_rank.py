@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torch import Tensor
 
 import reidbench
 from reidbench import Metric
@@ -35,17 +34,17 @@ def euclidean(**options: bool) -> Metric:
 class Manhattan(Metric):
     """A metric that has no factors."""
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         return torch.cdist(a, b, p=1)
 
 
 class Inverted(Metric):
     """Inner products: factors whose shift matters, with distances below 0."""
 
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self, embeddings):
         return -embeddings, embeddings
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         return -(a[:, None] * b[None]).sum(dim=2)
 
 

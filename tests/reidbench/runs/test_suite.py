@@ -142,18 +142,7 @@ def test_a_system_is_found_without_its_folder_and_a_folder_as_one_suite():
 ONE = 'loss = ["a", "b"]\n[scale.tiny.loss]\na = "c"\n[scale.tiny.data]\nx = "drawn"\n[data]\ny = "drawn"\n'
 
 
-@pytest.mark.parametrize(
-    ("two", "both", "said"),
-    [
-        ('loss = "a"\n[scale.tiny.loss]\na = "d"', "", "scale tiny of suite one contradicts"),
-        ('loss = "a"\n[scale.tiny.data]\nx = "other"', "", "scale tiny of suite one contradicts"),
-        ('loss = "a"\n[data]\ny = "other"\n[scale.tiny]', "", "data of suite one contradicts"),
-        ('loss = "b"', "", "suite two has no scale 'tiny'"),
-        ('loss = "b"', '\nloss = "a"', r"both\.toml: suites: expected the only key"),
-        ('suites = "both"', "", r"both\.toml: suites: it is a part of itself"),
-        ('loss = "a"\nbackbone = "b"\n[scale.tiny.loss]\na = "d"', "", ""),
-    ],
-)
+@pytest.mark.parametrize(("two", "both", "said"), cases(__file__, "suites_of_suites"))
 def test_suites_of_suites(two, both, said, tmp_path, monkeypatch):
     monkeypatch.setattr(suite_module, "leaderboards_folder", lambda: tmp_path)
     for name, text in {"one": ONE, "two": two, "both": 'suites = ["one", "two"]' + both}.items():

@@ -9,17 +9,7 @@ from reidbench.errors import OptionError
 from reidbench.studies.define import define_study
 from tests.support.cases import cases
 
-FILE = """
-loss = ["batch_hard", "none", "batch_all"]
-protocol = "synthetic(identities=40)"
-metric = "cosine"
-[study]
-trials = 3
-searches = 1
-hours = 2
-[scale.less]
-protocol = {"synthetic(identities=40)" = "synthetic(identities=20)"}
-"""
+FILE = cases(__file__, "file")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from torch import Tensor
 
 import reidbench
 from reidbench import Loss, TrainInfo
@@ -37,7 +36,7 @@ class MeanPull(Loss):
     def __init__(self, info: TrainInfo) -> None:
         super().__init__()
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings, labels):
         return (embeddings - embeddings.mean(0)).square().sum(1)
 
 
@@ -145,7 +144,7 @@ def test_when_the_hours_are_over_the_complete_seeds_are_compared(undisturbed, tm
 class NoNumber(MeanPull):
     """Is nan for every image."""
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings, labels):
         return super().forward(embeddings, labels) * float("nan")
 
 

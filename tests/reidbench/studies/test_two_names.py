@@ -1,7 +1,6 @@
 """A real study of two names of one function: each name has options of its own, and the two are not told apart."""
 
 import pytest
-from torch import Tensor
 
 from reidbench import Loss, StudyFiles, TrainInfo
 from reidbench.runs.execute import read_choices
@@ -18,7 +17,7 @@ class HardestPair(Loss):
     def __init__(self, info: TrainInfo) -> None:
         super().__init__()
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings, labels):
         distances = (embeddings[:, None] - embeddings).square().sum(2)
         same = labels[:, None] == labels
         return (distances * same).amax(1) - distances.masked_fill(same, float("inf")).amin(1)

@@ -17,6 +17,7 @@ from reidbench.training.checkpoint import LOG, WEIGHTS, read_summary
 from reidbench.training.distributed import synchronise_batch_norms
 from reidbench.utils.arrays import read_arrays
 from reidbench.utils.processes import ALONE, World
+from tests.support.cases import cases
 from tests.support.jobs import small_run
 from tests.support.paths import CHECKOUT
 
@@ -82,13 +83,7 @@ def test_each_process_has_its_own_random_numbers(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "messages"),
-    [
-        ("nan", ["TrainingError in 0: loss Nan (", "TrainingError in 1: loss Nan ("]),
-        ("alone", ["OutOfMemory in 1: out of memory on cpu: cannot allocate anything", "in 0: another of the 2 pro"]),
-    ],
-)
+@pytest.mark.parametrize(("loss", "messages"), cases(__file__, "a_failure_in_one_process_ends_all"))
 def test_a_failure_in_one_process_ends_all(loss, messages, tmp_path):
     ended = launch(
         "-m", "tests.support.training_process", str(tmp_path), "tiny(norm=none, height=16, width=16)", "3", loss

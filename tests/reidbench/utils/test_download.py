@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from reidbench.errors import DataError
 from reidbench.utils import download
 from reidbench.utils.download import cached_weights, without_downloads
+from tests.support.cases import cases
 from tests.support.weights_server import weights_server
 
 CONTENT = b"weights" * 300_000
@@ -49,18 +50,7 @@ def test_a_file_is_downloaded_once(place: str, server: str, requests: list[str])
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("{server}/w.safetensors", "sha256"),
-        ("{server}/w.safetensors#sha256=12", "sha256"),
-        ("{server}/w.pth#sha256={digest}", r"\.safetensors"),
-        ("http://example.invalid/w.safetensors#sha256={digest}", "neither https"),
-        ("ftp://127.0.0.1/w.safetensors#sha256={digest}", "https://"),
-        ("{server}/elsewhere/w.safetensors#sha256={digest}", "example.invalid is neither https"),
-        ("hf://owner/w.safetensors#sha256={digest}", "OWNER/NAME"),
-    ],
-)
+@pytest.mark.parametrize(("address", "message"), cases(__file__, "other_addresses_are_refused"))
 def test_other_addresses_are_refused(address: str, message: str, server: str, requests: list[str]) -> None:
     with pytest.raises(DataError, match=message):
         cached_weights(address.format(server=server, digest=DIGEST))

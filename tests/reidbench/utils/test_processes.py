@@ -11,6 +11,7 @@ from reidbench.errors import OptionError
 from reidbench.training.distributed import gather
 from reidbench.utils.machine import local_machine
 from reidbench.utils.processes import ALONE, SIGNALS, World, join, stop_signal
+from tests.support.cases import cases
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -69,16 +70,7 @@ def test_a_signal_is_a_request(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-@pytest.mark.parametrize(
-    ("names", "code"),
-    [
-        (["SIGINT", "SIGINT"], 130),
-        (["SIGTERM", "SIGINT"], 130),
-        # A launcher that passes on what reached us too, and a cluster that ends what it has warned.
-        (["SIGINT", "SIGTERM"], 0),
-        (["SIGUSR1", "SIGTERM", "SIGTERM"], 0),
-    ],
-)
+@pytest.mark.parametrize(("names", "code"), cases(__file__, "only_a_second_ctrl_c_ends_at_once"))
 def test_only_a_second_ctrl_c_ends_at_once(names, code):
     ended = subprocess.run([sys.executable, "-c", TWICE, *names], capture_output=True, text=True, check=False)
     assert ended.returncode == code, ended.stderr

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
-from torch import Tensor
 
 import reidbench
 from reidbench.ranking.rank_counts import ROWS
@@ -72,7 +71,7 @@ def test_thread_count_changes_no_ranking(threads):
 class NestedMetric(reidbench.Metric):
     """A metric that ranks while it is used in a ranking."""
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         reidbench.nearest(a, b, reidbench.build("metric", "euclidean"), 1)
         return torch.cdist(a, b)
 
@@ -101,10 +100,10 @@ class GradientMetric(reidbench.Metric):
     def __init__(self) -> None:
         self.weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
 
-    def factors(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self, embeddings):
         return -embeddings * self.weight, embeddings
 
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+    def distances(self, a, b):
         return (a * self.weight) @ -b.T
 
 
