@@ -28,7 +28,7 @@ def evaluate(
     from dataclasses import asdict
 
     from reidbench.plugins.catalogue import command_defaults, load
-    from reidbench.ranking.external_embeddings import Evaluation, EvaluationFiles, evaluate_files
+    from reidbench.ranking.external_embeddings import Evaluation, evaluate_files
     from reidbench.ranking.rankings import RANKINGS
     from reidbench.runs.job import build_protocol
     from reidbench.utils.arrays import save_arrays
@@ -55,6 +55,8 @@ def evaluate(
         spec, version = resolved.text, rules.version
     scores, ranking = evaluate_files(query, shards or gallery, train, distances, how)
     if as_json is not None and rankings is not None:
+        from reidbench.leaderboard.external import EvaluationFiles
+
         save_arrays(rankings, vars(ranking))
         content = {**scores.as_dict(), "intervals": scores.intervals, "cameras": scores.cameras}
         text = str(command_defaults()["auto_metric"]) if metric == "auto" else metric

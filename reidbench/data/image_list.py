@@ -7,6 +7,7 @@ import io
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
@@ -115,11 +116,9 @@ def _check_header(file: Path, header: list[str], columns: ListColumns[T]) -> Non
 def _find(first: str, *folders: Path) -> _Paths:
     """Return the paths below the first of ``folders`` that holds the image ``first``, else below the first folder."""
     for folder in folders:
-        try:
+        with suppress(ValueError):
             (paths := _Paths(folder)).name(first)
             return paths
-        except ValueError:
-            continue
     return _Paths(folders[0])
 
 

@@ -109,14 +109,14 @@ def read_files(files: Sequence[str], read: Callable[[str], T], threads: int) -> 
     Raises DataError with the number of files that it fails for, the first ten and the reasons.
     """
 
+    def attempt(file: str) -> T | DataError:
+        try:
+            return read(file)
+        except DataError as error:
+            return error
+
     def read_chunk(number: int) -> list[T | DataError]:
-        results = list[T | DataError]()
-        for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]:
-            try:
-                results.append(read(file))
-            except DataError as error:
-                results.append(error)
-        return results
+        return [attempt(file) for file in files[number * CHUNK_IMAGES : (number + 1) * CHUNK_IMAGES]]
 
     results = list[T | DataError]()
     with progress("checking images", len(files)) as update:

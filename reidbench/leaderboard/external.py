@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from reidbench.data.protocol import RANK_SCORES
 from reidbench.errors import DataError, ReidbenchError
 from reidbench.leaderboard.check_record import Problem, csv_problems, file_problem
 from reidbench.leaderboard.rows import Row, changing, unsafe_cells, write_rows
-from reidbench.ranking.external_embeddings import EvaluationFiles
 from reidbench.ranking.rankings import RANKINGS, Ranking, read_ranking
 from reidbench.ranking.scores import headline_scores, score
 from reidbench.studies.study import parse_typed
@@ -24,6 +24,29 @@ from reidbench.utils.untrusted_files import file_digest, open_regular, read_text
 
 EXTERNAL, ENTRY, CSV = "external", "external.json", "rows.csv"
 _LINK = "https?://[!-~]{1,500}"  # a browser follows it: nothing but http and https
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """How a scores file was made.
+
+    Fields:
+        protocol: spec of the protocol; empty where the rules are Market-1501's by default.
+        version: version of the protocol.
+        metric: spec of the metric, with all options; empty for distances.
+        rerank: spec of the re-ranker, with all options, or "none".
+        inputs: sha256 of the files of query, gallery, train and distances; without a gallery of shards.
+        rankings: sha256 of the rankings, in the file NAME.rankings.npz beside NAME.json.
+        scores: names of the scores; by default those of files that do not name them.
+    """
+
+    protocol: str
+    version: int
+    metric: str
+    rerank: str
+    inputs: dict[str, str]
+    rankings: str
+    scores: tuple[str, ...] = ("map_market", "map_step", *RANK_SCORES, "minp")
 
 
 @dataclass(frozen=True)

@@ -34,29 +34,6 @@ BLOCK_ROWS = 64  # of a matrix of distances: 64 rows of 519,732 float64 are 254 
 
 
 @dataclass(frozen=True)
-class EvaluationFiles:
-    """How a scores file was made.
-
-    Fields:
-        protocol: spec of the protocol; empty where the rules are Market-1501's by default.
-        version: version of the protocol.
-        metric: spec of the metric, with all options; empty for distances.
-        rerank: spec of the re-ranker, with all options, or "none".
-        inputs: sha256 of the files of query, gallery, train and distances; without a gallery of shards.
-        rankings: sha256 of the rankings, in the file NAME.rankings.npz beside NAME.json.
-        scores: names of the scores; by default those of files that do not name them.
-    """
-
-    protocol: str
-    version: int
-    metric: str
-    rerank: str
-    inputs: dict[str, str]
-    rankings: str
-    scores: tuple[str, ...] = ("map_market", "map_step", *RANK_SCORES, "minp")
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """How embeddings are scored.
 
@@ -224,11 +201,7 @@ def score_units(
 
 
 def rank_units(
-    query: UnitEmbeddings,
-    gallery: UnitEmbeddings,
-    train: UnitEmbeddings | None,
-    how: Evaluation,
-    positives: Positives,
+    query: UnitEmbeddings, gallery: UnitEmbeddings, train: UnitEmbeddings | None, how: Evaluation, positives: Positives
 ) -> Rankings:
     """Return the rankings of embeddings; raises DataError and OptionError."""
     text = str(command_defaults()["auto_metric"]) if how.metric == "auto" else how.metric

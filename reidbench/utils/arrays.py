@@ -91,9 +91,7 @@ class MappedRows:
         (_, columns), dtype = shapes[0]
         for file, (shape, found) in zip(files, shapes, strict=True):
             if found not in (np.float32, np.float64) or (shape[1], found) != (columns, dtype):
-                expected = (
-                    f"the {columns} columns of {dtype} of {files[0]}" if file != files[0] else "float32 or float64"
-                )
+                expected = f"{columns} columns of {dtype} of {files[0]}" * (file != files[0]) or "float32 or float64"
                 raise DataError(f"{file}: expected {expected}, got {shape[1]} columns of {found}")
         starts = np.cumsum([0, *(shape[0] for shape, _ in shapes)])
         return cls(files, starts, (int(starts[-1]), columns), dtype)

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,15 +52,13 @@ def workers() -> Iterator[Workers]:
         yield Workers(1, None)
         return
     count = torch.get_num_threads()
-    with ExitStack() as stack:
-        stack.enter_context(_EXCLUSIVE)
-        pool = ThreadPoolExecutor(count, "reidbench", _initialise_worker) if count > 1 else None
-        if pool:
-            stack.enter_context(pool)
-        stack.enter_context(_LIBRARIES.limit(limits=1))
-        stack.callback(setattr, _STATE, "busy", False)
+    pool = ThreadPoolExecutor(count, "reidbench", _initialise_worker) if count > 1 else None
+    with _EXCLUSIVE, pool or nullcontext(), _LIBRARIES.limit(limits=1):
         _STATE.busy = True
-        yield Workers(count, pool)
+        try:
+            yield Workers(count, pool)
+        finally:
+            _STATE.busy = False
 
 
 def _initialise_worker() -> None:
