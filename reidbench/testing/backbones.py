@@ -9,16 +9,7 @@ from reidbench.embedding.extract import check_embeddings
 from reidbench.errors import check_tensor
 from reidbench.plugins.interfaces import Backbone
 from reidbench.plugins.spec import EMBEDDING
-from reidbench.testing.checked_item import (
-    Checks,
-    NotApplicable,
-    contract_check,
-    expect,
-    expect_equal,
-    expect_finite,
-    expect_groups,
-    normal,
-)
+from reidbench.testing.checked_item import Checks, NotApplicable, contract_check, normal
 from reidbench.training.build import describe_backbone
 from reidbench.training.precision import join_features
 
@@ -46,31 +37,31 @@ class _BackboneChecks(Checks):
         info = describe_backbone(self.spec)  # checks the types, the input, the size of the embeddings and of the batch
         learns = any(p.requires_grad for p in self.build().parameters())
         message = f"trainable is {info.trainable}, but {'a' if learns else 'no'} parameter could be trained"
-        expect(learns == info.trainable, message)
-        expect_groups(self.build())
+        self.expect(learns == info.trainable, message)
+        self.expect_groups(self.build())
 
     def check_output(self) -> None:
         backbone, images = self.start()
         for training in (True, False):
             with torch.no_grad():
                 out = check_embeddings(backbone, backbone.train(training)(images), BATCH)
-            expect(out.dtype == torch.float32, f"float32 images must give float32 embeddings, got {out.dtype}")
-            expect_finite(out, "the embeddings of ordinary images")
+            self.expect(out.dtype == torch.float32, f"float32 images must give float32 embeddings, got {out.dtype}")
+            self.expect_finite(out, "the embeddings of ordinary images")
 
     def check_evaluation_repeats_and_changes_nothing(self) -> None:
         backbone, images = self.start()
         before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
         first, second = self.embed(backbone, images), self.embed(backbone, images)
-        expect_equal(first, second, "two embeddings of the same images in evaluation mode")
-        expect(not torch.equal(first[:1], first[1:2]), "two different images gave one embedding")
+        self.expect_equal(first, second, "two embeddings of the same images in evaluation mode")
+        self.expect(not torch.equal(first[:1], first[1:2]), "two different images gave one embedding")
         changed = [name for name, tensor in backbone.state_dict().items() if not torch.equal(tensor, before[name])]
-        expect(not changed, f"embedding in evaluation mode changed {', '.join(changed[:3])}")
+        self.expect(not changed, f"embedding in evaluation mode changed {', '.join(changed[:3])}")
 
     def check_an_image_does_not_depend_on_its_batch(self) -> None:
         backbone, images = self.start()
         together = self.embed(backbone, images)
         apart = torch.cat([self.embed(backbone, image[None]) for image in images])
-        expect_equal(together, apart, f"the embeddings of images alone and in a batch of {BATCH}", _ALONE)
+        self.expect_equal(together, apart, f"the embeddings of images alone and in a batch of {BATCH}", _ALONE)
 
     def check_seeded_weights(self) -> None:
         networks: list[Backbone] = [self.build(), self.build()]
@@ -81,7 +72,7 @@ class _BackboneChecks(Checks):
         one, other = (backbone.state_dict() for backbone in networks)
         different = [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
         found = f"{len(different)} of {len(one)} tensors differ: {', '.join(different[:3])}"
-        expect(not different, f"built twice with one seed of torch, {found}")
+        self.expect(not different, f"built twice with one seed of torch, {found}")
 
     def check_gradient_reaches_the_weights(self) -> None:
         backbone, images = self.start()
@@ -92,10 +83,10 @@ class _BackboneChecks(Checks):
         gradients = {name: p.grad for name, p in backbone.named_parameters() if p.requires_grad}
         missing = [name for name, gradient in gradients.items() if gradient is None]
         advice = "use them, or set requires_grad=False"
-        expect(not missing, f"{len(missing)} parameters get no gradient: {', '.join(missing[:3])}; {advice}")
+        self.expect(not missing, f"{len(missing)} parameters get no gradient: {', '.join(missing[:3])}; {advice}")
         sums = torch.stack([gradient.abs().sum() for gradient in gradients.values() if gradient is not None])
-        expect_finite(sums, "the absolute gradients of each parameter, summed")
-        expect(bool(sums.any()), "all gradients are 0")
+        self.expect_finite(sums, "the absolute gradients of each parameter, summed")
+        self.expect(bool(sums.any()), "all gradients are 0")
 
     def check_training_features(self) -> None:
         backbone, images = self.start()
@@ -105,7 +96,7 @@ class _BackboneChecks(Checks):
         with torch.no_grad():
             features = self.features(backbone, images)
         what = "the embedding of training_features and what forward returns, in evaluation mode,"
-        expect_equal(features[:, : backbone.embedding_dim], embeddings, what)
+        self.expect_equal(features[:, : backbone.embedding_dim], embeddings, what)
 
     @staticmethod
     def features(backbone: Backbone, images: Tensor) -> Tensor:
@@ -124,14 +115,14 @@ class _BackboneChecks(Checks):
         with torch.no_grad():
             apart = torch.cat([backbone.pair(*pair) for pair in zip(rows[:, None], others[:, None], strict=True)])
             check_tensor(self.spec.owner, "alone", backbone.alone(rows), (BATCH, None))
-        expect_equal(distances.detach(), apart, f"the distances of pairs alone and among {BATCH}", _ALONE)
+        self.expect_equal(distances.detach(), apart, f"the distances of pairs alone and among {BATCH}", _ALONE)
         named = {id(parameter) for parameter in backbone.pair_parameters()}
         for used, stage in ((distances, "pair"), (backbone(images), "forward")):
             gradients = torch.autograd.grad(used.sum(), [*backbone.parameters()], allow_unused=True)
             pairs = zip(backbone.named_parameters(), gradients, strict=True)
             wrong = [name for (name, p), g in pairs if g is not None and (id(p) in named) == (stage == "forward")]
             what = f"pair_parameters must name what pair alone uses; of {', '.join(wrong[:3])} it does not hold"
-            expect(not wrong, f"{what}, which {stage} uses")
+            self.expect(not wrong, f"{what}, which {stage} uses")
 
     def check_state_dict_holds_everything(self) -> None:
         (first, images), second = self.start(), self.build(seed=1)
@@ -140,7 +131,7 @@ class _BackboneChecks(Checks):
         second.load_state_dict(first.state_dict())
         what = "the embeddings of two networks with one state_dict"
         advice = "keep what forward uses in parameters and buffers"
-        expect_equal(self.embed(first, images), self.embed(second, images), what, advice=advice)
+        self.expect_equal(self.embed(first, images), self.embed(second, images), what, advice=advice)
 
 
 check_backbone = contract_check("backbone", _BackboneChecks)

@@ -30,20 +30,6 @@ class NotApplicable(Exception):
     """The check does not apply to this item."""
 
 
-def expect(condition: bool, message: str) -> None:
-    """Raise Violation with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise Violation(message)
-
-
-def expect_groups(item: Loss | Backbone) -> None:
-    """Raise Violation unless the parameter groups of a loss or a network name each trained parameter once."""
-    grouped = [id(p) for group in own_groups(item) for p in group["params"] if p.requires_grad]
-    trained = [id(p) for p in item.parameters() if p.requires_grad]
-    found = f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}"
-    expect(sorted(grouped) == sorted(trained), found)
-
-
 class Checks:
     """The contract checks of an item, given as a spec of an installed item or as a factory with its options.
 
@@ -77,7 +63,7 @@ class Checks:
 
     def check_options(self) -> None:
         unnamed = [name for item in self.spec.plugin_items for name, option in item.options.items() if not option.doc]
-        expect(not unnamed, f"the docstring of its factory lacks a line below Options: for {', '.join(unnamed)}")
+        self.expect(not unnamed, f"the docstring of its factory lacks a line below Options: for {', '.join(unnamed)}")
 
     def run(self) -> tuple[str, ...]:
         """Run the checks and return the names of those that apply and pass; torch's random state is restored.
@@ -102,6 +88,38 @@ class Checks:
                     raise ContractError(f'{item} fails the contract check "{name}": {found}', name) from error
                 passed.append(name)
         return tuple(passed)
+
+    def expect(self, condition: bool, message: str) -> None:
+        """Raise Violation with ``message`` unless ``condition`` holds."""
+        if not condition:
+            raise Violation(message)
+
+    def expect_finite(self, tensor: Tensor, what: str) -> None:
+        """Raise Violation where ``tensor`` contains a number that is not finite."""
+        wrong = tensor[~torch.isfinite(tensor)]
+        found = f"{len(wrong)} of {tensor.numel()} numbers are not finite in {what}"
+        self.expect(not len(wrong), f"{found}, the first is {wrong[0].item() if len(wrong) else 0}")
+
+    def expect_equal(self, first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
+        """Raise Violation unless two tensors agree in shape and dtype, and to ``tolerance`` of their largest entry."""
+        alike = (first.shape, first.dtype) == (second.shape, second.dtype)
+        scale = max(first.abs().max().item(), second.abs().max().item(), float(np.finfo(np.float64).tiny))
+        difference = (first - second).abs().max().item() / scale if alike else float("inf")
+        message = f"{what} differ by {difference:.3g} of the largest entry, expected at most {tolerance:g}"
+        self.expect(difference <= tolerance, f"{message}; {advice}" if advice else message)
+
+    def expect_ordered(self, distances: Tensor, queries: IntArray, gallery: IntArray) -> None:
+        """Raise Violation unless distances [q, g] of clustered identities put most positives before most negatives."""
+        share = share_in_order(distances, queries, gallery)
+        found = f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%"
+        self.expect(share > 0.6, f"{found}; is it a similarity, is a sign flipped, or are queries out of order?")
+
+    def expect_groups(self, item: Loss | Backbone) -> None:
+        """Raise Violation unless the parameter groups of a loss or a network name each trained parameter once."""
+        grouped = [id(p) for group in own_groups(item) for p in group["params"] if p.requires_grad]
+        trained = [id(p) for p in item.parameters() if p.requires_grad]
+        found = f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}"
+        self.expect(sorted(grouped) == sorted(trained), found)
 
 
 def contract_check(kind: str, checks: type[Checks]) -> Callable[..., tuple[str, ...]]:
@@ -138,29 +156,6 @@ def clusters(identities: int, images: int, name: str) -> tuple[Tensor, IntArray]
     pids = np.tile(np.arange(1, identities + 1, dtype=np.int64), images)
     centres = normal((identities, DIM), name, "centres").repeat(images, 1)
     return centres + normal((len(pids), DIM), name, "images") / 2, pids
-
-
-def expect_finite(tensor: Tensor, what: str) -> None:
-    """Raise Violation where ``tensor`` contains a number that is not finite."""
-    wrong = tensor[~torch.isfinite(tensor)]
-    first = wrong[0].item() if len(wrong) else 0
-    expect(not len(wrong), f"{len(wrong)} of {tensor.numel()} numbers are not finite in {what}, the first is {first}")
-
-
-def expect_equal(first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
-    """Raise Violation unless two tensors agree in shape and dtype, and to ``tolerance`` times their largest entry."""
-    alike = (first.shape, first.dtype) == (second.shape, second.dtype)
-    scale = max(first.abs().max().item(), second.abs().max().item(), float(np.finfo(np.float64).tiny))
-    difference = (first - second).abs().max().item() / scale if alike else float("inf")
-    message = f"{what} differ by {difference:.3g} of the largest entry, expected at most {tolerance:g}"
-    expect(difference <= tolerance, f"{message}; {advice}" if advice else message)
-
-
-def expect_ordered(distances: Tensor, queries: IntArray, gallery: IntArray) -> None:
-    """Raise Violation unless distances [q, g] of clustered identities put most positives before most negatives."""
-    share = share_in_order(distances, queries, gallery)
-    found = f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%"
-    expect(share > 0.6, f"{found}; is it a similarity, is a sign flipped, or are queries out of order?")
 
 
 def share_in_order(distances: Tensor, queries: IntArray, gallery: IntArray) -> float:

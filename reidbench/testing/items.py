@@ -32,15 +32,7 @@ from reidbench.runs.record import RECORD, CameraMatrix, RunRecord, read_record
 from reidbench.runs.suite import leaderboards_folder, synthesizer_steps
 from reidbench.runs.tasks import TASKS, Executor, Task
 from reidbench.runs.tracking import TrackedRun, Tracker
-from reidbench.testing.checked_item import (
-    Checks,
-    clusters,
-    contract_check,
-    expect,
-    expect_equal,
-    expect_finite,
-    expect_ordered,
-)
+from reidbench.testing.checked_item import Checks, clusters, contract_check
 from reidbench.training.build import build_recipe, build_split
 from reidbench.utils.machine import local_machine
 
@@ -61,21 +53,22 @@ class _DatasetChecks(Checks):
 
     def check_contract(self) -> None:
         self.split, again = (build_split(self.spec, self.root) for _ in range(2))
-        expect(self.split.digest == again.digest, f"two builds differ: {self.split!s:.200}, {again!s:.200}")
+        self.expect(self.split.digest == again.digest, f"two builds differ: {self.split!s:.200}, {again!s:.200}")
 
     def check_split_and_images(self) -> None:
         split = self.split
         for name, part in {"train": split.train, "query": split.query, "gallery": split.gallery}.items():
-            expect(len(part) > 0, f"{name} is empty")
+            self.expect(len(part) > 0, f"{name} is empty")
             read_image(part.path(0))  # that all of them exist was checked by the digest
         identities, counts = np.unique(split.labelled.pids, return_counts=True)
         found = f"train has {len(identities)} identities with at most {counts.max()} units"
-        expect(len(identities) > 1 and counts.max() > 1, f"{found}; expected two, one with two units")
+        self.expect(len(identities) > 1 and counts.max() > 1, f"{found}; expected two, one with two units")
         both = [f"{kind}: {len(names)}, such as {names[0]}" for kind, names in split.contradictions.items()]
-        expect(not both, "; ".join(both))
-        expect(bool(np.isin(split.query.pids, split.gallery.pids).any()), "no query has its identity in the gallery")
-        expect({*split.fit.pids.tolist()} <= {*identities.tolist()}, "fit has identities that train lacks")
-        expect(not split.wrong_counts, f"it is incomplete: {'; '.join(split.wrong_counts)}")
+        self.expect(not both, "; ".join(both))
+        matched = bool(np.isin(split.query.pids, split.gallery.pids).any())
+        self.expect(matched, "no query has its identity in the gallery")
+        self.expect({*split.fit.pids.tolist()} <= {*identities.tolist()}, "fit has identities that train lacks")
+        self.expect(not split.wrong_counts, f"it is incomplete: {'; '.join(split.wrong_counts)}")
 
 
 def check_dataset(dataset: str | Callable[..., Split], *, root: Path | None = None, **options: Any) -> tuple[str, ...]:
@@ -107,7 +100,7 @@ class _RecipeChecks(Checks):
     def check_contract(self) -> None:
         for network in NETWORKS:
             first, second = (build_recipe(self.spec, network) for _ in range(2))
-            expect(first == second, f"two builds differ: {first!s:.200}, {second!s:.200}")
+            self.expect(first == second, f"two builds differ: {first!s:.200}, {second!s:.200}")
 
 
 class _SynthesizerChecks(Checks):
@@ -116,10 +109,11 @@ class _SynthesizerChecks(Checks):
     def check_contract(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             stopped, resumed = (list(islice(synthesizer_steps(self.spec, Path(folder)), FIRST_STEPS)) for _ in range(2))
-        expect(bool(stopped) and bool(resumed), "it yields nothing; expected (images done, images in all)")
-        expect(len({total for _, total in stopped + resumed}) == 1, f"the number of images in all changes: {stopped}")
-        expect(stopped == sorted(stopped), f"the number of images done falls: {stopped}")
-        expect(resumed[-1] >= stopped[-1], f"it was stopped at {stopped[-1]} and resumes at {resumed}")
+        self.expect(bool(stopped) and bool(resumed), "it yields nothing; expected (images done, images in all)")
+        totals = {total for _, total in stopped + resumed}
+        self.expect(len(totals) == 1, f"the number of images in all changes: {stopped}")
+        self.expect(stopped == sorted(stopped), f"the number of images done falls: {stopped}")
+        self.expect(resumed[-1] >= stopped[-1], f"it was stopped at {stopped[-1]} and resumes at {resumed}")
 
 
 class _RerankerChecks(Checks):
@@ -131,19 +125,19 @@ class _RerankerChecks(Checks):
         query, gallery = embeddings[:QUERIES].float(), embeddings[QUERIES:].float()
         blocks = list(reranked_blocks(self.build(), query, gallery, _Euclidean(), QUERIES, rows))
         counts = [len(block) for block in blocks]
-        expect(max(counts) <= rows, f"expected at most {rows} rows in a block, got blocks of {counts} rows")
-        expect_finite(torch.cat(blocks), "the blocks")
+        self.expect(max(counts) <= rows, f"expected at most {rows} rows in a block, got blocks of {counts} rows")
+        self.expect_finite(torch.cat(blocks), "the blocks")
         return torch.cat(blocks)
 
     def check_every_query_once(self) -> None:
         whole = self.distances()
         for rows in (1, 4, 10 * QUERIES):
             blocks = self.distances(rows=rows)
-            expect_equal(whole, blocks, f"the distances in one block and in blocks of {rows} rows", 1e-6)
+            self.expect_equal(whole, blocks, f"the distances in one block and in blocks of {rows} rows", 1e-6)
         self.distances(EMBEDDINGS[:1].expand_as(EMBEDDINGS))
 
     def check_smaller_is_closer(self) -> None:
-        expect_ordered(self.distances(), PIDS[:QUERIES], PIDS[QUERIES:])
+        self.expect_ordered(self.distances(), PIDS[:QUERIES], PIDS[QUERIES:])
 
 
 class _Euclidean(Metric):
@@ -158,9 +152,9 @@ class _SectionChecks(Checks):
 
     def render(self, *records: RunRecord) -> None:
         part = build_part(self.spec, records, RunFiles([], local_machine()))
-        expect(not part.error, part.error)
+        self.expect(not part.error, part.error)
         content = [*part.tables, *part.charts, *part.figures, *part.pictures, *part.notes]
-        expect(bool(content) or not records, "the part is empty; a note must say why there is nothing to show")
+        self.expect(bool(content) or not records, "the part is empty; a note must say why there is nothing to show")
         to_terminal([part])
         to_csv([part])
         to_html([part], "contract check", "")
@@ -199,13 +193,13 @@ class _ExecutorChecks(Checks):
     def check_answers(self) -> None:
         built, folder = self.build(), Path("results/batches/0")
         task = Task(0, "a training", ("work", str(folder / TASKS), "0"), "auto", 0)
-        expect(isinstance(built.tries, int) and built.tries >= 1, f"tries must be 1 or more, got {built.tries!r}")
+        self.expect(isinstance(built.tries, int) and built.tries >= 1, f"tries must be 1 or more, got {built.tries!r}")
         count = built.processes("cpu", 2)
-        expect(isinstance(count, int) and count >= 0, f"processes must return 0 or more, got {count!r:.80}")
+        self.expect(isinstance(count, int) and count >= 0, f"processes must return 0 or more, got {count!r:.80}")
         for name, supplied in (("unavailable", ()), ("describe", ([task], folder)), ("after_interrupt", (folder,))):
             text = getattr(built, name)(*supplied)
-            expect(isinstance(text, str), f"{name} must return a text, got {type(text).__name__}")
-        expect(inspect.isgeneratorfunction(built.run), "run must be a generator, which can be closed")
+            self.expect(isinstance(text, str), f"{name} must return a text, got {type(text).__name__}")
+        self.expect(inspect.isgeneratorfunction(built.run), "run must be a generator, which can be closed")
 
 
 class _TrackerChecks(Checks):

@@ -16,19 +16,7 @@ from torch.nn import functional
 from reidbench.errors import ReidbenchError
 from reidbench.plugins.interfaces import Loss, LossValue, TrainInfo, TrainView
 from reidbench.plugins.spec import write_value
-from reidbench.testing.checked_item import (
-    DIM,
-    Checks,
-    NotApplicable,
-    Violation,
-    contract_check,
-    expect,
-    expect_equal,
-    expect_finite,
-    expect_groups,
-    normal,
-    share_in_order,
-)
+from reidbench.testing.checked_item import DIM, Checks, NotApplicable, Violation, contract_check, normal, share_in_order
 from reidbench.training import build
 from reidbench.training.loop import evaluate_loss
 from reidbench.training.recipe import Recipe
@@ -86,13 +74,13 @@ class _LossChecks(Checks):
         given, own_labels = rows.detach().clone().requires_grad_(), labels.clone()
         total = self.value(loss, given, own_labels, step).total
         unchanged = torch.equal(given, rows) and torch.equal(own_labels, labels)
-        expect(unchanged, "forward changed the embeddings or the labels in place")
+        self.expect(unchanged, "forward changed the embeddings or the labels in place")
         (gradient,) = torch.autograd.grad(total, given, allow_unused=True)
-        expect(gradient is not None, "the total does not depend on the embeddings; compute it without detaching them")
+        self.expect(gradient is not None, "the total does not depend on the embeddings; are they detached?")
         return total.detach(), gradient
 
     def check_contract(self) -> None:
-        expect_groups(self.fresh())
+        self.expect_groups(self.fresh())
 
     def check_rounds(self) -> None:
         if not self.has_own_rounds:
@@ -100,20 +88,20 @@ class _LossChecks(Checks):
         loss = self.fresh()
         for number in range(2):
             first, second = ([batch.tolist() for batch in self.round(loss, number)] for _ in range(2))
-            expect(first == second, f"round {number} sampled twice gave different batches; use view.generator alone")
+            self.expect(first == second, f"round {number} sampled twice gave other batches; use view.generator alone")
 
     def check_shapes(self) -> None:
         for dtype in (torch.float64, torch.float32):
             value = self.value(self.fresh(dtype), *self.batch(dtype))
             for name, tensor in {"total": value.total, **value.per_item, **value.scalars}.items():
-                expect_finite(tensor.detach(), f"{name} of an ordinary batch")
+                self.expect_finite(tensor.detach(), f"{name} of an ordinary batch")
             own = value.total.dtype
-            expect(own == dtype, f"for {dtype} embeddings the total must be {dtype}, got {own}")
+            self.expect(own == dtype, f"for {dtype} embeddings the total must be {dtype}, got {own}")
 
     def check_gradient_is_that_of_the_value(self) -> None:
         rows, labels = self.batch()
         _, gradient = self.measure(self.fresh(), rows, labels)
-        expect_finite(gradient, "the gradient of an ordinary batch")
+        self.expect_finite(gradient, "the gradient of an ordinary batch")
         wrong = []
         for number in range(DIRECTIONS):
             direction = normal((len(rows), DIM), "direction", number)
@@ -126,7 +114,7 @@ class _LossChecks(Checks):
                 wrong.append(f"{analytic:.6g} where the value changes by {numeric:.6g}")
         # A hinge may bend at this point in one direction or two; a wrong gradient is wrong in all.
         found = f"in {len(wrong)} of {DIRECTIONS} directions the gradient is {'; '.join(wrong[:2])}"
-        expect(2 * len(wrong) < DIRECTIONS, f"{found}; is a part detached, or computed in lower precision?")
+        self.expect(2 * len(wrong) < DIRECTIONS, f"{found}; is a part detached, or computed in lower precision?")
 
     def check_order_of_the_batch(self) -> None:
         rows, labels = self.batch()
@@ -142,8 +130,8 @@ class _LossChecks(Checks):
         shuffled = torch.from_numpy(stream(0, "order").permutation(len(rows)))
         other_total, other_gradient = measure(shuffled)
         advice = "compare labels, not positions, or return batches of your own from next_round"
-        expect_equal(total, other_total, "the values of one batch in two orders", 1e-9, advice)
-        expect_equal(gradient[shuffled], other_gradient, "the gradients of one batch in two orders", 1e-7, advice)
+        self.expect_equal(total, other_total, "the values of one batch in two orders", 1e-9, advice)
+        self.expect_equal(gradient[shuffled], other_gradient, "the gradients of one batch in two orders", 1e-7, advice)
 
     def check_extreme_batches(self) -> None:
         rows, labels = self.batch(torch.float32)
@@ -160,14 +148,15 @@ class _LossChecks(Checks):
             batches["all labels -1"] = rows, none
         for what, batch in batches.items():
             total, gradient = self.measure(self.fresh(torch.float32), *batch)
-            expect_finite(total, f"the value with {what}")
-            expect_finite(gradient, f"the gradient with {what} (guard square roots, logarithms and divisions)")
+            self.expect_finite(total, f"the value with {what}")
+            self.expect_finite(gradient, f"the gradient with {what} (guard square roots, logarithms and divisions)")
 
     def check_determinism(self) -> None:
         batch = self.batch(torch.float32)
         results = (self.measure(self.fresh(torch.float32), *batch, step=5) for _ in range(2))
         for what, one, other in zip(("values", "gradients"), *results, strict=True):
-            expect_equal(one, other, f"the {what} of two losses with one seed", 0, "use torch's global generator alone")
+            advice = "use torch's global generator alone"
+            self.expect_equal(one, other, f"the {what} of two losses with one seed", 0, advice)
 
     def check_no_hidden_state(self) -> None:
         loss, restored = self.fresh(torch.float32), self.fresh(torch.float32)
@@ -175,32 +164,30 @@ class _LossChecks(Checks):
             self.measure(loss, *self.batch(torch.float32, number))
         state = loss.state_dict()
         wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
-        expect(not wrong, f"a checkpoint contains tensors only; its state_dict has {', '.join(wrong)}")
+        self.expect(not wrong, f"a checkpoint contains tensors only; its state_dict has {', '.join(wrong)}")
         restored.load_state_dict(state)
         one, other = (self.measure(each, *self.batch(torch.float32))[0] for each in (loss, restored))
         advice = "register what must survive a call as a buffer (register_buffer), and forget everything else"
-        expect_equal(one, other, "the values after other batches and after loading that state_dict", 0, advice)
+        self.expect_equal(one, other, "the values after other batches and after loading that state_dict", 0, advice)
 
     def check_learning_brings_positives_closer_than_negatives(self) -> None:
         """Minimise it by moving embeddings and its own parameters; compare with all embeddings in one point."""
         start = 1 + normal((len(LABELS), DIM), "free") / 2
         free, point = start.clone().requires_grad_(), start[:1].expand_as(start)
         batches = [batch for number in range(3) for batch in self.round(self.fresh(), number)[:2]]
-        before, after = (
-            self.mean_total(self.fresh(), start, batches),
-            self.mean_total(self.trained(free), free, batches),
-        )
+        before = self.mean_total(self.fresh(), start, batches)
+        after = self.mean_total(self.trained(free), free, batches)
         training = f"{STEPS} steps of Adam that minimise it over free embeddings"
         advice = "is a sign flipped or a mask forgotten?"
-        expect(bool(torch.isfinite(free).all()), f"after {training} the embeddings are not finite")
+        self.expect(bool(torch.isfinite(free).all()), f"after {training} the embeddings are not finite")
         first, last = share_closer(start), share_closer(free.detach())
         found = f"after {training} the positive is closer in {last:.0%} of the triplets, before in {first:.0%}"
-        expect(last >= first + 0.1, f"{found}; {advice}")
-        expect(after < before, f"{training} took it from {before:.6g} to {after:.6g}")
+        self.expect(last >= first + 0.1, f"{found}; {advice}")
+        self.expect(after < before, f"{training} took it from {before:.6g} to {after:.6g}")
         collapsed = self.trained(point) if self.fresh().param_groups() else self.fresh()
         value = self.mean_total(collapsed, point, batches)
         found = f"after {training} it is {after:.6g}, in one point {value:.6g}: nothing separates identities"
-        expect(after < value, f"{found}; {advice} (Check a term that only pulls in a sum.)")
+        self.expect(after < value, f"{found}; {advice} (Check a term that only pulls in a sum.)")
 
     def check_searched_values(self) -> None:
         values = [
@@ -219,7 +206,7 @@ class _LossChecks(Checks):
                 total = self.total(loss, TABLE, self.round(loss)[0])
             except ReidbenchError as error:
                 raise Violation(f"it refuses {what}: {error}") from error
-            expect_finite(total.detach(), f"the value of an ordinary batch with {what}")
+            self.expect_finite(total.detach(), f"the value of an ordinary batch with {what}")
 
     def trained(self, table: Tensor) -> Loss:
         """Return the loss, trained for STEPS steps, with ``table`` [n, D] where that requires a gradient."""
@@ -229,7 +216,8 @@ class _LossChecks(Checks):
         batches = (batch for number in count() for batch in self.round(loss, number, table))
         for step, units in enumerate(islice(batches, STEPS)):
             total = self.total(loss, table, units, step)
-            expect(bool(torch.isfinite(total)), f"it is {total.item()} at step {step} of a training on free embeddings")
+            found = f"it is {total.item()} at step {step} of a training on free embeddings"
+            self.expect(bool(torch.isfinite(total)), found)
             optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

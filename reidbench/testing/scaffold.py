@@ -35,12 +35,8 @@ def write_plugin(name: str, kind: str, folder: Path) -> Path:
         "flags": f"--{kind} {name}" if kind == "loss" else f"--{kind} {name} --loss none",
         "distribution": name.strip("_").lower().replace("_", "-"),
     }
-    files = {
-        "pyproject.toml": "pyproject.toml",
-        "README.md": "README.md",
-        f"{name}.py": kind,
-        f"tests/test_{name}.py": "test",
-    }
+    files = {"pyproject.toml": "pyproject.toml", "README.md": "README.md"}
+    files |= {f"{name}.py": kind, f"tests/test_{name}.py": "test"}
     templates = importlib.resources.files("reidbench.testing").joinpath("templates")
     try:
         for file, template in files.items():
