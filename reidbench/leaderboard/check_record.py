@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
@@ -127,7 +127,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
         yield field, re.fullmatch(f"[0-9a-f]{{{length}}}", digest), text
     yield "code_files", record.code_files, "is empty, so nothing tells which code ran"
     yield "code", record.code == code_digest(record.code_files), "is not the digest of the files in code_files"
-    for field, expected in asdict(record.ids()).items():
+    for field, expected in record.ids().items():
         shown = f"is {getattr(record, field)[:12]!r}, but the options, data and seed give {expected[:12]!r}"
         yield field, getattr(record, field) == expected, f"{shown}: one was changed"
     matched = record.scores.get("unmatched", -1) != record.scores.get("queries")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -44,11 +44,8 @@ class ResolvedTerm:
     @property
     def changed(self) -> dict[str, Any]:
         """The values of the options that differ from the item's defaults."""
-        return {
-            name: value
-            for name, value in self.values.items()
-            if write_value(value) != write_value(self.item.options[name].default)
-        }
+        defaults = {name: write_value(option.default) for name, option in self.item.options.items()}
+        return {name: value for name, value in self.values.items() if write_value(value) != defaults[name]}
 
     @property
     def in_ids(self) -> dict[str, Any]:
@@ -218,19 +215,15 @@ class Catalogue:
         if mistakes:
             raise OptionError("\n".join(mistakes))
         names = part_names([term.item.name for term in terms])
-        full_text = _write(terms, [term.values for term in terms])
+        full_text = _write(terms, lambda term: term.values)
         if len(full_text) > MAX_TEXT:
-            raise OptionError(
-                f"{kind}: with every option written out it has {len(full_text)} characters, at most {MAX_TEXT} are read"
-            )
+            raise OptionError(f"{kind}: has {len(full_text)} characters with every option, at most {MAX_TEXT} are read")
         return ResolvedSpec(
             kind=kind,
             given=text,
             text=full_text,
-            identity=_write(
-                terms, [_replace_files(term.in_ids, lambda file: f"sha256:{file.sha256}") for term in terms]
-            ),
-            short=_write(terms, [_replace_files(term.changed, lambda file: file.name) for term in terms]),
+            identity=_write(terms, lambda term: _replace_files(term.in_ids, lambda file: f"sha256:{file.sha256}")),
+            short=_write(terms, lambda term: _replace_files(term.changed, lambda file: file.name)),
             origins={
                 f"{name}.{option}" if len(terms) > 1 else option: origin
                 for name, term in zip(names, terms, strict=True)
@@ -294,10 +287,10 @@ def _with_label(item: PluginItem, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value or folder if item.options[name].is_label else value for name, value in values.items()}
 
 
-def _write(terms: Sequence[ResolvedTerm], options: Sequence[dict[str, Any]]) -> str:
-    """Return the text of terms with these options."""
-    pairs = zip(terms, options, strict=True)
-    return str(Spec(tuple(Term(term.weight, Item(term.item.name, tuple(values.items()))) for term, values in pairs)))
+def _write(terms: Iterable[ResolvedTerm], options: Callable[[ResolvedTerm], dict[str, Any]]) -> str:
+    """Return the text of terms, each with these ``options`` of it."""
+    items = ((term.weight, Item(term.item.name, tuple(options(term).items()))) for term in terms)
+    return str(Spec(tuple(Term(*weighted) for weighted in items)))
 
 
 def _replace_files(values: dict[str, Any], replacement: Callable[[File], str]) -> dict[str, Any]:

@@ -174,9 +174,7 @@ def _load_one(
             for item in new_items
             if (key := (item.kind, item.name)) in items
         ]:
-            raise PluginError(
-                f"{'; '.join(duplicates)}; the first keeps it: rename the other, or load one only ({VARIABLE})"
-            )
+            raise PluginError(f"{'; '.join(duplicates)}; the first keeps it: rename one, or load one only ({VARIABLE})")
     except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit too

@@ -234,11 +234,8 @@ def check_options(
     """
     given = dict(item.options)
     listed = f"; it has {', '.join(options)}" if options else "; it has none"
-    mistakes = [
-        f"{owner}: no option {quoted(name)}{did_you_mean(name, options) or listed}"
-        for name in given
-        if name not in options
-    ]
+    unknown = [name for name in given if name not in options]
+    mistakes = [f"{owner}: no option {quoted(name)}{did_you_mean(name, options) or listed}" for name in unknown]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, option in options.items():

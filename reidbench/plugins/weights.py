@@ -24,7 +24,6 @@ _KEYS = ("mean", "std", "channels")
 _Mean = Annotated[float, Field(ge=0, le=1)]
 _Std = Annotated[float, Field(gt=0, le=1)]
 _MEAN, _STD = TypeAdapter(tuple[_Mean, _Mean, _Mean]), TypeAdapter(tuple[_Std, _Std, _Std])
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 HOW_TO_WRITE = (
     "write it with safetensors.torch.save_file(tensors, path, metadata={"
@@ -121,11 +120,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             for n, (tensor, like) in shared.items()
             if tensor.shape != like.shape or n not in values
         ],
-        "not finite": [
-            n
-            for n, value in values.items()
-            if not bool(torch.isfinite(value).all()) and bool(torch.isfinite(expected[n]).all())
-        ],
+        "not finite": [n for n, value in values.items() if _is_finite(expected[n]) and not _is_finite(value)],
         "negative": [n for n, value in values.items() if n.endswith("running_var") and bool((value < 0).any())],
         "all zero": [] if any(bool(values[n].any()) for n in matrices) else matrices,
     }
@@ -136,8 +131,12 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     module.load_state_dict(tensors, strict=False)
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
 def _fits(tensor: Tensor, like: Tensor) -> bool:
     """Return whether a tensor's numbers are of a type that becomes that of ``like`` with little or no rounding."""
     if like.is_floating_point():
-        return tensor.dtype in _FLOATS
+        return tensor.is_floating_point() and tensor.element_size() > 1  # not 8 bits
     return not tensor.is_floating_point() and not tensor.is_complex()

@@ -130,9 +130,8 @@ def load_network(run: Path) -> tuple[Backbone, RunRecord]:
     elif (folder / WEIGHTS).is_file():
         load_weights(network, folder)
     else:
-        raise DataError(
-            f"{file}: its weights are not in {folder}; reproduce the run with reidbench run {file}, and name its folder"
-        )
+        advice = f"reproduce the run with reidbench run {file}, and name its folder"
+        raise DataError(f"{file}: its weights are not in {folder}; {advice}")
     return network, record
 
 

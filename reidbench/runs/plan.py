@@ -101,9 +101,7 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
     if what is None and not choices:
         what = str(command_defaults()["suite"])
     if what is not None and choices:
-        raise OptionError(
-            f"{what} already defines what to run; leave out --{', --'.join(choices)}, or leave out {what}"
-        )
+        raise OptionError(f"{what} already defines what to run; leave it out, or leave out --{', --'.join(choices)}")
     if scale is not None and (what is None or what.endswith(".json")):
         raise OptionError(f"--scale {scale}: is for suites; name one, e.g. reidbench run paper/table2 --scale {scale}")
     if what is None:
@@ -112,10 +110,8 @@ def read_request(what: str | None, choices: Choices, scale: str | None = None) -
         record = read_record(Path(what))
         for kind, item in record.items.items():
             if LOCAL in item.plugin.split(", "):
-                raise DataError(
-                    f"{what}: {kind} {item.spec} was given as a Python object, which no plugin provides; make it a "
-                    "plugin (reidbench plugins new) and run it again"
-                )
+                reason = f"{kind} {item.spec} was given as a Python object, which no plugin provides"
+                raise DataError(f"{what}: {reason}; make it a plugin (reidbench plugins new) and run it again")
         return Request([record.resolved_job()], file=Path(what), record=record)
     suite = replace(load_suite(find_suite(what)), name=what)
     if scale is None:
@@ -150,9 +146,7 @@ def make_plan(
     if not dry_run and any(trains(text, machine.data / part) for part, text in data.items()):
         # Mistakes elsewhere in the request must not be found after a generator was trained.
         make_plan(request, replace(given, log=no_log), catalogue, memo, dry_run=True)
-    left_out = [
-        str(machine.data / part) for part, text in data.items() if not _write_data(part, text, machine, dry_run)
-    ]
+    left_out = [machine.data / part for part, text in data.items() if not _write_data(part, text, machine, dry_run)]
     if request.record:  # the run that is reproduced must not stand for its reproduction
         machine = replace(machine, results=machine.results / AGAIN)
     planner = Planner(catalogue, machine, memo)
@@ -165,7 +159,7 @@ def make_plan(
             runs.append(run)
         except ReidbenchError as error:
             mistakes.append(error)
-    mistakes = [error for error in mistakes if not any(folder in str(error) for folder in left_out)]
+    mistakes = [error for error in mistakes if not any(str(folder) in str(error) for folder in left_out)]
     if mistakes:
         lines = dict.fromkeys(line for mistake in mistakes for line in str(mistake).splitlines())
         raise type(mistakes[0])("\n".join(lines))
@@ -263,6 +257,6 @@ def _check_reproducible(file: Path, record: RunRecord, run: Prepared) -> None:
     if record.id != run.id:
         raise DataError(
             f"{file}: its items have the id {run.id[:12]}, but the record says {record.id[:12]}: it was edited, or "
-            f"protocol {run.items['protocol'].text} has changed since (version {record.evaluation.version} then, "
-            f"{run.protocol.version} now)"
+            f"protocol {run.items['protocol'].text} has changed from version {record.evaluation.version} to "
+            f"{run.protocol.version}"
         )

@@ -45,35 +45,25 @@ def check_data(run: Prepared) -> None:
     if run.unmatched.total == len(run.split.query):
         raise DataError(f"{where}: queries without a positive: {run.unmatched}: {NO_POSITIVE}")
     if files := run.contradictions.get(TWO_PIDS):
-        raise DataError(
-            f"{where}: {len(files):,} files have two identities, the first is {files[0]}; correct the lists"
-        )
+        raise DataError(f"{where}: {len(files):,} files have two identities, such as {files[0]}; correct the lists")
 
 
 def check_batch(run: Prepared) -> None:
     """Raise OptionError where the training set has fewer identities than P, or fewer units than a shuffled batch."""
-    recipe, spec = run.recipe, run.items["recipe"]
+    recipe, p, k = run.recipe, run.recipe.p, run.recipe.k
     identities, units = run.split.counts["train_identities"], len(run.split.train)
     if identities < 2:
-        raise OptionError(
-            f"dataset {run.items['dataset'].short}: has {identities} identities to train on, and a loss needs two to "
-            "tell apart; use data of more identities, or --loss none for the untrained network"
-        )
+        advice = "a loss needs two to tell apart; use data of more, or --loss none for the untrained network"
+        raise OptionError(f"dataset {run.items['dataset'].short}: {identities} identities to train on, and {advice}")
+    problem = ""
     if recipe.frames > 1 and len(run.split.train.images) == units:
-        raise OptionError(
-            f"recipe {spec.short}: frames={recipe.frames}, but every training unit is one image; use frames=1, or "
-            "data with tracklets"
-        )
-    if recipe.batches == "pk" and recipe.p > identities:
-        raise OptionError(
-            f"recipe {spec.short}: p={recipe.p} identities a batch, but the dataset has {identities} to train on; "
-            f"lower it to p={identities} or less"
-        )
-    if recipe.batches == "shuffled" and recipe.p * recipe.k > units:
-        raise OptionError(
-            f"recipe {spec.short}: p * k = {recipe.p * recipe.k} a batch, but the dataset has {units} to train on; "
-            "lower p or k"
-        )
+        problem = f"frames={recipe.frames}, but every training unit is one image; use frames=1, or data with tracklets"
+    elif recipe.batches == "pk" and p > identities:
+        problem = f"p={p} identities a batch, and only {identities} to train on; lower it to p={identities} or less"
+    elif recipe.batches == "shuffled" and p * k > units:
+        problem = f"p * k = {p * k} a batch, but the dataset has {units} to train on; lower p or k"
+    if problem:
+        raise OptionError(f"recipe {run.items['recipe'].short}: {problem}")
 
 
 def preflight(runs: Sequence[Prepared], states: Sequence[RunState], machine: Machine) -> Networks:
@@ -107,10 +97,8 @@ def _check_disk(runs: Sequence[Prepared], machine: Machine) -> None:
         raise DataError(f"{machine.results}: {folder} is a file; name another folder with --results")
     needed, (size, _, free) = results_bytes(runs), shutil.disk_usage(folder)
     if size and needed > free:  # some file systems tell no sizes
-        raise DataError(
-            f"{machine.results}: the results take about {in_gib(needed)}, and {in_gib(free)} are free; free some "
-            "space, or name another folder with --results"
-        )
+        sizes = f"the results take about {in_gib(needed)}, and {in_gib(free)} are free"
+        raise DataError(f"{machine.results}: {sizes}; free some space, or name another folder with --results")
 
 
 def results_bytes(runs: Sequence[Prepared]) -> int:

@@ -95,26 +95,21 @@ class Planner:
         self.machine = machine
         self.memo = memo or Memo()
 
-    def resolve(self, job: Job) -> ResolvedJob:
-        """Return a job with every option resolved; raises as ``job.resolve``."""
-        with files_below(self.machine.data):
-            return resolve(job, self.catalogue, self.memo)
-
     def plan(self, job: Job) -> Prepared:
         """Return a job prepared to run.
 
         Raises as ``resolve``, DataError where the data are missing or have wrong counts, and OptionError or PluginError
         where an item cannot be built or the items do not fit together.
         """
-        resolved, machine, memo = self.resolve(job), self.machine, self.memo
+        machine, memo = self.machine, self.memo
+        with files_below(machine.data):
+            resolved = resolve(job, self.catalogue, memo)
         protocol, items = resolved.protocol, dict(resolved.items)
         split = self._split(items)
         if split.wrong_counts and not machine.allow_partial:
-            raise DataError(
-                f"dataset {items['dataset'].text} in {split.train.root} has wrong counts: "
-                f"{'; '.join(split.wrong_counts)}; unpack it again, or use it as it is with --allow-partial, which is "
-                "recorded"
-            )
+            where, wrong = f"dataset {items['dataset'].text} in {split.train.root}", "; ".join(split.wrong_counts)
+            advice = "unpack it again, or use it as it is with --allow-partial, which is recorded"
+            raise DataError(f"{where} has wrong counts: {wrong}; {advice}")
         info = memo(describe_backbone, items["backbone"])
         recipe = memo(build_recipe, items["recipe"], info)
         loss = memo(_describe_loss, items["loss"], items["backbone"], info, split)
@@ -166,11 +161,11 @@ class Planner:
             unmatched=memo(unmatched, protocol, split),
             contradictions=memo(contradictions, protocol, split),
             deviations=deviations(items, recipe, info, protocol),
-            **vars(ids),
+            **ids,
             code_files=code_files,
             code=code,
-            training_folder=store.folder_of("trainings", trained, job.seed, ids.train_id, train_code),
-            run_folder=store.folder_of("runs", scored, job.seed, ids.id, code),
+            training_folder=store.folder_of("trainings", trained, job.seed, ids["train_id"], train_code),
+            run_folder=store.folder_of("runs", scored, job.seed, ids["id"], code),
         )
 
     def data(self, protocol: str) -> tuple[ResolvedSpec, Protocol, Split]:
@@ -198,13 +193,11 @@ def _describe_loss(spec: ResolvedSpec, backbone: ResolvedSpec, info: BackboneInf
 
 def _check_unlabelled(items: Mapping[str, ResolvedSpec], loss: Loss, recipe: Recipe, count: int) -> None:
     """Raise OptionError where the loss refuses the ``count`` units without identity, or no batch would have them."""
+    advice = f"images without identity, of which the training set has {count:,}; use another, or leave these images out"
     if count and not loss.unlabelled:
-        problem = f"loss {items['loss'].short}: cannot learn from images without identity"
-    elif count and recipe.batches == "pk" and not loss.samples_batches:
-        problem = f"recipe {items['recipe'].short}: its batches of P identities have no images without identity"
-    else:
-        return
-    raise OptionError(f"{problem}, of which the training set has {count:,}; use another, or leave these images out")
+        raise OptionError(f"loss {items['loss'].short}: cannot learn from {advice}")
+    if count and recipe.batches == "pk" and not loss.samples_batches:
+        raise OptionError(f"recipe {items['recipe'].short}: its batches of P identities have no {advice}")
 
 
 def _check_pairs(
@@ -214,23 +207,20 @@ def _check_pairs(
 
     ``pairs``: whether backbone, loss and metric are for pairs of images.
     """
-    named = ("pairs of images", "embeddings")[:: 1 if pairs["backbone"] else -1]
-    wrong = [
-        f"{kind} {job[kind].short} is for {named[1]}"
-        for kind in ("loss", "metric")
-        if job[kind].terms and pairs[kind] != pairs["backbone"]
-    ]
+    own, other = ("pairs of images", "embeddings")[:: 1 if pairs["backbone"] else -1]
+    differing = [kind for kind in ("loss", "metric") if job[kind].terms and pairs[kind] != pairs["backbone"]]
+    wrong = [f"{kind} {job[kind].short} is for {other}" for kind in differing]
     if pairs["backbone"]:
+        views, gallery = evaluation.views, split.gallery
         reasons = {
-            f"views={evaluation.views} would average its maps; use original or center": evaluation.views
-            not in MAP_VIEWS,
+            f"views={views} would average its maps; use original or center": views not in MAP_VIEWS,
             "several images of a query have the mean of their distances; use pool=mean": evaluation.pool != "mean",
-            "the gallery has units of several images": len(split.gallery.images) > len(split.gallery),
+            "the gallery has units of several images": len(gallery.images) > len(gallery),
             f"{job['rerank'].short} needs distances between all units": bool(job["rerank"].terms),
         }
         wrong += [reason for reason, holds in reasons.items() if holds]
     if wrong:
-        raise OptionError("\n".join(f"{job['backbone'].owner} is for {named[0]}: {reason}" for reason in wrong))
+        raise OptionError("\n".join(f"{job['backbone'].owner} is for {own}: {reason}" for reason in wrong))
 
 
 def _build(spec: ResolvedSpec, kind: type[T]) -> T:
@@ -256,9 +246,7 @@ def deviations(
     differences = []
     if any(name not in ignored for name in (*spec.terms[0].changed, *violated)):
         in_paper = " and ".join(f"{name}={str(expected[name]).lower()}" for name in violated)
-        differences.append(
-            f"recipe {spec.short}" + (f", where the protocol's paper has {in_paper}" if in_paper else "")
-        )
+        differences.append(f"recipe {spec.short}" + f", where the protocol's paper has {in_paper}" * bool(violated))
     backbone, backbones = items["backbone"].short, protocol.faithful_backbones if same_paper else ()
     if paper and (info.faithful_to != paper or (backbones and backbone not in backbones)):
         differences.append(f"backbone {backbone}")

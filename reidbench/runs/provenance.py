@@ -40,41 +40,25 @@ SCORING = (
 )
 # The plugin name of items that are Python objects of this process; the version of such a plugin is their digest.
 LOCAL = "this process"
-TRAINED_ITEMS = ("loss", "backbone", "recipe")
 
 
-@dataclass(frozen=True)
-class RunIds:
-    """The ids of a run, 64 hex digits each.
+def run_ids(
+    items: Mapping[str, str], seed: int, train_digest: str, digest: str, how: EvaluationRecord
+) -> dict[str, str]:
+    """Return the ids of a run, 64 hex digits each.
 
-    ``id``: the run's.
-    ``train_id``: the training's, which runs with other protocols, metrics and re-rankers share.
-    ``group``: the run's without the seed.
-    """
-
-    id: str
-    train_id: str
-    group: str
-
-
-def run_ids(items: Mapping[str, str], seed: int, train_digest: str, digest: str, how: EvaluationRecord) -> RunIds:
-    """Return the ids of a run.
+    ``id`` is the run's, ``train_id`` the training's, which runs with other protocols, metrics and re-rankers share, and
+    ``group`` the run's without the seed.
 
     ``items``: the resolved specs of protocol, loss, backbone, recipe, metric and rerank, with the sha256 of each file.
     ``train_digest``, ``digest``: the digests of the training set and of the whole dataset.
     ``how``: how the run is evaluated, of which version, views and pool enter the id.
     """
     training = {"data": train_digest} | {kind: items[kind] for kind in ("loss", "backbone", "recipe")}
-    scoring = {
-        "data": digest,
-        "protocol": [items["protocol"], how.version],
-        "views": how.views,
-        "pool": how.pool,
-        "metric": items["metric"],
-        "rerank": items["rerank"],
-    }
+    scoring = {"data": digest, "views": how.views, "pool": how.pool, "protocol": [items["protocol"], how.version]}
+    scoring |= {kind: items[kind] for kind in ("metric", "rerank")}
     train_id = _hash(training, seed)
-    return RunIds(_hash(scoring, train_id), train_id, _hash(training, scoring))
+    return {"id": _hash(scoring, train_id), "train_id": train_id, "group": _hash(training, scoring)}
 
 
 def _hash(*parts: Any) -> str:
@@ -87,7 +71,8 @@ def training_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:
     The files are the import closure of ``TRAINING`` and of the modules of loss, backbone, recipe and dataset; beside
     them stand the versions of these items' distributions, as "distribution NAME".
     """
-    return _code(TRAINING, [*(items[kind] for kind in TRAINED_ITEMS), items.get("train", items["dataset"])])
+    datasets = [items.get("train", items["dataset"])]
+    return _code(TRAINING, [*(items[kind] for kind in ("loss", "backbone", "recipe")), *datasets])
 
 
 def run_code(items: Mapping[str, ResolvedSpec]) -> dict[str, str]:

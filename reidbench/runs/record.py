@@ -14,7 +14,7 @@ from reidbench.errors import DataError, OptionError, describe_problem
 from reidbench.plugins.interfaces import Preprocess
 from reidbench.ranking.scores import headline
 from reidbench.runs.job import EvaluationRecord, Job
-from reidbench.runs.provenance import RunIds, run_ids
+from reidbench.runs.provenance import run_ids
 from reidbench.training.recipe import Recipe
 from reidbench.utils.atomic import check_seal, sealed_json
 from reidbench.utils.machine import Environment
@@ -263,7 +263,7 @@ class RunRecord:
         specs = {part.name: self.items[part.name].spec for part in dataclasses.fields(Job) if part.name != "seed"}
         return Job(**specs, seed=self.job.seed if seed is None else seed)
 
-    def ids(self) -> RunIds:
+    def ids(self) -> dict[str, str]:
         """Return the ids that follow from the recorded options, data and seed."""
         identities = {kind: item.identity or item.spec for kind, item in self.items.items()}
         return run_ids(identities, self.job.seed, self.dataset.train_digest, self.dataset.digest, self.evaluation)

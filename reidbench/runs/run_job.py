@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -26,23 +26,12 @@ from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
+from reidbench.runs import record as schema
 from reidbench.runs.job import dataset_texts
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
-from reidbench.runs.record import (
-    RECORD,
-    SCHEMA,
-    CameraMatrix,
-    DatasetRecord,
-    ItemRecord,
-    MonitorRecord,
-    NetworkRecord,
-    PreprocessRecord,
-    RunRecord,
-    Status,
-    TrainingEnvironment,
-)
+from reidbench.runs.record import RECORD, RunRecord, Status
 from reidbench.runs.store import RunState, read_state
 from reidbench.training.build import build_backbone, build_loss
 from reidbench.training.checkpoint import TrainingSummary, load_weights, read_summary
@@ -51,7 +40,7 @@ from reidbench.training.precision import float32_products
 from reidbench.utils.atomic import set_aside, sweep, write_atomic
 from reidbench.utils.device import peak_memory_mib
 from reidbench.utils.lock import lock
-from reidbench.utils.machine import Environment, Machine, environment
+from reidbench.utils.machine import Machine, environment
 from reidbench.utils.syntax import references_of
 from reidbench.utils.untrusted_files import file_digest
 
@@ -61,9 +50,8 @@ TRAIN, END = "train", "end"
 # Why a training with a verdict is not to be ranked, and what to do.
 FLAW_REASONS = {
     "no_gradient": (
-        "the network learned nothing: its gradient was 0 in all {steps} steps, so the scores are those of the network "
-        "before the training; use batches with two or more images of an identity (the recipe's k) and two or more "
-        "identities (p), a network whose weights are not frozen, and a loss that depends on the embeddings"
+        "the network learned nothing, as its gradient was 0 in all {steps} steps; use two or more images (the recipe's "
+        "k) of two or more identities (p), weights that are not frozen, and a loss that depends on the embeddings"
     ),
     "collapsed": (
         "the network collapsed: all images of a batch had one embedding in the last steps, and in {packed} of {steps} "
@@ -187,7 +175,7 @@ def _train_and_score(
         error=flaw,
         scores=score(rankings.ranking, len(gallery), run.protocol.rank_scores).as_dict(),
         intervals=intervals(rankings.ranking, query.pids, run.protocol.rank_scores, run.protocol.primary),
-        cameras=CameraMatrix(**cameras.as_dict()),
+        cameras=schema.CameraMatrix(**cameras.as_dict()),
         seconds={phase: round(value, 3) for phase, value in seconds.items()},
         peak_memory_mib=max(trained[2], record.peak_memory_mib),
         weights=file_digest(run.training_folder / WEIGHTS) if run.trains else "",
@@ -226,12 +214,15 @@ def _train(run: Prepared, network: Backbone, machine: Machine) -> TrainingSummar
 def _record(run: Prepared, machine: Machine, started: str, status: Status, error: str = "") -> RunRecord:
     """Return the record of a run without scores."""
     split, info = run.split, run.info
-    preprocess = PreprocessRecord(**asdict(info.preprocess))
+    preprocess = schema.PreprocessRecord(**asdict(info.preprocess))
     scored_in = environment(machine)
     summary = read_summary(run.training_folder) if run.trains else None
+    *earlier, last = summary.environments if summary else [scored_in]
+    devices = "; ".join(dict.fromkeys(part.device_name for part in (*earlier, last)))  # of all parts of the training
+    trained_in = schema.TrainingEnvironment(**{**asdict(last), "device_name": devices}, earlier_parts=earlier)
     sha, dirty = commit()
     return RunRecord(
-        schema=SCHEMA,
+        schema=schema.SCHEMA,
         status=status,
         id=run.id,
         train_id=run.train_id,
@@ -242,7 +233,7 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
         items=_item_records(run),
         training=f"{run.training_folder.parent.name}/{run.training_folder.name}",
         evaluation=run.evaluation,
-        dataset=DatasetRecord(
+        dataset=schema.DatasetRecord(
             split.digest,
             split.train.digest,
             split.counts,
@@ -251,16 +242,16 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
             {kind: len(names) for kind, names in run.contradictions.items()},
         ),
         recipe=run.recipe,
-        network=NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),
+        network=schema.NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),
         standin=run.standin,
         faithful=run.faithful and not split.wrong_counts,
         deviations=[*run.deviations, *(f"partial data: {text}" for text in split.wrong_counts)],
         scores={},
         seconds={},
         peak_memory_mib=peak_memory_mib(machine.device),
-        environment=_training_environment(summary.environments if summary else [scored_in]),
+        environment=trained_in,
         scored_in=scored_in,
-        observed=MonitorRecord(summary.verdict, summary.packed_steps) if summary else MonitorRecord(),
+        observed=schema.MonitorRecord(summary.verdict, summary.packed_steps) if summary else schema.MonitorRecord(),
         commit=sha,
         dirty=dirty,
         started=started,
@@ -269,12 +260,12 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
     )
 
 
-def _item_records(run: Prepared) -> dict[str, ItemRecord]:
+def _item_records(run: Prepared) -> dict[str, schema.ItemRecord]:
     given = {**asdict(run.job), **dataset_texts(run.protocol)}
     records = {}
     for kind, item in run.items.items():
         plugins = [offer.plugin for offer in item.plugin_items]
-        records[kind] = ItemRecord(
+        records[kind] = schema.ItemRecord(
             given=str(given[kind]),
             spec=item.text,
             short=item.short,
@@ -287,12 +278,6 @@ def _item_records(run: Prepared) -> dict[str, ItemRecord]:
             references=[url for offer in item.plugin_items for url in references_of(offer.factory)],
         )
     return records
-
-
-def _training_environment(parts: Sequence[Environment]) -> TrainingEnvironment:
-    """Return the environment of the last part of a training, with the devices of all parts and the earlier parts."""
-    names = "; ".join(dict.fromkeys(part.device_name for part in parts))
-    return TrainingEnvironment(**{**asdict(parts[-1]), "device_name": names}, earlier_parts=list(parts[:-1]))
 
 
 def _now() -> str:

@@ -17,7 +17,6 @@ from reidbench.runs.record import RECORD, RunRecord, read_record
 from reidbench.training.checkpoint import TrainingSummary, latest_step, read_summary, training_files
 from reidbench.utils.machine import Machine
 
-UNRECORDED = "content of the images was not recorded"
 AGAIN = "again"  # subfolder of the results for runs that reproduce a record
 
 
@@ -85,7 +84,7 @@ def read_state(
         summary=summary,
         step=step,
         earlier=max(_earlier_records(run_folder), key=lambda earlier: earlier.finished, default=None),
-        changes=(content_changes(recorded, split, machine) or UNRECORDED) if superseded else "",
+        changes=content_changes(recorded, split, machine) if superseded else "",
         superseded=superseded,
     )
 

@@ -7,7 +7,7 @@ import itertools
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,15 +27,10 @@ from reidbench.utils.untrusted_files import read_text
 KEYS = tuple(part.name for part in fields(Job))
 MOST_JOBS = 100_000  # of one suite
 SUITE_BYTES = 2**20
-_TABLES = "job"
-_SCALES = "scale"
-_DATA = "data"
-_SUITES = "suites"
-_SYSTEMS = "systems"
 _INSTALLED = "reidbench_leaderboards"
 
 
-def _as_list(value: object) -> object:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
@@ -60,7 +55,7 @@ _Choices: Any = create_model("_Choices", __config__=_CONFIG, **_VALUES)
 _ScaleTable: Any = create_model("_ScaleTable", __config__=_CONFIG, data=(dict[_Folder, _Text], {}), **_REPLACED)
 _Jobs = Annotated[list[_Choices], Field(min_length=1)]
 _Parts: dict[str, Any] = {"job": (_Jobs, None), "scale": (dict[str, _ScaleTable], {}), "study": (dict[str, Any], {})}
-_Parts |= {_SUITES: (_Texts, []), _DATA: (dict[_Folder, _Text], {})}
+_Parts |= {"suites": (_Texts, []), "data": (dict[_Folder, _Text], {})}
 _SuiteTable: Any = create_model("_SuiteTable", __base__=_Choices, **_Parts)
 
 
@@ -98,10 +93,8 @@ class Suite:
     def scale(self, name: str) -> Scale:
         """Return a scale; raises OptionError with the nearest name where there is none."""
         if name not in self.scales:
-            known = ", ".join(self.scales) or "no scales"
-            raise OptionError(
-                f"suite {self.name} has no scale {name!r}{did_you_mean(name, self.scales)}; it has {known}"
-            )
+            known = f"{did_you_mean(name, self.scales)}; it has {', '.join(self.scales) or 'no scales'}"
+            raise OptionError(f"suite {self.name} has no scale {name!r}{known}")
         return self.scales[name]
 
     def every_scale(self) -> list[Job]:
@@ -130,17 +123,17 @@ def _read_table(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe(problem: ErrorDetails) -> str:
     name = str(problem["loc"][-1])
-    known = [*KEYS, *_SuiteTable.model_fields, _DATA]
-    return describe_problem(problem) + (did_you_mean(name, known) if problem["type"] == "extra_forbidden" else "")
+    near = did_you_mean(name, _SuiteTable.model_fields) if problem["type"] == "extra_forbidden" else ""
+    return describe_problem(problem) + near
 
 
 def _jobs_of(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of a valid table, each once."""
     jobs: dict[Job, None] = {}
     combinations = 0
-    for own in table.get(_TABLES, [{}]):
+    for own in table.get("job", [{}]):
         choices = {**defaults, **table, **own}
-        lists = [value if isinstance(value, list) else [value] for value in (choices[key] for key in KEYS)]
+        lists = [_as_list(choices[key]) for key in KEYS]
         combinations += math.prod(map(len, lists))
         if combinations > MOST_JOBS:
             lengths = " x ".join(f"{len(values):,} {key}" for key, values in zip(KEYS, lists, strict=True))
@@ -158,44 +151,43 @@ def load_suite(path: Path, within: tuple[Path, ...] = ()) -> Suite:
     """
     path = user_path(path)
     if path in within:
-        raise OptionError(f"{path}: {_SUITES}: it is a part of itself")
+        raise OptionError(f"{path}: suites: it is a part of itself")
     if path.is_dir():
         if not any(path.glob("*.toml")):
             raise DataError(f"{path}: is a folder without suites")
         return _combine(path, [load_suite(file, (*within, path)) for file in sorted(path.glob("*.toml"))])
     try:
         table = _read_table(tomllib.loads(read_text(path, SUITE_BYTES)))
-        if _SUITES in table and len(table) > 1:
-            raise OptionError(f"{_SUITES}: expected the only key, with the names of other suites")
+        if "suites" in table and len(table) > 1:
+            raise OptionError("suites: expected the only key, with the names of other suites")
         jobs = _jobs_of(table, command_defaults())
-        scales = _scales(table.get(_SCALES, {}), jobs)
+        scales = _scales(table.get("scale", {}), jobs)
     except OptionError as error:
         raise OptionError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
-    except RecursionError:
-        raise OptionError(f"{path}: is not TOML: it is nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits too
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nested too deeply
         raise OptionError(f"{path}: is not TOML: {error}") from None
-    if _SUITES in table:
-        return _combine(path, [load_suite(find_suite(name), (*within, path)) for name in table[_SUITES]])
-    return Suite(path.stem, jobs, scales, table.get("study", {}), table.get(_DATA, {}))
+    if "suites" in table:
+        return _combine(path, [load_suite(find_suite(name), (*within, path)) for name in table["suites"]])
+    return Suite(path.stem, jobs, scales, table.get("study", {}), table.get("data", {}))
 
 
 def _combine(path: Path, suites: Sequence[Suite]) -> Suite:
     """Return several suites as one; raises OptionError where they differ in a scale or in data."""
-    jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
-    folders = {folder: text for suite in suites for folder, text in suite.data.items()}
-    if wrong := [suite.name for suite in suites if not folders.items() >= suite.data.items()]:
-        raise OptionError(f"{path}: data of suite {wrong[0]} contradicts that of another suite")
+
+    def union(what: str, parts: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+        merged = {key: value for part in parts for key, value in part.items()}
+        if wrong := [suite for suite, part in zip(suites, parts, strict=True) if not merged.items() >= part.items()]:
+            raise OptionError(f"{path}: {what} of suite {wrong[0].name} contradicts that of another suite")
+        return merged
+
+    jobs = list(dict.fromkeys(job for suite in suites for job in suite.jobs))
+    whole = Suite(path.stem, jobs, data=union("data", [suite.data for suite in suites]))
     scales: dict[str, Scale] = {}
     for name in dict.fromkeys(name for suite in suites for name in suite.scales):
-        parts = [suite.scale(name) for suite in suites]
-        small = {job: other for scale in parts for job, other in scale.jobs.items()}
-        data = {folder: text for scale in parts for folder, text in scale.data.items()}
-        for suite, scale in zip(suites, parts, strict=True):
-            if not (small.items() >= scale.jobs.items() and data.items() >= scale.data.items()):
-                raise OptionError(f"{path}: scale {name} of suite {suite.name} contradicts that of another suite")
+        parts, what = [suite.scale(name) for suite in suites], f"scale {name}"
+        small, data = union(what, [each.jobs for each in parts]), union(what, [each.data for each in parts])
         scales[name] = Scale(name, small, data)
-    return Suite(path.stem, list(jobs), scales, data=folders)
+    return replace(whole, scales=scales)
 
 
 def find_suite(name: str) -> Path:
@@ -210,7 +202,7 @@ def find_suite(name: str) -> Path:
     folder = leaderboards_folder()
     suites = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.toml"))}
     suites |= {name.rpartition("/")[0]: file.parent for name, file in suites.items() if "/" in name}
-    for known_as in (name, f"{_SYSTEMS}/{name}"):
+    for known_as in (name, f"systems/{name}"):
         if known_as in suites:
             return suites[known_as]
     if (path / RECORD).exists():
@@ -239,12 +231,10 @@ def _scales(tables: Mapping[str, dict[str, dict[str, str]]], jobs: Iterable[Job]
     texts = {job: asdict(job) for job in jobs}
     scales, unused = {}, []
     for name, table in tables.items():
-        data = table.pop(_DATA, {})
+        data = table.pop("data", {})
         for key, others in table.items():
-            known = {each[key] for each in texts.values()}
-            unused += [
-                f"{_SCALES}.{name}.{key}: no job of the suite has {text!r}" for text in others if text not in known
-            ]
+            missing = others.keys() - {each[key] for each in texts.values()}
+            unused += [f"scale.{name}.{key}: no job of the suite has {text!r}" for text in others if text in missing]
         small = {
             job: Job(**{key: table.get(key, {}).get(text, text) for key, text in own.items()})
             for job, own in texts.items()
@@ -277,12 +267,10 @@ def synthesizer_steps(spec: ResolvedSpec, directory: Path) -> Iterator[tuple[int
     """Yield (images done, images in all) as a synthesizer does; raises PluginError for anything else."""
     steps = spec.build(directory)
     if not isinstance(steps, Iterable):
-        raise contract_error(
-            spec.owner, "what its factory returns", "an iterator of (images done, images in all)", steps
-        )
+        raise contract_error(spec.owner, "what its factory returns", "an iterator of (done, total) images", steps)
     with plugin_call(spec.owner, "failed"):
         for step in steps:
             numbers = isinstance(step, tuple) and len(step) == 2 and all(type(number) is int for number in step)
             if not numbers or not 0 <= step[0] <= step[1]:
-                raise contract_error(spec.owner, "each step", "a tuple (images done, images in all)", step)
+                raise contract_error(spec.owner, "each step", "a tuple (done, total) of images", step)
             yield step

@@ -20,13 +20,12 @@ from reidbench.runs.plan import Plan
 from reidbench.runs.provenance import LOCAL
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import Machine
+from reidbench.utils.untrusted_files import read_text
 
 BATCHES = "batches"
 TASKS = "tasks.jsonl"
-# The arguments of local_machine that travel with a task, and the fields of a machine that hold them.
-SAME_NAMES = ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels", "trackers", "validate_every")
-SETTINGS = {name: name for name in SAME_NAMES}
-SETTINGS |= {"device": "requested_device", "threads": "requested_threads"}
+# The fields of a machine that travel with a task beside device and threads as requested.
+SETTINGS = ("data", "results", "cache", "checkpoint_seconds", "allow_partial", "pixels", "trackers", "validate_every")
 
 
 @dataclass(frozen=True)
@@ -173,19 +172,18 @@ def write_batch(batch: Batch, plan: Plan) -> None:
 
 
 def _settings(machine: Machine) -> dict[str, Any]:
-    values = {name: getattr(machine, field) for name, field in SETTINGS.items()}
+    values = {name: getattr(machine, name) for name in SETTINGS}
+    values |= {"device": machine.requested_device, "threads": machine.requested_threads}
     return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def read_task(file: Path, number: int) -> TaskText:
     """Return one task of a batch; raises DataError where the file is not here, so that the folder is not shared."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file}: cannot be read on {gethostname()}: {error}; is the results folder shared with this machine? name "
-            "a shared one with --results"
-        ) from None
+        lines = read_text(file).splitlines()
+    except DataError as error:
+        advice = "is the results folder shared with this machine? name a shared one with --results"
+        raise DataError(f"{gethostname()}: {error}; {advice}") from None
     if not 0 <= number < len(lines):
         raise OptionError(f"{file}: has {len(lines)} tasks, numbered from 0; there is no task {number}")
     try:

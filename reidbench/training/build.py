@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,10 @@ def build_split(spec: ResolvedSpec, root: Path) -> Split:
     """Return the split of a dataset below ``root``."""
     split = checked(spec.owner, spec.build(root), Split)
     check_fields(spec.owner, split)
-    for name in split.expected:
-        if name not in split.counts:
-            raise contract_error(spec.owner, "expected", f"counts of {', '.join(split.counts)}", name)
-    if hidden := replace(split, further={}).counts.keys() & split.further:
-        raise contract_error(
-            spec.owner, "further", "counts of other names than those of every dataset", ", ".join(sorted(hidden))
-        )
+    if unknown := ", ".join(split.expected.keys() - split.counts.keys()):
+        raise contract_error(spec.owner, "expected", f"counts of {', '.join(split.counts)}", unknown)
+    if hidden := ", ".join(replace(split, further={}).counts.keys() & split.further):
+        raise contract_error(spec.owner, "further", "counts of other names than those of every dataset", hidden)
     return split
 
 
@@ -63,17 +60,8 @@ def build_recipe(spec: ResolvedSpec, info: BackboneInfo) -> Recipe:
 def describe_backbone(spec: ResolvedSpec) -> BackboneInfo:
     """Return the description of a network, which is built without memory for its weights."""
     backbone = checked(spec.owner, build_on_meta(spec), Backbone)
-    info = BackboneInfo(
-        embedding_dim=getattr(backbone, "embedding_dim", None),  # type: ignore[arg-type]
-        preprocess=getattr(backbone, "preprocess", None),  # type: ignore[arg-type]
-        pretrained=backbone.pretrained,
-        parameters=sum(p.numel() for p in backbone.parameters()),
-        batch=backbone.batch,
-        faithful_to=backbone.faithful_to,
-        trainable=backbone.trainable,
-        pairs=backbone.pairs,
-        feature_sizes=backbone.feature_sizes,
-    )
+    values: dict[str, Any] = {each.name: getattr(backbone, each.name, None) for each in fields(BackboneInfo)}
+    info = BackboneInfo(**values | {"parameters": sum(p.numel() for p in backbone.parameters())})
     check_fields(spec.owner, info)
     check_fields(spec.owner, info.preprocess)
     return info

@@ -127,9 +127,8 @@ class TrainingState:
         try:
             self._restore_tensors(tensors)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            raise DataError(
-                f"{folder}: the checkpoint does not fit this network: {error}; delete it to train from the start"
-            ) from None
+            reason = f"the checkpoint does not fit this network: {error}; delete it to train from the start"
+            raise DataError(f"{folder}: {reason}") from None
         for name in _SAVED:
             setattr(self, name, state[name])
         self.batches = np.split(tensors["batches"].numpy(), tensors["ends"].numpy()[:-1])
@@ -143,27 +142,20 @@ class TrainingState:
         pairs = zip(asdict(earlier[-1]).items(), asdict(now).values(), strict=True)
         changes = [f"{name} {before} before, {after} now" for (name, before), after in pairs if before != after]
         if changes:
-            log(
-                f"the environment differs from that of the earlier steps ({'; '.join(changes)}): the weights will not "
-                "equal those of an uninterrupted training bit for bit"
-            )
+            consequence = "the weights will not equal those of an uninterrupted training bit for bit"
+            log(f"the environment differs from that of the earlier steps ({'; '.join(changes)}): {consequence}")
 
     def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, entry = name.split(".", 2)
-                states.setdefault(int(number), {})[entry] = tensor
+        named = {name.partition(".")[::2]: tensor for name, tensor in tensors.items()}
+        self.modules.load_state_dict({name: tensor for (part, name), tensor in named.items() if part == "module"})
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.modules.load_state_dict(
-            {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}
-        )
-        for index, entries in states.items():  # in the memory layout of the weights, which fused kernels expect
-            like = parameters[index]
-            states[index] = {
-                name: torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                for name, value in entries.items()
-            }
+        states: dict[int, dict[str, Tensor]] = {}
+        for (part, name), tensor in named.items():
+            if part == "optimizer":
+                number, _, entry = name.partition(".")
+                like = parameters[int(number)]  # whose memory layout fused kernels expect
+                value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+                states.setdefault(int(number), {})[entry] = value
         self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def finish(self, folder: Path, summary: TrainingSummary) -> None:
@@ -279,6 +271,4 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
     try:
         backbone.load_state_dict(load_tensors(file)[0])
     except DAMAGE as error:
-        raise DataError(
-            f"{file}: cannot be loaded into this network: {error}; delete its folder to train again"
-        ) from None
+        raise DataError(f"{file}: does not fit this network: {error}; delete its folder to train again") from None

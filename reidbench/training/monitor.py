@@ -22,13 +22,8 @@ PERCENTILES = (0, 5, 50, 95, 100)
 LOGGED_ITEMS = 128
 
 _MEASURES = ("item", "norm", "entry", "distance")
-COLUMNS = (
-    "active",
-    "item_mean",
-    "gradient_norm",
-    "network_gradient_norm",
-    *(f"{measure}_{percentile}" for measure in _MEASURES for percentile in PERCENTILES),
-)
+_SCALARS = ("active", "item_mean", "gradient_norm", "network_gradient_norm")
+COLUMNS = (*_SCALARS, *(f"{measure}_{percentile}" for measure in _MEASURES for percentile in PERCENTILES))
 
 # With distances this small relative to the norms, a network does not tell images apart (design: from distances alone).
 PACKED = 1e-3
@@ -76,12 +71,8 @@ class Monitor:
         """Return the state of a step, with pretrained layers frozen or not, in a few words; waits for the device."""
         active = float(self.rows[step, COLUMNS.index("active")])
         packed, idle = (bool(check(step, step + 1)) for check in (self.packed, self._without_gradient))
-        return (
-            f"{100 * active:.0f} % active"
-            + ", packed" * packed
-            + ", frozen" * frozen
-            + ", no gradient" * (idle and not frozen)
-        )
+        notes = {", packed": packed, ", frozen": frozen, ", no gradient": idle and not frozen}
+        return f"{100 * active:.0f} % active" + "".join(note for note, holds in notes.items() if holds)
 
     def verdict(self, steps: int) -> Verdict:
         """Return the verdict on a training of ``steps`` steps.

@@ -23,18 +23,15 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
     """Raise OptionError where ``device`` does not support the recipe's precision or compilation."""
     if recipe.precision == "tf32" and device.type != "cuda":
         raise OptionError(
-            f"precision=tf32 needs an NVIDIA GPU, and the device is {device}; use precision=float32 or bf16, or "
-            "--device cuda"
+            f"precision=tf32 needs an NVIDIA GPU, and the device is {device}; use float32 or --device cuda"
         )
     # torch calls a C++ compiler on CPUs; without it the first step would fail, after all images were decoded.
     compiler = os.environ.get("CXX", "g++")
     with suppress(IndexError, ValueError):  # blank, or an unclosed quotation mark
         compiler = shlex.split(compiler)[0]
     if recipe.compile and device.type == "cpu" and shutil.which(compiler) is None:
-        raise OptionError(
-            f"compile=true: torch needs a C++ compiler on a CPU, and {compiler!r} was not found; install it, name "
-            "another one in the environment variable CXX, or leave compile out"
-        )
+        advice = "install it, name another one in the environment variable CXX, or leave compile out"
+        raise OptionError(f"compile=true: torch needs a C++ compiler on a CPU, and there is no {compiler!r}; {advice}")
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def test_one_training_is_scored_on_every_dataset(tmp_path, data_folder):
     assert own.scores == same.scores != other.scores
     assert {record.observed for record in records} == {own.observed}
     assert other.items["train"].spec == own.items["dataset"].spec
-    assert other.ids().id == other.id
+    assert other.ids()["id"] == other.id
     assert other.dataset.train_digest == own.dataset.train_digest
 
     part = build("section", "transfer").build(list(records), None)

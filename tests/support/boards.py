@@ -4,7 +4,7 @@ import csv
 import functools
 import itertools
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ def valid_record(
     record = make_record(loss, seed, **{name: value for name, value in changes.items() if name not in FIXED})
     follow = {**derived_for(record.job), "code": code_digest(record.code_files)}
     follow["scores"] = follow["scores"] | (scores or {})
-    follow |= asdict(record.ids())
+    follow |= record.ids()
     return replace(record, **follow | {name: value for name, value in changes.items() if name in FIXED})
 
 

@@ -1,7 +1,7 @@
 """What no leaderboard accepts in a run: values, digests, items, times, intervals and camera matrices."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -86,7 +86,7 @@ def test_a_fast_clock_is_tolerated(tmp_path):
 
 def test_rows_of_an_older_protocol_version_have_their_own_track(tmp_path):
     old = replace_parts(valid_record("one"), evaluation={"version": 0})
-    add_all(tmp_path / "boards", [replace(old, **asdict(old.ids())), valid_record("two")])
+    add_all(tmp_path / "boards", [replace(old, **old.ids()), valid_record("two")])
     assert check(tmp_path / "boards") == []
     assert len({(row["protocol"], row["track"]) for row in rows_of(tmp_path / "boards")}) == 2
 
@@ -97,7 +97,7 @@ def test_rows_of_an_older_protocol_version_have_their_own_track(tmp_path):
 def with_backbone(given: str, spec: str, short: str, identity: str, origins: dict[str, str]) -> RunRecord:
     item = replace(make_item(given, spec, short), identity=identity, origins=origins)
     record = valid_record(items={"backbone": item})
-    return replace(record, **asdict(record.ids()))
+    return replace(record, **record.ids())
 
 
 def fields(record: RunRecord) -> list[str]:

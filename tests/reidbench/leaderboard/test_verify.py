@@ -64,7 +64,7 @@ def listed(data, loss, seed=0):
         evaluation={"views": plan.protocol.views, "pool": plan.evaluation.pool, "version": plan.protocol.version},
     )
     ids_of_plan = {"id": plan.id, "train_id": plan.train_id, "group": plan.group}
-    assert asdict(record.ids()) == ids_of_plan
+    assert record.ids() == ids_of_plan
     return replace(record, cameras=CameraMatrix(**cameras.as_dict()), **ids_of_plan), both.ranking
 
 

@@ -200,7 +200,7 @@ def test_a_failing_constructor_is_a_plugin_error():
 
 def test_a_spec_too_long_to_paste_back_is_refused(tmp_path):
     sums = " + ".join(["hard"] * 100)
-    with pytest.raises(OptionError, match="written out it has 3297 characters, at most 2000"):
+    with pytest.raises(OptionError, match="has 3297 characters with every option, at most 2000"):
         CATALOGUE.resolve("loss", sums)
 
 

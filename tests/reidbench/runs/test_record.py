@@ -128,4 +128,4 @@ def test_the_ids_of_committed_records_do_not_change():
         for kind, item in resolved.items.items():
             assert item.identity == (record.items[kind].identity or record.items[kind].spec)
         ids = record.ids()
-        assert (ids.id, ids.train_id, ids.group) == (record.id, record.train_id, record.group)
+        assert ids == {name: getattr(record, name) for name in ("id", "train_id", "group")}
