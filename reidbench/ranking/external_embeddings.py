@@ -21,7 +21,7 @@ from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.interfaces import Metric, PairMetric, Reranker, learns
 from reidbench.ranking.camera_matrix import camera_scores, own_rows
 from reidbench.ranking.pipeline import rank_embeddings
-from reidbench.ranking.rank import rank_distances
+from reidbench.ranking.rank import rank_distances, refuse_not_finite
 from reidbench.ranking.rankings import Ranking, Rankings
 from reidbench.ranking.scores import Scores, average_precision, first_match, intervals, score
 from reidbench.utils.arrays import IntArray, MappedRows, read_arrays, read_matrix
@@ -105,9 +105,7 @@ def check_units(arrays: Mapping[str, Any], name: str) -> UnitEmbeddings:
         raise DataError(f"{name}: embeddings must be float32 or float64 [n, D], got {rows.dtype} {list(rows.shape)}")
     if not rows.size:
         raise DataError(f"{name}: embeddings are empty, of shape {list(rows.shape)}")
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{name}: row {int(np.argmin(finite))} of the embeddings is not finite")
+    refuse_not_finite(rows, f"{name}: embeddings: row", 0)
     tensor = torch.from_numpy(np.array(rows, dtype=np.float64 if rows.itemsize == 8 else np.float32, order="C"))
     return UnitEmbeddings(tensor, *_labels(arrays, name, len(tensor)))
 

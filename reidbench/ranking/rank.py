@@ -69,7 +69,7 @@ def rank_distances(blocks: Iterable[Tensor | NDArray[Any]], positives: Positives
     first = 0
     for block in blocks:
         values = _array(block, "distances")
-        _refuse_not_finite(values, "distances of query", first)
+        refuse_not_finite(values, "distances of query", first)
         part = slice(positives.starts[first], positives.starts[first + len(values)])
         pair_distances[part] = counts.add_values(first, values)
         first += len(values)
@@ -121,7 +121,7 @@ class _Rows:
         parts: Iterable[tuple[object, int, int]] = [(f"{name} embeddings", 0, len(self.values))]
         for place, first, last in self.values.parts if isinstance(self.values, MappedRows) else parts:
             for start in range(first, last, PIECE):
-                _refuse_not_finite(self.values[start : min(start + PIECE, last)], f"{place}: row", start - first)
+                refuse_not_finite(self.values[start : min(start + PIECE, last)], f"{place}: row", start - first)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -268,7 +268,7 @@ def _value_blocks(query: _Rows, gallery: _Rows) -> Iterator[tuple[int, FloatArra
     for first in range(0, len(query), size):
         values = query.metric.distances(query.take(slice(first, first + size)), units)
         block = np.array(values.detach().cpu().numpy(), dtype=np.float64, order="C")
-        _refuse_not_finite(block, "the metric's distances of query", first)
+        refuse_not_finite(block, "the metric's distances of query", first)
         yield first, block
 
 
@@ -305,7 +305,7 @@ def _array(values: Tensor | NDArray[Any], name: str) -> NDArray[Any]:
     return array
 
 
-def _refuse_not_finite(values: NDArray[Any], name: str, first: int) -> None:
+def refuse_not_finite(values: NDArray[Any], name: str, first: int) -> None:
     """Raise DataError, naming row and column, where a number is not finite; row 0 is number ``first``."""
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
