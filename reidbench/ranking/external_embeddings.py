@@ -254,7 +254,7 @@ def read_shards(files: Sequence[Path]) -> UnitEmbeddings:
     Beside each file is a list of the same name, ``.csv``, with path, pid and camid for each row. Raises DataError as
     ``MappedRows``, and where a list does not fit its embeddings.
     """
-    rows = MappedRows.of_files(files)
+    rows = MappedRows(files)
     labels = np.empty((2, len(rows)), dtype=np.int64)
     for file, first, last in rows.parts:
         listed = _read_labels(file.with_suffix(".csv"))

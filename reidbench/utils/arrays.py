@@ -7,7 +7,6 @@ import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -68,33 +67,24 @@ def read_matrix(file: Path) -> NDArray[Any]:
     return matrix
 
 
-@dataclass(frozen=True, eq=False)
 class MappedRows:
     """The rows of matrices in ``.npy`` files, file after file; a file is memory-mapped only while rows of it are read.
 
-    Fields:
-        files: the files.
-        starts: file f holds the rows from ``starts[f]`` up to ``starts[f + 1]`` int64.
-        shape: number of rows and columns.
-        dtype: float32 or float64.
+    Takes the files; raises DataError for another dtype than float32 and float64, and where one differs from the first.
+
+    ``starts``: file f holds the rows from ``starts[f]`` up to ``starts[f + 1]`` int64.
+    ``shape``: number of rows and columns.
     """
 
-    files: Sequence[Path]
-    starts: IntArray
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of_files(cls, files: Sequence[Path]) -> MappedRows:
-        """Return the rows of the files; raises DataError for another dtype, and where one differs from the first."""
+    def __init__(self, files: Sequence[Path]) -> None:
         shapes = [(matrix.shape, matrix.dtype) for matrix in map(read_matrix, files)]
         (_, columns), dtype = shapes[0]
         for file, (shape, found) in zip(files, shapes, strict=True):
             if found not in (np.float32, np.float64) or (shape[1], found) != (columns, dtype):
                 expected = f"{columns} columns of {dtype} of {files[0]}" * (file != files[0]) or "float32 or float64"
                 raise DataError(f"{file}: expected {expected}, got {shape[1]} columns of {found}")
-        starts = np.cumsum([0, *(shape[0] for shape, _ in shapes)])
-        return cls(files, starts, (int(starts[-1]), columns), dtype)
+        self.files, self.dtype, self.starts = files, dtype, np.cumsum([0, *(shape[0] for shape, _ in shapes)])
+        self.shape = (int(self.starts[-1]), columns)
 
     @property
     def parts(self) -> Iterator[tuple[Path, int, int]]:

@@ -61,7 +61,7 @@ def test_shards_rank_as_one_array(tmp_path_factory, case):
     files = write_shards(tmp_path_factory.mktemp("s"), np.split(rows, np.cumsum(sizes)[:-1]), pids, cams)
     metric = build("metric", generator.choice(["euclidean", "cosine"]))
     expected = rank_both(query, rows, *ids, metric, exclude=RULES, chunk=chunk)
-    found = rank_both(query, MappedRows.of_files(files), *ids, metric, exclude=RULES, chunk=chunk)
+    found = rank_both(query, MappedRows(files), *ids, metric, exclude=RULES, chunk=chunk)
     for name, array in vars(expected.ranking).items():
         assert np.array_equal(array, getattr(found.ranking, name)), name
         assert np.array_equal(getattr(expected.with_junk, name), getattr(found.with_junk, name)), name
