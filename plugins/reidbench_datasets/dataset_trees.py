@@ -48,11 +48,13 @@ def lacking(folder: Path, names: Iterable[str]) -> str:
     return f"{folder}: lacks {', '.join(missing)}; has {shown or 'nothing'}"
 
 
-def find_tree(dataset: str, root: Path, spellings: Iterable[str], names: Sequence[str], note: str = "") -> Path:
+def find_tree(
+    dataset: str, root: Path, spellings: Iterable[str], names: Sequence[str], note: str = "", advice: str = ""
+) -> Path:
     """Return the first of the spellings below ``root`` that has all files and folders named.
 
-    ``dataset`` is the name of the dataset and of the synthesizer of its stand-in. Raises DataError with all that were
-    tried, and with ``note``, a line on layouts that are not read.
+    Raises DataError with all that were tried, with ``note``, a line on layouts that are not read, and with ``advice``:
+    by default to render a stand-in by the synthesizer with the name of the dataset.
     """
     tried = []
     for spelling in spellings:
@@ -62,8 +64,8 @@ def find_tree(dataset: str, root: Path, spellings: Iterable[str], names: Sequenc
     raise DataError(
         f"{dataset}: found no folder with {', '.join(names)}; tried\n  "
         + "\n  ".join([*tried, *filter(None, [note])])
-        + "\nName the folder with the unpacked archives as the data root (--data-root, REIDBENCH_DATA), or render a "
-        f"stand-in: reidbench data synthesize {dataset} DIR"
+        + "\nName the folder with the unpacked archives as the data root (--data-root, REIDBENCH_DATA), or "
+        + (advice or f"render a stand-in: reidbench data synthesize {dataset} DIR")
     )
 
 
