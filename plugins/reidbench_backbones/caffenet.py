@@ -79,7 +79,7 @@ class CaffeNet(Backbone):
     def load_tensors(self, tensors: Mapping[str, Tensor], source: str, *, bgr: bool) -> None:
         """Load the tensors of a weights file; raises DataError where they do not fit."""
         flip = ["conv1"] if bgr else []
-        load_weights(self.network, nn.Identity(), tensors, source=source, classifier=["fc8"], flip=flip)
+        load_weights(self, tensors, source=source, classifier=["fc8"], flip=flip)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, features] of ``images`` [B, 3, height, width]."""

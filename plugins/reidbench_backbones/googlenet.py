@@ -68,11 +68,11 @@ class GoogLeNet(Backbone):
         """Load the tensors of a weights file; raises DataError where they do not fit."""
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("aux")}
         flip = ["conv1.conv"] if bgr else []
-        load_weights(self.network, self.head, tensors, source=source, classifier=["fc"], flip=flip)
+        load_weights(self, tensors, source=source, classifier=["fc"], flip=flip)
 
     def param_groups(self) -> list[dict[str, object]]:
         """Return the groups of the network and of the head."""
-        return head_groups(self.network, self.head)
+        return head_groups(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""

@@ -37,7 +37,8 @@ def build_head(head: Head, features: int, embedding_dim: int | None, owner: str)
     return nn.Sequential(hidden, nn.BatchNorm1d(HIDDEN), nn.ReLU(), embedding), size
 
 
-def head_groups(network: nn.Module, head: nn.Module) -> list[dict[str, object]]:
-    """Return the optimizer's groups of a network and of its head, which no published weights have."""
-    own, new = ([p for p in module.parameters() if p.requires_grad] for module in (network, head))
+def head_groups(backbone: nn.Module) -> list[dict[str, object]]:
+    """Return the optimizer's groups of ``backbone.network`` and of all other parts, which no published weights have."""
+    trained = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
+    own, new = ([p for name, p in trained if name.startswith("network.") == named] for named in (True, False))
     return [{"params": own}, {"params": new, "pretrained": False}]

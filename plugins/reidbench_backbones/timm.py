@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from reidbench import Backbone, DataError, OptionError, Preprocess, hookimpl
+from reidbench import Backbone, DataError, LaterOption, OptionError, Preprocess, hookimpl
 from reidbench_backbones.heads import Head, build_head, head_groups
+from reidbench_backbones.necks import Neck, NeckedBackbone, TestFeature
 from reidbench_backbones.weights import Choice, hugging_face_file, load_weights, torch_hub_file
 
 
-class Timm(Backbone):
+class Timm(NeckedBackbone):
     """A network of the timm library without its classifier, with the paper's head or none.
 
     Options:
@@ -24,6 +25,9 @@ class Timm(Backbone):
         height: Height of the input in pixels.
         width: Width of the input in pixels.
         embedding_dim: Size of the embedding; none for 128 with the head, or without for the feature's size.
+        neck: "bnneck" for a batch norm with a fixed bias behind the feature, or none.
+        test_feature: With a neck, whether the embedding is the feature behind it ("neck") or before it ("pooled").
+        drop_path: Rate of stochastic depth in the last block, from 0 to below 1; it grows linearly over the blocks.
 
     Maps images [B, 3, height, width] to embeddings [B, D], not normalised. Mean and std are those of the weights:
     timm's, the file's, or none (pixels / 255). A network with a fixed input size is built for the given one; timm
@@ -43,14 +47,19 @@ class Timm(Backbone):
         height: int = 256,
         width: int = 128,
         embedding_dim: int | None = None,
+        neck: Neck = None,
+        test_feature: TestFeature = "neck",
+        drop_path: Annotated[float, LaterOption] = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise OptionError(f"timm: option drop_path: expected a number from 0 to below 1; got {drop_path}")
         for option, value in (("height", height), ("width", width)):
             if value < 1:
                 raise OptionError(f"timm: {option} must be at least 1; got {value}")
         check_name(name)
         self.name = name
-        self.network, features = build_network(name, height, width)
+        self.network, features = build_network(name, height, width, drop_path)
         self.published: dict[str, Any] = self.network.pretrained_cfg
         if weights == "imagenet":
             if not self.published.get("hf_hub_id") and not self.published.get("url"):
@@ -60,6 +69,7 @@ class Timm(Backbone):
         else:
             self.use_weights(weights, Preprocess(height, width))
         self.head, self.embedding_dim = build_head(head, features, embedding_dim, "timm")
+        self.add_neck(neck, test_feature)
 
     @staticmethod
     def suggest(name: str) -> str:
@@ -78,7 +88,7 @@ class Timm(Backbone):
         """Load the tensors of a weights file; raises DataError where they do not fit."""
         flip = self._first_layers(source) if bgr else []
         classifier = _names(self.published.get("classifier"))
-        load_weights(self.network, self.head, tensors, source=source, classifier=classifier, flip=flip)
+        load_weights(self, tensors, source=source, classifier=classifier, flip=flip)
 
     def _load_published(self) -> None:
         # timm's own loader contacts the hub even where its cache has the file.
@@ -115,7 +125,7 @@ class Timm(Backbone):
         """Return a group for each layer of the network, as timm numbers them, and one of the head."""
         from timm.models import group_parameters  # noqa: PLC0415, slow to import
 
-        network, head = head_groups(self.network, self.head)
+        network, head = head_groups(self)
         if not hasattr(self.network, "group_matcher"):
             return [network, head]
         layers: dict[str, int] = group_parameters(self.network, self.network.group_matcher(), reverse=True)
@@ -125,8 +135,8 @@ class Timm(Backbone):
                 groups.setdefault(max(layers.values()) - layers[name], []).append(parameter)
         return [*({"params": params, "layers_after": after} for after, params in groups.items()), head]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings [B, embedding_dim] of ``images`` [B, 3, height, width]."""
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the feature before the neck [B, embedding_dim] of ``images`` [B, 3, height, width]."""
         return self.head(self.network(images.contiguous()))
 
 
@@ -146,14 +156,14 @@ def check_name(name: str) -> None:
         raise OptionError(f"timm: timm {timm.__version__} has no weights {name!r}; available: {available}")
 
 
-def build_network(name: str, height: int, width: int) -> tuple[Any, int]:
-    """Return a network without its classifier, and the size of its feature.
+def build_network(name: str, height: int, width: int, drop_path: float = 0.0) -> tuple[Any, int]:
+    """Return a network without its classifier, with this rate of stochastic depth, and the size of its feature.
 
     Raises OptionError where it does not take images [B, 3, height, width] to features [B, D].
     """
     refused = f"timm: name={name} does not take images of {height} x {width} pixels"
     try:
-        network = create(name, (height, width))
+        network = create(name, (height, width), **({"drop_path_rate": drop_path} if drop_path else {}))
         with torch.no_grad():
             features = network.eval()(torch.zeros(1, 3, height, width))
     except Exception as error:  # networks refuse sizes with errors of any type

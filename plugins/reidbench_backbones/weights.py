@@ -25,25 +25,28 @@ def read_torch_file(file: Path) -> dict[str, Tensor]:
 
 
 def load_weights(
-    network: nn.Module,
-    head: nn.Module,
+    backbone: nn.Module,
     tensors: Mapping[str, Tensor],
     *,
     source: str,
     classifier: Sequence[str],
     flip: Sequence[str] = (),
 ) -> None:
-    """Load tensors named as in the network, or as in a training of reidbench ("network.", "head.").
+    """Load tensors named as in ``backbone.network``, or as in a training of reidbench ("network.", "head.").
 
-    Tensors of the layers in ``classifier`` are left out. The layers in ``flip`` read B, G, R in the file and will read
-    R, G, B. Raises DataError as ``reidbench.load_tensors``.
+    Other parts, such as the head, are loaded where the file has them. Tensors of the layers in ``classifier`` are left
+    out. The layers in ``flip`` read B, G, R in the file and will read R, G, B. Raises DataError as
+    ``reidbench.load_tensors``.
     """
     dropped = {f"{layer}.{name}" for layer in classifier for name in ("weight", "bias")}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in dropped}
-    target, prefix = network, ""
-    if any(name.startswith("network.") for name in tensors):
-        with_head = any(name.startswith("head.") for name in tensors)
-        target, prefix = nn.ModuleDict({"network": network} | ({"head": head} if with_head else {})), "network."
+    target, prefix = backbone.get_submodule("network"), ""
+    parts = {name.partition(".")[0] for name in tensors}
+    if "network" in parts:
+        target, prefix = (
+            nn.ModuleDict({name: part for name, part in backbone.named_children() if name in parts}),
+            "network.",
+        )
     for name in (f"{prefix}{layer}.weight" for layer in flip):
         if name in tensors:
             tensors[name] = tensors[name].flip(1)

@@ -29,6 +29,10 @@ def test_a_torch_file_may_hold_only_tensors(tmp_path):
 # --- tensors ----------------------------------------------------------------------------------------------
 
 
+def load(network, head, *arguments, **options):
+    load_weights(nn.ModuleDict({"network": network, "head": head}), *arguments, **options)
+
+
 def small() -> tuple[nn.Module, nn.Module]:
     network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
     return network, nn.Sequential(nn.Linear(4, 2))
@@ -45,28 +49,26 @@ def test_tensors_are_loaded_without_the_classifier():
     of_network, _ = random_tensors(network, head)
     before = head[0].weight.clone()
     extra = {"fc.weight": torch.zeros(9, 4), "fc.bias": torch.zeros(9)}
-    load_weights(network, head, of_network | extra, source="w", classifier=["fc"])
+    load(network, head, of_network | extra, source="w", classifier=["fc"])
     assert all(network.state_dict()[name].equal(value) for name, value in of_network.items())
     assert head[0].weight.equal(before)
     with pytest.raises(DataError, match=r"w: does not fit this network: 1 unexpected \(fc\.scale\)"):
-        load_weights(network, head, of_network | extra | {"fc.scale": torch.zeros(1)}, source="w", classifier=["fc"])
+        load(network, head, of_network | extra | {"fc.scale": torch.zeros(1)}, source="w", classifier=["fc"])
 
 
 def test_a_checkpoint_is_loaded_with_or_without_its_head():
     network, head = small()
     of_network, of_head = random_tensors(network, head)
     ours = {f"network.{n}": t for n, t in of_network.items()}
-    load_weights(network, head, ours, source="w", classifier=["fc"])
+    load(network, head, ours, source="w", classifier=["fc"])
     assert network[0].weight.equal(of_network["0.weight"])
-    load_weights(network, head, ours | {f"head.{n}": t for n, t in of_head.items()}, source="w", classifier=["fc"])
+    load(network, head, ours | {f"head.{n}": t for n, t in of_head.items()}, source="w", classifier=["fc"])
     assert head[0].weight.equal(of_head["0.weight"])
     assert head[0].bias.equal(of_head["0.bias"])
     with pytest.raises(DataError, match=r"1 missing \(head\.0\.bias\)"):
-        load_weights(network, head, ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
+        load(network, head, ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
     with pytest.raises(DataError, match=r"1 unexpected \(head\.0\.weight\)"):
-        load_weights(
-            network, nn.Identity(), ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"]
-        )
+        load(network, nn.Identity(), ours | {"head.0.weight": of_head["0.weight"]}, source="w", classifier=["fc"])
 
 
 def test_all_mismatches_are_named_and_nothing_is_loaded():
@@ -76,7 +78,7 @@ def test_all_mismatches_are_named_and_nothing_is_loaded():
     wrong = {n: t for n, t in of_network.items() if not n.startswith("1.running")}
     wrong |= {"1.weight": torch.zeros(5)} | {f"a{number}": torch.zeros(1) for number in range(7)}
     with pytest.raises(DataError) as caught:
-        load_weights(network, head, wrong, source="w.safetensors", classifier=[])
+        load(network, head, wrong, source="w.safetensors", classifier=[])
     assert str(caught.value) == (
         "w.safetensors: does not fit this network: 2 missing (1.running_mean, 1.running_var); "
         "7 unexpected (a0, a1, a2, a3, a4, …); "
@@ -89,7 +91,7 @@ def test_batch_norm_counters_may_be_missing():
     network, head = small()
     of_network, _ = random_tensors(network, head)
     del of_network["1.num_batches_tracked"]
-    load_weights(network, head, of_network, source="w", classifier=[])
+    load(network, head, of_network, source="w", classifier=[])
     assert network[1].running_mean.equal(of_network["1.running_mean"])
 
 
@@ -98,9 +100,9 @@ def test_a_flipped_layer_reverses_the_channels():
     network, head = small()
     of_network, _ = random_tensors(network, head)
     rgb = torch.rand(2, 3, 5, 4)
-    load_weights(network, head, of_network, source="w", classifier=[])
+    load(network, head, of_network, source="w", classifier=[])
     expected = network.eval()(rgb.flip(1))
-    load_weights(network, head, of_network, source="w", classifier=[], flip=["0"])
+    load(network, head, of_network, source="w", classifier=[], flip=["0"])
     torch.testing.assert_close(network(rgb), expected)
 
 
