@@ -17,6 +17,13 @@ def check_at_least(loss: str, least: float, **options: float) -> None:
             raise OptionError(f"{loss}: option {name}: expected {least} or more, got {value}")
 
 
+def check_above_0(loss: str, **options: float) -> None:
+    """Raise OptionError, naming loss and option, for a value that is not above 0."""
+    for name, value in options.items():
+        if not value > 0:
+            raise OptionError(f"{loss}: option {name}: expected a number above 0, got {value}")
+
+
 def check_fraction(loss: str, **options: float) -> None:
     """Raise OptionError, naming loss and option, for a value that is not from 0 to below 1."""
     for name, value in options.items():

@@ -122,6 +122,7 @@ class Loss(nn.Module):
     ``unlabelled``: whether it takes units without identity, of the label -1; a batch may have no others.
     ``trains_pairs``: whether it trains the pair stage of a network (``TrainInfo.pair``), and no network without one.
     ``reads``: the training features that ``forward`` gets side by side, the embedding first; only a sum gets several.
+    ``partial_gradient``: whether a part of its value is a constant for the gradient on purpose, as its paper says.
     """
 
     plugin_item: str = ""
@@ -130,12 +131,12 @@ class Loss(nn.Module):
     unlabelled: bool = False
     trains_pairs: bool = False
     reads: tuple[str, ...] = (EMBEDDING,)
+    partial_gradient: bool = False
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue | Tensor:
         """Return the loss of a batch; ``embeddings`` [B, D] float32 or float64, ``labels`` [B] int64 in 0..num_pids-1.
 
-        A 1-d tensor is one value per item, and its mean is the loss. The value must not depend on the order of the
-        batch unless the loss samples its own batches.
+        A 1-d tensor is one value per item; its mean is the loss. Only with batches of its own may order matter.
         """
         raise NotImplementedError
 

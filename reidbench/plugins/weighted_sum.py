@@ -47,6 +47,7 @@ class WeightedSum(Loss):
         if any(loss.trains_pairs != first.trains_pairs for _, _, loss in self.terms):
             raise OptionError("loss: terms for pairs of images and terms for embeddings cannot be added")
         self.unlabelled = all(loss.unlabelled for _, _, loss in self.terms)
+        self.partial_gradient = any(loss.partial_gradient for _, _, loss in self.terms)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> LossValue:
         """Return the weighted sum of the terms' totals, with everything that they log."""

@@ -102,6 +102,8 @@ class _LossChecks(Checks):
         rows, labels = self.batch()
         _, gradient = self.measure(self.fresh(), rows, labels)
         self.expect_finite(gradient, "the gradient of an ordinary batch")
+        if self.fresh().partial_gradient:
+            raise NotApplicable
         wrong = []
         for number in range(DIRECTIONS):
             direction = normal((len(rows), DIM), "direction", number)

@@ -10,11 +10,12 @@ import torch
 
 from reidbench import OptionError, TrainingError, build
 from tests.support.cases import cases
-from tests.support.losses import DISTANCES, INFO, LABELS, built, gradient_of, random_embeddings
+from tests.support.losses import COSINE, DISTANCES, INFO, LABELS, built, gradient_of, random_embeddings
 from tests.support.tiny_training import INFO as TRAINED
 from tests.support.tiny_training import RECIPE, assert_exact, view_of
 
 MARGINS = ("soft", 0.5)
+NAMES = [name.replace("centre", "centre(centre_learning_rate=0)") for name in LABELS]
 TRIPLET_SPECS = [
     f"{name}(margin={margin}, distance={distance})"
     for name, margin, distance in product(("batch_hard", "batch_all", "triplet", "triplet_ohm"), MARGINS, DISTANCES)
@@ -34,6 +35,10 @@ SPECS = [
         f"{name}(difference={difference})"
         for name, difference in product(("verification", "identification_verification"), ("squared", "absolute"))
     ),
+    *(f"{name}(include_query=true)" for name in COSINE[1:]),
+    *(f"adasp(positive={form})" for form in ("hard", "least_hard")),  # "adaptive": in its own test
+    *(f"weighted_regularized_triplet(distance={distance})" for distance in DISTANCES),
+    "centre(centre_learning_rate=0)",
     "lifted(pairs=triplets)",
     "batch_all(average=nonzero)",
     "classification",
@@ -59,7 +64,7 @@ def test_coincident_embeddings_have_a_finite_gradient(spec):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_loss_is_computed_in_float32_or_better(name, dtype):
     loss, labels = built(name)
     embeddings = random_embeddings(len(labels)).to(dtype)
@@ -92,7 +97,7 @@ def test_nonzero_is_0_with_a_gradient_if_no_term_is_active(name):
 @pytest.mark.parametrize("name", LABELS)
 def test_pooling_and_parameters(name):
     loss, _ = built(name)
-    assert loss.metric is None
+    assert loss.metric == ("cosine" if name in COSINE else None)
     assert loss.pool == ("max" if name in ("classification", "identification_verification") else "mean")
     assert bool(loss.param_groups()) == name.endswith("cation")
 
@@ -111,16 +116,20 @@ def test_dropout_is_for_training_only(name):
     "spec",
     [
         *cases(__file__, "options_out_of_range_are_refused"),
-        *(f"{name}(margin=-0.1)" for name in LABELS if not name.endswith("cation")),
+        *(f"{name}(margin=-0.1)" for name in ("batch_hard", "batch_all", "lifted", "lifted_generalized", "lmnn")),
+        *(f"{name}(margin=-0.1)" for name in ("triplet", "triplet_ohm", "improved_triplet")),
+        *(f"{name}(temperature=0)" for name in COSINE),
     ],
 )
 def test_options_out_of_range_are_refused(spec):
     name, option, value = re.split(r"[(=)]", spec)[:3]
-    with pytest.raises(OptionError, match=f"{name}: option {option}: expected .*got {value}"):
+    with pytest.raises(OptionError, match=f"{name}: option {option}: expected .*got {re.escape(value)}"):
         build("loss", spec, INFO)
 
 
-@pytest.mark.parametrize("name", ["batch_hard", "batch_all", "lifted", "lifted_generalized"])
+@pytest.mark.parametrize(
+    "name", ["batch_hard", "batch_all", "lifted", "lifted_generalized", *COSINE, "weighted_regularized_triplet"]
+)
 def test_batches_without_positives_or_negatives_are_refused(name):
     loss, _ = built(name)
     with pytest.raises(TrainingError, match=rf"{name}: no anchor has a positive.*4 images.*k=2"):

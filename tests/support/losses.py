@@ -14,8 +14,10 @@ INFO = TrainInfo(embedding_dim=4, num_pids=8)
 GROUPS = [0, 1, 0, 2, 1, 0, 3, 0]
 TRIPLETS = [0, 1, 2, 0, 1, 2, 1, 2, 0]
 PAIRS = [0, 1, 2, 3, 0, 1, 3, 2]
+COSINE = ("adasp", "smooth_ap", "recall_at_k_surrogate")  # of cosine similarities, also at test time
 # The labels of a valid batch of each loss.
 LABELS = {
+    **dict.fromkeys([*COSINE, "weighted_regularized_triplet", "centre"], GROUPS),
     **dict.fromkeys(["batch_hard", "batch_all", "lifted", "lifted_generalized", "classification"], GROUPS),
     **dict.fromkeys(["triplet", "triplet_ohm", "improved_triplet"], TRIPLETS),
     **dict.fromkeys(["verification", "identification_verification"], PAIRS),
