@@ -92,10 +92,8 @@ class PluginItem:
     def check(self) -> None:
         """Raise PluginError where name, factory or signature break the contract of the kind's hook."""
         if not isinstance(self.name, str) or not is_name(self.name):
-            raise PluginError(
-                f"{self.name!r} cannot name an item; expected a letter, then letters, digits and _, at most one /, "
-                "and not true, false or none"
-            )
+            rule = "a letter, then letters, digits and _, at most one /, and not true, false or none"
+            raise PluginError(f"{self.name!r} cannot name an item; expected {rule}")
         if not callable(self.factory):
             raise PluginError(f"{self.kind} {self.name}: expected a callable, got {type(self.factory).__name__}")
         expected = SUPPLIED.get(self.kind, ())
@@ -105,10 +103,9 @@ class PluginItem:
         except Exception as error:  # reading a signature runs code of the plugin
             raise PluginError(f"{self.kind} {self.name}: {describe_error(error)}") from error
         if len(names) != len(expected):
-            raise PluginError(
-                f"{self.kind} {self.name}: expected the positional parameters ({', '.join(expected)}), got "
-                f"({', '.join(names)}); options are keyword-only: write them after a *"
-            )
+            parameters = f"expected the positional parameters ({', '.join(expected)}), got ({', '.join(names)})"
+            advice = "options are keyword-only: write them after a *"
+            raise PluginError(f"{self.kind} {self.name}: {parameters}; {advice}")
 
 
 def _of_losses(*, feature: Annotated[str, LaterOption] = EMBEDDING) -> None:

@@ -311,10 +311,8 @@ def _describe(annotation: Any) -> tuple[list[str], list[Any]]:
     if get_origin(annotation) is tuple and arguments:
         inner = ["…" if argument is ... else " or ".join(_describe(argument)[0]) for argument in arguments]
         return [f"[{', '.join(inner)}]"], []
-    raise TypeError(
-        f"its type {annotation!r} cannot be written in a spec; use int, float, bool, str, None, Literal, File, "
-        "a tuple of these, or a union of these"
-    )
+    known = "int, float, bool, str, None, Literal, File, a tuple of these, or a union of these"
+    raise TypeError(f"its type {annotation!r} cannot be written in a spec; use {known}")
 
 
 def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> list[Any]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -43,27 +44,25 @@ def distribute(plan: Plan, executor: Executor) -> Iterator[tuple[Path, RunRecord
     yield from execute_tasks(batch, Results("runs", files, ended, read, time_left), executor)
 
 
+@dataclass(eq=False)
 class Results(Generic[T]):
     """The results of the tasks of a batch, as their files appear in the folder that their processes share.
 
-    Fields:
-        noun: what they are, in the plural.
-        files: the file of each.
-        ended: the results so far by number.
-        read: returns the result in the file of a number and a line about it, or None for what is none yet.
-        time_left: the time that the rest takes.
+    ``noun``: what they are, in the plural.
+    ``files``: the file of each.
+    ``ended``: the results so far by number.
+    ``read``: returns the result in the file of a number and a line about it, or None for what is none yet.
+    ``time_left``: the time that the rest takes.
     """
 
-    def __init__(
-        self,
-        noun: str,
-        files: Sequence[Path],
-        ended: dict[int, T],
-        read: Callable[[int], tuple[T, str] | None],
-        time_left: TimeLeft,
-    ) -> None:
-        self.noun, self.files, self.ended, self.read, self.time_left = noun, files, ended, read, time_left
-        self._seen = [_changed(file) for file in files]
+    noun: str
+    files: Sequence[Path]
+    ended: dict[int, T]
+    read: Callable[[int], tuple[T, str] | None]
+    time_left: TimeLeft
+
+    def __post_init__(self) -> None:
+        self._seen = [_changed(file) for file in self.files]
 
     def new(self) -> Iterator[tuple[T, str]]:
         """Yield each result that appeared since the last call, now among ``ended``, and the line about it."""

@@ -69,7 +69,10 @@ def _execute_here(plan: Plan, wait: bool) -> Iterator[tuple[Path, RunRecord]]:
     while queue:
         number = queue.popleft()
         run, state = runs[number], plan.states[number]
-        log = partial(_log_titled, machine.log, plan.title(number))
+
+        def log(line: str, title: str = plan.title(number)) -> None:
+            machine.log(f"{title}: {line}")
+
         if number not in waiting and (line := plan.start_line(number)):
             machine.log(line)
         network = networks.pop((run.items["backbone"].identity, run.job.seed), None)
@@ -113,10 +116,6 @@ def runs_here(plan: Plan, executor: Executor) -> bool:
     """Return whether an executor leaves the runs of a plan to this process."""
     trainings = len({run.training_folder for run in plan.runs})
     return executor.processes(plan.machine.requested_device, trainings) == 0
-
-
-def _log_titled(log: Callable[[str], None], title: str, line: str) -> None:
-    log(f"{title}: {line}")
 
 
 def _log_difference(before: RunRecord, now: RunRecord, log: Callable[[str], None], images: str = "") -> None:
@@ -169,10 +168,9 @@ def _plan_task(task: TaskText, device: str, threads: int, world: World, log: Cal
             raise DataError(f"{gethostname()}: {run.items['loss'].text}: the data in {plan.machine.data} differ here")
     code_files = {name: digest for run in plan.runs for name, digest in run.code_files.items()}
     if changed := changed_files(task.code_files, code_files):
-        raise DataError(
-            f"{gethostname()}: the code here is not that of the process which planned this task; other files: "
-            f"{', '.join(changed)}; install the same version on both"
-        )
+        reason = "the code here is not that of the process which planned this task"
+        files = ", ".join(changed)
+        raise DataError(f"{gethostname()}: {reason}; other files: {files}; install the same version on both")
     return plan
 
 

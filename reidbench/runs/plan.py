@@ -250,13 +250,10 @@ def _check_reproducible(file: Path, record: RunRecord, run: Prepared) -> None:
     if real_path(file).parent == real_path(run.run_folder):
         raise DataError(f"{file}: is in the folder of its own reproduction; name another folder with --results")
     if record.dataset.digest != run.split.digest:
-        raise DataError(
-            f"{file}: the record is of other data: digest {record.dataset.digest[:16]} with counts "
-            f"{record.dataset.counts}, here {run.split.digest[:16]} with {run.split.counts}"
-        )
+        theirs, ours = (f"{each.digest[:16]} with counts {each.counts}" for each in (record.dataset, run.split))
+        raise DataError(f"{file}: the record is of other data: digest {theirs}, here {ours}")
     if record.id != run.id:
-        raise DataError(
-            f"{file}: its items have the id {run.id[:12]}, but the record says {record.id[:12]}: it was edited, or "
-            f"protocol {run.items['protocol'].text} has changed from version {record.evaluation.version} to "
-            f"{run.protocol.version}"
-        )
+        wrong = f"its items have the id {run.id[:12]}, but the record says {record.id[:12]}"
+        versions = f"from version {record.evaluation.version} to {run.protocol.version}"
+        changed = f"protocol {run.items['protocol'].text} has changed {versions}"
+        raise DataError(f"{file}: {wrong}: it was edited, or {changed}")

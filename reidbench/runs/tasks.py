@@ -140,10 +140,8 @@ def make_batch(plan: Plan) -> Batch:
     for number, run in enumerate(plan.runs):
         for kind, item in run.items.items():
             if any(offer.plugin.name == LOCAL for offer in item.plugin_items):
-                raise OptionError(
-                    f"{kind} {item.text}: is a Python object of this process, which no other process has; make it a "
-                    "plugin (reidbench plugins new), or run it in this process: local(workers=1)"
-                )
+                advice = "make it a plugin (reidbench plugins new), or run it in this process: local(workers=1)"
+                raise OptionError(f"{kind} {item.text}: is a Python object, which no other process has; {advice}")
         groups.setdefault(run.training_folder, []).append(number)
     content = json.dumps([_settings(machine), [[run.id, run.code] for run in plan.runs]])
     digest = hashlib.sha256(content.encode()).hexdigest()

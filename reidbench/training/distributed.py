@@ -68,10 +68,9 @@ def synchronise_batch_norms(world: World, network: nn.Module, device: torch.devi
         return
     layers = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     if layers and device.type != "cuda":
-        raise OptionError(
-            f"{world.size} processes on a CPU: torch synchronises batch norms on GPUs alone, and {layers[0]} of "
-            f"{type(network).__name__} is one; use one process, GPUs, or a network without batch norm"
-        )
+        reason = f"torch synchronises batch norms on GPUs alone, and {layers[0]} of {type(network).__name__} is one"
+        advice = "use one process, GPUs, or a network without batch norm"
+        raise OptionError(f"{world.size} processes on a CPU: {reason}; {advice}")
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 
