@@ -51,15 +51,16 @@ def lacking(folder: Path, names: Iterable[str]) -> str:
 def find_tree(
     dataset: str, root: Path, spellings: Iterable[str], names: Sequence[str], note: str = "", advice: str = ""
 ) -> Path:
-    """Return the first of the spellings below ``root`` that has all files and folders named.
+    """Return the first of the spellings below ``root``, or below its folder ``dataset``, that has all that is named.
 
     Raises DataError with all that were tried, with ``note``, a line on layouts that are not read, and with ``advice``:
     by default to render a stand-in by the synthesizer with the name of the dataset.
     """
     tried = []
-    for spelling in spellings:
-        if not (line := lacking(root / spelling, names)):
-            return root / spelling
+    added = [root / dataset] if (root / dataset).is_dir() else []  # as `reidbench data add` names it
+    for place in dict.fromkeys(above / spelling for above in (root, *added) for spelling in spellings):
+        if not (line := lacking(place, names)):
+            return place
         tried.append(line)
     raise DataError(
         f"{dataset}: found no folder with {', '.join(names)}; tried\n  "

@@ -102,6 +102,9 @@ def market1501(
         unlabelled: folder below the data root whose images join the training set without identity.
         unlabelled_images: number of them, the first by name; none for all.
 
+    Owner: https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html
+    Terms: research only
+
     The folders (bounding_box_train, query, bounding_box_test) are in the root or below it in the first of SPELLINGS
     that has them. Pid and camera are read from base names; junk (-1) and distractors (0000) stay in the gallery; images
     are sorted by name. ``expected`` are the published counts, or those in the STANDIN.json of a stand-in; a held-out

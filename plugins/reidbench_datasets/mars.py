@@ -109,6 +109,9 @@ def mars(
         key_frames: number of evenly spaced frames that a tracklet is reduced to in every part; 0 for all its frames.
         cycles: list of key frames of a walking cycle, which replace them; see the synthesizer mars_cycles.
 
+    Owner: https://zheng-lab.cecs.anu.edu.au/Project/project_mars.html
+    Terms: research only
+
     A query or gallery unit is a whole tracklet. Image names are read from the lists in ``info``; no folder is listed.
     Units and queries are those of the official tables, in their order. A recipe's K units of an identity are K of its
     frames, of any tracklets, or one frame of each of K tracklets. ``expected`` are the published counts, or those in

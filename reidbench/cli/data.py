@@ -1,7 +1,8 @@
-"""``reidbench data``: verify datasets, generate stand-ins, manage the cache of decoded images."""
+"""``reidbench data``: add and verify datasets, generate stand-ins, manage the cache of decoded images."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from reidbench.cli.output import echo, print_rows
 
 DECODED = 500  # images that are decoded to verify a dataset
 
-app = typer.Typer(help="Verify datasets, generate stand-ins, manage the cache.", no_args_is_help=True)
+app = typer.Typer(help="Add and verify datasets, generate stand-ins, manage the cache.", no_args_is_help=True)
 
 
 @app.command()
@@ -64,6 +65,37 @@ def verify(
     echo("\n".join([*faults, f"{'by its names alone' if faults else 'this is'} {verdict(built, split)}"]))
     if faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def add(
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A protocol of the dataset.")],
+    archives: Annotated[
+        list[Path], path_argument("Its archives (zip, tar), as their owner hands them out.", "ARCHIVE")
+    ],
+    data_root: DataRoot = None,
+    threads: Threads = 0,
+) -> None:
+    """Unpack a dataset's archives below the data root, and verify it; nothing is added where that fails.
+
+    The folder has the dataset's name. Prints the owner's page and terms. Nothing is downloaded.
+    """
+    from reidbench.cli.unpack import unpacked
+    from reidbench.errors import OptionError
+    from reidbench.plugins.catalogue import load
+    from reidbench.runs.job import build_protocol
+    from reidbench.utils.machine import local_machine
+    from reidbench.utils.syntax import docstring_of
+
+    catalogue, machine = load(), local_machine(data=data_root, threads=threads)
+    (item,) = catalogue.resolve("dataset", build_protocol(catalogue.resolve("protocol", protocol)).dataset).plugin_items
+    terms = re.findall(r"^(?:Owner|Terms): .*$", docstring_of(item.factory), re.MULTILINE)
+    if not terms:
+        raise OptionError(f"{item}: names no owner who hands out archives (a line Owner: URL in its docstring)")
+    target = machine.data / item.name
+    with unpacked(archives, target) as unfinished:
+        verify(protocol, data_root=unfinished, threads=threads)
+    echo("\n".join([f"added {target}", *terms]))
 
 
 @app.command()
