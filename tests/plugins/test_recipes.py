@@ -1,18 +1,21 @@
 """The recipes: every number that their sources give, options, and short trainings; Eq. 9 is in test_papers_training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reidbench_backbones.lunet import LuNet
+from reidbench_recipes.bag_of_tricks import agw, bag_of_tricks
 from reidbench_recipes.dtl2016 import dtl2016
 from reidbench_recipes.hermans2017 import hermans2017
 from reidbench_recipes.ide import ide
 from reidbench_recipes.ide_caffe import ide_caffe
 from reidbench_recipes.quick import quick
 from reidbench_recipes.sgd import sgd
+from reidbench_recipes.transformer import transformer
 from reidbench_recipes.zheng import zheng2016, zheng2017
 
 from reidbench import BackboneInfo, OptionError, Preprocess, Recipe
@@ -26,7 +29,17 @@ ADAM = {"beta1": 0.9, "beta2": 0.999, "late_beta1": 0.5, "decay_factor": 0.001, 
 SGD = {"optimizer": "sgd", "schedule": "milestones", "decay_factor": 0.1, "momentum": 0.9}
 SGD |= {"weight_decay": 5e-4, "batches": "shuffled", "k": 4}
 ZHENG = SGD | {"learning_rate": 0.002, "new_factor": 10.0}
+PADDED = {"crop": False, "pad": 10, "erase": 0.5, "p": 16, "k": 4, "steps": 22_000, "warmup_start": 0.01}
+LUO = PADDED | {"learning_rate": 3.5e-4, "weight_decay": 5e-4, "warmup": 1_833, "faithful_to": "Luo et al. (2019)"}
+LUO |= {"schedule": "milestones", "decay_factor": 0.1, "milestones": (7_333, 12_833), "erase_area": (0.02, 0.4)}
+LUO |= {"brightness": 0.15, "contrast": 0.15, "saturation": 0.1, "hue": 0.1}  # of jitter, which is off
 EXPECTED: dict[Factory, dict[str, Any]] = {
+    bag_of_tricks: LUO,
+    agw: LUO | {"faithful_to": "Ye et al. (2021)"},
+    transformer: PADDED
+    | {"optimizer": "sgd", "learning_rate": 0.008, "momentum": 0.9, "late_beta1": 0.9, "weight_decay": 1e-4}
+    | {"warmup": 916, "schedule": "half_cosine", "decay_start": 0, "decay_factor": 0.002, "bias_factor": 2.0}
+    | {"erase_area": (0.02, 1 / 3), "faithful_to": "He et al. (2021)"},
     hermans2017: ADAM
     | {"steps": 25_000, "decay_start": 15_000, "learning_rate": 3e-4, "p": 18, "k": 4}
     | {"faithful_to": "Hermans et al. (2017)"},
@@ -53,6 +66,30 @@ def test_the_numbers_are_the_sources(recipe):
     changed = recipe(INFO, steps=7, learning_rate=0.5, p=3, k=2)
     assert (changed.steps, changed.learning_rate, changed.p, changed.k) == (7, 0.5, 3, 2)
     assert recipe(INFO, steps=1).milestones == ()
+
+
+@pytest.mark.parametrize("recipe", [bag_of_tricks, agw, transformer])
+def test_tricks_can_be_removed(recipe):
+    plain = recipe(
+        INFO, steps=120, learning_rate=0.1, warmup=0, decay=False, weight_decay=0.0, pad=0, flip=False, erase=0.0
+    )
+    assert {learning_rate(plain, step) for step in range(120)} == {0.1}
+    assert (plain.weight_decay, plain.flip, plain.changes_pixels) == (0, False, False)
+    # the code of Luo et al. in epoch e of 120: 0.01 + 0.099 e, and of TransReID: from a hundredth in 5 epochs
+    rising, warmup = recipe(INFO, steps=120, learning_rate=1.0, decay=False), 5 if recipe is transformer else 10
+    assert learning_rate(rising, 0) == pytest.approx(0.01 + 0.99 / warmup)
+    assert (learning_rate(rising, warmup - 2) < 1, learning_rate(rising, warmup - 1)) == (True, 1)
+
+
+def test_padding_and_erased_pixels_follow_the_network():
+    imagenet = Preprocess(64, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    small, vit = (replace(INFO, preprocess=each) for each in (imagenet, Preprocess(256, 128, (0.5,) * 3, (0.5,) * 3)))
+    assert (bag_of_tricks(small).pad, bag_of_tricks(small, pad=7).pad, agw(INFO, jitter=0.5).jitter) == (2, 7, 0.5)
+    assert bag_of_tricks(small).erase_fill == bag_of_tricks(INFO).erase_fill == (124, 116, 104)
+    assert (bag_of_tricks(small, erased="code").erase_fill, transformer(vit).erase_fill) == (
+        (152, 142, 127),
+        (128,) * 3,
+    )
 
 
 def test_frames_leave_the_ids_of_older_results():
