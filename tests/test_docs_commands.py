@@ -5,13 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
-from reidbench.cli import main, make_app
+from reidbench.cli import make_app
 from reidbench.plugins.catalogue import command_defaults, load
 from reidbench.plugins.spec import Spec
 from reidbench.runs.suite import find_suite, load_suite
@@ -138,11 +137,8 @@ def test_other_programs_get_existing_files_and_options(each):
             assert f'"{flag}"' in source, f"{each.text}: {files[0]} has no {flag}"
 
 
-Run = Callable[[str], str]
-
-
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
+def run(tmp_path, monkeypatch, reidbench_call):
     """Run a command as whoever reads a page, 80 columns wide, in a folder with ``leaderboards``; returns its stdout."""
     (tmp_path / "leaderboards").symlink_to(CHECKOUT / "leaderboards")
     monkeypatch.chdir(tmp_path)
@@ -155,13 +151,9 @@ def run(tmp_path, monkeypatch, capfd):
             done = subprocess.run(text, shell=True, capture_output=True, text=True, check=False, env=environment)
             assert done.returncode == 0, f"{text}\n{done.stderr}"
             return done.stdout
-        monkeypatch.setattr(sys, "argv", ["reidbench", *command.words])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said, errors = capfd.readouterr()
-        assert not ended.value.code, f"{text}\n{errors}"
-        return said
+        done = reidbench_call(*command.words)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        return done.stdout
 
     return call
 

@@ -119,9 +119,7 @@ def test_a_third_party_package_adds_a_loss(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     (record,) = (json.loads(file.read_text()) for file in (tmp_path / "results").rglob("record.json"))
     assert record["items"]["loss"]["spec"] == "centre_pull(strength=0.5)"
-    assert (record["items"]["loss"]["distribution"], record["items"]["loss"]["version"]) == (
-        "somebodys-losses",
-        "1.2.3",
-    )
+    loss = record["items"]["loss"]
+    assert (loss["distribution"], loss["version"]) == ("somebodys-losses", "1.2.3")
     assert {"somebodys_losses.py", "distribution somebodys-losses"} <= set(record["code_files"])
     assert record["scores"]["map_market"] > 0

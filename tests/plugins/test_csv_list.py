@@ -284,8 +284,7 @@ def test_the_example_depends_only_on_its_seed(example, tmp_path):
     for seed, same in ((0, True), (1, False)):
         other = tmp_path / str(seed)
         other.mkdir()  # an empty folder is welcome
-        for _ in reidbench.build("synthesizer", f"csv_list(identities=6, cameras=2, seed={seed})", other):
-            pass
+        list(reidbench.build("synthesizer", f"csv_list(identities=6, cameras=2, seed={seed})", other))
         first = sorted((folder / "query").iterdir())[0].name
         assert ((other / "query" / first).read_bytes() == (folder / "query" / first).read_bytes()) is same
 

@@ -289,8 +289,7 @@ def test_protocol_options_reach_the_dataset(tmp_path):
 @pytest.fixture(scope="module")
 def standin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("standin") / "tree"
-    for _ in reidbench.build("synthesizer", "market1501(identities=16, distractors=60)", folder):
-        pass
+    list(reidbench.build("synthesizer", "market1501(identities=16, distractors=60)", folder))
     return folder
 
 

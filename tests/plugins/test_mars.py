@@ -282,11 +282,8 @@ def test_protocol_options_reach_the_dataset(tmp_path):
         return protocol, catalogue.resolve("dataset", protocol.dataset).build(tmp_path)
 
     protocol, split = split_of("mars")
-    assert (protocol.recipe, protocol.views, protocol.exclude) == (
-        "hermans2017",
-        "five_crops_flip",
-        ("junk", "same_camera"),
-    )
+    assert (protocol.recipe, protocol.views) == ("hermans2017", "five_crops_flip")
+    assert protocol.exclude == ("junk", "same_camera")
     assert split.digest == mars(tmp_path).digest
     assert split_of("mars(frames=per_tracklet)")[1].digest == mars(tmp_path, frames="per_tracklet").digest
     assert split_of("mars_torchreid_gallery")[1].digest == mars(tmp_path, gallery="torchreid").digest

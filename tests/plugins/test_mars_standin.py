@@ -18,8 +18,7 @@ SMALL = {"identities": 6, "frames": 3, "seed": 3}
 def tree(tmp_path_factory):
     """A small complete stand-in."""
     folder = tmp_path_factory.mktemp("standin")
-    for _ in synthesize(folder, **SMALL):
-        pass
+    list(synthesize(folder, **SMALL))
     return folder
 
 

@@ -58,10 +58,8 @@ def test_rows_hold_means_places_gains_and_verdicts(tmp_path):
     assert row["gain"] == pytest.approx(tuned - default)
     assert (row["best_place"], row["worst_place"], row["may_be_best"]) == (1, 2, "yes")
     against = part_of(result).tables[1]
-    assert [(row["loss"], row["verdict"]) for row in against.rows] == [
-        ("my_loss", "better"),
-        ("lifted_generalized", "better"),
-    ]
+    verdicts = [(row["loss"], row["verdict"]) for row in against.rows]
+    assert verdicts == [("my_loss", "better"), ("lifted_generalized", "better")]
     assert row_of(result, "none")["may_be_best"] == "not compared"
 
 
@@ -73,13 +71,8 @@ def test_nothing_measured_is_printed(tmp_path):
             replace(final, record=replace(final.record, seconds={"train": 1e6}, peak_memory_mib=1, started="later"))
             for final in each.finals
         ]
-        slower.append(
-            replace(
-                each,
-                by_tuning={**each.by_tuning, "tuned": finals},
-                trials=[replace(trial, seconds=1e6) for trial in each.trials],
-            )
-        )
+        trials = [replace(trial, seconds=1e6) for trial in each.trials]
+        slower.append(replace(each, by_tuning={**each.by_tuning, "tuned": finals}, trials=trials))
     assert printed(replace(result, losses=slower)) == printed(result)
 
 

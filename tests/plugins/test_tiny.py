@@ -16,12 +16,7 @@ def images(count: int, height: int = 64, width: int = 32, seed: int = 0) -> Tens
 
 
 @settings(max_examples=15)
-@given(
-    norm=st.sampled_from(["batch", "none"]),
-    size=st.integers(1, 40),
-    height=st.integers(16, 80),
-    width=st.integers(16, 80),
-)
+@given(st.sampled_from(["batch", "none"]), st.integers(1, 40), st.integers(16, 80), st.integers(16, 80))
 def test_any_input_of_16_pixels_or_more_gives_an_embedding(norm, size, height, width):
     network = Tiny(norm=norm, embedding_dim=size, height=height, width=width)
     assert network.preprocess == Preprocess(height, width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -23,11 +23,8 @@ def test_every_training_is_a_line_of_each_chart(ran):
     assert printed(table, "steps") == ["4", "4"]
     log = files.log(records[0])
     assert printed(table, "loss")[0] == f"{log['loss'][-1]:.4g}"
-    for values, column in (
-        (loss.series[0].x, "step"),
-        (loss.series[0].y, "item_mean"),
-        (loss.series[0].high, "item_95"),
-    ):
+    line = loss.series[0]
+    for values, column in ((line.x, "step"), (line.y, "item_mean"), (line.high, "item_95")):
         np.testing.assert_allclose(values, log[column], rtol=1e-6)
     np.testing.assert_allclose(part.charts[1].series[1].y, 100 * files.log(records[1])["active"])
 

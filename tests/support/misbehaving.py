@@ -97,13 +97,8 @@ class AnyBackbone(Backbone):
 
 
 def samples(root=Path("/nowhere"), **changes) -> Samples:
-    arrays = {
-        "images": np.array(["a.jpg", "b.jpg"]),
-        "pids": np.array([1, 2]),
-        "cams": np.array([1, 2]),
-        "starts": np.arange(3),
-    }
-    return Samples(root, **arrays | changes)
+    arrays = {"images": np.array(["a.jpg", "b.jpg"]), "pids": np.array([1, 2]), "cams": np.array([1, 2])}
+    return Samples(root, **{"starts": np.arange(3)} | arrays | changes)
 
 
 def split(**changes) -> Split:

@@ -15,8 +15,7 @@ from tests.support.trees import contents
 @pytest.fixture(scope="module")
 def mars(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mars")
-    for _ in reidbench.build("synthesizer", "mars(identities=4, frames=2)", folder):
-        pass
+    list(reidbench.build("synthesizer", "mars(identities=4, frames=2)", folder))
     return folder
 
 

@@ -88,7 +88,7 @@ def test_a_slow_reader_of_a_pipe_gets_every_line(main_with):
     assert drain.communicate()[0] == b"interrupted\n"
 
 
-def install_noisy(folder: Path, source: str) -> dict[str, str]:
+def install_noisy(folder, source):
     return install(folder, "noisy", [("noisy", source)]) | {"REIDBENCH_LOAD_PLUGINS": "noisy"}
 
 
@@ -96,28 +96,15 @@ INTERRUPT = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\ne
 CLOSE = "import sys\nsys.stdout.close()\nsys.stderr.close()\n"
 
 
-def list_plugins(environment: dict[str, str]) -> tuple[int, str, str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "reidbench", "plugins"],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return ended.returncode, ended.stdout, ended.stderr
-
-
-def test_an_interrupted_start_ends_without_a_traceback(tmp_path):
+def test_an_interrupted_start_ends_without_a_traceback(tmp_path, reidbench_process):
     """Also where the importer of a module ignores a failed import."""
-    assert list_plugins(install(tmp_path, "noisy", [("noisy", INTERRUPT)]) | {"REIDBENCH_LOAD_PLUGINS": "noisy"}) == (
-        130,
-        "",
-        "",
-    )
+    ended = reidbench_process("plugins", env=install_noisy(tmp_path, INTERRUPT))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
     (tmp_path / "typer.py").write_text(INTERRUPT)
-    assert list_plugins({"PYTHONPATH": str(tmp_path)}) == (130, "", "")
+    ended = reidbench_process("plugins", env={"PYTHONPATH": str(tmp_path)})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
-def test_a_plugin_that_closes_stdout_is_listed(tmp_path):
-    code, out, err = list_plugins(install_noisy(tmp_path, CLOSE))
-    assert (code, "noisy failed at hooks: " in out, err) == (0, True, "")
+def test_a_plugin_that_closes_stdout_is_listed(tmp_path, reidbench_process):
+    ended = reidbench_process("plugins", env=install_noisy(tmp_path, CLOSE))
+    assert (ended.returncode, "noisy failed at hooks: " in ended.stdout, ended.stderr) == (0, True, "")

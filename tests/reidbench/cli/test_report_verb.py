@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from reidbench import Part
-from reidbench.cli import main
 from reidbench.runs.store import Store
 from reidbench.runs.suite import find_suite, load_suite
 from tests.support.cases import cases
@@ -116,17 +114,13 @@ def test_a_scale_belongs_to_a_suite(reidbench_main, arguments, said):
     assert said in " ".join(stderr.split())
 
 
-def test_a_plan_names_what_differs(monkeypatch, capfd):
+def test_a_plan_names_what_differs(reidbench_call):
     flags = ["--loss", "none", "--loss", "batch_hard", "--rerank", "none", "--rerank", "k_reciprocal"]
-    monkeypatch.setattr(sys, "argv", ["reidbench", *small_run("--dry-run", *flags)])
     for width in (40, 80):  # with every option once, and at last those of each run
-        if width == 80:
-            sys.argv.append("--verbose")
-        monkeypatch.setenv("COLUMNS", str(width))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        lines = capfd.readouterr().out.splitlines()
-        assert ended.value.code == 0
+        more = ["--verbose"] if width == 80 else []
+        done = reidbench_call(*small_run("--dry-run", *flags, *more), env={"COLUMNS": str(width)})
+        lines = done.stdout.splitlines()
+        assert done.returncode == 0
         assert lines[0].endswith("backbone tiny · recipe quick(steps=4, p=6, k=2) · metric euclidean")
         start = next(number for number, line in enumerate(lines) if "───" in line)
         end = next(number for number, line in enumerate(lines) if line.startswith("protocol synthetic("))

@@ -115,11 +115,8 @@ def test_stand_ins_have_a_board_of_their_own(tmp_path):
 
 
 def test_all_reasons_are_listed_and_nothing_is_written(tmp_path):
-    bad = [
-        valid_record("a", status="failed", error="no"),
-        valid_record("b", dirty=True, scores={"r5": 2.0}),
-        valid_record("c"),
-    ]
+    failed, dirty = valid_record("a", status="failed", error="no"), valid_record("b", dirty=True, scores={"r5": 2.0})
+    bad = [failed, dirty, valid_record("c")]
     with pytest.raises(DataError) as caught:
         add_all(tmp_path / "boards", [*bad, dataclasses.replace(bad[2], seconds={"train": 1.0, "embed": 1.0})])
     assert str(caught.value).startswith("nothing was added:\n")

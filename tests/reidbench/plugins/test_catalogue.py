@@ -97,11 +97,8 @@ def test_a_sum_is_resolved_term_by_term():
     assert resolved.origins["soft.margin"] == "given"
     assert resolved.origins["hard:2.weights"] == "default"
     built = resolved.build(INFO)
-    assert [(name, weight, type(loss)) for name, weight, loss in built.terms] == [
-        ("hard", 1.0, Hard),
-        ("soft", 0.5, Soft),
-        ("hard:2", 2.0, Hard),
-    ]
+    terms = [(name, weight, type(loss)) for name, weight, loss in built.terms]
+    assert terms == [("hard", 1.0, Hard), ("soft", 0.5, Soft), ("hard:2", 2.0, Hard)]
     assert part_names([entry.name for entry in resolved.plugin_items]) == ["hard", "soft", "hard:2"]
 
 
@@ -178,11 +175,8 @@ def test_unknown_kinds_and_empty_kinds():
         CATALOGUE.find("los", "hard")
     with pytest.raises(OptionError, match="no plugin provides a recipe"):
         CATALOGUE.resolve("recipe", "anything")
-    assert [(entry.kind, entry.name) for entry in CATALOGUE.list_items()] == [
-        ("loss", "hard"),
-        ("loss", "soft"),
-        ("metric", "scale"),
-    ]
+    listed = [(entry.kind, entry.name) for entry in CATALOGUE.list_items()]
+    assert listed == [("loss", "hard"), ("loss", "soft"), ("metric", "scale")]
 
 
 def test_a_failing_constructor_is_a_plugin_error():

@@ -124,12 +124,7 @@ def test_all_mistakes_are_reported_together():
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert all(line.startswith("loss hard (there, mine 1.0): ") for line in lines)
-    assert [word for word in ("marign", "steps", "mirror", "level") if word in str(caught.value)] == [
-        "marign",
-        "steps",
-        "mirror",
-        "level",
-    ]
+    assert all(word in str(caught.value) for word in ("marign", "steps", "mirror", "level"))
 
 
 def test_a_file_option_is_a_path_with_a_digest(tmp_path):

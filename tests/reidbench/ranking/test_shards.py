@@ -6,14 +6,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidbench import Metric, build
+from reidbench import build
 from reidbench.errors import OptionError
 from reidbench.ranking.external_embeddings import Evaluation, evaluate_files, read_shards
 from reidbench.utils.arrays import MappedRows
+from tests.reidbench.ranking.test_rank import Manhattan
 from tests.support.rankings import rank_both
 
 RULES = ("junk", "same_camera")
@@ -123,13 +123,6 @@ def test_a_shard_that_does_not_fit_is_named(gallery, reidbench_main, damage, mes
     code, error = reidbench_main("evaluate", f"--query={folder / 'q.npz'}", f"--gallery={folder / 'shard-*.npy'}")
     assert code == 2
     assert re.search(message, error), error
-
-
-class Manhattan(Metric):
-    """A metric without factors."""
-
-    def distances(self, a, b):
-        return torch.cdist(a, b, p=1)
 
 
 def test_what_needs_all_embeddings_is_refused_by_name(gallery, tmp_path):

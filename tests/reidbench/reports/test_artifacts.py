@@ -41,8 +41,7 @@ def test_the_data_of_a_scale_are_below_the_cache_folder(tmp_path):
     """``run --scale`` synthesizes outside of the data root; nothing is synthesized elsewhere."""
     machine = local_machine(data=tmp_path / "data", cache=tmp_path / "cache")
     tree = machine.cache / SCALES / "tiny-0123" / "market1501"
-    for _ in build("synthesizer", "market1501(identities=4)", tree):
-        pass
+    list(build("synthesizer", "market1501(identities=4)", tree))
     (machine.cache / SCALES / "other" / "mars").mkdir(parents=True)
     split = build("dataset", "market1501", tree.parent)
     record = make_record("a", items={"dataset": make_item("market1501", "market1501", "market1501")})

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from reidbench.errors import DataError
-from reidbench.ranking.rankings import Ranking
 from reidbench.reports.compare_runs import compare_combinations, difference, identities_of
 from tests.support.boards import QUERY, put, ranking_for, valid_record
-from tests.support.rankings import renumber
+from tests.support.rankings import ranking_of, renumber
 from tests.support.records import digest, make_item
 
 QUERIES, POSITIVES, RANKED = 3, 4, 400
@@ -22,21 +21,8 @@ def simulated_ranking(generator, ease):
     near = 1 / (1 + np.exp(-(ease[pids, None] + 0.8 * generator.normal(size=shape))))
     ranks = np.sort(np.floor((1 - near) ** 3 * RANKED).astype(np.int64), axis=1)
     ranks = np.minimum(ranks + np.arange(POSITIVES), RANKED - POSITIVES + np.arange(POSITIVES))
-    starts = np.arange(len(pids) + 1, dtype=np.int64) * POSITIVES
     units = (pids[:, None] * POSITIVES + np.arange(POSITIVES)).ravel()
-    nothing = np.zeros(0, dtype=np.int64)
-    return Ranking(
-        starts=starts,
-        units=units,
-        ranks=ranks.ravel(),
-        distances=ranks.ravel().astype(np.float64),
-        same_camera_starts=np.zeros(len(pids) + 1, dtype=np.int64),
-        same_camera_units=nothing,
-        same_camera_ranks=nothing,
-        ranked=np.full(len(pids), RANKED),
-        top=np.full((len(pids), 1), -1),
-        top_distances=np.full((len(pids), 1), np.inf),
-    )
+    return dataclasses.replace(ranking_of(ranks.tolist(), RANKED), units=units)
 
 
 def rate_and_gap(better_by, seeds=1, pairs=200, spread=0.0, simulation=1, identities=250):

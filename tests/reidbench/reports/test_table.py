@@ -8,11 +8,8 @@ from reidbench import Column, Table
 
 def test_default_columns_are_the_keys_of_all_rows():
     table = Table([{"loss": "a", "seconds": 1.5}, {"loss": "b", "seconds": None, "seeds": np.int64(3)}])
-    assert [(column.key, column.kind) for column in table.columns] == [
-        ("loss", "text"),
-        ("seconds", "number"),
-        ("seeds", "number"),
-    ]
+    kinds = [(column.key, column.kind) for column in table.columns]
+    assert kinds == [("loss", "text"), ("seconds", "number"), ("seeds", "number")]
     assert table.cells() == [["a", "1.5", "–"], ["b", "–", "3"]]
     assert Table([]).cells() == []
 

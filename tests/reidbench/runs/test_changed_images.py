@@ -80,8 +80,7 @@ def test_only_changed_content_trains_again(tmp_path, monkeypatch):
     request = read_request(str(plan.runs[0].run_folder / "record.json"), {})
     machine = replace(plan.machine, log=messages.append)
     write_images(file.parent, range(2), seed=3)
-    for _ in execute(make_plan(request, machine, load())):
-        pass
+    list(execute(make_plan(request, machine, load())))
     lines = [message for message in messages if "content of the train images differs" in message]
     assert len(lines) == 2
     assert lines[-1].startswith("differs: content of the train")

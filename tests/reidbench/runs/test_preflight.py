@@ -81,14 +81,9 @@ def write_list(folder: Path, rows: list[tuple[int, int, int, str]]) -> str:
 
 def test_one_camera_ends_before_anything_is_written(tmp_path):
     file = write_list(tmp_path / "set", [(image, 1 + image // 2, 1, "train") for image in range(12)])
+    how = {"loss": "batch_hard", "backbone": "tiny", "recipe": "quick(steps=2, p=2, k=2)"}
     with pytest.raises(DataError, match="no query has a positive"):
-        reidbench.run(
-            protocol=f"csv_list_val(file={file})",
-            loss="batch_hard",
-            backbone="tiny",
-            recipe="quick(steps=2, p=2, k=2)",
-            results=tmp_path / "results",
-        )
+        reidbench.run(protocol=f"csv_list_val(file={file})", results=tmp_path / "results", **how)
     assert not (tmp_path / "results").exists()
 
 

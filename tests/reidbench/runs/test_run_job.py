@@ -30,6 +30,7 @@ from reidbench.utils import lock as utils_lock
 from reidbench.utils.lock import lock
 from reidbench.utils.machine import local_machine
 from tests.support import image_lists
+from tests.support.distributions import few_plugins
 from tests.support.executions import third_party_package
 from tests.support.jobs import SMALL_RECIPE, job, plan_of, run, small_run
 from tests.support.logs import assert_same_log, outcome, read_log
@@ -129,7 +130,7 @@ def test_a_damaged_image_is_named_before_the_first_step(tmp_path):
 
 def test_an_edited_loss_retrains_and_an_edited_neighbour_not(tmp_path, reidbench_process):
     plugin = tmp_path / "plugin"
-    env = third_party_package(plugin)
+    env = third_party_package(plugin) | {"REIDBENCH_LOAD_PLUGINS": few_plugins("somebodys-losses")}
     (plugin / "test_mine.py").write_text("x = 1\n")
     asked = small_run("--loss", "centre_pull")
     first = reidbench_process(*asked, env=env)

@@ -57,8 +57,7 @@ def test_the_walkthrough_has_every_kind_of_evaluation():
 @pytest.mark.slow
 def test_the_walkthrough_trains_twice_and_is_one_table(tmp_path):
     for spec, folder in (("market1501(identities=24, distractors=300)", "market1501"), ("mars(identities=12)", "mars")):
-        for _ in reidbench.build("synthesizer", spec, tmp_path / "data" / folder):
-            pass
+        list(reidbench.build("synthesizer", spec, tmp_path / "data" / folder))
     machine = local_machine(
         device="cpu", threads=1, data=tmp_path / "data", results=tmp_path / "results", cache=tmp_path / "cache"
     )

@@ -75,12 +75,8 @@ def test_the_choice_is_stored_and_used_again(plans, data_folder):
     before = choose(data_folder, enough(24), measure=False)
     assert (before.study.seeds, before.notes, plans) == (5, [], [])
     first = choose(data_folder, enough(24))
-    assert json.loads((first.folder / hours.CHOICE).read_text()) == {
-        "trials": 4,
-        "seeds": 4,
-        "searches": 4,
-        "recipe": "auto",
-    }
+    stored = json.loads((first.folder / hours.CHOICE).read_text())
+    assert stored == {"trials": 4, "seeds": 4, "searches": 4, "recipe": "auto"}
     again = choose(data_folder, enough(24), measure=False)
     assert (again.study, again.folder, again.notes) == (first.study, first.folder, first.notes)
     assert len(plans) == 1

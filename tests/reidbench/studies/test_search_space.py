@@ -68,11 +68,8 @@ def test_a_sum_is_searched_in_its_weights_and_the_options_of_its_terms():
 def test_a_long_sum_leaves_out_its_last_options_and_says_so():
     space = space_of("pml/MultiSimilarityLoss + improved_triplet + pml/SoftTripleLoss")
     assert len(space.dimensions) == MOST_DIMENSIONS
-    assert [dimension.name for dimension in space.dimensions][:3] == [
-        "learning_rate",
-        "weight of improved_triplet",
-        "weight of pml/SoftTripleLoss",
-    ]
+    names = [dimension.name for dimension in space.dimensions]
+    assert names[:3] == ["learning_rate", "weight of improved_triplet", "weight of pml/SoftTripleLoss"]
     assert all(name in space.notes[-1] for name in ("improved_triplet.tau", "la", "gamma", "pml/SoftTripleLoss.margin"))
 
 

@@ -13,26 +13,13 @@ from typer.testing import CliRunner
 from reidbench.cli import make_app
 from reidbench.errors import DataError, OptionError
 from reidbench.testing.scaffold import KINDS, write_plugin
+from tests.support.distributions import few_plugins
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
 from tests.support.paths import CHECKOUT
 from tests.test_install import build, environment, run
 
 PAGE = CHECKOUT / "docs" / "writing-a-plugin.md"
 SMALL = ["--protocol", SMALL_PROTOCOL, "--recipe", SMALL_RECIPE, "--device", "cpu", "--threads", "1"]
-
-# What a row needs; to import every plugin in every command of this file would take most of its time.
-NEEDED = ",".join(
-    f"reidbench_{module}"
-    for module in (
-        "backbones.tiny",
-        "executors.local",
-        "datasets.synthetic",
-        "losses.triplet",
-        "metrics.vectors",
-        "recipes.quick",
-        "reports.table",
-    )
-)
 
 
 def test_a_new_plugin_has_all_its_files(tmp_path):
@@ -102,17 +89,12 @@ def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path):
         program, *arguments = shlex.split(command)
         # The page trains for minutes, this test for seconds, with the code of a checkout that may have changes.
         small = SMALL if arguments[0] == "run" else ["--allow-dirty"] if arguments[1] == "add" else []
+        words = [*programs[program], *arguments, *small]
         done = subprocess.run(
-            [*programs[program], *arguments, *small],
-            cwd=home,
-            env=env | offline,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
+            words, cwd=home, env=env | offline, capture_output=True, text=True, timeout=200, check=False
         )
         if "pip" in arguments:
-            env["REIDBENCH_LOAD_PLUGINS"] = f"{NEEDED},my-loss"
+            env["REIDBENCH_LOAD_PLUGINS"] = few_plugins("my-loss")
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     (board,) = (home / "my-boards").glob("*.csv")
     with board.open(newline="") as file:
