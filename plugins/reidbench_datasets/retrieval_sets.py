@@ -43,6 +43,9 @@ def cub200(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
 
+    Owner: https://www.vision.caltech.edu/datasets/cub_200_2011/
+    Terms: see the owner's page
+
     The official split by image is not used. Raises DataError where the tree is missing, or a list is malformed or
     contradicts the folders; OptionError for a fraction outside 0 to 1.
     """
@@ -106,6 +109,9 @@ def sop(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
 
+    Owner: https://cvgl.stanford.edu/projects/lifted_struct/
+    Terms: see the owner's page
+
     The official lists decide. Raises DataError where the tree is missing or a list is malformed; OptionError for a
     fraction outside 0 to 1.
     """
@@ -122,6 +128,9 @@ def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, ho
         images: folder of the images: img, of at most 256 pixels, or img_highres.
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
+
+    Owner: https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html
+    Terms: on request, which gives the password of its archives; unpack them by hand
 
     The official list gives training images, queries and gallery. Raises DataError where the tree is missing or the list
     is malformed; OptionError for a fraction outside 0 to 1.
