@@ -1,4 +1,4 @@
-"""A table of the paper with our numbers beside the published ones."""
+"""A table of the paper, or of later baselines, with our numbers beside the published ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from reidbench import Column, Job, OptionError, Part, ReidbenchError, RunFiles, 
 from reidbench_reports.combinations import KINDS, LABELS, Combination, newest, percent_column
 from reidbench_reports.published import (
     TABLES,
+    Published,
     PublishedNumber,
     known_deviations,
+    name_of,
     published_numbers,
     resolved,
     stand_ins,
@@ -19,12 +21,13 @@ from reidbench_reports.published import (
 
 PAPER = "Hermans et al. 2017"
 # What the rows and the columns of each table are.
-KEYS = {
+KEYS: Mapping[Published, tuple[str, str]] = {
     1: ("loss", "margin"),
     2: ("system", "data"),
     3: ("input", "system"),
     4: ("views", "system"),
     5: ("system", "gallery"),
+    "baselines": ("system", "data"),
 }
 COLLAPSED = "*"  # as in the paper's Table 1
 
@@ -33,15 +36,16 @@ class Paper:
     """The numbers of one of the paper's tables with ours beside them, and the difference in percentage points.
 
     Options:
-        table: which of the Tables 1 to 5.
+        table: which of the Tables 1 to 5, or baselines for bag of tricks, AGW and a transformer.
 
-    Only runs of exactly the systems that ``leaderboards/paper/tableN.csv`` names, with every option and the protocol's
-    version as they are now, on the published data, count as ours, with their known deviations in the same row; runs
-    that approximate them (stand-in data, a smaller scale, another deviation) are listed apart, under their own names.
+    Only runs of exactly the systems that the table's file in ``leaderboards/paper`` names, with every option and the
+    protocol's version as they are now, on the published data, count as ours, with their known deviations in the same
+    row; runs that approximate them (stand-in data, a smaller scale, another deviation) are listed apart, under their
+    own names.
     """
 
-    def __init__(self, *, table: int = 2) -> None:
-        if table not in TABLES:
+    def __init__(self, *, table: Published = 2) -> None:
+        if table not in KEYS:
             raise OptionError(f"section paper: option table: expected one of the Tables 1 to 5, got {table}")
         self.table = table
 
@@ -50,14 +54,15 @@ class Paper:
         published = published_numbers(self.table)
         reproducible = {number.job for number in published if number.job is not None}
         ours, standins, missing = self._sorted(records, reproducible)
-        part = Part(title=f"Table {self.table} of {PAPER}, published and ours")
+        what = f"Table {self.table} of {PAPER}" if self.table in TABLES else "Strong baselines"
+        part = Part(title=f"{what}, published and ours")
         part.tables.append(_published_and_ours(published, ours, KEYS[self.table]))
         filled = sum(number.job in ours for number in published)
         part.notes.append(
-            f"{filled} of {len(published)} numbers have one of ours; reidbench run paper/table{self.table} runs the "
-            "paper's own systems (docs/reproducing.md: hours, disk, known differences)."
+            f"{filled} of {len(published)} numbers have one of ours; reidbench run paper/{name_of(self.table)} runs "
+            "these systems (docs/reproducing.md: hours, disk, known differences)."
         )
-        part.notes.extend(_remarks(published, KEYS[self.table].index("system") if self.table > 1 else 0))
+        part.notes.extend(_remarks(published, KEYS[self.table].index("system") if self.table != 1 else 0))
         if any("*" in number.mark for number in published):
             part.notes.append(f"{COLLAPSED} trapped in a bad local optimum; ours: collapsed, as the monitor detected.")
         part.notes.extend(f"Left out, since something is not installed: {reason}" for reason in missing)
@@ -92,7 +97,9 @@ class Paper:
                 match = own if own in reproducible else scaled[own][0], "other options or another version than now"
             if match is None or match[0] not in reproducible:
                 continue
-            job, reasons = match[0], [match[1]] if match[1] else list(record.deviations)
+            # Later recipes are of papers that have no network and protocol here with the mark.
+            deviations = record.deviations if self.table in TABLES else ()
+            job, reasons = match[0], [match[1]] if match[1] else list(deviations)
             reasons += ["stand-in data"] if record.standin else []
             reasons += [] if record.status in ("ok", "collapsed") else [record.status]
             if reasons:

@@ -1,15 +1,17 @@
-"""The paper's numbers and how our runs of it differ, from the CSV files in ``leaderboards/paper``."""
+"""Published numbers and how our runs of them differ, from the CSV files in ``leaderboards/paper``."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from reidbench import DataError, Job, leaderboards_folder, load_suite, resolved_items
 from reidbench_reports.combinations import KINDS
 
-TABLES = (1, 2, 3, 4, 5)
+TABLES = (1, 2, 3, 4, 5)  # of the paper
+Published = Literal["baselines"] | int
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,14 @@ class PublishedNumber:
     job: Job | None
 
 
-def stand_ins(table: int) -> dict[Job, tuple[Job, str]]:
+def name_of(table: Published) -> str:
+    """Return the name of a table's files."""
+    return f"table{table}" if isinstance(table, int) else table
+
+
+def stand_ins(table: Published) -> dict[Job, tuple[Job, str]]:
     """Return the jobs of a table's suite at its smaller scales: the paper's job (seed 0) of each, and the scale."""
-    suite = load_suite(leaderboards_folder() / "paper" / f"table{table}.toml")
+    suite = load_suite(leaderboards_folder() / "paper" / f"{name_of(table)}.toml")
     return {
         replace(small, seed=0): (replace(job, seed=0), scale.name)
         for scale in suite.scales.values()
@@ -51,9 +58,9 @@ def resolved(job: Job) -> tuple[str, ...]:
     return (*(items[kind] for kind in KINDS), str(version))
 
 
-def published_numbers(table: int) -> list[PublishedNumber]:
-    """Return the numbers of one of the paper's tables, in its order; raises DataError where its file is damaged."""
-    file = _file(f"table{table}")
+def published_numbers(table: Published) -> list[PublishedNumber]:
+    """Return the numbers of a table, in its order; raises DataError where its file is damaged."""
+    file = _file(name_of(table))
     try:
         return [
             PublishedNumber(
