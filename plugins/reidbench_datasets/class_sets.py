@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from reidbench import DataError, Protocol, Samples, Split, read_text
 from reidbench_datasets.dataset_trees import check_holdout, checked_split
 
-UNKNOWN_CAMERA = 0
 SELF = ("self",)  # each query leaves its own ranking, and nothing else does
 RANKS = (1, 2, 4, 8)
 
 
-def class_samples(tree: Path, images: Iterable[tuple[str, int]]) -> Samples:
-    """Return images, given as path and class, of one camera, since theirs are unknown."""
-    pairs = list(images)
-    names, classes = ([pair[column] for pair in pairs] for column in (0, 1))
-    return Samples.of_images(tree, names, classes, [UNKNOWN_CAMERA] * len(pairs))
+def class_parts(tree: Path, *parts: Sequence[tuple[str, int]]) -> list[Samples]:
+    """Return parts of images, given as path and class; each image has a camera of its own, since theirs are unknown."""
+    ends = accumulate(map(len, parts), initial=0)
+    return [
+        Samples.of_images(tree, (path for path, _ in part), (label for _, label in part), range(*cameras))
+        for part, cameras in zip(parts, pairwise(ends), strict=True)
+    ]
 
 
 def class_split(
-    dataset: str,
-    train: Samples,
-    gallery: Samples,
-    published: Mapping[str, int],
-    holdout: float,
-    holdout_seed: int,
-    *,
-    query: Samples | None = None,
+    dataset: str, parts: tuple[Samples, Samples, Samples], published: Mapping[str, int], holdout: float, seed: int
 ) -> Split:
-    """Return the split of a dataset, or of held-out training classes.
+    """Return the split of training images, queries and gallery, or of held-out training classes.
 
-    Each unit of the gallery is a query too, unless the dataset has queries of its own. Raises as ``checked_split``, and
-    OptionError for a fraction outside 0 to 1.
+    Raises as ``checked_split``, and OptionError for a fraction outside 0 to 1.
     """
     check_holdout(dataset, holdout)
-    parts = train, gallery if query is None else query, gallery
-    split = checked_split(parts, published, holdout=holdout, holdout_seed=holdout_seed)
-    return replace(split, query=split.gallery) if holdout else split
+    return checked_split(parts, published, holdout=holdout, holdout_seed=seed)
 
 
 def class_protocol(

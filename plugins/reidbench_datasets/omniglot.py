@@ -46,6 +46,9 @@ def omniglot(root: Path, *, sets: Sets = "full", holdout: float = 0.0, holdout_s
     An identity is a character of an alphabet, a camera one of the 20 people of that alphabet. Test alphabets are those
     of the second archive that the first lacks. Raises DataError where the unpacked archives are missing or hold no
     drawing, OptionError for a fraction outside 0 to 1.
+
+    Owner: https://github.com/brendenlake/omniglot
+    Terms: MIT licence
     """
     archives = "\n  ".join(f"{ADDRESS}/{name}.zip (md5 {MD5[name]})" for name in SETS[sets])
     tree = find_tree("omniglot", root, SPELLINGS, SETS[sets], advice=f"unpack into it\n  {archives}")
@@ -57,7 +60,7 @@ def omniglot(root: Path, *, sets: Sets = "full", holdout: float = 0.0, holdout_s
         Samples.of_images(tree, (m[0] for m in part), (numbers[m[1]] for m in part), (int(m[3]) for m in part))
         for part in (train, test)
     ]
-    return class_split("omniglot", *parts, PUBLISHED[sets], holdout, holdout_seed)
+    return class_split("omniglot", (parts[0], parts[1], parts[1]), PUBLISHED[sets], holdout, holdout_seed)
 
 
 def _drawings(tree: Path, folder: str) -> list[re.Match[str]]:

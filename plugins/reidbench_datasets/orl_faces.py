@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reidbench import DataError, Protocol, Split, hold_out, hookimpl
-from reidbench_datasets.class_sets import class_protocol, class_samples, class_split
+from reidbench_datasets.class_sets import class_parts, class_protocol, class_split
 from reidbench_datasets.dataset_trees import Views
 
 Number = Literal[0, 1, 2, 3, 4]
@@ -32,9 +32,10 @@ def orl_faces(root: Path, *, split: Number = 0, holdout: float = 0.0, holdout_se
     """
     folder = _folder()
     names = sorted(file.relative_to(folder).as_posix() for file in folder.glob("s*/*.pgm"))
-    people = class_samples(folder, ((name, int(match[1])) for name in names if (match := NAME.fullmatch(name))))
+    (people,) = class_parts(folder, [(name, int(match[1])) for name in names if (match := NAME.fullmatch(name))])
     halves = hold_out(people, 0.5, split)
-    return class_split("orl_faces", halves.train, halves.gallery, PUBLISHED, holdout, holdout_seed)
+    parts = halves.train, halves.gallery, halves.gallery
+    return class_split("orl_faces", parts, PUBLISHED, holdout, holdout_seed)
 
 
 def _folder() -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reidbench import DataError, Protocol, Split, hookimpl
-from reidbench_datasets.class_sets import SELF, class_protocol, class_samples, class_split, listed
+from reidbench_datasets.class_sets import SELF, class_parts, class_protocol, class_split, listed
 from reidbench_datasets.dataset_trees import Views, find_tree, lacking
 
 InshopImages = Literal["img", "img_highres"]
@@ -43,8 +43,13 @@ def cub200(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
 
+    Owner: https://www.vision.caltech.edu/datasets/cub_200_2011/
+    Terms: see the owner's page
+
     The official split by image is not used. Raises DataError where the tree is missing, or a list is malformed or
     contradicts the folders; OptionError for a fraction outside 0 to 1.
+
+    Owner: https://www.vision.caltech.edu/datasets/cub_200_2011/
     """
     tree = find_tree("cub200", root, CUB_SPELLINGS, (*CUB_LISTS, "images"))
     labels = dict(listed(tree / CUB_LABELS, r"([0-9]+) +([0-9]+)"))
@@ -106,13 +111,18 @@ def sop(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
 
+    Owner: https://cvgl.stanford.edu/projects/lifted_struct/
+    Terms: see the owner's page
+
     The official lists decide. Raises DataError where the tree is missing or a list is malformed; OptionError for a
     fraction outside 0 to 1.
+
+    Owner: https://cvgl.stanford.edu/projects/lifted_struct/
     """
     tree = find_tree("sop", root, SOP_SPELLINGS, SOP_LISTS)
     rows = [listed(tree / name, r"[0-9]+ +([0-9]+) +[0-9]+ +(\S+)", skip=1) for name in SOP_LISTS]
-    train, test = (class_samples(tree, [(path, int(label)) for label, path in part]) for part in rows)
-    return class_split("sop", train, test, PUBLISHED["sop"], holdout, holdout_seed)
+    train, test = class_parts(tree, *([(path, int(label)) for label, path in part] for part in rows))
+    return class_split("sop", (train, test, test), PUBLISHED["sop"], holdout, holdout_seed)
 
 
 def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, holdout_seed: int = 0) -> Split:
@@ -122,6 +132,9 @@ def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, ho
         images: folder of the images: img, of at most 256 pixels, or img_highres.
         holdout: fraction of the training classes held out as query and gallery, instead of the test classes.
         holdout_seed: seed of the choice of held-out classes.
+
+    Owner: https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html
+    Terms: on request, which gives the password of its archives; unpack them by hand
 
     The official list gives training images, queries and gallery. Raises DataError where the tree is missing or the list
     is malformed; OptionError for a fraction outside 0 to 1.
@@ -134,17 +147,16 @@ def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, ho
     parts: dict[str, list[tuple[str, int]]] = {"train": [], "query": [], "gallery": []}
     for path, label, part in listed(lists[0], r"img/(\S+) +id_([0-9]+) +(train|query|gallery)", skip=2):
         parts[part].append((f"Img/{images}/{path}", int(label)))
-    train, query, gallery = (class_samples(tree, part) for part in parts.values())
-    return class_split("inshop", train, gallery, PUBLISHED["inshop"], holdout, holdout_seed, query=query)
+    train, query, gallery = class_parts(tree, *parts.values())
+    return class_split("inshop", (train, query, gallery), PUBLISHED["inshop"], holdout, holdout_seed)
 
 
 def _halves(dataset: str, tree: Path, images: Sequence[tuple[str, int]], holdout: float, holdout_seed: int) -> Split:
     """Return the split of images, given as path and class, whose first classes are for training."""
     last = PUBLISHED[dataset]["train_identities"]
-    train, test = (
-        class_samples(tree, [each for each in images if (each[1] <= last) == trains]) for trains in (True, False)
-    )
-    return class_split(dataset, train, test, PUBLISHED[dataset], holdout, holdout_seed)
+    halves = [[each for each in images if (each[1] <= last) == trains] for trains in (True, False)]
+    train, test = class_parts(tree, *halves)
+    return class_split(dataset, (train, test, test), PUBLISHED[dataset], holdout, holdout_seed)
 
 
 def cub200_protocol(*, views: Views = "center") -> Protocol:

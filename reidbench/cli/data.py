@@ -74,7 +74,6 @@ def add(
         list[Path], path_argument("Its archives (zip, tar), as their owner hands them out.", "ARCHIVE")
     ],
     data_root: DataRoot = None,
-    threads: Threads = 0,
 ) -> None:
     """Unpack a dataset's archives below the data root, and verify it; nothing is added where that fails.
 
@@ -87,14 +86,14 @@ def add(
     from reidbench.utils.machine import local_machine
     from reidbench.utils.syntax import docstring_of
 
-    catalogue, machine = load(), local_machine(data=data_root, threads=threads)
-    (item,) = catalogue.resolve("dataset", build_protocol(catalogue.resolve("protocol", protocol)).dataset).plugin_items
+    built = build_protocol(load().resolve("protocol", protocol))
+    item = load().resolve("dataset", built.dataset).plugin_items[0]
     terms = re.findall(r"^(?:Owner|Terms): .*$", docstring_of(item.factory), re.MULTILINE)
     if not terms:
         raise OptionError(f"{item}: names no owner who hands out archives (a line Owner: URL in its docstring)")
-    target = machine.data / item.name
+    target = local_machine(data=data_root).data / item.name
     with unpacked(archives, target) as unfinished:
-        verify(protocol, data_root=unfinished, threads=threads)
+        verify(protocol, data_root=unfinished)
     echo("\n".join([f"added {target}", *terms]))
 
 

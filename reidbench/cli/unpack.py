@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
@@ -70,8 +69,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 else:
                     with zipfile.ZipFile(file) as zipped:
                         for member in zipped.infolist():
-                            kind = stat.S_IFMT(member.external_attr >> 16)
-                            check(member.filename, member.file_size, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                            kind = member.external_attr >> 28  # on Unix 8 is a file and 4 a folder, elsewhere 0
+                            check(member.filename, member.file_size, kind in (0, 4, 8))
                             zipped.extract(member, folder)
             except (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
                 raise DataError(

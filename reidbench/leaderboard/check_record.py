@@ -275,6 +275,8 @@ def _camera_problems(record: RunRecord) -> Iterator[FieldProblem]:
     """Yield what cannot be the scores per pair of cameras."""
     matrix, size, queries = record.cameras, len(record.cameras.cameras), record.scores.get("queries", 0)
     tables = {name: getattr(matrix, name) for name in ("queries", *HEADLINE)}
+    if not size and record.dataset.counts.get("cameras", 0) >= record.scores.get("gallery", 0) > 0:
+        return  # every gallery unit has a camera of its own
     if not size or matrix.cameras != sorted({*matrix.cameras}):
         yield "cameras.cameras", f"must be the rising numbers of the cameras, got {matrix.cameras!r:.80}"
     elif torn := [name for name, rows in tables.items() if [len(row) for row in rows] != [size] * size]:

@@ -57,10 +57,14 @@ def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
     ``gallery_cams`` [ng] are int64; ``own`` [nq] int64 is the gallery unit that is the query itself, -1 where
     there is none. For a camera the identity's units there are positives, its units in other cameras and the query
     itself are excluded, and all other units are negatives, junk too, as in the official code. The query's own camera
-    is a column too: its positives are those that the rule same_camera excludes from the main ranking.
+    is a column too: its positives are those that the rule same_camera excludes from the main ranking. Where every
+    gallery unit has a camera of its own, as where cameras are unknown, there is no camera at all.
     Source: Zheng et al., compute_AP_multiCam.m and compute_r1_multiCam.m of the MARS evaluation code, which take the
     closest item for the query itself.
     """
+    if len(np.unique(gallery_cams)) == len(gallery_cams):  # a matrix of all pairs of images would tell nothing
+        nothing = np.zeros((len(ranking), 0))
+        return CameraScores(np.zeros(0, dtype=np.int64), query_cams, nothing, nothing)
     queries = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
     same_camera = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
     # Closer negatives: all closer items but the identity's own.

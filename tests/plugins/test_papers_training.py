@@ -21,7 +21,7 @@ from reidbench_recipes.hermans2017 import hermans2017
 from torch import nn
 
 import reidbench
-from reidbench import BackboneInfo, Loss, Preprocess, TrainInfo
+from reidbench import BackboneInfo, Preprocess, TrainInfo
 from reidbench.data.samples import Samples
 from reidbench.images.augment import stored_size, view_crops
 from reidbench.images.crop import normalise
@@ -36,10 +36,6 @@ LUNET = BackboneInfo(128, Preprocess(128, 64), pretrained=False, parameters=5_00
 @pytest.fixture(scope="module")
 def lunet():
     return LuNet()
-
-
-def loss_of(spec: str) -> Loss:
-    return reidbench.build("loss", spec, TrainInfo(embedding_dim=4, num_pids=3))
 
 
 # --- 3.2 Training ----------------------------------------------------------------------------------------------------
@@ -109,7 +105,8 @@ def test_nothing_follows_the_last_linear_layer(name):
 def test_batch_hard_has_the_soft_margin_by_default():
     """3.5: "the batch hard variant of the triplet loss and the soft margin": ln(1 + exp(D_ap - D_an))."""
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
-    value = loss_of("batch_hard")(embeddings, torch.tensor([0, 0, 1, 1]))
+    loss = reidbench.build("loss", "batch_hard", TrainInfo(embedding_dim=4, num_pids=3))
+    value = loss(embeddings, torch.tensor([0, 0, 1, 1]))
     terms = torch.tensor([1 - 3, 1 - 2, 2 - 2, 2 - 4], dtype=torch.float32).exp().log1p()
     torch.testing.assert_close(value.total, terms.mean())
 

@@ -11,18 +11,7 @@ import pytest
 
 from reidbench import Task, build
 from reidbench.errors import DataError
-from tests.support.executions import (
-    LONG,
-    await_,
-    command,
-    disturb,
-    has_checkpoint,
-    kill_worker,
-    plan,
-    scores,
-    third_party_package,
-    workers,
-)
+from tests.support import executions as runs
 
 TASKS = [Task(0, "a task", ("work", "tasks.jsonl", "0"), "auto", 0)]
 
@@ -53,7 +42,7 @@ def cluster(tmp_path_factory):
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         # Workers have the environment of their node, in which a user installs plugins.
-        for name, value in third_party_package(tmp_path_factory.mktemp("node") / "package").items():
+        for name, value in runs.third_party_package(tmp_path_factory.mktemp("node") / "package").items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
@@ -76,24 +65,24 @@ def ray(cluster, monkeypatch):
 
 @pytest.mark.slow  # processes of Ray and of reidbench
 def test_ray_gives_the_scores_of_this_process(tmp_path, ray):
-    both = disturb(ray, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a core a node
-    assert scores(plan(tmp_path / "ray"), ray) == scores(plan(tmp_path / "here"))
+    both = runs.disturb(ray, lambda: len(runs.workers(tmp_path)) == 2, lambda: None)  # a core a node
+    assert runs.scores(runs.plan(tmp_path / "ray"), ray) == runs.scores(runs.plan(tmp_path / "here"))
     assert both
 
 
 @pytest.mark.slow
 def test_ray_saves_when_it_is_closed_or_killed(tmp_path, cluster, ray):
-    request = command(tmp_path, f'ray(address="{cluster.address}", gpus=0, cpus=1)', "--checkpoint-seconds=1000")
+    request = runs.command(tmp_path, f'ray(address="{cluster.address}", gpus=0, cpus=1)', "--checkpoint-seconds=1000")
     with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
-        await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/0.log")))
+        runs.await_(lambda: any("training" in log.read_text() for log in tmp_path.glob("batches/*/0.log")))
         driver.send_signal(signal.SIGINT)
         assert driver.wait(100) == 130
-    assert not workers(tmp_path)
+    assert not runs.workers(tmp_path)
     assert list(tmp_path.glob("trainings/*/checkpoint*"))
     with subprocess.Popen(request, stderr=subprocess.DEVNULL) as driver:
-        await_(lambda: bool(workers(tmp_path)))
+        runs.await_(lambda: bool(runs.workers(tmp_path)))
         driver.kill()
-    await_(lambda: not workers(tmp_path))
+    runs.await_(lambda: not runs.workers(tmp_path))
     assert subprocess.run(request, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
@@ -109,15 +98,15 @@ def test_ray_says_that_no_node_fits_and_that_no_cluster_answers(tmp_path, cluste
 
 @pytest.mark.slow
 def test_ray_resumes_after_the_loss_of_a_worker_and_a_node(tmp_path, ray, capsys):
-    training, here = plan(tmp_path / "ray", [LONG]), plan(tmp_path / "here", [LONG])
+    training, here = runs.plan(tmp_path / "ray", [runs.LONG]), runs.plan(tmp_path / "here", [runs.LONG])
 
     def lose_node():
-        (worker,) = workers(tmp_path)
+        (worker,) = runs.workers(tmp_path)
         os.kill(_parent(_parent(worker)), signal.SIGKILL)
 
-    killed = disturb(ray, lambda: has_checkpoint(training), lambda: kill_worker(tmp_path))
-    lost = disturb(ray, lambda: len(workers(tmp_path)) == 1 and bool(killed), lose_node)
-    assert scores(training, ray) == scores(here)
+    killed = runs.disturb(ray, lambda: runs.has_checkpoint(training), lambda: runs.kill_worker(tmp_path))
+    lost = runs.disturb(ray, lambda: len(runs.workers(tmp_path)) == 1 and bool(killed), lose_node)
+    assert runs.scores(training, ray) == runs.scores(here)
     assert killed
     assert lost
     assert "tried again" in capsys.readouterr().err

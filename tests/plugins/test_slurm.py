@@ -8,18 +8,7 @@ import pytest
 
 from reidbench import Task, build
 from reidbench.errors import DataError
-from tests.support.executions import (
-    JOBS,
-    LONG,
-    await_,
-    command,
-    disturb,
-    has_checkpoint,
-    kill_worker,
-    plan,
-    scores,
-    workers,
-)
+from tests.support import executions as runs
 from tests.support.jobs import job
 from tests.support.paths import CHECKOUT
 from tests.support.slurm_cluster import slurm_cluster
@@ -48,8 +37,8 @@ def _fast(monkeypatch):
 
 
 def test_slurm_gives_the_scores_of_this_process(tmp_path, fake_slurm):
-    untrained = JOBS[1:]
-    assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
+    there, here = (runs.plan(folder, runs.JOBS[1:]) for folder in (tmp_path, tmp_path / "here"))
+    assert runs.scores(there, build("executor", SPEC)) == runs.scores(here)
     submitted = (fake_slurm / "submissions").read_text().split()
     assert {"--array=0", "--parsable", "--open-mode=append", "--requeue", "--signal=B:USR1@120"} <= set(submitted)
 
@@ -108,8 +97,8 @@ def test_slurm_queues_a_saved_training_again(tmp_path, fake_slurm):
     )
     executor = build("executor", "slurm(gpus=0)")
     script = executor._script(TASKS[0])
-    command = next(line for line in script.splitlines() if line.endswith("&"))
-    executor._script = lambda task: script.replace(command, f"{sys.executable} {worker} &")
+    background = next(line for line in script.splitlines() if line.endswith("&"))
+    executor._script = lambda task: script.replace(background, f"{sys.executable} {worker} &")
     log = tmp_path / "0.log"
     for _ in executor.run(TASKS[:1], tmp_path):
         if "ready" in log.read_text() and not (tmp_path / "saved").exists():
@@ -128,8 +117,8 @@ def cluster():
 
 
 def test_real_slurm_runs_a_task(tmp_path, cluster):
-    untrained = JOBS[1:]
-    assert scores(plan(tmp_path, untrained), build("executor", SPEC)) == scores(plan(tmp_path / "here", untrained))
+    there, here = (runs.plan(folder, runs.JOBS[1:]) for folder in (tmp_path, tmp_path / "here"))
+    assert runs.scores(there, build("executor", SPEC)) == runs.scores(here)
     with pytest.raises(DataError, match="nowhere"):
         next(build("executor", "slurm(gpus=0, partition=nowhere)").run(TASKS, tmp_path))
 
@@ -137,32 +126,36 @@ def test_real_slurm_runs_a_task(tmp_path, cluster):
 @pytest.mark.slow  # several starts of the program
 def test_real_slurm_gives_the_scores_of_local(tmp_path, cluster):
     slurm, local = build("executor", SPEC), build("executor", "local(workers=2)")
-    both = disturb(slurm, lambda: len(workers(tmp_path)) == 2, lambda: None)  # a job takes the memory of its node
-    assert scores(plan(tmp_path / "slurm"), slurm) == scores(plan(tmp_path / "local"), local)
+    both = runs.disturb(
+        slurm, lambda: len(runs.workers(tmp_path)) == 2, lambda: None
+    )  # a job takes the memory of its node
+    assert runs.scores(runs.plan(tmp_path / "slurm"), slurm) == runs.scores(runs.plan(tmp_path / "local"), local)
     assert both
 
 
 @pytest.mark.slow
 def test_real_slurm_resumes_after_every_loss(tmp_path, cluster, capsys):
     """The driver is killed, a worker is killed, the time limit comes near, and the node is lost."""
-    training, here = plan(tmp_path / "slurm", [LONG]), plan(tmp_path / "here", [LONG])
-    killed = command(tmp_path / "slurm", SPEC, "--checkpoint-seconds=0.2")
+    training, here = runs.plan(tmp_path / "slurm", [runs.LONG]), runs.plan(tmp_path / "here", [runs.LONG])
+    killed = runs.command(tmp_path / "slurm", SPEC, "--checkpoint-seconds=0.2")
     with subprocess.Popen(killed, stderr=subprocess.DEVNULL) as driver:
-        await_(lambda: bool(workers(tmp_path)))
+        runs.await_(lambda: bool(runs.workers(tmp_path)))
         driver.kill()
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
     first, slurm = _queue("%A"), build("executor", SPEC)
 
     def resumed(times):
-        return log.read_text().count("resumed at") == times and bool(workers(tmp_path))
+        return log.read_text().count("resumed at") == times and bool(runs.workers(tmp_path))
 
     def send_usr1():
         subprocess.run(["scancel", "--signal=USR1", "--batch", *_queue("%A")], check=True)
 
-    jobs = disturb(slurm, lambda: has_checkpoint(training), lambda: (_queue("%A"), kill_worker(tmp_path))[0])
-    saved = disturb(slurm, lambda: bool(jobs) and resumed(1), send_usr1)
-    lost = disturb(slurm, lambda: bool(saved) and resumed(2), lambda: cluster.kill_node(_queue("%N")[0]))
-    assert scores(training, slurm) == scores(here)
+    jobs = runs.disturb(
+        slurm, lambda: runs.has_checkpoint(training), lambda: (_queue("%A"), runs.kill_worker(tmp_path))[0]
+    )
+    saved = runs.disturb(slurm, lambda: bool(jobs) and resumed(1), send_usr1)
+    lost = runs.disturb(slurm, lambda: bool(saved) and resumed(2), lambda: cluster.kill_node(_queue("%N")[0]))
+    assert runs.scores(training, slurm) == runs.scores(here)
     assert jobs == [first]
     assert lost
     assert capsys.readouterr().err.count("tried again") == 1  # the killed worker; Slurm itself queues the others again
@@ -172,7 +165,7 @@ def test_real_slurm_resumes_after_every_loss(tmp_path, cluster, capsys):
 def test_real_slurm_saves_before_its_time_limit(tmp_path, cluster):
     jobs = [job(recipe="quick(steps=1000, p=6, k=2)")]  # more than half a minute
     slurm = build("executor", 'slurm(gpus=0, cpus=1, options="--time=1 --signal=B:USR1@30")')
-    assert scores(plan(tmp_path / "slurm", jobs), slurm) == scores(plan(tmp_path / "here", jobs))
+    assert runs.scores(runs.plan(tmp_path / "slurm", jobs), slurm) == runs.scores(runs.plan(tmp_path / "here", jobs))
     (log,) = (tmp_path / "slurm").glob("batches/*/0.log")
     assert "on SIGUSR1" in log.read_text()
 

@@ -63,10 +63,6 @@ def planner(data):
     return Planner(load(), local_machine(data=data))
 
 
-def rows_of(boards):
-    return list(csv.DictReader((boards / "external" / "rows.csv").read_text().splitlines()))
-
-
 def tiers(boards, data, **options):
     """Return the tiers, the problems and the notes of what is verified."""
     result = verify(boards, planner(data), **options)
@@ -77,7 +73,7 @@ def test_from_embeddings_to_a_verified_row(scored, data_folder, reidbench_main, 
     boards = scored / "boards"
     words = ["--external", "--method", "My method", "--code", CODE, "--weights-url", WEIGHTS, "--folder", str(boards)]
     assert reidbench_main("leaderboard", "add", str(scored / "0.json"), *words) == (0, "")
-    (row,) = rows_of(boards)
+    (row,) = csv.DictReader((boards / "external" / "rows.csv").read_text().splitlines())
     scores = json.loads((scored / "0.json").read_text())
     assert (row["track"], row["method"], row["code"]) == ("training not controlled", "My method", CODE)
     assert (row["map_market"], row["r1"]) == (f"{scores['map_market']:.6f}", f"{scores['r1']:.6f}")

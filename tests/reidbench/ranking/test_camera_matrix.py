@@ -52,12 +52,16 @@ def test_the_matrix_is_that_of_plain_loops():
 
 def test_a_pair_without_a_query_is_empty():
     ones = np.ones(1, dtype=np.int64)
-    rows = np.zeros((2, 1))
-    ranking = rank(rows[:1], rows, ones, ones, np.array([1, 1]), np.array([1, 2]), build("metric", "euclidean"))
-    matrix = camera_scores(ranking, ones, np.array([1, 2]), np.zeros(1, dtype=np.int64)).as_dict()
+    rows = np.zeros((3, 1))
+    pids, cams = np.array([1, 1, 0]), np.array([1, 2, 2])
+    ranking = rank(rows[:1], rows, ones, ones, pids, cams, build("metric", "euclidean"))
+    own = np.zeros(1, dtype=np.int64)
+    matrix = camera_scores(ranking, ones, cams, own).as_dict()
     assert matrix == {
         "cameras": [1, 2],
         "queries": [[0, 1], [0, 0]],
         "map_market": [[None, 1.0], [None, None]],
         "r1": [[None, 1.0], [None, None]],
     }
+    apart = camera_scores(ranking, ones, np.array([1, 2, 3]), own).as_dict()
+    assert not any(apart.values()), "a matrix of cameras with one image each"

@@ -174,11 +174,8 @@ def test_arrays_of_every_kind_are_scored(tmp_path):
         torch.nn.Parameter(tensor.T.contiguous()).T,
     ):
         close(reidbench.evaluate((each, pids, cams), triple(gallery)).as_dict(), expected)
-    for ids in (
-        (pids.tolist(), cams.tolist()),
-        (torch.from_numpy(pids), cams.astype(float)),
-        (pids.astype(">i2"), cams),
-    ):
+    kinds = (pids.tolist(), cams.tolist()), (torch.from_numpy(pids), cams.astype(float)), (pids.astype(">i2"), cams)
+    for ids in kinds:
         close(reidbench.evaluate((rows, *ids), triple(gallery)).as_dict(), expected)
     half = {**query, "embeddings": rows.astype(np.float16)}
     close(reidbench.evaluate(triple(half), triple(gallery)).as_dict(), slowly(half, gallery))

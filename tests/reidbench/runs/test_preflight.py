@@ -15,6 +15,7 @@ from reidbench.plugins.catalogue import load
 from reidbench.runs.preflight import check_data
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.utils.machine import local_machine
+from tests.support.cases import cases
 from tests.support.images import noise_images
 from tests.support.jobs import job, plan_of
 
@@ -38,16 +39,7 @@ def empty() -> Samples:
     return Samples.of_images(Path("root"), [], [], [])
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"query": []},
-        {"gallery": []},
-        {"gallery": [("d", 3, 2), ("e", 0, 1), ("f", -1, 2)]},  # other identities, a distractor, junk
-        {"gallery": [("d", 1, 1)]},  # the query's own camera
-        {"query": [("a", 1, 1)], "gallery": [("d", -1, 2)], "exclude": ()},
-    ],
-)
+@pytest.mark.parametrize("parts", cases(__file__, "no_query_with_a_positive_is_an_error"))
 def test_no_query_with_a_positive_is_an_error(parts):
     with pytest.raises(DataError, match="without a positive"):
         check_data(run_on(**parts))

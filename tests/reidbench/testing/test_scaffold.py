@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from reidbench.cli import make_app
 from reidbench.errors import DataError, OptionError
 from reidbench.testing.scaffold import KINDS, write_plugin
+from tests.support.cases import cases
 from tests.support.distributions import few_plugins
 from tests.support.jobs import SMALL_PROTOCOL, SMALL_RECIPE
 from tests.support.paths import CHECKOUT
@@ -104,17 +105,7 @@ def test_the_commands_of_the_page_make_a_leaderboard_row(tmp_path):
     assert len(rows) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["check", "batch_hrad"], 2, 'did you mean "batch_hard"'),
-        (["check", "batch_hard(margin=-1)"], 2, "option margin"),
-        (["check", "batch_hard", "--kind", "metric"], 2, "there is no metric"),
-        (["check", "lifted(pairs=disjoint)"], 1, 'check "order of the batch"'),
-        (["new", "my_loss", "--kind", "lost"], 2, 'did you mean "loss"'),
-        (["new", "my-loss", "--kind", "loss"], 2, "cannot name a plugin"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "code", "said"), cases(__file__, "the_command_line_names_the_mistake"))
 def test_the_command_line_names_the_mistake(arguments, code, said, reidbench_main):
     ended, err = reidbench_main("plugins", *arguments)
     assert (ended, said in err) == (code, True), err
