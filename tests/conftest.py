@@ -52,6 +52,23 @@ def browser():
 
 
 @pytest.fixture
+def open_page(browser):
+    """Open pages in the browser, as ``tests.support.browser.Visit``; none may have complained when the test ends."""
+    from tests.support.browser import Visit
+
+    visits = []
+
+    def open_file(file, **how):
+        visits.append(Visit(browser, file, **how))
+        return visits[-1]
+
+    yield open_file
+    assert [complaint for visit in visits for complaint in visit.complaints] == []
+    for visit in visits:
+        visit.page.close()
+
+
+@pytest.fixture
 def reidbench_process():
     """Run the real command line in a process of its own; returns what it printed and its exit code."""
 

@@ -40,7 +40,12 @@ class Visit:
         if not url.startswith(("file:", "data:")):
             self.complaints.append(f"request: {url[:80]}")
 
+    def fits(self) -> bool:
+        """Return whether the page is no wider than its window."""
+        return self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
     def violations(self) -> list[str]:
-        """Return what axe-core finds against accessibility, one line a rule."""
+        """Return what axe-core finds against accessibility, one line a rule, and whether the page is too wide."""
         found = Axe().run(self.page).response["violations"]
-        return [f"{rule['id']}: {rule['nodes'][0]['target']} and {len(rule['nodes']) - 1} more" for rule in found]
+        lines = [f"{rule['id']}: {rule['nodes'][0]['target']} and {len(rule['nodes']) - 1} more" for rule in found]
+        return lines if self.fits() else [*lines, "it is wider than its window"]

@@ -17,7 +17,6 @@ from reidbench.reports.charts import COLOURS, GREY, check_chart, method_colours,
 from reidbench.reports.figures import to_bytes
 from reidbench.reports.html import to_html
 from tests.reidbench.reports.test_figures import HOSTILE
-from tests.support.browser import Visit
 from tests.support.paths import CHECKOUT
 
 VENDOR = CHECKOUT / "reidbench" / "reports" / "vendor"
@@ -141,16 +140,23 @@ def test_vendored_script_is_the_one_whose_digest_is_written_beside_it():
         assert f"{name} {version}: BSD-3-Clause" in licences
 
 
-def visit(browser, folder, charts, **how):
-    (folder / "page.html").write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
-    visit = Visit(browser, folder / "page.html", **how)
-    visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
+@pytest.fixture
+def open_charts(open_page, tmp_path):
+    """Open a page of charts when all are drawn."""
+
+    def visit(charts, **how):
+        file = tmp_path / "page.html"
+        file.write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
+        visit = open_page(file, **how)
+        visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
+        return visit
+
     return visit
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, browser, dark):
-    shown = visit(browser, tmp_path, charts_of(["batch_hard", "classification"]), dark=dark)
+def test_charts_are_accessible_in_both_themes_and_on_a_phone(open_charts, dark):
+    shown = open_charts(charts_of(["batch_hard", "classification"]), dark=dark)
     ink = shown.page.evaluate("getComputedStyle(document.body).color")
     texts = "texts => [...new Set(texts.map(text => getComputedStyle(text).fill))]"
     assert shown.page.eval_on_selector_all(".plot svg text", texts) == [ink]
@@ -162,13 +168,11 @@ def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, browser, 
         summary.press("Enter")
     shown.page.set_viewport_size({"width": 390, "height": 800})
     shown.page.wait_for_function("[...document.querySelectorAll('.plot svg')].every(svg => svg.clientWidth < 390)")
-    assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert shown.violations() == []
-    assert shown.complaints == []
 
 
-def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path, browser):
-    shown = visit(browser, tmp_path, [lines(["a", "b"])])
+def test_tab_and_enter_toggle_a_series_and_open_its_data(open_charts):
+    shown = open_charts([lines(["a", "b"])])
     strokes = "paths => paths.map(path => path.getAttribute('stroke'))"
     assert len(shown.page.eval_on_selector_all(".mark-line path", strokes)) == 2
     toggle = shown.page.get_by_role("button", name="b", exact=True)
@@ -183,11 +187,10 @@ def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path, browser):
     assert shown.page.locator("tbody >> nth=1 >> tr >> nth=4 >> td").all_inner_texts() == ["4", "3"]
     shown.page.get_by_role("button", name="a", exact=True).press("Enter")
     assert shown.page.locator(".mark-line path").count() == 0
-    assert shown.complaints == []
 
 
-def test_dragging_zooms_and_a_button_resets(tmp_path, browser):
-    shown = visit(browser, tmp_path, [lines(["a", "b"])])
+def test_dragging_zooms_and_a_button_resets(open_charts):
+    shown = open_charts([lines(["a", "b"])])
     before = shown.page.inner_html(".plot")
     box = shown.page.locator(".plot svg").bounding_box()
     assert box
@@ -205,18 +208,16 @@ def test_dragging_zooms_and_a_button_resets(tmp_path, browser):
     tip = shown.page.locator(".tip")
     tip.wait_for()
     assert tip.inner_text().startswith("rank: ")
-    assert shown.complaints == []
 
 
-def test_hostile_names_in_charts_are_plain_text(tmp_path, browser):
+def test_hostile_names_in_charts_are_plain_text(open_charts):
     texts = [text for text in HOSTILE if text.strip()]
     titled = [Chart("scatter", text, [Series(text, ["x"], [1], labels=[text])], text, text) for text in texts[:4]]
-    shown = visit(browser, tmp_path, [*charts_of(texts), *titled])
+    shown = open_charts([*charts_of(texts), *titled])
     names = [re.sub("[\u202e\x00-\x1f]", "\N{REPLACEMENT CHARACTER}", " ".join(text.split())) for text in texts]
     assert shown.page.locator("figure >> nth=0 >> tbody th").all_text_contents() == names
     assert shown.page.locator("main b, main img, main script").count() == 0
-    assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert shown.complaints == []
+    assert shown.fits()
     for chart in [*charts_of(texts), *titled]:
         assert to_bytes(chart_figure(chart), "svg")
 

@@ -7,7 +7,6 @@ import reidbench_reports.study_charts
 
 from reidbench.studies.page import StudyFiles, study_command, write_page
 from reidbench.utils.machine import local_machine
-from tests.support.browser import Visit
 from tests.support.documents import commands_in
 from tests.support.studies import make_study
 
@@ -25,15 +24,14 @@ def page_of(result):
     return write_page(StudyFiles(result, local_machine(results=result.folder)))
 
 
-def test_page_is_accessible_and_shows_every_part(result, browser):
+def test_page_is_accessible_and_shows_every_part(result, open_page):
     file = page_of(result)
     text = file.read_text()
     assert 'class="error"' not in text
-    visit = Visit(browser, file, dark=True)  # the colours of the light page are those of every page
+    visit = open_page(file, dark=True)  # the colours of the light page are those of every page
     assert visit.violations() == []
     visit.page.set_viewport_size({"width": 390, "height": 800})
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 390
-    assert visit.complaints == []
     headings = visit.page.locator("h2").all_inner_texts()
     assert len(headings) == 6
     assert visit.page.locator("figure").count() == 2 + 2 + 4 + 2

@@ -47,15 +47,6 @@ def tree(root: Path) -> reidbench.Split:
     return reidbench.Split(samples.take(places[:12]), samples.take(places[12::4]), samples.take(places[12:]))
 
 
-def leaking(root: Path) -> reidbench.Split:
-    split = tree(root)
-    return replace(split, gallery=split.gallery + split.train)
-
-
-def incomplete(root: Path) -> reidbench.Split:
-    return replace(tree(root), expected={"train": 13})
-
-
 def missing(root: Path) -> reidbench.Split:
     split = tree(root)
     (root / "5_1_1.png").unlink()
@@ -68,14 +59,17 @@ def damaged(root: Path) -> reidbench.Split:
     return tree(root)
 
 
-def shuffled(root: Path) -> reidbench.Split:
-    split = tree(root)
-    return replace(split, gallery=split.gallery.take(np.random.default_rng().permutation(len(split.gallery))))
+def shuffled(samples: reidbench.Samples) -> reidbench.Samples:
+    return samples.take(np.random.default_rng().permutation(len(samples)))
 
 
-def one_identity(root: Path) -> reidbench.Split:
-    split = tree(root)
-    return reidbench.Split(split.train.take(np.arange(4)), split.query, split.gallery)
+def changed(change: Callable[[reidbench.Split], dict[str, Any]]) -> Callable[[Path], reidbench.Split]:
+    """Return the dataset with other parts."""
+
+    def build(root: Path) -> reidbench.Split:
+        return replace(split := tree(root), **change(split))
+
+    return build
 
 
 def test_sound_datasets_pass(tmp_path, data_folder):
@@ -86,12 +80,20 @@ def test_sound_datasets_pass(tmp_path, data_folder):
 @pytest.mark.parametrize(
     ("dataset", "check", "message"),
     [
-        (leaking, "split and images", "identities_in_train_and_test: 3, such as 1"),
-        (incomplete, "split and images", "13 expected, 12 found"),
+        (
+            changed(lambda split: {"gallery": split.gallery + split.train}),
+            "split and images",
+            "_in_train_and_test: 3, such as 1",
+        ),
+        (changed(lambda split: {"expected": {"train": 13}}), "split and images", "13 expected, 12 found"),
         (missing, "contract", r"5_1_1\.png"),
         (damaged, "split and images", r"4_1_1\.png"),
-        (shuffled, "contract", "two builds differ"),
-        (one_identity, "split and images", "train has 1 identities"),
+        (changed(lambda split: {"gallery": shuffled(split.gallery)}), "contract", "two builds differ"),
+        (
+            changed(lambda split: {"train": split.train.take(np.arange(4))}),
+            "split and images",
+            "train has 1 identities",
+        ),
     ],
 )
 def test_datasets_with_one_fault_fail(dataset, check, message, tmp_path):
@@ -122,21 +124,16 @@ def recipe(steps: int) -> reidbench.Recipe:
     return reidbench.Recipe(steps=steps, decay_start=0, learning_rate=1e-3, p=2, k=2)
 
 
-def no_recipe(backbone: reidbench.BackboneInfo):
-    return {"steps": 3}
-
-
 def changing(backbone: reidbench.BackboneInfo) -> reidbench.Recipe:
     return recipe(next(numbers))
 
 
-def impossible(backbone: reidbench.BackboneInfo) -> reidbench.Recipe:
-    return recipe(0)
-
-
 @pytest.mark.parametrize(
     ("factory", "check", "message"),
-    [(no_recipe, "contract", r"of the type reidbench\.Recipe, got "), (changing, "contract", "two builds differ")],
+    [
+        (lambda backbone: {"steps": 3}, "contract", r"of the type reidbench\.Recipe, got "),
+        (changing, "contract", "two builds differ"),
+    ],
 )
 def test_recipes_with_one_fault_fail(factory, check, message):
     assert failed_check(testing.check_recipe, factory, message) == check
@@ -144,7 +141,7 @@ def test_recipes_with_one_fault_fail(factory, check, message):
 
 def test_an_impossible_recipe_is_an_option_error():
     with pytest.raises(OptionError, match="steps must be"):
-        testing.check_recipe(impossible)
+        testing.check_recipe(lambda backbone: recipe(0))
 
 
 @pytest.mark.parametrize(
@@ -193,26 +190,9 @@ class Plain(reidbench.Reranker):
             yield metric.distances(query[start : start + rows], gallery)
 
 
-class DropsRows(Plain):
-    def blocks(self, query: Tensor, gallery: Tensor, metric: reidbench.Metric, rows: int) -> Iterator[Tensor]:
-        return super().blocks(query[: len(query) // rows * rows], gallery, metric, rows)
-
-
-class Backwards(Plain):
-    def blocks(self, query: Tensor, gallery: Tensor, metric: reidbench.Metric, rows: int) -> Iterator[Tensor]:
-        return super().blocks(query.flip(0), gallery, metric, rows)
-
-
-class DependsOnBlock(Plain):
-    def blocks(self, query: Tensor, gallery: Tensor, metric: reidbench.Metric, rows: int) -> Iterator[Tensor]:
-        for block in super().blocks(query, gallery, metric, rows):
-            yield block / block.amax()
-
-
-class NotFinite(Plain):
-    def blocks(self, query: Tensor, gallery: Tensor, metric: reidbench.Metric, rows: int) -> Iterator[Tensor]:
-        for block in super().blocks(query, gallery, metric, rows):
-            yield block / (block - block[:, :1])
+def scaled(scale: Callable[[Tensor], Tensor]) -> Callable[..., Iterator[Tensor]]:
+    """Return ``blocks`` that divides each block of distances by ``scale`` of it."""
+    return lambda self, *given: (block / scale(block) for block in Plain.blocks(self, *given))
 
 
 @pytest.mark.parametrize("reranker", [Plain, "k_reciprocal"])
@@ -221,16 +201,16 @@ def test_sound_rerankers_pass(reranker):
 
 
 @pytest.mark.parametrize(
-    ("reranker", "check"),
+    ("blocks", "check"),
     [
-        (DropsRows, "every query once"),
-        (Backwards, "smaller is closer"),
-        (DependsOnBlock, "every query once"),
-        (NotFinite, "every query once"),
+        (lambda self, q, g, metric, n: Plain.blocks(self, q[: len(q) // n * n], g, metric, n), "every query once"),
+        (lambda self, q, *given: Plain.blocks(self, q.flip(0), *given), "smaller is closer"),
+        (scaled(lambda block: block.amax()), "every query once"),  # depends on the other queries of the block
+        (scaled(lambda block: block - block[:, :1]), "every query once"),  # not finite
     ],
 )
-def test_rerankers_with_one_fault_fail(reranker, check):
-    assert failed_check(testing.check_reranker, reranker, r"\d") == check
+def test_rerankers_with_one_fault_fail(blocks, check):
+    assert failed_check(testing.check_reranker, type("Faulty", (Plain,), {"blocks": blocks}), r"\d") == check
 
 
 # --- report sections -------------------------------------------------------------------------------------------------
@@ -246,33 +226,30 @@ class Empty:
         return reidbench.Part("empty")
 
 
-class Listing(Empty):
-    def build(self, records: Sequence[reidbench.RunRecord], files: reidbench.RunFiles):
-        return [record.id for record in records]
-
-
-class Best(Empty):
-    def build(self, records: Sequence[reidbench.RunRecord], files: reidbench.RunFiles) -> reidbench.Part:
-        best = max((record.scores["r1"] for record in records), default=0.0)
-        return reidbench.Part("best", notes=[f"{best:.2f}"])
-
-
-class NeedsFiles(Empty):
-    def build(self, records: Sequence[reidbench.RunRecord], files: reidbench.RunFiles) -> reidbench.Part:
-        return reidbench.Part("ranked", notes=[str(len(files.ranking(record))) for record in records] or ["none"])
+def best(records: Sequence[reidbench.RunRecord]) -> float:
+    return max((record.scores["r1"] for record in records), default=0.0)
 
 
 @pytest.mark.parametrize(
-    ("section", "check", "message"),
+    ("build", "check", "message"),
     [
-        (Listing, "no records", "must return a Part, got list"),
-        (Empty, "records without files", "the part is empty"),
-        (Best, "failed runs", "KeyError"),
-        (NeedsFiles, "records without files", "has no folder here"),
+        (lambda self, records, files: list(records), "no records", "must return a Part, got list"),
+        (Empty.build, "records without files", "the part is empty"),
+        (
+            lambda self, records, files: reidbench.Part("best", notes=[f"{best(records):.2f}"]),
+            "failed runs",
+            "KeyError",
+        ),
+        (
+            lambda self, records, files: reidbench.Part(
+                "", notes=["", *(str(files.ranking(each)) for each in records)]
+            ),
+            *("records without files", "has no folder here"),
+        ),
     ],
 )
-def test_sections_with_one_fault_fail(section, check, message):
-    assert failed_check(testing.check_section, section, message) == check
+def test_sections_with_one_fault_fail(build, check, message):
+    assert failed_check(testing.check_section, type("Faulty", (Empty,), {"build": build}), message) == check
 
 
 # --- executors -------------------------------------------------------------------------------------------------------
