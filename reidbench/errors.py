@@ -168,9 +168,8 @@ def check_tensor(
         if fits:
             raise PluginError(f"{owner}: {what} must be numbers, got {int(torch.isnan(value).sum())} nan")
     names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes) or "floating-point"
-    raise contract_error(
-        owner, what, f"a {names} tensor [{', '.join('n' if n is None else str(n) for n in shape)}]", value
-    )
+    sizes = ", ".join("n" if size is None else str(size) for size in shape)
+    raise contract_error(owner, what, f"a {names} tensor [{sizes}]", value)
 
 
 def check_fields(owner: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from reidbench.utils.untrusted_files import LIST_BYTES, read_text, real_path
 T = TypeVar("T")
 
 SHOWN_MISTAKES = 10
+_ELSEWHERE = "where images are elsewhere, name their folder with --data-root"
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -95,9 +96,7 @@ def _check_header(file: Path, header: list[str], columns: ListColumns[T]) -> Non
         raise DataError(f"{file}: is empty; {expected} in its first line")
     for separator, words in OTHER_SEPARATORS.items():
         if len(header) == 1 and separator in header[0]:
-            raise DataError(
-                f"{file}: line 1: its columns are separated by {words}, expected commas; save it with commas"
-            )
+            raise DataError(f"{file}: line 1: its columns are separated by {words}; save it with commas")
     missing = [name for name in columns.required if name not in header]
     unknown = [name for name in dict.fromkeys(header) if name not in {*columns.required, *optional}]
     absent = [name for name in (*columns.required, *optional) if name not in header]
@@ -137,10 +136,7 @@ class _Paths:
             below = [name.relative_to(folder) for folder in (self.folder, self.real) if name.is_relative_to(folder)]
             name = below[0] if below else name
         if not text or "\0" in text or name.is_absolute() or ".." in name.parts:
-            raise ValueError(
-                f"path {text!r} must be below {self.folder}, without ..; where images are elsewhere, name their "
-                "folder with --data-root"
-            )
+            raise ValueError(f"path {text!r} must be below {self.folder}, without ..; {_ELSEWHERE}")
         if name.parent not in self.real_parents:
             self.real_parents[name.parent] = real_path(self.real / name.parent)
         file = self.real_parents[name.parent] / name.name
@@ -150,13 +146,8 @@ class _Paths:
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise ValueError(f"path {text!r} is not a file")
         except OSError as error:
-            raise ValueError(
-                f"path {text!r} cannot be read below {self.folder}: {error.strerror}; where images are elsewhere, name "
-                "their folder with --data-root"
-            ) from None
+            reason = f"cannot be read below {self.folder}: {error.strerror}"
+            raise ValueError(f"path {text!r} {reason}; {_ELSEWHERE}") from None
         if not file.is_relative_to(self.real):
-            raise ValueError(
-                f"path {text!r} is a link to {file}, outside {self.folder}; copy the image below it, or name the "
-                "folder that holds it with --data-root"
-            )
+            raise ValueError(f"path {text!r} is a link to {file}, outside {self.folder}; copy the image; {_ELSEWHERE}")
         return str(name)

@@ -57,9 +57,7 @@ class Positives:
                 raise OptionError(f"exclude: no rule {rule!r}; known are {', '.join(EXCLUSION_RULES)}")
         if (query_pids <= DISTRACTOR).any():
             row = int(np.argmax(query_pids <= DISTRACTOR))
-            raise DataError(
-                f"query row {row} has pid {query_pids[row]}; expected 1 or more: only a gallery may hold junk"
-            )
+            raise DataError(f"query row {row} has pid {query_pids[row]}, expected 1 or more: junk is for galleries")
         is_junk = gallery_pids == JUNK if JUNK_RULE in exclude else np.zeros(len(gallery_pids), dtype=np.bool_)
         candidates = np.flatnonzero(~is_junk)
         by_pid = np.argsort(gallery_pids[candidates], kind="stable")

@@ -52,10 +52,8 @@ class Samples:
                 raise PluginError(f"Samples: {name} must be an array of {kind.__name__}, 1-d, got {found}")
         units = len(self.pids)
         if len(self.cams) != units or len(self.starts) != units + 1:
-            raise PluginError(
-                f"{self.root}: {units} pids need {units} cams and {units + 1} starts, "
-                f"got {len(self.cams)} cams and {len(self.starts)} starts"
-            )
+            found = f"{len(self.cams)} cams and {len(self.starts)} starts"
+            raise PluginError(f"{self.root}: {units} pids need {units} cams and {units + 1} starts, got {found}")
         if self.starts[0] != 0 or self.starts[-1] != len(self.images) or (np.diff(self.starts) < 1).any():
             raise PluginError(f"{self.root}: starts must rise from 0 to the number of images ({len(self.images)})")
         for name in self.images.tolist():

@@ -32,9 +32,7 @@ def hold_out(train: Samples, fraction: float, seed: int) -> Split:
     pids = np.unique(train.pids[train.pids > DISTRACTOR])
     count = max(1, round(fraction * len(pids)))
     if count >= len(pids):
-        raise DataError(
-            f"{train.root}: holding out {fraction:g} of {len(pids)} training identities leaves none to train on"
-        )
+        raise DataError(f"{train.root}: holding out {fraction:g} of {len(pids)} training identities leaves none over")
     held = np.sort(stream(seed, "holdout", "identities").permutation(pids)[:count])
     inside = np.isin(train.pids, held)
     gallery = train.take(np.flatnonzero(inside))
@@ -96,9 +94,7 @@ class Split:
                 raise PluginError(f"Split: {name} must be reidbench.Samples, got {type(getattr(self, name)).__name__}")
         for name, samples, least in (("train", self.train, 0), ("fit", self.fit, 1), ("query", self.query, 1)):
             if (samples.pids < least).any():
-                raise DataError(
-                    f"{samples.root}: {name} holds junk or distractors (pids below {least}); only a gallery may"
-                )
+                raise DataError(f"{samples.root}: {name} holds junk or distractors (pids below {least})")
 
     @cached_property
     def labelled(self) -> Samples:

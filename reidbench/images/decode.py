@@ -158,9 +158,7 @@ def _open_with_pillow(data: bytes) -> Image.Image:
         raise DataError(f"its format is none of JPEG, {', '.join(FORMATS)}, or its header is damaged") from None
     _check_size(*image.size)
     if data.startswith(PNG_MAGIC) and data[24] > 8:  # its depth; Pillow's mode is "RGB" for some with 16
-        raise DataError(
-            f"it has {data[24]} bits a channel, expected at most 8, since their range is not known; save it with 8"
-        )
+        raise DataError(f"it has {data[24]} bits a channel, whose range is not known; save it with 8")
     if getattr(image, "is_animated", False):
         raise DataError("it has several frames; save one of them")
     if image.format == "PPM" and image.mode != "L":  # Pillow's mode of a colour one does not tell its depth

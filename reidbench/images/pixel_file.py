@@ -77,10 +77,8 @@ def choose_store(name: str, nbytes: int, device: torch.device) -> str:
     """
     free = available_memory(device)
     if name == "device" and nbytes > free:
-        raise DataError(
-            f"--pixels device: the training images take {nbytes / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free on "
-            f"{device}; use --pixels map"
-        )
+        sizes = f"the training images take {nbytes / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free on {device}"
+        raise DataError(f"--pixels device: {sizes}; use --pixels map")
     if name == AUTO:
         return "device" if nbytes <= free // 2 else "map"
     return name
@@ -108,10 +106,8 @@ def open_pixels(samples: Samples, height: int, width: int, machine: Machine) -> 
         try:
             pixels = np.memmap(path, np.uint8, "r", HEADER_BYTES, file.shape)
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be mapped into memory ({error.strerror}); name a folder on another file system with "
-                "--cache, or use --pixels device"
-            ) from None
+            advice = "name a folder on another file system with --cache, or use --pixels device"
+            raise DataError(f"{path}: cannot be mapped into memory ({error.strerror}); {advice}") from None
         return PixelStore(pixels, machine.device, partial(_check, pixels, checksums, path))
     loaded = _load(file, checksums, machine)
     if loaded is None:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from reidbench.data.positives_and_exclusions import Positives
+from reidbench.embedding.pooling import UnitEmbeddings
 from reidbench.ranking.rankings import Ranking
 from reidbench.ranking.scores import precision
-from reidbench.utils.arrays import FloatArray, IntArray, MappedRows
-
-Rows = Tensor | MappedRows
+from reidbench.utils.arrays import FloatArray, IntArray
 
 _PAIRS = 10_000  # embeddings compared at a time
 
@@ -93,25 +92,15 @@ def camera_scores(ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray
     return CameraScores(cameras, query_cams, **shaped)
 
 
-def own_rows(query: Rows, gallery: Rows, ranking: Ranking, query_cams: IntArray, gallery_cams: IntArray) -> IntArray:
+def own_rows(query: UnitEmbeddings, gallery: UnitEmbeddings, positives: Positives) -> IntArray:
     """Return for each query [nq] int64 the first gallery unit of its identity and camera with an equal embedding.
 
-    This identifies the query itself where only embeddings [nq, D] and [ng, D] are known; -1 where there is none, or
-    without embeddings (D = 0). ``ranking`` is as for ``camera_scores``.
+    This identifies the query itself where only embeddings are known; -1 where there is none.
     """
-    if not query.shape[1]:
-        return np.full(len(ranking), -1, dtype=np.int64)
-    rows = np.repeat(np.arange(len(ranking)), np.diff(ranking.starts))
-    same_camera = np.repeat(np.arange(len(ranking)), np.diff(ranking.same_camera_starts))
-    row = np.concatenate([rows, same_camera])
-    unit = np.concatenate([ranking.units, ranking.same_camera_units])
-    here = query_cams[row] == gallery_cams[unit]
-    row, unit = row[here], unit[here]
-    equal = np.zeros(len(row), dtype=np.bool_)
-    for start in range(0, len(row), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        equal[part] = (np.asarray(query[row[part]]) == np.asarray(gallery[unit[part]])).all(axis=1)
-    row, unit = row[equal], unit[equal]
-    own = np.full(len(ranking), len(gallery), dtype=np.int64)
-    np.minimum.at(own, row, unit)
-    return np.where(own < len(gallery), own, -1)
+    own, rows, units = np.full(len(query.pids), -1, dtype=np.int64), positives.queries, positives.units
+    here = np.flatnonzero(query.cams[rows] == gallery.cams[units])[::-1]  # backwards, so that the first one stays
+    for pairs in np.split(here, range(_PAIRS, len(here), _PAIRS)):
+        row, unit = rows[pairs], units[pairs]
+        equal = (np.asarray(query.embeddings[row]) == np.asarray(gallery.embeddings[unit])).all(axis=1)
+        own[row[equal]] = unit[equal]
+    return own

@@ -36,9 +36,8 @@ class CheckedMetric(Metric):
         if factors is None and self._columns is None:
             return None
         if not isinstance(factors, tuple) or len(factors) != 2:
-            raise contract_error(
-                self.plugin_item, "factors", "two tensors (left, right), or None for all rows", factors
-            )
+            expected = "two tensors (left, right), or None for all rows"
+            raise contract_error(self.plugin_item, "factors", expected, factors)
         for side, values in zip(("left", "right"), factors, strict=True):
             shape = (len(embeddings), self._columns)
             check_tensor(self.plugin_item, f"factors: {side}", values, shape, (embeddings.dtype,))

@@ -81,10 +81,8 @@ def evaluate(
     one, other = (arrays[name]["embeddings"] for name in ("query", "gallery"))
     how = Evaluation(metric, rerank, cameras=arrays["query"]["cams"] is not None)
     if one is not other and not how.cameras and np.may_share_memory(_array(one, "query"), _array(other, "gallery")):
-        raise DataError(
-            "query and gallery: are parts of one array, so a query may be its own positive; give each gallery row a "
-            "camera of its own, and each query that of its row"
-        )
+        advice = "give each gallery row a camera of its own, and each query that of its row"
+        raise DataError(f"query and gallery: are parts of one array, so a query may be its own positive; {advice}")
     return score_units(units["query"], units["gallery"], one is other, how, units.get("train"))[0]
 
 
@@ -168,11 +166,9 @@ def score_units(
     if SELF_RULE in how.exclude and not same:
         same = all(map(np.array_equal, labels[:2], labels[2:]))
         if not same:
-            raise DataError(
-                f"{source}: the protocol excludes each query from its own ranking, so both must be one file or have "
-                f"equal pids and cams in one order; found {len(query.pids):,} queries and {len(gallery.pids):,} other "
-                "gallery units"
-            )
+            reason = "the protocol excludes each query from its own ranking"
+            advice = "give one file for both, or files of equal pids and cams in one order"
+            raise DataError(f"{source}: {reason}, and these hold other units; {advice}")
     own = np.arange(len(query.pids)) if same else np.full(len(query.pids), -1)
     rules = [rule for rule in how.exclude if how.cameras or rule != SAME_CAMERA_RULE]
     positives = Positives.find(*labels, (*rules, SELF_RULE), own)
@@ -191,10 +187,10 @@ def score_units(
         },
     )
     if how.cameras:
-        cams = query.cams, gallery.cams
-        if not same:  # in the camera matrix an equal row is the query itself
-            own = own_rows(query.embeddings, gallery.embeddings, rankings.with_junk, *cams)
-        scores = replace(scores, cameras=camera_scores(rankings.with_junk, *cams, own).as_dict())
+        if not same and matrix is None:  # in the camera matrix an equal row is the query itself
+            own = own_rows(query, gallery, positives)
+        cameras = camera_scores(rankings.with_junk, query.cams, gallery.cams, own)
+        scores = replace(scores, cameras=cameras.as_dict())
     return scores, ranking
 
 

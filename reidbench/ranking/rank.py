@@ -169,9 +169,7 @@ def _check_both(
     sides = _Rows(query, "query", metric, expected[0], crew), _Rows(gallery, "gallery", metric, expected[1], crew)
     dimensions = [side.values.shape[1] for side in sides]
     if dimensions[0] != dimensions[1]:
-        raise DataError(
-            f"query embeddings have {dimensions[0]} dimensions, gallery embeddings {dimensions[1]}; expected the same"
-        )
+        raise DataError(f"query embeddings have {dimensions[0]} dimensions, gallery embeddings {dimensions[1]}")
     return sides
 
 
@@ -290,9 +288,8 @@ def _distances(query: _Rows, gallery: _Rows, positives: Positives, top: Top) -> 
         columns, places = np.unique(columns, return_inverse=True)
         sides = query.take(block), gallery.take(positives.candidates[columns])
         pairs = query.metric.pair_distances(*sides, torch.from_numpy(rows), torch.from_numpy(places))
-        distances[own], top_distances[block][listed[block]] = np.split(
-            pairs.detach().cpu().numpy(), [own.stop - own.start]
-        )
+        values = pairs.detach().cpu().numpy()
+        distances[own], top_distances[block][listed[block]] = np.split(values, [own.stop - own.start])
 
     query.crew.each(measure, map(slice, firsts, [*firsts[1:], len(query)]))
     return distances, top_distances

@@ -178,10 +178,7 @@ def largest_sum(left_reach: FloatArray, right_reach: FloatArray) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         magnitude = float(left_reach @ right_reach)
     if not np.max([magnitude, left_reach.max(), right_reach.max()]) < _LARGEST:
-        raise DataError(
-            "the embeddings are too large to be ranked, their products leave float64; "
-            "expected products below 1e300, so divide all embeddings by one constant"
-        )
+        raise DataError("the embeddings are too large: their products reach 1e300; divide all of them by one constant")
     return magnitude
 
 

@@ -164,10 +164,8 @@ def train(
                 saved = time.monotonic()
                 interval = max(machine.checkpoint_seconds, (saved - began) / SAVING_SHARE) if interval else 0.0
                 if stopping:
-                    raise Interrupted(
-                        f"stopped at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in "
-                        f"{folder}; run the same command to resume"
-                    )
+                    place = f"at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in {folder}"
+                    raise Interrupted(f"stopped {place}; run the same command to resume")
 
     # --- outputs -----------------------------------------------------------------------------------------------------
     summary = TrainingSummary(
@@ -184,10 +182,8 @@ def train(
     if world.first:
         state.finish(folder, summary)
     if world.any(stop.requested)[0]:
-        raise Interrupted(
-            f"stopped after the last step {stop.reason}; the trained network is in {folder}; run the same command to "
-            "score it"
-        )
+        place = f"after the last step {stop.reason}; the trained network is in {folder}"
+        raise Interrupted(f"stopped {place}; run the same command to score it")
     return summary
 
 
@@ -197,8 +193,5 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
         embeddings = embeddings.float()
     value = as_loss_value(loss, loss(embeddings, labels))
     if embeddings.requires_grad and not value.total.requires_grad:
-        raise PluginError(
-            f"{owner_of(loss)}: its total has no gradient, so the network would learn nothing; compute it from the "
-            "embeddings, without detaching them"
-        )
+        raise PluginError(f"{owner_of(loss)}: its total has no gradient; compute it from the embeddings, undetached")
     return value

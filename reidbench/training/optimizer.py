@@ -74,7 +74,7 @@ def parameter_groups(recipe: Recipe, backbone: Backbone, loss: Loss) -> list[dic
             groups.append({"lr": rate, "weight_decay": decay, **group, "params": parameters})
     if recipe.frozen and all(group["pretrained"] for group in groups):
         raise OptionError(
-            f"frozen={recipe.frozen}: nothing would learn, as neither network nor loss has new layers; use frozen=0"
+            f"frozen={recipe.frozen}: nothing would learn without new layers in network or loss; use frozen=0"
         )
     return groups or [{"params": [], "pretrained": False}]  # nothing learns: the verdict no_gradient
 

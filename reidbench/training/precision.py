@@ -22,9 +22,7 @@ from reidbench.training.recipe import Recipe
 def check_device(recipe: Recipe, device: torch.device) -> None:
     """Raise OptionError where ``device`` does not support the recipe's precision or compilation."""
     if recipe.precision == "tf32" and device.type != "cuda":
-        raise OptionError(
-            f"precision=tf32 needs an NVIDIA GPU, and the device is {device}; use float32 or --device cuda"
-        )
+        raise OptionError(f"precision=tf32 needs an NVIDIA GPU, the device is {device}; use float32 or --device cuda")
     # torch calls a C++ compiler on CPUs; without it the first step would fail, after all images were decoded.
     compiler = os.environ.get("CXX", "g++")
     with suppress(IndexError, ValueError):  # blank, or an unclosed quotation mark

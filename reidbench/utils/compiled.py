@@ -15,10 +15,8 @@ from reidbench.utils.machine import default_cache
 try:
     import numba
 except (ImportError, OSError) as error:  # no build for this machine, or one that refuses this numpy
-    raise OptionError(
-        f"numba, which compiles the loops over arrays, cannot be imported ({str(error).strip().splitlines()[0]}); "
-        "repair its installation (pip install --force-reinstall numba)"
-    ) from None
+    reason = f"numba, which compiles the loops over arrays, cannot be imported ({str(error).strip().splitlines()[0]})"
+    raise OptionError(f"{reason}; repair its installation (pip install --force-reinstall numba)") from None
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -79,10 +79,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0, waiting: Callable[[str], N
             waiting(holder)
             waiting = None
         if time.monotonic() >= deadline:
-            raise Busy(
-                f"{path.parent}: is in use by {holder}; wait until it ends, or stop it (killed on another host, it "
-                f"keeps the folder for {EXPIRY_SECONDS:.0f} seconds)"
-            )
+            rest = f"killed on another host, it keeps the folder for {EXPIRY_SECONDS:.0f} seconds"
+            raise Busy(f"{path.parent}: is in use by {holder}; wait until it ends, or stop it ({rest})")
         time.sleep(pause)
         pause = min(1.1 * pause, longest)
     released = threading.Event()
@@ -159,10 +157,9 @@ def _beat(path: Path, own: _Holder, released: threading.Event) -> None:
 def _check(path: Path, own: _Holder) -> None:
     """Raise DataError where another process has taken the lock of ``own``."""
     if path.exists() and not _is_held(path, own):
-        raise DataError(
-            f"{path.parent}: this process lost its lock to {describe_holder(path) or NEW}, as happens to one that is "
-            f"stopped for more than {EXPIRY_SECONDS:.0f} seconds; it writes nothing more there; let the other one end"
-        )
+        reason = f"as happens to one that is stopped for more than {EXPIRY_SECONDS:.0f} seconds"
+        loss = f"this process lost its lock to {describe_holder(path) or NEW}, {reason}"
+        raise DataError(f"{path.parent}: {loss}; it writes nothing more there; let the other one end")
 
 
 def _is_held(path: Path, own: _Holder) -> bool:

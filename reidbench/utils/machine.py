@@ -164,10 +164,9 @@ def find_device(name: str = AUTO, world: World = ALONE) -> torch.device:
             raise OptionError(f"--device {name}: {world.size} processes need a GPU each; use --device cuda")
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(
-            f"--device {name}: this machine shows {torch.cuda.device_count()} GPUs to torch "
-            f"{torch.__version__}; use --device cpu, or install a build of torch for your GPU's driver"
-        )
+        shown = f"this machine shows {torch.cuda.device_count()} GPUs to torch {torch.__version__}"
+        advice = "use --device cpu, or install a build of torch for your GPU's driver"
+        raise OptionError(f"--device {name}: {shown}; {advice}")
     return device
 
 

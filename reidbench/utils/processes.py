@@ -49,10 +49,8 @@ class World:
         Raises OptionError where there are fewer units than processes.
         """
         if count < self.size:
-            raise OptionError(
-                f"a batch of {count} images cannot be split over {self.size} processes; raise the recipe's p or k, or "
-                "use fewer processes"
-            )
+            advice = "raise the recipe's p or k, or use fewer processes"
+            raise OptionError(f"a batch of {count} images cannot be split over {self.size} processes; {advice}")
         own = self.rank if rank is None else rank
         return slice(own * count // self.size, (own + 1) * count // self.size)
 
