@@ -59,7 +59,7 @@ def assert_alike(folder: Path, name: str, steps: int) -> None:
 
 
 def test_two_processes_train_as_one(tmp_path):
-    losses = ["batch_hard", "mining", "batch_hard(feature=squares) + classification"]
+    losses = ["batch_hard", "mining", "batch_hard(feature=squares) + classification + 0.1*centre(feature=squares)"]
     train_both(tmp_path, 5, losses)
     for name in losses:
         assert_alike(tmp_path, name, 5)
