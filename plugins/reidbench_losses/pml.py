@@ -1,7 +1,7 @@
 """The losses of pytorch-metric-learning as ``pml/NAME``, with its miners, distances and reducers as options.
 
 Importing that library takes seconds, and every command lists the plugins. So the options are read from
-``pml_signatures.json``, and the library is imported when a loss is built. ``python -m tests.support.pml_signatures``
+``pml_signatures.json``, and the library is imported when a loss is built. ``python -m reidbench_losses.pml_signatures``
 rewrites the table for the installed version; tests/plugins/test_pml.py compares the two.
 """
 

@@ -1,7 +1,6 @@
 """pml/...: the signature table, trainings, the paper's terms, options, and why some losses are not available."""
 
 import io
-import json
 import pickle
 import random
 import re
@@ -14,14 +13,14 @@ import pytest
 import torch
 from pytorch_metric_learning import losses as installed_losses
 from pytorch_metric_learning import miners as installed_miners
-from reidbench_losses import pml
+from reidbench_losses import pml, pml_signatures
 from reidbench_losses.pml_ranges import RANGES
+from reidbench_losses.pml_signatures import PAGE, batch, classes, make, not_available
 
 from reidbench import Loss, OptionError, TrainInfo, TrainingError, build
 from reidbench.plugins.catalogue import load
 from tests.support.cases import cases
 from tests.support.paths import CHECKOUT
-from tests.support.pml_signatures import NOT_AVAILABLE, PAGE, batch, classes, installed_signatures, make, page_tables
 
 INFO = TrainInfo(embedding_dim=6, num_pids=9)
 NAMES = sorted(pml.signatures()["losses"])
@@ -56,15 +55,28 @@ def trained(name, options="", steps=3):
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_is_that_of_the_installed_library():
-    installed = json.loads(json.dumps(installed_signatures()))
-    assert pml.signatures() == installed, "rewrite the table: python -m tests.support.pml_signatures"
+def test_table_and_page_are_those_of_the_installed_library(tmp_path, monkeypatch):
+    table, page = pml.TABLE.read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")
+    outdated = tmp_path / "pml.md"
+    outdated.write_text(re.sub(r"(?m)^\| `(AngularLoss|AngularMiner)`.*\n", "", page), encoding="utf-8")
+    monkeypatch.setattr(pml_signatures, "PAGE", outdated)
+    monkeypatch.setattr(pml_signatures, "TABLE", tmp_path / "table.json")
+    pml_signatures.main()
+    reason = "run python -m reidbench_losses.pml_signatures"
+    assert (tmp_path / "table.json").read_text(encoding="utf-8") == table, reason
+    assert outdated.read_text(encoding="utf-8").endswith(page[page.index("| loss |") :]), reason
+
+
+def test_rewriting_needs_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(pml_signatures, "PAGE", tmp_path / "pml.md")
+    with pytest.raises(SystemExit, match=r"pml\.md does not exist: .* checkout"):
+        pml_signatures.main()
 
 
 def test_every_exported_class_is_available_or_has_a_reason():
     exported = set(classes(installed_losses)) | set(classes(installed_miners)) - {"BaseMiner"}
-    assert exported == {*NAMES, *pml.miners(), *NOT_AVAILABLE}
-    assert not {*NAMES, *pml.miners()} & set(NOT_AVAILABLE)
+    assert exported == {*NAMES, *pml.miners(), *not_available()}
+    assert not {*NAMES, *pml.miners()} & not_available()
     offered = {entry.name.removeprefix("pml/") for entry in load().list_items("loss") if entry.name.startswith("pml/")}
     assert offered == set(NAMES)
 
@@ -238,10 +250,6 @@ def test_dependence_on_batch_order_is_as_documented():
     page = PAGE.read_text(encoding="utf-8")
     (sentence,) = re.findall(r"Depend on the order of the batch: (.*?)\.", page, re.DOTALL)
     assert dependent == set(re.findall(r"`(\w+)`", sentence))
-
-
-def test_the_page_has_the_tables():
-    assert page_tables(pml.signatures()) in PAGE.read_text(encoding="utf-8")
 
 
 def test_every_range_is_that_of_an_option():

@@ -1,26 +1,34 @@
-"""Rewrite the signature table of ``pml/...`` and the tables of its page: ``python -m tests.support.pml_signatures``."""
+"""Rewrite the signature table of ``pml/...`` and the tables of its page for the installed version of the library.
+
+``python -m reidbench_losses.pml_signatures`` in a checkout, after an upgrade. Only the tests import this module.
+"""
 
 import inspect
 import json
 import re
 import warnings
 from importlib import metadata
+from pathlib import Path
 
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
+
 from reidbench_losses.pml import DISTRIBUTION, SIZES, TABLE
 
-from reidbench.plugins.spec import Item, write_value
-from tests.support.cases import cases
-from tests.support.paths import CHECKOUT
-
-PAGE = CHECKOUT / "docs" / "losses" / "pml.md"
+PAGE = Path(__file__).parents[2] / "docs" / "losses" / "pml.md"
 RANKED = {"margin": 0.4, "Tn": 2}  # RankedListLoss gives these no default
 DISTANCE_OPTIONS = ("normalize_embeddings", "p", "power")
 SIZE = {"num_classes": 9, "embedding_size": 6, "descriptors_dim": 6}
 
-# Why an exported loss or miner has no item.
-NOT_AVAILABLE: dict[str, str] = cases(__file__, "not_available")
+
+def not_available() -> set[str]:
+    """Return the exported losses and miners that have no item: the names in the last table of the page, with reasons.
+
+    Exits where there is no page.
+    """
+    if not PAGE.exists():
+        raise SystemExit(f"{PAGE} does not exist: run this in a checkout of reidbench, installed with pip install -e")
+    return set(re.findall(r"^\| `(\w+)` ", PAGE.read_text(encoding="utf-8").partition("| not available |")[2], re.M))
 
 
 def classes(package) -> dict[str, type]:
@@ -41,8 +49,9 @@ def installed_signatures():
 
 
 def offered(package, *others):
+    excluded = {*not_available(), *others}
     for name, kind in classes(package).items():
-        if not name.startswith("Base") and name not in {*NOT_AVAILABLE, *others}:
+        if not name.startswith("Base") and name not in excluded:
             yield name, kind
 
 
@@ -161,28 +170,30 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tens
 
 
 def page_tables(table):
-    """Return the tables of the page in Markdown: losses, miners, and what is not available."""
+    """Return the tables of losses and miners of the page in Markdown."""
     lines = ["| loss | its own options | distance | reducer | miner |", "|---|---|---|---|---|"]
     for name, entry in table["losses"].items():
         distance = dict(entry["distance"] or {})
-        cells = [
-            f"`{name}`",
-            own_options(entry["options"]),
-            f"`{Item(distance.pop('distance'), tuple(distance.items()))}`" if distance else "none",
-            f"`{entry['reducer']}`" if entry["reducer"] else "none",
-            "yes" if entry["miner"] else "no",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        distance_spec = f"{distance.pop('distance')}({spec_of(distance)})" if distance else None
+        cells = map(code, (name, spec_of(defaults(entry["options"])), distance_spec, entry["reducer"]))
+        lines.append(f"| {' | '.join(cells)} | {'yes' if entry['miner'] else 'no'} |")
     lines += ["", "| miner | its options |", "|---|---|"]
-    lines += [f"| `{name}` | {own_options(options)} |" for name, options in table["miners"].items()]
-    lines += ["", "| not available | why |", "|---|---|"]
-    lines += [f"| `{name}` | {reason} |" for name, reason in NOT_AVAILABLE.items()]
+    lines += [f"| {code(name)} | {code(spec_of(defaults(options)))} |" for name, options in table["miners"].items()]
     return "\n".join(lines) + "\n"
 
 
-def own_options(options):
-    shown = [f"{name}={write_value(default[0]) if default else '?'}" for name, (_, *default) in options.items()]
-    return f"`{', '.join(shown)}`" if shown else "none"
+def defaults(options):
+    return {name: default[0] if default else "?" for name, (_, *default) in options.items()}
+
+
+def spec_of(options):
+    """Return options as they are written in a spec: ``p=2, swap=false``."""
+    pairs = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
+    return pairs.replace('"', "").replace("null", "none")
+
+
+def code(text):
+    return f"`{text}`" if text else "none"
 
 
 def main() -> None:
@@ -196,9 +207,9 @@ def main() -> None:
             groups.append(f'"{group}": {json.dumps(entries)}')
     TABLE.write_text("{\n" + ",\n".join(groups) + "\n}\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition("| loss | its own options |")
+    head, rest = page.partition("| loss |")[0], page.partition("\n| not available |")
     head = re.sub(r"version [\d.]+\d", f"version {metadata.version(DISTRIBUTION)}", head)
-    PAGE.write_text(head + page_tables(table) + "\nSource:" + rest.partition("\nSource:")[2], encoding="utf-8")
+    PAGE.write_text(head + page_tables(table) + "".join(rest[1:]), encoding="utf-8")
 
 
 if __name__ == "__main__":
