@@ -48,16 +48,21 @@ def report(
     if not isinstance(runs, Records):
         runs = records(*([runs] if isinstance(runs, str | Path) else runs), results=machine.results)
     with_figures, defaults = bool(html or plots), command_defaults()
-    folded = defaults["page_folded"] if with_figures and sections is None else []
+    by_default = sections is None
+    folded = defaults["page_folded"] if with_figures and by_default else []
     if sections is None:
         sections = defaults[("run_sections" if len(runs) == 1 else "page_sections") if with_figures else "sections"]
     opened = [sections] if isinstance(sections, str) else sections
     files = RunFiles(list(zip(runs.folders, runs, strict=True)), machine, figures=with_figures, pictures=pictures)
-    parts = Report(build_sections([*opened, *folded], runs, files))
+    shown = [part for part in build_sections(opened, runs, files) if part or not by_default]
+    for part in shown:
+        if not part:
+            part.notes.append("These runs have nothing to show here.")
+    parts = Report([*shown, *build_sections(folded, runs, files)])
     if html:
         title = f"{runs[0].job.loss}, seed {runs[0].job.seed}" if len(runs) == 1 else f"{len(runs)} runs"
         about = f"Report of reidbench, finished {max(run.finished for run in runs)[:10]}."
-        page = render(parts, lambda parts: to_html(parts, title, about, len(opened)))
+        page = render(parts, lambda parts: to_html(parts, title, about, len(shown)))
         write_atomic(user_path(html), page)
     if plots:
         figures = render(parts, lambda parts: to_files(all_figures(parts)))
