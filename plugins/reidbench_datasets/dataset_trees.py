@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -43,7 +44,8 @@ def lacking(folder: Path, names: Iterable[str]) -> str:
         return ""
     if not folder.is_dir():
         return f"{folder}: no such folder"
-    present = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    entries = os.listdir(folder) if os.access(folder, os.R_OK) else []  # noqa: PTH208, only names are needed
+    present = sorted(name for name in entries if not name.startswith("."))
     shown = ", ".join(present[:SHOWN]) + ", …" * (len(present) > SHOWN)
     return f"{folder}: lacks {', '.join(missing)}; has {shown or 'nothing'}"
 

@@ -45,7 +45,7 @@ def write_msmt17(tree: Path, query: str = "0000/0000_000_02_b.jpg 0") -> Path:
     return tree
 
 
-@pytest.mark.parametrize("dataset", ["msmt17", "cuhk03_np", "veri776"])
+@pytest.mark.parametrize("dataset", ["cuhk03_np", "veri776", pytest.param("msmt17", marks=pytest.mark.slow)])
 def test_the_full_plan_has_the_published_counts(dataset):
     for real, published in zip(STANDINS[dataset].trees.values(), CASES[dataset][1], strict=True):
         images = plan(STANDINS[dataset], real, real.identities, 0)
