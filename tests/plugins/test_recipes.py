@@ -82,14 +82,10 @@ def test_tricks_can_be_removed(recipe):
 
 
 def test_padding_and_erased_pixels_follow_the_network():
-    imagenet = Preprocess(64, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    small, vit = (replace(INFO, preprocess=each) for each in (imagenet, Preprocess(256, 128, (0.5,) * 3, (0.5,) * 3)))
-    assert (bag_of_tricks(small).pad, bag_of_tricks(small, pad=7).pad, agw(INFO, jitter=0.5).jitter) == (2, 7, 0.5)
-    assert bag_of_tricks(small).erase_fill == bag_of_tricks(INFO).erase_fill == (124, 116, 104)
-    assert (bag_of_tricks(small, erased="code").erase_fill, transformer(vit).erase_fill) == (
-        (152, 142, 127),
-        (128,) * 3,
-    )
+    small = replace(INFO, preprocess=Preprocess(64, 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    assert (bag_of_tricks(small).pad, agw(small, pad=7).pad) == (2, 7)
+    assert agw(small).erase_fill == transformer(INFO).erase_fill == (124, 116, 104)
+    assert bag_of_tricks(small, erased="code").erase_fill == (152, 142, 127)
 
 
 def test_frames_leave_the_ids_of_older_results():

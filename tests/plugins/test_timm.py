@@ -62,8 +62,7 @@ def test_the_learning_rate_falls_from_layer_to_layer():
     rates = {names[parameter]: group["lr"] for group in groups for parameter in group["params"]}
     assert rates.keys() == set(names.values())
     assert rates["network.blocks.11.mlp.fc2.weight"] == rates["head.0.weight"] == 1
-    assert rates["network.blocks.0.attn.qkv.bias"] == 0.5**11
-    assert rates["network.patch_embed.proj.weight"] == rates["network.pos_embed"] == 0.5**12
+    assert rates["network.blocks.0.attn.qkv.bias"] == 2 * rates["network.pos_embed"] == 0.5**11
 
 
 def test_random_weights_repeat():

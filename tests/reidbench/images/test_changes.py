@@ -39,17 +39,14 @@ def images_by_loops(pixels: np.ndarray, how: Augmentation, height: int, width: i
         b, c, s, h = change if applied < how.jitter else [0] * 4
         top, left = int(top * (2 * how.pad + 1)) - how.pad, int(left * (2 * how.pad + 1)) - how.pad
         image = np.zeros((height, width, 3), dtype=int)
-        for y in range(height):
-            for x in range(width):
-                if 0 <= top + y < height and 0 <= left + x < width:
-                    image[y, width - 1 - x if mirror < 0.5 else x] = source[top + y, left + x]
+        for y, x in np.ndindex(height, width):
+            if 0 <= top + y < height and 0 <= left + x < width:
+                image[y, width - 1 - x if mirror < 0.5 else x] = source[top + y, left + x]
         grey = sum(int(image[..., k].sum()) * GREY[k] for k in range(3))
         offset = round(2**BITS * (1 + b) * -c) * grey // (256 * height * width) + 2 ** (BITS - 1)
         out = np.full_like(image, offset)
         for i, k in np.ndindex(3, 3):
-            turned = (
-                math.cos(2 * math.pi * h) * ((i == k) - GREY[k] / 256) + math.sin(2 * math.pi * h) * QUARTER_TURN[i][k]
-            )
+            turned = math.cos(h * math.tau) * ((i == k) - GREY[k] / 256) + math.sin(h * math.tau) * QUARTER_TURN[i][k]
             out[..., i] += round(2**BITS * (1 + b) * (1 + c) * (GREY[k] / 256 + (1 + s) * turned)) * image[..., k]
         out = np.clip(out // 2**BITS, 0, 255)
         applied, top, left, *tries = (erase() for _ in range(3 + 2 * TRIES))
@@ -64,10 +61,9 @@ def images_by_loops(pixels: np.ndarray, how: Augmentation, height: int, width: i
         yield out
 
 
-unit = st.floats(0, 1)
 ranges = {"erase_area": st.tuples(st.floats(0.01, 0.3), st.floats(0.3, 1)), "erase_aspect": st.floats(0.1, 1)}
 ranges |= {"erase_fill": st.tuples(*[st.integers(0, 255)] * 3), "hue": st.floats(0, 0.5), "pad": st.integers(0, 9)}
-ranges |= dict.fromkeys(("jitter", "erase", *TERMS[:3]), unit)
+ranges |= dict.fromkeys(("jitter", "erase", *TERMS[:3]), st.floats(0, 1))
 
 
 @given(how=st.builds(Augmentation, **ranges), height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 9))
