@@ -62,6 +62,11 @@ class Protocol:
     faithful_backbones: tuple[str, ...] = ()
 
     @property
+    def datasets(self) -> dict[str, str]:
+        """The specs of its datasets by the kinds of their items: "dataset", and "train" where that is another one."""
+        return {kind: text for kind, text in (("dataset", self.dataset), ("train", self.train)) if text}
+
+    @property
     def rank_scores(self) -> tuple[str, ...]:
         """The names of the scores of the ranks, such as "r5" or "recall_at_5"."""
         return tuple(f"{RECALL_AT_K if self.recall_at_k else RANK_K}{rank}" for rank in self.ranks)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from reidbench.errors import DataError, PluginError, contract_error
 from reidbench.plugins.spec import EMBEDDING
-from reidbench.plugins.weights import load_tensors, read_normalisation, read_weights
+from reidbench.plugins.weights import Mean, Std, load_tensors, read_normalisation, read_weights
 from reidbench.utils.arrays import IntArray
-
-_Mean = Annotated[float, Field(ge=0, le=1)]
-_Std = Annotated[float, Field(ge=1e-3, le=1)]
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ class Preprocess:
 
     height: PositiveInt
     width: PositiveInt
-    mean: tuple[_Mean, _Mean, _Mean] = (0.0, 0.0, 0.0)
-    std: tuple[_Std, _Std, _Std] = (1.0, 1.0, 1.0)
+    mean: tuple[Mean, Mean, Mean] = (0.0, 0.0, 0.0)
+    std: tuple[Std, Std, Std] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)

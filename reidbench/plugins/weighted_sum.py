@@ -24,10 +24,7 @@ class WeightedSum(Loss):
     """
 
     def __init__(
-        self,
-        terms: Iterable[tuple[str, float, Loss]],
-        features: Sequence[str] = (),
-        info: TrainInfo | None = None,
+        self, terms: Iterable[tuple[str, float, Loss]], features: Sequence[str] = (), info: TrainInfo | None = None
     ) -> None:
         super().__init__()
         self.terms = tuple(terms)

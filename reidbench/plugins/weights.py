@@ -21,9 +21,9 @@ WEIGHTS = "weights.safetensors"
 SHOWN = 5  # names of tensors in a message
 NO_CHECKSUM = "0" * 64  # where the checksum is not yet known
 _KEYS = ("mean", "std", "channels")
-_Mean = Annotated[float, Field(ge=0, le=1)]
-_Std = Annotated[float, Field(gt=0, le=1)]
-_MEAN, _STD = TypeAdapter(tuple[_Mean, _Mean, _Mean]), TypeAdapter(tuple[_Std, _Std, _Std])
+Mean = Annotated[float, Field(ge=0, le=1)]  # of a channel, on the 0..1 scale
+Std = Annotated[float, Field(ge=1e-3, le=1)]
+_MEAN, _STD = TypeAdapter(tuple[Mean, Mean, Mean]), TypeAdapter(tuple[Std, Std, Std])
 
 HOW_TO_WRITE = (
     "write it with safetensors.torch.save_file(tensors, path, metadata={"

@@ -127,7 +127,7 @@ def resolve(job: Job, catalogue: Catalogue, memo: Memo | None = None) -> Resolve
     add("protocol", "protocol", job.protocol)
     if "protocol" in items:
         protocol = memo(build_protocol, items["protocol"])
-        for name, text in dataset_texts(protocol).items():
+        for name, text in protocol.datasets.items():
             try:
                 items[name] = memo(resolve_dataset, text, catalogue)
             except OptionError as error:
@@ -161,12 +161,6 @@ def build_protocol(spec: ResolvedSpec) -> Protocol:
     if problems := [message for message, holds in valid.items() if not holds]:
         raise PluginError(f"{spec.owner}: {'; '.join(problems)}")
     return protocol
-
-
-def dataset_texts(protocol: Protocol) -> dict[str, str]:
-    """Return the specs of the datasets of a protocol, by the kinds of their items."""
-    texts = zip(DATASETS, (protocol.dataset, protocol.train), strict=True)
-    return {kind: text for kind, text in texts if text}
 
 
 def resolve_dataset(text: str, catalogue: Catalogue) -> ResolvedSpec:

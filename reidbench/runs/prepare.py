@@ -16,17 +16,7 @@ from reidbench.plugins.catalogue import Catalogue, ResolvedSpec, command_default
 from reidbench.plugins.interfaces import BackboneInfo, Loss, Metric, PairMetric, Reranker, learns
 from reidbench.plugins.options import files_below
 from reidbench.ranking.checked_metric import CheckedMetric
-from reidbench.runs.job import (
-    DATASETS,
-    EvaluationRecord,
-    Job,
-    Memo,
-    ResolvedJob,
-    build_protocol,
-    dataset_texts,
-    resolve,
-    resolve_dataset,
-)
+from reidbench.runs.job import EvaluationRecord, Job, Memo, ResolvedJob, build_protocol, resolve, resolve_dataset
 from reidbench.runs.provenance import code_digest, run_code, run_ids, training_code
 from reidbench.runs.store import Store
 from reidbench.training.build import build_on_meta, build_recipe, build_split, check_loss, describe_backbone, train_info
@@ -105,7 +95,7 @@ class Planner:
         with files_below(machine.data):
             resolved = resolve(job, self.catalogue, memo)
         protocol, items = resolved.protocol, dict(resolved.items)
-        split = self._split(items)
+        split = self._split(protocol, items)
         if split.wrong_counts and not machine.allow_partial:
             where, wrong = f"dataset {items['dataset'].text} in {split.train.root}", "; ".join(split.wrong_counts)
             advice = "unpack it again, or use it as it is with --allow-partial, which is recorded"
@@ -173,12 +163,12 @@ class Planner:
         with files_below(self.machine.data):
             spec = self.catalogue.resolve("protocol", protocol)
             built = build_protocol(spec)
-            items = {kind: resolve_dataset(text, self.catalogue) for kind, text in dataset_texts(built).items()}
-            return spec, built, self._split(items)
+            items = {kind: resolve_dataset(text, self.catalogue) for kind, text in built.datasets.items()}
+            return spec, built, self._split(built, items)
 
-    def _split(self, items: Mapping[str, ResolvedSpec]) -> Split:
+    def _split(self, protocol: Protocol, items: Mapping[str, ResolvedSpec]) -> Split:
         # By text and not by content: two lists with one content may be in two folders.
-        specs = (items[kind] for kind in DATASETS if kind in items)
+        specs = (items[kind] for kind in protocol.datasets)
         return self.memo(across, *(self.memo(build_split, spec, self.machine.data) for spec in specs))
 
 

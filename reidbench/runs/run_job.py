@@ -27,7 +27,6 @@ from reidbench.ranking.pipeline import rank_embeddings
 from reidbench.ranking.rankings import Rankings, save_ranking
 from reidbench.ranking.scores import intervals, score
 from reidbench.runs import record as schema
-from reidbench.runs.job import dataset_texts
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Prepared
 from reidbench.runs.provenance import commit
@@ -220,6 +219,8 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
     *earlier, last = summary.environments if summary else [scored_in]
     devices = "; ".join(dict.fromkeys(part.device_name for part in (*earlier, last)))  # of all parts of the training
     trained_in = schema.TrainingEnvironment(**{**asdict(last), "device_name": devices}, earlier_parts=earlier)
+    digests, contents = (split.digest, split.train.digest), split_contents(split, machine)
+    contradictions = {kind: len(names) for kind, names in run.contradictions.items()}
     sha, dirty = commit()
     return RunRecord(
         schema=schema.SCHEMA,
@@ -233,14 +234,7 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
         items=_item_records(run),
         training=f"{run.training_folder.parent.name}/{run.training_folder.name}",
         evaluation=run.evaluation,
-        dataset=schema.DatasetRecord(
-            split.digest,
-            split.train.digest,
-            split.counts,
-            split_contents(split, machine),
-            split.wrong_counts,
-            {kind: len(names) for kind, names in run.contradictions.items()},
-        ),
+        dataset=schema.DatasetRecord(*digests, split.counts, contents, split.wrong_counts, contradictions),
         recipe=run.recipe,
         network=schema.NetworkRecord(info.embedding_dim, info.parameters, info.pretrained, preprocess),
         standin=run.standin,
@@ -261,7 +255,7 @@ def _record(run: Prepared, machine: Machine, started: str, status: Status, error
 
 
 def _item_records(run: Prepared) -> dict[str, schema.ItemRecord]:
-    given = {**asdict(run.job), **dataset_texts(run.protocol)}
+    given = {**asdict(run.job), **run.protocol.datasets}
     records = {}
     for kind, item in run.items.items():
         plugins = [offer.plugin for offer in item.plugin_items]

@@ -129,11 +129,10 @@ def train(
             total, *scalars = numbers.values()
             stopping, diverged = world.any(stop.requested, not np.isfinite(total))
             if diverged:
-                raise TrainingError(
-                    f"{owner_of(loss)} is {total} at step {step} (learning rate {learning_rate:.3g}) for a batch of "
-                    f"the identities {np.unique(samples.pids[units]).tolist()}; lower learning_rate, or check the loss "
-                    "for a square root or a logarithm at zero"
-                )
+                batch = f"a batch of the identities {np.unique(samples.pids[units]).tolist()}"
+                place = f"at step {step} (learning rate {learning_rate:.3g}) for {batch}"
+                advice = "lower learning_rate, or check the loss for a square root or a logarithm at zero"
+                raise TrainingError(f"{owner_of(loss)} is {total} {place}; {advice}")
             monitor.record(step, value, embeddings[:, : backbone.embedding_dim], gradient_norms(backbone, loss))
             optimizer.step()
 

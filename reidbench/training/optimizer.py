@@ -34,14 +34,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return from_zero + recipe.warmup_start * (rate - from_zero)
 
 
-def beta1(recipe: Recipe, step: int) -> float:
-    """Return Adam's β₁ of the update after ``step`` updates: ``late_beta1`` from ``decay_start`` on.
-
-    Source: Hermans et al. 2017, section 3.2.
-    """
-    return recipe.beta1 if step < recipe.decay_start else recipe.late_beta1
-
-
 def own_groups(item: Loss | Backbone) -> list[dict[str, Any]]:
     """Return the parameter groups of a loss or a network; raises PluginError where they are none."""
     groups = item.param_groups()
@@ -116,12 +108,16 @@ class ScheduledOptimizer:
         self._ratios = [float(group["lr"]) / recipe.learning_rate for group in self.optimizer.param_groups]
 
     def set_rates(self, step: int) -> float:
-        """Set the rates and betas of all groups for the update after ``step``; return the recipe's learning rate."""
-        rate = learning_rate(self.recipe, step)
+        """Set the rates and betas of all groups for the update after ``step``; return the recipe's learning rate.
+
+        Adam's β₁ is ``late_beta1`` from ``decay_start`` on. Source: Hermans et al. 2017, section 3.2.
+        """
+        recipe, rate = self.recipe, learning_rate(self.recipe, step)
+        beta1 = recipe.beta1 if step < recipe.decay_start else recipe.late_beta1
         for group, ratio, switches in zip(self.optimizer.param_groups, self._ratios, self._switches, strict=True):
             group["lr"] = rate * ratio
             if switches:
-                group["betas"] = (beta1(self.recipe, step), self.recipe.beta2)
+                group["betas"] = (beta1, recipe.beta2)
         return rate
 
 
