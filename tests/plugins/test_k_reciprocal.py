@@ -12,7 +12,6 @@ from tests.support.oracles import oracle
 from tests.support.rankings import rank_distances
 
 SETTINGS = ["k1=20, k2=6, lam=0.3", "k1=7, k2=3, lam=0.5", "k1=12, k2=1, lam=0.2"]
-RANKS = (1, 5, 10, 20)
 
 
 class Differences(Metric):
@@ -89,7 +88,7 @@ def test_re_ranked_distances_are_those_of_the_authors(options, rounding, metric)
     ranking = rank_distances([distances], data["q_pid"], data["q_cam"], data["g_pid"], data["g_cam"])
     scores = score(ranking, len(data["gf"]))
     assert scores.map_market == pytest.approx(float(data[f"{key}_mAP"]), abs=1e-6)
-    np.testing.assert_allclose([scores.cmc[rank] for rank in RANKS], data[f"{key}_rank1_5_10_20"], atol=1e-9)
+    np.testing.assert_allclose(list(scores.cmc.values()), data[f"{key}_rank1_5_10_20"], atol=1e-9)
 
 
 def test_a_learned_form_is_not_squared_again():
