@@ -76,10 +76,9 @@ def test_terms_read_different_features():
     info = TrainInfo(2, 2, feature_sizes={"pooled": 5, "embedding": 2})
     terms = [("a", 2.0, Squares()), ("b", 0.5, head := Head()), ("c", 3.0, Squares())]
     total = WeightedSum(terms, ["pooled", "embedding", "embedding"], info)
-    assert total.reads == ("embedding", "pooled")
     value = total(torch.cat([embedding, pooled], dim=1), LABELS)
-    by_hand = 2 * pooled.square().sum(1).mean() + 0.5 * (embedding @ head.weight).sum()
-    by_hand = by_hand + 3 * embedding.square().sum(1).mean()
+    squares = [rows.square().sum(1).mean() for rows in (pooled, embedding)]
+    by_hand = 2 * squares[0] + 0.5 * (embedding @ head.weight).sum() + 3 * squares[1]
     torch.testing.assert_close(value.total, by_hand)
     parts = (embedding, pooled, head.weight)
     torch.testing.assert_close(torch.autograd.grad(value.total, parts), torch.autograd.grad(by_hand, parts))

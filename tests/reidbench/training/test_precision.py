@@ -1,13 +1,11 @@
 """Precision, memory layout and compilation: loss and weights in float32, refusals, exact resume."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reidbench.errors import OptionError, PluginError
+from reidbench.errors import OptionError
 from reidbench.plugins.interfaces import Backbone, Preprocess
 from reidbench.training.precision import check_device, float32_products, forward_pass
 from reidbench.training.recipe import Recipe
@@ -57,29 +55,6 @@ def test_the_network_has_the_precision_of_the_recipe(precision, channels_last):
     embeddings.sum().backward()
     assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-
-
-class Both(Seen):
-    """Has what the linear layer gets as a further feature."""
-
-    feature_sizes: Mapping[str, int] = {"flat": 4 * 36}
-
-    def training_features(self, images: Tensor) -> dict[str, Tensor]:
-        flat = self.convolution(images).flatten(1)
-        return {"embedding": self.linear(flat).float(), "flat": flat}
-
-
-@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"channels_last": True}], ids=str)
-def test_features_have_the_precision_of_the_recipe(changes):
-    network = Both()
-    features = forward_pass(network, recipe(**changes), CPU, ["embedding", "flat"])(images := torch.rand(5, 3, 8, 8))
-    exact = network.training_features(images)
-    assert (features.dtype, features.shape) == (torch.float32, (5, 4 + 4 * 36))
-    torch.testing.assert_close(features[:, 4:], exact["flat"], rtol=0.05, atol=0.05)
-    assert torch.equal(features[:, :4], exact["embedding"]) == ("precision" not in changes)
-    network.feature_sizes = {"flat": 4}
-    with pytest.raises(PluginError, match=r"backbone Both .*training_features\['flat'\] must be .*\[5, 4\], got .*144"):
-        forward_pass(network, recipe(), CPU, ["embedding", "flat"])(images)
 
 
 def test_float64_is_retained():
