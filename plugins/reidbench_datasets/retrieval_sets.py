@@ -138,6 +138,9 @@ def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, ho
 
     The official list gives training images, queries and gallery. Raises DataError where the tree is missing or the list
     is malformed; OptionError for a fraction outside 0 to 1.
+
+    Owner: https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html
+    Terms: password on request
     """
     tree = find_tree("inshop", root, INSHOP_SPELLINGS, (f"Img/{images}",))
     places = [tree / "Eval" / INSHOP_LIST, tree / INSHOP_LIST]

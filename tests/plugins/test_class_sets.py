@@ -11,7 +11,10 @@ from reidbench_datasets.retrieval_sets import PUBLISHED, RANKS, cars196
 from reidbench_datasets.standin_tree import mat_file
 
 from reidbench import DataError, OptionError, build
+from reidbench.plugins.catalogue import load
 from reidbench.ranking.rankings import read_ranking
+from reidbench.runs.job import resolve
+from reidbench.runs.suite import find_suite, load_suite
 from tests.support.cases import cases
 from tests.support.jobs import job, plan_of, run
 from tests.support.paths import DATA
@@ -146,3 +149,16 @@ def test_the_five_splits_of_faces_differ(tmp_path):
     assert len({frozenset(split.train.pids.tolist()) for split in splits}) == 5
     for split in splits:
         assert sorted({*split.train.pids.tolist(), *split.query.pids.tolist()}) == list(range(1, 41))
+
+
+def test_the_suite_of_real_pictures_has_three_seeds_of_each():
+    jobs = load_suite(find_suite("real_pictures")).jobs
+    combinations = [
+        (protocol, loss, seed)
+        for protocol in ("omniglot(sets=small)", "orl_faces")
+        for loss in ("none", "classification", "batch_hard")
+        for seed in range(3)
+    ]
+    assert [(each.protocol, each.loss, each.seed) for each in jobs] == combinations
+    for each in jobs:
+        resolve(each, load())
