@@ -39,12 +39,13 @@ def ranking_for(job):
     return rank(query, gallery, query_pids, query_cams, pids, cams, build("metric", "euclidean"))
 
 
-def derived_fields(ranking, query_pids, query_cams, cams):
+def derived_fields(ranking, query_pids, query_cams, cams, own=None):
     """Return the fields of a record that follow from a ranking: scores, intervals and the matrix of cameras."""
+    own = np.full(len(ranking), -1) if own is None else own
     return {
         "scores": score(ranking, len(cams)).as_dict(),
         "intervals": intervals(ranking, query_pids),
-        "cameras": CameraMatrix(**camera_scores(ranking, query_cams, cams, np.full(len(ranking), -1)).as_dict()),
+        "cameras": CameraMatrix(**camera_scores(ranking, query_cams, cams, own).as_dict()),
     }
 
 

@@ -71,9 +71,8 @@ def test_identities_of_one_image_are_noted():
 
 def test_what_distorts_scores_is_printed_below_the_counts():
     clean = plan({})
-    run = replace(
-        clean.runs[0], unmatched=Unmatched(5, 1, 1), contradictions={"test_images_in_train": ["a.jpg", "b.jpg"]}
-    )
+    both = {"test_images_in_train": ["a.jpg", "b.jpg"]}
+    run = replace(clean.runs[0], unmatched=Unmatched(5, 1, 1), contradictions=both)
     notes = set(printed(replace(clean, runs=[run]))) - set(printed(clean))
     assert len(notes) == 2
     assert any("2 of 5" in note and "same_camera" in note for note in notes)

@@ -58,9 +58,8 @@ def test_a_failing_section_leaves_the_scores(reidbench_main, tmp_path, monkeypat
         """Whether each way of reporting names the reason and keeps the scores; alone the section is an error."""
         code, said = reidbench_main("report", *both, "--html", str(page))
         html = page.read_text(encoding="utf-8")
-        assert (code, reason in said, "mAP (market)" in html, reason in html.replace("&#39;", "'")) == (0,) + (
-            True,
-        ) * 3
+        assert (code, reason in said, reason in html.replace("&#39;", "'")) == (0, True, True)
+        assert "mAP (market)" in html
         code, said = reidbench_main("report", *both, "--plots", str(plots))
         assert (code, reason in said) == (0, True)
         code, said = reidbench_main("report", *both[:2], "--html", str(page))

@@ -1,7 +1,6 @@
 """Adding and merging: all or nothing, and the same bytes in any order."""
 
 import dataclasses
-import pickle
 import signal
 import statistics
 import subprocess
@@ -90,15 +89,10 @@ def test_missing_and_damaged_rankings_are_refused(tmp_path):
     folder, record = put(tmp_path / "run", valid_record())
     file = folder / "rankings.npz"
     arrays = dict(vars(ranking_for(record.job)))
-    float_ranks = {**arrays, "ranks": arrays["ranks"].astype(np.float32)}
-    for content in (b"", b"PK\x03\x04", pickle.dumps([1])):
-        file.write_bytes(content)
-        with pytest.raises(DataError, match=r"run/rankings\.npz: cannot be read"):
-            add([(folder, record)], tmp_path / "boards")
-    np.savez(file, **{**arrays, "units": np.array([object()])})
-    with pytest.raises(DataError, match=r"units holds pickled objects"):
+    file.write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=r"run/rankings\.npz: cannot be read"):
         add([(folder, record)], tmp_path / "boards")
-    np.savez(file, **float_ranks)
+    np.savez(file, **arrays | {"ranks": arrays["ranks"].astype(np.float32)})
     with pytest.raises(DataError, match=r"ranks must be int64 \[n\], got float32"):
         add([(folder, record)], tmp_path / "boards")
     file.unlink()
@@ -265,9 +259,7 @@ def start(boards: Path, runs: Path, how: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", ADD, str(boards), str(runs), how], stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize(
-    ("processes", "rows"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["2x3", "10x20"]
-)
+@pytest.mark.parametrize(("processes", "rows"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)])
 def test_processes_that_add_at_once_lose_nothing(tmp_path, processes, rows):
     records = [valid_record(f"loss{process}(x={n})") for process in range(processes) for n in range(rows)]
     for number, record in enumerate(records):

@@ -160,9 +160,8 @@ def test_every_part_of_a_sum_has_its_given_options():
     origins = {"hard.m": "default", "soft.m": "default", "hard:2.m": "given"}
 
     def run(given):
-        return valid_record(
-            given, items={"loss": replace(make_item(given, spec, "hard + soft + hard"), origins=origins)}
-        )
+        item = replace(make_item(given, spec, "hard + soft + hard"), origins=origins)
+        return valid_record(given, items={"loss": item})
 
     assert fields(run("hard + soft + hard(m=1)")) == []
     assert fields(run("hard(m=1) + soft(m=1) + hard")) == ["job.loss"]

@@ -122,10 +122,8 @@ def test_changed_files_are_named(boards):
     assert check(boards) == []
     shutil.copy(first / "rankings.npz", second / "rankings.npz")
     (first / "external.json").write_text((first / "external.json").read_text().replace("Method", "method"))
-    assert {problem.file for problem in check(boards)} == {
-        table,
-        *(place / "external.json" for place in (first, second)),
-    }
+    edited = {place / "external.json" for place in (first, second)}
+    assert {problem.file for problem in check(boards)} == {table, *edited}
 
 
 def test_rankings_of_other_lists_are_no_more_than_self_reported(scored, data_folder):

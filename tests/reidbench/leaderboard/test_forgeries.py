@@ -17,10 +17,8 @@ from tests.support.records import make_item
 def test_a_protocol_with_a_slash_has_its_own_board(tmp_path):
     record = valid_record("one", items={"protocol": make_item("evil/synthetic")})
     add_all(tmp_path / "boards", [record])
-    assert sorted(path.name for path in (tmp_path / "boards").iterdir() if path.name != ".lock") == [
-        "evil-synthetic.csv",
-        "records",
-    ]
+    names = {path.name for path in (tmp_path / "boards").iterdir()}
+    assert names - {".lock"} == {"evil-synthetic.csv", "records"}
     result = verify(tmp_path / "boards", Planner(load(), local_machine(data=tmp_path)))
     assert [statement.tier for statement in result.rows.values()] == ["self-reported"]
     assert "evil/synthetic: not verified" in result.notes[0]

@@ -172,14 +172,11 @@ def test_array_files_with_other_bytes(tmp_path, file, method, position, length, 
 def test_array_files_with_another_structure(tmp_path, file, place, edit, number):
     arrays = arrays_of(file)
     name = list(arrays)[place % len(arrays)]
-    if isinstance(
-        edit, int
-    ):  # flags or method of compression: encrypted, of another program, not the one that was used
-        offset = 2 * (number % 2)
+    if isinstance(edit, int):  # flags or method of compression: encrypted, of another program, not the one used
         content = content_of(file, METHODS[number % 4])
         for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-            start = content.find(mark) + at + offset
-            content = edit_bytes_at(content, start, edit.to_bytes(2, "little"))
+            start = content.find(mark) + at + 2 * (number % 2)
+            content = content[:start] + edit.to_bytes(2, "little") + content[start + 2 :]
     elif isinstance(edit, str):
         text = edit.encode()
         content = npz(arrays, name, edit) if file.endswith(".npz") else len(text).to_bytes(8, "little") + text
@@ -189,7 +186,3 @@ def test_array_files_with_another_structure(tmp_path, file, place, edit, number)
         with contextlib.suppress(safetensors.SafetensorError, KeyError):  # dtypes that it cannot hold
             content = content or (npz(changed) if file.endswith(".npz") else safetensors.numpy.save(changed))
     read(tmp_path, file, content)
-
-
-def edit_bytes_at(data: bytes, place: int, new: bytes) -> bytes:
-    return data[:place] + new + data[place + len(new) :]

@@ -46,9 +46,8 @@ def test_sums_learned_metrics_weights_and_heads():
     record = valid_record("batch_hard(margin=0.2) + 0.5*classification(smoothing=0)", items=items)
     learned = {"learned": True, "normalize": True, "metric_is_auto": False}
     row = row_of([replace_parts(record, evaluation=learned, deviations=["recipe quick(steps=300)", "own crop"])])
-    assert row["track"] == (
-        "protocol=synthetic(difficulty=2) backbone=deep(height=256) recipe=quick metric=xqda rerank=k_reciprocal"
-    )
+    network = "backbone=deep(height=256) recipe=quick metric=xqda rerank=k_reciprocal"
+    assert row["track"] == f"protocol=synthetic(difficulty=2) {network}"
     assert (row["loss"], row["loss_params"]) == ("batch_hard + 0.5*classification", "margin=0.2 + smoothing=0")
     assert (row["backbone"], row["weights"], row["head"]) == ("deep", "none", "fc1024")
     assert (row["test_metric"], row["metric_learner"], row["normalize"]) == ("xqda", "xqda", "true")

@@ -36,9 +36,7 @@ def test_rows_are_ranked_by_track_and_open_to_details(boards, tmp_path, open_pag
     visit = open_page(files[1], anchor=f"#row-{ranked[0]['config_hash'][:16]}")
     visit.page.get_by_label("Network").select_option("tiny")
     shown = visit.page.eval_on_selector_all("tbody th bdi", "cells => cells.map(cell => cell.textContent)")
-    places = visit.page.eval_on_selector_all(
-        "[data-board] td[data-label=place] bdi", "cells => cells.map(cell => cell.textContent)"
-    )
+    places = visit.page.locator("[data-board] td[data-label=place] bdi").all_text_contents()
     assert shown == [row["loss"] for row in ranked]
     assert places == ["1", "2", "3"]
     details = visit.page.inner_text(f"#row-{ranked[0]['config_hash'][:16]}-details")

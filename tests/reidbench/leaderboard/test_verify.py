@@ -39,9 +39,8 @@ def listed(data, loss, seed=0):
     query, gallery = plan.split.query, plan.split.gallery
     generator = np.random.default_rng([len(loss), seed])
     people = generator.normal(size=(int(gallery.pids.max()) + 2, 16))
-    embeddings = [
-        torch.from_numpy(people[part.pids] + generator.normal(size=(len(part), 16))) for part in (query, gallery)
-    ]
+    noise = [generator.normal(size=(len(part), 16)) for part in (query, gallery)]
+    embeddings = [torch.from_numpy(people[part.pids] + own) for part, own in zip((query, gallery), noise, strict=True)]
     ids = (query.pids, query.cams, gallery.pids, gallery.cams)
     both = rank_both(embeddings[0], embeddings[1], *ids, build("metric", "euclidean"), exclude=plan.protocol.exclude)
     cameras = camera_scores(both.with_junk, query.cams, gallery.cams, own_units(query, gallery))
@@ -100,9 +99,8 @@ def test_a_wrong_standin_mark_is_named(tmp_path, data_folder):
     boards = publish(tmp_path, [(replace(record, standin=True), ranking)])
     assert [file.name for file in boards.glob("*.csv")] == ["synthetic.standin.csv"]
     result = verify(boards, planner(data_folder))
-    assert ["standin", "is True, but the lists and the run's items give False"] in [
-        [f.field, f.text] for f in result.problems
-    ]
+    text = "is True, but the lists and the run's items give False"
+    assert ("standin", text) in [(problem.field, problem.text) for problem in result.problems]
     assert tiers(result) == {"self-reported"}
 
 

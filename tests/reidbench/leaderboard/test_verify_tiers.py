@@ -14,14 +14,12 @@ from reidbench.leaderboard.board import add, check, merge
 from reidbench.leaderboard.site import build_site
 from reidbench.leaderboard.verify import prediction_interval, verify, write
 from reidbench.plugins.catalogue import load
-from reidbench.ranking.camera_matrix import camera_scores
 from reidbench.ranking.rankings import read_ranking, save_ranking
-from reidbench.ranking.scores import intervals, score
 from reidbench.runs.prepare import Planner
-from reidbench.runs.record import CameraMatrix, read_record
+from reidbench.runs.record import read_record
 from reidbench.runs.store import Store
 from reidbench.utils.machine import local_machine
-from tests.support.boards import rows_of
+from tests.support.boards import derived_fields, rows_of
 from tests.support.jobs import job, plan_of, run
 from tests.support.paths import CHECKOUT
 from tests.support.rankings import positives_first
@@ -59,13 +57,9 @@ def forge(folder: Path, share: float, *, cameras: bool = True) -> str:
     record = read_record(folder / "record.json")
     ranking = positives_first(read_ranking(folder), share)
     split = plan_of(record.resolved_job())[0].split
-    matrix = camera_scores(ranking, split.query.cams, split.gallery.cams, own_units(split.query, split.gallery))
-    forged = replace(
-        record,
-        scores=score(ranking, len(split.gallery)).as_dict(),
-        intervals=intervals(ranking, split.query.pids),
-        cameras=CameraMatrix(**matrix.as_dict()) if cameras else record.cameras,
-    )
+    query, gallery = split.query, split.gallery
+    fields = derived_fields(ranking, query.pids, query.cams, gallery.cams, own_units(query, gallery))
+    forged = replace(record, **fields | ({} if cameras else {"cameras": record.cameras}))
     save_ranking(folder, ranking)
     (folder / "record.json").write_text(forged.to_json())
     return record.group

@@ -24,9 +24,8 @@ def test_a_record_leads_out_of_no_results_folder(tmp_path):
 
 def test_missing_files_are_named(tmp_path):
     record, failed = make_record("a"), make_record("b", status="failed", error="no memory")
-    files = RunFiles(
-        [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)], local_machine(data=tmp_path)
-    )
+    folders = [put(tmp_path / "runs" / "a", record, None), put(tmp_path / "runs" / "b", failed)]
+    files = RunFiles(folders, local_machine(data=tmp_path))
     with pytest.raises(DataError, match=r"rankings\.npz"):
         files.ranking(record)
     with pytest.raises(DataError, match="was not scored: no memory"):

@@ -34,9 +34,7 @@ def charts_of(names):
     bands = lines(names, low=np.zeros(30), high=np.full(30, 9.0))
     rows = [Series(name, [40 + n, 41.5], low=[38], high=[43], labels=["seed 0", name]) for n, name in enumerate(names)]
     points = [Series(name, [10.0 ** (n + 1)], [40 + n]) for n, name in enumerate(names)]
-    cells = [
-        Series(name, names, [None if n == m else n - m for m in range(len(names))]) for n, name in enumerate(names)
-    ]
+    cells = [Series(a, names, [None if a == b else n - m for m, b in enumerate(names)]) for n, a in enumerate(names)]
     return [
         bands,
         Chart("intervals", "mAP", rows, "mAP, %"),
@@ -140,23 +138,17 @@ def test_vendored_script_is_the_one_whose_digest_is_written_beside_it():
         assert f"{name} {version}: BSD-3-Clause" in licences
 
 
-@pytest.fixture
-def open_charts(open_page, tmp_path):
-    """Open a page of charts when all are drawn."""
-
-    def visit(charts, **how):
-        file = tmp_path / "page.html"
-        file.write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
-        visit = open_page(file, **how)
-        visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
-        return visit
-
+def open_charts(open_page, folder, charts, **how):
+    """Open a page of charts, and wait until all are drawn."""
+    (folder / "page.html").write_text(to_html([Part("Charts", charts=charts)], "Report", ""), encoding="utf-8")
+    visit = open_page(folder / "page.html", **how)
+    visit.page.wait_for_function("n => document.querySelectorAll('.plot svg').length === n", arg=len(charts))
     return visit
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_charts_are_accessible_in_both_themes_and_on_a_phone(open_charts, dark):
-    shown = open_charts(charts_of(["batch_hard", "classification"]), dark=dark)
+def test_charts_are_accessible_in_both_themes_and_on_a_phone(tmp_path, open_page, dark):
+    shown = open_charts(open_page, tmp_path, charts_of(["batch_hard", "classification"]), dark=dark)
     ink = shown.page.evaluate("getComputedStyle(document.body).color")
     texts = "texts => [...new Set(texts.map(text => getComputedStyle(text).fill))]"
     assert shown.page.eval_on_selector_all(".plot svg text", texts) == [ink]
@@ -171,8 +163,8 @@ def test_charts_are_accessible_in_both_themes_and_on_a_phone(open_charts, dark):
     assert shown.violations() == []
 
 
-def test_tab_and_enter_toggle_a_series_and_open_its_data(open_charts):
-    shown = open_charts([lines(["a", "b"])])
+def test_tab_and_enter_toggle_a_series_and_open_its_data(tmp_path, open_page):
+    shown = open_charts(open_page, tmp_path, [lines(["a", "b"])])
     strokes = "paths => paths.map(path => path.getAttribute('stroke'))"
     assert len(shown.page.eval_on_selector_all(".mark-line path", strokes)) == 2
     toggle = shown.page.get_by_role("button", name="b", exact=True)
@@ -189,8 +181,8 @@ def test_tab_and_enter_toggle_a_series_and_open_its_data(open_charts):
     assert shown.page.locator(".mark-line path").count() == 0
 
 
-def test_dragging_zooms_and_a_button_resets(open_charts):
-    shown = open_charts([lines(["a", "b"])])
+def test_dragging_zooms_and_a_button_resets(tmp_path, open_page):
+    shown = open_charts(open_page, tmp_path, [lines(["a", "b"])])
     before = shown.page.inner_html(".plot")
     box = shown.page.locator(".plot svg").bounding_box()
     assert box
@@ -210,10 +202,10 @@ def test_dragging_zooms_and_a_button_resets(open_charts):
     assert tip.inner_text().startswith("rank: ")
 
 
-def test_hostile_names_in_charts_are_plain_text(open_charts):
+def test_hostile_names_in_charts_are_plain_text(tmp_path, open_page):
     texts = [text for text in HOSTILE if text.strip()]
     titled = [Chart("scatter", text, [Series(text, ["x"], [1], labels=[text])], text, text) for text in texts[:4]]
-    shown = open_charts([*charts_of(texts), *titled])
+    shown = open_charts(open_page, tmp_path, [*charts_of(texts), *titled])
     names = [re.sub("[\u202e\x00-\x1f]", "\N{REPLACEMENT CHARACTER}", " ".join(text.split())) for text in texts]
     assert shown.page.locator("figure >> nth=0 >> tbody th").all_text_contents() == names
     assert shown.page.locator("main b, main img, main script").count() == 0

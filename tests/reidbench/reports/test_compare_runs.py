@@ -87,21 +87,12 @@ def test_queries_of_one_identity_share_a_number():
 
 
 def test_a_query_without_a_positive_has_its_own_number():
-    nothing = np.zeros(0, dtype=np.int64)
-    starts = np.zeros(4, dtype=np.int64)
-    empty = dataclasses.replace(
-        ranking_for(valid_record().job),
-        starts=starts, units=nothing, same_camera_starts=starts, same_camera_units=nothing,
-        top=np.zeros((3, 0), dtype=np.int64),
-    )  # fmt: skip
-    assert len(set(identities_of(empty).tolist())) == 3
+    assert len(set(identities_of(ranking_of([[], [], []])).tolist())) == 3
 
 
 def test_a_comparison_lists_what_else_differs(tmp_path):
-    a, b = (
-        put(tmp_path / "a", valid_record("one")),
-        put(tmp_path / "b", valid_record("two(x=1)", seed=1, commit="b" * 40)),
-    )
+    a = put(tmp_path / "a", valid_record("one"))
+    b = put(tmp_path / "b", valid_record("two(x=1)", seed=1, commit="b" * 40))
     comparison = compare_combinations([a], [b])
     assert not comparison.differences[0].over_seeds
     assert (comparison.identities, comparison.queries) == (6, 12)
@@ -118,9 +109,7 @@ def test_a_comparison_lists_what_else_differs(tmp_path):
 
 
 def test_three_seeds_on_both_sides_are_over_seeds(tmp_path):
-    sides = [
-        [put(tmp_path / f"{loss}{seed}", valid_record(loss, seed)) for seed in range(3)] for loss in ("one", "two")
-    ]
+    sides = [[put(tmp_path / f"{loss}{n}", valid_record(loss, n)) for n in range(3)] for loss in ("one", "two")]
     assert compare_combinations(*sides).differences[0].over_seeds
     assert not compare_combinations(sides[0], sides[1][:2]).differences[0].over_seeds
 

@@ -51,9 +51,8 @@ def test_a_file_defines_a_study_and_options_replace_its_numbers(file):
 
 
 def test_names_of_one_function_are_two_losses():
-    assert define(loss=["batch_hard", "batch_hard(margin=soft)", "batch_hard"]).losses == (
-        *("batch_hard", "batch_hard(margin=soft)", "none"),
-    )
+    two = ("batch_hard", "batch_hard(margin=soft)")
+    assert define(loss=[*two, "batch_hard"]).losses == (*two, "none")
 
 
 @pytest.mark.parametrize(

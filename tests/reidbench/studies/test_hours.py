@@ -9,6 +9,7 @@ from reidbench.plugins.catalogue import build, load
 from reidbench.studies import hours
 from reidbench.studies.define import define_study
 from reidbench.utils.machine import local_machine
+from tests.support.cases import cases
 from tests.support.jobs import SMALL_PROTOCOL
 from tests.support.records import make_record
 
@@ -41,19 +42,7 @@ def enough(trainings: float) -> float:
     return 2 * trainings * TRAINING / 3600 / hours.MARGIN * 1.001
 
 
-@pytest.mark.parametrize(
-    ("trainings", "numbers", "chosen"),
-    [
-        (5 * 7, {}, (5, 5, 5)),
-        (5 * 7 - 1, {}, (4, 4, 4)),
-        (3 * 4, {}, (2, 3, 3)),
-        (7 + 2 * 7, {"searches": 1}, (7, 7, 1)),
-        (5 * 12, {"trials": 3}, (3, 12, 12)),
-        (5 * 12, {"seeds": 5}, (10, 5, 5)),
-        (14, {"trials": 0}, (0, 14, 0)),
-        (8, {"trials": 2, "seeds": 2}, (2, 2, 2)),
-    ],
-)
+@pytest.mark.parametrize(("trainings", "numbers", "chosen"), cases(__file__, "the_largest_study_that_fits_is_chosen"))
 def test_the_largest_study_that_fits_is_chosen(plans, data_folder, trainings, numbers, chosen):
     for workers in (1, 3):
         study = choose(data_folder, enough(trainings) / workers, workers=workers, **numbers).study

@@ -15,9 +15,8 @@ HOSTILE = 'csv(file="<script>alert(1)</script> $x$ {{ 7 * 7 }}")'
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    return make_study(
-        tmp_path_factory.mktemp("study"), {"batch_hard": 0.0, HOSTILE: 0.3, "none": -1.0}, against="batch_hard"
-    )
+    losses = {"batch_hard": 0.0, HOSTILE: 0.3, "none": -1.0}
+    return make_study(tmp_path_factory.mktemp("study"), losses, against="batch_hard")
 
 
 def page_of(result):

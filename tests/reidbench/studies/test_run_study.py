@@ -198,23 +198,15 @@ def test_the_command_prints_the_table_alone_and_the_plan_beside_it(undisturbed, 
 # --- processes --------------------------------------------------------------------------------------------------------
 
 LOSSES = ("batch_hard", "centre_pull", "classification")
-FLAGS = {
-    "--protocol": SMALL_PROTOCOL,
-    "--recipe": "quick(steps=8, p=6, k=2)",
-    "--trials": "2",
-    "--seeds": "3",
-    "--against": "batch_hard",
-    "--device": "cpu",
-    "--threads": "1",
-    "--checkpoint-seconds": "0",
-}
+FLAGS = ["--protocol", SMALL_PROTOCOL, "--recipe", "quick(steps=8, p=6, k=2)", "--trials=2", "--seeds=3"]
+FLAGS += ["--against=batch_hard", "--device=cpu", "--threads=1", "--checkpoint-seconds=0"]
+FLAGS += [f"--loss={loss}" for loss in LOSSES]
 
 
 def start(folder, *more):
     """Start a study of three losses, one of them a third party's package, in a process of its own."""
-    flags = [word for pair in FLAGS.items() for word in pair] + [f"--loss={loss}" for loss in LOSSES]
     return subprocess.Popen(
-        [sys.executable, "-m", "reidbench", "study", *flags, *more],
+        [sys.executable, "-m", "reidbench", "study", *FLAGS, *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"REIDBENCH_RESULTS": str(folder)} | third_party_package(folder.parent / "package"),
     )  # fmt: skip

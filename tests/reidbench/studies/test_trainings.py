@@ -1,7 +1,7 @@
 """The trainings of a study: their order, seeds and data, and the verdict of a trial; nothing is trained."""
 
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 
 import pytest
 
@@ -45,9 +45,8 @@ def test_trials_go_round_by_round_with_one_budget_for_all(trainings):
 
 
 def winner(*options: str) -> Training:
-    return Training(
-        "", options[0], "trial", 0, 1, (make_job(**dict(zip(("loss", "recipe", "metric"), options, strict=True))),)
-    )
+    job = make_job(**dict(zip(("loss", "recipe", "metric"), options, strict=True)))
+    return Training("", options[0], "trial", 0, 1, (job,))
 
 
 def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings):
@@ -58,9 +57,8 @@ def test_finals_go_seed_by_seed_with_seeds_of_no_trial(trainings):
     assert {each.jobs[0].seed for each in finals}.isdisjoint(each.jobs[0].seed for each in trainings.trials)
     tuned = [each.options for each in finals if (each.loss, each.tuning) == ("batch_hard", "tuned")]
     assert tuned == [("batch_hard", "quick", "cosine"), ("batch_hard(margin=0.5)", "quick", "euclidean")]
-    assert [(each.tuning, each.options) for each in finals if each.loss == "none"] == [
-        ("default", ("none", SMALL_RECIPE, "auto"))
-    ] * 2
+    untrained = [(each.tuning, each.options) for each in finals if each.loss == "none"]
+    assert untrained == [("default", ("none", SMALL_RECIPE, "auto"))] * 2
     assert {job.protocol for each in finals for job in each.jobs} == {SMALL_PROTOCOL}
 
 
@@ -106,16 +104,12 @@ def test_a_trial_counts_with_its_verdict(trainings):
     failed = {"status": "failed", "error": "the loss is not finite"}
     collapsed = {"status": "collapsed", "scores": {"map_market": 0.9}}
     trials = trainings.results(records(trainings, {1: failed, 2: collapsed}))
-    assert [(each.loss, each.search, each.number) for each in trials] == [
-        (loss, search, number) for loss in LOSSES for search in (0, 1) for number in (1, 2, 3)
-    ]
+    assert [(each.loss, each.search, each.number) for each in trials] == list(product(LOSSES, (0, 1), (1, 2, 3)))
     first, second, third = trials[:3]
     assert (first.status, first.score, set(first.scores.values())) == ("failed", 0.0, {None})
     assert (second.status, second.score) == ("collapsed", 0.9)
     assert (third.status, third.metric, third.score) == ("ok", "cosine", pytest.approx(0.31))
-    assert {key: each.number for key, each in best_trials(trials).items()} == {
-        (loss, search): 3 for loss in LOSSES for search in (0, 1)
-    }
+    assert {key: each.number for key, each in best_trials(trials).items()} == dict.fromkeys(product(LOSSES, (0, 1)), 3)
     tied = best_trials(trainings.results(records(trainings, {})))
     assert {each.number for each in tied.values()} == {1}
 

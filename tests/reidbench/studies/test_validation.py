@@ -13,6 +13,7 @@ from reidbench.plugins.options import files_below
 from reidbench.runs.job import build_protocol, resolve_dataset
 from reidbench.studies.search import check_validation, validation_protocol
 from reidbench.training.build import build_split
+from tests.support.cases import cases
 from tests.support.jobs import SMALL_PROTOCOL
 
 
@@ -23,17 +24,9 @@ def split_of(protocol, data):
 
 def test_a_protocol_becomes_its_variant_with_the_same_options(tmp_path):
     (tmp_path / "list.csv").write_text("path,pid,split\n")
-    variants = {
-        "synthetic(identities=60)": "synthetic_val(identities=60, holdout_seed=3)",
-        "synthetic": "synthetic_val(holdout_seed=3)",
-        "market1501(views=original)": "market1501_val(views=original, holdout_seed=3)",
-        "mars": "mars_val(views=five_crops_flip, holdout_seed=3)",  # whose own default is another
-        "mars(views=center, frames=per_tracklet)": "mars_val(views=center, frames=per_tracklet, holdout_seed=3)",
-        "csv_list(views=center)": "csv_list_val(views=center, holdout_seed=3)",
-        f'csv_list(file="{tmp_path}/list.csv")': f"csv_list_val(file={tmp_path}/list.csv, holdout_seed=3)",
-    }
+    variants = cases(__file__, "variants")
     with files_below(tmp_path):
-        for protocol, validation in variants.items():
+        for protocol, validation in ((text.format(folder=tmp_path) for text in pair) for pair in variants):
             assert validation_protocol(protocol, 3, load()) == validation
             assert load().resolve("protocol", validation).terms[0].values["holdout_seed"] == 3
 

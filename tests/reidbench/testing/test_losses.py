@@ -113,9 +113,8 @@ CHANGED: dict[str, dict[str, Callable[..., Any]]] = {
     "Raises": {"terms": lambda self, distances, same: 1 / 0},
 }
 CLASSES = [ForgetsTheMask, NanAtZero, KeepsState, ChangesInputs, RefusesWhatIsSearched, NeedsIdentities]
-FAULTY = {each.__name__: each for each in CLASSES} | {
-    name: type(name, (Sound,), methods) for name, methods in CHANGED.items()
-}
+FAULTY = {each.__name__: each for each in CLASSES}
+FAULTY |= {name: type(name, (Sound,), methods) for name, methods in CHANGED.items()}
 
 
 def test_a_sound_loss_passes():

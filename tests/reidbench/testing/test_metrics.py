@@ -38,9 +38,10 @@ def undocumented(*, scale: float = 1.0) -> Metric:
     return Straight()
 
 
-@pytest.mark.parametrize(
-    "metric", [Straight, Projected, "euclidean", "euclidean(normalize=true)", "sqeuclidean", "cosine"]
-)
+SOUND = [Straight, Projected, "euclidean", "euclidean(normalize=true)", "sqeuclidean", "cosine"]
+
+
+@pytest.mark.parametrize("metric", SOUND)
 def test_sound_metrics_pass(metric):
     assert {"distances", "smaller is closer", "options"} <= set(check_metric(metric))
 

@@ -126,8 +126,21 @@ def test_what_a_file_system_does_not_offer_is_skipped(tmp_path, monkeypatch, nam
         write_atomic(tmp_path / "f", "lost")
 
 
-def in_small_file_system(options, action, folder):
-    """Run Python code with a tmpfs mounted on ``folder`` in a mount namespace of its own, or skip."""
+WRITE, LOCK = 'write_atomic(folder / "big", b"x" * 200_000)', 'lock(folder / "lock", "test").__enter__()'
+FULL, READ_ONLY = "No space left on device; free some space", "Read-only file system; name a folder that can be written"
+
+
+@pytest.mark.parametrize(
+    ("options", "action", "texts"),
+    [
+        ("size=64k", WRITE, ["{}: big (200,000 bytes)", FULL, "\n[]\n"]),
+        ("size=64k", f'(folder / "big").write_bytes(bytes(65536)); {LOCK}', [f"the lock could not be taken: {FULL}"]),
+        ("ro", WRITE, ["{}: ", READ_ONLY]),
+        ("ro", LOCK, ["{}: ", READ_ONLY]),
+    ],
+)
+def test_full_disk_and_read_only_folder_are_named_with_advice(tmp_path, options, action, texts):
+    """In a tmpfs mounted on a folder in a mount namespace of its own."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no mount namespaces (unshare -rm), so a full disk cannot be made")
     command = f"""
@@ -136,32 +149,13 @@ from unittest.mock import Mock
 from reidbench.errors import DataError
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.lock import lock
-folder = Path("{folder}")
+folder = Path("{tmp_path}")
 try:
     {action}
 except DataError as error:
     print(error)
 print(list(folder.iterdir()))
 """
-    script = f"mount -t tmpfs -o {options} none {folder} && exec {sys.executable} -c '{command}'"
-    return subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
-
-
-def test_full_disk_is_named_with_advice(tmp_path):
-    done = in_small_file_system("size=64k", 'write_atomic(folder / "big", b"x" * 200_000)', tmp_path)
-    assert f"{tmp_path}: big (200,000 bytes)" in done.stdout
-    assert "No space left on device; free some space" in done.stdout
-    assert done.stdout.endswith("[]\n"), done.stderr
-
-
-def test_lock_on_a_full_disk_is_an_error_with_advice(tmp_path):
-    action = '(folder / "big").write_bytes(bytes(65536)); lock(folder / "lock", "test").__enter__()'
-    done = in_small_file_system("size=64k", action, tmp_path)
-    assert "the lock could not be taken: No space left on device; free some space" in done.stdout, done
-
-
-@pytest.mark.parametrize("action", ['write_atomic(folder / "f", b"x")', 'lock(folder / "lock", "test").__enter__()'])
-def test_read_only_folder_is_named_with_advice(tmp_path, action):
-    done = in_small_file_system("ro", action, tmp_path)
-    assert done.stdout.startswith(f"{tmp_path}: "), done.stderr
-    assert "Read-only file system; name a folder that can be written to" in done.stdout
+    script = f"mount -t tmpfs -o {options} none {tmp_path} && exec {sys.executable} -c '{command}'"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert all(text.format(tmp_path) in done.stdout for text in texts), done

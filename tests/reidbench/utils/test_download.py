@@ -27,9 +27,8 @@ def server(requests, tmp_path, monkeypatch):
     monkeypatch.setenv("REIDBENCH_CACHE", str(tmp_path / "cache"))
     with weights_server(CONTENT, requests) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-        )
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield address
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import pytest
 
@@ -70,14 +71,14 @@ def write_holder(path, **changes):
     path.write_text(json.dumps(line | changes))
 
 
+def refusal(code):
+    return Mock(side_effect=OSError(code, os.strerror(code)))
+
+
 @pytest.fixture
 def no_flock(monkeypatch):
     """A file system without locks, on which contenders need not wait long for each other."""
-
-    def refuse(descriptor, operation):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refusal(errno.ENOSYS))
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.05)
 
 
@@ -151,10 +152,7 @@ def test_threads_hold_it_one_at_a_time(tmp_path, request, monkeypatch, kernel_lo
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
 @pytest.mark.usefixtures("no_flock")
 def test_without_kernel_locks_a_live_holder_refuses(tmp_path, monkeypatch, code):
-    def refuse(descriptor, operation):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refusal(code))
     path = tmp_path / "lock"
     with lock(path, "first"):
         assert not is_free(path)
@@ -285,12 +283,9 @@ def test_two_mounts_cannot_hold_it_at_once(mounts, tmp_path):
     """Three rounds in which both contend at the same time, then one after the other."""
     crew = [contender(mount) for mount in mounts]
     for number in range(3):
-        outcomes = []
         for process in crew:
             process.stdin.write(f"lock{number}\n")
-        for process in crew:
-            outcomes.append(process.stdout.readline().strip())
-        assert sorted(outcomes) == ["held", "refused"]
+        assert sorted(process.stdout.readline() for process in crew) == ["held\n", "refused\n"]
         for place in (tmp_path / "real", *mounts):
             assert not is_free(place / f"lock{number}"), place
         for process in crew:

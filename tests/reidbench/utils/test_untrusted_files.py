@@ -32,24 +32,19 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def make(kind: str, file: Path) -> None:
-    if kind == "named pipe":
-        os.mkfifo(file)
-    elif kind == "device":
-        file.symlink_to("/dev/zero")
-    elif kind == "folder":
-        file.mkdir()
-    elif kind == "sparse":
-        with file.open("wb") as opened:
-            opened.truncate(2**40)
-    elif kind == "not text":
-        file.write_bytes(b"\xff" * 100)
+WRONG: dict[str, Callable[[Path], Any]] = {
+    "named pipe": os.mkfifo,
+    "device": lambda file: file.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+    "sparse": lambda file: (file.touch(), os.truncate(file, 2**40)),
+    "not text": lambda file: file.write_bytes(b"\xff" * 100),
+}
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("kind", ["named pipe", "device", "folder", "sparse", "not text"])
+@pytest.mark.parametrize("kind", WRONG)
 def test_each_reader_refuses_at_once_and_names_the_file(tmp_path, name, kind):
-    make(kind, tmp_path / name)
+    WRONG[kind](tmp_path / name)
     with pytest.raises(DataError, match=name):
         READERS[name](tmp_path / name)
 
