@@ -25,7 +25,7 @@ class CameraPairs:
         def add(record: RunRecord, name: str) -> None:
             cameras = [f"camera {camera}" for camera in record.cameras.cameras]
             if not cameras:
-                raise DataError("the record has no camera matrix")
+                raise DataError("no matrix, as where every image has a camera of its own")
             for score, label in HEADLINE_LABELS.items():
                 matrix = dict(zip(cameras, getattr(record.cameras, score), strict=True))
                 rows = [{"query in": each, **dict(zip(cameras, row, strict=True))} for each, row in matrix.items()]

@@ -19,4 +19,4 @@ def test_rows_are_query_cameras_and_missing_pairs_a_dash():
         "1": (["1", "4"], [50.0, 25.0]),
         "4": (["1", "4"], [None, 100.0]),
     }
-    assert part.notes[0] == "b: the record has no camera matrix"
+    assert part.notes[0] == "b: no matrix, as where every image has a camera of its own"
