@@ -129,10 +129,11 @@ def train(
             total, *scalars = numbers.values()
             stopping, diverged = world.any(stop.requested, not np.isfinite(total))
             if diverged:
-                batch = f"a batch of the identities {np.unique(samples.pids[units]).tolist()}"
-                place = f"at step {step} (learning rate {learning_rate:.3g}) for {batch}"
-                advice = "lower learning_rate, or check the loss for a square root or a logarithm at zero"
-                raise TrainingError(f"{owner_of(loss)} is {total} {place}; {advice}")
+                raise TrainingError(
+                    f"{owner_of(loss)} is {total} at step {step} (learning rate {learning_rate:.3g}) for a batch of "
+                    f"the identities {np.unique(samples.pids[units]).tolist()}; lower learning_rate, or check the loss "
+                    "for a square root or a logarithm at zero"
+                )
             monitor.record(step, value, embeddings[:, : backbone.embedding_dim], gradient_norms(backbone, loss))
             optimizer.step()
 
@@ -163,8 +164,10 @@ def train(
                 saved = time.monotonic()
                 interval = max(machine.checkpoint_seconds, (saved - began) / SAVING_SHARE) if interval else 0.0
                 if stopping:
-                    place = f"at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in {folder}"
-                    raise Interrupted(f"stopped {place}; run the same command to resume")
+                    raise Interrupted(
+                        f"stopped at step {state.step} of {recipe.steps} {stop.reason}; the state is saved in "
+                        f"{folder}; run the same command to resume"
+                    )
 
     # --- outputs -----------------------------------------------------------------------------------------------------
     summary = TrainingSummary(
@@ -181,8 +184,10 @@ def train(
     if world.first:
         state.finish(folder, summary)
     if world.any(stop.requested)[0]:
-        place = f"after the last step {stop.reason}; the trained network is in {folder}"
-        raise Interrupted(f"stopped {place}; run the same command to score it")
+        raise Interrupted(
+            f"stopped after the last step {stop.reason}; the trained network is in {folder}; run the same command to "
+            "score it"
+        )
     return summary
 
 
@@ -192,5 +197,8 @@ def evaluate_loss(loss: Loss, embeddings: Tensor, labels: Tensor) -> LossValue:
         embeddings = embeddings.float()
     value = as_loss_value(loss, loss(embeddings, labels))
     if embeddings.requires_grad and not value.total.requires_grad:
-        raise PluginError(f"{owner_of(loss)}: its total has no gradient; compute it from the embeddings, undetached")
+        raise PluginError(
+            f"{owner_of(loss)}: its total has no gradient, so the network would learn nothing; compute it from the "
+            "embeddings, without detaching them"
+        )
     return value
