@@ -152,8 +152,7 @@ def _rules(record: RunRecord) -> Iterator[tuple[str, object, str]]:
 def _scores(record: RunRecord) -> dict[str, Score]:
     """Return the scores that a record must have, by name: its ranks, rank 1 among them, and all others."""
     names = record.scores if "recall_at_1" in record.scores else {"r1", *record.scores}
-    missing = ADDED_SCORES - record.scores.keys()
-    return {name: each for name, each in scores_at(names).items() if name not in missing}
+    return {name: each for name, each in scores_at(names).items() if name in names or name not in ADDED_SCORES}
 
 
 def _unusable_items(record: RunRecord) -> Iterator[FieldProblem]:

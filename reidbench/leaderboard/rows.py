@@ -133,8 +133,7 @@ def unsafe_cells(row: Row) -> Iterator[tuple[str, str]]:
 
 def write_rows(rows: Sequence[Row]) -> bytes:
     """Return the bytes of a leaderboard's file, none without rows; cells are empty of scores that other rows have."""
-    longest_first = sorted(rows, key=len, reverse=True)
-    columns = list(dict.fromkeys(column for row in longest_first for column in row))
+    columns = list(dict.fromkeys(column for row in sorted(rows, key=len, reverse=True) for column in row))
     text = io.StringIO()
     cells = ([row.get(column, "") for column in columns] for row in rows)
     csv.writer(text, lineterminator="\n").writerows([*([columns] if rows else []), *cells])
