@@ -1,15 +1,21 @@
-"""Runs that the tests of the report sections share: two losses, trained for a few steps on few people."""
+"""A seed for every test, and the runs that the tests of the report sections share."""
 
 import pytest
+import torch
 
 from reidbench.reports.artifacts import RunFiles
 from reidbench.utils.machine import local_machine
 from tests.support.jobs import job, plan_of, run
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory, data_folder):
-    """Two finished runs of the small data set, and what lies beside them."""
+    """Two finished runs of the small dataset, of two losses and few steps, and their files."""
     folder = tmp_path_factory.mktemp("ran")
     settings = {"data": data_folder, "results": folder / "results", "cache": folder / "cache"}
     pairs = []

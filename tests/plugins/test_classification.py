@@ -87,14 +87,3 @@ def test_images_without_identity_by_loops(target):
             gradient = [sum_ + share * (p - g) / 9 for sum_, p, g in zip(gradient, shares, goal, strict=True)]
         assert loss.classifier.bias.grad.tolist() == pytest.approx(gradient, abs=1e-12)
         assert value.scalars["accuracy"].item() == pytest.approx(right / max(1, sum(label >= 0 for label in labels)))
-
-
-def test_lsro_of_a_uniform_prediction_is_log_k_without_gradient():
-    loss = Classification(TrainInfo(embedding_dim=3, num_pids=8), unlabelled="uniform").double()
-    for parameter in loss.parameters():
-        torch.nn.init.zeros_(parameter)
-    total = loss(torch.ones(2, 3, dtype=torch.float64), torch.tensor([-1, -1])).total
-    total.backward()
-    assert total.item() == pytest.approx(math.log(8))
-    for parameter in loss.parameters():
-        torch.testing.assert_close(parameter.grad, torch.zeros_like(parameter), rtol=0, atol=1e-15)

@@ -36,11 +36,18 @@ def test_differences_are_those_of_compare_without_data(tmp_path, seeds, covers):
     assert covers in part.notes[-1]
 
 
-def test_rankings_of_other_queries_are_named(tmp_path):
+@pytest.mark.parametrize("which", ["least", "greatest"])
+def test_rankings_of_other_positives_are_refused_and_named(tmp_path, which):
+    """Without the greatest of its identity the identities are the same, so the bootstrap would run."""
     ranking = ranking_for(valid_record("one").job)
-    other = renumber(ranking, ranking.units[0], 1000)
+    positives = ranking.units[: ranking.starts[1]]
+    other = renumber(ranking, positives.min() if which == "least" else positives.max(), 1000)
+    assert which == "least" or (identities_of(other) == identities_of(ranking)).all()
     one = valid_record("one", scores={"gallery": 1001})
-    part = table_of([put(tmp_path / "a", one, other), put(tmp_path / "b", valid_record("batch_hard"))])
+    runs = [put(tmp_path / "a", one, other)], [put(tmp_path / "b", valid_record("batch_hard"))]
+    with pytest.raises(DataError, match="has other queries or positives than"):
+        compare_combinations(*runs)
+    part = table_of([run for side in runs for run in side])
     assert len(part.tables) == 1
     assert "No differences to batch_hard: the rankings are not of the same queries" in part.notes[-1]
 
@@ -75,16 +82,3 @@ def test_a_row_of_another_track_changes_nothing(tmp_path):
     part = table_of([*runs, put(tmp_path / "alone", alone)])
     assert "over" not in headings(part.tables[1])
     assert part.notes[-1].endswith("and the variance between seeds.")
-
-
-def test_rankings_that_share_only_first_positives_are_refused(tmp_path):
-    """The same identities, so the bootstrap would run, but other positives: ``compare`` refuses these too."""
-    ranking = ranking_for(valid_record("one").job)
-    other = renumber(ranking, ranking.units[: ranking.starts[1]].max(), 1000)  # not the least of its identity
-    assert (identities_of(other) == identities_of(ranking)).all()
-    one = valid_record("one", scores={"gallery": 1001})
-    runs = [put(tmp_path / "a", one, other)], [put(tmp_path / "b", valid_record("batch_hard"))]
-    with pytest.raises(DataError, match="has other queries or positives than"):
-        compare_combinations(*runs)
-    part = table_of([run for side in runs for run in side])
-    assert "the rankings are not of the same queries" in part.notes[-1]

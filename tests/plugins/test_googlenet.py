@@ -11,7 +11,6 @@ from tests.plugins.test_weights import METADATA
 
 
 def test_it_is_torchvisions_feature_in_the_normalisation_of_the_weights(tmp_path):
-    torch.manual_seed(0)
     # As published: with the auxiliary classifiers, and an input that is converted inside the network.
     theirs = torchvision.models.googlenet(weights=None, transform_input=True, init_weights=False).eval()
     save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)

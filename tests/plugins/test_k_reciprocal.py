@@ -21,23 +21,6 @@ class Differences(Metric):
         return (a[:, None] - b[None]).square().sum(dim=2).sqrt()
 
 
-class Form(Metric):
-    """The form (x - y)' A (x - y) of a symmetric A, which may be negative."""
-
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix = torch.from_numpy(matrix)
-
-    def factors(self, embeddings):
-        moved = (embeddings[:, :, None] * self.matrix[None]).sum(dim=1)
-        ones = torch.ones_like(embeddings[:, :1])
-        own = (moved * embeddings).sum(dim=1, keepdim=True)
-        return torch.cat([-2 * moved, ones], dim=1), torch.cat([embeddings, own], dim=1)
-
-    def distances(self, a, b):
-        apart = a[:, None] - b[None]
-        return torch.einsum("abi,ij,abj->ab", apart, self.matrix, apart)
-
-
 def rerank(options: str, query, gallery, metric: Metric, rows: int = 64) -> np.ndarray:
     reranker = reidbench.build("reranker", f"k_reciprocal({options})")
     blocks = list(reranker.blocks(torch.as_tensor(query), torch.as_tensor(gallery), metric, rows))
@@ -89,12 +72,6 @@ def test_re_ranked_distances_are_those_of_the_authors(options, rounding, metric)
     scores = score(ranking, len(data["gf"]))
     assert scores.map_market == pytest.approx(float(data[f"{key}_mAP"]), abs=1e-6)
     np.testing.assert_allclose(list(scores.cmc.values()), data[f"{key}_rank1_5_10_20"], atol=1e-9)
-
-
-def test_a_learned_form_is_not_squared_again():
-    data, learned = oracle("rerank_xqda_dev"), oracle("xqda_dev")
-    distances = rerank("k1=20, k2=6, lam=0.3", learned["q"], learned["g"], Form(learned["WMWt"]))
-    np.testing.assert_allclose(distances, data["dist"], atol=5e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """lmnn: values against loops, fixed target neighbours, and groups."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from reidbench_losses.lmnn import LMNN, grouped_targets, lmnn_terms, target_neig
 
 from reidbench import TrainingError
 from tests.support.losses import DISTANCES, INFO, slow_distance
-from tests.support.tiny_training import COUNTS, RECIPE, fit, view_of
+from tests.support.tiny_training import COUNTS, view_of
 
 LABELS = [number for number, count in enumerate(COUNTS) for _ in range(count)]
 
@@ -125,10 +123,3 @@ def test_terms_without_anchors_or_negatives_are_refused():
         lmnn_terms(embeddings, torch.tensor([0, 0, 1]), no_targets)
     with pytest.raises(TrainingError, match="no anchor has a negative, as all 3 images"):
         lmnn_terms(embeddings, torch.tensor([0, 0, 0]), torch.tensor([[1], [0], [0]]))
-
-
-def test_neighbours_come_from_the_untrained_network(tmp_path):
-    _, first, _ = fit(lambda: LMNN(INFO), tmp_path / "short", recipe=replace(RECIPE, steps=1, decay_start=1))
-    _, last, _ = fit(lambda: LMNN(INFO), tmp_path / "long", recipe=replace(RECIPE, learning_rate=0.5))
-    assert first.targets.shape == (len(LABELS), 1)
-    np.testing.assert_array_equal(first.targets, last.targets)

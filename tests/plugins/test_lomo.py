@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from reidbench_backbones.lomo import LOMO, describe, gray, hsv, multi_scale_retinex, siltp
 from reidbench_reports.published import published_numbers
 
-import reidbench
 from reidbench import OptionError, load_suite
 from reidbench.runs.suite import find_suite
 from reidbench.testing import check_backbone
@@ -120,19 +119,6 @@ def test_the_contract_holds():
 def test_every_loss_but_none_is_refused():
     with pytest.raises(OptionError, match=r"batch_hard.*lomo.*learns nothing.*--loss none"):
         plan_of(job(loss="batch_hard", backbone="lomo"))
-
-
-def test_xqda_on_lomo_is_that_in_the_span_of_the_descriptors():
-    pids, cams = np.repeat(np.arange(1, 9), 4), np.tile(np.arange(4), 8)
-    images = torch.rand(32, 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    rows = LOMO(height=64, width=32)(images).double()
-    span = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)[2][:-1].T
-    distances = []
-    for each in (rows, rows @ span):
-        metric = reidbench.build("metric", "xqda(pairs=all, normalize=false)")
-        metric.fit(each, pids, cams)
-        distances.append(metric.distances(*[metric.project(each)] * 2))
-    torch.testing.assert_close(*distances, rtol=0, atol=1e-8 * distances[1].abs().max().item())
 
 
 def test_the_system_and_its_control_differ_in_the_metric_alone():

@@ -63,7 +63,6 @@ def test_the_layers_are_in_the_order_of_table_6():
 @pytest.mark.parametrize("after", [6, 4])
 def test_a_block_is_the_pre_activation_bottleneck(after):
     """norm, leaky ReLU, convolution three times; a projection of the first activation where the width changes."""
-    torch.manual_seed(0)
     block = Block((6, 3, 3, after), kernels=(1, 3, 1)).double().eval()
     for norm in block.norms:
         nn.init.uniform_(norm.running_mean)
@@ -93,7 +92,6 @@ def test_a_block_is_the_pre_activation_bottleneck(after):
 
 
 def test_initialisation_follows_he_and_glorot():
-    torch.manual_seed(0)
     network = LuNet()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

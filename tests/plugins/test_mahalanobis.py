@@ -15,19 +15,14 @@ def mahalanobis(options: str = ""):
 
 
 @pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_given_pairs_give_the_official_results(name):
+def test_given_pairs_and_ids_alone_give_the_official_results(name):
     data = oracle(name)
-    metric = mahalanobis(f"pca={data['pca_basis'].shape[1]}")
-    metric.fit_pairs(torch.from_numpy(data["train"]), data["train_pid"], data["pair_a"], data["pair_b"])
-    assert_official(metric, data, "_mahal", "dist_mahal")
-
-
-@pytest.mark.parametrize("name", ["kissme_dev", "kissme_clip_dev"])
-def test_ids_alone_give_the_official_results(name):
-    data = oracle(name)
-    metric = mahalanobis(f"pca={data['pca_basis'].shape[1]}")
-    metric.fit(torch.from_numpy(data["train"]), data["train_pid"], data["train_cam"])
-    assert_official(metric, data, "_mahal", "dist_mahal")
+    of_pairs, of_ids = (mahalanobis(f"pca={data['pca_basis'].shape[1]}") for _ in range(2))
+    train = torch.from_numpy(data["train"]), data["train_pid"]
+    of_pairs.fit_pairs(*train, data["pair_a"], data["pair_b"])
+    of_ids.fit(*train, data["train_cam"])
+    for metric in (of_pairs, of_ids):
+        assert_official(metric, data, "_mahal", "dist_mahal")
 
 
 @pytest.mark.parametrize(("dim", "pca"), [(1, 200), (6, 200), (6, 4)])

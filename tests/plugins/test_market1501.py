@@ -15,7 +15,7 @@ from reidbench_datasets.market1501 import (
 )
 from reidbench_datasets.named_images import parse_names
 
-from reidbench import DataError, OptionError, Samples, Split, hold_out
+from reidbench import DataError, Samples, Split, hold_out
 from reidbench.plugins.catalogue import load
 from tests.support.trees import official_market_names, write_empty
 
@@ -144,12 +144,6 @@ def test_a_stand_in_without_valid_counts_is_refused(card, tmp_path):
 
 
 # Held-out identities
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_the_fraction_held_out_is_checked(fraction, tmp_path):
-    with pytest.raises(OptionError, match="option holdout"):
-        market1501(write_tree(tmp_path), holdout=fraction)
 
 
 def test_identities_are_held_out_of_the_training_images(tmp_path):

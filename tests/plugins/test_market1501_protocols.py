@@ -161,11 +161,13 @@ def test_too_few_distractors_are_an_error(tmp_path):
     ("options", "message"),
     [
         ({"distractors": -1}, "option distractors: expected 0 or more, got -1"),
+        ({"holdout": -0.1}, "option holdout"),
+        ({"holdout": 1.0}, "option holdout"),
         ({"holdout": 0.5, "distractors": 3}, "held-out.*distractors=3"),
         ({"holdout": 0.5, "queries": "multi"}, "held-out.*queries=multi"),
     ],
 )
-def test_contradicting_options_are_errors(options, message, tmp_path):
+def test_invalid_and_contradicting_options_are_errors(options, message, tmp_path):
     with pytest.raises(OptionError, match=message):
         market1501(write_tree(tmp_path), **options)
 
@@ -326,21 +328,3 @@ def test_queries_are_pooled_as_loss_or_protocol_set(standin):
     assert pool("market1501_multiquery", "batch_hard") == "mean"
     assert pool("market1501_multiquery", "classification") == "max"
     assert pool("market1501_multiquery(pool=mean)", "classification") == "mean"
-
-
-def test_a_missing_image_of_a_stand_in_is_counted(standin):
-    def wrong(**options):
-        return market1501(standin, **options).wrong_counts
-
-    assert not wrong(queries="multi", distractors=60)
-    missing = [sorted((standin / folder).glob("*.jpg"))[-1] for folder in ("gt_bbox", "images")]
-    contents = {path: path.read_bytes() for path in missing}
-    for path in missing:
-        path.unlink()
-    try:
-        assert not wrong()
-        assert [text.partition(":")[0] for text in wrong(queries="multi")] == ["gt bbox"]
-        assert wrong(distractors=20) == ["images: 60 expected, 59 found"]
-    finally:
-        for path, content in contents.items():
-            path.write_bytes(content)

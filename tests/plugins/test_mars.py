@@ -11,7 +11,6 @@ from reidbench_datasets.mars import (
     SPELLINGS,
     label,
     mars,
-    parse_tracklets,
 )
 from reidbench_datasets.mars_protocols import mars_protocol, mars_torchreid_gallery_protocol, mars_val_protocol
 from scipy.io import savemat
@@ -27,6 +26,7 @@ from tests.support.trees import official_mars_tree, units_of
 TRAIN = [(3, 2, 1), (2, 2, 1), (4, 2, 5), (1, 7, 2), (2, 7, 3)]
 TEST = [(2, -1, 1), (3, 0, 4), (2, 1, 1), (4, 1, 1), (1, 1, 6), (2, 9, 2), (3, 9, 3)]
 QUERIES = [3, 6, 7]
+NO_TABLES = (b"", b"MATLAB 5.0 MAT-file".ljust(400), b"\x89HDF\r\n\x1a\n" * 20)
 
 
 def names_of(rows: list[tuple[int, int, int]]) -> list[str]:
@@ -56,6 +56,11 @@ def write_tree(tree, info="info", nested=False, train=TRAIN):
         savemat(place / f"tracks_{part}_info.mat", {f"track_{part}_info": table_of(rows)})
     savemat(place / "query_IDX.mat", {"query_IDX": np.array([QUERIES], dtype=np.uint16)})
     return tree
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return write_tree(tmp_path)
 
 
 # The tree
@@ -92,8 +97,7 @@ def test_without_a_tree_every_tried_folder_is_named(tmp_path):
     assert "synthesize mars" in lines[-1]
 
 
-def test_without_lists_every_tried_folder_is_named(tmp_path):
-    tree = write_tree(tmp_path)
+def test_without_lists_every_tried_folder_is_named(tree, tmp_path):
     (tree / "info" / "test_name.txt").unlink()
     with pytest.raises(
         DataError, match=r"info: lacks test_name\.txt; has .*\n(.|\n)*MARS-evaluation beside bbox_train"
@@ -110,8 +114,7 @@ def test_units_are_those_of_the_tables_in_their_order(tmp_path):
     assert (split.counts["junk"], split.counts["distractors"]) == (1, 1)
 
 
-def test_other_files_are_ignored_and_a_missing_one_named(tmp_path):
-    tree = write_tree(tmp_path)
+def test_other_files_are_ignored_and_a_missing_one_named(tree):
     clean = mars(tree).digest
     (tree / "bbox_test" / "0001" / "Thumbs.db").touch()
     (tree / "bbox_test" / "0055").mkdir()
@@ -122,8 +125,7 @@ def test_other_files_are_ignored_and_a_missing_one_named(tmp_path):
         _ = mars(tree).digest
 
 
-def test_windows_line_ends_are_read(tmp_path):
-    tree = write_tree(tmp_path)
+def test_windows_line_ends_are_read(tree):
     clean = mars(tree).digest
     file = tree / "info" / "train_name.txt"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
@@ -139,8 +141,7 @@ def test_per_tracklet_trains_on_tracklets(tmp_path):
     assert np.diff(train.starts).tolist() == [frames for frames, *_ in TRAIN]
 
 
-def test_a_metric_is_fitted_on_tracklets(tmp_path):
-    tree = write_tree(tmp_path)
+def test_a_metric_is_fitted_on_tracklets(tree):
     tracks = mars(tree, frames="per_tracklet")
     assert tracks.fit is tracks.train
     assert mars(tree).fit.digest == tracks.train.digest != mars(tree).train.digest
@@ -149,8 +150,7 @@ def test_a_metric_is_fitted_on_tracklets(tmp_path):
     assert not set(held.fit.pids) & set(held.gallery.pids)
 
 
-def test_tracklets_are_counted(tmp_path):
-    tree = write_tree(tmp_path)
+def test_tracklets_are_counted(tree):
     names = list(PUBLISHED_TRACKLETS)
     assert [mars(tree).counts[name] for name in names] == [len(TRAIN), len(QUERIES), len(TEST)]
     assert mars(tree, gallery="torchreid").counts["gallery_tracklets"] == 3
@@ -161,8 +161,7 @@ def test_tracklets_are_counted(tmp_path):
 # torchreid's gallery, and held-out identities
 
 
-def test_torchreids_gallery_lacks_queries_and_junk(tmp_path):
-    tree = write_tree(tmp_path)
+def test_torchreids_gallery_lacks_queries_and_junk(tree):
     split = mars(tree, gallery="torchreid")
     assert split.gallery.pids.tolist() == [0, 1, 1]
     assert split.query.digest == mars(tree).query.digest
@@ -170,8 +169,7 @@ def test_torchreids_gallery_lacks_queries_and_junk(tmp_path):
     assert unmatched(mars_protocol(), mars(tree)).total == 0
 
 
-def test_identities_are_held_out_by_tracklet(tmp_path):
-    tree = write_tree(tmp_path)
+def test_identities_are_held_out_by_tracklet(tree):
     split = mars(tree, holdout=1)
     assert split.counts["train_identities"] == 1
     assert not set(split.train.pids) & set(split.gallery.pids)
@@ -184,8 +182,7 @@ def test_identities_are_held_out_by_tracklet(tmp_path):
     assert not split.expected
 
 
-def test_the_seed_chooses_the_held_out_identities(tmp_path):
-    tree = write_tree(tmp_path)
+def test_the_seed_chooses_the_held_out_identities(tree):
     held = [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
     assert set(held) == {2, 7}
     assert held == [int(mars(tree, holdout=1, holdout_seed=seed).gallery.pids[0]) for seed in range(8)]
@@ -201,19 +198,28 @@ def test_holding_out_all_identities_is_refused(tmp_path):
 # What is refused
 
 
-def test_a_malformed_name_is_reported_with_its_line(tmp_path):
-    tree = write_tree(tmp_path)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0002C1T0002F003", "../../C1T0002F003", r"'\.\./.*' is not named like an image of MARS"),
+        (
+            "0002C1T0002F003.jpg\n0002C1T0004F001",
+            "0002C1T0004F001.jpg\n0002C1T0002F003",
+            r"expected .*, found 0002C1T0004F001",
+        ),
+    ],
+)
+def test_a_wrong_name_or_order_is_reported_with_its_line(old, new, message, tree):
     file = tree / "info" / "train_name.txt"
-    file.write_text(file.read_text().replace("0002C1T0002F003.jpg", "../../C1T0002F003.jpg"))
-    with pytest.raises(DataError, match=r"train_name\.txt: line 3: '\.\./.*' is not named like an image of MARS"):
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(DataError, match=rf"line 3: {message}"):
         mars(tree)
 
 
 @pytest.mark.parametrize(
     ("row", "column", "value", "message"), cases(__file__, "a_table_that_contradicts_the_list_is_refused")
 )
-def test_a_table_that_contradicts_the_list_is_refused(row, column, value, message, tmp_path):
-    tree = write_tree(tmp_path)
+def test_a_table_that_contradicts_the_list_is_refused(row, column, value, message, tree):
     table = table_of(TRAIN)
     table[row, column] = value
     savemat(tree / "info" / "tracks_train_info.mat", {"track_train_info": table})
@@ -221,35 +227,27 @@ def test_a_table_that_contradicts_the_list_is_refused(row, column, value, messag
         mars(tree)
 
 
-def test_a_list_in_another_order_is_refused(tmp_path):
-    tree = write_tree(tmp_path)
-    file = tree / "info" / "train_name.txt"
-    names = file.read_text().split()
-    names[2], names[3] = names[3], names[2]
-    file.write_text("\n".join(names))
-    with pytest.raises(DataError, match=r"line 3: expected .*, found 0002C1T0004F001\.jpg"):
-        mars(tree)
-
-
-@pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file".ljust(400), b"\x89HDF\r\n\x1a\n" * 20])
-def test_a_damaged_table_is_refused(content, tmp_path):
-    tree = write_tree(tmp_path)
-    (tree / "info" / "tracks_test_info.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"tracks_test_info\.mat: cannot read the table track_test_info"):
-        mars(tree)
-
-
-@pytest.mark.parametrize("table", [np.array([[1.5, 2, 3, 4]]), np.array([["a"]], dtype=object)])
-def test_a_table_of_something_else_is_refused(table, tmp_path):
-    tree = write_tree(tmp_path)
-    savemat(tree / "info" / "tracks_test_info.mat", {"track_test_info": table})
-    with pytest.raises(DataError, match=r"must be whole numbers"):
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        *((content, "cannot read the table track_test_info") for content in NO_TABLES),
+        (np.array([[1.5, 2, 3, 4]]), "must be whole numbers"),
+        (np.array([["a"]], dtype=object), "must be whole numbers"),
+        (np.ones((1, 3), dtype=np.int64), r"expected a table of 4 columns .* got \(1, 3\)"),
+    ],
+)
+def test_an_invalid_table_is_refused(table, message, tree):
+    file = tree / "info" / "tracks_test_info.mat"
+    if isinstance(table, bytes):
+        file.write_bytes(table)
+    else:
+        savemat(file, {"track_test_info": table})
+    with pytest.raises(DataError, match=rf"tracks_test_info\.mat: .*{message}"):
         mars(tree)
 
 
 @pytest.mark.parametrize("queries", [[0], [8], [3, 3], [1], [2], []])
-def test_invalid_queries_are_refused(queries, tmp_path):
-    tree = write_tree(tmp_path)
+def test_invalid_queries_are_refused(queries, tree):
     savemat(tree / "info" / "query_IDX.mat", {"query_IDX": np.array([queries], dtype=np.uint16)})
     with pytest.raises(DataError, match=r"query_IDX\.mat: expected different numbers from 1 to 7"):
         mars(tree)
@@ -325,9 +323,3 @@ def test_the_variants_of_the_official_tables(official):
     split = mars(official, holdout=150)
     assert (split.counts["train_identities"], split.counts["query_identities"]) == (475, 150)
     assert not is_standin(mars_val_protocol(), split)
-
-
-def test_a_table_of_the_wrong_shape_is_refused(tmp_path):
-    (tmp_path / "names.txt").write_text("0001C1T0001F001.jpg\n")
-    with pytest.raises(DataError, match=r"expected a table of 4 columns .* got \(1, 3\)"):
-        parse_tracklets(tmp_path, tmp_path / "names.txt", tmp_path / "table.mat", np.ones((1, 3), dtype=np.int64))

@@ -1,7 +1,6 @@
 """triplet_ohm: mining against a loop, pools and rounds, and the time of mining."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from reidbench import IntArray, stream
 from reidbench.training.checkpoint import read_summary
 from tests.support.jobs import job, run
 from tests.support.losses import DISTANCES, INFO, slow_distance
-from tests.support.tiny_training import RECIPE, fit, view_of
+from tests.support.tiny_training import view_of
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 4, 4])  # 3 has no positive
 
@@ -103,21 +102,6 @@ def test_a_known_batch(margin, terms):
     value = TripletOHM(INFO, margin=margin)(embeddings, torch.tensor([0, 1, 0, 1, 1, 0]))
     assert value.per_item["loss"].tolist() == pytest.approx(terms)
     assert value.total.item() == pytest.approx(sum(terms) / 2)
-
-
-def test_mining_uses_the_current_network(tmp_path):
-    class Recorder(TripletOHM):
-        def __init__(self) -> None:
-            super().__init__(INFO, refresh=2)
-            self.embedded: list[Tensor] = []
-
-        def next_round(self, view, number):
-            self.embedded.append(view.embed(np.arange(5)))
-            return super().next_round(view, number)
-
-    _, loss, _ = fit(Recorder, tmp_path / "run", recipe=replace(RECIPE, steps=5))
-    assert len(loss.embedded) == 3, "before steps 0, 2 and 4"
-    assert all(not torch.allclose(one, two) for one, two in zip(loss.embedded, loss.embedded[1:], strict=False))
 
 
 def test_the_time_of_mining_is_in_the_record(tmp_path):

@@ -82,7 +82,6 @@ def test_a_shortlist_of_all_is_no_shortlist():
 
 
 def test_the_contrastive_loss_by_loops():
-    torch.manual_seed(0)
     rows, labels = torch.rand(8, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1, 3, 2])
     loss = Contrastive(TrainInfo(4, 4, pair=lambda a, b: (a - b).abs().sum(dim=1)), margin=1.5)
     expected = []

@@ -1,6 +1,7 @@
 """resnet50: the paper's 25.74 M parameters, its head, its weights and the normalisation that they expect."""
 
 import pytest
+import timm
 import torch
 import torchvision
 from reidbench_backbones.heads import build_head
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reidbench import DataError, File, OptionError, Preprocess, build
+from reidbench.testing import check_backbone
 from tests.plugins.test_weights import METADATA
 
 
@@ -25,7 +27,6 @@ def test_the_parameters_are_the_papers_25_74_million():
 
 
 def test_without_a_head_it_is_torchvisions_feature():
-    torch.manual_seed(0)
     network = ResNet50(head=None, weights=None, height=64, width=32).eval()
     theirs = torchvision.models.resnet50(weights=None).eval()
     theirs.fc = nn.Identity()
@@ -40,7 +41,6 @@ def test_without_a_head_it_is_torchvisions_feature():
 
 
 def test_the_head_is_linear_norm_relu_linear():
-    torch.manual_seed(0)
     head, size = build_head("trinet", 12, None, "test")
     x = torch.randn(6, 12)
     hidden = x @ head[0].weight.T
@@ -52,18 +52,6 @@ def test_the_head_is_linear_norm_relu_linear():
     assert head[0].weight.abs().max().item() == pytest.approx(bound, rel=1e-2)
     torch.testing.assert_close(head[3].weight @ head[3].weight.T, torch.eye(128), rtol=0, atol=1e-5)
     assert (head[3].bias == 0).all()
-
-
-def test_random_weights_repeat_and_all_have_gradients():
-    torch.manual_seed(3)
-    network = ResNet50(weights=None, height=64, width=32)
-    torch.manual_seed(3)
-    assert all(a.equal(b) for a, b in zip(network.parameters(), ResNet50(weights=None).parameters(), strict=True))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.initialise()  # without weights there is nothing to load
-    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
-    network(torch.rand(4, 3, 64, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_mean_and_std_belong_to_the_weights(tmp_path):
@@ -81,11 +69,14 @@ def test_mean_and_std_belong_to_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_a_file_of_torchvisions_names_is_loaded(tmp_path, channels):
-    torch.manual_seed(0)
-    theirs = torchvision.models.resnet50(weights=None).eval()
-    save_file(theirs.state_dict(), tmp_path / "w.safetensors", metadata=METADATA | {"channels": channels})
-    network = ResNet50(head=None, weights=File(tmp_path / "w.safetensors"), height=64, width=32).eval()
+@pytest.mark.parametrize(
+    ("backbone", "make"),
+    [("resnet50(head=none", torchvision.models.resnet50), ("timm(name=resnet18", timm.models.resnet18)],
+)
+def test_a_file_of_the_library_is_loaded_without_its_classifier(tmp_path, backbone, make, channels):
+    theirs, file = make().eval(), tmp_path / "w.safetensors"
+    save_file(theirs.state_dict(), file, metadata=METADATA | {"channels": channels})
+    network = build("backbone", f'{backbone}, weights="{file}", height=64, width=32)').eval()
     network.initialise()
     images = torch.rand(2, 3, 64, 32)
     theirs.fc = nn.Identity()
@@ -95,7 +86,6 @@ def test_a_file_of_torchvisions_names_is_loaded(tmp_path, channels):
 
 
 def test_a_checkpoint_is_loaded_with_its_head(tmp_path):
-    torch.manual_seed(0)
     trained = ResNet50(weights=None, height=64, width=32)
     save_file(trained.state_dict(), tmp_path / "w.safetensors", metadata=METADATA)
     network = ResNet50(weights=File(tmp_path / "w.safetensors"), height=64, width=32)
@@ -120,6 +110,10 @@ def test_embedding_dim_is_the_number_of_outputs(backbone, size):
 def test_embedding_dim_needs_a_head_and_is_positive(backbone, options):
     with pytest.raises(OptionError, match=f"{backbone}: option embedding_dim: expected .*got"):
         build("backbone", f"{backbone}(weights=none, {options})")
+
+
+def test_the_contract_holds_without_published_weights():
+    assert "seeded weights" in check_backbone("resnet50(weights=none, height=64, width=32)")
 
 
 @pytest.mark.parametrize("option", ["height", "width"])

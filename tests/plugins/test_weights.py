@@ -10,6 +10,7 @@ from reidbench_backbones.weights import load_weights, read_torch_file, torch_hub
 from torch import Tensor, nn
 
 from reidbench import DataError, build
+from tests.support.cases import cases
 
 METADATA = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]", "channels": "RGB"}
 
@@ -33,20 +34,18 @@ def load(network, head, *arguments, **options):
     load_weights(nn.ModuleDict({"network": network, "head": head}), *arguments, **options)
 
 
-def small() -> tuple[nn.Module, nn.Module]:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
-    return network, nn.Sequential(nn.Linear(4, 2))
-
-
-def random_tensors(*modules: nn.Module) -> list[dict[str, Tensor]]:
-    return [
-        {n: torch.rand(t.shape) if t.is_floating_point() else t for n, t in m.state_dict().items()} for m in modules
-    ]
+def small() -> tuple[nn.Module, nn.Module, dict[str, Tensor], dict[str, Tensor]]:
+    """Return a network and a head, and random tensors for each."""
+    modules = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4)), nn.Sequential(nn.Linear(4, 2))
+    states = [module.state_dict().items() for module in modules]
+    of_network, of_head = (
+        {n: torch.rand(t.shape) if t.is_floating_point() else t for n, t in state} for state in states
+    )
+    return *modules, of_network, of_head
 
 
 def test_tensors_are_loaded_without_the_classifier():
-    network, head = small()
-    of_network, _ = random_tensors(network, head)
+    network, head, of_network, _ = small()
     before = head[0].weight.clone()
     extra = {"fc.weight": torch.zeros(9, 4), "fc.bias": torch.zeros(9)}
     load(network, head, of_network | extra, source="w", classifier=["fc"])
@@ -57,8 +56,7 @@ def test_tensors_are_loaded_without_the_classifier():
 
 
 def test_a_checkpoint_is_loaded_with_or_without_its_head():
-    network, head = small()
-    of_network, of_head = random_tensors(network, head)
+    network, head, of_network, of_head = small()
     ours = {f"network.{n}": t for n, t in of_network.items()}
     load(network, head, ours, source="w", classifier=["fc"])
     assert network[0].weight.equal(of_network["0.weight"])
@@ -72,8 +70,7 @@ def test_a_checkpoint_is_loaded_with_or_without_its_head():
 
 
 def test_all_mismatches_are_named_and_nothing_is_loaded():
-    network, head = small()
-    of_network, _ = random_tensors(network, head)
+    network, head, of_network, _ = small()
     before = network[0].weight.clone()
     wrong = {n: t for n, t in of_network.items() if not n.startswith("1.running")}
     wrong |= {"1.weight": torch.zeros(5)} | {f"a{number}": torch.zeros(1) for number in range(7)}
@@ -88,8 +85,7 @@ def test_all_mismatches_are_named_and_nothing_is_loaded():
 
 
 def test_batch_norm_counters_may_be_missing():
-    network, head = small()
-    of_network, _ = random_tensors(network, head)
+    network, head, of_network, _ = small()
     del of_network["1.num_batches_tracked"]
     load(network, head, of_network, source="w", classifier=[])
     assert network[1].running_mean.equal(of_network["1.running_mean"])
@@ -97,8 +93,7 @@ def test_batch_norm_counters_may_be_missing():
 
 def test_a_flipped_layer_reverses_the_channels():
     """A BGR network on BGR pixels and its flipped copy on RGB pixels are one function."""
-    network, head = small()
-    of_network, _ = random_tensors(network, head)
+    network, head, of_network, _ = small()
     rgb = torch.rand(2, 3, 5, 4)
     load(network, head, of_network, source="w", classifier=[])
     expected = network.eval()(rgb.flip(1))
@@ -149,24 +144,10 @@ def test_weights_that_are_not_found_are_an_error(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    for spec, expected in {
-        "resnet50(height=32, width=32)": (
-            "resnet50(weights=imagenet)",
-            "resnet50-0676ba61.pth",
-            f"{tmp_path}/torch/hub/checkpoints",
-            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-            "no route to host",
-        ),
-        "timm(height=32, width=32)": (
-            "timm(name=resnet18, weights=imagenet)",
-            "model.safetensors or pytorch_model.bin",
-            f"{tmp_path}/hub",
-            "huggingface.co/timm/resnet18.a1_in1k",
-        ),
-    }.items():
+    for spec, *expected in cases(__file__, "weights_that_are_not_found"):
         with pytest.raises(DataError) as caught:
             build("backbone", spec).initialise()
         assert caught.value.exit_code == 2
         for text in (*expected, "weights=none"):
-            assert text in str(caught.value)
+            assert text.replace("FOLDER", str(tmp_path)) in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
