@@ -46,7 +46,9 @@ class Paper:
 
     def __init__(self, *, table: Published = 2) -> None:
         if table not in KEYS:
-            raise OptionError(f"section paper: option table: expected one of the Tables 1 to 5, got {table}")
+            raise OptionError(
+                f"section paper: option table: expected one of the Tables 1 to 5, or baselines, got {table}"
+            )
         self.table = table
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:

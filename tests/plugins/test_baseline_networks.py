@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from reidbench import File, OptionError, TrainInfo, build
 from reidbench.plugins.catalogue import load
 from reidbench.testing import check_backbone
+from reidbench.training.build import describe_backbone
 from tests.plugins.test_weights import METADATA
 from tests.support.jobs import job, plan_of, run
 from tests.support.logs import read_log
@@ -98,8 +99,8 @@ def test_options_that_came_later_change_no_id_and_no_default():
         ("loss", "classification"),
     ):
         assert not [name for name in later if f"{name}=" in load().resolve(kind, spec).identity]
-    assert ResNet50().faithful_to
-    assert not ResNet50(neck="bnneck").faithful_to
+    faithful = [describe_backbone(load().resolve("backbone", f"resnet50{each}")) for each in ("", "(neck=bnneck)")]
+    assert [bool(info.faithful_to) for info in faithful] == [True, False]
 
 
 def test_a_classifier_without_bias():

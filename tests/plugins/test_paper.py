@@ -196,7 +196,7 @@ def test_a_collapsed_run_has_the_papers_star():
 
 
 def test_there_are_five_tables():
-    with pytest.raises(OptionError, match="option table: expected one of the Tables 1 to 5, got 6"):
+    with pytest.raises(OptionError, match="option table: expected one of the Tables 1 to 5, or baselines, got 6"):
         build_part("paper(table=6)", [])
 
 
