@@ -28,10 +28,13 @@ class Transfer:
             key = *(row.first.items[kind].short for kind in SHARED), row.first.evaluation.primary
             matrices.setdefault(key, []).append(row)
         crossed = {key: rows for key, rows in matrices.items() if any("train" in row.first.items for row in rows)}
-        labels = _labels([record for rows in crossed.values() for row in rows for record in row.runs])
+        specs = dict.fromkeys(spec for rows in crossed.values() for row in rows for spec in _domains(row.first))
+        labels = _labels(list(specs))
         for key, rows in crossed.items():
             cells = {tuple(labels[spec] for spec in _domains(row.first)): row.mean(key[-1]) for row in rows}
-            sources, targets = (list(dict.fromkeys(pair[side] for pair in cells)) for side in (0, 1))
+            sources, targets = (
+                [label for label in labels.values() if label in side] for side in zip(*cells, strict=True)
+            )
             title = f"{shown_scores()[key[-1]].label} in percent: {_name(key, list(crossed))}"
             table = [
                 {"trained on": source}
@@ -45,6 +48,7 @@ class Transfer:
                 part.charts.append(_heatmap(title, table, targets))
         if crossed:
             part.notes.append("Rows: training data; columns: queries and gallery; a dash: no run.")
+            part.notes.extend(f"{label}: {spec}." for spec, label in labels.items() if label != spec)
         return part
 
 
@@ -54,15 +58,13 @@ def _domains(record: RunRecord) -> tuple[str, str]:
     return record.items.get("train", test).short, test.short
 
 
-def _labels(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return a label for each dataset: its name, with the options that differ among those of that name."""
-    items = {spec: Spec.parse(spec).item for record in records for spec in _domains(record)}
-    labels = {}
-    for spec, item in items.items():
-        others = [set(other.options) for other in items.values() if other.name == item.name]
-        own = [f"{name}={value}" for name, value in item.options if (name, value) not in set.intersection(*others)]
-        labels[spec] = f"{item.name} {', '.join(own)}".strip()
-    return labels
+def _labels(specs: Sequence[str]) -> dict[str, str]:
+    """Return a label for each dataset: its spec, or its name with a number where several have that name."""
+    names = [Spec.parse(spec).item.name for spec in specs]
+    return {
+        spec: f"{name} {names[:place].count(name) + 1}" if names.count(name) > 1 else spec
+        for place, (spec, name) in enumerate(zip(specs, names, strict=True))
+    }
 
 
 def _name(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
