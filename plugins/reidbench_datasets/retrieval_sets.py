@@ -48,8 +48,6 @@ def cub200(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
 
     The official split by image is not used. Raises DataError where the tree is missing, or a list is malformed or
     contradicts the folders; OptionError for a fraction outside 0 to 1.
-
-    Owner: https://www.vision.caltech.edu/datasets/cub_200_2011/
     """
     tree = find_tree("cub200", root, CUB_SPELLINGS, (*CUB_LISTS, "images"))
     labels = dict(listed(tree / CUB_LABELS, r"([0-9]+) +([0-9]+)"))
@@ -116,8 +114,6 @@ def sop(root: Path, *, holdout: float = 0.0, holdout_seed: int = 0) -> Split:
 
     The official lists decide. Raises DataError where the tree is missing or a list is malformed; OptionError for a
     fraction outside 0 to 1.
-
-    Owner: https://cvgl.stanford.edu/projects/lifted_struct/
     """
     tree = find_tree("sop", root, SOP_SPELLINGS, SOP_LISTS)
     rows = [listed(tree / name, r"[0-9]+ +([0-9]+) +[0-9]+ +(\S+)", skip=1) for name in SOP_LISTS]
@@ -138,9 +134,6 @@ def inshop(root: Path, *, images: InshopImages = "img", holdout: float = 0.0, ho
 
     The official list gives training images, queries and gallery. Raises DataError where the tree is missing or the list
     is malformed; OptionError for a fraction outside 0 to 1.
-
-    Owner: https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html
-    Terms: password on request
     """
     tree = find_tree("inshop", root, INSHOP_SPELLINGS, (f"Img/{images}",))
     places = [tree / "Eval" / INSHOP_LIST, tree / INSHOP_LIST]

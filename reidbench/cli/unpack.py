@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -17,6 +18,7 @@ from reidbench.utils.untrusted_files import open_regular
 
 MOST_RATIO = 100  # bytes of all members for each byte of their archive; images hardly shrink
 MIB = 2**20
+DAMAGE = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                             kind = member.external_attr >> 28  # on Unix 8 is a file and 4 a folder, elsewhere 0
                             check(member.filename, member.file_size, kind in (0, 4, 8))
                             zipped.extract(member, folder)
-            except (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            except DAMAGE as error:
                 raise DataError(
                     f"{archive}: cannot be unpacked: {error}; expected a tar or zip archive without a password; unpack "
                     f"any other by hand into a folder {folder.name} below the data root"

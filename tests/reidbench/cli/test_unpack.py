@@ -1,6 +1,7 @@
 """Archives from outside: what is unpacked, what is refused, and that nothing is left of what failed."""
 
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -26,16 +27,17 @@ def tar(name: str, content: bytes = b"image", kind: bytes = tarfile.REGTYPE, mod
     return file.getvalue()
 
 
-def zipped(name: str, content: bytes = b"image", mode: int = 0) -> bytes:
+def zipped(name: str, content: bytes = b"image", mode: int = 0, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
     member = zipfile.ZipInfo(name)
-    member.external_attr, member.compress_type = mode << 16, zipfile.ZIP_DEFLATED
+    member.external_attr, member.compress_type = mode << 16, method
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("set/first.jpg", b"")
         archive.writestr(member, content)
     return file.getvalue()
 
 
+LZMA = zipped("set/x.jpg", random.Random(0).randbytes(9000), method=zipfile.ZIP_LZMA)
 REFUSED = {
     "a tar above its folder": (tar("../evil.jpg"), r"\.\./evil\.jpg.* leaves"),
     "an absolute path": (tar("/nowhere/evil.jpg"), "/nowhere/evil.* leaves"),
@@ -49,6 +51,7 @@ REFUSED = {
     "a link in a zip": (zipped("set/link", mode=stat.S_IFLNK | 0o777), "set/link.* is a link"),
     "a zip of zeros": (zipped("set/bomb", bytes(2**23)), "set/bomb.*100 times its own size"),
     "an encrypted zip": (zipped("set/x.jpg").replace(PLAIN, ENCRYPTED), "is encrypted.*by hand"),
+    "a damaged LZMA zip": (LZMA.replace(LZMA[len(LZMA) // 2 :][:500], bytes(500)), "cannot be unpacked"),
     "another file": (b"Rar!", "expected a tar or zip archive"),
 }
 
