@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from reidbench import Chart, Column, Part, RunFiles, RunRecord, Series, Spec, Table, hookimpl, shown_scores
+from reidbench import Chart, Column, Part, RunFiles, RunRecord, Series, Spec, Table, hookimpl, named_score
 from reidbench_reports.combinations import Combination, combinations, newest, percent_column
 
 SHARED = ("loss", "backbone", "recipe", "metric", "rerank")
@@ -35,7 +35,7 @@ class Transfer:
             sources, targets = (
                 [label for label in labels.values() if label in side] for side in zip(*cells, strict=True)
             )
-            title = f"{shown_scores()[key[-1]].label} in percent: {_name(key, list(crossed))}"
+            title = f"{named_score(key[-1]).label} in percent: {_name(key, list(crossed))}"
             table = [
                 {"trained on": source}
                 | {target: cells.get((source, target), (None, None))[0] for target in targets}

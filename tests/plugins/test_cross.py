@@ -80,6 +80,8 @@ def test_one_training_is_scored_on_every_dataset(tmp_path, data_folder):
     ]
     assert len(part.charts[0].series) == 1
     assert not build("section", "transfer").build([own], None)
+    other_primary = [replace(each, evaluation=replace(each.evaluation, primary="map_at_r")) for each in records]
+    assert build("section", "transfer").build(other_primary, None).tables[0].title.startswith("MAP@R in percent")
 
     boards = tmp_path / "boards"
     boards.mkdir()
