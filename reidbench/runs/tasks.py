@@ -20,7 +20,7 @@ from reidbench.runs.plan import Plan
 from reidbench.runs.provenance import LOCAL
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import Machine
-from reidbench.utils.untrusted_files import read_text
+from reidbench.utils.untrusted_files import LIST_BYTES, read_text
 
 BATCHES = "batches"
 TASKS = "tasks.jsonl"
@@ -178,7 +178,7 @@ def _settings(machine: Machine) -> dict[str, Any]:
 def read_task(file: Path, number: int) -> TaskText:
     """Return one task of a batch; raises DataError where the file is not here, so that the folder is not shared."""
     try:
-        lines = read_text(file).splitlines()
+        lines = read_text(file, LIST_BYTES).splitlines()  # several KiB for each task
     except DataError as error:
         advice = "is the results folder shared with this machine? name a shared one with --results"
         raise DataError(f"{gethostname()}: {error}; {advice}") from None

@@ -17,6 +17,7 @@ from reidbench.runs.plan import Request, make_plan
 from reidbench.runs.preflight import check_request
 from reidbench.runs.tasks import TASKS, make_batch, read_task, write_batch
 from reidbench.utils.machine import local_machine
+from reidbench.utils.untrusted_files import TEXT_BYTES
 from tests.support.jobs import SMALL_PROTOCOL, job, plan_of, small_run
 from tests.support.logs import read_log
 
@@ -97,6 +98,9 @@ def test_settings_travel_with_a_task(tmp_path, doubles):
     write_batch(batch, planned)
     machine = local_machine(**read_task(batch.folder / TASKS, 0).settings)
     assert (machine.trackers, machine.validate_every) == (["Notes"], 3)
+    with (batch.folder / TASKS).open("a", encoding="utf-8") as tasks:  # as long as with ten thousand others
+        tasks.write("x" * TEXT_BYTES)
+    assert read_task(batch.folder / TASKS, 0).settings["validate_every"] == 3
 
 
 def test_wrong_requests_are_refused(tmp_path, doubles):
