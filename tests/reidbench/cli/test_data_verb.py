@@ -9,6 +9,8 @@ import typer
 import reidbench
 from reidbench import DataError, OptionError
 from reidbench.cli import data
+from reidbench.plugins.catalogue import load
+from reidbench.utils.syntax import docstring_of
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,12 @@ def test_archives_are_added_whole_or_not_at_all(mars, capsys, tmp_path):
         data.add("mars_val(holdout=1)", archives, data_root=root)
     with pytest.raises(OptionError, match=r"synthetic.*Owner: URL"):
         data.add("synthetic", archives, data_root=root)
+
+
+def test_no_dataset_names_two_owners():
+    texts = {item.name: docstring_of(item.factory) for item in load().list_items("dataset")}
+    assert sum("Owner:" in text for text in texts.values()) >= 10
+    assert not [name for name, text in texts.items() if max(text.count("Owner:"), text.count("Terms:")) > 1]
 
 
 def test_missing_empty_and_damaged_files_are_counted(mars, capsys):
