@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reidbench.embedding.extract import check_embeddings
-from reidbench.errors import OptionError, check_tensor
+from reidbench.errors import OptionError, check_tensor, contract_error
 from reidbench.plugins.interfaces import Backbone, owner_of
 from reidbench.plugins.spec import EMBEDDING
 from reidbench.training.recipe import Recipe
@@ -83,6 +83,8 @@ def join_features(backbone: Backbone, features: Mapping[str, Tensor], names: Seq
     Raises PluginError where one is missing or has another shape.
     """
     owner, sizes = owner_of(backbone), {**backbone.feature_sizes, EMBEDDING: backbone.embedding_dim}
+    if not isinstance(features, Mapping):
+        raise contract_error(owner, "what training_features returns", "a mapping of names to tensors", features)
     parts: list[Tensor] = []
     for name in names:
         shape = (count, sizes[name])

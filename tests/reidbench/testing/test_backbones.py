@@ -117,6 +117,7 @@ FAULTY: list[tuple[type[Backbone], dict[str, Any], str]] = [
     (Network, {"trainable": False}, "contract"),
     (Halves, {"forward": lambda self, images: 1.01 * Network.forward(self, images)}, "training features"),
     (Halves, {"feature_sizes": {"first": 2, "second": 2}}, "gradient reaches the weights"),
+    (Halves, {"training_features": lambda self, images: [self(images)] * 3}, "gradient reaches the weights"),
     (Network, {"feature_sizes": {"first": 2}}, "gradient reaches the weights"),
     (Network, {"feature_sizes": {"first": 0}}, "contract"),
 ]
