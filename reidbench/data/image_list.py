@@ -149,5 +149,5 @@ class _Paths:
             reason = f"cannot be read below {self.folder}: {error.strerror}"
             raise ValueError(f"path {text!r} {reason}; {_ELSEWHERE}") from None
         if not file.is_relative_to(self.real):
-            raise ValueError(f"path {text!r} is a link to {file}, outside {self.folder}; copy the image; {_ELSEWHERE}")
+            raise ValueError(f"path {text!r} is a link to {file}, outside {self.folder}; copy it there; {_ELSEWHERE}")
         return str(name)

@@ -32,7 +32,7 @@ def hold_out(train: Samples, fraction: float, seed: int) -> Split:
     pids = np.unique(train.pids[train.pids > DISTRACTOR])
     count = max(1, round(fraction * len(pids)))
     if count >= len(pids):
-        raise DataError(f"{train.root}: holding out {fraction:g} of {len(pids)} training identities leaves none over")
+        raise DataError(f"{train.root}: holding out {fraction:g} of {len(pids)} identities leaves none to train on")
     held = np.sort(stream(seed, "holdout", "identities").permutation(pids)[:count])
     inside = np.isin(train.pids, held)
     gallery = train.take(np.flatnonzero(inside))

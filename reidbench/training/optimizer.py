@@ -46,8 +46,7 @@ def parameter_groups(recipe: Recipe, backbone: Backbone, loss: Loss) -> list[dic
     """Return the optimizer's groups of the network and of the loss, with the recipe's factors and weight decay.
 
     A group that has an "lr" or a "weight_decay" of its own retains it; "layers_after" is the number of a network's
-    layers behind the group's. Raises OptionError where steps are frozen and
-    nothing would learn in them.
+    layers behind the group's. Raises OptionError where steps are frozen and nothing would learn in them.
     """
     modules = [*backbone.modules(), *loss.modules()]
     biases = {module.bias for module in modules if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)}

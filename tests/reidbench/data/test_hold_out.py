@@ -60,5 +60,5 @@ def test_whole_tracklets_move_together():
 
 @pytest.mark.parametrize("fraction", [1.0, 0.9])
 def test_nothing_left_to_train_on_is_an_error(fraction):
-    with pytest.raises(DataError, match=rf"holding out {fraction:g} of 2 training identities leaves none"):
+    with pytest.raises(DataError, match=rf"holding out {fraction:g} of 2 identities leaves none to train on"):
         hold_out(train_of([(1, 1), (2, 1)]), fraction, 0)
