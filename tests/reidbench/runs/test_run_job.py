@@ -218,7 +218,7 @@ def test_batches_larger_than_the_training_set_are_refused():
 def test_a_single_training_identity_is_refused_without_advice_on_p():
     plan, _ = plan_of(job())
     train = plan.split.train.take(np.flatnonzero(plan.split.train.pids == plan.split.train.pids[0]))
-    with pytest.raises(OptionError, match="has 1 identities") as caught:
+    with pytest.raises(OptionError, match="1 identities") as caught:
         check_batch(dataclasses.replace(plan, split=dataclasses.replace(plan.split, train=train)))
     assert "p=" not in str(caught.value)
 
