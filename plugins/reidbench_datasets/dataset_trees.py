@@ -92,6 +92,11 @@ def expected_counts(
     raise DataError(f"{file}: cannot read the stand-in's counts: {reason}; render it again into another folder")
 
 
+def says_standin(tree: Path) -> bool:
+    """Return whether a tree says that it is a stand-in."""
+    return (tree / CARD).exists()
+
+
 def checked_split(
     parts: tuple[Samples, Samples, Samples],
     published: Mapping[str, int],
@@ -111,7 +116,7 @@ def checked_split(
     if holdout:
         split = hold_out(train, holdout, holdout_seed)
         split = replace(split, expected={ALL_TRAIN: expected["train"]}, further={ALL_TRAIN: len(train)})
-    return replace(split, ignored=dict(ignored or {}), standin=(train.root / CARD).exists())
+    return replace(split, ignored=dict(ignored or {}), standin=says_standin(train.root))
 
 
 class WithUnlabelled(Samples):

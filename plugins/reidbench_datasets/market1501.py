@@ -19,6 +19,7 @@ from reidbench_datasets.dataset_trees import (
     check_holdout,
     expected_counts,
     find_tree,
+    says_standin,
     with_unlabelled,
 )
 from reidbench_datasets.market1501_protocols import (
@@ -120,7 +121,8 @@ def market1501(
     ignored: Counter[str] = Counter()
     train = _samples(tree, TRAIN, ignored)
     if holdout:
-        held_out = replace(hold_out(train, holdout, holdout_seed), ignored=dict(ignored))
+        held_out = hold_out(train, holdout, holdout_seed)
+        held_out = replace(held_out, ignored=dict(ignored), standin=says_standin(tree))
         return with_unlabelled(held_out, root, unlabelled, unlabelled_images, "market1501")
     query, gallery = (_samples(tree, folder, ignored) for folder in (QUERY, GALLERY))
     published = expected_counts(tree, PUBLISHED | PUBLISHED_FOLDERS, _counts_of)
@@ -138,7 +140,7 @@ def market1501(
         expected |= {"cameras": expected["cameras"] + 1, EXTRA: published[EXTRA]}
         further[EXTRA] = len(names)
         gallery = add_distractors(gallery, names, distractors, distractors_seed)
-    split = Split(train, query, gallery, expected, dict(ignored), further)
+    split = Split(train, query, gallery, expected, dict(ignored), further, standin=says_standin(tree))
     return with_unlabelled(split, root, unlabelled, unlabelled_images, "market1501")
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from reidbench import DataError, File, IntArray, LaterOption, OptionError, Samples, Split, hold_out, hookimpl, read_text
-from reidbench_datasets.dataset_trees import expected_counts, find_tree, lacking
+from reidbench_datasets.dataset_trees import expected_counts, find_tree, lacking, says_standin
 from reidbench_datasets.key_frames import base_names, even_frames, listed_frames
 from reidbench_datasets.mars_protocols import (
     Frames,
@@ -135,7 +135,7 @@ def mars(
         )
     if holdout:
         train = _reduced(train, key_frames, listed)
-        return _held_out(train, holdout, holdout_seed, frames)
+        return replace(_held_out(train, holdout, holdout_seed, frames), standin=says_standin(tree))
     test = _part(tree, TEST, info, TEST_LIST, TEST_TRACKS, "track_test_info")
     query_rows = _query_rows(info / QUERIES, test)
     expected = expected_counts(tree, PUBLISHED | PUBLISHED_TRACKLETS, _counts_of)
@@ -148,7 +148,8 @@ def mars(
         expected["junk"] = 0
     parts = [_reduced(part, key_frames, listed) for part in (train, query, gallery_tracklets)]
     further = _tracklet_counts(*parts)
-    return Split(_units(parts[0], frames), *parts[1:], expected=expected, further=further, fit=parts[0])
+    split = Split(_units(parts[0], frames), *parts[1:], expected=expected, further=further, fit=parts[0])
+    return replace(split, standin=says_standin(tree))
 
 
 def _held_out(train: Tracklets, holdout: int, seed: int, frames: Frames) -> Split:

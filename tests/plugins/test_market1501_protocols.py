@@ -299,6 +299,13 @@ def small_job(protocol, **changes):
     return job(protocol=protocol, backbone="tiny(height=32,width=16)", recipe="quick(steps=2,p=4,k=2)", **changes)
 
 
+def test_a_stand_in_is_one_where_no_names_are_compared(standin):
+    crossed = reidbench.build("protocol", "cross(train=msmt17, test=market1501)")
+    assert not crossed.names
+    for holdout in (0.0, 0.5):
+        assert is_standin(crossed, market1501(standin, holdout=holdout))
+
+
 def test_a_stand_in_runs_both_protocols_with_one_training(standin):
     curve = [f"market1501_500k(views=original, distractors={count})" for count in (0, 20, 60)]
     specs = ["market1501(views=original)", "market1501_multiquery(views=original)", *curve]

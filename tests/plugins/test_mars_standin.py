@@ -68,6 +68,8 @@ def test_the_full_plan_has_about_the_real_size():
 def test_the_tree_is_a_stand_in_with_a_positive_for_every_query(tree):
     split = mars(tree)
     assert is_standin(mars_protocol(), split)
+    assert split.standin
+    assert mars(tree, holdout=1).standin
     assert unmatched(mars_protocol(), split).total == 0
     assert len(split.digest) == 64, "every image is there"
 
