@@ -261,6 +261,8 @@ def _unfaithful(run: RunRecord) -> str:
     shortened = run.recipe.schedule == "exponential" and steps < PAPER_STEPS  # other schedules are other papers'
     reasons = [short if shortened else f"recipe {recipe} differs from {PAPER}"]
     reasons += [deviation for deviation in run.deviations if deviation != f"recipe {recipe}"]
+    if run.recipe.faithful_to and not shortened:
+        reasons = [f"differs from {run.recipe.faithful_to}: {'; '.join(run.deviations)}"]
     return f"{UNFAITHFUL} {'; '.join(reasons)}; not comparable with published numbers."
 
 

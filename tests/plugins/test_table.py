@@ -117,6 +117,8 @@ def test_a_short_schedule_is_explained():
     assert notes[1] == "‡ short schedule (300 of 25,000 steps); not comparable with published numbers."
     long = make_record("a", recipe={"steps": 25_000}, deviations=["recipe quick(p=3)"])
     assert build([long]).notes[1].startswith("‡ recipe quick differs from Hermans et al. (2017); recipe quick(p=3);")
+    other = make_record("a", recipe={"schedule": "milestones", "faithful_to": "Luo 2019"}, deviations=["backbone tiny"])
+    assert build([other]).notes[1].startswith("‡ differs from Luo 2019: backbone tiny; not comparable")
     short = make_record("a", deviations=["recipe quick", "partial data: gallery: 2 expected, 1 found"])
     assert build([short]).notes[1].count("quick") == 0  # the steps are the reason
 
