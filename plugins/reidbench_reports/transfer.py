@@ -31,7 +31,13 @@ class Transfer:
         specs = dict.fromkeys(spec for rows in crossed.values() for row in rows for spec in _domains(row.first))
         labels = _labels(list(specs))
         for key, rows in crossed.items():
-            cells = {tuple(labels[spec] for spec in _domains(row.first)): row.mean(key[-1]) for row in rows}
+            cells: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
+            for row in rows:
+                pair, score = tuple(labels[spec] for spec in _domains(row.first)), row.mean(key[-1])
+                if cells.setdefault(pair, score) != score:  # views or pooling differ
+                    part.notes.append(
+                        f"Left out, as the matrix has another of these data: {row.first.items['protocol'].short}."
+                    )
             sources, targets = (
                 [label for label in labels.values() if label in side] for side in zip(*cells, strict=True)
             )

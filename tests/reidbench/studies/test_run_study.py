@@ -40,6 +40,10 @@ class MeanPull(Loss):
         return (embeddings - embeddings.mean(0)).square().sum(1)
 
 
+class MeanPullAgain(MeanPull):
+    """The same function by another name."""
+
+
 @dataclass
 class Log:
     """Lines of a study, the last of which interrupts it where there are ``most``."""
@@ -250,3 +254,14 @@ def test_clusters_print_the_same(name, fixture, printed, tmp_path, request):
     found = request.getfixturevalue(fixture)
     address = f'address="{found.address}", ' if name == "ray" else ""
     assert finish(start(tmp_path / "results", f"--executor={name}({address}gpus=0, cpus=1)")) == printed
+
+
+def test_two_names_of_one_function_are_not_told_apart(tmp_path, data_folder):
+    result = begin(tmp_path, data_folder, Log(), loss=[MeanPull, MeanPullAgain], seeds=3)
+    files = StudyFiles(result, local_machine(data=data_folder))
+    one, other = files.result.losses[:2]
+    own, others = ({trial.recipe_text for trial in loss.trials if trial.number > 1} for loss in (one, other))
+    assert own.isdisjoint(others)  # each name has options of its own
+    assert files.comparison.claims
+    assert [pair.verdict for pair in files.comparison.pairs] == ["not told apart"]
+    assert {loss.name for loss in files.comparison.losses if loss.may_be_best} == {"MeanPull", "MeanPullAgain"}
