@@ -97,7 +97,7 @@ def stored_size(preprocess: Preprocess, crop: bool) -> tuple[int, int]:
     if indivisible:
         raise OptionError(
             f"crops need images of exactly 9/8 of the network's input, but {' and '.join(indivisible)} is not a "
-            "multiple of 8; change it, or disable cropping (crop=false in the recipe, views=original in the protocol)"
+            "multiple of 8; change it, or disable crops: views=original in the protocol, crop=false if a recipe has it"
         )
     return height // 8 * 9, width // 8 * 9
 
