@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -80,9 +81,10 @@ def add(
     The folder has the dataset's name. Prints the owner's page and terms. Nothing is downloaded.
     """
     from reidbench.cli.unpack import unpacked
-    from reidbench.errors import OptionError
+    from reidbench.errors import DataError, OptionError
     from reidbench.plugins.catalogue import load
     from reidbench.runs.job import build_protocol
+    from reidbench.runs.prepare import Planner
     from reidbench.utils.machine import local_machine
     from reidbench.utils.syntax import docstring_of
 
@@ -91,7 +93,11 @@ def add(
     terms = re.findall(r"^(?:Owner|Terms): .*$", docstring_of(item.factory), re.MULTILINE)
     if not terms:
         raise OptionError(f"{item}: names no owner who hands out archives (a line Owner: URL in its docstring)")
-    target = local_machine(data=data_root).data / item.name
+    machine = local_machine(data=data_root)
+    target = machine.data / item.name
+    with suppress(DataError):  # not there yet
+        folder = Planner(load(), machine).data(protocol)[2].query.root
+        raise OptionError(f"{item.name} is in {folder} already; delete it to add it again, or name another data root")
     with unpacked(archives, target) as unfinished:
         verify(protocol, data_root=unfinished)
     echo("\n".join([f"added {target}", *terms]))

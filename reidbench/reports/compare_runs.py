@@ -151,7 +151,9 @@ def compare_combinations(a: Sequence[tuple[Path, RunRecord]], b: Sequence[tuple[
     for name, side in (("A", a), ("B", b)):
         _check_side(name, side)
     first, second = a[0][1], b[0][1]
-    if first.dataset.digest != second.dataset.digest:
+    # The training part may differ: a network of another dataset is compared on the same queries and gallery.
+    tested = [[record.dataset.content.get(part) for part in ("query", "gallery")] for record in (first, second)]
+    if first.dataset.digest != second.dataset.digest and (tested[0] != tested[1] or None in tested[0]):
         raise DataError(
             f"{a[0][0]} and {b[0][0]}: were scored on different data (digests {first.dataset.digest[:16]} and "
             f"{second.dataset.digest[:16]}); only rankings of the same queries can be compared"

@@ -7,9 +7,10 @@ import pytest
 
 from reidbench import report
 from reidbench.data.split import Split, across
-from reidbench.errors import OptionError
+from reidbench.errors import DataError, OptionError
 from reidbench.leaderboard.board import add, check
 from reidbench.plugins.catalogue import build
+from reidbench.reports.compare_runs import compare_combinations
 from tests.support.jobs import SMALL_PROTOCOL, job, plan_of, run
 
 OTHER = "synthetic(identities=30, cameras=2, seed=1)"
@@ -85,8 +86,13 @@ def test_one_training_is_scored_on_every_dataset(tmp_path, data_folder):
     other_primary = [replace(each, evaluation=replace(each.evaluation, primary="map_at_r")) for each in records]
     assert build("section", "transfer").build(other_primary, None).tables[0].title.startswith("MAP@R in percent")
 
+    sides = [[(plan.run_folder, record)] for plan, record in zip(plans, records, strict=True)]
+    assert {gap.difference for gap in compare_combinations(sides[0], sides[1]).differences} == {0}
+    with pytest.raises(DataError, match="different data"):
+        compare_combinations(sides[0], sides[2])
+
     boards = tmp_path / "boards"
     boards.mkdir()
-    add([(plan.run_folder, record) for plan, record in zip(plans, records, strict=True)], boards, allow_dirty=True)
+    add([side[0] for side in sides], boards, allow_dirty=True)
     assert check(boards) == []
     assert (boards / "cross.csv").read_text().count("\n") == 3

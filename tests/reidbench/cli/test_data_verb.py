@@ -44,6 +44,12 @@ def test_archives_are_added_whole_or_not_at_all(mars, capsys, tmp_path):
     data.add("mars_val(holdout=1)", archives, data_root=root)
     assert f"added {root / 'mars'}\nOwner: https://" in capsys.readouterr().out
     assert (root / "mars" / "MARS" / "info").is_dir()
+    with pytest.raises(OptionError, match=f"mars is in {root / 'mars'}"):
+        data.add("mars_val(holdout=1)", archives, data_root=root)
+    (root / "mars" / "MARS").rename(root / "MARS")  # which is looked for too, and perhaps first
+    with pytest.raises(OptionError, match=f"mars is in {root / 'MARS'}"):
+        data.add("mars_val(holdout=1)", archives, data_root=root)
+    shutil.rmtree(root / "MARS")
     with pytest.raises(DataError, match="mars: exists"):
         data.add("mars_val(holdout=1)", archives, data_root=root)
     with pytest.raises(OptionError, match=r"synthetic.*Owner: URL"):
