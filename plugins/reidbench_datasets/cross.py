@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from reidbench import Protocol, build, hookimpl
+from reidbench import OptionError, Protocol, build, hookimpl
 
 
 def cross(*, train: str = "market1501", test: str = "msmt17") -> Protocol:
@@ -18,7 +18,7 @@ def cross(*, train: str = "market1501", test: str = "msmt17") -> Protocol:
     A spec with options is quoted: cross(train="synthetic(seed=1)", test=market1501). A network that was trained with
     the protocol ``train`` is not trained again. Equal pids of the two datasets are different identities.
     """
-    source, target = (build("protocol", text) for text in (train, test))
+    source, target = _protocol("train", train), _protocol("test", test)
     names = {"train": source.names.get("train"), **{part: target.names.get(part) for part in ("query", "gallery")}}
     return replace(
         source,
@@ -35,6 +35,14 @@ def cross(*, train: str = "market1501", test: str = "msmt17") -> Protocol:
         faithful_options={},
         faithful_backbones=(),
     )
+
+
+def _protocol(option: str, text: str) -> Protocol:
+    try:
+        protocol: Protocol = build("protocol", text)
+    except OptionError as error:
+        raise OptionError(f"cross: option {option}: {error}") from error
+    return protocol
 
 
 @hookimpl

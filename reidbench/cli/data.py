@@ -40,7 +40,7 @@ def verify(
 
     machine = local_machine(data=data_root, threads=threads)
     spec, built, split = Planner(load(), machine).data(protocol)
-    echo(f"{spec.text} in {split.train.root}")
+    echo(f"{spec.text} in {' and '.join(dict.fromkeys(str(part.root) for part in split.parts))}")
     rows = [
         (name.replace("_", " "), f"{count:,}", f"{split.expected[name]:,}" if name in split.expected else "–")
         for name, count in split.counts.items()
@@ -99,7 +99,11 @@ def add(
         folder = Planner(load(), machine).data(protocol)[2].query.root
         raise OptionError(f"{item.name} is in {folder} already; delete it to add it again, or name another data root")
     with unpacked(archives, target) as unfinished:
-        verify(protocol, data_root=unfinished)
+        try:
+            verify(protocol, data_root=unfinished)
+        except (DataError, typer.Exit):
+            echo(f"nothing was added to {machine.data}; what was unpacked is deleted", err=True)
+            raise
     echo("\n".join([f"added {target}", *terms]))
 
 

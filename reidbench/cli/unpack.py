@@ -55,7 +55,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 path = PurePosixPath(name)
                 if left < 0 or not is_plain or path.is_absolute() or ".." in path.parts:
                     problem = (
-                        f"has over {MOST_RATIO} times its own size" if left < 0 else "is a link or leaves the folder"
+                        f"unpacks to over {MOST_RATIO} times the archive"
+                        if left < 0
+                        else "is a link or leaves the folder"
                     )
                     raise DataError(f"{archive}: {name!r:.200} {problem}; nothing was unpacked")
                 update(file.tell() // MIB, "")

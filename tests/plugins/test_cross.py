@@ -37,7 +37,7 @@ def test_protocol_takes_each_field_from_one_of_the_two():
 
 
 def test_unknown_protocol_inside_is_named():
-    with pytest.raises(OptionError, match=r"cross.*markte1501"):
+    with pytest.raises(OptionError, match=r"cross.*option train.*markte1501"):
         plan_of(job(protocol="cross(train=markte1501, test=synthetic)"))
 
 

@@ -41,6 +41,7 @@ def test_archives_are_added_whole_or_not_at_all(mars, capsys, tmp_path):
     with pytest.raises(typer.Exit):  # these are not the published counts
         data.add("mars", archives, data_root=root)
     assert [path.name for path in root.iterdir()] == [".mars.lock"]
+    assert capsys.readouterr().err.count(f"nothing was added to {root}") == 2
     data.add("mars_val(holdout=1)", archives, data_root=root)
     assert f"added {root / 'mars'}\nOwner: https://" in capsys.readouterr().out
     assert (root / "mars" / "MARS" / "info").is_dir()
