@@ -46,7 +46,7 @@ NAVIGATION = {
             "trackers",
         )
     ],
-    "Reference": ["hooks", "api", "fidelity", "reproducing", "benchmarks"],
+    "Reference": ["hooks", "api", "fidelity", "baselines", "reproducing", "benchmarks"],
     "Project": ["decisions", "contributing", "changelog"],
 }
 PACKAGES = {

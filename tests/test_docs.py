@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import runpy
 
 import pytest
 
@@ -110,3 +111,10 @@ def test_the_tracker_in_the_page_on_plugins_passes_its_checks():
 def test_the_version_is_the_same_everywhere():
     assert f'\nversion = "{reidbench.__version__}"\n' in (CHECKOUT / "pyproject.toml").read_text()
     assert f"\nversion: {reidbench.__version__}\n" in (CHECKOUT / "CITATION.cff").read_text()
+
+
+def test_every_guide_is_in_the_navigation():
+    listed = {page for pages in runpy.run_path(str(DOCS / "conf.py"))["NAVIGATION"].values() for page in pages}
+    assert {page.stem for page in DOCS.glob("*.md")} == {page for page in listed if "/" not in page} - {"notebook"} | {
+        "index"
+    }
