@@ -72,9 +72,9 @@ def main() -> None:
     for side in SIDES:
         command = [sys.executable, __file__, "--side", side, "--images", str(given.images)]
         done = subprocess.run(command, env=os.environ | THREADS, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        values = ", ".join(f"{name} {found[name]:.9f}" for name in SCORES)
-        print(f"{side}: {values}; {found['cpu']:.1f} CPU s, {found['wall']:.1f} s, peak {found['peak']:,.0f} MiB")
+        result = json.loads(done.stdout.splitlines()[-1])
+        values = ", ".join(f"{name} {result[name]:.9f}" for name in SCORES)
+        print(f"{side}: {values}; {result['cpu']:.1f} CPU s, {result['wall']:.1f} s, peak {result['peak']:,.0f} MiB")
 
 
 if __name__ == "__main__":

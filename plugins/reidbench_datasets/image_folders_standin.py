@@ -117,8 +117,8 @@ def synthesize(dataset: str, directory: Path, *, identities: int = 100, seed: in
     if not FEWEST_IDENTITIES <= identities <= most:
         raise OptionError(f"{dataset}: expected {FEWEST_IDENTITIES} to {most} identities, got identities={identities}")
     planned = {tree: plan(standin, real, identities, seed) for tree, real in standin.trees.items()}
-    found = {tree: counts([image for _, image in images]) for tree, images in planned.items()}
-    content = card(standin.title, {"identities": identities, "seed": seed}, PLAN_VERSION, found.get("", found))
+    by_tree = {tree: counts([image for _, image in images]) for tree, images in planned.items()}
+    content = card(standin.title, {"identities": identities, "seed": seed}, PLAN_VERSION, by_tree.get("", by_tree))
     images = [(f"{tree}/{path}".lstrip("/"), image.shot) for tree, part in planned.items() for path, image in part]
     tables: list[Entry] = []
     if standin.lists:

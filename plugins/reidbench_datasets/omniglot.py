@@ -53,8 +53,8 @@ def omniglot(root: Path, *, sets: Sets = "full", holdout: float = 0.0, holdout_s
     archives = "\n  ".join(f"{ADDRESS}/{name}.zip (md5 {MD5[name]})" for name in SETS[sets])
     tree = find_tree("omniglot", root, SPELLINGS, SETS[sets], advice=f"unpack into it\n  {archives}")
     train, others = (_drawings(tree, folder) for folder in SETS[sets])
-    known = {match[2] for match in train}
-    test = [match for match in others if match[2] not in known]
+    training_alphabets = {match[2] for match in train}
+    test = [match for match in others if match[2] not in training_alphabets]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(match[1] for match in [*train, *test]), 1)}
     parts = [
         Samples.of_images(tree, (m[0] for m in part), (numbers[m[1]] for m in part), (int(m[3]) for m in part))

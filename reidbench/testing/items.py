@@ -61,8 +61,8 @@ class _DatasetChecks(Checks):
             self.expect(len(part) > 0, f"{name} is empty")
             read_image(part.path(0))  # that all of them exist was checked by the digest
         identities, counts = np.unique(split.labelled.pids, return_counts=True)
-        found = f"train has {len(identities)} identities with at most {counts.max()} units"
-        self.expect(len(identities) > 1 and counts.max() > 1, f"{found}; expected two, one with two units")
+        observation = f"train has {len(identities)} identities with at most {counts.max()} units"
+        self.expect(len(identities) > 1 and counts.max() > 1, f"{observation}; expected two, one with two units")
         both = [f"{kind}: {len(names)}, such as {names[0]}" for kind, names in split.contradictions.items()]
         self.expect(not both, "; ".join(both))
         matched = bool(np.isin(split.query.pids, split.gallery.pids).any())

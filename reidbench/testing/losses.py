@@ -115,8 +115,8 @@ class _LossChecks(Checks):
             if not math.isclose(numeric, analytic, rel_tol=1e-4, abs_tol=1e-7):
                 wrong.append(f"{analytic:.6g} where the value changes by {numeric:.6g}")
         # A hinge may bend at this point in one direction or two; a wrong gradient is wrong in all.
-        found = f"in {len(wrong)} of {DIRECTIONS} directions the gradient is {'; '.join(wrong[:2])}"
-        self.expect(2 * len(wrong) < DIRECTIONS, f"{found}; is a part detached, or computed in lower precision?")
+        observation = f"in {len(wrong)} of {DIRECTIONS} directions the gradient is {'; '.join(wrong[:2])}"
+        self.expect(2 * len(wrong) < DIRECTIONS, f"{observation}; is a part detached, or computed in lower precision?")
 
     def check_order_of_the_batch(self) -> None:
         rows, labels = self.batch()
@@ -183,13 +183,13 @@ class _LossChecks(Checks):
         advice = "is a sign flipped or a mask forgotten?"
         self.expect(bool(torch.isfinite(free).all()), f"after {training} the embeddings are not finite")
         first, last = share_closer(start), share_closer(free.detach())
-        found = f"after {training} the positive is closer in {last:.0%} of the triplets, before in {first:.0%}"
-        self.expect(last >= first + 0.1, f"{found}; {advice}")
+        observation = f"after {training} the positive is closer in {last:.0%} of the triplets, before in {first:.0%}"
+        self.expect(last >= first + 0.1, f"{observation}; {advice}")
         self.expect(after < before, f"{training} took it from {before:.6g} to {after:.6g}")
         collapsed = self.trained(point) if self.fresh().param_groups() else self.fresh()
         value = self.mean_total(collapsed, point, batches)
-        found = f"after {training} it is {after:.6g}, in one point {value:.6g}: nothing separates identities"
-        self.expect(after < value, f"{found}; {advice} (Check a term that only pulls in a sum.)")
+        observation = f"after {training} it is {after:.6g}, in one point {value:.6g}: nothing separates identities"
+        self.expect(after < value, f"{observation}; {advice} (Check a term that only pulls in a sum.)")
 
     def check_searched_values(self) -> None:
         values = [
@@ -218,8 +218,8 @@ class _LossChecks(Checks):
         batches = (batch for number in count() for batch in self.round(loss, number, table))
         for step, units in enumerate(islice(batches, STEPS)):
             total = self.total(loss, table, units, step)
-            found = f"it is {total.item()} at step {step} of a training on free embeddings"
-            self.expect(bool(torch.isfinite(total)), found)
+            observation = f"it is {total.item()} at step {step} of a training on free embeddings"
+            self.expect(bool(torch.isfinite(total)), observation)
             optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
