@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from reidbench.cli import run as run_verb
-from reidbench.cli.flags import option, path_argument
+from reidbench.cli.flags import option, path_argument, path_option
 from reidbench.cli.output import print_report
 
+_WHAT = "A suite with a table [study], or the folder of a finished study, to print its table."
 _TRIALS = "Trials of each search; 0: the options as given.  [default: 5]"
 
 
@@ -27,13 +28,14 @@ def _with_options_of_run(function: Callable[..., None]) -> Callable[..., None]:
 
 @_with_options_of_run
 def study(
-    what: Annotated[Path | None, path_argument("A suite with a table [study].", "[STUDY]")] = None,
+    what: Annotated[Path | None, path_argument(_WHAT, "[STUDY]")] = None,
     against: Annotated[str | None, option("The loss that the others are compared with.")] = None,
     trials: Annotated[int | None, option(_TRIALS, "NUMBER")] = None,
     seeds: Annotated[int | None, option("Final seeds.  [default: 5]", "NUMBER")] = None,
     searches: Annotated[int | None, option("Searches of each loss: one for each seed, or 1 for all.", "NUMBER")] = None,
     hours: Annotated[float | None, option("Choose trials, seeds and steps that fit.", "HOURS")] = None,
     seed: Annotated[int | None, option("Seed of the searches.  [default: 0]", "NUMBER")] = None,
+    html: Annotated[Path | None, path_option("Write the page here, not to the study's folder.", "FILE")] = None,
     **options: Any,
 ) -> None:
     """Tell which loss is better, and by how much: each gets the same number of trials, and is trained with new seeds.
@@ -44,35 +46,43 @@ def study(
     from rich.console import Console
 
     from reidbench.cli.plan_output import prepare, print_line, print_plan, print_tasks
-    from reidbench.errors import describe_error
+    from reidbench.errors import OptionError, describe_error
     from reidbench.plugins.catalogue import load
     from reidbench.reports.sections import default_parts
     from reidbench.runs.execute import build_executor
     from reidbench.runs.plan import KINDS
     from reidbench.studies.define import define_study
     from reidbench.studies.hours import plan_study
-    from reidbench.studies.page import StudyFiles, write_page
+    from reidbench.studies.page import PAGE, StudyFiles, write_page
     from reidbench.studies.run_study import run_study
+    from reidbench.studies.study import STUDY_FILE, read_study
 
     machine, console = prepare(options)
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
     values = {kind: options[kind] for kind in KINDS} | numbers
-    definition = define_study(str(what) if what else None, values, options["scale"])
-    executor, dry_run = build_executor(options["executor"]), options["dry_run"]
-    trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
-    out, most = (Console(highlight=False), None) if dry_run else (console, 0)
-    for line in [*trainings.describe(), *trainings.notes]:
-        print_line(out, line)
-    print_plan(out, trainings.expected, most, verbose=options["verbose"], where=options["executor"] or "")
-    if dry_run:
-        print_tasks(out, trainings.expected, executor)
-        return
-    result = run_study(trainings, executor)
-    files = StudyFiles(result, trainings.machine)
+    if what and (what / STUDY_FILE).is_file():
+        if any(value not in (None, []) for value in values.values()):
+            raise OptionError(f"{what}: is a finished study, which is printed as it is; give its file to change it")
+        files = StudyFiles(read_study(what), machine)
+    else:
+        definition = define_study(str(what) if what else None, values, options["scale"])
+        executor, dry_run = build_executor(options["executor"]), options["dry_run"]
+        trainings = plan_study(definition, machine, load(), executor, measure=not dry_run)
+        out, most = (Console(highlight=False), None) if dry_run else (console, 0)
+        for line in [*trainings.describe(), *trainings.notes]:
+            print_line(out, line)
+        print_plan(out, trainings.expected, most, verbose=options["verbose"], where=options["executor"] or "")
+        if dry_run:
+            print_tasks(out, trainings.expected, executor)
+            return
+        files = StudyFiles(run_study(trainings, executor), trainings.machine)
+        html = html or files.result.folder / PAGE
     print_report(default_parts("study_sections", files.records, files))
     try:
-        print_line(console, f"page: {write_page(files)}")
+        if html:
+            write_page(files, html)
+            print_line(console, f"page: {html}")
     except Exception as error:  # the table is printed, and nothing of the study is lost
         print_line(console, f"the page was not written: {describe_error(error)}")
-    if any(record.status != "ok" for record in result.runs.values()):
+    if any(record.status != "ok" for record in files.records):
         raise typer.Exit(1)

@@ -68,16 +68,15 @@ def compare_study(result: StudyResult) -> Comparison:
     )
 
 
-def write_page(files: StudyFiles) -> Path:
-    """Write the page of a study into its folder, and return the file; a section that fails is on it with its error."""
+def write_page(files: StudyFiles, file: Path) -> None:
+    """Write the page of a study; a section that fails is on it with its error."""
     study = files.result.study
     title = f"Study{f' {study.name}' * bool(study.name)}: {study.protocol}, {study.backbone}, {study.recipe}"
     about = f"Repeat it with: {study_command(study)}"
     page = render(
         default_parts("study_page_sections", files.records, files), lambda parts: to_html(parts, title, about)
     )
-    write_atomic(files.result.folder / PAGE, page)
-    return files.result.folder / PAGE
+    write_atomic(file, page)
 
 
 def study_command(study: Study) -> str:

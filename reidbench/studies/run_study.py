@@ -21,7 +21,17 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
 from reidbench.studies.hours import plan_study
-from reidbench.studies.study import TRIALS_FILE, Final, LossResult, StudyResult, Trial, best_trials, store_study
+from reidbench.studies.study import (
+    STUDY_FILE,
+    TRIALS_FILE,
+    Final,
+    LossResult,
+    StudyResult,
+    Trial,
+    best_trials,
+    read_study,
+    store_study,
+)
 from reidbench.studies.trainings import StudyPlan, Trainings
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, local_machine
@@ -108,10 +118,12 @@ def study(
 ) -> StudyResult:
     """Compare losses under one tuning budget, as ``reidbench study`` does, and return the result.
 
-    ``file`` is a study's file. ``choices`` are the command's other options: loss (a text, a loss class or a factory, or
+    ``file`` is a study's file, or the folder of a finished study, which is only read. ``choices`` are the command's other options: loss (a text, a loss class or a factory, or
     a list of these), protocol, backbone, recipe, metric, rerank, trials, seeds, searches, seed, against and hours. What
     is left out has the command line's default. Raises ReidbenchError where the request is wrong.
     """
+    if file and not choices and (Path(file) / STUDY_FILE).is_file():
+        return read_study(Path(file))
     items, catalogue = read_choices({kind: choices.pop(kind) for kind in KINDS if kind in choices})
     definition = define_study(str(file) if file else None, {**items, **choices})
     folders: dict[str, Any] = {"data": data_root or None, "results": results or None, "cache": cache or None}

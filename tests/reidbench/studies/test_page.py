@@ -5,7 +5,7 @@ import re
 import pytest
 import reidbench_reports.study_charts
 
-from reidbench.studies.page import StudyFiles, study_command, write_page
+from reidbench.studies.page import PAGE, StudyFiles, study_command, write_page
 from reidbench.utils.machine import local_machine
 from tests.support.documents import commands_in
 from tests.support.studies import make_study
@@ -20,7 +20,8 @@ def result(tmp_path_factory):
 
 
 def page_of(result):
-    return write_page(StudyFiles(result, local_machine(results=result.folder)))
+    write_page(StudyFiles(result, local_machine(results=result.folder)), result.folder / PAGE)
+    return result.folder / PAGE
 
 
 def test_page_is_accessible_and_shows_every_part(result, open_page):
