@@ -3,7 +3,7 @@
     python benchmarks/planned_contrasts.py table1
     python benchmarks/planned_contrasts.py steps
 
-``table1``: families of Hermans et al. 2017's Table 1, each the mean over its margins, in ``leaderboards/studies/table1``.
+``table1``: families of Hermans et al. 2017's Table 1, each the mean over its margins, of the study ``table1``.
 ``steps``: batch hard under the Euclidean distance against classification under XQDA after 300, 1,000 and 3,000 steps.
 Prints the differences in percentage points with their 95 % intervals, each by itself, p values by Holm's procedure over
 the differences of one table, and the verdict at 5 %. Formulas: docs/study.md.

@@ -118,9 +118,10 @@ def study(
 ) -> StudyResult:
     """Compare losses under one tuning budget, as ``reidbench study`` does, and return the result.
 
-    ``file`` is a study's file, or the folder of a finished study, which is only read. ``choices`` are the command's other options: loss (a text, a loss class or a factory, or
-    a list of these), protocol, backbone, recipe, metric, rerank, trials, seeds, searches, seed, against and hours. What
-    is left out has the command line's default. Raises ReidbenchError where the request is wrong.
+    ``file`` is a study's file, or the folder of a finished study, which is only read. ``choices`` are the command's
+    other options: loss (a text, a loss class or a factory, or a list of these), protocol, backbone, recipe, metric,
+    rerank, trials, seeds, searches, seed, against and hours. What is left out has the command line's default. Raises
+    ReidbenchError where the request is wrong.
     """
     if file and not choices and (Path(file) / STUDY_FILE).is_file():
         return read_study(Path(file))
