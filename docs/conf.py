@@ -29,7 +29,18 @@ toc_object_entries_show_parents = "hide"
 ROOT = Path(__file__).parents[1]
 NAVIGATION = {
     "Getting started": ["quickstart", "python", "notebook", "writing-a-plugin"],
-    "Guides": ["study", "compare", "evaluate", "training", "monitor", "pixels", "scale", "leaderboards", "publishing"],
+    "Guides": [
+        "study",
+        "earlier-comparisons",
+        "compare",
+        "evaluate",
+        "training",
+        "monitor",
+        "pixels",
+        "scale",
+        "leaderboards",
+        "publishing",
+    ],
     "Built-in items": [
         f"{folder}/index"
         for folder in (
