@@ -1,4 +1,4 @@
-"""Every command of README and docs is one that exists, and prints what stands below it."""
+"""Every command of README, docs and the claims of the paper is one that exists, and prints what stands below it."""
 
 import importlib.util
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from reidbench_reports.claims import read_claims
 
 from reidbench.cli import make_app
 from reidbench.plugins.catalogue import command_defaults, load
@@ -21,6 +22,12 @@ FLAGS = {kind: kind for kind in KINDS} | {"rerank": "reranker"}
 PLACEHOLDER = re.compile(r"[A-Z_]+…?")  # DIR, NAME, RUN…: whoever reads it puts something there
 EXAMPLE_ITEMS = {"neighbour_components", "centre", "my_loss"}  # items that README and the pages on plugins write
 EVERY = [each for page in PAGES for each in commands(page)]
+EVERY += [
+    each
+    for claim in read_claims()
+    for line in f"{claim.command}\n{claim.scaled}".splitlines()
+    for each in commands_in(f"claim {claim.name}", line)
+]
 OURS = [each for each in EVERY if each.program == "reidbench"]
 SHOWN = [each for page in PAGES for each in shown(page)]
 

@@ -74,7 +74,7 @@ def test_the_wheel_has_all_packages_and_no_others(wheel):
     assert not {"tests", "plugins", "benchmarks", "docs"} & tops
     assert "reidbench/py.typed" in names
     assert "reidbench/defaults.toml" in names
-    assert "reidbench_leaderboards/synthetic.toml" in names
+    assert {f"reidbench_leaderboards/{name}.toml" for name in ("synthetic", "paper/claims")} <= {*names}
     assert not [name for name in names if re.match("reidbench_leaderboards/(records|studies/[^/]+)/", name)]
 
 

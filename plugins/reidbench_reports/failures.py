@@ -10,7 +10,7 @@ from reidbench import Column, Part, PictureGrid, Ranking, RunFiles, RunRecord, S
 from reidbench_reports.combinations import add_runs, best_trained_first, percent_column
 from reidbench_reports.drawing import Picture, PictureRow, allows_pictures, name_of, picture
 
-TOP, HARDEST = 5, 2
+HARDEST = 2
 COLUMNS = [
     Column("kind"),
     Column("query"),
@@ -25,12 +25,14 @@ class Failures:
 
     Options:
         queries: how many of each kind.
+        top: how many top-ranked images of each, up to 10.
         pictures: whether to show the images; without, the report holds no image of a person.
         most: how many runs are shown, the trained ones with the highest primary score first.
     """
 
-    def __init__(self, *, queries: int = 4, pictures: bool = True, most: int = 1) -> None:
+    def __init__(self, *, queries: int = 4, top: int = 5, pictures: bool = True, most: int = 1) -> None:
         self.queries = queries
+        self.top = top
         self.pictures = pictures
         self.most = most
 
@@ -46,14 +48,14 @@ class Failures:
             part.tables.append(Table(rows, COLUMNS, f"Positives of queries: {name}"))
             if self.pictures and allows_pictures(record, files, part):
                 for kind in (kind for kind, queries in chosen.items() if queries):
-                    grid = [_pictures(split, ranking, query, quality[query]) for query in chosen[kind]]
+                    grid = [_pictures(split, ranking, query, quality[query], self.top) for query in chosen[kind]]
                     part.pictures.append(PictureGrid(f"{kind} queries: {name}", grid))
 
         add_runs(part, best_trained_first(records), self.most, add)
         if part.pictures:
             part.notes.append(
-                f"The query, its {TOP} top-ranked images, and its {HARDEST} hardest positives (those ranked last), "
-                "with rank and distance. ✓ and a solid border: correct match; ✗ and a dashed one: wrong match."
+                f"The query, its {self.top} top-ranked images, and its {HARDEST} hardest positives (those ranked "
+                "last), with rank and distance. ✓ and a solid border: correct match; ✗ and a dashed one: wrong match."
             )
         return part
 
@@ -69,14 +71,14 @@ def choose(ranking: Ranking, number: int) -> dict[str, list[int]]:
     return dict(zip(("Hardest", "Median", "Best"), kinds, strict=True))
 
 
-def _pictures(split: Split, ranking: Ranking, query: int, quality: float) -> PictureRow:
+def _pictures(split: Split, ranking: Ranking, query: int, quality: float, top: int) -> PictureRow:
     """Return the pictures of a query, of its top-ranked units and of its hardest positives."""
 
     def match(unit: int, rank: int, distance: float) -> Picture:
         correct = bool(split.gallery.pids[unit] == split.query.pids[query])
         return picture(split.gallery, int(unit), f"{rank + 1:,}: {distance:#.3g}", correct)
 
-    units, distances = ranking.top[query][:TOP], ranking.top_distances[query]
+    units, distances = ranking.top[query][:top], ranking.top_distances[query]
     hardest = range(ranking.starts[query], ranking.starts[query + 1])[-HARDEST:]
     return {
         "query": [picture(split.query, query, f"AP {100 * quality:.1f} %")],

@@ -28,15 +28,15 @@ def report(
     data_root: DataRoot = None,
 ) -> None:
     """Report finished runs: tables in the terminal, a page, figures, or a row for each run."""
+    from reidbench.reports.report import read_runs
     from reidbench.reports.report import report as report_runs
     from reidbench.reports.sections import render
     from reidbench.reports.text_formats import rows_to_csv, rows_to_json, to_csv, to_json
-    from reidbench.runs.records import records
     from reidbench.utils.atomic import write_atomic
 
     if csv == json == Path("-"):
         raise OptionError("--csv and --json: each prints the report; use one of them")
-    runs = records(*places or (), results=results)
+    runs = read_runs(places or (), section, results)
     only_rows = (csv or json) and not (html or plots)  # of runs, which need no section
     sections = section or ([] if only_rows else None)
     parts = report_runs(

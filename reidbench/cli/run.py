@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from reidbench.cli.flags import Cache, DataRoot, Device, Results, Threads, number, option, path_argument
+from reidbench.cli.suites import CLAIMS
+from reidbench.errors import OptionError
 from reidbench.utils.machine import AUTO, CHECKPOINT_SECONDS
 
 _WHAT = "A suite (TOML file or name), or a record.json to reproduce."
@@ -51,6 +53,8 @@ def run(
     from reidbench.runs.execute import build_executor, execute
     from reidbench.runs.plan import KINDS, make_plan, read_request
 
+    if str(what) == CLAIMS:
+        raise OptionError(f"{what}: is no suite but the list of the paper's claims: reidbench report --section claims")
     machine, console = prepare(options)
     choices = {key: options[key] for key in (*KINDS, "seed") if options[key]}
     request = read_request(str(what) if what else None, choices, scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reidbench.cli.output import print_rows
 
 KINDS = {"systems": "system", "studies": "study"}  # by folder
+CLAIMS = "paper/claims"  # the one TOML file that is no suite
 
 
 def suites() -> None:
@@ -18,4 +19,5 @@ def suites() -> None:
         parent = file.parent.relative_to(folder).as_posix()
         name = file.stem if parent in (".", "systems") else f"{parent}/{file.stem}"
         rows.append([KINDS.get(parent, "suite"), name, read_text(file, SUITE_BYTES).partition("\n")[0].lstrip("# ")])
+    rows = [row for row in rows if row[1] != CLAIMS]
     print_rows(("kind", "name", "what"), sorted(rows, key=lambda row: ("suite", "system", "study").index(row[0])))

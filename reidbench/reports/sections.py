@@ -63,7 +63,10 @@ class Part:
 
 
 class Section(Protocol):
-    """One part of a report."""
+    """One part of a report.
+
+    A class with ``needs_runs = False`` is shown where there are no runs too.
+    """
 
     def build(self, records: Sequence[RunRecord], files: RunFiles) -> Part:
         """Return the part for these records; ``files`` opens what is stored beside them.

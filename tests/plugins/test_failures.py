@@ -27,7 +27,7 @@ def test_queries_are_chosen_by_average_precision():
 def test_rows_have_ranks_and_distances_and_borders(ran):
     records, files = ran
     record = best_trained_first(records)[0]
-    part = build_part("failures(queries=2, most=1)", ran[0], files)
+    part = build_part("failures(queries=2, top=3, most=1)", ran[0], files)
     split, ranking = files.split(record), files.ranking(record)
     (table,) = part.tables
     assert printed(table, "kind") == ["hardest"] * 2 + ["median"] * 2 + ["best"] * 2
@@ -38,10 +38,10 @@ def test_rows_have_ranks_and_distances_and_borders(ran):
     assert [grid.title.split()[0] for grid in part.pictures] == ["Hardest", "Median", "Best"]
     row = part.pictures[0].rows[0]
     assert [(group, len(pictures)) for group, pictures in row.items()] == [
-        ("query", 1), ("top-ranked", 5), ("hardest positives", 2)
+        ("query", 1), ("top-ranked", 3), ("hardest positives", 2)
     ]  # fmt: skip
     correct = split.gallery.pids[ranking.top[hardest]] == split.query.pids[hardest]
-    assert [picture.correct for picture in row["top-ranked"]] == correct[:5].tolist()
+    assert [picture.correct for picture in row["top-ranked"]] == correct[:3].tolist()
     assert row["top-ranked"][0].text == f"1: {ranking.top_distances[hardest, 0]:#.3g}"
     assert row["hardest positives"][-1].text == f"{ranking.ranks[last] + 1:,}: {ranking.distances[last]:#.3g}"
     assert Image.open(io.BytesIO(row["query"][0].jpeg)).size == (64, 128)

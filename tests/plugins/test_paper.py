@@ -38,6 +38,15 @@ def test_figure_2_is_table_5():
     assert load_suite(find_suite("paper/fig2")).jobs == load_suite(find_suite("paper/table5")).jobs
 
 
+@pytest.mark.parametrize("figure", [1, 3, 4, 5])
+def test_figures_of_images_are_runs_of_table_2(figure):
+    suite, table = (load_suite(find_suite(f"paper/{name}")) for name in (f"fig{figure}", "table2"))
+    assert [job.protocol for job in suite.jobs] == (["mars", "market1501"] if figure == 3 else ["market1501"])
+    tiny, of_table = suite.scale("tiny"), table.scale("tiny")
+    assert tiny.jobs.items() <= of_table.jobs.items()
+    assert tiny.data.items() <= of_table.data.items()
+
+
 @pytest.mark.parametrize(("figure", "loss"), [(6, "batch_hard(margin=0.2)"), (7, "batch_hard"), (8, "batch_hard")])
 def test_suites_of_the_papers_log_figures(figure, loss):
     (job,) = load_suite(find_suite(f"paper/fig{figure}")).jobs

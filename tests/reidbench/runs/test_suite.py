@@ -173,7 +173,10 @@ def test_the_checkouts_own_leaderboards_are_used():
     assert leaderboards_folder() == CHECKOUT / "leaderboards"
 
 
-@pytest.mark.parametrize("file", sorted((CHECKOUT / "leaderboards").rglob("*.toml")), ids=lambda file: file.stem)
+SUITES = sorted({*(CHECKOUT / "leaderboards").rglob("*.toml")} - {CHECKOUT / "leaderboards" / "paper" / "claims.toml"})
+
+
+@pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
 def test_every_suite_of_the_house_can_be_resolved(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for published in ("trinet-market1501.npz", "trinet-mars.npz"):
