@@ -1,5 +1,6 @@
 """Every command of README, docs and the claims of the paper is one that exists, and prints what stands below it."""
 
+import functools
 import importlib.util
 import os
 import re
@@ -22,12 +23,8 @@ FLAGS = {kind: kind for kind in KINDS} | {"rerank": "reranker"}
 PLACEHOLDER = re.compile(r"[A-Z_]+…?")  # DIR, NAME, RUN…: whoever reads it puts something there
 EXAMPLE_ITEMS = {"neighbour_components", "centre", "my_loss"}  # items that README and the pages on plugins write
 EVERY = [each for page in PAGES for each in commands(page)]
-EVERY += [
-    each
-    for claim in read_claims()
-    for line in f"{claim.command}\n{claim.scaled}".splitlines()
-    for each in commands_in(f"claim {claim.name}", line)
-]
+CLAIMED = {line: claim.name for claim in read_claims() for line in f"{claim.command}\n{claim.scaled}".splitlines()}
+EVERY += [each for line, name in CLAIMED.items() for each in commands_in(f"claim {name}", line)]
 OURS = [each for each in EVERY if each.program == "reidbench"]
 SHOWN = [each for page in PAGES for each in shown(page)]
 
@@ -56,9 +53,15 @@ def test_examples_below_the_help_exist(tmp_path, monkeypatch):
         check(next(commands_in("", line)))
 
 
+@functools.cache
+def command_line():
+    """Return the program's command line, built once."""
+    return typer.main.get_command(make_app())
+
+
 def check(each: Command) -> None:
     """Parse a command with the real command line, and resolve every item, suite and file of ours that it names."""
-    verb, words = typer.main.get_command(make_app()), list(each.words)
+    verb, words = command_line(), list(each.words)
     while words and not words[0].startswith("-") and (verbs := getattr(verb, "commands", {})):
         assert words[0] in verbs, f"{each.text}: there is no verb {words[0]}"
         verb = verbs[words.pop(0)]
@@ -103,7 +106,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page):
     benchmarks = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "benchmarks").glob("*.py"))
-    run, known = options(typer.main.get_command(make_app()))
+    run, known = options(command_line())
     for number, span in spans(page.read_text(encoding="utf-8")):
         if not span.startswith("--"):
             continue
