@@ -169,6 +169,7 @@ def failed_minings(runs: Runs) -> list[list[bool]]:
 
 @rule
 def offline_mining_fails_at_several_margins(runs: Runs) -> Judgement:
+    """The note does not say how seeds count: not told apart where two margins fail over all seeds, but not in each."""
     failed = failed_minings(runs)
     by_seed = [sum(seed) for seed in zip(*failed, strict=True)]
     cells = [
@@ -177,7 +178,8 @@ def offline_mining_fails_at_several_margins(runs: Runs) -> Judgement:
     shares = listed(f"{100 * mined / hard:.1f}" for mined, hard in zip(cells[:5], cells[5:], strict=True))
     measured = f"margins with a failed run, by seed: {listed(by_seed)}; at margins 0.1, 0.2, 0.5, 1.0, soft "
     measured += f"{listed(map(sum, failed))} of {len(by_seed)} fail, with {shares} % of batch hard's mAP on average"
-    return over_seeds(number >= 2 for number in by_seed), measured, TABLE1
+    verdict = decide(all(number >= 2 for number in by_seed), sum(map(any, failed)) < 2)
+    return verdict, measured, TABLE1
 
 
 @rule

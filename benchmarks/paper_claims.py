@@ -156,7 +156,8 @@ def print_all_planned(runs: Runs) -> None:
             continue
         names = "batch_hard, euclidean", "classification, xqda"
         of_steps.append((f"{steps:,} steps: {names[0]}", names[1], *pairs_of(scores)[names]))
-    print_planned(of_steps)
+    if of_steps:
+        print_planned(of_steps)
 
 
 def main() -> None:
