@@ -39,10 +39,10 @@ def notes(comparison: Comparison, study: Study) -> Iterator[str]:
 def best(comparison: Comparison, study: Study) -> str:
     """Return the headline: which losses may be the best."""
     names = [loss.name for loss in comparison.compared if loss.may_be_best]
+    count = len(comparison.compared)
     if len(names) == 1:
-        return f"{_found(study, start=True)}{names[0]} is the best (95 %)."
+        return f"{names[0]} alone may be the best of these {count} losses{_found(study)} (95 %)."
     if names:
-        count = len(comparison.compared)
         return f"The best of these {count} losses{_found(study)} is among: {', '.join(names)} (95 %)."
     if len(comparison.compared) < 2:
         return "Fewer than two losses can be compared."
