@@ -1,8 +1,7 @@
 """The rules of ``leaderboards/paper/claims.toml`` on scores beside Table 1, each a function named like its claim.
 
-Views, metrics, pooling and re-ranking are differences between scores of the same trainings. They are judged by the
-interval of all other differences, which takes the seeds of both sides as independent, as docs/compare.md does; beside
-it is one that is paired by training, usually narrower.
+Views, metrics, pooling and re-ranking are differences between scores of the same trainings: their intervals are paired
+by training.
 """
 
 from __future__ import annotations

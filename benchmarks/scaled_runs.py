@@ -84,12 +84,11 @@ def over_seeds(truths: Iterable[bool]) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference in points with the ends of its 95 % interval; ``note`` follows the interval where it is printed."""
+    """A difference in points with the ends of its 95 % interval."""
 
     gap: float
     low: float
     high: float
-    note: str = ""
 
     @classmethod
     def of(cls, pair: Pair, sign: int = 1) -> Difference:
@@ -112,7 +111,7 @@ class Difference:
         return decide(low < self.low and self.high < high, self.high < low or self.low > high)
 
     def __str__(self) -> str:
-        return f"{self.gap:+.2f} ({self.low:+.2f} to {self.high:+.2f}{self.note})"
+        return f"{self.gap:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -159,20 +158,20 @@ def difference(a: Scores, b: Scores) -> Difference:
 
 
 def same_trainings(a: Scores, b: Scores) -> Difference:
-    """Return the same for two scores of the same trainings, and in its note the interval paired by training.
+    """Return a - b for two scores of the same trainings, paired by training.
 
-    The first takes the seeds of both sides as independent, which is cautious where the trainings are the same.
+    Its variance is that over identities and that of the differences between seeds; what both share counts twice, which
+    is cautious. Degrees of freedom by Satterthwaite, as in a study.
     """
     (pair, sign), gains = pairs_of({"a": a, "b": b})["a", "b"], a.minus(b).values.mean(axis=1)
-    unpaired = Difference.of(pair, sign)
+    gap = 100 * sign * pair.difference
     if len(gains) < 2:
-        return unpaired
+        return Difference.of(pair, sign)
     identities, v_seed = len(np.unique(a.pids)), float(gains.var(ddof=1)) / len(gains)
     variance = pair.v_identity + v_seed
     df = variance**2 / (pair.v_identity**2 / (identities - 1) + v_seed**2 / (len(gains) - 1)) if variance else 1
     half = 100 * float(stdtrit(df, 1 - ALPHA / 2)) * variance**0.5
-    paired = f"; paired by training {unpaired.gap - half:+.2f} to {unpaired.gap + half:+.2f}"
-    return Difference(unpaired.gap, unpaired.low, unpaired.high, paired)
+    return Difference(gap, gap - half, gap + half)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
