@@ -3,8 +3,9 @@
     python benchmarks/paper_claims.py [--results FOLDER] [--seeds 3] [--write]
 
 The runs are those of the studies table1 and steps_300 to steps_3000, and of the suite claims_scaled. Prints for each
-claim with a rule the verdict and its numbers, then the claims whose runs are missing, those without a rule, and the
-differences between losses that were planned before the studies ran, with p values by Holm's procedure (docs/study.md).
+claim with a rule the verdict and its numbers, then the claims whose runs are missing, those without a rule, Table 1,
+and the differences between losses that were planned before the studies ran, with p values by Holm's procedure
+(docs/study.md).
 ``--write`` writes verdict, numbers and command of each judged claim into ``claims.toml``, and all verdicts into
 docs/reproducing.md. ``--seeds 1`` judges by the first seed alone, for a look before the rest has run.
 """
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import claims_of_logs  # noqa: F401, its rules
 from claims_of_suite import synthetic
-from claims_of_table1 import table
+from claims_of_table1 import MARGINS, OPTIONS, at_margin, margins_of, table
 from reidbench_reports.claims import Claim, read_claims
+from reidbench_reports.published import published_numbers
 from scaled_runs import (
     FAILS,
     HOLDS,
@@ -134,12 +136,26 @@ def print_planned(planned: list[tuple[str, str, Pair, int]]) -> None:
         print(f"| {a} - {b} | {shown} | {verdict} |".replace("| 0.0000 |", "| below 0.0001 |"))
 
 
+def print_cells(runs: Runs) -> None:
+    """Print Table 1 in Markdown: in each cell the published mAP and ours, mean and standard deviation over seeds."""
+    numbers = [number for number in published_numbers(1) if number.job and number.score == "map_market"]
+    published = {number.job.loss: number.printed for number in numbers if number.job}
+    print(f"\n| mAP, published / here | {' | '.join((*MARGINS, 'soft'))} |\n|---{'|---' * 5}|")
+    for row in OPTIONS:
+        cells = []
+        for loss in (at_margin(row, margin) for margin in margins_of(row)):
+            by_seed = 100 * table(runs).cells[loss].values.mean(axis=1)
+            cells.append(f"{published[loss]} / {by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}")
+        print(f"| {row} | {' | '.join((*cells, '–')[:5])} |")
+
+
 def print_all_planned(runs: Runs) -> None:
-    """Print the planned differences of Table 1, of means over margins, and those of the learning curves.
+    """Print Table 1 and its planned differences, of means over margins, and those of the learning curves.
 
     The latter are batch hard under the Euclidean distance against classification under XQDA after 300 to 3,000 steps.
     """
     try:
+        print_cells(runs)
         print_planned([(a, b, *table(runs).pairs[a, b]) for a, b in PLANNED])
     except MissingRunsError as error:
         print(f"\nNo planned differences of Table 1: {error}")
