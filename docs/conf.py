@@ -41,6 +41,7 @@ NAVIGATION = {
         "leaderboards",
         "publishing",
     ],
+    "Results": ["studies/table1"],
     "Built-in items": [
         f"{folder}/index"
         for folder in (
