@@ -1,6 +1,8 @@
 """The section ``claims``: what its file may hold, how it is shown without a run, and the table of the docs."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from reidbench_reports.claims import read_claims
@@ -74,3 +76,12 @@ def test_the_page_has_every_claim_with_its_verdict():
     page = (CHECKOUT / "docs" / "reproducing.md").read_text(encoding="utf-8")
     table = page.partition(HEADINGS)[2].partition("\n\n")[0].splitlines()
     assert table == [f"| {claim.section} | {claim.claim} | {claim.verdict} |" for claim in read_claims()]
+
+
+def test_the_page_of_table_1_follows_from_its_records():
+    script, study = CHECKOUT / "benchmarks" / "paper_claims.py", CHECKOUT / "leaderboards" / "studies" / "table1"
+    done = subprocess.run([sys.executable, script, "--results", study], capture_output=True, text=True, check=True)
+    tables = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    page = (CHECKOUT / "docs" / "studies" / "table1.md").read_text(encoding="utf-8").splitlines()
+    assert len(tables) > 18
+    assert [line for line in tables if line not in page] == []
