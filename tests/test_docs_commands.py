@@ -93,7 +93,7 @@ def resolve(verb: str, given: dict[str, object]) -> None:
             load().resolve(kind, text)
     suites = _texts(given.get("what")) + [text for text in _texts(given.get("runs")) if text.startswith("paper/")]
     for name in suites:
-        if name.endswith(".json") or PLACEHOLDER.fullmatch(name):
+        if name.endswith(".json") or PLACEHOLDER.fullmatch(name) or (CHECKOUT / name).is_dir():
             continue
         found = CHECKOUT / name if name.endswith(".toml") else find_suite(name)
         suite = load_suite(found)
