@@ -19,6 +19,7 @@ from scaled_runs import (
     Judgement,
     Request,
     Runs,
+    at_end,
     at_least,
     average,
     decide,
@@ -184,12 +185,16 @@ def offline_mining_fails_at_several_margins(runs: Runs) -> Judgement:
 
 @rule
 def failed_mining_stays_packed(runs: Runs) -> Judgement:
-    records = [record for request in requests("triplet_ohm") for record in runs.records(request)]
-    fails = [each for seeds in failed_minings(runs) for each in seeds]
-    failed = [record for record, failure in zip(records, fails, strict=True) if failure]
-    packed = [record.observed.packed_steps for record in failed]
-    longest = max(packed, default=0)
-    measured = f"{len(failed)} of {len(records)} trainings fail, packed in at most {longest} of 300 steps"
+    failed = [
+        (log, record.observed.packed_steps)
+        for request, fails in zip(requests("triplet_ohm"), failed_minings(runs), strict=True)
+        for log, record, failure in zip(runs.logs(request), runs.records(request), fails, strict=True)
+        if failure
+    ]
+    ratios = [at_end(log["distance_50"]) / float(log["distance_50"][0]) for log, _ in failed]
+    longest = max((packed for _, packed in failed), default=0)
+    measured = f"{len(failed)} of 15 trainings fail; distance_50 at the end by its first value "
+    measured += f"{listed(f'{ratio:.2f}' for ratio in ratios)}; packed in at most {longest} of 300 steps"
     return decide(longest > 150, bool(failed) and longest <= 150), measured, TABLE1
 
 

@@ -1,0 +1,119 @@
+"""Print the planned differences of the published studies, as docs/studies has them.
+
+    python benchmarks/planned_differences.py table1
+    python benchmarks/planned_differences.py steps
+
+Reads records and ranks in ``leaderboards/studies``. ``table1``: Table 1 of Hermans et al. 2017, families of its cells,
+and how much of the order of the cells agrees. ``steps``: batch hard under the Euclidean distance against classification
+under XQDA after 300, 1,000 and 3,000 steps. p values are Holm's over the differences of one table (docs/study.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from claims_of_suite import synthetic
+from claims_of_table1 import MARGINS, OPTIONS, SOFT, at_margin, margins_of, table
+from reidbench_reports.published import published_numbers
+from scaled_runs import Difference, Runs, holm, pairs_of
+
+from reidbench.studies.comparison import ALPHA, Pair, compare
+
+STUDIES = Path(__file__).parents[1] / "leaderboards" / "studies"
+PLANNED = [  # of Table 1, committed when six of its 111 runs had ended
+    ("batch_hard, 5 margins", "batch_all, 5 margins"),
+    ("batch_hard, 5 margins", "triplet, 5 margins"),
+    ("batch_all, 5 margins", "triplet, 5 margins"),
+    ("batch_all ≠0", "batch_all, 4 margins"),
+    ("batch_hard, 4 margins", "batch_hard ≠0"),
+    ("lifted_generalized", "lifted"),
+    ("batch_hard, soft", "batch_hard, 4 margins"),
+    ("triplet_ohm, 5 margins", "triplet, 5 margins"),
+]
+
+
+def print_planned(planned: Sequence[tuple[str, str, Pair, int]], published: Sequence[float] = ()) -> None:
+    """Print differences as a table in Markdown, with Holm's p values over them, and the paper's beside them."""
+    paper = " the paper |" * bool(published)
+    print(f"\n| difference | points of mAP | 95 % interval, by itself | p (Holm) | verdict |{paper}")
+    print(f"|---|---|---|---|---|{'---|' * bool(published)}")
+    adjusted = holm([pair.p for *_, pair, _ in planned])
+    for number, ((a, b, pair, sign), p) in enumerate(zip(planned, adjusted, strict=True)):
+        gain = Difference.of(pair, sign)
+        verdict = "not told apart" if p > ALPHA else "better" if gain.gap > 0 else "worse"
+        shown = f"{gain.gap:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {'below 0.0001' if p < 5e-5 else f'{p:.4f}'}"
+        theirs = f" {published[number]:+.2f} |" if published else ""
+        print(f"| {a} - {b} | {shown} | {verdict} |{theirs}")
+
+
+def table1() -> None:
+    """Print Table 1 with the published mAP beside ours, the planned differences, and the agreement of the orders."""
+    cells = table(Runs(str(STUDIES / "table1"), seeds=3))
+    numbers = [number for number in published_numbers(1) if number.job and number.score == "map_market"]
+    printed = {number.job.loss: number.printed for number in numbers if number.job}
+    print(f"| mAP, published / here | {' | '.join(('margin 0.1', *MARGINS[1:], 'soft'))} |\n|---{'|---' * 5}|")
+    for row in OPTIONS:
+        texts = []
+        for loss in (at_margin(row, margin) for margin in margins_of(row)):
+            by_seed = 100 * cells.cells[loss].values.mean(axis=1)
+            texts.append(f"{printed[loss]} / {by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}")
+        print(f"| `{row}` | {' | '.join((*texts, '–')[:5])} |".replace(" ≠0`", "` ≠0"))
+
+    paper = {loss: float(text.strip("*")) for loss, text in printed.items()}
+    means = {f"{row}, 5 margins": [paper[at_margin(row, each)] for each in margins_of(row)] for row in SOFT}
+    means |= {f"{row}, 4 margins": [paper[at_margin(row, each)] for each in MARGINS] for row in SOFT}
+    means |= {row: [paper[at_margin(row, each)] for each in MARGINS] for row in OPTIONS}
+    means["batch_hard, soft"] = [paper["batch_hard"]]
+    gaps = [float(np.mean(means[a]) - np.mean(means[b])) for a, b in PLANNED]
+    print_planned([(a, b, *cells.pairs[a, b]) for a, b in PLANNED], gaps)
+
+    ours = {loss: each.mean for loss, each in cells.cells.items()}
+    whole = [at_margin(row, margin) for row in OPTIONS if not row.startswith("triplet") for margin in margins_of(row)]
+    for losses in (list(ours), whole):
+        chosen = {loss: cells.cells[loss] for loss in losses}
+        pids = next(iter(chosen.values())).pids
+        of_study = [cells.pairs[a, b][0] for a, b in itertools.combinations(losses, 2)]
+        alone = compare({loss: each.values for loss, each in chosen.items()}, pids).pairs
+        # The matrix of the study has Holm's p over all of its pairs, also where only some of them are counted here.
+        apart = [pair for pair in of_study if pair.p_holm is not None and pair.p_holm <= ALPHA]
+        same = sum((ours[pair.a] > ours[pair.b]) == (paper[pair.a] > paper[pair.b]) for pair in of_study)
+        ties = sum(paper[pair.a] == paper[pair.b] for pair in of_study)
+        sds = [each.values.mean(axis=1).var(ddof=1) for each in chosen.values()]
+        smallest = 100 * min(abs(pair.difference) for pair in apart)
+        print(
+            f"\n{len(losses)} cells, {len(of_study)} pairs: {same} in the published order, {ties} of equal published "
+            f"mAP; {len(apart)} told apart in the study, the smallest gap {smallest:.2f}; "
+            f"{sum(pair.verdict != 'not told apart' for pair in alone)} in a comparison of these cells alone; "
+            f"pooled sd {100 * float(np.mean(sds)) ** 0.5:.2f}"
+        )
+    for row in ("triplet", "triplet_ohm"):
+        sds = [cells.cells[at_margin(row, margin)].values.mean(axis=1).var(ddof=1) for margin in margins_of(row)]
+        print(f"{row}: pooled sd {100 * float(np.mean(sds)) ** 0.5:.2f}")
+
+
+def steps() -> None:
+    """Print the planned differences of the learning curves."""
+    planned = []
+    for number in (300, 1000, 3000):
+        at = partial(synthetic, recipe=f"quick(steps={number})")
+        runs = {
+            metric: Runs(str(STUDIES / f"steps_{number}{'_xqda' * (metric == 'xqda')}"), seeds=3)
+            for metric in ("euclidean", "xqda")
+        }
+        scores = {
+            f"{loss}, {metric}": runs[metric].scores(at(loss, metric=metric))
+            for metric in runs
+            for loss in ("batch_hard", "classification")
+        }
+        names = "batch_hard, euclidean", "classification, xqda"
+        planned.append((f"{number:,} steps: {names[0]}", names[1], *pairs_of(scores)[names]))
+    print_planned(planned)
+
+
+if __name__ == "__main__":
+    {"table1": table1, "steps": steps}[sys.argv[1]]()
