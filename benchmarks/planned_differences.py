@@ -61,7 +61,9 @@ def table1() -> None:
         texts = []
         for loss in (at_margin(row, margin) for margin in margins_of(row)):
             by_seed = 100 * cells.cells[loss].values.mean(axis=1)
-            texts.append(f"{printed[loss]} / {by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}")
+            texts.append(
+                f"{printed[loss]} / {by_seed.mean():.2f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{by_seed.std(ddof=1):.2f}"
+            )
         print(f"| `{row}` | {' | '.join((*texts, '–')[:5])} |".replace(" ≠0`", "` ≠0"))
 
     paper = {loss: float(text.strip("*")) for loss, text in printed.items()}
