@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from reidbench.cli import run as run_verb
 from reidbench.cli.flags import option, path_argument, path_option
 from reidbench.cli.output import print_report
 
+if TYPE_CHECKING:
+    from reidbench.studies.study import StudyResult
+
+_MOST_PROBLEMS = 5  # that are printed of a study that contradicts itself
 _WHAT = "A suite with a table [study], or the folder of a finished study, to print its table."
 _TRIALS = "Trials of each search; 0: the options as given.  [default: 5]"
 
@@ -55,15 +59,17 @@ def study(
     from reidbench.studies.hours import plan_study
     from reidbench.studies.page import PAGE, StudyFiles, write_page
     from reidbench.studies.run_study import run_study
-    from reidbench.studies.study import STUDY_FILE, read_study
 
     machine, console = prepare(options)
     numbers = {"trials": trials, "seeds": seeds, "searches": searches, "seed": seed, "against": against, "hours": hours}
     values = {kind: options[kind] for kind in KINDS} | numbers
-    if what and (what / STUDY_FILE).is_file():
+    page = html
+    if what and what.is_dir():
         if any(value not in (None, []) for value in values.values()):
-            raise OptionError(f"{what}: is a finished study, which is printed as it is; give its file to change it")
-        files = StudyFiles(read_study(what), machine)
+            raise OptionError(
+                f"{what}: is a finished study, printed as it is; to change one, run its file {what.name}.toml"
+            )
+        files = StudyFiles(_read_finished(what), machine)
     else:
         definition = define_study(str(what) if what else None, values, options["scale"])
         executor, dry_run = build_executor(options["executor"]), options["dry_run"]
@@ -76,13 +82,30 @@ def study(
             print_tasks(out, trainings.expected, executor)
             return
         files = StudyFiles(run_study(trainings, executor), trainings.machine)
-        html = html or files.result.folder / PAGE
+        page = html or files.result.folder / PAGE
     print_report(default_parts("study_sections", files.records, files))
+    written = True
     try:
-        if html:
-            write_page(files, html)
-            print_line(console, f"page: {html}")
+        if page:
+            write_page(files, page)
+            print_line(console, f"page: {page}")
     except Exception as error:  # the table is printed, and nothing of the study is lost
         print_line(console, f"the page was not written: {describe_error(error)}")
-    if any(record.status != "ok" for record in files.records):
+        written = not html
+    if not written or any(record.status != "ok" for record in files.records):
         raise typer.Exit(1)
+
+
+def _read_finished(folder: Path) -> StudyResult:
+    """Return the study of a folder; raises DataError where it is none, and where a published one contradicts itself."""
+    from reidbench.errors import DataError
+    from reidbench.leaderboard.published_studies import study_problems
+    from reidbench.studies.study import STUDY_FILE, read_study
+
+    if not (folder / STUDY_FILE).is_file():
+        raise DataError(f"{folder}: has no {STUDY_FILE}; expected a finished study, or the file or name of a suite")
+    result = read_study(folder.resolve())
+    published = any(run.parent == result.folder for run in result.runs)
+    if published and (problems := [*map(str, study_problems(result))]):
+        raise DataError("\n".join([f"{folder}: contradicts itself:", *problems[:_MOST_PROBLEMS]]))
+    return result

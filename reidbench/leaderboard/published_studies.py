@@ -64,7 +64,9 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
     toml = folder.with_name(f"{folder.name}.toml")
     # By the hours of a study, if it has any.
     chosen = {name: getattr(study, name) for name in ("trials", "seeds", "searches", "recipe") if study.hours}
-    if replace(define_study(str(toml), {}), **chosen) != study:
+    if not toml.is_file():
+        yield file_problem(toml, "is missing")
+    elif replace(define_study(str(toml), {}), **chosen) != study:
         yield file_problem(toml, f"defines another study than {folder / STUDY_FILE}")
     numbers = list(itertools.product(range(study.searches), range(1, study.trials + 1)))
     given = (study.recipe, study.metrics[0] if len(study.metrics) == 1 else AUTO)
@@ -84,7 +86,8 @@ def study_problems(result: StudyResult, *, allow_dirty: bool = True) -> Iterator
                 texts |= {kind: getattr(study, kind) for kind in ("protocol", "backbone", "rerank")}
                 for kind, text in texts.items():
                     if not follows(kind, final.record.items[kind], text):
-                        clause = f"is not {text}, as it is by {TRIALS_FILE} for {each.loss}, {tuning}"
+                        file = TRIALS_FILE if best else STUDY_FILE
+                        clause = f"is not {text}, as it is by {file} for {each.loss}, {tuning}"
                         yield Problem(final.folder / RECORD, f"items.{kind}.spec", clause)
                 if final.record.job.seed != seed:
                     yield Problem(final.folder / RECORD, "job.seed", f"is not {seed}")

@@ -21,17 +21,7 @@ from reidbench.runs.record import RunRecord
 from reidbench.runs.tasks import Executor
 from reidbench.studies.define import define_study
 from reidbench.studies.hours import plan_study
-from reidbench.studies.study import (
-    STUDY_FILE,
-    TRIALS_FILE,
-    Final,
-    LossResult,
-    StudyResult,
-    Trial,
-    best_trials,
-    read_study,
-    store_study,
-)
+from reidbench.studies.study import TRIALS_FILE, Final, LossResult, StudyResult, Trial, best_trials, store_study
 from reidbench.studies.trainings import StudyPlan, Trainings
 from reidbench.utils.atomic import write_atomic
 from reidbench.utils.machine import AUTO, local_machine
@@ -123,7 +113,9 @@ def study(
     rerank, trials, seeds, searches, seed, against and hours. What is left out has the command line's default. Raises
     ReidbenchError where the request is wrong.
     """
-    if file and not choices and (Path(file) / STUDY_FILE).is_file():
+    if file and not choices and Path(file).is_dir():
+        from reidbench.studies.study import read_study  # noqa: PLC0415 - trains nothing
+
         return read_study(Path(file))
     items, catalogue = read_choices({kind: choices.pop(kind) for kind in KINDS if kind in choices})
     definition = define_study(str(file) if file else None, {**items, **choices})

@@ -38,10 +38,15 @@ def test_finished_study_takes_no_further_options(reidbench_call, folder):
     assert str(folder) in done.stderr.replace("\n", "")
 
 
+def test_folder_without_a_study_is_named(reidbench_call, tmp_path):
+    done = reidbench_call("study", str(tmp_path))
+    assert (done.returncode, "study.json" in done.stderr) == (2, True)
+
+
 def test_page_that_fails_hides_no_table(reidbench_call, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "write_page", lambda *_: (tmp_path / "missing" / "file").read_text())
     done = reidbench_call("study", str(folder), "--html", str(tmp_path / "page.html"))
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert all(loss in done.stdout for loss in LOSSES)
     assert "(95 %)" in done.stdout
     assert "page" in done.stderr

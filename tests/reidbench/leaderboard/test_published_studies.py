@@ -90,7 +90,7 @@ def test_rows_of_a_study_follow_from_its_final_runs(boards, study, tmp_path, rei
     code, output = reidbench_main("leaderboard", "add", str(study), "--folder", str(boards))
     assert (code, "studies/mine" in output) == (2, True)
     (boards / "studies" / "mine.toml").unlink()
-    assert [problem.file.name for problem in check(boards)] == ["study.json"]
+    assert [problem.file.name for problem in check(boards)] == ["mine.toml"]
 
 
 def edit(file, change):
@@ -118,10 +118,12 @@ def swap_tuning(stored) -> None:
         ("trials.jsonl", lambda trials: trials[0].pop("code"), "study.json", "trials.jsonl: [0].code"),
     ],
 )
-def test_changed_files_of_a_study_are_named(boards, name, change, where, words):
+def test_changed_files_of_a_study_are_named(boards, name, change, where, words, reidbench_main):
     edit(boards / "studies" / "mine" / name, change)
     problems = [problem for problem in check(boards) if problem.file.suffix != ".csv"]
     assert [str(problem) for problem in problems if problem.file.name == where and words in str(problem)], problems
+    code, output = reidbench_main("study", str(boards / "studies" / "mine"))
+    assert (code, words in output, "Losses by score" in output) == (2, True, False), "printed as if nothing were wrong"
 
 
 def test_changed_scores_and_copied_ranks_are_named(boards):
