@@ -13,6 +13,7 @@ from reidbench import Chart, Column, Series
 if TYPE_CHECKING:
     from reidbench import Comparison, LossResult, LossScores, Trial
 
+_LEGEND = "; ★ may be the best"
 LOG_FROM = 20  # the ratio of the greatest and the smallest value from which an axis is logarithmic
 
 
@@ -25,7 +26,7 @@ def scores(comparison: Comparison) -> Chart:
         )
         if gain := comparison.gains.get(loss.name):
             rows.append(Series(f"{loss.name}, default options", [100 * (loss.mean - gain.difference)], method=""))
-    return Chart("intervals", "Final seeds and their mean", rows, "score, %")
+    return Chart("intervals", f"Final seeds and their mean{_LEGEND * comparison.claims}", rows, "score, %")
 
 
 def differences(comparison: Comparison) -> Chart:
@@ -37,7 +38,8 @@ def differences(comparison: Comparison) -> Chart:
         high, low = (-100 * end for end in pairs[loss.name].interval)
         difference = -100 * pairs[loss.name].difference
         rows.append(Series(_name(loss), [difference], low=[low], high=[high], method=loss.name))
-    return Chart("intervals", f"Difference to {top}, with the 95 % interval by itself", rows, "difference, points")
+    title = f"Difference to {top}, with the 95 % interval by itself{_LEGEND * comparison.claims}"
+    return Chart("intervals", title, rows, "difference, points")
 
 
 def matrix(comparison: Comparison) -> Chart:
@@ -96,5 +98,5 @@ def cost(rows: Sequence[Mapping[str, Any]], column: Column) -> Chart:
 
 
 def _name(loss: LossScores) -> str:
-    """Return a loss's name with what the comparison says of it."""
-    return loss.name + (" (not compared)" if loss.outside else " (may be the best)" if loss.may_be_best else "")
+    """Return a loss's name with what the comparison says of it; a star in front survives a cut of the name."""
+    return "★ " * loss.may_be_best + loss.name + " (not compared)" * bool(loss.outside)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from reidbench import Column, Part, Table, named_score
 from reidbench_reports.study_wording import notes
+from reidbench_reports.table import STANDIN, UNFAITHFUL, footnotes
 
 if TYPE_CHECKING:
-    from reidbench import Comparison, LossScores, Pair, Study, StudyFiles
+    from reidbench import Comparison, LossScores, Pair, RunRecord, Study, StudyFiles
 
 MEAN = "mean ± standard deviation over the final seeds"
 PLACE = "the best and the worst place that the matrix of all pairs allows"
@@ -32,22 +33,40 @@ def fill_table(part: Part, files: StudyFiles) -> None:
     if comparison.gains:
         columns.append(Column("gain", "tuned−default", "number", itemgetter("gain_text"), 0, DIFFERENCE))
     rows = [_row(scores, comparison) for scores in comparison.losses]
-    title = f"{study.protocol}, {study.backbone}, {study.recipe}, {study.seeds} seed{'s' * (study.seeds > 1)}"
-    part.tables.append(Table(rows, columns, f"{title}, {_tuning(study)}"))
+    part.tables.append(Table(rows, columns, _title(files)))
     if comparison.against:  # a family of its own, and a table that is too wide for a terminal would break its words
-        columns = [Column("loss"), Column("difference", "difference", "number", itemgetter("text"), 0, DIFFERENCE)]
+        columns = [
+            Column("loss"),
+            Column("difference", "difference (95 %)", "number", itemgetter("text"), 0, DIFFERENCE),
+        ]
         columns += [Column("verdict", description="within this family")] * comparison.claims
         rows = [
             {"loss": scores.name, "difference": pair.difference, "text": _interval(pair), "verdict": pair.verdict}
             for scores in comparison.losses
             if (pair := comparison.against.get(scores.name))
         ]
-        part.tables.append(Table(rows, columns, f"Difference to {study.against} (named beforehand), in points"))
-    part.notes.extend([*notes(comparison, study), *result.notes])
+        families = "; intervals by themselves, verdicts within this family" * comparison.claims
+        title = f"Difference to {study.against} (named beforehand), in points{families}"
+        part.tables.append(Table(rows, columns, title))
+    part.notes.extend([*notes(comparison, study), *footnotes(_as_given(files)), *result.notes])
     for each in result.losses:
         part.notes.extend(f"{each.loss}: {note}" for note in each.notes)
         if each.winners and [final.folder for final in each.finals] == [final.folder for final in each.defaults]:
             part.notes.append(f"{each.loss}: every search chose the options as given.")
+
+
+def _as_given(files: StudyFiles) -> list[RunRecord]:
+    """Return the records of the runs at the options as given, since searches give each seed others."""
+    return [final.record for each in files.result.losses for final in each.defaults]
+
+
+def _title(files: StudyFiles) -> str:
+    """Return what all losses share, with the marks that the notes explain."""
+    study, runs = files.result.study, _as_given(files)
+    data = f"{study.protocol}{f' (stand-in data {STANDIN})' * any(run.standin for run in runs)}"
+    unfaithful = any(run.items["loss"].spec != "none" and not run.faithful for run in runs)
+    seeds = f"{study.seeds} seed{'s' * (study.seeds > 1)}"
+    return f"{data}, {study.backbone}, {study.recipe}{f' {UNFAITHFUL}' * unfaithful}, {seeds}, {_tuning(study)}"
 
 
 def _tuning(study: Study) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reidbench import Comparison, Pair, Study
 
-_MOST_PAIRS = 6  # with a sentence each
+_MOST_NAMED = 6  # losses in a sentence; pairs with a sentence each
 
 
 def notes(comparison: Comparison, study: Study) -> Iterator[str]:
     """Yield the sentences below a study's table: the best, the pairs, what to be careful with, what is covered."""
     yield best(comparison, study)
-    if len(comparison.pairs) <= _MOST_PAIRS:
+    if len(comparison.pairs) <= _MOST_NAMED:
         yield from (difference(pair, comparison, study) for pair in comparison.pairs)
     elif comparison.claims:
         apart = sum(pair.verdict != "not told apart" for pair in comparison.pairs)
@@ -42,6 +42,10 @@ def best(comparison: Comparison, study: Study) -> str:
     count = len(comparison.compared)
     if len(names) == 1:
         return f"{names[0]} alone may be the best of these {count} losses{_found(study)} (95 %)."
+    if len(names) > _MOST_NAMED:
+        return (
+            f"The best of these {count} losses{_found(study)} is among {len(names)} (95 %): see the column may be best."
+        )
     if names:
         return f"The best of these {count} losses{_found(study)} is among: {', '.join(names)} (95 %)."
     if len(comparison.compared) < 2:
@@ -67,14 +71,17 @@ def difference(pair: Pair, comparison: Comparison, study: Study) -> str:
 
 
 def against(comparison: Comparison, study: Study) -> str:
-    """Return the verdicts on each other loss in the family of the reference."""
+    """Return the verdicts on the other losses in the family of the reference; of many their counts."""
     verdicts: dict[str, list[str]] = {}
     for name, pair in comparison.against.items():
         verdicts.setdefault(pair.verdict, []).append(name)
     if not verdicts:
         return f"No loss can be compared with {study.against}, which was named beforehand."
-    groups = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(verdicts.items()))
     count = len(comparison.against)
+    if count > _MOST_NAMED:
+        groups = ", ".join(f"{verdict} {len(names)}" for verdict, names in sorted(verdicts.items()))
+    else:
+        groups = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(verdicts.items()))
     text = f"gainst {study.against} (named beforehand, Holm over {count}): {groups}."
     return f"{found}a{text}" if (found := _found(study, start=True)) else f"A{text}"
 

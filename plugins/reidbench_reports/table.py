@@ -81,7 +81,7 @@ class ScoreTable:
                 title = f"Δ{score} vs. {self.baseline}, percentage points{protocol}"
                 part.tables.append(_difference_table(title, rows, gaps))
                 remarks[_coverage({gap.over_seeds for _, gap in gaps})] = None
-        part.notes.extend(_footnotes(runs))
+        part.notes.extend(footnotes(runs))
         part.notes.extend(
             f"{FLAWED * run.scored}{run.items['loss'].short}, seed {run.job.seed}: {run.status}: "
             f"{run.error or 'no reason was recorded'}"
@@ -243,7 +243,7 @@ def _protocol(rows: Sequence[Combination]) -> str:
     )
 
 
-def _footnotes(runs: Sequence[RunRecord]) -> Iterator[str]:
+def footnotes(runs: Sequence[RunRecord]) -> Iterator[str]:
     """Yield what the marks in the table mean, and contradictions in the data, each once and only where it is used."""
     if any(run.standin for run in runs):
         yield f"{STANDIN} stand-in data, not the published file lists; not comparable with published numbers."

@@ -75,7 +75,7 @@ class Entry:
         """The short text of each item that differs between rows."""
         first = self.runs[0]
         metric = {"metric": AUTO} if first.evaluation.metric_is_auto else {}
-        loss = {"loss": self.row["loss"]} if self.row["study"] else {}  # each seed has other options
+        loss = {"loss": self.row["loss"]} if self.row["tuning"] == "tuned" else {}  # each seed has other options
         return {kind: first.items[kind].short for kind in KINDS} | metric | loss
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from reidbench.reports.table import one_line
 _STYLE = Path(__file__).with_name("charts.mplstyle")
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"  # of the series of one method, in their order
 _MOST_NAMED = 12  # points with their names beside them
+_MOST_CELLS = 16  # cells of a row with room for their texts
 
 
 def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figure:
@@ -28,7 +29,7 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
     with rc_context(fname=_STYLE):
         figure = Figure(figsize=(7, 1.1 + 0.32 * rows if rows else 4.2), label=_text(chart.title, 200))
         axes = figure.subplots()
-        axes.set(title=_text(chart.title, 90), xlabel=_text(chart.x), ylabel=_text(chart.y))
+        axes.set(title=_labels([chart.title], 90)[0], xlabel=_text(chart.x), ylabel=_text(chart.y))
         axes.set(**{f"{axis}scale": "log" for axis in chart.log})
         for axis in [getattr(axes, f"{name}axis") for name in chart.log]:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -55,7 +56,7 @@ def chart_figure(chart: Chart, colours: Mapping[str, str] | None = None) -> Figu
         if all(isinstance(x, int) for series in chart.series for x in series.x) and "x" not in chart.log:
             axes.locator_params(axis="x", integer=True)
         if rows:
-            axes.set_yticks(range(rows), [_text(series.name, 44) for series in chart.series])
+            axes.set_yticks(range(rows), _labels([series.name for series in chart.series], 44))
             axes.set_ylim(rows - 0.5, -0.5)
         elif len(styles) > 1:
             figure.legend(loc="outside lower left", ncols=2)
@@ -71,14 +72,26 @@ def _cells(axes: Axes, chart: Chart) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             text = chart.series[row].labels[column] if chart.series[row].labels else f"{value:.3g}"
+            text = text if values.shape[1] <= _MOST_CELLS else "*" * text.endswith("*")
             axes.text(column, row, _text(text), ha="center", va="center", fontsize=8)
-    names = [_text(str(x), 30) for x in chart.series[0].x]
+    names = _labels(list(map(str, chart.series[0].x)), 30)
     axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 4 else 0)
     axes.grid(visible=False)
 
 
 def _numbers(values: Any) -> np.ndarray[Any, Any]:
     return np.array(values, dtype=float)  # None is not a number
+
+
+def _labels(names: Sequence[str], longest: int) -> list[str]:
+    """Return names as texts, all cut at one place: the nearest to the middle where they stay distinct, if there is."""
+    lines = labels = list(map(one_line, names))
+    for start in sorted(range(longest), key=lambda start: abs(start - longest // 2)):
+        tail = longest - 1 - start
+        labels = [line if len(line) <= longest else f"{line[:start]}…{line[len(line) - tail :]}" for line in lines]
+        if len(set(labels)) == len(set(lines)):
+            break
+    return [_text(label, longest) for label in labels]
 
 
 def _text(text: str, longest: int = 60) -> str:

@@ -70,6 +70,29 @@
     return [least - space * (margin > 0), greatest + space * (margin > 0 || least === greatest)];
   };
 
+  /** Names as labels of lines of at most so many characters. All are cut at one place, the nearest to the middle where
+      they stay distinct; where there is none, they are numbered. */
+  const shorten = (names, longest, split = false) => {
+    const cut = (text, length, start) =>
+      text.length <= length ? text : `${text.slice(0, start)}…${text.slice(text.length - (length - 1 - start))}`;
+    const labels = (length, start) =>
+      names.map((name) => (split ? name.split(", ") : [name]).map((line) => cut(line, length, start)));
+    const starts = [...Array(longest).keys()].sort((a, b) => Math.abs(a - longest / 2) - Math.abs(b - longest / 2));
+    const distinct = (start) => new Set(labels(longest, start).map(String)).size === new Set(names).size;
+    const start = starts.find(distinct);
+    if (start !== undefined) return labels(longest, start);
+    return labels(longest - 3, Math.floor(longest / 2) - 2).map(([line, ...lines], i) => [`${i + 1} ${line}`, ...lines]);
+  };
+
+  /** The part of an axis that shows some names within so many pixels. */
+  const named = (names, pixels, split) => {
+    const labels = shorten(names, Math.floor(pixels / 6.5), split); // the mean width of a character, and some room
+    return {
+      labelExpr: `${JSON.stringify(labels)}[indexof(${JSON.stringify(names)}, datum.label)]`,
+      labelLimit: pixels * 1.2,
+    };
+  };
+
   const colour = { field: "colour", type: "nominal", scale: null };
   const hover = { value: " " }; // what is shown is read from the point
 
@@ -165,16 +188,16 @@
     });
     const dots = series.flatMap((each) => each.points).filter(({ x }) => x !== null);
     const [low, high] = extent([...rows, ...dots], ["x", "low", "high"], chart.log.includes("x"));
-    const lines = width < 500 ? Math.max(...series.map(({ name }) => name.split(", ").length)) : 1; // of a row's name
+    const names = series.map(({ name }) => name);
+    const lines = width < 500 ? Math.max(...names.map((name) => name.split(", ").length)) : 1; // of a row's name
     const y = {
       field: "name",
       type: "nominal",
       sort: null,
-      scale: { domain: series.map(({ name }) => name) },
+      scale: { domain: names },
       axis: {
-        labelExpr: lines > 1 ? "split(datum.label, ', ')" : "datum.label",
+        ...named(names, Math.max(110, width * 0.42), lines > 1),
         title: null,
-        labelLimit: Math.max(110, width * 0.42),
         domain: false,
         ticks: false,
         grid: true,
@@ -223,25 +246,28 @@
       hue: point.y < 0 ? "#d9730d" : "#3b82c4",
       shade: (0.7 * Math.abs(point.y)) / greatest,
       text: point.labels || show(Number(point.y.toPrecision(3))),
+      star: point.labels?.endsWith("*") ? "*" : "",
     }));
     const columns = series[0].points.map((point) => point.x);
     const longest = Math.max(...columns.map((name) => name.length));
-    const names = { labelLimit: Math.max(80, width * 0.3), domain: false, ticks: false, grid: false };
+    const room = Math.max(80, width * 0.3);
+    const plain = { domain: false, ticks: false, grid: false };
+    const rows = series.map(({ name }) => name);
     const x = {
       field: "x",
       type: "nominal",
       sort: null,
       title: chart.x || null,
       scale: { domain: columns },
-      axis: { ...names, labelAngle: longest < 5 ? 0 : -90 },
+      axis: { ...named(columns, room), ...plain, labelAngle: longest < 5 ? 0 : -90, labelOverlap: true },
     };
     const y = {
       field: "name",
       type: "nominal",
       sort: null,
       title: chart.y || null,
-      scale: { domain: series.map(({ name }) => name) },
-      axis: names,
+      scale: { domain: rows },
+      axis: { ...named(rows, room), ...plain },
     };
     const cells = {
       mark: { type: "rect" },
@@ -253,10 +279,11 @@
         tooltip: hover,
       },
     };
-    const texts = { mark: { type: "text", fontSize: 11 }, encoding: { x, y, text: { field: "text" }, tooltip: hover } };
+    const text = { field: width / (columns.length + 2) > 26 ? "text" : "star" }; // narrow cells have room for a mark
+    const texts = { mark: { type: "text", fontSize: 11 }, encoding: { x, y, text, tooltip: hover } };
     return {
       data: { values },
-      layer: width / (columns.length + 2) > 26 ? [cells, texts] : [cells],
+      layer: [cells, texts],
       height: 28 * series.length,
     };
   };

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reidbench import StudyFiles
+from reidbench import RunFiles, StudyFiles
 from reidbench.errors import DataError
 from reidbench.ranking.rankings import read_ranking, save_ranking
 from reidbench.ranking.scores import average_precision
@@ -43,7 +43,16 @@ def test_table_is_readable_at_every_width(tmp_path, monkeypatch, width):
     assert "my_loss is better than batch_hard (Holm over 3 pairs)." in words
     assert "Against batch_hard (named beforehand, Holm over 2): better: my_loss, lifted_generalized." in words
     assert "searches and query identities" in words
-    assert "synthetic(identities=60), tiny, quick(steps=200), 3 seeds, each with a search of its own of 4" in words
+    assert "synthetic(identities=60), tiny, quick(steps=200) ‡, 3 seeds, each with a search of its own of 4" in words
+
+
+def test_stand_in_data_and_a_short_schedule_are_marked_as_in_a_report(tmp_path):
+    result = make_study(tmp_path, standin=True)
+    part = part_of(result)
+    assert part.tables[0].title.startswith("synthetic(identities=60) (stand-in data †), tiny, quick(steps=200) ‡, ")
+    (report,) = build_sections(["table"], list(result.runs.values()), RunFiles([], local_machine(results=tmp_path)))
+    marked = [[note for note in each.notes if note[0] in "†‡"] for each in (part, report)]
+    assert marked[0] == marked[1]
 
 
 def test_rows_hold_means_places_gains_and_verdicts(tmp_path):
@@ -58,6 +67,7 @@ def test_rows_hold_means_places_gains_and_verdicts(tmp_path):
     assert row["gain"] == pytest.approx(tuned - default)
     assert (row["best_place"], row["worst_place"], row["may_be_best"]) == (1, 2, "yes")
     against = part_of(result).tables[1]
+    assert against.columns[1].heading == "difference (95 %)"
     verdicts = [(row["loss"], row["verdict"]) for row in against.rows]
     assert verdicts == [("my_loss", "better"), ("lifted_generalized", "better")]
     assert row_of(result, "none")["may_be_best"] == "not compared"

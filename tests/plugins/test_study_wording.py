@@ -29,6 +29,15 @@ def test_many_pairs_are_counted_and_wild_seeds_named(tmp_path):
     assert "With 5 seeds a gap of" in text
 
 
+def test_verdicts_on_more_than_six_losses_are_counted(tmp_path):
+    study = replace(make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study, against="loss 0")
+    aps = values(8)
+    aps["loss 7"] = aps["loss 7"] - 0.3
+    lines = list(notes(compare(aps, PIDS, against="loss 0"), study))
+    assert "The best of these 8 losses is among 7 (95 %): see the column may be best." in lines
+    assert "Against loss 0 (named beforehand, Holm over 7): not told apart 6, worse 1." in lines
+
+
 def test_too_few_seeds_and_losses_are_said_plainly(tmp_path):
     study = replace(make_study(tmp_path, {"loss 0": 0.0}, trials=0, seeds=1).study, against="loss 0")
     assert "these checkpoints only" in next(notes(compare(values(2, seeds=2), PIDS), study))

@@ -29,7 +29,7 @@ def invented_ranking(quality: float, seed: int) -> Ranking:
     return replace(ranking, units=units.ravel(), top=top)
 
 
-def make_study(folder, losses=LOSSES, *, trials=4, seeds=3, searches=3, against=None, statuses=None):
+def make_study(folder, losses=LOSSES, *, trials=4, seeds=3, searches=3, against=None, statuses=None, standin=False):
     """Return a study of losses by quality; ``statuses`` are those of final seeds that did not end well."""
     study = Study(
         losses=tuple(losses), protocol="synthetic(identities=60)", backbone="tiny", recipe="quick(steps=200)",
@@ -46,6 +46,7 @@ def make_study(folder, losses=LOSSES, *, trials=4, seeds=3, searches=3, against=
         ranking = invented_ranking(quality - 3 * (status == "collapsed"), place * 100 + seed * 2 + (tuning == "tuned"))
         score = float(average_precision(ranking, "market").mean())
         values = {"status": status, "error": "" if status == "ok" else f"the training {status}"}
+        values["standin"] = standin
         record = make_record(loss, seed, scores={"map_market": score}, peak_memory_mib=600 + 50 * place, **values)
         record = replace(record, seconds=record.seconds | {"train": 0.0 if loss == NONE else 60.0 + 15 * place})
         if status == "failed":

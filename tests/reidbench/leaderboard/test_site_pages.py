@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,7 +141,8 @@ def test_what_fits_the_filters_is_downloaded(tmp_path, open_page):
 
 
 def test_ticked_rows_are_compared_as_by_the_command(tmp_path, open_page):
-    entries = list(entries_of(load_boards(LEADERBOARDS)[0][0]))
+    (board,) = [each for each in load_boards(LEADERBOARDS)[0] if each.name == "synthetic"]  # rows of one seed
+    entries = list(entries_of(board))
     visit = open_page(write(tmp_path, entries))
     trained = [entry for entry in entries if entry.row["loss"] != "none"]
     for entry in trained[1:]:
@@ -178,6 +180,15 @@ def test_losses_that_may_be_the_best_are_marked(board, open_page):
     places = ["–".join(map(str, dict.fromkeys(loss.places))) for loss in told]
     assert rows.locator(".verdict small").all_text_contents() == places
     assert "among those marked in 95 %" in visit.page.inner_text("main")
+
+
+def test_rows_of_a_study_show_their_options_unless_each_seed_has_others(tmp_path, open_page):
+    rows = zip(made_up_entries(3), ("default", "default", "tuned"), strict=True)
+    entries = [replace(each, row=each.row | {"study": "a", "loss": "family", "tuning": own}) for each, own in rows]
+    visit = open_page(write(tmp_path, entries))
+    assert sorted(losses(visit)) == ["family", "loss_0", "loss_1"]
+    points = visit.page.locator("figure >> nth=0 >> tbody td:last-child").all_text_contents()
+    assert {"family", "loss_0", "loss_1"} == {text.partition(" + ")[0] for text in points}
 
 
 def test_a_page_without_scripts_shows_its_table(tmp_path, browser):

@@ -202,6 +202,22 @@ def test_dragging_zooms_and_a_button_resets(tmp_path, open_page):
     assert tip.inner_text().startswith("rank: ")
 
 
+def test_long_names_stay_distinct_and_narrow_cells_keep_their_stars(tmp_path, open_page):
+    names = [f"loss_of_the_generalized_kind(margin={n}, include_the_anchor=false, average=all)" for n in range(20)]
+    rows = [Series(name, names, range(20), labels=["+1.0*", *["+1.0"] * 19]) for name in names]
+    charts = [Chart("heatmap", "Pairs", rows), Chart("intervals", "mAP", [Series(name, [1]) for name in names])]
+    shown = open_charts(open_page, tmp_path, charts)
+    for width in (1280, 390):
+        shown.page.set_viewport_size({"width": width, "height": 800})
+        shown.page.wait_for_function("[...document.querySelectorAll('svg')].every(svg => svg.clientWidth < innerWidth)")
+        for plot in shown.page.locator(".plot").all():
+            assert len({text for text in plot.locator("text").all_text_contents() if "loss" in text}) == 20
+        assert shown.page.locator(".plot text").all_text_contents().count("*") == 20
+    (axes,) = chart_figure(charts[0]).axes
+    assert len({text.get_text() for text in axes.get_yticklabels()}) == 20
+    assert [text.get_text() for text in axes.texts].count("*") == 20
+
+
 def test_hostile_names_in_charts_are_plain_text(tmp_path, open_page):
     texts = [text for text in HOSTILE if text.strip()]
     titled = [Chart("scatter", text, [Series(text, ["x"], [1], labels=[text])], text, text) for text in texts[:4]]
