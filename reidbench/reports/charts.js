@@ -85,7 +85,7 @@
   };
 
   /** The part of an axis that shows some names within so many pixels. */
-  const named = (names, pixels, split) => {
+  const fitted = (names, pixels, split) => {
     const labels = shorten(names, Math.floor(pixels / 6.5), split); // the mean width of a character, and some room
     return {
       labelExpr: `${JSON.stringify(labels)}[indexof(${JSON.stringify(names)}, datum.label)]`,
@@ -196,7 +196,7 @@
       sort: null,
       scale: { domain: names },
       axis: {
-        ...named(names, Math.max(110, width * 0.42), lines > 1),
+        ...fitted(names, Math.max(110, width * 0.42), lines > 1),
         title: null,
         domain: false,
         ticks: false,
@@ -259,7 +259,7 @@
       sort: null,
       title: chart.x || null,
       scale: { domain: columns },
-      axis: { ...named(columns, room), ...plain, labelAngle: longest < 5 ? 0 : -90, labelOverlap: true },
+      axis: { ...fitted(columns, room), ...plain, labelAngle: longest < 5 ? 0 : -90, labelOverlap: true },
     };
     const y = {
       field: "name",
@@ -267,7 +267,7 @@
       sort: null,
       title: chart.y || null,
       scale: { domain: rows },
-      axis: { ...named(rows, room), ...plain },
+      axis: { ...fitted(rows, room), ...plain },
     };
     const cells = {
       mark: { type: "rect" },
