@@ -46,7 +46,7 @@ def test_table_is_readable_at_every_width(tmp_path, monkeypatch, width):
     assert "synthetic(identities=60), tiny, quick(steps=200) ‡, 3 seeds, each with a search of its own of 4" in words
 
 
-def test_stand_in_data_and_a_short_schedule_are_marked_as_in_a_report(tmp_path):
+def test_data_and_schedule_are_marked_as_in_a_report(tmp_path):
     result = make_study(tmp_path, standin=True)
     part = part_of(result)
     assert part.tables[0].title.startswith("synthetic(identities=60) (stand-in data †), tiny, quick(steps=200) ‡, ")

@@ -182,7 +182,7 @@ def test_losses_that_may_be_the_best_are_marked(board, open_page):
     assert "among those marked in 95 %" in visit.page.inner_text("main")
 
 
-def test_rows_of_a_study_show_their_options_unless_each_seed_has_others(tmp_path, open_page):
+def test_rows_of_a_study_show_options_that_seeds_share(tmp_path, open_page):
     rows = zip(made_up_entries(3), ("default", "default", "tuned"), strict=True)
     entries = [replace(each, row=each.row | {"study": "a", "loss": "family", "tuning": own}) for each, own in rows]
     visit = open_page(write(tmp_path, entries))

@@ -202,7 +202,7 @@ def test_dragging_zooms_and_a_button_resets(tmp_path, open_page):
     assert tip.inner_text().startswith("rank: ")
 
 
-def test_long_names_stay_distinct_and_narrow_cells_keep_their_stars(tmp_path, open_page):
+def test_long_names_stay_distinct_and_stars_stay(tmp_path, open_page):
     names = [f"loss_of_the_generalized_kind(margin={n}, include_the_anchor=false, average=all)" for n in range(20)]
     rows = [Series(name, names, range(20), labels=["+1.0*", *["+1.0"] * 19]) for name in names]
     charts = [Chart("heatmap", "Pairs", rows), Chart("intervals", "mAP", [Series(name, [1]) for name in names])]
