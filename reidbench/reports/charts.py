@@ -28,7 +28,7 @@ class Series:
     ``x``: numbers; texts are categories.
     ``y``: a number for each x; empty for intervals.
     ``low``, ``high``: the ends of a band around y; of intervals, one number each.
-    ``labels``: a text for each x, shown beside the values.
+    ``labels``: a text for each x, shown beside the values; in a cell that is too narrow, a star at its end alone.
     ``method``: the name that decides the colour, by default ``name``; grey if empty.
     ``scaled``: whether its values extend the axes; a control far away from the others need not.
     """
