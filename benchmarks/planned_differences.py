@@ -20,7 +20,7 @@ import numpy as np
 from claims_of_suite import synthetic
 from claims_of_table1 import MARGINS, OPTIONS, SOFT, at_margin, margins_of, table
 from reidbench_reports.published import published_numbers
-from scaled_runs import Difference, Runs, holm, pairs_of
+from scaled_runs import Difference, Runs, Scores, holm, pairs_of
 
 from reidbench.studies.comparison import ALPHA, Pair, compare
 
@@ -35,6 +35,12 @@ PLANNED = [  # of Table 1, committed when six of its 111 runs had ended
     ("batch_hard, soft", "batch_hard, 4 margins"),
     ("triplet_ohm, 5 margins", "triplet, 5 margins"),
 ]
+
+
+def mean_and_sd(scores: Scores) -> str:
+    """Return mean and standard deviation over the seeds, in percent, in one word."""
+    by_seed = 100 * scores.values.mean(axis=1)
+    return f"{by_seed.mean():.2f} ± {by_seed.std(ddof=1):.2f}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def print_planned(planned: Sequence[tuple[str, str, Pair, int]], published: Sequence[float] = ()) -> None:
@@ -60,10 +66,7 @@ def table1() -> None:
     for row in OPTIONS:
         texts = []
         for loss in (at_margin(row, margin) for margin in margins_of(row)):
-            by_seed = 100 * cells.cells[loss].values.mean(axis=1)
-            texts.append(
-                f"{printed[loss]} / {by_seed.mean():.2f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{by_seed.std(ddof=1):.2f}"
-            )
+            texts.append(f"{printed[loss]} / {mean_and_sd(cells.cells[loss])}")
         print(f"| `{row}` | {' | '.join((*texts, '–')[:5])} |".replace(" ≠0`", "` ≠0"))
 
     paper = {loss: float(text.strip("*")) for loss, text in printed.items()}
@@ -99,19 +102,20 @@ def table1() -> None:
 
 
 def steps() -> None:
-    """Print the planned differences of the learning curves."""
+    """Print the learning curves, of the lengths that are published, and their planned differences."""
+    losses, metrics = ("batch_hard", "classification"), ("euclidean", "xqda")
+    print("| steps | " + " | ".join(f"`{loss}`, {metric}" for loss in losses for metric in metrics) + " |")
+    print(f"|---{'|---' * 4}|")
     planned = []
     for number in (300, 1000, 3000):
+        if not (STUDIES / f"steps_{number}_xqda").is_dir():
+            continue
         at = partial(synthetic, recipe=f"quick(steps={number})")
         runs = {
-            metric: Runs(str(STUDIES / f"steps_{number}{'_xqda' * (metric == 'xqda')}"), seeds=3)
-            for metric in ("euclidean", "xqda")
+            metric: Runs(str(STUDIES / f"steps_{number}{'_xqda' * (metric == 'xqda')}"), seeds=3) for metric in metrics
         }
-        scores = {
-            f"{loss}, {metric}": runs[metric].scores(at(loss, metric=metric))
-            for metric in runs
-            for loss in ("batch_hard", "classification")
-        }
+        scores = {f"{loss}, {each}": runs[each].scores(at(loss, metric=each)) for loss in losses for each in metrics}
+        print(f"| {number:,} | {' | '.join(mean_and_sd(each) for each in scores.values())} |")
         names = "batch_hard, euclidean", "classification, xqda"
         planned.append((f"{number:,} steps: {names[0]}", names[1], *pairs_of(scores)[names]))
     print_planned(planned)

@@ -41,7 +41,7 @@ NAVIGATION = {
         "leaderboards",
         "publishing",
     ],
-    "Results": ["studies/table1"],
+    "Results": ["studies/table1", "studies/learning_curves"],
     "Built-in items": [
         f"{folder}/index"
         for folder in (
