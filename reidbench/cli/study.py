@@ -16,7 +16,6 @@ from reidbench.cli.output import print_report
 if TYPE_CHECKING:
     from reidbench.studies.study import StudyResult
 
-_MOST_PROBLEMS = 5  # that are printed of a study that contradicts itself
 _WHAT = "A suite with a table [study], or the folder of a finished study, to print its table."
 _TRIALS = "Trials of each search; 0: the options as given.  [default: 5]"
 
@@ -107,5 +106,5 @@ def _read_finished(folder: Path) -> StudyResult:
     result = read_study(folder.resolve())
     published = any(run.parent == result.folder for run in result.runs)
     if published and (problems := [*map(str, study_problems(result))]):
-        raise DataError("\n".join([f"{folder}: contradicts itself:", *problems[:_MOST_PROBLEMS]]))
+        raise DataError("\n".join([f"{folder}: contradicts itself:", *problems[:5]]))
     return result

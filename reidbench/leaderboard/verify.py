@@ -31,7 +31,7 @@ from reidbench.runs.plan import Request, make_plan
 from reidbench.runs.preflight import initialised_backbone
 from reidbench.runs.prepare import Planner, Prepared
 from reidbench.runs.provenance import commit
-from reidbench.runs.record import RECORD
+from reidbench.runs.record import RECORD, RunRecord
 from reidbench.runs.run_job import rank_split
 from reidbench.runs.store import AGAIN
 from reidbench.training.build import build_backbone
@@ -166,7 +166,7 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
     key, cache = None, None
     with tempfile.TemporaryDirectory() as empty, float32_products():
         torch.set_num_threads(planner.machine.threads)
-        for path, record in sorted(runs, key=lambda run: (run[1].train_id, run[1].evaluation.views)):
+        for path, record in sorted(runs, key=lambda run: _network_key(run[1])):
             try:
                 problems = check_lists((path, record), planner)
             except DataError as error:
@@ -183,10 +183,10 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
                 run = planner.plan(record.resolved_job())
                 if run.id != record.id:
                     raise DataError("its items have other options here than in the record")
-                if cache is None or key != (record.train_id, run.protocol.views):
+                if cache is None or key != _network_key(record):
                     network = _network(run, file).to(planner.machine.device)
                     cache = EmbeddingCache(Path(empty), network, run.protocol.views, planner.machine, write=False)
-                    key = (record.train_id, run.protocol.views)
+                    key = _network_key(record)
                 ranking = rank_split(run, cache.backbone, cache.embeddings)[0].ranking
             except Exception as error:  # of a plugin too: it costs this run
                 result.notes.append(f"{path}: not recomputed: {error}")
@@ -201,6 +201,12 @@ def _run_tiers(runs: Sequence[Run], weights: Files, planner: Planner, result: Ve
                 else:
                     result.problems.append(Problem(path / RECORD, f"scores.{name}", text))
     return tiers
+
+
+def _network_key(record: RunRecord) -> tuple[str, str]:
+    """Return what runs of one network and view have in common; an untrained network depends on its seed alone."""
+    untrained = f"{record.items['backbone'].spec} {record.job.seed}"
+    return untrained if record.items["loss"].spec == "none" else record.train_id, str(record.evaluation.views)
 
 
 def _network(run: Prepared, file: Path | None) -> Backbone:
